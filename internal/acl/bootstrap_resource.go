@@ -1,0 +1,349 @@
+// Package acl is the resources of Consul's ACL system.
+package acl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/objectplanmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+	"github.com/hashicorp/terraform-plugin-log/tflog"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+const (
+	defaultTimeout = 10 * time.Minute
+	defaultKey     = "token"
+)
+
+var (
+	_ resource.ResourceWithConfigure   = &BootstrapResource{}
+	_ resource.ResourceWithModifyPlan  = &BootstrapResource{}
+	_ resource.ResourceWithImportState = &BootstrapResource{}
+)
+
+// BootstrapResource is consul_k8s_acl_bootstrap.
+type BootstrapResource struct{ clients *attr.Clients }
+
+// NewBootstrapResource returns the resource consul_k8s_acl_bootstrap.
+func NewBootstrapResource() resource.Resource { return &BootstrapResource{} }
+
+type bootstrapModel struct {
+	ID         types.String   `tfsdk:"id"`
+	Cluster    types.String   `tfsdk:"cluster"`
+	Secret     types.Object   `tfsdk:"secret"`
+	Reset      types.String   `tfsdk:"reset"`
+	AccessorID types.String   `tfsdk:"accessor_id"`
+	Timeouts   timeouts.Value `tfsdk:"timeouts"`
+}
+
+type secretModel struct {
+	Namespace types.String `tfsdk:"namespace"`
+	Name      types.String `tfsdk:"name"`
+	Key       types.String `tfsdk:"key"`
+}
+
+var secretTypes = map[string]tfattr.Type{"namespace": types.StringType, "name": types.StringType, "key": types.StringType}
+
+// Metadata implements resource.Resource.
+func (*BootstrapResource) Metadata(_ context.Context, req resource.MetadataRequest, resp *resource.MetadataResponse) {
+	resp.TypeName = req.ProviderTypeName + "_acl_bootstrap"
+}
+
+// Schema implements resource.Resource.
+func (*BootstrapResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "Bootstraps the ACL system of a cluster once, and gives every server an agent token of its own.\n\n" +
+			"The management token is chosen first, stored in a Kubernetes Secret, and only then told to Consul: whatever is interrupted, the token is not lost, and the next apply goes on. " +
+			"The state holds its accessor ID and the name of the Secret, never the token. Other resources find it in the Secret.\n\n" +
+			"Destroying this resource alone changes nothing in Consul, which cannot be un-bootstrapped: the Secret stays as long as the cluster does.",
+		Attributes: map[string]schema.Attribute{
+			"id": schema.StringAttribute{
+				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
+				MarkdownDescription: "The same as `cluster`.",
+			},
+			"cluster": schema.StringAttribute{
+				Required: true, Validators: []validator.String{attr.ClusterID()},
+				PlanModifiers:       []planmodifier.String{stringplanmodifier.RequiresReplace()},
+				MarkdownDescription: "ID of the cluster, `<namespace>/<name>`. Its `acl.enabled` must be true. Let other ACL resources refer to this attribute: they then wait for the bootstrap.",
+			},
+			"secret": schema.SingleNestedAttribute{
+				Optional: true, Computed: true,
+				PlanModifiers:       []planmodifier.Object{objectplanmodifier.UseStateForUnknown()},
+				MarkdownDescription: "The Secret with the management token, in the namespace of the cluster. It is made by this resource and must not exist before. A change of its name or key is refused.",
+				Attributes: map[string]schema.Attribute{
+					"namespace": schema.StringAttribute{Computed: true, MarkdownDescription: "Namespace of the cluster.",
+						PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()}},
+					"name": schema.StringAttribute{Optional: true, Computed: true, Validators: []validator.String{attr.DNSLabel(63, false)},
+						PlanModifiers:       []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
+						MarkdownDescription: "Default `<name of the cluster>-bootstrap-token`."},
+					"key": schema.StringAttribute{Optional: true, Computed: true, Default: stringdefault.StaticString(defaultKey), Validators: []validator.String{secretKeyValidator{}},
+						MarkdownDescription: "Default `token`."},
+				},
+			},
+			"reset": schema.StringAttribute{
+				Optional: true,
+				MarkdownDescription: "Any text, such as a date. When it changes and the management token is lost, ACLs are bootstrapped once more by Consul's reset procedure and the lost token is deleted. " +
+					"It takes the right to exec in the leader's pod. When the token is not lost a change does nothing.",
+			},
+			"accessor_id": schema.StringAttribute{
+				Computed:            true,
+				MarkdownDescription: "Accessor ID of the management token.",
+			},
+			"timeouts": timeouts.Attributes(ctx, timeouts.Opts{
+				Create: true, Update: true,
+				CreateDescription: "How long to wait for a leader and for all voters. Default `10m`.",
+				UpdateDescription: "Likewise. Default `10m`.",
+			}),
+		},
+	}
+}
+
+// Configure implements resource.ResourceWithConfigure.
+func (r *BootstrapResource) Configure(_ context.Context, req resource.ConfigureRequest, resp *resource.ConfigureResponse) {
+	clients, diags := attr.FromProviderData(req.ProviderData)
+	resp.Diagnostics.Append(diags...)
+	r.clients = clients
+}
+
+// ModifyPlan implements resource.ResourceWithModifyPlan.
+func (*BootstrapResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
+	if req.Plan.Raw.IsNull() {
+		return
+	}
+	var plan bootstrapModel
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	if resp.Diagnostics.HasError() || plan.Cluster.IsUnknown() {
+		return
+	}
+	namespace, name, err := server.ParseID(plan.Cluster.ValueString())
+	if err != nil {
+		return // the validator has said so
+	}
+	plan.ID = plan.Cluster
+	secret := secretModel{Name: types.StringUnknown(), Key: types.StringUnknown()}
+	if !plan.Secret.IsUnknown() && !plan.Secret.IsNull() {
+		resp.Diagnostics.Append(plan.Secret.As(ctx, &secret, basetypes.ObjectAsOptions{})...)
+	}
+	var config bootstrapModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	if config.Secret.IsUnknown() {
+		return
+	}
+	secret.Namespace = types.StringValue(namespace)
+	var declared secretModel
+	if !config.Secret.IsNull() {
+		resp.Diagnostics.Append(config.Secret.As(ctx, &declared, basetypes.ObjectAsOptions{})...)
+	}
+	secret.Name, secret.Key = declared.Name, declared.Key
+	if declared.Name.IsNull() {
+		secret.Name = types.StringValue(name + "-bootstrap-token")
+	}
+	if declared.Key.IsNull() {
+		secret.Key = types.StringValue(defaultKey)
+	}
+	plan.Secret = objectFrom(ctx, secret, &resp.Diagnostics)
+
+	if !req.State.Raw.IsNull() {
+		var state bootstrapModel
+		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+		if plan.Cluster.Equal(state.Cluster) {
+			var old secretModel
+			resp.Diagnostics.Append(state.Secret.As(ctx, &old, basetypes.ObjectAsOptions{})...)
+			if (!secret.Name.IsUnknown() && !secret.Name.Equal(old.Name)) || (!secret.Key.IsUnknown() && !secret.Key.Equal(old.Key)) {
+				resp.Diagnostics.AddAttributeError(path.Root("secret"), "The Secret cannot be moved", fmt.Sprintf(
+					"The management token is in key %q of Secret %s/%s. Keep that.", old.Key.ValueString(), old.Namespace.ValueString(), old.Name.ValueString()))
+			}
+			plan.AccessorID = state.AccessorID
+			if !plan.Reset.Equal(state.Reset) && !plan.Reset.IsNull() {
+				plan.AccessorID = types.StringUnknown()
+			}
+		}
+	}
+	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
+}
+
+func objectFrom(ctx context.Context, s secretModel, diags *diag.Diagnostics) types.Object {
+	o, d := types.ObjectValueFrom(ctx, secretTypes, s)
+	diags.Append(d...)
+	return o
+}
+
+// Create implements resource.Resource.
+func (r *BootstrapResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
+	var m bootstrapModel
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
+	timeout, diags := m.Timeouts.Create(ctx, defaultTimeout)
+	resp.Diagnostics.Append(diags...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	// An error leaves nothing in the state: the next apply creates again, and
+	// finds what there is.
+	if r.apply(ctx, &m, timeout, "", false, &resp.Diagnostics) {
+		resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+	}
+}
+
+// Update implements resource.Resource.
+func (r *BootstrapResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
+	var m, state bootstrapModel
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
+	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	timeout, diags := m.Timeouts.Update(ctx, defaultTimeout)
+	resp.Diagnostics.Append(diags...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	reset := !m.Reset.IsNull() && !m.Reset.Equal(state.Reset)
+	if r.apply(ctx, &m, timeout, state.AccessorID.ValueString(), reset, &resp.Diagnostics) {
+		resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+	}
+}
+
+// apply bootstraps, or resets, and sets the agent tokens. It reports whether it
+// succeeded.
+func (r *BootstrapResource) apply(ctx context.Context, m *bootstrapModel, timeout time.Duration, lostAccessor string, reset bool, diags *diag.Diagnostics) bool {
+	cluster, err := r.cluster(ctx, m.Cluster.ValueString())
+	if err != nil {
+		diags.Append(attr.ConnectError(err))
+		return false
+	}
+	var secret secretModel
+	diags.Append(m.Secret.As(ctx, &secret, basetypes.ObjectAsOptions{})...)
+	if diags.HasError() {
+		return false
+	}
+	ref := consul.SecretRef{Name: secret.Name.ValueString(), Key: secret.Key.ValueString()}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+
+	accessor, err := cluster.EnsureBootstrap(ctx, ref, consul.ResetOptions{Allowed: reset, LostAccessor: lostAccessor})
+	if err != nil {
+		diags.Append(bootstrapError(m.Cluster.ValueString(), err))
+		return false
+	}
+	m.AccessorID = types.StringValue(accessor)
+	tflog.Info(ctx, "ACLs are bootstrapped", map[string]any{"cluster": m.Cluster.ValueString(), "accessor_id": accessor})
+	return true
+}
+
+func bootstrapError(cluster string, err error) diag.Diagnostic {
+	switch {
+	case errors.Is(err, consul.ErrACLDisabled):
+		return diag.NewAttributeErrorDiagnostic(path.Root("cluster"), "ACLs are not enabled",
+			fmt.Sprintf("The servers of %s run without ACLs: set acl = { enabled = true } on the cluster and apply.", cluster))
+	case errors.Is(err, consul.ErrSecretLost):
+		return diag.NewAttributeErrorDiagnostic(path.Root("reset"), "The management token is lost",
+			fmt.Sprintf("Cluster %s: %s. Put the right token back into the Secret, or set reset to a new value, such as today's date, to bootstrap once more.", cluster, err))
+	default:
+		return diag.NewErrorDiagnostic("Cannot bootstrap ACLs",
+			fmt.Sprintf("Cluster %s: %s\n\nNothing is lost: the next apply goes on.", cluster, err))
+	}
+}
+
+// Read implements resource.Resource. A lost Secret is a warning and no error:
+// only a plan can bring the remedy.
+func (r *BootstrapResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
+	var m bootstrapModel
+	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() || r.clients.Unknown {
+		return
+	}
+	cluster, err := r.cluster(ctx, m.ID.ValueString())
+	if err != nil {
+		resp.Diagnostics.Append(attr.ConnectError(err))
+		return
+	}
+	exists, err := cluster.Exists(ctx)
+	if err != nil {
+		resp.Diagnostics.AddError("Cannot read the ACL bootstrap", err.Error())
+		return
+	}
+	if !exists {
+		resp.State.RemoveResource(ctx)
+		return
+	}
+	imported := m.Cluster.IsNull()
+	m.Cluster = m.ID
+	token, ref, err := cluster.ManagementToken(ctx)
+	if err != nil {
+		resp.Diagnostics.AddError("Cannot read the ACL bootstrap", err.Error())
+		return
+	}
+	switch accessor, err := cluster.VerifyToken(ctx, token); {
+	case err == nil:
+		m.AccessorID = types.StringValue(accessor)
+		m.Secret = objectFrom(ctx, secretModel{
+			Namespace: types.StringValue(cluster.Namespace), Name: types.StringValue(ref.Name), Key: types.StringValue(ref.Key),
+		}, &resp.Diagnostics)
+	case imported:
+		resp.Diagnostics.AddError("Cannot import the ACL bootstrap", fmt.Sprintf("Cluster %s: %s. "+
+			"The Secret with the management token must carry the labels of the cluster; without one, create the resource instead of importing it.", cluster.ID(), err))
+		return
+	case errors.Is(err, consul.ErrSecretLost):
+		resp.Diagnostics.AddAttributeWarning(path.Root("secret"), "The management token is lost",
+			fmt.Sprintf("Cluster %s: %s. The servers go on, but nothing that needs the token can be read or changed. Put it back, or set reset to a new value to bootstrap once more.", cluster.ID(), err))
+	default: // Consul is not reached: the state stands
+		tflog.Warn(ctx, "the management token was not verified: "+err.Error())
+	}
+	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+}
+
+// Delete implements resource.Resource. Consul cannot be un-bootstrapped, and
+// the token is the only way in: both stay until the cluster goes.
+func (r *BootstrapResource) Delete(ctx context.Context, req resource.DeleteRequest, _ *resource.DeleteResponse) {
+	var m bootstrapModel
+	_ = req.State.Get(ctx, &m)
+	tflog.Info(ctx, "the management token stays in its Secret until the cluster is deleted", map[string]any{"cluster": m.Cluster.ValueString()})
+}
+
+// ImportState implements resource.ResourceWithImportState.
+func (*BootstrapResource) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
+	if _, _, err := server.ParseID(req.ID); err != nil {
+		resp.Diagnostics.AddError("Invalid import ID", "The ID "+err.Error()+".")
+		return
+	}
+	resource.ImportStatePassthroughID(ctx, path.Root("id"), req, resp)
+}
+
+func (r *BootstrapResource) cluster(ctx context.Context, id string) (*consul.Cluster, error) {
+	namespace, name, err := server.ParseID(id)
+	if err != nil {
+		return nil, err
+	}
+	return r.clients.Consul(ctx, namespace, name)
+}
+
+type secretKeyValidator struct{}
+
+func (secretKeyValidator) Description(context.Context) string { return "a key of a Secret" }
+func (v secretKeyValidator) MarkdownDescription(ctx context.Context) string {
+	return v.Description(ctx)
+}
+
+func (secretKeyValidator) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
+		return
+	}
+	if p := validation.IsConfigMapKey(req.ConfigValue.ValueString()); len(p) > 0 {
+		resp.Diagnostics.AddAttributeError(req.Path, "Invalid key", fmt.Sprintf("Kubernetes would refuse %q: %s.", req.ConfigValue.ValueString(), p[0]))
+	}
+}

@@ -1,0 +1,126 @@
+// Package attr holds what several resource families share: attribute types,
+// validators, and the clients that the provider block hands to them.
+package attr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// Clients is what the provider block hands to resources and data sources. It
+// connects when it is first asked to, so that a configuration which is not
+// known yet can be planned over. It is safe for concurrent use.
+type Clients struct {
+	// Config of the Kubernetes cluster; meaningless while Unknown.
+	Config kube.Config
+	// Unknown says that the provider block depends on values that are not known
+	// before apply.
+	Unknown bool
+	// ExpectedUID, unless "", is the UID that the Kubernetes cluster must have.
+	ExpectedUID string
+
+	mu     sync.Mutex
+	kube   *kube.Client
+	consul *consul.Connector
+}
+
+// ErrUnknown says that the provider block is not known yet.
+var ErrUnknown = errors.New("the provider block depends on values that are not known yet")
+
+// Kube returns the Kubernetes client, after making sure that it is the cluster
+// that was expected.
+func (c *Clients) Kube(ctx context.Context) (*kube.Client, error) {
+	k, _, err := c.connect(ctx)
+	return k, err
+}
+
+// Consul returns access to the servers of one cluster.
+func (c *Clients) Consul(ctx context.Context, namespace, name string) (*consul.Cluster, error) {
+	_, connector, err := c.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return connector.Cluster(namespace, name), nil
+}
+
+func (c *Clients) connect(ctx context.Context) (*kube.Client, *consul.Connector, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.Unknown {
+		return nil, nil, ErrUnknown
+	}
+	if c.kube != nil {
+		return c.kube, c.consul, nil
+	}
+	config, err := c.Config.RESTConfig()
+	if err != nil {
+		return nil, nil, err
+	}
+	k, err := kube.NewClient(config, server.ManagedBy)
+	if err != nil {
+		return nil, nil, err
+	}
+	if c.ExpectedUID != "" {
+		uid, err := k.ClusterUID(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		if uid != c.ExpectedUID {
+			return nil, nil, &WrongClusterError{Host: config.Host, UID: uid, Expected: c.ExpectedUID}
+		}
+	}
+	c.kube, c.consul = k, consul.NewConnector(k)
+	return c.kube, c.consul, nil
+}
+
+// WrongClusterError says that the provider is connected to another Kubernetes
+// cluster than expected_cluster_uid names.
+type WrongClusterError struct {
+	Host, UID, Expected string
+}
+
+// Error implements error.
+func (e *WrongClusterError) Error() string {
+	return fmt.Sprintf("the Kubernetes cluster at %s has the UID %s (namespace kube-system), but expected_cluster_uid is %s", e.Host, e.UID, e.Expected)
+}
+
+// ConnectError is the diagnostic of an error that Kube or Consul returned.
+func ConnectError(err error) diag.Diagnostic {
+	var wrong *WrongClusterError
+	switch {
+	case errors.As(err, &wrong):
+		return diag.NewErrorDiagnostic("Wrong Kubernetes cluster",
+			"Nothing was touched: "+err.Error()+". Point the provider block at the right cluster, or correct expected_cluster_uid.")
+	case errors.Is(err, kube.ErrNotConfigured):
+		return diag.NewErrorDiagnostic("No Kubernetes cluster is configured",
+			"The provider block must say which cluster to use: set host (with token, client_certificate and client_key, or exec), or config_path (KUBE_CONFIG_PATH) or config_paths (KUBE_CONFIG_PATHS). "+
+				"The provider never falls back to localhost, to the KUBECONFIG variable, or to the cluster that it may run in.\n\n"+err.Error())
+	case errors.Is(err, ErrUnknown):
+		return diag.NewErrorDiagnostic("The Kubernetes cluster is not known yet",
+			"The provider block depends on values that become known during apply. Resources can be planned, but this cannot be read before then: give it a depends_on, or apply in two steps.")
+	default:
+		return diag.NewErrorDiagnostic("Cannot connect to Kubernetes", err.Error())
+	}
+}
+
+// FromProviderData returns the Clients that Configure was given; nil, without a
+// diagnostic, while the provider is not configured yet.
+func FromProviderData(data any) (*Clients, diag.Diagnostics) {
+	var diags diag.Diagnostics
+	if data == nil {
+		return nil, nil
+	}
+	c, ok := data.(*Clients)
+	if !ok {
+		diags.AddError("Unexpected provider data", fmt.Sprintf("Expected *attr.Clients, got %T. This is an error of the provider: please report it.", data))
+	}
+	return c, diags
+}

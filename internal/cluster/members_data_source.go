@@ -1,0 +1,132 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hashicorp/terraform-plugin-framework/datasource"
+	"github.com/hashicorp/terraform-plugin-framework/datasource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+var _ datasource.DataSourceWithConfigure = &membersDataSource{}
+
+type membersDataSource struct{ clients *attr.Clients }
+
+// NewMembersDataSource returns the data source consul_k8s_members.
+func NewMembersDataSource() datasource.DataSource { return &membersDataSource{} }
+
+type membersModel struct {
+	Cluster          types.String  `tfsdk:"cluster"`
+	ID               types.String  `tfsdk:"id"`
+	Healthy          types.Bool    `tfsdk:"healthy"`
+	FailureTolerance types.Int64   `tfsdk:"failure_tolerance"`
+	Leader           types.String  `tfsdk:"leader"`
+	Servers          []memberModel `tfsdk:"servers"`
+}
+
+type memberModel struct {
+	Name    types.String `tfsdk:"name"`
+	NodeID  types.String `tfsdk:"node_id"`
+	Address types.String `tfsdk:"address"`
+	Version types.String `tfsdk:"version"`
+	Status  types.String `tfsdk:"status"`
+	Leader  types.Bool   `tfsdk:"leader"`
+	Voter   types.Bool   `tfsdk:"voter"`
+	Healthy types.Bool   `tfsdk:"healthy"`
+}
+
+// Metadata implements datasource.DataSource.
+func (*membersDataSource) Metadata(_ context.Context, req datasource.MetadataRequest, resp *datasource.MetadataResponse) {
+	resp.TypeName = req.ProviderTypeName + "_members"
+}
+
+// Schema implements datasource.DataSource.
+func (*membersDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "The servers of a cluster as autopilot sees them now: who leads, who votes, who is healthy.\n\n" +
+			"With ACLs it uses the management token that `consul_k8s_acl_bootstrap` stored; before the bootstrap it cannot be read.",
+		Attributes: map[string]schema.Attribute{
+			"cluster":           schema.StringAttribute{Required: true, Validators: []validator.String{attr.ClusterID()}, MarkdownDescription: "ID of the cluster, `<namespace>/<name>`."},
+			"id":                schema.StringAttribute{Computed: true, MarkdownDescription: "The same as `cluster`."},
+			"healthy":           schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether every server is healthy."},
+			"failure_tolerance": schema.Int64Attribute{Computed: true, MarkdownDescription: "How many more servers may fail before the quorum is lost."},
+			"leader":            schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the leader; null while there is none."},
+			"servers": schema.ListNestedAttribute{
+				Computed:            true,
+				MarkdownDescription: "The servers, by name.",
+				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
+					"name":    schema.StringAttribute{Computed: true, MarkdownDescription: "Node name, which is also the pod's name."},
+					"node_id": schema.StringAttribute{Computed: true, MarkdownDescription: "Node ID, which is also the Raft ID."},
+					"address": schema.StringAttribute{Computed: true, MarkdownDescription: "RPC address, `ip:port`."},
+					"version": schema.StringAttribute{Computed: true, MarkdownDescription: "Consul version that runs."},
+					"status":  schema.StringAttribute{Computed: true, MarkdownDescription: "Serf status: `alive`, `leaving`, `left` or `failed`."},
+					"leader":  schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether it leads."},
+					"voter":   schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether it votes. A server that just joined does not for about ten seconds."},
+					"healthy": schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether it is alive, in contact with the leader, and not far behind."},
+				}},
+			},
+		},
+	}
+}
+
+// Configure implements datasource.DataSourceWithConfigure.
+func (d *membersDataSource) Configure(_ context.Context, req datasource.ConfigureRequest, resp *datasource.ConfigureResponse) {
+	clients, diags := attr.FromProviderData(req.ProviderData)
+	resp.Diagnostics.Append(diags...)
+	d.clients = clients
+}
+
+// Read implements datasource.DataSource.
+func (d *membersDataSource) Read(ctx context.Context, req datasource.ReadRequest, resp *datasource.ReadResponse) {
+	var m membersModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	namespace, name, err := server.ParseID(m.Cluster.ValueString())
+	if err != nil {
+		resp.Diagnostics.AddError("Invalid cluster ID", err.Error())
+		return
+	}
+	cluster, err := d.clients.Consul(ctx, namespace, name)
+	if err != nil {
+		resp.Diagnostics.Append(attr.ConnectError(err))
+		return
+	}
+	token, _, err := cluster.ManagementToken(ctx)
+	if err != nil {
+		resp.Diagnostics.AddError("Cannot read the members", err.Error())
+		return
+	}
+	h, err := cluster.Health(ctx, token)
+	if err != nil {
+		detail := err.Error()
+		if consul.IsForbidden(err) {
+			detail += "\n\nACLs are on: the cluster needs a consul_k8s_acl_bootstrap, and this data source a reference to it, such as cluster = consul_k8s_acl_bootstrap.main.cluster."
+		}
+		resp.Diagnostics.AddError("Cannot read the members", fmt.Sprintf("Cluster %s: %s", m.Cluster.ValueString(), detail))
+		return
+	}
+	m.ID = m.Cluster
+	m.Healthy = types.BoolValue(h.Healthy)
+	m.FailureTolerance = types.Int64Value(int64(h.FailureTolerance))
+	m.Leader = types.StringNull()
+	if l := h.Leader(); l != nil {
+		m.Leader = types.StringValue(l.Name)
+	}
+	m.Servers = []memberModel{}
+	for _, s := range h.Servers {
+		m.Servers = append(m.Servers, memberModel{
+			Name: types.StringValue(s.Name), NodeID: types.StringValue(s.ID), Address: types.StringValue(s.Address),
+			Version: types.StringValue(s.Version), Status: types.StringValue(s.SerfStatus),
+			Leader: types.BoolValue(s.Leader), Voter: types.BoolValue(s.Voter), Healthy: types.BoolValue(s.Healthy),
+		})
+	}
+	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+}

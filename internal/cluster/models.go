@@ -1,0 +1,452 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework-jsontypes/jsontypes"
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework-timetypes/timetypes"
+	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// model is consul_k8s_cluster as Terraform sees it. Everything that is declared
+// has a representation with its default filled in, so that what is read back
+// from Kubernetes needs no knowledge of how it was written.
+type model struct {
+	ID              types.String `tfsdk:"id"`
+	Name            types.String `tfsdk:"name"`
+	Namespace       types.String `tfsdk:"namespace"`
+	CreateNamespace types.Bool   `tfsdk:"create_namespace"`
+
+	Version    types.String `tfsdk:"version"`
+	Image      types.String `tfsdk:"image"`
+	Replicas   types.Int64  `tfsdk:"replicas"`
+	Datacenter types.String `tfsdk:"datacenter"`
+	Domain     types.String `tfsdk:"domain"`
+
+	Storage     types.Object         `tfsdk:"storage"`
+	Resources   types.Object         `tfsdk:"resources"`
+	Placement   types.Object         `tfsdk:"placement"`
+	Performance types.Object         `tfsdk:"performance"`
+	Telemetry   types.Object         `tfsdk:"telemetry"`
+	Service     types.Object         `tfsdk:"service"`
+	ACL         types.Object         `tfsdk:"acl"`
+	UI          types.Bool           `tfsdk:"ui"`
+	ExtraConfig jsontypes.Normalized `tfsdk:"extra_config"`
+
+	Labels         types.Map `tfsdk:"labels"`
+	Annotations    types.Map `tfsdk:"annotations"`
+	PodLabels      types.Map `tfsdk:"pod_labels"`
+	PodAnnotations types.Map `tfsdk:"pod_annotations"`
+
+	DeletionProtection types.Bool     `tfsdk:"deletion_protection"`
+	Timeouts           timeouts.Value `tfsdk:"timeouts"`
+
+	RunningVersion types.String `tfsdk:"running_version"`
+	HTTPAddress    types.String `tfsdk:"http_address"`
+	DNSAddress     types.String `tfsdk:"dns_address"`
+	Ready          types.Bool   `tfsdk:"ready"`
+	Drift          types.List   `tfsdk:"drift"`
+}
+
+type storageModel struct {
+	Size      attr.Quantity `tfsdk:"size"`
+	Class     types.String  `tfsdk:"class"`
+	Retention types.Object  `tfsdk:"retention"`
+}
+
+type retentionModel struct {
+	WhenDeleted types.String `tfsdk:"when_deleted"`
+	WhenScaled  types.String `tfsdk:"when_scaled"`
+}
+
+type resourcesModel struct {
+	Requests types.Map `tfsdk:"requests"`
+	Limits   types.Map `tfsdk:"limits"`
+}
+
+type placementModel struct {
+	AntiAffinity   types.String `tfsdk:"anti_affinity"`
+	TopologySpread types.List   `tfsdk:"topology_spread"`
+	NodeSelector   types.Map    `tfsdk:"node_selector"`
+	Tolerations    types.List   `tfsdk:"tolerations"`
+	PriorityClass  types.String `tfsdk:"priority_class"`
+}
+
+type topologySpreadModel struct {
+	TopologyKey       types.String `tfsdk:"topology_key"`
+	MaxSkew           types.Int64  `tfsdk:"max_skew"`
+	WhenUnsatisfiable types.String `tfsdk:"when_unsatisfiable"`
+}
+
+type tolerationModel struct {
+	Key               types.String `tfsdk:"key"`
+	Operator          types.String `tfsdk:"operator"`
+	Value             types.String `tfsdk:"value"`
+	Effect            types.String `tfsdk:"effect"`
+	TolerationSeconds types.Int64  `tfsdk:"toleration_seconds"`
+}
+
+type performanceModel struct {
+	RaftMultiplier types.Int64          `tfsdk:"raft_multiplier"`
+	LeaveDrainTime timetypes.GoDuration `tfsdk:"leave_drain_time"`
+	RPCHoldTimeout timetypes.GoDuration `tfsdk:"rpc_hold_timeout"`
+}
+
+type telemetryModel struct {
+	PrometheusRetentionTime timetypes.GoDuration `tfsdk:"prometheus_retention_time"`
+}
+
+type serviceModel struct {
+	Type                     types.String `tfsdk:"type"`
+	Annotations              types.Map    `tfsdk:"annotations"`
+	LoadBalancerClass        types.String `tfsdk:"load_balancer_class"`
+	LoadBalancerSourceRanges types.List   `tfsdk:"load_balancer_source_ranges"`
+}
+
+type aclModel struct {
+	Enabled       types.Bool   `tfsdk:"enabled"`
+	DefaultPolicy types.String `tfsdk:"default_policy"`
+}
+
+var (
+	retentionTypes = map[string]tfattr.Type{"when_deleted": types.StringType, "when_scaled": types.StringType}
+	storageTypes   = map[string]tfattr.Type{
+		"size": attr.QuantityType{}, "class": types.StringType, "retention": types.ObjectType{AttrTypes: retentionTypes},
+	}
+	quantityMap    = types.MapType{ElemType: attr.QuantityType{}}
+	stringMap      = types.MapType{ElemType: types.StringType}
+	resourcesTypes = map[string]tfattr.Type{"requests": quantityMap, "limits": quantityMap}
+	spreadTypes    = map[string]tfattr.Type{
+		"topology_key": types.StringType, "max_skew": types.Int64Type, "when_unsatisfiable": types.StringType,
+	}
+	tolerationTypes = map[string]tfattr.Type{
+		"key": types.StringType, "operator": types.StringType, "value": types.StringType,
+		"effect": types.StringType, "toleration_seconds": types.Int64Type,
+	}
+	placementTypes = map[string]tfattr.Type{
+		"anti_affinity":   types.StringType,
+		"topology_spread": types.ListType{ElemType: types.ObjectType{AttrTypes: spreadTypes}},
+		"node_selector":   stringMap,
+		"tolerations":     types.ListType{ElemType: types.ObjectType{AttrTypes: tolerationTypes}},
+		"priority_class":  types.StringType,
+	}
+	performanceTypes = map[string]tfattr.Type{
+		"raft_multiplier": types.Int64Type, "leave_drain_time": timetypes.GoDurationType{}, "rpc_hold_timeout": timetypes.GoDurationType{},
+	}
+	telemetryTypes = map[string]tfattr.Type{"prometheus_retention_time": timetypes.GoDurationType{}}
+	serviceTypes   = map[string]tfattr.Type{
+		"type": types.StringType, "annotations": stringMap, "load_balancer_class": types.StringType,
+		"load_balancer_source_ranges": types.ListType{ElemType: types.StringType},
+	}
+	aclTypes = map[string]tfattr.Type{"enabled": types.BoolType, "default_policy": types.StringType}
+)
+
+// toSpec converts a model whose declared attributes are all known. What only a
+// live cluster knows (BootstrapExpect, Established) is left to the caller.
+func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
+	var diags diag.Diagnostics
+	var storage storageModel
+	var retention retentionModel
+	var resources resourcesModel
+	var placement placementModel
+	var performance performanceModel
+	var telemetry telemetryModel
+	var service serviceModel
+	var acl aclModel
+	as := func(o types.Object, target any) {
+		diags.Append(o.As(ctx, target, basetypes.ObjectAsOptions{})...)
+	}
+	as(m.Storage, &storage)
+	as(storage.Retention, &retention)
+	as(m.Resources, &resources)
+	as(m.Placement, &placement)
+	as(m.Performance, &performance)
+	as(m.Telemetry, &telemetry)
+	as(m.Service, &service)
+	as(m.ACL, &acl)
+	if diags.HasError() {
+		return server.Spec{}, diags
+	}
+
+	s := server.Spec{
+		Name:               m.Name.ValueString(),
+		Namespace:          m.Namespace.ValueString(),
+		CreateNamespace:    m.CreateNamespace.ValueBool(),
+		Version:            m.Version.ValueString(),
+		Image:              m.Image.ValueString(),
+		Replicas:           int32(m.Replicas.ValueInt64()), //nolint:gosec // validated to be at most 7
+		Datacenter:         m.Datacenter.ValueString(),
+		Domain:             m.Domain.ValueString(),
+		UI:                 m.UI.ValueBool(),
+		ExtraConfig:        m.ExtraConfig.ValueString(),
+		DeletionProtection: m.DeletionProtection.ValueBool(),
+		Storage: server.Storage{
+			Size: storage.Size.Resource(), Class: storage.Class.ValueString(),
+			WhenDeleted: retention.WhenDeleted.ValueString(), WhenScaled: retention.WhenScaled.ValueString(),
+		},
+		Resources: server.Resources{
+			Requests: toQuantities(ctx, resources.Requests, &diags),
+			Limits:   toQuantities(ctx, resources.Limits, &diags),
+		},
+		Placement: server.Placement{
+			AntiAffinity:  placement.AntiAffinity.ValueString(),
+			NodeSelector:  toStrings(ctx, placement.NodeSelector, &diags),
+			PriorityClass: placement.PriorityClass.ValueString(),
+		},
+		Performance: server.Performance{
+			RaftMultiplier: performance.RaftMultiplier.ValueInt64(),
+			LeaveDrainTime: toDuration(performance.LeaveDrainTime, &diags),
+			RPCHoldTimeout: toDuration(performance.RPCHoldTimeout, &diags),
+		},
+		Telemetry: server.Telemetry{PrometheusRetentionTime: toDuration(telemetry.PrometheusRetentionTime, &diags)},
+		Service: server.Service{
+			Type:              service.Type.ValueString(),
+			Annotations:       toStrings(ctx, service.Annotations, &diags),
+			LoadBalancerClass: service.LoadBalancerClass.ValueString(),
+		},
+		ACL:            server.ACL{Enabled: acl.Enabled.ValueBool(), DefaultPolicy: acl.DefaultPolicy.ValueString()},
+		Labels:         toStrings(ctx, m.Labels, &diags),
+		Annotations:    toStrings(ctx, m.Annotations, &diags),
+		PodLabels:      toStrings(ctx, m.PodLabels, &diags),
+		PodAnnotations: toStrings(ctx, m.PodAnnotations, &diags),
+	}
+	diags.Append(service.LoadBalancerSourceRanges.ElementsAs(ctx, &s.Service.LoadBalancerSourceRanges, false)...)
+	var spreads []topologySpreadModel
+	diags.Append(placement.TopologySpread.ElementsAs(ctx, &spreads, false)...)
+	for _, t := range spreads {
+		s.Placement.TopologySpread = append(s.Placement.TopologySpread, server.TopologySpread{
+			TopologyKey: t.TopologyKey.ValueString(), MaxSkew: int32(t.MaxSkew.ValueInt64()), //nolint:gosec // validated
+			WhenUnsatisfiable: t.WhenUnsatisfiable.ValueString(),
+		})
+	}
+	var tolerations []tolerationModel
+	diags.Append(placement.Tolerations.ElementsAs(ctx, &tolerations, false)...)
+	for _, t := range tolerations {
+		s.Placement.Tolerations = append(s.Placement.Tolerations, corev1.Toleration{
+			Key: t.Key.ValueString(), Operator: corev1.TolerationOperator(t.Operator.ValueString()), Value: t.Value.ValueString(),
+			Effect: corev1.TaintEffect(t.Effect.ValueString()), TolerationSeconds: t.TolerationSeconds.ValueInt64Pointer(),
+		})
+	}
+	return s, diags
+}
+
+// fromSpec sets every declared attribute from what was read. Where two ways of
+// writing mean the same (no map and an empty one), the model's own stays.
+func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
+	var diags diag.Diagnostics
+	var storage storageModel
+	var resources resourcesModel
+	var placement placementModel
+	var service serviceModel
+	prior := func(o types.Object, target any) {
+		if !o.IsNull() && !o.IsUnknown() {
+			diags.Append(o.As(ctx, target, basetypes.ObjectAsOptions{})...)
+		}
+	}
+	prior(m.Storage, &storage)
+	prior(m.Resources, &resources)
+	prior(m.Placement, &placement)
+	prior(m.Service, &service)
+
+	m.ID = types.StringValue(s.ID())
+	m.Name, m.Namespace = types.StringValue(s.Name), types.StringValue(s.Namespace)
+	m.CreateNamespace = types.BoolValue(s.CreateNamespace)
+	m.Version, m.Image = types.StringValue(s.Version), types.StringValue(s.Image)
+	m.Replicas = types.Int64Value(int64(s.Replicas))
+	m.Datacenter, m.Domain = types.StringValue(s.Datacenter), types.StringValue(s.Domain)
+	m.UI = types.BoolValue(s.UI)
+	m.DeletionProtection = types.BoolValue(s.DeletionProtection)
+	m.ExtraConfig = jsontypes.NewNormalizedNull()
+	if s.ExtraConfig != "" {
+		m.ExtraConfig = jsontypes.NewNormalizedValue(s.ExtraConfig)
+	}
+	m.Labels = fromStrings(m.Labels, s.Labels)
+	m.Annotations = fromStrings(m.Annotations, s.Annotations)
+	m.PodLabels = fromStrings(m.PodLabels, s.PodLabels)
+	m.PodAnnotations = fromStrings(m.PodAnnotations, s.PodAnnotations)
+
+	storage.Size = keepQuantity(storage.Size, s.Storage.Size)
+	storage.Class = optionalString(s.Storage.Class)
+	storage.Retention = object(ctx, retentionTypes, retentionModel{
+		WhenDeleted: types.StringValue(s.Storage.WhenDeleted), WhenScaled: types.StringValue(s.Storage.WhenScaled),
+	}, &diags)
+	m.Storage = object(ctx, storageTypes, storage, &diags)
+
+	resources.Requests = fromQuantities(resources.Requests, s.Resources.Requests)
+	resources.Limits = fromQuantities(resources.Limits, s.Resources.Limits)
+	m.Resources = object(ctx, resourcesTypes, resources, &diags)
+
+	placement.AntiAffinity = types.StringValue(s.Placement.AntiAffinity)
+	placement.NodeSelector = fromStrings(placement.NodeSelector, s.Placement.NodeSelector)
+	placement.PriorityClass = optionalString(s.Placement.PriorityClass)
+	var spreads []topologySpreadModel
+	for _, t := range s.Placement.TopologySpread {
+		spreads = append(spreads, topologySpreadModel{
+			TopologyKey: types.StringValue(t.TopologyKey), MaxSkew: types.Int64Value(int64(t.MaxSkew)),
+			WhenUnsatisfiable: types.StringValue(t.WhenUnsatisfiable),
+		})
+	}
+	placement.TopologySpread = fromList(ctx, placement.TopologySpread, types.ObjectType{AttrTypes: spreadTypes}, spreads, &diags)
+	var tolerations []tolerationModel
+	for _, t := range s.Placement.Tolerations {
+		tolerations = append(tolerations, tolerationModel{
+			Key: optionalString(t.Key), Operator: types.StringValue(string(cmp.Or(t.Operator, corev1.TolerationOpEqual))),
+			Value: optionalString(t.Value), Effect: optionalString(string(t.Effect)),
+			TolerationSeconds: types.Int64PointerValue(t.TolerationSeconds),
+		})
+	}
+	placement.Tolerations = fromList(ctx, placement.Tolerations, types.ObjectType{AttrTypes: tolerationTypes}, tolerations, &diags)
+	m.Placement = object(ctx, placementTypes, placement, &diags)
+
+	m.Performance = object(ctx, performanceTypes, performanceModel{
+		RaftMultiplier: types.Int64Value(s.Performance.RaftMultiplier),
+		LeaveDrainTime: fromDuration(s.Performance.LeaveDrainTime),
+		RPCHoldTimeout: fromDuration(s.Performance.RPCHoldTimeout),
+	}, &diags)
+	m.Telemetry = object(ctx, telemetryTypes, telemetryModel{
+		PrometheusRetentionTime: fromDuration(s.Telemetry.PrometheusRetentionTime),
+	}, &diags)
+
+	service.Type = types.StringValue(s.Service.Type)
+	service.Annotations = fromStrings(service.Annotations, s.Service.Annotations)
+	service.LoadBalancerClass = optionalString(s.Service.LoadBalancerClass)
+	service.LoadBalancerSourceRanges = fromList(ctx, service.LoadBalancerSourceRanges, types.StringType, s.Service.LoadBalancerSourceRanges, &diags)
+	m.Service = object(ctx, serviceTypes, service, &diags)
+
+	m.ACL = object(ctx, aclTypes, aclModel{Enabled: types.BoolValue(s.ACL.Enabled), DefaultPolicy: types.StringValue(s.ACL.DefaultPolicy)}, &diags)
+	m.HTTPAddress, m.DNSAddress = httpAddress(s.Namespace, s.Name), dnsAddress(s.Namespace, s.Name)
+	return diags
+}
+
+func httpAddress(namespace, name string) types.String {
+	return types.StringValue(fmt.Sprintf("%s.%s.svc:%d", server.ClientServiceName(name), namespace, server.PortHTTP))
+}
+
+func dnsAddress(namespace, name string) types.String {
+	return types.StringValue(fmt.Sprintf("%s.%s.svc:53", server.ClientServiceName(name), namespace))
+}
+
+func object(ctx context.Context, t map[string]tfattr.Type, v any, diags *diag.Diagnostics) types.Object {
+	o, d := types.ObjectValueFrom(ctx, t, v)
+	diags.Append(d...)
+	return o
+}
+
+func optionalString(s string) types.String {
+	if s == "" {
+		return types.StringNull()
+	}
+	return types.StringValue(s)
+}
+
+func toStrings(ctx context.Context, m types.Map, diags *diag.Diagnostics) map[string]string {
+	if len(m.Elements()) == 0 {
+		return nil
+	}
+	out := map[string]string{}
+	diags.Append(m.ElementsAs(ctx, &out, false)...)
+	return out
+}
+
+func fromStrings(prior types.Map, m map[string]string) types.Map {
+	if len(m) == 0 {
+		if !prior.IsNull() && !prior.IsUnknown() && len(prior.Elements()) == 0 {
+			return prior
+		}
+		return types.MapNull(types.StringType)
+	}
+	e := map[string]tfattr.Value{}
+	for k, v := range m {
+		e[k] = types.StringValue(v)
+	}
+	return types.MapValueMust(types.StringType, e)
+}
+
+func toQuantities(ctx context.Context, m types.Map, diags *diag.Diagnostics) map[string]resource.Quantity {
+	if len(m.Elements()) == 0 {
+		return nil
+	}
+	in := map[string]attr.Quantity{}
+	diags.Append(m.ElementsAs(ctx, &in, false)...)
+	out := map[string]resource.Quantity{}
+	for k, v := range in {
+		out[k] = v.Resource()
+	}
+	return out
+}
+
+func fromQuantities(prior types.Map, m map[string]resource.Quantity) types.Map {
+	if len(m) == 0 {
+		if !prior.IsNull() && !prior.IsUnknown() && len(prior.Elements()) == 0 {
+			return prior
+		}
+		return types.MapNull(attr.QuantityType{})
+	}
+	e := map[string]tfattr.Value{}
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		p, _ := prior.Elements()[k].(attr.Quantity)
+		e[k] = keepQuantity(p, m[k])
+	}
+	return types.MapValueMust(attr.QuantityType{}, e)
+}
+
+// keepQuantity keeps the way in which the same amount was written.
+func keepQuantity(prior attr.Quantity, q resource.Quantity) attr.Quantity {
+	if p := prior.Resource(); !prior.IsNull() && !prior.IsUnknown() && p.Cmp(q) == 0 {
+		return prior
+	}
+	return attr.NewQuantity(q)
+}
+
+func fromList[T any](ctx context.Context, prior types.List, elem tfattr.Type, v []T, diags *diag.Diagnostics) types.List {
+	if len(v) == 0 {
+		if !prior.IsNull() && !prior.IsUnknown() && len(prior.Elements()) == 0 {
+			return prior
+		}
+		return types.ListNull(elem)
+	}
+	l, d := types.ListValueFrom(ctx, elem, v)
+	diags.Append(d...)
+	return l
+}
+
+func toDuration(d timetypes.GoDuration, diags *diag.Diagnostics) time.Duration {
+	if d.IsNull() {
+		return 0
+	}
+	v, ds := d.ValueGoDuration()
+	diags.Append(ds...)
+	return v
+}
+
+func fromDuration(d time.Duration) timetypes.GoDuration {
+	return timetypes.NewGoDurationValueFromStringMust(shortDuration(d))
+}
+
+// shortDuration writes a duration as people do: "10s", "1m", not "1m0s".
+func shortDuration(d time.Duration) string {
+	switch {
+	case d == 0:
+		return "0s"
+	case d%time.Hour == 0:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	case d%time.Minute == 0:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	default:
+		return d.String()
+	}
+}

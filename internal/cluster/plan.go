@@ -1,0 +1,133 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+)
+
+// ModifyPlan implements resource.ResourceWithModifyPlan. It fills in what
+// follows from the configuration, refuses what cannot be done, and makes
+// unfinished work and drift show as an update. It makes no request.
+func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
+	var config, state, plan model
+	if req.Plan.Raw.IsNull() {
+		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+		if state.DeletionProtection.ValueBool() {
+			resp.Diagnostics.Append(protectedError(state))
+		}
+		return
+	}
+	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	planVersion(config, &plan)
+	if !plan.Name.IsUnknown() && !plan.Namespace.IsUnknown() {
+		plan.ID = types.StringValue(plan.Namespace.ValueString() + "/" + plan.Name.ValueString())
+		plan.HTTPAddress = httpAddress(plan.Namespace.ValueString(), plan.Name.ValueString())
+		plan.DNSAddress = dnsAddress(plan.Namespace.ValueString(), plan.Name.ValueString())
+	}
+	if req.State.Raw.IsNull() {
+		plan.Ready, plan.RunningVersion = types.BoolUnknown(), types.StringUnknown()
+		plan.Drift = noDrift
+		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
+		return
+	}
+	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	checkChange(ctx, state, plan, &resp.Diagnostics)
+
+	// What is computed is known unless something is to be done.
+	plan.Ready, plan.RunningVersion, plan.Drift = state.Ready, state.RunningVersion, state.Drift
+	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	changed := !resp.Plan.Raw.Equal(req.State.Raw)
+	if changed || !state.Ready.ValueBool() || len(state.Drift.Elements()) > 0 {
+		plan.Ready, plan.RunningVersion = types.BoolUnknown(), types.StringUnknown()
+		plan.Drift = noDrift
+		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
+	}
+}
+
+// planVersion derives version and image from each other.
+func planVersion(config model, plan *model) {
+	if config.Version.IsUnknown() || config.Image.IsUnknown() {
+		plan.Version, plan.Image = config.Version, config.Image
+		if config.Version.IsNull() {
+			plan.Version = types.StringUnknown()
+		}
+		if config.Image.IsNull() {
+			plan.Image = types.StringUnknown()
+		}
+		return
+	}
+	v, image, err := versionAndImage(config.Version.ValueString(), config.Image.ValueString())
+	if err != nil {
+		return // ValidateConfig has said so
+	}
+	plan.Version, plan.Image = types.StringValue(v), types.StringValue(image)
+}
+
+// checkChange refuses changes that a running cluster cannot make.
+func checkChange(ctx context.Context, state, plan model, diags *diag.Diagnostics) {
+	replaced := (!plan.Name.IsUnknown() && !plan.Name.Equal(state.Name)) || (!plan.Namespace.IsUnknown() && !plan.Namespace.Equal(state.Namespace))
+	if replaced {
+		if state.DeletionProtection.ValueBool() {
+			diags.Append(protectedError(state))
+		}
+		return
+	}
+	if !plan.Datacenter.IsUnknown() && !plan.Datacenter.Equal(state.Datacenter) {
+		diags.AddAttributeError(path.Root("datacenter"), "The datacenter cannot be changed", fmt.Sprintf(
+			"The data of %s belongs to datacenter %q: servers of another refuse to start with it, and clients and tokens name it. Keep %q; to move, create a second cluster and restore a snapshot into it.",
+			state.ID.ValueString(), state.Datacenter.ValueString(), state.Datacenter.ValueString()))
+	}
+	if !plan.CreateNamespace.IsUnknown() && plan.CreateNamespace.ValueBool() && !state.CreateNamespace.ValueBool() {
+		diags.AddAttributeError(path.Root("create_namespace"), "The namespace exists already",
+			fmt.Sprintf("The namespace %s was not made by this cluster: leave create_namespace false.", state.Namespace.ValueString()))
+	}
+	checkStorage(ctx, state, plan, diags)
+}
+
+func checkStorage(ctx context.Context, state, plan model, diags *diag.Diagnostics) {
+	if plan.Storage.IsUnknown() || state.Storage.IsNull() {
+		return
+	}
+	var old, wanted storageModel
+	diags.Append(state.Storage.As(ctx, &old, basetypes.ObjectAsOptions{})...)
+	diags.Append(plan.Storage.As(ctx, &wanted, basetypes.ObjectAsOptions{})...)
+	if !wanted.Class.IsUnknown() && !wanted.Class.Equal(old.Class) {
+		diags.AddAttributeError(nested("storage", "class"), "The storage class cannot be changed",
+			fmt.Sprintf("Volumes keep their class (%s). To move, create a second cluster and restore a snapshot into it.", classText(old)))
+	}
+	if wanted.Size.IsUnknown() {
+		return
+	}
+	a, b := old.Size.Resource(), wanted.Size.Resource()
+	switch b.Cmp(a) {
+	case -1:
+		diags.AddAttributeError(nested("storage", "size"), "A volume cannot shrink",
+			fmt.Sprintf("The volumes have %s, %s is less. Keep at least %s.", a.String(), b.String(), a.String()))
+	case 1:
+		diags.AddAttributeError(nested("storage", "size"), "Volumes do not grow in place yet",
+			fmt.Sprintf("The volumes have %s. Keep that, or create a second cluster with %s and restore a snapshot into it.", a.String(), b.String()))
+	}
+}
+
+func classText(s storageModel) string {
+	if s.Class.IsNull() {
+		return "the default class at creation"
+	}
+	return s.Class.ValueString()
+}

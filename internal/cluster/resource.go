@@ -1,0 +1,293 @@
+// Package cluster is the resource consul_k8s_cluster and the data sources that
+// describe a running cluster.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-log/tflog"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+var (
+	_ resource.ResourceWithConfigure      = &Resource{}
+	_ resource.ResourceWithValidateConfig = &Resource{}
+	_ resource.ResourceWithModifyPlan     = &Resource{}
+	_ resource.ResourceWithImportState    = &Resource{}
+)
+
+// Resource is consul_k8s_cluster.
+type Resource struct{ clients *attr.Clients }
+
+// NewResource returns the resource consul_k8s_cluster.
+func NewResource() resource.Resource { return &Resource{} }
+
+// Metadata implements resource.Resource.
+func (*Resource) Metadata(_ context.Context, req resource.MetadataRequest, resp *resource.MetadataResponse) {
+	resp.TypeName = req.ProviderTypeName + "_cluster"
+}
+
+// Configure implements resource.ResourceWithConfigure.
+func (r *Resource) Configure(_ context.Context, req resource.ConfigureRequest, resp *resource.ConfigureResponse) {
+	clients, diags := attr.FromProviderData(req.ProviderData)
+	resp.Diagnostics.Append(diags...)
+	r.clients = clients
+}
+
+func (r *Resource) deployment(ctx context.Context, namespace, name string) (rollout.Deployment, error) {
+	k, err := r.clients.Kube(ctx)
+	if err != nil {
+		return rollout.Deployment{}, err
+	}
+	c, err := r.clients.Consul(ctx, namespace, name)
+	return rollout.Deployment{Kube: k, Consul: c, Report: func(a rollout.Action) {
+		tflog.Info(ctx, a.String(), map[string]any{"cluster": namespace + "/" + name})
+	}}, err
+}
+
+// Create implements resource.Resource. Once the StatefulSet is there it returns
+// no error, whatever happens: Terraform would mark the cluster as tainted and
+// destroy it with the next apply.
+func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
+	var m model
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	timeout, diags := m.Timeouts.Create(ctx, defaultCreateTimeout)
+	resp.Diagnostics.Append(diags...)
+	spec, diags := m.toSpec(ctx)
+	resp.Diagnostics.Append(diags...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	d, err := r.deployment(ctx, spec.Namespace, spec.Name)
+	if err != nil {
+		resp.Diagnostics.Append(attr.ConnectError(err))
+		return
+	}
+
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err = d.Create(limited, spec)
+	var unsettled *rollout.UnsettledError
+	if err != nil && !errors.As(err, &unsettled) {
+		resp.Diagnostics.Append(createError(spec, err))
+		return
+	}
+	if unsettled != nil {
+		resp.Diagnostics.AddWarning("The cluster is not up yet",
+			"All objects of "+spec.ID()+" were created, but "+unsettledDetail(unsettled)+
+				"\nNothing is lost and nothing will be destroyed: fix what is wrong and apply again. Until then ready is false.")
+	}
+	// What was applied is in the state whatever becomes of the read-back.
+	m.fromApplied(unsettled == nil)
+	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+	r.readBack(ctx, d, &m, unsettled == nil, &resp.State, &resp.Diagnostics, true)
+}
+
+// fromApplied fills in what is computed, for the case that it cannot be read back.
+func (m *model) fromApplied(settled bool) {
+	m.ID = types.StringValue(m.Namespace.ValueString() + "/" + m.Name.ValueString())
+	m.HTTPAddress = httpAddress(m.Namespace.ValueString(), m.Name.ValueString())
+	m.DNSAddress = dnsAddress(m.Namespace.ValueString(), m.Name.ValueString())
+	m.Ready = types.BoolValue(settled)
+	m.RunningVersion = types.StringNull()
+	if settled {
+		m.RunningVersion = m.Version
+	}
+	m.Drift = noDrift
+}
+
+var noDrift = types.ListValueMust(types.StringType, nil)
+
+// readBack sets the state from the same read that a refresh uses. After a
+// create a failure is a warning, for the reason given there.
+func (r *Resource) readBack(ctx context.Context, d rollout.Deployment, m *model, settled bool, state *tfsdk.State, diags *diag.Diagnostics, create bool) {
+	ctx = context.WithoutCancel(ctx)
+	s, err := d.Read(ctx)
+	if err != nil {
+		summary, detail := "Cannot read the cluster back", err.Error()
+		if create {
+			diags.AddWarning(summary, detail)
+		} else {
+			diags.AddError(summary, detail)
+		}
+		return
+	}
+	diags.Append(m.fromState(ctx, s, settled)...)
+	m.Drift = noDrift // as planned; what differs already is for the next refresh to show
+	diags.Append(state.Set(ctx, m)...)
+}
+
+// fromState sets everything from what was read. settled is what is known so
+// far; a server that runs something else than declared unsettles the cluster.
+func (m *model) fromState(ctx context.Context, s rollout.State, settled bool) diag.Diagnostics {
+	diags := m.fromSpec(ctx, s.Spec)
+	m.Ready = types.BoolValue(settled && len(s.Outdated) == 0)
+	m.RunningVersion = optionalString(s.RunningVersion)
+	drift, d := types.ListValueFrom(ctx, types.StringType, append([]string{}, s.Drift...))
+	m.Drift = drift
+	diags.Append(d...)
+	return diags
+}
+
+func unsettledDetail(e *rollout.UnsettledError) string {
+	return e.Err.Error() + ".\n\n" + e.Explanation
+}
+
+func createError(spec server.Spec, err error) diag.Diagnostic {
+	var foreign *rollout.ForeignError
+	switch {
+	case errors.Is(err, rollout.ErrExists):
+		return diag.NewErrorDiagnostic("The cluster exists already", fmt.Sprintf(
+			"A cluster %s is there and was created by an apply that finished. It is not taken over silently: bring it into this state with\n\n  terraform import consul_k8s_cluster.<name> %s\n\nor choose another name.", spec.ID(), spec.ID()))
+	case errors.As(err, &foreign):
+		return diag.NewErrorDiagnostic("Objects of the same name exist", fmt.Sprintf(
+			"Nothing was changed: %s. Choose another name or namespace, or delete them if nothing uses them.", err))
+	case errors.Is(err, rollout.ErrNamespaceExists):
+		return diag.NewAttributeErrorDiagnostic(path.Root("create_namespace"), "The namespace exists already", fmt.Sprintf(
+			"The namespace %s was not made by this cluster. Set create_namespace = false to use it as it is.", spec.Namespace))
+	case apierrors.IsNotFound(err) && strings.Contains(err.Error(), "namespaces"):
+		return diag.NewAttributeErrorDiagnostic(path.Root("namespace"), "The namespace does not exist", fmt.Sprintf(
+			"There is no namespace %s. Create it, or set create_namespace = true.", spec.Namespace))
+	default:
+		return diag.NewErrorDiagnostic("Cannot create the cluster", fmt.Sprintf("Creating %s: %s", spec.ID(), err))
+	}
+}
+
+// Read implements resource.Resource.
+func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
+	var m model
+	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() || r.clients.Unknown {
+		return // not known yet where the cluster is: the state stands
+	}
+	namespace, name, err := server.ParseID(m.ID.ValueString())
+	if err != nil {
+		resp.Diagnostics.AddError("Invalid ID in the state", err.Error())
+		return
+	}
+	d, err := r.deployment(ctx, namespace, name)
+	if err != nil {
+		resp.Diagnostics.Append(attr.ConnectError(err))
+		return
+	}
+	s, err := d.Read(ctx)
+	if errors.Is(err, server.ErrNoStatefulSet) {
+		resp.State.RemoveResource(ctx)
+		return
+	}
+	if err != nil {
+		resp.Diagnostics.AddError("Cannot read the cluster", fmt.Sprintf("Reading %s: %s", m.ID.ValueString(), err))
+		return
+	}
+	// Import sets only the ID: then what runs decides.
+	imported := m.Name.IsNull()
+	settled := m.Ready.ValueBool() || imported
+	resp.Diagnostics.Append(m.fromState(ctx, s, settled)...)
+	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+	if s.Spec.Creating && s.Spec.Established {
+		// The state holds the cluster: the create has been seen to end.
+		if err := d.MarkCreated(ctx); err != nil {
+			tflog.Debug(ctx, err.Error())
+		}
+	}
+}
+
+// Update implements resource.Resource. An error does not taint, and the next
+// apply goes on where this one stopped.
+func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
+	var m model
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	timeout, diags := m.Timeouts.Update(ctx, defaultUpdateTimeout)
+	resp.Diagnostics.Append(diags...)
+	spec, diags := m.toSpec(ctx)
+	resp.Diagnostics.Append(diags...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	d, err := r.deployment(ctx, spec.Namespace, spec.Name)
+	if err != nil {
+		resp.Diagnostics.Append(attr.ConnectError(err))
+		return
+	}
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err = d.Update(limited, spec)
+	r.readBack(ctx, d, &m, err == nil, &resp.State, &resp.Diagnostics, false)
+	var unsettled *rollout.UnsettledError
+	switch {
+	case errors.As(err, &unsettled):
+		resp.Diagnostics.AddError("The change is not complete",
+			"The change of "+spec.ID()+" was applied, but "+unsettledDetail(unsettled)+
+				"\nServers that were not reached yet are untouched. Fix what is wrong and apply again: it goes on where it stopped.")
+	case err != nil:
+		resp.Diagnostics.AddError("Cannot change the cluster", fmt.Sprintf("Changing %s: %s", spec.ID(), err))
+	}
+}
+
+// Delete implements resource.Resource.
+func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
+	var m model
+	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	if m.DeletionProtection.ValueBool() {
+		resp.Diagnostics.Append(protectedError(m))
+		return
+	}
+	timeout, diags := m.Timeouts.Delete(ctx, defaultDeleteTimeout)
+	resp.Diagnostics.Append(diags...)
+	spec, diags := m.toSpec(ctx)
+	resp.Diagnostics.Append(diags...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	d, err := r.deployment(ctx, spec.Namespace, spec.Name)
+	if err != nil {
+		resp.Diagnostics.Append(attr.ConnectError(err))
+		return
+	}
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	kept, err := d.Delete(limited, spec)
+	if err != nil {
+		resp.Diagnostics.AddError("Cannot delete the cluster", fmt.Sprintf("Deleting %s: %s", spec.ID(), err))
+		return
+	}
+	if len(kept) > 0 {
+		resp.Diagnostics.AddWarning("Some of the cluster is kept",
+			fmt.Sprintf("The cluster %s is deleted. Kept, as storage.retention says: %s. A new cluster of the same name takes them up again; delete them by hand to be rid of the data.", spec.ID(), strings.Join(kept, "; ")))
+	}
+}
+
+func protectedError(m model) diag.Diagnostic {
+	return diag.NewAttributeErrorDiagnostic(path.Root("deletion_protection"), "The cluster is protected",
+		fmt.Sprintf("Deleting %s would stop Consul for everything that uses it. If that is what you want, set deletion_protection = false and apply, then destroy.", m.ID.ValueString()))
+}
+
+// ImportState implements resource.ResourceWithImportState.
+func (r *Resource) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
+	if _, _, err := server.ParseID(req.ID); err != nil {
+		resp.Diagnostics.AddError("Invalid import ID", "The ID "+err.Error()+".")
+		return
+	}
+	resource.ImportStatePassthroughID(ctx, path.Root("id"), req, resp)
+}

@@ -1,0 +1,383 @@
+package cluster
+
+import (
+	"context"
+	"regexp"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework-jsontypes/jsontypes"
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework-timetypes/timetypes"
+	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/booldefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/int64default"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/mapdefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/objectdefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	corev1 "k8s.io/api/core/v1"
+	apiresource "k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// Default timeouts. A create or an update that runs into one loses nothing: the
+// next apply goes on.
+const (
+	defaultCreateTimeout = 15 * time.Minute
+	defaultUpdateTimeout = 60 * time.Minute
+	defaultDeleteTimeout = 15 * time.Minute
+)
+
+// maxNameLength leaves room for "-server-<ordinal>" and the revision hash that
+// StatefulSet pods carry as a label of at most 63 characters.
+const maxNameLength = 45
+
+// Defaults of what is declared.
+var (
+	defaultRetention = types.ObjectValueMust(retentionTypes, map[string]tfattr.Value{
+		"when_deleted": types.StringValue("Retain"), "when_scaled": types.StringValue("Retain"),
+	})
+	defaultSize    = "10Gi"
+	defaultStorage = types.ObjectValueMust(storageTypes, map[string]tfattr.Value{
+		"size": attr.NewQuantity(apiresource.MustParse(defaultSize)), "class": types.StringNull(), "retention": defaultRetention,
+	})
+	defaultRequests = types.MapValueMust(attr.QuantityType{}, map[string]tfattr.Value{
+		"cpu": attr.NewQuantity(apiresource.MustParse("500m")), "memory": attr.NewQuantity(apiresource.MustParse("1Gi")),
+	})
+	defaultResources = types.ObjectValueMust(resourcesTypes, map[string]tfattr.Value{
+		"requests": defaultRequests, "limits": types.MapNull(attr.QuantityType{}),
+	})
+	defaultPlacement = types.ObjectValueMust(placementTypes, map[string]tfattr.Value{
+		"anti_affinity":   types.StringValue(server.AntiAffinityRequired),
+		"topology_spread": types.ListNull(types.ObjectType{AttrTypes: spreadTypes}),
+		"node_selector":   types.MapNull(types.StringType),
+		"tolerations":     types.ListNull(types.ObjectType{AttrTypes: tolerationTypes}),
+		"priority_class":  types.StringNull(),
+	})
+	defaultPerformance = types.ObjectValueMust(performanceTypes, map[string]tfattr.Value{
+		"raft_multiplier":  types.Int64Value(1),
+		"leave_drain_time": timetypes.NewGoDurationValue(5 * time.Second),
+		"rpc_hold_timeout": timetypes.NewGoDurationValue(7 * time.Second),
+	})
+	defaultTelemetry = types.ObjectValueMust(telemetryTypes, map[string]tfattr.Value{
+		"prometheus_retention_time": fromDuration(time.Minute),
+	})
+	defaultService = types.ObjectValueMust(serviceTypes, map[string]tfattr.Value{
+		"type": types.StringValue(string(corev1.ServiceTypeClusterIP)), "annotations": types.MapNull(types.StringType),
+		"load_balancer_class": types.StringNull(), "load_balancer_source_ranges": types.ListNull(types.StringType),
+	})
+	defaultACL = types.ObjectValueMust(aclTypes, map[string]tfattr.Value{
+		"enabled": types.BoolValue(false), "default_policy": types.StringValue("deny"),
+	})
+)
+
+// Schema implements resource.Resource.
+func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "A cluster of Consul servers in Kubernetes: a StatefulSet with its configuration, Services, service account and disruption budget.\n\n" +
+			"Create waits until every server is a healthy voter and one of them leads. A create that does not get that far within its timeout is not tainted: " +
+			"it ends with a warning that explains what is missing, `ready` is false, and the next apply goes on.",
+		Attributes: map[string]schema.Attribute{
+			"id": schema.StringAttribute{
+				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
+				MarkdownDescription: "`<namespace>/<name>`: what other resources take as `cluster`.",
+			},
+			"name": schema.StringAttribute{
+				Required: true, PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
+				Validators: []validator.String{attr.DNSLabel(maxNameLength, true)},
+				MarkdownDescription: "Name of the cluster. The client Service has this name; the StatefulSet, and everything that belongs to the servers, has it with the suffix `-server`. " +
+					"Starts with a letter, at most 45 characters. A change replaces the cluster.",
+			},
+			"namespace": schema.StringAttribute{
+				Required: true, PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
+				Validators:          []validator.String{attr.DNSLabel(63, false)},
+				MarkdownDescription: "Namespace of the servers. A change replaces the cluster.",
+			},
+			"create_namespace": schema.BoolAttribute{
+				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
+				MarkdownDescription: "Whether the cluster makes its namespace. It must not exist before, and is deleted with the cluster once nothing else is in it. Default `false`.",
+			},
+			"version": schema.StringAttribute{
+				Optional: true, Computed: true, Validators: []validator.String{versionValidator{}},
+				MarkdownDescription: "Consul version, such as `1.22.7`; 1.15 or later. Required unless `image` has it as its tag. A change restarts the servers, one at a time.",
+			},
+			"image": schema.StringAttribute{
+				Optional: true, Computed: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
+				MarkdownDescription: "Image of the servers. Default `docker.io/hashicorp/consul:<version>`. A change restarts the servers, one at a time.",
+			},
+			"replicas": schema.Int64Attribute{
+				Optional: true, Computed: true, Default: int64default.StaticInt64(3),
+				Validators: []validator.Int64{replicasValidator{}},
+				MarkdownDescription: "Number of servers: 1, 3 (default), 5 or 7. Three survive the loss of one, five of two. " +
+					"Servers are added and removed one at a time, without restarting the others.",
+			},
+			"datacenter": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString("dc1"),
+				Validators: []validator.String{stringvalidator.RegexMatches(regexp.MustCompile(`^[a-z0-9_-]{1,63}$`),
+					"must be lower-case letters, digits, hyphens and underscores, at most 63")},
+				MarkdownDescription: "Name of the Consul datacenter. Default `dc1`. It cannot be changed: servers of another datacenter refuse the existing data.",
+			},
+			"domain": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString("consul"),
+				Validators: []validator.String{stringvalidator.RegexMatches(regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`),
+					"must be a DNS domain in lower case, without a final dot")},
+				MarkdownDescription: "DNS domain that Consul answers for. Default `consul`. A change restarts the servers.",
+			},
+			"storage": schema.SingleNestedAttribute{
+				Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultStorage),
+				MarkdownDescription: "The volume of each server.",
+				Attributes: map[string]schema.Attribute{
+					"size": schema.StringAttribute{
+						Optional: true, Computed: true, CustomType: attr.QuantityType{}, Default: stringdefault.StaticString(defaultSize),
+						MarkdownDescription: "Size of each volume, a Kubernetes quantity. Default `10Gi`. It cannot be changed in place yet, and never be smaller.",
+					},
+					"class": schema.StringAttribute{
+						Optional: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
+						MarkdownDescription: "Storage class. Default: the Kubernetes cluster's default class. It cannot be changed.",
+					},
+					"retention": schema.SingleNestedAttribute{
+						Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultRetention),
+						MarkdownDescription: "What happens to volumes that are no longer used, in the words of the StatefulSet's `persistentVolumeClaimRetentionPolicy`.",
+						Attributes: map[string]schema.Attribute{
+							"when_deleted": retentionAttribute("when the cluster is deleted. A cluster of the same name takes retained volumes up again, with their data"),
+							"when_scaled":  retentionAttribute("when its server is removed by a smaller `replicas`"),
+						},
+					},
+				},
+			},
+			"resources": schema.SingleNestedAttribute{
+				Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultResources),
+				MarkdownDescription: "Compute resources of each server, quantities by resource name. A change restarts the servers.",
+				Attributes: map[string]schema.Attribute{
+					"requests": schema.MapAttribute{
+						Optional: true, Computed: true, ElementType: attr.QuantityType{}, Default: mapdefault.StaticValue(defaultRequests),
+						MarkdownDescription: "Default `{ cpu = \"500m\", memory = \"1Gi\" }`.",
+					},
+					"limits": schema.MapAttribute{
+						Optional: true, ElementType: attr.QuantityType{},
+						MarkdownDescription: "Default none. A CPU limit throttles Raft and causes elections.",
+					},
+				},
+			},
+			"placement":   placementAttribute(),
+			"performance": performanceAttribute(),
+			"telemetry": schema.SingleNestedAttribute{
+				Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultTelemetry),
+				MarkdownDescription: "Metrics.",
+				Attributes: map[string]schema.Attribute{
+					"prometheus_retention_time": schema.StringAttribute{
+						Optional: true, Computed: true, CustomType: timetypes.GoDurationType{}, Default: stringdefault.StaticString("1m"),
+						Validators:          []validator.String{attr.DurationBetween(0, 7*24*time.Hour)},
+						MarkdownDescription: "How long `/v1/agent/metrics?format=prometheus` keeps metrics; `0s` turns it off. Default `1m`: set at least twice the scrape interval. A change restarts the servers.",
+					},
+				},
+			},
+			"service": schema.SingleNestedAttribute{
+				Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultService),
+				MarkdownDescription: "The client Service: HTTP on port 8500, DNS on port 53.",
+				Attributes: map[string]schema.Attribute{
+					"type": schema.StringAttribute{
+						Optional: true, Computed: true, Default: stringdefault.StaticString(string(corev1.ServiceTypeClusterIP)),
+						Validators:          []validator.String{stringvalidator.OneOf("ClusterIP", "NodePort", "LoadBalancer")},
+						MarkdownDescription: "`ClusterIP` (default), `NodePort` or `LoadBalancer`. The last two let Consul be reached from outside: turn ACLs on first.",
+					},
+					"annotations": schema.MapAttribute{
+						Optional: true, ElementType: types.StringType,
+						MarkdownDescription: "Annotations of the client Service alone, such as those that a load balancer reads.",
+					},
+					"load_balancer_class": schema.StringAttribute{
+						Optional: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
+						MarkdownDescription: "Implementation of the load balancer; only with type `LoadBalancer`.",
+					},
+					"load_balancer_source_ranges": schema.ListAttribute{
+						Optional: true, ElementType: types.StringType,
+						MarkdownDescription: "CIDR ranges that may use the load balancer; only with type `LoadBalancer`.",
+					},
+				},
+			},
+			"acl": schema.SingleNestedAttribute{
+				Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultACL),
+				MarkdownDescription: "The ACL system. Bootstrap it with `consul_k8s_acl_bootstrap`. A change restarts the servers.",
+				Attributes: map[string]schema.Attribute{
+					"enabled": schema.BoolAttribute{
+						Optional: true, Computed: true, Default: booldefault.StaticBool(false),
+						MarkdownDescription: "Whether requests are checked for their rights. Default `false`: everyone may do everything.",
+					},
+					"default_policy": schema.StringAttribute{
+						Optional: true, Computed: true, Default: stringdefault.StaticString("deny"),
+						Validators:          []validator.String{oneOf("allow", "deny")},
+						MarkdownDescription: "What happens to a request that no policy speaks of: `deny` (default) or `allow`.",
+					},
+				},
+			},
+			"ui": schema.BoolAttribute{
+				Optional: true, Computed: true, Default: booldefault.StaticBool(true),
+				MarkdownDescription: "Whether the servers serve the web interface, at `/ui` of the HTTP port. Default `true`. A change restarts the servers.",
+			},
+			"extra_config": schema.StringAttribute{
+				Optional: true, CustomType: jsontypes.NormalizedType{}, Validators: []validator.String{extraConfigValidator{}},
+				MarkdownDescription: "A JSON object of [agent configuration](https://developer.hashicorp.com/consul/docs/reference/agent/configuration-file), merged last, for what has no attribute. " +
+					"Keys that the provider sets are refused. It is stored in the state and in a ConfigMap: no secrets. A change restarts the servers.",
+			},
+			"labels":          metadataAttribute("Labels of every object of the cluster; not of the pods, so that a change restarts nothing.", labelsValidator{}),
+			"annotations":     metadataAttribute("Annotations of every object of the cluster; not of the pods.", annotationsValidator{}),
+			"pod_labels":      metadataAttribute("Labels of the server pods. A change restarts the servers.", labelsValidator{}),
+			"pod_annotations": metadataAttribute("Annotations of the server pods. A change restarts the servers.", annotationsValidator{}),
+			"deletion_protection": schema.BoolAttribute{
+				Optional: true, Computed: true, Default: booldefault.StaticBool(true),
+				MarkdownDescription: "Refuse to delete or replace the cluster. Default `true`; set it to `false` and apply before destroying.",
+			},
+			"timeouts": timeouts.Attributes(ctx, timeouts.Opts{
+				Create: true, Update: true, Delete: true,
+				CreateDescription: "How long to wait for every server to be a voter. Default `15m`.",
+				UpdateDescription: "How long all restarts and resizes may take. Default `60m`.",
+				DeleteDescription: "How long to wait for pods and volumes to go. Default `15m`.",
+			}),
+			"running_version": schema.StringAttribute{
+				Computed:            true,
+				MarkdownDescription: "Consul version that runs: while servers run different versions, the oldest of them.",
+			},
+			"http_address": schema.StringAttribute{
+				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
+				MarkdownDescription: "Address of the HTTP API inside the Kubernetes cluster, `host:port`.",
+			},
+			"dns_address": schema.StringAttribute{
+				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
+				MarkdownDescription: "Address of Consul's DNS inside the Kubernetes cluster, `host:port`.",
+			},
+			"ready": schema.BoolAttribute{
+				Computed: true,
+				MarkdownDescription: "Whether the last apply saw every server run what is declared, as a healthy voter. " +
+					"While it is false each plan shows an update that goes on where the last one stopped. It is not a health check: use `consul_k8s_members` for that. " +
+					"A `postcondition` on it makes an apply that timed out fail.",
+			},
+			"drift": schema.ListAttribute{
+				Computed: true, ElementType: types.StringType,
+				MarkdownDescription: "Fields of the cluster's objects that were changed by others and that no attribute shows, such as `Service consul: spec.ports[name=http].port`. The next apply restores them.",
+			},
+		},
+	}
+}
+
+func retentionAttribute(when string) schema.Attribute {
+	return schema.StringAttribute{
+		Optional: true, Computed: true, Default: stringdefault.StaticString("Retain"),
+		Validators:          []validator.String{stringvalidator.OneOf("Retain", "Delete")},
+		MarkdownDescription: "`Retain` (default) or `Delete`: what happens to a volume " + when + ".",
+	}
+}
+
+func metadataAttribute(description string, v validator.Map) schema.Attribute {
+	return schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: []validator.Map{v}, MarkdownDescription: description}
+}
+
+func placementAttribute() schema.Attribute {
+	return schema.SingleNestedAttribute{
+		Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultPlacement),
+		MarkdownDescription: "On which nodes servers run. A change restarts the servers.",
+		Attributes: map[string]schema.Attribute{
+			"anti_affinity": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(server.AntiAffinityRequired),
+				Validators: []validator.String{stringvalidator.OneOf(server.AntiAffinityRequired, server.AntiAffinityPreferred)},
+				MarkdownDescription: "`required` (default) never puts two servers on one node: it takes as many nodes as servers. " +
+					"`preferred` does where it must; the loss of one node may then lose the quorum.",
+			},
+			"topology_spread": schema.ListNestedAttribute{
+				Optional:            true,
+				MarkdownDescription: "Topology spread constraints, for example over zones.",
+				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
+					"topology_key": schema.StringAttribute{
+						Required: true, Validators: []validator.String{labelKeyValidator{}},
+						MarkdownDescription: "Node label to spread over, such as `topology.kubernetes.io/zone`.",
+					},
+					"max_skew": schema.Int64Attribute{
+						Optional: true, Computed: true, Default: int64default.StaticInt64(1), Validators: []validator.Int64{int64validator.Between(1, server.MaxReplicas)},
+						MarkdownDescription: "Largest difference in servers between two domains. Default 1.",
+					},
+					"when_unsatisfiable": schema.StringAttribute{
+						Optional: true, Computed: true, Default: stringdefault.StaticString(string(corev1.DoNotSchedule)),
+						Validators:          []validator.String{stringvalidator.OneOf(string(corev1.DoNotSchedule), string(corev1.ScheduleAnyway))},
+						MarkdownDescription: "`DoNotSchedule` (default) or `ScheduleAnyway`.",
+					},
+				}},
+			},
+			"node_selector": schema.MapAttribute{
+				Optional: true, ElementType: types.StringType, Validators: []validator.Map{labelsValidator{}},
+				MarkdownDescription: "Labels that a node must have.",
+			},
+			"tolerations": schema.ListNestedAttribute{
+				Optional:            true,
+				MarkdownDescription: "Taints that servers tolerate.",
+				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
+					"key": schema.StringAttribute{
+						Optional: true, Validators: []validator.String{labelKeyValidator{}},
+						MarkdownDescription: "Key of the taint; without it, with operator `Exists`, every taint.",
+					},
+					"operator": schema.StringAttribute{
+						Optional: true, Computed: true, Default: stringdefault.StaticString(string(corev1.TolerationOpEqual)),
+						Validators:          []validator.String{stringvalidator.OneOf(string(corev1.TolerationOpEqual), string(corev1.TolerationOpExists))},
+						MarkdownDescription: "`Equal` (default) or `Exists`.",
+					},
+					"value": schema.StringAttribute{
+						Optional: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
+						MarkdownDescription: "Value of the taint, with operator `Equal`.",
+					},
+					"effect": schema.StringAttribute{
+						Optional: true, Validators: []validator.String{stringvalidator.OneOf("NoSchedule", "PreferNoSchedule", "NoExecute")},
+						MarkdownDescription: "`NoSchedule`, `PreferNoSchedule` or `NoExecute`; without it, all of them.",
+					},
+					"toleration_seconds": schema.Int64Attribute{
+						Optional: true, Validators: []validator.Int64{int64validator.AtLeast(0)},
+						MarkdownDescription: "Seconds for which a `NoExecute` taint is tolerated; without it, for ever.",
+					},
+				}},
+			},
+			"priority_class": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
+				MarkdownDescription: "Name of the PriorityClass of the pods.",
+			},
+		},
+	}
+}
+
+func performanceAttribute() schema.Attribute {
+	return schema.SingleNestedAttribute{
+		Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultPerformance),
+		MarkdownDescription: "Consul's [performance](https://developer.hashicorp.com/consul/docs/reference/agent/configuration-file/general#performance) settings. A change restarts the servers.",
+		Attributes: map[string]schema.Attribute{
+			"raft_multiplier": schema.Int64Attribute{
+				Optional: true, Computed: true, Default: int64default.StaticInt64(1), Validators: []validator.Int64{int64validator.Between(1, 10)},
+				MarkdownDescription: "Scales Raft's timeouts, 1 to 10. Default 1, as Consul recommends for production: a lost leader is replaced within a few seconds.",
+			},
+			"leave_drain_time": schema.StringAttribute{
+				Optional: true, Computed: true, CustomType: timetypes.GoDurationType{}, Default: stringdefault.StaticString("5s"),
+				Validators:          []validator.String{attr.DurationBetween(0, 10*time.Minute)},
+				MarkdownDescription: "How long a server that leaves still answers requests. Default `5s`. An agent gives a graceful leave 15 seconds in all.",
+			},
+			"rpc_hold_timeout": schema.StringAttribute{
+				Optional: true, Computed: true, CustomType: timetypes.GoDurationType{}, Default: stringdefault.StaticString("7s"),
+				Validators:          []validator.String{attr.DurationBetween(0, 10*time.Minute)},
+				MarkdownDescription: "How long a request is held while there is no leader, instead of failing. Default `7s`.",
+			},
+		},
+	}
+}
+
+// nested is the path of a nested attribute.
+func nested(names ...string) path.Path {
+	p := path.Root(names[0])
+	for _, n := range names[1:] {
+		p = p.AtName(n)
+	}
+	return p
+}

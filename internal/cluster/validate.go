@@ -1,0 +1,314 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/go-version"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// minVersion is the oldest supported Consul: the first to take a chosen
+// bootstrap secret and to transfer the leadership on request.
+var minVersion = version.Must(version.NewVersion("1.15.0"))
+
+type versionValidator struct{}
+
+func (versionValidator) Description(context.Context) string {
+	return "a Consul version, 1.15 or later"
+}
+func (v versionValidator) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
+
+func (versionValidator) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
+		return
+	}
+	if _, err := parseVersion(req.ConfigValue.ValueString()); err != nil {
+		resp.Diagnostics.AddAttributeError(req.Path, "Invalid Consul version", err.Error())
+	}
+}
+
+// parseVersion parses a full semantic version that is recent enough.
+func parseVersion(text string) (*version.Version, error) {
+	v, err := version.NewSemver(text)
+	if err != nil || strings.HasPrefix(text, "v") || strings.Count(strings.SplitN(text, "-", 2)[0], ".") != 2 {
+		return nil, fmt.Errorf("%q is not a semantic version of three numbers, such as \"1.22.7\"", text)
+	}
+	if v.Core().LessThan(minVersion) {
+		return nil, fmt.Errorf("%q is older than %s, the oldest Consul that can be bootstrapped and rolled safely: use a later version", text, minVersion)
+	}
+	return v, nil
+}
+
+type replicasValidator struct{}
+
+func (replicasValidator) Description(context.Context) string               { return "1, 3, 5 or 7" }
+func (v replicasValidator) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
+
+func (replicasValidator) ValidateInt64(_ context.Context, req validator.Int64Request, resp *validator.Int64Response) {
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
+		return
+	}
+	n := req.ConfigValue.ValueInt64()
+	switch {
+	case n < 1 || n > server.MaxReplicas:
+		resp.Diagnostics.AddAttributeError(req.Path, "Invalid number of servers", fmt.Sprintf("%d servers are not possible: use 1, 3, 5 or 7.", n))
+	case n%2 == 0:
+		resp.Diagnostics.AddAttributeError(req.Path, "Even number of servers",
+			fmt.Sprintf("%d servers tolerate the loss of no more servers than %d do, and need one more for a quorum: use 1, 3, 5 or 7.", n, n-1))
+	}
+}
+
+type extraConfigValidator struct{}
+
+func (extraConfigValidator) Description(context.Context) string {
+	return "a JSON object without keys that the provider sets"
+}
+func (v extraConfigValidator) MarkdownDescription(ctx context.Context) string {
+	return v.Description(ctx)
+}
+
+func (extraConfigValidator) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
+		return
+	}
+	if err := server.CheckExtraConfig(req.ConfigValue.ValueString()); err != nil {
+		resp.Diagnostics.AddAttributeError(req.Path, "Invalid extra_config", "extra_config: "+err.Error()+".")
+	}
+}
+
+// oneOf is a validator whose message says what to write.
+func oneOf(values ...string) validator.String { return oneOfValidator{values: values} }
+
+type oneOfValidator struct{ values []string }
+
+func (v oneOfValidator) Description(context.Context) string {
+	return `"` + strings.Join(v.values, `" or "`) + `"`
+}
+func (v oneOfValidator) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
+
+func (v oneOfValidator) ValidateString(ctx context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() || slices.Contains(v.values, req.ConfigValue.ValueString()) {
+		return
+	}
+	resp.Diagnostics.AddAttributeError(req.Path, "Invalid value", fmt.Sprintf("%q is not possible: use %s.", req.ConfigValue.ValueString(), v.Description(ctx)))
+}
+
+type labelKeyValidator struct{}
+
+func (labelKeyValidator) Description(context.Context) string               { return "a label key" }
+func (v labelKeyValidator) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
+
+func (labelKeyValidator) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
+		return
+	}
+	if p := validation.IsQualifiedName(req.ConfigValue.ValueString()); len(p) > 0 {
+		resp.Diagnostics.AddAttributeError(req.Path, "Invalid label key", fmt.Sprintf("Kubernetes would refuse %q: %s.", req.ConfigValue.ValueString(), p[0]))
+	}
+}
+
+type labelsValidator struct{}
+
+func (labelsValidator) Description(context.Context) string               { return "Kubernetes labels" }
+func (v labelsValidator) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
+
+func (labelsValidator) ValidateMap(_ context.Context, req validator.MapRequest, resp *validator.MapResponse) {
+	validateMetadata(req, resp, true)
+}
+
+type annotationsValidator struct{}
+
+func (annotationsValidator) Description(context.Context) string { return "Kubernetes annotations" }
+func (v annotationsValidator) MarkdownDescription(ctx context.Context) string {
+	return v.Description(ctx)
+}
+
+func (annotationsValidator) ValidateMap(_ context.Context, req validator.MapRequest, resp *validator.MapResponse) {
+	validateMetadata(req, resp, false)
+}
+
+// validateMetadata checks keys, for labels values too, and that nothing claims
+// a key that the provider sets.
+func validateMetadata(req validator.MapRequest, resp *validator.MapResponse, labels bool) {
+	reserved := server.OwnerLabels("")
+	reserved[server.LabelVersion] = ""
+	for k, e := range req.ConfigValue.Elements() {
+		at := req.Path.AtMapKey(k)
+		if p := validation.IsQualifiedName(k); len(p) > 0 {
+			resp.Diagnostics.AddAttributeError(at, "Invalid key", fmt.Sprintf("Kubernetes would refuse the key %q: %s.", k, p[0]))
+		}
+		if _, taken := reserved[k]; (taken && labels) || strings.HasPrefix(k, server.ManagedBy+"/") {
+			resp.Diagnostics.AddAttributeError(at, "Reserved key", fmt.Sprintf("The provider sets %q itself: leave it out.", k))
+		}
+		v, ok := e.(types.String)
+		if !ok || v.IsNull() || v.IsUnknown() || !labels {
+			continue
+		}
+		if p := validation.IsValidLabelValue(v.ValueString()); len(p) > 0 {
+			resp.Diagnostics.AddAttributeError(at, "Invalid label value", fmt.Sprintf("Kubernetes would refuse %q: %s.", v.ValueString(), p[0]))
+		}
+	}
+}
+
+// ValidateConfig implements resource.ResourceWithValidateConfig: what no single
+// attribute can tell. Unknown values are left for the plan.
+func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
+	var m model
+	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	if !m.Version.IsUnknown() && !m.Image.IsUnknown() {
+		if _, _, err := versionAndImage(m.Version.ValueString(), m.Image.ValueString()); err != nil {
+			resp.Diagnostics.AddAttributeError(path.Root("version"), "No usable Consul version", err.Error())
+		}
+	}
+	validatePlacement(ctx, m, &resp.Diagnostics)
+	validateService(ctx, m, &resp.Diagnostics)
+	validateResources(ctx, m, &resp.Diagnostics)
+}
+
+// versionAndImage fills in whichever of the two is "".
+func versionAndImage(v, image string) (string, string, error) {
+	switch {
+	case v == "" && image == "":
+		return "", "", errors.New("set version, such as \"1.22.7\", or image")
+	case image == "":
+		return v, "docker.io/hashicorp/consul:" + v, nil
+	}
+	tag := imageTag(image)
+	if v == "" {
+		if _, err := parseVersion(tag); err != nil {
+			return "", "", fmt.Errorf("the image %q does not have a Consul version as its tag: set version to what the image holds", image)
+		}
+		return tag, image, nil
+	}
+	if t, err := version.NewSemver(tag); err == nil && strings.Count(tag, ".") == 2 && t.String() != v && !strings.HasPrefix(tag, v) {
+		return "", "", fmt.Errorf("version is %q but the tag of image says %q: make them agree, or leave version out", v, tag)
+	}
+	return v, image, nil
+}
+
+// imageTag returns the tag of an image reference, "" if it has none.
+func imageTag(image string) string {
+	name, _, _ := strings.Cut(image, "@")
+	name = name[strings.LastIndex(name, "/")+1:]
+	_, tag, _ := strings.Cut(name, ":")
+	return tag
+}
+
+func validatePlacement(ctx context.Context, m model, diags *diag.Diagnostics) {
+	var p placementModel
+	if m.Placement.IsNull() || m.Placement.IsUnknown() {
+		return
+	}
+	diags.Append(m.Placement.As(ctx, &p, basetypes.ObjectAsOptions{})...)
+	required := p.AntiAffinity.IsNull() || p.AntiAffinity.ValueString() == server.AntiAffinityRequired
+	replicas := int64(3)
+	if !m.Replicas.IsNull() {
+		replicas = m.Replicas.ValueInt64()
+	}
+	if host, ok := p.NodeSelector.Elements()[corev1.LabelHostname]; ok && required && !p.AntiAffinity.IsUnknown() && replicas > 1 {
+		diags.AddAttributeError(nested("placement", "node_selector"), "Placement contradicts itself",
+			fmt.Sprintf("node_selector puts all %d servers on the node %s, while anti_affinity = %q allows one server a node. Drop the selector, or set anti_affinity = %q.", replicas, host, server.AntiAffinityRequired, server.AntiAffinityPreferred))
+	}
+	if !p.Tolerations.IsUnknown() {
+		for i, e := range p.Tolerations.Elements() {
+			o, ok := e.(types.Object)
+			if !ok || o.IsUnknown() || o.IsNull() {
+				continue
+			}
+			var t tolerationModel
+			diags.Append(o.As(ctx, &t, basetypes.ObjectAsOptions{})...)
+			validateToleration(t, nested("placement", "tolerations").AtListIndex(i), diags)
+		}
+	}
+	if p.TopologySpread.IsUnknown() {
+		return
+	}
+	seen := map[string]bool{}
+	for i, e := range p.TopologySpread.Elements() {
+		o, ok := e.(types.Object)
+		if !ok || o.IsUnknown() || o.IsNull() {
+			continue
+		}
+		var t topologySpreadModel
+		diags.Append(o.As(ctx, &t, basetypes.ObjectAsOptions{})...)
+		if t.TopologyKey.IsUnknown() || t.WhenUnsatisfiable.IsUnknown() {
+			continue
+		}
+		key := t.TopologyKey.ValueString() + "/" + t.WhenUnsatisfiable.ValueString()
+		if seen[key] {
+			diags.AddAttributeError(nested("placement", "topology_spread").AtListIndex(i).AtName("topology_key"), "Placement contradicts itself",
+				fmt.Sprintf("Two topology_spread constraints speak of %q in the same way: keep one.", t.TopologyKey.ValueString()))
+		}
+		seen[key] = true
+	}
+}
+
+func validateToleration(t tolerationModel, at path.Path, diags *diag.Diagnostics) {
+	exists := t.Operator.ValueString() == string(corev1.TolerationOpExists)
+	switch {
+	case t.Operator.IsUnknown() || t.Key.IsUnknown() || t.Value.IsUnknown() || t.Effect.IsUnknown():
+	case exists && !t.Value.IsNull():
+		diags.AddAttributeError(at.AtName("value"), "Placement contradicts itself", "Operator Exists tolerates every value: drop value, or use operator Equal.")
+	case !exists && t.Key.IsNull():
+		diags.AddAttributeError(at.AtName("key"), "Placement contradicts itself", "Operator Equal needs a key: set it, or use operator Exists to tolerate every taint.")
+	case !t.TolerationSeconds.IsNull() && t.Effect.ValueString() != string(corev1.TaintEffectNoExecute):
+		diags.AddAttributeError(at.AtName("toleration_seconds"), "Placement contradicts itself", "toleration_seconds only has a meaning with effect NoExecute: set that effect, or drop it.")
+	}
+}
+
+func validateService(ctx context.Context, m model, diags *diag.Diagnostics) {
+	var s serviceModel
+	if m.Service.IsNull() || m.Service.IsUnknown() {
+		return
+	}
+	diags.Append(m.Service.As(ctx, &s, basetypes.ObjectAsOptions{})...)
+	if s.Type.IsUnknown() || s.Type.ValueString() == string(corev1.ServiceTypeLoadBalancer) {
+		return
+	}
+	if !s.LoadBalancerClass.IsNull() || len(s.LoadBalancerSourceRanges.Elements()) > 0 {
+		diags.AddAttributeError(nested("service", "type"), "Service contradicts itself", "load_balancer_class and load_balancer_source_ranges need type = \"LoadBalancer\": set it, or drop them.")
+	}
+}
+
+// validateResources refuses requests above their limits, which Kubernetes would
+// refuse at apply.
+func validateResources(ctx context.Context, m model, diags *diag.Diagnostics) {
+	var r resourcesModel
+	if m.Resources.IsNull() || m.Resources.IsUnknown() {
+		return
+	}
+	diags.Append(m.Resources.As(ctx, &r, basetypes.ObjectAsOptions{})...)
+	requests := r.Requests
+	if requests.IsNull() {
+		requests = defaultRequests
+	}
+	for k, l := range r.Limits.Elements() {
+		limit, ok := l.(attr.Quantity)
+		request, found := requests.Elements()[k].(attr.Quantity)
+		if !ok || !found || limit.IsUnknown() || request.IsUnknown() {
+			continue
+		}
+		a, b := request.Resource(), limit.Resource()
+		if a.Cmp(b) > 0 && b.Sign() > 0 {
+			diags.AddAttributeError(nested("resources", "limits").AtMapKey(k), "Limit below request",
+				fmt.Sprintf("The limit of %s is %s, but %s are requested: raise the limit or lower the request.", k, b.String(), a.String()))
+		}
+	}
+}

@@ -1,0 +1,329 @@
+package consul
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/consul/api"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// ComponentBootstrap is the component label of the Secret that holds the
+// management token.
+const ComponentBootstrap = "acl-bootstrap"
+
+// SecretRef names the key of a Kubernetes Secret in the cluster's namespace
+// that holds the management token.
+type SecretRef struct {
+	Name string
+	Key  string
+}
+
+// annotationKey records the key of the management token on its Secret.
+const annotationKey = server.ManagedBy + "/token-key"
+
+// ErrSecretLost says that the ACL system was bootstrapped, but that the Secret
+// does not hold a token that it knows.
+var ErrSecretLost = errors.New("the management token is lost")
+
+// ErrACLDisabled says that the servers run without ACLs.
+var ErrACLDisabled = errors.New("ACLs are not enabled")
+
+// LostError is an ErrSecretLost with the index that allows another bootstrap.
+type LostError struct {
+	// ResetIndex is what Consul wants to read from the leader's data directory.
+	ResetIndex uint64
+	// Reason says what is wrong with the Secret.
+	Reason string
+}
+
+// Error implements error.
+func (e *LostError) Error() string { return ErrSecretLost.Error() + ": " + e.Reason }
+
+// Is makes a LostError an ErrSecretLost.
+func (e *LostError) Is(target error) bool { return target == ErrSecretLost }
+
+// ManagementToken finds the management token of the cluster in its Secret, by
+// label. It returns "" and a zero reference where there is no such Secret.
+func (c *Cluster) ManagementToken(ctx context.Context) (token string, ref SecretRef, err error) {
+	want := server.OwnerLabels(c.Name)
+	want[server.LabelComponent] = ComponentBootstrap
+	list, err := c.kube.CoreV1().Secrets(c.Namespace).List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(want).String()})
+	if err != nil {
+		return "", SecretRef{}, fmt.Errorf("looking for the Secret with the management token of %s: %w", c.ID(), err)
+	}
+	switch len(list.Items) {
+	case 0:
+		return "", SecretRef{}, nil
+	case 1:
+	default:
+		var names []string
+		for i := range list.Items {
+			names = append(names, list.Items[i].Name)
+		}
+		return "", SecretRef{}, fmt.Errorf("more than one Secret claims to hold the management token of %s: %s; delete all but the right one", c.ID(), strings.Join(names, ", "))
+	}
+	s := &list.Items[0]
+	ref = SecretRef{Name: s.Name, Key: s.Annotations[annotationKey]}
+	return strings.TrimSpace(string(s.Data[ref.Key])), ref, nil
+}
+
+// ResetOptions say what to do when the management token is lost.
+type ResetOptions struct {
+	// Allowed lets EnsureBootstrap bootstrap once more.
+	Allowed bool
+	// LostAccessor is the accessor ID of the lost token, "" if unknown. It is
+	// deleted after a reset.
+	LostAccessor string
+}
+
+// EnsureBootstrap makes sure that ACLs are bootstrapped, that the Secret holds
+// the management token, that all servers are healthy voters, and that each has
+// its agent token. It returns the accessor ID of the management token.
+//
+// The secret is chosen and stored before Consul hears of it, and any step may be
+// the last of a process: called again, it goes on from what is there. While
+// there is no leader it tries again until the context ends. It returns
+// ErrACLDisabled, and a *LostError where the token is lost and no reset allowed.
+func (c *Cluster) EnsureBootstrap(ctx context.Context, ref SecretRef, reset ResetOptions) (accessor string, err error) {
+	err = kube.Wait(ctx, "the ACL bootstrap", time.Second, func(ctx context.Context) (string, error) {
+		accessor, err = c.bootstrap(ctx, ref)
+		var lost *LostError
+		if errors.As(err, &lost) && reset.Allowed {
+			accessor, err = c.reset(ctx, lost, reset.LostAccessor)
+		}
+		if isTransient(err) {
+			return err.Error(), nil
+		}
+		return "", err
+	})
+	if err != nil {
+		return "", err
+	}
+	token, _, err := c.ManagementToken(ctx)
+	if err != nil {
+		return "", err
+	}
+	return accessor, c.finishBootstrap(ctx, token)
+}
+
+// finishBootstrap waits for all voters, which only a token can see, and sets
+// the agent tokens.
+func (c *Cluster) finishBootstrap(ctx context.Context, token string) error {
+	return kube.Wait(ctx, "the servers", time.Second, func(ctx context.Context) (string, error) {
+		n, err := c.replicas(ctx)
+		if err != nil {
+			return "", err
+		}
+		if missing, err := c.Missing(ctx, token, n); err != nil || missing != "" {
+			return missing, err
+		}
+		err = c.SetAgentTokens(ctx, token)
+		if isTransient(err) || IsUnknownToken(err) { // a follower hears of the token a moment later
+			return err.Error(), nil
+		}
+		return "", err
+	})
+}
+
+func (c *Cluster) replicas(ctx context.Context) (int, error) {
+	sts, err := c.kube.AppsV1().StatefulSets(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
+	if err != nil {
+		return 0, fmt.Errorf("reading the StatefulSet of %s: %w", c.ID(), err)
+	}
+	return int(*sts.Spec.Replicas), nil
+}
+
+// Exists reports whether the cluster's StatefulSet exists.
+func (c *Cluster) Exists(ctx context.Context) (bool, error) {
+	_, err := c.kube.AppsV1().StatefulSets(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
+	found, err := kube.Found(err)
+	if err != nil {
+		return false, fmt.Errorf("reading the StatefulSet of %s: %w", c.ID(), err)
+	}
+	return found, nil
+}
+
+// bootstrap is one try.
+func (c *Cluster) bootstrap(ctx context.Context, ref SecretRef) (accessor string, err error) {
+	secret, err := c.ensureSecret(ctx, ref)
+	if err != nil {
+		return "", err
+	}
+	// A Secret whose token works is all there is to want.
+	accessor, err = c.VerifyToken(ctx, secret)
+	if err == nil || !errors.Is(err, ErrSecretLost) {
+		return accessor, err
+	}
+	accessor, err = c.bootstrapWith(ctx, secret)
+	index, done := bootstrapped(err)
+	if !done {
+		return accessor, err
+	}
+	return "", &LostError{ResetIndex: index, Reason: fmt.Sprintf("ACLs were bootstrapped before, and Consul does not know the token in Secret %s/%s", c.Namespace, ref.Name)}
+}
+
+// bootstrapWith calls the bootstrap endpoint with a chosen secret (Consul 1.15
+// and later).
+func (c *Cluster) bootstrapWith(ctx context.Context, secret string) (accessor string, err error) {
+	err = c.Any(ctx, "", func(client *api.Client) error {
+		var reply api.ACLToken
+		_, err := client.Raw().Write("/v1/acl/bootstrap", map[string]string{"BootstrapSecret": secret}, &reply, (&api.WriteOptions{}).WithContext(ctx))
+		accessor = reply.AccessorID
+		return err
+	})
+	switch {
+	case isACLDisabled(err):
+		return "", ErrACLDisabled
+	case err != nil:
+		return "", fmt.Errorf("bootstrapping the ACL system of %s: %w", c.ID(), err)
+	}
+	return accessor, nil
+}
+
+// VerifyToken returns the accessor ID of the management token that a Secret
+// held. It returns an ErrSecretLost if there is none or the servers do not know
+// it, and another error if they cannot be asked.
+func (c *Cluster) VerifyToken(ctx context.Context, secret string) (accessor string, err error) {
+	if secret == "" {
+		return "", &LostError{Reason: "there is no Secret with it"}
+	}
+	var self *api.ACLToken
+	err = c.Any(ctx, secret, func(client *api.Client) error {
+		var err error
+		self, _, err = client.ACL().TokenReadSelf((&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
+		return err
+	})
+	switch {
+	case isACLDisabled(err):
+		return "", ErrACLDisabled
+	case IsUnknownToken(err):
+		return "", &LostError{Reason: "Consul does not know the token in the Secret"}
+	case err != nil:
+		return "", fmt.Errorf("verifying the management token of %s: %w", c.ID(), err)
+	}
+	if !slices.ContainsFunc(self.Policies, func(p *api.ACLTokenPolicyLink) bool { return p.ID == globalManagementID }) {
+		return "", &LostError{Reason: fmt.Sprintf("the token %s in the Secret lacks the policy global-management", self.AccessorID)}
+	}
+	return self.AccessorID, nil
+}
+
+// globalManagementID is the built-in policy global-management, the same in every cluster.
+const globalManagementID = "00000000-0000-0000-0000-000000000001"
+
+// isTransient reports whether an error is one to wait out: no leader yet, a
+// server that is not reached.
+func isTransient(err error) bool {
+	switch {
+	case err == nil, errors.Is(err, ErrACLDisabled), errors.Is(err, ErrSecretLost):
+		return false
+	case errors.Is(err, ErrNoServer):
+		return true
+	}
+	var status apierrors.APIStatus // an answer of Kubernetes, not of Consul
+	if errors.As(err, &status) {
+		return apierrors.IsServerTimeout(err) || apierrors.IsTooManyRequests(err) || apierrors.IsServiceUnavailable(err)
+	}
+	return elsewhere(err)
+}
+
+// ensureSecret returns the token in the Secret, after making what is missing of
+// the two. A token that is there is never overwritten, and neither is a Secret
+// that is not the cluster's.
+func (c *Cluster) ensureSecret(ctx context.Context, ref SecretRef) (string, error) {
+	token, found, err := c.ManagementToken(ctx)
+	switch {
+	case err != nil:
+		return "", err
+	case found.Name != "" && found != ref:
+		return "", fmt.Errorf("the management token of %s is in key %q of Secret %s, not in key %q of %s: name that one, or move it", c.ID(), found.Key, found.Name, ref.Key, ref.Name)
+	case token != "":
+		return token, nil
+	}
+	return c.storeToken(ctx, ref, found.Name != "")
+}
+
+// storeToken chooses a token and puts it into the Secret, which is made unless
+// it exists.
+func (c *Cluster) storeToken(ctx context.Context, ref SecretRef, exists bool) (token string, err error) {
+	token = uuid.NewString()
+	secrets := c.kube.CoreV1().Secrets(c.Namespace)
+	if exists {
+		patch := fmt.Appendf(nil, `{"data":{%q:%q}}`, ref.Key, base64.StdEncoding.EncodeToString([]byte(token)))
+		_, err = secrets.Patch(ctx, ref.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+	} else {
+		owner := server.OwnerLabels(c.Name)
+		owner[server.LabelComponent] = ComponentBootstrap
+		_, err = secrets.Create(ctx, &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{
+				Name: ref.Name, Namespace: c.Namespace, Labels: owner,
+				Annotations: map[string]string{annotationKey: ref.Key},
+			},
+			Data: map[string][]byte{ref.Key: []byte(token)},
+		}, metav1.CreateOptions{FieldManager: server.ManagedBy})
+	}
+	switch {
+	case apierrors.IsAlreadyExists(err):
+		return "", fmt.Errorf("the Secret %s/%s exists and does not belong to this cluster: choose another name, or delete it if nothing uses it", c.Namespace, ref.Name)
+	case err != nil:
+		return "", fmt.Errorf("storing the management token in Secret %s/%s: %w", c.Namespace, ref.Name, err)
+	}
+	return token, nil
+}
+
+// reset bootstraps once more after the management token was lost, by Consul's
+// reset procedure: the reset index goes into the leader's data directory, which
+// takes exec in that pod. The token that the Secret holds now is the new one.
+func (c *Cluster) reset(ctx context.Context, lost *LostError, lostAccessor string) (accessor string, err error) {
+	token, ref, err := c.ManagementToken(ctx)
+	if err != nil {
+		return "", err
+	}
+	if uuid.Validate(token) != nil {
+		// Consul takes nothing else; what is there is of no use to anyone.
+		if token, err = c.storeToken(ctx, ref, true); err != nil {
+			return "", err
+		}
+	}
+	pods, err := c.Pods(ctx)
+	if err != nil {
+		return "", err
+	}
+	leader, err := c.LeaderPod(ctx, pods)
+	if err != nil {
+		return "", err
+	}
+	_, err = c.kube.Exec(ctx, c.Namespace, leader.Name, server.ContainerName, strings.NewReader(strconv.FormatUint(lost.ResetIndex, 10)),
+		"/bin/sh", "-c", "cat > "+server.ResetFile)
+	if err != nil {
+		return "", fmt.Errorf("writing the ACL reset index: %w", err)
+	}
+	if accessor, err = c.bootstrapWith(ctx, token); err != nil {
+		return "", err
+	}
+	if lostAccessor == "" || lostAccessor == accessor {
+		return accessor, nil
+	}
+	err = c.Any(ctx, token, func(client *api.Client) error {
+		_, err := client.ACL().TokenDelete(lostAccessor, (&api.WriteOptions{}).WithContext(ctx))
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("deleting the lost management token %s: %w", lostAccessor, err)
+	}
+	return accessor, nil
+}

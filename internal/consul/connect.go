@@ -1,0 +1,180 @@
+// Package consul is Consul as this product uses it: it reaches the servers
+// through the Kubernetes API, reads their health, and sets up ACLs. It knows
+// nothing of Terraform.
+package consul
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// requestTimeout bounds one request to a server, whatever the caller's deadline:
+// a pod whose node was cut off must not hold up everything.
+const requestTimeout = 30 * time.Second
+
+// Connector reaches Consul servers through the Kubernetes API server. It keeps
+// one port-forward per pod and reuses its HTTP connections. It is safe for
+// concurrent use.
+type Connector struct {
+	kube *kube.Client
+
+	mu         sync.Mutex
+	transports map[types.UID]http.RoundTripper // by the UID of the pod
+}
+
+// NewConnector returns a Connector; it connects to nothing.
+func NewConnector(k *kube.Client) *Connector {
+	return &Connector{kube: k, transports: map[types.UID]http.RoundTripper{}}
+}
+
+// Cluster is the servers of one cluster, as seen through a Connector.
+type Cluster struct {
+	connector *Connector
+	kube      *kube.Client
+	Namespace string
+	Name      string
+}
+
+// Cluster returns access to one cluster; it connects to nothing.
+func (c *Connector) Cluster(namespace, name string) *Cluster {
+	return &Cluster{connector: c, kube: c.kube, Namespace: namespace, Name: name}
+}
+
+// ID is "<namespace>/<name>".
+func (c *Cluster) ID() string { return c.Namespace + "/" + c.Name }
+
+// Pods lists the server pods by ordinal.
+func (c *Cluster) Pods(ctx context.Context) ([]corev1.Pod, error) {
+	list, err := c.kube.CoreV1().Pods(c.Namespace).List(ctx, metav1.ListOptions{
+		LabelSelector: labels.SelectorFromSet(server.SelectorLabels(c.Name)).String(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing the server pods of %s: %w", c.ID(), err)
+	}
+	pods := slices.DeleteFunc(list.Items, func(p corev1.Pod) bool {
+		_, ok := server.Ordinal(c.Name, p.Name)
+		return !ok
+	})
+	slices.SortFunc(pods, func(a, b corev1.Pod) int {
+		x, _ := server.Ordinal(c.Name, a.Name)
+		y, _ := server.Ordinal(c.Name, b.Name)
+		return cmp.Compare(x, y)
+	})
+	return pods, nil
+}
+
+// Server returns a client of the agent that runs in a pod. The token may be "".
+func (c *Cluster) Server(pod *corev1.Pod, token string) (*api.Client, error) {
+	client, err := api.NewClient(&api.Config{
+		Address: pod.Name, // the host name is only a label: the dialer knows the pod
+		Scheme:  "http",
+		HttpClient: &http.Client{
+			Timeout:   requestTimeout,
+			Transport: identity{token: token, next: c.connector.transport(pod)},
+		},
+		// Any token keeps the library from looking for one in the environment.
+		Token: "replaced",
+	})
+	if err != nil {
+		return nil, fmt.Errorf("building the client of server %s: %w", pod.Name, err)
+	}
+	return client, nil
+}
+
+func (c *Connector) transport(pod *corev1.Pod) http.RoundTripper {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t, ok := c.transports[pod.UID]; ok {
+		return t
+	}
+	dialer := c.kube.PodDialer(pod.Namespace, pod.Name)
+	t := &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.Dial(ctx, server.PortHTTP)
+		},
+		MaxIdleConnsPerHost: 16,
+		IdleConnTimeout:     90 * time.Second,
+	}
+	c.transports[pod.UID] = t
+	return t
+}
+
+// identity sends requests as the owner of one token, or as nobody. The API
+// library takes defaults from CONSUL_* environment variables, which speak of
+// another Consul: what they add to a request is removed.
+type identity struct {
+	token string
+	next  http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (i identity) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Del("Authorization")
+	r.Header.Del("X-Consul-Token")
+	if i.token != "" {
+		r.Header.Set("X-Consul-Token", i.token)
+	}
+	q := r.URL.Query()
+	q.Del("ns")
+	q.Del("partition")
+	r.URL.RawQuery = q.Encode()
+	return i.next.RoundTrip(r)
+}
+
+// ErrNoServer says that no server pod of a cluster is running.
+var ErrNoServer = errors.New("no server is running")
+
+// Any calls do with a client of one server after another, running pods first
+// ready ones, until it succeeds or fails with something that another server
+// would answer alike.
+func (c *Cluster) Any(ctx context.Context, token string, do func(*api.Client) error) error {
+	pods, err := c.Pods(ctx)
+	if err != nil {
+		return err
+	}
+	pods = slices.DeleteFunc(pods, func(p corev1.Pod) bool { return p.Status.Phase != corev1.PodRunning })
+	slices.SortStableFunc(pods, func(a, b corev1.Pod) int { return cmp.Compare(rank(&a), rank(&b)) })
+	err = fmt.Errorf("cluster %s: %w", c.ID(), ErrNoServer)
+	for i := range pods {
+		client, clientErr := c.Server(&pods[i], token)
+		if clientErr != nil {
+			return clientErr
+		}
+		if err = do(client); err == nil || !elsewhere(err) {
+			return err
+		}
+		err = fmt.Errorf("server %s: %w", pods[i].Name, err)
+	}
+	return err
+}
+
+func rank(p *corev1.Pod) int {
+	if PodReady(p) {
+		return 0
+	}
+	return 1
+}
+
+// PodReady reports whether a pod is Ready and not on its way out.
+func PodReady(p *corev1.Pod) bool {
+	return p.DeletionTimestamp == nil && slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+}

@@ -1,0 +1,77 @@
+package consul
+
+import (
+	"errors"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/consul/api"
+)
+
+// This file is the only place that reads the texts of Consul's errors.
+
+// statusOf returns the status and the body of an answer that was not 2xx.
+func statusOf(err error) (code int, body string, ok bool) {
+	var s api.StatusError
+	if !errors.As(err, &s) {
+		return 0, "", false
+	}
+	return s.Code, strings.TrimSpace(strings.TrimPrefix(s.Body, "rpc error making call: ")), true
+}
+
+// IsForbidden reports whether a server refused a request for lack of a right.
+func IsForbidden(err error) bool {
+	code, _, ok := statusOf(err)
+	return ok && code == http.StatusForbidden
+}
+
+// IsUnknownToken reports whether a server does not know the token that was
+// presented to it. With ACLs on, everything but login answers so.
+func IsUnknownToken(err error) bool {
+	code, body, ok := statusOf(err)
+	return ok && code == http.StatusForbidden && (body == "ACL not found" || strings.HasPrefix(body, "token does not exist"))
+}
+
+// isTokenMissing reports whether the token that was asked for does not exist
+// (GET /v1/acl/token/:accessor answers 403 for it, not 404).
+func isTokenMissing(err error) bool {
+	_, body, ok := statusOf(err)
+	return ok && (strings.HasPrefix(body, "token does not exist") || strings.HasPrefix(body, "token has expired"))
+}
+
+// isACLDisabled reports whether the server runs without ACLs.
+func isACLDisabled(err error) bool {
+	_, body, ok := statusOf(err)
+	return ok && strings.Contains(body, "ACL support disabled")
+}
+
+// isNoLeader reports whether the cluster has no leader at the moment.
+func isNoLeader(err error) bool {
+	_, body, ok := statusOf(err)
+	return ok && (strings.Contains(body, "No cluster leader") || strings.Contains(body, "leadership lost") ||
+		strings.Contains(body, "node is not the leader") || strings.Contains(body, "The ACL system is currently in legacy mode") ||
+		strings.Contains(body, "ACL system must be bootstrapped"))
+}
+
+// elsewhere reports whether another server may answer differently: this one
+// was not reached, has no leader, or asks to try again.
+func elsewhere(err error) bool {
+	code, _, ok := statusOf(err)
+	return !ok || isNoLeader(err) || code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable || code == http.StatusBadGateway
+}
+
+var resetIndex = regexp.MustCompile(`ACL bootstrap no longer allowed \(reset index: (\d+)\)`)
+
+// bootstrapped reports whether the ACL system was bootstrapped before, and the
+// index that allows to do it again.
+func bootstrapped(err error) (index uint64, ok bool) {
+	_, body, isStatus := statusOf(err)
+	m := resetIndex.FindStringSubmatch(body)
+	if !isStatus || m == nil {
+		return 0, false
+	}
+	index, err = strconv.ParseUint(m[1], 10, 64)
+	return index, err == nil
+}

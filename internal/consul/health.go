@@ -1,0 +1,225 @@
+package consul
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Health is what autopilot says of the servers.
+type Health struct {
+	// Healthy says that every server is healthy.
+	Healthy bool
+	// FailureTolerance is how many more servers may fail without losing the quorum.
+	FailureTolerance int
+	// Servers by name.
+	Servers []ServerHealth
+}
+
+// ServerHealth is one server in autopilot's eyes.
+type ServerHealth struct {
+	// Name is the node name, which is the pod's name, and ID the node ID.
+	Name string
+	ID   string
+	// Address is "<ip>:<port>" of the server's RPC.
+	Address string
+	// Version of Consul that runs.
+	Version string
+	// SerfStatus is alive, leaving, left or failed.
+	SerfStatus string
+	Leader     bool
+	Voter      bool
+	Healthy    bool
+	// LastIndex is the last Raft log index of the server.
+	LastIndex uint64
+	// LastContact is the time since it last heard from the leader.
+	LastContact time.Duration
+}
+
+// Leader returns the leader's entry, or nil.
+func (h Health) Leader() *ServerHealth {
+	for i := range h.Servers {
+		if h.Servers[i].Leader {
+			return &h.Servers[i]
+		}
+	}
+	return nil
+}
+
+// Health asks autopilot. It needs operator:read.
+func (c *Cluster) Health(ctx context.Context, token string) (Health, error) {
+	var h Health
+	err := c.Any(ctx, token, func(client *api.Client) error {
+		reply, err := client.Operator().AutopilotServerHealth((&api.QueryOptions{}).WithContext(ctx))
+		if err != nil {
+			return err
+		}
+		h = Health{Healthy: reply.Healthy, FailureTolerance: reply.FailureTolerance}
+		for _, s := range reply.Servers {
+			e := ServerHealth{
+				Name: s.Name, ID: s.ID, Address: s.Address, Version: s.Version, SerfStatus: s.SerfStatus,
+				Leader: s.Leader, Voter: s.Voter, Healthy: s.Healthy, LastIndex: s.LastIndex,
+			}
+			if s.LastContact != nil {
+				e.LastContact = s.LastContact.Duration()
+			}
+			h.Servers = append(h.Servers, e)
+		}
+		slices.SortFunc(h.Servers, func(a, b ServerHealth) int { return strings.Compare(a.Name, b.Name) })
+		return nil
+	})
+	if err != nil {
+		return Health{}, fmt.Errorf("reading autopilot's health of %s: %w", c.ID(), err)
+	}
+	return h, nil
+}
+
+// MissingVoters says what keeps h from being n servers that are all healthy
+// voters with one leader and the full failure tolerance; "" if nothing does.
+func (h Health) MissingVoters(n int) string {
+	var missing []string
+	leaders := 0
+	for _, s := range h.Servers {
+		switch {
+		case s.SerfStatus != "alive":
+			missing = append(missing, fmt.Sprintf("server %s is %s", s.Name, s.SerfStatus))
+		case !s.Healthy:
+			missing = append(missing, fmt.Sprintf("server %s is not healthy (last contact with the leader %s ago)", s.Name, s.LastContact))
+		case !s.Voter:
+			missing = append(missing, fmt.Sprintf("server %s is not yet a voter", s.Name))
+		}
+		if s.Leader {
+			leaders++
+		}
+	}
+	if len(h.Servers) != n {
+		missing = append(missing, fmt.Sprintf("autopilot knows %d of %d servers", len(h.Servers), n))
+	}
+	if leaders != 1 {
+		missing = append(missing, fmt.Sprintf("%d leaders", leaders))
+	}
+	if len(missing) == 0 && h.FailureTolerance < (n-1)/2 {
+		missing = append(missing, fmt.Sprintf("the failure tolerance is %d of %d", h.FailureTolerance, (n-1)/2))
+	}
+	return strings.Join(missing, ", ")
+}
+
+// Missing says what keeps the cluster from being n servers that are healthy
+// voters with one leader; "" if nothing does. Without a token that may ask
+// autopilot, as before ACLs are bootstrapped, it asks every server for its
+// leader and its Raft peers, which needs no right.
+func (c *Cluster) Missing(ctx context.Context, token string, n int) (string, error) {
+	pods, err := c.Pods(ctx)
+	if err != nil {
+		return "", err
+	}
+	if m := missingPods(pods, n); m != "" {
+		return m, nil
+	}
+	h, err := c.Health(ctx, token)
+	switch {
+	case err == nil:
+		return h.MissingVoters(n), nil
+	case !IsForbidden(err):
+		return err.Error(), nil //nolint:nilerr // an unreachable server is something to wait for
+	}
+	views := make([]raftView, len(pods))
+	for i := range pods {
+		if views[i], err = c.raftView(ctx, &pods[i]); err != nil {
+			return err.Error(), nil //nolint:nilerr // as above
+		}
+	}
+	return missingPeers(views), nil
+}
+
+// missingPods says which of the n pods is not there or not ready.
+func missingPods(pods []corev1.Pod, n int) string {
+	if len(pods) != n {
+		return fmt.Sprintf("%d of %d pods exist", len(pods), n)
+	}
+	var notReady []string
+	for i := range pods {
+		if !PodReady(&pods[i]) {
+			notReady = append(notReady, pods[i].Name)
+		}
+	}
+	if len(notReady) == 0 {
+		return ""
+	}
+	return "not ready: " + strings.Join(notReady, ", ")
+}
+
+// raftView is what one server says of Raft without any right.
+type raftView struct {
+	pod    string
+	ip     string
+	leader string
+	peers  []string
+}
+
+func (c *Cluster) raftView(ctx context.Context, pod *corev1.Pod) (raftView, error) {
+	v := raftView{pod: pod.Name, ip: pod.Status.PodIP}
+	client, err := c.Server(pod, "")
+	if err != nil {
+		return v, err
+	}
+	q := (&api.QueryOptions{}).WithContext(ctx)
+	if v.leader, err = client.Status().LeaderWithQueryOptions(q); err != nil {
+		return v, fmt.Errorf("server %s: %w", pod.Name, err)
+	}
+	if v.peers, err = client.Status().PeersWithQueryOptions(q); err != nil {
+		return v, fmt.Errorf("server %s: %w", pod.Name, err)
+	}
+	return v, nil
+}
+
+// LeaderPod finds the leader's pod among the server pods without any right.
+func (c *Cluster) LeaderPod(ctx context.Context, pods []corev1.Pod) (*corev1.Pod, error) {
+	for i := range pods {
+		v, err := c.raftView(ctx, &pods[i])
+		if err != nil || v.leader == "" {
+			continue
+		}
+		for j := range pods {
+			if hasIP(v.leader, pods[j].Status.PodIP) {
+				return &pods[j], nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("finding the leader of %s: no server knows one", c.ID())
+}
+
+// hasIP reports whether an address "<ip>:<port>" is that of an IP.
+func hasIP(address, ip string) bool {
+	host, _, err := net.SplitHostPort(address)
+	return err == nil && ip != "" && host == ip
+}
+
+// missingPeers says what keeps the servers from agreeing on one leader and on
+// exactly each other as Raft peers.
+func missingPeers(views []raftView) string {
+	var missing []string
+	for _, v := range views {
+		switch {
+		case v.leader == "":
+			missing = append(missing, fmt.Sprintf("server %s knows no leader", v.pod))
+			continue
+		case v.leader != views[0].leader:
+			missing = append(missing, fmt.Sprintf("server %s follows another leader than %s", v.pod, views[0].pod))
+		case len(v.peers) != len(views):
+			missing = append(missing, fmt.Sprintf("server %s knows %d of %d Raft peers", v.pod, len(v.peers), len(views)))
+		}
+		for _, other := range views {
+			if !slices.ContainsFunc(v.peers, func(p string) bool { return hasIP(p, other.ip) }) {
+				missing = append(missing, fmt.Sprintf("server %s does not have %s as a Raft peer", v.pod, other.pod))
+			}
+		}
+	}
+	return strings.Join(missing, ", ")
+}

@@ -1,0 +1,333 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	goversion "github.com/hashicorp/go-version"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// Deployment creates, changes, reads and deletes the servers of one cluster.
+type Deployment struct {
+	Kube   *kube.Client
+	Consul *consul.Cluster
+	// Report hears of every action of a roll.
+	Report func(Action)
+}
+
+// State is a cluster as it is.
+type State struct {
+	Spec server.Spec
+	// Drift names fields that are not as the Spec renders them (server.Drift).
+	Drift []string
+	// RunningVersion is the oldest version of which a server runs.
+	RunningVersion string
+	// Outdated are the pods that do not run what the StatefulSet says.
+	Outdated []string
+}
+
+// Errors that a create returns before anything was touched.
+var (
+	// ErrExists says that a finished cluster of the name exists.
+	ErrExists = errors.New("the cluster exists already")
+	// ErrNamespaceExists says that a namespace that was to be created exists.
+	ErrNamespaceExists = errors.New("the namespace exists already")
+)
+
+// UnsettledError says that everything was applied, but that the servers are not
+// all healthy voters that run it. Nothing is lost: the same call goes on.
+type UnsettledError struct {
+	// Err says what was waited for, and what autopilot said.
+	Err error
+	// Explanation is what Kubernetes says of the pods (kube.Client.Explain).
+	Explanation string
+}
+
+// Error implements error.
+func (e *UnsettledError) Error() string { return e.Err.Error() + "\n\n" + e.Explanation }
+
+// Unwrap returns what was waited for.
+func (e *UnsettledError) Unwrap() error { return e.Err }
+
+// Read reads the cluster as it is. It asks Kubernetes alone, so it works while
+// Consul does not. It returns server.ErrNoStatefulSet where there is none.
+func (d Deployment) Read(ctx context.Context) (State, error) {
+	live, err := ReadObjects(ctx, d.Kube, d.Consul.Namespace, d.Consul.Name)
+	if err != nil {
+		return State{}, err
+	}
+	var s State
+	if s.Spec, err = server.Parse(live); err != nil {
+		return State{}, err
+	}
+	s.Drift = server.Drift(server.Objects(s.Spec), live)
+	pods, err := d.Consul.Pods(ctx)
+	if err != nil {
+		return State{}, err
+	}
+	var oldest *goversion.Version
+	for i := range pods {
+		if Outdated(live.StatefulSet, &pods[i]) {
+			s.Outdated = append(s.Outdated, pods[i].Name)
+		}
+		v, err := goversion.NewVersion(pods[i].Labels[server.LabelVersion])
+		if err == nil && !stopped(&pods[i]) && (oldest == nil || v.LessThan(oldest)) {
+			oldest, s.RunningVersion = v, pods[i].Labels[server.LabelVersion]
+		}
+	}
+	return s, nil
+}
+
+// Create makes a cluster, or goes on with a create that was interrupted, and
+// waits until all servers are healthy voters. An error other than an
+// *UnsettledError means that there is no cluster: what the call itself had made
+// is removed again.
+func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
+	live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
+	if err != nil {
+		return err
+	}
+	if err := foreign(live, spec.Name); err != nil {
+		return err
+	}
+	if err := checkNamespace(live.Namespace, spec); err != nil {
+		return err
+	}
+	spec.BootstrapExpect, spec.Creating = spec.Replicas, true
+	if live.StatefulSet != nil {
+		before, err := server.Parse(live)
+		if err != nil {
+			return err
+		}
+		if !before.Creating {
+			return ErrExists
+		}
+		spec.Established, spec.Creating = before.Established, true
+		if before.Established {
+			spec.BootstrapExpect = before.BootstrapExpect
+		}
+	}
+	accepted, err := applyObjects(ctx, d.Kube, server.Objects(spec))
+	if err != nil {
+		if live.StatefulSet == nil {
+			err = errors.Join(err, d.undo(ctx, accepted, live))
+		}
+		return err
+	}
+	return d.settle(ctx, spec, int(spec.Replicas))
+}
+
+// undo removes what was accepted and was not there before.
+func (d Deployment) undo(ctx context.Context, accepted []server.Object, before server.Set) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	existed := map[string]bool{}
+	for _, o := range before.All() {
+		existed[o.GetObjectKind().GroupVersionKind().Kind+o.GetName()] = true
+	}
+	var errs []error
+	for _, o := range accepted {
+		if !existed[o.GetObjectKind().GroupVersionKind().Kind+o.GetName()] {
+			errs = append(errs, deleteObject(ctx, d.Kube, o))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkNamespace(live *corev1.Namespace, spec server.Spec) error {
+	switch {
+	case live == nil || !spec.CreateNamespace:
+		return nil
+	case live.Labels[server.LabelManagedBy] == server.ManagedBy && live.Annotations[server.AnnotationNamespaceOf] == spec.Name:
+		return nil
+	default:
+		return ErrNamespaceExists
+	}
+}
+
+// Update applies a changed spec and restarts, adds and removes servers, one at
+// a time, until all run it.
+func (d Deployment) Update(ctx context.Context, spec server.Spec) error {
+	live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
+	if err != nil {
+		return err
+	}
+	if err := foreign(live, spec.Name); err != nil {
+		return err
+	}
+	before, err := server.Parse(live)
+	if err != nil {
+		return err
+	}
+	if spec.CreateNamespace {
+		if err := checkNamespace(live.Namespace, spec); err != nil {
+			return err
+		}
+	}
+	desired := int(spec.Replicas)
+	spec.Replicas = before.Replicas // the roll changes it, one by one
+	spec.BootstrapExpect, spec.Established = before.BootstrapExpect, before.Established
+	if before.BootstrapExpect == 0 { // the ConfigMap was lost
+		spec.BootstrapExpect, spec.Established = before.Replicas, true
+	}
+	if !before.Established { // nothing was elected yet: all may start at once
+		spec.Replicas, spec.BootstrapExpect = int32(desired), int32(desired) //nolint:gosec // at most 7
+	}
+	if _, err := applyObjects(ctx, d.Kube, server.Objects(spec)); err != nil {
+		return err
+	}
+	return d.settle(ctx, spec, desired)
+}
+
+// settle rolls until all servers are healthy voters that run what was applied,
+// gives new servers their agent tokens, and records that the cluster is
+// established.
+func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) error {
+	token, _, err := d.Consul.ManagementToken(ctx)
+	if err != nil {
+		return d.unsettled(err, spec)
+	}
+	live := Live{Kube: d.Kube, Consul: d.Consul, Desired: desired, Token: token, ACLs: spec.ACL.Enabled}
+	if err := Run(ctx, live, d.Report); err != nil {
+		return d.unsettled(err, spec)
+	}
+	if token != "" && spec.ACL.Enabled {
+		if err := d.Consul.SetAgentTokens(ctx, token); err != nil {
+			return d.unsettled(err, spec)
+		}
+	}
+	if spec.Established {
+		return nil
+	}
+	spec.Established = true
+	if _, err := applyObjects(ctx, d.Kube, server.Set{Config: server.Objects(spec).Config}); err != nil {
+		return d.unsettled(err, spec)
+	}
+	return nil
+}
+
+func (d Deployment) unsettled(err error, spec server.Spec) error {
+	// The context has ended as a rule; the explanation has a time of its own.
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	return &UnsettledError{
+		Err:         err,
+		Explanation: d.Kube.Explain(ctx, spec.Namespace, server.StatefulSetName(spec.Name), server.SelectorLabels(spec.Name)),
+	}
+}
+
+// MarkCreated records that the create was seen to end: a later create refuses
+// to take the cluster over.
+func (d Deployment) MarkCreated(ctx context.Context) error {
+	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, server.AnnotationCreating)
+	_, err := d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Patch(ctx, server.StatefulSetName(d.Consul.Name), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+	if err != nil {
+		return fmt.Errorf("marking %s as created: %w", d.Consul.ID(), err)
+	}
+	return nil
+}
+
+// Delete deletes the cluster and waits until its pods are gone. Volumes, and
+// the Secrets that are worth nothing without them, follow the retention policy;
+// kept names what stays behind, in words for the user.
+func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string, err error) {
+	live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
+	if err != nil {
+		return nil, err
+	}
+	if err := foreign(live, spec.Name); err != nil {
+		return nil, err
+	}
+	namespace := live.Namespace
+	live.Namespace = nil
+	all := live.All()
+	for i := range all { // the StatefulSet is last in the order of creation
+		if err := deleteObject(ctx, d.Kube, all[len(all)-1-i]); err != nil {
+			return nil, err
+		}
+	}
+	err = kube.Wait(ctx, "the servers to stop", interval, func(ctx context.Context) (string, error) {
+		pods, err := d.Consul.Pods(ctx)
+		if err != nil || len(pods) == 0 {
+			return "", err
+		}
+		return fmt.Sprintf("%d pods are left", len(pods)), nil
+	})
+	if err != nil {
+		return nil, d.unsettled(err, spec)
+	}
+	if spec.Storage.WhenDeleted == server.Delete {
+		if err := d.deleteData(ctx, spec); err != nil {
+			return nil, err
+		}
+	}
+	claims, secrets, err := retained(ctx, d.Kube, spec.Namespace, spec.Name)
+	if err != nil {
+		return nil, err
+	}
+	if len(claims) > 0 {
+		kept = append(kept, "volume claims "+strings.Join(claims, ", "))
+	}
+	if len(secrets) > 0 {
+		kept = append(kept, "Secrets "+strings.Join(secrets, ", "))
+	}
+	if namespace == nil || namespace.Annotations[server.AnnotationNamespaceOf] != spec.Name || !spec.CreateNamespace {
+		return kept, nil
+	}
+	left, err := d.Kube.NamespaceContents(ctx, spec.Namespace)
+	if err != nil {
+		return kept, err
+	}
+	if len(left) > 0 {
+		return append(kept, fmt.Sprintf("namespace %s, which still holds %s", spec.Namespace, strings.Join(left, ", "))), nil
+	}
+	if err := deleteObject(ctx, d.Kube, namespace); err != nil {
+		return kept, err
+	}
+	return kept, kube.Wait(ctx, "the namespace to go", interval, func(ctx context.Context) (string, error) {
+		_, err := d.Kube.CoreV1().Namespaces().Get(ctx, spec.Namespace, metav1.GetOptions{})
+		found, err := kube.Found(err)
+		if err != nil || !found {
+			return "", err
+		}
+		return "it is still there", nil
+	})
+}
+
+// deleteData deletes the volumes and Secrets of a cluster and waits for the
+// volume claims to go.
+func (d Deployment) deleteData(ctx context.Context, spec server.Spec) error {
+	core := d.Kube.CoreV1()
+	claims, secrets, err := retained(ctx, d.Kube, spec.Namespace, spec.Name)
+	if err != nil {
+		return err
+	}
+	for _, s := range secrets {
+		if err := core.Secrets(spec.Namespace).Delete(ctx, s, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("deleting Secret %s/%s: %w", spec.Namespace, s, err)
+		}
+	}
+	for _, c := range claims {
+		if err := core.PersistentVolumeClaims(spec.Namespace).Delete(ctx, c, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("deleting volume claim %s/%s: %w", spec.Namespace, c, err)
+		}
+	}
+	return kube.Wait(ctx, "the volumes to go", interval, func(ctx context.Context) (string, error) {
+		claims, _, err := retained(ctx, d.Kube, spec.Namespace, spec.Name)
+		if err != nil || len(claims) == 0 {
+			return "", err
+		}
+		return "left: " + strings.Join(claims, ", "), nil
+	})
+}

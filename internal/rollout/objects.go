@@ -1,0 +1,172 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes/scheme"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// ForeignError says that objects with the names that a cluster needs exist and
+// are not its own.
+type ForeignError struct{ Objects []string }
+
+// Error implements error.
+func (e *ForeignError) Error() string {
+	return "these objects exist and were not made by this provider for this cluster: " + strings.Join(e.Objects, ", ")
+}
+
+// ReadObjects reads the objects of a cluster as they are. Those that do not
+// exist are nil. The namespace is nil too where it may not be read.
+func ReadObjects(ctx context.Context, k *kube.Client, namespace, name string) (server.Set, error) {
+	var set server.Set
+	g, ctx := errgroup.WithContext(ctx)
+	servers := server.StatefulSetName(name)
+	core := k.CoreV1()
+	read(ctx, g, core.ServiceAccounts(namespace).Get, servers, &set.ServiceAccount)
+	read(ctx, g, core.ConfigMaps(namespace).Get, servers, &set.Config)
+	read(ctx, g, core.Services(namespace).Get, servers, &set.PeerService)
+	read(ctx, g, core.Services(namespace).Get, server.ClientServiceName(name), &set.ClientService)
+	read(ctx, g, k.PolicyV1().PodDisruptionBudgets(namespace).Get, servers, &set.DisruptionBudget)
+	read(ctx, g, k.AppsV1().StatefulSets(namespace).Get, servers, &set.StatefulSet)
+	read(ctx, g, func(ctx context.Context, name string, o metav1.GetOptions) (*corev1.Namespace, error) {
+		ns, err := core.Namespaces().Get(ctx, name, o)
+		if apierrors.IsForbidden(err) {
+			return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, name)
+		}
+		return ns, err
+	}, namespace, &set.Namespace)
+	return set, g.Wait()
+}
+
+type typed interface {
+	server.Object
+	comparable
+}
+
+// read starts a Get that leaves its result in target.
+func read[T typed](ctx context.Context, g *errgroup.Group, get func(context.Context, string, metav1.GetOptions) (T, error), name string, target *T) {
+	g.Go(func() error {
+		o, err := get(ctx, name, metav1.GetOptions{})
+		found, err := kube.Found(err)
+		if err != nil {
+			return fmt.Errorf("reading %T %s: %w", o, name, err)
+		}
+		if !found {
+			return nil
+		}
+		// A typed Get leaves the kind out.
+		if kinds, _, err := scheme.Scheme.ObjectKinds(o); err == nil && len(kinds) > 0 {
+			o.GetObjectKind().SetGroupVersionKind(kinds[0])
+		}
+		*target = o
+		return nil
+	})
+}
+
+// foreign lists the objects of a live set that do not belong to the cluster.
+// The namespace is not looked at.
+func foreign(set server.Set, cluster string) error {
+	var names []string
+	for _, o := range set.All() {
+		if _, isNamespace := o.(*corev1.Namespace); !isNamespace && !server.Owns(cluster, o.GetLabels()) {
+			names = append(names, o.GetObjectKind().GroupVersionKind().Kind+" "+o.GetNamespace()+"/"+o.GetName())
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return &ForeignError{Objects: names}
+}
+
+// applyObjects applies the objects that a spec renders, in order, and says how
+// many were accepted before an error.
+func applyObjects(ctx context.Context, k *kube.Client, set server.Set) (accepted []server.Object, err error) {
+	for _, o := range set.All() {
+		fields, err := server.Fields(o)
+		if err != nil {
+			return accepted, err
+		}
+		if err := k.Apply(ctx, fields); err != nil {
+			return accepted, err
+		}
+		accepted = append(accepted, o)
+	}
+	return accepted, nil
+}
+
+// deleteObject deletes one object in the background; an object that is gone is
+// no error.
+func deleteObject(ctx context.Context, k *kube.Client, o server.Object) error {
+	opts := metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)}
+	var err error
+	ns, name := o.GetNamespace(), o.GetName()
+	switch kind := o.GetObjectKind().GroupVersionKind().Kind; kind {
+	case "StatefulSet":
+		err = k.AppsV1().StatefulSets(ns).Delete(ctx, name, opts)
+	case "PodDisruptionBudget":
+		err = k.PolicyV1().PodDisruptionBudgets(ns).Delete(ctx, name, opts)
+	case "Service":
+		err = k.CoreV1().Services(ns).Delete(ctx, name, opts)
+	case "ConfigMap":
+		err = k.CoreV1().ConfigMaps(ns).Delete(ctx, name, opts)
+	case "ServiceAccount":
+		err = k.CoreV1().ServiceAccounts(ns).Delete(ctx, name, opts)
+	case "Namespace":
+		err = k.CoreV1().Namespaces().Delete(ctx, name, opts)
+	default:
+		return fmt.Errorf("no rule to delete a %s", kind)
+	}
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("deleting %s %s: %w", o.GetObjectKind().GroupVersionKind().Kind, name, err)
+	}
+	return nil
+}
+
+// owned selects everything that carries the labels of the cluster's servers.
+func owned(name string) metav1.ListOptions {
+	return metav1.ListOptions{LabelSelector: labels.SelectorFromSet(map[string]string{
+		server.LabelManagedBy: server.ManagedBy, server.LabelInstance: name,
+	}).String()}
+}
+
+// retained lists the volumes and Secrets of a cluster.
+func retained(ctx context.Context, k *kube.Client, namespace, name string) (claims, secrets []string, err error) {
+	c, err := k.CoreV1().PersistentVolumeClaims(namespace).List(ctx, owned(name))
+	if err != nil {
+		return nil, nil, fmt.Errorf("listing the volumes of %s/%s: %w", namespace, name, err)
+	}
+	for i := range c.Items {
+		claims = append(claims, c.Items[i].Name)
+	}
+	s, err := k.CoreV1().Secrets(namespace).List(ctx, owned(name))
+	if err != nil {
+		return nil, nil, fmt.Errorf("listing the Secrets of %s/%s: %w", namespace, name, err)
+	}
+	for i := range s.Items {
+		secrets = append(secrets, s.Items[i].Name)
+	}
+	slices.Sort(claims)
+	slices.Sort(secrets)
+	return claims, secrets, nil
+}
+
+// permanent reports whether an answer of the Kubernetes API will not change by
+// waiting.
+func permanent(err error) bool {
+	var status apierrors.APIStatus
+	return errors.As(err, &status) &&
+		(apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsNotFound(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err))
+}

@@ -1,0 +1,134 @@
+// Package rollout carries a change of the servers out, one server at a time,
+// without losing the quorum. What to do next is decided by a pure function of
+// what is seen; Run looks, decides and acts until nothing is left to do.
+package rollout
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// World is what a decision is made from. It is read anew before each.
+type World struct {
+	// Desired is the number of servers that there shall be.
+	Desired int
+	// Replicas is the number that the StatefulSet asks for now.
+	Replicas int
+	// Observed says that the StatefulSet controller has seen the latest change.
+	Observed bool
+	// Servers by ordinal.
+	Servers []Server
+	// Leader is the name of the leader's pod, "" if unknown.
+	Leader string
+	// CanTransfer says that there is a token which may move the leadership.
+	CanTransfer bool
+	// Unsettled says what keeps the cluster from being Replicas healthy voters
+	// with one leader, "" if nothing does.
+	Unsettled string
+}
+
+// Server is one server pod.
+type Server struct {
+	Name string
+	// Outdated says that the pod does not run the StatefulSet's current template.
+	Outdated bool
+	// Stopped says that Consul does not run in the pod: it is pending, cannot
+	// pull its image, or waits to be restarted after a crash.
+	Stopped bool
+	// LastIndex is the last Raft log index, 0 if unknown.
+	LastIndex uint64
+}
+
+// Action is the next thing to do. Exactly one field is set.
+type Action struct {
+	// Done says that nothing is left to do.
+	Done bool
+	// Wait says what to wait for.
+	Wait string
+	// Restart is the pod to restart.
+	Restart string
+	// Transfer is the pod that shall become the leader.
+	Transfer string
+	// Scale is the number of servers to ask for.
+	Scale int
+}
+
+// String says what an action does.
+func (a Action) String() string {
+	switch {
+	case a.Done:
+		return "done"
+	case a.Restart != "":
+		return "restart " + a.Restart
+	case a.Transfer != "":
+		return "transfer the leadership to " + a.Transfer
+	case a.Scale != 0:
+		return fmt.Sprintf("scale to %d servers", a.Scale)
+	default:
+		return "wait: " + a.Wait
+	}
+}
+
+// Next decides.
+//
+//   - An outdated server in which Consul does not run is restarted at once: that
+//     takes nothing from the quorum, and may be what repairs it.
+//   - Otherwise nothing is touched until every server is a healthy voter.
+//   - Then one outdated server at a time: followers before the leader, the one
+//     furthest behind first.
+//   - The leader hands over to an updated voter and goes last.
+//   - Only then is the number of servers changed, by one at a time, so that Raft
+//     never adds or removes two peers at once. The highest ordinal goes first; if
+//     it leads, the leadership moves off it before.
+func Next(w World) Action {
+	if !w.Observed {
+		return Action{Wait: "the StatefulSet controller to see the change"}
+	}
+	var outdated []Server
+	for _, s := range w.Servers {
+		if s.Outdated && s.Stopped {
+			return Action{Restart: s.Name}
+		}
+		if s.Outdated {
+			outdated = append(outdated, s)
+		}
+	}
+	if w.Unsettled != "" {
+		return Action{Wait: w.Unsettled}
+	}
+	if len(outdated) > 0 {
+		slices.SortStableFunc(outdated, func(a, b Server) int { return cmp.Compare(a.LastIndex, b.LastIndex) })
+		if i := slices.IndexFunc(outdated, func(s Server) bool { return s.Name != w.Leader }); i >= 0 {
+			return Action{Restart: outdated[i].Name}
+		}
+		if to := heir(w); to != "" {
+			return Action{Transfer: to}
+		}
+		// A single server, or leadership cannot be moved: its graceful leave does.
+		return Action{Restart: outdated[0].Name}
+	}
+	switch {
+	case w.Replicas < w.Desired:
+		return Action{Scale: w.Replicas + 1}
+	case w.Replicas > w.Desired:
+		if last := len(w.Servers) - 1; w.CanTransfer && last > 0 && w.Servers[last].Name == w.Leader {
+			return Action{Transfer: w.Servers[0].Name}
+		}
+		return Action{Scale: w.Replicas - 1}
+	}
+	return Action{Done: true}
+}
+
+// heir is the server that takes the leadership over before the leader restarts:
+// the updated one that is furthest ahead.
+func heir(w World) string {
+	updated := slices.DeleteFunc(slices.Clone(w.Servers), func(s Server) bool { return s.Outdated || s.Stopped || s.Name == w.Leader })
+	if len(updated) == 0 || !w.CanTransfer {
+		return ""
+	}
+	return slices.MaxFunc(updated, func(a, b Server) int {
+		return cmp.Or(cmp.Compare(a.LastIndex, b.LastIndex), -strings.Compare(a.Name, b.Name))
+	}).Name
+}

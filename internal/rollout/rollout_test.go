@@ -1,0 +1,159 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+)
+
+func three(leader string, outdated ...string) World {
+	w := World{Desired: 3, Replicas: 3, Observed: true, Leader: leader, CanTransfer: true}
+	for i, name := range []string{"s-0", "s-1", "s-2"} {
+		w.Servers = append(w.Servers, Server{Name: name, Outdated: slices.Contains(outdated, name), LastIndex: uint64(100 + i)})
+	}
+	return w
+}
+
+func TestNext(t *testing.T) {
+	with := func(w World, change func(*World)) World { change(&w); return w }
+	tests := map[string]struct {
+		world World
+		want  Action
+	}{
+		"nothing to do": {three("s-0"), Action{Done: true}},
+		"waits until the controller has seen the change": {
+			with(three("s-0"), func(w *World) { w.Observed = false }),
+			Action{Wait: "the StatefulSet controller to see the change"},
+		},
+		"touches nothing while a server is not a voter": {
+			with(three("s-0", "s-1", "s-2"), func(w *World) { w.Unsettled = "server s-1 is not yet a voter" }),
+			Action{Wait: "server s-1 is not yet a voter"},
+		},
+		"followers first, the one furthest behind first": {three("s-0", "s-0", "s-1", "s-2"), Action{Restart: "s-1"}},
+		"a follower before the leader":                   {three("s-1", "s-1", "s-2"), Action{Restart: "s-2"}},
+		"the leader hands over to the updated server furthest ahead": {
+			three("s-0", "s-0"), Action{Transfer: "s-2"},
+		},
+		"the old leader last": {three("s-2", "s-0"), Action{Restart: "s-0"}},
+		"a single server is restarted": {
+			World{Desired: 1, Replicas: 1, Observed: true, Leader: "s-0", CanTransfer: true, Servers: []Server{{Name: "s-0", Outdated: true}}},
+			Action{Restart: "s-0"},
+		},
+		"without a token the leader's graceful leave hands over": {
+			with(three("s-0", "s-0"), func(w *World) { w.CanTransfer = false }), Action{Restart: "s-0"},
+		},
+		"an outdated server in which Consul does not run goes first": {
+			with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) {
+				w.Servers[2].Stopped = true
+				w.Unsettled = "not ready: s-2"
+			}),
+			Action{Restart: "s-2"},
+		},
+		"an up-to-date server in which Consul does not run holds the roll": {
+			with(three("s-0", "s-0", "s-1"), func(w *World) {
+				w.Servers[2].Stopped = true
+				w.Unsettled = "not ready: s-2"
+			}),
+			Action{Wait: "not ready: s-2"},
+		},
+		"restarts come before scaling": {with(three("s-0", "s-1"), func(w *World) { w.Desired = 5 }), Action{Restart: "s-1"}},
+		"scales up by one":             {with(three("s-0"), func(w *World) { w.Desired = 5 }), Action{Scale: 4}},
+		"scales down by one":           {with(three("s-0"), func(w *World) { w.Desired = 1 }), Action{Scale: 2}},
+		"moves the leadership off the server that goes": {
+			with(three("s-2"), func(w *World) { w.Desired = 1 }), Action{Transfer: "s-0"},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := Next(tt.world); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// simulated is a cluster that does what is asked, and fails the test when two
+// servers would be away at once.
+type simulated struct {
+	t       *testing.T
+	world   World
+	away    string
+	looks   int
+	actions []string
+	lookErr error
+}
+
+func (s *simulated) Look(context.Context) (World, error) {
+	s.looks++
+	if s.lookErr != nil {
+		return World{}, s.lookErr
+	}
+	if s.away != "" && s.looks%3 == 0 { // it takes a few looks until a server votes again
+		s.away, s.world.Unsettled = "", ""
+	}
+	return s.world, nil
+}
+
+func (s *simulated) Restart(_ context.Context, pod string) error {
+	s.actions = append(s.actions, "restart "+pod)
+	if s.away != "" {
+		s.t.Errorf("%s is restarted while %s is away", pod, s.away)
+	}
+	if pod == s.world.Leader {
+		s.t.Errorf("the leader %s is restarted", pod)
+	}
+	for i := range s.world.Servers {
+		if s.world.Servers[i].Name == pod {
+			s.world.Servers[i].Outdated = false
+		}
+	}
+	s.away, s.world.Unsettled = pod, "server "+pod+" is not yet a voter"
+	return nil
+}
+
+func (s *simulated) Transfer(_ context.Context, pod string) error {
+	s.actions = append(s.actions, "transfer "+pod)
+	s.world.Leader = pod
+	return nil
+}
+
+func (s *simulated) Scale(_ context.Context, n int) error {
+	s.actions = append(s.actions, "scale")
+	if n-s.world.Replicas != 1 && n-s.world.Replicas != -1 {
+		s.t.Errorf("scaled from %d to %d at once", s.world.Replicas, n)
+	}
+	s.world.Replicas = n
+	return nil
+}
+
+func TestRun_restartsOneAtATimeAndTheLeaderLast(t *testing.T) {
+	t.Parallel()
+	s := &simulated{t: t, world: three("s-1", "s-0", "s-1", "s-2")}
+	if err := Run(t.Context(), s, func(Action) {}); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"restart s-0", "restart s-2", "transfer s-2", "restart s-1"}
+	if !slices.Equal(s.actions, want) {
+		t.Errorf("got %q, want %q", s.actions, want)
+	}
+}
+
+func TestRun_touchesNothingThatItCannotSee(t *testing.T) {
+	t.Parallel()
+	s := &simulated{t: t, world: three("s-1", "s-0"), lookErr: errors.New("connection refused")}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	err := Run(ctx, s, func(Action) {})
+	var timeout *kube.TimeoutError
+	if !errors.As(err, &timeout) || !strings.Contains(timeout.Missing, "connection refused") {
+		t.Errorf("got %v, want a timeout that says why", err)
+	}
+	if len(s.actions) > 0 {
+		t.Errorf("did %q", s.actions)
+	}
+}

@@ -1,0 +1,233 @@
+package server
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// agentConfig is the part of Consul's agent configuration that the provider
+// owns (developer.hashicorp.com/consul/docs/reference/agent/configuration-file).
+type agentConfig struct {
+	Server             bool             `json:"server"`
+	BootstrapExpect    int32            `json:"bootstrap_expect"`
+	Datacenter         string           `json:"datacenter"`
+	Domain             string           `json:"domain"`
+	DataDir            string           `json:"data_dir"`
+	BindAddr           string           `json:"bind_addr"`
+	ClientAddr         string           `json:"client_addr"`
+	RetryJoin          []string         `json:"retry_join"`
+	RetryInterval      string           `json:"retry_interval"`
+	LeaveOnTerminate   bool             `json:"leave_on_terminate"`
+	DisableUpdateCheck bool             `json:"disable_update_check"`
+	Autopilot          autopilotConfig  `json:"autopilot"`
+	Performance        performanceBlock `json:"performance"`
+	Telemetry          *telemetryBlock  `json:"telemetry,omitempty"`
+	UI                 uiBlock          `json:"ui_config"`
+	ACL                aclBlock         `json:"acl"`
+}
+
+type autopilotConfig struct {
+	MinQuorum               int32 `json:"min_quorum"`
+	DisableUpgradeMigration bool  `json:"disable_upgrade_migration"`
+}
+
+type performanceBlock struct {
+	RaftMultiplier int64  `json:"raft_multiplier"`
+	LeaveDrainTime string `json:"leave_drain_time"`
+	RPCHoldTimeout string `json:"rpc_hold_timeout"`
+}
+
+type telemetryBlock struct {
+	PrometheusRetentionTime string `json:"prometheus_retention_time"`
+	DisableHostname         bool   `json:"disable_hostname"`
+}
+
+type uiBlock struct {
+	Enabled bool `json:"enabled"`
+}
+
+type aclBlock struct {
+	Enabled                bool   `json:"enabled"`
+	DefaultPolicy          string `json:"default_policy"`
+	DownPolicy             string `json:"down_policy,omitempty"`
+	EnableTokenPersistence bool   `json:"enable_token_persistence"`
+}
+
+// newAgentConfig renders the configuration that all servers share.
+func newAgentConfig(s Spec) agentConfig {
+	c := agentConfig{
+		Server:          true,
+		BootstrapExpect: s.BootstrapExpect,
+		Datacenter:      s.Datacenter,
+		Domain:          s.Domain,
+		DataDir:         dataDir,
+		BindAddr:        "0.0.0.0",
+		ClientAddr:      "0.0.0.0",
+		// DNS of the headless Service, which publishes pods that are not ready:
+		// cloud auto-join lists ready pods only, and no server is ready before
+		// there is a leader.
+		RetryJoin: []string{fmt.Sprintf("%s.%s.svc:%d", StatefulSetName(s.Name), s.Namespace, PortSerfLAN)},
+		// The default of 30s makes a server that starts before DNS answers wait that long.
+		RetryInterval: "1s",
+		// A server that stops leaves the Raft peers: its replacement has another
+		// address and joins as a new peer at once.
+		LeaveOnTerminate: true,
+		// No phoning home.
+		DisableUpdateCheck: true,
+		// Read by Consul at the first bootstrap only; later changes go through the API.
+		Autopilot: autopilotConfig{MinQuorum: s.BootstrapExpect/2 + 1, DisableUpgradeMigration: true},
+		Performance: performanceBlock{
+			RaftMultiplier: s.Performance.RaftMultiplier,
+			LeaveDrainTime: s.Performance.LeaveDrainTime.String(),
+			RPCHoldTimeout: s.Performance.RPCHoldTimeout.String(),
+		},
+		UI:  uiBlock{Enabled: s.UI},
+		ACL: aclBlock{Enabled: s.ACL.Enabled, DefaultPolicy: s.ACL.DefaultPolicy},
+	}
+	if s.ACL.Enabled {
+		c.ACL.DownPolicy = "extend-cache"
+		// Agent tokens are set through the API and must survive a restart.
+		c.ACL.EnableTokenPersistence = true
+	}
+	if s.Telemetry.PrometheusRetentionTime > 0 {
+		c.Telemetry = &telemetryBlock{
+			PrometheusRetentionTime: s.Telemetry.PrometheusRetentionTime.String(),
+			DisableHostname:         true,
+		}
+	}
+	return c
+}
+
+// configHash is a digest of every setting whose change needs a restart.
+// Settings that Consul reads at the first bootstrap only are left out.
+func configHash(s Spec) string {
+	c := newAgentConfig(s)
+	c.BootstrapExpect = 0
+	c.Autopilot = autopilotConfig{}
+	h := sha256.New()
+	_ = json.NewEncoder(h).Encode(c) // a struct of plain fields always encodes
+	h.Write([]byte(canonicalJSON(s.ExtraConfig)))
+	return hex.EncodeToString(h.Sum(nil))[:16]
+}
+
+// canonicalJSON returns a JSON text without insignificant white space and with
+// sorted keys; text that is no JSON is returned as it is.
+func canonicalJSON(text string) string {
+	if text == "" {
+		return "{}"
+	}
+	var v any
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber()
+	if d.Decode(&v) != nil {
+		return text
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return text
+	}
+	return string(b)
+}
+
+// ownedKeys are the paths of agent configuration that extra_config must not
+// set, with the attribute to use instead ("" where there is none). A path owns
+// everything below it.
+var ownedKeys = map[string]string{
+	"server": "", "bootstrap": "replicas", "bootstrap_expect": "replicas",
+	"datacenter": "datacenter", "primary_datacenter": "", "domain": "domain",
+	"data_dir": "storage", "node_id": "", "node_name": "",
+	"bind_addr": "", "client_addr": "", "addresses": "",
+	"advertise_addr": "", "advertise_addr_ipv4": "", "advertise_addr_ipv6": "",
+	"retry_join": "", "retry_interval": "", "start_join": "",
+	"leave_on_terminate": "", "disable_update_check": "", "autopilot": "",
+	"performance.raft_multiplier":         "performance.raft_multiplier",
+	"performance.leave_drain_time":        "performance.leave_drain_time",
+	"performance.rpc_hold_timeout":        "performance.rpc_hold_timeout",
+	"telemetry.prometheus_retention_time": "telemetry.prometheus_retention_time",
+	"ui":                                  "ui", "ui_config.enabled": "ui",
+	"acl.enabled": "acl.enabled", "acl.default_policy": "acl.default_policy",
+	"acl.enable_token_persistence": "", "acl.tokens": "consul_k8s_acl_bootstrap",
+	"ports.http": "", "ports.server": "", "ports.serf_lan": "", "ports.dns": "",
+	// Key material would end in the state.
+	"encrypt": "", "license_path": "", "tls": "", "ports.https": "",
+	"ca_file": "", "ca_path": "", "cert_file": "", "key_file": "",
+	"verify_incoming": "", "verify_outgoing": "", "verify_server_hostname": "",
+	"connect.ca_config": "",
+}
+
+// CheckExtraConfig returns an error that says what is wrong with an
+// extra_config: not a JSON object, or a key that the provider owns. Consul
+// compares keys without regard to case, and so does this check.
+func CheckExtraConfig(text string) error {
+	d := json.NewDecoder(strings.NewReader(text))
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return fmt.Errorf("not valid JSON: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("more than one JSON value")
+	}
+	m, ok := v.(map[string]any)
+	if !ok {
+		return errors.New("must be a JSON object, for example jsonencode({ log_level = \"debug\" })")
+	}
+	var owned []string
+	walkKeys("", m, func(path string) {
+		attr, ok := ownedKeys[strings.ToLower(path)]
+		switch {
+		case !ok:
+		case attr == "":
+			owned = append(owned, fmt.Sprintf("%q (reserved to the provider)", path))
+		case strings.HasPrefix(attr, "consul_k8s_"):
+			owned = append(owned, fmt.Sprintf("%q (use the resource %s)", path, attr))
+		default:
+			owned = append(owned, fmt.Sprintf("%q (use the attribute %s)", path, attr))
+		}
+	})
+	if len(owned) == 0 {
+		return nil
+	}
+	slices.Sort(owned)
+	return fmt.Errorf("must not set %s", strings.Join(owned, ", "))
+}
+
+func walkKeys(prefix string, m map[string]any, visit func(path string)) {
+	for k, v := range m {
+		path := k
+		if prefix != "" {
+			path = prefix + "." + k
+		}
+		visit(path)
+		switch v := v.(type) {
+		case map[string]any:
+			walkKeys(path, v, visit)
+		case []any: // Consul also takes a block as a list of one object
+			for _, e := range v {
+				if m, ok := e.(map[string]any); ok {
+					walkKeys(path, m, visit)
+				}
+			}
+		}
+	}
+}
+
+func marshalConfig(v any) string {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetIndent("", "  ")
+	_ = e.Encode(v) // structs and maps of plain fields always encode
+	return b.String()
+}
+
+func parseDuration(s string) time.Duration {
+	d, _ := time.ParseDuration(s) // what cannot be parsed shows as drift to 0s
+	return d
+}

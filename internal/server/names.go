@@ -1,0 +1,111 @@
+package server
+
+import (
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// Labels and annotations that every object of a cluster carries. The pair of
+// managed-by and instance is the proof of ownership: an object without it is
+// never changed.
+const (
+	LabelName      = "app.kubernetes.io/name"
+	LabelInstance  = "app.kubernetes.io/instance"
+	LabelComponent = "app.kubernetes.io/component"
+	LabelManagedBy = "app.kubernetes.io/managed-by"
+	// LabelVersion is the Consul version of a pod.
+	LabelVersion = "app.kubernetes.io/version"
+
+	// ManagedBy is the value of LabelManagedBy, and the name of the field
+	// manager of every server-side apply.
+	ManagedBy = "terraform-provider-consul-k8s"
+
+	// AnnotationConfigHash on the pod template changes with every setting that
+	// needs a restart.
+	AnnotationConfigHash = ManagedBy + "/config-hash"
+	// AnnotationCreating on the StatefulSet says that the apply which creates
+	// the cluster has not been seen to end: a create that was interrupted may go
+	// on, while a finished cluster is never taken over.
+	AnnotationCreating = ManagedBy + "/creating"
+	// AnnotationDeletionProtection on the StatefulSet is "true" or "false".
+	AnnotationDeletionProtection = ManagedBy + "/deletion-protection"
+	// AnnotationNamespaceOf on a Namespace names the cluster that created it.
+	AnnotationNamespaceOf = ManagedBy + "/namespace-of"
+)
+
+// Names of a cluster's objects.
+
+// StatefulSetName is also the name of the headless Service, the ConfigMap, the
+// ServiceAccount and the PodDisruptionBudget.
+func StatefulSetName(cluster string) string { return cluster + "-server" }
+
+// ClientServiceName is the Service that clients use.
+func ClientServiceName(cluster string) string { return cluster }
+
+// PodName is the pod, and the Consul node name, of one server.
+func PodName(cluster string, ordinal int) string {
+	return StatefulSetName(cluster) + "-" + strconv.Itoa(ordinal)
+}
+
+// Ordinal returns the ordinal of a pod of the cluster, and false for another pod.
+func Ordinal(cluster, pod string) (int, bool) {
+	s, ok := strings.CutPrefix(pod, StatefulSetName(cluster)+"-")
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.Atoi(s)
+	return n, err == nil && n >= 0
+}
+
+// ParseID splits "<namespace>/<name>".
+func ParseID(id string) (namespace, name string, err error) {
+	namespace, name, ok := strings.Cut(id, "/")
+	if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
+		return "", "", fmt.Errorf("%q is not of the form \"<namespace>/<name>\", for example \"consul/consul\"", id)
+	}
+	return namespace, name, nil
+}
+
+// SelectorLabels select the pods of a cluster. Anti-affinity, Services, the
+// PodDisruptionBudget and the StatefulSet all use this one set.
+func SelectorLabels(cluster string) map[string]string {
+	return map[string]string{
+		LabelName:      "consul",
+		LabelInstance:  cluster,
+		LabelComponent: "server",
+	}
+}
+
+// OwnerLabels are on every object that belongs to a cluster.
+func OwnerLabels(cluster string) map[string]string {
+	l := SelectorLabels(cluster)
+	l[LabelManagedBy] = ManagedBy
+	return l
+}
+
+// Owns reports whether an object with these labels belongs to the cluster.
+func Owns(cluster string, labels map[string]string) bool {
+	return labels[LabelManagedBy] == ManagedBy && labels[LabelInstance] == cluster
+}
+
+// nodeIDs is the UUID name space of node IDs.
+var nodeIDs = uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://github.com/consul-k8s/terraform-provider-consul-k8s#node-id"))
+
+// NodeID is the Consul node ID of one server. It follows from the cluster's ID
+// and the ordinal alone, so that a snapshot restored onto fresh volumes finds
+// the node IDs that its catalog names ("Node name … is reserved by node …").
+func NodeID(namespace, cluster string, ordinal int) string {
+	return uuid.NewSHA1(nodeIDs, fmt.Appendf(nil, "%s/%s/%d", namespace, cluster, ordinal)).String()
+}
+
+func merged(m ...map[string]string) map[string]string {
+	out := map[string]string{}
+	for _, x := range m {
+		maps.Copy(out, x)
+	}
+	return out
+}

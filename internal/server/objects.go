@@ -1,0 +1,411 @@
+package server
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+const (
+	dataVolume   = "data"
+	configVolume = "config"
+	dataDir      = "/consul/data"
+	configDir    = "/consul/config"
+
+	configKey      = "server.json"
+	extraKey       = "extra.json"
+	waitScriptKey  = "await-peer-removal.sh"
+	establishedKey = "established"
+
+	initContainerName = "await-peer-removal"
+
+	// The user and group of the official image (hashicorp/docker-consul).
+	consulUser  = 100
+	consulGroup = 1000
+)
+
+// ContainerName is the container in which Consul runs.
+const ContainerName = "consul"
+
+// ResetFile is where the leader looks for the index that allows to bootstrap
+// ACLs once more.
+const ResetFile = dataDir + "/acl-bootstrap-reset"
+
+// Object is a Kubernetes object with its metadata.
+type Object interface {
+	runtime.Object
+	metav1.Object
+}
+
+// Set is all Kubernetes objects of one cluster. What was rendered is complete;
+// what was read has nil for an object that does not exist.
+type Set struct {
+	Namespace        *corev1.Namespace
+	ServiceAccount   *corev1.ServiceAccount
+	Config           *corev1.ConfigMap
+	PeerService      *corev1.Service
+	ClientService    *corev1.Service
+	DisruptionBudget *policyv1.PodDisruptionBudget
+	StatefulSet      *appsv1.StatefulSet
+}
+
+// All lists the objects in the order in which they are applied: what a pod
+// needs comes before the StatefulSet.
+func (o Set) All() []Object {
+	var all []Object
+	if o.Namespace != nil {
+		all = append(all, o.Namespace)
+	}
+	if o.ServiceAccount != nil {
+		all = append(all, o.ServiceAccount)
+	}
+	if o.Config != nil {
+		all = append(all, o.Config)
+	}
+	if o.PeerService != nil {
+		all = append(all, o.PeerService)
+	}
+	if o.ClientService != nil {
+		all = append(all, o.ClientService)
+	}
+	if o.DisruptionBudget != nil {
+		all = append(all, o.DisruptionBudget)
+	}
+	if o.StatefulSet != nil {
+		all = append(all, o.StatefulSet)
+	}
+	return all
+}
+
+// Objects renders the Kubernetes objects of a cluster.
+func Objects(s Spec) Set {
+	set := Set{
+		ServiceAccount: &corev1.ServiceAccount{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"},
+			ObjectMeta: meta(s, StatefulSetName(s.Name)),
+			// Servers find each other by DNS and never call the Kubernetes API.
+			AutomountServiceAccountToken: new(false),
+		},
+		Config:           configMap(s),
+		PeerService:      peerService(s),
+		ClientService:    clientService(s),
+		DisruptionBudget: disruptionBudget(s),
+		StatefulSet:      statefulSet(s),
+	}
+	if s.CreateNamespace {
+		ns := &corev1.Namespace{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
+			ObjectMeta: metav1.ObjectMeta{Name: s.Namespace},
+		}
+		ns.Labels = map[string]string{LabelManagedBy: ManagedBy}
+		ns.Annotations = map[string]string{AnnotationNamespaceOf: s.Name}
+		set.Namespace = ns
+	}
+	return set
+}
+
+func meta(s Spec, name string) metav1.ObjectMeta {
+	m := metav1.ObjectMeta{
+		Name:      name,
+		Namespace: s.Namespace,
+		Labels:    merged(s.Labels, OwnerLabels(s.Name)),
+	}
+	if len(s.Annotations) > 0 {
+		m.Annotations = merged(s.Annotations)
+	}
+	return m
+}
+
+func configMap(s Spec) *corev1.ConfigMap {
+	cm := &corev1.ConfigMap{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
+		ObjectMeta: meta(s, StatefulSetName(s.Name)),
+		Data: map[string]string{
+			configKey:     marshalConfig(newAgentConfig(s)),
+			extraKey:      "{}",
+			waitScriptKey: waitScript,
+		},
+	}
+	if s.ExtraConfig != "" {
+		cm.Data[extraKey] = s.ExtraConfig
+	}
+	if s.Established {
+		cm.Data[establishedKey] = "true"
+	}
+	// Every possible ordinal, so that scaling does not touch the configuration.
+	for i := range MaxReplicas {
+		cm.Data[PodName(s.Name, i)+".json"] = fmt.Sprintf("{\"node_id\": %q}\n", NodeID(s.Namespace, s.Name, i))
+	}
+	return cm
+}
+
+func peerService(s Spec) *corev1.Service {
+	return &corev1.Service{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+		ObjectMeta: meta(s, StatefulSetName(s.Name)),
+		Spec: corev1.ServiceSpec{
+			ClusterIP: corev1.ClusterIPNone,
+			// Servers join before they are ready.
+			PublishNotReadyAddresses: true,
+			Selector:                 SelectorLabels(s.Name),
+			Ports: []corev1.ServicePort{
+				port("http", PortHTTP, intstr.FromString("http"), corev1.ProtocolTCP),
+				port("server", PortServer, intstr.FromString("server"), corev1.ProtocolTCP),
+				port("serf-lan-tcp", PortSerfLAN, intstr.FromString("serf-lan-tcp"), corev1.ProtocolTCP),
+				port("serf-lan-udp", PortSerfLAN, intstr.FromString("serf-lan-udp"), corev1.ProtocolUDP),
+			},
+		},
+	}
+}
+
+func clientService(s Spec) *corev1.Service {
+	m := meta(s, ClientServiceName(s.Name))
+	if len(s.Service.Annotations) > 0 {
+		m.Annotations = merged(s.Annotations, s.Service.Annotations)
+	}
+	svc := &corev1.Service{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+		ObjectMeta: m,
+		Spec: corev1.ServiceSpec{
+			Type:     corev1.ServiceType(s.Service.Type),
+			Selector: SelectorLabels(s.Name),
+			Ports: []corev1.ServicePort{
+				port("http", PortHTTP, intstr.FromString("http"), corev1.ProtocolTCP),
+				port("dns-tcp", 53, intstr.FromString("dns-tcp"), corev1.ProtocolTCP),
+				port("dns-udp", 53, intstr.FromString("dns-udp"), corev1.ProtocolUDP),
+			},
+			LoadBalancerSourceRanges: s.Service.LoadBalancerSourceRanges,
+		},
+	}
+	if s.Service.LoadBalancerClass != "" {
+		svc.Spec.LoadBalancerClass = &s.Service.LoadBalancerClass
+	}
+	return svc
+}
+
+func port(name string, port int32, target intstr.IntOrString, protocol corev1.Protocol) corev1.ServicePort {
+	return corev1.ServicePort{Name: name, Port: port, TargetPort: target, Protocol: protocol}
+}
+
+func disruptionBudget(s Spec) *policyv1.PodDisruptionBudget {
+	return &policyv1.PodDisruptionBudget{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "policy/v1", Kind: "PodDisruptionBudget"},
+		ObjectMeta: meta(s, StatefulSetName(s.Name)),
+		Spec: policyv1.PodDisruptionBudgetSpec{
+			// One at a time keeps the quorum of three, five and seven servers. A
+			// single server can only be drained with an interruption.
+			MaxUnavailable: new(intstr.FromInt32(1)),
+			Selector:       &metav1.LabelSelector{MatchLabels: SelectorLabels(s.Name)},
+		},
+	}
+}
+
+func statefulSet(s Spec) *appsv1.StatefulSet {
+	claim := corev1.PersistentVolumeClaim{
+		// The API server fills these in; naming them keeps what is compared whole.
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"},
+		ObjectMeta: metav1.ObjectMeta{Name: dataVolume, Labels: OwnerLabels(s.Name)},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			Resources: corev1.VolumeResourceRequirements{
+				Requests: corev1.ResourceList{corev1.ResourceStorage: s.Storage.Size},
+			},
+		},
+	}
+	if s.Storage.Class != "" {
+		claim.Spec.StorageClassName = &s.Storage.Class
+	}
+	m := meta(s, StatefulSetName(s.Name))
+	m.Annotations = merged(s.Annotations, map[string]string{AnnotationDeletionProtection: strconv.FormatBool(s.DeletionProtection)})
+	if s.Creating {
+		m.Annotations[AnnotationCreating] = "true"
+	}
+	return &appsv1.StatefulSet{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"},
+		ObjectMeta: m,
+		Spec: appsv1.StatefulSetSpec{
+			Replicas:    &s.Replicas,
+			ServiceName: StatefulSetName(s.Name),
+			Selector:    &metav1.LabelSelector{MatchLabels: SelectorLabels(s.Name)},
+			// No server waits for another to be ready: none is before there is a leader.
+			PodManagementPolicy: appsv1.ParallelPodManagement,
+			// Pods are restarted by the roll, which knows the leader and the quorum.
+			UpdateStrategy: appsv1.StatefulSetUpdateStrategy{Type: appsv1.OnDeleteStatefulSetStrategyType},
+			PersistentVolumeClaimRetentionPolicy: &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{
+				WhenDeleted: appsv1.PersistentVolumeClaimRetentionPolicyType(s.Storage.WhenDeleted),
+				WhenScaled:  appsv1.PersistentVolumeClaimRetentionPolicyType(s.Storage.WhenScaled),
+			},
+			VolumeClaimTemplates: []corev1.PersistentVolumeClaim{claim},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{
+					Labels:      merged(s.PodLabels, OwnerLabels(s.Name), map[string]string{LabelVersion: s.Version}),
+					Annotations: merged(s.PodAnnotations, map[string]string{AnnotationConfigHash: configHash(s)}),
+				},
+				Spec: podSpec(s),
+			},
+		},
+	}
+}
+
+func podSpec(s Spec) corev1.PodSpec {
+	restricted := &corev1.SecurityContext{
+		AllowPrivilegeEscalation: new(false),
+		ReadOnlyRootFilesystem:   new(true),
+		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+	}
+	env := []corev1.EnvVar{
+		{Name: "POD_NAME", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}}},
+		{Name: "POD_IP", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "status.podIP"}}},
+	}
+	resources := corev1.ResourceRequirements{Requests: resourceList(s.Resources.Requests), Limits: resourceList(s.Resources.Limits)}
+	mounts := []corev1.VolumeMount{
+		{Name: dataVolume, MountPath: dataDir},
+		{Name: configVolume, MountPath: configDir, ReadOnly: true},
+		{Name: "tmp", MountPath: "/tmp"}, // Consul spools snapshots there
+	}
+	return corev1.PodSpec{
+		ServiceAccountName:            StatefulSetName(s.Name),
+		AutomountServiceAccountToken:  new(false),
+		EnableServiceLinks:            new(false),
+		TerminationGracePeriodSeconds: new(gracePeriodSeconds(s)),
+		PriorityClassName:             s.Placement.PriorityClass,
+		NodeSelector:                  s.Placement.NodeSelector,
+		Tolerations:                   s.Placement.Tolerations,
+		Affinity:                      affinity(s),
+		TopologySpreadConstraints:     topologySpread(s),
+		SecurityContext: &corev1.PodSecurityContext{
+			RunAsNonRoot:        new(true),
+			RunAsUser:           new(int64(consulUser)),
+			RunAsGroup:          new(int64(consulGroup)),
+			FSGroup:             new(int64(consulGroup)),
+			FSGroupChangePolicy: new(corev1.FSGroupChangeOnRootMismatch),
+			SeccompProfile:      &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		},
+		InitContainers: []corev1.Container{{
+			Name:            initContainerName,
+			Image:           s.Image,
+			ImagePullPolicy: corev1.PullIfNotPresent,
+			Command:         []string{"/bin/sh", configDir + "/" + waitScriptKey},
+			Args:            []string{StatefulSetName(s.Name), s.Namespace},
+			Env:             env,
+			Resources:       resources,
+			SecurityContext: restricted,
+			VolumeMounts:    mounts,
+		}},
+		Containers: []corev1.Container{{
+			Name:            ContainerName,
+			Image:           s.Image,
+			ImagePullPolicy: corev1.PullIfNotPresent,
+			// The image's entry point is not used: it wants to change file owners.
+			Command: []string{
+				"consul", "agent",
+				"-advertise=$(POD_IP)",
+				"-config-file=" + configDir + "/" + configKey,
+				"-config-file=" + configDir + "/$(POD_NAME).json",
+				"-config-file=" + configDir + "/" + extraKey, // last: it wins
+			},
+			Env:             env,
+			Resources:       resources,
+			SecurityContext: restricted,
+			VolumeMounts:    mounts,
+			Ports: []corev1.ContainerPort{
+				{Name: "http", ContainerPort: PortHTTP, Protocol: corev1.ProtocolTCP},
+				{Name: "server", ContainerPort: PortServer, Protocol: corev1.ProtocolTCP},
+				{Name: "serf-lan-tcp", ContainerPort: PortSerfLAN, Protocol: corev1.ProtocolTCP},
+				{Name: "serf-lan-udp", ContainerPort: PortSerfLAN, Protocol: corev1.ProtocolUDP},
+				{Name: "dns-tcp", ContainerPort: PortDNS, Protocol: corev1.ProtocolTCP},
+				{Name: "dns-udp", ContainerPort: PortDNS, Protocol: corev1.ProtocolUDP},
+			},
+			// Startup: the agent answers. It does so only after it has replayed its
+			// snapshot, so a large store gets ten minutes.
+			StartupProbe: httpProbe(livePath, 1, 600, 5),
+			// Liveness: the process still answers, leader or not. Losing the leader
+			// must never make Kubernetes kill the servers that could elect one.
+			LivenessProbe: httpProbe(livePath, 10, 6, 5),
+			// Readiness: the leader answers through this server.
+			ReadinessProbe: httpProbe(readyPath, 2, 2, 5),
+		}},
+		Volumes: []corev1.Volume{
+			{Name: configVolume, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+				LocalObjectReference: corev1.LocalObjectReference{Name: StatefulSetName(s.Name)},
+			}}},
+			{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+		},
+	}
+}
+
+const (
+	// livePath answers 200 as long as the agent runs, without a leader too.
+	livePath = "/v1/status/leader"
+	// readyPath is a read that the leader answers: 500 while there is none. It
+	// names a service that does not exist, so the answer is small, and is
+	// answered without a token (catalog reads filter instead of refusing).
+	readyPath = "/v1/health/service/readiness-of-a-server"
+)
+
+func httpProbe(path string, period, failures, timeout int32) *corev1.Probe {
+	return &corev1.Probe{
+		ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
+			Path: path, Port: intstr.FromString("http"), Scheme: corev1.URISchemeHTTP,
+		}},
+		PeriodSeconds:    period,
+		FailureThreshold: failures,
+		SuccessThreshold: 1,
+		TimeoutSeconds:   timeout,
+	}
+}
+
+// gracePeriodSeconds covers a graceful leave: the drain, up to 15s until the
+// agent gives up waiting for it, and a margin
+// (command/agent/agent.go of Consul, gracefulTimeout).
+func gracePeriodSeconds(s Spec) int64 {
+	return int64(math.Ceil(s.Performance.LeaveDrainTime.Seconds())) + int64((25 * time.Second).Seconds())
+}
+
+func affinity(s Spec) *corev1.Affinity {
+	term := corev1.PodAffinityTerm{
+		LabelSelector: &metav1.LabelSelector{MatchLabels: SelectorLabels(s.Name)},
+		TopologyKey:   corev1.LabelHostname,
+	}
+	if s.Placement.AntiAffinity == AntiAffinityPreferred {
+		return &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{
+			PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{{Weight: 100, PodAffinityTerm: term}},
+		}}
+	}
+	return &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{
+		RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{term},
+	}}
+}
+
+func topologySpread(s Spec) []corev1.TopologySpreadConstraint {
+	var out []corev1.TopologySpreadConstraint
+	for _, t := range s.Placement.TopologySpread {
+		out = append(out, corev1.TopologySpreadConstraint{
+			MaxSkew:           t.MaxSkew,
+			TopologyKey:       t.TopologyKey,
+			WhenUnsatisfiable: corev1.UnsatisfiableConstraintAction(t.WhenUnsatisfiable),
+			LabelSelector:     &metav1.LabelSelector{MatchLabels: SelectorLabels(s.Name)},
+		})
+	}
+	return out
+}
+
+func resourceList(m map[string]resource.Quantity) corev1.ResourceList {
+	if len(m) == 0 {
+		return nil
+	}
+	out := corev1.ResourceList{}
+	for k, v := range m {
+		out[corev1.ResourceName(k)] = v
+	}
+	return out
+}

@@ -1,0 +1,250 @@
+package server
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"sigs.k8s.io/yaml"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func minimal() Spec {
+	return Spec{
+		Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "docker.io/hashicorp/consul:1.22.7",
+		Replicas: 3, BootstrapExpect: 3, Datacenter: "dc1", Domain: "consul", DeletionProtection: true,
+		Storage:     Storage{Size: resource.MustParse("10Gi"), WhenDeleted: Retain, WhenScaled: Retain},
+		Resources:   Resources{Requests: map[string]resource.Quantity{"cpu": resource.MustParse("500m"), "memory": resource.MustParse("1Gi")}},
+		Placement:   Placement{AntiAffinity: AntiAffinityRequired},
+		Performance: Performance{RaftMultiplier: 1, LeaveDrainTime: 5 * time.Second, RPCHoldTimeout: 7 * time.Second},
+		Telemetry:   Telemetry{PrometheusRetentionTime: time.Minute},
+		Service:     Service{Type: "ClusterIP"},
+		ACL:         ACL{DefaultPolicy: "deny"},
+		UI:          true,
+	}
+}
+
+func full() Spec {
+	s := minimal()
+	s.CreateNamespace, s.Established = true, true
+	s.Replicas = 5
+	s.Storage = Storage{Size: resource.MustParse("1Gi"), Class: "fast", WhenDeleted: Delete, WhenScaled: Delete}
+	s.Resources.Limits = map[string]resource.Quantity{"memory": resource.MustParse("2Gi")}
+	s.Placement = Placement{
+		AntiAffinity:   AntiAffinityPreferred,
+		TopologySpread: []TopologySpread{{TopologyKey: "topology.kubernetes.io/zone", MaxSkew: 1, WhenUnsatisfiable: "ScheduleAnyway"}},
+		NodeSelector:   map[string]string{"pool": "consul"},
+		Tolerations:    []corev1.Toleration{{Key: "dedicated", Operator: "Equal", Value: "consul", Effect: "NoExecute", TolerationSeconds: new(int64(60))}},
+		PriorityClass:  "high",
+	}
+	s.Service = Service{Type: "LoadBalancer", Annotations: map[string]string{"lb": "internal"}, LoadBalancerClass: "lb.example/x", LoadBalancerSourceRanges: []string{"10.0.0.0/8"}}
+	s.ACL = ACL{Enabled: true, DefaultPolicy: "deny"}
+	s.ExtraConfig = `{"log_level":"debug"}`
+	s.Labels = map[string]string{"team": "platform"}
+	s.Annotations = map[string]string{"note": "all"}
+	s.PodLabels = map[string]string{"mesh": "off"}
+	s.PodAnnotations = map[string]string{"scrape": "no"}
+	return s
+}
+
+func TestObjects_golden(t *testing.T) {
+	for name, spec := range map[string]Spec{"minimal": minimal(), "full": full()} {
+		t.Run(name, func(t *testing.T) {
+			var b bytes.Buffer
+			for _, o := range Objects(spec).All() {
+				fields, err := Fields(o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				y, err := yaml.Marshal(fields)
+				if err != nil {
+					t.Fatal(err)
+				}
+				fmt.Fprintf(&b, "---\n%s", y)
+			}
+			golden := filepath.Join("testdata", name+".yaml")
+			if *update {
+				if err := os.WriteFile(golden, b.Bytes(), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(want, b.Bytes()) {
+				t.Errorf("the objects differ from %s; if that is meant: go test ./internal/server -update\n%s", golden, b.String())
+			}
+		})
+	}
+}
+
+// Import, refresh and drift rest on this: what was rendered is read back whole.
+func TestParse_isTheInverseOfObjects(t *testing.T) {
+	interrupted := minimal()
+	interrupted.Creating, interrupted.DeletionProtection = true, false
+	for name, spec := range map[string]Spec{"minimal": minimal(), "full": full(), "interrupted": interrupted} {
+		t.Run(name, func(t *testing.T) {
+			got, err := Parse(Objects(spec))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := spec
+			normalize(&want)
+			normalize(&got)
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("got  %+v\nwant %+v", got, want)
+			}
+			if drift := Drift(Objects(got), Objects(spec)); len(drift) > 0 {
+				t.Errorf("drift after a round trip: %q", drift)
+			}
+		})
+	}
+}
+
+// normalize makes no map and an empty map the same.
+func normalize(s *Spec) {
+	for _, m := range []*map[string]string{&s.Labels, &s.Annotations, &s.PodLabels, &s.PodAnnotations, &s.Service.Annotations, &s.Placement.NodeSelector} {
+		if len(*m) == 0 {
+			*m = nil
+		}
+	}
+}
+
+func TestParse_refusesForeignStatefulSet(t *testing.T) {
+	set := Objects(minimal())
+	delete(set.StatefulSet.Labels, LabelManagedBy)
+	if _, err := Parse(set); err == nil {
+		t.Error("a StatefulSet without the owner's label was taken for the provider's")
+	}
+}
+
+func TestDrift_namesWhatOthersChanged(t *testing.T) {
+	live := Objects(minimal())
+	live.ClientService.Spec.Ports[0].Port = 80
+	live.ClientService.Spec.Ports = append(live.ClientService.Spec.Ports, corev1.ServicePort{Name: "mine", Port: 1})
+	live.DisruptionBudget = nil
+	live.StatefulSet.Spec.Template.Spec.Containers[0].LivenessProbe = nil
+	live.StatefulSet.Labels["added-by"] = "someone"
+	got := Drift(Objects(minimal()), live)
+	want := []string{
+		"Service consul: spec.ports[name=http].port",
+		"PodDisruptionBudget consul-server: missing",
+		"StatefulSet consul-server: spec.template.spec.containers[name=consul].livenessProbe",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// What needs no restart must not change the pod template, and the other way round.
+func TestObjects_whatRestarts(t *testing.T) {
+	template := func(s Spec) string {
+		y, err := yaml.Marshal(Objects(s).StatefulSet.Spec.Template)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(y)
+	}
+	tests := map[string]struct {
+		change   func(*Spec)
+		restarts bool
+	}{
+		"replicas":          {func(s *Spec) { s.Replicas = 5 }, false},
+		"bootstrap_expect":  {func(s *Spec) { s.BootstrapExpect = 5 }, false},
+		"established":       {func(s *Spec) { s.Established = true }, false},
+		"labels":            {func(s *Spec) { s.Labels = map[string]string{"a": "b"} }, false},
+		"service type":      {func(s *Spec) { s.Service.Type = "NodePort" }, false},
+		"retention":         {func(s *Spec) { s.Storage.WhenDeleted = Delete }, false},
+		"protection":        {func(s *Spec) { s.DeletionProtection = false }, false},
+		"extra_config form": {func(s *Spec) { s.ExtraConfig = " { } " }, false},
+		"version":           {func(s *Spec) { s.Version = "1.22.8" }, true},
+		"image":             {func(s *Spec) { s.Image = "mirror/consul:1.22.7" }, true},
+		"domain":            {func(s *Spec) { s.Domain = "cluster.local" }, true},
+		"acl":               {func(s *Spec) { s.ACL.Enabled = true }, true},
+		"ui":                {func(s *Spec) { s.UI = false }, true},
+		"drain":             {func(s *Spec) { s.Performance.LeaveDrainTime = time.Second }, true},
+		"telemetry":         {func(s *Spec) { s.Telemetry.PrometheusRetentionTime = 0 }, true},
+		"extra_config":      {func(s *Spec) { s.ExtraConfig = `{"log_level":"debug"}` }, true},
+		"requests":          {func(s *Spec) { s.Resources.Requests = nil }, true},
+		"pod_labels":        {func(s *Spec) { s.PodLabels = map[string]string{"a": "b"} }, true},
+	}
+	before := template(minimal())
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := minimal()
+			tt.change(&s)
+			if got := template(s) != before; got != tt.restarts {
+				t.Errorf("restarts: %v, want %v", got, tt.restarts)
+			}
+		})
+	}
+}
+
+func TestCheckExtraConfig(t *testing.T) {
+	tests := map[string]string{ // configuration → what the error must say, "" for none
+		`{}`:                                    "",
+		`{"log_level":"debug"}`:                 "",
+		`{"acl":{"down_policy":"deny"}}`:        "",
+		`{"limits":{"rpc_rate":5}}`:             "",
+		`[]`:                                    "JSON object",
+		`"x"`:                                   "JSON object",
+		`{`:                                     "not valid JSON",
+		`{} {}`:                                 "more than one",
+		`{"server":false}`:                      `"server"`,
+		`{"Server":false}`:                      `"Server"`,
+		`{"datacenter":"x"}`:                    "attribute datacenter",
+		`{"acl":{"enabled":true}}`:              "attribute acl.enabled",
+		`{"acl":[{"tokens":{"agent":"x"}}]}`:    "consul_k8s_acl_bootstrap",
+		`{"ACL":{"Default_Policy":"allow"}}`:    "acl.default_policy",
+		`{"performance":{"raft_multiplier":1}}`: "performance.raft_multiplier",
+		`{"encrypt":"key"}`:                     `"encrypt"`,
+	}
+	for config, want := range tests {
+		err := CheckExtraConfig(config)
+		switch {
+		case want == "" && err != nil:
+			t.Errorf("%s: %v", config, err)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+			t.Errorf("%s: got %v, want something about %s", config, err, want)
+		}
+	}
+}
+
+func TestNodeID_isStableAndDistinct(t *testing.T) {
+	// Changing a node ID of an existing cluster would make its servers strangers.
+	if got, want := NodeID("consul", "consul", 0), "82fffbcb-4cab-5785-92a1-fbaf17f816d1"; got != want {
+		t.Errorf("NodeID = %s, want %s", got, want)
+	}
+	seen := map[string]bool{}
+	for _, cluster := range []string{"a", "b"} {
+		for i := range MaxReplicas {
+			id := NodeID("ns", cluster, i)
+			if seen[id] {
+				t.Errorf("%s is used twice", id)
+			}
+			seen[id] = true
+		}
+	}
+}
+
+func TestParseID(t *testing.T) {
+	if ns, name, err := ParseID("a/b"); ns != "a" || name != "b" || err != nil {
+		t.Errorf("got %q, %q, %v", ns, name, err)
+	}
+	for _, id := range []string{"", "a", "/", "a/", "/b", "a/b/c"} {
+		if _, _, err := ParseID(id); err == nil {
+			t.Errorf("%q was taken", id)
+		}
+	}
+}

@@ -1,0 +1,162 @@
+// Package server turns the description of a Consul cluster into what runs: the
+// agent configuration and the Kubernetes objects of its servers, and back.
+//
+// It is pure: no I/O, no Terraform. Objects(spec) renders, Parse(objects) reads
+// the same Spec back, and Drift names what in a live cluster differs from what
+// was rendered.
+package server
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+// MaxReplicas is the largest supported number of servers. Consul's
+// documentation recommends three or five; seven is the practical limit of Raft
+// write latency (developer.hashicorp.com/consul/docs/architecture/consensus).
+const MaxReplicas = 7
+
+// Ports of a Consul server, as in Consul's default configuration.
+const (
+	PortHTTP    = 8500
+	PortServer  = 8300
+	PortSerfLAN = 8301
+	PortDNS     = 8600
+)
+
+// Spec describes one cluster of Consul servers in plain Go: defaults applied,
+// valid by construction. It is the only input of Objects.
+type Spec struct {
+	// Name and Namespace identify the cluster: its ID is "<namespace>/<name>".
+	Name      string
+	Namespace string
+	// CreateNamespace renders the Namespace too.
+	CreateNamespace bool
+
+	// Version is the Consul version that Image holds.
+	Version string
+	// Image is the full image reference of the servers.
+	Image string
+
+	// Replicas is the number of servers: 1, 3, 5 or 7.
+	Replicas int32
+	// BootstrapExpect is the number of servers at creation. It stays as it was
+	// when Replicas changes: a change would restart servers for nothing.
+	BootstrapExpect int32
+	// Established says that the cluster has elected its first leader. From then
+	// on a server without data never starts a second, empty cluster.
+	Established bool
+	// Creating says that the apply which creates the cluster is not known to have ended.
+	Creating bool
+	// DeletionProtection refuses to delete the cluster.
+	DeletionProtection bool
+
+	Datacenter string
+	Domain     string
+
+	Storage     Storage
+	Resources   Resources
+	Placement   Placement
+	Performance Performance
+	Telemetry   Telemetry
+	Service     Service
+	ACL         ACL
+	UI          bool
+
+	// ExtraConfig is a JSON object of agent configuration, merged last; "" is none.
+	ExtraConfig string
+
+	// Labels and Annotations are put on every object, PodLabels and
+	// PodAnnotations on the pods alone (a change to those restarts servers).
+	Labels         map[string]string
+	Annotations    map[string]string
+	PodLabels      map[string]string
+	PodAnnotations map[string]string
+}
+
+// Retention of volumes, in the words of the StatefulSet.
+const (
+	Retain = "Retain"
+	Delete = "Delete"
+)
+
+// Storage is the volume of each server.
+type Storage struct {
+	// Size of each volume.
+	Size resource.Quantity
+	// Class is the storage class, "" for the cluster's default class.
+	Class string
+	// WhenDeleted and WhenScaled are the StatefulSet's
+	// persistentVolumeClaimRetentionPolicy: Retain or Delete.
+	WhenDeleted string
+	WhenScaled  string
+}
+
+// Resources are the compute resources of each server, by resource name.
+type Resources struct {
+	Requests map[string]resource.Quantity
+	Limits   map[string]resource.Quantity
+}
+
+// Anti-affinity between the servers of a cluster.
+const (
+	// AntiAffinityRequired never puts two servers on one node.
+	AntiAffinityRequired = "required"
+	// AntiAffinityPreferred avoids it where it can.
+	AntiAffinityPreferred = "preferred"
+)
+
+// Placement says on which nodes servers run.
+type Placement struct {
+	AntiAffinity   string
+	TopologySpread []TopologySpread
+	NodeSelector   map[string]string
+	Tolerations    []corev1.Toleration
+	PriorityClass  string
+}
+
+// TopologySpread is one topology spread constraint over the servers.
+type TopologySpread struct {
+	TopologyKey       string
+	MaxSkew           int32
+	WhenUnsatisfiable string
+}
+
+// Performance is Consul's performance block.
+type Performance struct {
+	// RaftMultiplier scales Raft's heartbeat and election timeouts: 1 (production) to 10.
+	RaftMultiplier int64
+	// LeaveDrainTime is how long a leaving server still answers requests.
+	LeaveDrainTime time.Duration
+	// RPCHoldTimeout is how long a request is held while there is no leader.
+	RPCHoldTimeout time.Duration
+}
+
+// Telemetry is Consul's telemetry block.
+type Telemetry struct {
+	// PrometheusRetentionTime is how long metrics are kept for Prometheus; 0 turns the endpoint off.
+	PrometheusRetentionTime time.Duration
+}
+
+// Service exposes the client Service (HTTP and DNS).
+type Service struct {
+	// Type is ClusterIP, NodePort or LoadBalancer.
+	Type string
+	// Annotations are put on the client Service alone.
+	Annotations map[string]string
+	// LoadBalancerClass and LoadBalancerSourceRanges apply to a LoadBalancer.
+	LoadBalancerClass        string
+	LoadBalancerSourceRanges []string
+}
+
+// ACL is the part of the ACL system that the servers' configuration holds.
+type ACL struct {
+	Enabled bool
+	// DefaultPolicy is "allow" or "deny".
+	DefaultPolicy string
+}
+
+// ID returns "<namespace>/<name>".
+func (s Spec) ID() string { return s.Namespace + "/" + s.Name }
