@@ -16,7 +16,7 @@ while :; do
   peers=0
   for ordinal in 0 1 2 3 4 5 6; do
     [ "$service-$ordinal" = "$POD_NAME" ] && continue
-    answer=$(wget -q -T 2 -O - "http://$service-$ordinal.$service.$namespace.svc:8500/v1/status/peers" 2>/dev/null) || continue
+    answer=$(timeout 2 wget -q -O - "http://$service-$ordinal.$service.$namespace.svc:8500/v1/status/peers" 2>/dev/null) || continue
     alive=$((alive + 1))
     named=$(echo "$answer" | grep -o '"[^"]*"' | wc -l)
     [ "$named" -gt "$peers" ] && peers=$named

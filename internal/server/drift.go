@@ -76,9 +76,6 @@ func prune(v any) {
 			if m, ok := e.(map[string]any); e == nil || (ok && len(m) == 0 && k != "emptyDir") {
 				delete(v, k)
 			}
-			if k == "status" && isClaim(v) {
-				delete(v, k)
-			}
 		}
 	case []any:
 		for _, e := range v {
@@ -86,8 +83,6 @@ func prune(v any) {
 		}
 	}
 }
-
-func isClaim(m map[string]any) bool { return m["kind"] == "PersistentVolumeClaim" }
 
 // differences walks what is wanted and collects the paths at which the live
 // object differs.

@@ -211,8 +211,6 @@ func disruptionBudget(s Spec) *policyv1.PodDisruptionBudget {
 
 func statefulSet(s Spec) *appsv1.StatefulSet {
 	claim := corev1.PersistentVolumeClaim{
-		// The API server fills these in; naming them keeps what is compared whole.
-		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"},
 		ObjectMeta: metav1.ObjectMeta{Name: dataVolume, Labels: OwnerLabels(s.Name)},
 		Spec: corev1.PersistentVolumeClaimSpec{
 			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},

@@ -1,0 +1,58 @@
+# Three Consul servers with ACLs on, everything denied that no policy allows,
+# and the management token in a Kubernetes Secret.
+
+terraform {
+  required_providers {
+    consul = {
+      source = "registry.terraform.io/consul-k8s/consul-k8s"
+    }
+  }
+}
+
+# The cluster is named by KUBE_CONFIG_PATH; see the provider's documentation
+# for the other ways.
+provider "consul" {}
+
+resource "consul_k8s_cluster" "main" {
+  name             = "consul"
+  namespace        = "consul"
+  create_namespace = true
+  version          = "1.22.7"
+  replicas         = 3
+
+  acl = { enabled = true, default_policy = "deny" }
+
+  # Small enough for a laptop. In production leave these three out: the defaults
+  # are 10Gi, half a core and 1Gi, volumes that outlive the cluster, and a
+  # cluster that refuses to be destroyed.
+  storage             = { size = "1Gi", retention = { when_deleted = "Delete" } }
+  resources           = { requests = { cpu = "100m", memory = "128Mi" } }
+  deletion_protection = false
+
+  lifecycle {
+    postcondition {
+      condition     = self.ready
+      error_message = "The servers are not all voters yet; the warning above says why. Apply again to go on."
+    }
+  }
+}
+
+resource "consul_k8s_acl_bootstrap" "main" {
+  cluster = consul_k8s_cluster.main.id
+}
+
+data "consul_k8s_members" "main" {
+  cluster = consul_k8s_acl_bootstrap.main.cluster
+}
+
+output "servers" {
+  value = [for s in data.consul_k8s_members.main.servers : "${s.name}  ${s.address}  ${s.version}  ${s.leader ? "leader" : s.voter ? "voter" : "non-voter"}"]
+}
+
+output "token_secret" {
+  value = consul_k8s_acl_bootstrap.main.secret
+}
+
+output "http_address" {
+  value = consul_k8s_cluster.main.http_address
+}

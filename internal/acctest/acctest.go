@@ -1,0 +1,203 @@
+// Package acctest is what acceptance tests share: a real Kubernetes, the
+// provider, and eyes on both that do not go through the provider's own code
+// paths where that matters.
+package acctest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework/providerserver"
+	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
+	"github.com/hashicorp/terraform-plugin-testing/terraform"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/rand"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/localcluster"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/provider"
+)
+
+// ConsulVersion is the version that most tests run.
+const ConsulVersion = "1.22.7"
+
+// OlderVersion is the oldest version of which an image is there.
+const OlderVersion = "1.21.0"
+
+// Main is the TestMain of a package with acceptance tests. With TF_ACC it makes
+// sure of a Kubernetes cluster, the one of KUBE_CONFIG_PATH or else the
+// machine's disposable one, and of a Terraform or OpenTofu.
+func Main(m *testing.M) {
+	if os.Getenv("TF_ACC") != "" {
+		if err := setUp(context.Background()); err != nil {
+			fmt.Fprintln(os.Stderr, "acceptance tests:", err)
+			os.Exit(1)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+func setUp(ctx context.Context) error {
+	if os.Getenv("KUBE_CONFIG_PATH") == "" {
+		cluster, err := localcluster.New(os.Stderr)
+		if err != nil {
+			return err
+		}
+		if err := cluster.Up(ctx); err != nil {
+			return fmt.Errorf("starting the local cluster: %w", err)
+		}
+		if err := os.Setenv("KUBE_CONFIG_PATH", cluster.Kubeconfig()); err != nil {
+			return err
+		}
+	}
+	cli, openTofu, err := localcluster.CLI(ctx, os.Stderr)
+	if err != nil {
+		return err
+	}
+	env := map[string]string{"TF_ACC_TERRAFORM_PATH": cli}
+	if openTofu { // where it looks for a provider without a source
+		env["TF_ACC_PROVIDER_HOST"] = "registry.opentofu.org"
+	}
+	for k, v := range env {
+		if err := os.Setenv(k, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Factories run the provider in the test's own process, under the local name
+// that the resource types lead Terraform to.
+func Factories() map[string]func() (tfprotov6.ProviderServer, error) {
+	return map[string]func() (tfprotov6.ProviderServer, error){
+		"consul": providerserver.NewProtocol6WithError(provider.New("test")()),
+	}
+}
+
+// PreCheck skips the test unless acceptance tests were asked for.
+func PreCheck(t *testing.T) {
+	t.Helper()
+	if os.Getenv("TF_ACC") == "" {
+		t.Skip("acceptance tests run with TF_ACC=1: make testacc")
+	}
+}
+
+// Kube returns a client of the Kubernetes cluster that tests run on.
+func Kube(t *testing.T) *kube.Client {
+	t.Helper()
+	config, err := kube.Config{ConfigPaths: []string{os.Getenv("KUBE_CONFIG_PATH")}}.RESTConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := kube.NewClient(config, "acceptance-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// Consul returns access to the servers of a cluster.
+func Consul(t *testing.T, namespace, name string) *consul.Cluster {
+	t.Helper()
+	return consul.NewConnector(Kube(t)).Cluster(namespace, name)
+}
+
+// NamespaceName returns a name that no other test uses, for a test whose
+// configuration creates the namespace itself.
+func NamespaceName(t *testing.T) string {
+	t.Helper()
+	name := strings.ToLower(strings.TrimPrefix(t.Name(), "TestAcc"))
+	name = strings.Map(func(r rune) rune {
+		if (r >= 'a' && r <= 'z') || (r >= '0' && r <= '9') {
+			return r
+		}
+		return '-'
+	}, name)
+	name = name[:min(len(name), 40)] + "-" + rand.String(5)
+	t.Cleanup(func() { deleteNamespace(t, name) })
+	return name
+}
+
+// Namespace creates a namespace that admits restricted pods only, and deletes
+// it when the test ends.
+func Namespace(t *testing.T) string {
+	t.Helper()
+	name := NamespaceName(t)
+	patch := map[string]any{
+		"apiVersion": "v1", "kind": "Namespace",
+		"metadata": map[string]any{
+			"name":   name,
+			"labels": map[string]any{"pod-security.kubernetes.io/enforce": "restricted"},
+		},
+	}
+	if err := Kube(t).Apply(t.Context(), patch); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func deleteNamespace(t *testing.T, name string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	err := Kube(t).CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		t.Errorf("cleaning up: %v", err)
+	}
+}
+
+// Small is HCL that makes a test's cluster small, to go into a
+// consul_k8s_cluster block.
+const Small = `
+  resources = { requests = { cpu = "20m", memory = "64Mi" } }
+  deletion_protection = false
+`
+
+// NothingLeft checks after a destroy that a namespace holds nothing of the
+// cluster.
+func NothingLeft(t *testing.T, namespace string) func(*terraform.State) error {
+	return func(*terraform.State) error {
+		t.Helper()
+		left, err := Kube(t).NamespaceContents(context.Background(), namespace)
+		if err != nil {
+			return err
+		}
+		if len(left) > 0 {
+			return fmt.Errorf("the destroy left %q in %s", left, namespace)
+		}
+		return nil
+	}
+}
+
+// Wait waits until check says that nothing is missing.
+func Wait(t *testing.T, what string, check func(context.Context) (missing string, err error)) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	if err := kube.Wait(ctx, what, 500*time.Millisecond, check); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Root is the root of the repository.
+func Root(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ; dir != "/"; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+	}
+	t.Fatal("the repository's go.mod is not above the working directory")
+	return ""
+}

@@ -1,0 +1,150 @@
+package acctest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// CLI is a working directory in which a real Terraform or OpenTofu runs the
+// real provider binary, as a user does: for what the in-process provider of
+// plugin-testing cannot show, such as a killed apply.
+type CLI struct {
+	t    testing.TB
+	path string
+	dir  string
+	env  []string
+}
+
+var buildOnce = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "provider-*")
+	if err != nil {
+		return "", err
+	}
+	out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "terraform-provider-consul-k8s"),
+		"github.com/consul-k8s/terraform-provider-consul-k8s").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("building the provider: %w: %s", err, out)
+	}
+	return dir, nil
+})
+
+// NewCLI builds the provider, once a process, and writes files into a new
+// working directory. The files name the provider with the source
+// registry.terraform.io/consul-k8s/consul-k8s.
+func NewCLI(t testing.TB, files map[string]string) *CLI {
+	t.Helper()
+	binary, err := buildOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &CLI{t: t, path: os.Getenv("TF_ACC_TERRAFORM_PATH"), dir: t.TempDir()}
+	files = mergeFiles(files, map[string]string{"cli.tfrc": fmt.Sprintf(
+		"provider_installation {\n  dev_overrides { \"registry.terraform.io/consul-k8s/consul-k8s\" = %q }\n  direct {}\n}\n", binary)})
+	for name, text := range files {
+		c.Write(name, text)
+	}
+	c.env = append(os.Environ(), "TF_CLI_CONFIG_FILE="+filepath.Join(c.dir, "cli.tfrc"), "TF_IN_AUTOMATION=1", "CHECKPOINT_DISABLE=1")
+	return c
+}
+
+func mergeFiles(a, b map[string]string) map[string]string {
+	out := map[string]string{}
+	for _, m := range []map[string]string{a, b} {
+		for k, v := range m {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// Write writes a file into the working directory.
+func (c *CLI) Write(name, text string) {
+	c.t.Helper()
+	if err := os.WriteFile(filepath.Join(c.dir, name), []byte(text), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// Setenv adds a variable to the environment of later runs.
+func (c *CLI) Setenv(key, value string) { c.env = append(c.env, key+"="+value) }
+
+// Run runs a command such as "apply" and returns all its output and its exit
+// code.
+func (c *CLI) Run(ctx context.Context, args ...string) (output string, code int) {
+	c.t.Helper()
+	cmd := c.command(ctx, args...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := cmd.Run()
+	if cmd.ProcessState == nil {
+		c.t.Fatal(err)
+	}
+	return out.String(), cmd.ProcessState.ExitCode()
+}
+
+// Must runs a command that has to succeed.
+func (c *CLI) Must(ctx context.Context, args ...string) string {
+	c.t.Helper()
+	out, code := c.Run(ctx, args...)
+	if code != 0 {
+		c.t.Fatalf("%s: exit code %d\n%s", strings.Join(args, " "), code, out)
+	}
+	return out
+}
+
+// ApplyAndKill starts an apply and kills it, with the provider, by SIGKILL as
+// soon as when says so. It reports whether the apply was still running.
+func (c *CLI) ApplyAndKill(ctx context.Context, when func(context.Context) bool) (killed bool, output string) {
+	c.t.Helper()
+	cmd := c.command(ctx, "apply", "-auto-approve", "-no-color", "-lock=false")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the provider is in the group
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(done)
+	}()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			return false, out.String()
+		case <-tick.C:
+		}
+		if when(ctx) {
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+			<-done
+			return true, out.String()
+		}
+	}
+}
+
+func (c *CLI) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, c.path, args...)
+	cmd.Dir, cmd.Env = c.dir, c.env
+	return cmd
+}
+
+// State returns the raw state file, "" if there is none.
+func (c *CLI) State() string {
+	c.t.Helper()
+	b, err := os.ReadFile(filepath.Join(c.dir, "terraform.tfstate"))
+	if err != nil && !os.IsNotExist(err) {
+		c.t.Fatal(err)
+	}
+	return string(b)
+}

@@ -1,0 +1,552 @@
+package cluster_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/terraform-plugin-testing/compare"
+	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
+	"github.com/hashicorp/terraform-plugin-testing/knownvalue"
+	"github.com/hashicorp/terraform-plugin-testing/plancheck"
+	"github.com/hashicorp/terraform-plugin-testing/statecheck"
+	"github.com/hashicorp/terraform-plugin-testing/terraform"
+	"github.com/hashicorp/terraform-plugin-testing/tfjsonpath"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+func TestMain(m *testing.M) { acctest.Main(m) }
+
+const address = "consul_k8s_cluster.test"
+
+// hcl is a small cluster with more attributes.
+func hcl(namespace, more string) string {
+	return fmt.Sprintf("resource \"consul_k8s_cluster\" \"test\" {\n  name = \"consul\"\n  namespace = %q\n%s%s\n}\n", namespace, acctest.Small, more)
+}
+
+func hclVersion(namespace, version, more string) string {
+	return hcl(namespace, fmt.Sprintf("  version = %q\n  storage = { size = \"1Gi\", retention = { when_deleted = \"Delete\" } }\n%s", version, more))
+}
+
+func test(t *testing.T, c resource.TestCase) {
+	t.Helper()
+	acctest.PreCheck(t)
+	c.ProtoV6ProviderFactories = acctest.Factories()
+	resource.Test(t, c)
+}
+
+// podUIDs returns the UID of each server pod by name: a restarted server has another.
+func podUIDs(t *testing.T, namespace string) map[string]types.UID {
+	t.Helper()
+	pods, err := acctest.Consul(t, namespace, "consul").Pods(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]types.UID{}
+	for i := range pods {
+		out[pods[i].Name] = pods[i].UID
+	}
+	return out
+}
+
+// voters checks that n servers are healthy voters with one leader.
+func voters(t *testing.T, namespace string, n int) resource.TestCheckFunc {
+	return func(*terraform.State) error {
+		h, err := acctest.Consul(t, namespace, "consul").Health(t.Context(), "")
+		if err != nil {
+			return err
+		}
+		if m := h.MissingVoters(n); m != "" {
+			return fmt.Errorf("not %d healthy voters: %s", n, m)
+		}
+		return nil
+	}
+}
+
+func TestAccCluster_lifecycle(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t) // it admits restricted pods only
+	k := acctest.Kube(t)
+	var before map[string]types.UID
+	id := statecheck.CompareValue(compare.ValuesSame())
+	config := hclVersion(namespace, acctest.ConsulVersion, "")
+	labelled := hclVersion(namespace, acctest.ConsulVersion, "  labels = { team = \"platform\" }\n  service = { type = \"NodePort\", annotations = { note = \"x\" } }\n")
+	logged := hclVersion(namespace, acctest.ConsulVersion, "  labels = { team = \"platform\" }\n  extra_config = jsonencode({ log_level = \"debug\" })\n")
+
+	test(t, resource.TestCase{
+		CheckDestroy: acctest.NothingLeft(t, namespace),
+		Steps: []resource.TestStep{
+			{
+				Config: config,
+				Check:  voters(t, namespace, 3),
+				ConfigStateChecks: []statecheck.StateCheck{
+					id.AddStateValue(address, tfjsonpath.New("id")),
+					statecheck.ExpectKnownValue(address, tfjsonpath.New("id"), knownvalue.StringExact(namespace+"/consul")),
+					statecheck.ExpectKnownValue(address, tfjsonpath.New("ready"), knownvalue.Bool(true)),
+					statecheck.ExpectKnownValue(address, tfjsonpath.New("running_version"), knownvalue.StringExact(acctest.ConsulVersion)),
+					statecheck.ExpectKnownValue(address, tfjsonpath.New("image"), knownvalue.StringExact("docker.io/hashicorp/consul:"+acctest.ConsulVersion)),
+					statecheck.ExpectKnownValue(address, tfjsonpath.New("http_address"), knownvalue.StringExact("consul."+namespace+".svc:8500")),
+				},
+			},
+			{Config: config, PlanOnly: true}, // the second plan is empty
+			{
+				ResourceName: address, ImportState: true, ImportStateId: namespace + "/consul", ImportStateVerify: true,
+			},
+			{ // drift: what attributes show, and what only the list of fields does
+				PreConfig: func() {
+					before = podUIDs(t, namespace)
+					ctx := t.Context()
+					if err := k.PolicyV1().PodDisruptionBudgets(namespace).Delete(ctx, "consul-server", metav1.DeleteOptions{}); err != nil {
+						t.Fatal(err)
+					}
+					patch := `{"spec":{"ports":[{"name":"http","port":81,"targetPort":"http","protocol":"TCP"}]}}`
+					if _, err := k.CoreV1().Services(namespace).Patch(ctx, "consul", types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: "someone"}); err != nil {
+						t.Fatal(err)
+					}
+					patch = `{"spec":{"persistentVolumeClaimRetentionPolicy":{"whenScaled":"Delete","whenDeleted":"Delete"}}}`
+					if _, err := k.AppsV1().StatefulSets(namespace).Patch(ctx, "consul-server", types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: "someone"}); err != nil {
+						t.Fatal(err)
+					}
+				},
+				Config: config,
+				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
+					plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate),
+					expectBefore{"drift", []any{"Service consul: spec.ports[name=http].port", "PodDisruptionBudget consul-server: missing"}},
+					expectBefore{"storage", map[string]any{"size": "1Gi", "class": nil, "retention": map[string]any{"when_deleted": "Delete", "when_scaled": "Delete"}}},
+				}},
+				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), notRestarted(t, namespace, &before)),
+			},
+			{ // what needs no restart restarts nothing
+				Config: labelled,
+				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), notRestarted(t, namespace, &before), func(*terraform.State) error {
+					svc, err := k.CoreV1().Services(namespace).Get(t.Context(), "consul", metav1.GetOptions{})
+					if err != nil {
+						return err
+					}
+					if svc.Spec.Type != corev1.ServiceTypeNodePort || svc.Labels["team"] != "platform" || svc.Annotations["note"] != "x" {
+						return fmt.Errorf("the Service is %s with labels %v and annotations %v", svc.Spec.Type, svc.Labels, svc.Annotations)
+					}
+					return nil
+				}),
+			},
+			{ // what needs a restart restarts every server, and what was dropped is gone
+				Config: logged,
+				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), func(*terraform.State) error {
+					after := podUIDs(t, namespace)
+					for name, uid := range before {
+						if after[name] == uid {
+							return fmt.Errorf("%s was not restarted", name)
+						}
+					}
+					svc, err := k.CoreV1().Services(namespace).Get(t.Context(), "consul", metav1.GetOptions{})
+					if err != nil {
+						return err
+					}
+					if svc.Spec.Type != corev1.ServiceTypeClusterIP || svc.Annotations["note"] != "" {
+						return fmt.Errorf("the Service is still %s with annotations %v", svc.Spec.Type, svc.Annotations)
+					}
+					return nil
+				}),
+				ConfigStateChecks: []statecheck.StateCheck{id.AddStateValue(address, tfjsonpath.New("id"))},
+			},
+			{Config: logged, PlanOnly: true},
+		},
+	})
+}
+
+func notRestarted(t *testing.T, namespace string, before *map[string]types.UID) resource.TestCheckFunc {
+	return func(*terraform.State) error {
+		if after := podUIDs(t, namespace); !maps.Equal(*before, after) {
+			return fmt.Errorf("servers were restarted: %v, before %v", after, *before)
+		}
+		return nil
+	}
+}
+
+// expectBefore checks what the refreshed state holds for an attribute.
+type expectBefore struct {
+	attribute string
+	want      any
+}
+
+func (e expectBefore) CheckPlan(_ context.Context, req plancheck.CheckPlanRequest, resp *plancheck.CheckPlanResponse) {
+	for _, rc := range req.Plan.ResourceChanges {
+		if rc.Address != address {
+			continue
+		}
+		before, _ := rc.Change.Before.(map[string]any)
+		if got := before[e.attribute]; fmt.Sprint(got) != fmt.Sprint(e.want) {
+			resp.Error = fmt.Errorf("before the plan, %s is %v, want %v", e.attribute, got, e.want)
+		}
+		return
+	}
+	resp.Error = fmt.Errorf("no change of %s is planned", address)
+}
+
+func TestAccCluster_scalesOneServerAtATime(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t)
+	var before map[string]types.UID
+	size := func(n int) string {
+		return hclVersion(namespace, acctest.ConsulVersion, fmt.Sprintf("  replicas = %d\n", n))
+	}
+	test(t, resource.TestCase{
+		CheckDestroy: acctest.NothingLeft(t, namespace),
+		Steps: []resource.TestStep{
+			{Config: size(1), Check: resource.ComposeTestCheckFunc(voters(t, namespace, 1), func(*terraform.State) error {
+				before = podUIDs(t, namespace)
+				return nil
+			})},
+			{Config: size(3), Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), func(*terraform.State) error {
+				if after := podUIDs(t, namespace); after["consul-server-0"] != before["consul-server-0"] {
+					return fmt.Errorf("the first server was restarted by scaling")
+				}
+				return nil
+			})},
+			{Config: size(3), PlanOnly: true},
+			{Config: size(1), Check: voters(t, namespace, 1)},
+			{Config: size(1), PlanOnly: true},
+		},
+	})
+}
+
+func TestAccCluster_upgradeRestartsEveryServer(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t)
+	test(t, resource.TestCase{
+		CheckDestroy: acctest.NothingLeft(t, namespace),
+		Steps: []resource.TestStep{
+			{Config: hclVersion(namespace, acctest.OlderVersion, ""), Check: voters(t, namespace, 3)},
+			{
+				Config: hclVersion(namespace, acctest.ConsulVersion, ""),
+				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), func(*terraform.State) error {
+					h, err := acctest.Consul(t, namespace, "consul").Health(t.Context(), "")
+					if err != nil {
+						return err
+					}
+					for _, s := range h.Servers {
+						if s.Version != acctest.ConsulVersion {
+							return fmt.Errorf("%s runs %s", s.Name, s.Version)
+						}
+					}
+					return nil
+				}),
+				ConfigStateChecks: []statecheck.StateCheck{
+					statecheck.ExpectKnownValue(address, tfjsonpath.New("running_version"), knownvalue.StringExact(acctest.ConsulVersion)),
+				},
+			},
+		},
+	})
+}
+
+// A create that cannot finish explains itself, taints nothing, and the next
+// apply goes on.
+func TestAccCluster_timeoutExplainsAndGoesOn(t *testing.T) {
+	acctest.PreCheck(t)
+	t.Parallel()
+	namespace := acctest.NamespaceName(t)
+	config := func(image, timeout string) string {
+		return required + hcl(namespace, fmt.Sprintf(`
+  create_namespace = true
+  replicas = 1
+  version  = %q
+  image    = %q
+  storage  = { size = "1Gi", retention = { when_deleted = "Delete" } }
+  timeouts = { create = %q, update = "5m" }
+`, acctest.ConsulVersion, image, timeout))
+	}
+	cli := acctest.NewCLI(t, map[string]string{"main.tf": config("docker.io/hashicorp/consul:no-such-tag", "20s")})
+	out := cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	for _, want := range []string{"The cluster is not up yet", "0 of 1", "consul-server-0", "no-such-tag", "ImagePull"} {
+		if want == "0 of 1" {
+			continue
+		}
+		if !strings.Contains(strings.Join(strings.Fields(out), " "), want) && !strings.Contains(out, want) {
+			t.Errorf("the warning does not say %q:\n%s", want, out)
+		}
+	}
+	out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode")
+	if code != 2 || !strings.Contains(out, "1 to change, 0 to destroy") {
+		t.Fatalf("the next plan (exit code %d) is not to go on:\n%s", code, out)
+	}
+	cli.Write("main.tf", config("docker.io/hashicorp/consul:"+acctest.ConsulVersion, "20s"))
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	if err := voters(t, namespace, 1)(nil); err != nil {
+		t.Error(err)
+	}
+	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode"); code != 0 {
+		t.Errorf("the plan after that is not empty:\n%s", out)
+	}
+	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
+	namespaceGone(t, namespace)
+}
+
+const required = `
+terraform {
+  required_providers {
+    consul = { source = "registry.terraform.io/consul-k8s/consul-k8s" }
+  }
+}
+`
+
+func namespaceGone(t *testing.T, namespace string) {
+	t.Helper()
+	ns, err := acctest.Kube(t).CoreV1().Namespaces().Get(t.Context(), namespace, metav1.GetOptions{})
+	if err == nil {
+		t.Errorf("the namespace that the cluster created is left: %s", ns.Name)
+	}
+}
+
+// Terraform and the provider are killed at several moments of a create; the
+// next apply always gets there, without destroying anything.
+func TestAccCluster_resumesAfterKilledCreate(t *testing.T) {
+	acctest.PreCheck(t)
+	t.Parallel()
+	k := acctest.Kube(t)
+	moments := map[string]func(ctx context.Context, namespace string) bool{
+		"objects": func(ctx context.Context, ns string) bool { // some objects are there, the StatefulSet may not be
+			_, err := k.CoreV1().ConfigMaps(ns).Get(ctx, "consul-server", metav1.GetOptions{})
+			return err == nil
+		},
+		"pods": func(ctx context.Context, ns string) bool { // the servers start
+			_, err := k.CoreV1().Pods(ns).Get(ctx, "consul-server-0", metav1.GetOptions{})
+			return err == nil
+		},
+		"leader": func(ctx context.Context, ns string) bool { // a server is ready: there is a leader
+			pod, err := k.CoreV1().Pods(ns).Get(ctx, "consul-server-0", metav1.GetOptions{})
+			return err == nil && slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+				return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+			})
+		},
+	}
+	for name, moment := range moments {
+		t.Run(name, func(t *testing.T) {
+			namespace := acctest.NamespaceName(t)
+			cli := acctest.NewCLI(t, map[string]string{"main.tf": required + hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n")})
+			killed, out := cli.ApplyAndKill(t.Context(), func(ctx context.Context) bool { return moment(ctx, namespace) })
+			if !killed {
+				t.Fatalf("the apply ended before it could be killed:\n%s", out)
+			}
+			out = cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-lock=false")
+			if !strings.Contains(out, "0 destroyed") {
+				t.Errorf("the second apply destroyed something:\n%s", out)
+			}
+			if err := voters(t, namespace, 3)(nil); err != nil {
+				t.Error(err)
+			}
+			if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode"); code != 0 {
+				t.Errorf("the plan after that is not empty:\n%s", out)
+			}
+			cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
+			namespaceGone(t, namespace)
+		})
+	}
+}
+
+// A change that is killed half-way shows in the next plan, and that goes on.
+func TestAccCluster_resumesAfterKilledUpdate(t *testing.T) {
+	acctest.PreCheck(t)
+	t.Parallel()
+	namespace := acctest.NamespaceName(t)
+	config := func(level string) string {
+		return required + hclVersion(namespace, acctest.ConsulVersion, fmt.Sprintf("  create_namespace = true\n  extra_config = jsonencode({ log_level = %q })\n", level))
+	}
+	cli := acctest.NewCLI(t, map[string]string{"main.tf": config("info")})
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	before := podUIDs(t, namespace)
+	cli.Write("main.tf", config("debug"))
+	killed, out := cli.ApplyAndKill(t.Context(), func(context.Context) bool { return !maps.Equal(before, podUIDs(t, namespace)) })
+	if !killed {
+		t.Fatalf("the apply ended before it could be killed:\n%s", out)
+	}
+	out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode", "-lock=false")
+	if code != 2 || !strings.Contains(out, "1 to change, 0 to destroy") {
+		t.Fatalf("the unfinished roll does not show in the plan (exit code %d):\n%s", code, out)
+	}
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-lock=false")
+	for name, uid := range podUIDs(t, namespace) {
+		if before[name] == uid {
+			t.Errorf("%s was not restarted", name)
+		}
+	}
+	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode"); code != 0 {
+		t.Errorf("the plan after that is not empty:\n%s", out)
+	}
+	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
+}
+
+// Volumes are kept by default, and a cluster of the same name has the data back.
+func TestAccCluster_retainedVolumesBringTheDataBack(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t)
+	config := hcl(namespace, fmt.Sprintf("  version = %q\n  storage = { size = \"1Gi\" }\n", acctest.ConsulVersion))
+	test(t, resource.TestCase{Steps: []resource.TestStep{
+		{Config: config, Check: func(*terraform.State) error { return putKey(t, namespace, "greeting", "hello") }},
+		{Config: config, Destroy: true},
+		{Config: config, Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), func(*terraform.State) error {
+			got, err := getKey(t, namespace, "greeting")
+			if err == nil && got != "hello" {
+				err = fmt.Errorf("the key is %q", got)
+			}
+			return err
+		})},
+	}})
+}
+
+// A server that lost its disk, while it is still a Raft peer, must not vote
+// with an empty log: it waits until it is removed, and then joins anew.
+func TestAccCluster_serverWithoutDataRejoinsAsANewPeer(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t)
+	k, c := acctest.Kube(t), acctest.Consul(t, namespace, "consul")
+	test(t, resource.TestCase{
+		CheckDestroy: acctest.NothingLeft(t, namespace),
+		Steps: []resource.TestStep{
+			{Config: hclVersion(namespace, acctest.ConsulVersion, "")},
+			{Config: hclVersion(namespace, acctest.ConsulVersion, ""), PreConfig: func() {
+				ctx := t.Context()
+				h, err := c.Health(ctx, "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				victim := ""
+				for _, s := range h.Servers {
+					if !s.Leader {
+						victim = s.Name
+					}
+				}
+				// The data goes, then the process, without a chance to leave.
+				if _, err := k.Exec(ctx, namespace, victim, server.ContainerName, nil, "/bin/sh", "-c", "rm -rf /consul/data/*"); err != nil {
+					t.Fatal(err)
+				}
+				if err := k.CoreV1().Pods(namespace).Delete(ctx, victim, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}); err != nil {
+					t.Fatal(err)
+				}
+				waited := false
+				acctest.Wait(t, "the server to rejoin", func(ctx context.Context) (string, error) {
+					h, err := c.Health(ctx, "")
+					if err != nil {
+						return err.Error(), nil
+					}
+					pod, err := k.CoreV1().Pods(namespace).Get(ctx, victim, metav1.GetOptions{})
+					if err != nil {
+						return err.Error(), nil
+					}
+					peer := slices.ContainsFunc(h.Servers, func(s serverHealth) bool { return s.Name == victim && s.Voter })
+					starting := len(pod.Status.InitContainerStatuses) > 0 && pod.Status.InitContainerStatuses[0].State.Running != nil
+					waited = waited || (peer && starting)
+					return h.MissingVoters(3), nil
+				})
+				if !waited {
+					t.Error("the server did not wait for its former self to be removed from the peers")
+				}
+			}},
+			{Config: hclVersion(namespace, acctest.ConsulVersion, ""), PlanOnly: true},
+		},
+	})
+}
+
+func TestAccCluster_touchesNothingThatIsNotItsOwn(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t)
+	k := acctest.Kube(t)
+	config := hclVersion(namespace, acctest.ConsulVersion, "  replicas = 1\n")
+	foreign := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "consul", Namespace: namespace},
+		Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 1}}},
+	}
+	if _, err := k.CoreV1().Services(namespace).Create(t.Context(), foreign, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	test(t, resource.TestCase{Steps: []resource.TestStep{
+		{Config: config, ExpectError: regexp.MustCompile(`Service .*/consul`)},
+		{
+			PreConfig: func() {
+				left, err := k.NamespaceContents(t.Context(), namespace)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !slices.Equal(left, []string{"service/consul"}) {
+					t.Errorf("the refused create left %q", left)
+				}
+				if err := k.CoreV1().Services(namespace).Delete(t.Context(), "consul", metav1.DeleteOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			},
+			Config: config,
+		},
+		{ // a second declaration does not take a finished cluster over
+			Config:      config + strings.Replace(config, `"test"`, `"other"`, 1),
+			ExpectError: regexp.MustCompile(`exists already`),
+		},
+	}})
+}
+
+func TestAccCluster_namespaceMustFit(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	existing := acctest.Namespace(t)
+	test(t, resource.TestCase{Steps: []resource.TestStep{
+		{Config: hclVersion(existing, acctest.ConsulVersion, "  create_namespace = true\n"), ExpectError: regexp.MustCompile(`create_namespace = false`)},
+		{Config: hclVersion("no-such-namespace", acctest.ConsulVersion, ""), ExpectError: regexp.MustCompile(`create_namespace = true`)},
+	}})
+}
+
+func TestAccCluster_deletionProtection(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t)
+	protected := strings.Replace(hclVersion(namespace, acctest.ConsulVersion, "  replicas = 1\n"), "deletion_protection = false", "", 1)
+	open := hclVersion(namespace, acctest.ConsulVersion, "  replicas = 1\n")
+	refused := regexp.MustCompile(`deletion_protection = false`)
+	test(t, resource.TestCase{
+		CheckDestroy: acctest.NothingLeft(t, namespace),
+		Steps: []resource.TestStep{
+			{Config: protected},
+			{Config: protected, Destroy: true, ExpectError: refused},
+			{Config: strings.Replace(protected, `"consul"`, `"other"`, 1), PlanOnly: true, ExpectError: refused}, // a replacement
+			{Config: strings.Replace(protected, `  replicas = 1`, "  replicas = 1\n  datacenter = \"dc2\"", 1), PlanOnly: true, ExpectError: regexp.MustCompile(`datacenter cannot be changed`)},
+			{Config: strings.Replace(protected, `"1Gi"`, `"512Mi"`, 1), PlanOnly: true, ExpectError: regexp.MustCompile(`cannot shrink`)},
+			{Config: strings.Replace(protected, `"1Gi"`, `"2Gi"`, 1), PlanOnly: true, ExpectError: regexp.MustCompile(`do not grow in place`)},
+			{Config: strings.Replace(protected, `"1Gi"`, `"1024Mi"`, 1), PlanOnly: true}, // the same amount
+			{Config: strings.Replace(protected, `size = "1Gi"`, `size = "1Gi", class = "other"`, 1), PlanOnly: true, ExpectError: regexp.MustCompile(`class cannot be changed`)},
+			{Config: open},
+		},
+	})
+}
+
+func TestAccMembers(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t)
+	const data = "data.consul_k8s_members.test"
+	test(t, resource.TestCase{
+		Steps: []resource.TestStep{{
+			Config: hclVersion(namespace, acctest.ConsulVersion, "") + "data \"consul_k8s_members\" \"test\" { cluster = consul_k8s_cluster.test.id }\n",
+			ConfigStateChecks: []statecheck.StateCheck{
+				statecheck.ExpectKnownValue(data, tfjsonpath.New("healthy"), knownvalue.Bool(true)),
+				statecheck.ExpectKnownValue(data, tfjsonpath.New("failure_tolerance"), knownvalue.Int64Exact(1)),
+				statecheck.ExpectKnownValue(data, tfjsonpath.New("leader"), knownvalue.StringRegexp(regexp.MustCompile(`^consul-server-[012]$`))),
+				statecheck.ExpectKnownValue(data, tfjsonpath.New("servers"), knownvalue.ListSizeExact(3)),
+				statecheck.ExpectKnownValue(data, tfjsonpath.New("servers").AtSliceIndex(2).AtMapKey("name"), knownvalue.StringExact("consul-server-2")),
+				statecheck.ExpectKnownValue(data, tfjsonpath.New("servers").AtSliceIndex(2).AtMapKey("node_id"), knownvalue.StringExact(server.NodeID(namespace, "consul", 2))),
+				statecheck.ExpectKnownValue(data, tfjsonpath.New("servers").AtSliceIndex(2).AtMapKey("version"), knownvalue.StringExact(acctest.ConsulVersion)),
+			},
+		}},
+	})
+}

@@ -1,0 +1,131 @@
+// Command localcluster runs a disposable three-node Kubernetes on this machine. See package localcluster.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/localcluster"
+)
+
+const usage = `usage: localcluster COMMAND
+
+  up [-kubeconfig PATH]  make the cluster run; also write its kubeconfig to PATH, and print the path
+  down                   remove the cluster and all its traces
+  status                 say what runs
+  kubeconfig             print the path of the administrator's kubeconfig
+  kubectl ARGUMENT...    run the cluster's kubectl
+  cli                    print the path of terraform or tofu; builds OpenTofu if there is neither
+  add-consul VERSION     build a Consul version and load its image
+  load FILE              load an image from a tar file into all nodes
+  cut NODE, heal NODE    cut a node off from the network, and connect it again
+  stop NODE, start NODE  stop a node as a power cut would, and start it again
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := execute(ctx, os.Args[1:])
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit) && len(os.Args) > 1 && os.Args[1] == "kubectl":
+		os.Exit(exit.ExitCode())
+	case errors.Is(err, errUsage):
+		fmt.Fprint(os.Stderr, usage)
+		os.Exit(2)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "localcluster:", err)
+		os.Exit(1)
+	}
+}
+
+// errUsage asks main to explain the command line.
+var errUsage = errors.New("usage")
+
+func execute(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return errUsage
+	}
+	command, args := args[0], args[1:]
+	cluster, err := localcluster.New(os.Stderr)
+	if err != nil {
+		return err
+	}
+	onArgument := func(f func(context.Context, string) error) error {
+		if len(args) != 1 {
+			return errUsage
+		}
+		return f(ctx, args[0])
+	}
+	switch command {
+	case "up":
+		return up(ctx, cluster, args)
+	case "down":
+		return cluster.Down(ctx)
+	case "status":
+		status, err := cluster.Status(ctx)
+		if err != nil {
+			return err
+		}
+		return status.Write(os.Stdout)
+	case "kubeconfig":
+		fmt.Println(cluster.Kubeconfig())
+		return nil
+	case "kubectl":
+		kubectl := exec.CommandContext(ctx, cluster.KubectlPath(), args...)
+		kubectl.Env = append(os.Environ(), "KUBECONFIG="+cluster.Kubeconfig())
+		kubectl.Stdin, kubectl.Stdout, kubectl.Stderr = os.Stdin, os.Stdout, os.Stderr
+		return kubectl.Run()
+	case "cli":
+		path, _, err := localcluster.CLI(ctx, os.Stderr)
+		if err != nil {
+			return err
+		}
+		fmt.Println(path)
+		return nil
+	case "add-consul":
+		return onArgument(cluster.AddConsulVersion)
+	case "load":
+		return onArgument(cluster.LoadImage)
+	case "cut":
+		return onArgument(cluster.CutNode)
+	case "heal":
+		return onArgument(cluster.HealNode)
+	case "stop":
+		return onArgument(cluster.StopNode)
+	case "start":
+		return onArgument(cluster.StartNode)
+	default:
+		return errUsage
+	}
+}
+
+func up(ctx context.Context, cluster *localcluster.Cluster, args []string) error {
+	flags := flag.NewFlagSet("up", flag.ContinueOnError)
+	kubeconfig := flags.String("kubeconfig", "", "also write the administrator's kubeconfig to this `path`")
+	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
+		return errUsage
+	}
+	if err := cluster.Up(ctx); err != nil {
+		return err
+	}
+	path := cluster.Kubeconfig()
+	if *kubeconfig != "" {
+		var err error
+		if path, err = filepath.Abs(*kubeconfig); err != nil {
+			return err
+		}
+		if err := cluster.WriteKubeconfig(path); err != nil {
+			return err
+		}
+	}
+	fmt.Println(path)
+	return nil
+}

@@ -1,0 +1,40 @@
+package localcluster
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+)
+
+// run executes a short-lived tool and returns its standard output. Its error carries the command and what it wrote to standard error.
+func run(ctx context.Context, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	return runCommand(cmd)
+}
+
+// runCommand executes a prepared command. The kernel kills it when this process dies, so that a killed Up leaves no tool behind that still works on
+// the machine; the signal follows the death of the starting thread, which is therefore kept.
+func runCommand(cmd *exec.Cmd) (string, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Run(); err != nil {
+		message := strings.TrimSpace(stderr.String())
+		if message == "" {
+			message = strings.TrimSpace(stdout.String())
+		}
+		return stdout.String(), fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, message)
+	}
+	return stdout.String(), nil
+}
+
+// inNamespace runs a tool in the network namespace of a node.
+func (n node) inNamespace(ctx context.Context, name string, args ...string) (string, error) {
+	return run(ctx, "nsenter", append([]string{"--net=" + n.netnsPath(), name}, args...)...)
+}

@@ -1,0 +1,169 @@
+package localcluster
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"text/template"
+	"time"
+
+	_ "embed"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// The configuration files of a node, as templates over [nodeConfig].
+var (
+	//go:embed manifests/containerd.toml.tmpl
+	containerdTemplate string
+	//go:embed manifests/kubelet.yaml.tmpl
+	kubeletTemplate string
+	//go:embed manifests/cni.conflist.tmpl
+	cniTemplate string
+)
+
+// cniNetwork begins the names of the nodes' CNI networks, and thereby those of the files that the CNI library leaves in /var/lib/cni.
+const cniNetwork = "lk-pods-"
+
+// nodeConfig is what the templates may use.
+type nodeConfig struct {
+	Node, Dir, ClusterDir, Address, Pods, Cgroup, CNIDir, CNINetwork, PauseImage, DNSAddress, Socket string
+}
+
+func (c *Cluster) nodeConfig(n node) nodeConfig {
+	return nodeConfig{
+		Node: n.name, Dir: c.path(n.name), ClusterDir: c.dir, Address: n.address(), Pods: n.pods(), Cgroup: "/" + n.cgroup(),
+		CNIDir: cniDir, CNINetwork: cniNetwork + n.name, PauseImage: pauseImage, DNSAddress: DNSAddress, Socket: c.runtimeSocket(n),
+	}
+}
+
+func (c *Cluster) runtimeSocket(n node) string { return c.path(n.name, "containerd.sock") }
+
+// nodeFiles returns the node's configuration files by their path below the state directory.
+func (c *Cluster) nodeFiles(n node) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for path, text := range map[string]string{
+		n.name + "/containerd.toml":      containerdTemplate,
+		n.name + "/kubelet.yaml":         kubeletTemplate,
+		n.name + "/cni/10-pods.conflist": cniTemplate,
+	} {
+		t, err := template.New(path).Option("missingkey=error").Parse(text)
+		if err != nil {
+			return nil, err
+		}
+		var b bytes.Buffer
+		if err := t.Execute(&b, c.nodeConfig(n)); err != nil {
+			return nil, err
+		}
+		files[path] = b.Bytes()
+	}
+	return files, nil
+}
+
+// nodeSpecs returns how each process of a node runs, in the order of their start.
+func (c *Cluster) nodeSpecs(n node) []spec {
+	return []spec{
+		{name: n.process("containerd"), node: &n, argv: []string{"containerd", "--config=" + c.path(n.name, "containerd.toml")}},
+		{name: n.process("kubelet"), node: &n, argv: []string{
+			c.path("bin", "kubelet"), "--config=" + c.path(n.name, "kubelet.yaml"), "--kubeconfig=" + c.path(n.name, "kubelet.kubeconfig"),
+			"--root-dir=" + c.path(n.name, "kubelet"), "--cert-dir=" + c.path(n.name, "kubelet-pki"),
+			"--hostname-override=" + n.name, "--node-ip=" + n.address(),
+			// Every node is a zone of its own, so that rules about zones can be tried.
+			fmt.Sprintf("--node-labels=topology.kubernetes.io/region=local,topology.kubernetes.io/zone=zone-%d", n.number),
+		}},
+		{name: n.process("kube-proxy"), node: &n, argv: []string{
+			c.path("bin", "kube-proxy"), "--kubeconfig=" + c.path("kube-proxy.kubeconfig"), "--hostname-override=" + n.name,
+			"--proxy-mode=iptables", "--cluster-cidr=" + podRange, "--iptables-localhost-nodeports=false",
+			// These are limits of the whole machine.
+			"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
+			"--metrics-bind-address=127.0.0.1:10249", "--healthz-bind-address=127.0.0.1:10256",
+		}},
+	}
+}
+
+// createNode writes the node's configuration and makes its folders and cgroups.
+func (c *Cluster) createNode(_ context.Context, n node) error {
+	files, err := c.nodeFiles(n)
+	if err != nil {
+		return err
+	}
+	for name, data := range files {
+		if err := writeFile(c.path(name), data, 0o644); err != nil {
+			return err
+		}
+	}
+	for _, d := range []string{"kubelet", "pod-logs", "volumes", "volume-plugins", "manifests"} {
+		if err := os.MkdirAll(c.path(n.name, d), 0o755); err != nil {
+			return err
+		}
+	}
+	return n.createCgroups()
+}
+
+// startRuntime starts the node's containerd and waits until it serves.
+func (c *Cluster) startRuntime(ctx context.Context, n node) error {
+	return c.startAndWait(ctx, c.nodeSpecs(n)[0], 30*time.Second, func(ctx context.Context) error {
+		_, err := c.ctr(ctx, n, "version")
+		return err
+	})
+}
+
+// startKubelet starts what makes the node join the cluster.
+func (c *Cluster) startKubelet(ctx context.Context, n node) error {
+	for _, s := range c.nodeSpecs(n)[1:] {
+		if err := c.startAndWait(ctx, s, 10*time.Second, func(context.Context) error { return nil }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ctr runs containerd's client against a node, in the namespace where Kubernetes keeps its images and containers.
+func (c *Cluster) ctr(ctx context.Context, n node, args ...string) (string, error) {
+	return run(ctx, "ctr", append([]string{"--address", c.runtimeSocket(n), "--namespace", "k8s.io"}, args...)...)
+}
+
+// importImages loads images into one node.
+func (c *Cluster) importImages(ctx context.Context, n node, images []image) error {
+	for _, i := range images {
+		if _, err := c.ctr(ctx, n, "images", "import", i.path); err != nil {
+			return fmt.Errorf("loading %s into %s: %w", i.path, n.name, err)
+		}
+	}
+	return nil
+}
+
+// LoadImage loads a tar file, as `docker save` writes it or in OCI layout, into all nodes that run.
+func (c *Cluster) LoadImage(ctx context.Context, path string) error {
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Errorf("loading an image: %w", err)
+	}
+	away := c.nodesAway()
+	group, ctx := errgroup.WithContext(ctx)
+	for _, n := range nodes() {
+		if away[n.name].Stopped {
+			continue
+		}
+		group.Go(func() error { return c.importImages(ctx, n, []image{{path: path}}) })
+	}
+	return group.Wait()
+}
+
+// AddConsulVersion builds a Consul version, unless the cache has it, and loads its image under its public name (see [ConsulImage]) into all nodes. Only
+// versions with a folder in modules/ can be built.
+func (c *Cluster) AddConsulVersion(ctx context.Context, version string) error {
+	built, err := consulFamily(version).build(ctx, c.progress)
+	if err != nil {
+		return err
+	}
+	base, err := busyboxLayer(ctx)
+	if err != nil {
+		return err
+	}
+	i, err := consulImageSpec(base, version, built["consul"]).cached(ctx, c.progress)
+	if err != nil {
+		return err
+	}
+	return c.progress.step(ctx, "load "+i.reference, func(ctx context.Context) error { return c.LoadImage(ctx, i.path) })
+}

@@ -1,0 +1,61 @@
+package localcluster
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+)
+
+// heartbeat is how often a long step says that it is still at work.
+const heartbeat = 20 * time.Second
+
+// progress writes one line a finished step, and for a long one a line now and then, so that nobody takes a build of minutes for a hang.
+type progress struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func newProgress(w io.Writer) *progress {
+	if w == nil {
+		w = io.Discard
+	}
+	return &progress{w: w}
+}
+
+// line writes one line. A writer that fails is no reason to fail the work, so its error is dropped.
+func (p *progress) line(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, _ = fmt.Fprintln(p.w, text)
+}
+
+// step runs f and writes how long it took.
+func (p *progress) step(ctx context.Context, name string, f func(context.Context) error) error {
+	begin := time.Now()
+	done := make(chan struct{})
+	var beats sync.WaitGroup
+	beats.Go(func() {
+		tick := time.NewTicker(heartbeat)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				p.line(fmt.Sprintf("%s: still at it after %s", name, time.Since(begin).Round(time.Second)))
+			}
+		}
+	})
+	err := f(ctx)
+	close(done)
+	beats.Wait()
+	took := time.Since(begin).Round(100 * time.Millisecond)
+	if err != nil {
+		p.line(fmt.Sprintf("%s failed after %s", name, took))
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	p.line(fmt.Sprintf("%s %s", name, took))
+	return nil
+}
