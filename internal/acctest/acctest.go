@@ -89,6 +89,20 @@ func PreCheck(t *testing.T) {
 	}
 }
 
+// LocalCluster returns the local cluster, for a test that stops or cuts nodes. A
+// test that needs it cannot run on a cluster of somebody else.
+func LocalCluster(t *testing.T) *localcluster.Cluster {
+	t.Helper()
+	c, err := localcluster.New(os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if os.Getenv("KUBE_CONFIG_PATH") != c.Kubeconfig() {
+		t.Skip("this test stops nodes: it only runs on the local cluster (unset KUBE_CONFIG_PATH)")
+	}
+	return c
+}
+
 // Kube returns a client of the Kubernetes cluster that tests run on.
 func Kube(t *testing.T) *kube.Client {
 	t.Helper()

@@ -7,10 +7,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 )
-
-type serverHealth = consul.ServerHealth
 
 func putKey(t *testing.T, namespace, key, value string) error {
 	t.Helper()

@@ -156,7 +156,7 @@ var (
 )
 
 // toSpec converts a model whose declared attributes are all known. What only a
-// live cluster knows (BootstrapExpect, Established) is left to the caller.
+// live cluster knows (Established, Creating) is left to the caller.
 func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 	var diags diag.Diagnostics
 	var storage storageModel

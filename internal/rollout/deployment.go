@@ -104,7 +104,7 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 	if err := checkNamespace(live.Namespace, spec); err != nil {
 		return err
 	}
-	spec.BootstrapExpect, spec.Creating = spec.Replicas, true
+	spec.Creating = true
 	if live.StatefulSet != nil {
 		before, err := server.Parse(live)
 		if err != nil {
@@ -113,10 +113,7 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 		if !before.Creating {
 			return ErrExists
 		}
-		spec.Established, spec.Creating = before.Established, true
-		if before.Established {
-			spec.BootstrapExpect = before.BootstrapExpect
-		}
+		spec.Established = before.Established
 	}
 	accepted, err := applyObjects(ctx, d.Kube, server.Objects(spec))
 	if err != nil {
@@ -177,12 +174,10 @@ func (d Deployment) Update(ctx context.Context, spec server.Spec) error {
 	}
 	desired := int(spec.Replicas)
 	spec.Replicas = before.Replicas // the roll changes it, one by one
-	spec.BootstrapExpect, spec.Established = before.BootstrapExpect, before.Established
-	if before.BootstrapExpect == 0 { // the ConfigMap was lost
-		spec.BootstrapExpect, spec.Established = before.Replicas, true
-	}
-	if !before.Established { // nothing was elected yet: all may start at once
-		spec.Replicas, spec.BootstrapExpect = int32(desired), int32(desired) //nolint:gosec // at most 7
+	// Without the ConfigMap nobody knows; that it is established is the safe guess.
+	spec.Established = before.Established || live.Config == nil
+	if !spec.Established { // nothing was elected yet: all may start at once
+		spec.Replicas = int32(desired) //nolint:gosec // at most 7
 	}
 	if _, err := applyObjects(ctx, d.Kube, server.Objects(spec)); err != nil {
 		return err

@@ -59,17 +59,15 @@ func (l Live) Look(ctx context.Context) (World, error) {
 }
 
 // addRaft adds what Consul knows: who leads, and how far each server is. It is
-// left out where no server tells, which Unsettled then says.
+// left out where no server tells, which Unsettled then says. The leader is the
+// one that the servers follow: autopilot hears of a new one seconds later.
 func (l Live) addRaft(ctx context.Context, w *World, pods []corev1.Pod) {
+	if leader, err := l.Consul.LeaderPod(ctx, pods); err == nil {
+		w.Leader = leader.Name
+	}
 	h, err := l.Consul.Health(ctx, l.Token)
 	if err != nil {
-		if leader, err := l.Consul.LeaderPod(ctx, pods); err == nil {
-			w.Leader = leader.Name
-		}
 		return
-	}
-	if leader := h.Leader(); leader != nil {
-		w.Leader = leader.Name
 	}
 	for i := range w.Servers {
 		if j := slices.IndexFunc(h.Servers, func(s consul.ServerHealth) bool { return s.Name == w.Servers[i].Name }); j >= 0 {

@@ -51,10 +51,21 @@ func Run(ctx context.Context, c Cluster, report func(Action)) error {
 			case a.Scale != 0:
 				err = c.Scale(ctx, a.Scale)
 			}
-			if err != nil {
-				return "", fmt.Errorf("%s: %w", a, err)
+			err = wrap(a, err)
+			switch {
+			case permanent(err):
+				return "", err
+			case err != nil: // the world moved on: look again
+				return err.Error(), nil
 			}
 			report(a)
 		}
 	})
+}
+
+func wrap(a Action, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", a, err)
 }

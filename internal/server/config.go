@@ -17,7 +17,6 @@ import (
 // owns (developer.hashicorp.com/consul/docs/reference/agent/configuration-file).
 type agentConfig struct {
 	Server             bool             `json:"server"`
-	BootstrapExpect    int32            `json:"bootstrap_expect"`
 	Datacenter         string           `json:"datacenter"`
 	Domain             string           `json:"domain"`
 	DataDir            string           `json:"data_dir"`
@@ -27,7 +26,7 @@ type agentConfig struct {
 	RetryInterval      string           `json:"retry_interval"`
 	LeaveOnTerminate   bool             `json:"leave_on_terminate"`
 	DisableUpdateCheck bool             `json:"disable_update_check"`
-	Autopilot          autopilotConfig  `json:"autopilot"`
+	Autopilot          *autopilotConfig `json:"autopilot,omitempty"`
 	Performance        performanceBlock `json:"performance"`
 	Telemetry          *telemetryBlock  `json:"telemetry,omitempty"`
 	UI                 uiBlock          `json:"ui_config"`
@@ -61,16 +60,33 @@ type aclBlock struct {
 	EnableTokenPersistence bool   `json:"enable_token_persistence"`
 }
 
+// nodeConfig is the part that differs from server to server.
+type nodeConfig struct {
+	NodeID          string `json:"node_id"`
+	BootstrapExpect int32  `json:"bootstrap_expect,omitempty"`
+}
+
+// newNodeConfig renders the configuration of one server.
+func newNodeConfig(s Spec, ordinal int) nodeConfig {
+	c := nodeConfig{NodeID: NodeID(s.Namespace, s.Name, ordinal)}
+	// A server that expects a bootstrap and has no data starts a cluster as soon
+	// as it sees enough others like it, and one that expects itself alone does at
+	// once. That is for the first start only.
+	if !s.Established {
+		c.BootstrapExpect = s.Replicas
+	}
+	return c
+}
+
 // newAgentConfig renders the configuration that all servers share.
 func newAgentConfig(s Spec) agentConfig {
 	c := agentConfig{
-		Server:          true,
-		BootstrapExpect: s.BootstrapExpect,
-		Datacenter:      s.Datacenter,
-		Domain:          s.Domain,
-		DataDir:         dataDir,
-		BindAddr:        "0.0.0.0",
-		ClientAddr:      "0.0.0.0",
+		Server:     true,
+		Datacenter: s.Datacenter,
+		Domain:     s.Domain,
+		DataDir:    dataDir,
+		BindAddr:   "0.0.0.0",
+		ClientAddr: "0.0.0.0",
 		// DNS of the headless Service, which publishes pods that are not ready:
 		// cloud auto-join lists ready pods only, and no server is ready before
 		// there is a leader.
@@ -82,8 +98,6 @@ func newAgentConfig(s Spec) agentConfig {
 		LeaveOnTerminate: true,
 		// No phoning home.
 		DisableUpdateCheck: true,
-		// Read by Consul at the first bootstrap only; later changes go through the API.
-		Autopilot: autopilotConfig{MinQuorum: s.BootstrapExpect/2 + 1, DisableUpgradeMigration: true},
 		Performance: performanceBlock{
 			RaftMultiplier: s.Performance.RaftMultiplier,
 			LeaveDrainTime: s.Performance.LeaveDrainTime.String(),
@@ -91,6 +105,10 @@ func newAgentConfig(s Spec) agentConfig {
 		},
 		UI:  uiBlock{Enabled: s.UI},
 		ACL: aclBlock{Enabled: s.ACL.Enabled, DefaultPolicy: s.ACL.DefaultPolicy},
+	}
+	if !s.Established {
+		// Consul reads this at the first bootstrap only, and keeps it in Raft.
+		c.Autopilot = &autopilotConfig{MinQuorum: s.Replicas/2 + 1, DisableUpgradeMigration: true}
 	}
 	if s.ACL.Enabled {
 		c.ACL.DownPolicy = "extend-cache"
@@ -110,8 +128,7 @@ func newAgentConfig(s Spec) agentConfig {
 // Settings that Consul reads at the first bootstrap only are left out.
 func configHash(s Spec) string {
 	c := newAgentConfig(s)
-	c.BootstrapExpect = 0
-	c.Autopilot = autopilotConfig{}
+	c.Autopilot = nil
 	h := sha256.New()
 	_ = json.NewEncoder(h).Encode(c) // a struct of plain fields always encodes
 	h.Write([]byte(canonicalJSON(s.ExtraConfig)))

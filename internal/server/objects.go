@@ -1,7 +1,6 @@
 package server
 
 import (
-	"fmt"
 	"math"
 	"strconv"
 	"time"
@@ -143,7 +142,7 @@ func configMap(s Spec) *corev1.ConfigMap {
 	}
 	// Every possible ordinal, so that scaling does not touch the configuration.
 	for i := range MaxReplicas {
-		cm.Data[PodName(s.Name, i)+".json"] = fmt.Sprintf("{\"node_id\": %q}\n", NodeID(s.Namespace, s.Name, i))
+		cm.Data[PodName(s.Name, i)+".json"] = marshalConfig(newNodeConfig(s, i))
 	}
 	return cm
 }

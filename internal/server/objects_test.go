@@ -22,7 +22,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 func minimal() Spec {
 	return Spec{
 		Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "docker.io/hashicorp/consul:1.22.7",
-		Replicas: 3, BootstrapExpect: 3, Datacenter: "dc1", Domain: "consul", DeletionProtection: true,
+		Replicas: 3, Datacenter: "dc1", Domain: "consul", DeletionProtection: true,
 		Storage:     Storage{Size: resource.MustParse("10Gi"), WhenDeleted: Retain, WhenScaled: Retain},
 		Resources:   Resources{Requests: map[string]resource.Quantity{"cpu": resource.MustParse("500m"), "memory": resource.MustParse("1Gi")}},
 		Placement:   Placement{AntiAffinity: AntiAffinityRequired},
@@ -161,7 +161,6 @@ func TestObjects_whatRestarts(t *testing.T) {
 		restarts bool
 	}{
 		"replicas":          {func(s *Spec) { s.Replicas = 5 }, false},
-		"bootstrap_expect":  {func(s *Spec) { s.BootstrapExpect = 5 }, false},
 		"established":       {func(s *Spec) { s.Established = true }, false},
 		"labels":            {func(s *Spec) { s.Labels = map[string]string{"a": "b"} }, false},
 		"service type":      {func(s *Spec) { s.Service.Type = "NodePort" }, false},
@@ -188,6 +187,22 @@ func TestObjects_whatRestarts(t *testing.T) {
 				t.Errorf("restarts: %v, want %v", got, tt.restarts)
 			}
 		})
+	}
+}
+
+// A server that joins a cluster which has had a leader must not be able to start
+// one of its own.
+func TestObjects_onlyTheFirstStartExpectsABootstrap(t *testing.T) {
+	for _, established := range []bool{false, true} {
+		s := minimal()
+		s.Established = established
+		for key, text := range Objects(s).Config.Data {
+			expects := strings.Contains(text, "bootstrap_expect")
+			isNode := strings.HasPrefix(key, "consul-server-")
+			if want := isNode && !established; expects != want {
+				t.Errorf("established %v: %s expects a bootstrap: %v", established, key, expects)
+			}
+		}
 	}
 }
 

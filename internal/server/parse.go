@@ -124,7 +124,6 @@ func parseConfig(s *Spec, cm *corev1.ConfigMap) {
 	}
 	var c agentConfig
 	_ = json.Unmarshal([]byte(cm.Data[configKey]), &c) // what cannot be read is zero, and so drift
-	s.BootstrapExpect = c.BootstrapExpect
 	s.Datacenter, s.Domain = c.Datacenter, c.Domain
 	s.Performance = Performance{
 		RaftMultiplier: c.Performance.RaftMultiplier,

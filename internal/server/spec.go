@@ -42,11 +42,9 @@ type Spec struct {
 
 	// Replicas is the number of servers: 1, 3, 5 or 7.
 	Replicas int32
-	// BootstrapExpect is the number of servers at creation. It stays as it was
-	// when Replicas changes: a change would restart servers for nothing.
-	BootstrapExpect int32
 	// Established says that the cluster has elected its first leader. From then
-	// on a server without data never starts a second, empty cluster.
+	// on no server is told to expect a bootstrap: one without data joins, and
+	// never starts a second, empty cluster.
 	Established bool
 	// Creating says that the apply which creates the cluster is not known to have ended.
 	Creating bool
