@@ -139,6 +139,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 				Attributes: map[string]schema.Attribute{
 					"size": schema.StringAttribute{
 						Optional: true, Computed: true, CustomType: attr.QuantityType{}, Default: stringdefault.StaticString(defaultSize),
+						PlanModifiers:       []planmodifier.String{attr.KeepSameQuantity()},
 						MarkdownDescription: "Size of each volume, a Kubernetes quantity. Default `10Gi`. It cannot be changed in place yet, and never be smaller.",
 					},
 					"class": schema.StringAttribute{
@@ -177,6 +178,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 				Attributes: map[string]schema.Attribute{
 					"prometheus_retention_time": schema.StringAttribute{
 						Optional: true, Computed: true, CustomType: timetypes.GoDurationType{}, Default: stringdefault.StaticString("1m"),
+						PlanModifiers:       []planmodifier.String{attr.KeepSameDuration()},
 						Validators:          []validator.String{attr.DurationBetween(0, 7*24*time.Hour)},
 						MarkdownDescription: "How long `/v1/agent/metrics?format=prometheus` keeps metrics; `0s` turns it off. Default `1m`: set at least twice the scrape interval. A change restarts the servers.",
 					},
@@ -226,6 +228,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 			},
 			"extra_config": schema.StringAttribute{
 				Optional: true, CustomType: jsontypes.NormalizedType{}, Validators: []validator.String{extraConfigValidator{}},
+				PlanModifiers: []planmodifier.String{attr.KeepSameJSON()},
 				MarkdownDescription: "A JSON object of [agent configuration](https://developer.hashicorp.com/consul/docs/reference/agent/configuration-file), merged last, for what has no attribute. " +
 					"Keys that the provider sets are refused. It is stored in the state and in a ConfigMap: no secrets. A change restarts the servers.",
 			},
@@ -361,11 +364,13 @@ func performanceAttribute() schema.Attribute {
 			},
 			"leave_drain_time": schema.StringAttribute{
 				Optional: true, Computed: true, CustomType: timetypes.GoDurationType{}, Default: stringdefault.StaticString("5s"),
+				PlanModifiers:       []planmodifier.String{attr.KeepSameDuration()},
 				Validators:          []validator.String{attr.DurationBetween(0, 10*time.Minute)},
 				MarkdownDescription: "How long a server that leaves still answers requests. Default `5s`. An agent gives a graceful leave 15 seconds in all.",
 			},
 			"rpc_hold_timeout": schema.StringAttribute{
 				Optional: true, Computed: true, CustomType: timetypes.GoDurationType{}, Default: stringdefault.StaticString("7s"),
+				PlanModifiers:       []planmodifier.String{attr.KeepSameDuration()},
 				Validators:          []validator.String{attr.DurationBetween(0, 10*time.Minute)},
 				MarkdownDescription: "How long a request is held while there is no leader, instead of failing. Default `7s`.",
 			},

@@ -160,7 +160,7 @@ func (c *Cluster) Exists(ctx context.Context) (bool, error) {
 
 // bootstrap is one try.
 func (c *Cluster) bootstrap(ctx context.Context, ref SecretRef) (accessor string, err error) {
-	secret, err := c.ensureSecret(ctx, ref)
+	secret, err := c.PrepareSecret(ctx, ref)
 	if err != nil {
 		return "", err
 	}
@@ -241,10 +241,10 @@ func isTransient(err error) bool {
 	return elsewhere(err)
 }
 
-// ensureSecret returns the token in the Secret, after making what is missing of
+// PrepareSecret returns the token in the Secret, after making what is missing of
 // the two. A token that is there is never overwritten, and neither is a Secret
 // that is not the cluster's.
-func (c *Cluster) ensureSecret(ctx context.Context, ref SecretRef) (string, error) {
+func (c *Cluster) PrepareSecret(ctx context.Context, ref SecretRef) (string, error) {
 	token, found, err := c.ManagementToken(ctx)
 	switch {
 	case err != nil:

@@ -2,12 +2,14 @@ package kube
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -56,7 +58,24 @@ func (c *Client) ClusterUID(ctx context.Context) (string, error) {
 func (c *Client) Apply(ctx context.Context, fields map[string]any) error {
 	u := &unstructured.Unstructured{Object: fields}
 	gvr, _ := meta.UnsafeGuessKindToResource(u.GroupVersionKind())
-	_, err := c.dynamic.Resource(gvr).Namespace(u.GetNamespace()).Apply(ctx, u.GetName(), u, metav1.ApplyOptions{FieldManager: c.fieldManager, Force: true})
+	objects := c.dynamic.Resource(gvr).Namespace(u.GetNamespace())
+	apply := func() error {
+		_, err := objects.Apply(ctx, u.GetName(), u, metav1.ApplyOptions{FieldManager: c.fieldManager, Force: true})
+		return err
+	}
+	err := apply()
+	if apierrors.IsInvalid(err) {
+		// Another manager may have changed the very key by which a list is merged,
+		// such as the number of a Service's port: its element is then taken for a
+		// second one. A merge patch replaces lists whole.
+		body, encodeErr := json.Marshal(fields)
+		if encodeErr != nil {
+			return fmt.Errorf("encoding %s %s: %w", u.GetKind(), u.GetName(), encodeErr)
+		}
+		if _, patchErr := objects.Patch(ctx, u.GetName(), types.MergePatchType, body, metav1.PatchOptions{FieldManager: c.fieldManager}); patchErr == nil {
+			err = apply()
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("applying %s %s: %w", u.GetKind(), objectName(u.GetNamespace(), u.GetName()), err)
 	}

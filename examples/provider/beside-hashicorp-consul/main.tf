@@ -1,0 +1,34 @@
+terraform {
+  required_providers {
+    consul-k8s = {
+      source = "registry.terraform.io/consul-k8s/consul-k8s"
+    }
+
+    # consul = {
+    #   source = "hashicorp/consul"
+    # }
+  }
+}
+
+# The Kubernetes cluster is the one of the environment variable KUBE_CONFIG_PATH.
+provider "consul-k8s" {}
+
+resource "consul_k8s_cluster" "main" {
+  provider = consul-k8s
+
+  name             = "consul"
+  namespace        = "consul"
+  create_namespace = true
+  version          = "1.22.7"
+
+  # Small, and easy to remove. In production leave these three out.
+  storage             = { size = "1Gi", retention = { when_deleted = "Delete" } }
+  resources           = { requests = { cpu = "100m", memory = "256Mi" } }
+  deletion_protection = false
+}
+
+data "consul_k8s_members" "main" {
+  provider = consul-k8s
+
+  cluster = consul_k8s_cluster.main.id
+}

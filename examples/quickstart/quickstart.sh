@@ -1,0 +1,67 @@
+#!/bin/sh
+# quickstart.sh up|down: applies, or destroys, the configuration beside it on the
+# local cluster, or on the cluster of KUBE_CONFIG_PATH. State and plugins go to
+# .local/quickstart of the repository.
+set -eu
+cd "$(dirname "$0")/../.."
+root=$PWD
+work=$root/.local/quickstart
+local="go run ./internal/localcluster/cmd/localcluster"
+
+if [ -z "${KUBE_CONFIG_PATH-}" ]; then
+	if [ "$1" = down ] && [ ! -f .local/kubeconfig ]; then
+		echo "nothing to destroy: there is no local cluster of this checkout"
+		exit 0
+	fi
+	KUBE_CONFIG_PATH=$($local up -kubeconfig "$root/.local/kubeconfig" | tail -n 1)
+	export KUBE_CONFIG_PATH
+fi
+cli=$($local cli)
+make --no-print-directory -s build
+
+# A mirror of this one provider, so that init works without a registry.
+plugin=$work/mirror/registry.terraform.io/consul-k8s/consul-k8s/0.0.0-dev/$(go env GOOS)_$(go env GOARCH)
+mkdir -p "$plugin"
+cp bin/terraform-provider-consul-k8s "$plugin/terraform-provider-consul-k8s_v0.0.0-dev"
+cp examples/quickstart/*.tf "$work/"
+cat >"$work/cli.tfrc" <<EOF
+disable_checkpoint = true
+provider_installation {
+  filesystem_mirror {
+    path = "$work/mirror"
+  }
+}
+EOF
+export TF_CLI_CONFIG_FILE="$work/cli.tfrc" TF_IN_AUTOMATION=1
+cd "$work"
+rm -f .terraform.lock.hcl # the development build changes under one version
+"$cli" init -input=false >init.log 2>&1 || { cat init.log; exit 1; }
+
+case $1 in
+up)
+	"$cli" apply -input=false -auto-approve
+	namespace=$("$cli" output -json token_secret | sed 's/.*"namespace":"\([^"]*\)".*/\1/')
+	secret=$("$cli" output -json token_secret | sed 's/.*"name":"\([^"]*\)".*/\1/')
+	kubectl="kubectl --kubeconfig $KUBE_CONFIG_PATH"
+	command -v kubectl >/dev/null || kubectl="(cd $root && $local kubectl)"
+	cat <<EOF
+
+Consul runs. The management token is in Secret $namespace/$secret:
+
+  $kubectl get secret --namespace $namespace $secret --output go-template='{{.data.token | base64decode}}{{"\\n"}}'
+
+The web interface, then at http://127.0.0.1:8500/ui:
+
+  $kubectl port-forward --namespace $namespace service/consul 8500
+
+Change examples/quickstart/main.tf and run make quickstart again, or destroy all of it with make quickstart-down.
+EOF
+	;;
+down)
+	"$cli" destroy -input=false -auto-approve
+	;;
+*)
+	echo "usage: quickstart.sh up|down" >&2
+	exit 2
+	;;
+esac

@@ -1,0 +1,92 @@
+package acctest_test
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+)
+
+func TestMain(m *testing.M) { acctest.Main(m) }
+
+// Every example of the documentation, and the quickstart, is applied as it is
+// printed, plans nothing after that, keeps the management token out of the
+// state, and can be destroyed. Only what would make two of them collide or keep
+// the test from cleaning up is changed.
+func TestAccExamples(t *testing.T) {
+	acctest.PreCheck(t)
+	root := filepath.Join(acctest.Root(t), "examples")
+	examples := map[string][]string{} // by folder
+	err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, ".tf") {
+			dir, relErr := filepath.Rel(root, filepath.Dir(path))
+			examples[dir] = append(examples[dir], path)
+			return relErr
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(examples) < 4 {
+		t.Fatalf("only %d examples were found", len(examples))
+	}
+	for dir, paths := range examples {
+		t.Run(strings.ReplaceAll(dir, string(filepath.Separator), "-"), func(t *testing.T) {
+			t.Parallel()
+			namespace := acctest.NamespaceName(t)
+			files := map[string]string{}
+			all := ""
+			for _, p := range paths {
+				text, err := os.ReadFile(p)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all += string(text)
+				files[filepath.Base(p)] = prepare(string(text), namespace)
+			}
+			if !strings.Contains(all, "required_providers") {
+				files["versions.tf"] = "terraform {\n  required_providers {\n    consul = { source = \"registry.terraform.io/consul-k8s/consul-k8s\" }\n  }\n}\n"
+			}
+			cli := acctest.NewCLI(t, files)
+			cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+			if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode"); code != 0 {
+				t.Errorf("the second plan is not empty (exit code %d):\n%s", code, out)
+			}
+			if !strings.Contains(all, "resource \"consul_k8s_") {
+				return
+			}
+			token, _, err := acctest.Consul(t, namespace, "consul").ManagementToken(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(all, "consul_k8s_acl_bootstrap\"") && token == "" {
+				t.Error("there is no management token")
+			}
+			if token != "" && strings.Contains(cli.State(), token) {
+				t.Error("the state holds the management token")
+			}
+			cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
+		})
+	}
+}
+
+// prepare gives an example a namespace of its own, and lets it be destroyed
+// with its data.
+func prepare(text, namespace string) string {
+	text = strings.ReplaceAll(text, "\"consul/consul\"", "\""+namespace+"/consul\"")
+	lines := strings.Split(text, "\n")
+	for i, l := range lines {
+		f := strings.Fields(l)
+		switch {
+		case len(f) == 3 && f[0] == "namespace" && f[2] == "\"consul\"":
+			lines[i] = strings.Replace(l, "\"consul\"", "\""+namespace+"\"", 1)
+		case len(f) > 1 && f[0] == "config_path":
+			lines[i] = "config_path = " + strconv.Quote(os.Getenv("KUBE_CONFIG_PATH"))
+		}
+	}
+	return strings.Join(lines, "\n")
+}

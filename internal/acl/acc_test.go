@@ -1,0 +1,236 @@
+package acl_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/consul/api"
+	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
+	"github.com/hashicorp/terraform-plugin-testing/knownvalue"
+	"github.com/hashicorp/terraform-plugin-testing/statecheck"
+	"github.com/hashicorp/terraform-plugin-testing/terraform"
+	"github.com/hashicorp/terraform-plugin-testing/tfjsonpath"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+)
+
+func TestMain(m *testing.M) { acctest.Main(m) }
+
+const address = "consul_k8s_acl_bootstrap.test"
+
+// says matches a diagnostic that Terraform has wrapped.
+func says(text string) *regexp.Regexp {
+	return regexp.MustCompile(strings.Join(strings.Fields(regexp.QuoteMeta(text)), `\s+`))
+}
+
+func clusterHCL(namespace, more string) string {
+	return fmt.Sprintf(`
+resource "consul_k8s_cluster" "test" {
+  name      = "consul"
+  namespace = %q
+  version   = %q
+  storage   = { size = "1Gi", retention = { when_deleted = "Delete" } }
+%s%s
+}
+`, namespace, acctest.ConsulVersion, acctest.Small, more)
+}
+
+func hcl(namespace, more string) string {
+	return clusterHCL(namespace, "  acl = { enabled = true }\n") +
+		fmt.Sprintf("resource \"consul_k8s_acl_bootstrap\" \"test\" {\n  cluster = consul_k8s_cluster.test.id\n%s\n}\n", more)
+}
+
+func test(t *testing.T, c resource.TestCase) {
+	t.Helper()
+	acctest.PreCheck(t)
+	c.ProtoV6ProviderFactories = acctest.Factories()
+	resource.Test(t, c)
+}
+
+// token reads the management token as a user would.
+func token(t *testing.T, namespace string) string {
+	t.Helper()
+	s, err := acctest.Kube(t).CoreV1().Secrets(namespace).Get(t.Context(), "consul-bootstrap-token", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(s.Data["token"])
+}
+
+func deniesAnonymousWrites(t *testing.T, namespace string) resource.TestCheckFunc {
+	return func(*terraform.State) error {
+		c := acctest.Consul(t, namespace, "consul")
+		put := func(token string) error {
+			return c.Any(t.Context(), token, func(client *api.Client) error {
+				_, err := client.KV().Put(&api.KVPair{Key: "k", Value: []byte("v")}, nil)
+				return err
+			})
+		}
+		if err := put(""); !consul.IsForbidden(err) {
+			return fmt.Errorf("an anonymous write was answered with %w", errors.Join(err, errors.New("and not with 403")))
+		}
+		return put(token(t, namespace))
+	}
+}
+
+// hasAgentTokens checks that every server has a token of its own, with the
+// rights of its node and no more, and uses it: it registers itself with it.
+func hasAgentTokens(t *testing.T, namespace string) resource.TestCheckFunc {
+	return func(*terraform.State) error {
+		c, management := acctest.Consul(t, namespace, "consul"), token(t, namespace)
+		seen := map[string]bool{}
+		for i := range 3 {
+			var agent *api.ACLToken
+			err := c.Any(t.Context(), management, func(client *api.Client) (err error) {
+				agent, _, err = client.ACL().TokenRead(c.AgentTokenAccessor(i), nil)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			if len(agent.NodeIdentities) != 1 || agent.NodeIdentities[0].NodeName != fmt.Sprintf("consul-server-%d", i) || len(agent.Policies)+len(agent.Roles)+len(agent.ServiceIdentities) > 0 {
+				return fmt.Errorf("server %d has a token with other rights than its node identity: %+v", i, agent)
+			}
+			if seen[agent.SecretID] {
+				return fmt.Errorf("server %d shares its token", i)
+			}
+			seen[agent.SecretID] = true
+			persisted, err := acctest.Kube(t).Exec(t.Context(), namespace, fmt.Sprintf("consul-server-%d", i), "consul", nil, "cat", "/consul/data/acl-tokens.json")
+			if err != nil {
+				return err
+			}
+			if !strings.Contains(persisted, agent.SecretID) {
+				return fmt.Errorf("server %d has not persisted its token", i)
+			}
+		}
+		return nil
+	}
+}
+
+func noSecretInState(t *testing.T, namespace string) resource.TestCheckFunc {
+	return func(s *terraform.State) error {
+		if secret := token(t, namespace); len(secret) != 36 || strings.Contains(s.String(), secret) {
+			return fmt.Errorf("the state holds the management token (of %d characters)", len(secret))
+		}
+		return nil
+	}
+}
+
+func TestAccACLBootstrap_lifecycle(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t)
+	k := acctest.Kube(t)
+	lost := ""
+	test(t, resource.TestCase{
+		CheckDestroy: acctest.NothingLeft(t, namespace),
+		Steps: []resource.TestStep{
+			{
+				Config: hcl(namespace, ""),
+				Check:  resource.ComposeTestCheckFunc(deniesAnonymousWrites(t, namespace), hasAgentTokens(t, namespace), noSecretInState(t, namespace)),
+				ConfigStateChecks: []statecheck.StateCheck{
+					statecheck.ExpectKnownValue(address, tfjsonpath.New("id"), knownvalue.StringExact(namespace+"/consul")),
+					statecheck.ExpectKnownValue(address, tfjsonpath.New("secret"), knownvalue.ObjectExact(map[string]knownvalue.Check{
+						"namespace": knownvalue.StringExact(namespace), "name": knownvalue.StringExact("consul-bootstrap-token"), "key": knownvalue.StringExact("token"),
+					})),
+				},
+			},
+			{Config: hcl(namespace, ""), PlanOnly: true},
+			{ResourceName: address, ImportState: true, ImportStateId: namespace + "/consul", ImportStateVerify: true},
+			{ // a new pod has its agent token from its volume
+				PreConfig: func() {
+					c := acctest.Consul(t, namespace, "consul")
+					if err := k.CoreV1().Pods(namespace).Delete(t.Context(), "consul-server-0", metav1.DeleteOptions{}); err != nil {
+						t.Fatal(err)
+					}
+					acctest.Wait(t, "the server to come back", func(ctx context.Context) (string, error) {
+						return c.Missing(ctx, token(t, namespace), 3)
+					})
+				},
+				Config: hcl(namespace, ""), PlanOnly: true,
+			},
+			{ // the Secret is lost: reported, and nothing else happens
+				PreConfig: func() {
+					lost = token(t, namespace)
+					if err := k.CoreV1().Secrets(namespace).Delete(t.Context(), "consul-bootstrap-token", metav1.DeleteOptions{}); err != nil {
+						t.Fatal(err)
+					}
+				},
+				Config: hcl(namespace, ""), PlanOnly: true,
+			},
+			{ // and recovered when asked for
+				Config: hcl(namespace, `  reset = "once"`),
+				Check: resource.ComposeTestCheckFunc(deniesAnonymousWrites(t, namespace), noSecretInState(t, namespace), func(*terraform.State) error {
+					if _, err := acctest.Consul(t, namespace, "consul").VerifyToken(t.Context(), lost); !errors.Is(err, consul.ErrSecretLost) {
+						return fmt.Errorf("the lost token still works: %w", errors.Join(err, errors.New("it was not deleted")))
+					}
+					return nil
+				}),
+			},
+			{Config: hcl(namespace, `  reset = "once"`), PlanOnly: true},
+		},
+	})
+}
+
+// A process that died between any two steps left one of these behind; the next
+// apply goes on from it.
+func TestAccACLBootstrap_goesOnFromAnyStep(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	tests := map[string]func(t *testing.T, c *consul.Cluster, ref consul.SecretRef) error{
+		"the Secret is stored": func(t *testing.T, c *consul.Cluster, ref consul.SecretRef) error {
+			t.Helper()
+			_, err := c.PrepareSecret(t.Context(), ref)
+			return err
+		},
+		"Consul is bootstrapped": func(t *testing.T, c *consul.Cluster, ref consul.SecretRef) error {
+			t.Helper()
+			secret, err := c.PrepareSecret(t.Context(), ref)
+			if err != nil {
+				return err
+			}
+			return c.Any(t.Context(), "", func(client *api.Client) error {
+				_, _, err := client.ACL().BootstrapWithToken(secret)
+				return err
+			})
+		},
+	}
+	for name, interrupted := range tests {
+		t.Run(name, func(t *testing.T) {
+			namespace := acctest.Namespace(t)
+			test(t, resource.TestCase{
+				CheckDestroy: acctest.NothingLeft(t, namespace),
+				Steps: []resource.TestStep{
+					{Config: clusterHCL(namespace, "  acl = { enabled = true }\n  replicas = 1\n")},
+					{
+						PreConfig: func() {
+							if err := interrupted(t, acctest.Consul(t, namespace, "consul"), consul.SecretRef{Name: "consul-bootstrap-token", Key: "token"}); err != nil {
+								t.Fatal(err)
+							}
+						},
+						Config: strings.Replace(hcl(namespace, ""), "acl =", "replicas = 1\n  acl =", 1),
+						Check:  deniesAnonymousWrites(t, namespace),
+					},
+				},
+			})
+		})
+	}
+}
+
+func TestAccACLBootstrap_refusals(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t)
+	bootstrap := "resource \"consul_k8s_acl_bootstrap\" \"test\" {\n  cluster = consul_k8s_cluster.test.id\n}\n"
+	test(t, resource.TestCase{Steps: []resource.TestStep{
+		{Config: clusterHCL(namespace, "  replicas = 1\n") + bootstrap, ExpectError: says("set acl = { enabled = true }")},
+		{Config: clusterHCL(namespace, "  replicas = 1\n") + "resource \"consul_k8s_acl_bootstrap\" \"test\" {\n  cluster = \"consul\"\n}\n", PlanOnly: true, ExpectError: says(`"<namespace>/<name>"`)},
+		{Config: clusterHCL(namespace, "  replicas = 1\n") + strings.Replace(bootstrap, "\n}", "\n  secret = { key = \"a/b\" }\n}", 1), PlanOnly: true, ExpectError: says(`Kubernetes would refuse "a/b"`)},
+	}})
+}

@@ -1,0 +1,75 @@
+package cluster_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+)
+
+// Bad input is refused at plan, before anything is asked of a cluster: the
+// provider block here leads nowhere. Each message names what to do.
+func TestAccCluster_badInput(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	with := func(attributes string) string {
+		return fmt.Sprintf("name = \"consul\"\nnamespace = \"ns\"\nversion = \"1.22.7\"\n%s", attributes)
+	}
+	tests := map[string]struct{ attributes, want string }{
+		"even replicas":         {with(`replicas = 4`), `4 servers tolerate the loss of no more servers than 3 do`},
+		"zero replicas":         {with(`replicas = 0`), "0 servers are not possible: use 1, 3, 5 or 7"},
+		"too many replicas":     {with(`replicas = 9`), "9 servers are not possible"},
+		"version without patch": {"name = \"a\"\nnamespace = \"b\"\nversion = \"1.22\"", "not a semantic version of three numbers"},
+		"version no semver":     {"name = \"a\"\nnamespace = \"b\"\nversion = \"latest\"", "not a semantic version of three numbers"},
+		"version with v":        {"name = \"a\"\nnamespace = \"b\"\nversion = \"v1.22.7\"", "not a semantic version of three numbers"},
+		"version too old":       {"name = \"a\"\nnamespace = \"b\"\nversion = \"1.14.11\"", "older than 1.15.0"},
+		"no version":            {"name = \"a\"\nnamespace = \"b\"", "set version"},
+		"image without version": {"name = \"a\"\nnamespace = \"b\"\nimage = \"mirror/consul:prod\"", "set version to what the image holds"},
+		"image contradicts":     {with(`image = "mirror/consul:1.21.0"`), "make them agree"},
+		"name with capitals":    {"name = \"Consul\"\nnamespace = \"b\"\nversion = \"1.22.7\"", `Kubernetes would refuse "Consul"`},
+		"name with digit first": {"name = \"1consul\"\nnamespace = \"b\"\nversion = \"1.22.7\"", `Kubernetes would refuse "1consul"`},
+		"name too long":         {"name = \"c123456789012345678901234567890123456789012345\"\nnamespace = \"b\"\nversion = \"1.22.7\"", "no more than 45 characters"},
+		"namespace":             {"name = \"a\"\nnamespace = \"b_c\"\nversion = \"1.22.7\"", `Kubernetes would refuse "b_c"`},
+		"storage size":          {with(`storage = { size = "ten" }`), `"ten" is not a Kubernetes quantity`},
+		"storage zero":          {with(`storage = { size = "0" }`), "must be more than zero"},
+		"storage retention":     {with(`storage = { retention = { when_deleted = "keep" } }`), `"Retain" "Delete"`},
+		"extra_config no JSON":  {with(`extra_config = "log_level = debug"`), "not valid JSON"},
+		"extra_config list":     {with(`extra_config = "[]"`), "must be a JSON object"},
+		"extra_config owned":    {with(`extra_config = jsonencode({ datacenter = "x" })`), "use the attribute datacenter"},
+		"extra_config tokens":   {with(`extra_config = jsonencode({ acl = { tokens = { agent = "x" } } })`), "consul_k8s_acl_bootstrap"},
+		"duration":              {with(`performance = { leave_drain_time = "5" }`), "leave_drain_time"},
+		"duration range":        {with(`performance = { rpc_hold_timeout = "-1s" }`), "a duration between 0s and 10m0s"},
+		"raft_multiplier":       {with(`performance = { raft_multiplier = 11 }`), "between 1 and 10"},
+		"default_policy":        {with(`acl = { enabled = true, default_policy = "refuse" }`), `use "allow" or "deny"`},
+		"placement host":        {with(`placement = { node_selector = { "kubernetes.io/hostname" = "n1" } }`), "Placement contradicts itself"},
+		"placement toleration":  {with(`placement = { tolerations = [{ key = "a", operator = "Exists", value = "b" }] }`), "drop value, or use operator Equal"},
+		"placement no key":      {with(`placement = { tolerations = [{ value = "b" }] }`), "Operator Equal needs a key"},
+		"placement seconds":     {with(`placement = { tolerations = [{ key = "a", operator = "Exists", effect = "NoSchedule", toleration_seconds = 1 }] }`), "only has a meaning with effect NoExecute"},
+		"placement spread":      {with(`placement = { topology_spread = [{ topology_key = "zone" }, { topology_key = "zone" }] }`), "keep one"},
+		"placement affinity":    {with(`placement = { anti_affinity = "none" }`), `"required" "preferred"`},
+		"service ranges":        {with(`service = { load_balancer_source_ranges = ["10.0.0.0/8"] }`), `need type = "LoadBalancer"`},
+		"resources":             {with(`resources = { requests = { memory = "2Gi" }, limits = { memory = "1Gi" } }`), "raise the limit or lower the request"},
+		"labels reserved":       {with(`labels = { "app.kubernetes.io/name" = "x" }`), "leave it out"},
+		"labels value":          {with(`pod_labels = { a = "b c" }`), `Kubernetes would refuse "b c"`},
+		"datacenter":            {with(`datacenter = "DC 1"`), "lower-case letters"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			config := "provider \"consul\" { host = \"https://127.0.0.1:1\" }\nresource \"consul_k8s_cluster\" \"test\" {\n" + tt.attributes + "\n}\n"
+			test(t, resource.TestCase{Steps: []resource.TestStep{{Config: config, PlanOnly: true, ExpectError: says(tt.want)}}})
+		})
+	}
+}
+
+func TestAccCluster_importOfAWrongID(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	for _, id := range []string{"consul", "a/b/c", "/consul"} {
+		test(t, resource.TestCase{Steps: []resource.TestStep{{
+			Config:       hclVersion("ns", acctest.ConsulVersion, ""),
+			ResourceName: address, ImportState: true, ImportStateId: id, ExpectError: says(`"<namespace>/<name>"`),
+		}}})
+	}
+}
