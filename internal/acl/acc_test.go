@@ -227,10 +227,15 @@ func TestAccACLBootstrap_refusals(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
-	bootstrap := "resource \"consul_k8s_acl_bootstrap\" \"test\" {\n  cluster = consul_k8s_cluster.test.id\n}\n"
+	cluster := clusterHCL(namespace, "  replicas = 1\n")
+	bootstrap := func(attributes string) string {
+		return cluster + "resource \"consul_k8s_acl_bootstrap\" \"test\" {\n" + attributes + "\n}\n"
+	}
 	test(t, resource.TestCase{Steps: []resource.TestStep{
-		{Config: clusterHCL(namespace, "  replicas = 1\n") + bootstrap, ExpectError: says("set acl = { enabled = true }")},
-		{Config: clusterHCL(namespace, "  replicas = 1\n") + "resource \"consul_k8s_acl_bootstrap\" \"test\" {\n  cluster = \"consul\"\n}\n", PlanOnly: true, ExpectError: says(`"<namespace>/<name>"`)},
-		{Config: clusterHCL(namespace, "  replicas = 1\n") + strings.Replace(bootstrap, "\n}", "\n  secret = { key = \"a/b\" }\n}", 1), PlanOnly: true, ExpectError: says(`Kubernetes would refuse "a/b"`)},
+		{Config: bootstrap(`cluster = "consul"`), PlanOnly: true, ExpectError: says(`cluster: "consul" is not of the form "<namespace>/<name>"`)},
+		{Config: bootstrap("cluster = \"a/b\"\n secret = { key = \"a/b\" }"), PlanOnly: true, ExpectError: says(`secret.key: Kubernetes would refuse "a/b"`)},
+		{Config: bootstrap("cluster = \"a/b\"\n secret = { name = \"A\" }"), PlanOnly: true, ExpectError: says(`secret.name: Kubernetes would refuse "A"`)},
+		{Config: bootstrap(`cluster = consul_k8s_cluster.test.id`), ExpectError: says("set acl = { enabled = true }")},
+		{Config: cluster},
 	}})
 }

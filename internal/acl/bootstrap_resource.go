@@ -168,8 +168,8 @@ func (*BootstrapResource) ModifyPlan(ctx context.Context, req resource.ModifyPla
 			var old secretModel
 			resp.Diagnostics.Append(state.Secret.As(ctx, &old, basetypes.ObjectAsOptions{})...)
 			if (!secret.Name.IsUnknown() && !secret.Name.Equal(old.Name)) || (!secret.Key.IsUnknown() && !secret.Key.Equal(old.Key)) {
-				resp.Diagnostics.AddAttributeError(path.Root("secret"), "The Secret cannot be moved", fmt.Sprintf(
-					"The management token is in key %q of Secret %s/%s. Keep that.", old.Key.ValueString(), old.Namespace.ValueString(), old.Name.ValueString()))
+				resp.Diagnostics.Append(attr.Error(path.Root("secret"), "The Secret cannot be moved", fmt.Sprintf(
+					"The management token is in key %q of Secret %s/%s. Keep that.", old.Key.ValueString(), old.Namespace.ValueString(), old.Name.ValueString())))
 			}
 			plan.AccessorID = state.AccessorID
 			if !plan.Reset.Equal(state.Reset) && !plan.Reset.IsNull() {
@@ -344,6 +344,6 @@ func (secretKeyValidator) ValidateString(_ context.Context, req validator.String
 		return
 	}
 	if p := validation.IsConfigMapKey(req.ConfigValue.ValueString()); len(p) > 0 {
-		resp.Diagnostics.AddAttributeError(req.Path, "Invalid key", fmt.Sprintf("Kubernetes would refuse %q: %s.", req.ConfigValue.ValueString(), p[0]))
+		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid key", fmt.Sprintf("Kubernetes would refuse %q: %s.", req.ConfigValue.ValueString(), p[0])))
 	}
 }

@@ -29,7 +29,7 @@ func (clusterID) ValidateString(_ context.Context, req validator.StringRequest, 
 		return
 	}
 	if _, _, err := server.ParseID(req.ConfigValue.ValueString()); err != nil {
-		resp.Diagnostics.AddAttributeError(req.Path, "Not a cluster's ID", err.Error()+". Use the id attribute of a consul_k8s_cluster.")
+		resp.Diagnostics.Append(Error(req.Path, "Not a cluster's ID", err.Error()+". Use the id attribute of a consul_k8s_cluster."))
 	}
 }
 
@@ -67,7 +67,7 @@ func (v dnsLabel) ValidateString(ctx context.Context, req validator.StringReques
 		problems = append(problems, fmt.Sprintf("must be no more than %d characters", v.max))
 	}
 	if len(problems) > 0 {
-		resp.Diagnostics.AddAttributeError(req.Path, "Invalid name",
-			fmt.Sprintf("Kubernetes would refuse %q: %s. Use %s.", name, problems[0], v.Description(ctx)))
+		resp.Diagnostics.Append(Error(req.Path, "Invalid name",
+			fmt.Sprintf("Kubernetes would refuse %q: %s. Use %s.", name, problems[0], v.Description(ctx))))
 	}
 }

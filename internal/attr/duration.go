@@ -8,8 +8,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 )
 
-// DurationBetween validates that a Go duration lies between two bounds.
-// Durations that do not parse are left to the attribute's type.
+// DurationBetween validates a Go duration that lies between two bounds.
 func DurationBetween(low, high time.Duration) validator.String {
 	return durationBetween{low: low, high: high}
 }
@@ -29,9 +28,12 @@ func (v durationBetween) ValidateString(ctx context.Context, req validator.Strin
 	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
 		return
 	}
-	d, err := time.ParseDuration(req.ConfigValue.ValueString())
-	if err == nil && (d < v.low || d > v.high) {
-		resp.Diagnostics.AddAttributeError(req.Path, "Duration out of range",
-			fmt.Sprintf("%q must be %s.", req.ConfigValue.ValueString(), v.Description(ctx)))
+	text := req.ConfigValue.ValueString()
+	d, err := time.ParseDuration(text)
+	switch {
+	case err != nil:
+		resp.Diagnostics.Append(Error(req.Path, "Not a duration", fmt.Sprintf("%q is not a duration. Write numbers with units, such as \"500ms\", \"10s\" or \"1m30s\".", text)))
+	case d < v.low || d > v.high:
+		resp.Diagnostics.Append(Error(req.Path, "Duration out of range", fmt.Sprintf("%q must be %s.", text, v.Description(ctx))))
 	}
 }

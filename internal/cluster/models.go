@@ -4,13 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
-	"github.com/hashicorp/terraform-plugin-framework-jsontypes/jsontypes"
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
-	"github.com/hashicorp/terraform-plugin-framework-timetypes/timetypes"
 	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
@@ -18,7 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -37,15 +32,15 @@ type model struct {
 	Datacenter types.String `tfsdk:"datacenter"`
 	Domain     types.String `tfsdk:"domain"`
 
-	Storage     types.Object         `tfsdk:"storage"`
-	Resources   types.Object         `tfsdk:"resources"`
-	Placement   types.Object         `tfsdk:"placement"`
-	Performance types.Object         `tfsdk:"performance"`
-	Telemetry   types.Object         `tfsdk:"telemetry"`
-	Service     types.Object         `tfsdk:"service"`
-	ACL         types.Object         `tfsdk:"acl"`
-	UI          types.Bool           `tfsdk:"ui"`
-	ExtraConfig jsontypes.Normalized `tfsdk:"extra_config"`
+	Storage     types.Object `tfsdk:"storage"`
+	Resources   types.Object `tfsdk:"resources"`
+	Placement   types.Object `tfsdk:"placement"`
+	Performance types.Object `tfsdk:"performance"`
+	Telemetry   types.Object `tfsdk:"telemetry"`
+	Service     types.Object `tfsdk:"service"`
+	ACL         types.Object `tfsdk:"acl"`
+	UI          types.Bool   `tfsdk:"ui"`
+	ExtraConfig types.String `tfsdk:"extra_config"`
 
 	Labels         types.Map `tfsdk:"labels"`
 	Annotations    types.Map `tfsdk:"annotations"`
@@ -63,9 +58,9 @@ type model struct {
 }
 
 type storageModel struct {
-	Size      attr.Quantity `tfsdk:"size"`
-	Class     types.String  `tfsdk:"class"`
-	Retention types.Object  `tfsdk:"retention"`
+	Size      types.String `tfsdk:"size"`
+	Class     types.String `tfsdk:"class"`
+	Retention types.Object `tfsdk:"retention"`
 }
 
 type retentionModel struct {
@@ -101,13 +96,13 @@ type tolerationModel struct {
 }
 
 type performanceModel struct {
-	RaftMultiplier types.Int64          `tfsdk:"raft_multiplier"`
-	LeaveDrainTime timetypes.GoDuration `tfsdk:"leave_drain_time"`
-	RPCHoldTimeout timetypes.GoDuration `tfsdk:"rpc_hold_timeout"`
+	RaftMultiplier types.Int64  `tfsdk:"raft_multiplier"`
+	LeaveDrainTime types.String `tfsdk:"leave_drain_time"`
+	RPCHoldTimeout types.String `tfsdk:"rpc_hold_timeout"`
 }
 
 type telemetryModel struct {
-	PrometheusRetentionTime timetypes.GoDuration `tfsdk:"prometheus_retention_time"`
+	PrometheusRetentionTime types.String `tfsdk:"prometheus_retention_time"`
 }
 
 type serviceModel struct {
@@ -125,9 +120,9 @@ type aclModel struct {
 var (
 	retentionTypes = map[string]tfattr.Type{"when_deleted": types.StringType, "when_scaled": types.StringType}
 	storageTypes   = map[string]tfattr.Type{
-		"size": attr.QuantityType{}, "class": types.StringType, "retention": types.ObjectType{AttrTypes: retentionTypes},
+		"size": types.StringType, "class": types.StringType, "retention": types.ObjectType{AttrTypes: retentionTypes},
 	}
-	quantityMap    = types.MapType{ElemType: attr.QuantityType{}}
+	quantityMap    = types.MapType{ElemType: types.StringType}
 	stringMap      = types.MapType{ElemType: types.StringType}
 	resourcesTypes = map[string]tfattr.Type{"requests": quantityMap, "limits": quantityMap}
 	spreadTypes    = map[string]tfattr.Type{
@@ -145,9 +140,9 @@ var (
 		"priority_class":  types.StringType,
 	}
 	performanceTypes = map[string]tfattr.Type{
-		"raft_multiplier": types.Int64Type, "leave_drain_time": timetypes.GoDurationType{}, "rpc_hold_timeout": timetypes.GoDurationType{},
+		"raft_multiplier": types.Int64Type, "leave_drain_time": types.StringType, "rpc_hold_timeout": types.StringType,
 	}
-	telemetryTypes = map[string]tfattr.Type{"prometheus_retention_time": timetypes.GoDurationType{}}
+	telemetryTypes = map[string]tfattr.Type{"prometheus_retention_time": types.StringType}
 	serviceTypes   = map[string]tfattr.Type{
 		"type": types.StringType, "annotations": stringMap, "load_balancer_class": types.StringType,
 		"load_balancer_source_ranges": types.ListType{ElemType: types.StringType},
@@ -195,7 +190,7 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 		ExtraConfig:        m.ExtraConfig.ValueString(),
 		DeletionProtection: m.DeletionProtection.ValueBool(),
 		Storage: server.Storage{
-			Size: storage.Size.Resource(), Class: storage.Class.ValueString(),
+			Size: toQuantity(storage.Size), Class: storage.Class.ValueString(),
 			WhenDeleted: retention.WhenDeleted.ValueString(), WhenScaled: retention.WhenScaled.ValueString(),
 		},
 		Resources: server.Resources{
@@ -209,10 +204,10 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 		},
 		Performance: server.Performance{
 			RaftMultiplier: performance.RaftMultiplier.ValueInt64(),
-			LeaveDrainTime: toDuration(performance.LeaveDrainTime, &diags),
-			RPCHoldTimeout: toDuration(performance.RPCHoldTimeout, &diags),
+			LeaveDrainTime: toDuration(performance.LeaveDrainTime),
+			RPCHoldTimeout: toDuration(performance.RPCHoldTimeout),
 		},
-		Telemetry: server.Telemetry{PrometheusRetentionTime: toDuration(telemetry.PrometheusRetentionTime, &diags)},
+		Telemetry: server.Telemetry{PrometheusRetentionTime: toDuration(telemetry.PrometheusRetentionTime)},
 		Service: server.Service{
 			Type:              service.Type.ValueString(),
 			Annotations:       toStrings(ctx, service.Annotations, &diags),
@@ -251,6 +246,8 @@ func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 	var storage storageModel
 	var resources resourcesModel
 	var placement placementModel
+	var performance performanceModel
+	var telemetry telemetryModel
 	var service serviceModel
 	prior := func(o types.Object, target any) {
 		if !o.IsNull() && !o.IsUnknown() {
@@ -260,6 +257,8 @@ func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 	prior(m.Storage, &storage)
 	prior(m.Resources, &resources)
 	prior(m.Placement, &placement)
+	prior(m.Performance, &performance)
+	prior(m.Telemetry, &telemetry)
 	prior(m.Service, &service)
 
 	m.ID = types.StringValue(s.ID())
@@ -270,10 +269,7 @@ func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 	m.Datacenter, m.Domain = types.StringValue(s.Datacenter), types.StringValue(s.Domain)
 	m.UI = types.BoolValue(s.UI)
 	m.DeletionProtection = types.BoolValue(s.DeletionProtection)
-	m.ExtraConfig = jsontypes.NewNormalizedNull()
-	if s.ExtraConfig != "" {
-		m.ExtraConfig = jsontypes.NewNormalizedValue(s.ExtraConfig)
-	}
+	m.ExtraConfig = optionalString(s.ExtraConfig)
 	m.Labels = fromStrings(m.Labels, s.Labels)
 	m.Annotations = fromStrings(m.Annotations, s.Annotations)
 	m.PodLabels = fromStrings(m.PodLabels, s.PodLabels)
@@ -314,11 +310,11 @@ func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 
 	m.Performance = object(ctx, performanceTypes, performanceModel{
 		RaftMultiplier: types.Int64Value(s.Performance.RaftMultiplier),
-		LeaveDrainTime: fromDuration(s.Performance.LeaveDrainTime),
-		RPCHoldTimeout: fromDuration(s.Performance.RPCHoldTimeout),
+		LeaveDrainTime: fromDuration(performance.LeaveDrainTime, s.Performance.LeaveDrainTime),
+		RPCHoldTimeout: fromDuration(performance.RPCHoldTimeout, s.Performance.RPCHoldTimeout),
 	}, &diags)
 	m.Telemetry = object(ctx, telemetryTypes, telemetryModel{
-		PrometheusRetentionTime: fromDuration(s.Telemetry.PrometheusRetentionTime),
+		PrometheusRetentionTime: fromDuration(telemetry.PrometheusRetentionTime, s.Telemetry.PrometheusRetentionTime),
 	}, &diags)
 
 	service.Type = types.StringValue(s.Service.Type)
@@ -376,40 +372,44 @@ func fromStrings(prior types.Map, m map[string]string) types.Map {
 	return types.MapValueMust(types.StringType, e)
 }
 
+// toQuantity returns the amount, zero where there is none; validation has made
+// sure that it parses.
+func toQuantity(s types.String) resource.Quantity {
+	q, err := resource.ParseQuantity(s.ValueString())
+	if err != nil {
+		return resource.Quantity{}
+	}
+	return q
+}
+
 func toQuantities(ctx context.Context, m types.Map, diags *diag.Diagnostics) map[string]resource.Quantity {
 	if len(m.Elements()) == 0 {
 		return nil
 	}
-	in := map[string]attr.Quantity{}
+	in := map[string]types.String{}
 	diags.Append(m.ElementsAs(ctx, &in, false)...)
 	out := map[string]resource.Quantity{}
 	for k, v := range in {
-		out[k] = v.Resource()
+		out[k] = toQuantity(v)
 	}
 	return out
 }
 
 func fromQuantities(prior types.Map, m map[string]resource.Quantity) types.Map {
-	if len(m) == 0 {
-		if !prior.IsNull() && !prior.IsUnknown() && len(prior.Elements()) == 0 {
-			return prior
-		}
-		return types.MapNull(attr.QuantityType{})
+	text := map[string]string{}
+	for k, q := range m {
+		p, _ := prior.Elements()[k].(types.String)
+		text[k] = keepQuantity(p, q).ValueString()
 	}
-	e := map[string]tfattr.Value{}
-	for _, k := range slices.Sorted(maps.Keys(m)) {
-		p, _ := prior.Elements()[k].(attr.Quantity)
-		e[k] = keepQuantity(p, m[k])
-	}
-	return types.MapValueMust(attr.QuantityType{}, e)
+	return fromStrings(prior, text)
 }
 
 // keepQuantity keeps the way in which the same amount was written.
-func keepQuantity(prior attr.Quantity, q resource.Quantity) attr.Quantity {
-	if p := prior.Resource(); !prior.IsNull() && !prior.IsUnknown() && p.Cmp(q) == 0 {
+func keepQuantity(prior types.String, q resource.Quantity) types.String {
+	if p, err := resource.ParseQuantity(prior.ValueString()); err == nil && p.Cmp(q) == 0 {
 		return prior
 	}
-	return attr.NewQuantity(q)
+	return types.StringValue(q.String())
 }
 
 func fromList[T any](ctx context.Context, prior types.List, elem tfattr.Type, v []T, diags *diag.Diagnostics) types.List {
@@ -424,17 +424,21 @@ func fromList[T any](ctx context.Context, prior types.List, elem tfattr.Type, v 
 	return l
 }
 
-func toDuration(d timetypes.GoDuration, diags *diag.Diagnostics) time.Duration {
-	if d.IsNull() {
+// toDuration returns the duration; validation has made sure that it parses.
+func toDuration(s types.String) time.Duration {
+	d, err := time.ParseDuration(s.ValueString())
+	if err != nil {
 		return 0
 	}
-	v, ds := d.ValueGoDuration()
-	diags.Append(ds...)
-	return v
+	return d
 }
 
-func fromDuration(d time.Duration) timetypes.GoDuration {
-	return timetypes.NewGoDurationValueFromStringMust(shortDuration(d))
+// fromDuration keeps the way in which the same duration was written.
+func fromDuration(prior types.String, d time.Duration) types.String {
+	if p, err := time.ParseDuration(prior.ValueString()); err == nil && p == d {
+		return prior
+	}
+	return types.StringValue(shortDuration(d))
 }
 
 // shortDuration writes a duration as people do: "10s", "1m", not "1m0s".

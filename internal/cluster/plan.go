@@ -9,6 +9,8 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 )
 
 // ModifyPlan implements resource.ResourceWithModifyPlan. It fills in what
@@ -89,13 +91,13 @@ func checkChange(ctx context.Context, state, plan model, diags *diag.Diagnostics
 		return
 	}
 	if !plan.Datacenter.IsUnknown() && !plan.Datacenter.Equal(state.Datacenter) {
-		diags.AddAttributeError(path.Root("datacenter"), "The datacenter cannot be changed", fmt.Sprintf(
+		diags.Append(attr.Error(path.Root("datacenter"), "The datacenter cannot be changed", fmt.Sprintf(
 			"The data of %s belongs to datacenter %q: servers of another refuse to start with it, and clients and tokens name it. Keep %q; to move, create a second cluster and restore a snapshot into it.",
-			state.ID.ValueString(), state.Datacenter.ValueString(), state.Datacenter.ValueString()))
+			state.ID.ValueString(), state.Datacenter.ValueString(), state.Datacenter.ValueString())))
 	}
 	if !plan.CreateNamespace.IsUnknown() && plan.CreateNamespace.ValueBool() && !state.CreateNamespace.ValueBool() {
-		diags.AddAttributeError(path.Root("create_namespace"), "The namespace exists already",
-			fmt.Sprintf("The namespace %s was not made by this cluster: leave create_namespace false.", state.Namespace.ValueString()))
+		diags.Append(attr.Error(path.Root("create_namespace"), "The namespace exists already",
+			fmt.Sprintf("The namespace %s was not made by this cluster: leave create_namespace false.", state.Namespace.ValueString())))
 	}
 	checkStorage(ctx, state, plan, diags)
 }
@@ -108,20 +110,20 @@ func checkStorage(ctx context.Context, state, plan model, diags *diag.Diagnostic
 	diags.Append(state.Storage.As(ctx, &old, basetypes.ObjectAsOptions{})...)
 	diags.Append(plan.Storage.As(ctx, &wanted, basetypes.ObjectAsOptions{})...)
 	if !wanted.Class.IsUnknown() && !wanted.Class.Equal(old.Class) {
-		diags.AddAttributeError(nested("storage", "class"), "The storage class cannot be changed",
-			fmt.Sprintf("Volumes keep their class (%s). To move, create a second cluster and restore a snapshot into it.", classText(old)))
+		diags.Append(attr.Error(nested("storage", "class"), "The storage class cannot be changed",
+			fmt.Sprintf("Volumes keep their class (%s). To move, create a second cluster and restore a snapshot into it.", classText(old))))
 	}
 	if wanted.Size.IsUnknown() {
 		return
 	}
-	a, b := old.Size.Resource(), wanted.Size.Resource()
+	a, b := toQuantity(old.Size), toQuantity(wanted.Size)
 	switch b.Cmp(a) {
 	case -1:
-		diags.AddAttributeError(nested("storage", "size"), "A volume cannot shrink",
-			fmt.Sprintf("The volumes have %s, %s is less. Keep at least %s.", a.String(), b.String(), a.String()))
+		diags.Append(attr.Error(nested("storage", "size"), "A volume cannot shrink",
+			fmt.Sprintf("The volumes have %s, %s is less. Keep at least %s.", a.String(), b.String(), a.String())))
 	case 1:
-		diags.AddAttributeError(nested("storage", "size"), "Volumes do not grow in place yet",
-			fmt.Sprintf("The volumes have %s. Keep that, or create a second cluster with %s and restore a snapshot into it.", a.String(), b.String()))
+		diags.Append(attr.Error(nested("storage", "size"), "Volumes do not grow in place yet",
+			fmt.Sprintf("The volumes have %s. Keep that, or create a second cluster with %s and restore a snapshot into it.", a.String(), b.String())))
 	}
 }
 

@@ -5,10 +5,9 @@ import (
 	"regexp"
 	"time"
 
-	"github.com/hashicorp/terraform-plugin-framework-jsontypes/jsontypes"
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
-	"github.com/hashicorp/terraform-plugin-framework-timetypes/timetypes"
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/mapvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/path"
@@ -24,7 +23,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	corev1 "k8s.io/api/core/v1"
-	apiresource "k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
@@ -49,13 +47,13 @@ var (
 	})
 	defaultSize    = "10Gi"
 	defaultStorage = types.ObjectValueMust(storageTypes, map[string]tfattr.Value{
-		"size": attr.NewQuantity(apiresource.MustParse(defaultSize)), "class": types.StringNull(), "retention": defaultRetention,
+		"size": types.StringValue(defaultSize), "class": types.StringNull(), "retention": defaultRetention,
 	})
-	defaultRequests = types.MapValueMust(attr.QuantityType{}, map[string]tfattr.Value{
-		"cpu": attr.NewQuantity(apiresource.MustParse("500m")), "memory": attr.NewQuantity(apiresource.MustParse("1Gi")),
+	defaultRequests = types.MapValueMust(types.StringType, map[string]tfattr.Value{
+		"cpu": types.StringValue("500m"), "memory": types.StringValue("1Gi"),
 	})
 	defaultResources = types.ObjectValueMust(resourcesTypes, map[string]tfattr.Value{
-		"requests": defaultRequests, "limits": types.MapNull(attr.QuantityType{}),
+		"requests": defaultRequests, "limits": types.MapNull(types.StringType),
 	})
 	defaultPlacement = types.ObjectValueMust(placementTypes, map[string]tfattr.Value{
 		"anti_affinity":   types.StringValue(server.AntiAffinityRequired),
@@ -66,11 +64,11 @@ var (
 	})
 	defaultPerformance = types.ObjectValueMust(performanceTypes, map[string]tfattr.Value{
 		"raft_multiplier":  types.Int64Value(1),
-		"leave_drain_time": timetypes.NewGoDurationValue(5 * time.Second),
-		"rpc_hold_timeout": timetypes.NewGoDurationValue(7 * time.Second),
+		"leave_drain_time": types.StringValue("5s"),
+		"rpc_hold_timeout": types.StringValue("7s"),
 	})
 	defaultTelemetry = types.ObjectValueMust(telemetryTypes, map[string]tfattr.Value{
-		"prometheus_retention_time": fromDuration(time.Minute),
+		"prometheus_retention_time": types.StringValue("1m"),
 	})
 	defaultService = types.ObjectValueMust(serviceTypes, map[string]tfattr.Value{
 		"type": types.StringValue(string(corev1.ServiceTypeClusterIP)), "annotations": types.MapNull(types.StringType),
@@ -138,7 +136,8 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 				MarkdownDescription: "The volume of each server.",
 				Attributes: map[string]schema.Attribute{
 					"size": schema.StringAttribute{
-						Optional: true, Computed: true, CustomType: attr.QuantityType{}, Default: stringdefault.StaticString(defaultSize),
+						Optional: true, Computed: true, Default: stringdefault.StaticString(defaultSize),
+						Validators:          []validator.String{attr.PositiveQuantity()},
 						PlanModifiers:       []planmodifier.String{attr.KeepSameQuantity()},
 						MarkdownDescription: "Size of each volume, a Kubernetes quantity. Default `10Gi`. It cannot be changed in place yet, and never be smaller.",
 					},
@@ -161,11 +160,11 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 				MarkdownDescription: "Compute resources of each server, quantities by resource name. A change restarts the servers.",
 				Attributes: map[string]schema.Attribute{
 					"requests": schema.MapAttribute{
-						Optional: true, Computed: true, ElementType: attr.QuantityType{}, Default: mapdefault.StaticValue(defaultRequests),
+						Optional: true, Computed: true, ElementType: types.StringType, Validators: []validator.Map{mapvalidator.ValueStringsAre(attr.PositiveQuantity())}, Default: mapdefault.StaticValue(defaultRequests),
 						MarkdownDescription: "Default `{ cpu = \"500m\", memory = \"1Gi\" }`.",
 					},
 					"limits": schema.MapAttribute{
-						Optional: true, ElementType: attr.QuantityType{},
+						Optional: true, ElementType: types.StringType, Validators: []validator.Map{mapvalidator.ValueStringsAre(attr.PositiveQuantity())},
 						MarkdownDescription: "Default none. A CPU limit throttles Raft and causes elections.",
 					},
 				},
@@ -177,7 +176,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 				MarkdownDescription: "Metrics.",
 				Attributes: map[string]schema.Attribute{
 					"prometheus_retention_time": schema.StringAttribute{
-						Optional: true, Computed: true, CustomType: timetypes.GoDurationType{}, Default: stringdefault.StaticString("1m"),
+						Optional: true, Computed: true, Default: stringdefault.StaticString("1m"),
 						PlanModifiers:       []planmodifier.String{attr.KeepSameDuration()},
 						Validators:          []validator.String{attr.DurationBetween(0, 7*24*time.Hour)},
 						MarkdownDescription: "How long `/v1/agent/metrics?format=prometheus` keeps metrics; `0s` turns it off. Default `1m`: set at least twice the scrape interval. A change restarts the servers.",
@@ -227,7 +226,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 				MarkdownDescription: "Whether the servers serve the web interface, at `/ui` of the HTTP port. Default `true`. A change restarts the servers.",
 			},
 			"extra_config": schema.StringAttribute{
-				Optional: true, CustomType: jsontypes.NormalizedType{}, Validators: []validator.String{extraConfigValidator{}},
+				Optional: true, Validators: []validator.String{extraConfigValidator{}},
 				PlanModifiers: []planmodifier.String{attr.KeepSameJSON()},
 				MarkdownDescription: "A JSON object of [agent configuration](https://developer.hashicorp.com/consul/docs/reference/agent/configuration-file), merged last, for what has no attribute. " +
 					"Keys that the provider sets are refused. It is stored in the state and in a ConfigMap: no secrets. A change restarts the servers.",
@@ -363,13 +362,13 @@ func performanceAttribute() schema.Attribute {
 				MarkdownDescription: "Scales Raft's timeouts, 1 to 10. Default 1, as Consul recommends for production: a lost leader is replaced within a few seconds.",
 			},
 			"leave_drain_time": schema.StringAttribute{
-				Optional: true, Computed: true, CustomType: timetypes.GoDurationType{}, Default: stringdefault.StaticString("5s"),
+				Optional: true, Computed: true, Default: stringdefault.StaticString("5s"),
 				PlanModifiers:       []planmodifier.String{attr.KeepSameDuration()},
 				Validators:          []validator.String{attr.DurationBetween(0, 10*time.Minute)},
 				MarkdownDescription: "How long a server that leaves still answers requests. Default `5s`. An agent gives a graceful leave 15 seconds in all.",
 			},
 			"rpc_hold_timeout": schema.StringAttribute{
-				Optional: true, Computed: true, CustomType: timetypes.GoDurationType{}, Default: stringdefault.StaticString("7s"),
+				Optional: true, Computed: true, Default: stringdefault.StaticString("7s"),
 				PlanModifiers:       []planmodifier.String{attr.KeepSameDuration()},
 				Validators:          []validator.String{attr.DurationBetween(0, 10*time.Minute)},
 				MarkdownDescription: "How long a request is held while there is no leader, instead of failing. Default `7s`.",

@@ -37,7 +37,7 @@ func (versionValidator) ValidateString(_ context.Context, req validator.StringRe
 		return
 	}
 	if _, err := parseVersion(req.ConfigValue.ValueString()); err != nil {
-		resp.Diagnostics.AddAttributeError(req.Path, "Invalid Consul version", err.Error())
+		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid Consul version", err.Error()))
 	}
 }
 
@@ -65,10 +65,10 @@ func (replicasValidator) ValidateInt64(_ context.Context, req validator.Int64Req
 	n := req.ConfigValue.ValueInt64()
 	switch {
 	case n < 1 || n > server.MaxReplicas:
-		resp.Diagnostics.AddAttributeError(req.Path, "Invalid number of servers", fmt.Sprintf("%d servers are not possible: use 1, 3, 5 or 7.", n))
+		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid number of servers", fmt.Sprintf("%d servers are not possible: use 1, 3, 5 or 7.", n)))
 	case n%2 == 0:
-		resp.Diagnostics.AddAttributeError(req.Path, "Even number of servers",
-			fmt.Sprintf("%d servers tolerate the loss of no more servers than %d do, and need one more for a quorum: use 1, 3, 5 or 7.", n, n-1))
+		resp.Diagnostics.Append(attr.Error(req.Path, "Even number of servers",
+			fmt.Sprintf("%d servers tolerate the loss of no more servers than %d do, and need one more for a quorum: use 1, 3, 5 or 7.", n, n-1)))
 	}
 }
 
@@ -86,7 +86,7 @@ func (extraConfigValidator) ValidateString(_ context.Context, req validator.Stri
 		return
 	}
 	if err := server.CheckExtraConfig(req.ConfigValue.ValueString()); err != nil {
-		resp.Diagnostics.AddAttributeError(req.Path, "Invalid extra_config", "extra_config: "+err.Error()+".")
+		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid extra_config", "extra_config: "+err.Error()+"."))
 	}
 }
 
@@ -104,7 +104,7 @@ func (v oneOfValidator) ValidateString(ctx context.Context, req validator.String
 	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() || slices.Contains(v.values, req.ConfigValue.ValueString()) {
 		return
 	}
-	resp.Diagnostics.AddAttributeError(req.Path, "Invalid value", fmt.Sprintf("%q is not possible: use %s.", req.ConfigValue.ValueString(), v.Description(ctx)))
+	resp.Diagnostics.Append(attr.Error(req.Path, "Invalid value", fmt.Sprintf("%q is not possible: use %s.", req.ConfigValue.ValueString(), v.Description(ctx))))
 }
 
 type labelKeyValidator struct{}
@@ -117,7 +117,7 @@ func (labelKeyValidator) ValidateString(_ context.Context, req validator.StringR
 		return
 	}
 	if p := validation.IsQualifiedName(req.ConfigValue.ValueString()); len(p) > 0 {
-		resp.Diagnostics.AddAttributeError(req.Path, "Invalid label key", fmt.Sprintf("Kubernetes would refuse %q: %s.", req.ConfigValue.ValueString(), p[0]))
+		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid label key", fmt.Sprintf("Kubernetes would refuse %q: %s.", req.ConfigValue.ValueString(), p[0])))
 	}
 }
 
@@ -149,17 +149,17 @@ func validateMetadata(req validator.MapRequest, resp *validator.MapResponse, lab
 	for k, e := range req.ConfigValue.Elements() {
 		at := req.Path.AtMapKey(k)
 		if p := validation.IsQualifiedName(k); len(p) > 0 {
-			resp.Diagnostics.AddAttributeError(at, "Invalid key", fmt.Sprintf("Kubernetes would refuse the key %q: %s.", k, p[0]))
+			resp.Diagnostics.Append(attr.Error(at, "Invalid key", fmt.Sprintf("Kubernetes would refuse the key %q: %s.", k, p[0])))
 		}
 		if _, taken := reserved[k]; (taken && labels) || strings.HasPrefix(k, server.ManagedBy+"/") {
-			resp.Diagnostics.AddAttributeError(at, "Reserved key", fmt.Sprintf("The provider sets %q itself: leave it out.", k))
+			resp.Diagnostics.Append(attr.Error(at, "Reserved key", fmt.Sprintf("The provider sets %q itself: leave it out.", k)))
 		}
 		v, ok := e.(types.String)
 		if !ok || v.IsNull() || v.IsUnknown() || !labels {
 			continue
 		}
 		if p := validation.IsValidLabelValue(v.ValueString()); len(p) > 0 {
-			resp.Diagnostics.AddAttributeError(at, "Invalid label value", fmt.Sprintf("Kubernetes would refuse %q: %s.", v.ValueString(), p[0]))
+			resp.Diagnostics.Append(attr.Error(at, "Invalid label value", fmt.Sprintf("Kubernetes would refuse %q: %s.", v.ValueString(), p[0])))
 		}
 	}
 }
@@ -174,7 +174,7 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 	}
 	if !m.Version.IsUnknown() && !m.Image.IsUnknown() {
 		if _, _, err := versionAndImage(m.Version.ValueString(), m.Image.ValueString()); err != nil {
-			resp.Diagnostics.AddAttributeError(path.Root("version"), "No usable Consul version", err.Error())
+			resp.Diagnostics.Append(attr.Error(path.Root("version"), "No usable Consul version", err.Error()))
 		}
 	}
 	validatePlacement(ctx, m, &resp.Diagnostics)
@@ -223,8 +223,8 @@ func validatePlacement(ctx context.Context, m model, diags *diag.Diagnostics) {
 		replicas = m.Replicas.ValueInt64()
 	}
 	if host, ok := p.NodeSelector.Elements()[corev1.LabelHostname]; ok && required && !p.AntiAffinity.IsUnknown() && replicas > 1 {
-		diags.AddAttributeError(nested("placement", "node_selector"), "Placement contradicts itself",
-			fmt.Sprintf("node_selector puts all %d servers on the node %s, while anti_affinity = %q allows one server a node. Drop the selector, or set anti_affinity = %q.", replicas, host, server.AntiAffinityRequired, server.AntiAffinityPreferred))
+		diags.Append(attr.Error(nested("placement", "node_selector"), "Placement contradicts itself",
+			fmt.Sprintf("node_selector puts all %d servers on the node %s, while anti_affinity = %q allows one server a node. Drop the selector, or set anti_affinity = %q.", replicas, host, server.AntiAffinityRequired, server.AntiAffinityPreferred)))
 	}
 	if !p.Tolerations.IsUnknown() {
 		for i, e := range p.Tolerations.Elements() {
@@ -253,8 +253,8 @@ func validatePlacement(ctx context.Context, m model, diags *diag.Diagnostics) {
 		}
 		key := t.TopologyKey.ValueString() + "/" + t.WhenUnsatisfiable.ValueString()
 		if seen[key] {
-			diags.AddAttributeError(nested("placement", "topology_spread").AtListIndex(i).AtName("topology_key"), "Placement contradicts itself",
-				fmt.Sprintf("Two topology_spread constraints speak of %q in the same way: keep one.", t.TopologyKey.ValueString()))
+			diags.Append(attr.Error(nested("placement", "topology_spread").AtListIndex(i).AtName("topology_key"), "Placement contradicts itself",
+				fmt.Sprintf("Two topology_spread constraints speak of %q in the same way: keep one.", t.TopologyKey.ValueString())))
 		}
 		seen[key] = true
 	}
@@ -265,11 +265,11 @@ func validateToleration(t tolerationModel, at path.Path, diags *diag.Diagnostics
 	switch {
 	case t.Operator.IsUnknown() || t.Key.IsUnknown() || t.Value.IsUnknown() || t.Effect.IsUnknown():
 	case exists && !t.Value.IsNull():
-		diags.AddAttributeError(at.AtName("value"), "Placement contradicts itself", "Operator Exists tolerates every value: drop value, or use operator Equal.")
+		diags.Append(attr.Error(at.AtName("value"), "Placement contradicts itself", "Operator Exists tolerates every value: drop value, or use operator Equal."))
 	case !exists && t.Key.IsNull():
-		diags.AddAttributeError(at.AtName("key"), "Placement contradicts itself", "Operator Equal needs a key: set it, or use operator Exists to tolerate every taint.")
+		diags.Append(attr.Error(at.AtName("key"), "Placement contradicts itself", "Operator Equal needs a key: set it, or use operator Exists to tolerate every taint."))
 	case !t.TolerationSeconds.IsNull() && t.Effect.ValueString() != string(corev1.TaintEffectNoExecute):
-		diags.AddAttributeError(at.AtName("toleration_seconds"), "Placement contradicts itself", "toleration_seconds only has a meaning with effect NoExecute: set that effect, or drop it.")
+		diags.Append(attr.Error(at.AtName("toleration_seconds"), "Placement contradicts itself", "toleration_seconds only has a meaning with effect NoExecute: set that effect, or drop it."))
 	}
 }
 
@@ -283,7 +283,7 @@ func validateService(ctx context.Context, m model, diags *diag.Diagnostics) {
 		return
 	}
 	if !s.LoadBalancerClass.IsNull() || len(s.LoadBalancerSourceRanges.Elements()) > 0 {
-		diags.AddAttributeError(nested("service", "type"), "Service contradicts itself", "load_balancer_class and load_balancer_source_ranges need type = \"LoadBalancer\": set it, or drop them.")
+		diags.Append(attr.Error(nested("service", "type"), "Service contradicts itself", "load_balancer_class and load_balancer_source_ranges need type = \"LoadBalancer\": set it, or drop them."))
 	}
 }
 
@@ -300,15 +300,15 @@ func validateResources(ctx context.Context, m model, diags *diag.Diagnostics) {
 		requests = defaultRequests
 	}
 	for k, l := range r.Limits.Elements() {
-		limit, ok := l.(attr.Quantity)
-		request, found := requests.Elements()[k].(attr.Quantity)
+		limit, ok := l.(types.String)
+		request, found := requests.Elements()[k].(types.String)
 		if !ok || !found || limit.IsUnknown() || request.IsUnknown() {
 			continue
 		}
-		a, b := request.Resource(), limit.Resource()
+		a, b := toQuantity(request), toQuantity(limit)
 		if a.Cmp(b) > 0 && b.Sign() > 0 {
-			diags.AddAttributeError(nested("resources", "limits").AtMapKey(k), "Limit below request",
-				fmt.Sprintf("The limit of %s is %s, but %s are requested: raise the limit or lower the request.", k, b.String(), a.String()))
+			diags.Append(attr.Error(nested("resources", "limits").AtMapKey(k), "Limit below request",
+				fmt.Sprintf("The limit of %s is %s, but %s are requested: raise the limit or lower the request.", k, b.String(), a.String())))
 		}
 	}
 }

@@ -5,7 +5,7 @@
 #
 # CLI is terraform or tofu. With --check nothing is written: the exit status
 # tells whether docs/ is up to date. Everything in docs/ is generated; what is
-# written by hand, such as a guide, belongs into templates/.
+# written by hand, such as a guide, belongs in templates/.
 #
 # No registry is asked: the provider is built here and handed to the CLI as a
 # development override.
