@@ -20,9 +20,9 @@ cli=$($local cli)
 make --no-print-directory -s build
 
 # A mirror of this one provider, so that init works without a registry.
-plugin=$work/mirror/registry.terraform.io/consul-k8s/consul-k8s/0.0.0-dev/$(go env GOOS)_$(go env GOARCH)
+plugin=$work/mirror/registry.terraform.io/consul-k8s/consul-k8s/0.0.1/$(go env GOOS)_$(go env GOARCH)
 mkdir -p "$plugin"
-cp bin/terraform-provider-consul-k8s "$plugin/terraform-provider-consul-k8s_v0.0.0-dev"
+cp bin/terraform-provider-consul-k8s "$plugin/terraform-provider-consul-k8s_v0.0.1"
 cp examples/quickstart/*.tf "$work/"
 cat >"$work/cli.tfrc" <<EOF
 disable_checkpoint = true
@@ -34,7 +34,7 @@ provider_installation {
 EOF
 export TF_CLI_CONFIG_FILE="$work/cli.tfrc" TF_IN_AUTOMATION=1
 cd "$work"
-rm -f .terraform.lock.hcl # the development build changes under one version
+rm -f .terraform.lock.hcl # the build changes under one version
 "$cli" init -input=false >init.log 2>&1 || { cat init.log; exit 1; }
 
 case $1 in

@@ -36,21 +36,21 @@ func (versionValidator) ValidateString(_ context.Context, req validator.StringRe
 	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
 		return
 	}
-	if _, err := parseVersion(req.ConfigValue.ValueString()); err != nil {
+	if err := checkVersion(req.ConfigValue.ValueString()); err != nil {
 		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid Consul version", err.Error()))
 	}
 }
 
-// parseVersion parses a full semantic version that is recent enough.
-func parseVersion(text string) (*version.Version, error) {
+// checkVersion refuses what is no full semantic version, or too old.
+func checkVersion(text string) error {
 	v, err := version.NewSemver(text)
 	if err != nil || strings.HasPrefix(text, "v") || strings.Count(strings.SplitN(text, "-", 2)[0], ".") != 2 {
-		return nil, fmt.Errorf("%q is not a semantic version of three numbers, such as \"1.22.7\"", text)
+		return fmt.Errorf("%q is not a semantic version of three numbers, such as \"1.22.7\"", text)
 	}
 	if v.Core().LessThan(minVersion) {
-		return nil, fmt.Errorf("%q is older than %s, the oldest Consul that can be bootstrapped and rolled safely: use a later version", text, minVersion)
+		return fmt.Errorf("%q is older than %s, the oldest Consul that can be bootstrapped and rolled safely: use a later version", text, minVersion)
 	}
-	return v, nil
+	return nil
 }
 
 type replicasValidator struct{}
@@ -192,7 +192,7 @@ func versionAndImage(v, image string) (string, string, error) {
 	}
 	tag := imageTag(image)
 	if v == "" {
-		if _, err := parseVersion(tag); err != nil {
+		if err := checkVersion(tag); err != nil {
 			return "", "", fmt.Errorf("the image %q does not have a Consul version as its tag: set version to what the image holds", image)
 		}
 		return tag, image, nil

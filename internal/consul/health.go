@@ -127,12 +127,12 @@ func (c *Cluster) Missing(ctx context.Context, token string, n int) (string, err
 	case err == nil:
 		return h.MissingVoters(n), nil
 	case !IsForbidden(err):
-		return err.Error(), nil //nolint:nilerr // an unreachable server is something to wait for
+		return err.Error(), nil // an unreachable server is something to wait for
 	}
 	views := make([]raftView, len(pods))
 	for i := range pods {
 		if views[i], err = c.raftView(ctx, &pods[i]); err != nil {
-			return err.Error(), nil //nolint:nilerr // as above
+			return err.Error(), nil
 		}
 	}
 	return missingPeers(views), nil

@@ -33,8 +33,3 @@ func runCommand(cmd *exec.Cmd) (string, error) {
 	}
 	return stdout.String(), nil
 }
-
-// inNamespace runs a tool in the network namespace of a node.
-func (n node) inNamespace(ctx context.Context, name string, args ...string) (string, error) {
-	return run(ctx, "nsenter", append([]string{"--net=" + n.netnsPath(), name}, args...)...)
-}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -92,7 +93,7 @@ func (c *Cluster) apiReadyOnBridge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config.Host = fmt.Sprintf("https://%s:%d", bridgeAddress, apiPort)
+	config.Host = "https://" + net.JoinHostPort(bridgeAddress, strconv.Itoa(apiPort))
 	config.Proxy = http.ProxyURL(nil)
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {

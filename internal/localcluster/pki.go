@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"strconv"
 	"time"
 
 	"k8s.io/client-go/tools/clientcmd"
@@ -127,7 +128,7 @@ func (c *Cluster) writePKI() error {
 	files["pki/sa.pub"] = pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})
 
 	onMachine := fmt.Sprintf("https://127.0.0.1:%d", apiPort)
-	onBridge := fmt.Sprintf("https://%s:%d", bridgeAddress, apiPort)
+	onBridge := "https://" + net.JoinHostPort(bridgeAddress, strconv.Itoa(apiPort))
 	type issue struct {
 		file, commonName string
 		organizations    []string

@@ -124,7 +124,7 @@ func (c *Cluster) startProcess(s spec) (ended <-chan struct{}, err error) {
 		return nil, fmt.Errorf("starting %s: %w", s.name, err)
 	}
 	defer log.Close()
-	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd := exec.Command(argv[0], argv[1:]...) //nolint:noctx // the daemon outlives the command that starts it
 	cmd.Dir = c.dir
 	cmd.Env = append(daemonEnvironment(os.Environ()), ownerVariable+"="+c.dir)
 	cmd.Stdout, cmd.Stderr = log, log

@@ -25,7 +25,7 @@ func TestParseStat_namesWithParenthesesAndBlanks(t *testing.T) {
 // startSleep starts a process that lives until the test ends.
 func startSleep(t *testing.T) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command("sleep", "600")
+	cmd := exec.CommandContext(t.Context(), "sleep", "600")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -58,18 +58,18 @@ func (c *Cluster) Status(ctx context.Context) (Status, error) {
 		return status, nil
 	}
 	states := map[string]string{}
-	if client, err := c.client(); err != nil {
+	client, err := c.client()
+	if err != nil {
 		return status, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	list, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		states[""] = "unknown: " + err.Error()
 	} else {
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-		defer cancel()
-		list, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
-		if err != nil {
-			states[""] = "unknown: " + err.Error()
-		} else {
-			for _, n := range list.Items {
-				states[n.Name] = readiness(n)
-			}
+		for _, n := range list.Items {
+			states[n.Name] = readiness(n)
 		}
 	}
 	away := c.nodesAway()

@@ -109,7 +109,6 @@ func TestAccProvider_expectedClusterAndHostWithCertificates(t *testing.T) {
 	if err := os.Unsetenv("KUBE_CONFIG_PATH"); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.Setenv("KUBE_CONFIG_PATH", kubeconfig) })
 	test(t, resource.TestStep{Config: config(fmt.Sprintf(`
   host                   = %q
   cluster_ca_certificate = %q
@@ -162,7 +161,6 @@ func TestAccProvider_unknownAtPlan(t *testing.T) {
 	if err := os.Unsetenv("KUBE_CONFIG_PATH"); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.Setenv("KUBE_CONFIG_PATH", kubeconfig) })
 	unknown := func(revision int) string {
 		return fmt.Sprintf("resource \"terraform_data\" \"kubernetes\" {\n  input = %q\n  triggers_replace = %d\n}\n", kubeconfig, revision) +
 			config("  config_path = terraform_data.kubernetes.output", namespace)

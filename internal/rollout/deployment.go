@@ -191,15 +191,15 @@ func (d Deployment) Update(ctx context.Context, spec server.Spec) error {
 func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) error {
 	token, _, err := d.Consul.ManagementToken(ctx)
 	if err != nil {
-		return d.unsettled(err, spec)
+		return d.unsettled(ctx, err, spec)
 	}
 	live := Live{Kube: d.Kube, Consul: d.Consul, Desired: desired, Token: token, ACLs: spec.ACL.Enabled}
 	if err := Run(ctx, live, d.Report); err != nil {
-		return d.unsettled(err, spec)
+		return d.unsettled(ctx, err, spec)
 	}
 	if token != "" && spec.ACL.Enabled {
 		if err := d.Consul.SetAgentTokens(ctx, token); err != nil {
-			return d.unsettled(err, spec)
+			return d.unsettled(ctx, err, spec)
 		}
 	}
 	if spec.Established {
@@ -207,14 +207,14 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 	}
 	spec.Established = true
 	if _, err := applyObjects(ctx, d.Kube, server.Set{Config: server.Objects(spec).Config}); err != nil {
-		return d.unsettled(err, spec)
+		return d.unsettled(ctx, err, spec)
 	}
 	return nil
 }
 
-func (d Deployment) unsettled(err error, spec server.Spec) error {
+func (d Deployment) unsettled(ctx context.Context, err error, spec server.Spec) error {
 	// The context has ended as a rule; the explanation has a time of its own.
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
 	defer cancel()
 	return &UnsettledError{
 		Err:         err,
@@ -260,7 +260,7 @@ func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string
 		return fmt.Sprintf("%d pods are left", len(pods)), nil
 	})
 	if err != nil {
-		return nil, d.unsettled(err, spec)
+		return nil, d.unsettled(ctx, err, spec)
 	}
 	if spec.Storage.WhenDeleted == server.Delete {
 		if err := d.deleteData(ctx, spec); err != nil {
