@@ -1,0 +1,132 @@
+package acctest_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"sigs.k8s.io/yaml"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+)
+
+// The roles that the documentation prints are enough to apply, to plan and to
+// destroy; and the plan's role cannot apply.
+func TestAccRights_documentedRolesSuffice(t *testing.T) {
+	acctest.PreCheck(t)
+	t.Parallel()
+	namespace := acctest.Namespace(t)
+	main := func(role, more string) string {
+		return fmt.Sprintf(`
+terraform {
+  required_providers {
+    consul = { source = "registry.terraform.io/consul-k8s/consul-k8s" }
+  }
+}
+provider "consul" {
+%s
+}
+resource "consul_k8s_cluster" "main" {
+  name      = "consul"
+  namespace = %q
+  version   = %q
+  storage   = { size = "1Gi", retention = { when_deleted = "Delete" } }
+  acl       = { enabled = true }
+%s%s
+}
+resource "consul_k8s_acl_bootstrap" "main" {
+  cluster = consul_k8s_cluster.main.id
+}
+data "consul_k8s_members" "main" {
+  cluster = consul_k8s_acl_bootstrap.main.cluster
+}
+`, credential(t, namespace, role), namespace, acctest.ConsulVersion, acctest.Small, more)
+	}
+	cli := acctest.NewCLI(t, map[string]string{"main.tf": main("apply", "")})
+	cli.Setenv("KUBE_CONFIG_PATH", "") // the administrator's
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
+
+	cli.Write("main.tf", main("plan", ""))
+	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
+	cli.Write("main.tf", main("plan", "  labels = { a = \"b\" }\n"))
+	if out, code := cli.Run(t.Context(), "apply", "-auto-approve", "-no-color"); code == 0 || !strings.Contains(out, "forbidden") {
+		t.Errorf("the plan's role can apply (exit code %d):\n%s", code, out)
+	}
+
+	cli.Write("main.tf", main("apply", ""))
+	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
+	if left := holdings(t, namespace); len(left) > 0 {
+		t.Errorf("the destroy left %q", left)
+	}
+}
+
+// holdings lists what is in the namespace beside the test's own credentials.
+func holdings(t *testing.T, namespace string) []string {
+	t.Helper()
+	all, err := acctest.Kube(t).NamespaceContents(t.Context(), namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	for _, o := range all {
+		if !strings.HasPrefix(o, "role") && !strings.HasPrefix(o, "serviceaccount/test-") {
+			left = append(left, o)
+		}
+	}
+	return left
+}
+
+// credential makes a service account with a role of the documentation, once, and
+// returns the arguments of a provider block that use it.
+func credential(t *testing.T, namespace, role string) string {
+	t.Helper()
+	k, ctx := acctest.Kube(t), context.WithoutCancel(t.Context())
+	account := "test-" + role
+	if _, err := k.CoreV1().ServiceAccounts(namespace).Get(ctx, account, metav1.GetOptions{}); err != nil {
+		text, err := os.ReadFile(filepath.Join(acctest.Root(t), "examples", "rbac", role+".yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r rbacv1.Role
+		if err := yaml.UnmarshalStrict(text, &r); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := k.RbacV1().Roles(namespace).Create(ctx, &r, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := k.CoreV1().ServiceAccounts(namespace).Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: account}}, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		_, err = k.RbacV1().RoleBindings(namespace).Create(ctx, &rbacv1.RoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Name: account},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: r.Name},
+			Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: account, Namespace: namespace}},
+		}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	token, err := k.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, account, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := clientcmd.LoadFromFile(os.Getenv("KUBE_CONFIG_PATH"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := clientcmdapi.FlattenConfig(file); err != nil {
+		t.Fatal(err)
+	}
+	server := file.Clusters[file.Contexts[file.CurrentContext].Cluster]
+	return fmt.Sprintf("  host = %q\n  cluster_ca_certificate = %q\n  token = %q\n", server.Server, server.CertificateAuthorityData, token.Status.Token)
+}
