@@ -138,7 +138,7 @@ func timeKubectl(b *testing.B, kubectl string) time.Duration {
 
 	start := time.Now()
 	run("apply", "-f", file)
-	err = kube.Wait(b.Context(), "three voters", 250*time.Millisecond, func(ctx context.Context) (string, error) { return c.Missing(ctx, "", 3) })
+	err = kube.Wait(b.Context(), "three voters", 250*time.Millisecond, func(ctx context.Context) (string, error) { return c.Missing(ctx, "", 3, 0) })
 	if err != nil {
 		b.Fatal(err)
 	}

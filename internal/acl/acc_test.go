@@ -150,7 +150,7 @@ func TestAccACLBootstrap_lifecycle(t *testing.T) {
 						t.Fatal(err)
 					}
 					acctest.Wait(t, "the server to come back", func(ctx context.Context) (string, error) {
-						return c.Missing(ctx, token(t, namespace), 3)
+						return c.Missing(ctx, token(t, namespace), 3, 0)
 					})
 				},
 				Config: hcl(namespace, ""), PlanOnly: true,

@@ -129,7 +129,7 @@ func (c *Cluster) finishBootstrap(ctx context.Context, token string) error {
 		if err != nil {
 			return "", err
 		}
-		if missing, err := c.Missing(ctx, token, n); err != nil || missing != "" {
+		if missing, err := c.Missing(ctx, token, n, 0); err != nil || missing != "" {
 			return missing, err
 		}
 		err = c.SetAgentTokens(ctx, token)

@@ -113,8 +113,9 @@ func (h Health) MissingVoters(n int) string {
 // Missing says what keeps the cluster from being n servers that are healthy
 // voters with one leader; "" if nothing does. Without a token that may ask
 // autopilot, as before ACLs are bootstrapped, it asks every server for its
-// leader and its Raft peers, which needs no right.
-func (c *Cluster) Missing(ctx context.Context, token string, n int) (string, error) {
+// leader and its Raft peers, which needs no right. That does not tell a voter
+// from a server that has just joined, so each must have been ready for soak.
+func (c *Cluster) Missing(ctx context.Context, token string, n int, soak time.Duration) (string, error) {
 	pods, err := c.Pods(ctx)
 	if err != nil {
 		return "", err
@@ -135,7 +136,27 @@ func (c *Cluster) Missing(ctx context.Context, token string, n int) (string, err
 			return err.Error(), nil
 		}
 	}
-	return missingPeers(views), nil
+	if m := missingPeers(views); m != "" {
+		return m, nil
+	}
+	return missingSoak(pods, soak, time.Now()), nil
+}
+
+// Soak is longer than a server that joins takes to become a voter: ten seconds
+// of stability and autopilot's interval of ten seconds
+// (agent/config/default.go of Consul), and a margin.
+const Soak = 25 * time.Second
+
+// missingSoak says which pod has not been ready for long enough.
+func missingSoak(pods []corev1.Pod, soak time.Duration, now time.Time) string {
+	for i := range pods {
+		for _, c := range pods[i].Status.Conditions {
+			if c.Type == corev1.PodReady && now.Sub(c.LastTransitionTime.Time) < soak {
+				return fmt.Sprintf("server %s may not be a voter yet, and there is no token to ask with", pods[i].Name)
+			}
+		}
+	}
+	return ""
 }
 
 // missingPods says which of the n pods is not there or not ready.

@@ -194,6 +194,9 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 		return d.unsettled(ctx, err, spec)
 	}
 	live := Live{Kube: d.Kube, Consul: d.Consul, Desired: desired, Token: token, ACLs: spec.ACL.Enabled}
+	if spec.Established { // the servers of a first start are voters at once
+		live.Soak = consul.Soak
+	}
 	if err := Run(ctx, live, d.Report); err != nil {
 		return d.unsettled(ctx, err, spec)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 	appsv1 "k8s.io/api/apps/v1"
@@ -28,6 +29,9 @@ type Live struct {
 	Token string
 	// ACLs says that ACLs are on.
 	ACLs bool
+	// Soak is how long a server must have been ready where nobody may ask
+	// whether it votes (consul.Cluster.Missing).
+	Soak time.Duration
 }
 
 var _ Cluster = Live{}
@@ -51,7 +55,7 @@ func (l Live) Look(ctx context.Context) (World, error) {
 	for i := range pods {
 		w.Servers = append(w.Servers, Server{Name: pods[i].Name, Outdated: Outdated(sts, &pods[i]), Stopped: stopped(&pods[i])})
 	}
-	if w.Unsettled, err = l.Consul.Missing(ctx, l.Token, w.Replicas); err != nil {
+	if w.Unsettled, err = l.Consul.Missing(ctx, l.Token, w.Replicas, l.Soak); err != nil {
 		return World{}, err
 	}
 	l.addRaft(ctx, &w, pods)

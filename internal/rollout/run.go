@@ -9,7 +9,7 @@ import (
 )
 
 // interval between two looks at the world.
-const interval = time.Second
+const interval = 500 * time.Millisecond
 
 // Cluster is what Run looks at and acts on.
 type Cluster interface {

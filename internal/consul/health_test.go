@@ -1,0 +1,136 @@
+package consul
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func healthy(n int) Health {
+	h := Health{Healthy: true, FailureTolerance: (n - 1) / 2}
+	for i := range n {
+		h.Servers = append(h.Servers, ServerHealth{Name: fmt.Sprintf("s-%d", i), SerfStatus: "alive", Voter: true, Healthy: true, Leader: i == 0})
+	}
+	return h
+}
+
+func TestHealth_MissingVoters(t *testing.T) {
+	tests := map[string]struct {
+		change func(*Health)
+		want   string // part of what is missing, "" for nothing
+	}{
+		"all well":                    {func(*Health) {}, ""},
+		"a server has not joined":     {func(h *Health) { h.Servers = h.Servers[:2] }, "autopilot knows 2 of 3 servers"},
+		"no state yet":                {func(h *Health) { *h = Health{} }, "autopilot knows 0 of 3 servers"},
+		"a server does not vote yet":  {func(h *Health) { h.Servers[2].Voter = false }, "s-2 is not yet a voter"},
+		"a server is unhealthy":       {func(h *Health) { h.Servers[1].Healthy = false }, "s-1 is not healthy"},
+		"a server has failed":         {func(h *Health) { h.Servers[1].SerfStatus = "failed" }, "s-1 is failed"},
+		"nobody leads":                {func(h *Health) { h.Servers[0].Leader = false }, "0 leaders"},
+		"two lead":                    {func(h *Health) { h.Servers[1].Leader = true }, "2 leaders"},
+		"the tolerance is not whole":  {func(h *Health) { h.FailureTolerance = 0 }, "failure tolerance is 0 of 1"},
+		"one server more than wanted": {func(h *Health) { *h = healthy(4) }, "autopilot knows 4 of 3 servers"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			h := healthy(3)
+			tt.change(&h)
+			got := h.MissingVoters(3)
+			if (tt.want == "") != (got == "") || !strings.Contains(got, tt.want) {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestMissingPeers(t *testing.T) {
+	three := func() []raftView {
+		peers := []string{"10.0.0.1:8300", "10.0.0.11:8300", "10.0.0.3:8300"}
+		return []raftView{
+			{pod: "s-0", ip: "10.0.0.1", leader: peers[0], peers: peers},
+			{pod: "s-1", ip: "10.0.0.11", leader: peers[0], peers: peers},
+			{pod: "s-2", ip: "10.0.0.3", leader: peers[0], peers: peers},
+		}
+	}
+	if got := missingPeers(three()); got != "" {
+		t.Errorf("all well, but %q", got)
+	}
+	tests := map[string]struct {
+		change func([]raftView)
+		want   string
+	}{
+		"no leader":            {func(v []raftView) { v[1].leader = "" }, "s-1 knows no leader"},
+		"another leader":       {func(v []raftView) { v[2].leader = "10.0.0.3:8300" }, "s-2 follows another leader"},
+		"a peer too many":      {func(v []raftView) { v[0].peers = append(v[0].peers[:3:3], "10.0.0.9:8300") }, "s-0 knows 4 of 3"},
+		"a peer of old":        {func(v []raftView) { v[2].ip = "10.0.0.4" }, "does not have s-2 as a Raft peer"},
+		"an address as prefix": {func(v []raftView) { v[0].ip = "10.0.0.10" }, "does not have s-0"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			v := three()
+			tt.change(v)
+			if got := missingPeers(v); !strings.Contains(got, tt.want) {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestMissingSoak(t *testing.T) {
+	now := time.Now()
+	pod := func(since time.Duration) corev1.Pod {
+		return corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "s-0"}, Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
+			{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(now.Add(-since))},
+		}}}
+	}
+	if got := missingSoak([]corev1.Pod{pod(time.Minute)}, Soak, now); got != "" {
+		t.Errorf("ready for a minute, but %q", got)
+	}
+	if got := missingSoak([]corev1.Pod{pod(time.Minute), pod(time.Second)}, Soak, now); got == "" {
+		t.Error("a server that has been ready for a second is taken for a voter")
+	}
+	if got := missingSoak([]corev1.Pod{pod(time.Second)}, 0, now); got != "" {
+		t.Errorf("no soak is asked for, but %q", got)
+	}
+}
+
+// The answers are those that Consul 1.22 gave.
+func TestErrors(t *testing.T) {
+	status := func(code int, body string) error {
+		return fmt.Errorf("wrapped: %w", api.StatusError{Code: code, Body: body})
+	}
+	tests := map[string]struct {
+		err                                                     error
+		unknown, forbidden, tokenMissing, noLeader, anotherTime bool
+	}{
+		"dead credential":                {err: status(403, "ACL not found"), unknown: true, forbidden: true},
+		"dead credential, by a follower": {err: status(403, "rpc error making call: ACL not found"), unknown: true, forbidden: true},
+		"self of a dead one":             {err: status(403, "token does not exist: ACL not found"), unknown: true, forbidden: true, tokenMissing: true},
+		"weak credential":                {err: status(403, "Permission denied: anonymous token lacks permission 'operator:read'"), forbidden: true},
+		"no leader":                      {err: status(500, "No cluster leader"), noLeader: true, anotherTime: true},
+		"rate limited":                   {err: status(429, "rate limit"), anotherTime: true},
+		"not reached":                    {err: errors.New("connection refused"), anotherTime: true},
+		"a plain refusal":                {err: status(500, "Invalid Policy")},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			got := []bool{IsUnknownToken(tt.err), IsForbidden(tt.err), isTokenMissing(tt.err), isNoLeader(tt.err), elsewhere(tt.err)}
+			want := []bool{tt.unknown, tt.forbidden, tt.tokenMissing, tt.noLeader, tt.anotherTime}
+			if fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("got %v, want %v", got, want)
+			}
+		})
+	}
+	index, ok := bootstrapped(status(403, "Permission denied: ACL bootstrap no longer allowed (reset index: 13)"))
+	if !ok || index != 13 {
+		t.Errorf("reset index %d, %v", index, ok)
+	}
+	if _, ok := bootstrapped(status(403, "ACL not found")); ok {
+		t.Error("a refusal was taken for a bootstrap before")
+	}
+}
