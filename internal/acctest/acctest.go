@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -198,6 +199,11 @@ func Wait(t *testing.T, what string, check func(context.Context) (missing string
 	if err := kube.Wait(ctx, what, 500*time.Millisecond, check); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Says matches a diagnostic, however Terraform has wrapped it.
+func Says(text string) *regexp.Regexp {
+	return regexp.MustCompile(strings.Join(strings.Fields(regexp.QuoteMeta(text)), `\s+`))
 }
 
 // Root is the root of the repository.

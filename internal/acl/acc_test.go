@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -23,11 +22,6 @@ import (
 func TestMain(m *testing.M) { acctest.Main(m) }
 
 const address = "consul_k8s_acl_bootstrap.test"
-
-// says matches a diagnostic that Terraform has wrapped.
-func says(text string) *regexp.Regexp {
-	return regexp.MustCompile(strings.Join(strings.Fields(regexp.QuoteMeta(text)), `\s+`))
-}
 
 func clusterHCL(namespace, more string) string {
 	return fmt.Sprintf(`
@@ -232,10 +226,10 @@ func TestAccACLBootstrap_refusals(t *testing.T) {
 		return cluster + "resource \"consul_k8s_acl_bootstrap\" \"test\" {\n" + attributes + "\n}\n"
 	}
 	test(t, resource.TestCase{Steps: []resource.TestStep{
-		{Config: bootstrap(`cluster = "consul"`), PlanOnly: true, ExpectError: says(`cluster: "consul" is not of the form "<namespace>/<name>"`)},
-		{Config: bootstrap("cluster = \"a/b\"\n secret = { key = \"a/b\" }"), PlanOnly: true, ExpectError: says(`secret.key: Kubernetes would refuse "a/b"`)},
-		{Config: bootstrap("cluster = \"a/b\"\n secret = { name = \"A\" }"), PlanOnly: true, ExpectError: says(`secret.name: Kubernetes would refuse "A"`)},
-		{Config: bootstrap(`cluster = consul_k8s_cluster.test.id`), ExpectError: says("set acl = { enabled = true }")},
+		{Config: bootstrap(`cluster = "consul"`), PlanOnly: true, ExpectError: acctest.Says(`cluster: "consul" is not of the form "<namespace>/<name>"`)},
+		{Config: bootstrap("cluster = \"a/b\"\n secret = { key = \"a/b\" }"), PlanOnly: true, ExpectError: acctest.Says(`secret.key: Kubernetes would refuse "a/b"`)},
+		{Config: bootstrap("cluster = \"a/b\"\n secret = { name = \"A\" }"), PlanOnly: true, ExpectError: acctest.Says(`secret.name: Kubernetes would refuse "A"`)},
+		{Config: bootstrap(`cluster = consul_k8s_cluster.test.id`), ExpectError: acctest.Says("set acl = { enabled = true }")},
 		{Config: cluster},
 	}})
 }

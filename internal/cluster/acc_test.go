@@ -294,11 +294,6 @@ func TestAccCluster_timeoutExplainsAndGoesOn(t *testing.T) {
 	namespaceGone(t, namespace)
 }
 
-// says matches a diagnostic that Terraform has wrapped.
-func says(text string) *regexp.Regexp {
-	return regexp.MustCompile(strings.Join(strings.Fields(regexp.QuoteMeta(text)), `\s+`))
-}
-
 const required = `
 terraform {
   required_providers {
@@ -550,7 +545,7 @@ func TestAccCluster_touchesNothingThatIsNotItsOwn(t *testing.T) {
 		},
 		{ // a second declaration does not take a finished cluster over
 			Config:      config + strings.Replace(config, `"test"`, `"other"`, 1),
-			ExpectError: says("exists already"),
+			ExpectError: acctest.Says("exists already"),
 		},
 	}})
 }
@@ -560,8 +555,8 @@ func TestAccCluster_namespaceMustFit(t *testing.T) {
 	acctest.PreCheck(t)
 	existing := acctest.Namespace(t)
 	test(t, resource.TestCase{Steps: []resource.TestStep{
-		{Config: hclVersion(existing, acctest.ConsulVersion, "  create_namespace = true\n"), ExpectError: says("create_namespace = false")},
-		{Config: hclVersion("no-such-namespace", acctest.ConsulVersion, ""), ExpectError: says("create_namespace = true")},
+		{Config: hclVersion(existing, acctest.ConsulVersion, "  create_namespace = true\n"), ExpectError: acctest.Says("create_namespace = false")},
+		{Config: hclVersion("no-such-namespace", acctest.ConsulVersion, ""), ExpectError: acctest.Says("create_namespace = true")},
 	}})
 }
 
@@ -571,18 +566,18 @@ func TestAccCluster_deletionProtection(t *testing.T) {
 	namespace := acctest.Namespace(t)
 	protected := strings.Replace(hclVersion(namespace, acctest.ConsulVersion, "  replicas = 1\n"), "deletion_protection = false", "", 1)
 	open := hclVersion(namespace, acctest.ConsulVersion, "  replicas = 1\n")
-	refused := says("deletion_protection = false")
+	refused := acctest.Says("deletion_protection = false")
 	test(t, resource.TestCase{
 		CheckDestroy: acctest.NothingLeft(t, namespace),
 		Steps: []resource.TestStep{
 			{Config: protected},
 			{Config: protected, Destroy: true, ExpectError: refused},
 			{Config: strings.Replace(protected, `"consul"`, `"other"`, 1), PlanOnly: true, ExpectError: refused}, // a replacement
-			{Config: strings.Replace(protected, `  replicas = 1`, "  replicas = 1\n  datacenter = \"dc2\"", 1), PlanOnly: true, ExpectError: says("datacenter cannot be changed")},
-			{Config: strings.Replace(protected, `"1Gi"`, `"512Mi"`, 1), PlanOnly: true, ExpectError: says("cannot shrink")},
-			{Config: strings.Replace(protected, `"1Gi"`, `"2Gi"`, 1), PlanOnly: true, ExpectError: says("do not grow in place")},
+			{Config: strings.Replace(protected, `  replicas = 1`, "  replicas = 1\n  datacenter = \"dc2\"", 1), PlanOnly: true, ExpectError: acctest.Says("datacenter cannot be changed")},
+			{Config: strings.Replace(protected, `"1Gi"`, `"512Mi"`, 1), PlanOnly: true, ExpectError: acctest.Says("cannot shrink")},
+			{Config: strings.Replace(protected, `"1Gi"`, `"2Gi"`, 1), PlanOnly: true, ExpectError: acctest.Says("do not grow in place")},
 			{Config: strings.Replace(protected, `"1Gi"`, `"1024Mi"`, 1), PlanOnly: true}, // the same amount
-			{Config: strings.Replace(protected, `size = "1Gi"`, `size = "1Gi", class = "other"`, 1), PlanOnly: true, ExpectError: says("class cannot be changed")},
+			{Config: strings.Replace(protected, `size = "1Gi"`, `size = "1Gi", class = "other"`, 1), PlanOnly: true, ExpectError: acctest.Says("class cannot be changed")},
 			{Config: open},
 		},
 	})

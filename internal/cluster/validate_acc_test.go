@@ -59,7 +59,7 @@ func TestAccCluster_badInput(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			config := "provider \"consul\" { host = \"https://127.0.0.1:1\" }\nresource \"consul_k8s_cluster\" \"test\" {\n" + tt.attributes + "\n}\n"
-			test(t, resource.TestCase{Steps: []resource.TestStep{{Config: config, PlanOnly: true, ExpectError: says(tt.want)}}})
+			test(t, resource.TestCase{Steps: []resource.TestStep{{Config: config, PlanOnly: true, ExpectError: acctest.Says(tt.want)}}})
 		})
 	}
 }
@@ -70,7 +70,7 @@ func TestAccCluster_importOfAWrongID(t *testing.T) {
 	for _, id := range []string{"consul", "a/b/c", "/consul"} {
 		test(t, resource.TestCase{Steps: []resource.TestStep{{
 			Config:       hclVersion("ns", acctest.ConsulVersion, ""),
-			ResourceName: address, ImportState: true, ImportStateId: id, ExpectError: says(`"<namespace>/<name>"`),
+			ResourceName: address, ImportState: true, ImportStateId: id, ExpectError: acctest.Says(`"<namespace>/<name>"`),
 		}}})
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -15,11 +14,6 @@ import (
 )
 
 func TestMain(m *testing.M) { acctest.Main(m) }
-
-// says matches a diagnostic that Terraform has wrapped.
-func says(text string) *regexp.Regexp {
-	return regexp.MustCompile(strings.Join(strings.Fields(regexp.QuoteMeta(text)), `\s+`))
-}
 
 func config(provider, namespace string) string {
 	return fmt.Sprintf(`
@@ -65,12 +59,12 @@ func TestAccProvider_notConfiguredSaysWhatToSet(t *testing.T) {
 	t.Setenv("KUBECONFIG", kubeconfig)
 	t.Setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
 	t.Setenv("KUBERNETES_SERVICE_PORT", "1")
-	test(t, resource.TestStep{Config: config("", "ns"), ExpectError: says("set host (with token, client_certificate and client_key, or exec), or config_path")})
+	test(t, resource.TestStep{Config: config("", "ns"), ExpectError: acctest.Says("set host (with token, client_certificate and client_key, or exec), or config_path")})
 }
 
 func TestAccProvider_missingKubeconfig(t *testing.T) {
 	withoutEnvironment(t)
-	test(t, resource.TestStep{Config: config(`config_path = "/no/such/file"`, "ns"), ExpectError: says("/no/such/file")})
+	test(t, resource.TestStep{Config: config(`config_path = "/no/such/file"`, "ns"), ExpectError: acctest.Says("/no/such/file")})
 }
 
 func TestAccProvider_wrongClusterIsRefusedBeforeAnythingIsTouched(t *testing.T) {
@@ -78,7 +72,7 @@ func TestAccProvider_wrongClusterIsRefusedBeforeAnythingIsTouched(t *testing.T) 
 	namespace := acctest.Namespace(t)
 	test(t, resource.TestStep{
 		Config:      config(`expected_cluster_uid = "00000000-0000-0000-0000-000000000000"`, namespace),
-		ExpectError: says("Nothing was touched"),
+		ExpectError: acctest.Says("Nothing was touched"),
 	})
 	left, err := acctest.Kube(t).NamespaceContents(t.Context(), namespace)
 	if err != nil {
@@ -148,7 +142,7 @@ func TestAccProvider_exec(t *testing.T) {
     env         = { CREDENTIAL = %q }
   }
 `, server.Server, server.CertificateAuthorityData, credential), "no-such-namespace"),
-		ExpectError: says("There is no namespace no-such-namespace"),
+		ExpectError: acctest.Says("There is no namespace no-such-namespace"),
 	})
 }
 
