@@ -58,9 +58,20 @@ func setUp(ctx context.Context) error {
 			return err
 		}
 	}
-	cli, openTofu, err := localcluster.CLI(ctx, os.Stderr)
-	if err != nil {
-		return err
+	// What the CLI says of a configuration file that is not there confuses its callers.
+	if _, err := os.Stat(os.Getenv("TF_CLI_CONFIG_FILE")); err != nil {
+		if err := os.Unsetenv("TF_CLI_CONFIG_FILE"); err != nil {
+			return err
+		}
+	}
+	// TF_ACC_TERRAFORM_PATH chooses another CLI than the first one found.
+	cli := os.Getenv("TF_ACC_TERRAFORM_PATH")
+	openTofu := filepath.Base(cli) == "tofu"
+	if cli == "" {
+		var err error
+		if cli, openTofu, err = localcluster.CLI(ctx, os.Stderr); err != nil {
+			return err
+		}
 	}
 	env := map[string]string{"TF_ACC_TERRAFORM_PATH": cli}
 	if openTofu { // where it looks for a provider without a source
@@ -136,7 +147,8 @@ func NamespaceName(t *testing.T) string {
 		return '-'
 	}, name)
 	name = name[:min(len(name), 40)] + "-" + rand.String(5)
-	t.Cleanup(func() { deleteNamespace(t, name) })
+	k := Kube(t) // now: a test may change the environment
+	t.Cleanup(func() { deleteNamespace(t, k, name) })
 	return name
 }
 
@@ -158,11 +170,11 @@ func Namespace(t *testing.T) string {
 	return name
 }
 
-func deleteNamespace(t *testing.T, name string) {
+func deleteNamespace(t *testing.T, k *kube.Client, name string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	err := Kube(t).CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{})
+	err := k.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
 		t.Errorf("cleaning up: %v", err)
 	}
