@@ -247,6 +247,9 @@ func (r *BootstrapResource) apply(ctx context.Context, m *bootstrapModel, timeou
 
 func bootstrapError(cluster string, err error) diag.Diagnostic {
 	switch {
+	case errors.Is(err, consul.ErrNoCluster):
+		return attr.Error(path.Root("cluster"), "There is no such cluster",
+			fmt.Sprintf("There is no cluster %s. Use the id attribute of a consul_k8s_cluster, so that it is created first.", cluster))
 	case errors.Is(err, consul.ErrACLDisabled):
 		return diag.NewAttributeErrorDiagnostic(path.Root("cluster"), "ACLs are not enabled",
 			fmt.Sprintf("The servers of %s run without ACLs: set acl = { enabled = true } on the cluster and apply.", cluster))

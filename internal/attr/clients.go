@@ -107,7 +107,8 @@ func ConnectError(err error) diag.Diagnostic {
 		return diag.NewErrorDiagnostic("The Kubernetes cluster is not known yet",
 			"The provider block depends on values that become known during apply. Resources can be planned, but this cannot be read before then: give it a depends_on, or apply in two steps.")
 	default:
-		return diag.NewErrorDiagnostic("Cannot connect to Kubernetes", err.Error())
+		return diag.NewErrorDiagnostic("Cannot connect to Kubernetes",
+			err.Error()+"\n\nCheck the provider block and its environment variables: config_path (KUBE_CONFIG_PATH), config_context (KUBE_CTX), host (KUBE_HOST) and what goes with them.")
 	}
 }
 

@@ -113,6 +113,9 @@ func TestAccCluster_lifecycle(t *testing.T) {
 					if err := k.PolicyV1().PodDisruptionBudgets(namespace).Delete(ctx, "consul-server", metav1.DeleteOptions{}); err != nil {
 						t.Fatal(err)
 					}
+					if err := k.CoreV1().ConfigMaps(namespace).Delete(ctx, "consul-server", metav1.DeleteOptions{}); err != nil {
+						t.Fatal(err)
+					}
 					patch := `[{"op":"replace","path":"/spec/ports/0/port","value":81}]`
 					if _, err := k.CoreV1().Services(namespace).Patch(ctx, "consul", types.JSONPatchType, []byte(patch), metav1.PatchOptions{FieldManager: "someone"}); err != nil {
 						t.Fatal(err)
@@ -125,7 +128,7 @@ func TestAccCluster_lifecycle(t *testing.T) {
 				Config: config,
 				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
 					plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate),
-					expectBefore{"drift", []any{"Service consul: spec.ports[name=http].port", "PodDisruptionBudget consul-server: missing"}},
+					expectBefore{"drift", []any{"ConfigMap consul-server: missing", "Service consul: spec.ports[name=http].port", "PodDisruptionBudget consul-server: missing"}},
 					expectBefore{"storage", map[string]any{"size": "1Gi", "class": nil, "retention": map[string]any{"when_deleted": "Delete", "when_scaled": "Delete"}}},
 				}},
 				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), notRestarted(t, namespace, &before)),
@@ -221,6 +224,27 @@ func TestAccCluster_scalesOneServerAtATime(t *testing.T) {
 			{Config: size(3), PlanOnly: true},
 			{Config: size(1), Check: voters(t, namespace, 1)},
 			{Config: size(1), PlanOnly: true},
+		},
+	})
+}
+
+// Five servers on three nodes cannot be; going back to three must not wait for
+// the fourth.
+func TestAccCluster_takesBackServersThatNoNodeHasRoomFor(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	acctest.LocalCluster(t) // of three nodes
+	namespace := acctest.Namespace(t)
+	size := func(n int) string {
+		return hclVersion(namespace, acctest.ConsulVersion, fmt.Sprintf("  replicas = %d\n  timeouts = { update = \"20s\" }\n", n))
+	}
+	test(t, resource.TestCase{
+		CheckDestroy: acctest.NothingLeft(t, namespace),
+		Steps: []resource.TestStep{
+			{Config: size(3)},
+			{Config: size(5), ExpectError: acctest.Says("consul-server-3: Pending, not scheduled")},
+			{Config: size(3), Check: voters(t, namespace, 3)},
+			{Config: size(3), PlanOnly: true},
 		},
 	})
 }

@@ -99,7 +99,7 @@ func (d *membersDataSource) Read(ctx context.Context, req datasource.ReadRequest
 		resp.Diagnostics.Append(attr.ConnectError(err))
 		return
 	}
-	token, _, err := cluster.ManagementToken(ctx)
+	token, ref, err := cluster.ManagementToken(ctx)
 	if err != nil {
 		resp.Diagnostics.AddError("Cannot read the members", err.Error())
 		return
@@ -107,10 +107,15 @@ func (d *membersDataSource) Read(ctx context.Context, req datasource.ReadRequest
 	h, err := cluster.Health(ctx, token)
 	if err != nil {
 		detail := err.Error()
-		if consul.IsForbidden(err) {
-			detail += "\n\nACLs are on: the cluster needs a consul_k8s_acl_bootstrap, and this data source a reference to it, such as cluster = consul_k8s_acl_bootstrap.main.cluster."
+		switch exists, existsErr := cluster.Exists(ctx); {
+		case existsErr == nil && !exists:
+			detail = fmt.Sprintf("There is no cluster %s. Use the id attribute of a consul_k8s_cluster, so that it is created first.", cluster.ID())
+		case consul.IsForbidden(err) && token == "":
+			detail += "\n\nACLs are on, and there is no Secret with a management token. If the cluster was never bootstrapped, add a consul_k8s_acl_bootstrap and refer to it here: cluster = consul_k8s_acl_bootstrap.main.cluster. If the Secret was lost, put it back, or set reset of the consul_k8s_acl_bootstrap to a new value."
+		case consul.IsForbidden(err):
+			detail += "\n\nConsul does not know the token in Secret " + ref.Name + ": put the right one back, or set reset of the consul_k8s_acl_bootstrap to a new value."
 		}
-		resp.Diagnostics.AddError("Cannot read the members", fmt.Sprintf("Cluster %s: %s", m.Cluster.ValueString(), detail))
+		resp.Diagnostics.AddError("Cannot read the members", detail)
 		return
 	}
 	m.ID = m.Cluster

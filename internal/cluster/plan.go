@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -11,6 +12,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 )
 
 // ModifyPlan implements resource.ResourceWithModifyPlan. It fills in what
@@ -37,6 +39,11 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		plan.DNSAddress = dnsAddress(plan.Namespace.ValueString(), plan.Name.ValueString())
 	}
 	if req.State.Raw.IsNull() {
+		if r.clients != nil && !r.clients.Unknown {
+			if _, err := r.clients.Config.RESTConfig(); errors.Is(err, kube.ErrNotConfigured) {
+				resp.Diagnostics.Append(attr.ConnectError(err))
+			}
+		}
 		plan.Ready, plan.RunningVersion = types.BoolUnknown(), types.StringUnknown()
 		plan.Drift = noDrift
 		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
@@ -56,8 +63,11 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	}
 	changed := !resp.Plan.Raw.Equal(req.State.Raw)
 	if changed || !state.Ready.ValueBool() || len(state.Drift.Elements()) > 0 {
-		plan.Ready, plan.RunningVersion = types.BoolUnknown(), types.StringUnknown()
-		plan.Drift = noDrift
+		// An update that does not get this far is an error.
+		plan.Ready, plan.Drift = types.BoolValue(true), noDrift
+		if !state.Ready.ValueBool() || !plan.Version.Equal(state.RunningVersion) {
+			plan.RunningVersion = types.StringUnknown()
+		}
 		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 	}
 }

@@ -117,7 +117,9 @@ var noDrift = types.ListValueMust(types.StringType, nil)
 // create a failure is a warning, for the reason given there.
 func (r *Resource) readBack(ctx context.Context, d rollout.Deployment, m *model, settled bool, state *tfsdk.State, diags *diag.Diagnostics, create bool) {
 	ctx = context.WithoutCancel(ctx)
-	s, err := d.Read(ctx)
+	known, specDiags := m.toSpec(ctx)
+	diags.Append(specDiags...)
+	s, err := d.Read(ctx, known)
 	if err != nil {
 		summary, detail := "Cannot read the cluster back", err.Error()
 		if create {
@@ -128,7 +130,11 @@ func (r *Resource) readBack(ctx context.Context, d rollout.Deployment, m *model,
 		return
 	}
 	diags.Append(m.fromState(ctx, s, settled)...)
-	m.Drift = noDrift // as planned; what differs already is for the next refresh to show
+	// As planned; what differs already is for the next refresh to show.
+	m.Drift = noDrift
+	if settled && !create {
+		m.Ready = types.BoolValue(true)
+	}
 	diags.Append(state.Set(ctx, m)...)
 }
 
@@ -185,7 +191,15 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 		resp.Diagnostics.Append(attr.ConnectError(err))
 		return
 	}
-	s, err := d.Read(ctx)
+	// Import sets only the ID: then what runs decides.
+	imported := m.Name.IsNull()
+	var known server.Spec
+	if !imported {
+		var diags diag.Diagnostics
+		known, diags = m.toSpec(ctx)
+		resp.Diagnostics.Append(diags...)
+	}
+	s, err := d.Read(ctx, known)
 	if errors.Is(err, server.ErrNoStatefulSet) {
 		resp.State.RemoveResource(ctx)
 		return
@@ -194,8 +208,6 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 		resp.Diagnostics.AddError("Cannot read the cluster", fmt.Sprintf("Reading %s: %s", m.ID.ValueString(), err))
 		return
 	}
-	// Import sets only the ID: then what runs decides.
-	imported := m.Name.IsNull()
 	settled := m.Ready.ValueBool() || imported
 	resp.Diagnostics.Append(m.fromState(ctx, s, settled)...)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)

@@ -217,7 +217,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 					"default_policy": schema.StringAttribute{
 						Optional: true, Computed: true, Default: stringdefault.StaticString("deny"),
 						Validators:          []validator.String{oneOf("allow", "deny")},
-						MarkdownDescription: "What happens to a request that no policy speaks of: `deny` (default) or `allow`.",
+						MarkdownDescription: "What happens to a request that no policy speaks of: `deny` (default) or `allow`. Without effect while `enabled` is false.",
 					},
 				},
 			},
@@ -237,7 +237,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 			"pod_annotations": metadataAttribute("Annotations of the server pods. A change restarts the servers.", annotationsValidator{}),
 			"deletion_protection": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(true),
-				MarkdownDescription: "Refuse to delete or replace the cluster. Default `true`; set it to `false` and apply before destroying.",
+				MarkdownDescription: "Refuse to delete or replace the cluster, at plan; only `-replace` is refused at apply. Default `true`; set it to `false` and apply before destroying.",
 			},
 			"timeouts": timeouts.Attributes(ctx, timeouts.Opts{
 				Create: true, Update: true, Delete: true,

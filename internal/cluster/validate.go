@@ -86,7 +86,7 @@ func (extraConfigValidator) ValidateString(_ context.Context, req validator.Stri
 		return
 	}
 	if err := server.CheckExtraConfig(req.ConfigValue.ValueString()); err != nil {
-		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid extra_config", "extra_config: "+err.Error()+"."))
+		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid extra_config", err.Error()+"."))
 	}
 }
 

@@ -40,6 +40,9 @@ const annotationKey = server.ManagedBy + "/token-key"
 // does not hold a token that it knows.
 var ErrSecretLost = errors.New("the management token is lost")
 
+// ErrNoCluster says that there is no cluster of the name.
+var ErrNoCluster = errors.New("there is no such cluster")
+
 // ErrACLDisabled says that the servers run without ACLs.
 var ErrACLDisabled = errors.New("ACLs are not enabled")
 
@@ -98,9 +101,20 @@ type ResetOptions struct {
 // The secret is chosen and stored before Consul hears of it, and any step may be
 // the last of a process: called again, it goes on from what is there. While
 // there is no leader it tries again until the context ends. It returns
-// ErrACLDisabled, and a *LostError where the token is lost and no reset allowed.
+// ErrNoCluster, ErrACLDisabled, and a *LostError where the token is lost and no reset allowed.
 func (c *Cluster) EnsureBootstrap(ctx context.Context, ref SecretRef, reset ResetOptions) (accessor string, err error) {
+	if exists, err := c.Exists(ctx); err != nil {
+		return "", err
+	} else if !exists {
+		return "", ErrNoCluster
+	}
 	err = kube.Wait(ctx, "the ACL bootstrap", time.Second, func(ctx context.Context) (string, error) {
+		// Before anything is stored: there may be no ACLs to bootstrap.
+		if err := c.checkACLs(ctx); isTransient(err) {
+			return err.Error(), nil
+		} else if err != nil {
+			return "", err
+		}
 		accessor, err = c.bootstrap(ctx, ref)
 		var lost *LostError
 		if errors.As(err, &lost) && reset.Allowed {
@@ -156,6 +170,22 @@ func (c *Cluster) Exists(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("reading the StatefulSet of %s: %w", c.ID(), err)
 	}
 	return found, nil
+}
+
+// checkACLs returns ErrACLDisabled where the servers run without ACLs.
+func (c *Cluster) checkACLs(ctx context.Context) error {
+	err := c.Any(ctx, "", func(client *api.Client) error {
+		_, _, err := client.ACL().TokenReadSelf((&api.QueryOptions{}).WithContext(ctx))
+		return err
+	})
+	switch {
+	case isACLDisabled(err):
+		return ErrACLDisabled
+	case IsForbidden(err):
+		return nil
+	default:
+		return err
+	}
 }
 
 // bootstrap is one try.

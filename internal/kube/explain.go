@@ -13,6 +13,9 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 )
 
+// maxEventAge keeps what is long over out of an explanation.
+const maxEventAge = 10 * time.Minute
+
 // maxEvents is how many of the newest events an explanation quotes.
 const maxEvents = 8
 
@@ -57,7 +60,9 @@ func (c *Client) Explain(ctx context.Context, namespace, owner string, selector 
 		fmt.Fprintf(&b, "The events cannot be listed: %s\n", err)
 		return b.String()
 	}
-	warnings := slices.DeleteFunc(events.Items, func(e corev1.Event) bool { return !involved[e.InvolvedObject.Name] })
+	warnings := slices.DeleteFunc(events.Items, func(e corev1.Event) bool {
+		return !involved[e.InvolvedObject.Name] || time.Since(eventTime(e)) > maxEventAge
+	})
 	slices.SortFunc(warnings, func(a, b corev1.Event) int { return cmp.Compare(eventTime(b).UnixNano(), eventTime(a).UnixNano()) })
 	for _, e := range warnings[:min(len(warnings), maxEvents)] {
 		fmt.Fprintf(&b, "Event %s, %s %s: %s: %s\n", eventTime(e).UTC().Format(time.TimeOnly), e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Reason, strings.TrimSpace(e.Message))

@@ -61,14 +61,15 @@ func (e *UnsettledError) Error() string { return e.Err.Error() + "\n\n" + e.Expl
 func (e *UnsettledError) Unwrap() error { return e.Err }
 
 // Read reads the cluster as it is. It asks Kubernetes alone, so it works while
-// Consul does not. It returns server.ErrNoStatefulSet where there is none.
-func (d Deployment) Read(ctx context.Context) (State, error) {
+// Consul does not. What cannot be read is taken from known, what was declared
+// last. It returns server.ErrNoStatefulSet where there is no cluster.
+func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) {
 	live, err := ReadObjects(ctx, d.Kube, d.Consul.Namespace, d.Consul.Name)
 	if err != nil {
 		return State{}, err
 	}
 	var s State
-	if s.Spec, err = server.Parse(live); err != nil {
+	if s.Spec, err = server.Parse(live, known); err != nil {
 		return State{}, err
 	}
 	s.Drift = server.Drift(server.Objects(s.Spec), live)
@@ -80,6 +81,7 @@ func (d Deployment) Read(ctx context.Context) (State, error) {
 	for i := range pods {
 		if Outdated(live.StatefulSet, &pods[i]) {
 			s.Outdated = append(s.Outdated, pods[i].Name)
+			s.Drift = append(s.Drift, fmt.Sprintf("Pod %s: made from another template than the StatefulSet's, will restart", pods[i].Name))
 		}
 		v, err := goversion.NewVersion(pods[i].Labels[server.LabelVersion])
 		if err == nil && !stopped(&pods[i]) && (oldest == nil || v.LessThan(oldest)) {
@@ -106,7 +108,7 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 	}
 	spec.Creating = true
 	if live.StatefulSet != nil {
-		before, err := server.Parse(live)
+		before, err := server.Parse(live, spec)
 		if err != nil {
 			return err
 		}
@@ -163,7 +165,7 @@ func (d Deployment) Update(ctx context.Context, spec server.Spec) error {
 	if err := foreign(live, spec.Name); err != nil {
 		return err
 	}
-	before, err := server.Parse(live)
+	before, err := server.Parse(live, spec)
 	if err != nil {
 		return err
 	}
@@ -174,8 +176,7 @@ func (d Deployment) Update(ctx context.Context, spec server.Spec) error {
 	}
 	desired := int(spec.Replicas)
 	spec.Replicas = before.Replicas // the roll changes it, one by one
-	// Without the ConfigMap nobody knows; that it is established is the safe guess.
-	spec.Established = before.Established || live.Config == nil
+	spec.Established = before.Established
 	if !spec.Established { // nothing was elected yet: all may start at once
 		spec.Replicas = int32(desired) //nolint:gosec // at most 7
 	}

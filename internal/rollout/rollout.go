@@ -75,6 +75,8 @@ func (a Action) String() string {
 //
 //   - An outdated server in which Consul does not run is restarted at once: that
 //     takes nothing from the quorum, and may be what repairs it.
+//   - A server too many in which Consul does not run, such as one that no node
+//     has room for, is removed at once for the same reason.
 //   - Otherwise nothing is touched until every server is a healthy voter.
 //   - Then one outdated server at a time: followers before the leader, the one
 //     furthest behind first.
@@ -94,6 +96,9 @@ func Next(w World) Action {
 		if s.Outdated {
 			outdated = append(outdated, s)
 		}
+	}
+	if last := len(w.Servers) - 1; w.Replicas > w.Desired && len(w.Servers) == w.Replicas && w.Servers[last].Stopped {
+		return Action{Scale: w.Replicas - 1}
 	}
 	if w.Unsettled != "" {
 		return Action{Wait: w.Unsettled}

@@ -64,6 +64,18 @@ func TestNext(t *testing.T) {
 		"restarts come before scaling": {with(three("s-0", "s-1"), func(w *World) { w.Desired = 5 }), Action{Restart: "s-1"}},
 		"scales up by one":             {with(three("s-0"), func(w *World) { w.Desired = 5 }), Action{Scale: 4}},
 		"scales down by one":           {with(three("s-0"), func(w *World) { w.Desired = 1 }), Action{Scale: 2}},
+		"removes a server too many that never ran, though all are not well": {
+			with(three("s-0"), func(w *World) {
+				w.Desired, w.Servers[2].Stopped, w.Unsettled = 1, true, "not ready: s-2"
+			}),
+			Action{Scale: 2},
+		},
+		"does not remove one that runs while another is not well": {
+			with(three("s-0"), func(w *World) {
+				w.Desired, w.Servers[1].Stopped, w.Unsettled = 1, true, "not ready: s-1"
+			}),
+			Action{Wait: "not ready: s-1"},
+		},
 		"moves the leadership off the server that goes": {
 			with(three("s-2"), func(w *World) { w.Desired = 1 }), Action{Transfer: "s-0"},
 		},

@@ -202,7 +202,7 @@ func CheckExtraConfig(text string) error {
 		switch {
 		case !ok:
 		case attr == "":
-			owned = append(owned, fmt.Sprintf("%q (reserved to the provider)", path))
+			owned = append(owned, fmt.Sprintf("%q (reserved to the provider, or not supported yet)", path))
 		case strings.HasPrefix(attr, "consul_k8s_"):
 			owned = append(owned, fmt.Sprintf("%q (use the resource %s)", path, attr))
 		default:
@@ -245,6 +245,6 @@ func marshalConfig(v any) string {
 }
 
 func parseDuration(s string) time.Duration {
-	d, _ := time.ParseDuration(s) // what cannot be parsed shows as drift to 0s
+	d, _ := time.ParseDuration(s) // what cannot be parsed shows as a change from 0s
 	return d
 }

@@ -33,6 +33,9 @@ const (
 	AnnotationCreating = ManagedBy + "/creating"
 	// AnnotationDeletionProtection on the StatefulSet is "true" or "false".
 	AnnotationDeletionProtection = ManagedBy + "/deletion-protection"
+	// AnnotationDatacenter on the StatefulSet is the datacenter that the data
+	// belongs to. It never changes, whatever somebody does to the ConfigMap.
+	AnnotationDatacenter = ManagedBy + "/datacenter"
 	// AnnotationNamespaceOf on a Namespace names the cluster that created it.
 	AnnotationNamespaceOf = ManagedBy + "/namespace-of"
 )

@@ -222,7 +222,10 @@ func statefulSet(s Spec) *appsv1.StatefulSet {
 		claim.Spec.StorageClassName = &s.Storage.Class
 	}
 	m := meta(s, StatefulSetName(s.Name))
-	m.Annotations = merged(s.Annotations, map[string]string{AnnotationDeletionProtection: strconv.FormatBool(s.DeletionProtection)})
+	m.Annotations = merged(s.Annotations, map[string]string{
+		AnnotationDatacenter:         s.Datacenter,
+		AnnotationDeletionProtection: strconv.FormatBool(s.DeletionProtection),
+	})
 	if s.Creating {
 		m.Annotations[AnnotationCreating] = "true"
 	}

@@ -95,7 +95,7 @@ func TestParse_isTheInverseOfObjects(t *testing.T) {
 	interrupted.Creating, interrupted.DeletionProtection = true, false
 	for name, spec := range map[string]Spec{"minimal": minimal(), "full": full(), "interrupted": interrupted} {
 		t.Run(name, func(t *testing.T) {
-			got, err := Parse(Objects(spec))
+			got, err := Parse(Objects(spec), Spec{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -121,10 +121,42 @@ func normalize(s *Spec) {
 	}
 }
 
+// Losing the ConfigMap, or breaking it, must not look like another cluster.
+func TestParse_keepsWhatIsKnownWhereTheConfigurationCannotBeRead(t *testing.T) {
+	want := full()
+	for name, change := range map[string]func(*Set){
+		"missing": func(s *Set) { s.Config = nil },
+		"broken":  func(s *Set) { s.Config.Data[configKey] = "{" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			live := Objects(full())
+			change(&live)
+			got, err := Parse(live, full())
+			if err != nil {
+				t.Fatal(err)
+			}
+			normalize(&got)
+			normalize(&want)
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("got  %+v\nwant %+v", got, want)
+			}
+			drift := Drift(Objects(got), live)
+			if len(drift) != 1 || !strings.HasPrefix(drift[0], "ConfigMap consul-server: ") {
+				t.Errorf("drift is %q", drift)
+			}
+		})
+	}
+	edited := Objects(full())
+	edited.Config.Data[configKey] = strings.Replace(edited.Config.Data[configKey], `"dc1"`, `"dc2"`, 1)
+	if got, err := Parse(edited, full()); err != nil || got.Datacenter != "dc1" {
+		t.Errorf("an edited ConfigMap moved the cluster to %q, %v", got.Datacenter, err)
+	}
+}
+
 func TestParse_refusesForeignStatefulSet(t *testing.T) {
 	set := Objects(minimal())
 	delete(set.StatefulSet.Labels, LabelManagedBy)
-	if _, err := Parse(set); err == nil {
+	if _, err := Parse(set, Spec{}); err == nil {
 		t.Error("a StatefulSet without the owner's label was taken for the provider's")
 	}
 }

@@ -17,10 +17,10 @@ import (
 var ErrNoStatefulSet = errors.New("the StatefulSet does not exist")
 
 // Parse reads a Spec back from the objects of a live cluster; it is the inverse
-// of Objects. Objects other than the StatefulSet may be missing: what they hold
-// is then zero in the Spec, and Drift names them. Labels and annotations that
-// other field managers own are left out.
-func Parse(live Set) (Spec, error) {
+// of Objects. Objects other than the StatefulSet may be missing or unreadable:
+// what they hold is then taken from known, what was declared last, and Drift
+// names them. Labels and annotations that other field managers own are left out.
+func Parse(live Set, known Spec) (Spec, error) {
 	sts := live.StatefulSet
 	if sts == nil {
 		return Spec{}, ErrNoStatefulSet
@@ -44,6 +44,7 @@ func Parse(live Set) (Spec, error) {
 	s.Annotations = ownedEntries(sts.ManagedFields, sts.Annotations, "f:annotations")
 	delete(s.Annotations, AnnotationCreating)
 	delete(s.Annotations, AnnotationDeletionProtection)
+	delete(s.Annotations, AnnotationDatacenter)
 	s.Creating = sts.Annotations[AnnotationCreating] == "true"
 	s.DeletionProtection = sts.Annotations[AnnotationDeletionProtection] != "false"
 	parseTemplate(&s, sts.Spec.Template)
@@ -51,9 +52,13 @@ func Parse(live Set) (Spec, error) {
 	if p := sts.Spec.PersistentVolumeClaimRetentionPolicy; p != nil {
 		s.Storage.WhenDeleted, s.Storage.WhenScaled = string(p.WhenDeleted), string(p.WhenScaled)
 	}
-	parseConfig(&s, live.Config)
+	parseConfig(&s, live.Config, known)
+	if s.Datacenter = sts.Annotations[AnnotationDatacenter]; s.Datacenter == "" {
+		s.Datacenter = known.Datacenter
+	}
+	s.Service = known.Service
 	if svc := live.ClientService; svc != nil {
-		s.Service.Type = string(svc.Spec.Type)
+		s.Service = Service{Type: string(svc.Spec.Type)}
 		s.Service.Annotations = ownedEntries(svc.ManagedFields, svc.Annotations, "f:annotations")
 		for k, v := range s.Annotations {
 			if s.Service.Annotations[k] == v {
@@ -118,13 +123,16 @@ func parseStorage(s *Spec, claims []corev1.PersistentVolumeClaim) {
 	}
 }
 
-func parseConfig(s *Spec, cm *corev1.ConfigMap) {
-	if cm == nil {
+func parseConfig(s *Spec, cm *corev1.ConfigMap, known Spec) {
+	var c agentConfig
+	if cm == nil || json.Unmarshal([]byte(cm.Data[configKey]), &c) != nil {
+		s.Domain, s.Performance, s.Telemetry, s.UI, s.ACL = known.Domain, known.Performance, known.Telemetry, known.UI, known.ACL
+		s.ExtraConfig = known.ExtraConfig
+		// Nobody knows; that it had a leader is the safe guess.
+		s.Established = true
 		return
 	}
-	var c agentConfig
-	_ = json.Unmarshal([]byte(cm.Data[configKey]), &c) // what cannot be read is zero, and so drift
-	s.Datacenter, s.Domain = c.Datacenter, c.Domain
+	s.Domain = c.Domain
 	s.Performance = Performance{
 		RaftMultiplier: c.Performance.RaftMultiplier,
 		LeaveDrainTime: parseDuration(c.Performance.LeaveDrainTime),
