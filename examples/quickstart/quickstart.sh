@@ -43,7 +43,7 @@ up)
 	namespace=$("$cli" output -json token_secret | sed 's/.*"namespace":"\([^"]*\)".*/\1/')
 	secret=$("$cli" output -json token_secret | sed 's/.*"name":"\([^"]*\)".*/\1/')
 	kubectl="kubectl --kubeconfig $KUBE_CONFIG_PATH"
-	command -v kubectl >/dev/null || kubectl="(cd $root && $local kubectl)"
+	command -v kubectl >/dev/null || kubectl="go run -C $root ./internal/localcluster/cmd/localcluster kubectl"
 	cat <<EOF
 
 Consul runs. The management token is in Secret $namespace/$secret:

@@ -197,7 +197,7 @@ func (r *BootstrapResource) Create(ctx context.Context, req resource.CreateReque
 	}
 	// An error leaves nothing in the state: the next apply creates again, and
 	// finds what there is.
-	if r.apply(ctx, &m, timeout, "", false, &resp.Diagnostics) {
+	if r.apply(ctx, &m, timeout, "", !m.Reset.IsNull(), &resp.Diagnostics) {
 		resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 	}
 }
@@ -267,7 +267,13 @@ func bootstrapError(cluster string, err error) diag.Diagnostic {
 func (r *BootstrapResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	var m bootstrapModel
 	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
-	if resp.Diagnostics.HasError() || r.clients.Unknown {
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	if r.clients.Unknown { // where the cluster is: the state stands
+		if m.Cluster.IsNull() {
+			resp.Diagnostics.Append(attr.ConnectError(attr.ErrUnknown)) // an import has none yet
+		}
 		return
 	}
 	cluster, err := r.cluster(ctx, m.ID.ValueString())

@@ -477,7 +477,7 @@ func TestAccCluster_serverWithoutDataRejoinsAsANewPeer(t *testing.T) {
 			if err != nil {
 				return err.Error(), nil
 			}
-			if !strings.Contains(string(log), "2 other servers answer and name 3 Raft peers") {
+			if !strings.Contains(string(log), "these Raft peers do not answer: "+pod.Status.PodIP+":8300") {
 				return fmt.Sprintf("it says %q", log), nil
 			}
 			return "", nil

@@ -109,6 +109,10 @@ func checkChange(ctx context.Context, state, plan model, diags *diag.Diagnostics
 		diags.Append(attr.Error(path.Root("create_namespace"), "The namespace exists already",
 			fmt.Sprintf("The namespace %s was not made by this cluster: leave create_namespace false.", state.Namespace.ValueString())))
 	}
+	if !plan.CreateNamespace.IsUnknown() && !plan.CreateNamespace.ValueBool() && state.CreateNamespace.ValueBool() {
+		diags.Append(attr.Error(path.Root("create_namespace"), "The namespace belongs to the cluster",
+			fmt.Sprintf("The namespace %s was made by this cluster and goes with it: keep create_namespace = true.", state.Namespace.ValueString())))
+	}
 	checkStorage(ctx, state, plan, diags)
 }
 

@@ -11,7 +11,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
-	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -92,51 +91,29 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 			"All objects of "+spec.ID()+" were created, but "+unsettledDetail(unsettled)+
 				"\nNothing is lost and nothing will be destroyed: fix what is wrong and apply again. Until then ready is false.")
 	}
-	// What was applied is in the state whatever becomes of the read-back.
 	m.fromApplied(unsettled == nil)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
-	r.readBack(ctx, d, &m, unsettled == nil, &resp.State, &resp.Diagnostics, true)
 }
 
-// fromApplied fills in what is computed, for the case that it cannot be read back.
+// fromApplied fills in what is computed after an apply. What is declared stays
+// as planned, even where somebody, such as an admission webhook, has changed it
+// on its way: Terraform takes any difference for an error of the provider, and a
+// create that ends in one for tainted. The next refresh shows it.
 func (m *model) fromApplied(settled bool) {
 	m.ID = types.StringValue(m.Namespace.ValueString() + "/" + m.Name.ValueString())
 	m.HTTPAddress = httpAddress(m.Namespace.ValueString(), m.Name.ValueString())
 	m.DNSAddress = dnsAddress(m.Namespace.ValueString(), m.Name.ValueString())
 	m.Ready = types.BoolValue(settled)
-	m.RunningVersion = types.StringNull()
-	if settled {
-		m.RunningVersion = m.Version
+	if m.RunningVersion.IsUnknown() {
+		m.RunningVersion = types.StringNull()
+		if settled {
+			m.RunningVersion = m.Version
+		}
 	}
 	m.Drift = noDrift
 }
 
 var noDrift = types.ListValueMust(types.StringType, nil)
-
-// readBack sets the state from the same read that a refresh uses. After a
-// create a failure is a warning, for the reason given there.
-func (r *Resource) readBack(ctx context.Context, d rollout.Deployment, m *model, settled bool, state *tfsdk.State, diags *diag.Diagnostics, create bool) {
-	ctx = context.WithoutCancel(ctx)
-	known, specDiags := m.toSpec(ctx)
-	diags.Append(specDiags...)
-	s, err := d.Read(ctx, known)
-	if err != nil {
-		summary, detail := "Cannot read the cluster back", err.Error()
-		if create {
-			diags.AddWarning(summary, detail)
-		} else {
-			diags.AddError(summary, detail)
-		}
-		return
-	}
-	diags.Append(m.fromState(ctx, s, settled)...)
-	// As planned; what differs already is for the next refresh to show.
-	m.Drift = noDrift
-	if settled && !create {
-		m.Ready = types.BoolValue(true)
-	}
-	diags.Append(state.Set(ctx, m)...)
-}
 
 // fromState sets everything from what was read. settled is what is known so
 // far; a server that runs something else than declared unsettles the cluster.
@@ -178,8 +155,14 @@ func createError(spec server.Spec, err error) diag.Diagnostic {
 func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	var m model
 	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
-	if resp.Diagnostics.HasError() || r.clients.Unknown {
-		return // not known yet where the cluster is: the state stands
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	if r.clients.Unknown { // where the cluster is: the state stands
+		if m.Name.IsNull() {
+			resp.Diagnostics.Append(attr.ConnectError(attr.ErrUnknown)) // an import has none yet
+		}
+		return
 	}
 	namespace, name, err := server.ParseID(m.ID.ValueString())
 	if err != nil {
@@ -242,7 +225,17 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err = d.Update(limited, spec)
-	r.readBack(ctx, d, &m, err == nil, &resp.State, &resp.Diagnostics, false)
+	if err == nil {
+		m.fromApplied(true)
+	} else if s, readErr := d.Read(context.WithoutCancel(ctx), spec); readErr == nil {
+		// As far as it got: the next plan shows the rest.
+		resp.Diagnostics.Append(m.fromState(ctx, s, false)...)
+	} else {
+		m = model{} // the state stands
+	}
+	if !m.Name.IsNull() {
+		resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+	}
 	var unsettled *rollout.UnsettledError
 	switch {
 	case errors.As(err, &unsettled):

@@ -44,7 +44,7 @@ func (versionValidator) ValidateString(_ context.Context, req validator.StringRe
 // checkVersion refuses what is no full semantic version, or too old.
 func checkVersion(text string) error {
 	v, err := version.NewSemver(text)
-	if err != nil || strings.HasPrefix(text, "v") || strings.Count(strings.SplitN(text, "-", 2)[0], ".") != 2 {
+	if err != nil || strings.HasPrefix(text, "v") || strings.Contains(text, "+") || strings.Count(strings.SplitN(text, "-", 2)[0], ".") != 2 {
 		return fmt.Errorf("%q is not a semantic version of three numbers, such as \"1.22.7\"", text)
 	}
 	if v.Core().LessThan(minVersion) {
@@ -197,7 +197,7 @@ func versionAndImage(v, image string) (string, string, error) {
 		}
 		return tag, image, nil
 	}
-	if t, err := version.NewSemver(tag); err == nil && strings.Count(tag, ".") == 2 && t.String() != v && !strings.HasPrefix(tag, v) {
+	if t, err := version.NewSemver(tag); err == nil && strings.Count(tag, ".") == 2 && t.String() != v && !strings.HasPrefix(tag, v+"-") {
 		return "", "", fmt.Errorf("version is %q but the tag of image says %q: make them agree, or leave version out", v, tag)
 	}
 	return v, image, nil

@@ -24,6 +24,8 @@ func TestAccCluster_badInput(t *testing.T) {
 		"version without patch": {"name = \"a\"\nnamespace = \"b\"\nversion = \"1.22\"", "not a semantic version of three numbers"},
 		"version no semver":     {"name = \"a\"\nnamespace = \"b\"\nversion = \"latest\"", "not a semantic version of three numbers"},
 		"version with v":        {"name = \"a\"\nnamespace = \"b\"\nversion = \"v1.22.7\"", "not a semantic version of three numbers"},
+		"version with metadata": {"name = \"a\"\nnamespace = \"b\"\nversion = \"1.22.7+ent\"", "not a semantic version of three numbers"},
+		"image nearly agrees":   {"name = \"a\"\nnamespace = \"b\"\nversion = \"1.22.1\"\nimage = \"mirror/consul:1.22.10\"", "make them agree"},
 		"version too old":       {"name = \"a\"\nnamespace = \"b\"\nversion = \"1.14.11\"", "older than 1.15.0"},
 		"no version":            {"name = \"a\"\nnamespace = \"b\"", "set version"},
 		"image without version": {"name = \"a\"\nnamespace = \"b\"\nimage = \"mirror/consul:prod\"", "set version to what the image holds"},

@@ -46,10 +46,8 @@ var ErrNoCluster = errors.New("there is no such cluster")
 // ErrACLDisabled says that the servers run without ACLs.
 var ErrACLDisabled = errors.New("ACLs are not enabled")
 
-// LostError is an ErrSecretLost with the index that allows another bootstrap.
+// LostError is an ErrSecretLost with its reason.
 type LostError struct {
-	// ResetIndex is what Consul wants to read from the leader's data directory.
-	ResetIndex uint64
 	// Reason says what is wrong with the Secret.
 	Reason string
 }
@@ -63,26 +61,40 @@ func (e *LostError) Is(target error) bool { return target == ErrSecretLost }
 // ManagementToken finds the management token of the cluster in its Secret, by
 // label. It returns "" and a zero reference where there is no such Secret.
 func (c *Cluster) ManagementToken(ctx context.Context) (token string, ref SecretRef, err error) {
+	s, err := c.managementSecret(ctx)
+	if err != nil || s == nil {
+		return "", SecretRef{}, err
+	}
+	token, ref = tokenIn(s)
+	return token, ref, nil
+}
+
+// tokenIn reads a Secret that managementSecret found.
+func tokenIn(s *corev1.Secret) (token string, ref SecretRef) {
+	ref = SecretRef{Name: s.Name, Key: s.Annotations[annotationKey]}
+	return strings.TrimSpace(string(s.Data[ref.Key])), ref
+}
+
+// managementSecret returns the Secret with the management token, nil if there
+// is none.
+func (c *Cluster) managementSecret(ctx context.Context) (*corev1.Secret, error) {
 	want := server.OwnerLabels(c.Name)
 	want[server.LabelComponent] = ComponentBootstrap
 	list, err := c.kube.CoreV1().Secrets(c.Namespace).List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(want).String()})
 	if err != nil {
-		return "", SecretRef{}, fmt.Errorf("looking for the Secret with the management token of %s: %w", c.ID(), err)
+		return nil, fmt.Errorf("looking for the Secret with the management token of %s: %w", c.ID(), err)
 	}
 	switch len(list.Items) {
 	case 0:
-		return "", SecretRef{}, nil
+		return nil, nil //nolint:nilnil // there is none
 	case 1:
-	default:
-		var names []string
-		for i := range list.Items {
-			names = append(names, list.Items[i].Name)
-		}
-		return "", SecretRef{}, fmt.Errorf("more than one Secret claims to hold the management token of %s: %s; delete all but the right one", c.ID(), strings.Join(names, ", "))
+		return &list.Items[0], nil
 	}
-	s := &list.Items[0]
-	ref = SecretRef{Name: s.Name, Key: s.Annotations[annotationKey]}
-	return strings.TrimSpace(string(s.Data[ref.Key])), ref, nil
+	var names []string
+	for i := range list.Items {
+		names = append(names, list.Items[i].Name)
+	}
+	return nil, fmt.Errorf("more than one Secret claims to hold the management token of %s: %s; delete all but the right one", c.ID(), strings.Join(names, ", "))
 }
 
 // ResetOptions say what to do when the management token is lost.
@@ -118,7 +130,7 @@ func (c *Cluster) EnsureBootstrap(ctx context.Context, ref SecretRef, reset Rese
 		accessor, err = c.bootstrap(ctx, ref)
 		var lost *LostError
 		if errors.As(err, &lost) && reset.Allowed {
-			accessor, err = c.reset(ctx, lost, reset.LostAccessor)
+			accessor, err = c.reset(ctx, lost)
 		}
 		if isTransient(err) {
 			return err.Error(), nil
@@ -132,7 +144,30 @@ func (c *Cluster) EnsureBootstrap(ctx context.Context, ref SecretRef, reset Rese
 	if err != nil {
 		return "", err
 	}
+	if reset.Allowed && reset.LostAccessor != "" && reset.LostAccessor != accessor {
+		if err := c.deleteToken(ctx, token, reset.LostAccessor); err != nil {
+			return "", err
+		}
+	}
 	return accessor, c.finishBootstrap(ctx, token)
+}
+
+// deleteToken deletes a token; one that does not exist is no error.
+func (c *Cluster) deleteToken(ctx context.Context, management, accessor string) error {
+	err := c.Any(ctx, management, func(client *api.Client) error {
+		_, _, err := client.ACL().TokenRead(accessor, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
+		if isTokenMissing(err) {
+			return nil
+		}
+		if err == nil {
+			_, err = client.ACL().TokenDelete(accessor, (&api.WriteOptions{}).WithContext(ctx))
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("deleting the lost management token %s: %w", accessor, err)
+	}
+	return nil
 }
 
 // finishBootstrap waits for all voters, which only a token can see, and sets
@@ -200,11 +235,15 @@ func (c *Cluster) bootstrap(ctx context.Context, ref SecretRef) (accessor string
 		return accessor, err
 	}
 	accessor, err = c.bootstrapWith(ctx, secret)
-	index, done := bootstrapped(err)
-	if !done {
+	if _, done := bootstrapped(err); !done {
 		return accessor, err
 	}
-	return "", &LostError{ResetIndex: index, Reason: fmt.Sprintf("ACLs were bootstrapped before, and Consul does not know the token in Secret %s/%s", c.Namespace, ref.Name)}
+	// It may have been this very try, if the answer of one server was lost and
+	// another was asked.
+	if accessor, err := c.VerifyToken(ctx, secret); err == nil {
+		return accessor, nil
+	}
+	return "", &LostError{Reason: fmt.Sprintf("ACLs were bootstrapped before, and Consul does not know the token in Secret %s/%s", c.Namespace, ref.Name)}
 }
 
 // bootstrapWith calls the bootstrap endpoint with a chosen secret (Consul 1.15
@@ -275,29 +314,33 @@ func isTransient(err error) bool {
 // the two. A token that is there is never overwritten, and neither is a Secret
 // that is not the cluster's.
 func (c *Cluster) PrepareSecret(ctx context.Context, ref SecretRef) (string, error) {
-	token, found, err := c.ManagementToken(ctx)
-	switch {
-	case err != nil:
+	existing, err := c.managementSecret(ctx)
+	if err != nil {
 		return "", err
-	case found.Name != "" && found != ref:
-		return "", fmt.Errorf("the management token of %s is in key %q of Secret %s, not in key %q of %s: name that one, or move it", c.ID(), found.Key, found.Name, ref.Key, ref.Name)
-	case token != "":
-		return token, nil
 	}
-	return c.storeToken(ctx, ref, found.Name != "")
+	if existing != nil {
+		token, found := tokenIn(existing)
+		switch {
+		case found != ref:
+			return "", fmt.Errorf("the management token of %s is in key %q of Secret %s, not in key %q of %s: name that one, or move it", c.ID(), found.Key, found.Name, ref.Key, ref.Name)
+		case token != "":
+			return token, nil
+		}
+	}
+	return c.storeToken(ctx, ref, existing)
 }
 
 // storeToken chooses a token and puts it into the Secret, which is made unless
-// it exists.
-func (c *Cluster) storeToken(ctx context.Context, ref SecretRef, exists bool) (token string, err error) {
+// it exists. It fails if somebody else changed the Secret meanwhile.
+func (c *Cluster) storeToken(ctx context.Context, ref SecretRef, existing *corev1.Secret) (token string, err error) {
 	token = uuid.NewString()
 	secrets := c.kube.CoreV1().Secrets(c.Namespace)
-	if exists {
-		patch := fmt.Appendf(nil, `{"data":{%q:%q}}`, ref.Key, base64.StdEncoding.EncodeToString([]byte(token)))
-		_, err = secrets.Patch(ctx, ref.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+	owner := server.OwnerLabels(c.Name)
+	owner[server.LabelComponent] = ComponentBootstrap
+	if existing != nil {
+		patch := fmt.Appendf(nil, `{"metadata":{"resourceVersion":%q},"data":{%q:%q}}`, existing.ResourceVersion, ref.Key, base64.StdEncoding.EncodeToString([]byte(token)))
+		_, err = secrets.Patch(ctx, existing.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
 	} else {
-		owner := server.OwnerLabels(c.Name)
-		owner[server.LabelComponent] = ComponentBootstrap
 		_, err = secrets.Create(ctx, &corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{
 				Name: ref.Name, Namespace: c.Namespace, Labels: owner,
@@ -308,7 +351,8 @@ func (c *Cluster) storeToken(ctx context.Context, ref SecretRef, exists bool) (t
 	}
 	switch {
 	case apierrors.IsAlreadyExists(err):
-		return "", fmt.Errorf("the Secret %s/%s exists and does not belong to this cluster: choose another name, or delete it if nothing uses it", c.Namespace, ref.Name)
+		return "", fmt.Errorf("the Secret %s/%s exists and is not known to be this cluster's: choose another name, or delete it if nothing uses it. "+
+			"If it holds the management token, say so with the labels %s and the annotation %s=%s", c.Namespace, ref.Name, labels.FormatLabels(owner), annotationKey, ref.Key)
 	case err != nil:
 		return "", fmt.Errorf("storing the management token in Secret %s/%s: %w", c.Namespace, ref.Name, err)
 	}
@@ -317,17 +361,25 @@ func (c *Cluster) storeToken(ctx context.Context, ref SecretRef, exists bool) (t
 
 // reset bootstraps once more after the management token was lost, by Consul's
 // reset procedure: the reset index goes into the leader's data directory, which
-// takes exec in that pod. The token that the Secret holds now is the new one.
-func (c *Cluster) reset(ctx context.Context, lost *LostError, lostAccessor string) (accessor string, err error) {
-	token, ref, err := c.ManagementToken(ctx)
+// takes exec in that pod. The token is a new one, whatever the Secret holds.
+func (c *Cluster) reset(ctx context.Context, lost *LostError) (accessor string, err error) {
+	existing, err := c.managementSecret(ctx)
 	if err != nil {
 		return "", err
 	}
-	if uuid.Validate(token) != nil {
-		// Consul takes nothing else; what is there is of no use to anyone.
-		if token, err = c.storeToken(ctx, ref, true); err != nil {
-			return "", err
-		}
+	if existing == nil {
+		return "", lost // it was there a moment ago
+	}
+	_, ref := tokenIn(existing)
+	token, err := c.storeToken(ctx, ref, existing)
+	if err != nil {
+		return "", err
+	}
+	// Only a refused bootstrap tells the index that is valid now.
+	accessor, err = c.bootstrapWith(ctx, token)
+	index, done := bootstrapped(err)
+	if !done {
+		return accessor, err
 	}
 	pods, err := c.Pods(ctx)
 	if err != nil {
@@ -337,23 +389,10 @@ func (c *Cluster) reset(ctx context.Context, lost *LostError, lostAccessor strin
 	if err != nil {
 		return "", err
 	}
-	_, err = c.kube.Exec(ctx, c.Namespace, leader.Name, server.ContainerName, strings.NewReader(strconv.FormatUint(lost.ResetIndex, 10)),
+	_, err = c.kube.Exec(ctx, c.Namespace, leader.Name, server.ContainerName, strings.NewReader(strconv.FormatUint(index, 10)),
 		"/bin/sh", "-c", "cat > "+server.ResetFile)
 	if err != nil {
 		return "", fmt.Errorf("writing the ACL reset index: %w", err)
 	}
-	if accessor, err = c.bootstrapWith(ctx, token); err != nil {
-		return "", err
-	}
-	if lostAccessor == "" || lostAccessor == accessor {
-		return accessor, nil
-	}
-	err = c.Any(ctx, token, func(client *api.Client) error {
-		_, err := client.ACL().TokenDelete(lostAccessor, (&api.WriteOptions{}).WithContext(ctx))
-		return err
-	})
-	if err != nil {
-		return "", fmt.Errorf("deleting the lost management token %s: %w", lostAccessor, err)
-	}
-	return accessor, nil
+	return c.bootstrapWith(ctx, token)
 }

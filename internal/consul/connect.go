@@ -34,13 +34,20 @@ const requestTimeout = 30 * time.Second
 type Connector struct {
 	kube *kube.Client
 
-	mu         sync.Mutex
-	transports map[types.UID]http.RoundTripper // by the UID of the pod
+	mu       sync.Mutex
+	forwards map[types.UID]forward // by the UID of the pod
 }
 
 // NewConnector returns a Connector; it connects to nothing.
 func NewConnector(k *kube.Client) *Connector {
-	return &Connector{kube: k, transports: map[types.UID]http.RoundTripper{}}
+	return &Connector{kube: k, forwards: map[types.UID]forward{}}
+}
+
+// forward is the way to one pod.
+type forward struct {
+	cluster   string
+	dialer    *kube.PodDialer
+	transport *http.Transport
 }
 
 // Cluster is the servers of one cluster, as seen through a Connector.
@@ -76,6 +83,7 @@ func (c *Cluster) Pods(ctx context.Context) ([]corev1.Pod, error) {
 		y, _ := server.Ordinal(c.Name, b.Name)
 		return cmp.Compare(x, y)
 	})
+	c.connector.forget(c.ID(), pods)
 	return pods, nil
 }
 
@@ -86,7 +94,7 @@ func (c *Cluster) Server(pod *corev1.Pod, token string) (*api.Client, error) {
 		Scheme:  "http",
 		HttpClient: &http.Client{
 			Timeout:   requestTimeout,
-			Transport: identity{token: token, next: c.connector.transport(pod)},
+			Transport: identity{token: token, next: c.connector.transport(c.ID(), pod)},
 		},
 		// Any token keeps the library from looking for one in the environment.
 		Token: "replaced",
@@ -97,22 +105,36 @@ func (c *Cluster) Server(pod *corev1.Pod, token string) (*api.Client, error) {
 	return client, nil
 }
 
-func (c *Connector) transport(pod *corev1.Pod) http.RoundTripper {
+// transport returns the way to a pod, the same for all requests.
+func (c *Connector) transport(cluster string, pod *corev1.Pod) http.RoundTripper {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if t, ok := c.transports[pod.UID]; ok {
-		return t
+	if f, ok := c.forwards[pod.UID]; ok {
+		return f.transport
 	}
 	dialer := c.kube.PodDialer(pod.Namespace, pod.Name)
-	t := &http.Transport{
+	f := forward{cluster: cluster, dialer: dialer, transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return dialer.Dial(ctx, server.PortHTTP)
 		},
 		MaxIdleConnsPerHost: 16,
 		IdleConnTimeout:     90 * time.Second,
+	}}
+	c.forwards[pod.UID] = f
+	return f.transport
+}
+
+// forget closes the ways to pods of a cluster that are gone.
+func (c *Connector) forget(cluster string, pods []corev1.Pod) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for uid, f := range c.forwards {
+		if f.cluster == cluster && !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return p.UID == uid }) {
+			f.transport.CloseIdleConnections()
+			_ = f.dialer.Close() // it is broken as a rule
+			delete(c.forwards, uid)
+		}
 	}
-	c.transports[pod.UID] = t
-	return t
 }
 
 // identity sends requests as the owner of one token, or as nobody. The API

@@ -51,7 +51,8 @@ func isACLDisabled(err error) bool {
 func isNoLeader(err error) bool {
 	_, body, ok := statusOf(err)
 	return ok && (strings.Contains(body, "No cluster leader") || strings.Contains(body, "leadership lost") ||
-		strings.Contains(body, "node is not the leader") || strings.Contains(body, "The ACL system is currently in legacy mode") ||
+		strings.Contains(body, "node is not the leader") || strings.Contains(body, "leadership transfer in progress") ||
+		strings.Contains(body, "rpc error getting client") || strings.HasSuffix(body, "EOF") || strings.Contains(body, "The ACL system is currently in legacy mode") ||
 		strings.Contains(body, "ACL system must be bootstrapped"))
 }
 
@@ -62,7 +63,7 @@ func elsewhere(err error) bool {
 	return !ok || isNoLeader(err) || code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable || code == http.StatusBadGateway
 }
 
-var resetIndex = regexp.MustCompile(`ACL bootstrap no longer allowed \(reset index: (\d+)\)`)
+var resetIndex = regexp.MustCompile(`(?:ACL bootstrap no longer allowed \(|Invalid bootstrap reset index \(.*)reset index: (\d+)\)`)
 
 // bootstrapped reports whether the ACL system was bootstrapped before, and the
 // index that allows to do it again.

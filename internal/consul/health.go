@@ -2,6 +2,7 @@ package consul
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -140,6 +141,29 @@ func (c *Cluster) Missing(ctx context.Context, token string, n int, soak time.Du
 		return m, nil
 	}
 	return missingSoak(pods, soak, time.Now()), nil
+}
+
+// SetMinQuorum makes autopilot remove no dead server where that would leave
+// fewer than a majority of n. Consul reads the value from the configuration file
+// at the first bootstrap only. It needs operator:write.
+func (c *Cluster) SetMinQuorum(ctx context.Context, token string, n int) error {
+	err := c.Any(ctx, token, func(client *api.Client) error {
+		conf, err := client.Operator().AutopilotGetConfiguration((&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
+		if want := uint(n/2 + 1); err != nil || conf.MinQuorum == want { //nolint:gosec // n is at most 7
+			return err
+		} else {
+			conf.MinQuorum = want
+		}
+		ok, err := client.Operator().AutopilotCASConfiguration(conf, (&api.WriteOptions{}).WithContext(ctx))
+		if err == nil && !ok {
+			err = errors.New("somebody else changed it at the same time")
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("setting autopilot's min_quorum of %s: %w", c.ID(), err)
+	}
+	return nil
 }
 
 // Soak is longer than a server that joins takes to become a voter: ten seconds

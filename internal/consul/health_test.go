@@ -130,6 +130,10 @@ func TestErrors(t *testing.T) {
 	if !ok || index != 13 {
 		t.Errorf("reset index %d, %v", index, ok)
 	}
+	index, ok = bootstrapped(status(500, "Invalid bootstrap reset index (specified 13, reset index: 42)"))
+	if !ok || index != 42 {
+		t.Errorf("reset index %d, %v", index, ok)
+	}
 	if _, ok := bootstrapped(status(403, "ACL not found")); ok {
 		t.Error("a refusal was taken for a bootstrap before")
 	}

@@ -91,8 +91,8 @@ func (c Config) RESTConfig() (*rest.Config, error) {
 		o.Context = clientcmdapi.Context{AuthInfo: c.ContextAuthInfo, Cluster: c.ContextCluster}
 	}
 	if c.Host != "" {
-		hasTLS := c.Insecure || c.ClusterCACertificate != "" || c.ClientCertificate != ""
-		u, _, err := rest.DefaultServerURL(c.Host, "", schema.GroupVersion{}, hasTLS)
+		// https unless the host says otherwise: a token must not travel in the clear.
+		u, _, err := rest.DefaultServerURL(c.Host, "", schema.GroupVersion{}, true)
 		if err != nil {
 			return nil, fmt.Errorf("the host %q: %w", c.Host, err)
 		}

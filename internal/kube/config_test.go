@@ -64,7 +64,7 @@ func TestConfig_RESTConfig(t *testing.T) {
 		"another user":         {config: Config{ConfigPaths: []string{path}, ContextAuthInfo: "w"}, host: "https://a.example:6443", token: "other"},
 		"a context too few":    {config: Config{ConfigPaths: []string{path}, Context: "c"}, fail: "c"},
 		"attributes win":       {config: Config{ConfigPaths: []string{path}, Host: "https://c.example", Token: "mine"}, host: "https://c.example", token: "mine"},
-		"host and token":       {config: Config{Host: "c.example:6443", Token: "mine", Insecure: true}, host: "https://c.example:6443", token: "mine"},
+		"host and token":       {config: Config{Host: "c.example:6443", Token: "mine"}, host: "https://c.example:6443", token: "mine"},
 		"no such file":         {config: Config{ConfigPaths: []string{"/no/such/file"}}, fail: "/no/such/file"},
 		"an unreadable host":   {config: Config{Host: "https://a b"}, fail: "a b"},
 		"a malformed CA":       {config: Config{Host: "https://c.example", ClusterCACertificate: "x"}, host: "https://c.example"},

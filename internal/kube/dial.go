@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/singleflight"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
@@ -26,9 +28,11 @@ type PodDialer struct {
 	namespace string
 	pod       string
 
-	mu      sync.Mutex
-	stream  httpstream.Connection
-	request int
+	handshake singleflight.Group
+	request   atomic.Int64
+
+	mu     sync.Mutex
+	stream httpstream.Connection
 }
 
 // PodDialer returns a dialer for a pod. It connects to nothing.
@@ -83,30 +87,35 @@ func (d *PodDialer) dial(ctx context.Context, port int) (net.Conn, error) {
 }
 
 // connection returns the shared connection and the number of the next request.
+// The handshake knows no context: it goes on without a caller who gives up, and
+// the next one has its result.
 func (d *PodDialer) connection(ctx context.Context) (httpstream.Connection, int, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.request++
-	if d.stream != nil {
-		select {
-		case <-d.stream.CloseChan():
-			d.stream = nil
-		default:
-			return d.stream, d.request, nil
+	select {
+	case <-ctx.Done():
+		return nil, 0, ctx.Err()
+	case r := <-d.handshake.DoChan("", func() (any, error) { return d.connect() }):
+		if r.Err != nil {
+			return nil, 0, r.Err
 		}
+		stream, _ := r.Val.(httpstream.Connection)
+		return stream, int(d.request.Add(1)), nil
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, 0, err
+}
+
+// connect opens the shared connection unless there is one.
+func (d *PodDialer) connect() (httpstream.Connection, error) {
+	if stream := d.open(); stream != nil {
+		return stream, nil
 	}
 	url := d.client.CoreV1().RESTClient().Post().Resource("pods").Namespace(d.namespace).Name(d.pod).SubResource("portforward").URL()
 	transport, upgrader, err := spdy.RoundTripperFor(d.client.config)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	overSPDY := spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, url)
 	overWebSocket, err := portforward.NewSPDYOverWebsocketDialerForStreaming(url, d.client.config)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	// WebSockets pass proxies that SPDY does not; older API servers know SPDY alone.
 	dialer := portforward.NewFallbackDialerForStreaming(overWebSocket, overSPDY, func(err error) bool {
@@ -114,10 +123,27 @@ func (d *PodDialer) connection(ctx context.Context) (httpstream.Connection, int,
 	})
 	stream, _, err := dialer.Dial(portforward.PortForwardProtocolV1Name)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.stream = stream
-	return stream, d.request, nil
+	return stream, nil
+}
+
+// open returns the shared connection if it is open.
+func (d *PodDialer) open() httpstream.Connection {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stream == nil {
+		return nil
+	}
+	select {
+	case <-d.stream.CloseChan():
+		d.stream = nil
+	default:
+	}
+	return d.stream
 }
 
 func (d *PodDialer) drop(stream httpstream.Connection) {

@@ -13,14 +13,16 @@ import (
 )
 
 // NamespaceContents names what somebody put into a namespace: every object but
-// those that Kubernetes makes itself and those that go with their owner. What
-// may not be listed is left out.
+// those that Kubernetes makes itself and those that go with their owner. A kind
+// that cannot be listed is named too: it may hold something.
 func (c *Client) NamespaceContents(ctx context.Context, namespace string) ([]string, error) {
 	lists, err := discovery.ServerPreferredNamespacedResources(c.Discovery())
-	if err != nil && !discovery.IsGroupDiscoveryFailedError(err) {
+	var out []string
+	if discovery.IsGroupDiscoveryFailedError(err) {
+		out = append(out, "objects of kinds that cannot be discovered")
+	} else if err != nil {
 		return nil, fmt.Errorf("discovering the kinds of objects: %w", err)
 	}
-	var out []string
 	for _, list := range discovery.FilteredBy(discovery.SupportsAllVerbs{Verbs: []string{"list", "delete"}}, lists) {
 		gv, err := schema.ParseGroupVersion(list.GroupVersion)
 		if err != nil {
@@ -32,7 +34,11 @@ func (c *Client) NamespaceContents(ctx context.Context, namespace string) ([]str
 				continue // made and removed by Kubernetes
 			}
 			objects, err := c.dynamic.Resource(gv.WithResource(r.Name)).Namespace(namespace).List(ctx, metav1.ListOptions{})
-			if apierrors.IsForbidden(err) || apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) {
+			if apierrors.IsForbidden(err) {
+				out = append(out, r.Name+" that may not be listed")
+				continue
+			}
+			if apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) {
 				continue
 			}
 			if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -106,16 +107,18 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 	if err := checkNamespace(live.Namespace, spec); err != nil {
 		return err
 	}
-	spec.Creating = true
+	spec.Creating, spec.Established = true, live.IsEstablished()
 	if live.StatefulSet != nil {
 		before, err := server.Parse(live, spec)
 		if err != nil {
 			return err
 		}
-		if !before.Creating {
+		spec.Established = before.Established
+		// One that has had a leader is only ever finished as it was declared: any
+		// other change is an update, one server at a time.
+		if !before.Creating || (before.Established && len(server.Drift(server.Objects(spec), live)) > 0) {
 			return ErrExists
 		}
-		spec.Established = before.Established
 	}
 	accepted, err := applyObjects(ctx, d.Kube, server.Objects(spec))
 	if err != nil {
@@ -183,7 +186,31 @@ func (d Deployment) Update(ctx context.Context, spec server.Spec) error {
 	if _, err := applyObjects(ctx, d.Kube, server.Objects(spec)); err != nil {
 		return err
 	}
+	if !spec.Established && int(before.Replicas) != desired {
+		if err := d.restartUnelected(ctx); err != nil {
+			return err
+		}
+	}
 	return d.settle(ctx, spec, desired)
+}
+
+// restartUnelected restarts all servers of a cluster that never had a leader:
+// those that run still expect a bootstrap of the former size.
+func (d Deployment) restartUnelected(ctx context.Context) error {
+	pods, err := d.Consul.Pods(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := d.Consul.LeaderPod(ctx, pods); err == nil {
+		return nil // it has one after all
+	}
+	for i := range pods {
+		err := d.Kube.CoreV1().Pods(pods[i].Namespace).Delete(ctx, pods[i].Name, metav1.DeleteOptions{})
+		if _, err := kube.Found(err); err != nil {
+			return fmt.Errorf("restarting server %s: %w", pods[i].Name, err)
+		}
+	}
+	return nil
 }
 
 // settle rolls until all servers are healthy voters that run what was applied,
@@ -201,10 +228,8 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 	if err := Run(ctx, live, d.Report); err != nil {
 		return d.unsettled(ctx, err, spec)
 	}
-	if token != "" && spec.ACL.Enabled {
-		if err := d.Consul.SetAgentTokens(ctx, token); err != nil {
-			return d.unsettled(ctx, err, spec)
-		}
+	if err := d.afterRoll(ctx, spec, token, desired); err != nil {
+		return d.unsettled(ctx, err, spec)
 	}
 	if spec.Established {
 		return nil
@@ -214,6 +239,23 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 		return d.unsettled(ctx, err, spec)
 	}
 	return nil
+}
+
+// afterRoll does what takes rights in Consul: the agent tokens of servers that
+// are new, and autopilot's quorum. Before the bootstrap, and with a token that is
+// lost, nobody has them; the bootstrap makes up for it.
+func (d Deployment) afterRoll(ctx context.Context, spec server.Spec, token string, desired int) error {
+	if spec.ACL.Enabled {
+		if _, err := d.Consul.VerifyToken(ctx, token); errors.Is(err, consul.ErrSecretLost) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := d.Consul.SetAgentTokens(ctx, token); err != nil {
+			return err
+		}
+	}
+	return d.Consul.SetMinQuorum(ctx, token, desired)
 }
 
 func (d Deployment) unsettled(ctx context.Context, err error, spec server.Spec) error {
@@ -248,26 +290,23 @@ func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string
 	if err := foreign(live, spec.Name); err != nil {
 		return nil, err
 	}
-	namespace := live.Namespace
-	live.Namespace = nil
-	all := live.All()
-	for i := range all { // the StatefulSet is last in the order of creation
-		if err := deleteObject(ctx, d.Kube, all[len(all)-1-i]); err != nil {
-			return nil, err
-		}
+	if live.StatefulSet == nil {
+		return nil, nil
 	}
-	err = kube.Wait(ctx, "the servers to stop", interval, func(ctx context.Context) (string, error) {
-		pods, err := d.Consul.Pods(ctx)
-		if err != nil || len(pods) == 0 {
-			return "", err
-		}
-		return fmt.Sprintf("%d pods are left", len(pods)), nil
-	})
-	if err != nil {
-		return nil, d.unsettled(ctx, err, spec)
+	// The StatefulSet goes last: as long as it is there, a delete that was
+	// interrupted is not forgotten, and the next one goes on.
+	if err := d.stop(ctx, spec); err != nil {
+		return nil, err
 	}
 	if spec.Storage.WhenDeleted == server.Delete {
 		if err := d.deleteData(ctx, spec); err != nil {
+			return nil, err
+		}
+	}
+	namespace, sts := live.Namespace, live.StatefulSet
+	live.Namespace, live.StatefulSet = nil, nil
+	for _, o := range live.All() {
+		if err := deleteObject(ctx, d.Kube, o); err != nil {
 			return nil, err
 		}
 	}
@@ -281,21 +320,48 @@ func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string
 	if len(secrets) > 0 {
 		kept = append(kept, "Secrets "+strings.Join(secrets, ", "))
 	}
-	if namespace == nil || namespace.Annotations[server.AnnotationNamespaceOf] != spec.Name || !spec.CreateNamespace {
-		return kept, nil
+	if namespace != nil && namespace.Annotations[server.AnnotationNamespaceOf] == spec.Name {
+		left, err := d.Kube.NamespaceContents(ctx, spec.Namespace)
+		if err != nil {
+			return nil, err
+		}
+		left = slices.DeleteFunc(left, func(o string) bool { return o == "statefulset/"+sts.Name })
+		if len(left) == 0 {
+			return kept, d.deleteNamespace(ctx, namespace)
+		}
+		kept = append(kept, fmt.Sprintf("namespace %s, which still holds %s", spec.Namespace, strings.Join(left, ", ")))
 	}
-	left, err := d.Kube.NamespaceContents(ctx, spec.Namespace)
+	return kept, deleteObject(ctx, d.Kube, sts)
+}
+
+// stop takes all servers away and waits until they are gone. Their volumes stay.
+func (d Deployment) stop(ctx context.Context, spec server.Spec) error {
+	patch := []byte(`{"spec":{"replicas":0,"persistentVolumeClaimRetentionPolicy":{"whenScaled":"Retain"}}}`)
+	_, err := d.Kube.AppsV1().StatefulSets(spec.Namespace).Patch(ctx, server.StatefulSetName(spec.Name), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
 	if err != nil {
-		return kept, err
+		return fmt.Errorf("stopping the servers of %s: %w", spec.ID(), err)
 	}
-	if len(left) > 0 {
-		return append(kept, fmt.Sprintf("namespace %s, which still holds %s", spec.Namespace, strings.Join(left, ", "))), nil
+	err = kube.Wait(ctx, "the servers to stop", interval, func(ctx context.Context) (string, error) {
+		pods, err := d.Consul.Pods(ctx)
+		if err != nil || len(pods) == 0 {
+			return "", err
+		}
+		return fmt.Sprintf("%d pods are left", len(pods)), nil
+	})
+	if err != nil {
+		return d.unsettled(ctx, err, spec)
 	}
+	return nil
+}
+
+// deleteNamespace deletes the namespace, with the StatefulSet, and waits for it
+// to go.
+func (d Deployment) deleteNamespace(ctx context.Context, namespace *corev1.Namespace) error {
 	if err := deleteObject(ctx, d.Kube, namespace); err != nil {
-		return kept, err
+		return err
 	}
-	return kept, kube.Wait(ctx, "the namespace to go", interval, func(ctx context.Context) (string, error) {
-		_, err := d.Kube.CoreV1().Namespaces().Get(ctx, spec.Namespace, metav1.GetOptions{})
+	return kube.Wait(ctx, "the namespace to go", interval, func(ctx context.Context) (string, error) {
+		_, err := d.Kube.CoreV1().Namespaces().Get(ctx, namespace.Name, metav1.GetOptions{})
 		found, err := kube.Found(err)
 		if err != nil || !found {
 			return "", err

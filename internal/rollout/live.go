@@ -70,12 +70,19 @@ func (l Live) addRaft(ctx context.Context, w *World, pods []corev1.Pod) {
 		w.Leader = leader.Name
 	}
 	h, err := l.Consul.Health(ctx, l.Token)
+	if consul.IsForbidden(err) {
+		w.CanTransfer = false // the token is not good
+	}
+	for i := range w.Servers {
+		w.Servers[i].Peer = true // unless autopilot says otherwise
+	}
 	if err != nil {
 		return
 	}
 	for i := range w.Servers {
+		w.Servers[i].Peer = false
 		if j := slices.IndexFunc(h.Servers, func(s consul.ServerHealth) bool { return s.Name == w.Servers[i].Name }); j >= 0 {
-			w.Servers[i].LastIndex = h.Servers[j].LastIndex
+			w.Servers[i].Peer, w.Servers[i].LastIndex = true, h.Servers[j].LastIndex
 		}
 	}
 }
@@ -99,8 +106,8 @@ func stopped(pod *corev1.Pod) bool {
 // for a disruption budget that a sick server exhausts.
 func (l Live) Restart(ctx context.Context, pod string) error {
 	p, err := l.Kube.CoreV1().Pods(l.Consul.Namespace).Get(ctx, pod, metav1.GetOptions{})
-	if err != nil {
-		return err
+	if found, err := kube.Found(err); err != nil || !found {
+		return err // one that is gone is being replaced already
 	}
 	return l.Kube.CoreV1().Pods(l.Consul.Namespace).Delete(ctx, pod, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(p.UID))})
 }

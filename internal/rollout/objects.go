@@ -48,7 +48,8 @@ func ReadObjects(ctx context.Context, k *kube.Client, namespace, name string) (s
 		}
 		return ns, err
 	}, namespace, &set.Namespace)
-	return set, g.Wait()
+	err := g.Wait()
+	return set, err
 }
 
 type typed interface {

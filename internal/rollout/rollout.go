@@ -37,6 +37,8 @@ type Server struct {
 	// Stopped says that Consul does not run in the pod: it is pending, cannot
 	// pull its image, or waits to be restarted after a crash.
 	Stopped bool
+	// Peer says that it is, or may be, a Raft peer.
+	Peer bool
 	// LastIndex is the last Raft log index, 0 if unknown.
 	LastIndex uint64
 }
@@ -75,8 +77,9 @@ func (a Action) String() string {
 //
 //   - An outdated server in which Consul does not run is restarted at once: that
 //     takes nothing from the quorum, and may be what repairs it.
-//   - A server too many in which Consul does not run, such as one that no node
-//     has room for, is removed at once for the same reason.
+//   - A server too many in which Consul does not run, and that is no Raft peer,
+//     such as one that no node has room for, is removed at once for the same reason.
+//   - Servers that were all taken away are brought back together.
 //   - Otherwise nothing is touched until every server is a healthy voter.
 //   - Then one outdated server at a time: followers before the leader, the one
 //     furthest behind first.
@@ -97,11 +100,17 @@ func Next(w World) Action {
 			outdated = append(outdated, s)
 		}
 	}
-	if last := len(w.Servers) - 1; w.Replicas > w.Desired && len(w.Servers) == w.Replicas && w.Servers[last].Stopped {
+	if w.Replicas == 0 {
+		return Action{Scale: w.Desired} // their volumes have the data
+	}
+	if last := len(w.Servers) - 1; w.Replicas > w.Desired && len(w.Servers) == w.Replicas && w.Servers[last].Stopped && !w.Servers[last].Peer {
 		return Action{Scale: w.Replicas - 1}
 	}
 	if w.Unsettled != "" {
 		return Action{Wait: w.Unsettled}
+	}
+	if len(outdated) > 0 && w.Leader == "" {
+		return Action{Wait: "a leader"} // the leader goes last, so it must be known
 	}
 	if len(outdated) > 0 {
 		slices.SortStableFunc(outdated, func(a, b Server) int { return cmp.Compare(a.LastIndex, b.LastIndex) })

@@ -70,6 +70,16 @@ func TestNext(t *testing.T) {
 			}),
 			Action{Scale: 2},
 		},
+		"does not remove a voter that is down while another is": {
+			with(three("s-0"), func(w *World) {
+				w.Desired, w.Servers[2].Stopped, w.Servers[2].Peer, w.Unsettled = 1, true, true, "not ready: s-2"
+			}),
+			Action{Wait: "not ready: s-2"},
+		},
+		"brings back servers that were all taken away": {
+			World{Desired: 3, Observed: true, Unsettled: "no server is running"}, Action{Scale: 3},
+		},
+		"restarts nobody while the leader is not known": {three("", "s-0", "s-1"), Action{Wait: "a leader"}},
 		"does not remove one that runs while another is not well": {
 			with(three("s-0"), func(w *World) {
 				w.Desired, w.Servers[1].Stopped, w.Unsettled = 1, true, "not ready: s-1"

@@ -57,6 +57,10 @@ type Set struct {
 	StatefulSet      *appsv1.StatefulSet
 }
 
+// IsEstablished reports whether the configuration says that the cluster has had
+// a leader (Spec.Established).
+func (o Set) IsEstablished() bool { return o.Config != nil && o.Config.Data[establishedKey] == "true" }
+
 // All lists the objects in the order in which they are applied: what a pod
 // needs comes before the StatefulSet.
 func (o Set) All() []Object {

@@ -32,7 +32,10 @@ func Parse(live Set, known Spec) (Spec, error) {
 	s := Spec{
 		Name:            cluster,
 		Namespace:       sts.Namespace,
-		CreateNamespace: live.Namespace != nil && live.Namespace.Annotations[AnnotationNamespaceOf] == cluster,
+		CreateNamespace: known.CreateNamespace,
+	}
+	if live.Namespace != nil { // it may be that it must not be read
+		s.CreateNamespace = live.Namespace.Annotations[AnnotationNamespaceOf] == cluster
 	}
 	if sts.Spec.Replicas != nil {
 		s.Replicas = *sts.Spec.Replicas
@@ -47,7 +50,7 @@ func Parse(live Set, known Spec) (Spec, error) {
 	delete(s.Annotations, AnnotationDatacenter)
 	s.Creating = sts.Annotations[AnnotationCreating] == "true"
 	s.DeletionProtection = sts.Annotations[AnnotationDeletionProtection] != "false"
-	parseTemplate(&s, sts.Spec.Template)
+	parseTemplate(&s, sts.Spec.Template, known)
 	parseStorage(&s, sts.Spec.VolumeClaimTemplates)
 	if p := sts.Spec.PersistentVolumeClaimRetentionPolicy; p != nil {
 		s.Storage.WhenDeleted, s.Storage.WhenScaled = string(p.WhenDeleted), string(p.WhenScaled)
@@ -61,7 +64,7 @@ func Parse(live Set, known Spec) (Spec, error) {
 		s.Service = Service{Type: string(svc.Spec.Type)}
 		s.Service.Annotations = ownedEntries(svc.ManagedFields, svc.Annotations, "f:annotations")
 		for k, v := range s.Annotations {
-			if s.Service.Annotations[k] == v {
+			if _, declared := known.Service.Annotations[k]; s.Service.Annotations[k] == v && !declared {
 				delete(s.Service.Annotations, k)
 			}
 		}
@@ -73,7 +76,10 @@ func Parse(live Set, known Spec) (Spec, error) {
 	return s, nil
 }
 
-func parseTemplate(s *Spec, t corev1.PodTemplateSpec) {
+// restartedAt is what kubectl rollout restart leaves on the template.
+const restartedAt = "kubectl.kubernetes.io/restartedAt"
+
+func parseTemplate(s *Spec, t corev1.PodTemplateSpec, known Spec) {
 	s.PodLabels = maps.Clone(t.Labels)
 	for k := range OwnerLabels(s.Name) {
 		delete(s.PodLabels, k)
@@ -82,8 +88,9 @@ func parseTemplate(s *Spec, t corev1.PodTemplateSpec) {
 	delete(s.PodLabels, LabelVersion)
 	s.PodAnnotations = maps.Clone(t.Annotations)
 	delete(s.PodAnnotations, AnnotationConfigHash)
-	// kubectl rollout restart leaves this on the template.
-	delete(s.PodAnnotations, "kubectl.kubernetes.io/restartedAt")
+	if _, declared := known.PodAnnotations[restartedAt]; !declared {
+		delete(s.PodAnnotations, restartedAt)
+	}
 
 	for _, c := range t.Spec.Containers {
 		if c.Name != ContainerName {
@@ -143,7 +150,7 @@ func parseConfig(s *Spec, cm *corev1.ConfigMap, known Spec) {
 	}
 	s.UI = c.UI.Enabled
 	s.ACL = ACL{Enabled: c.ACL.Enabled, DefaultPolicy: c.ACL.DefaultPolicy}
-	if extra := cm.Data[extraKey]; extra != "{}" {
+	if extra := cm.Data[extraKey]; extra != "{}" || known.ExtraConfig == extra {
 		s.ExtraConfig = extra
 	}
 	s.Established = cm.Data[establishedKey] == "true"
