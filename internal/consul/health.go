@@ -149,11 +149,11 @@ func (c *Cluster) Missing(ctx context.Context, token string, n int, soak time.Du
 func (c *Cluster) SetMinQuorum(ctx context.Context, token string, n int) error {
 	err := c.Any(ctx, token, func(client *api.Client) error {
 		conf, err := client.Operator().AutopilotGetConfiguration((&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
-		if want := uint(n/2 + 1); err != nil || conf.MinQuorum == want { //nolint:gosec // n is at most 7
+		want := uint(n/2 + 1)
+		if err != nil || conf.MinQuorum == want {
 			return err
-		} else {
-			conf.MinQuorum = want
 		}
+		conf.MinQuorum = want
 		ok, err := client.Operator().AutopilotCASConfiguration(conf, (&api.WriteOptions{}).WithContext(ctx))
 		if err == nil && !ok {
 			err = errors.New("somebody else changed it at the same time")
@@ -173,10 +173,10 @@ const Soak = 25 * time.Second
 
 // missingSoak says which pod has not been ready for long enough.
 func missingSoak(pods []corev1.Pod, soak time.Duration, now time.Time) string {
-	for i := range pods {
-		for _, c := range pods[i].Status.Conditions {
+	for _, pod := range pods {
+		for _, c := range pod.Status.Conditions {
 			if c.Type == corev1.PodReady && now.Sub(c.LastTransitionTime.Time) < soak {
-				return fmt.Sprintf("server %s may not be a voter yet, and there is no token to ask with", pods[i].Name)
+				return fmt.Sprintf("server %s may not be a voter yet, and there is no token to ask with", pod.Name)
 			}
 		}
 	}
