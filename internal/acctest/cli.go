@@ -101,11 +101,11 @@ func (c *CLI) Must(ctx context.Context, args ...string) string {
 	return out
 }
 
-// ApplyAndKill starts an apply and kills it, with the provider, by SIGKILL as
-// soon as when says so. It reports whether the apply was still running.
-func (c *CLI) ApplyAndKill(ctx context.Context, when func(context.Context) bool) (killed bool, output string) {
+// RunAndKill starts "apply" or "destroy" and kills it, with the provider, by
+// SIGKILL as soon as when says so. It reports whether it was still running.
+func (c *CLI) RunAndKill(ctx context.Context, command string, when func(context.Context) bool) (killed bool, output string) {
 	c.t.Helper()
-	cmd := c.command(ctx, "apply", "-auto-approve", "-no-color", "-lock=false")
+	cmd := c.command(ctx, command, "-auto-approve", "-no-color", "-lock=false")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the provider is in the group
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

@@ -360,7 +360,7 @@ func TestAccCluster_resumesAfterKilledCreate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			namespace := acctest.NamespaceName(t)
 			cli := acctest.NewCLI(t, map[string]string{"main.tf": required + hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n")})
-			killed, out := cli.ApplyAndKill(t.Context(), func(ctx context.Context) bool { return moment(ctx, namespace) })
+			killed, out := cli.RunAndKill(t.Context(), "apply", func(ctx context.Context) bool { return moment(ctx, namespace) })
 			if !killed {
 				t.Fatalf("the apply ended before it could be killed:\n%s", out)
 			}
@@ -392,7 +392,7 @@ func TestAccCluster_resumesAfterKilledUpdate(t *testing.T) {
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 	before := podUIDs(t, namespace)
 	cli.Write("main.tf", config("debug"))
-	killed, out := cli.ApplyAndKill(t.Context(), func(context.Context) bool { return !maps.Equal(before, podUIDs(t, namespace)) })
+	killed, out := cli.RunAndKill(t.Context(), "apply", func(context.Context) bool { return !maps.Equal(before, podUIDs(t, namespace)) })
 	if !killed {
 		t.Fatalf("the apply ended before it could be killed:\n%s", out)
 	}
@@ -410,6 +410,28 @@ func TestAccCluster_resumesAfterKilledUpdate(t *testing.T) {
 		t.Errorf("the plan after that is not empty:\n%s", out)
 	}
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
+}
+
+// A destroy that is killed half-way is not forgotten: the next one goes on, and
+// nothing is left behind.
+func TestAccCluster_resumesAfterKilledDestroy(t *testing.T) {
+	acctest.PreCheck(t)
+	t.Parallel()
+	namespace := acctest.NamespaceName(t)
+	k := acctest.Kube(t)
+	cli := acctest.NewCLI(t, map[string]string{"main.tf": required + hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n  replicas = 1\n")})
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	killed, out := cli.RunAndKill(t.Context(), "destroy", func(ctx context.Context) bool {
+		pod, err := k.CoreV1().Pods(namespace).Get(ctx, "consul-server-0", metav1.GetOptions{})
+		return err != nil || pod.DeletionTimestamp != nil
+	})
+	if !killed {
+		t.Fatalf("the destroy ended before it could be killed:\n%s", out)
+	}
+	if out := cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color", "-lock=false"); !strings.Contains(out, "1 destroyed") {
+		t.Errorf("the cluster was forgotten:\n%s", out)
+	}
+	namespaceGone(t, namespace)
 }
 
 // Volumes are kept by default, and a cluster of the same name has the data back.
