@@ -94,7 +94,7 @@ func Factories() map[string]func() (tfprotov6.ProviderServer, error) {
 }
 
 // PreCheck skips the test unless acceptance tests were asked for.
-func PreCheck(t *testing.T) {
+func PreCheck(t testing.TB) {
 	t.Helper()
 	if os.Getenv("TF_ACC") == "" {
 		t.Skip("acceptance tests run with TF_ACC=1: make testacc")
@@ -116,7 +116,7 @@ func LocalCluster(t *testing.T) *localcluster.Cluster {
 }
 
 // Kube returns a client of the Kubernetes cluster that tests run on.
-func Kube(t *testing.T) *kube.Client {
+func Kube(t testing.TB) *kube.Client {
 	t.Helper()
 	config, err := kube.Config{ConfigPaths: []string{os.Getenv("KUBE_CONFIG_PATH")}}.RESTConfig()
 	if err != nil {
@@ -130,14 +130,14 @@ func Kube(t *testing.T) *kube.Client {
 }
 
 // Consul returns access to the servers of a cluster.
-func Consul(t *testing.T, namespace, name string) *consul.Cluster {
+func Consul(t testing.TB, namespace, name string) *consul.Cluster {
 	t.Helper()
 	return consul.NewConnector(Kube(t)).Cluster(namespace, name)
 }
 
 // NamespaceName returns a name that no other test uses, for a test whose
 // configuration creates the namespace itself.
-func NamespaceName(t *testing.T) string {
+func NamespaceName(t testing.TB) string {
 	t.Helper()
 	name := strings.ToLower(strings.TrimPrefix(t.Name(), "TestAcc"))
 	name = strings.Map(func(r rune) rune {
@@ -154,7 +154,7 @@ func NamespaceName(t *testing.T) string {
 
 // Namespace creates a namespace that admits restricted pods only, and deletes
 // it when the test ends.
-func Namespace(t *testing.T) string {
+func Namespace(t testing.TB) string {
 	t.Helper()
 	name := NamespaceName(t)
 	patch := map[string]any{
@@ -170,7 +170,7 @@ func Namespace(t *testing.T) string {
 	return name
 }
 
-func deleteNamespace(t *testing.T, k *kube.Client, name string) {
+func deleteNamespace(t testing.TB, k *kube.Client, name string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

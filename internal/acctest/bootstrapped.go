@@ -1,0 +1,53 @@
+package acctest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// Bootstrapped starts a cluster of one server in a namespace of its own,
+// without Terraform, and bootstraps its ACLs. It returns access to the cluster
+// and the management token. The namespace is deleted when the test ends; the
+// test is skipped unless acceptance tests were asked for.
+func Bootstrapped(t testing.TB, version string) (c *consul.Cluster, token string) {
+	t.Helper()
+	PreCheck(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	k := Kube(t)
+	spec := server.Spec{
+		Name: "consul", Namespace: Namespace(t),
+		Version: version, Image: "docker.io/hashicorp/consul:" + version, Replicas: 1,
+		Datacenter: "dc1", Domain: "consul",
+		Storage:     server.Storage{Size: resource.MustParse("1Gi"), WhenDeleted: server.Delete, WhenScaled: server.Delete},
+		Resources:   server.Resources{Requests: map[string]resource.Quantity{"cpu": resource.MustParse("20m"), "memory": resource.MustParse("64Mi")}},
+		Placement:   server.Placement{AntiAffinity: server.AntiAffinityRequired},
+		Performance: server.Performance{RaftMultiplier: 1, LeaveDrainTime: 5 * time.Second, RPCHoldTimeout: 7 * time.Second},
+		Service:     server.Service{Type: "ClusterIP"},
+		ACL:         server.ACL{Enabled: true, DefaultPolicy: "deny"},
+	}
+	for _, o := range server.Objects(spec).All() {
+		fields, err := server.Fields(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := k.Apply(ctx, fields); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c = consul.NewConnector(k).Cluster(spec.Namespace, spec.Name)
+	if _, err := c.EnsureBootstrap(ctx, consul.SecretRef{Name: "consul-bootstrap-token", Key: "token"}, consul.ResetOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	token, _, err := c.ManagementToken(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, token
+}
