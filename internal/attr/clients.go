@@ -26,6 +26,8 @@ type Clients struct {
 	Unknown bool
 	// ExpectedUID, unless "", is the UID that the Kubernetes cluster must have.
 	ExpectedUID string
+	// Claims of the resources that are planned in this run.
+	Claims Claims
 
 	mu     sync.Mutex
 	kube   *kube.Client

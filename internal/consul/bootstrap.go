@@ -140,6 +140,7 @@ func (c *Cluster) EnsureBootstrap(ctx context.Context, ref SecretRef, reset Rese
 	if err != nil {
 		return "", err
 	}
+	c.ACL().forget()
 	token, _, err := c.ManagementToken(ctx)
 	if err != nil {
 		return "", err
@@ -285,14 +286,12 @@ func (c *Cluster) VerifyToken(ctx context.Context, secret string) (accessor stri
 	case err != nil:
 		return "", fmt.Errorf("verifying the management token of %s: %w", c.ID(), err)
 	}
-	if !slices.ContainsFunc(self.Policies, func(p *api.ACLTokenPolicyLink) bool { return p.ID == globalManagementID }) {
+	if !slices.ContainsFunc(self.Policies, func(p *api.ACLTokenPolicyLink) bool { return p.ID == GlobalManagementID }) {
 		return "", &LostError{Reason: fmt.Sprintf("the token %s in the Secret lacks the policy global-management", self.AccessorID)}
 	}
 	return self.AccessorID, nil
 }
 
-// globalManagementID is the built-in policy global-management, the same in every cluster.
-const globalManagementID = "00000000-0000-0000-0000-000000000001"
 
 // isTransient reports whether an error is one to wait out: no leader yet, a
 // server that is not reached.

@@ -36,11 +36,12 @@ type Connector struct {
 
 	mu       sync.Mutex
 	forwards map[types.UID]forward // by the UID of the pod
+	acls     map[string]*ACL       // by the ID of the cluster
 }
 
 // NewConnector returns a Connector; it connects to nothing.
 func NewConnector(k *kube.Client) *Connector {
-	return &Connector{kube: k, forwards: map[types.UID]forward{}}
+	return &Connector{kube: k, forwards: map[types.UID]forward{}, acls: map[string]*ACL{}}
 }
 
 // forward is the way to one pod.
@@ -145,6 +146,9 @@ type identity struct {
 	next  http.RoundTripper
 }
 
+// pathAuthorize answers whether a token has certain rights.
+const pathAuthorize = "/v1/internal/acl/authorize"
+
 // RoundTrip implements http.RoundTripper.
 func (i identity) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
@@ -152,6 +156,9 @@ func (i identity) RoundTrip(r *http.Request) (*http.Response, error) {
 	r.Header.Del("X-Consul-Token")
 	if i.token != "" {
 		r.Header.Set("X-Consul-Token", i.token)
+	}
+	if r.URL.Path == pathAuthorize {
+		r.Method = http.MethodPost // the library has no way to say so
 	}
 	q := r.URL.Query()
 	q.Del("ns")

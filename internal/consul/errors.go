@@ -52,6 +52,7 @@ func isNoLeader(err error) bool {
 	_, body, ok := statusOf(err)
 	return ok && (strings.Contains(body, "No cluster leader") || strings.Contains(body, "leadership lost") ||
 		strings.Contains(body, "node is not the leader") || strings.Contains(body, "leadership transfer in progress") ||
+		strings.Contains(body, "Not ready to serve consistent reads") || strings.Contains(body, "Raft leader not found in server lookup mapping") ||
 		strings.Contains(body, "rpc error getting client") || strings.HasSuffix(body, "EOF") || strings.Contains(body, "The ACL system is currently in legacy mode") ||
 		strings.Contains(body, "ACL system must be bootstrapped"))
 }
@@ -61,6 +62,63 @@ func isNoLeader(err error) bool {
 func elsewhere(err error) bool {
 	code, _, ok := statusOf(err)
 	return !ok || isNoLeader(err) || code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable || code == http.StatusBadGateway
+}
+
+// isUnknownCredential reports whether a server does not know, or no longer
+// knows, the token that the request was made with. Unlike the answers to a
+// missing object, the body is nothing but this.
+func isUnknownCredential(err error) bool {
+	code, body, ok := statusOf(err)
+	return ok && code == http.StatusForbidden && body == "ACL not found"
+}
+
+// unknownCredential is the answer of isUnknownCredential.
+func unknownCredential() error {
+	return api.StatusError{Code: http.StatusForbidden, Body: "ACL not found"}
+}
+
+// isMissing reports whether a read found no object of the ID.
+func isMissing(err error) bool {
+	code, _, ok := statusOf(err)
+	return ok && code == http.StatusNotFound || isTokenMissing(err)
+}
+
+// isUpdateOfMissing reports whether the object to be changed does not exist
+// (500 "Cannot find token …").
+func isUpdateOfMissing(err error) bool {
+	_, body, ok := statusOf(err)
+	return ok && strings.HasPrefix(strings.ToLower(body), "cannot find ")
+}
+
+// isDuplicate reports whether an object of the name, or a token of the IDs,
+// exists already.
+func isDuplicate(err error) bool {
+	_, body, ok := statusOf(err)
+	return ok && (strings.HasSuffix(body, "already exists") || strings.HasSuffix(body, "is already in use"))
+}
+
+// duplicate and updateOfMissing are the answers of isDuplicate and
+// isUpdateOfMissing where Consul itself does not give them.
+func duplicate(kind string) error {
+	return api.StatusError{Code: http.StatusInternalServerError, Body: "the " + kind + " already exists"}
+}
+
+func updateOfMissing(kind string) error {
+	return api.StatusError{Code: http.StatusInternalServerError, Body: "cannot find " + kind}
+}
+
+var lacksPermission = regexp.MustCompile(`Permission denied: token with AccessorID '([^']*)' lacks permission '([^']*)'`)
+
+// permissionError translates a refusal for lack of a right; nil if it is none.
+func permissionError(err error) *PermissionError {
+	code, body, ok := statusOf(err)
+	if !ok || code != http.StatusForbidden || !strings.HasPrefix(body, "Permission denied") {
+		return nil
+	}
+	if m := lacksPermission.FindStringSubmatch(body); m != nil {
+		return &PermissionError{AccessorID: m[1], Permission: m[2]}
+	}
+	return &PermissionError{}
 }
 
 var resetIndex = regexp.MustCompile(`(?:ACL bootstrap no longer allowed \(|Invalid bootstrap reset index \(.*)reset index: (\d+)\)`)

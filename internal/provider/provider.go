@@ -212,6 +212,9 @@ func (*Provider) Resources(context.Context) []func() resource.Resource {
 	return []func() resource.Resource{
 		cluster.NewResource,
 		acl.NewBootstrapResource,
+		acl.NewPolicyResource,
+		acl.NewRoleResource,
+		acl.NewTokenResource,
 	}
 }
 

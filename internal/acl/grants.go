@@ -1,0 +1,259 @@
+package acl
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/hashicorp/consul/api"
+	"github.com/hashicorp/terraform-plugin-framework-validators/setvalidator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+)
+
+// grantsModel is what gives a role or a token its rights.
+type grantsModel struct {
+	Policies          types.Set `tfsdk:"policies"`
+	ServiceIdentities types.Set `tfsdk:"service_identities"`
+	NodeIdentities    types.Set `tfsdk:"node_identities"`
+	TemplatedPolicies types.Set `tfsdk:"templated_policies"`
+}
+
+type serviceIdentityModel struct {
+	ServiceName types.String `tfsdk:"service_name"`
+	Datacenters types.Set    `tfsdk:"datacenters"`
+}
+
+type nodeIdentityModel struct {
+	NodeName   types.String `tfsdk:"node_name"`
+	Datacenter types.String `tfsdk:"datacenter"`
+}
+
+type templatedPolicyModel struct {
+	TemplateName types.String `tfsdk:"template_name"`
+	Name         types.String `tfsdk:"name"`
+	Datacenters  types.Set    `tfsdk:"datacenters"`
+}
+
+var (
+	serviceIdentityType = types.ObjectType{AttrTypes: map[string]tfattr.Type{"service_name": types.StringType, "datacenters": types.SetType{ElemType: types.StringType}}}
+	nodeIdentityType    = types.ObjectType{AttrTypes: map[string]tfattr.Type{"node_name": types.StringType, "datacenter": types.StringType}}
+	templatedPolicyType = types.ObjectType{AttrTypes: map[string]tfattr.Type{"template_name": types.StringType, "name": types.StringType, "datacenters": types.SetType{ElemType: types.StringType}}}
+)
+
+// grantsAttributes are the schema of a grantsModel, for a role or a token.
+func grantsAttributes(what string) map[string]schema.Attribute {
+	datacenters := schema.SetAttribute{
+		Optional: true, ElementType: types.StringType, Validators: []validator.Set{setvalidator.SizeAtLeast(1)},
+		MarkdownDescription: "Datacenters in which the rights hold. Without it, in all.",
+	}
+	return map[string]schema.Attribute{
+		"policies": schema.SetAttribute{
+			Optional: true, ElementType: types.StringType,
+			Validators:          []validator.Set{setvalidator.SizeAtLeast(1), setvalidator.ValueStringsAre(stringvalidator.LengthAtLeast(1))},
+			MarkdownDescription: "Policies of the " + what + ", each by name or by ID. Refer to `consul_k8s_policy.<name>.name`, so that the policy is made first.",
+		},
+		"service_identities": schema.SetNestedAttribute{
+			Optional: true, Validators: []validator.Set{setvalidator.SizeAtLeast(1)},
+			MarkdownDescription: "Services that the " + what + " may register and discover (`service:write` on the service and its proxy, `service:read` and `node:read` on all).",
+			NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
+				"service_name": schema.StringAttribute{Required: true, Validators: []validator.String{identityName}, MarkdownDescription: "Name of the service."},
+				"datacenters":  datacenters,
+			}},
+		},
+		"node_identities": schema.SetNestedAttribute{
+			Optional: true, Validators: []validator.Set{setvalidator.SizeAtLeast(1)},
+			MarkdownDescription: "Nodes that the " + what + " may register, as an agent does (`node:write` on the node, `service:read` on all).",
+			NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
+				"node_name":  schema.StringAttribute{Required: true, Validators: []validator.String{identityName}, MarkdownDescription: "Name of the node."},
+				"datacenter": schema.StringAttribute{Required: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)}, MarkdownDescription: "Datacenter of the node."},
+			}},
+		},
+		"templated_policies": schema.SetNestedAttribute{
+			Optional: true, Validators: []validator.Set{setvalidator.SizeAtLeast(1)},
+			MarkdownDescription: "[Templated policies](https://developer.hashicorp.com/consul/docs/reference/acl/templated-policy) of the " + what + ", such as `builtin/dns`.",
+			NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
+				"template_name": schema.StringAttribute{Required: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)}, MarkdownDescription: "Name of the template: `builtin/service`, `builtin/node`, `builtin/dns`, `builtin/nomad-server`, `builtin/nomad-client` or `builtin/api-gateway`."},
+				"name":          schema.StringAttribute{Optional: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)}, MarkdownDescription: "The template's variable `name`, for those that have one."},
+				"datacenters":   datacenters,
+			}},
+		},
+	}
+}
+
+// withGrants adds the attributes of a grantsModel to others.
+func withGrants(what string, attributes map[string]schema.Attribute) map[string]schema.Attribute {
+	maps.Copy(attributes, grantsAttributes(what))
+	return attributes
+}
+
+// grants are a grantsModel in Consul's types.
+type grants struct {
+	policies          []*api.ACLLink
+	serviceIdentities []*api.ACLServiceIdentity
+	nodeIdentities    []*api.ACLNodeIdentity
+	templatedPolicies []*api.ACLTemplatedPolicy
+}
+
+func (m grantsModel) toAPI(ctx context.Context, diags *diag.Diagnostics) grants {
+	g := grants{policies: toLinks(ctx, m.Policies, diags)}
+	var services []serviceIdentityModel
+	diags.Append(m.ServiceIdentities.ElementsAs(ctx, &services, false)...)
+	for _, s := range services {
+		i := &api.ACLServiceIdentity{ServiceName: s.ServiceName.ValueString()}
+		diags.Append(s.Datacenters.ElementsAs(ctx, &i.Datacenters, false)...)
+		g.serviceIdentities = append(g.serviceIdentities, i)
+	}
+	var nodes []nodeIdentityModel
+	diags.Append(m.NodeIdentities.ElementsAs(ctx, &nodes, false)...)
+	for _, n := range nodes {
+		g.nodeIdentities = append(g.nodeIdentities, &api.ACLNodeIdentity{NodeName: n.NodeName.ValueString(), Datacenter: n.Datacenter.ValueString()})
+	}
+	var templated []templatedPolicyModel
+	diags.Append(m.TemplatedPolicies.ElementsAs(ctx, &templated, false)...)
+	for _, t := range templated {
+		p := &api.ACLTemplatedPolicy{TemplateName: t.TemplateName.ValueString()}
+		if !t.Name.IsNull() {
+			p.TemplateVariables = &api.ACLTemplatedPolicyVariables{Name: t.Name.ValueString()}
+		}
+		diags.Append(t.Datacenters.ElementsAs(ctx, &p.Datacenters, false)...)
+		g.templatedPolicies = append(g.templatedPolicies, p)
+	}
+	return g
+}
+
+// fromAPI keeps, for each policy, whether it was written by name or by ID.
+func (m *grantsModel) fromAPI(ctx context.Context, g grants, diags *diag.Diagnostics) {
+	m.Policies = fromLinks(ctx, m.Policies, g.policies, diags)
+	var services []serviceIdentityModel
+	for _, s := range g.serviceIdentities {
+		services = append(services, serviceIdentityModel{ServiceName: types.StringValue(s.ServiceName), Datacenters: setOf(ctx, s.Datacenters, diags)})
+	}
+	m.ServiceIdentities = nestedSet(ctx, serviceIdentityType, services, diags)
+	var nodes []nodeIdentityModel
+	for _, n := range g.nodeIdentities {
+		nodes = append(nodes, nodeIdentityModel{NodeName: types.StringValue(n.NodeName), Datacenter: types.StringValue(n.Datacenter)})
+	}
+	m.NodeIdentities = nestedSet(ctx, nodeIdentityType, nodes, diags)
+	var templated []templatedPolicyModel
+	for _, t := range g.templatedPolicies {
+		p := templatedPolicyModel{TemplateName: types.StringValue(t.TemplateName), Datacenters: setOf(ctx, t.Datacenters, diags)}
+		if t.TemplateVariables != nil && t.TemplateVariables.Name != "" {
+			p.Name = types.StringValue(t.TemplateVariables.Name)
+		}
+		templated = append(templated, p)
+	}
+	m.TemplatedPolicies = nestedSet(ctx, templatedPolicyType, templated, diags)
+}
+
+// nestedSet makes a set of objects, null if there are none.
+func nestedSet[T any](ctx context.Context, of types.ObjectType, values []T, diags *diag.Diagnostics) types.Set {
+	if len(values) == 0 {
+		return types.SetNull(of)
+	}
+	set, d := types.SetValueFrom(ctx, of, values)
+	diags.Append(d...)
+	return set
+}
+
+// toLinks takes what looks like an ID for an ID: Consul's names may look so too,
+// but nobody's do.
+func toLinks(ctx context.Context, set types.Set, diags *diag.Diagnostics) []*api.ACLLink {
+	var links []*api.ACLLink
+	for _, ref := range texts(ctx, set, diags) {
+		if isUUID(ref) {
+			links = append(links, &api.ACLLink{ID: ref})
+		} else {
+			links = append(links, &api.ACLLink{Name: ref})
+		}
+	}
+	return links
+}
+
+func fromLinks(ctx context.Context, before types.Set, links []*api.ACLLink, diags *diag.Diagnostics) types.Set {
+	written := texts(ctx, before, diags)
+	var refs []string
+	for _, l := range links {
+		if slices.Contains(written, l.ID) {
+			refs = append(refs, l.ID)
+		} else {
+			refs = append(refs, l.Name)
+		}
+	}
+	return setOf(ctx, refs, diags)
+}
+
+// texts are the known elements of a set.
+func texts(ctx context.Context, set types.Set, diags *diag.Diagnostics) []string {
+	var elements []types.String
+	if !set.IsUnknown() && !set.IsNull() {
+		diags.Append(set.ElementsAs(ctx, &elements, false)...)
+	}
+	var out []string
+	for _, e := range elements {
+		if !e.IsUnknown() {
+			out = append(out, e.ValueString())
+		}
+	}
+	return out
+}
+
+// checkPolicies reports policies that do not exist and that no resource planned
+// so far makes.
+func (o *object) checkPolicies(ctx context.Context, a *consul.ACL, cluster types.String, set types.Set, diags *diag.Diagnostics) {
+	list, err := a.Policies.List(ctx)
+	if err != nil {
+		return // apply will tell
+	}
+	known := map[string]bool{}
+	for _, p := range list {
+		known[p.ID], known[p.Name] = true, true
+	}
+	o.checkLinks(ctx, "policy", "policies", known, cluster, set, diags)
+}
+
+// checkRoles is checkPolicies for roles.
+func (o *object) checkRoles(ctx context.Context, a *consul.ACL, cluster types.String, set types.Set, diags *diag.Diagnostics) {
+	list, err := a.Roles.List(ctx)
+	if err != nil {
+		return
+	}
+	known := map[string]bool{}
+	for _, r := range list {
+		known[r.ID], known[r.Name] = true, true
+	}
+	o.checkLinks(ctx, "role", "roles", known, cluster, set, diags)
+}
+
+func (o *object) checkLinks(ctx context.Context, kind, attribute string, known map[string]bool, cluster types.String, set types.Set, diags *diag.Diagnostics) {
+	for _, ref := range texts(ctx, set, diags) {
+		if !known[ref] && !o.clients.Claims.Claimed(claimOf(kind, cluster.ValueString(), ref)) {
+			diags.Append(attr.Error(path.Root(attribute), "Unknown "+kind, fmt.Sprintf(
+				"cluster %s has no %s %q. If a resource makes it, refer to that resource's attribute instead of writing the name, so that it is made first.", cluster.ValueString(), kind, ref)))
+		}
+	}
+}
+
+// leaving is the claim of an object that is planned to be destroyed.
+func leaving(kind, cluster, id string) string { return claimOf("leaving "+kind, cluster, id) }
+
+// leaves records, at plan, that an object goes.
+func (o *object) leave(cluster, id types.String) {
+	if o.clients != nil {
+		o.clients.Claims.Claim(leaving(o.kind, cluster.ValueString(), id.ValueString()), id.ValueString())
+	}
+}
+
+// leaves reports whether an object of another kind was planned to go.
+func (o *object) leaves(kind string, cluster types.String, id string) bool {
+	return o.clients.Claims.Claimed(leaving(kind, cluster.ValueString(), id))
+}

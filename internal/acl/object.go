@@ -1,0 +1,244 @@
+package acl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/resource/identityschema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// objectTimeout is how long a change of an ACL object may wait for Consul.
+const objectTimeout = 5 * time.Minute
+
+// object is what the resources of single ACL objects share. Its methods decide
+// what the errors of internal/consul mean for Terraform's state.
+type object struct {
+	clients *attr.Clients
+	// kind in words for the user, such as "policy", and the resource's type.
+	kind, typeName string
+}
+
+// objectIdentity is the identity of an ACL object.
+type objectIdentity struct {
+	Cluster types.String `tfsdk:"cluster"`
+	ID      types.String `tfsdk:"id"`
+}
+
+// Metadata implements resource.Resource.
+func (o *object) Metadata(_ context.Context, _ resource.MetadataRequest, resp *resource.MetadataResponse) {
+	resp.TypeName = o.typeName
+}
+
+// Configure implements resource.ResourceWithConfigure.
+func (o *object) Configure(_ context.Context, req resource.ConfigureRequest, resp *resource.ConfigureResponse) {
+	clients, diags := attr.FromProviderData(req.ProviderData)
+	resp.Diagnostics.Append(diags...)
+	o.clients = clients
+}
+
+// IdentitySchema implements resource.ResourceWithIdentity.
+func (o *object) IdentitySchema(_ context.Context, _ resource.IdentitySchemaRequest, resp *resource.IdentitySchemaResponse) {
+	resp.IdentitySchema = identityschema.Schema{Attributes: map[string]identityschema.Attribute{
+		"cluster": identityschema.StringAttribute{RequiredForImport: true, Description: "ID of the cluster, \"<namespace>/<name>\"."},
+		"id":      identityschema.StringAttribute{RequiredForImport: true, Description: "ID of the " + o.kind + "."},
+	}}
+}
+
+// ImportState implements resource.ResourceWithImportState. Read resolves the
+// name, if it is one.
+func (o *object) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
+	cluster, id := "", ""
+	if req.ID == "" {
+		var identity objectIdentity
+		resp.Diagnostics.Append(req.Identity.Get(ctx, &identity)...)
+		if resp.Diagnostics.HasError() {
+			return
+		}
+		cluster, id = identity.Cluster.ValueString(), identity.ID.ValueString()
+	} else if parts := strings.SplitN(req.ID, "/", 3); len(parts) == 3 { // a policy's name may have slashes
+		cluster, id = parts[0]+"/"+parts[1], parts[2]
+	}
+	if _, _, err := server.ParseID(cluster); err != nil || id == "" {
+		resp.Diagnostics.AddError("Invalid import ID", fmt.Sprintf("%q is not of the form \"<namespace>/<cluster>/<%s>\".", req.ID, o.importKey()))
+		return
+	}
+	resp.Diagnostics.Append(resp.State.SetAttribute(ctx, path.Root("cluster"), cluster)...)
+	resp.Diagnostics.Append(resp.State.SetAttribute(ctx, path.Root("id"), id)...)
+}
+
+func (o *object) importKey() string {
+	switch o.kind {
+	case "token":
+		return "accessor ID"
+	case "auth method":
+		return "name"
+	case "binding rule":
+		return "ID"
+	}
+	return "name or ID"
+}
+
+// importCommand is how to take an existing object over.
+func (o *object) importCommand(cluster, id string) string {
+	return fmt.Sprintf("terraform import %s.<name> '%s/%s'", o.typeName, cluster, id)
+}
+
+// acl connects to the ACL system of a cluster.
+func (o *object) acl(ctx context.Context, cluster string) (*consul.ACL, error) {
+	namespace, name, err := server.ParseID(cluster)
+	if err != nil {
+		return nil, err
+	}
+	c, err := o.clients.Consul(ctx, namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	return c.ACL(), nil
+}
+
+// reading connects for a refresh. It returns nil where the state stands as it
+// is, because the cluster is not known, or where the connection failed. The
+// identity is there whatever comes of it: versions of Terraform without
+// identities hand over none.
+func (o *object) reading(ctx context.Context, cluster, id types.String, imported bool, resp *resource.ReadResponse) *consul.ACL {
+	if !imported {
+		resp.Diagnostics.Append(resp.Identity.Set(ctx, objectIdentity{Cluster: cluster, ID: id})...)
+	}
+	if o.clients.Unknown {
+		if imported {
+			resp.Diagnostics.Append(attr.ConnectError(attr.ErrUnknown))
+		}
+		return nil
+	}
+	return o.changing(ctx, cluster, &resp.Diagnostics)
+}
+
+// changing connects for a change. It returns nil where that failed.
+func (o *object) changing(ctx context.Context, cluster types.String, diags *diag.Diagnostics) *consul.ACL {
+	a, err := o.acl(ctx, cluster.ValueString())
+	if err != nil {
+		diags.Append(attr.ConnectError(err))
+		return nil
+	}
+	return a
+}
+
+// forPlan connects to the ACL system at plan. It returns nil where nothing can
+// be asked yet: the cluster is not known, or does not exist, or has no ACLs; apply
+// will tell.
+func (o *object) forPlan(ctx context.Context, cluster types.String) *consul.ACL {
+	if o.clients == nil || o.clients.Unknown || cluster.IsUnknown() || cluster.IsNull() {
+		return nil
+	}
+	a, err := o.acl(ctx, cluster.ValueString())
+	if err != nil {
+		return nil
+	}
+	return a
+}
+
+// mayWrite is an error at plan where the management token lacks the right to
+// carry the plan out. It reports whether Consul can be asked at all.
+func (o *object) mayWrite(ctx context.Context, a *consul.ACL, diags *diag.Diagnostics) bool {
+	if a == nil {
+		return false
+	}
+	// The list knows quickly that Consul does not answer.
+	if _, err := a.Policies.List(ctx); err != nil && !isPermission(err) {
+		return false
+	}
+	if err := a.Authorize(ctx, "write"); isPermission(err) {
+		diags.Append(o.failed("change", "", err))
+		return true
+	}
+	return true
+}
+
+func isPermission(err error) bool {
+	var p *consul.PermissionError
+	return errors.As(err, &p)
+}
+
+// readFailed decides what a failed read means. It reports whether the object
+// leaves the state: only where Consul, asked with a good credential, or
+// Kubernetes, says that there is none. Where nothing is known the state stands,
+// so that a plan can bring the remedy; but an import must know.
+func (o *object) readFailed(err error, imported bool, diags *diag.Diagnostics) (gone bool) {
+	switch {
+	case imported && (errors.Is(err, consul.ErrNotFound) || errors.Is(err, consul.ErrNoCluster)):
+		diags.AddError("Cannot import the "+o.kind, "It does not exist: "+err.Error()+".")
+	case errors.Is(err, consul.ErrNotFound), errors.Is(err, consul.ErrNoCluster):
+		return true
+	case !imported && (errors.Is(err, consul.ErrUnreachable) || errors.Is(err, consul.ErrCredential) || errors.Is(err, consul.ErrACLDisabled)):
+		diags.AddWarning("The ACL system was not read",
+			"What the state says of it stands, and may be outdated: "+err.Error()+".")
+	default:
+		diags.Append(o.failed("read", "", err))
+	}
+	return false
+}
+
+// failed is the diagnostic of a failed call, with the remedy.
+func (o *object) failed(doing, importCommand string, err error) diag.Diagnostic {
+	summary := fmt.Sprintf("Cannot %s the %s", doing, o.kind)
+	var permission *consul.PermissionError
+	switch {
+	case errors.As(err, &permission):
+		return diag.NewErrorDiagnostic(summary, err.Error()+". Give the token in the Secret of consul_k8s_acl_bootstrap the policy global-management.")
+	case errors.Is(err, consul.ErrExists) && importCommand != "":
+		return diag.NewErrorDiagnostic(summary, fmt.Sprintf("%s. To manage the existing one, import it: %s", err, importCommand))
+	case errors.Is(err, consul.ErrCredential):
+		return diag.NewErrorDiagnostic(summary, err.Error()+". Refer to the cluster as consul_k8s_acl_bootstrap.<name>.cluster, so that ACLs are bootstrapped first; "+
+			"if the management token is lost, see the attribute reset of that resource.")
+	case errors.Is(err, consul.ErrACLDisabled):
+		return diag.NewErrorDiagnostic(summary, err.Error()+". Set acl = { enabled = true } on the cluster, and add a consul_k8s_acl_bootstrap.")
+	}
+	return diag.NewErrorDiagnostic(summary, err.Error()+".")
+}
+
+// claimName claims the name of an object at plan: two resources that plan one
+// name are an error.
+func (o *object) claimName(cluster, name, owner types.String, diags *diag.Diagnostics) {
+	if o.clients == nil || cluster.IsUnknown() || name.IsUnknown() {
+		return
+	}
+	if !o.clients.Claims.Claim(claimOf(o.kind, cluster.ValueString(), name.ValueString()), owner.ValueString()) {
+		diags.Append(attr.Error(path.Root("name"), "Duplicate name", fmt.Sprintf("another %s declares the name %q in cluster %s too. Remove one of the two.", o.typeName, name.ValueString(), cluster.ValueString())))
+	}
+}
+
+// claimOf names something in a cluster that one resource owns.
+func claimOf(kind, cluster, name string) string { return kind + " " + cluster + " " + name }
+
+// objectAttributes are the attributes that all ACL objects have.
+func objectAttributes(ctx context.Context, attributes map[string]schema.Attribute) map[string]schema.Attribute {
+	attributes["cluster"] = schema.StringAttribute{
+		Required: true, Validators: []validator.String{attr.ClusterID()},
+		PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
+		MarkdownDescription: "ID of the cluster, `<namespace>/<name>`. Refer to the attribute `cluster` of its `consul_k8s_acl_bootstrap`, so that ACLs are bootstrapped first. " +
+			"Another cluster means another object: it is replaced.",
+	}
+	attributes["timeouts"] = timeouts.Attributes(ctx, timeouts.Opts{
+		Create: true, Update: true, Delete: true,
+		CreateDescription: "How long to wait for a server that is overloaded or has no leader. Default `5m`.",
+		UpdateDescription: "Likewise. Default `5m`.",
+		DeleteDescription: "Likewise. Default `5m`.",
+	})
+	return attributes
+}

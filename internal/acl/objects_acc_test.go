@@ -1,0 +1,441 @@
+package acl_test
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/consul/api"
+	"github.com/hashicorp/terraform-plugin-testing/compare"
+	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
+	"github.com/hashicorp/terraform-plugin-testing/knownvalue"
+	"github.com/hashicorp/terraform-plugin-testing/plancheck"
+	"github.com/hashicorp/terraform-plugin-testing/statecheck"
+	"github.com/hashicorp/terraform-plugin-testing/terraform"
+	"github.com/hashicorp/terraform-plugin-testing/tfjsonpath"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+)
+
+// fixture is a cluster of one server with its ACLs bootstrapped, which HCL
+// refers to by its ID.
+type fixture struct {
+	*consul.Cluster
+	t     *testing.T
+	token string
+}
+
+func bootstrapped(t *testing.T) fixture {
+	t.Helper()
+	c, token := acctest.Bootstrapped(t, acctest.ConsulVersion)
+	return fixture{Cluster: c, t: t, token: token}
+}
+
+// do asks Consul with the management token, not through the code under test.
+func (f fixture) do(do func(*api.ACL) error) {
+	f.t.Helper()
+	if err := f.Any(f.t.Context(), f.token, func(client *api.Client) error { return do(client.ACL()) }); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// check is do for a check of plugin-testing.
+func (f fixture) check(do func(*api.ACL) error) resource.TestCheckFunc {
+	return func(*terraform.State) error {
+		return f.Any(context.Background(), f.token, func(client *api.Client) error { return do(client.ACL()) })
+	}
+}
+
+// before is do for a step's PreConfig.
+func (f fixture) before(do func(*api.ACL) error) func() {
+	return func() { f.t.Helper(); f.do(do) }
+}
+
+func (f fixture) policy(name, more string) string {
+	return fmt.Sprintf("resource \"consul_k8s_policy\" %q {\n  cluster = %q\n  %s\n}\n", name, f.ID(), more)
+}
+
+func (f fixture) role(name, more string) string {
+	return fmt.Sprintf("resource \"consul_k8s_role\" %q {\n  cluster = %q\n  %s\n}\n", name, f.ID(), more)
+}
+
+func (f fixture) tokenHCL(name, more string) string {
+	return fmt.Sprintf("resource \"consul_k8s_token\" %q {\n  cluster = %q\n  %s\n}\n", name, f.ID(), more)
+}
+
+func TestAccPolicy_lifecycle(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	const address = "consul_k8s_policy.a"
+	id := statecheck.CompareValue(compare.ValuesSame())
+	sameID := func() statecheck.StateCheck { return id.AddStateValue(address, tfjsonpath.New("id")) }
+	hcl := f.policy("a", `name = "a"
+  rules = <<-R
+    key_prefix "vault/" {
+      policy = "write"
+    },
+    node_prefix "" { policy = "read" }
+  R`)
+	sameRules := f.policy("a", `name = "a"
+  rules = jsonencode({ node_prefix = { "" = { policy = "read" } }, key_prefix = { "vault/" = { policy = "write" } } })`)
+	renamed := f.policy("a", `name = "team/b"
+  description = "changed"
+  datacenters = ["dc1"]
+  rules = "key_prefix \"other/\" { policy = \"read\" }"`)
+	rulesAre := func(name, want string) resource.TestCheckFunc {
+		return f.check(func(acl *api.ACL) error {
+			p, _, err := acl.PolicyReadByName(name, nil)
+			if err != nil || p == nil {
+				return fmt.Errorf("policy %s: %v, %w", name, p, err)
+			}
+			got, err := consul.ParseRules(p.Rules)
+			if err != nil {
+				return err
+			}
+			if expected, err := consul.ParseRules(want); err != nil || !got.Equal(expected) {
+				return fmt.Errorf("the rules are %q, %w", p.Rules, err)
+			}
+			return nil
+		})
+	}
+	test(t, resource.TestCase{
+		CheckDestroy: f.check(func(acl *api.ACL) error {
+			list, _, err := acl.PolicyList(nil)
+			for _, p := range list {
+				if !consul.IsBuiltInPolicy(p.ID, p.Name) {
+					return fmt.Errorf("the destroy left policy %s", p.Name)
+				}
+			}
+			return err
+		}),
+		Steps: []resource.TestStep{
+			{Config: hcl, ConfigStateChecks: []statecheck.StateCheck{sameID()}, Check: rulesAre("a", `key_prefix "vault/" { policy = "write" } node_prefix "" { policy = "read" }`)},
+			{Config: hcl, PlanOnly: true},
+			{Config: sameRules, PlanOnly: true},
+			{ResourceName: address, ImportState: true, ImportStateId: f.ID() + "/a", ImportStateVerify: true},
+			{ResourceName: address, ImportState: true, ImportStateVerify: true, ImportStateIdFunc: func(s *terraform.State) (string, error) {
+				return f.ID() + "/" + s.RootModule().Resources[address].Primary.ID, nil
+			}},
+			{ // rules changed by somebody else, and put back
+				PreConfig: f.before(func(acl *api.ACL) error {
+					p, _, err := acl.PolicyReadByName("a", nil)
+					if err != nil {
+						return err
+					}
+					p.Rules = `key_prefix "" { policy = "write" }`
+					_, _, err = acl.PolicyUpdate(p, nil)
+					return err
+				}),
+				Config:            hcl,
+				ConfigPlanChecks:  resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate)}},
+				ConfigStateChecks: []statecheck.StateCheck{sameID()},
+				Check:             rulesAre("a", `key_prefix "vault/" { policy = "write" } node_prefix "" { policy = "read" }`),
+			},
+			{ // the same content written otherwise is no drift
+				PreConfig: f.before(func(acl *api.ACL) error {
+					p, _, err := acl.PolicyReadByName("a", nil)
+					if err != nil {
+						return err
+					}
+					p.Rules = `{"node_prefix":{"":{"policy":"read"}},"key_prefix":{"vault/":{"policy":"write"}}}`
+					_, _, err = acl.PolicyUpdate(p, nil)
+					return err
+				}),
+				Config: hcl, PlanOnly: true,
+			},
+			{Config: renamed, ConfigStateChecks: []statecheck.StateCheck{sameID()}, Check: rulesAre("team/b", `key_prefix "other/" { policy = "read" }`)},
+			{ResourceName: address, ImportState: true, ImportStateId: f.ID() + "/team/b", ImportStateVerify: true},
+			{ // deleted by somebody else, and made again
+				PreConfig: f.before(func(acl *api.ACL) error {
+					p, _, err := acl.PolicyReadByName("team/b", nil)
+					if err == nil {
+						_, err = acl.PolicyDelete(p.ID, nil)
+					}
+					return err
+				}),
+				Config: renamed,
+				Check:  rulesAre("team/b", `key_prefix "other/" { policy = "read" }`),
+			},
+		},
+	})
+}
+
+func TestAccACLObjects_refusals(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	f.do(func(acl *api.ACL) error {
+		_, _, err := acl.PolicyCreate(&api.ACLPolicy{Name: "theirs", Rules: `operator = "read"`}, nil)
+		if err == nil {
+			_, _, err = acl.RoleCreate(&api.ACLRole{Name: "theirs", Description: "theirs"}, nil)
+		}
+		return err
+	})
+	if _, err := acctest.Kube(t).CoreV1().Secrets(f.Namespace).Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "theirs"}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(hcl, says string) resource.TestStep {
+		return resource.TestStep{Config: hcl, PlanOnly: true, ExpectError: acctest.Says(says)}
+	}
+	some := `rules = "operator = \"read\""`
+	soon := `expiration_time = "2030-01-01T00:00:00Z"`
+	test(t, resource.TestCase{Steps: []resource.TestStep{
+		refused(f.policy("a", "name = \"a b\"\n"+some), `name: Consul would refuse "a b"`),
+		refused(f.policy("a", "name = \"builtin/x\"\n"+some), `names that begin with "builtin/" are Consul's own`),
+		refused(f.policy("a", "name = \"global-management\"\n"+some), "built into Consul"),
+		refused(f.policy("a", "name = \"a\"\nrules = \"key_prefix \\\"x\\\" {\""), "rules:"),
+		refused(f.policy("a", "name = \"a\"\nrules = \"keyprefix \\\"x\\\" { policy = \\\"read\\\" }\""), "key_prefix"),
+		refused(f.policy("a", "name = \"a\"\nrules = \"node \\\"x\\\" { policy = \\\"list\\\" }\""), "list"),
+		refused(f.policy("a", "name = \"theirs\"\n"+`rules = "operator = \"write\""`), "import it: terraform import consul_k8s_policy.<name> '"+f.ID()+"/theirs'"),
+		refused(f.role("a", `name = "theirs"`), "import it: terraform import consul_k8s_role.<name> '"+f.ID()+"/theirs'"),
+		refused(f.policy("a", "name = \"same\"\n"+some)+f.policy("b", "name = \"same\"\n"+some), `declares the name "same"`),
+		refused(f.role("a", "name = \"a\"\npolicies = [\"nobody\"]"), `has no policy "nobody"`),
+		refused(f.tokenHCL("a", `roles = ["nobody"]`), `has no role "nobody"`),
+		refused(f.role("a", "name = \"a\"\nservice_identities = [{ service_name = \"UPPER\" }]"), `Consul would refuse "UPPER"`),
+		refused(f.tokenHCL("a", `expiration_ttl = "30s"`), `expiration_ttl: "30s" must be a duration between 1m0s and 24h0m0s`),
+		refused(f.tokenHCL("a", soon), "expiration_time"),
+		refused(f.tokenHCL("a", soon+"\nexpiration_ttl = \"1h\""), "expiration_ttl"),
+		refused(f.tokenHCL("a", `secret = { name = "x", namespace = "nowhere-at-all" }`), "the namespace nowhere-at-all of the Secret x does not exist"),
+		refused(f.tokenHCL("a", `secret = { name = "theirs" }`), "is not this provider's"),
+		refused(f.tokenHCL("a", `secret = { name = "x" }`)+f.tokenHCL("b", `secret = { name = "x" }`), "delivers to the key token of Secret"),
+		refused(f.tokenHCL("a", `secret = { name = "x", template = "none" }`), "must have {{.SecretID}}"),
+		refused(f.tokenHCL("a", `secret = { name = "x", template = "{{.Nothing}}" }`), "it is no Go template"),
+		refused(f.tokenHCL("a", `secrets = [{ name = "x" }, { name = "x", type = "Opaque" }]`), "is there twice"),
+		refused(f.tokenHCL("a", "secret = { name = \"x\" }\nsecrets = [{ name = \"y\" }]"), "secrets"),
+		refused(f.tokenHCL("a", "accessor_id = \"8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55\"\nrotation = { trigger = \"x\" }"), "leave accessor_id out"),
+		refused(f.tokenHCL("a", "accessor_id = \"00000000-0000-0000-0000-000000000002\"\nsecret = { name = \"x\" }"), "The anonymous token has no secret ID"),
+		refused(f.tokenHCL("a", `accessor_id = "x"`), "it must be a UUID"),
+		{Config: f.policy("a", "name = \"a\"\n"+some), ResourceName: "consul_k8s_policy.a", ImportState: true, ImportStateId: f.ID() + "/global-management", ExpectError: acctest.Says("is built into Consul")},
+		{Config: f.policy("a", "name = \"a\"\n"+some), ResourceName: "consul_k8s_policy.a", ImportState: true, ImportStateId: f.ID() + "/nobody", ExpectError: acctest.Says("It does not exist")},
+		{Config: f.policy("a", "name = \"a\"\n"+some), ResourceName: "consul_k8s_policy.a", ImportState: true, ImportStateId: "nobody", ExpectError: acctest.Says(`is not of the form "<namespace>/<cluster>/<name or ID>"`)},
+		{Config: f.tokenHCL("a", ""), ResourceName: "consul_k8s_token.a", ImportState: true, ImportStateIdFunc: func(*terraform.State) (string, error) {
+			accessor, err := f.VerifyToken(context.Background(), f.token)
+			return f.ID() + "/" + accessor, err
+		}, ExpectError: acctest.Says("is the management token")},
+	}})
+}
+
+// What an apply that was killed left behind is taken over: the very same, and
+// nobody else's.
+func TestAccACLObjects_goOnAfterAnInterruptedCreate(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	var policy, role string
+	target := consul.Target{Namespace: f.Namespace, Name: "delivered", Key: "token"}
+	const secretID = "5f6b3f8e-4d0a-4dd1-8e4e-6f3f2b1a9c77"
+	f.do(func(acl *api.ACL) error {
+		p, _, err := acl.PolicyCreate(&api.ACLPolicy{Name: "a", Rules: `operator = "read"`}, nil)
+		if err != nil {
+			return err
+		}
+		r, _, err := acl.RoleCreate(&api.ACLRole{Name: "a", Policies: []*api.ACLLink{{Name: "a"}}}, nil)
+		if err != nil {
+			return err
+		}
+		policy, role = p.ID, r.ID
+		_, _, err = acl.TokenCreate(&api.ACLToken{AccessorID: f.AccessorFor(target), SecretID: secretID}, nil)
+		return err
+	})
+	hcl := f.policy("a", `name = "a"
+  rules = "operator = \"read\""`) + f.role("a", `name = "a"
+  policies = [consul_k8s_policy.a.name]`) + f.tokenHCL("a", `policies = [consul_k8s_policy.a.name]
+  secret = { name = "delivered" }`)
+	test(t, resource.TestCase{Steps: []resource.TestStep{
+		{
+			Config: hcl,
+			ConfigStateChecks: []statecheck.StateCheck{
+				statecheck.ExpectKnownValue("consul_k8s_policy.a", tfjsonpath.New("id"), knownvalue.StringFunc(func(id string) error { return same(id, policy) })),
+				statecheck.ExpectKnownValue("consul_k8s_role.a", tfjsonpath.New("id"), knownvalue.StringFunc(func(id string) error { return same(id, role) })),
+				statecheck.ExpectKnownValue("consul_k8s_token.a", tfjsonpath.New("id"), knownvalue.StringExact(f.AccessorFor(target))),
+			},
+			Check: func(*terraform.State) error { return same(f.secret("delivered", "token"), secretID) },
+		},
+		{Config: hcl, PlanOnly: true},
+		{ // the create has ended: another resource cannot have it
+			Config: hcl + f.tokenHCL("b", `secret = { name = "delivered" }`), PlanOnly: true, ExpectError: acctest.Says("Two tokens for one key"),
+		},
+	}})
+}
+
+func same(got, want string) error {
+	if got != want {
+		return fmt.Errorf("it is %q instead of %q", got, want)
+	}
+	return nil
+}
+
+// secret reads a key of a Secret, "" if there is none.
+func (f fixture) secret(name, key string) string {
+	s, err := acctest.Kube(f.t).CoreV1().Secrets(f.Namespace).Get(context.Background(), name, metav1.GetOptions{})
+	if err != nil {
+		return ""
+	}
+	return string(s.Data[key])
+}
+
+func (f fixture) patchSecret(name, patch string) func() {
+	return func() {
+		f.t.Helper()
+		_, err := acctest.Kube(f.t).CoreV1().Secrets(f.Namespace).Patch(f.t.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+		if err != nil {
+			f.t.Fatal(err)
+		}
+	}
+}
+
+func TestAccRole_lifecycle(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	const address = "consul_k8s_role.a"
+	policies := f.policy("a", `name = "a"
+  rules = "operator = \"read\""`) + f.policy("b", `name = "b"
+  rules = "operator = \"read\""`)
+	hcl := policies + f.role("a", `name = "a"
+  policies           = [consul_k8s_policy.a.name, consul_k8s_policy.b.id]
+  service_identities = [{ service_name = "web" }, { service_name = "api", datacenters = ["dc1"] }]
+  node_identities    = [{ node_name = "n1", datacenter = "dc1" }]
+  templated_policies = [{ template_name = "builtin/dns" }, { template_name = "builtin/service", name = "db" }]`)
+	test(t, resource.TestCase{Steps: []resource.TestStep{
+		{Config: hcl},
+		{Config: hcl, PlanOnly: true},
+		{ResourceName: address, ImportState: true, ImportStateId: f.ID() + "/a", ImportStateVerify: true, ImportStateVerifyIgnore: []string{"policies"}},
+		{ // a right added by somebody else is seen, and taken away
+			PreConfig: f.before(func(acl *api.ACL) error {
+				r, _, err := acl.RoleReadByName("a", nil)
+				if err != nil {
+					return err
+				}
+				r.ServiceIdentities = append(r.ServiceIdentities, &api.ACLServiceIdentity{ServiceName: "more"})
+				_, _, err = acl.RoleUpdate(r, nil)
+				return err
+			}),
+			Config:           hcl,
+			ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate)}},
+			Check: f.check(func(acl *api.ACL) error {
+				r, _, err := acl.RoleReadByName("a", nil)
+				if err == nil && (len(r.ServiceIdentities) != 2 || len(r.Policies) != 2 || len(r.NodeIdentities) != 1 || len(r.TemplatedPolicies) != 2) {
+					err = fmt.Errorf("the role is %+v", r)
+				}
+				return err
+			}),
+		},
+		{ // a link that Consul dropped with its policy is seen
+			PreConfig: f.before(func(acl *api.ACL) error {
+				p, _, err := acl.PolicyReadByName("b", nil)
+				if err == nil {
+					_, err = acl.PolicyDelete(p.ID, nil)
+				}
+				return err
+			}),
+			Config: hcl,
+		},
+		{Config: hcl, PlanOnly: true},
+		{ // everything taken away
+			Config: policies + f.role("a", `name = "a"`),
+			Check: f.check(func(acl *api.ACL) error {
+				r, _, err := acl.RoleReadByName("a", nil)
+				if err == nil && len(r.ServiceIdentities)+len(r.Policies)+len(r.NodeIdentities)+len(r.TemplatedPolicies) > 0 {
+					err = fmt.Errorf("the role is %+v", r)
+				}
+				return err
+			}),
+		},
+	}})
+}
+
+var uuidText = regexp.MustCompile(`^[0-9a-f-]{36}$`)
+
+func TestAccToken_delivery(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	k := acctest.Kube(t)
+	const address = "consul_k8s_token.a"
+	hcl := f.tokenHCL("a", `description = "a"
+  service_identities = [{ service_name = "web" }]
+  secrets = [
+    { name = "plain" },
+    { name = "shared", key = "config.json", template = "{\"token\": \"{{.SecretID}}\"}", labels = { team = "web" } },
+  ]`)
+	other := f.tokenHCL("b", `secret = { name = "shared", key = "b" }`)
+	delivered := func(*terraform.State) error {
+		secretID := f.secret("plain", "token")
+		if !uuidText.MatchString(secretID) {
+			return fmt.Errorf("the Secret plain does not hold a secret ID but %d characters", len(secretID))
+		}
+		var self *api.ACLToken
+		err := f.Any(context.Background(), secretID, func(client *api.Client) (err error) {
+			self, _, err = client.ACL().TokenReadSelf(nil)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if self.Description != "a" || len(self.ServiceIdentities) != 1 {
+			return fmt.Errorf("the token in the Secret is another one: %s", self.Description)
+		}
+		return same(f.secret("shared", "config.json"), fmt.Sprintf(`{"token": %q}`, secretID))
+	}
+	updates := resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate)}}
+	accessor := statecheck.CompareValue(compare.ValuesSame())
+	sameToken := func() statecheck.StateCheck { return accessor.AddStateValue(address, tfjsonpath.New("accessor_id")) }
+	test(t, resource.TestCase{
+		CheckDestroy: func(*terraform.State) error {
+			for _, name := range []string{"plain", "shared", "moved"} {
+				if _, err := k.CoreV1().Secrets(f.Namespace).Get(context.Background(), name, metav1.GetOptions{}); err == nil {
+					return fmt.Errorf("the destroy left Secret %s", name)
+				}
+			}
+			return nil
+		},
+		Steps: []resource.TestStep{
+			{Config: hcl, Check: delivered, ConfigStateChecks: []statecheck.StateCheck{sameToken()}},
+			{Config: hcl, PlanOnly: true},
+			{ // the Secret is deleted
+				PreConfig: func() {
+					if err := k.CoreV1().Secrets(f.Namespace).Delete(t.Context(), "plain", metav1.DeleteOptions{}); err != nil {
+						t.Fatal(err)
+					}
+				},
+				Config: hcl, ConfigPlanChecks: updates, Check: delivered, ConfigStateChecks: []statecheck.StateCheck{sameToken()},
+			},
+			{PreConfig: f.patchSecret("plain", `{"stringData":{"token":"edited"}}`), Config: hcl, ConfigPlanChecks: updates, Check: delivered},
+			{PreConfig: f.patchSecret("shared", `{"metadata":{"labels":{"team":"other"}}}`), Config: hcl, ConfigPlanChecks: updates, Check: delivered},
+			{Config: hcl + other, Check: resource.ComposeTestCheckFunc(delivered, func(*terraform.State) error {
+				if id := f.secret("shared", "b"); !uuidText.MatchString(id) || strings.Contains(f.secret("shared", "config.json"), id) {
+					return fmt.Errorf("the second key holds %d characters", len(id))
+				}
+				return nil
+			})},
+			{Config: hcl + other, PlanOnly: true},
+			{ // one of the two goes: the other's key stays
+				Config: hcl,
+				Check: resource.ComposeTestCheckFunc(delivered, func(*terraform.State) error {
+					return same(f.secret("shared", "b"), "")
+				}),
+			},
+			{ // to another Secret, and another type
+				Config: f.tokenHCL("a", `description = "a"
+  service_identities = [{ service_name = "web" }]
+  secret = { name = "moved", type = "example.com/token" }`),
+				ConfigStateChecks: []statecheck.StateCheck{sameToken()},
+				Check: func(*terraform.State) error {
+					if f.secret("plain", "token")+f.secret("shared", "config.json") != "" {
+						return fmt.Errorf("the token is still where it was")
+					}
+					if !uuidText.MatchString(f.secret("moved", "token")) {
+						return fmt.Errorf("the token was not moved")
+					}
+					return nil
+				},
+			},
+			{ResourceName: address, ImportState: true, ImportStateVerify: true, ImportStateVerifyIgnore: []string{"secret", "delivered_to"}, ImportStateIdFunc: func(s *terraform.State) (string, error) {
+				return f.ID() + "/" + s.RootModule().Resources[address].Primary.ID, nil
+			}},
+		},
+	})
+}

@@ -1,0 +1,260 @@
+package acl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/hashicorp/consul/api"
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+)
+
+var (
+	_ resource.ResourceWithConfigure   = &RoleResource{}
+	_ resource.ResourceWithModifyPlan  = &RoleResource{}
+	_ resource.ResourceWithImportState = &RoleResource{}
+	_ resource.ResourceWithIdentity    = &RoleResource{}
+)
+
+// RoleResource is consul_k8s_role.
+type RoleResource struct{ object }
+
+// NewRoleResource returns the resource consul_k8s_role.
+func NewRoleResource() resource.Resource {
+	return &RoleResource{object{kind: "role", typeName: "consul_k8s_role"}}
+}
+
+type roleModel struct {
+	ID          types.String `tfsdk:"id"`
+	Cluster     types.String `tfsdk:"cluster"`
+	Name        types.String `tfsdk:"name"`
+	Description types.String `tfsdk:"description"`
+	grantsModel
+	Timeouts timeouts.Value `tfsdk:"timeouts"`
+}
+
+// Schema implements resource.Resource.
+func (*RoleResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "An ACL role: a named set of policies and identities that tokens and binding rules refer to.",
+		Attributes: objectAttributes(ctx, withGrants("role", map[string]schema.Attribute{
+			"id": schema.StringAttribute{
+				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
+				MarkdownDescription: "ID of the role, a UUID that Consul chooses.",
+			},
+			"name": schema.StringAttribute{
+				Required:            true,
+				Validators:          []validator.String{roleName},
+				MarkdownDescription: "Name, unique in the cluster: up to 256 letters, digits, `-` and `_`.",
+			},
+			"description": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(""),
+				MarkdownDescription: "Description for people.",
+			},
+		})),
+	}
+}
+
+// ModifyPlan implements resource.ResourceWithModifyPlan.
+func (r *RoleResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
+	var plan, state roleModel
+	if !req.State.Raw.IsNull() {
+		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	}
+	if req.Plan.Raw.IsNull() {
+		r.leave(state.Cluster, state.ID)
+		if a := r.forPlan(ctx, state.Cluster); r.mayWrite(ctx, a, &resp.Diagnostics) {
+			r.warnInUse(ctx, a, state, &resp.Diagnostics)
+		}
+		return
+	}
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	if resp.Diagnostics.HasError() || (!req.State.Raw.IsNull() && !plan.Cluster.Equal(state.Cluster)) {
+		return // it is replaced, and planned again as a new one
+	}
+	r.claimName(plan.Cluster, plan.Name, state.ID, &resp.Diagnostics)
+	if req.Plan.Raw.Equal(req.State.Raw) {
+		return
+	}
+	a := r.forPlan(ctx, plan.Cluster)
+	if !r.mayWrite(ctx, a, &resp.Diagnostics) {
+		return
+	}
+	r.checkPolicies(ctx, a, plan.Cluster, plan.Policies, &resp.Diagnostics)
+	r.checkName(ctx, a, plan, state, &resp.Diagnostics)
+}
+
+// checkName reports a role of the planned name, unless it is what an
+// interrupted create left behind: then it is the very same.
+func (r *RoleResource) checkName(ctx context.Context, a *consul.ACL, plan, state roleModel, diags *diag.Diagnostics) {
+	if plan.Name.IsUnknown() || plan.Name.Equal(state.Name) {
+		return
+	}
+	list, err := a.Roles.List(ctx)
+	if err != nil {
+		return // apply will tell
+	}
+	i := slices.IndexFunc(list, func(p *api.ACLRole) bool { return p.Name == plan.Name.ValueString() })
+	if i < 0 || list[i].ID == state.ID.ValueString() {
+		return
+	}
+	if state.ID.IsNull() && consul.SameRole(plan.toAPI(ctx, diags), *list[i]) {
+		diags.AddAttributeWarning(path.Root("name"), "The role exists already", fmt.Sprintf(
+			"Cluster %s has a role %q with the same content, as after an apply that was interrupted. It will be taken over.", plan.Cluster.ValueString(), plan.Name.ValueString()))
+		return
+	}
+	diags.Append(attr.Error(path.Root("name"), "The role exists already", fmt.Sprintf(
+		"cluster %s has a role %q. Choose another name, or import it: %s", plan.Cluster.ValueString(), plan.Name.ValueString(), r.importCommand(plan.Cluster.ValueString(), plan.Name.ValueString()))))
+}
+
+// warnInUse names the tokens that lose rights with the role.
+func (r *RoleResource) warnInUse(ctx context.Context, a *consul.ACL, state roleModel, diags *diag.Diagnostics) {
+	tokens, err := a.Tokens.List(ctx)
+	if err != nil {
+		return
+	}
+	var users []string
+	for _, t := range tokens {
+		if links(t.Roles, state.ID.ValueString()) && !r.leaves("token", state.Cluster, t.AccessorID) {
+			users = append(users, tokenTitle(t))
+		}
+	}
+	if len(users) > 0 {
+		diags.AddWarning("The role is in use", fmt.Sprintf("When the role %q of %s goes, it takes its rights from: %s.", state.Name.ValueString(), state.Cluster.ValueString(), atMost(users, 20)))
+	}
+}
+
+// Create implements resource.Resource.
+func (r *RoleResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
+	var m roleModel
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
+	timeout, diags := m.Timeouts.Create(ctx, objectTimeout)
+	resp.Diagnostics.Append(diags...)
+	wanted := m.toAPI(ctx, &resp.Diagnostics)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
+	if a == nil {
+		return
+	}
+	made, err := a.Roles.Create(ctx, wanted)
+	if err != nil {
+		resp.Diagnostics.Append(r.failed("create", r.importCommand(m.Cluster.ValueString(), m.Name.ValueString()), err))
+		return
+	}
+	r.save(ctx, m, *made, &resp.State, resp.Identity, &resp.Diagnostics)
+}
+
+// Read implements resource.Resource.
+func (r *RoleResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
+	var m roleModel
+	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	imported := m.Name.IsNull()
+	a := r.reading(ctx, m.Cluster, m.ID, imported, resp)
+	if a == nil {
+		return
+	}
+	role, err := r.find(ctx, a, m.ID.ValueString(), imported)
+	if err != nil {
+		if r.readFailed(err, imported, &resp.Diagnostics) {
+			resp.State.RemoveResource(ctx)
+		}
+		return
+	}
+	a.Roles.Own(role.ID)
+	r.save(ctx, m, *role, &resp.State, resp.Identity, &resp.Diagnostics)
+}
+
+// find finds the role in the list; an import may name it by its name.
+func (*RoleResource) find(ctx context.Context, a *consul.ACL, id string, imported bool) (*api.ACLRole, error) {
+	if imported {
+		list, err := a.Roles.List(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if i := slices.IndexFunc(list, func(r *api.ACLRole) bool { return r.Name == id }); i >= 0 {
+			id = list[i].ID
+		}
+	}
+	return a.Roles.Get(ctx, id)
+}
+
+// Update implements resource.Resource.
+func (r *RoleResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
+	var m roleModel
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
+	timeout, diags := m.Timeouts.Update(ctx, objectTimeout)
+	resp.Diagnostics.Append(diags...)
+	wanted := m.toAPI(ctx, &resp.Diagnostics)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
+	if a == nil {
+		return
+	}
+	changed, err := a.Roles.Update(ctx, wanted)
+	if err != nil {
+		resp.Diagnostics.Append(r.failed("change", "", err))
+		return
+	}
+	r.save(ctx, m, *changed, &resp.State, resp.Identity, &resp.Diagnostics)
+}
+
+// Delete implements resource.Resource.
+func (r *RoleResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
+	var m roleModel
+	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
+	timeout, diags := m.Timeouts.Delete(ctx, objectTimeout)
+	resp.Diagnostics.Append(diags...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
+	if a == nil {
+		return
+	}
+	if err := a.Roles.Delete(ctx, m.ID.ValueString()); err != nil && !errors.Is(err, consul.ErrNoCluster) {
+		resp.Diagnostics.Append(r.failed("delete", "", err))
+	}
+}
+
+func (r *RoleResource) save(ctx context.Context, m roleModel, role api.ACLRole, state, identity store, diags *diag.Diagnostics) {
+	m.ID, m.Name, m.Description = types.StringValue(role.ID), types.StringValue(role.Name), types.StringValue(role.Description)
+	m.fromAPI(ctx, grants{
+		policies: role.Policies, serviceIdentities: role.ServiceIdentities, nodeIdentities: role.NodeIdentities, templatedPolicies: role.TemplatedPolicies,
+	}, diags)
+	diags.Append(state.Set(ctx, &m)...)
+	diags.Append(identity.Set(ctx, objectIdentity{Cluster: m.Cluster, ID: m.ID})...)
+}
+
+func (m roleModel) toAPI(ctx context.Context, diags *diag.Diagnostics) api.ACLRole {
+	g := m.grantsModel.toAPI(ctx, diags)
+	return api.ACLRole{
+		ID: m.ID.ValueString(), Name: m.Name.ValueString(), Description: m.Description.ValueString(),
+		Policies: g.policies, ServiceIdentities: g.serviceIdentities, NodeIdentities: g.nodeIdentities, TemplatedPolicies: g.templatedPolicies,
+	}
+}

@@ -1,0 +1,417 @@
+package acl
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/consul/api"
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework-validators/mapvalidator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/objectvalidator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/setvalidator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/booldefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// Consul's bounds of a token's life time (acl_token_min_expiration_ttl and
+// acl_token_max_expiration_ttl, which the community edition does not let change).
+const (
+	minExpiry = time.Minute
+	maxExpiry = 24 * time.Hour
+)
+
+const (
+	// defaultGracePeriod is longer than a kubelet takes to bring a changed Secret
+	// into a running pod: its sync period of a minute, and its cache.
+	defaultGracePeriod = 2 * time.Minute
+	maxGracePeriod     = time.Hour
+)
+
+type tokenModel struct {
+	ID              types.String `tfsdk:"id"`
+	Cluster         types.String `tfsdk:"cluster"`
+	AccessorID      types.String `tfsdk:"accessor_id"`
+	Description     types.String `tfsdk:"description"`
+	Roles           types.Set    `tfsdk:"roles"`
+	Local           types.Bool   `tfsdk:"local"`
+	ExpirationTime  types.String `tfsdk:"expiration_time"`
+	ExpirationTTL   types.String `tfsdk:"expiration_ttl"`
+	SecretID        types.String `tfsdk:"secret_id_wo"`
+	SecretIDVersion types.String `tfsdk:"secret_id_wo_version"`
+	Secret          types.Object `tfsdk:"secret"`
+	Secrets         types.Set    `tfsdk:"secrets"`
+	DeliveredTo     types.Set    `tfsdk:"delivered_to"`
+	Rotation        types.Object `tfsdk:"rotation"`
+	CreateTime      types.String `tfsdk:"create_time"`
+	grantsModel
+	Timeouts timeouts.Value `tfsdk:"timeouts"`
+}
+
+type targetModel struct {
+	Namespace types.String `tfsdk:"namespace"`
+	Name      types.String `tfsdk:"name"`
+	Key       types.String `tfsdk:"key"`
+	Template  types.String `tfsdk:"template"`
+	Type      types.String `tfsdk:"type"`
+	Labels    types.Map    `tfsdk:"labels"`
+}
+
+type rotationModel struct {
+	Trigger     types.String
+	After       types.String
+	GracePeriod types.String
+}
+
+// from reads the attribute rotation, which may be null.
+func (m *rotationModel) from(o types.Object) {
+	get := func(name string) types.String {
+		if v, ok := o.Attributes()[name].(types.String); ok {
+			return v
+		}
+		return types.StringNull()
+	}
+	m.Trigger, m.After, m.GracePeriod = get("trigger"), get("after"), get("grace_period")
+}
+
+// Schema implements resource.Resource.
+func (*TokenResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
+	target := map[string]schema.Attribute{
+		"namespace": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.DNSLabel(63, false)},
+			MarkdownDescription: "Namespace of the Secret. It must exist. Default: the namespace of the cluster."},
+		"name": schema.StringAttribute{Required: true, Validators: []validator.String{secretNameValidator{}},
+			MarkdownDescription: "Name of the Secret. It is made by this resource; others may deliver to other keys of it."},
+		"key": schema.StringAttribute{Optional: true, Validators: []validator.String{targetKeyValidator{}},
+			MarkdownDescription: "Key in the Secret. Default `token`."},
+		"template": schema.StringAttribute{Optional: true, Validators: []validator.String{templateValidator{}},
+			MarkdownDescription: "Value of the key as a [Go template](https://pkg.go.dev/text/template) with `{{.SecretID}}` and `{{.AccessorID}}`, such as a whole configuration file. Default: the secret ID alone."},
+		"type": schema.StringAttribute{Optional: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
+			MarkdownDescription: "[Type](https://kubernetes.io/docs/concepts/configuration/secret/#secret-types) of the Secret. Default `Opaque`. A change makes the Secret anew."},
+		"labels": schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: []validator.Map{mapvalidator.SizeAtLeast(1)},
+			MarkdownDescription: "Labels of the Secret, besides the provider's own."},
+	}
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "An ACL token. Its secret ID goes into Kubernetes Secrets and never into the state, a plan or a log.\n\n" +
+			"A token that Consul cannot change in place (`local`, its expiry, the chosen secret ID), or whose rotation is due, is replaced without an outage: " +
+			"a new token is made and delivered, the grace period passes, and only then the old one is revoked. The apply waits for that.",
+		Attributes: objectAttributes(ctx, withGrants("token", map[string]schema.Attribute{
+			"id": schema.StringAttribute{Computed: true, MarkdownDescription: "The same as `accessor_id`."},
+			"accessor_id": schema.StringAttribute{
+				Optional: true, Computed: true, Validators: []validator.String{uuidValidator{}},
+				PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplaceIfConfigured()},
+				MarkdownDescription: "Accessor ID, a UUID. Leave it out as a rule; with one of your own the token cannot be rotated in place. " +
+					"`00000000-0000-0000-0000-000000000002` manages the anonymous token, what requests without a token may do; destroying that takes its rights away.",
+			},
+			"description": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(""),
+				MarkdownDescription: "Description for people.",
+			},
+			"roles": schema.SetAttribute{
+				Optional: true, ElementType: types.StringType,
+				Validators:          []validator.Set{setvalidator.SizeAtLeast(1), setvalidator.ValueStringsAre(stringvalidator.LengthAtLeast(1))},
+				MarkdownDescription: "Roles of the token, each by name or by ID. Refer to `consul_k8s_role.<name>.name`, so that the role is made first.",
+			},
+			"local": schema.BoolAttribute{
+				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
+				MarkdownDescription: "Valid in the cluster's datacenter only, and not replicated to others. Default `false`. A change rotates the token.",
+			},
+			"expiration_time": schema.StringAttribute{
+				Optional: true, Computed: true, Validators: []validator.String{expiryValidator{}, stringvalidator.ConflictsWith(path.MatchRoot("expiration_ttl"))},
+				MarkdownDescription: "When the token expires, in RFC 3339, one minute to 24 hours after it is made (Consul's bounds). An expired token is made anew by the next apply. A change rotates the token.",
+			},
+			"expiration_ttl": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{attr.DurationBetween(minExpiry, maxExpiry)}, PlanModifiers: []planmodifier.String{attr.KeepSameDuration()},
+				MarkdownDescription: "How long the token lives, such as `8h`, instead of `expiration_time`; `1m` to `24h`. A change rotates the token.",
+			},
+			"secret_id_wo": schema.StringAttribute{
+				Optional: true, WriteOnly: true, Sensitive: true, Validators: []validator.String{uuidValidator{}, stringvalidator.AlsoRequires(path.MatchRoot("secret_id_wo_version"))},
+				MarkdownDescription: "Secret ID of your choice, a UUID. Write-only: it takes Terraform 1.11 or OpenTofu 1.11, and is in no state or plan. Without it one is generated.",
+			},
+			"secret_id_wo_version": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{stringvalidator.AlsoRequires(path.MatchRoot("secret_id_wo"))},
+				MarkdownDescription: "Any text. When it changes, the token is rotated to the secret ID in `secret_id_wo`, which must be another one.",
+			},
+			"secret": schema.SingleNestedAttribute{
+				Optional: true, Attributes: target, Validators: []validator.Object{objectvalidator.ConflictsWith(path.MatchRoot("secrets"))},
+				MarkdownDescription: "Kubernetes Secret that the secret ID is delivered to. If the Secret is deleted or edited, a plan shows it and the apply mends it. A Secret that exists and is not this provider's is refused.",
+			},
+			"secrets": schema.SetNestedAttribute{
+				Optional: true, NestedObject: schema.NestedAttributeObject{Attributes: target}, Validators: []validator.Set{setvalidator.SizeAtLeast(1)},
+				MarkdownDescription: "The same, for more than one Secret or key.",
+			},
+			"delivered_to": schema.SetAttribute{
+				Computed: true, ElementType: types.StringType,
+				MarkdownDescription: "Where the secret ID is, each as `<namespace>/<name>:<key>`. One that is declared and missing here is delivered by the next apply.",
+			},
+			"rotation": schema.SingleNestedAttribute{
+				Optional:            true,
+				MarkdownDescription: "When to replace the token by a new one.",
+				Attributes: map[string]schema.Attribute{
+					"trigger": schema.StringAttribute{Optional: true, MarkdownDescription: "Any text, such as a date. When it changes, the token is rotated."},
+					"after": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.DurationBetween(time.Minute, 10*365*24*time.Hour)},
+						MarkdownDescription: "Age, such as `720h`, at which the next apply rotates the token."},
+					"grace_period": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.DurationBetween(0, maxGracePeriod)},
+						MarkdownDescription: "How long the old token stays valid after the new one was delivered, up to `1h`. The apply waits. Default `2m`: a kubelet takes a minute and more to bring a changed Secret into a running pod."},
+				},
+			},
+			"create_time": schema.StringAttribute{Computed: true, MarkdownDescription: "When the token was made, in RFC 3339."},
+		})),
+	}
+}
+
+// ValidateConfig implements resource.ResourceWithValidateConfig.
+func (*TokenResource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
+	var m tokenModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	rotates := !m.Rotation.IsNull() && !m.Rotation.IsUnknown()
+	if rotates && !m.AccessorID.IsNull() {
+		resp.Diagnostics.Append(attr.Error(path.Root("rotation"), "A chosen accessor ID cannot be rotated", "leave accessor_id out: a new token has a new one."))
+	}
+	if rotates && !m.SecretID.IsNull() {
+		resp.Diagnostics.Append(attr.Error(path.Root("rotation"), "A chosen secret ID is rotated by its version", "leave rotation out, and change secret_id_wo_version with secret_id_wo."))
+	}
+	seen := map[string]bool{}
+	targets, _ := m.targets(ctx, &resp.Diagnostics)
+	for _, t := range targets {
+		if seen[t.String()] {
+			resp.Diagnostics.Append(attr.Error(path.Root("secrets"), "One key twice", fmt.Sprintf("the key %s of Secret %s/%s is there twice.", t.Key, t.Namespace, t.Name)))
+		}
+		seen[t.String()] = true
+	}
+	if m.isAnonymous() {
+		if !m.Secret.IsNull() || !m.Secrets.IsNull() || !m.SecretID.IsNull() || !m.ExpirationTime.IsNull() || !m.ExpirationTTL.IsNull() || m.Local.ValueBool() {
+			resp.Diagnostics.Append(attr.Error(path.Root("accessor_id"), "The anonymous token has no secret ID", "leave secret, secrets, secret_id_wo, local and the expiry out."))
+		}
+	}
+}
+
+func (m tokenModel) isAnonymous() bool {
+	return m.AccessorID.ValueString() == consul.AnonymousAccessorID
+}
+
+// accessorIDConfigured reports whether the user has chosen the accessor ID.
+func accessorIDConfigured(ctx context.Context, config tfsdk.Config, diags *diag.Diagnostics) bool {
+	var configured types.String
+	diags.Append(config.GetAttribute(ctx, path.Root("accessor_id"), &configured)...)
+	return !configured.IsNull()
+}
+
+func (m tokenModel) gracePeriod() time.Duration {
+	var r rotationModel
+	r.from(m.Rotation)
+	if d, err := time.ParseDuration(r.GracePeriod.ValueString()); err == nil {
+		return d
+	}
+	return defaultGracePeriod
+}
+
+// targets are the declared Secrets, in an order that only they decide. known is
+// false while some are not known.
+func (m tokenModel) targets(ctx context.Context, diags *diag.Diagnostics) (targets []consul.Target, known bool) {
+	if m.Cluster.IsUnknown() || m.Secret.IsUnknown() || m.Secrets.IsUnknown() {
+		return nil, false
+	}
+	var models []types.Object
+	if !m.Secret.IsNull() {
+		models = append(models, m.Secret)
+	}
+	if !m.Secrets.IsNull() {
+		for _, e := range m.Secrets.Elements() {
+			if o, ok := e.(types.Object); ok {
+				models = append(models, o)
+			}
+		}
+	}
+	namespace, _, _ := server.ParseID(m.Cluster.ValueString()) // its validator has spoken
+	known = true
+	for _, o := range models {
+		t, ok := targetFrom(ctx, o, namespace, diags)
+		if !ok {
+			known = false
+			continue
+		}
+		targets = append(targets, t)
+	}
+	slices.SortFunc(targets, func(a, b consul.Target) int { return cmp.Compare(a.String(), b.String()) })
+	return targets, known
+}
+
+func targetFrom(ctx context.Context, o types.Object, namespace string, diags *diag.Diagnostics) (t consul.Target, known bool) {
+	if o.IsUnknown() {
+		return t, false
+	}
+	a := o.Attributes()
+	text := func(name, or string) string {
+		v, _ := a[name].(types.String)
+		if v.IsNull() {
+			return or
+		}
+		return v.ValueString()
+	}
+	for _, v := range a {
+		if v.IsUnknown() {
+			return t, false
+		}
+	}
+	t = consul.Target{Namespace: text("namespace", namespace), Name: text("name", ""), Key: text("key", defaultKey), Template: text("template", ""), Type: text("type", "")}
+	if m, ok := a["labels"].(types.Map); ok && !m.IsNull() {
+		diags.Append(m.ElementsAs(ctx, &t.Labels, false)...)
+	}
+	return t, true
+}
+
+// targetNames is the attribute delivered_to: never null.
+func targetNames(ctx context.Context, targets []consul.Target, diags *diag.Diagnostics) types.Set {
+	names := []string{}
+	for _, t := range targets {
+		names = append(names, t.String())
+	}
+	set, d := types.SetValueFrom(ctx, types.StringType, names)
+	diags.Append(d...)
+	return set
+}
+
+func (m tokenModel) toAPI(ctx context.Context, diags *diag.Diagnostics) api.ACLToken {
+	g := m.grantsModel.toAPI(ctx, diags)
+	t := api.ACLToken{
+		AccessorID: m.AccessorID.ValueString(), Description: m.Description.ValueString(), Local: m.Local.ValueBool(),
+		Policies: g.policies, Roles: toLinks(ctx, m.Roles, diags),
+		ServiceIdentities: g.serviceIdentities, NodeIdentities: g.nodeIdentities, TemplatedPolicies: g.templatedPolicies,
+	}
+	if !m.ExpirationTTL.IsNull() {
+		t.ExpirationTTL, _ = time.ParseDuration(m.ExpirationTTL.ValueString())
+	} else if at, err := time.Parse(time.RFC3339, m.ExpirationTime.ValueString()); err == nil {
+		t.ExpirationTime = &at
+	}
+	return t
+}
+
+func (m *tokenModel) fromAPI(ctx context.Context, t api.ACLToken, diags *diag.Diagnostics) {
+	m.ID, m.AccessorID, m.Description, m.Local = types.StringValue(t.AccessorID), types.StringValue(t.AccessorID), types.StringValue(t.Description), types.BoolValue(t.Local)
+	m.CreateTime = types.StringValue(t.CreateTime.UTC().Format(time.RFC3339Nano))
+	expires := types.StringNull()
+	if t.ExpirationTime != nil {
+		expires = types.StringValue(t.ExpirationTime.UTC().Format(time.RFC3339Nano))
+	}
+	if m.ExpirationTime.IsUnknown() || !sameTime(m.ExpirationTime, expires) {
+		m.ExpirationTime = expires
+	}
+	m.Roles = fromLinks(ctx, m.Roles, t.Roles, diags)
+	m.grantsModel.fromAPI(ctx, grants{policies: t.Policies, serviceIdentities: t.ServiceIdentities, nodeIdentities: t.NodeIdentities, templatedPolicies: t.TemplatedPolicies}, diags)
+	m.SecretID = types.StringNull()
+}
+
+var uuidPattern = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+
+func isUUID(s string) bool { return uuidPattern.MatchString(s) }
+
+type uuidValidator struct{}
+
+func (uuidValidator) Description(context.Context) string         { return "a UUID in lower case" }
+func (uuidValidator) MarkdownDescription(context.Context) string { return "a UUID in lower case" }
+
+func (uuidValidator) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
+		return
+	}
+	// The value may be a secret: it is not shown.
+	v := req.ConfigValue.ValueString()
+	switch {
+	case uuid.Validate(v) != nil || !isUUID(v):
+		resp.Diagnostics.Append(attr.Error(req.Path, "Not a UUID", "it must be a UUID in lower case, such as 8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55."))
+	case strings.HasPrefix(v, "00000000-0000-0000-0000-0000000000") && v != consul.AnonymousAccessorID:
+		resp.Diagnostics.Append(attr.Error(req.Path, "Reserved UUID", "Consul keeps the UUIDs that begin with 00000000-0000-0000-0000-0000000000 for itself."))
+	}
+}
+
+type expiryValidator struct{}
+
+func (expiryValidator) Description(context.Context) string {
+	return "a time in RFC 3339, between one minute and 24 hours from now"
+}
+
+func (v expiryValidator) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
+
+func (expiryValidator) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
+		return
+	}
+	if _, err := time.Parse(time.RFC3339, req.ConfigValue.ValueString()); err != nil {
+		resp.Diagnostics.Append(attr.Error(req.Path, "Not a time", fmt.Sprintf("%q is not a time in RFC 3339, such as 2030-01-31T12:00:00Z.", req.ConfigValue.ValueString())))
+	}
+}
+
+type secretNameValidator struct{}
+
+func (secretNameValidator) Description(context.Context) string { return "the name of a Secret" }
+func (v secretNameValidator) MarkdownDescription(ctx context.Context) string {
+	return v.Description(ctx)
+}
+
+func (secretNameValidator) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
+		return
+	}
+	if p := validation.IsDNS1123Subdomain(req.ConfigValue.ValueString()); len(p) > 0 {
+		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid name", fmt.Sprintf("Kubernetes would refuse %q: %s.", req.ConfigValue.ValueString(), p[0])))
+	}
+}
+
+// targetKeyValidator leaves room for the annotation that records the key.
+type targetKeyValidator struct{ secretKeyValidator }
+
+func (v targetKeyValidator) ValidateString(ctx context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	v.secretKeyValidator.ValidateString(ctx, req, resp)
+	key := req.ConfigValue.ValueString()
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() || resp.Diagnostics.HasError() {
+		return
+	}
+	if p := validation.IsQualifiedName(server.ManagedBy + "/accessor-id." + key); len(p) > 0 {
+		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid key", fmt.Sprintf("the key %q must have at most 51 characters and end with a letter or a digit.", key)))
+	}
+}
+
+type templateValidator struct{}
+
+func (templateValidator) Description(context.Context) string {
+	return "a Go template with {{.SecretID}}"
+}
+
+func (v templateValidator) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
+
+func (templateValidator) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
+		return
+	}
+	const example = "00000000-1111-2222-3333-444444444444"
+	out, err := consul.Target{Template: req.ConfigValue.ValueString()}.Render("accessor", example)
+	switch {
+	case err != nil:
+		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid template", "it is no Go template: "+err.Error()+"."))
+	case !strings.Contains(string(out), example):
+		resp.Diagnostics.Append(attr.Error(req.Path, "The template has no secret ID", "it must have {{.SecretID}} where the secret ID belongs."))
+	}
+}

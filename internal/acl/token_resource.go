@@ -1,0 +1,502 @@
+package acl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/consul/api"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+)
+
+var (
+	_ resource.ResourceWithConfigure      = &TokenResource{}
+	_ resource.ResourceWithModifyPlan     = &TokenResource{}
+	_ resource.ResourceWithImportState    = &TokenResource{}
+	_ resource.ResourceWithIdentity       = &TokenResource{}
+	_ resource.ResourceWithValidateConfig = &TokenResource{}
+)
+
+// TokenResource is consul_k8s_token.
+type TokenResource struct{ object }
+
+// NewTokenResource returns the resource consul_k8s_token.
+func NewTokenResource() resource.Resource {
+	return &TokenResource{object{kind: "token", typeName: "consul_k8s_token"}}
+}
+
+// Metadata implements resource.Resource. A rotation changes the identity.
+func (r *TokenResource) Metadata(ctx context.Context, req resource.MetadataRequest, resp *resource.MetadataResponse) {
+	r.object.Metadata(ctx, req, resp)
+	resp.ResourceBehavior.MutableIdentity = true
+}
+
+// ModifyPlan implements resource.ResourceWithModifyPlan.
+func (r *TokenResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
+	var plan, state tokenModel
+	exists := !req.State.Raw.IsNull()
+	if exists {
+		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	}
+	if req.Plan.Raw.IsNull() {
+		r.leave(state.Cluster, state.ID)
+		r.mayWrite(ctx, r.forPlan(ctx, state.Cluster), &resp.Diagnostics)
+		return
+	}
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	if exists && (!plan.Cluster.Equal(state.Cluster) || (!plan.AccessorID.IsUnknown() && !plan.AccessorID.Equal(state.AccessorID))) {
+		return // it is replaced, and planned again as a new one
+	}
+	now := time.Now()
+	targets, known := plan.targets(ctx, &resp.Diagnostics)
+	if reason := rotationReason(plan, state, now); exists && reason != "" {
+		plan.ID, plan.AccessorID, plan.CreateTime = types.StringUnknown(), types.StringUnknown(), types.StringUnknown()
+		if !accessorIDConfigured(ctx, req.Config, &resp.Diagnostics) {
+			resp.Diagnostics.AddWarning("The token is rotated", fmt.Sprintf(
+				"The token %s of %s is replaced by a new one because %s. The new one is delivered first; the old one is revoked %s later.",
+				state.AccessorID.ValueString(), state.Cluster.ValueString(), reason, plan.gracePeriod()))
+		}
+		plan.ExpirationTime = plannedExpiry(plan)
+	} else if exists {
+		plan.ID, plan.AccessorID, plan.CreateTime, plan.ExpirationTime = state.ID, state.AccessorID, state.CreateTime, state.ExpirationTime
+	} else {
+		plan.ExpirationTime = plannedExpiry(plan)
+	}
+	plan.DeliveredTo = types.SetUnknown(types.StringType)
+	if known {
+		plan.DeliveredTo = targetNames(ctx, targets, &resp.Diagnostics)
+	}
+	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
+	r.claimTargets(targets, state.ID, &resp.Diagnostics)
+	if resp.Diagnostics.HasError() || (exists && resp.Plan.Raw.Equal(req.State.Raw)) {
+		return
+	}
+	a := r.forPlan(ctx, plan.Cluster)
+	if !r.mayWrite(ctx, a, &resp.Diagnostics) {
+		return
+	}
+	if !plan.Policies.Equal(state.Policies) {
+		r.checkPolicies(ctx, a, plan.Cluster, plan.Policies, &resp.Diagnostics)
+	}
+	if !plan.Roles.Equal(state.Roles) {
+		r.checkRoles(ctx, a, plan.Cluster, plan.Roles, &resp.Diagnostics)
+	}
+	r.checkTargets(ctx, a, targets, state, &resp.Diagnostics)
+	if !exists && !plan.AccessorID.IsUnknown() && !plan.isAnonymous() {
+		if _, err := a.Tokens.Get(ctx, plan.AccessorID.ValueString()); err == nil {
+			resp.Diagnostics.Append(attr.Error(path.Root("accessor_id"), "The token exists already", fmt.Sprintf(
+				"import it: %s", r.importCommand(plan.Cluster.ValueString(), plan.AccessorID.ValueString()))))
+		}
+	}
+}
+
+// plannedExpiry is the expiration time as far as a plan can know it.
+func plannedExpiry(m tokenModel) types.String {
+	switch {
+	case !m.ExpirationTTL.IsNull():
+		return types.StringUnknown()
+	case m.ExpirationTime.IsUnknown(): // not configured either
+		return types.StringNull()
+	}
+	return m.ExpirationTime
+}
+
+// rotationReason says why a new token must take the place of the one in the
+// state, "" if it need not: it is wanted, or what changed Consul does not change.
+func rotationReason(plan, state tokenModel, now time.Time) string {
+	var p, s rotationModel
+	p.from(plan.Rotation)
+	s.from(state.Rotation)
+	created, err := time.Parse(time.RFC3339Nano, state.CreateTime.ValueString())
+	after, _ := time.ParseDuration(p.After.ValueString())
+	switch {
+	case !p.Trigger.IsNull() && !s.Trigger.IsNull() && !p.Trigger.Equal(s.Trigger):
+		return "the trigger changed"
+	case err == nil && after > 0 && now.Sub(created) >= after:
+		return fmt.Sprintf("it is older than %s", p.After.ValueString())
+	case !plan.Local.Equal(state.Local):
+		return "local changed"
+	case !plan.ExpirationTTL.Equal(state.ExpirationTTL) && !plan.ExpirationTTL.IsNull():
+		return "its expiry changed"
+	case plan.ExpirationTTL.IsNull() && !plan.ExpirationTime.IsUnknown() && !sameTime(plan.ExpirationTime, state.ExpirationTime):
+		return "its expiry changed"
+	case plan.ExpirationTTL.IsNull() && plan.ExpirationTime.IsUnknown() && !state.ExpirationTime.IsNull():
+		return "its expiry was removed"
+	case !plan.SecretIDVersion.IsNull() && !state.SecretIDVersion.IsNull() && !plan.SecretIDVersion.Equal(state.SecretIDVersion):
+		return "the chosen secret ID changed"
+	}
+	return ""
+}
+
+func sameTime(a, b types.String) bool {
+	x, errX := time.Parse(time.RFC3339, a.ValueString())
+	y, errY := time.Parse(time.RFC3339, b.ValueString())
+	return a.Equal(b) || (errX == nil && errY == nil && x.Equal(y))
+}
+
+// claimTargets reports a key of a Secret that another resource of the
+// configuration delivers to as well.
+func (r *TokenResource) claimTargets(targets []consul.Target, owner types.String, diags *diag.Diagnostics) {
+	if r.clients == nil {
+		return
+	}
+	for _, t := range targets {
+		if !r.clients.Claims.Claim("key "+t.String(), owner.ValueString()) {
+			diags.Append(attr.Error(path.Root("secret"), "Two tokens for one key", fmt.Sprintf(
+				"another %s delivers to the key %s of Secret %s/%s too. Choose another key or another Secret.", r.typeName, t.Key, t.Namespace, t.Name)))
+		}
+	}
+}
+
+// checkTargets reports Secrets that cannot be delivered to.
+func (r *TokenResource) checkTargets(ctx context.Context, a *consul.ACL, targets []consul.Target, state tokenModel, diags *diag.Diagnostics) {
+	delivered := texts(ctx, state.DeliveredTo, diags)
+	for _, t := range targets {
+		if slices.Contains(delivered, t.String()) {
+			continue
+		}
+		if a.Deliveries.NamespaceMissing(ctx, t.Namespace) {
+			diags.Append(attr.Error(path.Root("secret"), "There is no such namespace", fmt.Sprintf(
+				"the namespace %s of the Secret %s does not exist. If the same apply creates it, refer to an attribute that is known only then, such as kubernetes_namespace.<name>.id.", t.Namespace, t.Name)))
+			continue
+		}
+		h, err := a.Deliveries.Holder(ctx, t)
+		if err != nil {
+			continue // apply will tell
+		}
+		if taken := r.taken(ctx, a, h, state); taken {
+			e := &consul.TakenError{Target: t, Holder: h}
+			remedy := "Choose another name or key."
+			if !h.Foreign {
+				remedy += " If it is this very token, import it: " + r.importCommand(h.Cluster, h.AccessorID)
+			}
+			diags.Append(attr.Error(path.Root("secret"), "The Secret is taken", e.Error()+". "+remedy))
+		}
+	}
+}
+
+// taken reports whether what holds a key keeps this resource from it: somebody
+// else's Secret, or a token that lives and is not this one, the one that it was
+// about to be replaced by, or what an interrupted create left.
+func (*TokenResource) taken(ctx context.Context, a *consul.ACL, h consul.Holder, state tokenModel) bool {
+	own := state.AccessorID.ValueString()
+	switch {
+	case h.Foreign:
+		return true
+	case h.AccessorID == "" || h.Creating || h.AccessorID == own || (own != "" && h.AccessorID == consul.Successor(own)):
+		return false
+	case h.Cluster != a.Cluster().ID():
+		return true
+	}
+	_, err := a.Tokens.Get(ctx, h.AccessorID)
+	return !errors.Is(err, consul.ErrNotFound)
+}
+
+// Create implements resource.Resource.
+func (r *TokenResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
+	var m, config tokenModel
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
+	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	timeout, diags := m.Timeouts.Create(ctx, objectTimeout)
+	resp.Diagnostics.Append(diags...)
+	targets, _ := m.targets(ctx, &resp.Diagnostics)
+	wanted := m.toAPI(ctx, &resp.Diagnostics)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
+	if a == nil {
+		return
+	}
+	if m.isAnonymous() { // it is always there
+		token, err := a.Tokens.Update(ctx, wanted)
+		if err != nil {
+			resp.Diagnostics.Append(r.failed("change", "", err))
+			return
+		}
+		r.save(ctx, m, *token, nil, &resp.State, resp.Identity, &resp.Diagnostics)
+		return
+	}
+	resume := false
+	if wanted.AccessorID == "" {
+		wanted.AccessorID = uuid.NewString()
+		if len(targets) > 0 {
+			wanted.AccessorID = a.Cluster().AccessorFor(targets[0])
+			// Delivered, and the create seen to end: it belongs to another resource.
+			h, err := a.Deliveries.Holder(ctx, targets[0])
+			if err != nil {
+				resp.Diagnostics.Append(r.failed("create", "", err))
+				return
+			}
+			resume = h.AccessorID == "" || h.Creating
+		}
+	}
+	wanted.SecretID = secretID(config)
+	token, err := a.EnsureToken(ctx, wanted, resume)
+	if err == nil {
+		err = r.deliver(ctx, a, targets, *token, "", true)
+		if err != nil {
+			err = errors.Join(err, r.undo(ctx, a, targets, token.AccessorID))
+		}
+	}
+	if err != nil {
+		resp.Diagnostics.Append(r.failed("create", r.importCommand(m.Cluster.ValueString(), wanted.AccessorID), err))
+		return
+	}
+	r.save(ctx, m, *token, targets, &resp.State, resp.Identity, &resp.Diagnostics)
+}
+
+// secretID is the secret ID for a new token.
+func secretID(config tokenModel) string {
+	if !config.SecretID.IsNull() {
+		return config.SecretID.ValueString()
+	}
+	return uuid.NewString()
+}
+
+// deliver brings a token into all targets once every server knows it. A create
+// is marked as such until all have it.
+func (r *TokenResource) deliver(ctx context.Context, a *consul.ACL, targets []consul.Target, token api.ACLToken, previous string, creating bool) error {
+	if len(targets) == 0 {
+		return nil
+	}
+	if token.SecretID == consul.HiddenSecretID {
+		return &consul.PermissionError{Permission: "acl:write"} // only then Consul tells a secret ID
+	}
+	if err := a.AwaitToken(ctx, token.AccessorID); err != nil {
+		return err
+	}
+	passes := []bool{creating}
+	if creating {
+		passes = []bool{true, false}
+	}
+	for _, mark := range passes {
+		for _, t := range targets {
+			if err := r.release(ctx, a, t, token.AccessorID, &previous); err != nil {
+				return err
+			}
+			if err := a.Deliveries.Deliver(ctx, t, token.AccessorID, token.SecretID, previous, mark); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// release lets a key be written that holds a token which is gone, or the one
+// that an abandoned rotation put there.
+func (r *TokenResource) release(ctx context.Context, a *consul.ACL, t consul.Target, accessorID string, previous *string) error {
+	h, err := a.Deliveries.Holder(ctx, t)
+	if err != nil || h.Foreign || h.AccessorID == "" || h.AccessorID == accessorID || h.AccessorID == *previous {
+		return err
+	}
+	if !r.taken(ctx, a, h, tokenModel{AccessorID: types.StringValue(accessorID)}) {
+		*previous = h.AccessorID
+	}
+	return nil
+}
+
+// undo takes back what a create made that cannot end.
+func (*TokenResource) undo(ctx context.Context, a *consul.ACL, targets []consul.Target, accessorID string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	var errs []error
+	for _, t := range targets {
+		errs = append(errs, a.Deliveries.Withdraw(ctx, t, accessorID))
+	}
+	return errors.Join(append(errs, a.Tokens.Delete(ctx, accessorID))...)
+}
+
+// Read implements resource.Resource.
+func (r *TokenResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
+	var m tokenModel
+	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	imported := m.AccessorID.IsNull()
+	a := r.reading(ctx, m.Cluster, m.ID, imported, resp)
+	if a == nil {
+		return
+	}
+	if imported {
+		if m.ID.ValueString() == "anonymous" {
+			m.ID = types.StringValue(consul.AnonymousAccessorID)
+		}
+		if own, err := a.IsOwnToken(ctx, m.ID.ValueString()); err == nil && own {
+			resp.Diagnostics.AddError("Cannot import the token", fmt.Sprintf("The token %s is the management token, with which the provider works. It belongs to consul_k8s_acl_bootstrap.", m.ID.ValueString()))
+			return
+		}
+	}
+	entry, err := a.Tokens.Get(ctx, m.ID.ValueString())
+	if err != nil {
+		if r.readFailed(err, imported, &resp.Diagnostics) {
+			resp.State.RemoveResource(ctx)
+		}
+		return
+	}
+	a.Tokens.Own(entry.AccessorID)
+	targets, _ := m.targets(ctx, &resp.Diagnostics)
+	targets = slices.DeleteFunc(targets, func(t consul.Target) bool {
+		delivered, err := a.Deliveries.Delivered(ctx, t, entry.AccessorID, entry.SecretID)
+		if err != nil {
+			resp.Diagnostics.AddWarning("A Secret was not read", "What the state says of it stands: "+err.Error()+".")
+			return false
+		}
+		return !delivered
+	})
+	r.save(ctx, m, api.ACLToken{
+		AccessorID: entry.AccessorID, Description: entry.Description, Local: entry.Local, CreateTime: entry.CreateTime, ExpirationTime: entry.ExpirationTime,
+		Policies: entry.Policies, Roles: entry.Roles, ServiceIdentities: entry.ServiceIdentities, NodeIdentities: entry.NodeIdentities, TemplatedPolicies: entry.TemplatedPolicies,
+	}, targets, &resp.State, resp.Identity, &resp.Diagnostics)
+}
+
+// Update implements resource.Resource. A rotation that is interrupted goes on:
+// the accessor ID of the new token follows from that of the old one, which the
+// state holds until the old one is revoked.
+func (r *TokenResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
+	var m, state, config tokenModel
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
+	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	timeout, diags := m.Timeouts.Update(ctx, objectTimeout)
+	resp.Diagnostics.Append(diags...)
+	targets, _ := m.targets(ctx, &resp.Diagnostics)
+	before, _ := state.targets(ctx, &resp.Diagnostics)
+	grace := m.gracePeriod()
+	rotate := m.AccessorID.IsUnknown()
+	wanted := m.toAPI(ctx, &resp.Diagnostics)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	if rotate {
+		timeout += grace
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
+	if a == nil {
+		return
+	}
+	old := state.AccessorID.ValueString()
+	var token *api.ACLToken
+	var err error
+	if rotate {
+		wanted.AccessorID, wanted.SecretID = consul.Successor(old), secretID(config)
+		token, err = r.rotate(ctx, a, wanted, targets, old, grace)
+	} else {
+		wanted.AccessorID = old
+		token, err = r.change(ctx, a, wanted, targets)
+	}
+	for _, t := range before {
+		if err == nil && !slices.ContainsFunc(targets, func(other consul.Target) bool { return other.String() == t.String() }) {
+			err = errors.Join(a.Deliveries.Withdraw(ctx, t, old), a.Deliveries.Withdraw(ctx, t, token.AccessorID))
+		}
+	}
+	if err != nil {
+		resp.Diagnostics.Append(r.failed("change", "", err))
+		return
+	}
+	r.save(ctx, m, *token, targets, &resp.State, resp.Identity, &resp.Diagnostics)
+}
+
+// change changes a token in place and delivers it where it lacks. What an
+// abandoned rotation left is removed.
+func (r *TokenResource) change(ctx context.Context, a *consul.ACL, wanted api.ACLToken, targets []consul.Target) (*api.ACLToken, error) {
+	token, err := a.Tokens.Update(ctx, wanted)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.deliver(ctx, a, targets, *token, "", false); err != nil {
+		return nil, err
+	}
+	abandoned := consul.Successor(wanted.AccessorID)
+	if _, err := a.Tokens.Get(ctx, abandoned); err == nil {
+		return token, a.Tokens.Delete(ctx, abandoned)
+	}
+	return token, nil
+}
+
+// rotate delivers a new token, waits until those who read the Secrets have had
+// the time to notice, and revokes the old one.
+func (r *TokenResource) rotate(ctx context.Context, a *consul.ACL, wanted api.ACLToken, targets []consul.Target, old string, grace time.Duration) (*api.ACLToken, error) {
+	token, err := a.EnsureToken(ctx, wanted, true)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.deliver(ctx, a, targets, *token, old, false); err != nil {
+		return nil, err
+	}
+	over := time.Now().Add(grace)
+	err = kube.Wait(ctx, "the grace period of the old token", time.Second, func(context.Context) (string, error) {
+		if left := time.Until(over); left > 0 {
+			return left.Round(time.Second).String() + " left", nil
+		}
+		return "", nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return token, a.Tokens.Delete(ctx, old)
+}
+
+// Delete implements resource.Resource. The anonymous token cannot be deleted:
+// it loses its rights.
+func (r *TokenResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
+	var m tokenModel
+	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
+	timeout, diags := m.Timeouts.Delete(ctx, objectTimeout)
+	resp.Diagnostics.Append(diags...)
+	targets, _ := m.targets(ctx, &resp.Diagnostics)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
+	if a == nil {
+		return
+	}
+	accessor := m.AccessorID.ValueString()
+	var err error
+	if m.isAnonymous() {
+		_, err = a.Tokens.Update(ctx, api.ACLToken{AccessorID: accessor, Description: "Anonymous Token"})
+	} else {
+		// The Secret goes last: where the token could not be revoked it stays known.
+		for _, id := range []string{accessor, consul.Successor(accessor)} {
+			if _, getErr := a.Tokens.Get(ctx, id); err == nil && (id == accessor || getErr == nil) {
+				err = a.Tokens.Delete(ctx, id)
+			}
+		}
+		for _, t := range targets {
+			if err == nil || errors.Is(err, consul.ErrNoCluster) {
+				err = errors.Join(a.Deliveries.Withdraw(ctx, t, accessor), a.Deliveries.Withdraw(ctx, t, consul.Successor(accessor)))
+			}
+		}
+	}
+	if err != nil && !errors.Is(err, consul.ErrNoCluster) {
+		resp.Diagnostics.Append(r.failed("delete", "", err))
+	}
+}
+
+func (r *TokenResource) save(ctx context.Context, m tokenModel, token api.ACLToken, delivered []consul.Target, state, identity store, diags *diag.Diagnostics) {
+	m.fromAPI(ctx, token, diags)
+	m.DeliveredTo = targetNames(ctx, delivered, diags)
+	diags.Append(state.Set(ctx, &m)...)
+	diags.Append(identity.Set(ctx, objectIdentity{Cluster: m.Cluster, ID: m.ID})...)
+}

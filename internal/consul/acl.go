@@ -1,0 +1,590 @@
+package consul
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	"golang.org/x/sync/singleflight"
+	"k8s.io/apimachinery/pkg/util/wait"
+)
+
+// Errors of ACL, apart from *PermissionError. Any other one means that nothing
+// is known of the object.
+var (
+	// ErrNotFound says that an object does not exist, on the word of a credential
+	// that Consul knows.
+	ErrNotFound = errors.New("it does not exist")
+	// ErrExists says that there is an object of the name, or a token of the IDs.
+	ErrExists = errors.New("it exists already")
+	// ErrCredential says that Consul does not know the management token, or that
+	// there is none: nothing that it answered says whether an object exists.
+	ErrCredential = errors.New("the management token is not valid")
+	// ErrUnreachable says that no server answered, or none that has a leader.
+	ErrUnreachable = errors.New("Consul does not answer")
+)
+
+// PermissionError says that the management token lacks a right.
+type PermissionError struct {
+	// AccessorID of the token and the Permission that it lacks, such as
+	// "acl:write"; "" where Consul did not say.
+	AccessorID, Permission string
+}
+
+// Error implements error.
+func (e *PermissionError) Error() string {
+	if e.Permission == "" {
+		return "the management token lacks a right"
+	}
+	return fmt.Sprintf("the management token %s lacks the right %s", e.AccessorID, e.Permission)
+}
+
+// ACL is the ACL system of one cluster as one run of the provider sees it. It
+// uses the management token in the cluster's Secret. Each type is listed once
+// and the list shared by all who ask; what is written meanwhile is written into
+// the list too, so that it never hides a change of the same run. Calls wait for a
+// server that is overloaded (429, 503) or has no leader until their context ends.
+// It is safe for concurrent use.
+type ACL struct {
+	Policies     *Objects[api.ACLPolicy, *api.ACLPolicyListEntry]
+	Roles        *Objects[api.ACLRole, *api.ACLRole]
+	Tokens       *Objects[api.ACLToken, *api.ACLTokenListEntry]
+	AuthMethods  *Objects[api.ACLAuthMethod, *api.ACLAuthMethodListEntry]
+	BindingRules *Objects[api.ACLBindingRule, *api.ACLBindingRule]
+	Deliveries   *Deliveries
+
+	cluster *Cluster
+	asking  singleflight.Group // of Authorize, by right
+
+	mu         sync.Mutex
+	credential string
+	rights     map[string]error // of the credential
+}
+
+// ACL returns the ACL system of the cluster, the same one for all who share the
+// Connector.
+func (c *Cluster) ACL() *ACL {
+	c.connector.mu.Lock()
+	defer c.connector.mu.Unlock()
+	a, ok := c.connector.acls[c.ID()]
+	if !ok {
+		a = newACL(c)
+		c.connector.acls[c.ID()] = a
+	}
+	return a
+}
+
+// Cluster is the cluster whose ACL system it is.
+func (a *ACL) Cluster() *Cluster { return a.cluster }
+
+// IsOwnToken reports whether an accessor ID is that of the management token.
+func (a *ACL) IsOwnToken(ctx context.Context, accessorID string) (bool, error) {
+	var self *api.ACLToken
+	err := a.Do(ctx, func(client *api.Client) (err error) {
+		self, err = readSelf(ctx, client)
+		return err
+	})
+	return err == nil && self.AccessorID == accessorID, err
+}
+
+// forget makes everything be asked anew, as after a bootstrap.
+func (a *ACL) forget() {
+	a.mu.Lock()
+	a.credential = ""
+	clear(a.rights)
+	a.mu.Unlock()
+	for _, o := range []interface{ forget() }{a.Policies, a.Roles, a.Tokens, a.AuthMethods, a.BindingRules} {
+		o.forget()
+	}
+}
+
+// retryDelay grows from a fifth of a second to five, and differs from caller to
+// caller.
+func retryDelay() wait.DelayFunc {
+	return wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 8, Cap: 5 * time.Second}.DelayFunc()
+}
+
+// Do calls do with a client that has the management token, on one server after
+// another, until one answers or the context ends. It returns ErrCredential,
+// ErrUnreachable, ErrACLDisabled, a *PermissionError, or what do returned.
+func (a *ACL) Do(ctx context.Context, do func(*api.Client) error) error {
+	var last error
+	err := retryDelay().Until(ctx, true, true, func(ctx context.Context) (bool, error) {
+		last = a.once(ctx, do)
+		return !isTransient(last) || errors.Is(last, ErrCredential), nil
+	})
+	switch permission := permissionError(last); {
+	case errors.Is(last, ErrCredential):
+		return last
+	case err != nil || isTransient(last):
+		return fmt.Errorf("%w: %w", ErrUnreachable, errors.Join(last, context.Cause(ctx)))
+	case isACLDisabled(last):
+		return ErrACLDisabled
+	case isUnknownCredential(last):
+		return fmt.Errorf("%w: Consul does not know the one in the Secret", ErrCredential)
+	case permission != nil:
+		return permission
+	}
+	return last
+}
+
+// once is one try. A credential that Consul does not know may have been
+// replaced since it was read.
+func (a *ACL) once(ctx context.Context, do func(*api.Client) error) error {
+	token, err := a.token(ctx, "")
+	if err != nil {
+		return err
+	}
+	err = a.cluster.Any(ctx, token, do)
+	if !isUnknownCredential(err) {
+		return err
+	}
+	fresh, tokenErr := a.token(ctx, token)
+	if tokenErr != nil || fresh == token {
+		return errors.Join(err, tokenErr)
+	}
+	return a.cluster.Any(ctx, fresh, do)
+}
+
+// token returns the management token. It reads the Secret once, and again if
+// the one that it has is the stale one.
+func (a *ACL) token(ctx context.Context, stale string) (string, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.credential != stale {
+		return a.credential, nil
+	}
+	token, _, err := a.cluster.ManagementToken(ctx)
+	if err != nil {
+		return "", err
+	}
+	if token == "" {
+		return "", fmt.Errorf("%w: there is no Secret with the management token of %s", ErrCredential, a.cluster.ID())
+	}
+	if token != a.credential {
+		clear(a.rights)
+	}
+	a.credential = token
+	return token, nil
+}
+
+// Authorize returns a *PermissionError unless the management token has a right
+// on the ACL system, "read" or "write". It asks once a run, by
+// /v1/internal/acl/authorize, which the web UI asks too.
+func (a *ACL) Authorize(ctx context.Context, access string) error {
+	flight := a.asking.DoChan(access, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), listTimeout)
+		defer cancel()
+		return nil, a.authorize(ctx, access)
+	})
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("asking %s for the right acl:%s: %w", a.cluster.ID(), access, ctx.Err())
+	case r := <-flight:
+		return r.Err
+	}
+}
+
+func (a *ACL) authorize(ctx context.Context, access string) error {
+	a.mu.Lock()
+	known, ok := a.rights[access]
+	a.mu.Unlock()
+	if ok {
+		return known
+	}
+	type question struct{ Resource, Access string }
+	var self *api.ACLToken // of who lacks the right
+	err := a.Do(ctx, func(client *api.Client) (err error) {
+		var answers []struct{ Allow bool }
+		self = nil
+		if _, err = client.Raw().Write(pathAuthorize, []question{{"acl", access}}, &answers, write(ctx)); err != nil {
+			return err
+		}
+		if len(answers) == 1 && !answers[0].Allow {
+			self, err = readSelf(ctx, client)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("asking %s for the right acl:%s: %w", a.cluster.ID(), access, err)
+	}
+	var refused error
+	if self != nil {
+		refused = &PermissionError{AccessorID: self.AccessorID, Permission: "acl:" + access}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.rights[access] = refused
+	return refused
+}
+
+// readSelf reads the token that a client presents, whatever its rights.
+func readSelf(ctx context.Context, client *api.Client) (*api.ACLToken, error) {
+	self, _, err := client.ACL().TokenReadSelf(consistent(ctx))
+	if isTokenMissing(err) {
+		err = unknownCredential()
+	}
+	return self, err
+}
+
+func consistent(ctx context.Context) *api.QueryOptions {
+	return (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx)
+}
+
+func write(ctx context.Context) *api.WriteOptions { return (&api.WriteOptions{}).WithContext(ctx) }
+
+// Objects are the objects of one type in the ACL system: T as it is read and
+// written, L as it is listed.
+type Objects[T, L any] struct {
+	acl  *ACL
+	kind string
+
+	id      func(T) string
+	entryID func(L) string
+	// entry makes the list's entry of what was read.
+	entry func(T) L
+	// same reports whether an object has the content that is wanted.
+	same func(wanted, existing T) bool
+	// find reads the object that a create collides with; nil if there is none, or
+	// it cannot be told which one.
+	find func(ctx context.Context, client *api.Client, wanted T) (*T, error)
+	// findFirst says that Consul does not refuse a create that collides: it is
+	// asked before.
+	findFirst bool
+
+	list   func(context.Context, *api.Client) ([]L, error)
+	read   func(context.Context, *api.Client, string) (*T, error)
+	create func(context.Context, *api.Client, *T) (*T, error)
+	update func(context.Context, *api.Client, *T) (*T, error)
+	remove func(context.Context, *api.Client, string) error
+	// linkedBy hears when an object was renamed or deleted: their lists show it.
+	linkedBy []interface{ forget() }
+
+	flight   singleflight.Group
+	creating sync.Mutex // held where findFirst
+
+	mu         sync.Mutex
+	generation int // counts writes
+	known      bool
+	entries    []L
+	failed     error // of the list since the last write, for a moment
+	failedAt   time.Time
+	owned      map[string]bool
+}
+
+// patience is for how long a list that failed is not tried again: a thousand
+// objects must not wait, one by one, for a Consul that does not answer.
+const patience = 15 * time.Second
+
+// listTimeout bounds the wait for a list.
+const listTimeout = 20 * time.Second
+
+// List returns all objects of the type. The caller must not change them. Where
+// the cluster itself does not exist it returns ErrNoCluster.
+func (o *Objects[T, L]) List(ctx context.Context) ([]L, error) {
+	entries, generation, done, err := o.cached()
+	if done {
+		return entries, err
+	}
+	// A list that began before a write is not shared with who asks after it.
+	// It goes on without the caller that began it.
+	flight := o.flight.DoChan(strconv.Itoa(generation), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), listTimeout)
+		defer cancel()
+		return o.fetch(ctx, generation)
+	})
+	select {
+	case <-ctx.Done():
+		return nil, fmt.Errorf("listing %s of %s: %w", plural(o.kind), o.acl.cluster.ID(), ctx.Err())
+	case r := <-flight:
+		entries, _ := r.Val.([]L)
+		return entries, r.Err
+	}
+}
+
+// cached returns how the last list ended, done if that still stands.
+func (o *Objects[T, L]) cached() (entries []L, generation int, done bool, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.known && o.failed != nil && time.Since(o.failedAt) < patience {
+		return nil, o.generation, true, o.failed
+	}
+	return o.entries, o.generation, o.known, nil
+}
+
+func (o *Objects[T, L]) fetch(ctx context.Context, generation int) ([]L, error) {
+	// A flight may have ended between the caller's look and this one.
+	entries, now, done, err := o.cached()
+	if done && now == generation {
+		return entries, err
+	}
+	err = o.acl.Do(ctx, func(client *api.Client) (err error) {
+		entries, err = o.list(ctx, client)
+		return err
+	})
+	if errors.Is(err, ErrUnreachable) || errors.Is(err, ErrCredential) {
+		if exists, existsErr := o.acl.cluster.Exists(ctx); existsErr == nil && !exists {
+			err = ErrNoCluster
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err != nil {
+		err = fmt.Errorf("listing %s of %s: %w", plural(o.kind), o.acl.cluster.ID(), err)
+		if o.generation == generation {
+			o.failed, o.failedAt = err, time.Now()
+		}
+		return nil, err
+	}
+	if o.generation == generation {
+		o.known, o.entries = true, entries
+	}
+	return entries, nil
+}
+
+// Get returns the entry of one object from the list, or ErrNotFound.
+func (o *Objects[T, L]) Get(ctx context.Context, id string) (entry L, err error) {
+	entries, err := o.List(ctx)
+	if err != nil {
+		return entry, err
+	}
+	for _, e := range entries {
+		if o.entryID(e) == id {
+			return e, nil
+		}
+	}
+	return entry, fmt.Errorf("%s %s of %s: %w", o.kind, id, o.acl.cluster.ID(), ErrNotFound)
+}
+
+// Read reads one object from the leader, or returns ErrNotFound.
+func (o *Objects[T, L]) Read(ctx context.Context, id string) (*T, error) {
+	var object *T
+	err := o.acl.Do(ctx, func(client *api.Client) (err error) {
+		object, err = o.read(ctx, client, id)
+		return err
+	})
+	if isMissing(err) || (err == nil && object == nil) {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the %s %s of %s: %w", o.kind, id, o.acl.cluster.ID(), err)
+	}
+	return object, nil
+}
+
+// Create makes an object and returns it as the leader reads it. What a create
+// whose answer was lost has made is found again by its name and content, unless
+// it is somebody else's (Own). Otherwise ErrExists is returned.
+func (o *Objects[T, L]) Create(ctx context.Context, wanted T) (*T, error) {
+	var made *T
+	err := o.acl.Do(ctx, func(client *api.Client) (err error) {
+		made, err = o.tryCreate(ctx, client, wanted)
+		return err
+	})
+	if isDuplicate(err) {
+		err = fmt.Errorf("%w: %w", ErrExists, err)
+	}
+	if err != nil {
+		o.doubt(err)
+		return nil, fmt.Errorf("creating a %s in %s: %w", o.kind, o.acl.cluster.ID(), err)
+	}
+	return o.written(ctx, o.id(*made))
+}
+
+// tryCreate is one try. What it returns is owned.
+func (o *Objects[T, L]) tryCreate(ctx context.Context, client *api.Client, wanted T) (*T, error) {
+	if o.findFirst {
+		o.creating.Lock()
+		defer o.creating.Unlock()
+		if existing, err := o.find(ctx, client, wanted); err != nil || existing != nil {
+			return o.adopt(wanted, existing, duplicate(o.kind), err)
+		}
+	}
+	made, err := o.create(ctx, client, &wanted)
+	switch {
+	case err == nil && !o.claim(o.id(*made)):
+		// Another resource of this run, planned with the same name, has found and
+		// taken it.
+		return nil, duplicate(o.kind)
+	case isDuplicate(err) && !o.findFirst:
+		existing, findErr := o.find(ctx, client, wanted)
+		return o.adopt(wanted, existing, err, findErr)
+	}
+	return made, err
+}
+
+// adopt takes an object that find has found, or returns the error of the create
+// that collided with it.
+func (o *Objects[T, L]) adopt(wanted T, existing *T, collision, findErr error) (*T, error) {
+	if findErr != nil {
+		return nil, findErr
+	}
+	if existing == nil || !o.same(wanted, *existing) || !o.claim(o.id(*existing)) {
+		return nil, collision
+	}
+	return existing, nil
+}
+
+// Update changes an object and returns it as the leader reads it. It returns
+// ErrNotFound if there is none, and ErrExists if the new name is taken.
+func (o *Objects[T, L]) Update(ctx context.Context, wanted T) (*T, error) {
+	err := o.acl.Do(ctx, func(client *api.Client) error {
+		_, err := o.update(ctx, client, &wanted)
+		return err
+	})
+	switch {
+	case isUpdateOfMissing(err):
+		err = ErrNotFound
+	case isDuplicate(err):
+		err = fmt.Errorf("%w: %w", ErrExists, err)
+	}
+	if err != nil {
+		o.doubt(err)
+		return nil, fmt.Errorf("changing the %s %s of %s: %w", o.kind, o.id(wanted), o.acl.cluster.ID(), err)
+	}
+	o.renamed()
+	return o.written(ctx, o.id(wanted))
+}
+
+// readBack is for how long an object that was just written may be missing: a
+// new leader may not have applied it, and a server that asked for a token too
+// early remembers for 30 s that there is none (acl_token_ttl).
+const readBack = 35 * time.Second
+
+// written reads what was just written, and puts it into the list.
+func (o *Objects[T, L]) written(ctx context.Context, id string) (*T, error) {
+	ctx, cancel := context.WithTimeout(ctx, readBack)
+	defer cancel()
+	var object *T
+	var err error
+	_ = retryDelay().Until(ctx, true, true, func(ctx context.Context) (bool, error) {
+		object, err = o.Read(ctx, id)
+		return !errors.Is(err, ErrNotFound), nil
+	})
+	if err != nil {
+		o.forget()
+		return nil, err
+	}
+	o.put(*object)
+	o.Own(id)
+	return object, nil
+}
+
+// Delete deletes an object. One that is gone already, on the word of a good
+// credential, is no error.
+func (o *Objects[T, L]) Delete(ctx context.Context, id string) error {
+	err := o.acl.Do(ctx, func(client *api.Client) error {
+		err := o.remove(ctx, client, id)
+		if !isMissing(err) {
+			return err
+		}
+		// Consul answers so to a credential that it does not know, too, and so may a
+		// new leader that has not caught up. A consistent read tells.
+		existing, err := o.read(ctx, client, id)
+		switch {
+		case isMissing(err) || (err == nil && existing == nil):
+			return nil
+		case err == nil:
+			return fmt.Errorf("the %s %s was not found, but is there", o.kind, id)
+		}
+		return err
+	})
+	if err != nil {
+		o.doubt(err)
+		return fmt.Errorf("deleting the %s %s of %s: %w", o.kind, id, o.acl.cluster.ID(), err)
+	}
+	o.mu.Lock()
+	delete(o.owned, id)
+	o.replace(id, nil)
+	o.mu.Unlock()
+	o.renamed()
+	return nil
+}
+
+// Own records that an object belongs to something in the state: a create does
+// not take it for its own.
+func (o *Objects[T, L]) Own(id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.owned[id] = true
+}
+
+func (o *Objects[T, L]) isOwned(id string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.owned[id]
+}
+
+// claim is Own, unless the object is somebody else's already.
+func (o *Objects[T, L]) claim(id string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.owned[id] {
+		return false
+	}
+	o.owned[id] = true
+	return true
+}
+
+func (o *Objects[T, L]) put(object T) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	e := o.entry(object)
+	o.replace(o.id(object), &e)
+}
+
+// replace puts an entry into the list, or removes it, and makes lists under way
+// outdated. The list that others hold is left alone. The caller holds the lock.
+func (o *Objects[T, L]) replace(id string, entry *L) {
+	o.generation++
+	o.failed = nil // Consul answers again
+	if !o.known {
+		return
+	}
+	var entries []L
+	for _, e := range o.entries {
+		if o.entryID(e) != id {
+			entries = append(entries, e)
+		}
+	}
+	if entry != nil {
+		entries = append(entries, *entry)
+	}
+	o.entries = entries
+}
+
+func (o *Objects[T, L]) renamed() {
+	for _, other := range o.linkedBy {
+		other.forget()
+	}
+}
+
+// doubt makes the next List ask again where a write may have been carried out.
+func (o *Objects[T, L]) doubt(err error) {
+	if !errors.Is(err, ErrUnreachable) {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.generation++
+	o.known, o.entries = false, nil
+}
+
+// forget makes the next List ask again.
+func (o *Objects[T, L]) forget() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.generation++
+	o.known, o.entries, o.failed = false, nil, nil
+}
+
+func plural(kind string) string {
+	if kind == "policy" {
+		return "policies"
+	}
+	return kind + "s"
+}

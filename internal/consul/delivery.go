@@ -1,0 +1,337 @@
+package consul
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+	"text/template"
+
+	"golang.org/x/sync/singleflight"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// ComponentToken is the component label of Secrets with delivered tokens.
+const ComponentToken = "acl-token"
+
+// Target is a key of a Kubernetes Secret that a token's secret ID is delivered
+// to.
+type Target struct {
+	Namespace, Name, Key string
+	// Template of the value, in text/template, with {{.SecretID}} and
+	// {{.AccessorID}}; "" means the secret ID alone.
+	Template string
+	// Type of the Secret, "" for Opaque. Kubernetes does not let it be changed.
+	Type string
+	// Labels of the Secret, besides the provider's own.
+	Labels map[string]string
+}
+
+// String is "<namespace>/<name>:<key>".
+func (t Target) String() string { return t.Namespace + "/" + t.Name + ":" + t.Key }
+
+// Render makes the value. An error never has the secret ID in it.
+func (t Target) Render(accessorID, secretID string) ([]byte, error) {
+	if t.Template == "" {
+		return []byte(secretID), nil
+	}
+	parsed, err := template.New("template").Option("missingkey=error").Parse(t.Template)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	if err := parsed.Execute(&out, struct{ AccessorID, SecretID string }{accessorID, secretID}); err != nil {
+		// The error of a function may quote its argument.
+		return nil, errors.New(strings.ReplaceAll(err.Error(), secretID, "<secret ID>"))
+	}
+	return out.Bytes(), nil
+}
+
+// annotation records, for each key of a Secret, the accessor ID of the token in
+// it; while the token is being created, with a mark.
+func (t Target) annotation() string { return server.ManagedBy + "/accessor-id." + t.Key }
+
+// creatingMark follows the accessor ID until the create has ended: one that was
+// interrupted goes on, and nobody else's token is taken over.
+const creatingMark = " creating"
+
+// manager is the field manager of one key: keys of one Secret belong to
+// different tokens, and none takes another's away.
+func (t Target) manager() string { return server.ManagedBy + "/" + t.Key }
+
+// Holder says who holds the key of a Secret.
+type Holder struct {
+	// Foreign says that the Secret, or its key, is not this provider's.
+	Foreign bool
+	// AccessorID of the token in the key, and the ID of its Cluster; "" if the key
+	// is free.
+	AccessorID, Cluster string
+	// Creating says that the create of that token has not ended.
+	Creating bool
+}
+
+// Deliveries writes secret IDs into Kubernetes Secrets. It lists the Secrets of
+// a namespace once a run. It is safe for concurrent use.
+type Deliveries struct {
+	kube    *kube.Client
+	cluster string
+
+	flight singleflight.Group
+	mu     sync.Mutex
+	lists  map[string]map[string]*corev1.Secret // by namespace and name; nil where listing is forbidden
+}
+
+func newDeliveries(c *Cluster) *Deliveries {
+	return &Deliveries{kube: c.kube, cluster: c.ID(), lists: map[string]map[string]*corev1.Secret{}}
+}
+
+func tokenSecretLabels() map[string]string {
+	return map[string]string{server.LabelManagedBy: server.ManagedBy, server.LabelComponent: ComponentToken}
+}
+
+// annotationCluster records, for each key, whose token it is.
+func (t Target) annotationCluster() string { return server.ManagedBy + "/cluster." + t.Key }
+
+// Delivered reports whether a target holds a token as it should. Where the
+// secret ID may not be known ("<hidden>"), the record of it has to do.
+func (d *Deliveries) Delivered(ctx context.Context, t Target, accessorID, secretID string) (bool, error) {
+	s, err := d.find(ctx, t)
+	if err != nil || s == nil {
+		return false, err
+	}
+	if s.Annotations[t.annotation()] != accessorID || string(s.Type) != orOpaque(t.Type) {
+		return false, nil
+	}
+	for k, v := range t.Labels {
+		if s.Labels[k] != v {
+			return false, nil
+		}
+	}
+	if secretID == "" || secretID == HiddenSecretID {
+		return len(s.Data[t.Key]) > 0, nil
+	}
+	value, err := t.Render(accessorID, secretID)
+	return err == nil && bytes.Equal(s.Data[t.Key], value), err
+}
+
+// HiddenSecretID is what Consul shows instead of a secret ID to who may only
+// read ACLs.
+const HiddenSecretID = "<hidden>"
+
+func orOpaque(secretType string) string {
+	if secretType == "" {
+		return string(corev1.SecretTypeOpaque)
+	}
+	return secretType
+}
+
+// Holder says who holds a target.
+func (d *Deliveries) Holder(ctx context.Context, t Target) (Holder, error) {
+	s, err := d.find(ctx, t)
+	if err == nil && s == nil { // it may be there without the labels
+		s, err = d.get(ctx, t)
+	}
+	if err != nil {
+		return Holder{}, err
+	}
+	return holder(s, t), nil
+}
+
+func holder(s *corev1.Secret, t Target) Holder {
+	if s == nil {
+		return Holder{}
+	}
+	record := s.Annotations[t.annotation()]
+	if _, has := s.Data[t.Key]; !isTokenSecret(s) || (has && record == "") {
+		return Holder{Foreign: true}
+	}
+	accessor, creating := strings.CutSuffix(record, creatingMark)
+	return Holder{AccessorID: accessor, Cluster: s.Annotations[t.annotationCluster()], Creating: creating}
+}
+
+func isTokenSecret(s *corev1.Secret) bool {
+	return labels.SelectorFromSet(tokenSecretLabels()).Matches(labels.Set(s.Labels))
+}
+
+// NamespaceMissing reports whether a namespace is known not to exist.
+func (d *Deliveries) NamespaceMissing(ctx context.Context, namespace string) bool {
+	_, err := d.kube.CoreV1().Namespaces().Get(ctx, namespace, metav1.GetOptions{})
+	return apierrors.IsNotFound(err)
+}
+
+// TakenError says that a key of a Secret is somebody else's.
+type TakenError struct {
+	Target Target
+	Holder Holder
+}
+
+// Error implements error.
+func (e *TakenError) Error() string {
+	if e.Holder.Foreign {
+		return fmt.Sprintf("Secret %s/%s, or its key %s, exists and is not this provider's", e.Target.Namespace, e.Target.Name, e.Target.Key)
+	}
+	return fmt.Sprintf("the key %s of Secret %s/%s holds the token %s of cluster %s", e.Target.Key, e.Target.Namespace, e.Target.Name, e.Holder.AccessorID, e.Holder.Cluster)
+}
+
+// Deliver writes a token into a target. The key must be free, or hold the very
+// token, or the previous one that it replaces; else a *TakenError is returned.
+// While creating, the record says so.
+func (d *Deliveries) Deliver(ctx context.Context, t Target, accessorID, secretID, previous string, creating bool) error {
+	s, err := d.get(ctx, t)
+	if err != nil {
+		return err
+	}
+	if h := holder(s, t); h.Foreign || (h.AccessorID != "" && h.AccessorID != accessorID && h.AccessorID != previous) {
+		return &TakenError{Target: t, Holder: h}
+	}
+	if s != nil && string(s.Type) != orOpaque(t.Type) {
+		if len(s.Data) > 1 {
+			return fmt.Errorf("the type of Secret %s/%s is %s and cannot be changed to %s while it has keys of others", t.Namespace, t.Name, s.Type, orOpaque(t.Type))
+		}
+		if err := d.deleteSecret(ctx, s); err != nil {
+			return err
+		}
+	}
+	value, err := t.Render(accessorID, secretID)
+	if err != nil {
+		return fmt.Errorf("rendering the template for Secret %s/%s: %w", t.Namespace, t.Name, err)
+	}
+	record := accessorID
+	if creating {
+		record += creatingMark
+	}
+	all := maps.Clone(t.Labels)
+	if all == nil {
+		all = map[string]string{}
+	}
+	maps.Copy(all, tokenSecretLabels())
+	apply := applycorev1.Secret(t.Name, t.Namespace).WithType(corev1.SecretType(orOpaque(t.Type))).WithLabels(all).
+		WithAnnotations(map[string]string{t.annotation(): record, t.annotationCluster(): d.cluster}).
+		WithData(map[string][]byte{t.Key: value})
+	written, err := d.kube.CoreV1().Secrets(t.Namespace).Apply(ctx, apply, metav1.ApplyOptions{FieldManager: t.manager(), Force: true})
+	if err != nil {
+		return fmt.Errorf("writing key %s of Secret %s/%s: %w", t.Key, t.Namespace, t.Name, err)
+	}
+	d.put(t.Namespace, t.Name, written)
+	return nil
+}
+
+// Withdraw removes a token from a target, and the Secret if nothing else is in
+// it. A key that holds another token is left alone.
+func (d *Deliveries) Withdraw(ctx context.Context, t Target, accessorID string) error {
+	s, err := d.get(ctx, t)
+	if err != nil {
+		return err
+	}
+	if h := holder(s, t); s == nil || h.Foreign || h.AccessorID != accessorID {
+		return nil
+	}
+	if len(s.Data) <= 1 {
+		return d.deleteSecret(ctx, s)
+	}
+	// What this manager no longer applies goes.
+	written, err := d.kube.CoreV1().Secrets(t.Namespace).Apply(ctx, applycorev1.Secret(t.Name, t.Namespace), metav1.ApplyOptions{FieldManager: t.manager(), Force: true})
+	if err != nil {
+		return fmt.Errorf("removing key %s of Secret %s/%s: %w", t.Key, t.Namespace, t.Name, err)
+	}
+	d.put(t.Namespace, t.Name, written)
+	return nil
+}
+
+// deleteSecret deletes a Secret as it was seen.
+func (d *Deliveries) deleteSecret(ctx context.Context, s *corev1.Secret) error {
+	err := d.kube.CoreV1().Secrets(s.Namespace).Delete(ctx, s.Name, metav1.DeleteOptions{
+		Preconditions: &metav1.Preconditions{UID: &s.UID, ResourceVersion: &s.ResourceVersion},
+	})
+	if _, err := kube.Found(err); err != nil {
+		return fmt.Errorf("deleting Secret %s/%s: %w", s.Namespace, s.Name, err)
+	}
+	d.put(s.Namespace, s.Name, nil)
+	return nil
+}
+
+// get reads a Secret; nil if there is none.
+func (d *Deliveries) get(ctx context.Context, t Target) (*corev1.Secret, error) {
+	s, err := d.kube.CoreV1().Secrets(t.Namespace).Get(ctx, t.Name, metav1.GetOptions{})
+	found, err := kube.Found(err)
+	if err != nil {
+		return nil, fmt.Errorf("reading Secret %s/%s: %w", t.Namespace, t.Name, err)
+	}
+	if !found {
+		return nil, nil //nolint:nilnil // as documented
+	}
+	return s, nil
+}
+
+// find finds a Secret of delivered tokens in the list of its namespace; nil if
+// there is none. Where listing is forbidden it reads the one.
+func (d *Deliveries) find(ctx context.Context, t Target) (*corev1.Secret, error) {
+	secrets, err := d.list(ctx, t.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	if secrets == nil {
+		s, err := d.get(ctx, t)
+		if err != nil || s == nil || !isTokenSecret(s) {
+			return nil, err
+		}
+		return s, nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return secrets[t.Name], nil
+}
+
+func (d *Deliveries) list(ctx context.Context, namespace string) (map[string]*corev1.Secret, error) {
+	d.mu.Lock()
+	secrets, known := d.lists[namespace]
+	d.mu.Unlock()
+	if known {
+		return secrets, nil
+	}
+	v, err, _ := d.flight.Do(namespace, func() (any, error) {
+		list, err := d.kube.CoreV1().Secrets(namespace).List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(tokenSecretLabels()).String()})
+		var byName map[string]*corev1.Secret
+		switch {
+		case err == nil:
+			byName = map[string]*corev1.Secret{}
+			for i := range list.Items {
+				byName[list.Items[i].Name] = &list.Items[i]
+			}
+		case !apierrors.IsForbidden(err):
+			return nil, fmt.Errorf("listing the Secrets of tokens in namespace %s: %w", namespace, err)
+		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.lists[namespace] = byName
+		return byName, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	secrets, _ = v.(map[string]*corev1.Secret)
+	return secrets, nil
+}
+
+// put writes what was written into the list.
+func (d *Deliveries) put(namespace, name string, s *corev1.Secret) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if list := d.lists[namespace]; list != nil {
+		if s == nil {
+			delete(list, name)
+		} else {
+			list[name] = s
+		}
+	}
+}

@@ -1,0 +1,7 @@
+node_prefix "" {
+  policy = "read"
+},
+
+service "consul" {
+  policy = "read"
+}

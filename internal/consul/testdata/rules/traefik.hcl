@@ -1,0 +1,7 @@
+key_prefix "traefik" {
+  policy = "write"
+},
+
+session_prefix "" {
+  policy = "write"
+}
