@@ -28,8 +28,8 @@ import (
 // a pod whose node was cut off must not hold up everything.
 const requestTimeout = 30 * time.Second
 
-// Connector reaches Consul servers through the Kubernetes API server. It keeps
-// one port-forward per pod and reuses its HTTP connections. It is safe for
+// Connector reaches Consul servers through the Kubernetes API server. It reuses
+// its HTTP connections, each of which is a port-forward. It is safe for
 // concurrent use.
 type Connector struct {
 	kube *kube.Client
@@ -47,7 +47,6 @@ func NewConnector(k *kube.Client) *Connector {
 // forward is the way to one pod.
 type forward struct {
 	cluster   string
-	dialer    *kube.PodDialer
 	transport *http.Transport
 }
 
@@ -114,7 +113,7 @@ func (c *Connector) transport(cluster string, pod *corev1.Pod) http.RoundTripper
 		return f.transport
 	}
 	dialer := c.kube.PodDialer(pod.Namespace, pod.Name)
-	f := forward{cluster: cluster, dialer: dialer, transport: &http.Transport{
+	f := forward{cluster: cluster, transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return dialer.Dial(ctx, server.PortHTTP)
 		},
@@ -132,7 +131,6 @@ func (c *Connector) forget(cluster string, pods []corev1.Pod) {
 	for uid, f := range c.forwards {
 		if f.cluster == cluster && !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return p.UID == uid }) {
 			f.transport.CloseIdleConnections()
-			_ = f.dialer.Close() // it is broken as a rule
 			delete(c.forwards, uid)
 		}
 	}

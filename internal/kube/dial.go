@@ -9,10 +9,8 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/singleflight"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
@@ -20,19 +18,19 @@ import (
 )
 
 // PodDialer opens connections to the ports of one pod through the Kubernetes
-// API server (the port-forward subresource). All connections share one upgraded
-// connection to the API server, opened at the first Dial and again when it
-// broke. It is safe for concurrent use.
+// API server (the port-forward subresource). It is safe for concurrent use.
+//
+// Every connection is a port-forward of its own, though one could carry many: they
+// would not be independent. Each end has five workers for the frames of all of
+// them, and a frame that nobody reads stops its worker (handleDataFrame in
+// github.com/moby/spdystream); every fifth stream then hangs, which shows as 30 s
+// until "Timeout occurred" (kubernetes/kubectl#1368). Such a frame is, on the
+// node, a request to a port where nobody listens (until containerd 1.6.22, 1.7.3
+// and 2.1.0), and here a response that is not read yet.
 type PodDialer struct {
 	client    *Client
 	namespace string
 	pod       string
-
-	handshake singleflight.Group
-	request   atomic.Int64
-
-	mu     sync.Mutex
-	stream httpstream.Connection
 }
 
 // PodDialer returns a dialer for a pod. It connects to nothing.
@@ -40,73 +38,70 @@ func (c *Client) PodDialer(namespace, pod string) *PodDialer {
 	return &PodDialer{client: c, namespace: namespace, pod: pod}
 }
 
-// Dial opens a connection to a port of the pod.
+// Dial opens a connection to a port of the pod. It succeeds even if nobody
+// listens there: the first Read fails then, and says so.
 func (d *PodDialer) Dial(ctx context.Context, port int) (net.Conn, error) {
-	conn, err := d.dial(ctx, port)
-	if err != nil {
-		return nil, fmt.Errorf("port-forward to pod %s/%s: %w", d.namespace, d.pod, err)
+	type result struct {
+		conn net.Conn
+		err  error
 	}
-	return conn, nil
+	done := make(chan result, 1)
+	go func() { // the handshake knows no context
+		conn, err := d.dial(port)
+		done <- result{conn, err}
+	}()
+	select {
+	case r := <-done:
+		return r.conn, d.wrap(r.err)
+	case <-ctx.Done():
+		go func() {
+			if r := <-done; r.err == nil {
+				_ = r.conn.Close()
+			}
+		}()
+		return nil, d.wrap(ctx.Err())
+	}
 }
 
-func (d *PodDialer) dial(ctx context.Context, port int) (net.Conn, error) {
-	stream, request, err := d.connection(ctx)
+func (d *PodDialer) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("port-forward to pod %s/%s: %w", d.namespace, d.pod, err)
+}
+
+func (d *PodDialer) dial(port int) (net.Conn, error) {
+	forward, err := d.forward()
 	if err != nil {
 		return nil, err
 	}
 	headers := http.Header{}
 	headers.Set(corev1.PortHeader, strconv.Itoa(port))
-	headers.Set(corev1.PortForwardRequestIDHeader, strconv.Itoa(request))
+	headers.Set(corev1.PortForwardRequestIDHeader, "0") // the only one
 	headers.Set(corev1.StreamType, corev1.StreamTypeError)
-	failures, err := stream.CreateStream(headers)
+	failures, err := forward.CreateStream(headers)
 	if err != nil {
-		d.drop(stream)
+		_ = forward.Close()
 		return nil, fmt.Errorf("opening the error stream: %w", err)
 	}
 	_ = failures.Close() // nothing is written to it
 	headers.Set(corev1.StreamType, corev1.StreamTypeData)
-	data, err := stream.CreateStream(headers)
+	data, err := forward.CreateStream(headers)
 	if err != nil {
-		d.drop(stream)
+		_ = forward.Close()
 		return nil, fmt.Errorf("opening the data stream: %w", err)
 	}
-	c := &podConn{Stream: data, pod: d.pod, failed: make(chan error, 1), remove: func() { stream.RemoveStreams(data, failures) }}
-	go func() {
-		// The kubelet reports here when nothing listens on the port.
+	return &podConn{Stream: data, dialer: d, forward: forward, failure: sync.OnceValue(func() error {
 		text, err := io.ReadAll(failures)
-		switch {
-		case len(text) > 0:
-			c.failed <- errors.New(string(text))
-			_ = data.Reset()
-		case err != nil:
-			c.failed <- err
+		if len(text) > 0 {
+			err = errors.New(string(text))
 		}
-		close(c.failed)
-	}()
-	return c, nil
+		return d.wrap(err)
+	})}, nil
 }
 
-// connection returns the shared connection and the number of the next request.
-// The handshake knows no context: it goes on without a caller who gives up, and
-// the next one has its result.
-func (d *PodDialer) connection(ctx context.Context) (httpstream.Connection, int, error) {
-	select {
-	case <-ctx.Done():
-		return nil, 0, ctx.Err()
-	case r := <-d.handshake.DoChan("", func() (any, error) { return d.connect() }):
-		if r.Err != nil {
-			return nil, 0, r.Err
-		}
-		stream, _ := r.Val.(httpstream.Connection)
-		return stream, int(d.request.Add(1)), nil
-	}
-}
-
-// connect opens the shared connection unless there is one.
-func (d *PodDialer) connect() (httpstream.Connection, error) {
-	if stream := d.open(); stream != nil {
-		return stream, nil
-	}
+// forward opens a port-forward.
+func (d *PodDialer) forward() (httpstream.Connection, error) {
 	url := d.client.CoreV1().RESTClient().Post().Resource("pods").Namespace(d.namespace).Name(d.pod).SubResource("portforward").URL()
 	transport, upgrader, err := spdy.RoundTripperFor(d.client.config)
 	if err != nil {
@@ -121,80 +116,33 @@ func (d *PodDialer) connect() (httpstream.Connection, error) {
 	dialer := portforward.NewFallbackDialerForStreaming(overWebSocket, overSPDY, func(err error) bool {
 		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 	})
-	stream, _, err := dialer.Dial(portforward.PortForwardProtocolV1Name)
-	if err != nil {
-		return nil, err
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.stream = stream
-	return stream, nil
+	forward, _, err := dialer.Dial(portforward.PortForwardProtocolV1Name)
+	return forward, err
 }
 
-// open returns the shared connection if it is open.
-func (d *PodDialer) open() httpstream.Connection {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.stream == nil {
-		return nil
-	}
-	select {
-	case <-d.stream.CloseChan():
-		d.stream = nil
-	default:
-	}
-	return d.stream
-}
-
-func (d *PodDialer) drop(stream httpstream.Connection) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.stream == stream {
-		d.stream = nil
-	}
-	_ = stream.Close()
-}
-
-// Close closes the shared connection.
-func (d *PodDialer) Close() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.stream == nil {
-		return nil
-	}
-	err := d.stream.Close()
-	d.stream = nil
-	return err
-}
-
-// podConn makes a net.Conn of the data stream of one port-forward request.
-// Deadlines are left to the HTTP client's contexts: streams have none.
+// podConn makes a net.Conn of a port-forward with one data stream. Deadlines are
+// left to the HTTP client's contexts: streams have none.
 type podConn struct {
 	httpstream.Stream
-	pod    string
-	failed chan error
-	remove func()
+	dialer  *PodDialer
+	forward httpstream.Connection
+	// failure waits for the end of the error stream and returns what the kubelet
+	// wrote to it.
+	failure func() error
 }
 
 func (c *podConn) Read(p []byte) (int, error) {
 	n, err := c.Stream.Read(p)
 	if err != nil {
-		select {
-		case failure := <-c.failed:
-			if failure != nil {
-				return n, failure
-			}
-		default:
+		// The reason, such as a connection refused, comes after the end.
+		if failure := c.failure(); failure != nil {
+			err = failure
 		}
 	}
 	return n, err
 }
 
-func (c *podConn) Close() error {
-	err := c.Stream.Reset()
-	c.remove()
-	return err
-}
+func (c *podConn) Close() error { return c.forward.Close() }
 
 type podAddr string
 
@@ -202,7 +150,7 @@ func (podAddr) Network() string  { return "port-forward" }
 func (a podAddr) String() string { return string(a) }
 
 func (c *podConn) LocalAddr() net.Addr              { return podAddr("local") }
-func (c *podConn) RemoteAddr() net.Addr             { return podAddr(c.pod) }
+func (c *podConn) RemoteAddr() net.Addr             { return podAddr(c.dialer.pod) }
 func (c *podConn) SetDeadline(time.Time) error      { return nil }
 func (c *podConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *podConn) SetWriteDeadline(time.Time) error { return nil }
