@@ -38,7 +38,7 @@ func (*PolicyRulesFunction) Definition(_ context.Context, _ function.DefinitionR
 		Summary: "Rules of an ACL policy from an object",
 		MarkdownDescription: "Returns the rules of an ACL policy as HCL, one text for each meaning: sorted, and the same however the object is written. " +
 			"Names of resources, dispositions and attributes are checked, so that a typing error cannot silently leave out a right. " +
-			"Nothing is asked of Consul or of Kubernetes.",
+			"Nothing is asked of Consul or of Kubernetes. Functions of providers take Terraform 1.8 or OpenTofu 1.7.",
 		Parameters: []function.Parameter{function.DynamicParameter{
 			Name: rulesParameter,
 			MarkdownDescription: "An object of [resources](https://developer.hashicorp.com/consul/docs/reference/acl/rule). " +

@@ -132,7 +132,7 @@ func (r Rule) Validate() error {
 	case !segments && r.Segment != "":
 		return &RuleError{Problem: r.Resource + " has no segments"}
 	case r.Policy == "":
-		return &RuleError{Problem: fmt.Sprintf("%s has no policy: it takes %s", r.name(), anyOf(r.dispositions()))}
+		return &RuleError{Problem: fmt.Sprintf("%s has no policy: it must be %s", r.name(), anyOf(r.dispositions()))}
 	case r.Intentions != "" && !hasIntentions(r.Resource):
 		return &RuleError{Problem: r.name() + " takes no intentions: only service and service_prefix do"}
 	}
@@ -152,12 +152,12 @@ func checkDisposition(name, attribute, disposition string, legal []string) error
 		return nil
 	case slices.Contains(legal, lower):
 		// acl/policy.go: isPolicyValid ignores the case, takesPrecedenceOver does not.
-		return &RuleError{Problem: fmt.Sprintf("%s: write the %s as %q: Consul accepts %q, but then lets any other rule win over it, and ignores it in a rule without a segment",
+		return &RuleError{Problem: fmt.Sprintf("%s: write %s in lower case, as %q: Consul accepts %q, but lets any other rule win over it, and ignores it in a rule without a segment",
 			name, attribute, lower, disposition)}
 	case lower == policyList:
-		return &RuleError{Problem: fmt.Sprintf("%s: the %s %q is for key and key_prefix only: it takes %s", name, attribute, disposition, anyOf(legal))}
+		return &RuleError{Problem: fmt.Sprintf("%s: %s cannot be %q, which is for key and key_prefix only: it must be %s", name, attribute, disposition, anyOf(legal))}
 	}
-	return &RuleError{Problem: fmt.Sprintf("%s: the %s %q does not exist: it takes %s", name, attribute, disposition, anyOf(legal))}
+	return &RuleError{Problem: fmt.Sprintf("%s: %s cannot be %q: it must be %s", name, attribute, disposition, anyOf(legal))}
 }
 
 func (r Rule) dispositions() []string {
@@ -427,9 +427,7 @@ func (b *rulesBuilder) file(list *ast.ObjectList) {
 }
 
 // once returns the items of a list without those that set an argument ("=") for
-// the second time. Consul means to refuse them (since 1.20.1), but after it has
-// resolved the first token it takes the last one (agent/structs/acl.go sets
-// WarnOnDuplicateKey in the configuration that it shares with the endpoint).
+// the second time, which Consul refuses (since 1.20.1). In JSON it takes the last.
 func (b *rulesBuilder) once(list *ast.ObjectList) []*ast.ObjectItem {
 	if b.json {
 		return list.Items

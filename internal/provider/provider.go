@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/function"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/provider"
 	"github.com/hashicorp/terraform-plugin-framework/provider/schema"
@@ -35,6 +36,7 @@ type Provider struct{ version string }
 var (
 	_ provider.Provider                     = &Provider{}
 	_ provider.ProviderWithConfigValidators = &Provider{}
+	_ provider.ProviderWithFunctions        = &Provider{}
 )
 
 // New returns a constructor of the provider in a version.
@@ -222,5 +224,12 @@ func (*Provider) Resources(context.Context) []func() resource.Resource {
 func (*Provider) DataSources(context.Context) []func() datasource.DataSource {
 	return []func() datasource.DataSource{
 		cluster.NewMembersDataSource,
+	}
+}
+
+// Functions implements provider.ProviderWithFunctions.
+func (*Provider) Functions(context.Context) []func() function.Function {
+	return []func() function.Function{
+		acl.NewPolicyRulesFunction,
 	}
 }
