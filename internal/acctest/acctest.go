@@ -34,7 +34,8 @@ const OlderVersion = "1.21.0"
 
 // Main is the TestMain of a package with acceptance tests. With TF_ACC it makes
 // sure of a Kubernetes cluster, the one of KUBE_CONFIG_PATH or else the
-// machine's disposable one, and of a Terraform or OpenTofu.
+// machine's disposable one, and of a Terraform or OpenTofu. With TF_ACC_SECRECY,
+// a folder, everything is logged there, and a secret ID in a log is a failure.
 func Main(m *testing.M) {
 	if os.Getenv("TF_ACC") != "" {
 		if err := setUp(context.Background()); err != nil {
@@ -42,7 +43,18 @@ func Main(m *testing.M) {
 			os.Exit(1)
 		}
 	}
-	os.Exit(m.Run())
+	run := m.Run
+	if dir := os.Getenv("TF_ACC_SECRECY"); dir != "" {
+		run = func() int {
+			code, err := runLogged(dir, m.Run)
+			if err != nil {
+				fmt.Fprintln(os.Stderr, "acceptance tests:", err)
+				return 1
+			}
+			return code
+		}
+	}
+	os.Exit(run())
 }
 
 func setUp(ctx context.Context) error {

@@ -439,3 +439,26 @@ func TestAccToken_delivery(t *testing.T) {
 		},
 	})
 }
+
+func TestAccACLDataSources_showWhatIsThere(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	source := func(kind, what string) string {
+		return fmt.Sprintf("data \"consul_k8s_%s\" \"a\" {\n  cluster = %q\n  %s\n}\n", kind, f.ID(), what)
+	}
+	resources := f.policy("a", "name = \"a\"\nrules = \"operator = \\\"read\\\"\"") + f.role("a", `name = "a"
+  policies = [consul_k8s_policy.a.name]`) + f.tokenHCL("a", `roles = [consul_k8s_role.a.name]`)
+	test(t, resource.TestCase{Steps: []resource.TestStep{
+		{Config: source("policy", `name = "nobody"`), ExpectError: acctest.Says("policy nobody of " + f.ID() + ": it does not exist")},
+		{Config: source("token", `accessor_id = "8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55"`), ExpectError: acctest.Says("it does not exist")},
+		{Config: source("role", ""), ExpectError: regexp.MustCompile(`(?s)id.*name`)},
+		{
+			Config: resources + source("policy", "id = consul_k8s_policy.a.id") + source("role", "name = consul_k8s_role.a.name") + source("token", "accessor_id = consul_k8s_token.a.accessor_id"),
+			ConfigStateChecks: []statecheck.StateCheck{
+				statecheck.ExpectKnownValue("data.consul_k8s_policy.a", tfjsonpath.New("rules"), knownvalue.StringExact(`operator = "read"`)),
+				statecheck.ExpectKnownValue("data.consul_k8s_role.a", tfjsonpath.New("policies"), knownvalue.SetExact([]knownvalue.Check{knownvalue.StringExact("a")})),
+				statecheck.ExpectKnownValue("data.consul_k8s_token.a", tfjsonpath.New("roles"), knownvalue.SetExact([]knownvalue.Check{knownvalue.StringExact("a")})),
+			},
+		},
+	}})
+}

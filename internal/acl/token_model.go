@@ -186,12 +186,14 @@ func (*TokenResource) ValidateConfig(ctx context.Context, req resource.ValidateC
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	rotates := !m.Rotation.IsNull() && !m.Rotation.IsUnknown()
+	var rotation rotationModel
+	rotation.from(m.Rotation)
+	rotates := !rotation.Trigger.IsNull() || !rotation.After.IsNull()
 	if rotates && !m.AccessorID.IsNull() {
 		resp.Diagnostics.Append(attr.Error(path.Root("rotation"), "A chosen accessor ID cannot be rotated", "leave accessor_id out: a new token has a new one."))
 	}
 	if rotates && !m.SecretID.IsNull() {
-		resp.Diagnostics.Append(attr.Error(path.Root("rotation"), "A chosen secret ID is rotated by its version", "leave rotation out, and change secret_id_wo_version with secret_id_wo."))
+		resp.Diagnostics.Append(attr.Error(path.Root("rotation"), "A chosen secret ID is rotated by its version", "leave trigger and after out, and change secret_id_wo_version with secret_id_wo."))
 	}
 	seen := map[string]bool{}
 	targets, _ := m.targets(ctx, &resp.Diagnostics)

@@ -27,11 +27,11 @@ func IsForbidden(err error) bool {
 	return ok && code == http.StatusForbidden
 }
 
-// IsUnknownToken reports whether a server does not know the token that was
-// presented to it. With ACLs on, everything but login answers so.
+// IsUnknownToken reports whether a server does not know, or no longer knows, the
+// token that was presented to it. With ACLs on, everything but login answers so.
 func IsUnknownToken(err error) bool {
 	code, body, ok := statusOf(err)
-	return ok && code == http.StatusForbidden && (body == "ACL not found" || strings.HasPrefix(body, "token does not exist"))
+	return ok && code == http.StatusForbidden && (body == "ACL not found" || isTokenMissing(err))
 }
 
 // isTokenMissing reports whether the token that was asked for does not exist

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/ephemeral"
 	"github.com/hashicorp/terraform-plugin-framework/function"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/provider"
@@ -34,9 +35,10 @@ const name = "terraform-provider-consul-k8s"
 type Provider struct{ version string }
 
 var (
-	_ provider.Provider                     = &Provider{}
-	_ provider.ProviderWithConfigValidators = &Provider{}
-	_ provider.ProviderWithFunctions        = &Provider{}
+	_ provider.Provider                       = &Provider{}
+	_ provider.ProviderWithConfigValidators   = &Provider{}
+	_ provider.ProviderWithEphemeralResources = &Provider{}
+	_ provider.ProviderWithFunctions          = &Provider{}
 )
 
 // New returns a constructor of the provider in a version.
@@ -224,6 +226,16 @@ func (*Provider) Resources(context.Context) []func() resource.Resource {
 func (*Provider) DataSources(context.Context) []func() datasource.DataSource {
 	return []func() datasource.DataSource{
 		cluster.NewMembersDataSource,
+		acl.NewPolicyDataSource,
+		acl.NewRoleDataSource,
+		acl.NewTokenDataSource,
+	}
+}
+
+// EphemeralResources implements provider.ProviderWithEphemeralResources.
+func (*Provider) EphemeralResources(context.Context) []func() ephemeral.EphemeralResource {
+	return []func() ephemeral.EphemeralResource{
+		acl.NewTokenEphemeral,
 	}
 }
 

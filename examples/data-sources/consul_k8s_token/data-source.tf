@@ -1,0 +1,35 @@
+terraform {
+  required_providers {
+    consul = {
+      source = "registry.terraform.io/consul-k8s/consul-k8s"
+    }
+  }
+}
+
+resource "consul_k8s_cluster" "main" {
+  name             = "consul"
+  namespace        = "consul"
+  create_namespace = true
+  version          = "1.22.7"
+
+  acl = { enabled = true }
+
+  # Small, and easy to remove. In production leave these three out.
+  storage             = { size = "1Gi", retention = { when_deleted = "Delete" } }
+  resources           = { requests = { cpu = "100m", memory = "256Mi" } }
+  deletion_protection = false
+}
+
+resource "consul_k8s_acl_bootstrap" "main" {
+  cluster = consul_k8s_cluster.main.id
+}
+
+# The management token, as far as it is no secret.
+data "consul_k8s_token" "management" {
+  cluster     = consul_k8s_acl_bootstrap.main.cluster
+  accessor_id = consul_k8s_acl_bootstrap.main.accessor_id
+}
+
+output "policies" {
+  value = data.consul_k8s_token.management.policies
+}

@@ -1,0 +1,356 @@
+package acl_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	"github.com/hashicorp/terraform-plugin-testing/compare"
+	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
+	"github.com/hashicorp/terraform-plugin-testing/knownvalue"
+	"github.com/hashicorp/terraform-plugin-testing/plancheck"
+	"github.com/hashicorp/terraform-plugin-testing/statecheck"
+	"github.com/hashicorp/terraform-plugin-testing/terraform"
+	"github.com/hashicorp/terraform-plugin-testing/tfjsonpath"
+	"github.com/hashicorp/terraform-plugin-testing/tfversion"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+)
+
+const tokenAddress = "consul_k8s_token.a"
+
+// knows reports whether Consul knows a secret ID.
+func (f fixture) knows(secretID string) (bool, error) {
+	err := f.Any(context.Background(), secretID, func(client *api.Client) error {
+		_, _, err := client.ACL().TokenReadSelf(nil)
+		return err
+	})
+	if consul.IsUnknownToken(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// userTokens counts the tokens that neither Consul nor the bootstrap made.
+func (f fixture) userTokens(want int) resource.TestCheckFunc {
+	return f.check(func(acl *api.ACL) error {
+		list, _, err := acl.TokenList(nil)
+		var found []string
+		for _, t := range list {
+			if t.AccessorID != consul.AnonymousAccessorID && t.AccessorID != f.AgentTokenAccessor(0) && t.SecretID != f.token {
+				found = append(found, t.AccessorID)
+			}
+		}
+		if err == nil && len(found) != want {
+			err = fmt.Errorf("there are %d tokens instead of %d: %v", len(found), want, found)
+		}
+		return err
+	})
+}
+
+func TestAccToken_rotation(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	before := ""
+	hcl := func(more string) string {
+		return f.tokenHCL("a", "service_identities = [{ service_name = \"web\" }]\nsecret = { name = \"web\" }\n"+more)
+	}
+	rotated := func(*terraform.State) error {
+		after := f.secret("web", "token")
+		old, err := f.knows(before)
+		if err != nil {
+			return err
+		}
+		fresh, err := f.knows(after)
+		if err != nil || old || !fresh || after == before {
+			return fmt.Errorf("the old token is known: %t, the one in the Secret: %t, it changed: %t, %w", old, fresh, after != before, err)
+		}
+		before = after
+		return nil
+	}
+	accessor := statecheck.CompareValue(compare.ValuesDiffer())
+	differs := func() []statecheck.StateCheck {
+		return []statecheck.StateCheck{accessor.AddStateValue(tokenAddress, tfjsonpath.New("accessor_id"))}
+	}
+	test(t, resource.TestCase{
+		CheckDestroy: f.userTokens(0),
+		Steps: []resource.TestStep{
+			{Config: hcl(""), ConfigStateChecks: differs(), Check: func(*terraform.State) error {
+				before = f.secret("web", "token")
+				return nil
+			}},
+			{ // a rotation that is only now declared is not one that is due
+				Config:           hcl(`rotation = { trigger = "1", after = "720h", grace_period = "1s" }`),
+				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectKnownValue(tokenAddress, tfjsonpath.New("accessor_id"), knownvalue.NotNull())}},
+				Check:            func(*terraform.State) error { return same(f.secret("web", "token"), before) },
+			},
+			{Config: hcl(`rotation = { trigger = "2", after = "720h", grace_period = "1s" }`), ConfigStateChecks: differs(), Check: resource.ComposeTestCheckFunc(rotated, f.userTokens(1))},
+			{Config: hcl(`rotation = { trigger = "2", after = "720h", grace_period = "1s" }`), PlanOnly: true},
+			{Config: hcl("local = true\nrotation = { trigger = \"2\", grace_period = \"1s\" }"), ConfigStateChecks: differs(), Check: rotated},
+			{Config: hcl("local = true\nexpiration_ttl = \"2h\"\nrotation = { trigger = \"2\", grace_period = \"1s\" }"), ConfigStateChecks: differs(), Check: rotated},
+			{Config: hcl("local = true\nexpiration_ttl = \"120m\"\nrotation = { trigger = \"2\", grace_period = \"1s\" }"), PlanOnly: true},
+			{Config: hcl(`rotation = { trigger = "2", grace_period = "1s" }`), ConfigStateChecks: differs(), Check: rotated},
+		},
+	})
+}
+
+// A token that is older than rotation.after is rotated by the next apply.
+func TestAccToken_rotatesByAge(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	hcl := f.tokenHCL("a", `secret = { name = "web" }
+  rotation = { after = "1m", grace_period = "0s" }`)
+	before := ""
+	test(t, resource.TestCase{Steps: []resource.TestStep{
+		{Config: hcl, Check: func(*terraform.State) error {
+			before = f.secret("web", "token")
+			return nil
+		}},
+		{
+			PreConfig: func() {
+				acctest.Wait(t, "the token to be older than a minute", func(context.Context) (string, error) {
+					var age time.Duration
+					f.do(func(acl *api.ACL) error {
+						token, _, err := acl.TokenRead(f.AccessorFor(consul.Target{Namespace: f.Namespace, Name: "web", Key: "token"}), nil)
+						if err == nil {
+							age = time.Since(token.CreateTime)
+						}
+						return err
+					})
+					if age < time.Minute {
+						return age.String(), nil
+					}
+					return "", nil
+				})
+			},
+			Config: hcl,
+			Check: func(*terraform.State) error {
+				if known, err := f.knows(before); err != nil || known || f.secret("web", "token") == before {
+					return fmt.Errorf("the token was not rotated: %t, %w", known, err)
+				}
+				return nil
+			},
+		},
+	}})
+}
+
+// The provider is killed while it waits for the grace period: both tokens live.
+// The next apply goes on with the very same new token.
+func TestAccToken_aKilledRotationGoesOn(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	hcl := func(trigger, grace string) string {
+		return `terraform {
+  required_providers {
+    consul = { source = "registry.terraform.io/consul-k8s/consul-k8s" }
+  }
+}
+` + f.tokenHCL("a", fmt.Sprintf("secret = { name = \"web\" }\nrotation = { trigger = %q, grace_period = %q }", trigger, grace))
+	}
+	cli := acctest.NewCLI(t, map[string]string{"main.tf": hcl("1", "1m")})
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	old := f.secret("web", "token")
+	cli.Write("main.tf", hcl("2", "1m"))
+	killed, out := cli.RunAndKill(t.Context(), "apply", func(context.Context) bool { return f.secret("web", "token") != old })
+	if !killed {
+		t.Fatalf("the apply ended before it was killed: %s", out)
+	}
+	delivered := f.secret("web", "token")
+	if known, err := f.knows(old); err != nil || !known {
+		t.Fatalf("the old token was revoked too early: %t, %v", known, err)
+	}
+	cli.Write("main.tf", hcl("2", "1s"))
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	if err := same(f.secret("web", "token"), delivered); err != nil {
+		t.Error("another token was delivered")
+	}
+	if known, err := f.knows(old); err != nil || known {
+		t.Errorf("the old token is still known: %t, %v", known, err)
+	}
+	if err := f.userTokens(1)(nil); err != nil {
+		t.Error(err)
+	}
+	cli.Must(t.Context(), "plan", "-detailed-exitcode", "-no-color")
+
+	// A rotation that was killed and then taken back leaves no token behind.
+	cli.Write("main.tf", hcl("3", "1m"))
+	if killed, out := cli.RunAndKill(t.Context(), "apply", func(context.Context) bool { return f.secret("web", "token") != delivered }); !killed {
+		t.Fatalf("the apply ended before it was killed: %s", out)
+	}
+	cli.Write("main.tf", hcl("2", "1m"))
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	if err := same(f.secret("web", "token"), delivered); err != nil {
+		t.Error("the former token was not delivered again")
+	}
+	if err := f.userTokens(1)(nil); err != nil {
+		t.Error(err)
+	}
+	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
+	if err := f.userTokens(0)(nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// No object leaves the state, and no destroy succeeds, on the word of a
+// credential that Consul does not know, or that lacks the right.
+func TestAccACLObjects_stayOnTheWordOfABadCredential(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	var weak string
+	f.do(func(acl *api.ACL) error {
+		p, _, err := acl.PolicyCreate(&api.ACLPolicy{Name: "weak", Rules: `acl = "read"`}, nil)
+		if err != nil {
+			return err
+		}
+		token, _, err := acl.TokenCreate(&api.ACLToken{Policies: []*api.ACLLink{{ID: p.ID}}}, nil)
+		if err == nil {
+			weak = token.SecretID
+		}
+		return err
+	})
+	hcl := f.policy("a", "name = \"a\"\nrules = \"operator = \\\"read\\\"\"") + f.role("a", `name = "a"`) + f.tokenHCL("a", `policies = [consul_k8s_policy.a.name]
+  secret = { name = "web" }`)
+	use := func(token string) func() {
+		return f.patchSecret("consul-bootstrap-token", fmt.Sprintf(`{"stringData":{"token":%q}}`, token))
+	}
+	all := func(s *terraform.State) error {
+		if n := len(s.RootModule().Resources); n != 3 {
+			return fmt.Errorf("%d of 3 resources are in the state", n)
+		}
+		return f.userTokens(2)(s)
+	}
+	const dead = "11111111-2222-3333-4444-555555555555"
+	test(t, resource.TestCase{Steps: []resource.TestStep{
+		{Config: hcl},
+		{PreConfig: use(dead), Config: hcl, PlanOnly: true, Check: all},
+		{RefreshState: true, Check: all},
+		{Config: hcl, Destroy: true, ExpectError: acctest.Says("Consul does not know the one in the Secret")},
+		{Config: hcl + f.policy("b", "name = \"b\"\nrules = \"\""), ExpectError: acctest.Says("Consul does not know the one in the Secret")},
+		{PreConfig: use(weak), Config: hcl, PlanOnly: true, Check: all},
+		{Config: hcl, Destroy: true, ExpectError: acctest.Says("lacks the right acl:write")},
+		{Config: hcl + f.policy("b", "name = \"b\"\nrules = \"\""), PlanOnly: true, ExpectError: acctest.Says("lacks the right acl:write")},
+		{PreConfig: use(f.token), Config: hcl, PlanOnly: true, Check: all},
+		{ // servers that do not answer: the state stands, too
+			PreConfig: func() {
+				err := acctest.Kube(t).CoreV1().Pods(f.Namespace).Delete(t.Context(), "consul-server-0", metav1.DeleteOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+			},
+			Config: hcl, PlanOnly: true,
+		},
+		{
+			PreConfig: func() {
+				acctest.Wait(t, "the server to come back", func(ctx context.Context) (string, error) { return f.Missing(ctx, f.token, 1, 0) })
+			},
+			Config: hcl, PlanOnly: true, Check: all,
+		},
+	}})
+}
+
+func TestAccToken_chosenSecretAndExpiry(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	const first, second = "0f6b3f8e-4d0a-4dd1-8e4e-6f3f2b1a9c01", "0f6b3f8e-4d0a-4dd1-8e4e-6f3f2b1a9c02"
+	hcl := func(secretID, version string) string {
+		return f.tokenHCL("a", fmt.Sprintf("secret_id_wo = %q\nsecret_id_wo_version = %q\nsecret = { name = \"web\" }\nrotation = { grace_period = \"1s\" }", secretID, version))
+	}
+	short := f.tokenHCL("b", "expiration_ttl = \"1m\"\nsecret = { name = \"short\" }")
+	test(t, resource.TestCase{
+		TerraformVersionChecks: []tfversion.TerraformVersionCheck{tfversion.SkipBelow(tfversion.Version1_11_0)},
+		CheckDestroy:           f.userTokens(0),
+		Steps: []resource.TestStep{
+			{Config: hcl(first, "1"), Check: func(s *terraform.State) error {
+				if strings.Contains(s.String(), first) {
+					return errors.New("the chosen secret ID is in the state")
+				}
+				return same(f.secret("web", "token"), first)
+			}},
+			{Config: hcl(second, "1"), PlanOnly: true}, // the version decides
+			{
+				Config: hcl(second, "2"),
+				Check: func(*terraform.State) error {
+					if known, err := f.knows(first); err != nil || known {
+						return fmt.Errorf("the former secret ID is known: %t, %w", known, err)
+					}
+					return same(f.secret("web", "token"), second)
+				},
+			},
+			{Config: short},
+			{ // an expired token is made anew
+				PreConfig: func() {
+					expired := f.secret("short", "token")
+					acctest.Wait(t, "the token to expire", func(context.Context) (string, error) {
+						known, err := f.knows(expired)
+						if known {
+							return "it is valid", err
+						}
+						return "", err
+					})
+				},
+				Config: short,
+				Check: func(*terraform.State) error {
+					if known, err := f.knows(f.secret("short", "token")); err != nil || !known {
+						return fmt.Errorf("the new token is known: %t, %w", known, err)
+					}
+					return nil
+				},
+			},
+		},
+	})
+}
+
+func TestAccToken_anonymous(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	hcl := f.policy("a", "name = \"anonymous\"\nrules = \"key_prefix \\\"public/\\\" { policy = \\\"read\\\" }\"") +
+		f.tokenHCL("a", "accessor_id = \"00000000-0000-0000-0000-000000000002\"\ndescription = \"Anonymous Token\"\npolicies = [consul_k8s_policy.a.name]")
+	mayRead := func(want bool) resource.TestCheckFunc {
+		return func(*terraform.State) error {
+			err := f.Any(context.Background(), "", func(client *api.Client) error {
+				_, _, err := client.KV().Get("public/x", nil)
+				return err
+			})
+			if (err == nil) != want || (err != nil && !consul.IsForbidden(err)) {
+				return fmt.Errorf("an anonymous read was answered with %w", errors.Join(err, errors.New("unexpectedly")))
+			}
+			return nil
+		}
+	}
+	test(t, resource.TestCase{
+		CheckDestroy: mayRead(false),
+		Steps: []resource.TestStep{
+			{Config: hcl, Check: mayRead(true)},
+			{Config: hcl, PlanOnly: true},
+			{ResourceName: tokenAddress, ImportState: true, ImportStateId: f.ID() + "/anonymous", ImportStateVerify: true},
+		},
+	})
+}
+
+// Import of a token of which the delivery is new delivers it, and nothing else.
+func TestAccToken_importDelivers(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	var existing *api.ACLToken
+	f.do(func(acl *api.ACL) (err error) {
+		existing, _, err = acl.TokenCreate(&api.ACLToken{Description: "theirs", ServiceIdentities: []*api.ACLServiceIdentity{{ServiceName: "web"}}}, nil)
+		return err
+	})
+	imported := fmt.Sprintf("import {\n  to = %s\n  id = \"%s/%s\"\n}\n", tokenAddress, f.ID(), existing.AccessorID)
+	plain := f.tokenHCL("a", "description = \"theirs\"\nservice_identities = [{ service_name = \"web\" }]")
+	delivering := f.tokenHCL("a", "description = \"theirs\"\nservice_identities = [{ service_name = \"web\" }]\nsecret = { name = \"web\" }\nrotation = { trigger = \"1\" }")
+	test(t, resource.TestCase{Steps: []resource.TestStep{
+		{
+			Config:           imported + plain,
+			ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(tokenAddress, plancheck.ResourceActionNoop)}},
+		},
+		{Config: delivering, Check: func(*terraform.State) error { return same(f.secret("web", "token"), existing.SecretID) }},
+		{Config: delivering, PlanOnly: true},
+	}})
+}

@@ -1,0 +1,180 @@
+package acl
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/consul/api"
+	"github.com/hashicorp/terraform-plugin-framework-validators/setvalidator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/ephemeral"
+	"github.com/hashicorp/terraform-plugin-framework/ephemeral/schema"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+)
+
+var (
+	_ ephemeral.EphemeralResourceWithConfigure      = &tokenEphemeral{}
+	_ ephemeral.EphemeralResourceWithClose          = &tokenEphemeral{}
+	_ ephemeral.EphemeralResourceWithValidateConfig = &tokenEphemeral{}
+)
+
+// tokenEphemeral is the ephemeral resource consul_k8s_token.
+type tokenEphemeral struct{ object }
+
+// NewTokenEphemeral returns the ephemeral resource consul_k8s_token.
+func NewTokenEphemeral() ephemeral.EphemeralResource {
+	return &tokenEphemeral{object{kind: "token", typeName: "consul_k8s_token"}}
+}
+
+// defaultTTL outlives a run that does not close its tokens.
+const defaultTTL = time.Hour
+
+type tokenEphemeralModel struct {
+	Cluster        types.String `tfsdk:"cluster"`
+	AccessorID     types.String `tfsdk:"accessor_id"`
+	Policies       types.Set    `tfsdk:"policies"`
+	Roles          types.Set    `tfsdk:"roles"`
+	TTL            types.String `tfsdk:"ttl"`
+	SecretID       types.String `tfsdk:"secret_id"`
+	ExpirationTime types.String `tfsdk:"expiration_time"`
+}
+
+// closing is what Close needs to know of a token that Open made.
+type closing struct{ Cluster, AccessorID string }
+
+const closingKey = "token"
+
+// Metadata implements ephemeral.EphemeralResource.
+func (e *tokenEphemeral) Metadata(_ context.Context, _ ephemeral.MetadataRequest, resp *ephemeral.MetadataResponse) {
+	resp.TypeName = e.typeName
+}
+
+// Configure implements ephemeral.EphemeralResourceWithConfigure.
+func (e *tokenEphemeral) Configure(_ context.Context, req ephemeral.ConfigureRequest, resp *ephemeral.ConfigureResponse) {
+	clients, diags := attr.FromProviderData(req.ProviderData)
+	resp.Diagnostics.Append(diags...)
+	e.clients = clients
+}
+
+// Schema implements ephemeral.EphemeralResource.
+func (*tokenEphemeral) Schema(_ context.Context, _ ephemeral.SchemaRequest, resp *ephemeral.SchemaResponse) {
+	refs := func(what string) schema.SetAttribute {
+		return schema.SetAttribute{Optional: true, ElementType: types.StringType, Validators: []validator.Set{setvalidator.SizeAtLeast(1), setvalidator.ConflictsWith(path.MatchRoot("accessor_id"))},
+			MarkdownDescription: what + " of a short-lived token, each by name or by ID."}
+	}
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "The secret ID of a token for the time of one Terraform run, in no state and no plan: of a token that exists, by its `accessor_id`, or of a short-lived one, " +
+			"with `policies` or `roles`, that is made for the run and revoked at its end. It may go into provider blocks and write-only attributes. It takes Terraform 1.10 or OpenTofu 1.11.",
+		Attributes: map[string]schema.Attribute{
+			"cluster": schema.StringAttribute{Required: true, Validators: []validator.String{attr.ClusterID()}, MarkdownDescription: "ID of the cluster, `<namespace>/<name>`."},
+			"accessor_id": schema.StringAttribute{Optional: true, Computed: true, Validators: []validator.String{uuidValidator{}},
+				MarkdownDescription: "Accessor ID of the token that exists. Without it, that of the short-lived token."},
+			"policies": refs("Policies"),
+			"roles":    refs("Roles"),
+			"ttl": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.DurationBetween(minExpiry, maxExpiry), stringvalidator.ConflictsWith(path.MatchRoot("accessor_id"))},
+				MarkdownDescription: "When a short-lived token expires if the run does not come to revoke it; `1m` to `24h`. Default `1h`."},
+			"secret_id":       schema.StringAttribute{Computed: true, Sensitive: true, MarkdownDescription: "Secret ID."},
+			"expiration_time": schema.StringAttribute{Computed: true, MarkdownDescription: "When the token expires, in RFC 3339; null if never."},
+		},
+	}
+}
+
+// ValidateConfig implements ephemeral.EphemeralResourceWithValidateConfig.
+func (*tokenEphemeral) ValidateConfig(ctx context.Context, req ephemeral.ValidateConfigRequest, resp *ephemeral.ValidateConfigResponse) {
+	var m tokenEphemeralModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
+	if m.AccessorID.IsNull() && m.Policies.IsNull() && m.Roles.IsNull() {
+		resp.Diagnostics.Append(attr.Error(path.Root("accessor_id"), "Which token?", "set accessor_id for a token that exists, or policies or roles for a short-lived one."))
+	}
+}
+
+// Open implements ephemeral.EphemeralResource.
+func (e *tokenEphemeral) Open(ctx context.Context, req ephemeral.OpenRequest, resp *ephemeral.OpenResponse) {
+	var m tokenEphemeralModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, objectTimeout)
+	defer cancel()
+	a := e.changing(ctx, m.Cluster, &resp.Diagnostics)
+	if a == nil {
+		return
+	}
+	token, err := e.open(ctx, a, m, &resp.Diagnostics)
+	if err != nil {
+		resp.Diagnostics.Append(e.failed("read", "", err))
+		return
+	}
+	if m.AccessorID.IsNull() {
+		raw, err := json.Marshal(closing{Cluster: m.Cluster.ValueString(), AccessorID: token.AccessorID})
+		if err == nil {
+			resp.Diagnostics.Append(resp.Private.SetKey(ctx, closingKey, raw)...)
+		}
+	}
+	m.AccessorID, m.SecretID = types.StringValue(token.AccessorID), types.StringValue(token.SecretID)
+	m.ExpirationTime = types.StringNull()
+	if token.ExpirationTime != nil {
+		m.ExpirationTime = types.StringValue(token.ExpirationTime.UTC().Format(time.RFC3339))
+	}
+	resp.Diagnostics.Append(resp.Result.Set(ctx, &m)...)
+}
+
+func (e *tokenEphemeral) open(ctx context.Context, a *consul.ACL, m tokenEphemeralModel, diags *diag.Diagnostics) (*api.ACLToken, error) {
+	if !m.AccessorID.IsNull() {
+		token, err := a.Tokens.Read(ctx, m.AccessorID.ValueString())
+		if err == nil && token.SecretID == consul.HiddenSecretID {
+			err = fmt.Errorf("reading the secret ID of %s: %w", token.AccessorID, &consul.PermissionError{Permission: "acl:write"})
+		}
+		return token, err
+	}
+	ttl := defaultTTL
+	if !m.TTL.IsNull() {
+		ttl, _ = time.ParseDuration(m.TTL.ValueString()) // its validator has spoken
+	}
+	token, err := a.Tokens.Create(ctx, api.ACLToken{
+		AccessorID: uuid.NewString(), SecretID: uuid.NewString(), ExpirationTTL: ttl,
+		Description: "For one Terraform run", Policies: toLinks(ctx, m.Policies, diags), Roles: toLinks(ctx, m.Roles, diags),
+	})
+	if err != nil {
+		return nil, err
+	}
+	// It is used at once, and by whom knows which server.
+	if err := a.AwaitToken(ctx, token.AccessorID); err != nil {
+		return nil, errors.Join(err, a.Tokens.Delete(context.WithoutCancel(ctx), token.AccessorID))
+	}
+	return token, nil
+}
+
+// Close implements ephemeral.EphemeralResourceWithClose: it revokes what Open made.
+func (e *tokenEphemeral) Close(ctx context.Context, req ephemeral.CloseRequest, resp *ephemeral.CloseResponse) {
+	raw, diags := req.Private.GetKey(ctx, closingKey)
+	resp.Diagnostics.Append(diags...)
+	if len(raw) == 0 {
+		return
+	}
+	var c closing
+	if err := json.Unmarshal(raw, &c); err != nil {
+		resp.Diagnostics.AddError("Cannot revoke the token", err.Error())
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	a := e.changing(ctx, types.StringValue(c.Cluster), &resp.Diagnostics)
+	if a == nil {
+		return
+	}
+	if err := a.Tokens.Delete(ctx, c.AccessorID); err != nil && !errors.Is(err, consul.ErrNoCluster) {
+		resp.Diagnostics.AddWarning("The short-lived token was not revoked", "It expires by itself: "+err.Error()+".")
+	}
+}
