@@ -49,6 +49,16 @@ resource "consul_k8s_acl_bootstrap" "main" {
 data "consul_k8s_members" "main" {
   cluster = consul_k8s_acl_bootstrap.main.cluster
 }
+resource "consul_k8s_policy" "main" {
+  cluster = consul_k8s_acl_bootstrap.main.cluster
+  name    = "main"
+  rules   = "operator = \"read\""
+}
+resource "consul_k8s_token" "main" {
+  cluster  = consul_k8s_acl_bootstrap.main.cluster
+  policies = [consul_k8s_policy.main.name]
+  secret   = { name = "delivered" }
+}
 `, credential(t, namespace, role), namespace, acctest.ConsulVersion, acctest.Small, more)
 	}
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": main("apply", "")})
