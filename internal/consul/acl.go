@@ -327,7 +327,10 @@ func (o *Objects[T, L]) fetch(ctx context.Context, generation int) ([]L, error) 
 		return err
 	})
 	if errors.Is(err, ErrUnreachable) || errors.Is(err, ErrCredential) {
-		if exists, existsErr := o.acl.cluster.Exists(ctx); existsErr == nil && !exists {
+		// The time for the list may be over.
+		existsCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), listTimeout)
+		defer cancel()
+		if exists, existsErr := o.acl.cluster.Exists(existsCtx); existsErr == nil && !exists {
 			err = ErrNoCluster
 		}
 	}

@@ -157,8 +157,8 @@ func authMethods(a *ACL) *Objects[api.ACLAuthMethod, *api.ACLAuthMethodListEntry
 		acl: a, kind: "auth method", owned: map[string]bool{},
 		linkedBy:  []interface{ forget() }{a.BindingRules, a.Tokens}, // they go with it
 		findFirst: true,
-		id:       func(m api.ACLAuthMethod) string { return m.Name },
-		entryID:  func(m *api.ACLAuthMethodListEntry) string { return m.Name },
+		id:        func(m api.ACLAuthMethod) string { return m.Name },
+		entryID:   func(m *api.ACLAuthMethodListEntry) string { return m.Name },
 		entry: func(m api.ACLAuthMethod) *api.ACLAuthMethodListEntry {
 			return &api.ACLAuthMethodListEntry{Name: m.Name, Type: m.Type, DisplayName: m.DisplayName, Description: m.Description, MaxTokenTTL: m.MaxTokenTTL, TokenLocality: m.TokenLocality, CreateIndex: m.CreateIndex, ModifyIndex: m.ModifyIndex}
 		},
@@ -282,8 +282,14 @@ func SameAuthMethod(wanted, existing api.ACLAuthMethod) bool {
 
 // SameBindingRule reports whether two binding rules have the same content.
 func SameBindingRule(a, b api.ACLBindingRule) bool {
+	vars := func(r api.ACLBindingRule) (v api.ACLTemplatedPolicyVariables) {
+		if r.BindVars != nil {
+			v = *r.BindVars
+		}
+		return v
+	}
 	return a.AuthMethod == b.AuthMethod && a.Description == b.Description && a.Selector == b.Selector &&
-		a.BindType == b.BindType && a.BindName == b.BindName && reflect.DeepEqual(a.BindVars, b.BindVars)
+		a.BindType == b.BindType && a.BindName == b.BindName && vars(a) == vars(b)
 }
 
 // sameJSON compares what Consul would be sent: one of the two has been there.
