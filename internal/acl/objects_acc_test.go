@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-testing/statecheck"
 	"github.com/hashicorp/terraform-plugin-testing/terraform"
 	"github.com/hashicorp/terraform-plugin-testing/tfjsonpath"
+	"github.com/hashicorp/terraform-plugin-testing/tfversion"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -461,4 +462,59 @@ func TestAccACLDataSources_showWhatIsThere(t *testing.T) {
 			},
 		},
 	}})
+}
+
+// A plan that deletes a policy or a role names who loses rights, but for those
+// who go with it.
+func TestAccACLObjects_planNamesWhoLosesRights(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	const required = `terraform {
+  required_providers {
+    consul = { source = "registry.terraform.io/consul-k8s/consul-k8s" }
+  }
+}
+`
+	objects := f.policy("a", "name = \"a\"\nrules = \"operator = \\\"read\\\"\"") + f.role("a", `name = "a"
+  policies = [consul_k8s_policy.a.name]`) + f.tokenHCL("a", `description = "ours"
+  policies = [consul_k8s_policy.a.name]
+  roles = [consul_k8s_role.a.name]`)
+	cli := acctest.NewCLI(t, map[string]string{"main.tf": required + objects})
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	warning := regexp.MustCompile(`in use`)
+	if out := cli.Must(t.Context(), "plan", "-destroy", "-no-color"); warning.MatchString(out) {
+		t.Errorf("a plan that destroys everything warns of itself:\n%s", out)
+	}
+	f.do(func(acl *api.ACL) error {
+		_, _, err := acl.TokenCreate(&api.ACLToken{Description: "of the web team", Policies: []*api.ACLLink{{Name: "a"}}, Roles: []*api.ACLLink{{Name: "a"}}}, nil)
+		if err == nil {
+			_, _, err = acl.RoleCreate(&api.ACLRole{Name: "other", Policies: []*api.ACLLink{{Name: "a"}}}, nil)
+		}
+		return err
+	})
+	out := cli.Must(t.Context(), "plan", "-destroy", "-no-color")
+	for _, says := range []string{`When the policy "a" of ` + f.ID() + ` goes, it takes its rights from: role "other", token`, "(of the web team)", `When the role "a" of`} {
+		if !acctest.Says(says).MatchString(out) {
+			t.Errorf("the plan does not say %q:\n%s", says, out)
+		}
+	}
+	if acctest.Says("(ours)").MatchString(out) {
+		t.Errorf("the plan warns of a token that goes as well:\n%s", out)
+	}
+	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
+}
+
+// Import by resource identity takes Terraform or OpenTofu 1.12.
+func TestAccACLObjects_importByIdentity(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	hcl := f.policy("a", "name = \"a\"\nrules = \"operator = \\\"read\\\"\"") + f.role("a", `name = "a"`) + f.tokenHCL("a", `policies = [consul_k8s_policy.a.name]`)
+	steps := []resource.TestStep{{Config: hcl}}
+	for _, address := range []string{"consul_k8s_policy.a", "consul_k8s_role.a", tokenAddress} {
+		steps = append(steps, resource.TestStep{ResourceName: address, ImportState: true, ImportStateKind: resource.ImportBlockWithResourceIdentity})
+	}
+	test(t, resource.TestCase{
+		TerraformVersionChecks: []tfversion.TerraformVersionCheck{tfversion.SkipBelow(tfversion.Version1_12_0)},
+		Steps:                  steps,
+	})
 }
