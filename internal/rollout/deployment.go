@@ -73,7 +73,12 @@ func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) 
 	if s.Spec, err = server.Parse(live, known); err != nil {
 		return State{}, err
 	}
-	s.Drift = server.Drift(server.Objects(s.Spec), live)
+	var template bool
+	s.Drift, template = drift(s.Spec, known, live)
+	restarts := "will restart"
+	if template {
+		restarts = "will restart unless it runs what is declared"
+	}
 	pods, err := d.Consul.Pods(ctx)
 	if err != nil {
 		return State{}, err
@@ -82,7 +87,7 @@ func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) 
 	for i := range pods {
 		if Outdated(live.StatefulSet, &pods[i]) {
 			s.Outdated = append(s.Outdated, pods[i].Name)
-			s.Drift = append(s.Drift, fmt.Sprintf("Pod %s: made from another template than the StatefulSet's, will restart", pods[i].Name))
+			s.Drift = append(s.Drift, fmt.Sprintf("Pod %s: made from another template than the StatefulSet's, %s", pods[i].Name, restarts))
 		}
 		v, err := goversion.NewVersion(pods[i].Labels[server.LabelVersion])
 		if err == nil && !stopped(&pods[i]) && (oldest == nil || v.LessThan(oldest)) {
@@ -90,6 +95,23 @@ func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) 
 		}
 	}
 	return s, nil
+}
+
+// drift names what is not as the Spec that was read renders it, unless it is as
+// the known one does: one attribute governs several fields, of which somebody may
+// have changed the one that it is read from. template reports whether the pod
+// template is not as it was declared.
+func drift(spec, known server.Spec, live server.Set) (fields []string, template bool) {
+	fields = server.Drift(server.Objects(spec), live)
+	if known.Name == "" { // an import
+		return fields, false
+	}
+	known.Creating, known.Established = spec.Creating, spec.Established
+	declared := server.Drift(server.Objects(known), live)
+	fields = slices.DeleteFunc(fields, func(f string) bool { return !slices.Contains(declared, f) })
+	return fields, slices.ContainsFunc(declared, func(f string) bool {
+		return strings.HasPrefix(f, "StatefulSet "+server.StatefulSetName(known.Name)+": spec.template.")
+	})
 }
 
 // Create makes a cluster, or goes on with a create that was interrupted, and
