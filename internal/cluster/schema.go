@@ -198,7 +198,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 					},
 					"load_balancer_class": schema.StringAttribute{
 						Optional: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
-						MarkdownDescription: "Implementation of the load balancer; only with type `LoadBalancer`.",
+						MarkdownDescription: "Implementation of the load balancer; only with type `LoadBalancer`. Default: what the Kubernetes cluster chooses.",
 					},
 					"load_balancer_source_ranges": schema.ListAttribute{
 						Optional: true, ElementType: types.StringType,
@@ -265,7 +265,8 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 			},
 			"drift": schema.ListAttribute{
 				Computed: true, ElementType: types.StringType,
-				MarkdownDescription: "Fields of the cluster's objects that were changed by others and that no attribute shows, such as `Service consul: spec.ports[name=http].port`. The next apply restores them.",
+				MarkdownDescription: "Fields of the cluster's objects that others changed or added and that no attribute shows, such as `Service consul: spec.ports[name=http].port`, and pods that were not made from the current template. " +
+					"The next apply takes them back. Labels and annotations that others add are theirs and not named.",
 			},
 		},
 	}

@@ -9,10 +9,12 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/retry"
 )
 
 // Client talks to one Kubernetes cluster. It is safe for concurrent use.
@@ -57,29 +59,49 @@ func (c *Client) ClusterUID(ctx context.Context) (string, error) {
 // metadata and what is to be set, no status.
 func (c *Client) Apply(ctx context.Context, fields map[string]any) error {
 	u := &unstructured.Unstructured{Object: fields}
-	gvr, _ := meta.UnsafeGuessKindToResource(u.GroupVersionKind())
-	objects := c.dynamic.Resource(gvr).Namespace(u.GetNamespace())
-	apply := func() error {
-		_, err := objects.Apply(ctx, u.GetName(), u, metav1.ApplyOptions{FieldManager: c.fieldManager, Force: true})
-		return err
-	}
-	err := apply()
-	if apierrors.IsInvalid(err) {
-		// Another manager may have changed the very key by which a list is merged,
-		// such as the number of a Service's port: its element is then taken for a
-		// second one. A merge patch replaces lists whole.
-		body, encodeErr := json.Marshal(fields)
-		if encodeErr != nil {
-			return fmt.Errorf("encoding %s %s: %w", u.GetKind(), u.GetName(), encodeErr)
-		}
-		if _, patchErr := objects.Patch(ctx, u.GetName(), types.MergePatchType, body, metav1.PatchOptions{FieldManager: c.fieldManager}); patchErr == nil {
-			err = apply()
-		}
-	}
+	_, err := c.objects(u.GroupVersionKind(), u.GetNamespace()).Apply(ctx, u.GetName(), u, metav1.ApplyOptions{FieldManager: c.fieldManager, Force: true})
 	if err != nil {
 		return fmt.Errorf("applying %s %s: %w", u.GetKind(), objectName(u.GetNamespace(), u.GetName()), err)
 	}
 	return nil
+}
+
+// UpdateManagedFields changes who owns the fields of an object, and so what the
+// next Apply removes. decide gets the managed fields and returns those to store,
+// nil to leave them; it is asked again if somebody changed the object meanwhile.
+// An object that is gone is no error.
+func (c *Client) UpdateManagedFields(ctx context.Context, kind schema.GroupVersionKind, namespace, name string,
+	decide func([]metav1.ManagedFieldsEntry) ([]metav1.ManagedFieldsEntry, error),
+) error {
+	objects := c.objects(kind, namespace)
+	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		u, err := objects.Get(ctx, name, metav1.GetOptions{})
+		if found, err := Found(err); err != nil || !found {
+			return err
+		}
+		fields, err := decide(u.GetManagedFields())
+		if err != nil || fields == nil {
+			return err
+		}
+		patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
+			"managedFields":   fields,
+			"resourceVersion": u.GetResourceVersion(), // a conflict if it is another by now
+		}})
+		if err != nil {
+			return err
+		}
+		_, err = objects.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: c.fieldManager})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("taking over fields of %s %s: %w", kind.Kind, objectName(namespace, name), err)
+	}
+	return nil
+}
+
+func (c *Client) objects(kind schema.GroupVersionKind, namespace string) dynamic.ResourceInterface {
+	gvr, _ := meta.UnsafeGuessKindToResource(kind)
+	return c.dynamic.Resource(gvr).Namespace(namespace)
 }
 
 // Found turns the error of a Get into whether the object exists; any error but

@@ -142,7 +142,7 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 			return ErrExists
 		}
 	}
-	accepted, err := applyObjects(ctx, d.Kube, server.Objects(spec))
+	accepted, err := applyObjects(ctx, d.Kube, server.Objects(spec), live)
 	if err != nil {
 		if live.StatefulSet == nil {
 			err = errors.Join(err, d.undo(ctx, accepted, live))
@@ -156,13 +156,9 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 func (d Deployment) undo(ctx context.Context, accepted []server.Object, before server.Set) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	existed := map[string]bool{}
-	for _, o := range before.All() {
-		existed[o.GetObjectKind().GroupVersionKind().Kind+o.GetName()] = true
-	}
 	var errs []error
 	for _, o := range accepted {
-		if !existed[o.GetObjectKind().GroupVersionKind().Kind+o.GetName()] {
+		if before.Like(o) == nil {
 			errs = append(errs, deleteObject(ctx, d.Kube, o))
 		}
 	}
@@ -205,7 +201,7 @@ func (d Deployment) Update(ctx context.Context, spec server.Spec) error {
 	if !spec.Established { // nothing was elected yet: all may start at once
 		spec.Replicas = int32(desired) //nolint:gosec // at most 7
 	}
-	if _, err := applyObjects(ctx, d.Kube, server.Objects(spec)); err != nil {
+	if _, err := applyObjects(ctx, d.Kube, server.Objects(spec), live); err != nil {
 		return err
 	}
 	if !spec.Established && int(before.Replicas) != desired {
@@ -257,7 +253,7 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 		return nil
 	}
 	spec.Established = true
-	if _, err := applyObjects(ctx, d.Kube, server.Set{Config: server.Objects(spec).Config}); err != nil {
+	if _, err := applyObjects(ctx, d.Kube, server.Set{Config: server.Objects(spec).Config}, server.Set{}); err != nil {
 		return d.unsettled(ctx, err, spec)
 	}
 	return nil

@@ -93,9 +93,13 @@ func foreign(set server.Set, cluster string) error {
 }
 
 // applyObjects applies the objects that a spec renders, in order, and says how
-// many were accepted before an error.
-func applyObjects(ctx context.Context, k *kube.Client, set server.Set) (accepted []server.Object, err error) {
+// many were accepted before an error. What others added to the live ones where
+// the provider decides is removed.
+func applyObjects(ctx context.Context, k *kube.Client, set, live server.Set) (accepted []server.Object, err error) {
 	for _, o := range set.All() {
+		if err := claim(ctx, k, live.Like(o)); err != nil {
+			return accepted, err
+		}
 		fields, err := server.Fields(o)
 		if err != nil {
 			return accepted, err
@@ -106,6 +110,22 @@ func applyObjects(ctx context.Context, k *kube.Client, set server.Set) (accepted
 		accepted = append(accepted, o)
 	}
 	return accepted, nil
+}
+
+// claim makes the provider the only owner of what it governs in a live object,
+// if there is one (server.Claim).
+func claim(ctx context.Context, k *kube.Client, live server.Object) error {
+	if live == nil {
+		return nil
+	}
+	kind := live.GetObjectKind().GroupVersionKind()
+	decide := func(fields []metav1.ManagedFieldsEntry) ([]metav1.ManagedFieldsEntry, error) {
+		return server.Claim(kind.Kind, fields)
+	}
+	if fields, err := decide(live.GetManagedFields()); err != nil || fields == nil {
+		return err
+	}
+	return k.UpdateManagedFields(ctx, kind, live.GetNamespace(), live.GetName(), decide)
 }
 
 // deleteObject deletes one object in the background; an object that is gone is

@@ -10,22 +10,20 @@ import (
 )
 
 // Drift names every field of the rendered objects that is missing or different
-// in the live ones, such as
+// in the live ones, and every one that somebody added where the provider decides
+// (Claim), such as
 //
 //	Service consul: spec.ports[name=http].port
+//	StatefulSet consul-server: spec.template.spec.hostNetwork (added by kubectl-edit)
 //
-// Fields that only the live objects have (defaults, other managers' labels)
-// are none of the provider's and are not named. The order is that of Set.All,
-// then alphabetical.
+// What Kubernetes fills in, and other managers' labels and annotations, are none
+// of the provider's and are not named. The order is that of Set.All, then
+// alphabetical.
 func Drift(rendered, live Set) []string {
-	exists := map[string]Object{}
-	for _, o := range live.All() {
-		exists[objectKey(o)] = o
-	}
 	var out []string
 	for _, want := range rendered.All() {
-		got, ok := exists[objectKey(want)]
-		if !ok {
+		got := live.Like(want)
+		if got == nil {
 			out = append(out, objectKey(want)+": missing")
 			continue
 		}
@@ -42,6 +40,7 @@ func Drift(rendered, live Set) []string {
 		delete(w, "apiVersion")
 		var fields []string
 		differences("", w, g, &fields)
+		fields = append(fields, additions(got.GetObjectKind().GroupVersionKind().Kind, w, g, got.GetManagedFields())...)
 		slices.Sort(fields)
 		for _, f := range fields {
 			out = append(out, objectKey(want)+": "+f)

@@ -89,6 +89,17 @@ func (o Set) All() []Object {
 	return all
 }
 
+// Like returns the object of the set with the kind and name of another, nil if
+// there is none.
+func (o Set) Like(other Object) Object {
+	for _, mine := range o.All() {
+		if objectKey(mine) == objectKey(other) {
+			return mine
+		}
+	}
+	return nil
+}
+
 // Objects renders the Kubernetes objects of a cluster.
 func Objects(s Spec) Set {
 	set := Set{

@@ -89,24 +89,27 @@ func TestObjects_golden(t *testing.T) {
 	}
 }
 
-// Import, refresh and drift rest on this: what was rendered is read back whole.
+// Import, refresh and drift rest on this: what was rendered is read back whole,
+// with and without the record of who set what.
 func TestParse_isTheInverseOfObjects(t *testing.T) {
 	interrupted := minimal()
 	interrupted.Creating, interrupted.DeletionProtection = true, false
 	for name, spec := range map[string]Spec{"minimal": minimal(), "full": full(), "interrupted": interrupted} {
 		t.Run(name, func(t *testing.T) {
-			got, err := Parse(Objects(spec), Spec{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			want := spec
-			normalize(&want)
-			normalize(&got)
-			if !reflect.DeepEqual(got, want) {
-				t.Errorf("got  %+v\nwant %+v", got, want)
-			}
-			if drift := Drift(Objects(got), Objects(spec)); len(drift) > 0 {
-				t.Errorf("drift after a round trip: %q", drift)
+			for _, live := range []Set{Objects(spec), applied(t, Set{}, spec)} {
+				got, err := Parse(live, Spec{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := spec
+				normalize(&want)
+				normalize(&got)
+				if !reflect.DeepEqual(got, want) {
+					t.Errorf("got  %+v\nwant %+v", got, want)
+				}
+				if drift := Drift(Objects(got), live); len(drift) > 0 {
+					t.Errorf("drift after a round trip: %q", drift)
+				}
 			}
 		})
 	}

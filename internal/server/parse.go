@@ -7,9 +7,9 @@ import (
 	"maps"
 	"slices"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // ErrNoStatefulSet says that a cluster's StatefulSet does not exist: there is
@@ -19,7 +19,7 @@ var ErrNoStatefulSet = errors.New("the StatefulSet does not exist")
 // Parse reads a Spec back from the objects of a live cluster; it is the inverse
 // of Objects. Objects other than the StatefulSet may be missing or unreadable:
 // what they hold is then taken from known, what was declared last, and Drift
-// names them. Labels and annotations that other field managers own are left out.
+// names them. Labels and annotations that others added are left out.
 func Parse(live Set, known Spec) (Spec, error) {
 	sts := live.StatefulSet
 	if sts == nil {
@@ -40,17 +40,17 @@ func Parse(live Set, known Spec) (Spec, error) {
 	if sts.Spec.Replicas != nil {
 		s.Replicas = *sts.Spec.Replicas
 	}
-	s.Labels = ownedEntries(sts.ManagedFields, sts.Labels, "f:labels")
+	s.Labels = ownedEntries(sts.ManagedFields, sts.Labels, known.Labels, "metadata", "labels")
 	for k := range OwnerLabels(cluster) {
 		delete(s.Labels, k)
 	}
-	s.Annotations = ownedEntries(sts.ManagedFields, sts.Annotations, "f:annotations")
+	s.Annotations = ownedEntries(sts.ManagedFields, sts.Annotations, known.Annotations, "metadata", "annotations")
 	delete(s.Annotations, AnnotationCreating)
 	delete(s.Annotations, AnnotationDeletionProtection)
 	delete(s.Annotations, AnnotationDatacenter)
 	s.Creating = sts.Annotations[AnnotationCreating] == "true"
 	s.DeletionProtection = sts.Annotations[AnnotationDeletionProtection] != "false"
-	parseTemplate(&s, sts.Spec.Template, known)
+	parseTemplate(&s, sts, known)
 	parseStorage(&s, sts.Spec.VolumeClaimTemplates)
 	if p := sts.Spec.PersistentVolumeClaimRetentionPolicy; p != nil {
 		s.Storage.WhenDeleted, s.Storage.WhenScaled = string(p.WhenDeleted), string(p.WhenScaled)
@@ -62,13 +62,14 @@ func Parse(live Set, known Spec) (Spec, error) {
 	s.Service = known.Service
 	if svc := live.ClientService; svc != nil {
 		s.Service = Service{Type: string(svc.Spec.Type)}
-		s.Service.Annotations = ownedEntries(svc.ManagedFields, svc.Annotations, "f:annotations")
+		s.Service.Annotations = ownedEntries(svc.ManagedFields, svc.Annotations, known.Service.Annotations, "metadata", "annotations")
 		for k, v := range s.Annotations {
 			if _, declared := known.Service.Annotations[k]; s.Service.Annotations[k] == v && !declared {
 				delete(s.Service.Annotations, k)
 			}
 		}
-		if c := svc.Spec.LoadBalancerClass; c != nil {
+		// Where none is declared a load balancer's webhook may choose one, for good.
+		if c := svc.Spec.LoadBalancerClass; c != nil && (known.Service.LoadBalancerClass != "" || owns(svc.ManagedFields, "spec", "loadBalancerClass")) {
 			s.Service.LoadBalancerClass = *c
 		}
 		s.Service.LoadBalancerSourceRanges = slices.Clone(svc.Spec.LoadBalancerSourceRanges)
@@ -76,21 +77,16 @@ func Parse(live Set, known Spec) (Spec, error) {
 	return s, nil
 }
 
-// restartedAt is what kubectl rollout restart leaves on the template.
-const restartedAt = "kubectl.kubernetes.io/restartedAt"
-
-func parseTemplate(s *Spec, t corev1.PodTemplateSpec, known Spec) {
-	s.PodLabels = maps.Clone(t.Labels)
+func parseTemplate(s *Spec, sts *appsv1.StatefulSet, known Spec) {
+	t := sts.Spec.Template
+	s.PodLabels = ownedEntries(sts.ManagedFields, t.Labels, known.PodLabels, "spec", "template", "metadata", "labels")
 	for k := range OwnerLabels(s.Name) {
 		delete(s.PodLabels, k)
 	}
 	s.Version = t.Labels[LabelVersion]
 	delete(s.PodLabels, LabelVersion)
-	s.PodAnnotations = maps.Clone(t.Annotations)
+	s.PodAnnotations = ownedEntries(sts.ManagedFields, t.Annotations, known.PodAnnotations, "spec", "template", "metadata", "annotations")
 	delete(s.PodAnnotations, AnnotationConfigHash)
-	if _, declared := known.PodAnnotations[restartedAt]; !declared {
-		delete(s.PodAnnotations, restartedAt)
-	}
 
 	for _, c := range t.Spec.Containers {
 		if c.Name != ContainerName {
@@ -165,42 +161,4 @@ func quantities(l corev1.ResourceList) map[string]resource.Quantity {
 		out[string(k)] = v
 	}
 	return out
-}
-
-// ownedEntries keeps the entries of m, metadata labels or annotations, that this
-// provider's field manager owns. An object without managed fields was rendered
-// and not read: all of it is owned.
-func ownedEntries(fields []metav1.ManagedFieldsEntry, m map[string]string, kind string) map[string]string {
-	if len(fields) == 0 {
-		return maps.Clone(m)
-	}
-	out := map[string]string{}
-	for _, f := range fields {
-		if f.Manager != ManagedBy || f.FieldsV1 == nil {
-			continue
-		}
-		var owned struct {
-			Metadata map[string]map[string]any `json:"f:metadata"`
-		}
-		if json.Unmarshal(f.FieldsV1.GetRawBytes(), &owned) != nil {
-			continue
-		}
-		for k := range owned.Metadata[kind] {
-			key, ok := trimFieldPrefix(k)
-			if v, exists := m[key]; ok && exists {
-				out[key] = v
-			}
-		}
-	}
-	if len(out) == 0 {
-		return nil
-	}
-	return out
-}
-
-func trimFieldPrefix(k string) (string, bool) {
-	if len(k) > 2 && k[:2] == "f:" {
-		return k[2:], true
-	}
-	return "", false
 }
