@@ -60,20 +60,21 @@ func (r *TokenResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanR
 	if exists && (!plan.Cluster.Equal(state.Cluster) || (!plan.AccessorID.IsUnknown() && !plan.AccessorID.Equal(state.AccessorID))) {
 		return // it is replaced, and planned again as a new one
 	}
-	now := time.Now()
 	targets, known := plan.targets(ctx, &resp.Diagnostics)
-	if reason := rotationReason(plan, state, now); exists && reason != "" {
-		plan.ID, plan.AccessorID, plan.CreateTime = types.StringUnknown(), types.StringUnknown(), types.StringUnknown()
-		if !accessorIDConfigured(ctx, req.Config, &resp.Diagnostics) {
-			resp.Diagnostics.AddWarning("The token is rotated", fmt.Sprintf(
-				"The token %s of %s is replaced by a new one because %s. The new one is delivered first; the old one is revoked %s later.",
-				state.AccessorID.ValueString(), state.Cluster.ValueString(), reason, plan.gracePeriod()))
-		}
+	due, reason := rotationDue(plan, state, time.Now())
+	switch {
+	case !exists:
 		plan.ExpirationTime = plannedExpiry(plan)
-	} else if exists {
+	case reason == "":
 		plan.ID, plan.AccessorID, plan.CreateTime, plan.ExpirationTime = state.ID, state.AccessorID, state.CreateTime, state.ExpirationTime
-	} else {
-		plan.ExpirationTime = plannedExpiry(plan)
+	case accessorIDConfigured(ctx, req.Config, &resp.Diagnostics):
+		resp.RequiresReplace = append(resp.RequiresReplace, path.Root(due)) // one accessor ID has one token
+		return
+	default:
+		plan.ID, plan.AccessorID, plan.CreateTime, plan.ExpirationTime = types.StringUnknown(), types.StringUnknown(), types.StringUnknown(), plannedExpiry(plan)
+		resp.Diagnostics.AddWarning("The token is rotated", fmt.Sprintf(
+			"The token %s of %s is replaced by a new one because %s. The new one is delivered first; the old one is revoked %s later.",
+			state.AccessorID.ValueString(), state.Cluster.ValueString(), reason, plan.gracePeriod()))
 	}
 	plan.DeliveredTo = types.SetUnknown(types.StringType)
 	if known {
@@ -114,9 +115,10 @@ func plannedExpiry(m tokenModel) types.String {
 	return m.ExpirationTime
 }
 
-// rotationReason says why a new token must take the place of the one in the
-// state, "" if it need not: it is wanted, or what changed Consul does not change.
-func rotationReason(plan, state tokenModel, now time.Time) string {
+// rotationDue says why a new token must take the place of the one in the state,
+// and which attribute says so; "" if it need not: it is wanted, or what changed
+// Consul does not change.
+func rotationDue(plan, state tokenModel, now time.Time) (attribute, reason string) {
 	var p, s rotationModel
 	p.from(plan.Rotation)
 	s.from(state.Rotation)
@@ -124,21 +126,21 @@ func rotationReason(plan, state tokenModel, now time.Time) string {
 	after, _ := time.ParseDuration(p.After.ValueString())
 	switch {
 	case !p.Trigger.IsNull() && !s.Trigger.IsNull() && !p.Trigger.Equal(s.Trigger):
-		return "the trigger changed"
+		return "rotation", "the trigger changed"
 	case err == nil && after > 0 && now.Sub(created) >= after:
-		return fmt.Sprintf("it is older than %s", p.After.ValueString())
+		return "rotation", fmt.Sprintf("it is older than %s", p.After.ValueString())
 	case !plan.Local.Equal(state.Local):
-		return "local changed"
+		return "local", "local changed"
 	case !plan.ExpirationTTL.Equal(state.ExpirationTTL) && !plan.ExpirationTTL.IsNull():
-		return "its expiry changed"
+		return "expiration_ttl", "its expiry changed"
 	case plan.ExpirationTTL.IsNull() && !plan.ExpirationTime.IsUnknown() && !sameTime(plan.ExpirationTime, state.ExpirationTime):
-		return "its expiry changed"
+		return "expiration_time", "its expiry changed"
 	case plan.ExpirationTTL.IsNull() && plan.ExpirationTime.IsUnknown() && !state.ExpirationTime.IsNull():
-		return "its expiry was removed"
+		return "expiration_time", "its expiry was removed"
 	case !plan.SecretIDVersion.IsNull() && !state.SecretIDVersion.IsNull() && !plan.SecretIDVersion.Equal(state.SecretIDVersion):
-		return "the chosen secret ID changed"
+		return "secret_id_wo_version", "the chosen secret ID changed"
 	}
-	return ""
+	return "", ""
 }
 
 func sameTime(a, b types.String) bool {

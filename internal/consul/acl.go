@@ -109,16 +109,25 @@ func retryDelay() wait.DelayFunc {
 }
 
 // Do calls do with a client that has the management token, on one server after
-// another, until one answers or the context ends. It returns ErrCredential,
-// ErrUnreachable, ErrACLDisabled, a *PermissionError, or what do returned.
+// another, until one answers or the context ends. It returns ErrNoCluster,
+// ErrCredential, ErrUnreachable, ErrACLDisabled, a *PermissionError, or what do
+// returned.
 func (a *ACL) Do(ctx context.Context, do func(*api.Client) error) error {
 	var last error
 	err := retryDelay().Until(ctx, true, true, func(ctx context.Context) (bool, error) {
 		last = a.once(ctx, do)
-		return !isTransient(last) || errors.Is(last, ErrCredential), nil
+		credential := errors.Is(last, ErrCredential)
+		if credential || isTransient(last) {
+			// What does not exist has no credential, and is not waited for.
+			if exists, existsErr := a.cluster.Exists(ctx); existsErr == nil && !exists {
+				last = ErrNoCluster
+				return true, nil
+			}
+		}
+		return credential || !isTransient(last), nil
 	})
 	switch permission := permissionError(last); {
-	case errors.Is(last, ErrCredential):
+	case errors.Is(last, ErrCredential), errors.Is(last, ErrNoCluster):
 		return last
 	case err != nil || isTransient(last):
 		return fmt.Errorf("%w: %w", ErrUnreachable, errors.Join(last, context.Cause(ctx)))
@@ -283,8 +292,7 @@ const patience = 15 * time.Second
 // listTimeout bounds the wait for a list.
 const listTimeout = 20 * time.Second
 
-// List returns all objects of the type. The caller must not change them. Where
-// the cluster itself does not exist it returns ErrNoCluster.
+// List returns all objects of the type. The caller must not change them.
 func (o *Objects[T, L]) List(ctx context.Context) ([]L, error) {
 	entries, generation, done, err := o.cached()
 	if done {
@@ -326,14 +334,6 @@ func (o *Objects[T, L]) fetch(ctx context.Context, generation int) ([]L, error) 
 		entries, err = o.list(ctx, client)
 		return err
 	})
-	if errors.Is(err, ErrUnreachable) || errors.Is(err, ErrCredential) {
-		// The time for the list may be over.
-		existsCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), listTimeout)
-		defer cancel()
-		if exists, existsErr := o.acl.cluster.Exists(existsCtx); existsErr == nil && !exists {
-			err = ErrNoCluster
-		}
-	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if err != nil {

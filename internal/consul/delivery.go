@@ -86,13 +86,25 @@ type Deliveries struct {
 	kube    *kube.Client
 	cluster string
 
-	flight singleflight.Group
-	mu     sync.Mutex
-	lists  map[string]map[string]*corev1.Secret // by namespace and name; nil where listing is forbidden
+	flight     singleflight.Group
+	mu         sync.Mutex
+	namespaces map[string]*namespace // those that were asked for
+}
+
+// namespace is what is known of a namespace.
+type namespace struct {
+	// missing says that it does not exist.
+	missing bool
+	// forbidden says that its Secrets may not be listed.
+	forbidden bool
+	// tokens are the Secrets of delivered tokens, and others the names of all
+	// other Secrets, when they were listed.
+	tokens map[string]*corev1.Secret
+	others map[string]bool
 }
 
 func newDeliveries(c *Cluster) *Deliveries {
-	return &Deliveries{kube: c.kube, cluster: c.ID(), lists: map[string]map[string]*corev1.Secret{}}
+	return &Deliveries{kube: c.kube, cluster: c.ID(), namespaces: map[string]*namespace{}}
 }
 
 func tokenSecretLabels() map[string]string {
@@ -138,13 +150,14 @@ func orOpaque(secretType string) string {
 // Holder says who holds a target.
 func (d *Deliveries) Holder(ctx context.Context, t Target) (Holder, error) {
 	s, err := d.find(ctx, t)
-	if err == nil && s == nil { // it may be there without the labels
+	if err != nil || s != nil {
+		return holder(s, t), err
+	}
+	n, err := d.look(ctx, t.Namespace)
+	if err == nil && n.forbidden {
 		s, err = d.get(ctx, t)
 	}
-	if err != nil {
-		return Holder{}, err
-	}
-	return holder(s, t), nil
+	return Holder{Foreign: err == nil && (n.others[t.Name] || s != nil)}, err
 }
 
 func holder(s *corev1.Secret, t Target) Holder {
@@ -164,9 +177,9 @@ func isTokenSecret(s *corev1.Secret) bool {
 }
 
 // NamespaceMissing reports whether a namespace is known not to exist.
-func (d *Deliveries) NamespaceMissing(ctx context.Context, namespace string) bool {
-	_, err := d.kube.CoreV1().Namespaces().Get(ctx, namespace, metav1.GetOptions{})
-	return apierrors.IsNotFound(err)
+func (d *Deliveries) NamespaceMissing(ctx context.Context, name string) bool {
+	n, err := d.look(ctx, name)
+	return err == nil && n.missing
 }
 
 // TakenError says that a key of a Secret is somebody else's.
@@ -276,11 +289,11 @@ func (d *Deliveries) get(ctx context.Context, t Target) (*corev1.Secret, error) 
 // find finds a Secret of delivered tokens in the list of its namespace; nil if
 // there is none. Where listing is forbidden it reads the one.
 func (d *Deliveries) find(ctx context.Context, t Target) (*corev1.Secret, error) {
-	secrets, err := d.list(ctx, t.Namespace)
+	n, err := d.look(ctx, t.Namespace)
 	if err != nil {
 		return nil, err
 	}
-	if secrets == nil {
+	if n.forbidden {
 		s, err := d.get(ctx, t)
 		if err != nil || s == nil || !isTokenSecret(s) {
 			return nil, err
@@ -289,49 +302,69 @@ func (d *Deliveries) find(ctx context.Context, t Target) (*corev1.Secret, error)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return secrets[t.Name], nil
+	return n.tokens[t.Name], nil
 }
 
-func (d *Deliveries) list(ctx context.Context, namespace string) (map[string]*corev1.Secret, error) {
+// look reads what there is to know of a namespace, once.
+func (d *Deliveries) look(ctx context.Context, name string) (*namespace, error) {
 	d.mu.Lock()
-	secrets, known := d.lists[namespace]
+	n, known := d.namespaces[name]
 	d.mu.Unlock()
 	if known {
-		return secrets, nil
+		return n, nil
 	}
-	v, err, _ := d.flight.Do(namespace, func() (any, error) {
-		list, err := d.kube.CoreV1().Secrets(namespace).List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(tokenSecretLabels()).String()})
-		var byName map[string]*corev1.Secret
-		switch {
-		case err == nil:
-			byName = map[string]*corev1.Secret{}
-			for i := range list.Items {
-				byName[list.Items[i].Name] = &list.Items[i]
-			}
-		case !apierrors.IsForbidden(err):
-			return nil, fmt.Errorf("listing the Secrets of tokens in namespace %s: %w", namespace, err)
+	v, err, _ := d.flight.Do(name, func() (any, error) {
+		n, err := d.read(ctx, name)
+		if err != nil {
+			return nil, err
 		}
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		d.lists[namespace] = byName
-		return byName, nil
+		d.namespaces[name] = n
+		return n, nil
 	})
-	if err != nil {
-		return nil, err
+	n, _ = v.(*namespace)
+	return n, err
+}
+
+func (d *Deliveries) read(ctx context.Context, name string) (*namespace, error) {
+	n := &namespace{tokens: map[string]*corev1.Secret{}, others: map[string]bool{}}
+	list, err := d.kube.CoreV1().Secrets(name).List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(tokenSecretLabels()).String()})
+	var names []string
+	if err == nil {
+		names, err = d.kube.SecretNames(ctx, name)
 	}
-	secrets, _ = v.(map[string]*corev1.Secret)
-	return secrets, nil
+	switch {
+	case apierrors.IsForbidden(err):
+		n.forbidden = true
+	case err != nil:
+		return nil, fmt.Errorf("listing the Secrets of tokens in namespace %s: %w", name, err)
+	default:
+		for _, s := range names {
+			n.others[s] = true
+		}
+		for i := range list.Items {
+			n.tokens[list.Items[i].Name] = &list.Items[i]
+			delete(n.others, list.Items[i].Name)
+		}
+	}
+	if len(names) == 0 { // to list what does not exist is no error
+		_, err := d.kube.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+		n.missing = apierrors.IsNotFound(err)
+	}
+	return n, nil
 }
 
 // put writes what was written into the list.
 func (d *Deliveries) put(namespace, name string, s *corev1.Secret) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if list := d.lists[namespace]; list != nil {
-		if s == nil {
-			delete(list, name)
-		} else {
-			list[name] = s
-		}
+	n := d.namespaces[namespace]
+	if n == nil || n.forbidden {
+		return
+	}
+	delete(n.tokens, name)
+	if s != nil {
+		n.tokens[name] = s
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -13,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/retry"
 )
@@ -21,6 +23,7 @@ import (
 type Client struct {
 	kubernetes.Interface
 	dynamic      dynamic.Interface
+	metadata     metadata.Interface
 	config       *rest.Config
 	fieldManager string
 }
@@ -40,7 +43,11 @@ func NewClient(config *rest.Config, fieldManager string) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("building the Kubernetes client: %w", err)
 	}
-	return &Client{Interface: set, dynamic: dyn, config: config, fieldManager: fieldManager}, nil
+	meta, err := metadata.NewForConfigAndClient(config, http)
+	if err != nil {
+		return nil, fmt.Errorf("building the Kubernetes client: %w", err)
+	}
+	return &Client{Interface: set, dynamic: dyn, metadata: meta, config: config, fieldManager: fieldManager}, nil
 }
 
 // ClusterUID is the UID of the kube-system namespace: the customary identity of
@@ -102,6 +109,20 @@ func (c *Client) UpdateManagedFields(ctx context.Context, kind schema.GroupVersi
 func (c *Client) objects(kind schema.GroupVersionKind, namespace string) dynamic.ResourceInterface {
 	gvr, _ := meta.UnsafeGuessKindToResource(kind)
 	return c.dynamic.Resource(gvr).Namespace(namespace)
+}
+
+// SecretNames lists the names of all Secrets in a namespace, without what is in
+// them.
+func (c *Client) SecretNames(ctx context.Context, namespace string) ([]string, error) {
+	list, err := c.metadata.Resource(corev1.SchemeGroupVersion.WithResource("secrets")).Namespace(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("listing the names of the Secrets in %s: %w", namespace, err)
+	}
+	var names []string
+	for i := range list.Items {
+		names = append(names, list.Items[i].Name)
+	}
+	return names, nil
 }
 
 // Found turns the error of a Get into whether the object exists; any error but

@@ -1,0 +1,62 @@
+package acl
+
+import (
+	"testing"
+	"time"
+
+	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+)
+
+func TestRotationDue(t *testing.T) {
+	now := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+	rotation := func(trigger, after types.String) types.Object {
+		return types.ObjectValueMust(
+			map[string]tfattr.Type{"trigger": types.StringType, "after": types.StringType, "grace_period": types.StringType},
+			map[string]tfattr.Value{"trigger": trigger, "after": after, "grace_period": types.StringNull()})
+	}
+	text, null := types.StringValue, types.StringNull()
+	base := func() tokenModel {
+		return tokenModel{Local: types.BoolValue(false), CreateTime: text("2026-06-01T10:00:00Z"), Rotation: rotation(text("1"), null)}
+	}
+	tests := map[string]struct {
+		plan, state func(*tokenModel)
+		want        string
+	}{
+		"nothing":               {nil, nil, ""},
+		"trigger":               {func(m *tokenModel) { m.Rotation = rotation(text("2"), null) }, nil, "rotation"},
+		"trigger is new":        {nil, func(m *tokenModel) { m.Rotation = types.ObjectNull(nil) }, ""},
+		"trigger is taken away": {func(m *tokenModel) { m.Rotation = types.ObjectNull(nil) }, nil, ""},
+		"old enough":            {func(m *tokenModel) { m.Rotation = rotation(text("1"), text("2h")) }, nil, "rotation"},
+		"not old enough":        {func(m *tokenModel) { m.Rotation = rotation(text("1"), text("121m")) }, nil, ""},
+		"local":                 {func(m *tokenModel) { m.Local = types.BoolValue(true) }, nil, "local"},
+		"another life time":     {func(m *tokenModel) { m.ExpirationTTL = text("2h") }, func(m *tokenModel) { m.ExpirationTTL = text("1h") }, "expiration_ttl"},
+		"the same life time": {
+			func(m *tokenModel) { m.ExpirationTTL, m.ExpirationTime = text("1h"), types.StringUnknown() },
+			func(m *tokenModel) { m.ExpirationTTL, m.ExpirationTime = text("1h"), text("2026-06-01T13:00:00Z") }, "",
+		},
+		"another expiry": {func(m *tokenModel) { m.ExpirationTime = text("2026-06-01T14:00:00Z") }, func(m *tokenModel) { m.ExpirationTime = text("2026-06-01T13:00:00Z") }, "expiration_time"},
+		"the same expiry": {
+			func(m *tokenModel) { m.ExpirationTime = text("2026-06-01T15:00:00+02:00") },
+			func(m *tokenModel) { m.ExpirationTime = text("2026-06-01T13:00:00Z") }, "",
+		},
+		"no expiry any more": {func(m *tokenModel) { m.ExpirationTime = types.StringUnknown() }, func(m *tokenModel) { m.ExpirationTime = text("2026-06-01T13:00:00Z") }, "expiration_time"},
+		"another chosen secret ID": {
+			func(m *tokenModel) { m.SecretIDVersion = text("2") }, func(m *tokenModel) { m.SecretIDVersion = text("1") }, "secret_id_wo_version",
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			plan, state := base(), base()
+			if test.plan != nil {
+				test.plan(&plan)
+			}
+			if test.state != nil {
+				test.state(&state)
+			}
+			if got, reason := rotationDue(plan, state, now); got != test.want {
+				t.Errorf("it is %q because %q, want %q", got, reason, test.want)
+			}
+		})
+	}
+}
