@@ -17,7 +17,8 @@ import (
 
 // ModifyPlan implements resource.ResourceWithModifyPlan. It fills in what
 // follows from the configuration, refuses what cannot be done, and makes
-// unfinished work and drift show as an update. It makes no request.
+// unfinished work and drift show as an update. It makes no request, unless the
+// default policy changes to "deny".
 func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
 	var config, state, plan model
 	if req.Plan.Raw.IsNull() {
@@ -54,6 +55,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		return
 	}
 	checkChange(ctx, state, plan, &resp.Diagnostics)
+	r.checkACL(ctx, state, plan, &resp.Diagnostics)
 
 	// What is computed is known unless something is to be done.
 	plan.Ready, plan.RunningVersion, plan.Drift = state.Ready, state.RunningVersion, state.Drift

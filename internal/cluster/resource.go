@@ -205,8 +205,9 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 // Update implements resource.Resource. An error does not taint, and the next
 // apply goes on where this one stopped.
 func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
-	var m model
+	var m, before model
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
+	resp.Diagnostics.Append(req.State.Get(ctx, &before)...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
@@ -224,6 +225,9 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	}
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	if resp.Diagnostics.Append(prepareDeny(limited, d.Consul, before, m)...); resp.Diagnostics.HasError() {
+		return
+	}
 	err = d.Update(limited, spec)
 	if err == nil {
 		m.fromApplied(true)

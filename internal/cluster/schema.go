@@ -208,7 +208,8 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 			},
 			"acl": schema.SingleNestedAttribute{
 				Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultACL),
-				MarkdownDescription: "The ACL system. Bootstrap it with `consul_k8s_acl_bootstrap`. A change restarts the servers.",
+				MarkdownDescription: "The ACL system. Bootstrap it with `consul_k8s_acl_bootstrap`. A change restarts the servers, one at a time. " +
+					"A running cluster goes from no ACLs to `deny` in steps, by `allow`: see the guide [Turn ACLs on](../guides/acl.md).",
 				Attributes: map[string]schema.Attribute{
 					"enabled": schema.BoolAttribute{
 						Optional: true, Computed: true, Default: booldefault.StaticBool(false),
@@ -216,8 +217,9 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 					},
 					"default_policy": schema.StringAttribute{
 						Optional: true, Computed: true, Default: stringdefault.StaticString("deny"),
-						Validators:          []validator.String{oneOf("allow", "deny")},
-						MarkdownDescription: "What happens to a request that no policy speaks of: `deny` (default) or `allow`. Without effect while `enabled` is false.",
+						Validators: []validator.String{oneOf("allow", "deny")},
+						MarkdownDescription: "What happens to a request that no policy speaks of: `deny` (default) or `allow`. Without effect while `enabled` is false. " +
+							"A running cluster may go to `deny` only from `allow`, once ACLs are bootstrapped and every server has its agent token; the plan warns of nodes, services and sessions that may be cut off.",
 					},
 				},
 			},

@@ -1,0 +1,198 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// denyTimeout bounds what a plan waits for Consul, and what an apply waits for the
+// servers to take their agent tokens.
+const denyTimeout = 30 * time.Second
+
+// defaultPolicy is the attribute that all of this is about.
+func defaultPolicy() path.Path { return nested("acl", "default_policy") }
+
+// checkACL judges a change of acl of a cluster that runs. It warns of what turning
+// ACLs on does to clients, whatever the default policy. A change to a default
+// policy of "deny" it refuses where that would cut everybody off, and warns of
+// those that it can see would be; no other plan makes a request for this.
+func (r *Resource) checkACL(ctx context.Context, state, plan model, diags *diag.Diagnostics) {
+	if r.clients == nil || !plan.Name.Equal(state.Name) || !plan.Namespace.Equal(state.Namespace) { // another cluster
+		return
+	}
+	before, after, ok := aclChange(ctx, state, plan, diags)
+	id := state.ID.ValueString()
+	switch {
+	case !ok:
+		return
+	case !before.Enabled && after.Enabled && !denies(after):
+		diags.AddAttributeWarning(nested("acl", "enabled"), "Unknown tokens will be refused", fmt.Sprintf(
+			"From this change on %s refuses a token that it does not know, with default_policy = \"allow\" too, and a snapshot without a token that allows acl:write. "+
+				"Until now neither mattered: take left-over tokens out of the clients, and expect backup jobs to fail until they have a token.", id))
+		return
+	case denies(before) || !denies(after):
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, denyTimeout)
+	defer cancel()
+	c, err := r.clients.Consul(ctx, state.Namespace.ValueString(), state.Name.ValueString())
+	var facts consul.DenyFacts
+	if err == nil {
+		facts, err = c.DenyFacts(ctx, before.Enabled)
+	}
+	if err != nil { // prepareDeny has the last word
+		diags.AddAttributeWarning(defaultPolicy(), "Who would be cut off is not known",
+			fmt.Sprintf("Consul could not be asked: %s. The apply restarts no server unless each has taken its agent token.", err))
+		return
+	}
+	refusals, warnings := judgeDeny(id, before, facts)
+	for _, f := range refusals {
+		diags.Append(attr.Error(defaultPolicy(), f.summary, f.detail))
+	}
+	for _, f := range warnings {
+		diags.AddAttributeWarning(defaultPolicy(), f.summary, f.detail)
+	}
+}
+
+// aclChange returns acl before and after a change, as far as both are known. What
+// is not known yet is looked at again at apply.
+func aclChange(ctx context.Context, state, plan model, diags *diag.Diagnostics) (before, after server.ACL, known bool) {
+	if plan.ACL.IsUnknown() || plan.ACL.IsNull() || state.ACL.IsNull() {
+		return before, after, false
+	}
+	var old, wanted aclModel
+	diags.Append(state.ACL.As(ctx, &old, basetypes.ObjectAsOptions{})...)
+	diags.Append(plan.ACL.As(ctx, &wanted, basetypes.ObjectAsOptions{})...)
+	before = server.ACL{Enabled: old.Enabled.ValueBool(), DefaultPolicy: old.DefaultPolicy.ValueString()}
+	after = server.ACL{Enabled: wanted.Enabled.ValueBool(), DefaultPolicy: wanted.DefaultPolicy.ValueString()}
+	return before, after, !wanted.Enabled.IsUnknown() && !wanted.DefaultPolicy.IsUnknown()
+}
+
+// denies reports whether a server with a refuses what no policy allows.
+func denies(a server.ACL) bool { return a.Enabled && a.DefaultPolicy == "deny" }
+
+// finding is one reason against going to "deny".
+type finding struct{ summary, detail string }
+
+// judgeDeny decides whether the cluster id may go to a default policy of "deny",
+// and names those who would be cut off.
+//
+//   - One that never had a leader may: it has no clients.
+//   - One without ACLs may not: its clients have no tokens, and the token that
+//     could repair it does not exist. It goes by "allow".
+//   - Neither may one of which a server still runs without ACLs, or that has no
+//     valid management token: tokens could not be made any more, or not be used.
+//   - Every server needs its agent token: without it, it can no longer keep its own
+//     node in the catalog up to date.
+//   - Nodes and services without a token of an identity, and holders of sessions,
+//     may have tokens of which Consul does not tell whose they are: that is a warning.
+//   - Rights of the anonymous token stay in force: that is a warning too.
+//
+// Who has a token is then refused nothing while the servers change one by one
+// (TestAccACL_inAMixedClusterTheLeaderDecides).
+func judgeDeny(id string, before server.ACL, f consul.DenyFacts) (refusals, warnings []finding) {
+	refuse := func(summary, format string, args ...any) {
+		refusals = append(refusals, finding{summary, fmt.Sprintf(format, args...)})
+	}
+	warn := func(summary, format string, args ...any) {
+		warnings = append(warnings, finding{summary, fmt.Sprintf(format, args...)})
+	}
+	switch {
+	case !f.Established:
+		return nil, nil
+	case !before.Enabled:
+		refuse("The clients would be cut off", "The servers of %s run without ACLs. With \"deny\" they would refuse every client that has no token. "+
+			"Go by \"allow\": set acl = { enabled = true, default_policy = \"allow\" } and apply, then add consul_k8s_acl_bootstrap and the tokens of the clients and apply, "+
+			"and set \"deny\" when every client uses its token.", id)
+		return refusals, nil
+	case f.Disabled:
+		refuse("Servers run without ACLs", "The change of %s to default_policy = \"allow\" is not complete: its leader still runs without ACLs. Apply that first.", id)
+		return refusals, nil
+	case f.Credential != "":
+		refuse("There is no valid management token", "The ACL system of %s is not bootstrapped, or its management token is lost: %s. With \"deny\" nobody could do anything any more. "+
+			"Keep default_policy = \"allow\", add a consul_k8s_acl_bootstrap for this cluster (or, where there is one, set its reset to a new value) and apply; then set \"deny\".", id, f.Credential)
+		return refusals, nil
+	}
+	var without, lacking []string
+	for _, s := range f.Servers {
+		if !s.ACLs {
+			without = append(without, s.Name)
+		}
+		if !s.AgentToken {
+			lacking = append(lacking, s.Name)
+		}
+	}
+	if len(without) > 0 {
+		refuse("Servers run without ACLs", "The change of %s to default_policy = \"allow\" is not complete: these servers still run without ACLs, or are not there: %s. Apply that first.", id, list(without))
+	}
+	if len(lacking) > 0 {
+		refuse("Servers have no agent token", "These servers of %s have no valid agent token: %s. With \"deny\" they could not keep their own entries in the catalog up to date. "+
+			"Keep default_policy = \"allow\", add a consul_k8s_acl_bootstrap for this cluster (or, where there is one, set its reset to a new value) and apply; then set \"deny\".", id, list(lacking))
+	}
+	if nodes := slices.DeleteFunc(slices.Clone(f.Nodes), func(n string) bool { return f.NodeTokens[n] }); len(nodes) > 0 {
+		warn("Nodes may be cut off", "No token has an identity of these nodes, which are registered in %s: %s. "+
+			"An agent whose token does not allow node:write on its node can no longer keep it up to date. Nothing is to be done for those whose token has a policy that allows it.", id, list(nodes))
+	}
+	if services := slices.DeleteFunc(slices.Clone(f.Services), func(s string) bool { return f.ServiceTokens[s] }); len(services) > 0 {
+		warn("Services may be cut off", "No token has an identity of these services, which are registered in %s: %s. "+
+			"Whoever registers one without a token that allows service:write on it is refused. Nothing is to be done for those whose token has a policy that allows it.", id, list(services))
+	}
+	if len(f.Services) > 0 && len(f.AnonymousRights) == 0 {
+		warn("DNS may find no services", "The servers of %s answer DNS queries with the rights of the anonymous token, which has none: with \"deny\" they find no service and no node. "+
+			"If anybody asks Consul by DNS, give the anonymous token a policy that reads service_prefix \"\" and node_prefix \"\". Nothing is to be done if the servers were given a token for DNS.", id)
+	}
+	if len(f.Sessions) > 0 {
+		total := 0
+		for _, n := range f.Sessions {
+			total += n
+		}
+		warn("Sessions may expire", "Sessions in %s: %d, on the nodes %s. Who holds one without a token that allows session:write on the node can no longer renew it, and loses its locks.",
+			id, total, list(slices.Sorted(maps.Keys(f.Sessions))))
+	}
+	if len(f.AnonymousRights) > 0 {
+		warn("The anonymous token has rights", "Requests without a token keep these rights in %s: %s. \"deny\" does not take them away.", id, list(f.AnonymousRights))
+	}
+	return refusals, warnings
+}
+
+// list writes names, of many only the first.
+func list(names []string) string {
+	const most = 20
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}
+
+// prepareDeny does, before the first server refuses anything, what the plan could
+// not be sure of: each server takes its agent token once more.
+func prepareDeny(ctx context.Context, c *consul.Cluster, state, plan model) diag.Diagnostics {
+	var diags diag.Diagnostics
+	if before, after, ok := aclChange(ctx, state, plan, &diags); !ok || !before.Enabled || denies(before) || !denies(after) {
+		return diags
+	}
+	ctx, cancel := context.WithTimeout(ctx, denyTimeout)
+	defer cancel()
+	switch err := c.RenewAgentTokens(ctx); {
+	case errors.Is(err, consul.ErrSecretLost), errors.Is(err, consul.ErrACLDisabled):
+		diags.Append(attr.Error(defaultPolicy(), "The servers have no agent tokens", fmt.Sprintf(
+			"Nothing was changed in %s: %s. Keep default_policy = \"allow\" and apply, with a consul_k8s_acl_bootstrap for this cluster; then set \"deny\".", c.ID(), err)))
+	case err != nil:
+		diags.Append(attr.Error(defaultPolicy(), "The servers did not take their agent tokens", fmt.Sprintf(
+			"Nothing was changed in %s: %s. Mend that, or keep default_policy = \"allow\" until the servers answer.", c.ID(), err)))
+	}
+	return diags
+}

@@ -1,0 +1,149 @@
+package cluster
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// bootstrapped are the facts of three servers of which everybody has a token.
+func bootstrapped() consul.DenyFacts {
+	f := consul.DenyFacts{
+		Established: true,
+		Nodes:       []string{"client-1"}, NodeTokens: map[string]bool{"client-1": true},
+		Services: []string{"web"}, ServiceTokens: map[string]bool{"web": true},
+	}
+	for i := range 3 {
+		f.Servers = append(f.Servers, consul.DenyServer{Name: fmt.Sprintf("consul-server-%d", i), ACLs: true, AgentToken: true})
+	}
+	return f
+}
+
+func TestJudgeDeny(t *testing.T) {
+	allow, off := server.ACL{Enabled: true, DefaultPolicy: "allow"}, server.ACL{DefaultPolicy: "deny"}
+	const dns = "answer DNS queries with the rights of the anonymous token"
+	tests := map[string]struct {
+		before   server.ACL
+		change   func(*consul.DenyFacts)
+		refusals []string // part of each
+		warnings []string
+	}{
+		"everybody has a token": {before: allow, change: func(f *consul.DenyFacts) { f.Services = nil }},
+		"it never had a leader": {before: off, change: func(f *consul.DenyFacts) { *f = consul.DenyFacts{} }},
+		"it never had a leader, nor a bootstrap": {before: allow, change: func(f *consul.DenyFacts) {
+			*f = consul.DenyFacts{Credential: "there is no Secret with it"}
+		}},
+		"straight from no ACLs": {
+			before: off, change: func(f *consul.DenyFacts) { *f = consul.DenyFacts{Established: true} },
+			refusals: []string{`Go by "allow"`},
+		},
+		"the leader is without ACLs": {
+			before: allow, change: func(f *consul.DenyFacts) { *f = consul.DenyFacts{Established: true, Disabled: true} },
+			refusals: []string{"its leader still runs without ACLs"},
+		},
+		"not bootstrapped": {
+			before: allow, change: func(f *consul.DenyFacts) {
+				*f = consul.DenyFacts{Established: true, Credential: "there is no Secret with it"}
+			},
+			refusals: []string{"is not bootstrapped, or its management token is lost: there is no Secret with it"},
+		},
+		"a server is without ACLs": {
+			before: allow, change: func(f *consul.DenyFacts) { f.Servers[1].ACLs = false; f.Services = nil },
+			refusals: []string{"still run without ACLs, or are not there: consul-server-1."},
+		},
+		"two servers lack their agent tokens": {
+			before: allow, change: func(f *consul.DenyFacts) {
+				f.Servers[0].AgentToken, f.Servers[2].AgentToken, f.Services = false, false, nil
+			},
+			refusals: []string{"have no valid agent token: consul-server-0, consul-server-2."},
+		},
+		"a refusal does not hide another, nor a warning": {
+			before: allow, change: func(f *consul.DenyFacts) {
+				f.Servers[0].AgentToken, f.Servers[2].ACLs = false, false
+				f.Nodes = []string{"client-1", "client-2"}
+				f.Services = nil
+			},
+			refusals: []string{"still run without ACLs", "no valid agent token: consul-server-0."}, warnings: []string{": client-2."},
+		},
+		"services, and no rights for DNS":      {before: allow, change: func(*consul.DenyFacts) {}, warnings: []string{dns}},
+		"services without a token, and no DNS": {before: allow, change: func(f *consul.DenyFacts) { f.ServiceTokens = nil }, warnings: []string{"these services, which are registered in consul/consul: web.", dns}},
+		"rights of everybody": {
+			before: allow, change: func(f *consul.DenyFacts) { f.AnonymousRights = []string{"policy dns", "role reader"} },
+			warnings: []string{"keep these rights in consul/consul: policy dns, role reader."},
+		},
+		"sessions": {
+			before: allow, change: func(f *consul.DenyFacts) { f.Services = nil; f.Sessions = map[string]int{"b": 2, "a": 1} },
+			warnings: []string{"Sessions in consul/consul: 3, on the nodes a, b."},
+		},
+		"many nodes": {
+			before: allow, change: func(f *consul.DenyFacts) {
+				f.Services, f.Nodes = nil, nil
+				for i := range 23 {
+					f.Nodes = append(f.Nodes, fmt.Sprintf("node-%02d", i))
+				}
+			},
+			warnings: []string{"node-18, node-19 and 3 more."},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			f := bootstrapped()
+			tt.change(&f)
+			refusals, warnings := judgeDeny("consul/consul", tt.before, f)
+			compareFindings(t, "refusal", refusals, tt.refusals)
+			compareFindings(t, "warning", warnings, tt.warnings)
+		})
+	}
+}
+
+func compareFindings(t *testing.T, kind string, got []finding, want []string) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%d %ss, want %d: %+v", len(got), kind, len(want), got)
+	}
+	for i := range got {
+		if !strings.Contains(got[i].detail, want[i]) {
+			t.Errorf("the %s is %q, want %q in it", kind, got[i].detail, want[i])
+		}
+	}
+}
+
+func TestACLChange(t *testing.T) {
+	acl := func(enabled bool, policy string) types.Object {
+		return types.ObjectValueMust(aclTypes, map[string]tfattr.Value{"enabled": types.BoolValue(enabled), "default_policy": types.StringValue(policy)})
+	}
+	tests := map[string]struct {
+		before, after types.Object
+		known, toDeny bool
+	}{
+		"allow to deny":           {acl(true, "allow"), acl(true, "deny"), true, true},
+		"off to deny":             {acl(false, "deny"), acl(true, "deny"), true, true},
+		"off to allow":            {acl(false, "deny"), acl(true, "allow"), true, false},
+		"deny as it was":          {acl(true, "deny"), acl(true, "deny"), true, false},
+		"deny to off":             {acl(true, "deny"), acl(false, "deny"), true, false},
+		"deny to allow":           {acl(true, "deny"), acl(true, "allow"), true, false},
+		"deny without effect":     {acl(false, "allow"), acl(false, "deny"), true, false},
+		"to what is not known":    {acl(true, "allow"), types.ObjectUnknown(aclTypes), false, false},
+		"from what was never set": {types.ObjectNull(aclTypes), acl(true, "deny"), false, false},
+		"to a policy that is not known": {before: acl(true, "allow"), after: types.ObjectValueMust(aclTypes, map[string]tfattr.Value{
+			"enabled": types.BoolValue(true), "default_policy": types.StringUnknown(),
+		})},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			var diags diag.Diagnostics
+			before, after, known := aclChange(t.Context(), model{ACL: tt.before}, model{ACL: tt.after}, &diags)
+			toDeny := known && denies(after) && !denies(before)
+			if known != tt.known || toDeny != tt.toDeny || diags.HasError() {
+				t.Errorf("known %v, to deny %v, want %v, %v: %v", known, toDeny, tt.known, tt.toDeny, diags)
+			}
+		})
+	}
+}

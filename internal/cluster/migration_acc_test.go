@@ -1,0 +1,553 @@
+package cluster_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/consul/api"
+	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
+	"github.com/hashicorp/terraform-plugin-testing/terraform"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+)
+
+// The four steps from no ACLs to "deny".
+const (
+	stepOff   = ""
+	stepAllow = "  acl = { enabled = true, default_policy = \"allow\" }\n"
+	stepDeny  = "  acl = { enabled = true, default_policy = \"deny\" }\n"
+)
+
+func bootstrapHCL(more string) string {
+	return "resource \"consul_k8s_acl_bootstrap\" \"test\" {\n  cluster = consul_k8s_cluster.test.id\n" + more + "}\n"
+}
+
+// clientRules let a client write where the writer does, and no more.
+const clientRules = `key_prefix "written/" { policy = "write" }`
+
+// clientHCL makes the token of the writer, and delivers it into the Secret that its
+// pod mounts.
+func clientHCL(namespace string) string {
+	return fmt.Sprintf(`
+resource "consul_k8s_policy" "client" {
+  cluster = consul_k8s_acl_bootstrap.test.cluster
+  name    = "client"
+  rules   = %q
+}
+
+resource "consul_k8s_token" "client" {
+  cluster  = consul_k8s_acl_bootstrap.test.cluster
+  policies = [consul_k8s_policy.client.name]
+  secret   = { namespace = %q, name = "client-token", key = "token" }
+}
+`, clientRules, namespace)
+}
+
+// A client that writes all the time, without a token until it has one, is never
+// refused, and loses no write, while its cluster goes from no ACLs to "deny".
+func TestAccACL_migrationRefusesNoWrite(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t)
+	client := &writer{t: t, namespace: namespace}
+	write := func(*terraform.State) error {
+		client.more(20)
+		return nil
+	}
+	config := func(acl string) string { return hclVersion(namespace, acctest.ConsulVersion, acl) }
+	withClient := func(acl string) string { return config(acl) + bootstrapHCL("") + clientHCL(namespace) }
+	test(t, resource.TestCase{
+		CheckDestroy: acctest.NothingLeft(t, namespace),
+		Steps: []resource.TestStep{
+			{Config: config(stepOff), Check: func(*terraform.State) error {
+				client.start()
+				client.more(20)
+				return nil
+			}},
+			{Config: config(stepAllow), Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), write)},
+			{Config: withClient(stepAllow), Check: func(*terraform.State) error {
+				client.says("token") // the kubelet takes a minute or more to bring it
+				client.more(20)
+				return nil
+			}},
+			{Config: withClient(stepDeny), Check: resource.ComposeTestCheckFunc(write, func(*terraform.State) error {
+				if err := putKey(t, namespace, "written/by-nobody", ""); !consul.IsForbidden(err) {
+					return fmt.Errorf("a write without a token was answered with %w", errors.Join(err, errors.New("and not with 403")))
+				}
+				return client.verify(managementToken(t, namespace))
+			})},
+			{Config: withClient(stepDeny), PlanOnly: true},
+			{PreConfig: client.stop, Config: withClient(stepDeny)},
+		},
+	})
+}
+
+// What is refused on the way to "deny", and who is warned of, with names. The
+// apply then gives a server its agent token back that has lost it.
+func TestAccACL_denyIsRefusedUntilTheServersAreReady(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.NamespaceName(t)
+	c := acctest.Consul(t, namespace, "consul")
+	config := func(acl, more string) string {
+		return required + hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n  replicas = 1\n"+acl) + more
+	}
+	cli := acctest.NewCLI(t, map[string]string{"main.tf": config(stepOff, "")})
+	apply := func(config string) {
+		t.Helper()
+		cli.Write("main.tf", config)
+		cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	}
+	plan := func(config string, code int, texts ...string) {
+		t.Helper()
+		cli.Write("main.tf", config)
+		out, got := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode")
+		if got != code {
+			t.Errorf("the exit code is %d, want %d", got, code)
+		}
+		for _, text := range texts {
+			if !acctest.Says(text).MatchString(out) {
+				t.Errorf("the plan does not say %q", text)
+			}
+		}
+		if t.Failed() {
+			t.Fatal(out)
+		}
+	}
+	const refused, changed = 1, 2
+
+	apply(config(stepOff, ""))
+	plan(config(stepDeny, ""), refused, "acl.default_policy:", `Go by "allow"`)
+	plan(config("  acl = { enabled = true }\n", ""), refused, `Go by "allow"`) // the default
+	plan(config(stepAllow, ""), changed, "refuses a token that it does not know", "a snapshot without a token")
+	apply(config(stepAllow, ""))
+	if err := c.Any(t.Context(), "", saveSnapshot); !consul.IsForbidden(err) {
+		t.Errorf("a snapshot without a token was answered with %v and not with 403", err)
+	}
+	plan(config(stepDeny, bootstrapHCL("")), refused, "is not bootstrapped, or its management token is lost: there is no Secret", "add a consul_k8s_acl_bootstrap")
+	apply(config(stepAllow, bootstrapHCL("")))
+	management := managementToken(t, namespace)
+	call(t, c, management, func(c *api.Client) error {
+		_, err := c.ACL().TokenDelete(acctest.Consul(t, namespace, "consul").AgentTokenAccessor(0), nil)
+		return err
+	})
+	plan(config(stepDeny, bootstrapHCL("")), refused, "have no valid agent token: consul-server-0.")
+	again := bootstrapHCL("  reset = \"again\"\n") // as the refusal says
+	apply(config(stepAllow, again))
+	plan(config(stepDeny, again), changed)
+
+	call(t, c, management, func(c *api.Client) error {
+		register := &api.CatalogRegistration{Node: "legacy-vm", Address: "192.0.2.1", Service: &api.AgentService{Service: "billing"}}
+		if _, err := c.Catalog().Register(register, nil); err != nil {
+			return err
+		}
+		if _, _, err := c.Session().CreateNoChecks(&api.SessionEntry{Node: "legacy-vm", TTL: "24h"}, nil); err != nil {
+			return err
+		}
+		// The agent forgets its token, as with a lost disk; Consul still knows it.
+		_, err := c.Agent().UpdateAgentACLToken("", nil)
+		return err
+	})
+	plan(config(stepDeny, again), changed,
+		"identity of these nodes, which are registered in "+namespace+"/consul: legacy-vm.",
+		"identity of these services, which are registered in "+namespace+"/consul: billing.",
+		"DNS may find no services", "on the nodes legacy-vm.")
+	call(t, c, management, func(c *api.Client) error {
+		policy, _, err := c.ACL().PolicyCreate(&api.ACLPolicy{Name: "dns-lookups", Rules: `service_prefix "" { policy = "read" }`}, nil)
+		if err == nil {
+			_, _, err = c.ACL().TokenUpdate(&api.ACLToken{AccessorID: consul.AnonymousAccessorID, Policies: []*api.ACLTokenPolicyLink{{ID: policy.ID}}}, nil)
+		}
+		return err
+	})
+	plan(config(stepDeny, again), changed, "keep these rights in "+namespace+"/consul: policy dns-lookups.")
+
+	scale(t, namespace, 0)
+	plan(config(stepDeny, again), changed, "Who would be cut off is not known")
+	if out, code := cli.Run(t.Context(), "apply", "-auto-approve", "-no-color"); code != 1 || !acctest.Says("Nothing was changed in "+namespace+"/consul").MatchString(out) {
+		t.Errorf("an apply that cannot know either ends with exit code %d:\n%s", code, out)
+	}
+	if cm, err := acctest.Kube(t).CoreV1().ConfigMaps(namespace).Get(t.Context(), "consul-server", metav1.GetOptions{}); err != nil || !strings.Contains(cm.Data["server.json"], `"allow"`) {
+		t.Errorf("that apply has changed what servers run, %v", err)
+	}
+	scale(t, namespace, 1)
+	acctest.Wait(t, "the server to lead", func(ctx context.Context) (string, error) { return c.Missing(ctx, management, 1, 0) })
+	apply(config(stepDeny, again))
+	if err := putKey(t, namespace, "by-nobody", ""); !consul.IsForbidden(err) {
+		t.Errorf("a write without a token was answered with %v and not with 403", err)
+	}
+	persisted, err := acctest.Kube(t).Exec(t.Context(), namespace, "consul-server-0", "consul", nil, "cat", "/consul/data/acl-tokens.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	call(t, c, management, func(client *api.Client) error {
+		agent, _, err := client.ACL().TokenRead(c.AgentTokenAccessor(0), nil)
+		if err == nil && !strings.Contains(persisted, agent.SecretID) {
+			err = errors.New("the server has not taken its agent token back")
+		}
+		return err
+	})
+	plan(config(stepDeny, again), 0)
+
+	// What runs with "deny" already is taken in as it is.
+	cli.Must(t.Context(), "state", "rm", address)
+	imported := fmt.Sprintf("import {\n  to = %s\n  id = \"%s/consul\"\n}\n", address, namespace)
+	plan(config(stepDeny, again)+imported, changed, "1 to import, 0 to add, 0 to change, 0 to destroy")
+	apply(config(stepDeny, again) + imported)
+	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
+}
+
+func saveSnapshot(client *api.Client) error {
+	snapshot, _, err := client.Snapshot().Save(nil)
+	if err != nil {
+		return err
+	}
+	return snapshot.Close()
+}
+
+// call does something with a client of one server.
+func call(t *testing.T, c *consul.Cluster, token string, do func(*api.Client) error) {
+	t.Helper()
+	if err := c.Any(t.Context(), token, do); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// scale changes the number of servers as somebody would by hand, and waits until
+// no more of them are there.
+func scale(t *testing.T, namespace string, replicas int) {
+	t.Helper()
+	patch := fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas)
+	if _, err := acctest.Kube(t).AppsV1().StatefulSets(namespace).Patch(t.Context(), "consul-server", types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	acctest.Wait(t, "servers to go", func(ctx context.Context) (string, error) {
+		pods, err := acctest.Consul(t, namespace, "consul").Pods(ctx)
+		if err == nil && len(pods) > replicas {
+			return fmt.Sprintf("%d are there", len(pods)), nil
+		}
+		return "", err
+	})
+}
+
+// While a change rolls, servers without ACLs, with "allow" and with "deny" are in
+// one cluster. What a client gets then: writes, and reads in the default mode and
+// in the consistent one, are judged by the leader, whichever server is asked; stale
+// reads, and requests to the agent itself, by the server that is asked. So one
+// without a token is refused nothing on the way to "allow", and one with a token
+// nothing on the way to "deny". A token that Consul does not know does not matter
+// to servers without ACLs, but is refused by all others, with "allow" too: a
+// client must not send one before it is made.
+func TestAccACL_inAMixedClusterTheLeaderDecides(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t)
+	c := acctest.Consul(t, namespace, "consul")
+	const off, allow, deny = "off", "allow", "deny"
+	runs := map[string]string{"consul-server-0": off, "consul-server-1": off, "consul-server-2": off}
+	management := ""
+	tokens := map[string]string{"no token": "", "an unknown token": "11111111-2222-3333-4444-555555555555"}
+	answers := func(server, token string) bool { // of a server that judges alone
+		return server == off || token == "a valid token" || (token == "no token" && server == allow)
+	}
+	compare := func(leader string) {
+		t.Helper()
+		pods, err := c.Pods(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range pods {
+			for token, secret := range tokens {
+				client, err := c.Server(&pods[i], secret)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, put := client.KV().Put(&api.KVPair{Key: "written/key", Value: []byte("v")}, nil)
+				_, _, get := client.KV().Get("written/key", nil)
+				_, _, stale := client.KV().Get("written/key", &api.QueryOptions{AllowStale: true})
+				for kind, r := range map[string]struct {
+					err  error
+					want bool
+				}{
+					"write": {put, answers(runs[leader], token)},
+					"read":  {get, answers(runs[leader], token)}, "stale read": {stale, answers(runs[pods[i].Name], token)},
+				} {
+					if (r.err == nil) != r.want || (r.err != nil && !consul.IsForbidden(r.err)) {
+						t.Errorf("leader %s, server %s, %s: the %s was answered with %v", runs[leader], runs[pods[i].Name], token, kind, r.err)
+					}
+				}
+			}
+		}
+	}
+	voters := func(ctx context.Context) (string, error) { return c.Missing(ctx, management, 3, consul.Soak) }
+	restart := func(name, acl string) {
+		t.Helper()
+		setACL(t, namespace, acl)
+		pods := acctest.Kube(t).CoreV1().Pods(namespace)
+		before, err := pods.Get(t.Context(), name, metav1.GetOptions{})
+		if err == nil {
+			err = pods.Delete(t.Context(), name, metav1.DeleteOptions{})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		acctest.Wait(t, "the server to restart", func(ctx context.Context) (string, error) {
+			p, err := pods.Get(ctx, name, metav1.GetOptions{})
+			if err != nil {
+				return err.Error(), nil
+			}
+			if p.UID == before.UID {
+				return "it is the former one", nil
+			}
+			return voters(ctx)
+		})
+		runs[name] = acl
+	}
+	lead := func(name string) {
+		t.Helper()
+		acctest.Wait(t, name+" to lead", func(ctx context.Context) (string, error) {
+			h, err := c.Health(ctx, management)
+			if err != nil || h.Leader() == nil {
+				return fmt.Sprintf("no leader, %v", err), nil
+			}
+			if h.Leader().Name == name {
+				return voters(ctx)
+			}
+			i := slices.IndexFunc(h.Servers, func(s consul.ServerHealth) bool { return s.Name == name })
+			err = c.Any(ctx, management, func(client *api.Client) error {
+				_, err := client.Operator().RaftLeaderTransfer(h.Servers[i].ID, nil)
+				return err
+			})
+			return fmt.Sprintf("asked %s to hand over, %v", h.Leader().Name, err), nil
+		})
+	}
+	test(t, resource.TestCase{Steps: []resource.TestStep{{
+		Config: hclVersion(namespace, acctest.ConsulVersion, stepOff),
+		Check: func(*terraform.State) error {
+			compare("consul-server-0") // whoever leads
+			lead("consul-server-2")
+			restart("consul-server-0", allow)
+			compare("consul-server-2")
+			lead("consul-server-0")
+			compare("consul-server-0")
+			if _, err := c.EnsureBootstrap(t.Context(), consul.SecretRef{Name: "token", Key: "token"}, consul.ResetOptions{}); err == nil {
+				return errors.New("two servers without ACLs have taken an agent token")
+			}
+			management = managementToken(t, namespace)
+			tokens["a valid token"] = clientToken(t, namespace)
+			restart("consul-server-1", deny)
+			compare("consul-server-0")
+			lead("consul-server-1")
+			compare("consul-server-1")
+			return nil
+		},
+		ExpectNonEmptyPlan: true, // of the servers by hand
+	}}})
+}
+
+// setACL changes what servers run that start from now on.
+func setACL(t *testing.T, namespace, policy string) {
+	t.Helper()
+	maps := acctest.Kube(t).CoreV1().ConfigMaps(namespace)
+	cm, err := maps.Get(t.Context(), "consul-server", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config map[string]any
+	if err := json.Unmarshal([]byte(cm.Data["server.json"]), &config); err != nil {
+		t.Fatal(err)
+	}
+	config["acl"] = map[string]any{"enabled": true, "default_policy": policy, "down_policy": "extend-cache", "enable_token_persistence": true}
+	text, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cm.Data["server.json"] = string(text)
+	if _, err := maps.Update(t.Context(), cm, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func managementToken(t *testing.T, namespace string) string {
+	t.Helper()
+	token, _, err := acctest.Consul(t, namespace, "consul").ManagementToken(t.Context())
+	if err != nil || token == "" {
+		t.Fatalf("no management token: %v", err)
+	}
+	return token
+}
+
+// clientToken makes a token that allows what the writer does.
+func clientToken(t *testing.T, namespace string) (secret string) {
+	t.Helper()
+	err := acctest.Consul(t, namespace, "consul").Any(t.Context(), managementToken(t, namespace), func(c *api.Client) error {
+		policy, _, err := c.ACL().PolicyCreate(&api.ACLPolicy{Name: "client", Rules: clientRules}, nil)
+		if err != nil {
+			return err
+		}
+		token, _, err := c.ACL().TokenCreate(&api.ACLToken{Policies: []*api.ACLTokenPolicyLink{{ID: policy.ID}}}, nil)
+		if err == nil {
+			secret = token.SecretID
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return secret
+}
+
+// writer is a pod that writes one key after another through the client Service,
+// each on a new connection, and says what became of it.
+type writer struct {
+	t         *testing.T
+	namespace string
+}
+
+// writerScript writes with the token of the mounted Secret as soon as there is
+// one. nc gives the connection to a second shell, so that the side that asks
+// stays open while it waits; the token is in no argument.
+const writerScript = `
+if [ -n "${KEY-}" ]; then
+  printf 'PUT /v1/kv/written/%s HTTP/1.1\r\nHost: consul\r\nConnection: close\r\nContent-Length: %s\r\n' "$KEY" "${#KEY}"
+  token=$(cat /token/token 2>/dev/null)
+  [ -z "$token" ] || printf 'X-Consul-Token: %s\r\n' "$token"
+  printf '\r\n%s' "$KEY"
+  timeout 20 cat >&2
+  exit
+fi
+n=0
+trap 'exit 0' TERM
+while :; do
+  if [ -z "${said-}" ] && [ -s /token/token ]; then
+    said=1
+    echo token
+  fi
+  n=$((n + 1))
+  read -r started rest </proc/uptime
+  answer=$(KEY=$n nc -w 10 consul 8500 -e /bin/sh -c "$SCRIPT" 2>&1)
+  read -r ended rest </proc/uptime
+  case $answer in
+    "HTTP/1.1 200 "*true) echo "ok $n $started $ended" ;;
+    *) echo "failed $n: $answer" | tr '\r\n' '  ' && echo ;;
+  esac
+  sleep 0.1
+done
+`
+
+func (w *writer) start() {
+	w.t.Helper()
+	yes, no := true, false
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "client", Namespace: w.namespace},
+		Spec: corev1.PodSpec{
+			AutomountServiceAccountToken:  &no,
+			TerminationGracePeriodSeconds: new(int64(1)),
+			SecurityContext: &corev1.PodSecurityContext{
+				RunAsNonRoot: &yes, RunAsUser: new(int64(100)), RunAsGroup: new(int64(1000)), FSGroup: new(int64(1000)),
+				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			},
+			Containers: []corev1.Container{{
+				Name: "client", Image: "docker.io/hashicorp/consul:" + acctest.ConsulVersion,
+				Command:         []string{"/bin/sh", "-c", writerScript},
+				Env:             []corev1.EnvVar{{Name: "SCRIPT", Value: writerScript}},
+				SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: &no, Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}},
+				VolumeMounts:    []corev1.VolumeMount{{Name: "token", MountPath: "/token", ReadOnly: true}},
+			}},
+			Volumes: []corev1.Volume{{Name: "token", VolumeSource: corev1.VolumeSource{
+				Secret: &corev1.SecretVolumeSource{SecretName: "client-token", Optional: &yes},
+			}}},
+		},
+	}
+	if _, err := acctest.Kube(w.t).CoreV1().Pods(w.namespace).Create(w.t.Context(), pod, metav1.CreateOptions{}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *writer) stop() {
+	if err := acctest.Kube(w.t).CoreV1().Pods(w.namespace).Delete(w.t.Context(), "client", metav1.DeleteOptions{}); err != nil {
+		w.t.Error(err)
+	}
+}
+
+func (w *writer) log(ctx context.Context) ([]string, error) {
+	log, err := acctest.Kube(w.t).CoreV1().Pods(w.namespace).GetLogs("client", &corev1.PodLogOptions{}).DoRaw(ctx)
+	return strings.Split(strings.TrimSpace(string(log)), "\n"), err
+}
+
+// more waits for n more writes.
+func (w *writer) more(n int) {
+	w.t.Helper()
+	from := -1
+	acctest.Wait(w.t, "the client to write", func(ctx context.Context) (string, error) {
+		lines, err := w.log(ctx)
+		if err != nil {
+			return err.Error(), nil
+		}
+		if from < 0 {
+			from = len(lines)
+		}
+		if len(lines) < from+n {
+			return fmt.Sprintf("%d of %d writes since: %q", len(lines)-from, n, lines[max(0, len(lines)-3):]), nil
+		}
+		return "", nil
+	})
+}
+
+// says waits until the client has written a line.
+func (w *writer) says(line string) {
+	w.t.Helper()
+	acctest.Wait(w.t, "the client to say "+line, func(ctx context.Context) (string, error) {
+		lines, err := w.log(ctx)
+		if err == nil && slices.Contains(lines, line) {
+			return "", nil
+		}
+		return fmt.Sprintf("it says %q, %v", lines[max(0, len(lines)-1):], err), nil
+	})
+}
+
+// verify checks that no write failed, and that each that was acknowledged is there.
+func (w *writer) verify(token string) error {
+	lines, err := w.log(w.t.Context())
+	if err != nil {
+		return err
+	}
+	var acknowledged, failed []string
+	slowest := 0.0
+	for _, l := range lines {
+		var n string
+		var started, ended float64 // seconds
+		if _, err := fmt.Sscanf(l, "ok %s %f %f", &n, &started, &ended); err == nil {
+			acknowledged = append(acknowledged, n)
+			slowest = max(slowest, ended-started)
+		} else if l != "token" {
+			failed = append(failed, l)
+		}
+	}
+	w.t.Logf("%d writes acknowledged, %d failed, the slowest took %.2fs", len(acknowledged), len(failed), slowest)
+	if len(failed) > 0 {
+		return fmt.Errorf("%d of %d writes failed: %q", len(failed), len(failed)+len(acknowledged), failed[:min(10, len(failed))])
+	}
+	written := map[string]string{}
+	err = acctest.Consul(w.t, w.namespace, "consul").Any(w.t.Context(), token, func(c *api.Client) error {
+		pairs, _, err := c.KV().List("written/", &api.QueryOptions{RequireConsistent: true})
+		for _, p := range pairs {
+			written[strings.TrimPrefix(p.Key, "written/")] = string(p.Value)
+		}
+		return err
+	})
+	for _, n := range acknowledged {
+		if err == nil && written[n] != n {
+			err = fmt.Errorf("the write of %s was acknowledged, and the key holds %q", n, written[n])
+		}
+	}
+	return err
+}
