@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -75,11 +76,12 @@ func (s *secretIDs) leaks(dir string) error {
 	defer s.mu.Unlock()
 	var errs []error
 	files := 0
-	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+	logs := os.DirFS(dir)
+	err := fs.WalkDir(logs, ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		text, err := os.ReadFile(path)
+		text, err := fs.ReadFile(logs, path)
 		if err != nil {
 			return err
 		}

@@ -68,15 +68,6 @@ type tokenModel struct {
 	Timeouts timeouts.Value `tfsdk:"timeouts"`
 }
 
-type targetModel struct {
-	Namespace types.String `tfsdk:"namespace"`
-	Name      types.String `tfsdk:"name"`
-	Key       types.String `tfsdk:"key"`
-	Template  types.String `tfsdk:"template"`
-	Type      types.String `tfsdk:"type"`
-	Labels    types.Map    `tfsdk:"labels"`
-}
-
 type rotationModel struct {
 	Trigger     types.String
 	After       types.String

@@ -25,7 +25,7 @@ var (
 	// there is none: nothing that it answered says whether an object exists.
 	ErrCredential = errors.New("the management token is not valid")
 	// ErrUnreachable says that no server answered, or none that has a leader.
-	ErrUnreachable = errors.New("Consul does not answer")
+	ErrUnreachable = errors.New("no answer from Consul")
 )
 
 // PermissionError says that the management token lacks a right.
