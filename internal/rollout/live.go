@@ -53,18 +53,23 @@ func (l Live) Look(ctx context.Context) (World, error) {
 		CanTransfer: l.Token != "" || !l.ACLs,
 	}
 	for i := range pods {
-		w.Servers = append(w.Servers, Server{Name: pods[i].Name, Outdated: Outdated(sts, &pods[i]), Stopped: stopped(&pods[i])})
+		w.Servers = append(w.Servers, Server{Name: pods[i].Name, Outdated: Outdated(sts, &pods[i]), Stopped: stopped(&pods[i]), Peer: true})
 	}
 	if w.Unsettled, err = l.Consul.Missing(ctx, l.Token, w.Replicas, l.Soak); err != nil {
 		return World{}, err
 	}
-	l.addRaft(ctx, &w, pods)
+	// Nothing else is decided by Raft (Next). A server that starts is left alone: it
+	// refuses the request, or keeps it for seconds because there is no leader.
+	if w.Unsettled == "" || w.Replicas > w.Desired {
+		l.addRaft(ctx, &w, pods)
+	}
 	return w, nil
 }
 
-// addRaft adds what Consul knows: who leads, and how far each server is. It is
-// left out where no server tells, which Unsettled then says. The leader is the
-// one that the servers follow: autopilot hears of a new one seconds later.
+// addRaft adds what Consul knows: who leads, who is a peer, and how far each
+// server is. It is left out where no server tells, which Unsettled then says. The
+// leader is the one that the servers follow: autopilot hears of a new one seconds
+// later.
 func (l Live) addRaft(ctx context.Context, w *World, pods []corev1.Pod) {
 	if leader, err := l.Consul.LeaderPod(ctx, pods); err == nil {
 		w.Leader = leader.Name
@@ -72,9 +77,6 @@ func (l Live) addRaft(ctx context.Context, w *World, pods []corev1.Pod) {
 	h, err := l.Consul.Health(ctx, l.Token)
 	if consul.IsForbidden(err) {
 		w.CanTransfer = false // the token is not good
-	}
-	for i := range w.Servers {
-		w.Servers[i].Peer = true // unless autopilot says otherwise
 	}
 	if err != nil {
 		return
