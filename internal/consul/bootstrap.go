@@ -388,8 +388,10 @@ func (c *Cluster) reset(ctx context.Context, lost *LostError) (accessor string, 
 	if err != nil {
 		return "", err
 	}
-	_, err = c.kube.Exec(ctx, c.Namespace, leader.Name, server.ContainerName, strings.NewReader(strconv.FormatUint(index, 10)),
-		"/bin/sh", "-c", "cat > "+server.ResetFile)
+	// The index is no secret, and an argument arrives: containerd may end a command
+	// before all of its stdin is there (containerd/containerd#12734).
+	_, err = c.kube.Exec(ctx, c.Namespace, leader.Name, server.ContainerName, nil,
+		"/bin/sh", "-c", `printf %s "$1" > `+server.ResetFile, "sh", strconv.FormatUint(index, 10))
 	if err != nil {
 		return "", fmt.Errorf("writing the ACL reset index: %w", err)
 	}
