@@ -33,6 +33,10 @@ type SecretRef struct {
 	Key  string
 }
 
+// interval between two tries. A server that has just elected a leader, or does not
+// know the new token yet, is ready a moment later.
+const interval = 250 * time.Millisecond
+
 // annotationKey records the key of the management token on its Secret.
 const annotationKey = server.ManagedBy + "/token-key"
 
@@ -120,7 +124,7 @@ func (c *Cluster) EnsureBootstrap(ctx context.Context, ref SecretRef, reset Rese
 	} else if !exists {
 		return "", ErrNoCluster
 	}
-	err = kube.Wait(ctx, "the ACL bootstrap", time.Second, func(ctx context.Context) (string, error) {
+	err = kube.Wait(ctx, "the ACL bootstrap", interval, func(ctx context.Context) (string, error) {
 		// Before anything is stored: there may be no ACLs to bootstrap.
 		if err := c.checkACLs(ctx); isTransient(err) {
 			return err.Error(), nil
@@ -174,7 +178,7 @@ func (c *Cluster) deleteToken(ctx context.Context, management, accessor string) 
 // finishBootstrap waits for all voters, which only a token can see, and sets
 // the agent tokens.
 func (c *Cluster) finishBootstrap(ctx context.Context, token string) error {
-	return kube.Wait(ctx, "the servers", time.Second, func(ctx context.Context) (string, error) {
+	return kube.Wait(ctx, "the servers", interval, func(ctx context.Context) (string, error) {
 		n, err := c.replicas(ctx)
 		if err != nil {
 			return "", err
@@ -291,7 +295,6 @@ func (c *Cluster) VerifyToken(ctx context.Context, secret string) (accessor stri
 	}
 	return self.AccessorID, nil
 }
-
 
 // isTransient reports whether an error is one to wait out: no leader yet, a
 // server that is not reached.
