@@ -1,0 +1,214 @@
+package consul
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// TokenReviewer is the service account by which the servers check the tokens of
+// pods at the Kubernetes cluster that they run in.
+type TokenReviewer struct {
+	server.TokenReviewer
+	kube *kube.Client
+}
+
+// TokenReviewer returns the token reviewer of an auth method; it asks nothing.
+func (c *Cluster) TokenReviewer(authMethod string) *TokenReviewer {
+	return &TokenReviewer{
+		TokenReviewer: server.TokenReviewer{Namespace: c.Namespace, Cluster: c.Name, AuthMethod: authMethod},
+		kube:          c.kube,
+	}
+}
+
+// ReviewerCredential is what an auth method needs of a token reviewer: its
+// token, which is a secret, and the certificate authority of the API server,
+// PEM. Both are "" where there is none.
+type ReviewerCredential struct{ ServiceAccountJWT, CACert string }
+
+// ReviewerState is a token reviewer as it was read.
+type ReviewerState struct {
+	// Exists says that there is at least one of its objects.
+	Exists bool
+	// Drift names what is missing or different, Foreign the objects of its names
+	// that are somebody else's.
+	Drift, Foreign []string
+	// Credential in its Secret.
+	Credential ReviewerCredential
+}
+
+// ForeignReviewerError says that objects with the names of a token reviewer
+// exist and are not its own.
+type ForeignReviewerError struct{ Objects []string }
+
+// Error implements error.
+func (e *ForeignReviewerError) Error() string {
+	return "these objects exist and were not made by this provider for this auth method: " + strings.Join(e.Objects, ", ")
+}
+
+// Read reads the objects of the token reviewer and changes nothing.
+func (r *TokenReviewer) Read(ctx context.Context) (ReviewerState, error) {
+	live, err := r.objects(ctx)
+	if err != nil {
+		return ReviewerState{}, err
+	}
+	s := ReviewerState{Drift: r.Drift(live), Foreign: r.Foreign(live), Exists: len(live.All()) > 0}
+	if len(s.Foreign) == 0 {
+		s.Credential = credentialIn(live)
+	}
+	return s, nil
+}
+
+func credentialIn(live server.TokenReviewerObjects) ReviewerCredential {
+	if !live.HasToken() {
+		return ReviewerCredential{}
+	}
+	return ReviewerCredential{
+		ServiceAccountJWT: string(live.Secret.Data[corev1.ServiceAccountTokenKey]),
+		CACert:            string(live.Secret.Data[corev1.ServiceAccountRootCAKey]),
+	}
+}
+
+func (r *TokenReviewer) objects(ctx context.Context) (o server.TokenReviewerObjects, err error) {
+	objects := r.Objects()
+	account, err := r.kube.CoreV1().ServiceAccounts(r.Namespace).Get(ctx, objects.ServiceAccount.Name, metav1.GetOptions{})
+	if o.ServiceAccount, err = read(account, err, objects.ServiceAccount); err != nil {
+		return o, err
+	}
+	role, err := r.kube.RbacV1().ClusterRoles().Get(ctx, objects.Role.Name, metav1.GetOptions{})
+	if o.Role, err = read(role, err, objects.Role); err != nil {
+		return o, err
+	}
+	binding, err := r.kube.RbacV1().ClusterRoleBindings().Get(ctx, objects.Binding.Name, metav1.GetOptions{})
+	if o.Binding, err = read(binding, err, objects.Binding); err != nil {
+		return o, err
+	}
+	secret, err := r.kube.CoreV1().Secrets(r.Namespace).Get(ctx, objects.Secret.Name, metav1.GetOptions{})
+	o.Secret, err = read(secret, err, objects.Secret)
+	return o, err
+}
+
+// read turns the answer to a Get into the object, with the kind that a typed
+// Get leaves out, or nil if there is none.
+func read[T server.Object](got T, err error, like T) (T, error) {
+	var none T
+	kind := like.GetObjectKind().GroupVersionKind()
+	found, err := kube.Found(err)
+	if err != nil {
+		return none, fmt.Errorf("reading %s %s: %w", kind.Kind, like.GetName(), err)
+	}
+	if !found {
+		return none, nil
+	}
+	got.GetObjectKind().SetGroupVersionKind(kind)
+	return got, nil
+}
+
+// Ensure makes the objects of the token reviewer as they should be, waits until
+// Kubernetes has filled in the token, and returns it. It goes on from whatever
+// is there, but returns a *ForeignReviewerError, and touches nothing, where
+// something is somebody else's.
+func (r *TokenReviewer) Ensure(ctx context.Context) (ReviewerCredential, error) {
+	live, err := r.objects(ctx)
+	if err != nil {
+		return ReviewerCredential{}, err
+	}
+	if foreign := r.Foreign(live); len(foreign) > 0 {
+		return ReviewerCredential{}, &ForeignReviewerError{Objects: foreign}
+	}
+	want := r.Objects()
+	if live.Binding != nil && live.Binding.RoleRef != want.Binding.RoleRef {
+		// Kubernetes does not let it be changed.
+		if err := r.delete(ctx, live.Binding); err != nil {
+			return ReviewerCredential{}, err
+		}
+	}
+	for _, o := range []server.Object{want.ServiceAccount, want.Role, want.Binding} {
+		if err := r.apply(ctx, o); err != nil {
+			return ReviewerCredential{}, err
+		}
+	}
+	var credential ReviewerCredential
+	err = kube.Wait(ctx, "the token of ServiceAccount "+r.Namespace+"/"+r.AccountName(), 200*time.Millisecond, func(ctx context.Context) (string, error) {
+		live, err := r.objects(ctx)
+		if err != nil {
+			return "", err
+		}
+		switch {
+		case live.HasToken():
+			credential = credentialIn(live)
+			return "", nil
+		case live.Secret == nil:
+			return "Kubernetes has not filled it in", r.apply(ctx, want.Secret)
+		case live.ServiceAccount != nil && isOfAnother(live.Secret, live.ServiceAccount):
+			return "the Secret with the old token is there", r.delete(ctx, live.Secret)
+		}
+		return "Kubernetes has not filled it in", nil
+	})
+	return credential, err
+}
+
+// isOfAnother reports whether a Secret can never hold a token of an account:
+// neither the type nor the account of one can be changed.
+func isOfAnother(s *corev1.Secret, a *corev1.ServiceAccount) bool {
+	uid := s.Annotations[corev1.ServiceAccountUIDKey]
+	return s.Type != corev1.SecretTypeServiceAccountToken || s.Annotations[corev1.ServiceAccountNameKey] != a.Name || (uid != "" && uid != string(a.UID))
+}
+
+func (r *TokenReviewer) apply(ctx context.Context, o server.Object) error {
+	fields, err := server.Fields(o)
+	if err != nil {
+		return err
+	}
+	return r.kube.Apply(ctx, fields)
+}
+
+// Delete deletes the objects of the token reviewer, the rights first. Those
+// that are gone, and those that are somebody else's, are no error.
+func (r *TokenReviewer) Delete(ctx context.Context) error {
+	live, err := r.objects(ctx)
+	if err != nil {
+		return err
+	}
+	all := live.All()
+	for i := len(all) - 1; i >= 0; i-- {
+		if !r.Owns(all[i]) {
+			continue
+		}
+		if err := r.delete(ctx, all[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// delete deletes an object as it was seen.
+func (r *TokenReviewer) delete(ctx context.Context, o server.Object) error {
+	uid := o.GetUID()
+	options := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}}
+	var err error
+	kind, name := o.GetObjectKind().GroupVersionKind().Kind, o.GetName()
+	switch kind {
+	case "ServiceAccount":
+		err = r.kube.CoreV1().ServiceAccounts(r.Namespace).Delete(ctx, name, options)
+	case "ClusterRole":
+		err = r.kube.RbacV1().ClusterRoles().Delete(ctx, name, options)
+	case "ClusterRoleBinding":
+		err = r.kube.RbacV1().ClusterRoleBindings().Delete(ctx, name, options)
+	case "Secret":
+		err = r.kube.CoreV1().Secrets(r.Namespace).Delete(ctx, name, options)
+	default:
+		return fmt.Errorf("no rule to delete a %s", kind)
+	}
+	if _, err := kube.Found(err); err != nil {
+		return fmt.Errorf("deleting %s %s: %w", kind, name, err)
+	}
+	return nil
+}
