@@ -5,6 +5,7 @@ go 1.26.7
 require (
 	github.com/google/uuid v1.6.0
 	github.com/hashicorp/consul/api v1.34.5
+	github.com/hashicorp/go-bexpr v0.1.2 // the language of binding rules' selectors, at the version that Consul reads them with
 	github.com/hashicorp/go-version v1.9.0
 	github.com/hashicorp/hcl v1.0.1-vault-7 // the language of ACL rules, at the version that Consul reads them with
 	github.com/hashicorp/terraform-plugin-framework v1.19.0

@@ -219,6 +219,8 @@ func (*Provider) Resources(context.Context) []func() resource.Resource {
 		acl.NewPolicyResource,
 		acl.NewRoleResource,
 		acl.NewTokenResource,
+		acl.NewAuthMethodResource,
+		acl.NewBindingRuleResource,
 	}
 }
 
@@ -229,6 +231,7 @@ func (*Provider) DataSources(context.Context) []func() datasource.DataSource {
 		acl.NewPolicyDataSource,
 		acl.NewRoleDataSource,
 		acl.NewTokenDataSource,
+		acl.NewAuthMethodDataSource,
 	}
 }
 

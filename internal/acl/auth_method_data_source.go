@@ -1,0 +1,85 @@
+package acl
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+
+	"github.com/hashicorp/terraform-plugin-framework/datasource"
+	"github.com/hashicorp/terraform-plugin-framework/datasource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+)
+
+var _ datasource.DataSourceWithConfigure = &authMethodDataSource{}
+
+type authMethodDataSource struct{ source }
+
+// NewAuthMethodDataSource returns the data source consul_k8s_auth_method.
+func NewAuthMethodDataSource() datasource.DataSource {
+	return &authMethodDataSource{source{object{kind: authMethodKind, typeName: "consul_k8s_auth_method"}}}
+}
+
+type authMethodSourceModel struct {
+	ID            types.String `tfsdk:"id"`
+	Cluster       types.String `tfsdk:"cluster"`
+	Name          types.String `tfsdk:"name"`
+	Type          types.String `tfsdk:"type"`
+	DisplayName   types.String `tfsdk:"display_name"`
+	Description   types.String `tfsdk:"description"`
+	MaxTokenTTL   types.String `tfsdk:"max_token_ttl"`
+	TokenLocality types.String `tfsdk:"token_locality"`
+	ConfigJSON    types.String `tfsdk:"config_json"`
+}
+
+// Schema implements datasource.DataSource.
+func (*authMethodDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "An auth method, without its secrets.",
+		Attributes: map[string]schema.Attribute{
+			"cluster":        clusterOfSource(),
+			"name":           schema.StringAttribute{Required: true, Validators: []validator.String{authMethodName}, MarkdownDescription: "Name of the auth method."},
+			"id":             schema.StringAttribute{Computed: true, MarkdownDescription: "The same as `name`."},
+			"type":           schema.StringAttribute{Computed: true, MarkdownDescription: "Type, such as `kubernetes`."},
+			"display_name":   schema.StringAttribute{Computed: true, MarkdownDescription: "Name for people."},
+			"description":    schema.StringAttribute{Computed: true, MarkdownDescription: "Description."},
+			"max_token_ttl":  schema.StringAttribute{Computed: true, MarkdownDescription: "How long a token lives that was got by logging in; null if until it is logged out."},
+			"token_locality": schema.StringAttribute{Computed: true, MarkdownDescription: "`local` or `global`."},
+			"config_json":    schema.StringAttribute{Computed: true, MarkdownDescription: "Configuration, a JSON object, without the service account's token: for the type `kubernetes` with the keys `Host` and `CACert`."},
+		},
+	}
+}
+
+// Read implements datasource.DataSource.
+func (s *authMethodDataSource) Read(ctx context.Context, req datasource.ReadRequest, resp *datasource.ReadResponse) {
+	var m authMethodSourceModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	a := s.changing(ctx, m.Cluster, &resp.Diagnostics)
+	if a == nil {
+		return
+	}
+	found, err := find(ctx, a, m.Name.ValueString())
+	if err != nil {
+		resp.Diagnostics.Append(s.notRead(err))
+		return
+	}
+	m.ID, m.Type = types.StringValue(found.Name), types.StringValue(found.Type)
+	m.DisplayName, m.Description = types.StringValue(found.DisplayName), types.StringValue(found.Description)
+	m.TokenLocality = types.StringValue(cmp.Or(found.TokenLocality, "local"))
+	m.MaxTokenTTL = types.StringNull()
+	if found.MaxTokenTTL > 0 {
+		m.MaxTokenTTL = types.StringValue(found.MaxTokenTTL.String())
+	}
+	text, err := json.Marshal(consul.PublicConfig(found.Type, found.Config))
+	if err != nil {
+		resp.Diagnostics.Append(s.notRead(err))
+		return
+	}
+	m.ConfigJSON = types.StringValue(string(text))
+	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+}

@@ -1,0 +1,861 @@
+package acl
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/util/cert"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+var (
+	_ resource.ResourceWithConfigure      = &AuthMethodResource{}
+	_ resource.ResourceWithValidateConfig = &AuthMethodResource{}
+	_ resource.ResourceWithModifyPlan     = &AuthMethodResource{}
+	_ resource.ResourceWithImportState    = &AuthMethodResource{}
+	_ resource.ResourceWithIdentity       = &AuthMethodResource{}
+)
+
+// AuthMethodResource is consul_k8s_auth_method.
+type AuthMethodResource struct{ object }
+
+const authMethodKind = "auth method"
+
+// NewAuthMethodResource returns the resource consul_k8s_auth_method.
+func NewAuthMethodResource() resource.Resource {
+	return &AuthMethodResource{object{kind: authMethodKind, typeName: "consul_k8s_auth_method"}}
+}
+
+type authMethodModel struct {
+	ID            types.String   `tfsdk:"id"`
+	Cluster       types.String   `tfsdk:"cluster"`
+	Name          types.String   `tfsdk:"name"`
+	Type          types.String   `tfsdk:"type"`
+	DisplayName   types.String   `tfsdk:"display_name"`
+	Description   types.String   `tfsdk:"description"`
+	MaxTokenTTL   types.String   `tfsdk:"max_token_ttl"`
+	TokenLocality types.String   `tfsdk:"token_locality"`
+	Kubernetes    types.Object   `tfsdk:"kubernetes"`
+	ConfigJSON    types.String   `tfsdk:"config_json"`
+	TokenReviewer types.Object   `tfsdk:"token_reviewer"`
+	Drift         types.List     `tfsdk:"drift"`
+	Timeouts      timeouts.Value `tfsdk:"timeouts"`
+}
+
+type kubernetesAuthModel struct {
+	Host       types.String `tfsdk:"host"`
+	CACert     types.String `tfsdk:"ca_cert"`
+	JWT        types.String `tfsdk:"service_account_jwt_wo"`
+	JWTVersion types.String `tfsdk:"service_account_jwt_wo_version"`
+}
+
+type tokenReviewerModel struct {
+	Namespace      types.String `tfsdk:"namespace"`
+	ServiceAccount types.String `tfsdk:"service_account"`
+	Secret         types.String `tfsdk:"secret"`
+	ClusterRole    types.String `tfsdk:"cluster_role"`
+}
+
+var (
+	kubernetesAuthTypes = map[string]tfattr.Type{
+		"host": types.StringType, "ca_cert": types.StringType, "service_account_jwt_wo": types.StringType, "service_account_jwt_wo_version": types.StringType,
+	}
+	tokenReviewerTypes = map[string]tfattr.Type{
+		"namespace": types.StringType, "service_account": types.StringType, "secret": types.StringType, "cluster_role": types.StringType,
+	}
+	inSync = types.ListValueMust(types.StringType, nil)
+)
+
+// Schema implements resource.Resource.
+func (*AuthMethodResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "An auth method: a way for pods, and others who can prove who they are, to log in to Consul and get a token of their own. What they may do is up to `consul_k8s_binding_rule`.\n\n" +
+			"With `type = \"kubernetes\"` and nothing else it is for the pods of the Kubernetes cluster that the servers run in. The resource then makes what the servers need to check a pod's token there: " +
+			"a ServiceAccount, a Secret with its token, and a ClusterRole with its binding that lets it review tokens and read ServiceAccounts. It needs [rights](../guides/rights.md) in the whole Kubernetes cluster for that.\n\n" +
+			"Destroying it deletes its binding rules and every token that was got through it.",
+		Attributes: objectAttributes(ctx, map[string]schema.Attribute{
+			"id": schema.StringAttribute{
+				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
+				MarkdownDescription: "The same as `name`.",
+			},
+			"name": schema.StringAttribute{
+				Required:            true,
+				Validators:          []validator.String{authMethodName},
+				PlanModifiers:       []planmodifier.String{stringplanmodifier.RequiresReplace()},
+				MarkdownDescription: "Name, unique in the cluster: up to 128 letters, digits, `-` and `_`. It is what a login names. A change replaces the auth method.",
+			},
+			"type": schema.StringAttribute{
+				Required: true, Validators: []validator.String{authMethodType{}},
+				PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
+				MarkdownDescription: "`kubernetes` for pods, `jwt` for whoever has a [JSON web token](https://developer.hashicorp.com/consul/docs/secure/acl/auth-method/jwt), " +
+					"`aws-iam` for [IAM users and roles](https://developer.hashicorp.com/consul/docs/secure/acl/auth-method/aws-iam). OIDC takes Consul Enterprise. A change replaces the auth method.",
+			},
+			"display_name": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(""),
+				MarkdownDescription: "Name for people, where a user interface shows it instead of `name`.",
+			},
+			"description": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(""),
+				MarkdownDescription: "Description for people.",
+			},
+			"max_token_ttl": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{attr.DurationBetween(minExpiry, maxExpiry)}, PlanModifiers: []planmodifier.String{attr.KeepSameDuration()},
+				MarkdownDescription: "How long a token lives that was got by logging in, such as `8h`; `1m` to `24h`. Without it, until it is logged out. A change is for later logins.",
+			},
+			"token_locality": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString("local"), Validators: []validator.String{stringvalidator.OneOf("local", "global")},
+				MarkdownDescription: "`local` (default): tokens are valid in this datacenter only. `global`: they are replicated to others.",
+			},
+			"kubernetes": schema.SingleNestedAttribute{
+				Optional:            true,
+				MarkdownDescription: "Which Kubernetes cluster the pods are in, for `type = \"kubernetes\"`. Without it, the one that the servers run in.",
+				Attributes: map[string]schema.Attribute{
+					"host": schema.StringAttribute{
+						Optional: true, Validators: []validator.String{apiServerHost{}},
+						MarkdownDescription: "Address of the Kubernetes API server as the servers reach it, `https://host:port`. Default `" + server.KubernetesHost + "`.",
+					},
+					"ca_cert": schema.StringAttribute{
+						Optional: true, Validators: []validator.String{certificates{}},
+						MarkdownDescription: "Certificate authority of the API server, PEM. Default: the one that Kubernetes gives to its service accounts.",
+					},
+					"service_account_jwt_wo": schema.StringAttribute{
+						Optional: true, WriteOnly: true, Sensitive: true,
+						Validators: []validator.String{jsonWebToken{}, stringvalidator.AlsoRequires(
+							path.MatchRelative().AtParent().AtName("host"), path.MatchRelative().AtParent().AtName("ca_cert"), path.MatchRelative().AtParent().AtName("service_account_jwt_wo_version"))},
+						MarkdownDescription: "Token of a service account, by which the servers may review tokens and read ServiceAccounts in another Kubernetes cluster. With it this resource makes nothing in Kubernetes. " +
+							"Write-only: it takes Terraform 1.11 or OpenTofu 1.11, and is in no state or plan.",
+					},
+					"service_account_jwt_wo_version": schema.StringAttribute{
+						Optional: true, Validators: []validator.String{stringvalidator.AlsoRequires(path.MatchRelative().AtParent().AtName("service_account_jwt_wo"))},
+						MarkdownDescription: "Any text. When it changes, or somebody else gave Consul another token, the one in `service_account_jwt_wo` is written.",
+					},
+				},
+			},
+			"config_json": schema.StringAttribute{
+				Optional: true, PlanModifiers: []planmodifier.String{attr.KeepSameJSON()},
+				MarkdownDescription: "Configuration of the types `jwt` and `aws-iam`, a JSON object with the [keys of the type](https://developer.hashicorp.com/consul/docs/secure/acl/auth-method/jwt#auth-method-configuration), such as `JWKSURL`. " +
+					"Refused when planned: a key that the type does not have. Times such as `ExpirationLeeway` are numbers of nanoseconds. Another way of writing the same is no change.",
+			},
+			"token_reviewer": schema.SingleNestedAttribute{
+				Computed:            true,
+				MarkdownDescription: "What this resource makes in Kubernetes; null if nothing.",
+				Attributes: map[string]schema.Attribute{
+					"namespace":       schema.StringAttribute{Computed: true, MarkdownDescription: "Namespace of the ServiceAccount and the Secret: that of the cluster."},
+					"service_account": schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the ServiceAccount."},
+					"secret":          schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the Secret with its token."},
+					"cluster_role":    schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the ClusterRole, and of the ClusterRoleBinding."},
+				},
+			},
+			"drift": schema.ListAttribute{
+				Computed: true, ElementType: types.StringType,
+				MarkdownDescription: "What somebody changed and no attribute shows: of the objects in Kubernetes, such as `ClusterRoleBinding …: missing`, and of Consul's access to it, such as `auth method: Config.Host`. The next apply mends it.",
+			},
+		}),
+	}
+}
+
+// ValidateConfig implements resource.ResourceWithValidateConfig.
+func (*AuthMethodResource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
+	var m authMethodModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() || m.Type.IsUnknown() {
+		return
+	}
+	kind := m.Type.ValueString()
+	if kind == consul.AuthMethodKubernetes {
+		if !m.ConfigJSON.IsNull() {
+			resp.Diagnostics.Append(attr.Error(path.Root("config_json"), "Not for this type", "the type kubernetes takes the attribute kubernetes instead."))
+		}
+		return
+	}
+	if !m.Kubernetes.IsNull() {
+		resp.Diagnostics.Append(attr.Error(path.Root("kubernetes"), "Not for this type", fmt.Sprintf("the type %s takes config_json instead.", kind)))
+	}
+	if m.ConfigJSON.IsNull() {
+		resp.Diagnostics.Append(attr.Error(path.Root("config_json"), "Missing configuration", fmt.Sprintf("the type %s must be told whom to trust: set config_json = jsonencode({ … }).", kind)))
+	}
+	if m.ConfigJSON.IsNull() || m.ConfigJSON.IsUnknown() {
+		return
+	}
+	config, err := m.config()
+	if err == nil {
+		err = consul.CheckAuthConfig(kind, config)
+	}
+	if err != nil {
+		resp.Diagnostics.Append(attr.Error(path.Root("config_json"), "Invalid configuration", err.Error()+"."))
+	}
+}
+
+// ModifyPlan implements resource.ResourceWithModifyPlan.
+func (r *AuthMethodResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
+	var plan, state, config authMethodModel
+	creating := req.State.Raw.IsNull()
+	if !creating {
+		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	}
+	if req.Plan.Raw.IsNull() {
+		r.leave(state.Cluster, state.ID)
+		if a := r.forPlan(ctx, state.Cluster); r.mayWrite(ctx, a, &resp.Diagnostics) {
+			r.warnInUse(ctx, a, state, &resp.Diagnostics)
+		}
+		return
+	}
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	if !creating && (!plan.Cluster.Equal(state.Cluster) || !plan.Name.Equal(state.Name) || !plan.Type.Equal(state.Type)) {
+		r.leave(state.Cluster, state.ID) // it is replaced, and planned again as a new one
+		if a := r.forPlan(ctx, state.Cluster); r.mayWrite(ctx, a, &resp.Diagnostics) {
+			r.warnInUse(ctx, a, state, &resp.Diagnostics)
+		}
+		return
+	}
+	r.claimName(plan.Cluster, plan.Name, state.ID, &resp.Diagnostics)
+	r.claimType(plan)
+	plan.ID = plan.Name
+	plan.TokenReviewer = r.plannedReviewer(ctx, plan, config, &resp.Diagnostics)
+	plan.Drift = inSync
+	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
+	if resp.Plan.Raw.Equal(req.State.Raw) {
+		return
+	}
+	a := r.forPlan(ctx, plan.Cluster)
+	if !r.mayWrite(ctx, a, &resp.Diagnostics) || plan.Name.IsUnknown() {
+		return
+	}
+	r.checkReviewer(ctx, a, plan, &resp.Diagnostics)
+	if creating && !r.leaves(authMethodKind, plan.Cluster, plan.Name.ValueString()) {
+		r.checkName(ctx, a, plan, config, &resp.Diagnostics)
+	}
+}
+
+// isReviewed reports whether the pods are in the Kubernetes cluster that the
+// servers run in, so that the resource makes the token reviewer.
+func (m authMethodModel) isReviewed(ctx context.Context, diags *diag.Diagnostics) bool {
+	return m.Type.ValueString() == consul.AuthMethodKubernetes && m.kubernetes(ctx, diags).JWT.IsNull()
+}
+
+func (*AuthMethodResource) plannedReviewer(ctx context.Context, plan, config authMethodModel, diags *diag.Diagnostics) types.Object {
+	switch {
+	case config.Type.IsUnknown() || config.Kubernetes.IsUnknown():
+		return types.ObjectUnknown(tokenReviewerTypes)
+	case !config.isReviewed(ctx, diags):
+		return types.ObjectNull(tokenReviewerTypes)
+	case plan.Cluster.IsUnknown() || plan.Name.IsUnknown():
+		return types.ObjectUnknown(tokenReviewerTypes)
+	}
+	return reviewerObject(ctx, plan, diags)
+}
+
+// reviewerObject is the attribute token_reviewer.
+func reviewerObject(ctx context.Context, m authMethodModel, diags *diag.Diagnostics) types.Object {
+	namespace, cluster, err := server.ParseID(m.Cluster.ValueString())
+	if err != nil {
+		return types.ObjectUnknown(tokenReviewerTypes) // the validator has said so
+	}
+	reviewer := server.TokenReviewer{Namespace: namespace, Cluster: cluster, AuthMethod: m.Name.ValueString()}
+	o, d := types.ObjectValueFrom(ctx, tokenReviewerTypes, tokenReviewerModel{
+		Namespace: types.StringValue(namespace), ServiceAccount: types.StringValue(reviewer.AccountName()),
+		Secret: types.StringValue(reviewer.AccountName()), ClusterRole: types.StringValue(reviewer.RoleName()),
+	})
+	diags.Append(d...)
+	return o
+}
+
+// claimType lets the binding rules that are planned later know what they can
+// select by.
+func (r *AuthMethodResource) claimType(plan authMethodModel) {
+	if r.clients != nil && !plan.Name.IsUnknown() && !plan.Type.IsUnknown() {
+		r.clients.Claims.Claim(claimOf(plan.Type.ValueString()+" "+authMethodKind, plan.Cluster.ValueString(), plan.Name.ValueString()), plan.Name.ValueString())
+	}
+}
+
+// checkReviewer reports objects of somebody else that are in the way.
+func (*AuthMethodResource) checkReviewer(ctx context.Context, a *consul.ACL, plan authMethodModel, diags *diag.Diagnostics) {
+	if plan.TokenReviewer.IsNull() || plan.TokenReviewer.IsUnknown() {
+		return
+	}
+	s, err := a.Cluster().TokenReviewer(plan.Name.ValueString()).Read(ctx)
+	if err == nil && len(s.Foreign) > 0 {
+		diags.Append(reviewerFailed("make", &consul.ForeignReviewerError{Objects: s.Foreign}))
+	}
+}
+
+// checkName reports an auth method of the planned name, unless it is what an
+// interrupted create left behind: then it is the very same.
+func (r *AuthMethodResource) checkName(ctx context.Context, a *consul.ACL, plan, config authMethodModel, diags *diag.Diagnostics) {
+	if _, err := a.AuthMethods.Get(ctx, plan.Name.ValueString()); err != nil {
+		return // there is none, or apply will tell
+	}
+	same := true
+	for _, v := range []tfattr.Value{plan.Type, plan.DisplayName, plan.Description, plan.MaxTokenTTL, plan.TokenLocality, plan.ConfigJSON, config.Kubernetes} {
+		same = same && !v.IsUnknown()
+	}
+	if same {
+		credential := consul.ReviewerCredential{}
+		if !plan.TokenReviewer.IsNull() {
+			if s, err := a.Cluster().TokenReviewer(plan.Name.ValueString()).Read(ctx); err == nil {
+				credential = s.Credential
+			}
+		}
+		same = a.AuthMethodIsFree(ctx, plan.toAPI(ctx, config, credential, diags)) == nil
+	}
+	cluster, name := plan.Cluster.ValueString(), plan.Name.ValueString()
+	if same {
+		diags.AddAttributeWarning(path.Root("name"), "The auth method exists already", fmt.Sprintf(
+			"Cluster %s has an auth method %q with the same content, as after an apply that was interrupted. It will be taken over.", cluster, name))
+		return
+	}
+	diags.Append(attr.Error(path.Root("name"), "The auth method exists already", fmt.Sprintf(
+		"cluster %s has an auth method %q. Choose another name, or import it: %s", cluster, name, r.importCommand(cluster, name))))
+}
+
+// warnInUse says how many tokens go with the auth method.
+func (*AuthMethodResource) warnInUse(ctx context.Context, a *consul.ACL, state authMethodModel, diags *diag.Diagnostics) {
+	tokens, err := a.Tokens.List(ctx)
+	if err != nil {
+		return
+	}
+	n := 0
+	for _, t := range tokens {
+		if t.AuthMethod == state.Name.ValueString() {
+			n++
+		}
+	}
+	if n > 0 {
+		diags.AddWarning("The auth method is in use", fmt.Sprintf(
+			"When the auth method %q of %s goes, the tokens that were got through it are deleted: %d now. Whoever uses one must log in anew.", state.Name.ValueString(), state.Cluster.ValueString(), n))
+	}
+}
+
+// Create implements resource.Resource.
+func (r *AuthMethodResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
+	var m, config authMethodModel
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
+	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	timeout, diags := m.Timeouts.Create(ctx, objectTimeout)
+	resp.Diagnostics.Append(diags...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
+	if a == nil {
+		return
+	}
+	reviewer, before, credential := a.Cluster().TokenReviewer(m.Name.ValueString()), consul.ReviewerState{}, consul.ReviewerCredential{}
+	reviewed := config.isReviewed(ctx, &resp.Diagnostics)
+	var err error
+	if reviewed {
+		if before, err = reviewer.Read(ctx); err != nil {
+			resp.Diagnostics.Append(reviewerFailed("read", err))
+			return
+		}
+	}
+	// Before anything is touched.
+	failed := func(err error) {
+		resp.Diagnostics.Append(r.failed("create", r.importCommand(m.Cluster.ValueString(), m.Name.ValueString()), err))
+	}
+	if err := a.AuthMethodIsFree(ctx, m.toAPI(ctx, config, before.Credential, &resp.Diagnostics)); err != nil {
+		failed(err)
+		return
+	}
+	if reviewed {
+		credential, err = reviewer.Ensure(ctx)
+		if err != nil {
+			resp.Diagnostics.Append(reviewerFailed("make", err))
+			undo(ctx, reviewer, before, &resp.Diagnostics)
+			return
+		}
+	}
+	wanted := m.toAPI(ctx, config, credential, &resp.Diagnostics)
+	made, err := a.AuthMethods.Create(ctx, wanted)
+	if err != nil {
+		failed(err)
+		if reviewed {
+			undo(ctx, reviewer, before, &resp.Diagnostics)
+		}
+		return
+	}
+	r.keep(m.Cluster, m.Name)
+	r.warnIfNobodyCanLogIn(ctx, a, wanted, &resp.Diagnostics)
+	r.save(ctx, m, *made, consul.ReviewerState{Credential: credential}, reviewed, &resp.State, resp.Identity, &resp.Diagnostics)
+	saveJWT(ctx, wanted, reviewed, resp.Private, &resp.Diagnostics)
+}
+
+// undo takes the token reviewer back that a failed create made.
+func undo(ctx context.Context, reviewer *consul.TokenReviewer, before consul.ReviewerState, diags *diag.Diagnostics) {
+	if before.Exists {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	if err := reviewer.Delete(ctx); err != nil {
+		diags.AddWarning("The token reviewer was not removed", "The next apply goes on with it: "+err.Error()+".")
+	}
+}
+
+// keep records that an object belongs to a resource that was made in this run;
+// another that is destroyed, such as the same one under its old address, leaves
+// it alone.
+func (o *object) keep(cluster, id types.String) {
+	o.clients.Claims.Claim(claimOf("kept "+o.kind, cluster.ValueString(), id.ValueString()), attr.NewOwner)
+}
+
+func (o *object) isKept(cluster, id types.String) bool {
+	return o.clients.Claims.Claimed(claimOf("kept "+o.kind, cluster.ValueString(), id.ValueString()))
+}
+
+// warnIfNobodyCanLogIn lets the servers review a token.
+func (*AuthMethodResource) warnIfNobodyCanLogIn(ctx context.Context, a *consul.ACL, made api.ACLAuthMethod, diags *diag.Diagnostics) {
+	if made.Type != consul.AuthMethodKubernetes {
+		return
+	}
+	auth := consul.KubernetesAuthOf(made.Config)
+	if err := a.CheckLogin(ctx, made.Name, auth.ServiceAccountJWT); err != nil {
+		diags.AddWarning("Nobody can log in yet", fmt.Sprintf("The auth method %q of %s is there, but the servers could not check a token at %s: %s.\n\n"+
+			"They must resolve and reach that address, trust its certificate, and be let through by network policies.", made.Name, a.Cluster().ID(), auth.Host, err))
+	}
+}
+
+// reviewerFailed is the diagnostic of what went wrong in Kubernetes.
+func reviewerFailed(doing string, err error) diag.Diagnostic {
+	summary := fmt.Sprintf("Cannot %s the token reviewer", doing)
+	var foreign *consul.ForeignReviewerError
+	switch {
+	case errors.As(err, &foreign):
+		return diag.NewErrorDiagnostic(summary, err.Error()+". Delete them, or give the auth method another name.")
+	case apierrors.IsForbidden(err):
+		return diag.NewErrorDiagnostic(summary, err.Error()+".\n\nThe guide \"Rights\" prints the ClusterRole that this takes. "+
+			"Or have the ServiceAccount made by somebody else, and set host, ca_cert and service_account_jwt_wo in the attribute kubernetes.")
+	}
+	return diag.NewErrorDiagnostic(summary, err.Error()+".")
+}
+
+// Read implements resource.Resource.
+func (r *AuthMethodResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
+	var m authMethodModel
+	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	imported := m.Name.IsNull()
+	a := r.reading(ctx, m.Cluster, m.ID, imported, resp)
+	if a == nil {
+		return
+	}
+	reviewer := a.Cluster().TokenReviewer(m.ID.ValueString())
+	current, err := find(ctx, a, m.ID.ValueString())
+	if err != nil {
+		if !r.readFailed(err, imported, &resp.Diagnostics) {
+			return
+		}
+		// What is left in Kubernetes must not be forgotten.
+		if left, leftErr := reviewer.Read(ctx); m.TokenReviewer.IsNull() || (leftErr == nil && (!left.Exists || len(left.Foreign) > 0)) {
+			resp.State.RemoveResource(ctx)
+			return
+		}
+		m.Drift = driftList(ctx, []string{"auth method: missing"}, &resp.Diagnostics)
+		resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+		return
+	}
+	if imported {
+		if err := supported(current.Type); err != nil {
+			resp.Diagnostics.AddError("Cannot import the auth method", fmt.Sprintf("The auth method %q: %s.", current.Name, err))
+			return
+		}
+	}
+	a.AuthMethods.Own(current.Name)
+	reviewed, reviews := !m.TokenReviewer.IsNull(), consul.ReviewerState{}
+	if current.Type == consul.AuthMethodKubernetes && (imported || reviewed) {
+		if reviews, err = reviewer.Read(ctx); err != nil {
+			if imported {
+				resp.Diagnostics.Append(reviewerFailed("read", err))
+			} else {
+				resp.Diagnostics.AddWarning("The token reviewer was not read", "What the state says of it and of the auth method stands: "+err.Error()+".")
+			}
+			return
+		}
+		if imported {
+			reviewed = reviews.Exists && len(reviews.Foreign) == 0
+			m.Kubernetes = importedKubernetes(ctx, *current, reviews, &resp.Diagnostics)
+		}
+	}
+	if known := savedJWT(ctx, req.Private, &resp.Diagnostics); known != "" && !reviewed && known != hashOf(*current) {
+		k := m.kubernetes(ctx, &resp.Diagnostics)
+		k.JWTVersion = types.StringNull() // it is not the one that was written
+		m.Kubernetes = kubernetesObject(ctx, k, &resp.Diagnostics)
+	}
+	r.save(ctx, m, *current, reviews, reviewed, &resp.State, resp.Identity, &resp.Diagnostics)
+}
+
+// importedKubernetes is the attribute kubernetes that an auth method which was
+// made with a token reviewer takes: null if it is for the cluster of the servers.
+func importedKubernetes(ctx context.Context, current api.ACLAuthMethod, reviews consul.ReviewerState, diags *diag.Diagnostics) types.Object {
+	auth, k := consul.KubernetesAuthOf(current.Config), kubernetesAuthModel{}
+	if auth.Host != server.KubernetesHost {
+		k.Host = types.StringValue(auth.Host)
+	}
+	if auth.CACert != reviews.Credential.CACert {
+		k.CACert = types.StringValue(auth.CACert)
+	}
+	if k == (kubernetesAuthModel{}) {
+		return types.ObjectNull(kubernetesAuthTypes)
+	}
+	return kubernetesObject(ctx, k, diags)
+}
+
+// find reads an auth method. The list, which is shared, tells quickly where
+// Consul does not answer.
+func find(ctx context.Context, a *consul.ACL, name string) (*api.ACLAuthMethod, error) {
+	if _, err := a.AuthMethods.Get(ctx, name); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return a.AuthMethods.Read(ctx, name)
+}
+
+// Update implements resource.Resource.
+func (r *AuthMethodResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
+	var m, state, config authMethodModel
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
+	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	timeout, diags := m.Timeouts.Update(ctx, objectTimeout)
+	resp.Diagnostics.Append(diags...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
+	if a == nil {
+		return
+	}
+	reviewer, credential := a.Cluster().TokenReviewer(m.Name.ValueString()), consul.ReviewerCredential{}
+	reviewed := config.isReviewed(ctx, &resp.Diagnostics)
+	var err error
+	if reviewed {
+		if credential, err = reviewer.Ensure(ctx); err != nil {
+			resp.Diagnostics.Append(reviewerFailed("make", err))
+			return
+		}
+	}
+	wanted := m.toAPI(ctx, config, credential, &resp.Diagnostics)
+	changed, err := a.ChangeAuthMethod(ctx, wanted)
+	if err != nil {
+		resp.Diagnostics.Append(r.failed("change", "", err))
+		return
+	}
+	if !reviewed && !state.TokenReviewer.IsNull() {
+		if err := reviewer.Delete(ctx); err != nil {
+			resp.Diagnostics.Append(reviewerFailed("delete", err))
+			return
+		}
+	}
+	r.warnIfNobodyCanLogIn(ctx, a, wanted, &resp.Diagnostics)
+	r.save(ctx, m, *changed, consul.ReviewerState{Credential: credential}, reviewed, &resp.State, resp.Identity, &resp.Diagnostics)
+	saveJWT(ctx, wanted, reviewed, resp.Private, &resp.Diagnostics)
+}
+
+// Delete implements resource.Resource. The token reviewer goes last: as long as
+// the auth method is there, it is of use.
+func (r *AuthMethodResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
+	var m authMethodModel
+	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
+	timeout, diags := m.Timeouts.Delete(ctx, objectTimeout)
+	resp.Diagnostics.Append(diags...)
+	if resp.Diagnostics.HasError() || r.isKept(m.Cluster, m.Name) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
+	if a == nil {
+		return
+	}
+	// The list knows whether there is a cluster.
+	_, err := a.AuthMethods.List(ctx)
+	if !errors.Is(err, consul.ErrNoCluster) {
+		err = a.AuthMethods.Delete(ctx, m.Name.ValueString())
+	}
+	if err != nil && !errors.Is(err, consul.ErrNoCluster) {
+		resp.Diagnostics.Append(r.failed("delete", "", err))
+		return
+	}
+	if !m.TokenReviewer.IsNull() {
+		if err := a.Cluster().TokenReviewer(m.Name.ValueString()).Delete(ctx); err != nil {
+			resp.Diagnostics.Append(reviewerFailed("delete", err))
+		}
+	}
+}
+
+func (r *AuthMethodResource) save(ctx context.Context, m authMethodModel, current api.ACLAuthMethod, reviews consul.ReviewerState, reviewed bool, state, identity store, diags *diag.Diagnostics) {
+	m.fromAPI(ctx, current, reviews, reviewed, diags)
+	diags.Append(state.Set(ctx, &m)...)
+	diags.Append(identity.Set(ctx, objectIdentity{Cluster: m.Cluster, ID: m.ID})...)
+}
+
+// jwtKey is where the private state keeps the hash of the service account's
+// token that was written, so that another one in Consul is noticed.
+const jwtKey = "service_account_jwt"
+
+func hashOf(m api.ACLAuthMethod) string {
+	sum := sha256.Sum256([]byte(consul.KubernetesAuthOf(m.Config).ServiceAccountJWT))
+	return hex.EncodeToString(sum[:])
+}
+
+func saveJWT(ctx context.Context, written api.ACLAuthMethod, reviewed bool, private privateWriter, diags *diag.Diagnostics) {
+	hash := ""
+	if written.Type == consul.AuthMethodKubernetes && !reviewed {
+		hash = hashOf(written)
+	}
+	raw, err := json.Marshal(hash)
+	if err == nil {
+		diags.Append(private.SetKey(ctx, jwtKey, raw)...)
+	}
+}
+
+func savedJWT(ctx context.Context, private privateReader, diags *diag.Diagnostics) string {
+	raw, d := private.GetKey(ctx, jwtKey)
+	diags.Append(d...)
+	var hash string
+	if len(raw) > 0 {
+		_ = json.Unmarshal(raw, &hash) // anything else is no hash
+	}
+	return hash
+}
+
+func (m authMethodModel) kubernetes(ctx context.Context, diags *diag.Diagnostics) (k kubernetesAuthModel) {
+	if !m.Kubernetes.IsNull() && !m.Kubernetes.IsUnknown() {
+		diags.Append(m.Kubernetes.As(ctx, &k, basetypes.ObjectAsOptions{})...)
+	}
+	return k
+}
+
+func kubernetesObject(ctx context.Context, k kubernetesAuthModel, diags *diag.Diagnostics) types.Object {
+	o, d := types.ObjectValueFrom(ctx, kubernetesAuthTypes, k)
+	diags.Append(d...)
+	return o
+}
+
+// config is config_json.
+func (m authMethodModel) config() (map[string]any, error) {
+	var config map[string]any
+	if err := json.Unmarshal([]byte(m.ConfigJSON.ValueString()), &config); err != nil || config == nil {
+		return nil, errors.New("it is not a JSON object")
+	}
+	return config, nil
+}
+
+// toAPI takes the write-only token from the configuration.
+func (m authMethodModel) toAPI(ctx context.Context, config authMethodModel, credential consul.ReviewerCredential, diags *diag.Diagnostics) api.ACLAuthMethod {
+	ttl, _ := time.ParseDuration(m.MaxTokenTTL.ValueString()) // its validator has spoken
+	out := api.ACLAuthMethod{
+		Name: m.Name.ValueString(), Type: m.Type.ValueString(), DisplayName: m.DisplayName.ValueString(), Description: m.Description.ValueString(),
+		MaxTokenTTL: ttl, TokenLocality: m.TokenLocality.ValueString(),
+	}
+	if out.Type == consul.AuthMethodKubernetes {
+		k := config.kubernetes(ctx, diags)
+		out.Config = consul.KubernetesAuth{
+			Host:              cmp.Or(k.Host.ValueString(), server.KubernetesHost),
+			CACert:            cmp.Or(k.CACert.ValueString(), credential.CACert),
+			ServiceAccountJWT: cmp.Or(k.JWT.ValueString(), credential.ServiceAccountJWT),
+		}.Config()
+		return out
+	}
+	var err error
+	if out.Config, err = m.config(); err != nil {
+		diags.Append(attr.Error(path.Root("config_json"), "Invalid configuration", err.Error()+"."))
+	}
+	return out
+}
+
+// fromAPI keeps the state's way of writing what means the same. The token in
+// the configuration is compared and goes nowhere.
+func (m *authMethodModel) fromAPI(ctx context.Context, current api.ACLAuthMethod, reviews consul.ReviewerState, reviewed bool, diags *diag.Diagnostics) {
+	m.ID, m.Name, m.Type = types.StringValue(current.Name), types.StringValue(current.Name), types.StringValue(current.Type)
+	m.DisplayName, m.Description = types.StringValue(current.DisplayName), types.StringValue(current.Description)
+	m.TokenLocality = types.StringValue(cmp.Or(current.TokenLocality, "local"))
+	if ttl, err := time.ParseDuration(m.MaxTokenTTL.ValueString()); err != nil || ttl != current.MaxTokenTTL {
+		m.MaxTokenTTL = types.StringNull()
+		if current.MaxTokenTTL > 0 {
+			m.MaxTokenTTL = types.StringValue(current.MaxTokenTTL.String())
+		}
+	}
+	m.TokenReviewer = types.ObjectNull(tokenReviewerTypes)
+	if current.Type != consul.AuthMethodKubernetes {
+		m.Kubernetes, m.Drift = types.ObjectNull(kubernetesAuthTypes), inSync
+		public := consul.PublicConfig(current.Type, current.Config)
+		if written, err := m.config(); err != nil || !consul.SameConfig(written, public) {
+			text, _ := json.Marshal(public) //nolint:errchkjson // it was JSON
+			m.ConfigJSON = types.StringValue(string(text))
+		}
+		return
+	}
+	m.ConfigJSON = types.StringNull()
+	k, auth := m.kubernetes(ctx, diags), consul.KubernetesAuthOf(current.Config)
+	k.JWT = types.StringNull()
+	if !reviewed {
+		k.Host, k.CACert = types.StringValue(auth.Host), types.StringValue(auth.CACert)
+		m.Kubernetes, m.Drift = kubernetesObject(ctx, k, diags), inSync
+		return
+	}
+	m.TokenReviewer = reviewerObject(ctx, *m, diags)
+	drift := reviews.Drift
+	for _, o := range reviews.Foreign {
+		drift = append(drift, o+": not this provider's")
+	}
+	if !k.Host.IsNull() {
+		k.Host = types.StringValue(auth.Host)
+	} else if auth.Host != server.KubernetesHost {
+		drift = append(drift, "auth method: Config.Host")
+	}
+	if !k.CACert.IsNull() {
+		k.CACert = types.StringValue(auth.CACert)
+	} else if reviews.Credential.CACert != "" && auth.CACert != reviews.Credential.CACert {
+		drift = append(drift, "auth method: Config.CACert")
+	}
+	if reviews.Credential.ServiceAccountJWT != "" && auth.ServiceAccountJWT != reviews.Credential.ServiceAccountJWT {
+		drift = append(drift, "auth method: Config.ServiceAccountJWT")
+	}
+	if !m.Kubernetes.IsNull() {
+		m.Kubernetes = kubernetesObject(ctx, k, diags)
+	}
+	m.Drift = driftList(ctx, drift, diags)
+}
+
+func driftList(ctx context.Context, drift []string, diags *diag.Diagnostics) types.List {
+	l, d := types.ListValueFrom(ctx, types.StringType, append([]string{}, drift...))
+	diags.Append(d...)
+	return l
+}
+
+// supported returns an error unless Consul's community edition has a type of
+// auth methods.
+func supported(authMethodType string) error {
+	switch authMethodType {
+	case consul.AuthMethodKubernetes, consul.AuthMethodJWT, consul.AuthMethodAWS:
+		return nil
+	case "oidc":
+		return errors.New("the type oidc takes Consul Enterprise; whoever has a JSON web token already can log in through the type jwt")
+	}
+	return fmt.Errorf("there is no type %q; there are kubernetes, jwt and aws-iam", authMethodType)
+}
+
+// authMethodType validates the type of an auth method.
+type authMethodType struct{}
+
+// Description implements validator.String.
+func (authMethodType) Description(context.Context) string { return "kubernetes, jwt or aws-iam" }
+
+// MarkdownDescription implements validator.String.
+func (v authMethodType) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
+
+// ValidateString implements validator.String.
+func (authMethodType) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
+		return
+	}
+	if err := supported(req.ConfigValue.ValueString()); err != nil {
+		resp.Diagnostics.Append(attr.Error(req.Path, "Unknown type", err.Error()+"."))
+	}
+}
+
+// apiServerHost validates the address of a Kubernetes API server.
+type apiServerHost struct{}
+
+// Description implements validator.String.
+func (apiServerHost) Description(context.Context) string { return "https://host:port, or host:port" }
+
+// MarkdownDescription implements validator.String.
+func (v apiServerHost) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
+
+// ValidateString implements validator.String.
+func (v apiServerHost) ValidateString(ctx context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
+		return
+	}
+	text := req.ConfigValue.ValueString()
+	if !strings.Contains(text, "://") {
+		text = "https://" + text
+	}
+	if u, err := url.Parse(text); err != nil || u.Scheme != "https" || u.Hostname() == "" {
+		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid address", fmt.Sprintf("%q is not an address of the form %s.", req.ConfigValue.ValueString(), v.Description(ctx))))
+	}
+}
+
+// certificates validates PEM certificates.
+type certificates struct{}
+
+// Description implements validator.String.
+func (certificates) Description(context.Context) string { return "certificates, PEM" }
+
+// MarkdownDescription implements validator.String.
+func (v certificates) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
+
+// ValidateString implements validator.String.
+func (certificates) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
+		return
+	}
+	if _, err := cert.ParseCertsPEM([]byte(req.ConfigValue.ValueString())); err != nil {
+		resp.Diagnostics.Append(attr.Error(req.Path, "Not a certificate", fmt.Sprintf("there is no PEM certificate in it: %s.", err)))
+	}
+}
+
+// jsonWebToken validates the form of a token, and never shows it.
+type jsonWebToken struct{}
+
+// Description implements validator.String.
+func (jsonWebToken) Description(context.Context) string { return "a JSON web token" }
+
+// MarkdownDescription implements validator.String.
+func (v jsonWebToken) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
+
+// ValidateString implements validator.String.
+func (jsonWebToken) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
+		return
+	}
+	parts := strings.Split(req.ConfigValue.ValueString(), ".")
+	valid := len(parts) == 3
+	for _, p := range parts {
+		_, err := base64.RawURLEncoding.DecodeString(p)
+		valid = valid && p != "" && err == nil
+	}
+	if !valid {
+		resp.Diagnostics.Append(attr.Error(req.Path, "Not a token", "it is not a JSON web token: three parts in base64, with dots between. The Secret of a service account has one in its key token."))
+	}
+}

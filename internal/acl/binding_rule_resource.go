@@ -1,0 +1,550 @@
+package acl
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/consul/api"
+	"github.com/hashicorp/go-bexpr"
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+)
+
+var (
+	_ resource.ResourceWithConfigure      = &BindingRuleResource{}
+	_ resource.ResourceWithValidateConfig = &BindingRuleResource{}
+	_ resource.ResourceWithModifyPlan     = &BindingRuleResource{}
+	_ resource.ResourceWithImportState    = &BindingRuleResource{}
+	_ resource.ResourceWithIdentity       = &BindingRuleResource{}
+)
+
+// BindingRuleResource is consul_k8s_binding_rule.
+type BindingRuleResource struct{ object }
+
+// NewBindingRuleResource returns the resource consul_k8s_binding_rule.
+func NewBindingRuleResource() resource.Resource {
+	return &BindingRuleResource{object{kind: "binding rule", typeName: "consul_k8s_binding_rule"}}
+}
+
+type bindingRuleModel struct {
+	ID          types.String   `tfsdk:"id"`
+	Cluster     types.String   `tfsdk:"cluster"`
+	AuthMethod  types.String   `tfsdk:"auth_method"`
+	Description types.String   `tfsdk:"description"`
+	Selector    types.String   `tfsdk:"selector"`
+	BindType    types.String   `tfsdk:"bind_type"`
+	BindName    types.String   `tfsdk:"bind_name"`
+	BindVars    types.Object   `tfsdk:"bind_vars"`
+	Timeouts    timeouts.Value `tfsdk:"timeouts"`
+}
+
+type bindVarsModel struct {
+	Name types.String `tfsdk:"name"`
+}
+
+var bindVarsTypes = map[string]tfattr.Type{"name": types.StringType}
+
+// Schema implements resource.Resource.
+func (*BindingRuleResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "A binding rule: what whoever logs in through an auth method gets. The token has the rights of all rules whose selector matches; where none does, the login is refused.\n\n" +
+			"`bind_name` and `bind_vars` may refer to who logs in. In HCL the dollar sign of such a reference is doubled: `\"$${serviceaccount.name}\"`. " +
+			"With the type `kubernetes` there are `serviceaccount.namespace`, `serviceaccount.name` and `serviceaccount.uid`; with `jwt` the mapped claims, as `value.<name>`.",
+		Attributes: objectAttributes(ctx, map[string]schema.Attribute{
+			"id": schema.StringAttribute{
+				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
+				MarkdownDescription: "ID of the binding rule, a UUID that Consul chooses.",
+			},
+			"auth_method": schema.StringAttribute{
+				Required: true, Validators: []validator.String{authMethodName},
+				PlanModifiers:       []planmodifier.String{stringplanmodifier.RequiresReplace()},
+				MarkdownDescription: "Name of the auth method. Refer to `consul_k8s_auth_method.<name>.name`, so that it is made first. A change replaces the rule.",
+			},
+			"description": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(""),
+				MarkdownDescription: "Description for people.",
+			},
+			"selector": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(""), Validators: []validator.String{selector{}},
+				MarkdownDescription: "Whom the rule is for, a [boolean expression](https://developer.hashicorp.com/consul/docs/secure/acl/auth-method#binding-rules) such as " +
+					"`serviceaccount.namespace == \"shop\" and serviceaccount.name != \"default\"`. It is checked when planned. Without it, everybody who logs in through the auth method.",
+			},
+			"bind_type": schema.StringAttribute{
+				Required: true, Validators: []validator.String{stringvalidator.OneOf(bindTypes()...)},
+				MarkdownDescription: "What the token gets: `role` or `policy`, of the name in `bind_name`; `service` or `node`, the identity of that name; or `templated-policy`, the template of that name, such as `builtin/dns`.",
+			},
+			"bind_name": schema.StringAttribute{
+				Required: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
+				MarkdownDescription: "Name of the role, policy, service, node or template. For a role or policy refer to the `name` of its resource, so that it is made first.",
+			},
+			"bind_vars": schema.SingleNestedAttribute{
+				Optional:            true,
+				MarkdownDescription: "Variables of the template, for `bind_type = \"templated-policy\"`.",
+				Attributes: map[string]schema.Attribute{
+					"name": schema.StringAttribute{Required: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
+						MarkdownDescription: "The variable `name` of `builtin/service`, `builtin/node` and `builtin/api-gateway`."},
+				},
+			},
+		}),
+	}
+}
+
+func bindTypes() []string {
+	return []string{
+		string(api.BindingRuleBindTypeRole), string(api.BindingRuleBindTypePolicy), string(api.BindingRuleBindTypeService),
+		string(api.BindingRuleBindTypeNode), string(api.BindingRuleBindTypeTemplatedPolicy),
+	}
+}
+
+// ValidateConfig implements resource.ResourceWithValidateConfig.
+func (*BindingRuleResource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
+	var m bindingRuleModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() || m.BindType.IsUnknown() {
+		return
+	}
+	templated := m.BindType.ValueString() == string(api.BindingRuleBindTypeTemplatedPolicy)
+	if !templated && !m.BindVars.IsNull() {
+		resp.Diagnostics.Append(attr.Error(path.Root("bind_vars"), "Variables without a template", "only bind_type = \"templated-policy\" has variables."))
+	}
+	if m.BindName.IsUnknown() {
+		return
+	}
+	if err := checkBindName(m.BindType.ValueString(), m.BindName.ValueString()); err != nil {
+		resp.Diagnostics.Append(attr.Error(path.Root("bind_name"), "Invalid name", err.Error()+"."))
+		return
+	}
+	if templated && m.BindVars.IsNull() && needsName(m.BindName.ValueString()) {
+		resp.Diagnostics.Append(attr.Error(path.Root("bind_vars"), "Missing variable", fmt.Sprintf("the template %s needs bind_vars = { name = … }.", m.BindName.ValueString())))
+	}
+}
+
+// templates are the templated policies that Consul 1.22 has, and whether each
+// needs the variable name (agent/structs/acl_templated_policy.go).
+func templates() map[string]bool {
+	return map[string]bool{
+		api.ACLTemplatedPolicyServiceName: true, api.ACLTemplatedPolicyNodeName: true, api.ACLTemplatedPolicyAPIGatewayName: true,
+		api.ACLTemplatedPolicyDNSName: false, api.ACLTemplatedPolicyNomadServerName: false, api.ACLTemplatedPolicyNomadClientName: false,
+	}
+}
+
+func needsName(template string) bool { return templates()[template] }
+
+// reference is a reference to who logs in, in a name.
+var reference = regexp.MustCompile(`\$\{\s*([^{}]*?)\s*\}`)
+
+// checkBindName returns an error if Consul would refuse a name, now or at a
+// login. What is referred to may be any name.
+func checkBindName(bindType, name string) error {
+	name = reference.ReplaceAllString(name, "x")
+	if strings.Contains(name, "${") {
+		return errors.New("a reference is not closed: \"}\" is missing")
+	}
+	valid := func(n objectName) error {
+		if len(name) > n.limit || !n.pattern.MatchString(name) {
+			return fmt.Errorf("the name would be refused: use at most %d %s, and references such as $${serviceaccount.name}", n.limit, n.allowed)
+		}
+		return nil
+	}
+	switch api.BindingRuleBindType(bindType) {
+	case api.BindingRuleBindTypeService, api.BindingRuleBindTypeNode:
+		return valid(identityName)
+	case api.BindingRuleBindTypeRole:
+		return valid(roleName)
+	case api.BindingRuleBindTypePolicy:
+		// A policy may be named with a slash, but then Consul refuses the login
+		// (agent/consul/auth/binder.go).
+		if strings.Contains(name, "/") {
+			return errors.New("no login would get a policy with \"/\" in its name: bind a role that has the policy")
+		}
+		return valid(roleName)
+	case api.BindingRuleBindTypeTemplatedPolicy:
+		if _, ok := templates()[name]; !ok {
+			return fmt.Errorf("there is no template %q", name)
+		}
+	}
+	return nil
+}
+
+// ModifyPlan implements resource.ResourceWithModifyPlan.
+func (r *BindingRuleResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
+	var plan, state bindingRuleModel
+	creating := req.State.Raw.IsNull()
+	if !creating {
+		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	}
+	if req.Plan.Raw.IsNull() {
+		r.mayWrite(ctx, r.forPlan(ctx, state.Cluster), &resp.Diagnostics)
+		return
+	}
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	if resp.Diagnostics.HasError() || (!creating && (!plan.Cluster.Equal(state.Cluster) || !plan.AuthMethod.Equal(state.AuthMethod))) {
+		return // it is replaced, and planned again as a new one
+	}
+	if !creating && r.clients != nil && r.leaves(authMethodKind, plan.Cluster, plan.AuthMethod.ValueString()) {
+		// Consul deletes it with the auth method, which is made anew.
+		plan.ID = types.StringUnknown()
+		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
+		resp.RequiresReplace.Append(path.Root("id"))
+		return
+	}
+	r.claimContent(ctx, plan, state, &resp.Diagnostics)
+	if req.Plan.Raw.Equal(req.State.Raw) {
+		return
+	}
+	a := r.forPlan(ctx, plan.Cluster)
+	if !r.mayWrite(ctx, a, &resp.Diagnostics) {
+		return
+	}
+	r.checkAuthMethod(ctx, a, plan, &resp.Diagnostics)
+	r.checkBound(ctx, a, plan, &resp.Diagnostics)
+	if creating {
+		r.warnTakeOver(ctx, a, plan, &resp.Diagnostics)
+	}
+}
+
+// claimContent makes two resources of the same content an error: nothing else
+// tells their rules apart, so that one could take the other's for what an
+// interrupted create of its own left. What the rule was before this apply counts
+// too: until then it is there.
+func (r *BindingRuleResource) claimContent(ctx context.Context, plan, state bindingRuleModel, diags *diag.Diagnostics) {
+	if r.clients == nil {
+		return
+	}
+	for i, m := range []bindingRuleModel{plan, state} {
+		if i > 0 && (state.ID.IsNull() || state.sameContent(plan)) || !m.isKnown() {
+			continue
+		}
+		rule := m.toAPI(ctx, diags)
+		rule.ID = ""
+		content, _ := json.Marshal(rule) //nolint:errchkjson // a struct of texts
+		if !r.clients.Claims.Claim(claimOf(r.kind, m.Cluster.ValueString(), string(content)), state.ID.ValueString()) {
+			diags.AddError("Duplicate binding rule", fmt.Sprintf("Another %s has, or has until this apply, the very same content in cluster %s (bind_type %q, bind_name %q). "+
+				"Remove one of the two, or tell them apart by their descriptions.", r.typeName, m.Cluster.ValueString(), m.BindType.ValueString(), m.BindName.ValueString()))
+			return
+		}
+	}
+}
+
+func (m bindingRuleModel) values() []tfattr.Value {
+	return []tfattr.Value{m.Cluster, m.AuthMethod, m.Description, m.Selector, m.BindType, m.BindName, m.BindVars}
+}
+
+func (m bindingRuleModel) isKnown() bool {
+	return !slices.ContainsFunc(m.values(), tfattr.Value.IsUnknown) && (m.BindVars.IsNull() || !m.BindVars.Attributes()["name"].IsUnknown())
+}
+
+func (m bindingRuleModel) sameContent(o bindingRuleModel) bool {
+	return slices.EqualFunc(m.values(), o.values(), tfattr.Value.Equal)
+}
+
+// checkAuthMethod reports an auth method that does not exist and that no
+// resource planned so far makes, and what its type does not have.
+func (r *BindingRuleResource) checkAuthMethod(ctx context.Context, a *consul.ACL, plan bindingRuleModel, diags *diag.Diagnostics) {
+	if plan.AuthMethod.IsUnknown() {
+		return
+	}
+	name, cluster := plan.AuthMethod.ValueString(), plan.Cluster.ValueString()
+	methodType := ""
+	for _, t := range []string{consul.AuthMethodKubernetes, consul.AuthMethodJWT, consul.AuthMethodAWS} {
+		if r.clients.Claims.Claimed(claimOf(t+" "+authMethodKind, cluster, name)) {
+			methodType = t
+		}
+	}
+	if methodType == "" && !r.clients.Claims.Claimed(claimOf(authMethodKind, cluster, name)) {
+		entry, err := a.AuthMethods.Get(ctx, name)
+		if errors.Is(err, consul.ErrNotFound) {
+			diags.Append(attr.Error(path.Root("auth_method"), "Unknown auth method", fmt.Sprintf(
+				"cluster %s has no auth method %q. If a resource makes it, refer to that resource's attribute instead of writing the name, so that it is made first.", cluster, name)))
+		}
+		if err != nil {
+			return // apply will tell
+		}
+		methodType = entry.Type
+	}
+	if err := checkSelector(methodType, plan.Selector.ValueString()); err != nil {
+		diags.Append(attr.Error(path.Root("selector"), "Invalid selector", err.Error()+"."))
+	}
+	var vars bindVarsModel
+	if !plan.BindVars.IsNull() && !plan.BindVars.IsUnknown() {
+		diags.Append(plan.BindVars.As(ctx, &vars, basetypes.ObjectAsOptions{})...)
+	}
+	for at, text := range map[string]types.String{"bind_name": plan.BindName, "bind_vars": vars.Name} {
+		if err := checkReferences(methodType, text.ValueString()); err != nil {
+			diags.Append(attr.Error(path.Root(at), "Unknown reference", err.Error()+"."))
+		}
+	}
+}
+
+// checkBound reports a role or policy that does not exist and that no resource
+// planned so far makes: Consul would ignore the rule.
+func (r *BindingRuleResource) checkBound(ctx context.Context, a *consul.ACL, plan bindingRuleModel, diags *diag.Diagnostics) {
+	if plan.BindName.IsUnknown() || plan.BindType.IsUnknown() || reference.MatchString(plan.BindName.ValueString()) {
+		return
+	}
+	known := map[string]bool{}
+	kind := plan.BindType.ValueString()
+	switch api.BindingRuleBindType(kind) {
+	case api.BindingRuleBindTypeRole:
+		list, err := a.Roles.List(ctx)
+		if err != nil {
+			return // apply will tell
+		}
+		for _, role := range list {
+			known[role.Name] = true
+		}
+	case api.BindingRuleBindTypePolicy:
+		list, err := a.Policies.List(ctx)
+		if err != nil {
+			return
+		}
+		for _, p := range list {
+			known[p.Name] = true
+		}
+	default:
+		return
+	}
+	if name := plan.BindName.ValueString(); !known[name] && !r.clients.Claims.Claimed(claimOf(kind, plan.Cluster.ValueString(), name)) {
+		diags.Append(attr.Error(path.Root("bind_name"), "Unknown "+kind, fmt.Sprintf(
+			"cluster %s has no %s of the name %q. If a resource makes it, refer to that resource's attribute instead of writing the name, so that it is made first.", plan.Cluster.ValueString(), kind, name)))
+	}
+}
+
+// warnTakeOver says so where a rule of the same content is there already.
+func (r *BindingRuleResource) warnTakeOver(ctx context.Context, a *consul.ACL, plan bindingRuleModel, diags *diag.Diagnostics) {
+	if !plan.isKnown() || r.leaves(authMethodKind, plan.Cluster, plan.AuthMethod.ValueString()) {
+		return
+	}
+	list, err := a.BindingRules.List(ctx)
+	if err != nil {
+		return
+	}
+	wanted := plan.toAPI(ctx, diags)
+	for _, rule := range list {
+		if consul.SameBindingRule(wanted, *rule) {
+			diags.AddWarning("The binding rule exists already", fmt.Sprintf(
+				"Cluster %s has a binding rule %s with the same content, as after an apply that was interrupted. It will be taken over.", plan.Cluster.ValueString(), rule.ID))
+			return
+		}
+	}
+}
+
+// Create implements resource.Resource.
+func (r *BindingRuleResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
+	var m bindingRuleModel
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
+	timeout, diags := m.Timeouts.Create(ctx, objectTimeout)
+	resp.Diagnostics.Append(diags...)
+	wanted := m.toAPI(ctx, &resp.Diagnostics)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
+	if a == nil {
+		return
+	}
+	made, err := a.BindingRules.Create(ctx, wanted)
+	if err != nil {
+		resp.Diagnostics.Append(r.failed("create", "", err))
+		return
+	}
+	r.keep(m.Cluster, types.StringValue(made.ID))
+	r.save(ctx, m, *made, &resp.State, resp.Identity, &resp.Diagnostics)
+}
+
+// Read implements resource.Resource.
+func (r *BindingRuleResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
+	var m bindingRuleModel
+	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	imported := m.AuthMethod.IsNull()
+	a := r.reading(ctx, m.Cluster, m.ID, imported, resp)
+	if a == nil {
+		return
+	}
+	rule, err := a.BindingRules.Get(ctx, m.ID.ValueString())
+	if err != nil {
+		if r.readFailed(err, imported, &resp.Diagnostics) {
+			resp.State.RemoveResource(ctx)
+		}
+		return
+	}
+	a.BindingRules.Own(rule.ID)
+	r.save(ctx, m, *rule, &resp.State, resp.Identity, &resp.Diagnostics)
+}
+
+// Update implements resource.Resource.
+func (r *BindingRuleResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
+	var m bindingRuleModel
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
+	timeout, diags := m.Timeouts.Update(ctx, objectTimeout)
+	resp.Diagnostics.Append(diags...)
+	wanted := m.toAPI(ctx, &resp.Diagnostics)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
+	if a == nil {
+		return
+	}
+	changed, err := a.BindingRules.Update(ctx, wanted)
+	if err != nil {
+		resp.Diagnostics.Append(r.failed("change", "", err))
+		return
+	}
+	r.save(ctx, m, *changed, &resp.State, resp.Identity, &resp.Diagnostics)
+}
+
+// Delete implements resource.Resource.
+func (r *BindingRuleResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
+	var m bindingRuleModel
+	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
+	timeout, diags := m.Timeouts.Delete(ctx, objectTimeout)
+	resp.Diagnostics.Append(diags...)
+	if resp.Diagnostics.HasError() || r.isKept(m.Cluster, m.ID) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
+	if a == nil {
+		return
+	}
+	if err := a.BindingRules.Delete(ctx, m.ID.ValueString()); err != nil && !errors.Is(err, consul.ErrNoCluster) {
+		resp.Diagnostics.Append(r.failed("delete", "", err))
+	}
+}
+
+func (r *BindingRuleResource) save(ctx context.Context, m bindingRuleModel, rule api.ACLBindingRule, state, identity store, diags *diag.Diagnostics) {
+	m.ID, m.AuthMethod, m.Description = types.StringValue(rule.ID), types.StringValue(rule.AuthMethod), types.StringValue(rule.Description)
+	m.Selector, m.BindType, m.BindName = types.StringValue(rule.Selector), types.StringValue(string(rule.BindType)), types.StringValue(rule.BindName)
+	m.BindVars = types.ObjectNull(bindVarsTypes)
+	if rule.BindVars != nil && rule.BindVars.Name != "" {
+		o, d := types.ObjectValueFrom(ctx, bindVarsTypes, bindVarsModel{Name: types.StringValue(rule.BindVars.Name)})
+		diags.Append(d...)
+		m.BindVars = o
+	}
+	diags.Append(state.Set(ctx, &m)...)
+	diags.Append(identity.Set(ctx, objectIdentity{Cluster: m.Cluster, ID: m.ID})...)
+}
+
+func (m bindingRuleModel) toAPI(ctx context.Context, diags *diag.Diagnostics) api.ACLBindingRule {
+	out := api.ACLBindingRule{
+		ID: m.ID.ValueString(), AuthMethod: m.AuthMethod.ValueString(), Description: m.Description.ValueString(),
+		Selector: m.Selector.ValueString(), BindType: api.BindingRuleBindType(m.BindType.ValueString()), BindName: m.BindName.ValueString(),
+	}
+	if !m.BindVars.IsNull() && !m.BindVars.IsUnknown() {
+		var vars bindVarsModel
+		diags.Append(m.BindVars.As(ctx, &vars, basetypes.ObjectAsOptions{})...)
+		out.BindVars = &api.ACLTemplatedPolicyVariables{Name: vars.Name.ValueString()}
+	}
+	return out
+}
+
+// What a selector can ask of who logged in, for each type of auth method
+// (agent/consul/authmethod of Consul 1.22).
+type (
+	kubernetesIdentity struct {
+		ServiceAccount struct {
+			Namespace string `bexpr:"namespace"`
+			Name      string `bexpr:"name"`
+			UID       string `bexpr:"uid"`
+		} `bexpr:"serviceaccount"`
+	}
+	jwtIdentity struct {
+		Values map[string]string   `bexpr:"value"`
+		Lists  map[string][]string `bexpr:"list"`
+	}
+	awsIdentity struct {
+		EntityName string            `bexpr:"entity_name"`
+		EntityID   string            `bexpr:"entity_id"`
+		AccountID  string            `bexpr:"account_id"`
+		EntityPath string            `bexpr:"entity_path"`
+		EntityTags map[string]string `bexpr:"entity_tags"`
+	}
+)
+
+// checkSelector returns an error unless a selector can be evaluated for a type
+// of auth methods; "" stands for any type. It asks the library that Consul asks.
+func checkSelector(methodType, text string) error {
+	if text == "" {
+		return nil
+	}
+	var identity any
+	switch methodType {
+	case consul.AuthMethodKubernetes:
+		identity = &kubernetesIdentity{}
+	case consul.AuthMethodJWT:
+		identity = &jwtIdentity{}
+	case consul.AuthMethodAWS:
+		identity = &awsIdentity{}
+	}
+	_, err := bexpr.CreateEvaluatorForType(text, nil, identity)
+	return err
+}
+
+// checkReferences returns an error if a name refers to what a type of auth
+// methods does not know; "" stands for any type.
+func checkReferences(methodType, name string) error {
+	var known []string
+	switch methodType {
+	case consul.AuthMethodKubernetes:
+		known = []string{"serviceaccount.namespace", "serviceaccount.name", "serviceaccount.uid"}
+	case consul.AuthMethodJWT:
+		known = []string{"value."}
+	case consul.AuthMethodAWS:
+		known = []string{"entity_name", "entity_id", "account_id", "entity_path", "entity_tags."}
+	default:
+		return nil
+	}
+	for _, m := range reference.FindAllStringSubmatch(name, -1) {
+		if !slices.ContainsFunc(known, func(k string) bool { return m[1] == k || (strings.HasSuffix(k, ".") && strings.HasPrefix(m[1], k)) }) {
+			return fmt.Errorf("the auth method's type %s knows no %q; it knows %s", methodType, m[1], strings.Join(known, ", "))
+		}
+	}
+	return nil
+}
+
+// selector validates the syntax of a selector.
+type selector struct{}
+
+// Description implements validator.String.
+func (selector) Description(context.Context) string { return "a boolean expression" }
+
+// MarkdownDescription implements validator.String.
+func (v selector) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
+
+// ValidateString implements validator.String.
+func (selector) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
+		return
+	}
+	if err := checkSelector("", req.ConfigValue.ValueString()); err != nil {
+		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid selector", err.Error()+"."))
+	}
+}
