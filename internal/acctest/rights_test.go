@@ -59,6 +59,17 @@ resource "consul_k8s_token" "main" {
   policies = [consul_k8s_policy.main.name]
   secret   = { name = "delivered" }
 }
+resource "consul_k8s_auth_method" "main" {
+  cluster = consul_k8s_acl_bootstrap.main.cluster
+  name    = "main"
+  type    = "kubernetes"
+}
+resource "consul_k8s_binding_rule" "main" {
+  cluster     = consul_k8s_acl_bootstrap.main.cluster
+  auth_method = consul_k8s_auth_method.main.name
+  bind_type   = "policy"
+  bind_name   = consul_k8s_policy.main.name
+}
 `, credential(t, namespace, role), namespace, acctest.ConsulVersion, acctest.Small, more)
 	}
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": main("apply", "")})
@@ -96,6 +107,36 @@ func holdings(t *testing.T, namespace string) []string {
 	return left
 }
 
+// clusterRole gives a service account a ClusterRole of the documentation.
+func clusterRole(t *testing.T, namespace, account, role string) {
+	t.Helper()
+	k, ctx := acctest.Kube(t), context.WithoutCancel(t.Context())
+	text, err := os.ReadFile(filepath.Join(acctest.Root(t), "examples", "rbac", role+".yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r rbacv1.ClusterRole
+	if err := yaml.UnmarshalStrict(text, &r); err != nil {
+		t.Fatal(err)
+	}
+	r.Name = namespace + ":" + role
+	t.Cleanup(func() {
+		_ = k.RbacV1().ClusterRoleBindings().Delete(ctx, r.Name, metav1.DeleteOptions{})
+		_ = k.RbacV1().ClusterRoles().Delete(ctx, r.Name, metav1.DeleteOptions{})
+	})
+	if _, err := k.RbacV1().ClusterRoles().Create(ctx, &r, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = k.RbacV1().ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: r.Name},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: r.Name},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: account, Namespace: namespace}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // credential makes a service account with a role of the documentation, once, and
 // returns the arguments of a provider block that use it.
 func credential(t *testing.T, namespace, role string) string {
@@ -111,6 +152,7 @@ func credential(t *testing.T, namespace, role string) string {
 		if err := yaml.UnmarshalStrict(text, &r); err != nil {
 			t.Fatal(err)
 		}
+		clusterRole(t, namespace, account, "auth-method-"+role)
 		if _, err := k.RbacV1().Roles(namespace).Create(ctx, &r, metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,40 @@
+terraform {
+  required_providers {
+    consul = {
+      source = "registry.terraform.io/consul-k8s/consul-k8s"
+    }
+  }
+}
+
+resource "consul_k8s_cluster" "main" {
+  name             = "consul"
+  namespace        = "consul"
+  create_namespace = true
+  version          = "1.22.7"
+
+  acl = { enabled = true }
+
+  # Small, and easy to remove. In production leave these three out.
+  storage             = { size = "1Gi", retention = { when_deleted = "Delete" } }
+  resources           = { requests = { cpu = "100m", memory = "256Mi" } }
+  deletion_protection = false
+}
+
+resource "consul_k8s_acl_bootstrap" "main" {
+  cluster = consul_k8s_cluster.main.id
+}
+
+resource "consul_k8s_auth_method" "pods" {
+  cluster = consul_k8s_acl_bootstrap.main.cluster
+  name    = "pods"
+  type    = "kubernetes"
+}
+
+data "consul_k8s_auth_method" "pods" {
+  cluster = consul_k8s_acl_bootstrap.main.cluster
+  name    = consul_k8s_auth_method.pods.name
+}
+
+output "api_server" {
+  value = jsondecode(data.consul_k8s_auth_method.pods.config_json).Host
+}
