@@ -114,8 +114,8 @@ func (*AuthMethodResource) Schema(ctx context.Context, _ resource.SchemaRequest,
 			"type": schema.StringAttribute{
 				Required: true, Validators: []validator.String{authMethodType{}},
 				PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
-				MarkdownDescription: "`kubernetes` for pods, `jwt` for whoever has a [JSON web token](https://developer.hashicorp.com/consul/docs/secure/acl/auth-method/jwt), " +
-					"`aws-iam` for [IAM users and roles](https://developer.hashicorp.com/consul/docs/secure/acl/auth-method/aws-iam). OIDC takes Consul Enterprise. A change replaces the auth method.",
+				MarkdownDescription: "`kubernetes` for pods, `jwt` for whoever has a [JSON web token](https://developer.hashicorp.com/consul/docs/reference/acl/auth-method/jwt), " +
+					"`aws-iam` for [IAM users and roles](https://developer.hashicorp.com/consul/docs/secure/acl/auth-method/aws). OIDC takes Consul Enterprise. A change replaces the auth method.",
 			},
 			"display_name": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(""),
@@ -160,7 +160,7 @@ func (*AuthMethodResource) Schema(ctx context.Context, _ resource.SchemaRequest,
 			},
 			"config_json": schema.StringAttribute{
 				Optional: true, PlanModifiers: []planmodifier.String{attr.KeepSameJSON()},
-				MarkdownDescription: "Configuration of the types `jwt` and `aws-iam`, a JSON object with the [keys of the type](https://developer.hashicorp.com/consul/docs/secure/acl/auth-method/jwt#auth-method-configuration), such as `JWKSURL`. " +
+				MarkdownDescription: "Configuration of the types `jwt` and `aws-iam`, a JSON object with the keys of the type ([jwt](https://developer.hashicorp.com/consul/docs/reference/acl/auth-method/jwt), [aws-iam](https://developer.hashicorp.com/consul/docs/secure/acl/auth-method/aws)), such as `JWKSURL`. " +
 					"Refused when planned: a key that the type does not have. Times such as `ExpirationLeeway` are numbers of nanoseconds. Another way of writing the same is no change.",
 			},
 			"token_reviewer": schema.SingleNestedAttribute{

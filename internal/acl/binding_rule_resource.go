@@ -85,7 +85,7 @@ func (*BindingRuleResource) Schema(ctx context.Context, _ resource.SchemaRequest
 			},
 			"selector": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(""), Validators: []validator.String{selector{}},
-				MarkdownDescription: "Whom the rule is for, a [boolean expression](https://developer.hashicorp.com/consul/docs/secure/acl/auth-method#binding-rules) such as " +
+				MarkdownDescription: "Whom the rule is for, a [boolean expression](https://developer.hashicorp.com/consul/api-docs/acl/binding-rules) such as " +
 					"`serviceaccount.namespace == \"shop\" and serviceaccount.name != \"default\"`. It is checked when planned. Without it, everybody who logs in through the auth method.",
 			},
 			"bind_type": schema.StringAttribute{

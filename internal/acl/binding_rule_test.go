@@ -39,6 +39,7 @@ func TestCheckSelector_knowsTheTypeOfTheAuthMethod(t *testing.T) {
 		{"", `any.thing == "x" and not other is empty`, true},
 		{"", `serviceaccount.name = "x"`, false},
 		{"kubernetes", `serviceaccount.namespace == "shop" and serviceaccount.name != "default"`, true},
+		{"kubernetes", `serviceaccount.namespace==default and serviceaccount.name!=vault`, true}, // of Consul's documentation
 		{"kubernetes", `serviceaccount.name matches "^web-"`, true},
 		{"kubernetes", `serviceaccount.name matches "["`, false},
 		{"kubernetes", `serviceaccount.nmae == "x"`, false},

@@ -31,7 +31,7 @@ func keysOf(authMethodType string) []string {
 	case AuthMethodJWT:
 		return []string{
 			"JWTSupportedAlgs", "BoundAudiences", "ClaimMappings", "ListClaimMappings", keyDiscoveryURL, "OIDCDiscoveryCACert",
-			keyJWKSURL, "JWKSCACert", keyPublicKeys, "BoundIssuer", "ExpirationLeeway", "NotBeforeLeeway", "ClockSkewLeeway",
+			keyJWKSURL, "JWKSCACert", keyPublicKeys, "BoundIssuer", keyExpirationLeeway, keyNotBeforeLeeway, keyClockSkewLeeway,
 		}
 	case AuthMethodAWS:
 		return []string{
@@ -44,9 +44,14 @@ func keysOf(authMethodType string) []string {
 }
 
 const (
-	keyDiscoveryURL  = "OIDCDiscoveryURL"
-	keyJWKSURL       = "JWKSURL"
-	keyPublicKeys    = "JWTValidationPubKeys"
+	keyDiscoveryURL = "OIDCDiscoveryURL"
+	keyJWKSURL      = "JWKSURL"
+	keyPublicKeys   = "JWTValidationPubKeys"
+
+	keyExpirationLeeway = "ExpirationLeeway"
+	keyNotBeforeLeeway  = "NotBeforeLeeway"
+	keyClockSkewLeeway  = "ClockSkewLeeway"
+
 	keyPrincipals    = "BoundIAMPrincipalARNs"
 	keyEntityDetails = "EnableIAMEntityDetails"
 	keyEntityTags    = "IAMEntityTags"
@@ -77,7 +82,11 @@ func CheckAuthConfig(authMethodType string, config map[string]any) error {
 			"OIDCClientID", "OIDCClientSecret", "OIDCClientAssertion", "OIDCClientUsePKCE", "OIDCScopes", "OIDCACRValues", "AllowedRedirectURIs", "VerboseOIDCLogging",
 			"MapNamespaces", "ConsulNamespacePrefix", "ConsulNamespaceOverrides",
 		}
+		text, isText := config[k].(string)
+		d, err := time.ParseDuration(text)
 		switch {
+		case isText && err == nil && isOneOf([]string{keyExpirationLeeway, keyNotBeforeLeeway, keyClockSkewLeeway}, k):
+			return fmt.Errorf("%s is a number of nanoseconds: write %d for %s", k, d.Nanoseconds(), text)
 		case isOneOf(keysOf(authMethodType), k):
 		case isOneOf(enterprise, k):
 			return fmt.Errorf("%s is for Consul Enterprise", k)

@@ -13,6 +13,8 @@ func TestCheckAuthConfig(t *testing.T) {
 	for _, c := range []struct{ kind, config, want string }{
 		{"jwt", `{"JWKSURL":"https://issuer/keys","JWKSCACert":"c","BoundAudiences":["a"],"ClaimMappings":{"sub":"user"},"ExpirationLeeway":1000000000}`, ""},
 		{"jwt", `{"jwtvalidationpubkeys":["k"]}`, ""},
+		{"jwt", `{"JWKSURL":"a","ClockSkewLeeway":"30s"}`, "ClockSkewLeeway is a number of nanoseconds: write 30000000000 for 30s"},
+		{"jwt", `{"JWKSURL":"a","BoundIssuer":"30s"}`, ""},
 		{"jwt", `{}`, "exactly one of JWTValidationPubKeys, JWKSURL and OIDCDiscoveryURL must be set"},
 		{"jwt", `{"JWKSURL":"a","OIDCDiscoveryURL":"b"}`, "exactly one of"},
 		{"jwt", `{"JWTValidationPubKeys":[],"JWKSURL":"","OIDCDiscoveryURL":null}`, "exactly one of"},
