@@ -252,7 +252,7 @@ func bootstrapError(cluster string, err error) diag.Diagnostic {
 			fmt.Sprintf("There is no cluster %s. Use the id attribute of a consul_k8s_cluster, so that it is created first.", cluster))
 	case errors.Is(err, consul.ErrACLDisabled):
 		return diag.NewAttributeErrorDiagnostic(path.Root("cluster"), "ACLs are not enabled",
-			fmt.Sprintf("The servers of %s run without ACLs: set acl = { enabled = true } on the cluster and apply.", cluster))
+			fmt.Sprintf("The servers of %s run without ACLs: set acl = { enabled = true, default_policy = \"allow\" } on the cluster and apply.", cluster))
 	case errors.Is(err, consul.ErrSecretLost):
 		return diag.NewAttributeErrorDiagnostic(path.Root("reset"), "The management token is lost",
 			fmt.Sprintf("Cluster %s: %s. Put the right token back into the Secret, or set reset to a new value, such as today's date, to bootstrap once more.", cluster, err))

@@ -207,7 +207,7 @@ func (o *object) failed(doing, importCommand string, err error) diag.Diagnostic 
 		return diag.NewErrorDiagnostic(summary, err.Error()+". Refer to the cluster as consul_k8s_acl_bootstrap.<name>.cluster, so that ACLs are bootstrapped first; "+
 			"if the management token is lost, see the attribute reset of that resource.")
 	case errors.Is(err, consul.ErrACLDisabled):
-		return diag.NewErrorDiagnostic(summary, err.Error()+". Set acl = { enabled = true } on the cluster, and add a consul_k8s_acl_bootstrap.")
+		return diag.NewErrorDiagnostic(summary, err.Error()+". Set acl = { enabled = true, default_policy = \"allow\" } on the cluster, and add a consul_k8s_acl_bootstrap.")
 	}
 	return diag.NewErrorDiagnostic(summary, err.Error()+".")
 }

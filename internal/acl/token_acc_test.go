@@ -354,3 +354,44 @@ func TestAccToken_importDelivers(t *testing.T) {
 		{Config: delivering, PlanOnly: true},
 	}})
 }
+
+// A running pod that reads its mounted Secret for each request is refused
+// nothing, while its token is rotated with the default grace period, and while
+// its Secret is deleted and mended.
+func TestAccToken_rotationReachesARunningPod(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	hcl := func(trigger string) string {
+		return f.policy("a", fmt.Sprintf("name = \"writer\"\nrules = %q", acctest.WriterRules)) +
+			f.tokenHCL("a", fmt.Sprintf("policies = [consul_k8s_policy.a.name]\nsecret = { name = \"writer\" }\nrotation = { trigger = %q }", trigger))
+	}
+	var writer *acctest.Writer
+	test(t, resource.TestCase{
+		Steps: []resource.TestStep{
+			{Config: hcl("1"), Check: func(*terraform.State) error {
+				writer = acctest.StartWriter(t, f.Namespace, "writer")
+				writer.HasToken(1)
+				writer.More(20)
+				return nil
+			}},
+			{Config: hcl("2"), Check: resource.ComposeTestCheckFunc(f.userTokens(1), func(*terraform.State) error {
+				writer.HasToken(2)
+				writer.More(20)
+				return nil
+			})},
+			{
+				PreConfig: func() {
+					if err := acctest.Kube(t).CoreV1().Secrets(f.Namespace).Delete(t.Context(), "writer", metav1.DeleteOptions{}); err != nil {
+						t.Fatal(err)
+					}
+				},
+				Config: hcl("2"),
+				Check: func(*terraform.State) error {
+					writer.More(20)
+					defer writer.Stop()
+					return writer.Verify(f.token)
+				},
+			},
+		},
+	})
+}

@@ -12,7 +12,6 @@ import (
 	"github.com/hashicorp/consul/api"
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
 	"github.com/hashicorp/terraform-plugin-testing/terraform"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -31,9 +30,6 @@ func bootstrapHCL(more string) string {
 	return "resource \"consul_k8s_acl_bootstrap\" \"test\" {\n  cluster = consul_k8s_cluster.test.id\n" + more + "}\n"
 }
 
-// clientRules let a client write where the writer does, and no more.
-const clientRules = `key_prefix "written/" { policy = "write" }`
-
 // clientHCL makes the token of the writer, and delivers it into the Secret that its
 // pod mounts.
 func clientHCL(namespace string) string {
@@ -49,7 +45,7 @@ resource "consul_k8s_token" "client" {
   policies = [consul_k8s_policy.client.name]
   secret   = { namespace = %q, name = "client-token", key = "token" }
 }
-`, clientRules, namespace)
+`, acctest.WriterRules, namespace)
 }
 
 // A client that writes all the time, without a token until it has one, is never
@@ -58,9 +54,9 @@ func TestAccACL_migrationRefusesNoWrite(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
-	client := &writer{t: t, namespace: namespace}
+	var client *acctest.Writer
 	write := func(*terraform.State) error {
-		client.more(20)
+		client.More(20)
 		return nil
 	}
 	config := func(acl string) string { return hclVersion(namespace, acctest.ConsulVersion, acl) }
@@ -69,24 +65,24 @@ func TestAccACL_migrationRefusesNoWrite(t *testing.T) {
 		CheckDestroy: acctest.NothingLeft(t, namespace),
 		Steps: []resource.TestStep{
 			{Config: config(stepOff), Check: func(*terraform.State) error {
-				client.start()
-				client.more(20)
+				client = acctest.StartWriter(t, namespace, "client-token")
+				client.More(20)
 				return nil
 			}},
 			{Config: config(stepAllow), Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), write)},
 			{Config: withClient(stepAllow), Check: func(*terraform.State) error {
-				client.says("token") // the kubelet takes a minute or more to bring it
-				client.more(20)
+				client.HasToken(1) // the kubelet takes a minute or more to bring it
+				client.More(20)
 				return nil
 			}},
 			{Config: withClient(stepDeny), Check: resource.ComposeTestCheckFunc(write, func(*terraform.State) error {
 				if err := putKey(t, namespace, "written/by-nobody", ""); !consul.IsForbidden(err) {
 					return fmt.Errorf("a write without a token was answered with %w", errors.Join(err, errors.New("and not with 403")))
 				}
-				return client.verify(managementToken(t, namespace))
+				return client.Verify(managementToken(t, namespace))
 			})},
 			{Config: withClient(stepDeny), PlanOnly: true},
-			{PreConfig: client.stop, Config: withClient(stepDeny)},
+			{PreConfig: func() { client.Stop() }, Config: withClient(stepDeny)},
 		},
 	})
 }
@@ -389,7 +385,7 @@ func managementToken(t *testing.T, namespace string) string {
 func clientToken(t *testing.T, namespace string) (secret string) {
 	t.Helper()
 	err := acctest.Consul(t, namespace, "consul").Any(t.Context(), managementToken(t, namespace), func(c *api.Client) error {
-		policy, _, err := c.ACL().PolicyCreate(&api.ACLPolicy{Name: "client", Rules: clientRules}, nil)
+		policy, _, err := c.ACL().PolicyCreate(&api.ACLPolicy{Name: "client", Rules: acctest.WriterRules}, nil)
 		if err != nil {
 			return err
 		}
@@ -403,151 +399,4 @@ func clientToken(t *testing.T, namespace string) (secret string) {
 		t.Fatal(err)
 	}
 	return secret
-}
-
-// writer is a pod that writes one key after another through the client Service,
-// each on a new connection, and says what became of it.
-type writer struct {
-	t         *testing.T
-	namespace string
-}
-
-// writerScript writes with the token of the mounted Secret as soon as there is
-// one. nc gives the connection to a second shell, so that the side that asks
-// stays open while it waits; the token is in no argument.
-const writerScript = `
-if [ -n "${KEY-}" ]; then
-  printf 'PUT /v1/kv/written/%s HTTP/1.1\r\nHost: consul\r\nConnection: close\r\nContent-Length: %s\r\n' "$KEY" "${#KEY}"
-  token=$(cat /token/token 2>/dev/null)
-  [ -z "$token" ] || printf 'X-Consul-Token: %s\r\n' "$token"
-  printf '\r\n%s' "$KEY"
-  timeout 20 cat >&2
-  exit
-fi
-n=0
-trap 'exit 0' TERM
-while :; do
-  if [ -z "${said-}" ] && [ -s /token/token ]; then
-    said=1
-    echo token
-  fi
-  n=$((n + 1))
-  read -r started rest </proc/uptime
-  answer=$(KEY=$n nc -w 10 consul 8500 -e /bin/sh -c "$SCRIPT" 2>&1)
-  read -r ended rest </proc/uptime
-  case $answer in
-    "HTTP/1.1 200 "*true) echo "ok $n $started $ended" ;;
-    *) echo "failed $n: $answer" | tr '\r\n' '  ' && echo ;;
-  esac
-  sleep 0.1
-done
-`
-
-func (w *writer) start() {
-	w.t.Helper()
-	yes, no := true, false
-	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: "client", Namespace: w.namespace},
-		Spec: corev1.PodSpec{
-			AutomountServiceAccountToken:  &no,
-			TerminationGracePeriodSeconds: new(int64(1)),
-			SecurityContext: &corev1.PodSecurityContext{
-				RunAsNonRoot: &yes, RunAsUser: new(int64(100)), RunAsGroup: new(int64(1000)), FSGroup: new(int64(1000)),
-				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-			},
-			Containers: []corev1.Container{{
-				Name: "client", Image: "docker.io/hashicorp/consul:" + acctest.ConsulVersion,
-				Command:         []string{"/bin/sh", "-c", writerScript},
-				Env:             []corev1.EnvVar{{Name: "SCRIPT", Value: writerScript}},
-				SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: &no, Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}},
-				VolumeMounts:    []corev1.VolumeMount{{Name: "token", MountPath: "/token", ReadOnly: true}},
-			}},
-			Volumes: []corev1.Volume{{Name: "token", VolumeSource: corev1.VolumeSource{
-				Secret: &corev1.SecretVolumeSource{SecretName: "client-token", Optional: &yes},
-			}}},
-		},
-	}
-	if _, err := acctest.Kube(w.t).CoreV1().Pods(w.namespace).Create(w.t.Context(), pod, metav1.CreateOptions{}); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
-func (w *writer) stop() {
-	if err := acctest.Kube(w.t).CoreV1().Pods(w.namespace).Delete(w.t.Context(), "client", metav1.DeleteOptions{}); err != nil {
-		w.t.Error(err)
-	}
-}
-
-func (w *writer) log(ctx context.Context) ([]string, error) {
-	log, err := acctest.Kube(w.t).CoreV1().Pods(w.namespace).GetLogs("client", &corev1.PodLogOptions{}).DoRaw(ctx)
-	return strings.Split(strings.TrimSpace(string(log)), "\n"), err
-}
-
-// more waits for n more writes.
-func (w *writer) more(n int) {
-	w.t.Helper()
-	from := -1
-	acctest.Wait(w.t, "the client to write", func(ctx context.Context) (string, error) {
-		lines, err := w.log(ctx)
-		if err != nil {
-			return err.Error(), nil
-		}
-		if from < 0 {
-			from = len(lines)
-		}
-		if len(lines) < from+n {
-			return fmt.Sprintf("%d of %d writes since: %q", len(lines)-from, n, lines[max(0, len(lines)-3):]), nil
-		}
-		return "", nil
-	})
-}
-
-// says waits until the client has written a line.
-func (w *writer) says(line string) {
-	w.t.Helper()
-	acctest.Wait(w.t, "the client to say "+line, func(ctx context.Context) (string, error) {
-		lines, err := w.log(ctx)
-		if err == nil && slices.Contains(lines, line) {
-			return "", nil
-		}
-		return fmt.Sprintf("it says %q, %v", lines[max(0, len(lines)-1):], err), nil
-	})
-}
-
-// verify checks that no write failed, and that each that was acknowledged is there.
-func (w *writer) verify(token string) error {
-	lines, err := w.log(w.t.Context())
-	if err != nil {
-		return err
-	}
-	var acknowledged, failed []string
-	slowest := 0.0
-	for _, l := range lines {
-		var n string
-		var started, ended float64 // seconds
-		if _, err := fmt.Sscanf(l, "ok %s %f %f", &n, &started, &ended); err == nil {
-			acknowledged = append(acknowledged, n)
-			slowest = max(slowest, ended-started)
-		} else if l != "token" {
-			failed = append(failed, l)
-		}
-	}
-	w.t.Logf("%d writes acknowledged, %d failed, the slowest took %.2fs", len(acknowledged), len(failed), slowest)
-	if len(failed) > 0 {
-		return fmt.Errorf("%d of %d writes failed: %q", len(failed), len(failed)+len(acknowledged), failed[:min(10, len(failed))])
-	}
-	written := map[string]string{}
-	err = acctest.Consul(w.t, w.namespace, "consul").Any(w.t.Context(), token, func(c *api.Client) error {
-		pairs, _, err := c.KV().List("written/", &api.QueryOptions{RequireConsistent: true})
-		for _, p := range pairs {
-			written[strings.TrimPrefix(p.Key, "written/")] = string(p.Value)
-		}
-		return err
-	})
-	for _, n := range acknowledged {
-		if err == nil && written[n] != n {
-			err = fmt.Errorf("the write of %s was acknowledged, and the key holds %q", n, written[n])
-		}
-	}
-	return err
 }

@@ -1,0 +1,175 @@
+package acctest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/consul/api"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Writer is a pod that writes one key after another, below "written/", through
+// the client Service of the cluster "consul", each on a new connection, and says
+// what became of it. It uses the token in the key "token" of a Secret as soon
+// as that has reached it, and notices when it changes.
+type Writer struct {
+	t         *testing.T
+	namespace string
+}
+
+// WriterRules let a token write what a Writer writes, and no more.
+const WriterRules = `key_prefix "written/" { policy = "write" }`
+
+// writerScript reads the token anew for each write. nc gives the connection to
+// a second shell, so that the side that asks stays open while it waits; the
+// token is in no argument.
+const writerScript = `
+if [ -n "${KEY-}" ]; then
+  printf 'PUT /v1/kv/written/%s HTTP/1.1\r\nHost: consul\r\nConnection: close\r\nContent-Length: %s\r\n' "$KEY" "${#KEY}"
+  token=$(cat /token/token 2>/dev/null)
+  [ -z "$token" ] || printf 'X-Consul-Token: %s\r\n' "$token"
+  printf '\r\n%s' "$KEY"
+  timeout 20 cat >&2
+  exit
+fi
+n=0
+tokens=0
+trap 'exit 0' TERM
+while :; do
+  if [ -s /token/token ]; then
+    token=$(cat /token/token)
+    if [ "$token" != "${last-}" ]; then
+      last=$token
+      tokens=$((tokens + 1))
+      echo "token $tokens"
+    fi
+  fi
+  n=$((n + 1))
+  read -r started rest </proc/uptime
+  answer=$(KEY=$n nc -w 10 consul 8500 -e /bin/sh -c "$SCRIPT" 2>&1)
+  read -r ended rest </proc/uptime
+  case $answer in
+    "HTTP/1.1 200 "*true) echo "ok $n $started $ended" ;;
+    *) echo "failed $n: $answer" | tr '\r\n' '  ' && echo ;;
+  esac
+  sleep 0.1
+done
+`
+
+// StartWriter starts a Writer beside the servers.
+func StartWriter(t *testing.T, namespace, secret string) *Writer {
+	t.Helper()
+	yes, no := true, false
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "writer", Namespace: namespace},
+		Spec: corev1.PodSpec{
+			AutomountServiceAccountToken:  &no,
+			TerminationGracePeriodSeconds: new(int64(1)),
+			SecurityContext: &corev1.PodSecurityContext{
+				RunAsNonRoot: &yes, RunAsUser: new(int64(100)), RunAsGroup: new(int64(1000)), FSGroup: new(int64(1000)),
+				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			},
+			Containers: []corev1.Container{{
+				Name: "writer", Image: "docker.io/hashicorp/consul:" + ConsulVersion,
+				Command:         []string{"/bin/sh", "-c", writerScript},
+				Env:             []corev1.EnvVar{{Name: "SCRIPT", Value: writerScript}},
+				SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: &no, Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}},
+				VolumeMounts:    []corev1.VolumeMount{{Name: "token", MountPath: "/token", ReadOnly: true}},
+			}},
+			Volumes: []corev1.Volume{{Name: "token", VolumeSource: corev1.VolumeSource{
+				Secret: &corev1.SecretVolumeSource{SecretName: secret, Optional: &yes},
+			}}},
+		},
+	}
+	if _, err := Kube(t).CoreV1().Pods(namespace).Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return &Writer{t: t, namespace: namespace}
+}
+
+// Stop deletes the pod.
+func (w *Writer) Stop() {
+	if err := Kube(w.t).CoreV1().Pods(w.namespace).Delete(w.t.Context(), "writer", metav1.DeleteOptions{}); err != nil {
+		w.t.Error(err)
+	}
+}
+
+func (w *Writer) log(ctx context.Context) ([]string, error) {
+	log, err := Kube(w.t).CoreV1().Pods(w.namespace).GetLogs("writer", &corev1.PodLogOptions{}).DoRaw(ctx)
+	return strings.Split(strings.TrimSpace(string(log)), "\n"), err
+}
+
+// More waits for n more writes.
+func (w *Writer) More(n int) {
+	w.t.Helper()
+	from := -1
+	Wait(w.t, "the writer to write", func(ctx context.Context) (string, error) {
+		lines, err := w.log(ctx)
+		if err != nil {
+			return err.Error(), nil
+		}
+		if from < 0 {
+			from = len(lines)
+		}
+		if len(lines) < from+n {
+			return fmt.Sprintf("%d of %d writes since: %q", len(lines)-from, n, lines[max(0, len(lines)-3):]), nil
+		}
+		return "", nil
+	})
+}
+
+// HasToken waits until the writer uses the nth token that it has seen.
+func (w *Writer) HasToken(n int) {
+	w.t.Helper()
+	line := fmt.Sprintf("token %d", n)
+	Wait(w.t, "the writer to have "+line, func(ctx context.Context) (string, error) {
+		lines, err := w.log(ctx)
+		if err == nil && slices.Contains(lines, line) {
+			return "", nil
+		}
+		return fmt.Sprintf("it says %q, %v", lines[max(0, len(lines)-1):], err), nil
+	})
+}
+
+// Verify returns an error unless every write was acknowledged, and each that
+// was is there.
+func (w *Writer) Verify(token string) error {
+	lines, err := w.log(w.t.Context())
+	if err != nil {
+		return err
+	}
+	var acknowledged, failed []string
+	slowest := 0.0
+	for _, l := range lines {
+		var n string
+		var started, ended float64 // seconds
+		if _, err := fmt.Sscanf(l, "ok %s %f %f", &n, &started, &ended); err == nil {
+			acknowledged = append(acknowledged, n)
+			slowest = max(slowest, ended-started)
+		} else if !strings.HasPrefix(l, "token ") {
+			failed = append(failed, l)
+		}
+	}
+	w.t.Logf("%d writes acknowledged, %d failed, the slowest took %.2fs", len(acknowledged), len(failed), slowest)
+	if len(failed) > 0 || len(acknowledged) == 0 {
+		return fmt.Errorf("%d of %d writes failed: %q", len(failed), len(failed)+len(acknowledged), failed[:min(10, len(failed))])
+	}
+	written := map[string]string{}
+	err = Consul(w.t, w.namespace, "consul").Any(w.t.Context(), token, func(c *api.Client) error {
+		pairs, _, err := c.KV().List("written/", &api.QueryOptions{RequireConsistent: true})
+		for _, p := range pairs {
+			written[strings.TrimPrefix(p.Key, "written/")] = string(p.Value)
+		}
+		return err
+	})
+	for _, n := range acknowledged {
+		if err == nil && written[n] != n {
+			err = fmt.Errorf("the write of %s was acknowledged, and the key holds %q", n, written[n])
+		}
+	}
+	return err
+}
