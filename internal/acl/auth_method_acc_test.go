@@ -775,6 +775,61 @@ removed {
 	})
 }
 
+// The provider may be killed anywhere: the next apply goes on, and a destroy
+// leaves nothing.
+func TestAccAuthMethod_killedApplyGoesOn(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	f.cleanUp()
+	k, account := acctest.Kube(t), f.reviewer().AccountName()
+	main := `
+terraform {
+  required_providers {
+    consul = { source = "registry.terraform.io/consul-k8s/consul-k8s" }
+  }
+}
+` + f.authMethod("pods", `type = "kubernetes"`) +
+		f.bindingRule("app", "auth_method = consul_k8s_auth_method.pods.name\n  bind_type = \"service\"\n  bind_name = \"app\"")
+	for name, when := range map[string]func(ctx context.Context) bool{
+		"the ServiceAccount is there": func(ctx context.Context) bool {
+			_, err := k.CoreV1().ServiceAccounts(f.Namespace).Get(ctx, account, metav1.GetOptions{})
+			return err == nil
+		},
+		"the auth method is there": func(context.Context) bool {
+			var m *api.ACLAuthMethod
+			f.do(func(acl *api.ACL) (err error) { m, _, err = acl.AuthMethodRead("pods", nil); return err })
+			return m != nil
+		},
+		"the binding rule is there": func(context.Context) bool {
+			var rules []*api.ACLBindingRule
+			f.do(func(acl *api.ACL) (err error) { rules, _, err = acl.BindingRuleList("pods", nil); return err })
+			return len(rules) > 0
+		},
+	} {
+		cli := acctest.NewCLI(t, map[string]string{"main.tf": main})
+		killed, out := cli.RunAndKill(t.Context(), "apply", when)
+		t.Logf("%s: killed is %t", name, killed)
+		if !killed && !strings.Contains(out, "Apply complete") {
+			t.Errorf("%s: %s", name, out)
+		}
+		cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-lock=false")
+		cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode", "-lock=false")
+		if err := f.check(func(acl *api.ACL) error {
+			rules, _, err := acl.BindingRuleList("pods", nil)
+			if err == nil && len(rules) != 1 {
+				err = fmt.Errorf("%s: there are %d binding rules", name, len(rules))
+			}
+			return err
+		})(nil); err != nil {
+			t.Error(err)
+		}
+		cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color", "-lock=false")
+		if err := f.noReviewer()(nil); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // The cluster was deleted by hand, and so the auth method is gone; what was made
 // for it in Kubernetes is not forgotten.
 func TestAccAuthMethod_destroyCleansUpAfterTheCluster(t *testing.T) {
