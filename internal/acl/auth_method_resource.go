@@ -425,17 +425,6 @@ func undo(ctx context.Context, reviewer *consul.TokenReviewer, before consul.Rev
 	}
 }
 
-// keep records that an object belongs to a resource that was made in this run;
-// another that is destroyed, such as the same one under its old address, leaves
-// it alone.
-func (o *object) keep(cluster, id types.String) {
-	o.clients.Claims.Claim(claimOf("kept "+o.kind, cluster.ValueString(), id.ValueString()), attr.NewOwner)
-}
-
-func (o *object) isKept(cluster, id types.String) bool {
-	return o.clients.Claims.Claimed(claimOf("kept "+o.kind, cluster.ValueString(), id.ValueString()))
-}
-
 // warnIfNobodyCanLogIn lets the servers review a token.
 func (*AuthMethodResource) warnIfNobodyCanLogIn(ctx context.Context, a *consul.ACL, made api.ACLAuthMethod, diags *diag.Diagnostics) {
 	if made.Type != consul.AuthMethodKubernetes {

@@ -226,6 +226,18 @@ func (o *object) claimName(cluster, name, owner types.String, diags *diag.Diagno
 // claimOf names something in a cluster that one resource owns.
 func claimOf(kind, cluster, name string) string { return kind + " " + cluster + " " + name }
 
+// keep records that an object belongs to a resource that was made in this run;
+// another that is destroyed, such as the same one under its old address, leaves
+// it alone.
+func (o *object) keep(cluster, id types.String) {
+	o.clients.Claims.Claim(claimOf("kept "+o.kind, cluster.ValueString(), id.ValueString()), attr.NewOwner)
+}
+
+// isKept reports whether an object was kept.
+func (o *object) isKept(cluster, id types.String) bool {
+	return o.clients.Claims.Claimed(claimOf("kept "+o.kind, cluster.ValueString(), id.ValueString()))
+}
+
 // objectAttributes are the attributes that all ACL objects have.
 func objectAttributes(ctx context.Context, attributes map[string]schema.Attribute) map[string]schema.Attribute {
 	attributes["cluster"] = schema.StringAttribute{

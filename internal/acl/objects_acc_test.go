@@ -518,3 +518,29 @@ func TestAccACLObjects_importByIdentity(t *testing.T) {
 		Steps:                  steps,
 	})
 }
+
+// A resource that is given another address without a moved block is made anew
+// and destroyed in one apply, in whatever order. What it made is there after it.
+func TestAccACLObjects_surviveAnotherAddress(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	objects := func(name string) string {
+		return f.policy(name, "name = \"same\"\nrules = \"operator = \\\"read\\\"\"") + f.role(name, `name = "same"`)
+	}
+	there := f.check(func(acl *api.ACL) error {
+		p, _, err := acl.PolicyReadByName("same", nil)
+		if err != nil {
+			return err
+		}
+		r, _, err := acl.RoleReadByName("same", nil)
+		if err == nil && (p == nil || r == nil) {
+			err = fmt.Errorf("the policy is %v, the role %v", p, r)
+		}
+		return err
+	})
+	test(t, resource.TestCase{Steps: []resource.TestStep{
+		{Config: objects("a"), Check: there},
+		{Config: objects("b"), Check: there},
+		{Config: objects("b"), PlanOnly: true},
+	}})
+}

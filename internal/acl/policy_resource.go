@@ -195,6 +195,7 @@ func (r *PolicyResource) Create(ctx context.Context, req resource.CreateRequest,
 		resp.Diagnostics.Append(r.failed("create", r.importCommand(m.Cluster.ValueString(), m.Name.ValueString()), err))
 		return
 	}
+	r.keep(m.Cluster, types.StringValue(made.ID))
 	m.fromAPI(ctx, *made, &resp.Diagnostics)
 	r.save(ctx, m, made.Hash, &resp.State, resp.Identity, resp.Private, &resp.Diagnostics)
 }
@@ -291,7 +292,7 @@ func (r *PolicyResource) Delete(ctx context.Context, req resource.DeleteRequest,
 	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
 	timeout, diags := m.Timeouts.Delete(ctx, objectTimeout)
 	resp.Diagnostics.Append(diags...)
-	if resp.Diagnostics.HasError() {
+	if resp.Diagnostics.HasError() || r.isKept(m.Cluster, m.ID) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)

@@ -158,6 +158,7 @@ func (r *RoleResource) Create(ctx context.Context, req resource.CreateRequest, r
 		resp.Diagnostics.Append(r.failed("create", r.importCommand(m.Cluster.ValueString(), m.Name.ValueString()), err))
 		return
 	}
+	r.keep(m.Cluster, types.StringValue(made.ID))
 	r.save(ctx, m, *made, &resp.State, resp.Identity, &resp.Diagnostics)
 }
 
@@ -228,7 +229,7 @@ func (r *RoleResource) Delete(ctx context.Context, req resource.DeleteRequest, r
 	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
 	timeout, diags := m.Timeouts.Delete(ctx, objectTimeout)
 	resp.Diagnostics.Append(diags...)
-	if resp.Diagnostics.HasError() {
+	if resp.Diagnostics.HasError() || r.isKept(m.Cluster, m.ID) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
