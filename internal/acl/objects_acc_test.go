@@ -519,13 +519,15 @@ func TestAccACLObjects_importByIdentity(t *testing.T) {
 	})
 }
 
-// A resource that is given another address without a moved block is made anew
-// and destroyed in one apply, in whatever order. What it made is there after it.
-func TestAccACLObjects_surviveAnotherAddress(t *testing.T) {
+// A resource that is given another address without a moved block, or is replaced
+// by one that is created before, is made and destroyed in one apply. What it made
+// is there after it.
+func TestAccACLObjects_surviveTheirFormerAddress(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
+	const first = "\nlifecycle { create_before_destroy = true }"
 	objects := func(name string) string {
-		return f.policy(name, "name = \"same\"\nrules = \"operator = \\\"read\\\"\"") + f.role(name, `name = "same"`)
+		return f.policy(name, "name = \"same\"\nrules = \"operator = \\\"read\\\"\""+first) + f.role(name, `name = "same"`+first)
 	}
 	there := f.check(func(acl *api.ACL) error {
 		p, _, err := acl.PolicyReadByName("same", nil)
@@ -541,6 +543,8 @@ func TestAccACLObjects_surviveAnotherAddress(t *testing.T) {
 	test(t, resource.TestCase{Steps: []resource.TestStep{
 		{Config: objects("a"), Check: there},
 		{Config: objects("b"), Check: there},
+		{Config: objects("b"), PlanOnly: true},
+		{Taint: []string{"consul_k8s_policy.b", "consul_k8s_role.b"}, Config: objects("b"), Check: there},
 		{Config: objects("b"), PlanOnly: true},
 	}})
 }
