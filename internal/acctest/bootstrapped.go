@@ -13,9 +13,10 @@ import (
 
 // Bootstrapped starts a cluster of one server in a namespace of its own,
 // without Terraform, and bootstraps its ACLs. It returns access to the cluster
-// and the management token. The namespace is deleted when the test ends; the
-// test is skipped unless acceptance tests were asked for.
-func Bootstrapped(t testing.TB, version string) (c *consul.Cluster, token string) {
+// and the management token. What it runs may be changed. The namespace is
+// deleted when the test ends; the test is skipped unless acceptance tests were
+// asked for.
+func Bootstrapped(t testing.TB, version string, changes ...func(*server.Spec)) (c *consul.Cluster, token string) {
 	t.Helper()
 	PreCheck(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
@@ -31,6 +32,9 @@ func Bootstrapped(t testing.TB, version string) (c *consul.Cluster, token string
 		Performance: server.Performance{RaftMultiplier: 1, LeaveDrainTime: 5 * time.Second, RPCHoldTimeout: 7 * time.Second},
 		Service:     server.Service{Type: "ClusterIP"},
 		ACL:         server.ACL{Enabled: true, DefaultPolicy: "deny"},
+	}
+	for _, change := range changes {
+		change(&spec)
 	}
 	for _, o := range server.Objects(spec).All() {
 		fields, err := server.Fields(o)

@@ -52,22 +52,20 @@ var (
 )
 
 // newFakeConsul is a cluster of one running server, that exists.
-func newFakeConsul(t *testing.T, objects ...runtime.Object) *fakeConsul {
+func newFakeConsul(t *testing.T) *fakeConsul {
 	t.Helper()
 	secretLabels := server.OwnerLabels("consul")
 	secretLabels[server.LabelComponent] = ComponentBootstrap
-	if objects == nil {
-		objects = []runtime.Object{
-			&appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: server.StatefulSetName("consul")}},
-			&corev1.Pod{
-				ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: server.StatefulSetName("consul") + "-0", UID: "pod", Labels: server.SelectorLabels("consul")},
-				Status:     corev1.PodStatus{Phase: corev1.PodRunning},
-			},
-			&corev1.Secret{
-				ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "token", Labels: secretLabels, Annotations: map[string]string{annotationKey: "token"}},
-				Data:       map[string][]byte{"token": []byte("first")},
-			},
-		}
+	objects := []runtime.Object{
+		&appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: server.StatefulSetName("consul")}},
+		&corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: server.PodName("consul", 0), UID: "pod", Labels: server.SelectorLabels("consul")},
+			Status:     corev1.PodStatus{Phase: corev1.PodRunning},
+		},
+		&corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "token", Labels: secretLabels, Annotations: map[string]string{annotationKey: "token"}},
+			Data:       map[string][]byte{"token": []byte("first")},
+		},
 	}
 	f := &fakeConsul{kube: fake.NewClientset(objects...), stored: map[string]thing{}, calls: map[string]int{}}
 	a := NewConnector(&kube.Client{Interface: f.kube}).Cluster("ns", "consul").ACL()
@@ -588,7 +586,7 @@ func TestObjects_noClusterIsSaidEvenWhereTheSecretIsLeft(t *testing.T) {
 		f := newFakeConsul(t)
 		for _, err := range []error{
 			f.kube.AppsV1().StatefulSets("ns").Delete(t.Context(), server.StatefulSetName("consul"), metav1.DeleteOptions{}),
-			f.kube.CoreV1().Pods("ns").Delete(t.Context(), server.StatefulSetName("consul")+"-0", metav1.DeleteOptions{}),
+			f.kube.CoreV1().Pods("ns").Delete(t.Context(), server.PodName("consul", 0), metav1.DeleteOptions{}),
 		} {
 			if err != nil {
 				t.Fatal(err)
@@ -894,7 +892,45 @@ func TestACL_rightsAreThoseOfTheCredential(t *testing.T) {
 	}
 }
 
-// The bodies are those of Consul 1.21.0 and 1.22.7 (TestAccACL_answers).
+// Consul fills in IDs and names, sorts datacenters and drops what is there twice.
+func TestSameRole(t *testing.T) {
+	role := func(change func(*api.ACLRole)) api.ACLRole {
+		r := api.ACLRole{
+			ID: "1", Name: "a", Policies: []*api.ACLLink{{ID: "p1", Name: "one"}, {ID: "p2", Name: "two"}},
+			ServiceIdentities: []*api.ACLServiceIdentity{{ServiceName: "web", Datacenters: []string{"dc1", "dc2"}}, {ServiceName: "api"}},
+			TemplatedPolicies: []*api.ACLTemplatedPolicy{{TemplateName: "builtin/dns"}},
+		}
+		change(&r)
+		return r
+	}
+	for name, tt := range map[string]struct {
+		change func(*api.ACLRole)
+		want   bool
+	}{
+		"the very same":               {func(*api.ACLRole) {}, true},
+		"not created yet":             {func(r *api.ACLRole) { r.ID = "" }, true},
+		"linked by name":              {func(r *api.ACLRole) { r.Policies = []*api.ACLLink{{Name: "two"}, {Name: "one"}} }, true},
+		"linked by ID":                {func(r *api.ACLRole) { r.Policies = []*api.ACLLink{{ID: "p2"}, {ID: "p1"}} }, true},
+		"linked by either, and twice": {func(r *api.ACLRole) { r.Policies = []*api.ACLLink{{ID: "p2"}, {Name: "one"}, {Name: "two"}} }, true},
+		"datacenters in any order":    {func(r *api.ACLRole) { r.ServiceIdentities[0].Datacenters = []string{"dc2", "dc1"} }, true},
+		"identities in any order":     {func(r *api.ACLRole) { slices.Reverse(r.ServiceIdentities) }, true},
+		"no variables":                {func(r *api.ACLRole) { r.TemplatedPolicies[0].TemplateVariables = &api.ACLTemplatedPolicyVariables{} }, true},
+		"another name":                {func(r *api.ACLRole) { r.Name = "b" }, false},
+		"another description":         {func(r *api.ACLRole) { r.Description = "b" }, false},
+		"a policy less":               {func(r *api.ACLRole) { r.Policies = r.Policies[1:] }, false},
+		"a policy more":               {func(r *api.ACLRole) { r.Policies = append(r.Policies, &api.ACLLink{Name: "three"}) }, false},
+		"another datacenter":          {func(r *api.ACLRole) { r.ServiceIdentities[0].Datacenters = []string{"dc1"} }, false},
+		"another service":             {func(r *api.ACLRole) { r.ServiceIdentities[1].ServiceName = "db" }, false},
+		"a node more":                 {func(r *api.ACLRole) { r.NodeIdentities = []*api.ACLNodeIdentity{{NodeName: "n", Datacenter: "dc1"}} }, false},
+		"another template":            {func(r *api.ACLRole) { r.TemplatedPolicies[0].TemplateName = "builtin/node" }, false},
+	} {
+		if got := SameRole(role(tt.change), role(func(*api.ACLRole) {})); got != tt.want {
+			t.Errorf("%s: the same: %v, want %v", name, got, tt.want)
+		}
+	}
+}
+
+// The bodies are those of Consul 1.21.0 and 1.22.7 (TestAccACL_noAnswerToADeadCredentialIsBelieved).
 func TestErrors_ofTheACLSystem(t *testing.T) {
 	const lacks = "Permission denied: token with AccessorID 'd5a9' lacks permission 'acl:write'"
 	kinds := map[string]func(error) bool{

@@ -5,6 +5,8 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
+	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -63,7 +65,8 @@ func policies(a *ACL) *Objects[api.ACLPolicy, *api.ACLPolicyListEntry] {
 			return p, err
 		},
 		remove: func(ctx context.Context, client *api.Client, id string) error {
-			_, err := client.ACL().PolicyDelete(id, write(ctx))
+			// PolicyDelete of the library loses the text of a refusal.
+			_, err := client.Raw().Delete("/v1/acl/policy/"+url.PathEscape(id), (&api.QueryOptions{}).WithContext(ctx))
 			return err
 		},
 	}
@@ -252,9 +255,9 @@ func SamePolicy(a, b api.ACLPolicy) bool {
 func SameRole(a, b api.ACLRole) bool {
 	return a.Name == b.Name && a.Description == b.Description &&
 		linksAll(a.Policies, b.Policies) && linksAll(b.Policies, a.Policies) &&
-		sameSet(keys(a.ServiceIdentities), keys(b.ServiceIdentities)) &&
-		sameSet(keys(a.NodeIdentities), keys(b.NodeIdentities)) &&
-		sameSet(keys(a.TemplatedPolicies), keys(b.TemplatedPolicies))
+		sameSet(keys(a.ServiceIdentities, serviceKey), keys(b.ServiceIdentities, serviceKey)) &&
+		sameSet(keys(a.NodeIdentities, nodeKey), keys(b.NodeIdentities, nodeKey)) &&
+		sameSet(keys(a.TemplatedPolicies, templateKey), keys(b.TemplatedPolicies, templateKey))
 }
 
 // linksAll reports whether all that some links name is named by others.
@@ -299,11 +302,27 @@ func sameJSON(a, b any) bool {
 	return errX == nil && errY == nil && bytes.Equal(x, y) // keys are sorted
 }
 
-func keys[T any](values []*T) []string {
+// The content of an identity in one text, whatever the order of its datacenters:
+// Consul sorts them.
+
+func serviceKey(i *api.ACLServiceIdentity) string {
+	return fmt.Sprintf("%q %q", i.ServiceName, slices.Sorted(slices.Values(i.Datacenters)))
+}
+
+func nodeKey(i *api.ACLNodeIdentity) string { return fmt.Sprintf("%q %q", i.NodeName, i.Datacenter) }
+
+func templateKey(p *api.ACLTemplatedPolicy) string {
+	name := ""
+	if p.TemplateVariables != nil {
+		name = p.TemplateVariables.Name
+	}
+	return fmt.Sprintf("%q %q %q", p.TemplateName, name, slices.Sorted(slices.Values(p.Datacenters)))
+}
+
+func keys[T any](values []*T, key func(*T) string) []string {
 	var out []string
 	for _, v := range values {
-		b, _ := json.Marshal(v) //nolint:errchkjson // plain structs of strings
-		out = append(out, string(b))
+		out = append(out, key(v))
 	}
 	return out
 }

@@ -1,0 +1,271 @@
+package acctest
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/pem"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+)
+
+// KubeProxy stands between the provider and the Kubernetes API server. It
+// counts requests, and makes what goes through port-forwards late, or breaks it.
+type KubeProxy struct {
+	// Kubeconfig is the path of a kubeconfig that leads through the proxy.
+	Kubeconfig string
+
+	requests atomic.Int64
+	latency  atomic.Int64 // nanoseconds
+
+	mu      sync.Mutex
+	tunnels map[*tunnel]bool
+}
+
+// NewKubeProxy starts a proxy in front of the Kubernetes cluster that tests run
+// on. It listens on this machine until the test ends.
+func NewKubeProxy(t testing.TB) *KubeProxy {
+	t.Helper()
+	config, err := kube.Config{ConfigPaths: []string{os.Getenv("KUBE_CONFIG_PATH")}}.RESTConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, _, err := rest.DefaultServerUrlFor(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport, err := rest.TransportFor(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	upgrading := rest.CopyConfig(config)
+	upgrading.NextProtos = []string{"http/1.1"} // HTTP/2 has no upgrade
+	upgradingTransport, err := rest.TransportFor(upgrading)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &KubeProxy{tunnels: map[*tunnel]bool{}}
+	token := rand.String(32) // who may use the proxy, with the rights of the kubeconfig
+	pass := func(transport http.RoundTripper) http.Handler {
+		return &httputil.ReverseProxy{
+			Transport:     transport,
+			FlushInterval: -1,
+			Rewrite: func(r *httputil.ProxyRequest) {
+				r.SetURL(&url.URL{Scheme: target.Scheme, Host: target.Host})
+				r.Out.Header.Del("Authorization")
+			},
+		}
+	}
+	plain, upgrade := pass(transport), pass(upgradingTransport)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer "+token {
+			http.Error(w, "who are you?", http.StatusUnauthorized)
+			return
+		}
+		p.requests.Add(1)
+		if r.Header.Get("Upgrade") != "" {
+			upgrade.ServeHTTP(tunnelWriter{w, p}, r)
+			return
+		}
+		plain.ServeHTTP(w, r)
+	}))
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	t.Cleanup(func() {
+		p.Cut()
+		s.Close()
+	})
+	p.Kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")
+	err = clientcmd.WriteToFile(clientcmdapi.Config{
+		Clusters: map[string]*clientcmdapi.Cluster{"proxy": {
+			Server: s.URL, CertificateAuthorityData: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}),
+		}},
+		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"proxy": {Token: token}},
+		Contexts:       map[string]*clientcmdapi.Context{"proxy": {Cluster: "proxy", AuthInfo: "proxy"}},
+		CurrentContext: "proxy",
+	}, p.Kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// Kube returns a client that goes through the proxy.
+func (p *KubeProxy) Kube(t testing.TB) *kube.Client {
+	t.Helper()
+	config, err := kube.Config{ConfigPaths: []string{p.Kubeconfig}}.RESTConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := kube.NewClient(config, "acceptance-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// Requests is the number of requests to Kubernetes so far. A port-forward is
+// one, whatever goes through it.
+func (p *KubeProxy) Requests() int { return int(p.requests.Load()) }
+
+// SetLatency makes each round trip through a port-forward take that much
+// longer, half of it on either way. The bandwidth stays.
+func (p *KubeProxy) SetLatency(d time.Duration) { p.latency.Store(int64(d)) }
+
+// Cut breaks all port-forwards, with what is under way in them.
+func (p *KubeProxy) Cut() {
+	p.mu.Lock()
+	tunnels := slices.Collect(maps.Keys(p.tunnels))
+	p.mu.Unlock()
+	for _, t := range tunnels {
+		_ = t.Close()
+	}
+}
+
+// tunnelWriter makes a tunnel of the connection that is upgraded.
+type tunnelWriter struct {
+	http.ResponseWriter
+	proxy *KubeProxy
+}
+
+// Unwrap lets http.ResponseController find what is underneath.
+func (w tunnelWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// tunnel is an upgraded connection on which everything arrives late.
+type tunnel struct {
+	net.Conn
+	proxy  *KubeProxy
+	read   chan parcel
+	write  chan parcel
+	last   parcel // what is left of the one that was read last
+	closed chan struct{}
+	once   sync.Once
+}
+
+// parcel is what was sent at once.
+type parcel struct {
+	data []byte
+	due  time.Time
+	err  error // that follows
+}
+
+// Hijack implements http.Hijacker.
+func (w tunnelWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	// Far more than is ever on the way at once.
+	t := &tunnel{Conn: conn, proxy: w.proxy, read: make(chan parcel, 4096), write: make(chan parcel, 4096), closed: make(chan struct{})}
+	w.proxy.mu.Lock()
+	w.proxy.tunnels[t] = true
+	w.proxy.mu.Unlock()
+	go t.readAll()
+	go t.writeAll()
+	return t, buffered, nil
+}
+
+func (t *tunnel) due() time.Time {
+	return time.Now().Add(time.Duration(t.proxy.latency.Load()) / 2)
+}
+
+// wait waits until a parcel is due, and reports false if the tunnel is closed
+// before.
+func (t *tunnel) wait(p parcel) bool {
+	select {
+	case <-t.closed:
+		return false
+	case <-time.After(time.Until(p.due)):
+		return true
+	}
+}
+
+func (t *tunnel) readAll() {
+	for {
+		buffer := make([]byte, 32<<10)
+		n, err := t.Conn.Read(buffer)
+		select {
+		case t.read <- parcel{data: buffer[:n], due: t.due(), err: err}:
+		case <-t.closed:
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (t *tunnel) writeAll() {
+	for {
+		select {
+		case <-t.closed:
+			return
+		case p := <-t.write:
+			if !t.wait(p) {
+				return
+			}
+			if _, err := t.Conn.Write(p.data); err != nil {
+				_ = t.Close()
+				return
+			}
+		}
+	}
+}
+
+// Read implements net.Conn. Only one goroutine reads.
+func (t *tunnel) Read(b []byte) (int, error) {
+	if len(t.last.data) == 0 && t.last.err == nil {
+		select {
+		case <-t.closed:
+			return 0, net.ErrClosed
+		case t.last = <-t.read:
+		}
+		if !t.wait(t.last) {
+			return 0, net.ErrClosed
+		}
+	}
+	if len(t.last.data) == 0 {
+		return 0, t.last.err
+	}
+	n := copy(b, t.last.data)
+	t.last.data = t.last.data[n:]
+	return n, nil
+}
+
+// Write implements net.Conn.
+func (t *tunnel) Write(b []byte) (int, error) {
+	select {
+	case <-t.closed:
+		return 0, net.ErrClosed
+	case t.write <- parcel{data: bytes.Clone(b), due: t.due()}:
+		return len(b), nil
+	}
+}
+
+// Close implements net.Conn.
+func (t *tunnel) Close() error {
+	t.once.Do(func() {
+		close(t.closed)
+		t.proxy.mu.Lock()
+		delete(t.proxy.tunnels, t)
+		t.proxy.mu.Unlock()
+	})
+	return t.Conn.Close()
+}
