@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/consul/api"
 	"golang.org/x/sync/singleflight"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 )
 
@@ -63,6 +64,8 @@ type ACL struct {
 	mu         sync.Mutex
 	credential string
 	rights     map[string]error // of the credential
+	servers    []corev1.Pod
+	listedAt   time.Time // servers
 }
 
 // ACL returns the ACL system of the cluster, the same one for all who share the
@@ -148,7 +151,7 @@ func (a *ACL) once(ctx context.Context, do func(*api.Client) error) error {
 	if err != nil {
 		return err
 	}
-	err = a.cluster.Any(ctx, token, do)
+	err = a.any(ctx, token, do)
 	if !isUnknownCredential(err) {
 		return err
 	}
@@ -156,7 +159,34 @@ func (a *ACL) once(ctx context.Context, do func(*api.Client) error) error {
 	if tokenErr != nil || fresh == token {
 		return errors.Join(err, tokenErr)
 	}
-	return a.cluster.Any(ctx, fresh, do)
+	return a.any(ctx, fresh, do)
+}
+
+// podsAge is for how long the server pods are not listed again while they
+// answer: a thousand objects need not ask Kubernetes a thousand times.
+const podsAge = 5 * time.Second
+
+// any is Cluster.Any, with a list of pods that may be a moment old.
+func (a *ACL) any(ctx context.Context, token string, do func(*api.Client) error) error {
+	a.mu.Lock()
+	pods, fresh := a.servers, time.Since(a.listedAt) < podsAge
+	a.mu.Unlock()
+	if !fresh {
+		var err error
+		if pods, err = a.cluster.Pods(ctx); err != nil {
+			return err
+		}
+		a.mu.Lock()
+		a.servers, a.listedAt = pods, time.Now()
+		a.mu.Unlock()
+	}
+	err := a.cluster.anyOf(pods, token, do)
+	if err != nil && elsewhere(err) {
+		a.mu.Lock()
+		a.listedAt = time.Time{}
+		a.mu.Unlock()
+	}
+	return err
 }
 
 // token returns the management token. It reads the Secret once, and again if

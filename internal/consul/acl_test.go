@@ -843,6 +843,8 @@ func TestACL_Do(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFakeConsul(t)
 				f.put(thing{ID: "1"})
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
 				start := time.Now()
 				f.failing = func(string) error {
 					if time.Since(start) < time.Minute {
@@ -850,7 +852,7 @@ func TestACL_Do(t *testing.T) {
 					}
 					return nil
 				}
-				if _, err := f.things.Read(t.Context(), "1"); err != nil {
+				if _, err := f.things.Read(ctx, "1"); err != nil {
 					t.Errorf("%v: %v", answers, err)
 				}
 				if took := time.Since(start); took > time.Minute+10*time.Second {
@@ -862,6 +864,16 @@ func TestACL_Do(t *testing.T) {
 			})
 		}
 	})
+	t.Run("without a deadline it does not wait for ever", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFakeConsul(t)
+			f.failing = func(string) error { return errNoLeader }
+			start := time.Now()
+			if _, err := f.things.Read(t.Context(), "1"); !errors.Is(err, ErrUnreachable) || time.Since(start) > listTimeout+10*time.Second {
+				t.Errorf("%v after %s", err, time.Since(start))
+			}
+		})
+	})
 	t.Run("a refusal ends it", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFakeConsul(t)
@@ -871,6 +883,43 @@ func TestACL_Do(t *testing.T) {
 				t.Errorf("got %v after %s", err, time.Since(start))
 			}
 		})
+	})
+}
+
+func TestACL_podsAreListedAgainOnlyWhereTheyMayHaveChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeConsul(t)
+		f.put(thing{ID: "1"})
+		lists := func() (n int) {
+			for _, a := range f.kube.Actions() {
+				if a.Matches("list", "pods") {
+					n++
+				}
+			}
+			return n
+		}
+		read := func() {
+			t.Helper()
+			if _, err := f.things.Read(t.Context(), "1"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 100 {
+			read()
+		}
+		if n := lists(); n != 1 {
+			t.Errorf("%d lists for a hundred reads, want 1", n)
+		}
+		f.failing = once("read", errors.New("connection refused"))
+		read()
+		if n := lists(); n != 2 {
+			t.Errorf("%d lists, want another one after a server was not reached", n)
+		}
+		<-time.After(podsAge)
+		read()
+		if n := lists(); n != 3 {
+			t.Errorf("%d lists, want another one after a while", n)
+		}
 	})
 }
 

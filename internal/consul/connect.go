@@ -176,9 +176,14 @@ func (c *Cluster) Any(ctx context.Context, token string, do func(*api.Client) er
 	if err != nil {
 		return err
 	}
-	pods = slices.DeleteFunc(pods, func(p corev1.Pod) bool { return p.Status.Phase != corev1.PodRunning })
+	return c.anyOf(pods, token, do)
+}
+
+// anyOf is Any with the pods as they were listed a moment ago.
+func (c *Cluster) anyOf(pods []corev1.Pod, token string, do func(*api.Client) error) error {
+	pods = slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool { return p.Status.Phase != corev1.PodRunning })
 	slices.SortStableFunc(pods, func(a, b corev1.Pod) int { return cmp.Compare(rank(&a), rank(&b)) })
-	err = fmt.Errorf("cluster %s: %w", c.ID(), ErrNoServer)
+	err := fmt.Errorf("cluster %s: %w", c.ID(), ErrNoServer)
 	for i := range pods {
 		client, clientErr := c.Server(&pods[i], token)
 		if clientErr != nil {
