@@ -239,7 +239,7 @@ func (r *AuthMethodResource) ModifyPlan(ctx context.Context, req resource.Modify
 		}
 		return
 	}
-	r.claimName(plan.Cluster, plan.Name, state.ID, &resp.Diagnostics)
+	replaces := r.claimName(plan.Cluster, plan.Name, state.ID, req.Config, &resp.Diagnostics)
 	r.claimType(plan)
 	plan.ID = plan.Name
 	plan.TokenReviewer = r.plannedReviewer(ctx, plan, config, &resp.Diagnostics)
@@ -253,7 +253,7 @@ func (r *AuthMethodResource) ModifyPlan(ctx context.Context, req resource.Modify
 		return
 	}
 	r.checkReviewer(ctx, a, plan, &resp.Diagnostics)
-	if creating && !r.leaves(authMethodKind, plan.Cluster, plan.Name.ValueString()) {
+	if creating && replaces == "" && !r.leaves(authMethodKind, plan.Cluster, plan.Name.ValueString()) {
 		r.checkName(ctx, a, plan, config, &resp.Diagnostics)
 	}
 }
@@ -295,7 +295,7 @@ func reviewerObject(ctx context.Context, m authMethodModel, diags *diag.Diagnost
 // select by.
 func (r *AuthMethodResource) claimType(plan authMethodModel) {
 	if r.clients != nil && !plan.Name.IsUnknown() && !plan.Type.IsUnknown() {
-		r.clients.Claims.Claim(claimOf(plan.Type.ValueString()+" "+authMethodKind, plan.Cluster.ValueString(), plan.Name.ValueString()), plan.Name.ValueString())
+		r.clients.Claims.Claim(claimOf(plan.Type.ValueString()+" "+authMethodKind, plan.Cluster.ValueString(), plan.Name.ValueString()), plan.Name.ValueString(), "")
 	}
 }
 

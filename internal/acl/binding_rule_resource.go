@@ -237,7 +237,7 @@ func (r *BindingRuleResource) claimContent(ctx context.Context, plan, state bind
 		rule := m.toAPI(ctx, diags)
 		rule.ID = ""
 		content, _ := json.Marshal(rule) //nolint:errchkjson // a struct of texts
-		if !r.clients.Claims.Claim(claimOf(r.kind, m.Cluster.ValueString(), string(content)), state.ID.ValueString()) {
+		if _, ok := r.clients.Claims.Claim(claimOf(r.kind, m.Cluster.ValueString(), string(content)), state.ID.ValueString(), state.ID.ValueString()); !ok {
 			diags.AddError("Duplicate binding rule", fmt.Sprintf("Another %s has, or has until this apply, the very same content in cluster %s (bind_type %q, bind_name %q). "+
 				"Remove one of the two, or tell them apart by their descriptions.", r.typeName, m.Cluster.ValueString(), m.BindType.ValueString(), m.BindName.ValueString()))
 			return

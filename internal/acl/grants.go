@@ -107,25 +107,24 @@ type grants struct {
 func (m grantsModel) toAPI(ctx context.Context, diags *diag.Diagnostics) grants {
 	g := grants{policies: toLinks(ctx, m.Policies, diags)}
 	var services []serviceIdentityModel
-	diags.Append(m.ServiceIdentities.ElementsAs(ctx, &services, false)...)
+	diags.Append(objectsOf(ctx, m.ServiceIdentities, &services)...)
 	for _, s := range services {
-		i := &api.ACLServiceIdentity{ServiceName: s.ServiceName.ValueString()}
-		diags.Append(s.Datacenters.ElementsAs(ctx, &i.Datacenters, false)...)
+		i := &api.ACLServiceIdentity{ServiceName: s.ServiceName.ValueString(), Datacenters: texts(ctx, s.Datacenters, diags)}
 		g.serviceIdentities = append(g.serviceIdentities, i)
 	}
 	var nodes []nodeIdentityModel
-	diags.Append(m.NodeIdentities.ElementsAs(ctx, &nodes, false)...)
+	diags.Append(objectsOf(ctx, m.NodeIdentities, &nodes)...)
 	for _, n := range nodes {
 		g.nodeIdentities = append(g.nodeIdentities, &api.ACLNodeIdentity{NodeName: n.NodeName.ValueString(), Datacenter: n.Datacenter.ValueString()})
 	}
 	var templated []templatedPolicyModel
-	diags.Append(m.TemplatedPolicies.ElementsAs(ctx, &templated, false)...)
+	diags.Append(objectsOf(ctx, m.TemplatedPolicies, &templated)...)
 	for _, t := range templated {
 		p := &api.ACLTemplatedPolicy{TemplateName: t.TemplateName.ValueString()}
 		if !t.Name.IsNull() {
 			p.TemplateVariables = &api.ACLTemplatedPolicyVariables{Name: t.Name.ValueString()}
 		}
-		diags.Append(t.Datacenters.ElementsAs(ctx, &p.Datacenters, false)...)
+		p.Datacenters = texts(ctx, t.Datacenters, diags)
 		g.templatedPolicies = append(g.templatedPolicies, p)
 	}
 	return g
@@ -192,6 +191,15 @@ func fromLinks(ctx context.Context, before types.Set, links []*api.ACLLink, diag
 	return setOf(ctx, refs, diags)
 }
 
+// objectsOf reads a set of objects; one that is not known has none.
+func objectsOf[T any](ctx context.Context, set types.Set, into *[]T) diag.Diagnostics {
+	known := slices.DeleteFunc(set.Elements(), func(v tfattr.Value) bool { return v.IsUnknown() })
+	if set.IsUnknown() || set.IsNull() || len(known) < len(set.Elements()) {
+		return nil
+	}
+	return set.ElementsAs(ctx, into, false)
+}
+
 // texts are the known elements of a set.
 func texts(ctx context.Context, set types.Set, diags *diag.Diagnostics) []string {
 	var elements []types.String
@@ -249,7 +257,7 @@ func leaving(kind, cluster, id string) string { return claimOf("leaving "+kind, 
 // leaves records, at plan, that an object goes.
 func (o *object) leave(cluster, id types.String) {
 	if o.clients != nil {
-		o.clients.Claims.Claim(leaving(o.kind, cluster.ValueString(), id.ValueString()), id.ValueString())
+		o.clients.Claims.Claim(leaving(o.kind, cluster.ValueString(), id.ValueString()), id.ValueString(), "")
 	}
 }
 

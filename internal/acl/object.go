@@ -2,6 +2,7 @@ package acl
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
@@ -200,12 +202,12 @@ func (o *object) failed(doing, importCommand string, err error) diag.Diagnostic 
 	var permission *consul.PermissionError
 	switch {
 	case errors.As(err, &permission):
-		return diag.NewErrorDiagnostic(summary, err.Error()+". Give the token in the Secret of consul_k8s_acl_bootstrap the policy global-management.")
+		return diag.NewErrorDiagnostic(summary, err.Error()+". It is not the one that consul_k8s_acl_bootstrap stored: put that back into its Secret, or set the attribute reset of that resource to a new value.")
 	case errors.Is(err, consul.ErrExists) && importCommand != "":
 		return diag.NewErrorDiagnostic(summary, fmt.Sprintf("%s. To manage the existing one, import it: %s", err, importCommand))
 	case errors.Is(err, consul.ErrCredential):
 		return diag.NewErrorDiagnostic(summary, err.Error()+". Refer to the cluster as consul_k8s_acl_bootstrap.<name>.cluster, so that ACLs are bootstrapped first; "+
-			"if the management token is lost, see the attribute reset of that resource.")
+			"if the management token is lost, set the attribute reset of that resource to a new value, and apply it first: -target=consul_k8s_acl_bootstrap.<name>.")
 	case errors.Is(err, consul.ErrACLDisabled):
 		return diag.NewErrorDiagnostic(summary, err.Error()+". Set acl = { enabled = true, default_policy = \"allow\" } on the cluster, and add a consul_k8s_acl_bootstrap.")
 	}
@@ -213,14 +215,21 @@ func (o *object) failed(doing, importCommand string, err error) diag.Diagnostic 
 }
 
 // claimName claims the name of an object at plan: two resources that plan one
-// name are an error.
-func (o *object) claimName(cluster, name, owner types.String, diags *diag.Diagnostics) {
+// name are an error. It returns the ID of the object that this one replaces.
+func (o *object) claimName(cluster, name, owner types.String, config tfsdk.Config, diags *diag.Diagnostics) (replaces string) {
 	if o.clients == nil || cluster.IsUnknown() || name.IsUnknown() {
-		return
+		return ""
 	}
-	if !o.clients.Claims.Claim(claimOf(o.kind, cluster.ValueString(), name.ValueString()), owner.ValueString()) {
+	replaces, ok := o.clients.Claims.Claim(claimOf(o.kind, cluster.ValueString(), name.ValueString()), owner.ValueString(), fingerprint(config))
+	if !ok {
 		diags.Append(attr.Error(path.Root("name"), "Duplicate name", fmt.Sprintf("another %s declares the name %q in cluster %s too. Remove one of the two.", o.typeName, name.ValueString(), cluster.ValueString())))
 	}
+	return replaces
+}
+
+// fingerprint tells configurations apart; nothing can be read from it.
+func fingerprint(config tfsdk.Config) string {
+	return fmt.Sprintf("%x", sha256.Sum256([]byte(config.Raw.String())))
 }
 
 // claimOf names something in a cluster that one resource owns.
@@ -230,7 +239,7 @@ func claimOf(kind, cluster, name string) string { return kind + " " + cluster + 
 // another that is destroyed, such as the same one under its old address, leaves
 // it alone.
 func (o *object) keep(cluster, id types.String) {
-	o.clients.Claims.Claim(claimOf("kept "+o.kind, cluster.ValueString(), id.ValueString()), attr.NewOwner)
+	o.clients.Claims.Claim(claimOf("kept "+o.kind, cluster.ValueString(), id.ValueString()), attr.NewOwner, "")
 }
 
 // isKept reports whether an object was kept.

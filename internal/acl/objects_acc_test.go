@@ -239,7 +239,7 @@ func TestAccACLObjects_goOnAfterAnInterruptedCreate(t *testing.T) {
 			return err
 		}
 		policy, role = p.ID, r.ID
-		_, _, err = acl.TokenCreate(&api.ACLToken{AccessorID: f.AccessorFor(target), SecretID: secretID}, nil)
+		_, _, err = acl.TokenCreate(&api.ACLToken{AccessorID: f.AccessorFor(target), SecretID: secretID, Description: consul.Unfinished}, nil)
 		return err
 	})
 	hcl := f.policy("a", `name = "a"

@@ -100,7 +100,7 @@ func (r *PolicyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlan
 	if resp.Diagnostics.HasError() || (!req.State.Raw.IsNull() && !plan.Cluster.Equal(state.Cluster)) {
 		return // it is replaced, and planned again as a new one
 	}
-	r.claimName(plan.Cluster, plan.Name, state.ID, &resp.Diagnostics)
+	replaces := r.claimName(plan.Cluster, plan.Name, state.ID, req.Config, &resp.Diagnostics)
 	if req.Plan.Raw.Equal(req.State.Raw) {
 		return
 	}
@@ -113,7 +113,7 @@ func (r *PolicyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlan
 		return // apply will tell
 	}
 	i := slices.IndexFunc(list, func(p *api.ACLPolicyListEntry) bool { return p.Name == plan.Name.ValueString() })
-	if i < 0 || list[i].ID == state.ID.ValueString() {
+	if i < 0 || list[i].ID == state.ID.ValueString() || list[i].ID == replaces {
 		return
 	}
 	// What an interrupted create left behind is taken over: it is the very same.
@@ -347,7 +347,7 @@ func (r *PolicyResource) save(ctx context.Context, m policyModel, hash []byte, s
 
 func (m policyModel) toAPI(ctx context.Context, diags *diag.Diagnostics) api.ACLPolicy {
 	p := api.ACLPolicy{ID: m.ID.ValueString(), Name: m.Name.ValueString(), Description: m.Description.ValueString(), Rules: m.Rules.ValueString()}
-	diags.Append(m.Datacenters.ElementsAs(ctx, &p.Datacenters, false)...)
+	p.Datacenters = texts(ctx, m.Datacenters, diags)
 	return p
 }
 

@@ -85,7 +85,7 @@ func (r *RoleResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 	if resp.Diagnostics.HasError() || (!req.State.Raw.IsNull() && !plan.Cluster.Equal(state.Cluster)) {
 		return // it is replaced, and planned again as a new one
 	}
-	r.claimName(plan.Cluster, plan.Name, state.ID, &resp.Diagnostics)
+	replaces := r.claimName(plan.Cluster, plan.Name, state.ID, req.Config, &resp.Diagnostics)
 	if req.Plan.Raw.Equal(req.State.Raw) {
 		return
 	}
@@ -94,12 +94,12 @@ func (r *RoleResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 		return
 	}
 	r.checkPolicies(ctx, a, plan.Cluster, plan.Policies, &resp.Diagnostics)
-	r.checkName(ctx, a, plan, state, &resp.Diagnostics)
+	r.checkName(ctx, a, plan, state, replaces, &resp.Diagnostics)
 }
 
 // checkName reports a role of the planned name, unless it is what an
 // interrupted create left behind: then it is the very same.
-func (r *RoleResource) checkName(ctx context.Context, a *consul.ACL, plan, state roleModel, diags *diag.Diagnostics) {
+func (r *RoleResource) checkName(ctx context.Context, a *consul.ACL, plan, state roleModel, replaces string, diags *diag.Diagnostics) {
 	if plan.Name.IsUnknown() || plan.Name.Equal(state.Name) {
 		return
 	}
@@ -108,7 +108,7 @@ func (r *RoleResource) checkName(ctx context.Context, a *consul.ACL, plan, state
 		return // apply will tell
 	}
 	i := slices.IndexFunc(list, func(p *api.ACLRole) bool { return p.Name == plan.Name.ValueString() })
-	if i < 0 || list[i].ID == state.ID.ValueString() {
+	if i < 0 || list[i].ID == state.ID.ValueString() || list[i].ID == replaces {
 		return
 	}
 	if state.ID.IsNull() && consul.SameRole(plan.toAPI(ctx, diags), *list[i]) {

@@ -395,3 +395,81 @@ func TestAccToken_rotationReachesARunningPod(t *testing.T) {
 		},
 	})
 }
+
+// What a review found: a change in place of a token that expires; a token that
+// moved to another Secret, while another one takes its place; a replacement on
+// purpose; a label that was lost; two tokens that leave one Secret at once.
+func TestAccToken_keepsItsOwn(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	a := func(more string) string { return f.tokenHCL("a", more) }
+	before := ""
+	replaced := resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(tokenAddress, plancheck.ResourceActionReplace)}}
+	test(t, resource.TestCase{
+		CheckDestroy: func(s *terraform.State) error {
+			if list, err := acctest.Kube(t).CoreV1().Secrets(f.Namespace).List(context.Background(), metav1.ListOptions{}); err != nil || len(list.Items) != 1 {
+				return fmt.Errorf("the destroy left %d Secrets beside the management token's, %w", len(list.Items)-1, err)
+			}
+			return f.userTokens(0)(s)
+		},
+		Steps: []resource.TestStep{
+			{Config: a("expiration_ttl = \"8h\"\nsecret = { name = \"x\" }")},
+			{Config: a("description = \"changed\"\nexpiration_ttl = \"8h\"\nsecret = { name = \"x\" }")},
+			{Config: a("description = \"changed\"\nexpiration_ttl = \"8h\"\nsecret = { name = \"x\" }"), PlanOnly: true},
+			{
+				PreConfig: f.patchSecret("x", `{"metadata":{"labels":{"app.kubernetes.io/managed-by":null}}}`),
+				Config:    a("description = \"changed\"\nexpiration_ttl = \"8h\"\nsecret = { name = \"x\" }"),
+			},
+			{Config: a("expiration_ttl = \"8h\"\nsecret = { name = \"y\" }"), Check: func(*terraform.State) error {
+				before = f.secret("y", "token")
+				return nil
+			}},
+			{
+				Config: a("expiration_ttl = \"8h\"\nsecret = { name = \"y\" }") + f.tokenHCL("b", "local = true\nsecret = { name = \"x\" }"),
+				Check: resource.ComposeTestCheckFunc(f.userTokens(2), func(*terraform.State) error {
+					if known, err := f.knows(before); err != nil || !known || f.secret("x", "token") == before {
+						return fmt.Errorf("the token of the other resource is known: %t, %w", known, err)
+					}
+					return same(f.secret("y", "token"), before)
+				}),
+			},
+			{ // a chosen accessor ID is replaced where Consul does not change a token
+				Config: a("accessor_id = \"8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55\"\nsecret = { name = \"y\" }"), ConfigPlanChecks: replaced,
+			},
+			{
+				Config: a("accessor_id = \"8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55\"\nlocal = true\nsecret = { name = \"y\" }"), ConfigPlanChecks: replaced,
+			},
+			{Config: a("secret = { name = \"z\", key = \"a\" }") + f.tokenHCL("b", "secret = { name = \"z\", key = \"b\" }")},
+			{
+				Config:      a("secret = { name = \"z\", key = \"a\" }") + f.tokenHCL("b", "secret = { name = \"z\", key = \"b\", type = \"example.com/x\" }"),
+				PlanOnly:    true,
+				ExpectError: acctest.Says("is declared with another type too"),
+			},
+			{Config: a("secret = { name = \"z\", key = \"a\" }") + f.tokenHCL("b", "secret = { name = \"z\", key = \"b\" }")},
+		},
+	})
+}
+
+// -replace makes an object anew, and nothing stands in its way.
+func TestAccACLObjects_replacedOnPurpose(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	cli := acctest.NewCLI(t, map[string]string{"main.tf": `terraform {
+  required_providers {
+    consul = { source = "registry.terraform.io/consul-k8s/consul-k8s" }
+  }
+}
+` + f.policy("a", "name = \"a\"\nrules = \"operator = \\\"read\\\"\"") + f.role("a", `name = "a"
+  policies = [consul_k8s_policy.a.name]`) + f.tokenHCL("a", `roles = [consul_k8s_role.a.name]
+  secret = { name = "x" }`)})
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	before := f.secret("x", "token")
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-replace=consul_k8s_policy.a", "-replace=consul_k8s_role.a", "-replace=consul_k8s_token.a")
+	if known, err := f.knows(before); err != nil || known || f.secret("x", "token") == before {
+		t.Errorf("the token was not replaced: %t, %v", known, err)
+	}
+	cli.Must(t.Context(), "plan", "-no-color") // the links follow the names
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
+	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
+}

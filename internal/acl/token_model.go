@@ -25,7 +25,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
-	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -158,7 +157,7 @@ func (*TokenResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp
 				Optional:            true,
 				MarkdownDescription: "When to replace the token by a new one.",
 				Attributes: map[string]schema.Attribute{
-					"trigger": schema.StringAttribute{Optional: true, MarkdownDescription: "Any text, such as a date. When it changes, the token is rotated."},
+					"trigger": schema.StringAttribute{Optional: true, MarkdownDescription: "Any text, such as a date. When it changes, the token is rotated; the first one that is set is only recorded."},
 					"after": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.DurationBetween(time.Minute, 10*365*24*time.Hour)},
 						MarkdownDescription: "Age, such as `720h`, at which the next apply rotates the token."},
 					"grace_period": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.DurationBetween(0, maxGracePeriod)},
@@ -179,11 +178,12 @@ func (*TokenResource) ValidateConfig(ctx context.Context, req resource.ValidateC
 	}
 	var rotation rotationModel
 	rotation.from(m.Rotation)
-	rotates := !rotation.Trigger.IsNull() || !rotation.After.IsNull()
-	if rotates && !m.AccessorID.IsNull() {
+	set := func(v types.String) bool { return !v.IsNull() && !v.IsUnknown() }
+	rotates := set(rotation.Trigger) || set(rotation.After)
+	if rotates && set(m.AccessorID) {
 		resp.Diagnostics.Append(attr.Error(path.Root("rotation"), "A chosen accessor ID cannot be rotated", "leave accessor_id out: a new token has a new one."))
 	}
-	if rotates && !m.SecretID.IsNull() {
+	if rotates && set(m.SecretID) {
 		resp.Diagnostics.Append(attr.Error(path.Root("rotation"), "A chosen secret ID is rotated by its version", "leave trigger and after out, and change secret_id_wo_version with secret_id_wo."))
 	}
 	seen := map[string]bool{}
@@ -203,13 +203,6 @@ func (*TokenResource) ValidateConfig(ctx context.Context, req resource.ValidateC
 
 func (m tokenModel) isAnonymous() bool {
 	return m.AccessorID.ValueString() == consul.AnonymousAccessorID
-}
-
-// accessorIDConfigured reports whether the user has chosen the accessor ID.
-func accessorIDConfigured(ctx context.Context, config tfsdk.Config, diags *diag.Diagnostics) bool {
-	var configured types.String
-	diags.Append(config.GetAttribute(ctx, path.Root("accessor_id"), &configured)...)
-	return !configured.IsNull()
 }
 
 func (m tokenModel) gracePeriod() time.Duration {
@@ -267,6 +260,13 @@ func targetFrom(ctx context.Context, o types.Object, namespace string, diags *di
 	for _, v := range a {
 		if v.IsUnknown() {
 			return t, false
+		}
+		if m, ok := v.(types.Map); ok {
+			for _, label := range m.Elements() {
+				if label.IsUnknown() {
+					return t, false
+				}
+			}
 		}
 	}
 	t = consul.Target{Namespace: text("namespace", namespace), Name: text("name", ""), Key: text("key", defaultKey), Template: text("template", ""), Type: text("type", "")}

@@ -1,6 +1,7 @@
 package acl
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
@@ -43,7 +45,7 @@ func (r *TokenResource) Metadata(ctx context.Context, req resource.MetadataReque
 
 // ModifyPlan implements resource.ResourceWithModifyPlan.
 func (r *TokenResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
-	var plan, state tokenModel
+	var plan, state, config tokenModel
 	exists := !req.State.Raw.IsNull()
 	if exists {
 		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
@@ -54,21 +56,25 @@ func (r *TokenResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanR
 		return
 	}
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	targets, known := plan.targets(ctx, &resp.Diagnostics)
 	if exists && (!plan.Cluster.Equal(state.Cluster) || (!plan.AccessorID.IsUnknown() && !plan.AccessorID.Equal(state.AccessorID))) {
+		r.claimTargets(plan, targets, state.ID, req.Config, &resp.Diagnostics)
 		return // it is replaced, and planned again as a new one
 	}
-	targets, known := plan.targets(ctx, &resp.Diagnostics)
+	plan.ExpirationTime = config.ExpirationTime
 	due, reason := rotationDue(plan, state, time.Now())
 	switch {
 	case !exists:
 		plan.ExpirationTime = plannedExpiry(plan)
 	case reason == "":
 		plan.ID, plan.AccessorID, plan.CreateTime, plan.ExpirationTime = state.ID, state.AccessorID, state.CreateTime, state.ExpirationTime
-	case accessorIDConfigured(ctx, req.Config, &resp.Diagnostics):
+	case !config.AccessorID.IsNull():
 		resp.RequiresReplace = append(resp.RequiresReplace, path.Root(due)) // one accessor ID has one token
+		r.claimTargets(plan, targets, state.ID, req.Config, &resp.Diagnostics)
 		return
 	default:
 		plan.ID, plan.AccessorID, plan.CreateTime, plan.ExpirationTime = types.StringUnknown(), types.StringUnknown(), types.StringUnknown(), plannedExpiry(plan)
@@ -76,12 +82,15 @@ func (r *TokenResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanR
 			"The token %s of %s is replaced by a new one because %s. The new one is delivered first; the old one is revoked %s later.",
 			state.AccessorID.ValueString(), state.Cluster.ValueString(), reason, plan.gracePeriod()))
 	}
+	if exists && reason == "" {
+		warnOfRecordedTrigger(plan, state, &resp.Diagnostics)
+	}
 	plan.DeliveredTo = types.SetUnknown(types.StringType)
 	if known {
 		plan.DeliveredTo = targetNames(ctx, targets, &resp.Diagnostics)
 	}
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
-	r.claimTargets(targets, state.ID, &resp.Diagnostics)
+	replaces := r.claimTargets(plan, targets, state.ID, req.Config, &resp.Diagnostics)
 	if resp.Diagnostics.HasError() || (exists && resp.Plan.Raw.Equal(req.State.Raw)) {
 		return
 	}
@@ -95,29 +104,64 @@ func (r *TokenResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanR
 	if !plan.Roles.Equal(state.Roles) {
 		r.checkRoles(ctx, a, plan.Cluster, plan.Roles, &resp.Diagnostics)
 	}
+	if replaces != "" {
+		state.AccessorID = types.StringValue(replaces) // what holds its targets is the former self
+	}
 	r.checkTargets(ctx, a, targets, state, &resp.Diagnostics)
-	if !exists && !plan.AccessorID.IsUnknown() && !plan.isAnonymous() {
-		if _, err := a.Tokens.Get(ctx, plan.AccessorID.ValueString()); err == nil {
+	switch existing, err := a.Tokens.Get(ctx, plan.AccessorID.ValueString()); {
+	case exists || plan.AccessorID.IsUnknown() || err != nil || existing.AccessorID == replaces:
+	case plan.isAnonymous():
+		warnOfLostRights(plan, existing, r.importCommand(plan.Cluster.ValueString(), "anonymous"), &resp.Diagnostics)
+	default:
+		if existing.Description != consul.Unfinished && !r.leaves("token", plan.Cluster, existing.AccessorID) {
 			resp.Diagnostics.Append(attr.Error(path.Root("accessor_id"), "The token exists already", fmt.Sprintf(
 				"import it: %s", r.importCommand(plan.Cluster.ValueString(), plan.AccessorID.ValueString()))))
 		}
 	}
 }
 
+// warnOfRecordedTrigger says that a trigger which was not there before, as after an
+// import, does not rotate.
+func warnOfRecordedTrigger(plan, state tokenModel, diags *diag.Diagnostics) {
+	var p, s rotationModel
+	p.from(plan.Rotation)
+	s.from(state.Rotation)
+	if !p.Trigger.IsNull() && s.Trigger.IsNull() {
+		diags.AddAttributeWarning(path.Root("rotation").AtName("trigger"), "The token is not rotated yet", fmt.Sprintf(
+			"The token %s had no trigger before: this apply only records it. To rotate the token, apply, and change the trigger once more.", state.AccessorID.ValueString()))
+	}
+}
+
+// warnOfLostRights names what the anonymous token may do now and is not declared.
+func warnOfLostRights(plan tokenModel, existing *api.ACLTokenListEntry, importCommand string, diags *diag.Diagnostics) {
+	var lost []string
+	for _, l := range existing.Policies {
+		lost = append(lost, fmt.Sprintf("policy %q", l.Name))
+	}
+	for _, l := range existing.Roles {
+		lost = append(lost, fmt.Sprintf("role %q", l.Name))
+	}
+	if len(existing.ServiceIdentities)+len(existing.NodeIdentities)+len(existing.TemplatedPolicies) > 0 {
+		lost = append(lost, "identities and templated policies")
+	}
+	if len(lost) > 0 {
+		diags.AddWarning("The anonymous token has rights already", fmt.Sprintf(
+			"What is declared takes the place of what it has in %s: %s. To see each change in a plan, import it first: %s", plan.Cluster.ValueString(), atMost(lost, 20), importCommand))
+	}
+}
+
 // plannedExpiry is the expiration time as far as a plan can know it.
 func plannedExpiry(m tokenModel) types.String {
-	switch {
-	case !m.ExpirationTTL.IsNull():
+	if !m.ExpirationTTL.IsNull() {
 		return types.StringUnknown()
-	case m.ExpirationTime.IsUnknown(): // not configured either
-		return types.StringNull()
 	}
 	return m.ExpirationTime
 }
 
 // rotationDue says why a new token must take the place of the one in the state,
 // and which attribute says so; "" if it need not: it is wanted, or what changed
-// Consul does not change.
+// Consul does not change. The expiration time of plan is what is configured; that
+// of an imported token is left alone.
 func rotationDue(plan, state tokenModel, now time.Time) (attribute, reason string) {
 	var p, s rotationModel
 	p.from(plan.Rotation)
@@ -133,10 +177,10 @@ func rotationDue(plan, state tokenModel, now time.Time) (attribute, reason strin
 		return "local", "local changed"
 	case !plan.ExpirationTTL.Equal(state.ExpirationTTL) && !plan.ExpirationTTL.IsNull():
 		return "expiration_ttl", "its expiry changed"
-	case plan.ExpirationTTL.IsNull() && !plan.ExpirationTime.IsUnknown() && !sameTime(plan.ExpirationTime, state.ExpirationTime):
+	case !plan.ExpirationTime.IsNull() && !sameTime(plan.ExpirationTime, state.ExpirationTime):
 		return "expiration_time", "its expiry changed"
-	case plan.ExpirationTTL.IsNull() && plan.ExpirationTime.IsUnknown() && !state.ExpirationTime.IsNull():
-		return "expiration_time", "its expiry was removed"
+	case plan.ExpirationTTL.IsNull() && !state.ExpirationTTL.IsNull() && plan.ExpirationTime.IsNull():
+		return "expiration_ttl", "its expiry was removed"
 	case !plan.SecretIDVersion.IsNull() && !state.SecretIDVersion.IsNull() && !plan.SecretIDVersion.Equal(state.SecretIDVersion):
 		return "secret_id_wo_version", "the chosen secret ID changed"
 	}
@@ -149,18 +193,39 @@ func sameTime(a, b types.String) bool {
 	return a.Equal(b) || (errX == nil && errY == nil && x.Equal(y))
 }
 
-// claimTargets reports a key of a Secret that another resource of the
-// configuration delivers to as well.
-func (r *TokenResource) claimTargets(targets []consul.Target, owner types.String, diags *diag.Diagnostics) {
+// claimTargets reports an accessor ID, or a key of a Secret, that another resource
+// of the configuration declares as well, and a Secret that is declared in two
+// ways. It returns the ID of the token that this one replaces.
+func (r *TokenResource) claimTargets(plan tokenModel, targets []consul.Target, owner types.String, config tfsdk.Config, diags *diag.Diagnostics) (replaces string) {
 	if r.clients == nil {
-		return
+		return ""
+	}
+	if accessor := plan.AccessorID; !accessor.IsUnknown() {
+		var ok bool
+		if replaces, ok = r.clients.Claims.Claim(claimOf("token", plan.Cluster.ValueString(), accessor.ValueString()), owner.ValueString(), fingerprint(config)); !ok {
+			diags.Append(attr.Error(path.Root("accessor_id"), "One token twice", fmt.Sprintf("another %s declares the token %s too. Remove one of the two.", r.typeName, accessor.ValueString())))
+		}
 	}
 	for _, t := range targets {
-		if !r.clients.Claims.Claim("key "+t.String(), owner.ValueString()) {
+		former, ok := r.clients.Claims.Claim("key "+t.String(), owner.ValueString(), fingerprint(config))
+		if !ok {
 			diags.Append(attr.Error(path.Root("secret"), "Two tokens for one key", fmt.Sprintf(
 				"another %s delivers to the key %s of Secret %s/%s too. Choose another key or another Secret.", r.typeName, t.Key, t.Namespace, t.Name)))
 		}
+		replaces = cmp.Or(replaces, former)
+		form := map[string]string{"type": "=" + t.Type}
+		for k, v := range t.Labels {
+			form["label "+k] = "=" + v
+		}
+		for part, value := range form {
+			if _, ok := r.clients.Claims.Claim(part+" of Secret "+t.Namespace+"/"+t.Name, value, ""); ok {
+				continue
+			}
+			diags.Append(attr.Error(path.Root("secret"), "One Secret, two forms", fmt.Sprintf(
+				"the Secret %s/%s is declared with another %s too. Write the same for each of its keys.", t.Namespace, t.Name, part)))
+		}
 	}
+	return replaces
 }
 
 // checkTargets reports Secrets that cannot be delivered to.
@@ -198,13 +263,13 @@ func (*TokenResource) taken(ctx context.Context, a *consul.ACL, h consul.Holder,
 	switch {
 	case h.Foreign:
 		return true
-	case h.AccessorID == "" || h.Creating || h.AccessorID == own || (own != "" && h.AccessorID == consul.Successor(own)):
+	case h.AccessorID == "" || h.AccessorID == own || (own != "" && h.AccessorID == consul.Successor(own)):
 		return false
 	case h.Cluster != a.Cluster().ID():
 		return true
 	}
-	_, err := a.Tokens.Get(ctx, h.AccessorID)
-	return !errors.Is(err, consul.ErrNotFound)
+	holder, err := a.Tokens.Get(ctx, h.AccessorID)
+	return !errors.Is(err, consul.ErrNotFound) && (err != nil || holder.Description != consul.Unfinished)
 }
 
 // Create implements resource.Resource.
@@ -234,33 +299,58 @@ func (r *TokenResource) Create(ctx context.Context, req resource.CreateRequest, 
 		r.save(ctx, m, *token, nil, &resp.State, resp.Identity, &resp.Diagnostics)
 		return
 	}
-	resume := false
-	if wanted.AccessorID == "" {
+	var err error
+	switch {
+	case wanted.AccessorID == "" && len(targets) > 0:
+		wanted.AccessorID, err = r.accessorFor(ctx, a, targets[0])
+	case wanted.AccessorID == "":
 		wanted.AccessorID = uuid.NewString()
-		if len(targets) > 0 {
-			wanted.AccessorID = a.Cluster().AccessorFor(targets[0])
-			// Delivered, and the create seen to end: it belongs to another resource.
-			h, err := a.Deliveries.Holder(ctx, targets[0])
-			if err != nil {
-				resp.Diagnostics.Append(r.failed("create", "", err))
-				return
-			}
-			resume = h.AccessorID == "" || h.Creating
-		}
 	}
 	wanted.SecretID = secretID(config)
-	token, err := a.EnsureToken(ctx, wanted, resume)
+	var token *api.ACLToken
 	if err == nil {
-		err = r.deliver(ctx, a, targets, *token, "", true)
-		if err != nil {
-			err = errors.Join(err, r.undo(ctx, a, targets, token.AccessorID))
-		}
+		token, err = r.create(ctx, a, wanted, targets, !config.SecretID.IsNull())
+	}
+	if errors.Is(err, consul.ErrExists) && m.AccessorID.IsUnknown() && config.SecretID.IsNull() {
+		// Consul keeps an expired token for a while, which it says does not exist.
+		wanted.AccessorID = uuid.NewString()
+		token, err = r.create(ctx, a, wanted, targets, false)
 	}
 	if err != nil {
 		resp.Diagnostics.Append(r.failed("create", r.importCommand(m.Cluster.ValueString(), wanted.AccessorID), err))
 		return
 	}
 	r.save(ctx, m, *token, targets, &resp.State, resp.Identity, &resp.Diagnostics)
+}
+
+// accessorFor is the accessor ID that follows from a target, unless a token has
+// it that was delivered there once and is in use elsewhere now.
+func (*TokenResource) accessorFor(ctx context.Context, a *consul.ACL, t consul.Target) (string, error) {
+	accessorID := a.Cluster().AccessorFor(t)
+	existing, err := a.Tokens.Read(ctx, accessorID)
+	switch {
+	case errors.Is(err, consul.ErrNotFound):
+		return accessorID, nil
+	case err == nil && existing.Description != consul.Unfinished:
+		return uuid.NewString(), nil
+	}
+	return accessorID, err
+}
+
+// create makes a token and delivers it. Until that is done its description says
+// so: whatever interrupts it, the next call goes on with the same token.
+func (r *TokenResource) create(ctx context.Context, a *consul.ACL, wanted api.ACLToken, targets []consul.Target, insist bool) (*api.ACLToken, error) {
+	unfinished := wanted
+	unfinished.Description = consul.Unfinished
+	token, err := a.EnsureToken(ctx, unfinished, insist, func(existing api.ACLToken) bool { return existing.Description == consul.Unfinished })
+	if err != nil {
+		return nil, err
+	}
+	if err := r.deliver(ctx, a, targets, *token, ""); err != nil {
+		return nil, errors.Join(err, r.undo(ctx, a, targets, token.AccessorID))
+	}
+	wanted.AccessorID, wanted.SecretID = token.AccessorID, token.SecretID
+	return a.Tokens.Update(ctx, wanted)
 }
 
 // secretID is the secret ID for a new token.
@@ -271,9 +361,8 @@ func secretID(config tokenModel) string {
 	return uuid.NewString()
 }
 
-// deliver brings a token into all targets once every server knows it. A create
-// is marked as such until all have it.
-func (r *TokenResource) deliver(ctx context.Context, a *consul.ACL, targets []consul.Target, token api.ACLToken, previous string, creating bool) error {
+// deliver brings a token into all targets once every server knows it.
+func (r *TokenResource) deliver(ctx context.Context, a *consul.ACL, targets []consul.Target, token api.ACLToken, previous string) error {
 	if len(targets) == 0 {
 		return nil
 	}
@@ -283,34 +372,30 @@ func (r *TokenResource) deliver(ctx context.Context, a *consul.ACL, targets []co
 	if err := a.AwaitToken(ctx, token.AccessorID); err != nil {
 		return err
 	}
-	passes := []bool{creating}
-	if creating {
-		passes = []bool{true, false}
-	}
-	for _, mark := range passes {
-		for _, t := range targets {
-			if err := r.release(ctx, a, t, token.AccessorID, &previous); err != nil {
-				return err
-			}
-			if err := a.Deliveries.Deliver(ctx, t, token.AccessorID, token.SecretID, previous, mark); err != nil {
-				return err
-			}
+	for _, t := range targets {
+		former, err := r.formerHolder(ctx, a, t, token.AccessorID, previous)
+		if err == nil {
+			err = a.Deliveries.Deliver(ctx, t, token.AccessorID, token.SecretID, former)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// release lets a key be written that holds a token which is gone, or the one
-// that an abandoned rotation put there.
-func (r *TokenResource) release(ctx context.Context, a *consul.ACL, t consul.Target, accessorID string, previous *string) error {
+// formerHolder is the accessor ID whose place in a target may be taken: that of
+// the token that is replaced, or one that is gone, or that an abandoned rotation
+// put there.
+func (r *TokenResource) formerHolder(ctx context.Context, a *consul.ACL, t consul.Target, accessorID, previous string) (string, error) {
 	h, err := a.Deliveries.Holder(ctx, t)
-	if err != nil || h.Foreign || h.AccessorID == "" || h.AccessorID == accessorID || h.AccessorID == *previous {
-		return err
+	if err != nil || h.Foreign || h.AccessorID == "" || h.AccessorID == accessorID || h.AccessorID == previous {
+		return previous, err
 	}
-	if !r.taken(ctx, a, h, tokenModel{AccessorID: types.StringValue(accessorID)}) {
-		*previous = h.AccessorID
+	if r.taken(ctx, a, h, tokenModel{AccessorID: types.StringValue(accessorID)}) {
+		return previous, nil
 	}
-	return nil
+	return h.AccessorID, nil
 }
 
 // undo takes back what a create made that cannot end.
@@ -346,6 +431,12 @@ func (r *TokenResource) Read(ctx context.Context, req resource.ReadRequest, resp
 		}
 	}
 	entry, err := a.Tokens.Get(ctx, m.ID.ValueString())
+	if errors.Is(err, consul.ErrNotFound) && !imported {
+		// A rotation may have been interrupted after it revoked the old token.
+		if successor, successorErr := a.Tokens.Get(ctx, consul.Successor(m.ID.ValueString())); successorErr == nil {
+			entry, err = successor, nil
+		}
+	}
 	if err != nil {
 		if r.readFailed(err, imported, &resp.Diagnostics) {
 			resp.State.RemoveResource(ctx)
@@ -386,9 +477,7 @@ func (r *TokenResource) Update(ctx context.Context, req resource.UpdateRequest, 
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	if rotate {
-		timeout += grace
-	}
+	timeout += grace
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
@@ -400,10 +489,13 @@ func (r *TokenResource) Update(ctx context.Context, req resource.UpdateRequest, 
 	var err error
 	if rotate {
 		wanted.AccessorID, wanted.SecretID = consul.Successor(old), secretID(config)
-		token, err = r.rotate(ctx, a, wanted, targets, old, grace)
+		token, err = r.rotate(ctx, a, wanted, targets, old, grace, !config.SecretID.IsNull())
 	} else {
 		wanted.AccessorID = old
-		token, err = r.change(ctx, a, wanted, targets)
+		token, err = r.change(ctx, a, wanted, targets, grace)
+	}
+	if err == nil { // whatever happens now, the token is this one
+		r.save(ctx, m, *token, targets, &resp.State, resp.Identity, &resp.Diagnostics)
 	}
 	for _, t := range before {
 		if err == nil && !slices.ContainsFunc(targets, func(other consul.Target) bool { return other.String() == t.String() }) {
@@ -412,49 +504,52 @@ func (r *TokenResource) Update(ctx context.Context, req resource.UpdateRequest, 
 	}
 	if err != nil {
 		resp.Diagnostics.Append(r.failed("change", "", err))
-		return
 	}
-	r.save(ctx, m, *token, targets, &resp.State, resp.Identity, &resp.Diagnostics)
 }
 
 // change changes a token in place and delivers it where it lacks. What an
-// abandoned rotation left is removed.
-func (r *TokenResource) change(ctx context.Context, a *consul.ACL, wanted api.ACLToken, targets []consul.Target) (*api.ACLToken, error) {
+// abandoned rotation left is removed, after the grace period: it may be in use.
+func (r *TokenResource) change(ctx context.Context, a *consul.ACL, wanted api.ACLToken, targets []consul.Target, grace time.Duration) (*api.ACLToken, error) {
 	token, err := a.Tokens.Update(ctx, wanted)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.deliver(ctx, a, targets, *token, "", false); err != nil {
+	if err := r.deliver(ctx, a, targets, *token, ""); err != nil {
 		return nil, err
 	}
 	abandoned := consul.Successor(wanted.AccessorID)
 	if _, err := a.Tokens.Get(ctx, abandoned); err == nil {
-		return token, a.Tokens.Delete(ctx, abandoned)
+		return token, revoke(ctx, a, abandoned, grace)
 	}
 	return token, nil
 }
 
 // rotate delivers a new token, waits until those who read the Secrets have had
 // the time to notice, and revokes the old one.
-func (r *TokenResource) rotate(ctx context.Context, a *consul.ACL, wanted api.ACLToken, targets []consul.Target, old string, grace time.Duration) (*api.ACLToken, error) {
-	token, err := a.EnsureToken(ctx, wanted, true)
+func (r *TokenResource) rotate(ctx context.Context, a *consul.ACL, wanted api.ACLToken, targets []consul.Target, old string, grace time.Duration, insist bool) (*api.ACLToken, error) {
+	token, err := a.EnsureToken(ctx, wanted, insist, func(api.ACLToken) bool { return true }) // nobody else makes a successor
 	if err != nil {
 		return nil, err
 	}
-	if err := r.deliver(ctx, a, targets, *token, old, false); err != nil {
+	if err := r.deliver(ctx, a, targets, *token, old); err != nil {
 		return nil, err
 	}
+	return token, revoke(ctx, a, old, grace)
+}
+
+// revoke deletes a token after its grace period.
+func revoke(ctx context.Context, a *consul.ACL, accessorID string, grace time.Duration) error {
 	over := time.Now().Add(grace)
-	err = kube.Wait(ctx, "the grace period of the old token", time.Second, func(context.Context) (string, error) {
+	err := kube.Wait(ctx, "the grace period of the old token", time.Second, func(context.Context) (string, error) {
 		if left := time.Until(over); left > 0 {
 			return left.Round(time.Second).String() + " left", nil
 		}
 		return "", nil
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return token, a.Tokens.Delete(ctx, old)
+	return a.Tokens.Delete(ctx, accessorID)
 }
 
 // Delete implements resource.Resource. The anonymous token cannot be deleted:

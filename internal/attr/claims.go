@@ -7,7 +7,12 @@ import "sync"
 // to own the same. The zero value is ready. It is safe for concurrent use.
 type Claims struct {
 	mu     sync.Mutex
-	owners map[string]string
+	claims map[string]claim
+}
+
+type claim struct {
+	owner, config string
+	replaced      bool
 }
 
 // NewOwner is the owner of what a resource that does not exist yet claims.
@@ -16,24 +21,35 @@ const NewOwner = ""
 // Claim claims a thing for an owner, the ID of a resource or NewOwner, and
 // reports false if another one has claimed it. The same owner may claim twice;
 // two new resources may not.
-func (c *Claims) Claim(thing, owner string) bool {
+//
+// A resource that is to be replaced is planned twice: as what it is, and as a new
+// one of the same configuration. Once, such a claim is granted too, and replaces
+// is the ID of the former owner.
+func (c *Claims) Claim(thing, owner, config string) (replaces string, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	other, taken := c.owners[thing]
-	if taken && (other != owner || owner == NewOwner) {
-		return false
+	former, taken := c.claims[thing]
+	switch {
+	case taken && former.owner == owner && owner != NewOwner:
+		return "", true
+	case taken && owner == NewOwner && former.owner != NewOwner && former.config == config && !former.replaced:
+		former.replaced = true
+		c.claims[thing] = former
+		return former.owner, true
+	case taken:
+		return "", false
 	}
-	if c.owners == nil {
-		c.owners = map[string]string{}
+	if c.claims == nil {
+		c.claims = map[string]claim{}
 	}
-	c.owners[thing] = owner
-	return true
+	c.claims[thing] = claim{owner: owner, config: config}
+	return "", true
 }
 
 // Claimed reports whether somebody has claimed a thing.
 func (c *Claims) Claimed(thing string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, taken := c.owners[thing]
+	_, taken := c.claims[thing]
 	return taken
 }

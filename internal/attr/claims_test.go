@@ -8,20 +8,23 @@ import (
 
 func TestClaims_aThingHasOneOwner(t *testing.T) {
 	var c attr.Claims
-	for _, step := range []struct {
-		thing, owner string
-		want         bool
+	for i, step := range []struct {
+		thing, owner, config string
+		replaces             string
+		ok                   bool
 	}{
-		{"policy a", "1", true},
-		{"policy a", "1", true}, // planned twice
-		{"policy a", "2", false},
-		{"policy a", attr.NewOwner, false},
-		{"policy b", attr.NewOwner, true},
-		{"policy b", attr.NewOwner, false}, // two resources that do not exist yet
-		{"policy b", "3", false},
+		{"policy a", "1", "x", "", true},
+		{"policy a", "1", "x", "", true}, // planned twice
+		{"policy a", "2", "x", "", false},
+		{"policy a", attr.NewOwner, "y", "", false},
+		{"policy a", attr.NewOwner, "x", "1", true}, // it is replaced
+		{"policy a", attr.NewOwner, "x", "", false},
+		{"policy b", attr.NewOwner, "x", "", true},
+		{"policy b", attr.NewOwner, "x", "", false}, // two resources that do not exist yet
+		{"policy b", "3", "x", "", false},
 	} {
-		if got := c.Claim(step.thing, step.owner); got != step.want {
-			t.Errorf("Claim(%q, %q) is %t", step.thing, step.owner, got)
+		if replaces, ok := c.Claim(step.thing, step.owner, step.config); ok != step.ok || replaces != step.replaces {
+			t.Errorf("step %d: it is %t and replaces %q", i, ok, replaces)
 		}
 	}
 	if !c.Claimed("policy b") || c.Claimed("policy c") {

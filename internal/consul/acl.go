@@ -112,17 +112,23 @@ func retryDelay() wait.DelayFunc {
 }
 
 // Do calls do with a client that has the management token, on one server after
-// another, until one answers or the context ends. It returns ErrNoCluster,
+// another, until one answers or the context ends; one without a deadline is
+// given listTimeout. It returns ErrNoCluster,
 // ErrCredential, ErrUnreachable, ErrACLDisabled, a *PermissionError, or what do
 // returned.
 func (a *ACL) Do(ctx context.Context, do func(*api.Client) error) error {
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, listTimeout)
+		defer cancel()
+	}
 	var last error
 	err := retryDelay().Until(ctx, true, true, func(ctx context.Context) (bool, error) {
 		last = a.once(ctx, do)
 		credential := errors.Is(last, ErrCredential)
 		if credential || isTransient(last) {
 			// What does not exist has no credential, and is not waited for.
-			if exists, existsErr := a.cluster.Exists(ctx); existsErr == nil && !exists {
+			if gone, goneErr := a.cluster.gone(ctx); goneErr == nil && gone {
 				last = ErrNoCluster
 				return true, nil
 			}

@@ -143,7 +143,9 @@ func tokens(a *ACL) *Objects[api.ACLToken, *api.ACLTokenListEntry] {
 			return t, err
 		},
 		update: func(ctx context.Context, client *api.Client, t *api.ACLToken) (*api.ACLToken, error) {
-			t, _, err := client.ACL().TokenUpdate(t, write(ctx))
+			unchanged := *t // Consul keeps the expiry, and refuses another one
+			unchanged.ExpirationTTL, unchanged.ExpirationTime = 0, nil
+			t, _, err := client.ACL().TokenUpdate(&unchanged, write(ctx))
 			return t, err
 		},
 		remove: func(ctx context.Context, client *api.Client, id string) error {

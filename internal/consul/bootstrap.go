@@ -212,6 +212,22 @@ func (c *Cluster) Exists(ctx context.Context) (bool, error) {
 	return found, nil
 }
 
+// gone reports whether a cluster is gone for good: neither its StatefulSet is
+// there nor a volume, which would bring its ACLs back. It returns an error where
+// that cannot be told.
+func (c *Cluster) gone(ctx context.Context) (bool, error) {
+	if exists, err := c.Exists(ctx); err != nil || exists {
+		return false, err
+	}
+	claims, err := c.kube.CoreV1().PersistentVolumeClaims(c.Namespace).List(ctx, metav1.ListOptions{
+		LabelSelector: labels.SelectorFromSet(server.SelectorLabels(c.Name)).String(),
+	})
+	if err != nil {
+		return false, fmt.Errorf("looking for the volumes of %s: %w", c.ID(), err)
+	}
+	return len(claims.Items) == 0, nil
+}
+
 // checkACLs returns ErrACLDisabled where the servers run without ACLs.
 func (c *Cluster) checkACLs(ctx context.Context) error {
 	err := c.Any(ctx, "", func(client *api.Client) error {

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
+	"k8s.io/client-go/util/retry"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
@@ -58,12 +59,8 @@ func (t Target) Render(accessorID, secretID string) ([]byte, error) {
 }
 
 // annotation records, for each key of a Secret, the accessor ID of the token in
-// it; while the token is being created, with a mark.
+// it.
 func (t Target) annotation() string { return server.ManagedBy + "/accessor-id." + t.Key }
-
-// creatingMark follows the accessor ID until the create has ended: one that was
-// interrupted goes on, and nobody else's token is taken over.
-const creatingMark = " creating"
 
 // manager is the field manager of one key: keys of one Secret belong to
 // different tokens, and none takes another's away.
@@ -76,8 +73,6 @@ type Holder struct {
 	// AccessorID of the token in the key, and the ID of its Cluster; "" if the key
 	// is free.
 	AccessorID, Cluster string
-	// Creating says that the create of that token has not ended.
-	Creating bool
 }
 
 // Deliveries writes secret IDs into Kubernetes Secrets. It lists the Secrets of
@@ -87,6 +82,7 @@ type Deliveries struct {
 	cluster string
 
 	flight     singleflight.Group
+	writing    sync.Mutex // tokens of one apply share Secrets
 	mu         sync.Mutex
 	namespaces map[string]*namespace // those that were asked for
 }
@@ -154,10 +150,10 @@ func (d *Deliveries) Holder(ctx context.Context, t Target) (Holder, error) {
 		return holder(s, t), err
 	}
 	n, err := d.look(ctx, t.Namespace)
-	if err == nil && n.forbidden {
+	if err == nil && (n.forbidden || n.others[t.Name]) {
 		s, err = d.get(ctx, t)
 	}
-	return Holder{Foreign: err == nil && (n.others[t.Name] || s != nil)}, err
+	return holder(s, t), err
 }
 
 func holder(s *corev1.Secret, t Target) Holder {
@@ -165,11 +161,10 @@ func holder(s *corev1.Secret, t Target) Holder {
 		return Holder{}
 	}
 	record := s.Annotations[t.annotation()]
-	if _, has := s.Data[t.Key]; !isTokenSecret(s) || (has && record == "") {
-		return Holder{Foreign: true}
+	if _, has := s.Data[t.Key]; record == "" && (has || !isTokenSecret(s)) {
+		return Holder{Foreign: true} // the record alone proves it, if a label was lost
 	}
-	accessor, creating := strings.CutSuffix(record, creatingMark)
-	return Holder{AccessorID: accessor, Cluster: s.Annotations[t.annotationCluster()], Creating: creating}
+	return Holder{AccessorID: record, Cluster: s.Annotations[t.annotationCluster()]}
 }
 
 func isTokenSecret(s *corev1.Secret) bool {
@@ -198,64 +193,82 @@ func (e *TakenError) Error() string {
 
 // Deliver writes a token into a target. The key must be free, or hold the very
 // token, or the previous one that it replaces; else a *TakenError is returned.
-// While creating, the record says so.
-func (d *Deliveries) Deliver(ctx context.Context, t Target, accessorID, secretID, previous string, creating bool) error {
-	s, err := d.get(ctx, t)
-	if err != nil {
-		return err
-	}
-	if h := holder(s, t); h.Foreign || (h.AccessorID != "" && h.AccessorID != accessorID && h.AccessorID != previous) {
-		return &TakenError{Target: t, Holder: h}
-	}
-	if s != nil && string(s.Type) != orOpaque(t.Type) {
-		if len(s.Data) > 1 {
-			return fmt.Errorf("the type of Secret %s/%s is %s and cannot be changed to %s while it has keys of others", t.Namespace, t.Name, s.Type, orOpaque(t.Type))
-		}
-		if err := d.deleteSecret(ctx, s); err != nil {
-			return err
-		}
-	}
+func (d *Deliveries) Deliver(ctx context.Context, t Target, accessorID, secretID, previous string) error {
 	value, err := t.Render(accessorID, secretID)
 	if err != nil {
 		return fmt.Errorf("rendering the template for Secret %s/%s: %w", t.Namespace, t.Name, err)
 	}
-	record := accessorID
-	if creating {
-		record += creatingMark
-	}
-	all := maps.Clone(t.Labels)
-	if all == nil {
-		all = map[string]string{}
-	}
-	maps.Copy(all, tokenSecretLabels())
-	apply := applycorev1.Secret(t.Name, t.Namespace).WithType(corev1.SecretType(orOpaque(t.Type))).WithLabels(all).
-		WithAnnotations(map[string]string{t.annotation(): record, t.annotationCluster(): d.cluster}).
-		WithData(map[string][]byte{t.Key: value})
-	written, err := d.kube.CoreV1().Secrets(t.Namespace).Apply(ctx, apply, metav1.ApplyOptions{FieldManager: t.manager(), Force: true})
-	if err != nil {
-		return fmt.Errorf("writing key %s of Secret %s/%s: %w", t.Key, t.Namespace, t.Name, err)
-	}
-	d.put(t.Namespace, t.Name, written)
-	return nil
+	return d.change(ctx, t, func(s *corev1.Secret) error {
+		if h := holder(s, t); h.Foreign || (h.AccessorID != "" && h.AccessorID != accessorID && h.AccessorID != previous) {
+			return &TakenError{Target: t, Holder: h}
+		}
+		if s != nil && string(s.Type) != orOpaque(t.Type) {
+			if others(s, t) {
+				return fmt.Errorf("the type of Secret %s/%s is %s and cannot be changed to %s while it has keys of others", t.Namespace, t.Name, s.Type, orOpaque(t.Type))
+			}
+			if err := d.deleteSecret(ctx, s); err != nil {
+				return err
+			}
+			s = nil
+		}
+		all := maps.Clone(t.Labels)
+		if all == nil {
+			all = map[string]string{}
+		}
+		maps.Copy(all, tokenSecretLabels())
+		apply := applycorev1.Secret(t.Name, t.Namespace).WithType(corev1.SecretType(orOpaque(t.Type))).WithLabels(all).
+			WithAnnotations(map[string]string{t.annotation(): accessorID, t.annotationCluster(): d.cluster}).
+			WithData(map[string][]byte{t.Key: value})
+		if s != nil {
+			apply.WithResourceVersion(s.ResourceVersion) // as it was looked at
+		}
+		return d.apply(ctx, t, apply)
+	})
 }
 
 // Withdraw removes a token from a target, and the Secret if nothing else is in
 // it. A key that holds another token is left alone.
 func (d *Deliveries) Withdraw(ctx context.Context, t Target, accessorID string) error {
-	s, err := d.get(ctx, t)
+	return d.change(ctx, t, func(s *corev1.Secret) error {
+		if h := holder(s, t); s == nil || h.Foreign || h.AccessorID != accessorID {
+			return nil
+		}
+		if !others(s, t) {
+			return d.deleteSecret(ctx, s)
+		}
+		// What this manager no longer applies goes.
+		return d.apply(ctx, t, applycorev1.Secret(t.Name, t.Namespace).WithType(s.Type).WithResourceVersion(s.ResourceVersion))
+	})
+}
+
+// others reports whether a Secret has other keys than the target's.
+func others(s *corev1.Secret, t Target) bool {
+	for key := range s.Data {
+		if key != t.Key {
+			return true
+		}
+	}
+	return false
+}
+
+// change looks at a Secret and changes it, one change at a time, and again if
+// somebody else was faster.
+func (d *Deliveries) change(ctx context.Context, t Target, do func(*corev1.Secret) error) error {
+	d.writing.Lock()
+	defer d.writing.Unlock()
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		s, err := d.get(ctx, t)
+		if err != nil {
+			return err
+		}
+		return do(s)
+	})
+}
+
+func (d *Deliveries) apply(ctx context.Context, t Target, secret *applycorev1.SecretApplyConfiguration) error {
+	written, err := d.kube.CoreV1().Secrets(t.Namespace).Apply(ctx, secret, metav1.ApplyOptions{FieldManager: t.manager(), Force: true})
 	if err != nil {
-		return err
-	}
-	if h := holder(s, t); s == nil || h.Foreign || h.AccessorID != accessorID {
-		return nil
-	}
-	if len(s.Data) <= 1 {
-		return d.deleteSecret(ctx, s)
-	}
-	// What this manager no longer applies goes.
-	written, err := d.kube.CoreV1().Secrets(t.Namespace).Apply(ctx, applycorev1.Secret(t.Name, t.Namespace), metav1.ApplyOptions{FieldManager: t.manager(), Force: true})
-	if err != nil {
-		return fmt.Errorf("removing key %s of Secret %s/%s: %w", t.Key, t.Namespace, t.Name, err)
+		return fmt.Errorf("writing key %s of Secret %s/%s: %w", t.Key, t.Namespace, t.Name, err)
 	}
 	d.put(t.Namespace, t.Name, written)
 	return nil

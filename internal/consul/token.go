@@ -30,31 +30,51 @@ func Successor(accessorID string) string {
 	return uuid.NewSHA1(tokenIDs, []byte("after "+accessorID)).String()
 }
 
-// EnsureToken makes a token with the accessor ID and secret ID in wanted. If
-// resume is set, one of that accessor ID is what an interrupted call made: it is
-// brought to what is wanted, and keeps its own secret ID. Otherwise it is
-// ErrExists.
-func (a *ACL) EnsureToken(ctx context.Context, wanted api.ACLToken, resume bool) (*api.ACLToken, error) {
+// Unfinished is the description of a token whose create has not ended: what was
+// left behind by one that was interrupted is told by it from a token in use.
+const Unfinished = "Not in use yet: being created by terraform-provider-consul-k8s"
+
+// EnsureToken makes a token with the accessor ID and secret ID in wanted, or
+// goes on with what an interrupted call has made: resumable tells whether one of
+// that accessor ID is that. It keeps its secret ID unless wanted insists on its
+// own. Another token of the accessor ID is ErrExists.
+func (a *ACL) EnsureToken(ctx context.Context, wanted api.ACLToken, insist bool, resumable func(api.ACLToken) bool) (*api.ACLToken, error) {
 	made, err := a.Tokens.Create(ctx, wanted)
-	if !errors.Is(err, ErrExists) || !resume {
+	if !errors.Is(err, ErrExists) {
 		return made, err
 	}
 	existing, readErr := a.Tokens.Read(ctx, wanted.AccessorID)
-	if errors.Is(readErr, ErrNotFound) { // so it was the secret ID
+	switch {
+	case errors.Is(readErr, ErrNotFound): // so it was the secret ID
 		return nil, err
-	}
-	if readErr != nil {
+	case readErr != nil:
 		return nil, readErr
-	}
-	if existing.Local == wanted.Local && existing.ExpirationTime == nil && wanted.ExpirationTime == nil && wanted.ExpirationTTL == 0 {
+	case !resumable(*existing):
+		return nil, err
+	case sameLife(wanted, *existing) && (!insist || existing.SecretID == wanted.SecretID):
 		wanted.SecretID = existing.SecretID
 		return a.Tokens.Update(ctx, wanted)
 	}
-	// What cannot be changed is made anew; nobody has come to use it.
+	// What cannot be changed is made anew.
 	if err := a.Tokens.Delete(ctx, wanted.AccessorID); err != nil {
 		return nil, err
 	}
 	return a.Tokens.Create(ctx, wanted)
+}
+
+// sameLife reports whether two tokens are alike in what Consul does not change:
+// where they are valid, and until when.
+func sameLife(wanted, existing api.ACLToken) bool {
+	if wanted.Local != existing.Local {
+		return false
+	}
+	switch {
+	case existing.ExpirationTime == nil:
+		return wanted.ExpirationTTL == 0 && wanted.ExpirationTime == nil
+	case wanted.ExpirationTime != nil:
+		return wanted.ExpirationTime.Equal(*existing.ExpirationTime)
+	}
+	return (existing.ExpirationTime.Sub(existing.CreateTime) - wanted.ExpirationTTL).Abs() < time.Second
 }
 
 // AwaitToken waits until every running server knows a token: whoever gets it may
