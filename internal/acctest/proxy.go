@@ -32,11 +32,11 @@ type KubeProxy struct {
 	// Kubeconfig is the path of a kubeconfig that leads through the proxy.
 	Kubeconfig string
 
-	requests atomic.Int64
-	latency  atomic.Int64 // nanoseconds
+	latency atomic.Int64 // nanoseconds
 
-	mu      sync.Mutex
-	tunnels map[*tunnel]bool
+	mu       sync.Mutex
+	requests map[string]int
+	tunnels  map[*tunnel]bool
 }
 
 // NewKubeProxy starts a proxy in front of the Kubernetes cluster that tests run
@@ -61,7 +61,7 @@ func NewKubeProxy(t testing.TB) *KubeProxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &KubeProxy{tunnels: map[*tunnel]bool{}}
+	p := &KubeProxy{requests: map[string]int{}, tunnels: map[*tunnel]bool{}}
 	token := rand.String(32) // who may use the proxy, with the rights of the kubeconfig
 	pass := func(transport http.RoundTripper) http.Handler {
 		return &httputil.ReverseProxy{
@@ -79,7 +79,9 @@ func NewKubeProxy(t testing.TB) *KubeProxy {
 			http.Error(w, "who are you?", http.StatusUnauthorized)
 			return
 		}
-		p.requests.Add(1)
+		p.mu.Lock()
+		p.requests[r.Method+" "+r.URL.Path]++
+		p.mu.Unlock()
 		if r.Header.Get("Upgrade") != "" {
 			upgrade.ServeHTTP(tunnelWriter{w, p}, r)
 			return
@@ -121,9 +123,13 @@ func (p *KubeProxy) Kube(t testing.TB) *kube.Client {
 	return k
 }
 
-// Requests is the number of requests to Kubernetes so far. A port-forward is
-// one, whatever goes through it.
-func (p *KubeProxy) Requests() int { return int(p.requests.Load()) }
+// Requests are the numbers of requests to Kubernetes so far, by method and
+// path. A port-forward is one, whatever goes through it.
+func (p *KubeProxy) Requests() map[string]int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.requests)
+}
 
 // SetLatency makes each round trip through a port-forward take that much
 // longer, half of it on either way. The bandwidth stays.
