@@ -3,9 +3,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"log"
+	"os"
 
 	"github.com/hashicorp/terraform-plugin-framework/providerserver"
 
@@ -18,6 +20,9 @@ var version = "dev"
 func main() {
 	debug := flag.Bool("debug", false, "run with support for debuggers such as delve")
 	flag.Parse()
+	if err := quiet(); err != nil {
+		log.Fatal(err)
+	}
 	err := providerserver.Serve(context.Background(), provider.New(version), providerserver.ServeOpts{
 		Address: "registry.terraform.io/consul-k8s/consul-k8s",
 		Debug:   *debug,
@@ -25,4 +30,18 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
+}
+
+// quiet keeps the SDK from writing what nobody reads: without TF_LOG it traces
+// every step of every resource to standard error, where Terraform parses it and
+// throws it away.
+func quiet() error {
+	if os.Getenv("TF_LOG_SDK") != "" {
+		return nil
+	}
+	level := cmp.Or(os.Getenv("TF_LOG_PROVIDER"), os.Getenv("TF_LOG"), "OFF")
+	if level == "JSON" { // the level of which is TRACE
+		level = "TRACE"
+	}
+	return os.Setenv("TF_LOG_SDK", level)
 }
