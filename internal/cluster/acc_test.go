@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/hashicorp/consul/api"
+	tfjson "github.com/hashicorp/terraform-json"
 	"github.com/hashicorp/terraform-plugin-testing/compare"
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
 	"github.com/hashicorp/terraform-plugin-testing/knownvalue"
@@ -271,12 +272,54 @@ func TestAccCluster_upgradeRestartsEveryServer(t *testing.T) {
 					}
 					return nil
 				}),
+				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
+					plancheck.ExpectKnownValue(address, tfjsonpath.New("rollout").AtMapKey("changes"), knownvalue.ListExact([]knownvalue.Check{
+						knownvalue.StringExact(fmt.Sprintf("version: %s -> %s (restart)", acctest.OlderVersion, acctest.ConsulVersion)),
+					})),
+				}},
 				ConfigStateChecks: []statecheck.StateCheck{
 					statecheck.ExpectKnownValue(address, tfjsonpath.New("running_version"), knownvalue.StringExact(acctest.ConsulVersion)),
+					ranAsPlanned{t, namespace},
 				},
 			},
+			{Config: hclVersion(namespace, acctest.ConsulVersion, ""), PlanOnly: true},
 		},
 	})
+}
+
+// ranAsPlanned checks that the servers were restarted in the order that the plan
+// had shown.
+type ranAsPlanned struct {
+	t         *testing.T
+	namespace string
+}
+
+func (c ranAsPlanned) CheckState(ctx context.Context, req statecheck.CheckStateRequest, resp *statecheck.CheckStateResponse) {
+	i := slices.IndexFunc(req.State.Values.RootModule.Resources, func(r *tfjson.StateResource) bool { return r.Address == address })
+	value, err := tfjsonpath.Traverse(req.State.Values.RootModule.Resources[i].AttributeValues, tfjsonpath.New("rollout").AtMapKey("steps"))
+	if err != nil {
+		resp.Error = err
+		return
+	}
+	steps, _ := value.([]any)
+	var planned, done []string
+	for _, s := range steps {
+		if pod, ok := strings.CutPrefix(fmt.Sprint(s), "restart "); ok {
+			planned = append(planned, pod)
+		}
+	}
+	pods, err := acctest.Consul(c.t, c.namespace, "consul").Pods(ctx)
+	if err != nil {
+		resp.Error = err
+		return
+	}
+	slices.SortFunc(pods, func(a, b corev1.Pod) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
+	for i := range pods {
+		done = append(done, pods[i].Name)
+	}
+	if !slices.Equal(planned, done) {
+		resp.Error = fmt.Errorf("planned %q, and restarted %q", planned, done)
+	}
 }
 
 // A create that cannot finish explains itself, taints nothing, and the next

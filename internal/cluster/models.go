@@ -55,6 +55,7 @@ type model struct {
 	DNSAddress     types.String `tfsdk:"dns_address"`
 	Ready          types.Bool   `tfsdk:"ready"`
 	Drift          types.List   `tfsdk:"drift"`
+	Rollout        types.Object `tfsdk:"rollout"`
 }
 
 type storageModel struct {

@@ -16,9 +16,9 @@ import (
 )
 
 // ModifyPlan implements resource.ResourceWithModifyPlan. It fills in what
-// follows from the configuration, refuses what cannot be done, and makes
-// unfinished work and drift show as an update. It makes no request, unless the
-// default policy changes to "deny".
+// follows from the configuration, refuses what cannot be done, makes unfinished
+// work and drift show as an update, and says what that does to the servers. It
+// makes no request, unless the default policy changes to "deny".
 func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
 	var config, state, plan model
 	if req.Plan.Raw.IsNull() {
@@ -46,7 +46,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 			}
 		}
 		plan.Ready, plan.RunningVersion = types.BoolUnknown(), types.StringUnknown()
-		plan.Drift = noDrift
+		plan.Drift, plan.Rollout = noDrift, noRollout
 		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 		return
 	}
@@ -58,7 +58,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	r.checkACL(ctx, state, plan, &resp.Diagnostics)
 
 	// What is computed is known unless something is to be done.
-	plan.Ready, plan.RunningVersion, plan.Drift = state.Ready, state.RunningVersion, state.Drift
+	plan.Ready, plan.RunningVersion, plan.Drift, plan.Rollout = state.Ready, state.RunningVersion, state.Drift, state.Rollout
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 	if resp.Diagnostics.HasError() {
 		return
@@ -69,6 +69,12 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		plan.Ready, plan.Drift = types.BoolValue(true), noDrift
 		if !state.Ready.ValueBool() || !plan.Version.Equal(state.RunningVersion) {
 			plan.RunningVersion = types.StringUnknown()
+		}
+		plan.Rollout = types.ObjectUnknown(rolloutTypes)
+		if resp.Plan.Raw.IsFullyKnown() {
+			world, diags := req.Private.GetKey(ctx, privateWorld)
+			resp.Diagnostics.Append(diags...)
+			plan.planRollout(ctx, state, world, &resp.Diagnostics)
 		}
 		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 	}

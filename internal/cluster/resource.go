@@ -124,6 +124,9 @@ func (m *model) fromState(ctx context.Context, s rollout.State, settled bool) di
 	drift, d := types.ListValueFrom(ctx, types.StringType, append([]string{}, s.Drift...))
 	m.Drift = drift
 	diags.Append(d...)
+	if m.Rollout.IsNull() {
+		m.Rollout = noRollout
+	}
 	return diags
 }
 
@@ -194,6 +197,7 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	settled := m.Ready.ValueBool() || imported
 	resp.Diagnostics.Append(m.fromState(ctx, s, settled)...)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+	resp.Diagnostics.Append(resp.Private.SetKey(ctx, privateWorld, worldSeen(ctx, d, s.Spec))...)
 	if s.Spec.Creating && s.Spec.Established {
 		// The state holds the cluster: the create has been seen to end.
 		if err := d.MarkCreated(ctx); err != nil {

@@ -265,6 +265,22 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 					"While it is false each plan shows an update that goes on where the last one stopped. It is not a health check: use `consul_k8s_members` for that. " +
 					"A `postcondition` on it makes an apply that timed out fail.",
 			},
+			"rollout": schema.SingleNestedAttribute{
+				Computed:            true,
+				MarkdownDescription: "What the latest change does to the servers. A plan shows it before it is done; then it stays until the next change.",
+				Attributes: map[string]schema.Attribute{
+					"changes": schema.ListAttribute{
+						Computed: true, ElementType: types.StringType,
+						MarkdownDescription: "Each setting that changes, its values, and what that takes: `write` touches no server, `scale` adds or removes servers, `restart` restarts all of them. " +
+							"Fields of `drift` that are taken back are here too.",
+					},
+					"steps": schema.ListAttribute{
+						Computed: true, ElementType: types.StringType,
+						MarkdownDescription: "What is done to which server, in the order known when the state was last refreshed: followers first, and the leader last, after it has handed over. " +
+							"The roll looks again before each step, and follows the leader where it has moved. Empty where the servers could not be asked.",
+					},
+				},
+			},
 			"drift": schema.ListAttribute{
 				Computed: true, ElementType: types.StringType,
 				MarkdownDescription: "Fields of the cluster's objects that others changed or added and that no attribute shows, such as `Service consul: spec.ports[name=http].port`, and pods that were not made from the current template. " +

@@ -125,10 +125,14 @@ func newAgentConfig(s Spec) agentConfig {
 }
 
 // configHash is a digest of every setting whose change needs a restart.
-// Settings that Consul reads at the first bootstrap only are left out.
+// Settings that Consul reads at the first bootstrap only, or not at all, are
+// left out.
 func configHash(s Spec) string {
 	c := newAgentConfig(s)
 	c.Autopilot = nil
+	if !c.ACL.Enabled {
+		c.ACL.DefaultPolicy = ""
+	}
 	h := sha256.New()
 	_ = json.NewEncoder(h).Encode(c) // a struct of plain fields always encodes
 	h.Write([]byte(canonicalJSON(s.ExtraConfig)))

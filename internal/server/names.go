@@ -105,8 +105,8 @@ func NodeID(namespace, cluster string, ordinal int) string {
 	return uuid.NewSHA1(nodeIDs, fmt.Appendf(nil, "%s/%s/%d", namespace, cluster, ordinal)).String()
 }
 
-func merged(m ...map[string]string) map[string]string {
-	out := map[string]string{}
+func merged[V any](m ...map[string]V) map[string]V {
+	out := map[string]V{}
 	for _, x := range m {
 		maps.Copy(out, x)
 	}

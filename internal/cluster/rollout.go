@@ -1,0 +1,94 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-log/tflog"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+var (
+	stringList   = types.ListType{ElemType: types.StringType}
+	rolloutTypes = map[string]tfattr.Type{"changes": stringList, "steps": stringList}
+	noRollout    = types.ObjectValueMust(rolloutTypes, map[string]tfattr.Value{"changes": noDrift, "steps": noDrift})
+)
+
+// privateWorld is the key of the private state under which a refresh leaves the
+// servers as it saw them. Terraform asks for a plan once more when it applies it,
+// and takes a different one for an error: it must follow from the state alone.
+const privateWorld = "world"
+
+// worldSeen returns the servers for the private state, null where they were not seen.
+func worldSeen(ctx context.Context, d rollout.Deployment, spec server.Spec) []byte {
+	w, err := d.Look(ctx, spec.ACL.Enabled)
+	if err != nil {
+		tflog.Debug(ctx, "the servers were not seen: "+err.Error())
+		return []byte("null")
+	}
+	b, err := json.Marshal(w)
+	if err != nil {
+		return []byte("null")
+	}
+	return b
+}
+
+// planRollout says what an update does to the servers, in the attribute and, if
+// servers restart, in a warning.
+func (m *model) planRollout(ctx context.Context, state model, world []byte, diags *diag.Diagnostics) {
+	before, d := state.toSpec(ctx)
+	diags.Append(d...)
+	after, d := m.toSpec(ctx)
+	diags.Append(d...)
+	var w *rollout.World
+	if err := json.Unmarshal(world, &w); err != nil {
+		w = nil // never seen
+	}
+	p := rollout.NewPlan(w, before, after)
+	changes := texts(p.Changes)
+	var drift []string
+	diags.Append(state.Drift.ElementsAs(ctx, &drift, false)...)
+	for _, f := range drift {
+		changes = append(changes, "drift: "+f)
+	}
+	steps := texts(p.Steps)
+	m.Rollout = object(ctx, rolloutTypes, rolloutModel{Changes: changes, Steps: steps}, diags)
+	if p.Restarts > 0 {
+		diags.AddWarning(restartWarning(before, p.Restarts, changes, steps))
+	}
+}
+
+type rolloutModel struct {
+	Changes []string `tfsdk:"changes"`
+	Steps   []string `tfsdk:"steps"`
+}
+
+func texts[T fmt.Stringer](list []T) []string {
+	out := []string{}
+	for _, v := range list {
+		out = append(out, v.String())
+	}
+	return out
+}
+
+// restartWarning says how many servers restart, and what that means for clients.
+func restartWarning(before server.Spec, restarts int, changes, steps []string) (summary, detail string) {
+	summary, detail = fmt.Sprintf("%d servers restart", restarts), "One at a time, and the next only when all servers are healthy voters again."
+	switch {
+	case before.Replicas == 1:
+		summary, detail = "The only server restarts", "Clients get no answer until it is back: three servers would go on answering."
+	case restarts == 1:
+		summary = "1 server restarts"
+	}
+	if len(steps) > 0 {
+		detail += "\n\nAs far as is known now: " + strings.Join(steps, ", ") + "."
+	}
+	return summary, fmt.Sprintf("%s\n\nChanges of %s:\n  %s", detail, before.ID(), strings.Join(changes, "\n  "))
+}

@@ -1,0 +1,102 @@
+package rollout
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// Plan is what a change will do, as far as it can be told before it runs.
+type Plan struct {
+	Changes []server.Change
+	// Steps are the actions of the roll in their order, nil where the servers
+	// were not seen. The world moves on: at the latest when a step is due, its
+	// place is decided anew.
+	Steps []Action
+	// Restarts is how many servers restart.
+	Restarts int
+}
+
+// NewPlan says what going from one spec to another does to the servers of a
+// world; nil is one that was not seen. It asks Next, as Run does, and lets every
+// action succeed.
+func NewPlan(w *World, before, after server.Spec) Plan {
+	p := Plan{Changes: server.Changes(before, after)}
+	all := slices.ContainsFunc(p.Changes, func(c server.Change) bool { return c.Effect == server.Restart })
+	if w == nil {
+		if all {
+			p.Restarts = int(before.Replicas)
+		}
+		return p
+	}
+	next := *w
+	next.Servers = slices.Clone(w.Servers)
+	next.Desired = int(after.Replicas)
+	for i := range next.Servers {
+		next.Servers[i].Outdated = next.Servers[i].Outdated || all
+	}
+	p.Steps = preview(next)
+	for _, a := range p.Steps {
+		if a.Restart != "" {
+			p.Restarts++
+		}
+	}
+	return p
+}
+
+// preview is what Run would do from a world on.
+func preview(w World) []Action {
+	steps := []Action{}
+	for {
+		a := Next(w)
+		switch {
+		case a.Done, a.Wait != "" && w.Unsettled == "" && w.Observed:
+			return steps
+		case a.Wait != "":
+			w.Unsettled, w.Observed = "", true
+		case a.Restart != "":
+			i := slices.IndexFunc(w.Servers, func(s Server) bool { return s.Name == a.Restart })
+			w.Servers[i].Outdated, w.Servers[i].Stopped = false, false
+		case a.Transfer != "":
+			w.Leader = a.Transfer
+		case a.Scale > w.Replicas:
+			w.Servers = append(w.Servers, make([]Server, a.Scale-len(w.Servers))...)
+			w.Replicas = a.Scale
+		case a.Scale != 0:
+			w.Servers = w.Servers[:min(a.Scale, len(w.Servers))]
+			w.Replicas = a.Scale
+		}
+		steps = append(steps, a)
+	}
+}
+
+// lookTimeout bounds a look at the servers that only serves a preview.
+const lookTimeout = 5 * time.Second
+
+// Look sees the servers as a roll would, for NewPlan. It asks Consul only where
+// Kubernetes says that every server is ready, and not for long. Their log indexes
+// are reduced to the order that they make, so that what was seen stays the same
+// while nothing but the indexes moves.
+func (d Deployment) Look(ctx context.Context, acls bool) (World, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	token, _, err := d.Consul.ManagementToken(ctx)
+	if err != nil {
+		return World{}, err
+	}
+	w, err := Live{Kube: d.Kube, Consul: d.Consul, Token: token, ACLs: acls, Desired: server.MaxReplicas}.Look(ctx)
+	if err != nil {
+		return World{}, err
+	}
+	indexes := make([]uint64, 0, len(w.Servers))
+	for _, s := range w.Servers {
+		indexes = append(indexes, s.LastIndex)
+	}
+	slices.Sort(indexes)
+	for i := range w.Servers {
+		w.Servers[i].LastIndex = uint64(slices.Index(indexes, w.Servers[i].LastIndex)) //nolint:gosec // at most 7
+	}
+	return w, nil
+}

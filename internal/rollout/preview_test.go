@@ -1,0 +1,60 @@
+package rollout
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+func TestNewPlan(t *testing.T) {
+	t.Parallel()
+	spec := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "consul:1.22.7", Replicas: 3}
+	with := func(change func(*server.Spec)) server.Spec { s := spec; change(&s); return s }
+	seen := three("s-1")
+	sick := three("s-1", "s-2")
+	sick.Servers[2].Stopped, sick.Unsettled = true, "not ready: s-2"
+	away := three("s-1")
+	away.Unsettled = "server s-0 is not yet a voter"
+	tests := map[string]struct {
+		world    *World
+		after    server.Spec
+		steps    []string
+		restarts int
+	}{
+		"nothing": {&seen, spec, nil, 0},
+		"what touches no server": {
+			&seen, with(func(s *server.Spec) { s.Labels = map[string]string{"a": "b"} }), nil, 0,
+		},
+		"a restart, the leader last": {
+			&seen, with(func(s *server.Spec) { s.UI = true }),
+			[]string{"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1"}, 3,
+		},
+		"servers that were not seen": {nil, with(func(s *server.Spec) { s.UI = true }), nil, 3},
+		"one that was left outdated": {&sick, spec, []string{"restart s-2", "wait: not ready: s-2"}, 1},
+		"what has to settle before": {
+			&away, with(func(s *server.Spec) { s.Replicas = 5 }),
+			[]string{"wait: server s-0 is not yet a voter", "scale to 4 servers", "scale to 5 servers"}, 0,
+		},
+		"fewer, and the leader among those that go": {
+			func() *World { w := three("s-2"); return &w }(), with(func(s *server.Spec) { s.Replicas = 1 }),
+			[]string{"transfer the leadership to s-0", "scale to 2 servers", "scale to 1 servers"}, 0,
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := NewPlan(tt.world, spec, tt.after)
+			var steps []string
+			for _, a := range p.Steps {
+				steps = append(steps, a.String())
+			}
+			if !slices.Equal(steps, tt.steps) || p.Restarts != tt.restarts {
+				t.Errorf("got %q and %d restarts, want %q and %d", steps, p.Restarts, tt.steps, tt.restarts)
+			}
+			if tt.world != nil && slices.ContainsFunc(tt.world.Servers, func(s Server) bool { return s.Outdated }) && tt.world != &sick {
+				t.Error("the world that was seen is changed")
+			}
+		})
+	}
+}

@@ -1,0 +1,162 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Effect is what carrying out the change of a setting takes.
+type Effect string
+
+// Effects, from the least to the most.
+const (
+	// Write changes objects in Kubernetes and touches no server.
+	Write Effect = "write"
+	// Scale adds or removes servers, one at a time.
+	Scale Effect = "scale"
+	// Resize changes the volumes.
+	Resize Effect = "resize"
+	// Restart makes every pod anew, one at a time.
+	Restart Effect = "restart"
+)
+
+// Change is a setting that differs between two specs.
+type Change struct {
+	// Setting is the path of the attribute, such as "resources.requests.cpu".
+	Setting string
+	// Before and After are the values in words, "" where there is none.
+	Before, After string
+	Effect        Effect
+}
+
+// String says what changes and what that takes.
+func (c Change) String() string {
+	text := func(s string) string {
+		if s == "" {
+			return "(none)"
+		}
+		return s
+	}
+	return fmt.Sprintf("%s: %s -> %s (%s)", c.Setting, text(c.Before), text(c.After), c.Effect)
+}
+
+// Changes lists the settings that differ between two specs of one cluster, in
+// alphabetical order.
+func Changes(before, after Spec) []Change {
+	b, a := settings(before), settings(after)
+	// An image that follows the version says nothing of its own.
+	if before.Version != after.Version && strings.ReplaceAll(before.Image, before.Version, after.Version) == after.Image {
+		delete(b, "image")
+		delete(a, "image")
+	}
+	all := merged(b, a)
+	var out []Change
+	for _, n := range slices.Sorted(maps.Keys(all)) {
+		if b[n].value != a[n].value {
+			out = append(out, Change{Setting: n, Before: b[n].value, After: a[n].value, Effect: all[n].effect})
+		}
+	}
+	return out
+}
+
+// setting is the value of an attribute in words, and what a change of it takes.
+type setting struct {
+	value  string
+	effect Effect
+}
+
+// settings lists every setting of a spec that has a value, by the path of its
+// attribute.
+func settings(s Spec) map[string]setting {
+	m := map[string]setting{}
+	set := func(effect Effect, name string, value any) {
+		if text := fmt.Sprint(value); text != "" {
+			m[name] = setting{text, effect}
+		}
+	}
+	set(Restart, "version", s.Version)
+	set(Restart, "image", s.Image)
+	set(Scale, "replicas", s.Replicas)
+	set(Restart, "datacenter", s.Datacenter)
+	set(Restart, "domain", s.Domain)
+	set(Restart, "ui", s.UI)
+	set(Write, "create_namespace", s.CreateNamespace)
+	set(Write, "deletion_protection", s.DeletionProtection)
+
+	set(Resize, "storage.size", &s.Storage.Size)
+	set(Resize, "storage.class", s.Storage.Class)
+	set(Write, "storage.retention.when_deleted", s.Storage.WhenDeleted)
+	set(Write, "storage.retention.when_scaled", s.Storage.WhenScaled)
+	for k, q := range s.Resources.Requests {
+		set(Restart, "resources.requests."+k, &q)
+	}
+	for k, q := range s.Resources.Limits {
+		set(Restart, "resources.limits."+k, &q)
+	}
+
+	set(Restart, "placement.anti_affinity", s.Placement.AntiAffinity)
+	set(Restart, "placement.priority_class", s.Placement.PriorityClass)
+	set(Restart, "placement.topology_spread", list(s.Placement.TopologySpread))
+	set(Restart, "placement.tolerations", list(s.Placement.Tolerations))
+	for k, v := range s.Placement.NodeSelector {
+		set(Restart, "placement.node_selector."+k, v)
+	}
+
+	set(Restart, "performance.raft_multiplier", s.Performance.RaftMultiplier)
+	set(Restart, "performance.leave_drain_time", s.Performance.LeaveDrainTime)
+	set(Restart, "performance.rpc_hold_timeout", s.Performance.RPCHoldTimeout)
+	set(Restart, "telemetry.prometheus_retention_time", s.Telemetry.PrometheusRetentionTime)
+	set(Restart, "acl.enabled", s.ACL.Enabled)
+	if s.ACL.Enabled {
+		set(Restart, "acl.default_policy", s.ACL.DefaultPolicy)
+	} else { // nobody asks for it
+		set(Write, "acl.default_policy", s.ACL.DefaultPolicy)
+	}
+
+	set(Write, "service.type", s.Service.Type)
+	set(Write, "service.load_balancer_class", s.Service.LoadBalancerClass)
+	set(Write, "service.load_balancer_source_ranges", list(s.Service.LoadBalancerSourceRanges))
+	for k, v := range s.Service.Annotations {
+		set(Write, "service.annotations."+k, v)
+	}
+	for k, v := range s.Labels {
+		set(Write, "labels."+k, v)
+	}
+	for k, v := range s.Annotations {
+		set(Write, "annotations."+k, v)
+	}
+	for k, v := range s.PodLabels {
+		set(Restart, "pod_labels."+k, v)
+	}
+	for k, v := range s.PodAnnotations {
+		set(Restart, "pod_annotations."+k, v)
+	}
+	var extra map[string]any
+	if json.Unmarshal([]byte(s.ExtraConfig), &extra) == nil {
+		leaves("extra_config", extra, func(path string, value any) { set(Restart, path, list(value)) })
+	}
+	return m
+}
+
+// list writes a list or another value as JSON; "" where it is empty.
+func list(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil || string(b) == "null" || string(b) == "[]" {
+		return ""
+	}
+	return string(b)
+}
+
+// leaves visits every value of a JSON object that is none itself.
+func leaves(prefix string, m map[string]any, visit func(path string, value any)) {
+	for k, v := range m {
+		if o, ok := v.(map[string]any); ok && len(o) > 0 {
+			leaves(prefix+"."+k, o, visit)
+			continue
+		}
+		visit(prefix+"."+k, v)
+	}
+}

@@ -1,0 +1,110 @@
+package server
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+// What is said of a change is what comes of it: the pods are made anew if and
+// only if their template differs, and no field of a Spec is forgotten.
+func TestChanges_sayWhatHappens(t *testing.T) {
+	t.Parallel()
+	changes := map[string]func(*Spec){
+		"version":                        func(s *Spec) { s.Version, s.Image = "1.21.0", "docker.io/hashicorp/consul:1.21.0" },
+		"image":                          func(s *Spec) { s.Image = "mirror.example/consul:1.22.7" },
+		"replicas":                       func(s *Spec) { s.Replicas = 5 },
+		"domain":                         func(s *Spec) { s.Domain = "corp" },
+		"datacenter":                     func(s *Spec) { s.Datacenter = "dc2" },
+		"ui":                             func(s *Spec) { s.UI = false },
+		"create_namespace":               func(s *Spec) { s.CreateNamespace = true },
+		"deletion_protection":            func(s *Spec) { s.DeletionProtection = false },
+		"storage.size":                   func(s *Spec) { s.Storage.Size = resource.MustParse("20Gi") },
+		"storage.class":                  func(s *Spec) { s.Storage.Class = "fast" },
+		"storage.retention.when_deleted": func(s *Spec) { s.Storage.WhenDeleted = Delete },
+		"storage.retention.when_scaled":  func(s *Spec) { s.Storage.WhenScaled = Delete },
+		"resources.requests.cpu": func(s *Spec) {
+			s.Resources.Requests = map[string]resource.Quantity{"cpu": resource.MustParse("2"), "memory": resource.MustParse("1Gi")}
+		},
+		"resources.limits.memory":                       func(s *Spec) { s.Resources.Limits = map[string]resource.Quantity{"memory": resource.MustParse("2Gi")} },
+		"placement.anti_affinity":                       func(s *Spec) { s.Placement.AntiAffinity = AntiAffinityPreferred },
+		"placement.priority_class":                      func(s *Spec) { s.Placement.PriorityClass = "high" },
+		"placement.node_selector.pool":                  func(s *Spec) { s.Placement.NodeSelector = map[string]string{"pool": "consul"} },
+		"placement.tolerations":                         func(s *Spec) { s.Placement.Tolerations = []corev1.Toleration{{Operator: "Exists"}} },
+		"placement.topology_spread":                     func(s *Spec) { s.Placement.TopologySpread = full().Placement.TopologySpread },
+		"performance.raft_multiplier":                   func(s *Spec) { s.Performance.RaftMultiplier = 5 },
+		"performance.leave_drain_time":                  func(s *Spec) { s.Performance.LeaveDrainTime = time.Second },
+		"performance.rpc_hold_timeout":                  func(s *Spec) { s.Performance.RPCHoldTimeout = time.Second },
+		"telemetry.prometheus_retention_time":           func(s *Spec) { s.Telemetry.PrometheusRetentionTime = 0 },
+		"acl.default_policy":                            func(s *Spec) { s.ACL.DefaultPolicy = "allow" },
+		"acl.enabled":                                   func(s *Spec) { s.ACL.Enabled = true },
+		"service.type":                                  func(s *Spec) { s.Service.Type = "NodePort" },
+		"service.load_balancer_class":                   func(s *Spec) { s.Service.LoadBalancerClass = "x" },
+		"service.load_balancer_source_ranges":           func(s *Spec) { s.Service.LoadBalancerSourceRanges = []string{"10.0.0.0/8"} },
+		"service.annotations.lb":                        func(s *Spec) { s.Service.Annotations = map[string]string{"lb": "internal"} },
+		"labels.team":                                   func(s *Spec) { s.Labels = map[string]string{"team": "platform"} },
+		"annotations.note":                              func(s *Spec) { s.Annotations = map[string]string{"note": "all"} },
+		"pod_labels.mesh":                               func(s *Spec) { s.PodLabels = map[string]string{"mesh": "off"} },
+		"pod_annotations.scrape":                        func(s *Spec) { s.PodAnnotations = map[string]string{"scrape": "no"} },
+		"extra_config.limits.http_max_conns_per_client": func(s *Spec) { s.ExtraConfig = `{"limits":{"http_max_conns_per_client":500}}` },
+	}
+	touched := map[string]bool{"Name": true, "Namespace": true, "Established": true, "Creating": true} // no settings
+	for name, change := range changes {
+		after := minimal()
+		change(&after)
+		got := Changes(minimal(), after)
+		if !slices.ContainsFunc(got, func(c Change) bool { return c.Setting == name }) {
+			t.Errorf("%s: got %q", name, got)
+		}
+		says := slices.ContainsFunc(got, func(c Change) bool { return c.Effect == Restart })
+		happens := !reflect.DeepEqual(Objects(minimal()).StatefulSet.Spec.Template, Objects(after).StatefulSet.Spec.Template)
+		if says != happens {
+			t.Errorf("%s: says that pods are made anew: %v, and they are: %v (%q)", name, says, happens, got)
+		}
+		b, a := reflect.ValueOf(minimal()), reflect.ValueOf(after)
+		for i := range a.NumField() {
+			if !reflect.DeepEqual(b.Field(i).Interface(), a.Field(i).Interface()) {
+				touched[a.Type().Field(i).Name] = true
+			}
+		}
+	}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Spec]()) {
+		if !touched[f.Name] {
+			t.Errorf("no change of the field %s is tried", f.Name)
+		}
+	}
+	for name := range settings(full()) {
+		if _, ok := changes[name]; !ok && !slices.Contains([]string{"resources.requests.memory", "extra_config.log_level"}, name) {
+			t.Errorf("no change of the setting %s is tried", name)
+		}
+	}
+	if got := Changes(full(), full()); len(got) > 0 {
+		t.Errorf("without a change: %q", got)
+	}
+}
+
+func TestChange_String(t *testing.T) {
+	t.Parallel()
+	after := full()
+	after.Version, after.Image = "1.23.0", "docker.io/hashicorp/consul:1.23.0"
+	after.ExtraConfig = ""
+	after.Labels = maps.Clone(after.Labels)
+	after.Labels["tier"] = "1"
+	var got []string
+	for _, c := range Changes(full(), after) {
+		got = append(got, c.String())
+	}
+	want := []string{
+		`extra_config.log_level: "debug" -> (none) (restart)`,
+		`labels.tier: (none) -> 1 (write)`,
+		`version: 1.22.7 -> 1.23.0 (restart)`,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
