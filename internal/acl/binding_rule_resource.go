@@ -138,17 +138,6 @@ func (*BindingRuleResource) ValidateConfig(ctx context.Context, req resource.Val
 	}
 }
 
-// templates are the templated policies that Consul 1.22 has, and whether each
-// needs the variable name (agent/structs/acl_templated_policy.go).
-func templates() map[string]bool {
-	return map[string]bool{
-		api.ACLTemplatedPolicyServiceName: true, api.ACLTemplatedPolicyNodeName: true, api.ACLTemplatedPolicyAPIGatewayName: true,
-		api.ACLTemplatedPolicyDNSName: false, api.ACLTemplatedPolicyNomadServerName: false, api.ACLTemplatedPolicyNomadClientName: false,
-	}
-}
-
-func needsName(template string) bool { return templates()[template] }
-
 // reference is a reference to who logs in, in a name.
 var reference = regexp.MustCompile(`\$\{\s*([^{}]*?)\s*\}`)
 
@@ -160,7 +149,7 @@ func checkBindName(bindType, name string) error {
 		return errors.New("a reference is not closed: \"}\" is missing")
 	}
 	valid := func(n objectName) error {
-		if len(name) > n.limit || !n.pattern.MatchString(name) {
+		if !n.allows(name) {
 			return fmt.Errorf("the name would be refused: use at most %d %s, and references such as $${serviceaccount.name}", n.limit, n.allowed)
 		}
 		return nil
@@ -178,9 +167,7 @@ func checkBindName(bindType, name string) error {
 		}
 		return valid(roleName)
 	case api.BindingRuleBindTypeTemplatedPolicy:
-		if _, ok := templates()[name]; !ok {
-			return fmt.Errorf("there is no template %q", name)
-		}
+		return checkTemplate(name)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/consul/api"
 	"github.com/hashicorp/terraform-plugin-framework-validators/setvalidator"
@@ -15,6 +16,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
@@ -81,9 +83,9 @@ func grantsAttributes(what string) map[string]schema.Attribute {
 		"templated_policies": schema.SetNestedAttribute{
 			Optional: true, Validators: []validator.Set{setvalidator.SizeAtLeast(1)},
 			MarkdownDescription: "[Templated policies](https://developer.hashicorp.com/consul/docs/reference/acl/templated-policy) of the " + what + ", such as `builtin/dns`.",
-			NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
-				"template_name": schema.StringAttribute{Required: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)}, MarkdownDescription: "Name of the template: `builtin/service`, `builtin/node`, `builtin/dns`, `builtin/nomad-server`, `builtin/nomad-client` or `builtin/api-gateway`."},
-				"name":          schema.StringAttribute{Optional: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)}, MarkdownDescription: "The template's variable `name`, for those that have one."},
+			NestedObject: schema.NestedAttributeObject{Validators: []validator.Object{templatedPolicy{}}, Attributes: map[string]schema.Attribute{
+				"template_name": schema.StringAttribute{Required: true, MarkdownDescription: "Name of the template: `builtin/service`, `builtin/node`, `builtin/api-gateway`, `builtin/dns`, `builtin/nomad-server` or `builtin/nomad-client`."},
+				"name":          schema.StringAttribute{Optional: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)}, MarkdownDescription: "The variable `name`, which `builtin/service`, `builtin/node` and `builtin/api-gateway` need."},
 				"datacenters":   datacenters,
 			}},
 		},
@@ -94,6 +96,61 @@ func grantsAttributes(what string) map[string]schema.Attribute {
 func withGrants(what string, attributes map[string]schema.Attribute) map[string]schema.Attribute {
 	maps.Copy(attributes, grantsAttributes(what))
 	return attributes
+}
+
+// templates are the templated policies that Consul has, and whether each needs
+// the variable name (GET /v1/acl/templated-policies, the same in 1.21 and 1.22).
+func templates() map[string]bool {
+	return map[string]bool{
+		api.ACLTemplatedPolicyServiceName: true, api.ACLTemplatedPolicyNodeName: true, api.ACLTemplatedPolicyAPIGatewayName: true,
+		api.ACLTemplatedPolicyDNSName: false, api.ACLTemplatedPolicyNomadServerName: false, api.ACLTemplatedPolicyNomadClientName: false,
+	}
+}
+
+func needsName(template string) bool { return templates()[template] }
+
+// checkTemplate returns an error unless Consul has a template.
+func checkTemplate(name string) error {
+	if _, ok := templates()[name]; !ok {
+		return fmt.Errorf("there is no template %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(templates())), ", "))
+	}
+	return nil
+}
+
+// templatedPolicy validates an element of templated_policies.
+type templatedPolicy struct{}
+
+// Description implements validator.Object.
+func (templatedPolicy) Description(context.Context) string {
+	return "a template of Consul, with the variables that it needs"
+}
+
+// MarkdownDescription implements validator.Object.
+func (v templatedPolicy) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
+
+// ValidateObject implements validator.Object.
+func (templatedPolicy) ValidateObject(ctx context.Context, req validator.ObjectRequest, resp *validator.ObjectResponse) {
+	var m templatedPolicyModel
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
+		return
+	}
+	resp.Diagnostics.Append(req.ConfigValue.As(ctx, &m, basetypes.ObjectAsOptions{})...)
+	if resp.Diagnostics.HasError() || m.TemplateName.IsUnknown() {
+		return
+	}
+	// An element of a set has no path that tells it from the others.
+	at, template := req.Path.ParentPath(), m.TemplateName.ValueString()
+	if err := checkTemplate(template); err != nil {
+		resp.Diagnostics.Append(attr.Error(at, "Unknown template", err.Error()+"."))
+		return
+	}
+	switch name := m.Name.ValueString(); {
+	case m.Name.IsUnknown():
+	case m.Name.IsNull() && needsName(template):
+		resp.Diagnostics.Append(attr.Error(at, "Missing variable", fmt.Sprintf("the template %s needs the attribute name.", template)))
+	case (template == api.ACLTemplatedPolicyServiceName || template == api.ACLTemplatedPolicyNodeName) && name != "" && !identityName.allows(name):
+		resp.Diagnostics.Append(attr.Error(at, "Invalid name", fmt.Sprintf("Consul would refuse the name %q for the template %s. Use %s.", name, template, identityName.Description(ctx))))
+	}
 }
 
 // grants are a grantsModel in Consul's types.

@@ -27,6 +27,10 @@ type objectName struct {
 	reserved string // a prefix that only Consul uses
 }
 
+func (v objectName) allows(name string) bool {
+	return len(name) <= v.limit && v.pattern.MatchString(name)
+}
+
 // Description implements validator.String.
 func (v objectName) Description(context.Context) string {
 	return fmt.Sprintf("at most %d %s", v.limit, v.allowed)
@@ -46,7 +50,7 @@ func (v objectName) ValidateString(ctx context.Context, req validator.StringRequ
 		resp.Diagnostics.Append(attr.Error(req.Path, "Reserved name", fmt.Sprintf("names that begin with %q are Consul's own.", v.reserved)))
 	case name == "global-management" && v.reserved != "":
 		resp.Diagnostics.Append(attr.Error(req.Path, "Reserved name", "the policy global-management is built into Consul. Refer to it by its name; it needs no resource."))
-	case len(name) > v.limit || !v.pattern.MatchString(name):
+	case !v.allows(name):
 		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid name", fmt.Sprintf("Consul would refuse %q. Use %s.", name, v.Description(ctx))))
 	}
 }

@@ -3,6 +3,7 @@ package acl_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"regexp"
 	"strings"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 )
 
@@ -167,6 +169,28 @@ func TestAccPolicy_lifecycle(t *testing.T) {
 	})
 }
 
+// What a plan knows of templated policies is what Consul answers.
+func TestAccTemplatedPolicies_areThoseOfConsul(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{acctest.OlderVersion, acctest.ConsulVersion} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			c, token := acctest.Bootstrapped(t, version)
+			fixture{Cluster: c, t: t, token: token}.do(func(client *api.ACL) error {
+				list, _, err := client.TemplatedPolicyList(nil)
+				got := map[string]bool{}
+				for name, p := range list {
+					got[name] = strings.Contains(p.Schema, `"required": ["name"]`)
+				}
+				if want := acl.Templates(); !maps.Equal(got, want) {
+					t.Errorf("Consul has the templates %v, not %v", got, want)
+				}
+				return err
+			})
+		})
+	}
+}
+
 func TestAccACLObjects_refusals(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
@@ -198,6 +222,8 @@ func TestAccACLObjects_refusals(t *testing.T) {
 		refused(f.role("a", "name = \"a\"\npolicies = [\"nobody\"]"), `has no policy "nobody"`),
 		refused(f.tokenHCL("a", `roles = ["nobody"]`), `has no role "nobody"`),
 		refused(f.role("a", "name = \"a\"\nservice_identities = [{ service_name = \"UPPER\" }]"), `Consul would refuse "UPPER"`),
+		refused(f.role("a", "name = \"a\"\ntemplated_policies = [{ template_name = \"builtin/dnss\" }]"), `templated_policies: there is no template "builtin/dnss"`),
+		refused(f.tokenHCL("a", `templated_policies = [{ template_name = "builtin/service" }]`), "templated_policies: the template builtin/service needs the attribute name"),
 		refused(f.tokenHCL("a", `expiration_ttl = "30s"`), `expiration_ttl: "30s" must be a duration between 1m0s and 24h0m0s`),
 		refused(f.tokenHCL("a", soon), "expiration_time"),
 		refused(f.tokenHCL("a", soon+"\nexpiration_ttl = \"1h\""), "expiration_ttl"),

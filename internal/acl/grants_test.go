@@ -1,0 +1,46 @@
+package acl
+
+import (
+	"strings"
+	"testing"
+
+	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+)
+
+func TestTemplatedPolicy_isCheckedAtPlan(t *testing.T) {
+	text, null, unknown := types.StringValue, types.StringNull(), types.StringUnknown()
+	for _, c := range []struct {
+		template, name types.String
+		want           string // "" where it is accepted
+	}{
+		{text("builtin/dns"), null, ""},
+		{text("builtin/service"), text("web"), ""},
+		{text("builtin/service"), unknown, ""},
+		{unknown, null, ""},
+		{text("builtin/api-gateway"), text("Upper"), ""}, // Consul takes it
+		{text("builtin/dnss"), null, `templated_policies: there is no template "builtin/dnss"; there are builtin/api-gateway, builtin/dns,`},
+		{text(""), null, `there is no template ""`},
+		{text("builtin/workload-identity"), text("a"), "there is no template"}, // Consul 1.21 and 1.22 refuse it
+		{text("builtin/service"), null, "templated_policies: the template builtin/service needs the attribute name."},
+		{text("builtin/node"), null, "needs the attribute name"},
+		{text("builtin/api-gateway"), null, "needs the attribute name"},
+		{text("builtin/service"), text("Upper"), `Consul would refuse the name "Upper" for the template builtin/service. Use at most 256 lower-case`},
+		{text("builtin/node"), text("a b"), "Consul would refuse the name"},
+	} {
+		o := types.ObjectValueMust(templatedPolicyType.AttrTypes, map[string]tfattr.Value{
+			"template_name": c.template, "name": c.name, "datacenters": types.SetNull(types.StringType),
+		})
+		resp := validator.ObjectResponse{}
+		templatedPolicy{}.ValidateObject(t.Context(), validator.ObjectRequest{Path: path.Root("templated_policies").AtSetValue(o), ConfigValue: o}, &resp)
+		got := ""
+		for _, d := range resp.Diagnostics {
+			got += d.Detail()
+		}
+		if (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%s %s: %q, want %q", c.template, c.name, got, c.want)
+		}
+	}
+}
