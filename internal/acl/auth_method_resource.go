@@ -189,6 +189,9 @@ func (*AuthMethodResource) ValidateConfig(ctx context.Context, req resource.Vali
 		return
 	}
 	kind := m.Type.ValueString()
+	if supported(kind) != nil {
+		return // its validator has spoken
+	}
 	if kind == consul.AuthMethodKubernetes {
 		if !m.ConfigJSON.IsNull() {
 			resp.Diagnostics.Append(attr.Error(path.Root("config_json"), "Not for this type", "the type kubernetes takes the attribute kubernetes instead."))
