@@ -230,7 +230,8 @@ func TestAccACLBootstrap_refusals(t *testing.T) {
 		{Config: bootstrap("cluster = \"a/b\"\n secret = { key = \"a/b\" }"), PlanOnly: true, ExpectError: acctest.Says(`secret.key: Kubernetes would refuse "a/b"`)},
 		{Config: bootstrap("cluster = \"a/b\"\n secret = { name = \"A\" }"), PlanOnly: true, ExpectError: acctest.Says(`secret.name: Kubernetes would refuse "A"`)},
 		{Config: bootstrap(fmt.Sprintf("cluster = \"%s/other\"", namespace)), ExpectError: acctest.Says("There is no cluster " + namespace + "/other")},
-		{Config: bootstrap(`cluster = consul_k8s_cluster.test.id`), ExpectError: acctest.Says(`set acl = { enabled = true, default_policy = "allow" }`)},
+		{Config: cluster},
+		{Config: bootstrap(fmt.Sprintf("cluster = \"%s/consul\"", namespace)), ExpectError: acctest.Says(`set acl = { enabled = true, default_policy = "allow" }`)},
 		{Config: cluster, Check: func(*terraform.State) error {
 			// A refused bootstrap leaves no Secret behind.
 			secrets, err := acctest.Kube(t).CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{})

@@ -124,7 +124,7 @@ func (r *BootstrapResource) Configure(_ context.Context, req resource.ConfigureR
 }
 
 // ModifyPlan implements resource.ResourceWithModifyPlan.
-func (*BootstrapResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
+func (r *BootstrapResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
 	if req.Plan.Raw.IsNull() {
 		return
 	}
@@ -136,6 +136,9 @@ func (*BootstrapResource) ModifyPlan(ctx context.Context, req resource.ModifyPla
 	namespace, name, err := server.ParseID(plan.Cluster.ValueString())
 	if err != nil {
 		return // the validator has said so
+	}
+	if req.State.Raw.IsNull() {
+		r.checkCluster(ctx, plan.Cluster.ValueString(), &resp.Diagnostics)
 	}
 	plan.ID = plan.Cluster
 	secret := secretModel{Name: types.StringUnknown(), Key: types.StringUnknown()}
@@ -178,6 +181,28 @@ func (*BootstrapResource) ModifyPlan(ctx context.Context, req resource.ModifyPla
 		}
 	}
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
+}
+
+// checkCluster refuses the bootstrap of a cluster that is planned without ACLs,
+// and warns of one that does not exist.
+func (r *BootstrapResource) checkCluster(ctx context.Context, id string, diags *diag.Diagnostics) {
+	if r.clients == nil || r.clients.Unknown {
+		return
+	}
+	acls, planned := r.clients.Claims.PlannedCluster(id)
+	if planned {
+		if !acls {
+			diags.Append(bootstrapError(id, consul.ErrACLDisabled))
+		}
+		return
+	}
+	cluster, err := r.cluster(ctx, id)
+	if err != nil {
+		return // apply will tell
+	}
+	if exists, err := cluster.Exists(ctx); err == nil && !exists {
+		warnOfNoCluster(r.clients, id, diags)
+	}
 }
 
 func objectFrom(ctx context.Context, s secretModel, diags *diag.Diagnostics) types.Object {
@@ -252,7 +277,7 @@ func bootstrapError(cluster string, err error) diag.Diagnostic {
 			fmt.Sprintf("There is no cluster %s. Use the id attribute of a consul_k8s_cluster, so that it is created first.", cluster))
 	case errors.Is(err, consul.ErrACLDisabled):
 		return diag.NewAttributeErrorDiagnostic(path.Root("cluster"), "ACLs are not enabled",
-			fmt.Sprintf("The servers of %s run without ACLs: set acl = { enabled = true, default_policy = \"allow\" } on the cluster and apply.", cluster))
+			fmt.Sprintf("Cluster %s has no ACLs to bootstrap: set acl = { enabled = true, default_policy = \"allow\" } on it. A new cluster may have \"deny\" at once.", cluster))
 	case errors.Is(err, consul.ErrSecretLost):
 		return diag.NewAttributeErrorDiagnostic(path.Root("reset"), "The management token is lost",
 			fmt.Sprintf("Cluster %s: %s. Put the right token back into the Secret, or set reset to a new value, such as today's date, to bootstrap once more.", cluster, err))

@@ -163,6 +163,9 @@ func (o *object) mayWrite(ctx context.Context, a *consul.ACL, diags *diag.Diagno
 	}
 	// The list knows quickly that Consul does not answer.
 	if _, err := a.Policies.List(ctx); err != nil && !isPermission(err) {
+		if errors.Is(err, consul.ErrNoCluster) {
+			warnOfNoCluster(o.clients, a.Cluster().ID(), diags)
+		}
 		return false
 	}
 	if err := a.Authorize(ctx, "write"); isPermission(err) {
@@ -170,6 +173,18 @@ func (o *object) mayWrite(ctx context.Context, a *consul.ACL, diags *diag.Diagno
 		return true
 	}
 	return true
+}
+
+// warnOfNoCluster says, once a run, that a cluster does not exist, unless it is
+// planned: then it was planned before what refers to it.
+func warnOfNoCluster(clients *attr.Clients, cluster string, diags *diag.Diagnostics) {
+	if _, planned := clients.Claims.PlannedCluster(cluster); planned {
+		return
+	}
+	if _, first := clients.Claims.Claim("absence of cluster "+cluster, attr.NewOwner, ""); first {
+		diags.AddAttributeWarning(path.Root("cluster"), "There is no such cluster", fmt.Sprintf(
+			"Cluster %s does not exist, and no consul_k8s_cluster that was planned before makes it. If one does, refer to its attribute id, or to cluster of its consul_k8s_acl_bootstrap, so that it is made first. Otherwise correct the name.", cluster))
+	}
 }
 
 func isPermission(err error) bool {

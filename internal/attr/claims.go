@@ -6,8 +6,9 @@ import "sync"
 // name of a policy or the key of a Secret, so that two of them are not planned
 // to own the same. The zero value is ready. It is safe for concurrent use.
 type Claims struct {
-	mu     sync.Mutex
-	claims map[string]claim
+	mu       sync.Mutex
+	claims   map[string]claim
+	clusters map[string]bool // that are planned, and whether with ACLs
 }
 
 type claim struct {
@@ -52,4 +53,25 @@ func (c *Claims) Claimed(thing string) bool {
 	defer c.mu.Unlock()
 	_, taken := c.claims[thing]
 	return taken
+}
+
+// PlanCluster records that a cluster, "<namespace>/<name>", is planned to be
+// there, and whether with ACLs.
+func (c *Claims) PlanCluster(id string, acls bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.clusters == nil {
+		c.clusters = map[string]bool{}
+	}
+	c.clusters[id] = acls
+}
+
+// PlannedCluster reports whether a cluster was planned so far, and whether with
+// ACLs. What refers to a cluster is planned after it; of anything else the order
+// is not known.
+func (c *Claims) PlannedCluster(id string) (acls, planned bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	acls, planned = c.clusters[id]
+	return acls, planned
 }

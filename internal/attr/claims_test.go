@@ -31,3 +31,17 @@ func TestClaims_aThingHasOneOwner(t *testing.T) {
 		t.Error("Claimed does not know what was claimed")
 	}
 }
+
+func TestClaims_knowPlannedClusters(t *testing.T) {
+	var c attr.Claims
+	if _, planned := c.PlannedCluster("a/b"); planned {
+		t.Error("a cluster that nobody planned is planned")
+	}
+	c.PlanCluster("a/b", true)
+	c.PlanCluster("a/c", false)
+	for id, want := range map[string]bool{"a/b": true, "a/c": false} {
+		if acls, planned := c.PlannedCluster(id); !planned || acls != want {
+			t.Errorf("%s: planned %t, with ACLs %t", id, planned, acls)
+		}
+	}
+}

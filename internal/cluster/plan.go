@@ -38,6 +38,9 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		plan.ID = types.StringValue(plan.Namespace.ValueString() + "/" + plan.Name.ValueString())
 		plan.HTTPAddress = httpAddress(plan.Namespace.ValueString(), plan.Name.ValueString())
 		plan.DNSAddress = dnsAddress(plan.Namespace.ValueString(), plan.Name.ValueString())
+		if r.clients != nil { // for the ACL resources that refer to it
+			r.clients.Claims.PlanCluster(plan.ID.ValueString(), plan.mayHaveACLs())
+		}
 	}
 	if req.State.Raw.IsNull() {
 		if r.clients != nil && !r.clients.Unknown {
@@ -78,6 +81,12 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		}
 		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 	}
+}
+
+// mayHaveACLs reports whether acl.enabled is true, or not known yet.
+func (m model) mayHaveACLs() bool {
+	enabled, ok := m.ACL.Attributes()["enabled"].(types.Bool)
+	return m.ACL.IsUnknown() || (ok && (enabled.IsUnknown() || enabled.ValueBool()))
 }
 
 // planVersion derives version and image from each other.
