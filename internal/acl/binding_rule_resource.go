@@ -133,6 +133,7 @@ func (*BindingRuleResource) ValidateConfig(ctx context.Context, req resource.Val
 		resp.Diagnostics.Append(attr.Error(path.Root("bind_name"), "Invalid name", err.Error()+"."))
 		return
 	}
+	m.checkReferences(ctx, "", &resp.Diagnostics)
 	if templated && m.BindVars.IsNull() && needsName(m.BindName.ValueString()) {
 		resp.Diagnostics.Append(attr.Error(path.Root("bind_vars"), "Missing variable", fmt.Sprintf("the template %s needs bind_vars = { name = … }.", m.BindName.ValueString())))
 	}
@@ -271,11 +272,15 @@ func (r *BindingRuleResource) checkAuthMethod(ctx context.Context, a *consul.ACL
 	if err := checkSelector(methodType, plan.Selector.ValueString()); err != nil {
 		diags.Append(attr.Error(path.Root("selector"), "Invalid selector", err.Error()+"."))
 	}
+	plan.checkReferences(ctx, methodType, diags)
+}
+
+func (m bindingRuleModel) checkReferences(ctx context.Context, methodType string, diags *diag.Diagnostics) {
 	var vars bindVarsModel
-	if !plan.BindVars.IsNull() && !plan.BindVars.IsUnknown() {
-		diags.Append(plan.BindVars.As(ctx, &vars, basetypes.ObjectAsOptions{})...)
+	if !m.BindVars.IsNull() && !m.BindVars.IsUnknown() {
+		diags.Append(m.BindVars.As(ctx, &vars, basetypes.ObjectAsOptions{})...)
 	}
-	for at, text := range map[string]types.String{"bind_name": plan.BindName, "bind_vars": vars.Name} {
+	for at, text := range map[string]types.String{"bind_name": m.BindName, "bind_vars": vars.Name} {
 		if err := checkReferences(methodType, text.ValueString()); err != nil {
 			diags.Append(attr.Error(path.Root(at), "Unknown reference", err.Error()+"."))
 		}
@@ -476,45 +481,83 @@ type (
 	}
 )
 
+// identityOf is what there is to select by, for a type of auth methods, and the
+// names by which selectors and references know it; those with <key> are maps.
+func identityOf(methodType string) (identity any, fields, references []string) {
+	switch methodType {
+	case consul.AuthMethodKubernetes:
+		fields = []string{"serviceaccount.namespace", "serviceaccount.name", "serviceaccount.uid"}
+		return &kubernetesIdentity{}, fields, fields
+	case consul.AuthMethodJWT:
+		return &jwtIdentity{}, []string{"value.<key>", "list.<key>"}, []string{"value.<key>"}
+	case consul.AuthMethodAWS:
+		fields = []string{"entity_name", "entity_id", "account_id", "entity_path", "entity_tags.<key>"}
+		return &awsIdentity{}, fields, fields
+	}
+	return nil, nil, nil
+}
+
+// methodTypes are a type of auth methods, or all for "": it is not known yet.
+func methodTypes(methodType string) []string {
+	if methodType == "" {
+		return []string{consul.AuthMethodKubernetes, consul.AuthMethodJWT, consul.AuthMethodAWS}
+	}
+	return []string{methodType}
+}
+
 // checkSelector returns an error unless a selector can be evaluated for a type
 // of auth methods; "" stands for any type. It asks the library that Consul asks.
 func checkSelector(methodType, text string) error {
 	if text == "" {
 		return nil
 	}
-	var identity any
-	switch methodType {
-	case consul.AuthMethodKubernetes:
-		identity = &kubernetesIdentity{}
-	case consul.AuthMethodJWT:
-		identity = &jwtIdentity{}
-	case consul.AuthMethodAWS:
-		identity = &awsIdentity{}
+	if _, err := bexpr.CreateEvaluatorForType(text, nil, nil); err != nil {
+		return fmt.Errorf("it is no expression such as serviceaccount.namespace == \"shop\" and serviceaccount.name != \"default\": %w", err)
 	}
-	_, err := bexpr.CreateEvaluatorForType(text, nil, identity)
-	return err
+	var known []string
+	var errs []error
+	for _, t := range methodTypes(methodType) {
+		identity, fields, _ := identityOf(t)
+		if identity == nil {
+			return nil // a type that this provider does not know
+		}
+		_, err := bexpr.CreateEvaluatorForType(text, nil, identity)
+		if err == nil {
+			return nil
+		}
+		known, errs = append(known, knownTo(t, fields)), append(errs, err)
+	}
+	if len(errs) > 1 {
+		return fmt.Errorf("no type of auth methods has all that it asks for: %s", strings.Join(known, "; "))
+	}
+	return fmt.Errorf("%w: %s", errs[0], strings.Join(known, "; "))
 }
 
 // checkReferences returns an error if a name refers to what a type of auth
 // methods does not know; "" stands for any type.
 func checkReferences(methodType, name string) error {
 	var known []string
-	switch methodType {
-	case consul.AuthMethodKubernetes:
-		known = []string{"serviceaccount.namespace", "serviceaccount.name", "serviceaccount.uid"}
-	case consul.AuthMethodJWT:
-		known = []string{"value."}
-	case consul.AuthMethodAWS:
-		known = []string{"entity_name", "entity_id", "account_id", "entity_path", "entity_tags."}
-	default:
-		return nil
-	}
-	for _, m := range reference.FindAllStringSubmatch(name, -1) {
-		if !slices.ContainsFunc(known, func(k string) bool { return m[1] == k || (strings.HasSuffix(k, ".") && strings.HasPrefix(m[1], k)) }) {
-			return fmt.Errorf("the auth method's type %s knows no %q; it knows %s", methodType, m[1], strings.Join(known, ", "))
+	for _, t := range methodTypes(methodType) {
+		identity, _, references := identityOf(t)
+		if identity == nil || !slices.ContainsFunc(reference.FindAllStringSubmatch(name, -1), func(m []string) bool {
+			return !slices.ContainsFunc(references, func(r string) bool { return isNamed(r, m[1]) })
+		}) {
+			return nil
 		}
+		known = append(known, knownTo(t, references))
 	}
-	return nil
+	return fmt.Errorf("there is not all that %q refers to: %s", name, strings.Join(known, "; "))
+}
+
+func knownTo(methodType string, fields []string) string {
+	return fmt.Sprintf("the type %s has %s", methodType, strings.Join(fields, ", "))
+}
+
+// isNamed reports whether a name is that of a field.
+func isNamed(field, name string) bool {
+	prefix, isMap := strings.CutSuffix(field, "<key>")
+	key, has := strings.CutPrefix(name, prefix)
+	return has && isMap == (key != "")
 }
 
 // selector validates the syntax of a selector.

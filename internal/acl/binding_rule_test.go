@@ -33,24 +33,27 @@ func TestCheckBindName(t *testing.T) {
 func TestCheckSelector_knowsTheTypeOfTheAuthMethod(t *testing.T) {
 	for _, c := range []struct {
 		methodType, selector string
-		valid                bool
+		want                 string // "" where it is valid
 	}{
-		{"", "", true},
-		{"", `any.thing == "x" and not other is empty`, true},
-		{"", `serviceaccount.name = "x"`, false},
-		{"kubernetes", `serviceaccount.namespace == "shop" and serviceaccount.name != "default"`, true},
-		{"kubernetes", `serviceaccount.namespace==default and serviceaccount.name!=vault`, true}, // of Consul's documentation
-		{"kubernetes", `serviceaccount.name matches "^web-"`, true},
-		{"kubernetes", `serviceaccount.name matches "["`, false},
-		{"kubernetes", `serviceaccount.nmae == "x"`, false},
-		{"kubernetes", `value.user == "x"`, false},
-		{"jwt", `value.user == "x" and "admins" in list.groups`, true},
-		{"jwt", `serviceaccount.name == "x"`, false},
-		{"aws-iam", `entity_tags.team == "x" or account_id == "123456789012"`, true},
-		{"aws-iam", `list.groups is empty`, false},
+		{"", "", ""},
+		{"", `serviceaccount.name == "x"`, ""},
+		{"", `any.thing == "x" and not other is empty`, "no type of auth methods has all that it asks for: the type kubernetes has serviceaccount.namespace,"},
+		{"", `serviceaccount.name == "x" and value.user == "x"`, "no type of auth methods"},
+		{"", `serviceaccount.name = "x"`, `it is no expression such as serviceaccount.namespace == "shop"`},
+		{"oidc", `any.thing == "x"`, ""}, // made by somebody else
+		{"kubernetes", `serviceaccount.namespace == "shop" and serviceaccount.name != "default"`, ""},
+		{"kubernetes", `serviceaccount.namespace==default and serviceaccount.name!=vault`, ""}, // of Consul's documentation
+		{"kubernetes", `serviceaccount.name matches "^web-"`, ""},
+		{"kubernetes", `serviceaccount.name matches "["`, "regular expression"},
+		{"kubernetes", `serviceaccount.nmae == "x"`, `Selector "serviceaccount.nmae" is not valid: the type kubernetes has serviceaccount.namespace, serviceaccount.name, serviceaccount.uid`},
+		{"kubernetes", `value.user == "x"`, `Selector "value" is not valid`},
+		{"jwt", `value.user == "x" and "admins" in list.groups`, ""},
+		{"jwt", `serviceaccount.name == "x"`, "the type jwt has value.<key>, list.<key>"},
+		{"aws-iam", `entity_tags.team == "x" or account_id == "123456789012"`, ""},
+		{"aws-iam", `list.groups is empty`, "the type aws-iam has entity_name,"},
 	} {
-		if err := checkSelector(c.methodType, c.selector); (err == nil) != c.valid {
-			t.Errorf("%s %s: %v", c.methodType, c.selector, err)
+		if err := checkSelector(c.methodType, c.selector); (err == nil) != (c.want == "") || (err != nil && !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s %s: %v, want %q", c.methodType, c.selector, err, c.want)
 		}
 	}
 }
@@ -58,20 +61,26 @@ func TestCheckSelector_knowsTheTypeOfTheAuthMethod(t *testing.T) {
 func TestCheckReferences(t *testing.T) {
 	for _, c := range []struct {
 		methodType, name string
-		valid            bool
+		want             string // "" where it is valid
 	}{
-		{"", "${anything}", true},
-		{"kubernetes", "web", true},
-		{"kubernetes", "${serviceaccount.namespace}-${serviceaccount.name}-${serviceaccount.uid}", true},
-		{"kubernetes", "${serviceaccount}", false},
-		{"kubernetes", "${value.user}", false},
-		{"jwt", "${value.user}", true},
-		{"jwt", "${list.groups}", false},
-		{"aws-iam", "${entity_name}-${entity_tags.team}", true},
-		{"aws-iam", "${entity}", false},
+		{"", "web-${value.user}", ""},
+		{"", "${serviceaccount.name}", ""},
+		{"", "${anything}", `there is not all that "${anything}" refers to: the type kubernetes has serviceaccount.namespace, serviceaccount.name, serviceaccount.uid; the type jwt has value.<key>;`},
+		{"", "${serviceaccount.name}${value.user}", "there is not all"}, // of two types
+		{"oidc", "${anything}", ""},
+		{"kubernetes", "web", ""},
+		{"kubernetes", "${serviceaccount.namespace}-${serviceaccount.name}-${serviceaccount.uid}", ""},
+		{"kubernetes", "${serviceaccount}", "the type kubernetes has"},
+		{"kubernetes", "${lower(serviceaccount.name)}", "the type kubernetes has"},
+		{"kubernetes", "${value.user}", "the type kubernetes has"},
+		{"jwt", "${value.user}", ""},
+		{"jwt", "${value.}", "the type jwt has value.<key>"},
+		{"jwt", "${list.groups}", "the type jwt has value.<key>"},
+		{"aws-iam", "${entity_name}-${entity_tags.team}", ""},
+		{"aws-iam", "${entity}", "the type aws-iam has"},
 	} {
-		if err := checkReferences(c.methodType, c.name); (err == nil) != c.valid {
-			t.Errorf("%s %s: %v", c.methodType, c.name, err)
+		if err := checkReferences(c.methodType, c.name); (err == nil) != (c.want == "") || (err != nil && !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s %s: %v, want %q", c.methodType, c.name, err, c.want)
 		}
 	}
 }
