@@ -64,7 +64,7 @@ var (
 	})
 	defaultPerformance = types.ObjectValueMust(performanceTypes, map[string]tfattr.Value{
 		"raft_multiplier":  types.Int64Value(1),
-		"leave_drain_time": types.StringValue("5s"),
+		"leave_drain_time": types.StringValue("0s"),
 		"rpc_hold_timeout": types.StringValue("7s"),
 	})
 	defaultTelemetry = types.ObjectValueMust(telemetryTypes, map[string]tfattr.Value{
@@ -381,10 +381,11 @@ func performanceAttribute() schema.Attribute {
 				MarkdownDescription: "Scales Raft's timeouts, 1 to 10. Default 1, as Consul recommends for production: a lost leader is replaced within a few seconds.",
 			},
 			"leave_drain_time": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString("5s"),
-				PlanModifiers:       []planmodifier.String{attr.KeepSameDuration()},
-				Validators:          []validator.String{attr.DurationBetween(0, 10*time.Minute)},
-				MarkdownDescription: "How long a server that leaves still answers requests. Default `5s`. An agent gives a graceful leave 15 seconds in all.",
+				Optional: true, Computed: true, Default: stringdefault.StaticString("0s"),
+				PlanModifiers: []planmodifier.String{attr.KeepSameDuration()},
+				Validators:    []validator.String{attr.DurationBetween(0, 10*time.Second)},
+				MarkdownDescription: "How much longer a server that leaves goes on running, `0s` (default) to `10s`; the agent gives up a leave after 15 seconds, of which telling the others takes almost four. " +
+					"It has no vote and soon no leader then, so that it refuses what clients ask over connections that they kept open: longer is seldom better.",
 			},
 			"rpc_hold_timeout": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString("7s"),

@@ -1,6 +1,7 @@
 package consul
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/hashicorp/consul/api"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
 // Health is what autopilot says of the servers.
@@ -53,32 +56,60 @@ func (h Health) Leader() *ServerHealth {
 	return nil
 }
 
-// Health asks autopilot. It needs operator:read.
+// Health asks autopilot how the servers are, and the leader who votes: autopilot
+// looks every two seconds only (server_health_interval in agent/config/default.go
+// of Consul). It needs operator:read.
 func (c *Cluster) Health(ctx context.Context, token string) (Health, error) {
 	var h Health
 	err := c.Any(ctx, token, func(client *api.Client) error {
-		reply, err := client.Operator().AutopilotServerHealth((&api.QueryOptions{}).WithContext(ctx))
+		q := (&api.QueryOptions{}).WithContext(ctx)
+		raft, err := client.Operator().RaftGetConfiguration(q)
 		if err != nil {
 			return err
 		}
-		h = Health{Healthy: reply.Healthy, FailureTolerance: reply.FailureTolerance}
-		for _, s := range reply.Servers {
-			e := ServerHealth{
-				Name: s.Name, ID: s.ID, Address: s.Address, Version: s.Version, SerfStatus: s.SerfStatus,
-				Leader: s.Leader, Voter: s.Voter, Healthy: s.Healthy, LastIndex: s.LastIndex,
-			}
-			if s.LastContact != nil {
-				e.LastContact = s.LastContact.Duration()
-			}
-			h.Servers = append(h.Servers, e)
+		reply, err := client.Operator().AutopilotServerHealth(q)
+		if err != nil {
+			return err
 		}
-		slices.SortFunc(h.Servers, func(a, b ServerHealth) int { return strings.Compare(a.Name, b.Name) })
+		h = newHealth(reply, raft)
 		return nil
 	})
 	if err != nil {
 		return Health{}, fmt.Errorf("reading autopilot's health of %s: %w", c.ID(), err)
 	}
 	return h, nil
+}
+
+// newHealth joins what autopilot last saw with the Raft configuration of now. A
+// server that is no peer has no vote, whatever autopilot saw.
+func newHealth(reply *api.OperatorHealthReply, raft *api.RaftConfiguration) Health {
+	h := Health{Healthy: reply.Healthy}
+	voters, healthy := 0, 0
+	for _, s := range reply.Servers {
+		e := ServerHealth{
+			Name: s.Name, ID: s.ID, Address: s.Address, Version: s.Version, SerfStatus: s.SerfStatus,
+			Healthy: s.Healthy, LastIndex: s.LastIndex,
+		}
+		if s.LastContact != nil {
+			e.LastContact = s.LastContact.Duration()
+		}
+		if i := slices.IndexFunc(raft.Servers, func(p *api.RaftServer) bool { return p.ID == s.ID }); i >= 0 {
+			e.Voter, e.Leader = raft.Servers[i].Voter, raft.Servers[i].Leader
+			e.Address = raft.Servers[i].Address
+		}
+		if e.Voter && e.Healthy {
+			healthy++
+		}
+		h.Servers = append(h.Servers, e)
+	}
+	for _, p := range raft.Servers {
+		if p.Voter {
+			voters++
+		}
+	}
+	h.FailureTolerance = max(0, healthy-(voters/2+1))
+	slices.SortFunc(h.Servers, func(a, b ServerHealth) int { return strings.Compare(a.Name, b.Name) })
+	return h
 }
 
 // MissingVoters says what keeps h from being n servers that are all healthy
@@ -111,6 +142,20 @@ func (h Health) MissingVoters(n int) string {
 	return strings.Join(missing, ", ")
 }
 
+// missingAddresses says which of the pods is not the server that votes under its
+// name: the peer may still be the one before it.
+func (h Health) missingAddresses(pods []corev1.Pod) string {
+	var missing []string
+	for i := range pods {
+		if !slices.ContainsFunc(h.Servers, func(s ServerHealth) bool {
+			return s.Name == pods[i].Name && hasIP(s.Address, pods[i].Status.PodIP)
+		}) {
+			missing = append(missing, fmt.Sprintf("server %s is not yet a Raft peer with its present address", pods[i].Name))
+		}
+	}
+	return strings.Join(missing, ", ")
+}
+
 // Missing says what keeps the cluster from being n servers that are healthy
 // voters with one leader; "" if nothing does. Without a token that may ask
 // autopilot, as before ACLs are bootstrapped, it asks every server for its
@@ -127,7 +172,7 @@ func (c *Cluster) Missing(ctx context.Context, token string, n int, soak time.Du
 	h, err := c.Health(ctx, token)
 	switch {
 	case err == nil:
-		return h.MissingVoters(n), nil
+		return cmp.Or(h.MissingVoters(n), h.missingAddresses(pods)), nil
 	case !IsForbidden(err):
 		return err.Error(), nil // an unreachable server is something to wait for
 	}
@@ -143,17 +188,17 @@ func (c *Cluster) Missing(ctx context.Context, token string, n int, soak time.Du
 	return missingSoak(pods, soak, time.Now()), nil
 }
 
-// SetMinQuorum makes autopilot remove no dead server where that would leave
-// fewer than a majority of n. Consul reads the value from the configuration file
-// at the first bootstrap only. It needs operator:write.
-func (c *Cluster) SetMinQuorum(ctx context.Context, token string, n int) error {
+// SetAutopilot makes autopilot remove no dead server where that would leave
+// fewer than a majority of n, and not wait longer than server.StabilizationTime
+// before a server that joins votes, unless somebody chose a time. Consul reads
+// both from the configuration file at the first bootstrap only. It needs
+// operator:write.
+func (c *Cluster) SetAutopilot(ctx context.Context, token string, n int) error {
 	err := c.Any(ctx, token, func(client *api.Client) error {
 		conf, err := client.Operator().AutopilotGetConfiguration((&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
-		want := uint(n/2 + 1)
-		if err != nil || conf.MinQuorum == want {
+		if err != nil || !adjustAutopilot(conf, n) {
 			return err
 		}
-		conf.MinQuorum = want
 		ok, err := client.Operator().AutopilotCASConfiguration(conf, (&api.WriteOptions{}).WithContext(ctx))
 		if err == nil && !ok {
 			err = errors.New("somebody else changed it at the same time")
@@ -161,9 +206,25 @@ func (c *Cluster) SetMinQuorum(ctx context.Context, token string, n int) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("setting autopilot's min_quorum of %s: %w", c.ID(), err)
+		return fmt.Errorf("setting autopilot's configuration of %s: %w", c.ID(), err)
 	}
 	return nil
+}
+
+// defaultStabilizationTime is Consul's (agent/config/default.go).
+const defaultStabilizationTime = 10 * time.Second
+
+// adjustAutopilot changes a configuration to that of n servers, and reports
+// whether it had to.
+func adjustAutopilot(conf *api.AutopilotConfiguration, n int) bool {
+	changed := false
+	if want := uint(n/2 + 1); conf.MinQuorum != want {
+		conf.MinQuorum, changed = want, true
+	}
+	if t := conf.ServerStabilizationTime; t == nil || t.Duration() == defaultStabilizationTime {
+		conf.ServerStabilizationTime, changed = api.NewReadableDuration(server.StabilizationTime), true
+	}
+	return changed
 }
 
 // Soak is longer than a server that joins takes to become a voter: ten seconds

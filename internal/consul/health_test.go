@@ -10,6 +10,8 @@ import (
 	"github.com/hashicorp/consul/api"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
 func healthy(n int) Health {
@@ -45,6 +47,55 @@ func TestHealth_MissingVoters(t *testing.T) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// Autopilot looks every two seconds: who votes and leads is taken from the Raft
+// configuration of now, and the tolerance follows from both.
+func TestNewHealth(t *testing.T) {
+	t.Parallel()
+	reply := &api.OperatorHealthReply{Healthy: true, FailureTolerance: 1}
+	raft := &api.RaftConfiguration{}
+	for i := range 3 {
+		id, address := fmt.Sprintf("id-%d", i), fmt.Sprintf("10.0.0.%d:8300", i)
+		reply.Servers = append(reply.Servers, api.ServerHealth{ID: id, Name: fmt.Sprintf("s-%d", i), SerfStatus: "alive", Address: address, Healthy: true, Voter: true, Leader: i == 0})
+		raft.Servers = append(raft.Servers, &api.RaftServer{ID: id, Address: address, Voter: true, Leader: i == 1})
+	}
+	h := newHealth(reply, raft)
+	if m := h.MissingVoters(3); m != "" || h.FailureTolerance != 1 || h.Leader().Name != "s-1" {
+		t.Errorf("got %q missing, tolerance %d, leader %v", m, h.FailureTolerance, h.Leader())
+	}
+	pod := func(i int, ip string) corev1.Pod {
+		return corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("s-%d", i)}, Status: corev1.PodStatus{PodIP: ip}}
+	}
+	if m := h.missingAddresses([]corev1.Pod{pod(0, "10.0.0.0"), pod(1, "10.0.0.1")}); m != "" {
+		t.Errorf("got %q missing", m)
+	}
+	if m := h.missingAddresses([]corev1.Pod{pod(0, "10.0.0.0"), pod(1, "10.0.0.9")}); !strings.Contains(m, "s-1") || strings.Contains(m, "s-0") {
+		t.Errorf("got %q, want s-1 with its former address", m)
+	}
+	raft.Servers[2].Voter = false // while autopilot still remembers a vote
+	if h := newHealth(reply, raft); h.Servers[2].Voter || h.FailureTolerance != 0 {
+		t.Errorf("a server without a vote: %+v", h)
+	}
+	raft.Servers = raft.Servers[:2]
+	if h := newHealth(reply, raft); h.Servers[2].Voter || h.FailureTolerance != 0 {
+		t.Errorf("a server that is no peer: %+v", h)
+	}
+}
+
+func TestAdjustAutopilot(t *testing.T) {
+	t.Parallel()
+	conf := &api.AutopilotConfiguration{MinQuorum: 2, ServerStabilizationTime: api.NewReadableDuration(10 * time.Second)}
+	if !adjustAutopilot(conf, 5) || conf.MinQuorum != 3 || conf.ServerStabilizationTime.Duration() != server.StabilizationTime {
+		t.Errorf("got %+v", conf)
+	}
+	if adjustAutopilot(conf, 5) {
+		t.Error("changed once more")
+	}
+	conf.ServerStabilizationTime = api.NewReadableDuration(30 * time.Second)
+	if adjustAutopilot(conf, 5) || conf.ServerStabilizationTime.Duration() != 30*time.Second {
+		t.Errorf("a time that somebody chose is changed: %+v", conf)
 	}
 }
 

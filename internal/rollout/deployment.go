@@ -260,7 +260,7 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 }
 
 // afterRoll does what takes rights in Consul: the agent tokens of servers that
-// are new, and autopilot's quorum. Before the bootstrap, and with a token that is
+// are new, and autopilot's configuration. Before the bootstrap, and with a token that is
 // lost, nobody has them; the bootstrap makes up for it.
 func (d Deployment) afterRoll(ctx context.Context, spec server.Spec, token string, desired int) error {
 	if spec.ACL.Enabled {
@@ -273,7 +273,7 @@ func (d Deployment) afterRoll(ctx context.Context, spec server.Spec, token strin
 			return err
 		}
 	}
-	return d.Consul.SetMinQuorum(ctx, token, desired)
+	return d.Consul.SetAutopilot(ctx, token, desired)
 }
 
 func (d Deployment) unsettled(ctx context.Context, err error, spec server.Spec) error {

@@ -24,6 +24,7 @@ type agentConfig struct {
 	ClientAddr         string           `json:"client_addr"`
 	RetryJoin          []string         `json:"retry_join"`
 	RetryInterval      string           `json:"retry_interval"`
+	Ports              portsBlock       `json:"ports"`
 	LeaveOnTerminate   bool             `json:"leave_on_terminate"`
 	DisableUpdateCheck bool             `json:"disable_update_check"`
 	Autopilot          *autopilotConfig `json:"autopilot,omitempty"`
@@ -33,9 +34,19 @@ type agentConfig struct {
 	ACL                aclBlock         `json:"acl"`
 }
 
+// StabilizationTime is how long a server that joins must be healthy before
+// autopilot gives it a vote. Autopilot looks for such servers every ten seconds:
+// with Consul's default of ten more, a restart takes ten seconds longer.
+const StabilizationTime = time.Second
+
+type portsBlock struct {
+	SerfWAN int `json:"serf_wan"`
+}
+
 type autopilotConfig struct {
-	MinQuorum               int32 `json:"min_quorum"`
-	DisableUpgradeMigration bool  `json:"disable_upgrade_migration"`
+	MinQuorum               int32  `json:"min_quorum"`
+	ServerStabilizationTime string `json:"server_stabilization_time"`
+	DisableUpgradeMigration bool   `json:"disable_upgrade_migration"`
 }
 
 type performanceBlock struct {
@@ -93,6 +104,9 @@ func newAgentConfig(s Spec) agentConfig {
 		RetryJoin: []string{fmt.Sprintf("%s.%s.svc:%d", StatefulSetName(s.Name), s.Namespace, PortSerfLAN)},
 		// The default of 30s makes a server that starts before DNS answers wait that long.
 		RetryInterval: "1s",
+		// One datacenter has no use for the pool of all datacenters, which a server
+		// that stops would first leave, for four seconds.
+		Ports: portsBlock{SerfWAN: -1},
 		// A server that stops leaves the Raft peers: its replacement has another
 		// address and joins as a new peer at once.
 		LeaveOnTerminate: true,
@@ -108,7 +122,9 @@ func newAgentConfig(s Spec) agentConfig {
 	}
 	if !s.Established {
 		// Consul reads this at the first bootstrap only, and keeps it in Raft.
-		c.Autopilot = &autopilotConfig{MinQuorum: s.Replicas/2 + 1, DisableUpgradeMigration: true}
+		c.Autopilot = &autopilotConfig{
+			MinQuorum: s.Replicas/2 + 1, ServerStabilizationTime: StabilizationTime.String(), DisableUpgradeMigration: true,
+		}
 	}
 	if s.ACL.Enabled {
 		c.ACL.DownPolicy = "extend-cache"

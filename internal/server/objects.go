@@ -328,6 +328,10 @@ func podSpec(s Spec) corev1.PodSpec {
 				"-config-file=" + configDir + "/$(POD_NAME).json",
 				"-config-file=" + configDir + "/" + extraKey, // last: it wins
 			},
+			// While it still votes, Kubernetes takes the server out of the Services.
+			Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{
+				Command: []string{"sleep", "1"},
+			}}},
 			Env:             env,
 			Resources:       resources,
 			SecurityContext: restricted,
@@ -379,8 +383,8 @@ func httpProbe(path string, period, failures, timeout int32) *corev1.Probe {
 	}
 }
 
-// gracePeriodSeconds covers a graceful leave: the drain, up to 15s until the
-// agent gives up waiting for it, and a margin
+// gracePeriodSeconds covers a graceful leave: the second before it, the drain, up
+// to 15s until the agent gives up waiting for it, and a margin
 // (command/agent/agent.go of Consul, gracefulTimeout).
 func gracePeriodSeconds(s Spec) int64 {
 	return int64(math.Ceil(s.Performance.LeaveDrainTime.Seconds())) + int64((25 * time.Second).Seconds())
