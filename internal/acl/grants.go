@@ -275,28 +275,36 @@ func texts(ctx context.Context, set types.Set, diags *diag.Diagnostics) []string
 // checkPolicies reports policies that do not exist and that no resource planned
 // so far makes.
 func (o *object) checkPolicies(ctx context.Context, a *consul.ACL, cluster types.String, set types.Set, diags *diag.Diagnostics) {
-	list, err := a.Policies.List(ctx)
-	if err != nil {
-		return // apply will tell
+	if known, err := policyRefs(ctx, a); err == nil { // otherwise apply will tell
+		o.checkLinks(ctx, "policy", "policies", known, cluster, set, diags)
 	}
-	known := map[string]bool{}
-	for _, p := range list {
-		known[p.ID], known[p.Name] = true, true
-	}
-	o.checkLinks(ctx, "policy", "policies", known, cluster, set, diags)
 }
 
 // checkRoles is checkPolicies for roles.
 func (o *object) checkRoles(ctx context.Context, a *consul.ACL, cluster types.String, set types.Set, diags *diag.Diagnostics) {
-	list, err := a.Roles.List(ctx)
-	if err != nil {
-		return
+	if known, err := roleRefs(ctx, a); err == nil {
+		o.checkLinks(ctx, "role", "roles", known, cluster, set, diags)
 	}
+}
+
+// policyRefs are the IDs and the names of all policies.
+func policyRefs(ctx context.Context, a *consul.ACL) (map[string]bool, error) {
+	list, err := a.Policies.List(ctx)
+	known := map[string]bool{}
+	for _, p := range list {
+		known[p.ID], known[p.Name] = true, true
+	}
+	return known, err
+}
+
+// roleRefs is policyRefs for roles.
+func roleRefs(ctx context.Context, a *consul.ACL) (map[string]bool, error) {
+	list, err := a.Roles.List(ctx)
 	known := map[string]bool{}
 	for _, r := range list {
 		known[r.ID], known[r.Name] = true, true
 	}
-	o.checkLinks(ctx, "role", "roles", known, cluster, set, diags)
+	return known, err
 }
 
 func (o *object) checkLinks(ctx context.Context, kind, attribute string, known map[string]bool, cluster types.String, set types.Set, diags *diag.Diagnostics) {

@@ -70,7 +70,7 @@ func (e *tokenEphemeral) Configure(_ context.Context, req ephemeral.ConfigureReq
 func (*tokenEphemeral) Schema(_ context.Context, _ ephemeral.SchemaRequest, resp *ephemeral.SchemaResponse) {
 	refs := func(what string) schema.SetAttribute {
 		return schema.SetAttribute{Optional: true, ElementType: types.StringType, Validators: []validator.Set{setvalidator.SizeAtLeast(1), setvalidator.ConflictsWith(path.MatchRoot("accessor_id"))},
-			MarkdownDescription: what + " of a short-lived token, each by name or by ID."}
+			MarkdownDescription: what + " of a short-lived token, each by name or by ID. Of one that the same apply makes refer to the attribute `id`, which is known only then."}
 	}
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "The secret ID of a token for the time of one Terraform run, in no state and no plan: of a token that exists, by its `accessor_id`, or of a short-lived one, " +
@@ -113,7 +113,12 @@ func (e *tokenEphemeral) Open(ctx context.Context, req ephemeral.OpenRequest, re
 	}
 	token, err := e.open(ctx, a, m, &resp.Diagnostics)
 	if err != nil {
-		resp.Diagnostics.Append(e.failed("read", "", err))
+		switch {
+		case !m.AccessorID.IsNull():
+			resp.Diagnostics.Append(e.failed("read", "", err))
+		case !unknownLinks(ctx, a, m, &resp.Diagnostics):
+			resp.Diagnostics.Append(e.failed("create", "", err))
+		}
 		return
 	}
 	if m.AccessorID.IsNull() {
@@ -128,6 +133,27 @@ func (e *tokenEphemeral) Open(ctx context.Context, req ephemeral.OpenRequest, re
 		m.ExpirationTime = types.StringValue(token.ExpirationTime.UTC().Format(time.RFC3339))
 	}
 	resp.Diagnostics.Append(resp.Result.Set(ctx, &m)...)
+}
+
+// unknownLinks names, after a failed create, the policies and roles that do not
+// exist. It reports whether there are any.
+func unknownLinks(ctx context.Context, a *consul.ACL, m tokenEphemeralModel, diags *diag.Diagnostics) (found bool) {
+	for _, of := range []struct {
+		kind, attribute string
+		refs            types.Set
+		known           func(context.Context, *consul.ACL) (map[string]bool, error)
+	}{{"policy", "policies", m.Policies, policyRefs}, {"role", "roles", m.Roles, roleRefs}} {
+		known, err := of.known(ctx, a)
+		for _, ref := range texts(ctx, of.refs, diags) {
+			if err != nil || known[ref] {
+				continue
+			}
+			found = true
+			diags.Append(attr.Error(path.Root(of.attribute), "Unknown "+of.kind, fmt.Sprintf(
+				"cluster %s has no %s %q. If the same apply makes it, refer to its attribute id, which is known only then.", m.Cluster.ValueString(), of.kind, ref)))
+		}
+	}
+	return found
 }
 
 func (e *tokenEphemeral) open(ctx context.Context, a *consul.ACL, m tokenEphemeralModel, diags *diag.Diagnostics) (*api.ACLToken, error) {
