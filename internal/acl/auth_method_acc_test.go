@@ -701,7 +701,7 @@ func TestAccAuthMethod_refusals(t *testing.T) {
 		refused(rule("auth_method = \"theirs\"\n bind_type = \"service\"\n bind_name = \"a\"\n selector = \"serviceaccount.name == \\\"a\\\"\""), `selector: Selector "serviceaccount" is not valid: the type jwt has value.<key>, list.<key>`),
 		refused(ofPods("bind_type = \"service\"\n bind_name = \"a\"")+f.bindingRule("too", "auth_method = consul_k8s_auth_method.pods.name\n bind_type = \"service\"\n bind_name = \"a\""), "the very same content"),
 
-		{Config: pods, ResourceName: methodAddress, ImportState: true, ImportStateId: f.ID() + "/nobody", ExpectError: acctest.Says("It does not exist")},
+		{Config: pods, ResourceName: methodAddress, ImportState: true, ImportStateId: f.ID() + "/nobody", ExpectError: acctest.Says("nobody of " + f.ID() + ": it does not exist.")},
 		{Config: pods, ResourceName: methodAddress, ImportState: true, ImportStateId: "nobody", ExpectError: acctest.Says(`is not of the form "<namespace>/<cluster>/<name>"`)},
 		{ // objects of somebody else are in the way: refused, and left alone
 			PreConfig: func() {

@@ -199,7 +199,7 @@ func isPermission(err error) bool {
 func (o *object) readFailed(err error, imported bool, diags *diag.Diagnostics) (gone bool) {
 	switch {
 	case imported && (errors.Is(err, consul.ErrNotFound) || errors.Is(err, consul.ErrNoCluster)):
-		diags.AddError("Cannot import the "+o.kind, "It does not exist: "+err.Error()+".")
+		diags.AddError("Cannot import the "+o.kind, err.Error()+".")
 	case errors.Is(err, consul.ErrNotFound), errors.Is(err, consul.ErrNoCluster):
 		return true
 	case !imported && (errors.Is(err, consul.ErrUnreachable) || errors.Is(err, consul.ErrCredential) || errors.Is(err, consul.ErrACLDisabled)):

@@ -238,7 +238,7 @@ func TestAccACLObjects_refusals(t *testing.T) {
 		refused(f.tokenHCL("a", "accessor_id = \"00000000-0000-0000-0000-000000000002\"\nsecret = { name = \"x\" }"), "The anonymous token has no secret ID"),
 		refused(f.tokenHCL("a", `accessor_id = "x"`), "it must be a UUID"),
 		{Config: f.policy("a", "name = \"a\"\n"+some), ResourceName: "consul_k8s_policy.a", ImportState: true, ImportStateId: f.ID() + "/global-management", ExpectError: acctest.Says("is built into Consul")},
-		{Config: f.policy("a", "name = \"a\"\n"+some), ResourceName: "consul_k8s_policy.a", ImportState: true, ImportStateId: f.ID() + "/nobody", ExpectError: acctest.Says("It does not exist")},
+		{Config: f.policy("a", "name = \"a\"\n"+some), ResourceName: "consul_k8s_policy.a", ImportState: true, ImportStateId: f.ID() + "/nobody", ExpectError: acctest.Says("nobody of " + f.ID() + ": it does not exist.")},
 		{Config: f.policy("a", "name = \"a\"\n"+some), ResourceName: "consul_k8s_policy.a", ImportState: true, ImportStateId: "nobody", ExpectError: acctest.Says(`is not of the form "<namespace>/<cluster>/<name or ID>"`)},
 		{Config: f.tokenHCL("a", ""), ResourceName: "consul_k8s_token.a", ImportState: true, ImportStateIdFunc: func(*terraform.State) (string, error) {
 			accessor, err := f.VerifyToken(context.Background(), f.token)
