@@ -333,12 +333,24 @@ func (r *BootstrapResource) Read(ctx context.Context, req resource.ReadRequest, 
 			"The Secret with the management token must carry the labels of the cluster; without one, create the resource instead of importing it.", cluster.ID(), err))
 		return
 	case errors.Is(err, consul.ErrSecretLost):
-		resp.Diagnostics.AddAttributeWarning(path.Root("secret"), "The management token is lost",
-			fmt.Sprintf("Cluster %s: %s. The servers go on, but nothing that needs the token can be read or changed. Put it back, or set reset to a new value to bootstrap once more.", cluster.ID(), err))
+		resp.Diagnostics.Append(lostWarning(cluster.ID(), err))
 	default: // Consul is not reached: the state stands
 		tflog.Warn(ctx, "the management token was not verified: "+err.Error())
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+}
+
+// lostWarning says what is wrong with the Secret. It may be said while a reset is
+// planned, which a refresh does not know.
+func lostWarning(cluster string, err error) diag.Diagnostic {
+	reason := err.Error()
+	var lost *consul.LostError
+	if errors.As(err, &lost) {
+		reason = lost.Reason
+	}
+	return diag.NewAttributeWarningDiagnostic(path.Root("secret"), "The management token is not in its Secret", fmt.Sprintf(
+		"Cluster %s: %s. The servers go on, but nothing that needs the management token can be read or changed. "+
+			"Put it back into the Secret, or set reset to a new value to bootstrap once more, unless this plan does so.", cluster, reason))
 }
 
 // Delete implements resource.Resource. Consul cannot be un-bootstrapped, and

@@ -1,0 +1,27 @@
+package acl
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+)
+
+func TestLostWarning_namesTheReasonAndTheWaysOut(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{&consul.LostError{Reason: "the token x in the Secret lacks the policy global-management"}, "Cluster a/b: the token x in the Secret lacks the policy global-management. The servers go on"},
+		{errors.Join(&consul.LostError{Reason: "there is no Secret with it"}), "Cluster a/b: there is no Secret with it."},
+	} {
+		d := lostWarning("a/b", c.err)
+		if d.Severity() != diag.SeverityWarning || strings.Contains(d.Summary()+d.Detail(), "lost") ||
+			!strings.HasPrefix(d.Detail(), c.want) || !strings.HasSuffix(d.Detail(), "unless this plan does so.") {
+			t.Errorf("%s: %s", d.Summary(), d.Detail())
+		}
+	}
+}
