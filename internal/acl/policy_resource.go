@@ -145,14 +145,31 @@ func (r *PolicyResource) warnInUse(ctx context.Context, a *consul.ACL, state pol
 			users = append(users, fmt.Sprintf("role %q", role.Name))
 		}
 	}
-	for _, t := range tokens {
-		if links(t.Policies, state.ID.ValueString()) && !r.leaves("token", state.Cluster, t.AccessorID) {
-			users = append(users, tokenTitle(t))
-		}
-	}
+	users = append(users, r.tokensThatStay(state.Cluster, tokens, func(t *api.ACLTokenListEntry) bool { return links(t.Policies, state.ID.ValueString()) })...)
 	if len(users) > 0 {
 		diags.AddWarning("The policy is in use", fmt.Sprintf("When the policy %q of %s goes, it takes its rights from: %s.", state.Name.ValueString(), state.Cluster.ValueString(), atMost(users, 20)))
 	}
+}
+
+// tokensThatStay names the tokens that use something, but for those that are
+// planned to go too. Tokens that were got by logging in come and go: those of one
+// auth method are one name.
+func (o *object) tokensThatStay(cluster types.String, tokens []*api.ACLTokenListEntry, uses func(*api.ACLTokenListEntry) bool) (names []string) {
+	for _, t := range tokens {
+		name := tokenTitle(t)
+		switch {
+		case !uses(t) || o.leaves("token", cluster, t.AccessorID):
+			continue
+		case t.AuthMethod != "" && o.leaves(authMethodKind, cluster, t.AuthMethod):
+			continue
+		case t.AuthMethod != "":
+			name = fmt.Sprintf("login tokens of the auth method %q", t.AuthMethod)
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func links(l []*api.ACLLink, id string) bool {

@@ -126,12 +126,7 @@ func (r *RoleResource) warnInUse(ctx context.Context, a *consul.ACL, state roleM
 	if err != nil {
 		return
 	}
-	var users []string
-	for _, t := range tokens {
-		if links(t.Roles, state.ID.ValueString()) && !r.leaves("token", state.Cluster, t.AccessorID) {
-			users = append(users, tokenTitle(t))
-		}
-	}
+	users := r.tokensThatStay(state.Cluster, tokens, func(t *api.ACLTokenListEntry) bool { return links(t.Roles, state.ID.ValueString()) })
 	if len(users) > 0 {
 		diags.AddWarning("The role is in use", fmt.Sprintf("When the role %q of %s goes, it takes its rights from: %s.", state.Name.ValueString(), state.Cluster.ValueString(), atMost(users, 20)))
 	}
