@@ -2,11 +2,11 @@ package acl
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/function"
@@ -56,137 +56,137 @@ func (*PolicyRulesFunction) Run(ctx context.Context, req function.RunRequest, re
 	if resp.Error = req.Arguments.Get(ctx, &argument); resp.Error != nil {
 		return
 	}
-	rules, err := rulesOf(argument)
+	var r rulesReader
+	r.read(argument)
 	switch {
-	case errors.Is(err, errUnknownRule):
+	case len(r.problems) > 0:
+		resp.Error = function.NewArgumentFuncError(0, strings.Join(r.problems, "\n"))
+	case r.unknown:
 		resp.Error = resp.Result.Set(ctx, types.StringUnknown())
-	case err != nil:
-		resp.Error = function.NewArgumentFuncError(0, err.Error())
 	default:
+		rules, err := consul.NewRules(r.rules)
+		if err != nil {
+			resp.Error = function.NewArgumentFuncError(0, err.Error())
+			return
+		}
 		resp.Error = resp.Result.Set(ctx, rules.HCL())
 	}
 }
 
-// errUnknownRule says that a part of the argument is not known yet.
-var errUnknownRule = errors.New("not known yet")
+// rulesReader reads the argument of policy_rules, all of it whatever is wrong.
+type rulesReader struct {
+	rules []consul.Rule
+	// problems begin with the path of the value within the argument.
+	problems []string
+	// unknown says that a part of the argument is not known yet.
+	unknown bool
+}
 
-// rulesOf reads the argument of policy_rules. Errors begin with the path of the
-// value within it.
-func rulesOf(argument tfattr.Value) (consul.Rules, error) {
-	resources, err := elements(rulesParameter, argument, "an object of resources")
-	if err != nil {
-		return consul.Rules{}, err
-	}
-	var rules []consul.Rule
+func (r *rulesReader) problem(at, format string, args ...any) {
+	r.problems = append(r.problems, at+": "+fmt.Sprintf(format, args...))
+}
+
+func (r *rulesReader) read(argument tfattr.Value) {
+	resources, _ := r.elements(rulesParameter, argument, "an object of resources")
 	for _, resource := range slices.Sorted(maps.Keys(resources)) {
-		at := rulesParameter + "." + resource
-		found, err := rulesAbout(at, resource, resources[resource])
-		if err != nil {
-			return consul.Rules{}, err
-		}
-		rules = append(rules, found...)
+		r.readAbout(rulesParameter+"."+resource, resource, resources[resource])
 	}
-	return consul.NewRules(rules)
 }
 
-// rulesAbout reads the rules about one resource.
-func rulesAbout(at, resource string, value tfattr.Value) ([]consul.Rule, error) {
+// readAbout reads the rules about one resource.
+func (r *rulesReader) readAbout(at, resource string, value tfattr.Value) {
 	segmented, err := consul.HasSegments(resource)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", at, err)
-	}
-	if isNull(value) {
-		return nil, nil
-	}
-	if !segmented {
-		policy, err := disposition(at, value)
-		if err != nil {
-			return nil, err
-		}
-		rule := consul.Rule{Resource: resource, Policy: policy}
-		return []consul.Rule{rule}, within(at, rule.Validate())
-	}
-	segments, err := elements(at, value, "a map from segments to dispositions")
-	if err != nil {
-		return nil, err
-	}
-	var rules []consul.Rule
-	for _, segment := range slices.Sorted(maps.Keys(segments)) {
-		at := at + "[" + strconv.Quote(segment) + "]"
-		rule := consul.Rule{Resource: resource, Segment: segment}
-		known, err := setRights(at, &rule, segments[segment])
-		if err != nil {
-			return nil, err
-		}
-		if !known {
-			continue
-		}
-		if err := rule.Validate(); err != nil {
-			return nil, within(at, err)
-		}
-		rules = append(rules, rule)
-	}
-	return rules, nil
-}
-
-// setRights reads what a segment is set to: a disposition, or an object of
-// them. It reports false where there is nothing.
-func setRights(at string, rule *consul.Rule, value tfattr.Value) (set bool, err error) {
-	if isNull(value) {
-		return false, nil
-	}
-	value = underlying(value)
-	if _, ok := value.(basetypes.StringValue); ok || value.IsUnknown() {
-		rule.Policy, err = disposition(at, value)
-		return true, err
-	}
-	attributes, err := elements(at, value, "a disposition, or an object with policy and intentions")
-	if err != nil {
-		return false, err
-	}
-	for _, name := range slices.Sorted(maps.Keys(attributes)) {
-		to := map[string]*string{"policy": &rule.Policy, "intentions": &rule.Intentions}[name]
-		if to == nil {
-			return false, fmt.Errorf("%s.%s: there is no such attribute; there are policy and, for services, intentions", at, name)
-		}
-		if *to, err = disposition(at+"."+name, attributes[name]); err != nil {
-			return false, err
-		}
-	}
-	return true, nil
-}
-
-// disposition reads a string; null is "".
-func disposition(at string, value tfattr.Value) (string, error) {
-	value = underlying(value)
-	switch v, ok := value.(basetypes.StringValue); {
+	switch {
+	case err != nil:
+		r.problem(at, "%s", err)
 	case isNull(value):
-		return "", nil
-	case value.IsUnknown():
-		return "", errUnknownRule
-	case !ok:
-		return "", fmt.Errorf("%s: expected a disposition, such as \"read\"", at)
+	case !segmented:
+		if policy, ok := r.disposition(at, value); ok {
+			r.add(at, consul.Rule{Resource: resource, Policy: policy})
+		}
 	default:
-		return v.ValueString(), nil
+		segments, _ := r.elements(at, value, "a map from segments to dispositions")
+		for _, segment := range slices.Sorted(maps.Keys(segments)) {
+			r.readSegment(at+"["+strconv.Quote(segment)+"]", consul.Rule{Resource: resource, Segment: segment}, segments[segment])
+		}
 	}
 }
 
-// elements returns the elements of an object or a map; none for null.
-func elements(at string, value tfattr.Value, what string) (map[string]tfattr.Value, error) {
+// readSegment reads what a segment is set to: a disposition, or an object of
+// them.
+func (r *rulesReader) readSegment(at string, rule consul.Rule, value tfattr.Value) {
+	if isNull(value) {
+		return
+	}
+	value = underlying(value)
+	var ok bool
+	if _, isText := value.(basetypes.StringValue); isText || value.IsUnknown() {
+		rule.Policy, ok = r.disposition(at, value)
+	} else {
+		var attributes map[string]tfattr.Value
+		attributes, ok = r.elements(at, value, "a disposition, or an object with policy and intentions")
+		for _, name := range slices.Sorted(maps.Keys(attributes)) {
+			to := map[string]*string{"policy": &rule.Policy, "intentions": &rule.Intentions}[name]
+			if to == nil {
+				r.problem(at+"."+name, "there is no such attribute; there are policy and, for services, intentions")
+				ok = false
+				continue
+			}
+			var read bool
+			*to, read = r.disposition(at+"."+name, attributes[name])
+			ok = ok && read
+		}
+	}
+	if ok {
+		r.add(at, rule)
+	}
+}
+
+func (r *rulesReader) add(at string, rule consul.Rule) {
+	if err := rule.Validate(); err != nil {
+		r.problem(at, "%s", err)
+		return
+	}
+	r.rules = append(r.rules, rule)
+}
+
+// disposition reads a string; null is "". It reports false where there is none,
+// and why.
+func (r *rulesReader) disposition(at string, value tfattr.Value) (text string, ok bool) {
+	value = underlying(value)
+	switch v, isText := value.(basetypes.StringValue); {
+	case isNull(value):
+		return "", true
+	case value.IsUnknown():
+		r.unknown = true
+		return "", false
+	case !isText:
+		r.problem(at, "expected a disposition, such as \"read\"")
+		return "", false
+	default:
+		return v.ValueString(), true
+	}
+}
+
+// elements returns the elements of an object or a map; none for null. It reports
+// false where there is neither, and why.
+func (r *rulesReader) elements(at string, value tfattr.Value, what string) (elements map[string]tfattr.Value, ok bool) {
 	value = underlying(value)
 	switch {
 	case isNull(value):
-		return nil, nil
+		return nil, true
 	case value.IsUnknown():
-		return nil, errUnknownRule
+		r.unknown = true
+		return nil, false
 	}
 	switch v := value.(type) {
 	case basetypes.ObjectValue:
-		return v.Attributes(), nil
+		return v.Attributes(), true
 	case basetypes.MapValue:
-		return v.Elements(), nil
+		return v.Elements(), true
 	}
-	return nil, fmt.Errorf("%s: expected %s", at, what)
+	r.problem(at, "expected %s", what)
+	return nil, false
 }
 
 // underlying is the value in a dynamic one.
@@ -203,11 +203,4 @@ func underlying(value tfattr.Value) tfattr.Value {
 func isNull(value tfattr.Value) bool {
 	value = underlying(value)
 	return value == nil || value.IsNull()
-}
-
-func within(at string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", at, err)
 }

@@ -87,6 +87,7 @@ func TestAccPolicyRules_refusals(t *testing.T) {
 		refuses(`null`, `argument must not be null`),
 		refuses(`["read"]`, `rules: expected an object of resources`),
 		refuses(`{ key_prefx = { "a" = "read" } }`, `rules.key_prefx: there is no resource key_prefx, and Consul would ignore it without a word: did you mean key_prefix?`),
+		refuses(`{ key_prefx = {}, operator = "list" }`, `did you mean key_prefix? rules.operator: operator: policy cannot be "list"`), // all at once
 		refuses(`{ namespace = { "a" = "read" } }`, `rules.namespace: namespace needs Consul Enterprise`),
 		refuses(`{ operator = "list" }`, `rules.operator: operator: policy cannot be "list"`),
 		refuses(`{ operator = "" }`, `rules.operator: operator has no policy`),
