@@ -276,6 +276,16 @@ func targetFrom(ctx context.Context, o types.Object, namespace string, diags *di
 	return t, true
 }
 
+// takenRemedy names the ways out where somebody else holds a target.
+func (r *TokenResource) takenRemedy(t consul.Target, h consul.Holder) string {
+	const remedy = "Choose another name or key."
+	if !h.Foreign {
+		return remedy + " If it is this very token, import it: " + r.importCommand(h.Cluster, h.AccessorID)
+	}
+	return remedy + fmt.Sprintf(" Or delete the Secret, if nothing uses it. Or let the key be added to it, which it must not have yet: kubectl label secret -n %s %s %s=%s %s=%s",
+		t.Namespace, t.Name, server.LabelManagedBy, server.ManagedBy, server.LabelComponent, consul.ComponentToken)
+}
+
 // targetNames is the attribute delivered_to: never null.
 func targetNames(ctx context.Context, targets []consul.Target, diags *diag.Diagnostics) types.Set {
 	names := []string{}

@@ -245,12 +245,7 @@ func (r *TokenResource) checkTargets(ctx context.Context, a *consul.ACL, targets
 			continue // apply will tell
 		}
 		if taken := r.taken(ctx, a, h, state); taken {
-			e := &consul.TakenError{Target: t, Holder: h}
-			remedy := "Choose another name or key."
-			if !h.Foreign {
-				remedy += " If it is this very token, import it: " + r.importCommand(h.Cluster, h.AccessorID)
-			}
-			diags.Append(attr.Error(path.Root("secret"), "The Secret is taken", e.Error()+". "+remedy))
+			diags.Append(attr.Error(path.Root("secret"), "The Secret is taken", (&consul.TakenError{Target: t, Holder: h}).Error()+". "+r.takenRemedy(t, h)))
 		}
 	}
 }
