@@ -37,6 +37,7 @@ type model struct {
 	Placement   types.Object `tfsdk:"placement"`
 	Performance types.Object `tfsdk:"performance"`
 	Telemetry   types.Object `tfsdk:"telemetry"`
+	Autopilot   types.Object `tfsdk:"autopilot"`
 	Service     types.Object `tfsdk:"service"`
 	ACL         types.Object `tfsdk:"acl"`
 	UI          types.Bool   `tfsdk:"ui"`
@@ -47,6 +48,7 @@ type model struct {
 	PodLabels      types.Map `tfsdk:"pod_labels"`
 	PodAnnotations types.Map `tfsdk:"pod_annotations"`
 
+	Update             types.Object   `tfsdk:"update"`
 	DeletionProtection types.Bool     `tfsdk:"deletion_protection"`
 	Timeouts           timeouts.Value `tfsdk:"timeouts"`
 
@@ -102,6 +104,21 @@ type performanceModel struct {
 	RPCHoldTimeout types.String `tfsdk:"rpc_hold_timeout"`
 }
 
+type autopilotModel struct {
+	CleanupDeadServers      types.Bool   `tfsdk:"cleanup_dead_servers"`
+	LastContactThreshold    types.String `tfsdk:"last_contact_threshold"`
+	MaxTrailingLogs         types.Int64  `tfsdk:"max_trailing_logs"`
+	ServerStabilizationTime types.String `tfsdk:"server_stabilization_time"`
+}
+
+type updateModel struct {
+	Strategy       types.String `tfsdk:"strategy"`
+	PauseAfter     types.Int64  `tfsdk:"pause_after"`
+	OnFailure      types.String `tfsdk:"on_failure"`
+	SnapshotBefore types.Bool   `tfsdk:"snapshot_before"`
+	ServerTimeout  types.String `tfsdk:"server_timeout"`
+}
+
 type telemetryModel struct {
 	PrometheusRetentionTime types.String `tfsdk:"prometheus_retention_time"`
 }
@@ -144,7 +161,15 @@ var (
 		"raft_multiplier": types.Int64Type, "leave_drain_time": types.StringType, "rpc_hold_timeout": types.StringType,
 	}
 	telemetryTypes = map[string]tfattr.Type{"prometheus_retention_time": types.StringType}
-	serviceTypes   = map[string]tfattr.Type{
+	autopilotTypes = map[string]tfattr.Type{
+		"cleanup_dead_servers": types.BoolType, "last_contact_threshold": types.StringType,
+		"max_trailing_logs": types.Int64Type, "server_stabilization_time": types.StringType,
+	}
+	updateTypes = map[string]tfattr.Type{
+		"strategy": types.StringType, "pause_after": types.Int64Type, "on_failure": types.StringType,
+		"snapshot_before": types.BoolType, "server_timeout": types.StringType,
+	}
+	serviceTypes = map[string]tfattr.Type{
 		"type": types.StringType, "annotations": stringMap, "load_balancer_class": types.StringType,
 		"load_balancer_source_ranges": types.ListType{ElemType: types.StringType},
 	}
@@ -161,6 +186,8 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 	var placement placementModel
 	var performance performanceModel
 	var telemetry telemetryModel
+	var autopilot autopilotModel
+	var update updateModel
 	var service serviceModel
 	var acl aclModel
 	as := func(o types.Object, target any) {
@@ -172,6 +199,8 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 	as(m.Placement, &placement)
 	as(m.Performance, &performance)
 	as(m.Telemetry, &telemetry)
+	as(m.Autopilot, &autopilot)
+	as(m.Update, &update)
 	as(m.Service, &service)
 	as(m.ACL, &acl)
 	if diags.HasError() {
@@ -209,6 +238,19 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 			RPCHoldTimeout: toDuration(performance.RPCHoldTimeout),
 		},
 		Telemetry: server.Telemetry{PrometheusRetentionTime: toDuration(telemetry.PrometheusRetentionTime)},
+		Autopilot: server.Autopilot{
+			CleanupDeadServers:      autopilot.CleanupDeadServers.ValueBool(),
+			LastContactThreshold:    toDuration(autopilot.LastContactThreshold),
+			MaxTrailingLogs:         uint64(autopilot.MaxTrailingLogs.ValueInt64()), //nolint:gosec // validated to be positive
+			ServerStabilizationTime: toDuration(autopilot.ServerStabilizationTime),
+		},
+		Update: server.Update{
+			Strategy:       update.Strategy.ValueString(),
+			PauseAfter:     update.PauseAfter.ValueInt64(),
+			OnFailure:      update.OnFailure.ValueString(),
+			SnapshotBefore: update.SnapshotBefore.ValueBool(),
+			ServerTimeout:  toDuration(update.ServerTimeout),
+		},
 		Service: server.Service{
 			Type:              service.Type.ValueString(),
 			Annotations:       toStrings(ctx, service.Annotations, &diags),
@@ -249,6 +291,8 @@ func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 	var placement placementModel
 	var performance performanceModel
 	var telemetry telemetryModel
+	var autopilot autopilotModel
+	var update updateModel
 	var service serviceModel
 	prior := func(o types.Object, target any) {
 		if !o.IsNull() && !o.IsUnknown() {
@@ -260,6 +304,8 @@ func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 	prior(m.Placement, &placement)
 	prior(m.Performance, &performance)
 	prior(m.Telemetry, &telemetry)
+	prior(m.Autopilot, &autopilot)
+	prior(m.Update, &update)
 	prior(m.Service, &service)
 
 	m.ID = types.StringValue(s.ID())
@@ -316,6 +362,20 @@ func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 	}, &diags)
 	m.Telemetry = object(ctx, telemetryTypes, telemetryModel{
 		PrometheusRetentionTime: fromDuration(telemetry.PrometheusRetentionTime, s.Telemetry.PrometheusRetentionTime),
+	}, &diags)
+
+	m.Autopilot = object(ctx, autopilotTypes, autopilotModel{
+		CleanupDeadServers:      types.BoolValue(s.Autopilot.CleanupDeadServers),
+		LastContactThreshold:    fromDuration(autopilot.LastContactThreshold, s.Autopilot.LastContactThreshold),
+		MaxTrailingLogs:         types.Int64Value(int64(s.Autopilot.MaxTrailingLogs)), //nolint:gosec // declared as an int64
+		ServerStabilizationTime: fromDuration(autopilot.ServerStabilizationTime, s.Autopilot.ServerStabilizationTime),
+	}, &diags)
+	m.Update = object(ctx, updateTypes, updateModel{
+		Strategy:       types.StringValue(s.Update.Strategy),
+		PauseAfter:     types.Int64Value(s.Update.PauseAfter),
+		OnFailure:      types.StringValue(s.Update.OnFailure),
+		SnapshotBefore: types.BoolValue(s.Update.SnapshotBefore),
+		ServerTimeout:  fromDuration(update.ServerTimeout, s.Update.ServerTimeout),
 	}, &diags)
 
 	service.Type = types.StringValue(s.Service.Type)

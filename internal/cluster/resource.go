@@ -195,9 +195,11 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 		return
 	}
 	settled := m.Ready.ValueBool() || imported
+	world, seen := look(ctx, d, s.Spec)
+	s.Drift = append(s.Drift, world.Drift()...)
 	resp.Diagnostics.Append(m.fromState(ctx, s, settled)...)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
-	resp.Diagnostics.Append(resp.Private.SetKey(ctx, privateWorld, worldSeen(ctx, d, s.Spec))...)
+	resp.Diagnostics.Append(resp.Private.SetKey(ctx, privateWorld, seen)...)
 	if s.Spec.Creating && s.Spec.Established {
 		// The state holds the cluster: the create has been seen to end.
 		if err := d.MarkCreated(ctx); err != nil {
@@ -237,7 +239,7 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 		m.fromApplied(true)
 	} else if s, readErr := d.Read(context.WithoutCancel(ctx), spec); readErr == nil {
 		// As far as it got: the next plan shows the rest.
-		resp.Diagnostics.Append(m.fromState(ctx, s, false)...)
+		resp.Diagnostics.Append(m.fromState(ctx, s, errors.As(err, new(*rollout.RolledBackError)))...)
 	} else {
 		m = model{} // the state stands
 	}
@@ -245,7 +247,20 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 		resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 	}
 	var unsettled *rollout.UnsettledError
+	var paused *rollout.PausedError
+	var rolledBack *rollout.RolledBackError
 	switch {
+	case errors.As(err, &paused):
+		resp.Diagnostics.AddWarning("The roll is paused", fmt.Sprintf(
+			"%s runs the change on %d of its servers, as update.pause_after says. Not done yet: %s.\nLook at it for as long as you like; the next apply goes on to the end, and one with the former settings goes back.",
+			spec.ID(), spec.Update.PauseAfter, paused.Left))
+	case errors.As(err, &rolledBack):
+		detail := rolledBack.Error()
+		if errors.As(err, &unsettled) {
+			detail = unsettledDetail(unsettled)
+		}
+		resp.Diagnostics.AddError("The change was rolled back",
+			"The change of "+spec.ID()+" did not work, and all servers run what they ran before, as update.on_failure says: "+detail)
 	case errors.As(err, &unsettled):
 		resp.Diagnostics.AddError("The change is not complete",
 			"The change of "+spec.ID()+" was applied, but "+unsettledDetail(unsettled)+

@@ -26,18 +26,19 @@ var (
 // and takes a different one for an error: it must follow from the state alone.
 const privateWorld = "world"
 
-// worldSeen returns the servers for the private state, null where they were not seen.
-func worldSeen(ctx context.Context, d rollout.Deployment, spec server.Spec) []byte {
-	w, err := d.Look(ctx, spec.ACL.Enabled)
+// look returns the servers, and the same for the private state, null where they were
+// not seen.
+func look(ctx context.Context, d rollout.Deployment, spec server.Spec) (rollout.World, []byte) {
+	w, err := d.Look(ctx, spec)
 	if err != nil {
 		tflog.Debug(ctx, "the servers were not seen: "+err.Error())
-		return []byte("null")
+		return rollout.World{}, []byte("null")
 	}
 	b, err := json.Marshal(w)
 	if err != nil {
-		return []byte("null")
+		return rollout.World{}, []byte("null")
 	}
-	return b
+	return w, b
 }
 
 // planRollout says what an update does to the servers, in the attribute and, if

@@ -70,6 +70,19 @@ var (
 	defaultTelemetry = types.ObjectValueMust(telemetryTypes, map[string]tfattr.Value{
 		"prometheus_retention_time": types.StringValue("1m"),
 	})
+	defaultAutopilot = types.ObjectValueMust(autopilotTypes, map[string]tfattr.Value{
+		"cleanup_dead_servers":      types.BoolValue(server.DefaultAutopilot.CleanupDeadServers),
+		"last_contact_threshold":    types.StringValue(shortDuration(server.DefaultAutopilot.LastContactThreshold)),
+		"max_trailing_logs":         types.Int64Value(int64(server.DefaultAutopilot.MaxTrailingLogs)), //nolint:gosec // 250
+		"server_stabilization_time": types.StringValue(shortDuration(server.DefaultAutopilot.ServerStabilizationTime)),
+	})
+	defaultUpdate = types.ObjectValueMust(updateTypes, map[string]tfattr.Value{
+		"strategy":        types.StringValue(server.DefaultUpdate.Strategy),
+		"pause_after":     types.Int64Value(server.DefaultUpdate.PauseAfter),
+		"on_failure":      types.StringValue(server.DefaultUpdate.OnFailure),
+		"snapshot_before": types.BoolValue(server.DefaultUpdate.SnapshotBefore),
+		"server_timeout":  types.StringValue(shortDuration(server.DefaultUpdate.ServerTimeout)),
+	})
 	defaultService = types.ObjectValueMust(serviceTypes, map[string]tfattr.Value{
 		"type": types.StringValue(string(corev1.ServiceTypeClusterIP)), "annotations": types.MapNull(types.StringType),
 		"load_balancer_class": types.StringNull(), "load_balancer_source_ranges": types.ListNull(types.StringType),
@@ -171,6 +184,8 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 			},
 			"placement":   placementAttribute(),
 			"performance": performanceAttribute(),
+			"autopilot":   autopilotAttribute(),
+			"update":      updateAttribute(),
 			"telemetry": schema.SingleNestedAttribute{
 				Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultTelemetry),
 				MarkdownDescription: "Metrics.",
@@ -392,6 +407,73 @@ func performanceAttribute() schema.Attribute {
 				PlanModifiers:       []planmodifier.String{attr.KeepSameDuration()},
 				Validators:          []validator.String{attr.DurationBetween(0, 10*time.Minute)},
 				MarkdownDescription: "How long a request is held while there is no leader, instead of failing. Default `7s`.",
+			},
+		},
+	}
+}
+
+func autopilotAttribute() schema.Attribute {
+	return schema.SingleNestedAttribute{
+		Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultAutopilot),
+		MarkdownDescription: "[Autopilot](https://developer.hashicorp.com/consul/docs/manage/scale/autopilot): who votes, and which dead server is removed. It is stored in Consul and set through the API; " +
+			"what somebody else changes shows in `drift` and is taken back. How many voters must stay (`min_quorum`) follows from `replicas`. A change restarts nothing.",
+		Attributes: map[string]schema.Attribute{
+			"cleanup_dead_servers": schema.BoolAttribute{
+				Optional: true, Computed: true, Default: booldefault.StaticBool(server.DefaultAutopilot.CleanupDeadServers),
+				MarkdownDescription: "Whether a failed server is removed from the Raft peers. Default `true`. A server that lost its disk comes back only when its former self is removed.",
+			},
+			"last_contact_threshold": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(shortDuration(server.DefaultAutopilot.LastContactThreshold)),
+				PlanModifiers:       []planmodifier.String{attr.KeepSameDuration()},
+				Validators:          []validator.String{attr.DurationBetween(time.Millisecond, time.Minute)},
+				MarkdownDescription: "For how long a healthy server may not have heard of the leader. Default `200ms`.",
+			},
+			"max_trailing_logs": schema.Int64Attribute{
+				Optional: true, Computed: true, Default: int64default.StaticInt64(int64(server.DefaultAutopilot.MaxTrailingLogs)), //nolint:gosec // 250
+				Validators:          []validator.Int64{int64validator.AtLeast(1)},
+				MarkdownDescription: "By how many Raft log entries a healthy server may be behind the leader. Default 250.",
+			},
+			"server_stabilization_time": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(shortDuration(server.DefaultAutopilot.ServerStabilizationTime)),
+				PlanModifiers: []planmodifier.String{attr.KeepSameDuration()},
+				Validators:    []validator.String{attr.DurationBetween(0, 10*time.Minute)},
+				MarkdownDescription: "For how long a server that joins must be healthy before it gets its vote. Default `1s`, Consul's is `10s`: autopilot looks every ten seconds anyway, " +
+					"and each restart takes as much longer.",
+			},
+		},
+	}
+}
+
+func updateAttribute() schema.Attribute {
+	return schema.SingleNestedAttribute{
+		Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultUpdate),
+		MarkdownDescription: "How changes that restart servers are carried out. See the guide [Changes without an outage](../guides/changes.md).",
+		Attributes: map[string]schema.Attribute{
+			"strategy": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(server.DefaultUpdate.Strategy),
+				Validators: []validator.String{oneOf(server.Rolling, server.OnDelete)},
+				MarkdownDescription: "`rolling` (default) restarts servers, one at a time. `on_delete` restarts none: each takes the change up when you delete its pod, in a maintenance window for instance; " +
+					"what running servers can reload, they reload all the same.",
+			},
+			"pause_after": schema.Int64Attribute{
+				Optional: true, Computed: true, Default: int64default.StaticInt64(server.DefaultUpdate.PauseAfter), Validators: []validator.Int64{int64validator.Between(0, server.MaxReplicas)},
+				MarkdownDescription: "After how many servers a roll pauses until the next apply, which goes on to the end: 1 makes the first follower a canary. Until then `ready` is false. Default 0: never.",
+			},
+			"on_failure": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(server.DefaultUpdate.OnFailure),
+				Validators: []validator.String{oneOf(server.Hold, server.RollBack)},
+				MarkdownDescription: "What happens when a server does not come back within `server_timeout`. `hold` (default) leaves it for you to look at, and the others as they were. " +
+					"`roll_back` brings back what ran before, unless a server that runs the change leads already.",
+			},
+			"snapshot_before": schema.BoolAttribute{
+				Optional: true, Computed: true, Default: booldefault.StaticBool(server.DefaultUpdate.SnapshotBefore),
+				MarkdownDescription: "Whether a snapshot is taken and verified before the first server gets another version: there is no other way back from an upgrade. Default `true`.",
+			},
+			"server_timeout": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(shortDuration(server.DefaultUpdate.ServerTimeout)),
+				PlanModifiers:       []planmodifier.String{attr.KeepSameDuration()},
+				Validators:          []validator.String{attr.DurationBetween(10*time.Second, 24*time.Hour)},
+				MarkdownDescription: "How long one step may take, such as a server from its restart until it votes again. Default `10m`; a store of many gigabytes may take longer.",
 			},
 		},
 	}

@@ -38,8 +38,10 @@ type ServerHealth struct {
 	// SerfStatus is alive, leaving, left or failed.
 	SerfStatus string
 	Leader     bool
-	Voter      bool
-	Healthy    bool
+	// Peer says that it is in the Raft configuration.
+	Peer    bool
+	Voter   bool
+	Healthy bool
 	// LastIndex is the last Raft log index of the server.
 	LastIndex uint64
 	// LastContact is the time since it last heard from the leader.
@@ -94,6 +96,7 @@ func newHealth(reply *api.OperatorHealthReply, raft *api.RaftConfiguration) Heal
 			e.LastContact = s.LastContact.Duration()
 		}
 		if i := slices.IndexFunc(raft.Servers, func(p *api.RaftServer) bool { return p.ID == s.ID }); i >= 0 {
+			e.Peer = true
 			e.Voter, e.Leader = raft.Servers[i].Voter, raft.Servers[i].Leader
 			e.Address = raft.Servers[i].Address
 		}
@@ -188,15 +191,13 @@ func (c *Cluster) Missing(ctx context.Context, token string, n int, soak time.Du
 	return missingSoak(pods, soak, time.Now()), nil
 }
 
-// SetAutopilot makes autopilot remove no dead server where that would leave
-// fewer than a majority of n, and not wait longer than server.StabilizationTime
-// before a server that joins votes, unless somebody chose a time. Consul reads
-// both from the configuration file at the first bootstrap only. It needs
-// operator:write.
-func (c *Cluster) SetAutopilot(ctx context.Context, token string, n int) error {
+// SetAutopilot stores the autopilot configuration of n servers, as declared; the
+// rest of it stays. Consul reads it from the configuration file at the first
+// bootstrap only. It needs operator:write.
+func (c *Cluster) SetAutopilot(ctx context.Context, token string, want server.Autopilot, n int) error {
 	err := c.Any(ctx, token, func(client *api.Client) error {
 		conf, err := client.Operator().AutopilotGetConfiguration((&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
-		if err != nil || !adjustAutopilot(conf, n) {
+		if err != nil || len(adjustAutopilot(conf, want, n)) == 0 {
 			return err
 		}
 		ok, err := client.Operator().AutopilotCASConfiguration(conf, (&api.WriteOptions{}).WithContext(ctx))
@@ -211,19 +212,44 @@ func (c *Cluster) SetAutopilot(ctx context.Context, token string, n int) error {
 	return nil
 }
 
-// defaultStabilizationTime is Consul's (agent/config/default.go).
-const defaultStabilizationTime = 10 * time.Second
+// AutopilotDrift names what of the stored autopilot configuration is not that of n
+// servers, as declared. It needs operator:read.
+func (c *Cluster) AutopilotDrift(ctx context.Context, token string, want server.Autopilot, n int) (drift []string, err error) {
+	err = c.Any(ctx, token, func(client *api.Client) error {
+		conf, err := client.Operator().AutopilotGetConfiguration((&api.QueryOptions{}).WithContext(ctx))
+		if err == nil {
+			drift = adjustAutopilot(conf, want, n)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading autopilot's configuration of %s: %w", c.ID(), err)
+	}
+	return drift, nil
+}
 
-// adjustAutopilot changes a configuration to that of n servers, and reports
-// whether it had to.
-func adjustAutopilot(conf *api.AutopilotConfiguration, n int) bool {
-	changed := false
-	if want := uint(n/2 + 1); conf.MinQuorum != want {
-		conf.MinQuorum, changed = want, true
+// adjustAutopilot changes a configuration to that of n servers, and says what it
+// had to change.
+func adjustAutopilot(conf *api.AutopilotConfiguration, want server.Autopilot, n int) (changed []string) {
+	set := func(name string, from, to any, assign func()) {
+		if from != to {
+			assign()
+			changed = append(changed, fmt.Sprintf("%s is %v, declared is %v", name, from, to))
+		}
 	}
-	if t := conf.ServerStabilizationTime; t == nil || t.Duration() == defaultStabilizationTime {
-		conf.ServerStabilizationTime, changed = api.NewReadableDuration(server.StabilizationTime), true
+	duration := func(name string, field **api.ReadableDuration, to time.Duration) {
+		var from time.Duration
+		if *field != nil {
+			from = (*field).Duration()
+		}
+		set(name, from, to, func() { *field = api.NewReadableDuration(to) })
 	}
+	quorum := uint(server.MinQuorum(n)) //nolint:gosec // at most 4
+	set("min_quorum", conf.MinQuorum, quorum, func() { conf.MinQuorum = quorum })
+	set("cleanup_dead_servers", conf.CleanupDeadServers, want.CleanupDeadServers, func() { conf.CleanupDeadServers = want.CleanupDeadServers })
+	set("max_trailing_logs", conf.MaxTrailingLogs, want.MaxTrailingLogs, func() { conf.MaxTrailingLogs = want.MaxTrailingLogs })
+	duration("last_contact_threshold", &conf.LastContactThreshold, want.LastContactThreshold)
+	duration("server_stabilization_time", &conf.ServerStabilizationTime, want.ServerStabilizationTime)
 	return changed
 }
 

@@ -3,6 +3,7 @@ package consul
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -86,16 +87,19 @@ func TestNewHealth(t *testing.T) {
 
 func TestAdjustAutopilot(t *testing.T) {
 	t.Parallel()
-	conf := &api.AutopilotConfiguration{MinQuorum: 2, ServerStabilizationTime: api.NewReadableDuration(10 * time.Second)}
-	if !adjustAutopilot(conf, 5) || conf.MinQuorum != 3 || conf.ServerStabilizationTime.Duration() != server.StabilizationTime {
+	conf := &api.AutopilotConfiguration{
+		CleanupDeadServers: true, LastContactThreshold: api.NewReadableDuration(200 * time.Millisecond), MaxTrailingLogs: 250,
+		MinQuorum: 2, ServerStabilizationTime: api.NewReadableDuration(10 * time.Second), DisableUpgradeMigration: true,
+	}
+	want := []string{"min_quorum is 2, declared is 3", "server_stabilization_time is 10s, declared is 1s"}
+	if got := adjustAutopilot(conf, server.DefaultAutopilot, 5); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if conf.MinQuorum != 3 || conf.ServerStabilizationTime.Duration() != time.Second || !conf.DisableUpgradeMigration {
 		t.Errorf("got %+v", conf)
 	}
-	if adjustAutopilot(conf, 5) {
-		t.Error("changed once more")
-	}
-	conf.ServerStabilizationTime = api.NewReadableDuration(30 * time.Second)
-	if adjustAutopilot(conf, 5) || conf.ServerStabilizationTime.Duration() != 30*time.Second {
-		t.Errorf("a time that somebody chose is changed: %+v", conf)
+	if got := adjustAutopilot(conf, server.DefaultAutopilot, 5); len(got) > 0 {
+		t.Errorf("once more: %q", got)
 	}
 }
 

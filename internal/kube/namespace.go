@@ -30,7 +30,7 @@ func (c *Client) NamespaceContents(ctx context.Context, namespace string) ([]str
 		}
 		for _, r := range list.APIResources {
 			switch r.Name {
-			case "events", "endpoints", "endpointslices", "leases":
+			case "events", "endpoints", "endpointslices":
 				continue // made and removed by Kubernetes
 			}
 			objects, err := c.dynamic.Resource(gv.WithResource(r.Name)).Namespace(namespace).List(ctx, metav1.ListOptions{})

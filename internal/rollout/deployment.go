@@ -23,7 +23,7 @@ import (
 type Deployment struct {
 	Kube   *kube.Client
 	Consul *consul.Cluster
-	// Report hears of every action of a roll.
+	// Report hears of every action of a roll. Each is an Event of the StatefulSet too.
 	Report func(Action)
 }
 
@@ -34,7 +34,8 @@ type State struct {
 	Drift []string
 	// RunningVersion is the oldest version of which a server runs.
 	RunningVersion string
-	// Outdated are the pods that do not run what the StatefulSet says.
+	// Outdated are the pods that do not run what the StatefulSet says, unless others
+	// restart them.
 	Outdated []string
 }
 
@@ -61,6 +62,16 @@ func (e *UnsettledError) Error() string { return e.Err.Error() + "\n\n" + e.Expl
 // Unwrap returns what was waited for.
 func (e *UnsettledError) Unwrap() error { return e.Err }
 
+// RolledBackError says that a change did not work, and that everything runs again
+// what it ran before.
+type RolledBackError struct{ Err error }
+
+// Error implements error.
+func (e *RolledBackError) Error() string { return e.Err.Error() }
+
+// Unwrap returns why.
+func (e *RolledBackError) Unwrap() error { return e.Err }
+
 // Read reads the cluster as it is. It asks Kubernetes alone, so it works while
 // Consul does not. What cannot be read is taken from known, what was declared
 // last. It returns server.ErrNoStatefulSet where there is no cluster.
@@ -85,7 +96,7 @@ func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) 
 	}
 	var oldest *goversion.Version
 	for i := range pods {
-		if Outdated(live.StatefulSet, &pods[i]) {
+		if Outdated(live.StatefulSet, &pods[i]) && s.Spec.Update.Strategy != server.OnDelete {
 			s.Outdated = append(s.Outdated, pods[i].Name)
 			s.Drift = append(s.Drift, fmt.Sprintf("Pod %s: made from another template than the StatefulSet's, %s", pods[i].Name, restarts))
 		}
@@ -176,9 +187,15 @@ func checkNamespace(live *corev1.Namespace, spec server.Spec) error {
 	}
 }
 
-// Update applies a changed spec and restarts, adds and removes servers, one at
-// a time, until all run it.
+// Update applies a changed spec and reloads, restarts, adds and removes servers,
+// one at a time, until all run it. Beside errors that say that nothing was changed,
+// it returns an *UnsettledError, a *PausedError where the roll waits for the next
+// call, and a *RolledBackError. Two at once wait for each other.
 func (d Deployment) Update(ctx context.Context, spec server.Spec) error {
+	return d.exclusively(ctx, func(ctx context.Context) error { return d.update(ctx, spec) })
+}
+
+func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 	live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
 	if err != nil {
 		return err
@@ -209,7 +226,40 @@ func (d Deployment) Update(ctx context.Context, spec server.Spec) error {
 			return err
 		}
 	}
-	return d.settle(ctx, spec, desired)
+	err = d.settle(ctx, spec, desired)
+	var stuck *StuckError
+	if errors.As(err, &stuck) && spec.Update.OnFailure == server.RollBack {
+		return d.rollBack(ctx, before, spec, err)
+	}
+	return err
+}
+
+// rollBack brings back what ran before a change that got stuck, unless a server
+// that runs the change has led: what that wrote, the former version need not be
+// able to read.
+func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, cause error) error {
+	if configured := server.Changes(before, changed); !slices.ContainsFunc(configured, func(c server.Change) bool { return c.Effect == server.Restart }) {
+		return cause // an earlier call has made the change: what was before is not known
+	}
+	live, err := ReadObjects(ctx, d.Kube, before.Namespace, before.Name)
+	if err != nil {
+		return errors.Join(cause, err)
+	}
+	w, err := Live{Kube: d.Kube, Consul: d.Consul, Desired: int(before.Replicas)}.Look(ctx)
+	if err != nil {
+		return errors.Join(cause, fmt.Errorf("not rolled back: %w", err))
+	}
+	if i := slices.IndexFunc(w.Servers, func(s Server) bool { return s.Name == w.Leader }); i < 0 || !w.Servers[i].Outdated {
+		return errors.Join(cause, errors.New("not rolled back: no server that runs what ran before leads"))
+	}
+	before.Update.PauseAfter = 0
+	if _, err := applyObjects(ctx, d.Kube, server.Objects(before), live); err != nil {
+		return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
+	}
+	if err := d.settle(ctx, before, int(before.Replicas)); err != nil {
+		return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
+	}
+	return &RolledBackError{Err: cause}
 }
 
 // restartUnelected restarts all servers of a cluster that never had a leader:
@@ -239,11 +289,27 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 	if err != nil {
 		return d.unsettled(ctx, err, spec)
 	}
-	live := Live{Kube: d.Kube, Consul: d.Consul, Desired: desired, Token: token, ACLs: spec.ACL.Enabled}
+	live := Live{
+		Kube: d.Kube, Consul: d.Consul, Desired: desired, Token: token, ACLs: spec.ACL.Enabled,
+		Version: server.ConfigVersion(spec), ByOthers: spec.Update.Strategy == server.OnDelete,
+	}
+	var limit time.Duration
 	if spec.Established { // the servers of a first start are voters at once
 		live.Soak = consul.Soak
+		limit = spec.Update.ServerTimeout
+		if live.PauseAt, err = d.pauseAt(ctx, live, spec.Update); err != nil {
+			return d.unsettled(ctx, err, spec)
+		}
 	}
-	if err := Run(ctx, live, d.Report); err != nil {
+	err = Run(ctx, live, limit, func(a Action) {
+		d.Report(a)
+		d.event(ctx, a)
+	})
+	var paused *PausedError
+	switch {
+	case errors.As(err, &paused):
+		return paused
+	case err != nil:
 		return d.unsettled(ctx, err, spec)
 	}
 	if err := d.afterRoll(ctx, spec, token, desired); err != nil {
@@ -273,7 +339,25 @@ func (d Deployment) afterRoll(ctx context.Context, spec server.Spec, token strin
 			return err
 		}
 	}
-	return d.Consul.SetAutopilot(ctx, token, desired)
+	return d.Consul.SetAutopilot(ctx, token, spec.Autopilot, desired)
+}
+
+// pauseAt is World.PauseAt of a roll that starts now.
+func (d Deployment) pauseAt(ctx context.Context, live Live, u server.Update) (int, error) {
+	if u.PauseAfter == 0 {
+		return 0, nil
+	}
+	live.Version = "" // no agent needs to be asked
+	var at int
+	err := kube.Wait(ctx, "the StatefulSet controller to see the change", interval, func(ctx context.Context) (string, error) {
+		w, err := live.Look(ctx)
+		if err != nil || !w.Observed {
+			return "it has not seen the change yet", err
+		}
+		at = pauseAt(w, u)
+		return "", nil
+	})
+	return at, err
 }
 
 func (d Deployment) unsettled(ctx context.Context, err error, spec server.Spec) error {
@@ -320,6 +404,10 @@ func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string
 		if err := d.deleteData(ctx, spec); err != nil {
 			return nil, err
 		}
+	}
+	lease := d.Kube.CoordinationV1().Leases(spec.Namespace)
+	if err := lease.Delete(ctx, server.LeaseName(spec.Name), metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		return nil, fmt.Errorf("deleting the Lease of %s: %w", spec.ID(), err)
 	}
 	namespace, sts := live.Namespace, live.StatefulSet
 	live.Namespace, live.StatefulSet = nil, nil

@@ -24,6 +24,8 @@ func TestDrift_namesOnlyWhatNoAttributeShows(t *testing.T) {
 			Performance: server.Performance{RaftMultiplier: 1, LeaveDrainTime: time.Second, RPCHoldTimeout: time.Second},
 			Service:     server.Service{Type: "ClusterIP"},
 			ACL:         server.ACL{DefaultPolicy: "deny"},
+			Autopilot:   server.DefaultAutopilot,
+			Update:      server.DefaultUpdate,
 			Labels:      map[string]string{"team": "platform"},
 		}
 	}

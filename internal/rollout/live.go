@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+	"golang.org/x/sync/errgroup"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,6 +30,12 @@ type Live struct {
 	Token string
 	// ACLs says that ACLs are on.
 	ACLs bool
+	// Version is the configuration that agents shall have loaded (server.ConfigVersion);
+	// "" asks none for it.
+	Version string
+	// ByOthers and PauseAt are those of the World.
+	ByOthers bool
+	PauseAt  int
 	// Soak is how long a server must have been ready where nobody may ask
 	// whether it votes (consul.Cluster.Missing).
 	Soak time.Duration
@@ -51,27 +58,52 @@ func (l Live) Look(ctx context.Context) (World, error) {
 		Replicas:    int(*sts.Spec.Replicas),
 		Observed:    sts.Status.ObservedGeneration >= sts.Generation,
 		CanTransfer: l.Token != "" || !l.ACLs,
+		ByOthers:    l.ByOthers,
+		PauseAt:     l.PauseAt,
 	}
+	ready := []corev1.Pod{}
 	for i := range pods {
-		w.Servers = append(w.Servers, Server{Name: pods[i].Name, Outdated: Outdated(sts, &pods[i]), Stopped: stopped(&pods[i]), Peer: true})
+		isReady := consul.PodReady(&pods[i])
+		w.Servers = append(w.Servers, Server{
+			Name: pods[i].Name, Outdated: Outdated(sts, &pods[i]), Stopped: stopped(&pods[i]), Sick: !isReady, Peer: true,
+		})
+		if isReady {
+			ready = append(ready, pods[i])
+		}
 	}
 	if w.Unsettled, err = l.Consul.Missing(ctx, l.Token, w.Replicas, l.Soak); err != nil {
 		return World{}, err
 	}
-	// Nothing else is decided by Raft (Next). A server that starts is left alone: it
-	// refuses the request, or keeps it for seconds because there is no leader.
-	if w.Unsettled == "" || w.Replicas > w.Desired {
-		l.addRaft(ctx, &w, pods)
+	// A server that starts is left alone: it refuses the request, or keeps it for
+	// seconds because there is no leader.
+	if len(ready) > 0 {
+		l.addRaft(ctx, &w, ready)
 	}
-	return w, nil
+	if w.Unsettled == "" && l.Version != "" && w.CanTransfer {
+		err = l.addConfig(ctx, &w, pods)
+	}
+	return w, err
 }
 
-// addRaft adds what Consul knows: who leads, who is a peer, and how far each
-// server is. It is left out where no server tells, which Unsettled then says. The
-// leader is the one that the servers follow: autopilot hears of a new one seconds
-// later.
-func (l Live) addRaft(ctx context.Context, w *World, pods []corev1.Pod) {
-	if leader, err := l.Consul.LeaderPod(ctx, pods); err == nil {
+// addConfig adds which agents have not loaded the current configuration.
+func (l Live) addConfig(ctx context.Context, w *World, pods []corev1.Pod) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for i := range pods {
+		g.Go(func() error {
+			version, err := l.Consul.ConfigVersion(ctx, l.Token, &pods[i])
+			w.Servers[i].Stale = version != l.Version
+			return err
+		})
+	}
+	return g.Wait()
+}
+
+// addRaft adds what Consul knows: who leads, who is a peer and well, and how far
+// each server is. It is left out where no server tells, which Unsettled then says.
+// The leader is the one that the servers follow: autopilot hears of a new one
+// seconds later.
+func (l Live) addRaft(ctx context.Context, w *World, ready []corev1.Pod) {
+	if leader, err := l.Consul.LeaderPod(ctx, ready); err == nil {
 		w.Leader = leader.Name
 	}
 	h, err := l.Consul.Health(ctx, l.Token)
@@ -82,9 +114,17 @@ func (l Live) addRaft(ctx context.Context, w *World, pods []corev1.Pod) {
 		return
 	}
 	for i := range w.Servers {
-		w.Servers[i].Peer = false
-		if j := slices.IndexFunc(h.Servers, func(s consul.ServerHealth) bool { return s.Name == w.Servers[i].Name }); j >= 0 {
-			w.Servers[i].Peer, w.Servers[i].LastIndex = true, h.Servers[j].LastIndex
+		s := &w.Servers[i]
+		s.Peer = false
+		if j := slices.IndexFunc(h.Servers, func(e consul.ServerHealth) bool { return e.Name == s.Name }); j >= 0 {
+			s.Peer, s.LastIndex = true, h.Servers[j].LastIndex
+			s.Sick = s.Sick || !h.Servers[j].Healthy || !h.Servers[j].Voter
+		}
+	}
+	for _, e := range h.Servers {
+		ordinal, ours := server.Ordinal(l.Consul.Name, e.Name)
+		if ours && ordinal >= w.Replicas && e.Peer && e.SerfStatus != "alive" {
+			w.Former = append(w.Former, e.Name)
 		}
 	}
 }
@@ -117,22 +157,69 @@ func (l Live) Restart(ctx context.Context, pod string) error {
 // Transfer implements Cluster (POST /v1/operator/raft/transfer-leader, Consul
 // 1.15 and later).
 func (l Live) Transfer(ctx context.Context, pod string) error {
-	h, err := l.Consul.Health(ctx, l.Token)
+	id, err := l.raftID(ctx, pod)
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(h.Servers, func(s consul.ServerHealth) bool { return s.Name == pod })
-	if i < 0 {
-		return fmt.Errorf("autopilot does not know the server %s", pod)
-	}
 	return l.Consul.Any(ctx, l.Token, func(client *api.Client) error {
-		reply, err := client.Operator().RaftLeaderTransfer(h.Servers[i].ID, (&api.QueryOptions{}).WithContext(ctx))
+		reply, err := client.Operator().RaftLeaderTransfer(id, (&api.QueryOptions{}).WithContext(ctx))
 		if err == nil && !reply.Success {
 			err = errors.New("the leader refused")
 		}
 		return err
 	})
 }
+
+// Remove implements Cluster (DELETE /v1/operator/raft/peer).
+func (l Live) Remove(ctx context.Context, peer string) error {
+	id, err := l.raftID(ctx, peer)
+	if err != nil {
+		return err
+	}
+	return l.Consul.Any(ctx, l.Token, func(client *api.Client) error {
+		return client.Operator().RaftRemovePeerByID(id, (&api.WriteOptions{}).WithContext(ctx))
+	})
+}
+
+func (l Live) raftID(ctx context.Context, name string) (string, error) {
+	h, err := l.Consul.Health(ctx, l.Token)
+	if err != nil {
+		return "", err
+	}
+	i := slices.IndexFunc(h.Servers, func(s consul.ServerHealth) bool { return s.Name == name })
+	if i < 0 {
+		return "", fmt.Errorf("autopilot does not know the server %s", name)
+	}
+	return h.Servers[i].ID, nil
+}
+
+// Reload implements Cluster (PUT /v1/agent/reload). The configuration is in a
+// volume that the kubelet brings up to date within a minute or two, and at once
+// when the pod changes (kubernetes.io/docs/concepts/configuration/configmap): so
+// the pod gets an annotation, and the agent is told to reload until it says that
+// it has what it shall have.
+func (l Live) Reload(ctx context.Context, pod string) error {
+	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, server.AnnotationConfigVersion, l.Version)
+	p, err := l.Kube.CoreV1().Pods(l.Consul.Namespace).Patch(ctx, pod, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
+	defer cancel()
+	return kube.Wait(ctx, "the configuration to reach the agent", interval, func(ctx context.Context) (string, error) {
+		if err := l.Consul.Reload(ctx, l.Token, p); err != nil {
+			return "", err
+		}
+		version, err := l.Consul.ConfigVersion(ctx, l.Token, p)
+		if err == nil && version != l.Version {
+			return fmt.Sprintf("it has loaded %s and not %s", version, l.Version), nil
+		}
+		return "", err
+	})
+}
+
+// reloadTimeout is longer than a kubelet takes to bring a volume up to date.
+const reloadTimeout = 3 * time.Minute
 
 // Scale implements Cluster.
 func (l Live) Scale(ctx context.Context, replicas int) error {

@@ -24,9 +24,12 @@ type Plan struct {
 // action succeed.
 func NewPlan(w *World, before, after server.Spec) Plan {
 	p := Plan{Changes: server.Changes(before, after)}
-	all := slices.ContainsFunc(p.Changes, func(c server.Change) bool { return c.Effect == server.Restart })
+	has := func(e server.Effect) bool {
+		return slices.ContainsFunc(p.Changes, func(c server.Change) bool { return c.Effect == e })
+	}
+	all, reload := has(server.Restart), has(server.Reload)
 	if w == nil {
-		if all {
+		if all && after.Update.Strategy != server.OnDelete {
 			p.Restarts = int(before.Replicas)
 		}
 		return p
@@ -34,9 +37,12 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 	next := *w
 	next.Servers = slices.Clone(w.Servers)
 	next.Desired = int(after.Replicas)
+	next.ByOthers = after.Update.Strategy == server.OnDelete
 	for i := range next.Servers {
 		next.Servers[i].Outdated = next.Servers[i].Outdated || all
+		next.Servers[i].Stale = next.Servers[i].Stale || reload
 	}
+	next.PauseAt = pauseAt(next, after.Update)
 	p.Steps = preview(next)
 	for _, a := range p.Steps {
 		if a.Restart != "" {
@@ -52,13 +58,20 @@ func preview(w World) []Action {
 	for {
 		a := Next(w)
 		switch {
+		case a.Pause != "":
+			return append(steps, a)
 		case a.Done, a.Wait != "" && w.Unsettled == "" && w.Observed:
 			return steps
 		case a.Wait != "":
 			w.Unsettled, w.Observed = "", true
 		case a.Restart != "":
 			i := slices.IndexFunc(w.Servers, func(s Server) bool { return s.Name == a.Restart })
-			w.Servers[i].Outdated, w.Servers[i].Stopped = false, false
+			w.Servers[i] = Server{Name: a.Restart, Peer: true, LastIndex: w.Servers[i].LastIndex}
+		case a.Reload != "":
+			i := slices.IndexFunc(w.Servers, func(s Server) bool { return s.Name == a.Reload })
+			w.Servers[i].Stale = false
+		case a.Remove != "":
+			w.Former = slices.DeleteFunc(slices.Clone(w.Former), func(p string) bool { return p == a.Remove })
 		case a.Transfer != "":
 			w.Leader = a.Transfer
 		case a.Scale > w.Replicas:
@@ -72,6 +85,21 @@ func preview(w World) []Action {
 	}
 }
 
+// pauseAt is World.PauseAt of a roll that starts. One that has come that far
+// already goes on to its end.
+func pauseAt(w World, u server.Update) int {
+	current := 0
+	for _, s := range w.Servers {
+		if !s.Outdated {
+			current++
+		}
+	}
+	if u.Strategy == server.OnDelete || current >= int(u.PauseAfter) {
+		return 0
+	}
+	return int(u.PauseAfter)
+}
+
 // lookTimeout bounds a look at the servers that only serves a preview.
 const lookTimeout = 5 * time.Second
 
@@ -79,16 +107,25 @@ const lookTimeout = 5 * time.Second
 // Kubernetes says that every server is ready, and not for long. Their log indexes
 // are reduced to the order that they make, so that what was seen stays the same
 // while nothing but the indexes moves.
-func (d Deployment) Look(ctx context.Context, acls bool) (World, error) {
+func (d Deployment) Look(ctx context.Context, spec server.Spec) (World, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	token, _, err := d.Consul.ManagementToken(ctx)
 	if err != nil {
 		return World{}, err
 	}
-	w, err := Live{Kube: d.Kube, Consul: d.Consul, Token: token, ACLs: acls, Desired: server.MaxReplicas}.Look(ctx)
+	live := Live{Kube: d.Kube, Consul: d.Consul, Token: token, ACLs: spec.ACL.Enabled, Desired: server.MaxReplicas}
+	if spec.Established {
+		live.Version = server.ConfigVersion(spec)
+	}
+	w, err := live.Look(ctx)
 	if err != nil {
 		return World{}, err
+	}
+	if w.Unsettled == "" && w.CanTransfer {
+		if w.Autopilot, err = d.Consul.AutopilotDrift(ctx, token, spec.Autopilot, int(spec.Replicas)); err != nil {
+			return World{}, err
+		}
 	}
 	indexes := make([]uint64, 0, len(w.Servers))
 	for _, s := range w.Servers {

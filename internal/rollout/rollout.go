@@ -27,6 +27,15 @@ type World struct {
 	// Unsettled says what keeps the cluster from being Replicas healthy voters
 	// with one leader, "" if nothing does.
 	Unsettled string
+	// Former are Raft peers that failed, and that no pod belongs to any more.
+	Former []string
+	// Autopilot says what of autopilot's stored configuration is not as declared.
+	Autopilot []string
+	// ByOthers says that outdated servers are restarted by somebody else.
+	ByOthers bool
+	// PauseAt is the number of servers that run the current template at which the
+	// roll pauses while others do not; 0 is never.
+	PauseAt int
 }
 
 // Server is one server pod.
@@ -39,8 +48,27 @@ type Server struct {
 	Stopped bool
 	// Peer says that it is, or may be, a Raft peer.
 	Peer bool
+	// Sick says that it is not ready, or no healthy voter.
+	Sick bool
+	// Stale says that its agent has not loaded the current configuration. That of an
+	// outdated server does not count.
+	Stale bool
 	// LastIndex is the last Raft log index, 0 if unknown.
 	LastIndex uint64
+}
+
+// Drift names what Consul has otherwise than declared, and what becomes of it.
+func (w World) Drift() []string {
+	var out []string
+	for _, s := range w.Servers {
+		if s.Stale && !s.Outdated {
+			out = append(out, "Server "+s.Name+": has not loaded the present configuration, will reload")
+		}
+	}
+	for _, a := range w.Autopilot {
+		out = append(out, "Autopilot: "+a)
+	}
+	return out
 }
 
 // Action is the next thing to do. Exactly one field is set.
@@ -53,8 +81,14 @@ type Action struct {
 	Restart string
 	// Transfer is the pod that shall become the leader.
 	Transfer string
+	// Reload is the pod whose agent shall load its configuration anew.
+	Reload string
+	// Remove is the Raft peer to remove.
+	Remove string
 	// Scale is the number of servers to ask for.
 	Scale int
+	// Pause says that the rest waits for the next apply: the servers that do.
+	Pause string
 }
 
 // String says what an action does.
@@ -66,8 +100,14 @@ func (a Action) String() string {
 		return "restart " + a.Restart
 	case a.Transfer != "":
 		return "transfer the leadership to " + a.Transfer
+	case a.Reload != "":
+		return "reload " + a.Reload
+	case a.Remove != "":
+		return "remove the Raft peer " + a.Remove
 	case a.Scale != 0:
 		return fmt.Sprintf("scale to %d servers", a.Scale)
+	case a.Pause != "":
+		return "pause before " + a.Pause
 	default:
 		return "wait: " + a.Wait
 	}
@@ -77,13 +117,22 @@ func (a Action) String() string {
 //
 //   - An outdated server in which Consul does not run is restarted at once: that
 //     takes nothing from the quorum, and may be what repairs it.
+//   - An outdated server that runs and is sick goes first as well, if every other
+//     one is a healthy voter: it may be what the change repairs, and while two are
+//     away a third must not go.
 //   - A server too many in which Consul does not run, and that is no Raft peer,
 //     such as one that no node has room for, is removed at once for the same reason.
 //   - Servers that were all taken away are brought back together.
+//   - A Raft peer that is left of a server which was taken away, and did not leave
+//     by itself, is removed: autopilot does not where that would leave fewer voters
+//     than it was told to keep.
 //   - Otherwise nothing is touched until every server is a healthy voter.
 //   - Then one outdated server at a time: followers before the leader, the one
 //     furthest behind first.
 //   - The leader hands over to an updated voter and goes last.
+//   - A roll that shall pause does so before the first server too many.
+//   - What a running agent can load it loads by a reload, one at a time and the
+//     leader last: a configuration that an agent refuses stops at one follower.
 //   - Only then is the number of servers changed, by one at a time, so that Raft
 //     never adds or removes two peers at once. The highest ordinal goes first; if
 //     it leads, the leadership moves off it before.
@@ -93,11 +142,13 @@ func Next(w World) Action {
 	}
 	var outdated []Server
 	for _, s := range w.Servers {
-		if s.Outdated && s.Stopped {
-			return Action{Restart: s.Name}
-		}
-		if s.Outdated {
+		if s.Outdated && !w.ByOthers {
 			outdated = append(outdated, s)
+		}
+	}
+	for _, s := range outdated {
+		if s.Stopped || (s.Sick && othersWell(w, s)) {
+			return Action{Restart: s.Name}
 		}
 	}
 	if w.Replicas == 0 {
@@ -106,8 +157,14 @@ func Next(w World) Action {
 	if last := len(w.Servers) - 1; w.Replicas > w.Desired && len(w.Servers) == w.Replicas && w.Servers[last].Stopped && !w.Servers[last].Peer {
 		return Action{Scale: w.Replicas - 1}
 	}
+	if len(w.Former) > 0 && len(w.Servers) == w.Replicas {
+		return Action{Remove: w.Former[0]}
+	}
 	if w.Unsettled != "" {
 		return Action{Wait: w.Unsettled}
+	}
+	if len(outdated) > 0 && w.PauseAt > 0 && len(w.Servers)-len(outdated) >= w.PauseAt {
+		return Action{Pause: names(outdated)}
 	}
 	if len(outdated) > 0 && w.Leader == "" {
 		return Action{Wait: "a leader"} // the leader goes last, so it must be known
@@ -123,6 +180,9 @@ func Next(w World) Action {
 		// A single server, or leadership cannot be moved: its graceful leave does.
 		return Action{Restart: outdated[0].Name}
 	}
+	if s := stale(w); s != "" {
+		return Action{Reload: s}
+	}
 	switch {
 	case w.Replicas < w.Desired:
 		return Action{Scale: w.Replicas + 1}
@@ -133,6 +193,38 @@ func Next(w World) Action {
 		return Action{Scale: w.Replicas - 1}
 	}
 	return Action{Done: true}
+}
+
+// othersWell reports whether every server but one is a healthy voter, and there
+// are all of them.
+func othersWell(w World, but Server) bool {
+	return w.Leader != "" && w.Leader != but.Name && len(w.Servers) == w.Replicas &&
+		!slices.ContainsFunc(w.Servers, func(s Server) bool { return s.Name != but.Name && (s.Sick || s.Stopped) })
+}
+
+// stale is the next server whose agent loads its configuration anew, "" if none
+// has to.
+func stale(w World) string {
+	var leader string
+	for _, s := range w.Servers {
+		switch {
+		case !s.Stale:
+		case s.Name == w.Leader:
+			leader = s.Name
+		default:
+			return s.Name
+		}
+	}
+	return leader
+}
+
+func names(servers []Server) string {
+	var all []string
+	for _, s := range servers {
+		all = append(all, s.Name)
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
 }
 
 // heir is the server that takes the leadership over before the leader restarts:

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
 func three(leader string, outdated ...string) World {
@@ -76,6 +77,51 @@ func TestNext(t *testing.T) {
 			}),
 			Action{Wait: "not ready: s-2"},
 		},
+		"a sick server that runs goes first, and may be repaired": {
+			with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) {
+				w.Servers[2].Sick, w.Unsettled = true, "server s-2 is not yet a voter"
+			}),
+			Action{Restart: "s-2"},
+		},
+		"a sick server does not go while another is away": {
+			with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) {
+				w.Servers[1].Sick, w.Servers[2].Sick, w.Unsettled = true, true, "not ready: s-1, s-2"
+			}),
+			Action{Wait: "not ready: s-1, s-2"},
+		},
+		"a sick leader is not touched": {
+			with(three("s-0", "s-0"), func(w *World) { w.Servers[0].Sick, w.Unsettled = true, "not ready: s-0" }),
+			Action{Wait: "not ready: s-0"},
+		},
+		"without a leader nobody counts as sick": {
+			with(three("", "s-0"), func(w *World) { w.Servers[0].Sick, w.Unsettled = true, "0 leaders" }),
+			Action{Wait: "0 leaders"},
+		},
+		"others restart what is outdated": {with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) { w.ByOthers = true }), Action{Done: true}},
+		"pauses before the first server too many": {
+			with(three("s-0", "s-0", "s-2"), func(w *World) { w.PauseAt = 1 }), Action{Pause: "s-0, s-2"},
+		},
+		"does not pause before":            {with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) { w.PauseAt = 1 }), Action{Restart: "s-1"}},
+		"does not pause where all is done": {with(three("s-0"), func(w *World) { w.PauseAt = 1 }), Action{Done: true}},
+		"reloads followers first": {
+			with(three("s-0"), func(w *World) { w.Servers[0].Stale, w.Servers[2].Stale = true, true }), Action{Reload: "s-2"},
+		},
+		"reloads the leader last": {with(three("s-0"), func(w *World) { w.Servers[0].Stale = true }), Action{Reload: "s-0"}},
+		"restarts come before reloads": {
+			with(three("s-0", "s-1"), func(w *World) { w.Servers[2].Stale = true }), Action{Restart: "s-1"},
+		},
+		"reloads come before scaling": {
+			with(three("s-0"), func(w *World) { w.Desired, w.Servers[2].Stale = 5, true }), Action{Reload: "s-2"},
+		},
+		"removes the peer that a server left behind": {
+			with(three("s-0"), func(w *World) { w.Former, w.Unsettled = []string{"s-3"}, "autopilot knows 4 of 3 servers" }), Action{Remove: "s-3"},
+		},
+		"leaves a former peer alone while its pod is there": {
+			with(three("s-0"), func(w *World) {
+				w.Replicas, w.Desired, w.Former, w.Unsettled = 2, 1, []string{"s-2"}, "3 of 2 pods exist"
+			}),
+			Action{Wait: "3 of 2 pods exist"},
+		},
 		"brings back servers that were all taken away": {
 			World{Desired: 3, Observed: true, Unsettled: "no server is running"}, Action{Scale: 3},
 		},
@@ -108,6 +154,8 @@ type simulated struct {
 	looks   int
 	actions []string
 	lookErr error
+	// reloadErr is what a reload ends with.
+	reloadErr error
 }
 
 func (s *simulated) Look(context.Context) (World, error) {
@@ -144,6 +192,22 @@ func (s *simulated) Transfer(_ context.Context, pod string) error {
 	return nil
 }
 
+func (s *simulated) Reload(_ context.Context, pod string) error {
+	s.actions = append(s.actions, "reload "+pod)
+	for i := range s.world.Servers {
+		if s.world.Servers[i].Name == pod && s.reloadErr == nil {
+			s.world.Servers[i].Stale = false
+		}
+	}
+	return s.reloadErr
+}
+
+func (s *simulated) Remove(_ context.Context, peer string) error {
+	s.actions = append(s.actions, "remove "+peer)
+	s.world.Former, s.world.Unsettled = nil, ""
+	return nil
+}
+
 func (s *simulated) Scale(_ context.Context, n int) error {
 	s.actions = append(s.actions, "scale")
 	if n-s.world.Replicas != 1 && n-s.world.Replicas != -1 {
@@ -156,7 +220,7 @@ func (s *simulated) Scale(_ context.Context, n int) error {
 func TestRun_restartsOneAtATimeAndTheLeaderLast(t *testing.T) {
 	t.Parallel()
 	s := &simulated{t: t, world: three("s-1", "s-0", "s-1", "s-2")}
-	if err := Run(t.Context(), s, func(Action) {}); err != nil {
+	if err := Run(t.Context(), s, 0, func(Action) {}); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"restart s-0", "restart s-2", "transfer s-2", "restart s-1"}
@@ -170,10 +234,60 @@ func TestRun_touchesNothingThatItCannotSee(t *testing.T) {
 	s := &simulated{t: t, world: three("s-1", "s-0"), lookErr: errors.New("connection refused")}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	err := Run(ctx, s, func(Action) {})
+	err := Run(ctx, s, 0, func(Action) {})
 	var timeout *kube.TimeoutError
 	if !errors.As(err, &timeout) || !strings.Contains(timeout.Missing, "connection refused") {
 		t.Errorf("got %v, want a timeout that says why", err)
+	}
+	if len(s.actions) > 0 {
+		t.Errorf("did %q", s.actions)
+	}
+}
+
+func TestRun_goesOnWhereItPaused(t *testing.T) {
+	t.Parallel()
+	s := &simulated{t: t, world: three("s-1", "s-0", "s-1", "s-2")}
+	u := server.Update{PauseAfter: 1}
+	s.world.PauseAt = pauseAt(s.world, u)
+	var paused *PausedError
+	if err := Run(t.Context(), s, 0, func(Action) {}); !errors.As(err, &paused) || paused.Left != "s-1, s-2" {
+		t.Fatalf("got %v, want a pause before s-1 and s-2", err)
+	}
+	if !slices.Equal(s.actions, []string{"restart s-0"}) {
+		t.Errorf("did %q before the pause", s.actions)
+	}
+	s.world.PauseAt = pauseAt(s.world, u)
+	if err := Run(t.Context(), s, 0, func(Action) {}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"restart s-0", "restart s-2", "transfer s-2", "restart s-1"}; !slices.Equal(s.actions, want) {
+		t.Errorf("did %q, want %q", s.actions, want)
+	}
+}
+
+// A configuration that an agent refuses stops at the first server.
+func TestRun_aRefusedReloadTouchesNoOther(t *testing.T) {
+	t.Parallel()
+	s := &simulated{t: t, world: three("s-1"), reloadErr: errors.New("invalid configuration")}
+	for i := range s.world.Servers {
+		s.world.Servers[i].Stale = true
+	}
+	var stuck *StuckError
+	if err := Run(t.Context(), s, time.Millisecond, func(Action) {}); !errors.As(err, &stuck) || !strings.Contains(stuck.Missing, "invalid configuration") {
+		t.Errorf("got %v, want to hear of the refusal", err)
+	}
+	if slices.ContainsFunc(s.actions, func(a string) bool { return a != "reload s-0" }) {
+		t.Errorf("did %q", s.actions)
+	}
+}
+
+func TestRun_endsWhereNothingGoesOn(t *testing.T) {
+	t.Parallel()
+	s := &simulated{t: t, world: three("s-1", "s-0")}
+	s.world.Unsettled = "server s-2 is not yet a voter"
+	var stuck *StuckError
+	if err := Run(t.Context(), s, time.Millisecond, func(Action) {}); !errors.As(err, &stuck) || stuck.Missing != s.world.Unsettled {
+		t.Errorf("got %v, want to hear what was waited for", err)
 	}
 	if len(s.actions) > 0 {
 		t.Errorf("did %q", s.actions)

@@ -19,15 +19,48 @@ type Cluster interface {
 	Restart(ctx context.Context, pod string) error
 	// Transfer moves the leadership to a pod.
 	Transfer(ctx context.Context, pod string) error
+	// Reload makes the agent in a pod load its configuration anew, and returns when it
+	// says that it has.
+	Reload(ctx context.Context, pod string) error
+	// Remove removes a Raft peer by its name.
+	Remove(ctx context.Context, peer string) error
 	// Scale changes the number of servers.
 	Scale(ctx context.Context, replicas int) error
 }
 
+// PausedError says that a roll waits for the next apply.
+type PausedError struct{ Left string }
+
+// Error implements error.
+func (e *PausedError) Error() string { return "the roll is paused; not done yet: " + e.Left }
+
+// StuckError says that nothing went on for as long as one server may take.
+type StuckError struct {
+	// Missing is what was waited for.
+	Missing string
+	// Limit is how long.
+	Limit time.Duration
+}
+
+// Error implements error.
+func (e *StuckError) Error() string {
+	return fmt.Sprintf("for %s (update.server_timeout) nothing went on: %s", e.Limit, e.Missing)
+}
+
 // Run looks, decides and acts until nothing is left to do. It can be stopped
 // anywhere and started again: it remembers nothing. When the context ends it
-// returns a *kube.TimeoutError that says what it was waiting for; the servers
-// that it had not come to are untouched. report hears of every action taken.
-func Run(ctx context.Context, c Cluster, report func(Action)) error {
+// returns a *kube.TimeoutError that says what it was waiting for, after limit (0
+// is none) without an action a *StuckError, and where the roll shall pause a
+// *PausedError; the servers that it had not come to are untouched. report hears of
+// every action taken.
+func Run(ctx context.Context, c Cluster, limit time.Duration, report func(Action)) error {
+	last := time.Now()
+	missing := func(text string) (string, error) {
+		if limit > 0 && time.Since(last) > limit {
+			return "", &StuckError{Missing: text, Limit: limit}
+		}
+		return text, nil
+	}
 	return kube.Wait(ctx, "the servers", interval, func(ctx context.Context) (string, error) {
 		for {
 			w, err := c.Look(ctx)
@@ -35,7 +68,7 @@ func Run(ctx context.Context, c Cluster, report func(Action)) error {
 			case permanent(err):
 				return "", err
 			case err != nil: // not seen is not known: nothing is touched
-				return err.Error(), nil
+				return missing(err.Error())
 			}
 			a := Next(w)
 			switch {
@@ -43,29 +76,41 @@ func Run(ctx context.Context, c Cluster, report func(Action)) error {
 				report(a)
 				return "", nil
 			case a.Wait != "":
-				return a.Wait, nil
-			case a.Restart != "":
-				err = c.Restart(ctx, a.Restart)
-			case a.Transfer != "":
-				err = c.Transfer(ctx, a.Transfer)
-			case a.Scale != 0:
-				err = c.Scale(ctx, a.Scale)
+				return missing(a.Wait)
+			case a.Pause != "":
+				report(a)
+				return "", &PausedError{Left: a.Pause}
 			}
-			err = wrap(a, err)
+			err = act(ctx, c, a)
 			switch {
 			case permanent(err):
 				return "", err
 			case err != nil: // the world moved on: look again
-				return err.Error(), nil
+				return missing(err.Error())
 			}
+			last = time.Now()
 			report(a)
 		}
 	})
 }
 
-func wrap(a Action, err error) error {
-	if err == nil {
-		return nil
+// act carries an action out.
+func act(ctx context.Context, c Cluster, a Action) error {
+	var err error
+	switch {
+	case a.Restart != "":
+		err = c.Restart(ctx, a.Restart)
+	case a.Transfer != "":
+		err = c.Transfer(ctx, a.Transfer)
+	case a.Reload != "":
+		err = c.Reload(ctx, a.Reload)
+	case a.Remove != "":
+		err = c.Remove(ctx, a.Remove)
+	case a.Scale != 0:
+		err = c.Scale(ctx, a.Scale)
 	}
-	return fmt.Errorf("%s: %w", a, err)
+	if err != nil {
+		return fmt.Errorf("%s: %w", a, err)
+	}
+	return nil
 }

@@ -6,7 +6,13 @@
 #
 # A server with data goes straight on. While the cluster has not elected its
 # first leader there is nothing to lose, and nobody is waited for.
+#
+# It also makes a token that lets this pod, and nobody else, ask its own agent how
+# it is: acl.tokens.agent_recovery, which works before ACLs are bootstrapped too.
 set -u
+umask 077
+cat /proc/sys/kernel/random/uuid >/tmp/token
+echo "{\"acl\":{\"tokens\":{\"agent_recovery\":\"$(cat /tmp/token)\"}}}" >/tmp/token.json
 [ -d /consul/data/raft ] && exit 0
 
 # get prints the answer of a server; the timeout is that of a busy node.

@@ -15,6 +15,8 @@ type Effect string
 const (
 	// Write changes objects in Kubernetes and touches no server.
 	Write Effect = "write"
+	// Reload makes each running server take the configuration over, one at a time.
+	Reload Effect = "reload"
 	// Scale adds or removes servers, one at a time.
 	Scale Effect = "scale"
 	// Resize changes the volumes.
@@ -105,6 +107,16 @@ func settings(s Spec) map[string]setting {
 		set(Restart, "placement.node_selector."+k, v)
 	}
 
+	set(Write, "autopilot.cleanup_dead_servers", s.Autopilot.CleanupDeadServers)
+	set(Write, "autopilot.last_contact_threshold", s.Autopilot.LastContactThreshold)
+	set(Write, "autopilot.max_trailing_logs", s.Autopilot.MaxTrailingLogs)
+	set(Write, "autopilot.server_stabilization_time", s.Autopilot.ServerStabilizationTime)
+	set(Write, "update.strategy", s.Update.Strategy)
+	set(Write, "update.pause_after", s.Update.PauseAfter)
+	set(Write, "update.on_failure", s.Update.OnFailure)
+	set(Write, "update.snapshot_before", s.Update.SnapshotBefore)
+	set(Write, "update.server_timeout", s.Update.ServerTimeout)
+
 	set(Restart, "performance.raft_multiplier", s.Performance.RaftMultiplier)
 	set(Restart, "performance.leave_drain_time", s.Performance.LeaveDrainTime)
 	set(Restart, "performance.rpc_hold_timeout", s.Performance.RPCHoldTimeout)
@@ -136,7 +148,13 @@ func settings(s Spec) map[string]setting {
 	}
 	var extra map[string]any
 	if json.Unmarshal([]byte(s.ExtraConfig), &extra) == nil {
-		leaves("extra_config", extra, func(path string, value any) { set(Restart, path, list(value)) })
+		leaves("", extra, func(path string, value any) {
+			effect := Restart
+			if isReloadable(path) {
+				effect = Reload
+			}
+			set(effect, "extra_config."+path, list(value))
+		})
 	}
 	return m
 }
@@ -154,9 +172,9 @@ func list(v any) string {
 func leaves(prefix string, m map[string]any, visit func(path string, value any)) {
 	for k, v := range m {
 		if o, ok := v.(map[string]any); ok && len(o) > 0 {
-			leaves(prefix+"."+k, o, visit)
+			leaves(join(prefix, k), o, visit)
 			continue
 		}
-		visit(prefix+"."+k, v)
+		visit(join(prefix, k), v)
 	}
 }

@@ -41,6 +41,15 @@ func TestChanges_sayWhatHappens(t *testing.T) {
 		"performance.leave_drain_time":                  func(s *Spec) { s.Performance.LeaveDrainTime = time.Second },
 		"performance.rpc_hold_timeout":                  func(s *Spec) { s.Performance.RPCHoldTimeout = time.Second },
 		"telemetry.prometheus_retention_time":           func(s *Spec) { s.Telemetry.PrometheusRetentionTime = 0 },
+		"autopilot.cleanup_dead_servers":                func(s *Spec) { s.Autopilot.CleanupDeadServers = false },
+		"autopilot.last_contact_threshold":              func(s *Spec) { s.Autopilot.LastContactThreshold = time.Second },
+		"autopilot.max_trailing_logs":                   func(s *Spec) { s.Autopilot.MaxTrailingLogs = 1000 },
+		"autopilot.server_stabilization_time":           func(s *Spec) { s.Autopilot.ServerStabilizationTime = 10 * time.Second },
+		"update.strategy":                               func(s *Spec) { s.Update.Strategy = OnDelete },
+		"update.pause_after":                            func(s *Spec) { s.Update.PauseAfter = 1 },
+		"update.on_failure":                             func(s *Spec) { s.Update.OnFailure = RollBack },
+		"update.snapshot_before":                        func(s *Spec) { s.Update.SnapshotBefore = false },
+		"update.server_timeout":                         func(s *Spec) { s.Update.ServerTimeout = time.Hour },
 		"acl.default_policy":                            func(s *Spec) { s.ACL.DefaultPolicy = "allow" },
 		"acl.enabled":                                   func(s *Spec) { s.ACL.Enabled = true },
 		"service.type":                                  func(s *Spec) { s.Service.Type = "NodePort" },
@@ -51,6 +60,7 @@ func TestChanges_sayWhatHappens(t *testing.T) {
 		"annotations.note":                              func(s *Spec) { s.Annotations = map[string]string{"note": "all"} },
 		"pod_labels.mesh":                               func(s *Spec) { s.PodLabels = map[string]string{"mesh": "off"} },
 		"pod_annotations.scrape":                        func(s *Spec) { s.PodAnnotations = map[string]string{"scrape": "no"} },
+		"extra_config.log_json":                         func(s *Spec) { s.ExtraConfig = `{"log_json":true}` },
 		"extra_config.limits.http_max_conns_per_client": func(s *Spec) { s.ExtraConfig = `{"limits":{"http_max_conns_per_client":500}}` },
 	}
 	touched := map[string]bool{"Name": true, "Namespace": true, "Established": true, "Creating": true} // no settings
@@ -65,6 +75,10 @@ func TestChanges_sayWhatHappens(t *testing.T) {
 		happens := !reflect.DeepEqual(Objects(minimal()).StatefulSet.Spec.Template, Objects(after).StatefulSet.Spec.Template)
 		if says != happens {
 			t.Errorf("%s: says that pods are made anew: %v, and they are: %v (%q)", name, says, happens, got)
+		}
+		says = says || slices.ContainsFunc(got, func(c Change) bool { return c.Effect == Reload })
+		if happens = ConfigVersion(minimal()) != ConfigVersion(after); happens && !says {
+			t.Errorf("%s: agents have another configuration to load, and nobody tells them: %q", name, got)
 		}
 		b, a := reflect.ValueOf(minimal()), reflect.ValueOf(after)
 		for i := range a.NumField() {
@@ -100,7 +114,7 @@ func TestChange_String(t *testing.T) {
 		got = append(got, c.String())
 	}
 	want := []string{
-		`extra_config.log_level: "debug" -> (none) (restart)`,
+		`extra_config.log_level: "debug" -> (none) (reload)`,
 		`labels.tier: (none) -> 1 (write)`,
 		`version: 1.22.7 -> 1.23.0 (restart)`,
 	}

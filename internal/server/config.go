@@ -16,38 +16,42 @@ import (
 // agentConfig is the part of Consul's agent configuration that the provider
 // owns (developer.hashicorp.com/consul/docs/reference/agent/configuration-file).
 type agentConfig struct {
-	Server             bool             `json:"server"`
-	Datacenter         string           `json:"datacenter"`
-	Domain             string           `json:"domain"`
-	DataDir            string           `json:"data_dir"`
-	BindAddr           string           `json:"bind_addr"`
-	ClientAddr         string           `json:"client_addr"`
-	RetryJoin          []string         `json:"retry_join"`
-	RetryInterval      string           `json:"retry_interval"`
-	Ports              portsBlock       `json:"ports"`
-	LeaveOnTerminate   bool             `json:"leave_on_terminate"`
-	DisableUpdateCheck bool             `json:"disable_update_check"`
-	Autopilot          *autopilotConfig `json:"autopilot,omitempty"`
-	Performance        performanceBlock `json:"performance"`
-	Telemetry          *telemetryBlock  `json:"telemetry,omitempty"`
-	UI                 uiBlock          `json:"ui_config"`
-	ACL                aclBlock         `json:"acl"`
+	Server             bool       `json:"server"`
+	Datacenter         string     `json:"datacenter"`
+	Domain             string     `json:"domain"`
+	DataDir            string     `json:"data_dir"`
+	BindAddr           string     `json:"bind_addr"`
+	ClientAddr         string     `json:"client_addr"`
+	RetryJoin          []string   `json:"retry_join"`
+	RetryInterval      string     `json:"retry_interval"`
+	Ports              portsBlock `json:"ports"`
+	LeaveOnTerminate   bool       `json:"leave_on_terminate"`
+	ServerRejoinAgeMax string     `json:"server_rejoin_age_max,omitempty"`
+	DisableUpdateCheck bool       `json:"disable_update_check"`
+	// NodeMeta tells which configuration an agent has loaded (ConfigVersion).
+	NodeMeta    map[string]string `json:"node_meta,omitempty"`
+	Autopilot   *autopilotConfig  `json:"autopilot,omitempty"`
+	Performance performanceBlock  `json:"performance"`
+	Telemetry   *telemetryBlock   `json:"telemetry,omitempty"`
+	UI          uiBlock           `json:"ui_config"`
+	ACL         aclBlock          `json:"acl"`
 }
-
-// StabilizationTime is how long a server that joins must be healthy before
-// autopilot gives it a vote. Autopilot looks for such servers every ten seconds:
-// with Consul's default of ten more, a restart takes ten seconds longer.
-const StabilizationTime = time.Second
 
 type portsBlock struct {
 	SerfWAN int `json:"serf_wan"`
 }
 
 type autopilotConfig struct {
+	CleanupDeadServers      bool   `json:"cleanup_dead_servers"`
+	LastContactThreshold    string `json:"last_contact_threshold"`
+	MaxTrailingLogs         uint64 `json:"max_trailing_logs"`
 	MinQuorum               int32  `json:"min_quorum"`
 	ServerStabilizationTime string `json:"server_stabilization_time"`
 	DisableUpgradeMigration bool   `json:"disable_upgrade_migration"`
 }
+
+// MinQuorum is how many voters autopilot must leave of n servers: a majority.
+func MinQuorum(n int) int { return n/2 + 1 }
 
 type performanceBlock struct {
 	RaftMultiplier int64  `json:"raft_multiplier"`
@@ -91,6 +95,13 @@ func newNodeConfig(s Spec, ordinal int) nodeConfig {
 
 // newAgentConfig renders the configuration that all servers share.
 func newAgentConfig(s Spec) agentConfig {
+	c := sharedConfig(s)
+	c.NodeMeta = map[string]string{MetaConfigVersion: ConfigVersion(s)}
+	return c
+}
+
+// sharedConfig is the configuration without its own version.
+func sharedConfig(s Spec) agentConfig {
 	c := agentConfig{
 		Server:     true,
 		Datacenter: s.Datacenter,
@@ -110,6 +121,9 @@ func newAgentConfig(s Spec) agentConfig {
 		// A server that stops leaves the Raft peers: its replacement has another
 		// address and joins as a new peer at once.
 		LeaveOnTerminate: true,
+		// A server that was away for longer than a week refuses to start by default. Its
+		// old data does no harm: Raft brings it up to date before it counts.
+		ServerRejoinAgeMax: rejoinAgeMax(s.Version),
 		// No phoning home.
 		DisableUpdateCheck: true,
 		Performance: performanceBlock{
@@ -123,7 +137,12 @@ func newAgentConfig(s Spec) agentConfig {
 	if !s.Established {
 		// Consul reads this at the first bootstrap only, and keeps it in Raft.
 		c.Autopilot = &autopilotConfig{
-			MinQuorum: s.Replicas/2 + 1, ServerStabilizationTime: StabilizationTime.String(), DisableUpgradeMigration: true,
+			CleanupDeadServers:      s.Autopilot.CleanupDeadServers,
+			LastContactThreshold:    s.Autopilot.LastContactThreshold.String(),
+			MaxTrailingLogs:         s.Autopilot.MaxTrailingLogs,
+			MinQuorum:               int32(MinQuorum(int(s.Replicas))), //nolint:gosec // at most 4
+			ServerStabilizationTime: s.Autopilot.ServerStabilizationTime.String(),
+			DisableUpgradeMigration: true,
 		}
 	}
 	if s.ACL.Enabled {
@@ -141,37 +160,34 @@ func newAgentConfig(s Spec) agentConfig {
 }
 
 // configHash is a digest of every setting whose change needs a restart.
-// Settings that Consul reads at the first bootstrap only, or not at all, are
-// left out.
 func configHash(s Spec) string {
-	c := newAgentConfig(s)
+	return digest(s, func(extra map[string]any) { dropReloadable("", extra) })
+}
+
+// ConfigVersion is a digest of the whole configuration. Every agent has it among
+// its node metadata, so that it tells itself which configuration it has loaded,
+// at its start or by a reload since.
+func ConfigVersion(s Spec) string { return digest(s, func(map[string]any) {}) }
+
+// digest hashes the agent configuration without what Consul reads at the first
+// bootstrap only, or not at all.
+func digest(s Spec, change func(extra map[string]any)) string {
+	c := sharedConfig(s)
 	c.Autopilot = nil
 	if !c.ACL.Enabled {
 		c.ACL.DefaultPolicy = ""
 	}
 	h := sha256.New()
 	_ = json.NewEncoder(h).Encode(c) // a struct of plain fields always encodes
-	h.Write([]byte(canonicalJSON(s.ExtraConfig)))
-	return hex.EncodeToString(h.Sum(nil))[:16]
-}
-
-// canonicalJSON returns a JSON text without insignificant white space and with
-// sorted keys; text that is no JSON is returned as it is.
-func canonicalJSON(text string) string {
-	if text == "" {
-		return "{}"
-	}
-	var v any
-	d := json.NewDecoder(strings.NewReader(text))
+	extra := map[string]any{}
+	d := json.NewDecoder(strings.NewReader(s.ExtraConfig))
 	d.UseNumber()
-	if d.Decode(&v) != nil {
-		return text
+	if s.ExtraConfig != "" && d.Decode(&extra) != nil {
+		h.Write([]byte(s.ExtraConfig)) // not valid: refused long before
 	}
-	b, err := json.Marshal(v)
-	if err != nil {
-		return text
-	}
-	return string(b)
+	change(extra)
+	_ = json.NewEncoder(h).Encode(extra) // decoded from JSON
+	return hex.EncodeToString(h.Sum(nil))[:16]
 }
 
 // ownedKeys are the paths of agent configuration that extra_config must not
@@ -262,6 +278,12 @@ func marshalConfig(v any) string {
 	e.SetIndent("", "  ")
 	_ = e.Encode(v) // structs and maps of plain fields always encode
 	return b.String()
+}
+
+// compactJSON encodes a struct of plain fields in one line.
+func compactJSON(v any) string {
+	b, _ := json.Marshal(v)
+	return string(b)
 }
 
 func parseDuration(s string) time.Duration {

@@ -27,12 +27,19 @@ const (
 	// AnnotationConfigHash on the pod template changes with every setting that
 	// needs a restart.
 	AnnotationConfigHash = ManagedBy + "/config-hash"
+	// AnnotationConfigVersion on a pod is the ConfigVersion that its agent was last
+	// told to load.
+	AnnotationConfigVersion = ManagedBy + "/config-version"
 	// AnnotationCreating on the StatefulSet says that the apply which creates
 	// the cluster has not been seen to end: a create that was interrupted may go
 	// on, while a finished cluster is never taken over.
 	AnnotationCreating = ManagedBy + "/creating"
 	// AnnotationDeletionProtection on the StatefulSet is "true" or "false".
 	AnnotationDeletionProtection = ManagedBy + "/deletion-protection"
+	// AnnotationUpdate and AnnotationAutopilot on the StatefulSet hold Spec.Update and
+	// Spec.Autopilot as JSON.
+	AnnotationUpdate    = ManagedBy + "/update"
+	AnnotationAutopilot = ManagedBy + "/autopilot"
 	// AnnotationDatacenter on the StatefulSet is the datacenter that the data
 	// belongs to. It never changes, whatever somebody does to the ConfigMap.
 	AnnotationDatacenter = ManagedBy + "/datacenter"
@@ -45,6 +52,9 @@ const (
 // StatefulSetName is also the name of the headless Service, the ConfigMap, the
 // ServiceAccount and the PodDisruptionBudget.
 func StatefulSetName(cluster string) string { return cluster + "-server" }
+
+// LeaseName is the Lease that is held while servers are changed.
+func LeaseName(cluster string) string { return StatefulSetName(cluster) + "-rollout" }
 
 // ClientServiceName is the Service that clients use.
 func ClientServiceName(cluster string) string { return cluster }

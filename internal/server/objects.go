@@ -23,6 +23,7 @@ const (
 	configKey      = "server.json"
 	extraKey       = "extra.json"
 	waitScriptKey  = "await-peer-removal.sh"
+	votesScriptKey = "votes.sh"
 	establishedKey = "established"
 
 	initContainerName = "await-peer-removal"
@@ -144,9 +145,10 @@ func configMap(s Spec) *corev1.ConfigMap {
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
 		ObjectMeta: meta(s, StatefulSetName(s.Name)),
 		Data: map[string]string{
-			configKey:     marshalConfig(newAgentConfig(s)),
-			extraKey:      "{}",
-			waitScriptKey: waitScript,
+			configKey:      marshalConfig(newAgentConfig(s)),
+			extraKey:       "{}",
+			waitScriptKey:  waitScript,
+			votesScriptKey: votesScript,
 		},
 	}
 	if s.ExtraConfig != "" {
@@ -240,6 +242,8 @@ func statefulSet(s Spec) *appsv1.StatefulSet {
 	m.Annotations = merged(s.Annotations, map[string]string{
 		AnnotationDatacenter:         s.Datacenter,
 		AnnotationDeletionProtection: strconv.FormatBool(s.DeletionProtection),
+		AnnotationUpdate:             compactJSON(s.Update),
+		AnnotationAutopilot:          compactJSON(s.Autopilot),
 	})
 	if s.Creating {
 		m.Annotations[AnnotationCreating] = "true"
@@ -326,6 +330,7 @@ func podSpec(s Spec) corev1.PodSpec {
 				"-advertise=$(POD_IP)",
 				"-config-file=" + configDir + "/" + configKey,
 				"-config-file=" + configDir + "/$(POD_NAME).json",
+				"-config-file=/tmp/token.json",
 				"-config-file=" + configDir + "/" + extraKey, // last: it wins
 			},
 			// While it still votes, Kubernetes takes the server out of the Services.
@@ -344,9 +349,9 @@ func podSpec(s Spec) corev1.PodSpec {
 				{Name: "dns-tcp", ContainerPort: PortDNS, Protocol: corev1.ProtocolTCP},
 				{Name: "dns-udp", ContainerPort: PortDNS, Protocol: corev1.ProtocolUDP},
 			},
-			// Startup: the agent answers. It does so only after it has replayed its
-			// snapshot, so a large store gets ten minutes.
-			StartupProbe: httpProbe(livePath, 1, 600, 5),
+			// Startup: the server has its vote. It answers only after it has replayed its
+			// snapshot, so a large store gets twenty minutes.
+			StartupProbe: startupProbe(),
 			// Liveness: the process still answers, leader or not. Losing the leader
 			// must never make Kubernetes kill the servers that could elect one.
 			LivenessProbe: httpProbe(livePath, 10, 6, 5),
@@ -370,6 +375,16 @@ const (
 	// answered without a token (catalog reads filter instead of refusing).
 	readyPath = "/v1/health/service/readiness-of-a-server"
 )
+
+func startupProbe() *corev1.Probe {
+	return &corev1.Probe{
+		ProbeHandler:     corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"/bin/sh", configDir + "/" + votesScriptKey}}},
+		PeriodSeconds:    1,
+		FailureThreshold: 1200,
+		SuccessThreshold: 1,
+		TimeoutSeconds:   10,
+	}
+}
 
 func httpProbe(path string, period, failures, timeout int32) *corev1.Probe {
 	return &corev1.Probe{

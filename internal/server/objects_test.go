@@ -28,6 +28,8 @@ func minimal() Spec {
 		Placement:   Placement{AntiAffinity: AntiAffinityRequired},
 		Performance: Performance{RaftMultiplier: 1, LeaveDrainTime: 5 * time.Second, RPCHoldTimeout: 7 * time.Second},
 		Telemetry:   Telemetry{PrometheusRetentionTime: time.Minute},
+		Autopilot:   DefaultAutopilot,
+		Update:      DefaultUpdate,
 		Service:     Service{Type: "ClusterIP"},
 		ACL:         ACL{DefaultPolicy: "deny"},
 		UI:          true,
@@ -47,6 +49,8 @@ func full() Spec {
 		Tolerations:    []corev1.Toleration{{Key: "dedicated", Operator: "Equal", Value: "consul", Effect: "NoExecute", TolerationSeconds: new(int64(60))}},
 		PriorityClass:  "high",
 	}
+	s.Autopilot = Autopilot{LastContactThreshold: time.Second, MaxTrailingLogs: 1000, ServerStabilizationTime: 10 * time.Second}
+	s.Update = Update{Strategy: OnDelete, PauseAfter: 1, OnFailure: RollBack, ServerTimeout: time.Minute}
 	s.Service = Service{Type: "LoadBalancer", Annotations: map[string]string{"lb": "internal"}, LoadBalancerClass: "lb.example/x", LoadBalancerSourceRanges: []string{"10.0.0.0/8"}}
 	s.ACL = ACL{Enabled: true, DefaultPolicy: "deny"}
 	s.ExtraConfig = `{"log_level":"debug"}`
@@ -209,7 +213,9 @@ func TestObjects_whatRestarts(t *testing.T) {
 		"ui":                {func(s *Spec) { s.UI = false }, true},
 		"drain":             {func(s *Spec) { s.Performance.LeaveDrainTime = time.Second }, true},
 		"telemetry":         {func(s *Spec) { s.Telemetry.PrometheusRetentionTime = 0 }, true},
-		"extra_config":      {func(s *Spec) { s.ExtraConfig = `{"log_level":"debug"}` }, true},
+		"extra_config":      {func(s *Spec) { s.ExtraConfig = `{"log_json":true}` }, true},
+		"reloadable":        {func(s *Spec) { s.ExtraConfig = `{"log_level":"debug","limits":{"rpc_rate":100}}` }, false},
+		"half reloadable":   {func(s *Spec) { s.ExtraConfig = `{"log_level":"debug","limits":{"https_handshake_timeout":"9s"}}` }, true},
 		"requests":          {func(s *Spec) { s.Resources.Requests = nil }, true},
 		"pod_labels":        {func(s *Spec) { s.PodLabels = map[string]string{"a": "b"} }, true},
 	}

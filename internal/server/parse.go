@@ -48,6 +48,10 @@ func Parse(live Set, known Spec) (Spec, error) {
 	delete(s.Annotations, AnnotationCreating)
 	delete(s.Annotations, AnnotationDeletionProtection)
 	delete(s.Annotations, AnnotationDatacenter)
+	s.Update = annotated(sts.Annotations[AnnotationUpdate], DefaultUpdate)
+	delete(s.Annotations, AnnotationUpdate)
+	s.Autopilot = annotated(sts.Annotations[AnnotationAutopilot], DefaultAutopilot)
+	delete(s.Annotations, AnnotationAutopilot)
 	s.Creating = sts.Annotations[AnnotationCreating] == "true"
 	s.DeletionProtection = sts.Annotations[AnnotationDeletionProtection] != "false"
 	parseTemplate(&s, sts, known)
@@ -75,6 +79,16 @@ func Parse(live Set, known Spec) (Spec, error) {
 		s.Service.LoadBalancerSourceRanges = slices.Clone(svc.Spec.LoadBalancerSourceRanges)
 	}
 	return s, nil
+}
+
+// annotated reads a value from an annotation. What it does not say, as one that
+// is missing or not readable, is the default.
+func annotated[T any](text string, def T) T {
+	v := def
+	if json.Unmarshal([]byte(text), &v) != nil {
+		return def
+	}
+	return v
 }
 
 func parseTemplate(s *Spec, sts *appsv1.StatefulSet, known Spec) {

@@ -6,3 +6,8 @@ import _ "embed"
 //
 //go:embed await-peer-removal.sh
 var waitScript string
+
+// votesScript tells whether a server that starts has its vote.
+//
+//go:embed votes.sh
+var votesScript string

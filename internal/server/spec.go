@@ -59,9 +59,13 @@ type Spec struct {
 	Placement   Placement
 	Performance Performance
 	Telemetry   Telemetry
+	Autopilot   Autopilot
 	Service     Service
 	ACL         ACL
 	UI          bool
+
+	// Update says how changes are carried out. It is no setting of the servers.
+	Update Update
 
 	// ExtraConfig is a JSON object of agent configuration, merged last; "" is none.
 	ExtraConfig string
@@ -137,6 +141,61 @@ type Telemetry struct {
 	// PrometheusRetentionTime is how long metrics are kept for Prometheus; 0 turns the endpoint off.
 	PrometheusRetentionTime time.Duration
 }
+
+// Autopilot is Consul's stored autopilot configuration, as far as it is
+// declared; how many voters must stay follows from the number of servers. It is
+// set through the API, which is the only way once a cluster had its first leader.
+type Autopilot struct {
+	// CleanupDeadServers removes a failed server from the Raft peers.
+	CleanupDeadServers bool `json:"cleanup_dead_servers"`
+	// LastContactThreshold is how long a healthy server may not have heard of the leader.
+	LastContactThreshold time.Duration `json:"last_contact_threshold"`
+	// MaxTrailingLogs is how many Raft log entries a healthy server may be behind.
+	MaxTrailingLogs uint64 `json:"max_trailing_logs"`
+	// ServerStabilizationTime is how long a server that joins must be healthy
+	// before autopilot gives it a vote.
+	ServerStabilizationTime time.Duration `json:"server_stabilization_time"`
+}
+
+// DefaultAutopilot is Consul's default (agent/config/default.go), but for the
+// stabilization time: autopilot looks for servers to promote every ten seconds,
+// so with Consul's ten more a restart takes ten seconds longer.
+var DefaultAutopilot = Autopilot{
+	CleanupDeadServers: true, LastContactThreshold: 200 * time.Millisecond, MaxTrailingLogs: 250, ServerStabilizationTime: time.Second,
+}
+
+// Strategies of a roll.
+const (
+	// Rolling restarts the servers one at a time.
+	Rolling = "rolling"
+	// OnDelete restarts none: a server takes a change up when somebody deletes its pod.
+	OnDelete = "on_delete"
+)
+
+// What a roll does with a server that does not come back.
+const (
+	// Hold leaves the servers that were not reached as they are.
+	Hold = "hold"
+	// RollBack brings back what ran before.
+	RollBack = "roll_back"
+)
+
+// Update says how changes are carried out.
+type Update struct {
+	// Strategy is Rolling or OnDelete.
+	Strategy string `json:"strategy"`
+	// PauseAfter is after how many servers a roll waits for the next apply; 0 is never.
+	PauseAfter int64 `json:"pause_after"`
+	// OnFailure is Hold or RollBack.
+	OnFailure string `json:"on_failure"`
+	// SnapshotBefore takes a snapshot before the first server gets another version.
+	SnapshotBefore bool `json:"snapshot_before"`
+	// ServerTimeout is how long one server may take until it votes again.
+	ServerTimeout time.Duration `json:"server_timeout"`
+}
+
+// DefaultUpdate is how changes are carried out where nothing else is said.
+var DefaultUpdate = Update{Strategy: Rolling, OnFailure: Hold, SnapshotBefore: true, ServerTimeout: 10 * time.Minute}
 
 // Service exposes the client Service (HTTP and DNS).
 type Service struct {

@@ -1,0 +1,38 @@
+package consul
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hashicorp/consul/api"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// ConfigVersion returns the version of the configuration that the agent in a pod
+// has loaded, as it says itself; "" where it knows none. It needs agent:read.
+func (c *Cluster) ConfigVersion(ctx context.Context, token string, pod *corev1.Pod) (string, error) {
+	client, err := c.Server(pod, token)
+	if err != nil {
+		return "", err
+	}
+	var self struct{ Meta map[string]string }
+	if _, err := client.Raw().Query("/v1/agent/self", &self, (&api.QueryOptions{}).WithContext(ctx)); err != nil {
+		return "", fmt.Errorf("asking server %s for its configuration: %w", pod.Name, err)
+	}
+	return self.Meta[server.MetaConfigVersion], nil
+}
+
+// Reload makes the agent in a pod load its configuration anew. An agent that
+// refuses it goes on with the one it has. It needs agent:write.
+func (c *Cluster) Reload(ctx context.Context, token string, pod *corev1.Pod) error {
+	client, err := c.Server(pod, token)
+	if err != nil {
+		return err
+	}
+	if _, err := client.Raw().Write("/v1/agent/reload", nil, nil, (&api.WriteOptions{}).WithContext(ctx)); err != nil {
+		return fmt.Errorf("reloading the configuration of server %s: %w", pod.Name, err)
+	}
+	return nil
+}

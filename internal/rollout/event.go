@@ -1,0 +1,54 @@
+package rollout
+
+import (
+	"context"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// event records an action as an Event of the StatefulSet, for those who watch with
+// kubectl. It is for them alone: one that cannot be recorded is left out.
+func (d Deployment) event(ctx context.Context, a Action) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eventTimeout)
+	defer cancel()
+	sts, err := d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Get(ctx, server.StatefulSetName(d.Consul.Name), metav1.GetOptions{})
+	if err != nil {
+		return
+	}
+	now := metav1.Now()
+	_, _ = d.Kube.CoreV1().Events(sts.Namespace).Create(ctx, &corev1.Event{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: sts.Name + ".", Namespace: sts.Namespace},
+		InvolvedObject: corev1.ObjectReference{
+			APIVersion: "apps/v1", Kind: "StatefulSet", Namespace: sts.Namespace, Name: sts.Name, UID: sts.UID, ResourceVersion: sts.ResourceVersion,
+		},
+		Type: corev1.EventTypeNormal, Reason: a.reason(), Message: a.String(),
+		Source: corev1.EventSource{Component: server.ManagedBy}, ReportingController: server.ManagedBy,
+		FirstTimestamp: now, LastTimestamp: now, Count: 1,
+	}, metav1.CreateOptions{})
+}
+
+const eventTimeout = 5 * time.Second
+
+// reason is an action in one word, as Events have it.
+func (a Action) reason() string {
+	switch {
+	case a.Done:
+		return "RolloutDone"
+	case a.Restart != "":
+		return "ServerRestarting"
+	case a.Transfer != "":
+		return "LeadershipTransferring"
+	case a.Reload != "":
+		return "ServerReloaded"
+	case a.Remove != "":
+		return "RaftPeerRemoved"
+	case a.Scale != 0:
+		return "Scaling"
+	default:
+		return "RolloutPaused"
+	}
+}
