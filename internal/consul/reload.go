@@ -17,11 +17,15 @@ func (c *Cluster) ConfigVersion(ctx context.Context, token string, pod *corev1.P
 	if err != nil {
 		return "", err
 	}
-	var self struct{ Meta map[string]string }
+	// The agent replaces what it shows here as the last step of a reload that worked;
+	// Meta, beside it, changes before a reload fails.
+	var self struct {
+		DebugConfig struct{ NodeMeta map[string]string }
+	}
 	if _, err := client.Raw().Query("/v1/agent/self", &self, (&api.QueryOptions{}).WithContext(ctx)); err != nil {
 		return "", fmt.Errorf("asking server %s for its configuration: %w", pod.Name, err)
 	}
-	return self.Meta[server.MetaConfigVersion], nil
+	return self.DebugConfig.NodeMeta[server.MetaConfigVersion], nil
 }
 
 // Reload makes the agent in a pod load its configuration anew. An agent that
