@@ -86,7 +86,7 @@ func TestAccCluster_lifecycle(t *testing.T) {
 	id := statecheck.CompareValue(compare.ValuesSame())
 	config := hclVersion(namespace, acctest.ConsulVersion, "")
 	labelled := hclVersion(namespace, acctest.ConsulVersion, "  labels = { team = \"platform\" }\n  service = { type = \"NodePort\", annotations = { note = \"x\" } }\n")
-	logged := hclVersion(namespace, acctest.ConsulVersion, "  labels = { team = \"platform\" }\n  extra_config = jsonencode({ log_level = \"debug\" })\n")
+	logged := hclVersion(namespace, acctest.ConsulVersion, "  labels = { team = \"platform\" }\n  extra_config = jsonencode({ log_json = true })\n")
 
 	test(t, resource.TestCase{
 		CheckDestroy: acctest.NothingLeft(t, namespace),
@@ -428,13 +428,13 @@ func TestAccCluster_resumesAfterKilledUpdate(t *testing.T) {
 	acctest.PreCheck(t)
 	t.Parallel()
 	namespace := acctest.NamespaceName(t)
-	config := func(level string) string {
-		return required + hclVersion(namespace, acctest.ConsulVersion, fmt.Sprintf("  create_namespace = true\n  extra_config = jsonencode({ log_level = %q })\n", level))
+	config := func(ui bool) string {
+		return required + hclVersion(namespace, acctest.ConsulVersion, fmt.Sprintf("  create_namespace = true\n  ui = %v\n", ui))
 	}
-	cli := acctest.NewCLI(t, map[string]string{"main.tf": config("info")})
+	cli := acctest.NewCLI(t, map[string]string{"main.tf": config(true)})
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 	before := podUIDs(t, namespace)
-	cli.Write("main.tf", config("debug"))
+	cli.Write("main.tf", config(false))
 	killed, out := cli.RunAndKill(t.Context(), "apply", func(context.Context) bool { return !maps.Equal(before, podUIDs(t, namespace)) })
 	if !killed {
 		t.Fatalf("the apply ended before it could be killed:\n%s", out)
