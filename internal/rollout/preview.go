@@ -30,7 +30,9 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 	all, reload := has(server.Restart), has(server.Reload)
 	if w == nil {
 		if all && after.Update.Strategy != server.OnDelete {
-			p.Restarts = int(before.Replicas)
+			if p.Restarts = int(before.Replicas); after.Update.PauseAfter > 0 {
+				p.Restarts = min(p.Restarts, int(after.Update.PauseAfter))
+			}
 		}
 		return p
 	}
@@ -101,7 +103,7 @@ func pauseAt(w World, u server.Update) int {
 }
 
 // lookTimeout bounds a look at the servers that only serves a preview.
-const lookTimeout = 5 * time.Second
+const lookTimeout = 10 * time.Second
 
 // Look sees the servers as a roll would, for NewPlan. It asks Consul only where
 // Kubernetes says that every server is ready, and not for long. Their log indexes

@@ -30,6 +30,17 @@ func TestNewPlan(t *testing.T) {
 			&seen, with(func(s *server.Spec) { s.UI = true }),
 			[]string{"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1"}, 3,
 		},
+		"a pause among servers that were not seen": {
+			nil, with(func(s *server.Spec) { s.UI, s.Update.PauseAfter = true, 1 }), nil, 1,
+		},
+		"a pause after the first": {
+			&seen, with(func(s *server.Spec) { s.UI, s.Update.PauseAfter = true, 1 }), []string{"restart s-0", "pause before s-1, s-2"}, 1,
+		},
+		"restarts by others": {&seen, with(func(s *server.Spec) { s.UI, s.Update.Strategy = true, server.OnDelete }), nil, 0},
+		"a reload, the leader last": {
+			&seen, with(func(s *server.Spec) { s.ExtraConfig = `{"log_level":"debug"}` }),
+			[]string{"reload s-0", "reload s-2", "reload s-1"}, 0,
+		},
 		"servers that were not seen": {nil, with(func(s *server.Spec) { s.UI = true }), nil, 3},
 		"one that was left outdated": {&sick, spec, []string{"restart s-2", "wait: not ready: s-2"}, 1},
 		"what has to settle before": {

@@ -48,6 +48,9 @@ type Server struct {
 	Stopped bool
 	// Peer says that it is, or may be, a Raft peer.
 	Peer bool
+	// Leaving says that its pod is on its way out: neither to be counted nor to be
+	// hurried.
+	Leaving bool
 	// Sick says that it is not ready, or no healthy voter.
 	Sick bool
 	// Stale says that its agent has not loaded the current configuration. That of an
@@ -147,7 +150,7 @@ func Next(w World) Action {
 		}
 	}
 	for _, s := range outdated {
-		if s.Stopped || (s.Sick && othersWell(w, s)) {
+		if !s.Leaving && (s.Stopped || (s.Sick && othersWell(w, s))) {
 			return Action{Restart: s.Name}
 		}
 	}
@@ -199,7 +202,7 @@ func Next(w World) Action {
 // are all of them.
 func othersWell(w World, but Server) bool {
 	return w.Leader != "" && w.Leader != but.Name && len(w.Servers) == w.Replicas &&
-		!slices.ContainsFunc(w.Servers, func(s Server) bool { return s.Name != but.Name && (s.Sick || s.Stopped) })
+		!slices.ContainsFunc(w.Servers, func(s Server) bool { return s.Name != but.Name && (s.Sick || s.Stopped || s.Leaving) })
 }
 
 // stale is the next server whose agent loads its configuration anew, "" if none

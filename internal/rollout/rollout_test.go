@@ -89,6 +89,12 @@ func TestNext(t *testing.T) {
 			}),
 			Action{Wait: "not ready: s-1, s-2"},
 		},
+		"a server that is on its way out is not hurried": {
+			with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) {
+				w.Servers[2].Leaving, w.Servers[2].Sick, w.Unsettled = true, true, "not ready: s-2"
+			}),
+			Action{Wait: "not ready: s-2"},
+		},
 		"a sick leader is not touched": {
 			with(three("s-0", "s-0"), func(w *World) { w.Servers[0].Sick, w.Unsettled = true, "not ready: s-0" }),
 			Action{Wait: "not ready: s-0"},
