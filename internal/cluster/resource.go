@@ -93,6 +93,9 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 	}
 	m.fromApplied(unsettled == nil)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+	if unsettled == nil {
+		resp.Diagnostics.Append(keepStarted(ctx, resp.Private, []string{m.Version.ValueString()})...)
+	}
 }
 
 // fromApplied fills in what is computed after an apply. What is declared stays
@@ -198,6 +201,7 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	resp.Diagnostics.Append(m.fromState(ctx, s, settled)...)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 	resp.Diagnostics.Append(resp.Private.SetKey(ctx, privateWorld, worldSeen(ctx, d, s.Spec))...)
+	resp.Diagnostics.Append(keepStarted(ctx, resp.Private, s.Started)...)
 	if s.Spec.Creating && s.Spec.Established {
 		// The state holds the cluster: the create has been seen to end.
 		if err := d.MarkCreated(ctx); err != nil {
@@ -235,9 +239,11 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	err = d.Update(limited, spec)
 	if err == nil {
 		m.fromApplied(true)
+		resp.Diagnostics.Append(keepStarted(ctx, resp.Private, []string{m.Version.ValueString()})...)
 	} else if s, readErr := d.Read(context.WithoutCancel(ctx), spec); readErr == nil {
 		// As far as it got: the next plan shows the rest.
 		resp.Diagnostics.Append(m.fromState(ctx, s, false)...)
+		resp.Diagnostics.Append(keepStarted(ctx, resp.Private, s.Started)...)
 	} else {
 		m = model{} // the state stands
 	}
