@@ -58,6 +58,9 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		return
 	}
 	checkChange(ctx, state, plan, &resp.Diagnostics)
+	started, diags := req.Private.GetKey(ctx, privateStarted)
+	resp.Diagnostics.Append(diags...)
+	checkUpgrade(config, state, plan, started, &resp.Diagnostics)
 	r.checkACL(ctx, state, plan, &resp.Diagnostics)
 
 	// What is computed is known unless something is to be done.

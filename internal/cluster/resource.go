@@ -93,6 +93,9 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 	}
 	m.fromApplied(unsettled == nil)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+	if unsettled == nil {
+		resp.Diagnostics.Append(keepStarted(ctx, resp.Private, []string{m.Version.ValueString()})...)
+	}
 }
 
 // fromApplied fills in what is computed after an apply. What is declared stays
@@ -200,6 +203,7 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	resp.Diagnostics.Append(m.fromState(ctx, s, settled)...)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 	resp.Diagnostics.Append(resp.Private.SetKey(ctx, privateWorld, seen)...)
+	resp.Diagnostics.Append(keepStarted(ctx, resp.Private, s.Started)...)
 	if s.Spec.Creating && s.Spec.Established {
 		// The state holds the cluster: the create has been seen to end.
 		if err := d.MarkCreated(ctx); err != nil {
@@ -236,10 +240,21 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	}
 	err = d.Update(limited, spec)
 	if err == nil {
+		started := []string{m.Version.ValueString()}
+		if spec.Update.Strategy == server.OnDelete { // what runs is what others have restarted
+			if s, readErr := d.Read(ctx, spec); readErr == nil {
+				started = s.Started
+				if m.RunningVersion.IsUnknown() {
+					m.RunningVersion = optionalString(s.RunningVersion)
+				}
+			}
+		}
 		m.fromApplied(true)
+		resp.Diagnostics.Append(keepStarted(ctx, resp.Private, started)...)
 	} else if s, readErr := d.Read(context.WithoutCancel(ctx), spec); readErr == nil {
 		// As far as it got: the next plan shows the rest.
 		resp.Diagnostics.Append(m.fromState(ctx, s, errors.As(err, new(*rollout.RolledBackError)))...)
+		resp.Diagnostics.Append(keepStarted(ctx, resp.Private, s.Started)...)
 	} else {
 		m = model{} // the state stands
 	}

@@ -120,7 +120,8 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 			},
 			"version": schema.StringAttribute{
 				Optional: true, Computed: true, Validators: []validator.String{versionValidator{}},
-				MarkdownDescription: "Consul version, such as `1.22.7`; 1.15 or later. Required unless `image` has it as its tag. A change restarts the servers, one at a time.",
+				MarkdownDescription: "Consul version, such as `1.22.7`; 1.15 or later. Required unless `image` has it as its tag. A change restarts the servers, one at a time. " +
+					"It may go over two release lines at most, and not down: the plan refuses anything else and names the versions to apply one after the other, as the function `upgrade_path` does.",
 			},
 			"image": schema.StringAttribute{
 				Optional: true, Computed: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},

@@ -43,9 +43,9 @@ func (versionValidator) ValidateString(_ context.Context, req validator.StringRe
 
 // checkVersion refuses what is no full semantic version, or too old.
 func checkVersion(text string) error {
-	v, err := version.NewSemver(text)
-	if err != nil || strings.HasPrefix(text, "v") || strings.Contains(text, "+") || strings.Count(strings.SplitN(text, "-", 2)[0], ".") != 2 {
-		return fmt.Errorf("%q is not a semantic version of three numbers, such as \"1.22.7\"", text)
+	v, err := server.ParseVersion(text)
+	if err != nil {
+		return err
 	}
 	if v.Core().LessThan(minVersion) {
 		return fmt.Errorf("%q is older than %s, the oldest Consul that can be bootstrapped and rolled safely: use a later version", text, minVersion)

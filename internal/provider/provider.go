@@ -246,5 +246,6 @@ func (*Provider) EphemeralResources(context.Context) []func() ephemeral.Ephemera
 func (*Provider) Functions(context.Context) []func() function.Function {
 	return []func() function.Function{
 		acl.NewPolicyRulesFunction,
+		cluster.NewUpgradePathFunction,
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	goversion "github.com/hashicorp/go-version"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -34,6 +33,9 @@ type State struct {
 	Drift []string
 	// RunningVersion is the oldest version of which a server runs.
 	RunningVersion string
+	// Started are the versions that Consul was started with on the servers' volumes,
+	// oldest first: those that run, and those that may have written data and crashed.
+	Started []string
 	// Outdated are the pods that do not run what the StatefulSet says, unless others
 	// restart them.
 	Outdated []string
@@ -94,18 +96,33 @@ func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) 
 	if err != nil {
 		return State{}, err
 	}
-	var oldest *goversion.Version
 	for i := range pods {
 		if Outdated(live.StatefulSet, &pods[i]) && s.Spec.Update.Strategy != server.OnDelete {
 			s.Outdated = append(s.Outdated, pods[i].Name)
 			s.Drift = append(s.Drift, fmt.Sprintf("Pod %s: made from another template than the StatefulSet's, %s", pods[i].Name, restarts))
 		}
-		v, err := goversion.NewVersion(pods[i].Labels[server.LabelVersion])
-		if err == nil && !stopped(&pods[i]) && (oldest == nil || v.LessThan(oldest)) {
-			oldest, s.RunningVersion = v, pods[i].Labels[server.LabelVersion]
+	}
+	s.RunningVersion, s.Started = versions(pods)
+	return s, nil
+}
+
+// versions returns the oldest version that runs in the pods, "" if none does, and
+// those that Consul was started with in them.
+func versions(pods []corev1.Pod) (running string, started []string) {
+	var all []string
+	for i := range pods {
+		v := pods[i].Labels[server.LabelVersion]
+		if !stopped(&pods[i]) {
+			all = append(all, v)
+		}
+		if hasStarted(&pods[i]) {
+			started = append(started, v)
 		}
 	}
-	return s, nil
+	if all = server.SortVersions(all); len(all) > 0 {
+		running = all[0]
+	}
+	return running, server.SortVersions(started)
 }
 
 // drift names what is not as the Spec that was read renders it, unless it is as

@@ -142,6 +142,13 @@ func stopped(pod *corev1.Pod) bool {
 	return !slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.State.Running != nil })
 }
 
+// hasStarted reports whether Consul runs in a pod, or has run in it.
+func hasStarted(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
+		return s.Name == server.ContainerName && (s.State.Running != nil || s.State.Terminated != nil || s.LastTerminationState.Terminated != nil)
+	})
+}
+
 // Restart implements Cluster. It deletes rather than evicts: an eviction waits
 // for a disruption budget that a sick server exhausts.
 func (l Live) Restart(ctx context.Context, pod string) error {

@@ -1,0 +1,136 @@
+package cluster_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
+	"github.com/hashicorp/terraform-plugin-testing/knownvalue"
+	"github.com/hashicorp/terraform-plugin-testing/statecheck"
+	"github.com/hashicorp/terraform-plugin-testing/tfjsonpath"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// What Consul cannot be changed to is refused at plan, with the way to go. A
+// version that never ran because there is no image of it is not held against an
+// older one.
+func TestAccCluster_refusesIllegalUpgrades(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t)
+	version := func(v string) string {
+		return hclVersion(namespace, v, "  replicas = 1\n  timeouts = { update = \"30s\" }\n")
+	}
+	image := func(v string) string {
+		return strings.Replace(version(acctest.ConsulVersion), fmt.Sprintf("version = %q", acctest.ConsulVersion), fmt.Sprintf("image = \"mirror.example/consul:%s\"", v), 1)
+	}
+	patient := hclVersion(namespace, acctest.ConsulVersion, "  replicas = 1\n")
+	refused := func(config, want string) resource.TestStep {
+		return resource.TestStep{Config: config, PlanOnly: true, ExpectError: acctest.Says(want)}
+	}
+	test(t, resource.TestCase{
+		CheckDestroy: acctest.NothingLeft(t, namespace),
+		Steps: []resource.TestStep{
+			{Config: version(acctest.OlderVersion), Check: voters(t, namespace, 1)},
+			refused(version("1.25.0"), "version: The servers of "+namespace+"/consul run 1.21.0: one upgrade of Consul may go over two release lines at most, "+
+				"and from 1.21.0 to 1.25.0 there are more. Apply these versions one after the other: 1.21.0 -> 1.23.x -> 1.25.0."),
+			refused(version("2.1.0"), "1.21.0 -> 2.0.x -> 2.1.0. For x take the latest release of the line"),
+			refused(image("2.1.0"), "image: The servers of "+namespace+"/consul run 1.21.0: one upgrade"),
+			refused(version("1.20.6"), "1.20.6 is older than 1.21.0, and Consul has no downgrade"),
+			{Config: version("1.22.77"), ExpectError: acctest.Says("The change is not complete")}, // there is no image of it
+			refused(version(acctest.OlderVersion+"-rc1"), "is older than 1.21.0"),
+			{
+				Config: patient, Check: voters(t, namespace, 1),
+				ConfigStateChecks: []statecheck.StateCheck{
+					statecheck.ExpectKnownValue(address, tfjsonpath.New("running_version"), knownvalue.StringExact(acctest.ConsulVersion)),
+				},
+			},
+			refused(version(acctest.OlderVersion), "1.21.0 is older than 1.22.7, and Consul has no downgrade"),
+			refused(version("1.22.6"), "create a second cluster with 1.22.6 and restore into it the snapshot from before the upgrade"),
+			{Config: patient, PlanOnly: true},
+		},
+	})
+}
+
+// An upgrade that was stopped half-way can go back to what the other servers run,
+// and to nothing else; what was written in between is kept.
+func TestAccCluster_takesAnUnfinishedUpgradeBack(t *testing.T) {
+	acctest.PreCheck(t)
+	t.Parallel()
+	namespace := acctest.NamespaceName(t)
+	config := func(version string) string {
+		return required + hclVersion(namespace, version, "  create_namespace = true\n")
+	}
+	cli := acctest.NewCLI(t, map[string]string{"main.tf": config(acctest.OlderVersion)})
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	versions := func(ctx context.Context) map[string]int { // of the servers that are ready
+		pods, err := acctest.Consul(t, namespace, "consul").Pods(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := map[string]int{}
+		for i := range pods {
+			if consul.PodReady(&pods[i]) {
+				out[pods[i].Labels[server.LabelVersion]]++
+			}
+		}
+		return out
+	}
+	cli.Write("main.tf", config(acctest.ConsulVersion))
+	killed, out := cli.RunAndKill(t.Context(), "apply", func(ctx context.Context) bool { return versions(ctx)[acctest.ConsulVersion] > 0 })
+	if !killed {
+		t.Fatalf("the apply ended before it could be killed:\n%s", out)
+	}
+	acctest.Wait(t, "three voters", func(context.Context) (string, error) {
+		if err := voters(t, namespace, 3)(nil); err != nil {
+			return err.Error(), nil
+		}
+		return "", nil
+	})
+	if v := versions(t.Context()); v[acctest.ConsulVersion] == 0 || v[acctest.OlderVersion] == 0 {
+		t.Fatalf("the upgrade was not stopped half-way: %v", v)
+	}
+	if err := putKey(t, namespace, "greeting", "hello"); err != nil {
+		t.Fatal(err)
+	}
+
+	cli.Write("main.tf", config("1.21.5"))
+	out, code := cli.Run(t.Context(), "plan", "-no-color", "-lock=false")
+	if code == 0 || !acctest.Says("take the upgrade back to 1.21.0, which servers still run").MatchString(unframed(out)) {
+		t.Errorf("another version than those that run is not refused (exit code %d):\n%s", code, out)
+	}
+	cli.Write("main.tf", config(acctest.OlderVersion))
+	if out, code = cli.Run(t.Context(), "plan", "-no-color", "-lock=false", "-detailed-exitcode"); code != 2 || !strings.Contains(out, "An upgrade is taken back") {
+		t.Errorf("the plan does not say what it does (exit code %d):\n%s", code, out)
+	}
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-lock=false")
+	if err := errors.Join(voters(t, namespace, 3)(nil), hasKey(t, namespace, "greeting", "hello")); err != nil {
+		t.Error(err)
+	}
+	if v := versions(t.Context()); v[acctest.OlderVersion] != 3 {
+		t.Errorf("the servers run %v", v)
+	}
+	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode", "-lock=false"); code != 0 || strings.Contains(out, "taken back") {
+		t.Errorf("the plan after that is not empty (exit code %d):\n%s", code, out)
+	}
+	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color", "-lock=false")
+	namespaceGone(t, namespace)
+}
+
+// unframed removes the bar that Terraform draws beside a diagnostic.
+func unframed(out string) string { return strings.ReplaceAll(out, "│", "") }
+
+func hasKey(t *testing.T, namespace, key, want string) error {
+	t.Helper()
+	got, err := getKey(t, namespace, key)
+	if err == nil && got != want {
+		err = fmt.Errorf("the key %q is %q, want %q", key, got, want)
+	}
+	return err
+}
