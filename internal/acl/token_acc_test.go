@@ -234,7 +234,7 @@ func TestAccACLObjects_stayOnTheWordOfABadCredential(t *testing.T) {
 		{Config: hcl + f.policy("b", "name = \"b\"\nrules = \"\""), ExpectError: acctest.Says("Consul does not know the one in the Secret")},
 		{PreConfig: use(weak), Config: hcl, PlanOnly: true, Check: all},
 		{Config: hcl, Destroy: true, ExpectError: acctest.Says("lacks the right acl:write")},
-		{Config: hcl + f.policy("b", "name = \"b\"\nrules = \"\""), PlanOnly: true, ExpectError: acctest.Says("lacks the right acl:write")},
+		{Config: hcl + f.policy("b", "name = \"b\"\nrules = \"\""), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("lacks the right acl:write")},
 		{PreConfig: use(f.token), Config: hcl, PlanOnly: true, Check: all},
 		{ // servers that do not answer: the state stands, too
 			PreConfig: func() {
@@ -301,6 +301,62 @@ func TestAccToken_chosenSecretAndExpiry(t *testing.T) {
 					}
 					return nil
 				},
+			},
+		},
+	})
+}
+
+// A token expires when it is said to, and is left alone until then. Once it has
+// expired, a plan asks for another time. Leaving the time out rotates the token.
+func TestAccToken_expirationTime(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	soon, later := time.Now().Add(100*time.Second).UTC(), time.Now().Add(2*time.Hour).UTC()
+	hcl := func(expiry string) string {
+		return f.tokenHCL("a", expiry+"\nsecret = { name = \"web\" }\nrotation = { grace_period = \"0s\" }")
+	}
+	at := func(expires time.Time) string { return hcl(fmt.Sprintf("expiration_time = %q", expires.Format(time.RFC3339))) }
+	expires := func(want func(api.ACLToken) bool) resource.TestCheckFunc {
+		return func(*terraform.State) error {
+			return f.Any(context.Background(), f.secret("web", "token"), func(client *api.Client) error {
+				self, _, err := client.ACL().TokenReadSelf(nil)
+				if err == nil && !want(*self) {
+					err = fmt.Errorf("the token expires at %v", self.ExpirationTime)
+				}
+				return err
+			})
+		}
+	}
+	isAt := func(want time.Time) resource.TestCheckFunc {
+		return expires(func(t api.ACLToken) bool { return t.ExpirationTime != nil && t.ExpirationTime.Equal(want.Truncate(time.Second)) })
+	}
+	accessor := statecheck.CompareValue(compare.ValuesDiffer())
+	differs := func() []statecheck.StateCheck {
+		return []statecheck.StateCheck{accessor.AddStateValue(tokenAddress, tfjsonpath.New("accessor_id"))}
+	}
+	test(t, resource.TestCase{
+		CheckDestroy: f.userTokens(0),
+		Steps: []resource.TestStep{
+			{Config: at(soon), Check: isAt(soon)},
+			{
+				PreConfig: func() {
+					expired := f.secret("web", "token")
+					acctest.Wait(t, "the token to expire", func(context.Context) (string, error) {
+						if known, err := f.knows(expired); known || err != nil {
+							return "it is valid", err
+						}
+						return "", nil
+					})
+				},
+				Config: at(soon), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("expiration_time: " + soon.Format(time.RFC3339) + " has passed"),
+			},
+			{Config: at(later), Check: isAt(later), ConfigStateChecks: differs()},
+			{Config: at(later), PlanOnly: true},
+			{Config: hcl(""), Check: expires(func(t api.ACLToken) bool { return t.ExpirationTime == nil }), ConfigStateChecks: differs()},
+			{Config: hcl(""), PlanOnly: true},
+			{ // more than 24 hours, which Consul's documentation says is the most
+				Config: hcl(`expiration_ttl = "720h"`), ConfigStateChecks: differs(),
+				Check: expires(func(t api.ACLToken) bool { return t.ExpirationTime != nil && time.Until(*t.ExpirationTime) > 719*time.Hour }),
 			},
 		},
 	})
@@ -441,8 +497,8 @@ func TestAccToken_keepsItsOwn(t *testing.T) {
 			},
 			{Config: a("secret = { name = \"z\", key = \"a\" }") + f.tokenHCL("b", "secret = { name = \"z\", key = \"b\" }")},
 			{
-				Config:      a("secret = { name = \"z\", key = \"a\" }") + f.tokenHCL("b", "secret = { name = \"z\", key = \"b\", type = \"example.com/x\" }"),
-				PlanOnly:    true,
+				Config:   a("secret = { name = \"z\", key = \"a\" }") + f.tokenHCL("b", "secret = { name = \"z\", key = \"b\", type = \"example.com/x\" }"),
+				PlanOnly: true, ExpectNonEmptyPlan: true,
 				ExpectError: acctest.Says("is declared with another type too"),
 			},
 			{Config: a("secret = { name = \"z\", key = \"a\" }") + f.tokenHCL("b", "secret = { name = \"z\", key = \"b\" }")},

@@ -82,7 +82,7 @@ func (*tokenEphemeral) Schema(_ context.Context, _ ephemeral.SchemaRequest, resp
 			"policies": refs("Policies"),
 			"roles":    refs("Roles"),
 			"ttl": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.DurationBetween(minExpiry, maxExpiry), stringvalidator.ConflictsWith(path.MatchRoot("accessor_id"))},
-				MarkdownDescription: "When a short-lived token expires if the run does not come to revoke it; `1m` to `24h`. Default `1h`."},
+				MarkdownDescription: "When a short-lived token expires if the run does not come to revoke it; `1m` to `87600h`, and before Consul 1.16 `24h` at most. Default `1h`."},
 			"secret_id":       schema.StringAttribute{Computed: true, Sensitive: true, MarkdownDescription: "Secret ID."},
 			"expiration_time": schema.StringAttribute{Computed: true, MarkdownDescription: "When the token expires, in RFC 3339; null if never."},
 		},

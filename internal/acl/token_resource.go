@@ -3,6 +3,7 @@ package acl
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -66,7 +67,8 @@ func (r *TokenResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanR
 		return // it is replaced, and planned again as a new one
 	}
 	plan.ExpirationTime = config.ExpirationTime
-	due, reason := rotationDue(plan, state, time.Now())
+	now := time.Now()
+	due, reason := rotationDue(plan, state, declaredExpiry(ctx, req.Private, &resp.Diagnostics), now)
 	switch {
 	case !exists:
 		plan.ExpirationTime = plannedExpiry(plan)
@@ -84,6 +86,8 @@ func (r *TokenResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanR
 	}
 	if exists && reason == "" {
 		warnOfRecordedTrigger(plan, state, &resp.Diagnostics)
+	} else if problem := checkExpiry(config.ExpirationTime, now); problem != "" { // a token is made
+		resp.Diagnostics.Append(attr.Error(path.Root("expiration_time"), "No token can expire then", problem))
 	}
 	plan.DeliveredTo = types.SetUnknown(types.StringType)
 	if known {
@@ -160,9 +164,10 @@ func plannedExpiry(m tokenModel) types.String {
 
 // rotationDue says why a new token must take the place of the one in the state,
 // and which attribute says so; "" if it need not: it is wanted, or what changed
-// Consul does not change. The expiration time of plan is what is configured; that
-// of an imported token is left alone.
-func rotationDue(plan, state tokenModel, now time.Time) (attribute, reason string) {
+// Consul does not change. The expiration time of plan is what is configured, and
+// that of state was so too if expiryDeclared: that of an imported token is left
+// alone.
+func rotationDue(plan, state tokenModel, expiryDeclared bool, now time.Time) (attribute, reason string) {
 	var p, s rotationModel
 	p.from(plan.Rotation)
 	s.from(state.Rotation)
@@ -181,10 +186,32 @@ func rotationDue(plan, state tokenModel, now time.Time) (attribute, reason strin
 		return "expiration_time", "its expiry changed"
 	case plan.ExpirationTTL.IsNull() && !state.ExpirationTTL.IsNull() && plan.ExpirationTime.IsNull():
 		return "expiration_ttl", "its expiry was removed"
+	case plan.ExpirationTTL.IsNull() && expiryDeclared && !state.ExpirationTime.IsNull() && plan.ExpirationTime.IsNull():
+		return "expiration_time", "its expiry was removed"
 	case !plan.SecretIDVersion.IsNull() && !state.SecretIDVersion.IsNull() && !plan.SecretIDVersion.Equal(state.SecretIDVersion):
 		return "secret_id_wo_version", "the chosen secret ID changed"
 	}
 	return "", ""
+}
+
+// expiryKey is where the private state keeps whether the expiration time in the
+// state was declared: an imported one looks the same.
+const expiryKey = "expiration_time_declared"
+
+func declaredExpiry(ctx context.Context, private privateReader, diags *diag.Diagnostics) (declared bool) {
+	raw, d := private.GetKey(ctx, expiryKey)
+	diags.Append(d...)
+	if len(raw) > 0 {
+		_ = json.Unmarshal(raw, &declared) // anything else was not written here
+	}
+	return declared
+}
+
+func saveExpiryDeclared(ctx context.Context, config tokenModel, private privateWriter, diags *diag.Diagnostics) {
+	raw, err := json.Marshal(!config.ExpirationTime.IsNull())
+	if err == nil {
+		diags.Append(private.SetKey(ctx, expiryKey, raw)...)
+	}
 }
 
 func sameTime(a, b types.String) bool {
@@ -316,6 +343,7 @@ func (r *TokenResource) Create(ctx context.Context, req resource.CreateRequest, 
 		return
 	}
 	r.save(ctx, m, *token, targets, &resp.State, resp.Identity, &resp.Diagnostics)
+	saveExpiryDeclared(ctx, config, resp.Private, &resp.Diagnostics)
 }
 
 // accessorFor is the accessor ID that follows from a target, unless a token has
@@ -491,6 +519,7 @@ func (r *TokenResource) Update(ctx context.Context, req resource.UpdateRequest, 
 	}
 	if err == nil { // whatever happens now, the token is this one
 		r.save(ctx, m, *token, targets, &resp.State, resp.Identity, &resp.Diagnostics)
+		saveExpiryDeclared(ctx, config, resp.Private, &resp.Diagnostics)
 	}
 	for _, t := range before {
 		if err == nil && !slices.ContainsFunc(targets, func(other consul.Target) bool { return other.String() == t.String() }) {

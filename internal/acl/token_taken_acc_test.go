@@ -34,7 +34,7 @@ func TestAccToken_aLabelledSecretOfSomebodyElseTakesAKey(t *testing.T) {
 			return errors.Join(theirs(s), same(f.secret("theirs", "token"), ""))
 		},
 		Steps: []resource.TestStep{
-			{Config: hcl, PlanOnly: true, ExpectError: acctest.Says(fmt.Sprintf("kubectl label secret -n %s theirs %s=%s %s=%s", f.Namespace, managedBy, provider, component, ofTokens))},
+			{Config: hcl, PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says(fmt.Sprintf("kubectl label secret -n %s theirs %s=%s %s=%s", f.Namespace, managedBy, provider, component, ofTokens))},
 			{
 				PreConfig: f.patchSecret("theirs", fmt.Sprintf(`{"metadata":{"labels":{%q:%q,%q:%q}}}`, managedBy, provider, component, ofTokens)),
 				Config:    hcl,
@@ -48,7 +48,7 @@ func TestAccToken_aLabelledSecretOfSomebodyElseTakesAKey(t *testing.T) {
 			},
 			{Config: hcl, PlanOnly: true},
 			{ // a key that it has is never written
-				Config: hcl + f.tokenHCL("b", `secret = { name = "theirs", key = "password" }`), PlanOnly: true, ExpectError: acctest.Says("its key password, exists and is not this provider's"),
+				Config: hcl + f.tokenHCL("b", `secret = { name = "theirs", key = "password" }`), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("its key password, exists and is not this provider's"),
 			},
 		},
 	})
