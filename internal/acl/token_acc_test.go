@@ -306,6 +306,70 @@ func TestAccToken_chosenSecretAndExpiry(t *testing.T) {
 	})
 }
 
+// A secret ID that is chosen for a token which has another one rotates it, however
+// the token came to be. One that it has, as after an import, is only recorded,
+// also where the plan does not know it yet.
+func TestAccToken_aSecretIDThatIsChosenLater(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	const first, second, third = "4f6b3f8e-4d0a-4dd1-8e4e-6f3f2b1a9c01", "4f6b3f8e-4d0a-4dd1-8e4e-6f3f2b1a9c02", "4f6b3f8e-4d0a-4dd1-8e4e-6f3f2b1a9c03"
+	imported := map[string]string{}
+	f.do(func(acl *api.ACL) error {
+		for name, secretID := range map[string]string{"b": second, "c": third} {
+			token, _, err := acl.TokenCreate(&api.ACLToken{SecretID: secretID}, nil)
+			if err != nil {
+				return err
+			}
+			imported[name] = token.AccessorID
+		}
+		return nil
+	})
+	importing := func(name string) string {
+		return fmt.Sprintf("import {\n  to = consul_k8s_token.%s\n  id = \"%s/%s\"\n}\n", name, f.ID(), imported[name])
+	}
+	hcl := func(name, chosen string) string {
+		if chosen != "" {
+			chosen = "\nsecret_id_wo = " + chosen + "\nsecret_id_wo_version = \"1\""
+		}
+		return f.tokenHCL(name, fmt.Sprintf("secret = { name = %q }\nrotation = { grace_period = \"0s\" }", name)+chosen)
+	}
+	generated := ""
+	keeps := func(name string) resource.TestCheckFunc {
+		return func(s *terraform.State) error {
+			return same(s.RootModule().Resources["consul_k8s_token."+name].Primary.ID, imported[name])
+		}
+	}
+	test(t, resource.TestCase{
+		TerraformVersionChecks: []tfversion.TerraformVersionCheck{tfversion.SkipBelow(tfversion.Version1_11_0)},
+		CheckDestroy:           f.userTokens(0),
+		Steps: []resource.TestStep{
+			{Config: hcl("a", ""), Check: func(*terraform.State) error {
+				generated = f.secret("a", "token")
+				return nil
+			}},
+			{
+				Config: hcl("a", `"`+first+`"`),
+				Check: resource.ComposeTestCheckFunc(func(*terraform.State) error {
+					if known, err := f.knows(generated); err != nil || known {
+						return fmt.Errorf("the generated secret ID is known: %t, %w", known, err)
+					}
+					return same(f.secret("a", "token"), first)
+				}, f.userTokens(3)),
+			},
+			{Config: hcl("a", `"`+first+`"`), PlanOnly: true},
+			{
+				Config: hcl("a", "") + hcl("b", `"`+second+`"`) + importing("b"),
+				Check:  resource.ComposeTestCheckFunc(keeps("b"), func(*terraform.State) error { return same(f.secret("b", "token"), second) }),
+			},
+			{ // the secret ID is known only when it is applied
+				Config: hcl("a", "") + hcl("b", "") + "resource \"terraform_data\" \"last\" {\n  input = \"3\"\n}\n" +
+					hcl("c", `"`+strings.TrimSuffix(third, "3")+`${terraform_data.last.output}"`) + importing("c"),
+				Check: resource.ComposeTestCheckFunc(keeps("b"), keeps("c"), func(*terraform.State) error { return same(f.secret("c", "token"), third) }, f.userTokens(3)),
+			},
+		},
+	})
+}
+
 // A token expires when it is said to, and is left alone until then. Once it has
 // expired, a plan asks for another time. Leaving the time out rotates the token.
 func TestAccToken_expirationTime(t *testing.T) {
@@ -315,7 +379,9 @@ func TestAccToken_expirationTime(t *testing.T) {
 	hcl := func(expiry string) string {
 		return f.tokenHCL("a", expiry+"\nsecret = { name = \"web\" }\nrotation = { grace_period = \"0s\" }")
 	}
-	at := func(expires time.Time) string { return hcl(fmt.Sprintf("expiration_time = %q", expires.Format(time.RFC3339))) }
+	at := func(expires time.Time) string {
+		return hcl(fmt.Sprintf("expiration_time = %q", expires.Format(time.RFC3339)))
+	}
 	expires := func(want func(api.ACLToken) bool) resource.TestCheckFunc {
 		return func(*terraform.State) error {
 			return f.Any(context.Background(), f.secret("web", "token"), func(client *api.Client) error {
@@ -328,7 +394,9 @@ func TestAccToken_expirationTime(t *testing.T) {
 		}
 	}
 	isAt := func(want time.Time) resource.TestCheckFunc {
-		return expires(func(t api.ACLToken) bool { return t.ExpirationTime != nil && t.ExpirationTime.Equal(want.Truncate(time.Second)) })
+		return expires(func(t api.ACLToken) bool {
+			return t.ExpirationTime != nil && t.ExpirationTime.Equal(want.Truncate(time.Second))
+		})
 	}
 	accessor := statecheck.CompareValue(compare.ValuesDiffer())
 	differs := func() []statecheck.StateCheck {
@@ -356,7 +424,9 @@ func TestAccToken_expirationTime(t *testing.T) {
 			{Config: hcl(""), PlanOnly: true},
 			{ // more than 24 hours, which Consul's documentation says is the most
 				Config: hcl(`expiration_ttl = "720h"`), ConfigStateChecks: differs(),
-				Check: expires(func(t api.ACLToken) bool { return t.ExpirationTime != nil && time.Until(*t.ExpirationTime) > 719*time.Hour }),
+				Check: expires(func(t api.ACLToken) bool {
+					return t.ExpirationTime != nil && time.Until(*t.ExpirationTime) > 719*time.Hour
+				}),
 			},
 		},
 	})

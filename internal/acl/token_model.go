@@ -142,7 +142,7 @@ func (*TokenResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp
 			},
 			"secret_id_wo_version": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{stringvalidator.AlsoRequires(path.MatchRoot("secret_id_wo"))},
-				MarkdownDescription: "Any text. When it changes, the token is rotated to the secret ID in `secret_id_wo`, which must be another one.",
+				MarkdownDescription: "Any text. When it changes, or is set for the first time, the token is rotated to the secret ID in `secret_id_wo`, which must be another one. A token that was imported with that very secret ID is left as it is.",
 			},
 			"secret": schema.SingleNestedAttribute{
 				Optional: true, Attributes: target, Validators: []validator.Object{objectvalidator.ConflictsWith(path.MatchRoot("secrets"))},

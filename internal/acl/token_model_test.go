@@ -47,6 +47,9 @@ func TestRotationDue(t *testing.T) {
 		"another chosen secret ID": {
 			func(m *tokenModel) { m.SecretIDVersion = text("2") }, func(m *tokenModel) { m.SecretIDVersion = text("1") }, "secret_id_wo_version",
 		},
+		"the same chosen secret ID":    {func(m *tokenModel) { m.SecretIDVersion = text("1") }, func(m *tokenModel) { m.SecretIDVersion = text("1") }, ""},
+		"a first chosen secret ID":     {func(m *tokenModel) { m.SecretIDVersion = text("1") }, nil, "secret_id_wo_version"},
+		"no chosen secret ID any more": {nil, func(m *tokenModel) { m.SecretIDVersion = text("1") }, ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

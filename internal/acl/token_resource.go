@@ -67,8 +67,11 @@ func (r *TokenResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanR
 		return // it is replaced, and planned again as a new one
 	}
 	plan.ExpirationTime = config.ExpirationTime
-	now := time.Now()
-	due, reason := rotationDue(plan, state, declaredExpiry(ctx, req.Private, &resp.Diagnostics), now)
+	now, before := time.Now(), state
+	if exists && state.SecretIDVersion.IsNull() && r.hasChosen(ctx, state, config) {
+		before.SecretIDVersion = plan.SecretIDVersion // which needs only to be recorded
+	}
+	due, reason := rotationDue(plan, before, declaredExpiry(ctx, req.Private, &resp.Diagnostics), now)
 	switch {
 	case !exists:
 		plan.ExpirationTime = plannedExpiry(plan)
@@ -154,6 +157,20 @@ func warnOfLostRights(plan tokenModel, existing *api.ACLTokenListEntry, importCo
 	}
 }
 
+// hasChosen reports whether a token is known to have the secret ID that is chosen
+// for it now, as one that was imported may.
+func (r *TokenResource) hasChosen(ctx context.Context, state, config tokenModel) bool {
+	if config.SecretID.IsNull() || config.SecretID.IsUnknown() {
+		return false
+	}
+	a := r.forPlan(ctx, state.Cluster)
+	if a == nil {
+		return false
+	}
+	existing, err := a.Tokens.Get(ctx, state.AccessorID.ValueString())
+	return err == nil && existing.SecretID == config.SecretID.ValueString()
+}
+
 // plannedExpiry is the expiration time as far as a plan can know it.
 func plannedExpiry(m tokenModel) types.String {
 	if !m.ExpirationTTL.IsNull() {
@@ -188,7 +205,9 @@ func rotationDue(plan, state tokenModel, expiryDeclared bool, now time.Time) (at
 		return "expiration_ttl", "its expiry was removed"
 	case plan.ExpirationTTL.IsNull() && expiryDeclared && !state.ExpirationTime.IsNull() && plan.ExpirationTime.IsNull():
 		return "expiration_time", "its expiry was removed"
-	case !plan.SecretIDVersion.IsNull() && !state.SecretIDVersion.IsNull() && !plan.SecretIDVersion.Equal(state.SecretIDVersion):
+	case !plan.SecretIDVersion.IsNull() && state.SecretIDVersion.IsNull():
+		return "secret_id_wo_version", "a secret ID was chosen"
+	case !plan.SecretIDVersion.IsNull() && !plan.SecretIDVersion.Equal(state.SecretIDVersion):
 		return "secret_id_wo_version", "the chosen secret ID changed"
 	}
 	return "", ""
@@ -508,6 +527,12 @@ func (r *TokenResource) Update(ctx context.Context, req resource.UpdateRequest, 
 		return
 	}
 	old := state.AccessorID.ValueString()
+	if rotate && state.SecretIDVersion.IsNull() && r.hasChosen(ctx, state, config) { // what the plan did not know
+		planned, before := m, state
+		planned.ExpirationTime, before.SecretIDVersion = config.ExpirationTime, m.SecretIDVersion
+		_, reason := rotationDue(planned, before, declaredExpiry(ctx, req.Private, &resp.Diagnostics), time.Now())
+		rotate = reason != ""
+	}
 	var token *api.ACLToken
 	var err error
 	if rotate {
