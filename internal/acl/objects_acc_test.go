@@ -534,6 +534,13 @@ func TestAccACLObjects_planNamesWhoLosesRights(t *testing.T) {
 	if acctest.Says("(ours)").MatchString(out) {
 		t.Errorf("the plan warns of a token that goes as well:\n%s", out)
 	}
+	cli.Write("main.tf", required+strings.ReplaceAll(objects, f.ID(), f.Namespace+"/other"))
+	out = cli.Must(t.Context(), "plan", "-no-color")
+	for _, says := range []string{`When the policy "a" of ` + f.ID() + ` goes, it takes its rights from: role`, `When the role "a" of ` + f.ID() + ` goes, it takes its rights from: token`} {
+		if !acctest.Says(says).MatchString(out) {
+			t.Errorf("the plan for another cluster does not say %q:\n%s", says, out)
+		}
+	}
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
 }
 

@@ -55,7 +55,7 @@ type policyModel struct {
 func (*PolicyResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "An ACL policy: a named set of rules that tokens and roles refer to.\n\n" +
-			"Renaming it keeps its ID, and what refers to it. Destroying one that is in use takes its rights from the tokens and roles that use it: the plan names them.",
+			"Renaming it keeps its ID, and what refers to it. Destroying or replacing one that is in use takes its rights from the tokens and roles that use it: the plan names them.",
 		Attributes: objectAttributes(ctx, map[string]schema.Attribute{
 			"id": schema.StringAttribute{
 				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
@@ -92,12 +92,18 @@ func (r *PolicyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlan
 	}
 	if req.Plan.Raw.IsNull() {
 		if a := r.forPlan(ctx, state.Cluster); r.mayWrite(ctx, a, &resp.Diagnostics) {
-			r.warnInUse(ctx, a, state, &resp.Diagnostics)
+			r.warnInUse(ctx, a, state.ID.ValueString(), isDestroyed, &resp.Diagnostics)
 		}
 		return
 	}
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
-	if resp.Diagnostics.HasError() || (!req.State.Raw.IsNull() && !plan.Cluster.Equal(state.Cluster)) {
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	if !req.State.Raw.IsNull() && !plan.Cluster.Equal(state.Cluster) {
+		if a := r.forPlan(ctx, state.Cluster); r.mayWrite(ctx, a, &resp.Diagnostics) {
+			r.warnInUse(ctx, a, state.ID.ValueString(), isDestroyed, &resp.Diagnostics)
+		}
 		return // it is replaced, and planned again as a new one
 	}
 	replaces := r.claimName(plan.Cluster, plan.Name, state.ID, req.Config, &resp.Diagnostics)
@@ -105,7 +111,13 @@ func (r *PolicyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlan
 		return
 	}
 	a := r.forPlan(ctx, plan.Cluster)
-	if !r.mayWrite(ctx, a, &resp.Diagnostics) || plan.Name.IsUnknown() || plan.Name.Equal(state.Name) {
+	if !r.mayWrite(ctx, a, &resp.Diagnostics) {
+		return
+	}
+	if replaces != "" {
+		r.warnInUse(ctx, a, replaces, isMadeAnew, &resp.Diagnostics)
+	}
+	if plan.Name.IsUnknown() || plan.Name.Equal(state.Name) {
 		return
 	}
 	list, err := a.Policies.List(ctx)
@@ -128,9 +140,21 @@ func (r *PolicyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlan
 		"cluster %s has a policy %q. Choose another name, or import it: %s", plan.Cluster.ValueString(), plan.Name.ValueString(), r.importCommand(plan.Cluster.ValueString(), plan.Name.ValueString()))))
 }
 
-// warnInUse names the tokens and roles that lose rights with the policy, but
-// for those that are planned to go too.
-func (r *PolicyResource) warnInUse(ctx context.Context, a *consul.ACL, state policyModel, diags *diag.Diagnostics) {
+// What becomes of an object that warnInUse speaks of.
+const (
+	isDestroyed = "When the %s %q of %s goes, it takes its rights from: %s."
+	isMadeAnew  = "The %s %q of %s is deleted and made anew, with another ID, unless its resource says create_before_destroy. What goes takes its rights from: %s. " +
+		"Those of them that this configuration manages get them back by a second apply, which the next plan shows; all others must be given the new one."
+)
+
+// warnInUse names the tokens and roles that lose rights with a policy, but for
+// those that are planned to go too.
+func (r *PolicyResource) warnInUse(ctx context.Context, a *consul.ACL, id, becomes string, diags *diag.Diagnostics) {
+	policy, err := a.Policies.Get(ctx, id)
+	if err != nil {
+		return
+	}
+	cluster := types.StringValue(a.Cluster().ID())
 	tokens, err := a.Tokens.List(ctx)
 	if err != nil {
 		return
@@ -141,13 +165,13 @@ func (r *PolicyResource) warnInUse(ctx context.Context, a *consul.ACL, state pol
 	}
 	var users []string
 	for _, role := range roles {
-		if links(role.Policies, state.ID.ValueString()) && !r.leaves("role", state.Cluster, role.ID) {
+		if links(role.Policies, id) && !r.leaves("role", cluster, role.ID) {
 			users = append(users, fmt.Sprintf("role %q", role.Name))
 		}
 	}
-	users = append(users, r.tokensThatStay(state.Cluster, tokens, func(t *api.ACLTokenListEntry) bool { return links(t.Policies, state.ID.ValueString()) })...)
+	users = append(users, r.tokensThatStay(cluster, tokens, func(t *api.ACLTokenListEntry) bool { return links(t.Policies, id) })...)
 	if len(users) > 0 {
-		diags.AddWarning("The policy is in use", fmt.Sprintf("When the policy %q of %s goes, it takes its rights from: %s.", state.Name.ValueString(), state.Cluster.ValueString(), atMost(users, 20)))
+		diags.AddWarning("The policy is in use", fmt.Sprintf(becomes, r.kind, policy.Name, cluster.ValueString(), atMost(users, 20)))
 	}
 }
 

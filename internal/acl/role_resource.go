@@ -49,7 +49,8 @@ type roleModel struct {
 // Schema implements resource.Resource.
 func (*RoleResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "An ACL role: a named set of policies and identities that tokens and binding rules refer to.",
+		MarkdownDescription: "An ACL role: a named set of policies and identities that tokens and binding rules refer to. Renaming it keeps its ID, and what refers to it.\n\n" +
+			"Destroying or replacing one that is in use takes its rights from the tokens that use it: the plan names them.",
 		Attributes: objectAttributes(ctx, withGrants("role", map[string]schema.Attribute{
 			"id": schema.StringAttribute{
 				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
@@ -77,12 +78,19 @@ func (r *RoleResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 	if req.Plan.Raw.IsNull() {
 		r.leave(state.Cluster, state.ID)
 		if a := r.forPlan(ctx, state.Cluster); r.mayWrite(ctx, a, &resp.Diagnostics) {
-			r.warnInUse(ctx, a, state, &resp.Diagnostics)
+			r.warnInUse(ctx, a, state.ID.ValueString(), isDestroyed, &resp.Diagnostics)
 		}
 		return
 	}
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
-	if resp.Diagnostics.HasError() || (!req.State.Raw.IsNull() && !plan.Cluster.Equal(state.Cluster)) {
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	if !req.State.Raw.IsNull() && !plan.Cluster.Equal(state.Cluster) {
+		r.leave(state.Cluster, state.ID)
+		if a := r.forPlan(ctx, state.Cluster); r.mayWrite(ctx, a, &resp.Diagnostics) {
+			r.warnInUse(ctx, a, state.ID.ValueString(), isDestroyed, &resp.Diagnostics)
+		}
 		return // it is replaced, and planned again as a new one
 	}
 	replaces := r.claimName(plan.Cluster, plan.Name, state.ID, req.Config, &resp.Diagnostics)
@@ -92,6 +100,9 @@ func (r *RoleResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 	a := r.forPlan(ctx, plan.Cluster)
 	if !r.mayWrite(ctx, a, &resp.Diagnostics) {
 		return
+	}
+	if replaces != "" {
+		r.warnInUse(ctx, a, replaces, isMadeAnew, &resp.Diagnostics)
 	}
 	r.checkPolicies(ctx, a, plan.Cluster, plan.Policies, &resp.Diagnostics)
 	r.checkName(ctx, a, plan, state, replaces, &resp.Diagnostics)
@@ -120,15 +131,20 @@ func (r *RoleResource) checkName(ctx context.Context, a *consul.ACL, plan, state
 		"cluster %s has a role %q. Choose another name, or import it: %s", plan.Cluster.ValueString(), plan.Name.ValueString(), r.importCommand(plan.Cluster.ValueString(), plan.Name.ValueString()))))
 }
 
-// warnInUse names the tokens that lose rights with the role.
-func (r *RoleResource) warnInUse(ctx context.Context, a *consul.ACL, state roleModel, diags *diag.Diagnostics) {
+// warnInUse names the tokens that lose rights with a role.
+func (r *RoleResource) warnInUse(ctx context.Context, a *consul.ACL, id, becomes string, diags *diag.Diagnostics) {
+	role, err := a.Roles.Get(ctx, id)
+	if err != nil {
+		return
+	}
 	tokens, err := a.Tokens.List(ctx)
 	if err != nil {
 		return
 	}
-	users := r.tokensThatStay(state.Cluster, tokens, func(t *api.ACLTokenListEntry) bool { return links(t.Roles, state.ID.ValueString()) })
+	cluster := a.Cluster().ID()
+	users := r.tokensThatStay(types.StringValue(cluster), tokens, func(t *api.ACLTokenListEntry) bool { return links(t.Roles, id) })
 	if len(users) > 0 {
-		diags.AddWarning("The role is in use", fmt.Sprintf("When the role %q of %s goes, it takes its rights from: %s.", state.Name.ValueString(), state.Cluster.ValueString(), atMost(users, 20)))
+		diags.AddWarning("The role is in use", fmt.Sprintf(becomes, r.kind, role.Name, cluster, atMost(users, 20)))
 	}
 }
 

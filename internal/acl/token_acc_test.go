@@ -590,7 +590,21 @@ func TestAccACLObjects_replacedOnPurpose(t *testing.T) {
   secret = { name = "x" }`)})
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 	before := f.secret("x", "token")
-	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-replace=consul_k8s_policy.a", "-replace=consul_k8s_role.a", "-replace=consul_k8s_token.a")
+	f.do(func(acl *api.ACL) error {
+		_, _, err := acl.TokenCreate(&api.ACLToken{Description: "of the web team", Policies: []*api.ACLLink{{Name: "a"}}}, nil)
+		return err
+	})
+	replace := []string{"-no-color", "-replace=consul_k8s_policy.a", "-replace=consul_k8s_role.a", "-replace=consul_k8s_token.a"}
+	out := cli.Must(t.Context(), append([]string{"plan"}, replace...)...)
+	for _, says := range []string{
+		`The policy "a" of ` + f.ID() + ` is deleted and made anew`, `takes its rights from: role "a", token`, "(of the web team)", "get them back by a second apply",
+		`The role "a" of ` + f.ID() + ` is deleted and made anew`,
+	} {
+		if !acctest.Says(says).MatchString(out) {
+			t.Errorf("the plan does not say %q:\n%s", says, out)
+		}
+	}
+	cli.Must(t.Context(), append([]string{"apply", "-auto-approve"}, replace...)...)
 	if known, err := f.knows(before); err != nil || known || f.secret("x", "token") == before {
 		t.Errorf("the token was not replaced: %t, %v", known, err)
 	}
