@@ -251,6 +251,7 @@ func TestAccACLObjects_refusals(t *testing.T) {
 			accessor, err := f.VerifyToken(context.Background(), f.token)
 			return f.ID() + "/" + accessor, err
 		}, ExpectError: acctest.Says("is the management token")},
+		{Config: f.tokenHCL("a", ""), ResourceName: "consul_k8s_token.a", ImportState: true, ImportStateId: f.ID() + "/" + f.AgentTokenAccessor(0), ExpectError: acctest.Says("is the agent token of a server")},
 	}})
 }
 

@@ -471,6 +471,11 @@ func (r *TokenResource) Read(ctx context.Context, req resource.ReadRequest, resp
 			resp.Diagnostics.AddError("Cannot import the token", fmt.Sprintf("The token %s is the management token, with which the provider works. It belongs to consul_k8s_acl_bootstrap.", m.ID.ValueString()))
 			return
 		}
+		if a.Cluster().IsAgentToken(m.ID.ValueString()) {
+			resp.Diagnostics.AddError("Cannot import the token", fmt.Sprintf(
+				"The token %s is the agent token of a server, which could not keep its own entries in the catalog up to date without it. It belongs to consul_k8s_acl_bootstrap.", m.ID.ValueString()))
+			return
+		}
 	}
 	entry, err := a.Tokens.Get(ctx, m.ID.ValueString())
 	if errors.Is(err, consul.ErrNotFound) && !imported {
