@@ -545,6 +545,58 @@ func TestAccACLObjects_planNamesWhoLosesRights(t *testing.T) {
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
 }
 
+// A plan that imports what is as it is declared changes nothing, also where the
+// configuration links by ID what Consul lists by name.
+func TestAccACLObjects_importFollowedByPlanIsEmpty(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	ids := map[string]string{}
+	f.do(func(acl *api.ACL) error {
+		p, _, err := acl.PolicyCreate(&api.ACLPolicy{Name: "a", Rules: `operator = "read"`}, nil)
+		if err != nil {
+			return err
+		}
+		link := []*api.ACLLink{{ID: p.ID}}
+		byName, _, err := acl.RoleCreate(&api.ACLRole{Name: "by-name", Policies: link}, nil)
+		if err != nil {
+			return err
+		}
+		byID, _, err := acl.RoleCreate(&api.ACLRole{Name: "by-id", Policies: link}, nil)
+		if err != nil {
+			return err
+		}
+		token, _, err := acl.TokenCreate(&api.ACLToken{Policies: link, Roles: []*api.ACLLink{{ID: byName.ID}, {ID: byID.ID}}}, nil)
+		if err == nil {
+			ids["consul_k8s_policy.a"], ids["consul_k8s_role.by-name"], ids["consul_k8s_role.by-id"], ids[tokenAddress] = "a", "by-name", byID.ID, token.AccessorID
+		}
+		return err
+	})
+	hcl := f.policy("a", "name = \"a\"\nrules = \"operator = \\\"read\\\"\"") +
+		f.role("by-name", "name = \"by-name\"\npolicies = [consul_k8s_policy.a.id]") +
+		f.role("by-id", "name = \"by-id\"\npolicies = [consul_k8s_policy.a.id]") +
+		f.tokenHCL("a", "policies = [consul_k8s_policy.a.id]\nroles = [consul_k8s_role.by-name.id, consul_k8s_role.by-id.name]")
+	imports := ""
+	var noChange []plancheck.PlanCheck
+	for to, id := range ids {
+		imports += fmt.Sprintf("import {\n  to = %s\n  id = \"%s/%s\"\n}\n", to, f.ID(), id)
+		noChange = append(noChange, plancheck.ExpectResourceAction(to, plancheck.ResourceActionNoop))
+	}
+	changed := strings.Replace(hcl, `name = "by-id"`, "name = \"by-id\"\ndescription = \"changed\"", 1)
+	test(t, resource.TestCase{Steps: []resource.TestStep{
+		{Config: imports + hcl, ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: noChange}},
+		{Config: hcl, PlanOnly: true},
+		{
+			Config: changed,
+			ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
+				plancheck.ExpectResourceAction("consul_k8s_role.by-id", plancheck.ResourceActionUpdate),
+				plancheck.ExpectResourceAction("consul_k8s_role.by-name", plancheck.ResourceActionNoop),
+				plancheck.ExpectResourceAction(tokenAddress, plancheck.ResourceActionNoop),
+			}},
+		},
+		{Config: changed, PlanOnly: true},
+	}})
+}
+
 // Import by resource identity takes Terraform or OpenTofu 1.12.
 func TestAccACLObjects_importByIdentity(t *testing.T) {
 	t.Parallel()

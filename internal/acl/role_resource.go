@@ -94,8 +94,14 @@ func (r *RoleResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 		return // it is replaced, and planned again as a new one
 	}
 	replaces := r.claimName(plan.Cluster, plan.Name, state.ID, req.Config, &resp.Diagnostics)
-	if req.Plan.Raw.Equal(req.State.Raw) {
-		return
+	if !req.State.Raw.IsNull() {
+		same, unchanged := plan, resp.Plan
+		same.Policies = r.keepLinks(ctx, plan.Cluster, plan.Policies, state.Policies, policyRefs)
+		resp.Diagnostics.Append(unchanged.Set(ctx, &same)...)
+		if unchanged.Raw.Equal(req.State.Raw) {
+			resp.Plan = unchanged
+			return
+		}
 	}
 	a := r.forPlan(ctx, plan.Cluster)
 	if !r.mayWrite(ctx, a, &resp.Diagnostics) {

@@ -140,12 +140,12 @@ func (e *tokenEphemeral) Open(ctx context.Context, req ephemeral.OpenRequest, re
 func unknownLinks(ctx context.Context, a *consul.ACL, m tokenEphemeralModel, diags *diag.Diagnostics) (found bool) {
 	for _, of := range []struct {
 		kind, attribute string
-		refs            types.Set
-		known           func(context.Context, *consul.ACL) (map[string]bool, error)
+		links           types.Set
+		known           refs
 	}{{"policy", "policies", m.Policies, policyRefs}, {"role", "roles", m.Roles, roleRefs}} {
 		known, err := of.known(ctx, a)
-		for _, ref := range texts(ctx, of.refs, diags) {
-			if err != nil || known[ref] {
+		for _, ref := range texts(ctx, of.links, diags) {
+			if err != nil || known[ref] != "" {
 				continue
 			}
 			found = true

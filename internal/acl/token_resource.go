@@ -97,6 +97,15 @@ func (r *TokenResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanR
 		plan.DeliveredTo = targetNames(ctx, targets, &resp.Diagnostics)
 	}
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
+	if exists {
+		same, unchanged := plan, resp.Plan
+		same.Policies = r.keepLinks(ctx, plan.Cluster, plan.Policies, state.Policies, policyRefs)
+		same.Roles = r.keepLinks(ctx, plan.Cluster, plan.Roles, state.Roles, roleRefs)
+		resp.Diagnostics.Append(unchanged.Set(ctx, &same)...)
+		if unchanged.Raw.Equal(req.State.Raw) {
+			resp.Plan = unchanged
+		}
+	}
 	replaces := r.claimTargets(plan, targets, state.ID, req.Config, &resp.Diagnostics)
 	if resp.Diagnostics.HasError() || (exists && resp.Plan.Raw.Equal(req.State.Raw)) {
 		return
