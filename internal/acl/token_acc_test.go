@@ -214,28 +214,33 @@ func TestAccACLObjects_stayOnTheWordOfABadCredential(t *testing.T) {
 		}
 		return err
 	})
+	f.cleanUp()
 	hcl := f.policy("a", "name = \"a\"\nrules = \"operator = \\\"read\\\"\"") + f.role("a", `name = "a"`) + f.tokenHCL("a", `policies = [consul_k8s_policy.a.name]
-  secret = { name = "web" }`)
+  secret = { name = "web" }`) + f.authMethod("pods", `type = "kubernetes"`) + f.bindingRule("a", `auth_method = consul_k8s_auth_method.pods.name
+  bind_type = "role"
+  bind_name = consul_k8s_role.a.name`)
 	use := func(token string) func() {
 		return f.patchSecret("consul-bootstrap-token", fmt.Sprintf(`{"stringData":{"token":%q}}`, token))
 	}
 	all := func(s *terraform.State) error {
-		if n := len(s.RootModule().Resources); n != 3 {
-			return fmt.Errorf("%d of 3 resources are in the state", n)
+		if n := len(s.RootModule().Resources); n != 5 {
+			return fmt.Errorf("%d of 5 resources are in the state", n)
 		}
 		return f.userTokens(2)(s)
 	}
 	const dead = "11111111-2222-3333-4444-555555555555"
 	test(t, resource.TestCase{Steps: []resource.TestStep{
 		{Config: hcl},
-		{PreConfig: use(dead), Config: hcl, PlanOnly: true, Check: all},
+		{PreConfig: use(dead), Config: hcl, PlanOnly: true},
 		{RefreshState: true, Check: all},
 		{Config: hcl, Destroy: true, ExpectError: acctest.Says("Consul does not know the one in the Secret")},
 		{Config: hcl + f.policy("b", "name = \"b\"\nrules = \"\""), ExpectError: acctest.Says("Consul does not know the one in the Secret")},
-		{PreConfig: use(weak), Config: hcl, PlanOnly: true, Check: all},
+		{PreConfig: use(weak), Config: hcl, PlanOnly: true},
+		{RefreshState: true, Check: all},
 		{Config: hcl, Destroy: true, ExpectError: acctest.Says("lacks the right acl:write")},
 		{Config: hcl + f.policy("b", "name = \"b\"\nrules = \"\""), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("lacks the right acl:write")},
-		{PreConfig: use(f.token), Config: hcl, PlanOnly: true, Check: all},
+		{PreConfig: use(f.token), Config: hcl, PlanOnly: true},
+		{RefreshState: true, Check: all},
 		{ // servers that do not answer: the state stands, too
 			PreConfig: func() {
 				err := acctest.Kube(t).CoreV1().Pods(f.Namespace).Delete(t.Context(), "consul-server-0", metav1.DeleteOptions{})
@@ -243,14 +248,21 @@ func TestAccACLObjects_stayOnTheWordOfABadCredential(t *testing.T) {
 					t.Fatal(err)
 				}
 			},
-			Config: hcl, PlanOnly: true,
+			RefreshState: true,
+			Check: func(s *terraform.State) error { // Consul itself cannot be asked
+				if n := len(s.RootModule().Resources); n != 5 {
+					return fmt.Errorf("%d of 5 resources are in the state", n)
+				}
+				return nil
+			},
 		},
 		{
 			PreConfig: func() {
 				acctest.Wait(t, "the server to come back", func(ctx context.Context) (string, error) { return f.Missing(ctx, f.token, 1, 0) })
 			},
-			Config: hcl, PlanOnly: true, Check: all,
+			RefreshState: true, Check: all,
 		},
+		{Config: hcl, PlanOnly: true},
 	}})
 }
 
