@@ -106,6 +106,15 @@ ephemeral "consul_k8s_token" "short" {
 		run(step.chosen, "plan", "-no-color", "-detailed-exitcode")
 	}
 	run(second, "show", "-json")
+	// One that is refused is not echoed.
+	const bad = "9F6B3F8E-4D0A-4DD1-8E4E-6F3F2B1A9C03"
+	secrets[bad] = true
+	cli.Setenv("TF_VAR_chosen", bad)
+	out, code := cli.Run(t.Context(), "plan", "-no-color")
+	if code == 0 || !acctest.Says("secret_id_wo: it must be a UUID in lower case").MatchString(out) {
+		t.Errorf("the plan ended with %d: %s", code, out)
+	}
+	written.WriteString(out)
 	run(second, "destroy", "-no-color", "-auto-approve")
 	if err := f.userTokens(0)(nil); err != nil { // the short-lived ones are revoked
 		t.Error(err)
@@ -115,7 +124,7 @@ ephemeral "consul_k8s_token" "short" {
 		t.Fatal(err)
 	}
 	// The short-lived tokens are those of two applies and the two plans after them.
-	if len(secrets)-len(shortLived) < 6 || len(shortLived) < 4 || !secrets[first] || !secrets[second] || len(trace) < 100_000 {
+	if len(secrets)-len(shortLived) < 7 || len(shortLived) < 4 || !secrets[first] || !secrets[second] || len(trace) < 100_000 {
 		t.Fatalf("%d secret IDs, %d of them of short-lived tokens, were looked for in a log of %d bytes", len(secrets), len(shortLived), len(trace))
 	}
 	for secret := range secrets {

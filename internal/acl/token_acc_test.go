@@ -475,9 +475,12 @@ func TestAccToken_anonymous(t *testing.T) {
 func TestAccToken_importDelivers(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
-	var existing *api.ACLToken
+	var existing, other *api.ACLToken
 	f.do(func(acl *api.ACL) (err error) {
 		existing, _, err = acl.TokenCreate(&api.ACLToken{Description: "theirs", ServiceIdentities: []*api.ACLServiceIdentity{{ServiceName: "web"}}}, nil)
+		if err == nil {
+			other, _, err = acl.TokenCreate(&api.ACLToken{Description: "other"}, nil)
+		}
 		return err
 	})
 	imported := fmt.Sprintf("import {\n  to = %s\n  id = \"%s/%s\"\n}\n", tokenAddress, f.ID(), existing.AccessorID)
@@ -490,6 +493,13 @@ func TestAccToken_importDelivers(t *testing.T) {
 		},
 		{Config: delivering, Check: func(*terraform.State) error { return same(f.secret("web", "token"), existing.SecretID) }},
 		{Config: delivering, PlanOnly: true},
+		{ // imported and delivered by one apply
+			Config: delivering + f.tokenHCL("b", "description = \"other\"\nsecret = { name = \"other\" }") +
+				fmt.Sprintf("import {\n  to = consul_k8s_token.b\n  id = \"%s/%s\"\n}\n", f.ID(), other.AccessorID),
+			ConfigPlanChecks:  resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction("consul_k8s_token.b", plancheck.ResourceActionUpdate)}},
+			ConfigStateChecks: []statecheck.StateCheck{statecheck.ExpectKnownValue("consul_k8s_token.b", tfjsonpath.New("accessor_id"), knownvalue.StringExact(other.AccessorID))},
+			Check:             func(*terraform.State) error { return same(f.secret("other", "token"), other.SecretID) },
+		},
 	}})
 }
 
