@@ -157,7 +157,7 @@ for f in terraform.tfstate terraform.tfstate.backup tfplan plan; do
 done
 exit "$(cat "$run/code")"
 `, dir, os.Getenv(cli))
-	if err := os.WriteFile(script, []byte(text), 0o700); err != nil { //nolint:gosec // it is run
+	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
 		return err
 	}
 	return os.Setenv(cli, script)

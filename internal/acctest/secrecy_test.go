@@ -70,7 +70,7 @@ func TestSecretIDs_leaks(t *testing.T) {
 func TestRecordRuns(t *testing.T) {
 	dir, work := t.TempDir(), t.TempDir()
 	cli := filepath.Join(t.TempDir(), "tofu")
-	if err := os.WriteFile(cli, []byte("#!/bin/sh\necho \"printed $2\"\necho state >terraform.tfstate\nexit 3\n"), 0o700); err != nil { //nolint:gosec // it is run
+	if err := os.WriteFile(cli, []byte("#!/bin/sh\necho \"printed $2\"\necho state >terraform.tfstate\nexit 3\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("TF_ACC_TERRAFORM_PATH", cli)
