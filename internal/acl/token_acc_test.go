@@ -387,7 +387,7 @@ func TestAccToken_aSecretIDThatIsChosenLater(t *testing.T) {
 func TestAccToken_expirationTime(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
-	soon, later := time.Now().Add(100*time.Second).UTC(), time.Now().Add(2*time.Hour).UTC()
+	soon, later := time.Now().Add(2*time.Minute).UTC(), time.Now().Add(2*time.Hour).UTC()
 	hcl := func(expiry string) string {
 		return f.tokenHCL("a", expiry+"\nsecret = { name = \"web\" }\nrotation = { grace_period = \"0s\" }")
 	}
