@@ -51,11 +51,16 @@ type policyModel struct {
 	Timeouts    timeouts.Value  `tfsdk:"timeouts"`
 }
 
+// madeAnew is what a plan cannot say of a policy or role.
+const madeAnew = "So does making it anew by `-replace` or `replace_triggered_by`, and there the plan cannot name them: Terraform deletes first. What this configuration manages gets the rights back by a second apply. " +
+	"With `lifecycle { create_before_destroy = true }` the replacement of one that is not changed otherwise leaves it as it is, with its ID, and takes nothing away."
+
 // Schema implements resource.Resource.
 func (*PolicyResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "An ACL policy: a named set of rules that tokens and roles refer to.\n\n" +
-			"Renaming it keeps its ID, and what refers to it. Destroying or replacing one that is in use takes its rights from the tokens and roles that use it: the plan names them.",
+			"Renaming it keeps its ID, and what refers to it. Destroying one that is in use takes its rights from the tokens and roles that use it: the plan names them.\n\n" +
+			madeAnew,
 		Attributes: objectAttributes(ctx, map[string]schema.Attribute{
 			"id": schema.StringAttribute{
 				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
@@ -92,7 +97,7 @@ func (r *PolicyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlan
 	}
 	if req.Plan.Raw.IsNull() {
 		if a := r.forPlan(ctx, state.Cluster); r.mayWrite(ctx, a, &resp.Diagnostics) {
-			r.warnInUse(ctx, a, state.ID.ValueString(), isDestroyed, &resp.Diagnostics)
+			r.warnInUse(ctx, a, state, &resp.Diagnostics)
 		}
 		return
 	}
@@ -102,7 +107,7 @@ func (r *PolicyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlan
 	}
 	if !req.State.Raw.IsNull() && !plan.Cluster.Equal(state.Cluster) {
 		if a := r.forPlan(ctx, state.Cluster); r.mayWrite(ctx, a, &resp.Diagnostics) {
-			r.warnInUse(ctx, a, state.ID.ValueString(), isDestroyed, &resp.Diagnostics)
+			r.warnInUse(ctx, a, state, &resp.Diagnostics)
 		}
 		return // it is replaced, and planned again as a new one
 	}
@@ -111,13 +116,7 @@ func (r *PolicyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlan
 		return
 	}
 	a := r.forPlan(ctx, plan.Cluster)
-	if !r.mayWrite(ctx, a, &resp.Diagnostics) {
-		return
-	}
-	if replaces != "" {
-		r.warnInUse(ctx, a, replaces, isMadeAnew, &resp.Diagnostics)
-	}
-	if plan.Name.IsUnknown() || plan.Name.Equal(state.Name) {
+	if !r.mayWrite(ctx, a, &resp.Diagnostics) || plan.Name.IsUnknown() || plan.Name.Equal(state.Name) {
 		return
 	}
 	list, err := a.Policies.List(ctx)
@@ -140,21 +139,11 @@ func (r *PolicyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlan
 		"cluster %s has a policy %q. Choose another name, or import it: %s", plan.Cluster.ValueString(), plan.Name.ValueString(), r.importCommand(plan.Cluster.ValueString(), plan.Name.ValueString()))))
 }
 
-// What becomes of an object that warnInUse speaks of.
-const (
-	isDestroyed = "When the %s %q of %s goes, it takes its rights from: %s."
-	isMadeAnew  = "The %s %q of %s is deleted and made anew, with another ID, unless its resource says create_before_destroy. What goes takes its rights from: %s. " +
-		"Those of them that this configuration manages get them back by a second apply, which the next plan shows; all others must be given the new one."
-)
-
-// warnInUse names the tokens and roles that lose rights with a policy, but for
-// those that are planned to go too.
-func (r *PolicyResource) warnInUse(ctx context.Context, a *consul.ACL, id, becomes string, diags *diag.Diagnostics) {
-	policy, err := a.Policies.Get(ctx, id)
-	if err != nil {
-		return
-	}
-	cluster := types.StringValue(a.Cluster().ID())
+// warnInUse names the tokens and roles that lose rights with the policy, but
+// for those that are planned to go too. It is for what a provider is told to
+// destroy: of a replacement that somebody asks for (-replace, replace_triggered_by)
+// it hears in a second plan, the warnings of which Terraform does not show.
+func (r *PolicyResource) warnInUse(ctx context.Context, a *consul.ACL, state policyModel, diags *diag.Diagnostics) {
 	tokens, err := a.Tokens.List(ctx)
 	if err != nil {
 		return
@@ -165,13 +154,13 @@ func (r *PolicyResource) warnInUse(ctx context.Context, a *consul.ACL, id, becom
 	}
 	var users []string
 	for _, role := range roles {
-		if links(role.Policies, id) && !r.leaves("role", cluster, role.ID) {
+		if links(role.Policies, state.ID.ValueString()) && !r.leaves("role", state.Cluster, role.ID) {
 			users = append(users, fmt.Sprintf("role %q", role.Name))
 		}
 	}
-	users = append(users, r.tokensThatStay(cluster, tokens, func(t *api.ACLTokenListEntry) bool { return links(t.Policies, id) })...)
+	users = append(users, r.tokensThatStay(state.Cluster, tokens, func(t *api.ACLTokenListEntry) bool { return links(t.Policies, state.ID.ValueString()) })...)
 	if len(users) > 0 {
-		diags.AddWarning("The policy is in use", fmt.Sprintf(becomes, r.kind, policy.Name, cluster.ValueString(), atMost(users, 20)))
+		diags.AddWarning("The policy is in use", fmt.Sprintf("When the policy %q of %s goes, it takes its rights from: %s.", state.Name.ValueString(), state.Cluster.ValueString(), atMost(users, 20)))
 	}
 }
 

@@ -50,7 +50,8 @@ type roleModel struct {
 func (*RoleResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "An ACL role: a named set of policies and identities that tokens and binding rules refer to. Renaming it keeps its ID, and what refers to it.\n\n" +
-			"Destroying or replacing one that is in use takes its rights from the tokens that use it: the plan names them.",
+			"Destroying one that is in use takes its rights from the tokens that use it: the plan names them.\n\n" +
+			madeAnew,
 		Attributes: objectAttributes(ctx, withGrants("role", map[string]schema.Attribute{
 			"id": schema.StringAttribute{
 				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
@@ -78,7 +79,7 @@ func (r *RoleResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 	if req.Plan.Raw.IsNull() {
 		r.leave(state.Cluster, state.ID)
 		if a := r.forPlan(ctx, state.Cluster); r.mayWrite(ctx, a, &resp.Diagnostics) {
-			r.warnInUse(ctx, a, state.ID.ValueString(), isDestroyed, &resp.Diagnostics)
+			r.warnInUse(ctx, a, state, &resp.Diagnostics)
 		}
 		return
 	}
@@ -89,7 +90,7 @@ func (r *RoleResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 	if !req.State.Raw.IsNull() && !plan.Cluster.Equal(state.Cluster) {
 		r.leave(state.Cluster, state.ID)
 		if a := r.forPlan(ctx, state.Cluster); r.mayWrite(ctx, a, &resp.Diagnostics) {
-			r.warnInUse(ctx, a, state.ID.ValueString(), isDestroyed, &resp.Diagnostics)
+			r.warnInUse(ctx, a, state, &resp.Diagnostics)
 		}
 		return // it is replaced, and planned again as a new one
 	}
@@ -106,9 +107,6 @@ func (r *RoleResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 	a := r.forPlan(ctx, plan.Cluster)
 	if !r.mayWrite(ctx, a, &resp.Diagnostics) {
 		return
-	}
-	if replaces != "" {
-		r.warnInUse(ctx, a, replaces, isMadeAnew, &resp.Diagnostics)
 	}
 	r.checkPolicies(ctx, a, plan.Cluster, plan.Policies, &resp.Diagnostics)
 	r.checkName(ctx, a, plan, state, replaces, &resp.Diagnostics)
@@ -137,20 +135,15 @@ func (r *RoleResource) checkName(ctx context.Context, a *consul.ACL, plan, state
 		"cluster %s has a role %q. Choose another name, or import it: %s", plan.Cluster.ValueString(), plan.Name.ValueString(), r.importCommand(plan.Cluster.ValueString(), plan.Name.ValueString()))))
 }
 
-// warnInUse names the tokens that lose rights with a role.
-func (r *RoleResource) warnInUse(ctx context.Context, a *consul.ACL, id, becomes string, diags *diag.Diagnostics) {
-	role, err := a.Roles.Get(ctx, id)
-	if err != nil {
-		return
-	}
+// warnInUse names the tokens that lose rights with the role.
+func (r *RoleResource) warnInUse(ctx context.Context, a *consul.ACL, state roleModel, diags *diag.Diagnostics) {
 	tokens, err := a.Tokens.List(ctx)
 	if err != nil {
 		return
 	}
-	cluster := a.Cluster().ID()
-	users := r.tokensThatStay(types.StringValue(cluster), tokens, func(t *api.ACLTokenListEntry) bool { return links(t.Roles, id) })
+	users := r.tokensThatStay(state.Cluster, tokens, func(t *api.ACLTokenListEntry) bool { return links(t.Roles, state.ID.ValueString()) })
 	if len(users) > 0 {
-		diags.AddWarning("The role is in use", fmt.Sprintf(becomes, r.kind, role.Name, cluster, atMost(users, 20)))
+		diags.AddWarning("The role is in use", fmt.Sprintf("When the role %q of %s goes, it takes its rights from: %s.", state.Name.ValueString(), state.Cluster.ValueString(), atMost(users, 20)))
 	}
 }
 
