@@ -73,8 +73,9 @@ func watchSecretIDs(ctx context.Context) (*secretIDs, error) {
 }
 
 // leaks returns an error that names the files under a folder which hold a secret
-// ID: logs, and what recordRuns recorded; the secret ID itself is not in it. No
-// file, or no secret ID, is an error too.
+// ID: logs, and what recordRuns recorded; the secret ID itself is not in it. If
+// Terraform ran, but left no state or no plan, or there was no secret ID, that is
+// an error too.
 func (s *secretIDs) leaks(dir string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,10 +108,11 @@ func (s *secretIDs) leaks(dir string) error {
 		return nil
 	})
 	fmt.Fprintf(os.Stderr, "%d secret IDs were looked for in %d files, of which %d are states and %d plans\n", len(s.seen), files, states, plans)
-	if states == 0 || plans == 0 || len(s.seen) == 0 {
+	runs, globErr := fs.Glob(written, "run-*")
+	if len(runs) > 0 && (states == 0 || plans == 0 || len(s.seen) == 0) {
 		errs = append(errs, errors.New("there was nothing to look for, or nowhere to look"))
 	}
-	return errors.Join(append(errs, err)...)
+	return errors.Join(append(errs, err, globErr)...)
 }
 
 // whatIsWritten is the text of a file, and whether it is a plan. A plan, as a file

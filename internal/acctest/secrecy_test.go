@@ -61,8 +61,15 @@ func TestSecretIDs_leaks(t *testing.T) {
 			}
 		})
 	}
-	if (&secretIDs{seen: map[string]string{id: "ns/name:key"}}).leaks(t.TempDir()) == nil {
-		t.Error("to look nowhere is no error")
+	ids, dir := &secretIDs{seen: map[string]string{id: "ns/name:key"}}, t.TempDir()
+	if err := ids.leaks(dir); err != nil {
+		t.Errorf("no test ran Terraform: %v", err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "run-1"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if ids.leaks(dir) == nil {
+		t.Error("a run that left no state and no plan is no error")
 	}
 }
 
