@@ -1,14 +1,17 @@
 package acctest
 
 import (
+	"archive/zip"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -70,39 +73,108 @@ func watchSecretIDs(ctx context.Context) (*secretIDs, error) {
 }
 
 // leaks returns an error that names the files under a folder which hold a secret
-// ID; the secret ID itself is not in it. No log, or no secret ID, is an error too.
+// ID: logs, and what recordRuns recorded; the secret ID itself is not in it. If
+// Terraform ran, but left no state or no plan, or there was no secret ID, that is
+// an error too.
 func (s *secretIDs) leaks(dir string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var errs []error
-	files := 0
-	logs := os.DirFS(dir)
-	err := fs.WalkDir(logs, ".", func(path string, d fs.DirEntry, err error) error {
+	files, states, plans := 0, 0, 0
+	written := os.DirFS(dir)
+	err := fs.WalkDir(written, ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		text, err := fs.ReadFile(logs, path)
+		raw, err := fs.ReadFile(written, path)
 		if err != nil {
 			return err
 		}
+		text, plan := whatIsWritten(raw)
 		files++
-		for id, where := range s.seen {
-			if bytes.Contains(text, []byte(id)) {
+		if plan {
+			plans++
+		}
+		if strings.Contains(d.Name(), "tfstate") {
+			states++
+		}
+		found := map[string]bool{}
+		for _, id := range uuids.FindAll(text, -1) {
+			if where := s.seen[string(id)]; where != "" && !found[where] {
+				found[where] = true
 				errs = append(errs, fmt.Errorf("%s holds the secret ID of %s", path, where))
 			}
 		}
 		return nil
 	})
-	fmt.Fprintf(os.Stderr, "%d secret IDs were looked for in %d logs\n", len(s.seen), files)
-	if files == 0 || len(s.seen) == 0 {
+	fmt.Fprintf(os.Stderr, "%d secret IDs were looked for in %d files, of which %d are states and %d plans\n", len(s.seen), files, states, plans)
+	runs, globErr := fs.Glob(written, "run-*")
+	if len(runs) > 0 && (states == 0 || plans == 0 || len(s.seen) == 0) {
 		errs = append(errs, errors.New("there was nothing to look for, or nowhere to look"))
 	}
-	return errors.Join(append(errs, err)...)
+	return errors.Join(append(errs, err, globErr)...)
+}
+
+// whatIsWritten is the text of a file, and whether it is a plan. A plan, as a file
+// and as JSON, has the configuration in it, in which a test may write a secret ID
+// of its choice: that is left out.
+func whatIsWritten(raw []byte) (text []byte, plan bool) {
+	var shown map[string]json.RawMessage
+	if json.Unmarshal(raw, &shown) == nil && shown["planned_values"] != nil {
+		delete(shown, "configuration")
+		if rest, err := json.Marshal(shown); err == nil {
+			return rest, true
+		}
+	}
+	archive, err := zip.NewReader(bytes.NewReader(raw), int64(len(raw)))
+	if err != nil {
+		return raw, false
+	}
+	for _, f := range archive.File {
+		if strings.HasPrefix(f.Name, "tfconfig/") {
+			continue
+		}
+		part, err := fs.ReadFile(archive, f.Name)
+		if err != nil {
+			return raw, false
+		}
+		text = append(append(text, part...), '\n')
+	}
+	return text, true
+}
+
+// recordRuns makes tests run Terraform or OpenTofu by a script which keeps, in a
+// folder for each run, what it printed, the state and the plan that it left.
+func recordRuns(dir string) error {
+	const cli = "TF_ACC_TERRAFORM_PATH"
+	script := filepath.Join(dir, "bin", filepath.Base(os.Getenv(cli))) // the name tells which of the two it is
+	if err := os.MkdirAll(filepath.Dir(script), 0o700); err != nil {
+		return err
+	}
+	text := fmt.Sprintf(`#!/bin/sh
+run=$(mktemp -d %[1]q/run-XXXXXXXXXX)
+{ %[2]q "$@"; echo $? >"$run/code"; } | tee "$run/printed"
+for f in terraform.tfstate terraform.tfstate.backup tfplan plan; do
+	if [ -f "$f" ]; then cp "$f" "$run/"; fi
+done
+exit "$(cat "$run/code")"
+`, dir, os.Getenv(cli))
+	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
+		return err
+	}
+	return os.Setenv(cli, script)
 }
 
 // runLogged runs tests while Terraform and the provider log everything into a
-// folder, and fails if a secret ID is in there.
-func runLogged(dir string, run func() int) (code int, err error) {
+// folder, with each state and plan, and fails if a secret ID is in there.
+func runLogged(parent string, run func() int) (code int, err error) {
+	dir, err := os.MkdirTemp(parent, "package-*")
+	if err != nil {
+		return 1, err
+	}
+	if err := recordRuns(dir); err != nil {
+		return 1, err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Hour)
 	defer cancel()
 	ids, err := watchSecretIDs(ctx)

@@ -226,9 +226,9 @@ func TestAccACLBootstrap_refusals(t *testing.T) {
 		return cluster + "resource \"consul_k8s_acl_bootstrap\" \"test\" {\n" + attributes + "\n}\n"
 	}
 	test(t, resource.TestCase{Steps: []resource.TestStep{
-		{Config: bootstrap(`cluster = "consul"`), PlanOnly: true, ExpectError: acctest.Says(`cluster: "consul" is not of the form "<namespace>/<name>"`)},
-		{Config: bootstrap("cluster = \"a/b\"\n secret = { key = \"a/b\" }"), PlanOnly: true, ExpectError: acctest.Says(`secret.key: Kubernetes would refuse "a/b"`)},
-		{Config: bootstrap("cluster = \"a/b\"\n secret = { name = \"A\" }"), PlanOnly: true, ExpectError: acctest.Says(`secret.name: Kubernetes would refuse "A"`)},
+		{Config: bootstrap(`cluster = "consul"`), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says(`cluster: "consul" is not of the form "<namespace>/<name>"`)},
+		{Config: bootstrap("cluster = \"a/b\"\n secret = { key = \"a/b\" }"), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says(`secret.key: Kubernetes would refuse "a/b"`)},
+		{Config: bootstrap("cluster = \"a/b\"\n secret = { name = \"A\" }"), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says(`secret.name: Kubernetes would refuse "A"`)},
 		{Config: bootstrap(fmt.Sprintf("cluster = \"%s/other\"", namespace)), ExpectError: acctest.Says("There is no cluster " + namespace + "/other")},
 		{Config: cluster},
 		{Config: bootstrap(fmt.Sprintf("cluster = \"%s/consul\"", namespace)), ExpectError: acctest.Says(`set acl = { enabled = true, default_policy = "allow" }`)},

@@ -653,8 +653,9 @@ func TestAccAuthMethod_refusals(t *testing.T) {
 		_, _, err := acl.AuthMethodCreate(&api.ACLAuthMethod{Name: "theirs", Type: "jwt", Config: map[string]any{"JWTValidationPubKeys": []string{public}}}, nil)
 		return err
 	})
+	// A plan that is made is no refusal, whatever it says.
 	refused := func(hcl, says string) resource.TestStep {
-		return resource.TestStep{Config: hcl, PlanOnly: true, ExpectError: acctest.Says(says)}
+		return resource.TestStep{Config: hcl, PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says(says)}
 	}
 	const kubernetes = `type = "kubernetes"`
 	jwt := func(config string) string { return "type = \"jwt\"\n  config_json = " + config }
@@ -669,8 +670,8 @@ func TestAccAuthMethod_refusals(t *testing.T) {
 		refused(strings.Replace(pods, `name = "pods"`, `name = "p.o"`, 1), `name: Consul would refuse "p.o"`),
 		refused(f.authMethod("pods", `type = "oidc"`), "type: the type oidc takes Consul Enterprise"),
 		refused(f.authMethod("pods", `type = "ldap"`), `type: there is no type "ldap"`),
-		refused(f.authMethod("pods", kubernetes+"\n max_token_ttl = \"30s\""), `max_token_ttl: "30s" must be a duration between 1m0s and 24h0m0s`),
-		refused(f.authMethod("pods", kubernetes+"\n token_locality = \"both\""), "token_locality"),
+		refused(f.authMethod("pods", kubernetes+"\n max_token_ttl = \"30s\""), `max_token_ttl: "30s" must be a duration between 1m0s and 87600h0m0s`),
+		refused(f.authMethod("pods", kubernetes+"\n token_locality = \"both\""), `token_locality value must be one of: ["local" "global"], got: "both"`),
 		refused(f.authMethod("pods", kubernetes+"\n config_json = \"{}\""), "config_json: the type kubernetes takes the attribute kubernetes instead"),
 		refused(f.authMethod("pods", kubernetes+"\n kubernetes = { host = \"http://api\" }"), `kubernetes.host: "http://api" is not an address`),
 		refused(f.authMethod("pods", kubernetes+"\n kubernetes = { ca_cert = \""+ca+"\" }"), "kubernetes.ca_cert: there is no PEM certificate in it"),
@@ -687,7 +688,7 @@ func TestAccAuthMethod_refusals(t *testing.T) {
 		refused(pods+strings.Replace(pods, `"consul_k8s_auth_method" "pods"`, `"consul_k8s_auth_method" "too"`, 1), `declares the name "pods"`),
 
 		refused(rule("auth_method = \"nobody\"\n bind_type = \"service\"\n bind_name = \"a\""), `has no auth method "nobody"`),
-		refused(ofPods("bind_type = \"user\"\n bind_name = \"a\""), "bind_type"),
+		refused(ofPods("bind_type = \"user\"\n bind_name = \"a\""), `bind_type value must be one of:`),
 		refused(ofPods("bind_type = \"role\"\n bind_name = \"nobody\""), `has no role of the name "nobody"`),
 		refused(ofPods("bind_type = \"policy\"\n bind_name = \"nobody\""), `has no policy of the name "nobody"`),
 		refused(ofPods("bind_type = \"policy\"\n bind_name = \"a/b\""), `no login would get a policy with "/" in its name`),
@@ -709,7 +710,7 @@ func TestAccAuthMethod_refusals(t *testing.T) {
 					t.Fatal(err)
 				}
 			},
-			Config: pods, PlanOnly: true, ExpectError: acctest.Says("were not made by this provider for this auth method: ClusterRole " + role),
+			Config: pods, PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("were not made by this provider for this auth method: ClusterRole " + role),
 		},
 	}})
 	if r, err := k.RbacV1().ClusterRoles().Get(t.Context(), role, metav1.GetOptions{}); err != nil || len(r.Rules) > 0 {

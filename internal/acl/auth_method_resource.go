@@ -127,7 +127,7 @@ func (*AuthMethodResource) Schema(ctx context.Context, _ resource.SchemaRequest,
 			},
 			"max_token_ttl": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{attr.DurationBetween(minExpiry, maxExpiry)}, PlanModifiers: []planmodifier.String{attr.KeepSameDuration()},
-				MarkdownDescription: "How long a token lives that was got by logging in, such as `8h`; `1m` to `24h`. Without it, until it is logged out. A change is for later logins.",
+				MarkdownDescription: "How long a token lives that was got by logging in, such as `8h`; `1m` to `87600h`, and before Consul 1.16 `24h` at most. Without it, until it is logged out. A change is for later logins.",
 			},
 			"token_locality": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString("local"), Validators: []validator.String{stringvalidator.OneOf("local", "global")},

@@ -287,29 +287,69 @@ func (o *object) checkRoles(ctx context.Context, a *consul.ACL, cluster types.St
 	}
 }
 
-// policyRefs are the IDs and the names of all policies.
-func policyRefs(ctx context.Context, a *consul.ACL) (map[string]bool, error) {
+// refs gives the IDs of all objects of one type, by ID and by name.
+type refs func(context.Context, *consul.ACL) (map[string]string, error)
+
+func policyRefs(ctx context.Context, a *consul.ACL) (map[string]string, error) {
 	list, err := a.Policies.List(ctx)
-	known := map[string]bool{}
+	known := map[string]string{}
 	for _, p := range list {
-		known[p.ID], known[p.Name] = true, true
+		known[p.ID], known[p.Name] = p.ID, p.ID
 	}
 	return known, err
 }
 
-// roleRefs is policyRefs for roles.
-func roleRefs(ctx context.Context, a *consul.ACL) (map[string]bool, error) {
+func roleRefs(ctx context.Context, a *consul.ACL) (map[string]string, error) {
 	list, err := a.Roles.List(ctx)
-	known := map[string]bool{}
+	known := map[string]string{}
 	for _, r := range list {
-		known[r.ID], known[r.Name] = true, true
+		known[r.ID], known[r.Name] = r.ID, r.ID
 	}
 	return known, err
 }
 
-func (o *object) checkLinks(ctx context.Context, kind, attribute string, known map[string]bool, cluster types.String, set types.Set, diags *diag.Diagnostics) {
+// keepLinks returns what the state says of policies or roles if the plan names
+// the same ones in another way, by ID instead of by name, as after an import; and
+// else the plan.
+func (o *object) keepLinks(ctx context.Context, cluster types.String, plan, state types.Set, of refs) types.Set {
+	if plan.Equal(state) || plan.IsNull() || state.IsNull() || !isWhollyKnown(plan) {
+		return plan
+	}
+	a := o.forPlan(ctx, cluster)
+	if a == nil {
+		return plan
+	}
+	if known, err := of(ctx, a); err == nil && sameLinks(ctx, plan, state, known) {
+		return state
+	}
+	return plan
+}
+
+func isWhollyKnown(set types.Set) bool {
+	return !set.IsUnknown() && !slices.ContainsFunc(set.Elements(), func(v tfattr.Value) bool { return v.IsUnknown() })
+}
+
+// sameLinks reports whether two sets name the same objects of those that are known.
+func sameLinks(ctx context.Context, a, b types.Set, known map[string]string) bool {
+	resolve := func(set types.Set) (ids []string, ok bool) {
+		var diags diag.Diagnostics
+		for _, ref := range texts(ctx, set, &diags) {
+			if known[ref] == "" {
+				return nil, false
+			}
+			ids = append(ids, known[ref])
+		}
+		slices.Sort(ids)
+		return slices.Compact(ids), !diags.HasError()
+	}
+	x, okX := resolve(a)
+	y, okY := resolve(b)
+	return okX && okY && slices.Equal(x, y)
+}
+
+func (o *object) checkLinks(ctx context.Context, kind, attribute string, known map[string]string, cluster types.String, set types.Set, diags *diag.Diagnostics) {
 	for _, ref := range texts(ctx, set, diags) {
-		if !known[ref] && !o.clients.Claims.Claimed(claimOf(kind, cluster.ValueString(), ref)) {
+		if known[ref] == "" && !o.clients.Claims.Claimed(claimOf(kind, cluster.ValueString(), ref)) {
 			diags.Append(attr.Error(path.Root(attribute), "Unknown "+kind, fmt.Sprintf(
 				"cluster %s has no %s %q. If a resource makes it, refer to that resource's attribute instead of writing the name, so that it is made first.", cluster.ValueString(), kind, ref)))
 		}

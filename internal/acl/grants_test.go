@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
@@ -41,6 +42,29 @@ func TestTemplatedPolicy_isCheckedAtPlan(t *testing.T) {
 		}
 		if (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
 			t.Errorf("%s %s: %q, want %q", c.template, c.name, got, c.want)
+		}
+	}
+}
+
+func TestSameLinks(t *testing.T) {
+	known := map[string]string{"a": "1", "1": "1", "b": "2", "2": "2"}
+	set := func(refs ...string) types.Set {
+		var diags diag.Diagnostics
+		return setOf(t.Context(), refs, &diags)
+	}
+	for name, test := range map[string]struct {
+		a, b types.Set
+		want bool
+	}{
+		"by name and by ID":        {set("a", "2"), set("1", "b"), true},
+		"the same one twice":       {set("a", "1"), set("a"), true},
+		"one more":                 {set("a", "b"), set("a"), false},
+		"another one":              {set("a"), set("b"), false},
+		"one that does not exist":  {set("c"), set("c", "a"), false},
+		"none of those that exist": {set("c"), set("c"), false},
+	} {
+		if got := sameLinks(t.Context(), test.a, test.b, known); got != test.want {
+			t.Errorf("%s: %t", name, got)
 		}
 	}
 }

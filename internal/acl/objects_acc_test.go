@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 	"github.com/hashicorp/terraform-plugin-testing/compare"
@@ -204,18 +205,21 @@ func TestAccACLObjects_refusals(t *testing.T) {
 	if _, err := acctest.Kube(t).CoreV1().Secrets(f.Namespace).Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "theirs"}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	// A plan that is made is no refusal, whatever it says.
 	refused := func(hcl, says string) resource.TestStep {
-		return resource.TestStep{Config: hcl, PlanOnly: true, ExpectError: acctest.Says(says)}
+		return resource.TestStep{Config: hcl, PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says(says)}
 	}
 	some := `rules = "operator = \"read\""`
-	soon := `expiration_time = "2030-01-01T00:00:00Z"`
+	expires := func(in time.Duration) string {
+		return fmt.Sprintf("expiration_time = %q", time.Now().Add(in).UTC().Format(time.RFC3339))
+	}
 	test(t, resource.TestCase{Steps: []resource.TestStep{
 		refused(f.policy("a", "name = \"a b\"\n"+some), `name: Consul would refuse "a b"`),
 		refused(f.policy("a", "name = \"builtin/x\"\n"+some), `names that begin with "builtin/" are Consul's own`),
 		refused(f.policy("a", "name = \"global-management\"\n"+some), "built into Consul"),
-		refused(f.policy("a", "name = \"a\"\nrules = \"key_prefix \\\"x\\\" {\""), "rules:"),
-		refused(f.policy("a", "name = \"a\"\nrules = \"keyprefix \\\"x\\\" { policy = \\\"read\\\" }\""), "key_prefix"),
-		refused(f.policy("a", "name = \"a\"\nrules = \"node \\\"x\\\" { policy = \\\"list\\\" }\""), "list"),
+		refused(f.policy("a", "name = \"a\"\nrules = \"key_prefix \\\"x\\\" {\""), "rules: line 1, column 18: not HCL"),
+		refused(f.policy("a", "name = \"a\"\nrules = \"keyprefix \\\"x\\\" { policy = \\\"read\\\" }\""), "rules: line 1, column 1: there is no resource keyprefix"),
+		refused(f.policy("a", "name = \"a\"\nrules = \"node \\\"x\\\" { policy = \\\"list\\\" }\""), `rules: line 1, column 6: node "x": policy cannot be "list", which is for key and key_prefix only`),
 		refused(f.policy("a", "name = \"theirs\"\n"+`rules = "operator = \"write\""`), "import it: terraform import consul_k8s_policy.<name> '"+f.ID()+"/theirs'"),
 		refused(f.role("a", `name = "theirs"`), "import it: terraform import consul_k8s_role.<name> '"+f.ID()+"/theirs'"),
 		refused(f.policy("a", "name = \"same\"\n"+some)+f.policy("b", "name = \"same\"\n"+some), `declares the name "same"`),
@@ -224,16 +228,19 @@ func TestAccACLObjects_refusals(t *testing.T) {
 		refused(f.role("a", "name = \"a\"\nservice_identities = [{ service_name = \"UPPER\" }]"), `Consul would refuse "UPPER"`),
 		refused(f.role("a", "name = \"a\"\ntemplated_policies = [{ template_name = \"builtin/dnss\" }]"), `templated_policies: there is no template "builtin/dnss"`),
 		refused(f.tokenHCL("a", `templated_policies = [{ template_name = "builtin/service" }]`), "templated_policies: the template builtin/service needs the attribute name"),
-		refused(f.tokenHCL("a", `expiration_ttl = "30s"`), `expiration_ttl: "30s" must be a duration between 1m0s and 24h0m0s`),
-		refused(f.tokenHCL("a", soon), "expiration_time"),
-		refused(f.tokenHCL("a", soon+"\nexpiration_ttl = \"1h\""), "expiration_ttl"),
+		refused(f.tokenHCL("a", `expiration_ttl = "30s"`), `expiration_ttl: "30s" must be a duration between 1m0s and 87600h0m0s`),
+		refused(f.tokenHCL("a", `expiration_time = "tomorrow"`), `expiration_time: "tomorrow" is not a time in RFC 3339`),
+		refused(f.tokenHCL("a", `expiration_time = "2001-01-01T00:00:00Z"`), "expiration_time: 2001-01-01T00:00:00Z has passed"),
+		refused(f.tokenHCL("a", expires(30*time.Second)), "Set a later time, or use expiration_ttl"),
+		refused(f.tokenHCL("a", expires(11*365*24*time.Hour)), "is more than ten years ahead"),
+		refused(f.tokenHCL("a", expires(time.Hour)+"\nexpiration_ttl = \"1h\""), `Attribute "expiration_ttl" cannot be specified when "expiration_time" is specified`),
 		refused(f.tokenHCL("a", `secret = { name = "x", namespace = "nowhere-at-all" }`), "the namespace nowhere-at-all of the Secret x does not exist"),
 		refused(f.tokenHCL("a", `secret = { name = "theirs" }`), "is not this provider's"),
 		refused(f.tokenHCL("a", `secret = { name = "x" }`)+f.tokenHCL("b", `secret = { name = "x" }`), "delivers to the key token of Secret"),
 		refused(f.tokenHCL("a", `secret = { name = "x", template = "none" }`), "must have {{.SecretID}}"),
 		refused(f.tokenHCL("a", `secret = { name = "x", template = "{{.Nothing}}" }`), "it is no Go template"),
 		refused(f.tokenHCL("a", `secrets = [{ name = "x" }, { name = "x", type = "Opaque" }]`), "is there twice"),
-		refused(f.tokenHCL("a", "secret = { name = \"x\" }\nsecrets = [{ name = \"y\" }]"), "secrets"),
+		refused(f.tokenHCL("a", "secret = { name = \"x\" }\nsecrets = [{ name = \"y\" }]"), `Attribute "secrets" cannot be specified when "secret" is specified`),
 		refused(f.tokenHCL("a", "accessor_id = \"8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55\"\nrotation = { trigger = \"x\" }"), "leave accessor_id out"),
 		refused(f.tokenHCL("a", "accessor_id = \"00000000-0000-0000-0000-000000000002\"\nsecret = { name = \"x\" }"), "The anonymous token has no secret ID"),
 		refused(f.tokenHCL("a", `accessor_id = "x"`), "it must be a UUID"),
@@ -244,6 +251,7 @@ func TestAccACLObjects_refusals(t *testing.T) {
 			accessor, err := f.VerifyToken(context.Background(), f.token)
 			return f.ID() + "/" + accessor, err
 		}, ExpectError: acctest.Says("is the management token")},
+		{Config: f.tokenHCL("a", ""), ResourceName: "consul_k8s_token.a", ImportState: true, ImportStateId: f.ID() + "/" + f.AgentTokenAccessor(0), ExpectError: acctest.Says("is the agent token of a server")},
 	}})
 }
 
@@ -284,7 +292,7 @@ func TestAccACLObjects_goOnAfterAnInterruptedCreate(t *testing.T) {
 		},
 		{Config: hcl, PlanOnly: true},
 		{ // the create has ended: another resource cannot have it
-			Config: hcl + f.tokenHCL("b", `secret = { name = "delivered" }`), PlanOnly: true, ExpectError: acctest.Says("Two tokens for one key"),
+			Config: hcl + f.tokenHCL("b", `secret = { name = "delivered" }`), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("Two tokens for one key"),
 		},
 	}})
 }
@@ -527,7 +535,66 @@ func TestAccACLObjects_planNamesWhoLosesRights(t *testing.T) {
 	if acctest.Says("(ours)").MatchString(out) {
 		t.Errorf("the plan warns of a token that goes as well:\n%s", out)
 	}
+	cli.Write("main.tf", required+strings.ReplaceAll(objects, f.ID(), f.Namespace+"/other"))
+	out = cli.Must(t.Context(), "plan", "-no-color")
+	for _, says := range []string{`When the policy "a" of ` + f.ID() + ` goes, it takes its rights from: role`, `When the role "a" of ` + f.ID() + ` goes, it takes its rights from: token`} {
+		if !acctest.Says(says).MatchString(out) {
+			t.Errorf("the plan for another cluster does not say %q:\n%s", says, out)
+		}
+	}
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
+}
+
+// A plan that imports what is as it is declared changes nothing, also where the
+// configuration links by ID what Consul lists by name.
+func TestAccACLObjects_importFollowedByPlanIsEmpty(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	ids := map[string]string{}
+	f.do(func(acl *api.ACL) error {
+		p, _, err := acl.PolicyCreate(&api.ACLPolicy{Name: "a", Rules: `operator = "read"`}, nil)
+		if err != nil {
+			return err
+		}
+		link := []*api.ACLLink{{ID: p.ID}}
+		byName, _, err := acl.RoleCreate(&api.ACLRole{Name: "by-name", Policies: link}, nil)
+		if err != nil {
+			return err
+		}
+		byID, _, err := acl.RoleCreate(&api.ACLRole{Name: "by-id", Policies: link}, nil)
+		if err != nil {
+			return err
+		}
+		token, _, err := acl.TokenCreate(&api.ACLToken{Policies: link, Roles: []*api.ACLLink{{ID: byName.ID}, {ID: byID.ID}}}, nil)
+		if err == nil {
+			ids["consul_k8s_policy.a"], ids["consul_k8s_role.by-name"], ids["consul_k8s_role.by-id"], ids[tokenAddress] = "a", "by-name", byID.ID, token.AccessorID
+		}
+		return err
+	})
+	hcl := f.policy("a", "name = \"a\"\nrules = \"operator = \\\"read\\\"\"") +
+		f.role("by-name", "name = \"by-name\"\npolicies = [consul_k8s_policy.a.id]") +
+		f.role("by-id", "name = \"by-id\"\npolicies = [consul_k8s_policy.a.id]") +
+		f.tokenHCL("a", "policies = [consul_k8s_policy.a.id]\nroles = [consul_k8s_role.by-name.id, consul_k8s_role.by-id.name]")
+	imports := ""
+	var noChange []plancheck.PlanCheck
+	for to, id := range ids {
+		imports += fmt.Sprintf("import {\n  to = %s\n  id = \"%s/%s\"\n}\n", to, f.ID(), id)
+		noChange = append(noChange, plancheck.ExpectResourceAction(to, plancheck.ResourceActionNoop))
+	}
+	changed := strings.Replace(hcl, `name = "by-id"`, "name = \"by-id\"\ndescription = \"changed\"", 1)
+	test(t, resource.TestCase{Steps: []resource.TestStep{
+		{Config: imports + hcl, ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: noChange}},
+		{Config: hcl, PlanOnly: true},
+		{
+			Config: changed,
+			ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
+				plancheck.ExpectResourceAction("consul_k8s_role.by-id", plancheck.ResourceActionUpdate),
+				plancheck.ExpectResourceAction("consul_k8s_role.by-name", plancheck.ResourceActionNoop),
+				plancheck.ExpectResourceAction(tokenAddress, plancheck.ResourceActionNoop),
+			}},
+		},
+		{Config: changed, PlanOnly: true},
+	}})
 }
 
 // Import by resource identity takes Terraform or OpenTofu 1.12.

@@ -51,11 +51,16 @@ type policyModel struct {
 	Timeouts    timeouts.Value  `tfsdk:"timeouts"`
 }
 
+// madeAnew is what a plan cannot say of a policy or role.
+const madeAnew = "So does making it anew by `-replace` or `replace_triggered_by`, and there the plan cannot name them: Terraform deletes first. What this configuration manages gets the rights back by a second apply. " +
+	"With `lifecycle { create_before_destroy = true }` the replacement of one that is not changed otherwise leaves it as it is, with its ID, and takes nothing away."
+
 // Schema implements resource.Resource.
 func (*PolicyResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "An ACL policy: a named set of rules that tokens and roles refer to.\n\n" +
-			"Renaming it keeps its ID, and what refers to it. Destroying one that is in use takes its rights from the tokens and roles that use it: the plan names them.",
+			"Renaming it keeps its ID, and what refers to it. Destroying one that is in use takes its rights from the tokens and roles that use it: the plan names them.\n\n" +
+			madeAnew,
 		Attributes: objectAttributes(ctx, map[string]schema.Attribute{
 			"id": schema.StringAttribute{
 				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
@@ -97,7 +102,13 @@ func (r *PolicyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlan
 		return
 	}
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
-	if resp.Diagnostics.HasError() || (!req.State.Raw.IsNull() && !plan.Cluster.Equal(state.Cluster)) {
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	if !req.State.Raw.IsNull() && !plan.Cluster.Equal(state.Cluster) {
+		if a := r.forPlan(ctx, state.Cluster); r.mayWrite(ctx, a, &resp.Diagnostics) {
+			r.warnInUse(ctx, a, state, &resp.Diagnostics)
+		}
 		return // it is replaced, and planned again as a new one
 	}
 	replaces := r.claimName(plan.Cluster, plan.Name, state.ID, req.Config, &resp.Diagnostics)
@@ -129,7 +140,9 @@ func (r *PolicyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlan
 }
 
 // warnInUse names the tokens and roles that lose rights with the policy, but
-// for those that are planned to go too.
+// for those that are planned to go too. It is for what a provider is told to
+// destroy: of a replacement that somebody asks for (-replace, replace_triggered_by)
+// it hears in a second plan, the warnings of which Terraform does not show.
 func (r *PolicyResource) warnInUse(ctx context.Context, a *consul.ACL, state policyModel, diags *diag.Diagnostics) {
 	tokens, err := a.Tokens.List(ctx)
 	if err != nil {

@@ -80,7 +80,7 @@ func TestAccPolicyRules_waitsForWhatIsUnknown(t *testing.T) {
 
 func TestAccPolicyRules_refusals(t *testing.T) {
 	refuses := func(argument, want string) resource.TestStep {
-		return resource.TestStep{Config: call(argument), PlanOnly: true, ExpectError: acctest.Says(want)}
+		return resource.TestStep{Config: call(argument), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says(want)}
 	}
 	testFunction(t,
 		refuses(`"read"`, `rules: expected an object of resources`),

@@ -49,7 +49,9 @@ type roleModel struct {
 // Schema implements resource.Resource.
 func (*RoleResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "An ACL role: a named set of policies and identities that tokens and binding rules refer to.",
+		MarkdownDescription: "An ACL role: a named set of policies and identities that tokens and binding rules refer to. Renaming it keeps its ID, and what refers to it.\n\n" +
+			"Destroying one that is in use takes its rights from the tokens that use it: the plan names them.\n\n" +
+			madeAnew,
 		Attributes: objectAttributes(ctx, withGrants("role", map[string]schema.Attribute{
 			"id": schema.StringAttribute{
 				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
@@ -82,12 +84,25 @@ func (r *RoleResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 		return
 	}
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
-	if resp.Diagnostics.HasError() || (!req.State.Raw.IsNull() && !plan.Cluster.Equal(state.Cluster)) {
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	if !req.State.Raw.IsNull() && !plan.Cluster.Equal(state.Cluster) {
+		r.leave(state.Cluster, state.ID)
+		if a := r.forPlan(ctx, state.Cluster); r.mayWrite(ctx, a, &resp.Diagnostics) {
+			r.warnInUse(ctx, a, state, &resp.Diagnostics)
+		}
 		return // it is replaced, and planned again as a new one
 	}
 	replaces := r.claimName(plan.Cluster, plan.Name, state.ID, req.Config, &resp.Diagnostics)
-	if req.Plan.Raw.Equal(req.State.Raw) {
-		return
+	if !req.State.Raw.IsNull() {
+		same, unchanged := plan, resp.Plan
+		same.Policies = r.keepLinks(ctx, plan.Cluster, plan.Policies, state.Policies, policyRefs)
+		resp.Diagnostics.Append(unchanged.Set(ctx, &same)...)
+		if unchanged.Raw.Equal(req.State.Raw) {
+			resp.Plan = unchanged
+			return
+		}
 	}
 	a := r.forPlan(ctx, plan.Cluster)
 	if !r.mayWrite(ctx, a, &resp.Diagnostics) {

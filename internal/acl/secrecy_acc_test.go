@@ -1,10 +1,13 @@
 package acl_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 
@@ -44,17 +47,42 @@ ephemeral "consul_k8s_token" "short" {
 }
 `
 	}
-	secrets := map[string]bool{}
-	collect := func() {
-		f.do(func(acl *api.ACL) error {
-			list, _, err := acl.TokenList(nil)
-			for _, token := range list {
-				if token.SecretID != "anonymous" {
-					secrets[token.SecretID] = true
+	secrets, shortLived := map[string]bool{}, map[string]bool{}
+	// collecting looks at all tokens over and over: short-lived ones are gone when a
+	// command ends.
+	collecting := func() (stop func()) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var done sync.WaitGroup
+		done.Go(func() {
+			tick := time.NewTicker(50 * time.Millisecond)
+			defer tick.Stop()
+			for {
+				err := f.Any(ctx, f.token, func(client *api.Client) error {
+					list, _, err := client.ACL().TokenList((&api.QueryOptions{}).WithContext(ctx))
+					for _, token := range list {
+						if token.SecretID != "anonymous" {
+							secrets[token.SecretID] = true
+						}
+						if token.Description == "For one Terraform run" {
+							shortLived[token.SecretID] = true
+						}
+					}
+					return err
+				})
+				if err != nil && ctx.Err() == nil {
+					t.Errorf("listing the tokens: %v", err)
+				}
+				select {
+				case <-ctx.Done():
+					return
+				case <-tick.C:
 				}
 			}
-			return err
 		})
+		return func() {
+			cancel()
+			done.Wait()
+		}
 	}
 	const first, second = "1f6b3f8e-4d0a-4dd1-8e4e-6f3f2b1a9c01", "1f6b3f8e-4d0a-4dd1-8e4e-6f3f2b1a9c02"
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": hcl("1", "1")})
@@ -65,9 +93,10 @@ ephemeral "consul_k8s_token" "short" {
 	run := func(chosen string, args ...string) {
 		t.Helper()
 		cli.Setenv("TF_VAR_chosen", chosen)
+		stop := collecting()
+		defer stop()
 		written.WriteString(cli.Must(t.Context(), args...))
 		written.WriteString(cli.State())
-		collect()
 	}
 	for _, step := range []struct{ trigger, version, chosen string }{{"1", "1", first}, {"2", "2", second}} {
 		cli.Write("main.tf", hcl(step.trigger, step.version))
@@ -77,6 +106,15 @@ ephemeral "consul_k8s_token" "short" {
 		run(step.chosen, "plan", "-no-color", "-detailed-exitcode")
 	}
 	run(second, "show", "-json")
+	// One that is refused is not echoed.
+	const bad = "9F6B3F8E-4D0A-4DD1-8E4E-6F3F2B1A9C03"
+	secrets[bad] = true
+	cli.Setenv("TF_VAR_chosen", bad)
+	out, code := cli.Run(t.Context(), "plan", "-no-color")
+	if code == 0 || !acctest.Says("secret_id_wo: it must be a UUID in lower case").MatchString(out) {
+		t.Errorf("the plan ended with %d: %s", code, out)
+	}
+	written.WriteString(out)
 	run(second, "destroy", "-no-color", "-auto-approve")
 	if err := f.userTokens(0)(nil); err != nil { // the short-lived ones are revoked
 		t.Error(err)
@@ -85,8 +123,9 @@ ephemeral "consul_k8s_token" "short" {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(secrets) < 6 || !secrets[first] || !secrets[second] || len(trace) < 100_000 {
-		t.Fatalf("%d secret IDs were looked for in a log of %d bytes", len(secrets), len(trace))
+	// The short-lived tokens are those of two applies and the two plans after them.
+	if len(secrets)-len(shortLived) < 7 || len(shortLived) < 4 || !secrets[first] || !secrets[second] || len(trace) < 100_000 {
+		t.Fatalf("%d secret IDs, %d of them of short-lived tokens, were looked for in a log of %d bytes", len(secrets), len(shortLived), len(trace))
 	}
 	for secret := range secrets {
 		for where, text := range map[string]string{"the log": string(trace), "the state, a plan or the output": written.String()} {

@@ -214,28 +214,33 @@ func TestAccACLObjects_stayOnTheWordOfABadCredential(t *testing.T) {
 		}
 		return err
 	})
+	f.cleanUp()
 	hcl := f.policy("a", "name = \"a\"\nrules = \"operator = \\\"read\\\"\"") + f.role("a", `name = "a"`) + f.tokenHCL("a", `policies = [consul_k8s_policy.a.name]
-  secret = { name = "web" }`)
+  secret = { name = "web" }`) + f.authMethod("pods", `type = "kubernetes"`) + f.bindingRule("a", `auth_method = consul_k8s_auth_method.pods.name
+  bind_type = "role"
+  bind_name = consul_k8s_role.a.name`)
 	use := func(token string) func() {
 		return f.patchSecret("consul-bootstrap-token", fmt.Sprintf(`{"stringData":{"token":%q}}`, token))
 	}
 	all := func(s *terraform.State) error {
-		if n := len(s.RootModule().Resources); n != 3 {
-			return fmt.Errorf("%d of 3 resources are in the state", n)
+		if n := len(s.RootModule().Resources); n != 5 {
+			return fmt.Errorf("%d of 5 resources are in the state", n)
 		}
 		return f.userTokens(2)(s)
 	}
 	const dead = "11111111-2222-3333-4444-555555555555"
 	test(t, resource.TestCase{Steps: []resource.TestStep{
 		{Config: hcl},
-		{PreConfig: use(dead), Config: hcl, PlanOnly: true, Check: all},
+		{PreConfig: use(dead), Config: hcl, PlanOnly: true},
 		{RefreshState: true, Check: all},
 		{Config: hcl, Destroy: true, ExpectError: acctest.Says("Consul does not know the one in the Secret")},
 		{Config: hcl + f.policy("b", "name = \"b\"\nrules = \"\""), ExpectError: acctest.Says("Consul does not know the one in the Secret")},
-		{PreConfig: use(weak), Config: hcl, PlanOnly: true, Check: all},
+		{PreConfig: use(weak), Config: hcl, PlanOnly: true},
+		{RefreshState: true, Check: all},
 		{Config: hcl, Destroy: true, ExpectError: acctest.Says("lacks the right acl:write")},
-		{Config: hcl + f.policy("b", "name = \"b\"\nrules = \"\""), PlanOnly: true, ExpectError: acctest.Says("lacks the right acl:write")},
-		{PreConfig: use(f.token), Config: hcl, PlanOnly: true, Check: all},
+		{Config: hcl + f.policy("b", "name = \"b\"\nrules = \"\""), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("lacks the right acl:write")},
+		{PreConfig: use(f.token), Config: hcl, PlanOnly: true},
+		{RefreshState: true, Check: all},
 		{ // servers that do not answer: the state stands, too
 			PreConfig: func() {
 				err := acctest.Kube(t).CoreV1().Pods(f.Namespace).Delete(t.Context(), "consul-server-0", metav1.DeleteOptions{})
@@ -243,14 +248,21 @@ func TestAccACLObjects_stayOnTheWordOfABadCredential(t *testing.T) {
 					t.Fatal(err)
 				}
 			},
-			Config: hcl, PlanOnly: true,
+			RefreshState: true,
+			Check: func(s *terraform.State) error { // Consul itself cannot be asked
+				if n := len(s.RootModule().Resources); n != 5 {
+					return fmt.Errorf("%d of 5 resources are in the state", n)
+				}
+				return nil
+			},
 		},
 		{
 			PreConfig: func() {
 				acctest.Wait(t, "the server to come back", func(ctx context.Context) (string, error) { return f.Missing(ctx, f.token, 1, 0) })
 			},
-			Config: hcl, PlanOnly: true, Check: all,
+			RefreshState: true, Check: all,
 		},
+		{Config: hcl, PlanOnly: true},
 	}})
 }
 
@@ -306,6 +318,132 @@ func TestAccToken_chosenSecretAndExpiry(t *testing.T) {
 	})
 }
 
+// A secret ID that is chosen for a token which has another one rotates it, however
+// the token came to be. One that it has, as after an import, is only recorded,
+// also where the plan does not know it yet.
+func TestAccToken_aSecretIDThatIsChosenLater(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	const first, second, third = "4f6b3f8e-4d0a-4dd1-8e4e-6f3f2b1a9c01", "4f6b3f8e-4d0a-4dd1-8e4e-6f3f2b1a9c02", "4f6b3f8e-4d0a-4dd1-8e4e-6f3f2b1a9c03"
+	imported := map[string]string{}
+	f.do(func(acl *api.ACL) error {
+		for name, secretID := range map[string]string{"b": second, "c": third} {
+			token, _, err := acl.TokenCreate(&api.ACLToken{SecretID: secretID}, nil)
+			if err != nil {
+				return err
+			}
+			imported[name] = token.AccessorID
+		}
+		return nil
+	})
+	importing := func(name string) string {
+		return fmt.Sprintf("import {\n  to = consul_k8s_token.%s\n  id = \"%s/%s\"\n}\n", name, f.ID(), imported[name])
+	}
+	hcl := func(name, chosen string) string {
+		if chosen != "" {
+			chosen = "\nsecret_id_wo = " + chosen + "\nsecret_id_wo_version = \"1\""
+		}
+		return f.tokenHCL(name, fmt.Sprintf("secret = { name = %q }\nrotation = { grace_period = \"0s\" }", name)+chosen)
+	}
+	generated := ""
+	keeps := func(name string) resource.TestCheckFunc {
+		return func(s *terraform.State) error {
+			return same(s.RootModule().Resources["consul_k8s_token."+name].Primary.ID, imported[name])
+		}
+	}
+	test(t, resource.TestCase{
+		TerraformVersionChecks: []tfversion.TerraformVersionCheck{tfversion.SkipBelow(tfversion.Version1_11_0)},
+		CheckDestroy:           f.userTokens(0),
+		Steps: []resource.TestStep{
+			{Config: hcl("a", ""), Check: func(*terraform.State) error {
+				generated = f.secret("a", "token")
+				return nil
+			}},
+			{
+				Config: hcl("a", `"`+first+`"`),
+				Check: resource.ComposeTestCheckFunc(func(*terraform.State) error {
+					if known, err := f.knows(generated); err != nil || known {
+						return fmt.Errorf("the generated secret ID is known: %t, %w", known, err)
+					}
+					return same(f.secret("a", "token"), first)
+				}, f.userTokens(3)),
+			},
+			{Config: hcl("a", `"`+first+`"`), PlanOnly: true},
+			{
+				Config: hcl("a", "") + hcl("b", `"`+second+`"`) + importing("b"),
+				Check:  resource.ComposeTestCheckFunc(keeps("b"), func(*terraform.State) error { return same(f.secret("b", "token"), second) }),
+			},
+			{ // the secret ID is known only when it is applied
+				Config: hcl("a", "") + hcl("b", "") + "resource \"terraform_data\" \"last\" {\n  input = \"3\"\n}\n" +
+					hcl("c", `"`+strings.TrimSuffix(third, "3")+`${terraform_data.last.output}"`) + importing("c"),
+				Check: resource.ComposeTestCheckFunc(keeps("b"), keeps("c"), func(*terraform.State) error { return same(f.secret("c", "token"), third) }, f.userTokens(3)),
+			},
+		},
+	})
+}
+
+// A token expires when it is said to, and is left alone until then. Once it has
+// expired, a plan asks for another time. Leaving the time out rotates the token.
+func TestAccToken_expirationTime(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	soon, later := time.Now().Add(2*time.Minute).UTC(), time.Now().Add(2*time.Hour).UTC()
+	hcl := func(expiry string) string {
+		return f.tokenHCL("a", expiry+"\nsecret = { name = \"web\" }\nrotation = { grace_period = \"0s\" }")
+	}
+	at := func(expires time.Time) string {
+		return hcl(fmt.Sprintf("expiration_time = %q", expires.Format(time.RFC3339)))
+	}
+	expires := func(want func(api.ACLToken) bool) resource.TestCheckFunc {
+		return func(*terraform.State) error {
+			return f.Any(context.Background(), f.secret("web", "token"), func(client *api.Client) error {
+				self, _, err := client.ACL().TokenReadSelf(nil)
+				if err == nil && !want(*self) {
+					err = fmt.Errorf("the token expires at %v", self.ExpirationTime)
+				}
+				return err
+			})
+		}
+	}
+	isAt := func(want time.Time) resource.TestCheckFunc {
+		return expires(func(t api.ACLToken) bool {
+			return t.ExpirationTime != nil && t.ExpirationTime.Equal(want.Truncate(time.Second))
+		})
+	}
+	accessor := statecheck.CompareValue(compare.ValuesDiffer())
+	differs := func() []statecheck.StateCheck {
+		return []statecheck.StateCheck{accessor.AddStateValue(tokenAddress, tfjsonpath.New("accessor_id"))}
+	}
+	test(t, resource.TestCase{
+		CheckDestroy: f.userTokens(0),
+		Steps: []resource.TestStep{
+			{Config: at(soon), Check: isAt(soon)},
+			{
+				PreConfig: func() {
+					expired := f.secret("web", "token")
+					acctest.Wait(t, "the token to expire", func(context.Context) (string, error) {
+						if known, err := f.knows(expired); known || err != nil {
+							return "it is valid", err
+						}
+						return "", nil
+					})
+				},
+				Config: at(soon), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("expiration_time: " + soon.Format(time.RFC3339) + " has passed"),
+			},
+			{Config: at(later), Check: isAt(later), ConfigStateChecks: differs()},
+			{Config: at(later), PlanOnly: true},
+			{Config: hcl(""), Check: expires(func(t api.ACLToken) bool { return t.ExpirationTime == nil }), ConfigStateChecks: differs()},
+			{Config: hcl(""), PlanOnly: true},
+			{ // more than 24 hours, which Consul's documentation says is the most
+				Config: hcl(`expiration_ttl = "720h"`), ConfigStateChecks: differs(),
+				Check: expires(func(t api.ACLToken) bool {
+					return t.ExpirationTime != nil && time.Until(*t.ExpirationTime) > 719*time.Hour
+				}),
+			},
+		},
+	})
+}
+
 func TestAccToken_anonymous(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
@@ -337,9 +475,12 @@ func TestAccToken_anonymous(t *testing.T) {
 func TestAccToken_importDelivers(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
-	var existing *api.ACLToken
+	var existing, other *api.ACLToken
 	f.do(func(acl *api.ACL) (err error) {
 		existing, _, err = acl.TokenCreate(&api.ACLToken{Description: "theirs", ServiceIdentities: []*api.ACLServiceIdentity{{ServiceName: "web"}}}, nil)
+		if err == nil {
+			other, _, err = acl.TokenCreate(&api.ACLToken{Description: "other"}, nil)
+		}
 		return err
 	})
 	imported := fmt.Sprintf("import {\n  to = %s\n  id = \"%s/%s\"\n}\n", tokenAddress, f.ID(), existing.AccessorID)
@@ -352,6 +493,13 @@ func TestAccToken_importDelivers(t *testing.T) {
 		},
 		{Config: delivering, Check: func(*terraform.State) error { return same(f.secret("web", "token"), existing.SecretID) }},
 		{Config: delivering, PlanOnly: true},
+		{ // imported and delivered by one apply
+			Config: delivering + f.tokenHCL("b", "description = \"other\"\nsecret = { name = \"other\" }") +
+				fmt.Sprintf("import {\n  to = consul_k8s_token.b\n  id = \"%s/%s\"\n}\n", f.ID(), other.AccessorID),
+			ConfigPlanChecks:  resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction("consul_k8s_token.b", plancheck.ResourceActionUpdate)}},
+			ConfigStateChecks: []statecheck.StateCheck{statecheck.ExpectKnownValue("consul_k8s_token.b", tfjsonpath.New("accessor_id"), knownvalue.StringExact(other.AccessorID))},
+			Check:             func(*terraform.State) error { return same(f.secret("other", "token"), other.SecretID) },
+		},
 	}})
 }
 
@@ -441,8 +589,8 @@ func TestAccToken_keepsItsOwn(t *testing.T) {
 			},
 			{Config: a("secret = { name = \"z\", key = \"a\" }") + f.tokenHCL("b", "secret = { name = \"z\", key = \"b\" }")},
 			{
-				Config:      a("secret = { name = \"z\", key = \"a\" }") + f.tokenHCL("b", "secret = { name = \"z\", key = \"b\", type = \"example.com/x\" }"),
-				PlanOnly:    true,
+				Config:   a("secret = { name = \"z\", key = \"a\" }") + f.tokenHCL("b", "secret = { name = \"z\", key = \"b\", type = \"example.com/x\" }"),
+				PlanOnly: true, ExpectNonEmptyPlan: true,
 				ExpectError: acctest.Says("is declared with another type too"),
 			},
 			{Config: a("secret = { name = \"z\", key = \"a\" }") + f.tokenHCL("b", "secret = { name = \"z\", key = \"b\" }")},
@@ -454,14 +602,12 @@ func TestAccToken_keepsItsOwn(t *testing.T) {
 func TestAccACLObjects_replacedOnPurpose(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
-	cli := acctest.NewCLI(t, map[string]string{"main.tf": `terraform {
-  required_providers {
-    consul = { source = "registry.terraform.io/consul-k8s/consul-k8s" }
-  }
-}
-` + f.policy("a", "name = \"a\"\nrules = \"operator = \\\"read\\\"\"") + f.role("a", `name = "a"
-  policies = [consul_k8s_policy.a.name]`) + f.tokenHCL("a", `roles = [consul_k8s_role.a.name]
-  secret = { name = "x" }`)})
+	hcl := func(lifecycle string) string {
+		return requiredProviders + f.policy("a", "name = \"a\"\nrules = \"operator = \\\"read\\\"\""+lifecycle) + f.role("a", `name = "a"
+  policies = [consul_k8s_policy.a.name]`+lifecycle) + f.tokenHCL("a", `roles = [consul_k8s_role.a.name]
+  secret = { name = "x" }`)
+	}
+	cli := acctest.NewCLI(t, map[string]string{"main.tf": hcl("")})
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 	before := f.secret("x", "token")
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-replace=consul_k8s_policy.a", "-replace=consul_k8s_role.a", "-replace=consul_k8s_token.a")
@@ -471,5 +617,18 @@ func TestAccACLObjects_replacedOnPurpose(t *testing.T) {
 	cli.Must(t.Context(), "plan", "-no-color") // the links follow the names
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
+
+	// What is created before it is destroyed stays, and takes no rights away.
+	cli.Write("main.tf", hcl("\nlifecycle { create_before_destroy = true }"))
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-replace=consul_k8s_policy.a", "-replace=consul_k8s_role.a")
+	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
+	f.do(func(acl *api.ACL) error {
+		role, _, err := acl.RoleReadByName("a", nil)
+		if err == nil && len(role.Policies) != 1 {
+			t.Errorf("the role lost its policy: %+v", role)
+		}
+		return err
+	})
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
 }

@@ -82,7 +82,7 @@ func (*tokenEphemeral) Schema(_ context.Context, _ ephemeral.SchemaRequest, resp
 			"policies": refs("Policies"),
 			"roles":    refs("Roles"),
 			"ttl": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.DurationBetween(minExpiry, maxExpiry), stringvalidator.ConflictsWith(path.MatchRoot("accessor_id"))},
-				MarkdownDescription: "When a short-lived token expires if the run does not come to revoke it; `1m` to `24h`. Default `1h`."},
+				MarkdownDescription: "When a short-lived token expires if the run does not come to revoke it; `1m` to `87600h`, and before Consul 1.16 `24h` at most. Default `1h`."},
 			"secret_id":       schema.StringAttribute{Computed: true, Sensitive: true, MarkdownDescription: "Secret ID."},
 			"expiration_time": schema.StringAttribute{Computed: true, MarkdownDescription: "When the token expires, in RFC 3339; null if never."},
 		},
@@ -140,12 +140,12 @@ func (e *tokenEphemeral) Open(ctx context.Context, req ephemeral.OpenRequest, re
 func unknownLinks(ctx context.Context, a *consul.ACL, m tokenEphemeralModel, diags *diag.Diagnostics) (found bool) {
 	for _, of := range []struct {
 		kind, attribute string
-		refs            types.Set
-		known           func(context.Context, *consul.ACL) (map[string]bool, error)
+		links           types.Set
+		known           refs
 	}{{"policy", "policies", m.Policies, policyRefs}, {"role", "roles", m.Roles, roleRefs}} {
 		known, err := of.known(ctx, a)
-		for _, ref := range texts(ctx, of.refs, diags) {
-			if err != nil || known[ref] {
+		for _, ref := range texts(ctx, of.links, diags) {
+			if err != nil || known[ref] != "" {
 				continue
 			}
 			found = true

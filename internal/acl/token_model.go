@@ -33,11 +33,13 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Consul's bounds of a token's life time (acl_token_min_expiration_ttl and
-// acl_token_max_expiration_ttl, which the community edition does not let change).
+// Bounds of a token's life time. Consul refuses less than a minute
+// (ACLTokenMinExpirationTTL). Since 1.16 it refuses no length that is meant (290
+// years, ACLTokenMaxExpirationTTL in agent/consul/config.go of Consul 1.21; before,
+// and in its API documentation still, 24 hours): the upper bound finds mistakes.
 const (
 	minExpiry = time.Minute
-	maxExpiry = 24 * time.Hour
+	maxExpiry = 10 * 365 * 24 * time.Hour
 )
 
 const (
@@ -127,11 +129,12 @@ func (*TokenResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp
 			},
 			"expiration_time": schema.StringAttribute{
 				Optional: true, Computed: true, Validators: []validator.String{expiryValidator{}, stringvalidator.ConflictsWith(path.MatchRoot("expiration_ttl"))},
-				MarkdownDescription: "When the token expires, in RFC 3339, one minute to 24 hours after it is made (Consul's bounds). An expired token is made anew by the next apply. A change rotates the token.",
+				MarkdownDescription: "When the token expires, in RFC 3339, such as `2030-01-31T12:00:00Z`: at least a minute after it is made, and at most ten years. Once it has expired, plans refuse to make it anew until a later time is set; with `expiration_ttl` the next apply makes it anew. " +
+					"A change, or leaving it out again, rotates the token.",
 			},
 			"expiration_ttl": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{attr.DurationBetween(minExpiry, maxExpiry)}, PlanModifiers: []planmodifier.String{attr.KeepSameDuration()},
-				MarkdownDescription: "How long the token lives, such as `8h`, instead of `expiration_time`; `1m` to `24h`. A change rotates the token.",
+				MarkdownDescription: "How long the token lives, such as `8h`, instead of `expiration_time`; `1m` to `87600h`, and before Consul 1.16 `24h` at most. An expired token is made anew by the next apply. A change, or leaving it out again, rotates the token.",
 			},
 			"secret_id_wo": schema.StringAttribute{
 				Optional: true, WriteOnly: true, Sensitive: true, Validators: []validator.String{uuidValidator{}, stringvalidator.AlsoRequires(path.MatchRoot("secret_id_wo_version"))},
@@ -139,7 +142,7 @@ func (*TokenResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp
 			},
 			"secret_id_wo_version": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{stringvalidator.AlsoRequires(path.MatchRoot("secret_id_wo"))},
-				MarkdownDescription: "Any text. When it changes, the token is rotated to the secret ID in `secret_id_wo`, which must be another one.",
+				MarkdownDescription: "Any text. When it changes, or is set for the first time, the token is rotated to the secret ID in `secret_id_wo`, which must be another one. A token that was imported with that very secret ID is left as it is.",
 			},
 			"secret": schema.SingleNestedAttribute{
 				Optional: true, Attributes: target, Validators: []validator.Object{objectvalidator.ConflictsWith(path.MatchRoot("secrets"))},
@@ -350,10 +353,12 @@ func (uuidValidator) ValidateString(_ context.Context, req validator.StringReque
 	}
 }
 
+// expiryValidator does not judge whether the time has passed: that matters only
+// where a token is made (checkExpiry).
 type expiryValidator struct{}
 
 func (expiryValidator) Description(context.Context) string {
-	return "a time in RFC 3339, between one minute and 24 hours from now"
+	return "a time in RFC 3339"
 }
 
 func (v expiryValidator) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
@@ -365,6 +370,23 @@ func (expiryValidator) ValidateString(_ context.Context, req validator.StringReq
 	if _, err := time.Parse(time.RFC3339, req.ConfigValue.ValueString()); err != nil {
 		resp.Diagnostics.Append(attr.Error(req.Path, "Not a time", fmt.Sprintf("%q is not a time in RFC 3339, such as 2030-01-31T12:00:00Z.", req.ConfigValue.ValueString())))
 	}
+}
+
+// checkExpiry says why no token that is made now can expire at a time; "" if one
+// can, or the time is not known.
+func checkExpiry(expires types.String, now time.Time) string {
+	at, err := time.Parse(time.RFC3339, expires.ValueString())
+	switch left := at.Sub(now); {
+	case err != nil:
+		return ""
+	case left <= 0:
+		return fmt.Sprintf("%s has passed, and Consul makes no token that has expired. Set a later time, or use expiration_ttl, which counts from when a token is made.", expires.ValueString())
+	case left < minExpiry:
+		return fmt.Sprintf("%s is less than %s ahead, and Consul refuses that. Set a later time, or use expiration_ttl, which counts from when a token is made.", expires.ValueString(), minExpiry)
+	case left > maxExpiry:
+		return fmt.Sprintf("%s is more than ten years ahead. Set an earlier time, or leave it out for a token that does not expire.", expires.ValueString())
+	}
+	return ""
 }
 
 type secretNameValidator struct{}

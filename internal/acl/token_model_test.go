@@ -1,6 +1,7 @@
 package acl
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -46,6 +47,9 @@ func TestRotationDue(t *testing.T) {
 		"another chosen secret ID": {
 			func(m *tokenModel) { m.SecretIDVersion = text("2") }, func(m *tokenModel) { m.SecretIDVersion = text("1") }, "secret_id_wo_version",
 		},
+		"the same chosen secret ID":    {func(m *tokenModel) { m.SecretIDVersion = text("1") }, func(m *tokenModel) { m.SecretIDVersion = text("1") }, ""},
+		"a first chosen secret ID":     {func(m *tokenModel) { m.SecretIDVersion = text("1") }, nil, "secret_id_wo_version"},
+		"no chosen secret ID any more": {nil, func(m *tokenModel) { m.SecretIDVersion = text("1") }, ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -56,9 +60,43 @@ func TestRotationDue(t *testing.T) {
 			if test.state != nil {
 				test.state(&state)
 			}
-			if got, reason := rotationDue(plan, state, now); got != test.want {
+			if got, reason := rotationDue(plan, state, false, now); got != test.want {
 				t.Errorf("it is %q because %q, want %q", got, reason, test.want)
 			}
 		})
+	}
+}
+
+// An expiration time that was declared and is no more rotates the token, as a
+// life time does; one that was imported looks the same and is left alone.
+func TestRotationDue_whereTheExpiryIsNotDeclaredAnyMore(t *testing.T) {
+	state := tokenModel{CreateTime: types.StringValue("2026-06-01T10:00:00Z"), ExpirationTime: types.StringValue("2026-06-01T13:00:00Z")}
+	for declared, want := range map[bool]string{true: "expiration_time", false: ""} {
+		if got, reason := rotationDue(tokenModel{}, state, declared, time.Now()); got != want {
+			t.Errorf("declared %t: it is %q because %q, want %q", declared, got, reason, want)
+		}
+	}
+	if got, reason := rotationDue(state, state, true, time.Now()); got != "" {
+		t.Errorf("the same expiry: it is %q because %q", got, reason)
+	}
+}
+
+func TestCheckExpiry(t *testing.T) {
+	now := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+	for at, want := range map[string]string{
+		"2026-06-01T12:01:00Z":      "",
+		"2026-06-01T16:00:00+02:00": "",
+		"2036-05-29T12:00:00Z":      "",
+		"2026-06-01T12:00:59Z":      "is less than 1m0s ahead",
+		"2026-06-01T12:00:00Z":      "has passed, and Consul makes no token that has expired. Set a later time, or use expiration_ttl",
+		"2026-06-01T13:00:00+02:00": "has passed",
+		"2036-05-29T12:00:01Z":      "is more than ten years ahead",
+	} {
+		if got := checkExpiry(types.StringValue(at), now); !strings.Contains(got, want) || (want == "") != (got == "") {
+			t.Errorf("%s: %q, want %q", at, got, want)
+		}
+	}
+	if got := checkExpiry(types.StringUnknown(), now) + checkExpiry(types.StringNull(), now); got != "" {
+		t.Errorf("a time that is not known, and none: %q", got)
 	}
 }

@@ -3,6 +3,7 @@ package acl
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -66,7 +67,11 @@ func (r *TokenResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanR
 		return // it is replaced, and planned again as a new one
 	}
 	plan.ExpirationTime = config.ExpirationTime
-	due, reason := rotationDue(plan, state, time.Now())
+	now, before := time.Now(), state
+	if exists && state.SecretIDVersion.IsNull() && r.hasChosen(ctx, state, config) {
+		before.SecretIDVersion = plan.SecretIDVersion // which needs only to be recorded
+	}
+	due, reason := rotationDue(plan, before, declaredExpiry(ctx, req.Private, &resp.Diagnostics), now)
 	switch {
 	case !exists:
 		plan.ExpirationTime = plannedExpiry(plan)
@@ -84,12 +89,23 @@ func (r *TokenResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanR
 	}
 	if exists && reason == "" {
 		warnOfRecordedTrigger(plan, state, &resp.Diagnostics)
+	} else if problem := checkExpiry(config.ExpirationTime, now); problem != "" { // a token is made
+		resp.Diagnostics.Append(attr.Error(path.Root("expiration_time"), "No token can expire then", problem))
 	}
 	plan.DeliveredTo = types.SetUnknown(types.StringType)
 	if known {
 		plan.DeliveredTo = targetNames(ctx, targets, &resp.Diagnostics)
 	}
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
+	if exists {
+		same, unchanged := plan, resp.Plan
+		same.Policies = r.keepLinks(ctx, plan.Cluster, plan.Policies, state.Policies, policyRefs)
+		same.Roles = r.keepLinks(ctx, plan.Cluster, plan.Roles, state.Roles, roleRefs)
+		resp.Diagnostics.Append(unchanged.Set(ctx, &same)...)
+		if unchanged.Raw.Equal(req.State.Raw) {
+			resp.Plan = unchanged
+		}
+	}
 	replaces := r.claimTargets(plan, targets, state.ID, req.Config, &resp.Diagnostics)
 	if resp.Diagnostics.HasError() || (exists && resp.Plan.Raw.Equal(req.State.Raw)) {
 		return
@@ -150,6 +166,20 @@ func warnOfLostRights(plan tokenModel, existing *api.ACLTokenListEntry, importCo
 	}
 }
 
+// hasChosen reports whether a token is known to have the secret ID that is chosen
+// for it now, as one that was imported may.
+func (r *TokenResource) hasChosen(ctx context.Context, state, config tokenModel) bool {
+	if config.SecretID.IsNull() || config.SecretID.IsUnknown() {
+		return false
+	}
+	a := r.forPlan(ctx, state.Cluster)
+	if a == nil {
+		return false
+	}
+	existing, err := a.Tokens.Get(ctx, state.AccessorID.ValueString())
+	return err == nil && existing.SecretID == config.SecretID.ValueString()
+}
+
 // plannedExpiry is the expiration time as far as a plan can know it.
 func plannedExpiry(m tokenModel) types.String {
 	if !m.ExpirationTTL.IsNull() {
@@ -160,9 +190,10 @@ func plannedExpiry(m tokenModel) types.String {
 
 // rotationDue says why a new token must take the place of the one in the state,
 // and which attribute says so; "" if it need not: it is wanted, or what changed
-// Consul does not change. The expiration time of plan is what is configured; that
-// of an imported token is left alone.
-func rotationDue(plan, state tokenModel, now time.Time) (attribute, reason string) {
+// Consul does not change. The expiration time of plan is what is configured, and
+// that of state was so too if expiryDeclared: that of an imported token is left
+// alone.
+func rotationDue(plan, state tokenModel, expiryDeclared bool, now time.Time) (attribute, reason string) {
 	var p, s rotationModel
 	p.from(plan.Rotation)
 	s.from(state.Rotation)
@@ -181,10 +212,34 @@ func rotationDue(plan, state tokenModel, now time.Time) (attribute, reason strin
 		return "expiration_time", "its expiry changed"
 	case plan.ExpirationTTL.IsNull() && !state.ExpirationTTL.IsNull() && plan.ExpirationTime.IsNull():
 		return "expiration_ttl", "its expiry was removed"
-	case !plan.SecretIDVersion.IsNull() && !state.SecretIDVersion.IsNull() && !plan.SecretIDVersion.Equal(state.SecretIDVersion):
+	case plan.ExpirationTTL.IsNull() && expiryDeclared && !state.ExpirationTime.IsNull() && plan.ExpirationTime.IsNull():
+		return "expiration_time", "its expiry was removed"
+	case !plan.SecretIDVersion.IsNull() && state.SecretIDVersion.IsNull():
+		return "secret_id_wo_version", "a secret ID was chosen"
+	case !plan.SecretIDVersion.IsNull() && !plan.SecretIDVersion.Equal(state.SecretIDVersion):
 		return "secret_id_wo_version", "the chosen secret ID changed"
 	}
 	return "", ""
+}
+
+// expiryKey is where the private state keeps whether the expiration time in the
+// state was declared: an imported one looks the same.
+const expiryKey = "expiration_time_declared"
+
+func declaredExpiry(ctx context.Context, private privateReader, diags *diag.Diagnostics) (declared bool) {
+	raw, d := private.GetKey(ctx, expiryKey)
+	diags.Append(d...)
+	if len(raw) > 0 {
+		_ = json.Unmarshal(raw, &declared) // anything else was not written here
+	}
+	return declared
+}
+
+func saveExpiryDeclared(ctx context.Context, config tokenModel, private privateWriter, diags *diag.Diagnostics) {
+	raw, err := json.Marshal(!config.ExpirationTime.IsNull())
+	if err == nil {
+		diags.Append(private.SetKey(ctx, expiryKey, raw)...)
+	}
 }
 
 func sameTime(a, b types.String) bool {
@@ -316,6 +371,7 @@ func (r *TokenResource) Create(ctx context.Context, req resource.CreateRequest, 
 		return
 	}
 	r.save(ctx, m, *token, targets, &resp.State, resp.Identity, &resp.Diagnostics)
+	saveExpiryDeclared(ctx, config, resp.Private, &resp.Diagnostics)
 }
 
 // accessorFor is the accessor ID that follows from a target, unless a token has
@@ -424,6 +480,11 @@ func (r *TokenResource) Read(ctx context.Context, req resource.ReadRequest, resp
 			resp.Diagnostics.AddError("Cannot import the token", fmt.Sprintf("The token %s is the management token, with which the provider works. It belongs to consul_k8s_acl_bootstrap.", m.ID.ValueString()))
 			return
 		}
+		if a.Cluster().IsAgentToken(m.ID.ValueString()) {
+			resp.Diagnostics.AddError("Cannot import the token", fmt.Sprintf(
+				"The token %s is the agent token of a server, which could not keep its own entries in the catalog up to date without it. It belongs to consul_k8s_acl_bootstrap.", m.ID.ValueString()))
+			return
+		}
 	}
 	entry, err := a.Tokens.Get(ctx, m.ID.ValueString())
 	if errors.Is(err, consul.ErrNotFound) && !imported {
@@ -480,6 +541,12 @@ func (r *TokenResource) Update(ctx context.Context, req resource.UpdateRequest, 
 		return
 	}
 	old := state.AccessorID.ValueString()
+	if rotate && state.SecretIDVersion.IsNull() && r.hasChosen(ctx, state, config) { // what the plan did not know
+		planned, before := m, state
+		planned.ExpirationTime, before.SecretIDVersion = config.ExpirationTime, m.SecretIDVersion
+		_, reason := rotationDue(planned, before, declaredExpiry(ctx, req.Private, &resp.Diagnostics), time.Now())
+		rotate = reason != ""
+	}
 	var token *api.ACLToken
 	var err error
 	if rotate {
@@ -491,6 +558,7 @@ func (r *TokenResource) Update(ctx context.Context, req resource.UpdateRequest, 
 	}
 	if err == nil { // whatever happens now, the token is this one
 		r.save(ctx, m, *token, targets, &resp.State, resp.Identity, &resp.Diagnostics)
+		saveExpiryDeclared(ctx, config, resp.Private, &resp.Diagnostics)
 	}
 	for _, t := range before {
 		if err == nil && !slices.ContainsFunc(targets, func(other consul.Target) bool { return other.String() == t.String() }) {

@@ -660,12 +660,12 @@ func TestAccCluster_deletionProtection(t *testing.T) {
 		Steps: []resource.TestStep{
 			{Config: protected},
 			{Config: protected, Destroy: true, ExpectError: refused},
-			{Config: strings.Replace(protected, `"consul"`, `"other"`, 1), PlanOnly: true, ExpectError: refused}, // a replacement
-			{Config: strings.Replace(protected, `  replicas = 1`, "  replicas = 1\n  datacenter = \"dc2\"", 1), PlanOnly: true, ExpectError: acctest.Says("datacenter cannot be changed")},
-			{Config: strings.Replace(protected, `"1Gi"`, `"512Mi"`, 1), PlanOnly: true, ExpectError: acctest.Says("cannot shrink")},
-			{Config: strings.Replace(protected, `"1Gi"`, `"2Gi"`, 1), PlanOnly: true, ExpectError: acctest.Says("do not grow in place")},
+			{Config: strings.Replace(protected, `"consul"`, `"other"`, 1), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: refused}, // a replacement
+			{Config: strings.Replace(protected, `  replicas = 1`, "  replicas = 1\n  datacenter = \"dc2\"", 1), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("datacenter cannot be changed")},
+			{Config: strings.Replace(protected, `"1Gi"`, `"512Mi"`, 1), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("cannot shrink")},
+			{Config: strings.Replace(protected, `"1Gi"`, `"2Gi"`, 1), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("do not grow in place")},
 			{Config: strings.Replace(protected, `"1Gi"`, `"1024Mi"`, 1), PlanOnly: true}, // the same amount
-			{Config: strings.Replace(protected, `size = "1Gi"`, `size = "1Gi", class = "other"`, 1), PlanOnly: true, ExpectError: acctest.Says("class cannot be changed")},
+			{Config: strings.Replace(protected, `size = "1Gi"`, `size = "1Gi", class = "other"`, 1), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("class cannot be changed")},
 			{Config: open},
 		},
 	})

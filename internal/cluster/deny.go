@@ -97,8 +97,9 @@ type finding struct{ summary, detail string }
 //     valid management token: tokens could not be made any more, or not be used.
 //   - Every server needs its agent token: without it, it can no longer keep its own
 //     node in the catalog up to date.
-//   - Nodes and services without a token of an identity, and holders of sessions,
-//     may have tokens of which Consul does not tell whose they are: that is a warning.
+//   - Nodes and services without a token of an identity, and holders of sessions on
+//     such nodes, may have tokens of which Consul does not tell whose they are: that
+//     is a warning.
 //   - Rights of the anonymous token stay in force: that is a warning too.
 //
 // Who has a token is then refused nothing while the servers change one by one
@@ -154,18 +155,27 @@ func judgeDeny(id string, before server.ACL, f consul.DenyFacts) (refusals, warn
 		warn("DNS may find no services", "The servers of %s answer DNS queries with the rights of the anonymous token, which has none: with \"deny\" they find no service and no node. "+
 			"If anybody asks Consul by DNS, give the anonymous token a policy that reads service_prefix \"\" and node_prefix \"\". Nothing is to be done if the servers were given a token for DNS.", id)
 	}
-	if len(f.Sessions) > 0 {
-		total := 0
-		for _, n := range f.Sessions {
-			total += n
-		}
+	if nodes, total := sessionsWithout(f); total > 0 {
 		warn("Sessions may expire", "Sessions in %s: %d, on the nodes %s. Who holds one without a token that allows session:write on the node can no longer renew it, and loses its locks.",
-			id, total, list(slices.Sorted(maps.Keys(f.Sessions))))
+			id, total, list(nodes))
 	}
 	if len(f.AnonymousRights) > 0 {
 		warn("The anonymous token has rights", "Requests without a token keep these rights in %s: %s. \"deny\" does not take them away.", id, list(f.AnonymousRights))
 	}
 	return refusals, warnings
+}
+
+// sessionsWithout returns the nodes that hold sessions and have no token of their
+// own, and how many sessions those are. The servers are among the nodes: a session
+// there belongs to a client that talks to them directly, and not to the agent.
+func sessionsWithout(f consul.DenyFacts) (nodes []string, sessions int) {
+	for _, node := range slices.Sorted(maps.Keys(f.Sessions)) {
+		isServer := slices.ContainsFunc(f.Servers, func(s consul.DenyServer) bool { return s.Name == node })
+		if isServer || !f.NodeTokens[node] {
+			nodes, sessions = append(nodes, node), sessions+f.Sessions[node]
+		}
+	}
+	return nodes, sessions
 }
 
 // list writes names, of many only the first.

@@ -82,6 +82,17 @@ func TestJudgeDeny(t *testing.T) {
 			before: allow, change: func(f *consul.DenyFacts) { f.Services = nil; f.Sessions = map[string]int{"b": 2, "a": 1} },
 			warnings: []string{"Sessions in consul/consul: 3, on the nodes a, b."},
 		},
+		"sessions of a node with a token, and of one that a server keeps for a client": {
+			before: allow, change: func(f *consul.DenyFacts) {
+				f.Services = nil
+				f.Sessions = map[string]int{"client-1": 5, "consul-server-1": 1}
+				f.NodeTokens["consul-server-1"] = true
+			},
+			warnings: []string{"Sessions in consul/consul: 1, on the nodes consul-server-1."},
+		},
+		"sessions of a node with a token alone": {
+			before: allow, change: func(f *consul.DenyFacts) { f.Services = nil; f.Sessions = map[string]int{"client-1": 5} },
+		},
 		"many nodes": {
 			before: allow, change: func(f *consul.DenyFacts) {
 				f.Services, f.Nodes = nil, nil

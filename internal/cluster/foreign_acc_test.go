@@ -255,7 +255,8 @@ func TestAccCluster_takesBackWhatOthersAdd(t *testing.T) {
 					return nil
 				}),
 			},
-			{Config: config, PlanOnly: true, Check: notRestarted(t, namespace, &pods)},
+			{Config: config, PlanOnly: true},
+			{RefreshState: true, Check: notRestarted(t, namespace, &pods)},
 		},
 	})
 }
@@ -405,7 +406,8 @@ func TestAccCluster_leavesTheMetadataOfOthersAlone(t *testing.T) {
 					return nil
 				}),
 			},
-			{Config: config, PlanOnly: true, Check: notRestarted(t, namespace, &pods)},
+			{Config: config, PlanOnly: true},
+			{RefreshState: true, Check: notRestarted(t, namespace, &pods)},
 			{ // what is declared is taken back all the same
 				PreConfig: func() {
 					asSomebodyElse(t, statefulSets, "consul-server", func(s *appsv1.StatefulSet) {

@@ -61,7 +61,7 @@ func TestAccCluster_badInput(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			config := "provider \"consul\" { host = \"https://127.0.0.1:1\" }\nresource \"consul_k8s_cluster\" \"test\" {\n" + tt.attributes + "\n}\n"
-			test(t, resource.TestCase{Steps: []resource.TestStep{{Config: config, PlanOnly: true, ExpectError: acctest.Says(tt.want)}}})
+			test(t, resource.TestCase{Steps: []resource.TestStep{{Config: config, PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says(tt.want)}}})
 		})
 	}
 }

@@ -20,6 +20,17 @@ func (c *Cluster) AgentTokenAccessor(ordinal int) string {
 	return uuid.NewSHA1(agentTokens, []byte(server.NodeID(c.Namespace, c.Name, ordinal))).String()
 }
 
+// IsAgentToken reports whether an accessor ID is that of a server's agent token,
+// also of a server that there is no more, or not yet.
+func (c *Cluster) IsAgentToken(accessorID string) bool {
+	for ordinal := range server.MaxReplicas {
+		if accessorID == c.AgentTokenAccessor(ordinal) {
+			return true
+		}
+	}
+	return false
+}
+
 // SetAgentTokens gives each running server a token of its own, with the rights
 // of its node identity and no more (node:write on itself, service:read), and
 // sets it as the agent token, which the agent persists in its data directory.

@@ -5,8 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
-	"strings"
 	"sync"
 	"text/template"
 
@@ -50,10 +50,14 @@ func (t Target) Render(accessorID, secretID string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	type ids struct{ AccessorID, SecretID string }
 	var out bytes.Buffer
-	if err := parsed.Execute(&out, struct{ AccessorID, SecretID string }{accessorID, secretID}); err != nil {
-		// The error of a function may quote its argument.
-		return nil, errors.New(strings.ReplaceAll(err.Error(), secretID, "<secret ID>"))
+	if parsed.Execute(&out, ids{accessorID, secretID}) != nil {
+		// The error may quote a value or a part of it: it is told of a made-up one.
+		if err := parsed.Execute(io.Discard, ids{accessorID, "00000000-1111-2222-3333-444444444444"}); err != nil {
+			return nil, err
+		}
+		return nil, errors.New("the template fails for this secret ID")
 	}
 	return out.Bytes(), nil
 }

@@ -27,7 +27,20 @@ resource "consul_k8s_acl_bootstrap" "main" {
 resource "consul_k8s_policy" "vault" {
   cluster = consul_k8s_acl_bootstrap.main.cluster
   name    = "vault"
-  rules   = "key_prefix \"vault/\" { policy = \"write\" }\nsession_prefix \"\" { policy = \"write\" }"
+  rules   = <<-HCL
+    key_prefix "vault/" {
+      policy = "write"
+    }
+    service "vault" {
+      policy = "write"
+    }
+    agent_prefix "" {
+      policy = "read"
+    }
+    session_prefix "" {
+      policy = "write"
+    }
+  HCL
 }
 
 resource "consul_k8s_token" "vault" {
