@@ -224,7 +224,7 @@ func TestAccCluster_badChangesHoldAtOneServer(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.NamespaceName(t)
 	config := func(more string) string {
-		return required + hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n  update = { server_timeout = \"15s\" }\n"+more)
+		return required + hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n  update = { server_timeout = \"45s\" }\n"+more)
 	}
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": config("")})
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
@@ -244,7 +244,9 @@ func TestAccCluster_badChangesHoldAtOneServer(t *testing.T) {
 		}
 		client.More(5)
 		cli.Write("main.tf", config(""))
-		cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+		if out := cli.Must(t.Context(), "apply", "-auto-approve", "-no-color"); !acctest.Says("1 server restarts").MatchString(out) {
+			t.Errorf("%s: the plan of the fix does not say that it restarts one server:\n%s", name, out)
+		}
 		if err := voters(t, namespace, 3)(nil); err != nil {
 			t.Fatal(err)
 		}

@@ -66,7 +66,8 @@ func (l Live) Look(ctx context.Context) (World, error) {
 		isReady := consul.PodReady(&pods[i])
 		w.Servers = append(w.Servers, Server{
 			Name: pods[i].Name, Outdated: Outdated(sts, &pods[i]), Leaving: pods[i].DeletionTimestamp != nil,
-			Stopped: stopped(&pods[i]), Sick: !isReady, Peer: true,
+			Template: pods[i].Annotations[server.AnnotationTemplateHash],
+			Stopped:  stopped(&pods[i]), Sick: !isReady, Peer: true,
 		})
 		if isReady {
 			ready = append(ready, pods[i])
@@ -139,6 +140,9 @@ func Outdated(sts *appsv1.StatefulSet, pod *corev1.Pod) bool {
 
 // stopped reports whether Consul does not run in a pod.
 func stopped(pod *corev1.Pod) bool {
+	if pod.DeletionTimestamp != nil {
+		return false
+	}
 	return !slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.State.Running != nil })
 }
 

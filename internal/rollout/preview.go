@@ -41,7 +41,9 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 	next.Desired = int(after.Replicas)
 	next.ByOthers = after.Update.Strategy == server.OnDelete
 	for i := range next.Servers {
-		next.Servers[i].Outdated = next.Servers[i].Outdated || all
+		if all { // but for those that run it already, as where a change is taken back
+			next.Servers[i].Outdated = next.Servers[i].Template != server.TemplateHash(after)
+		}
 		next.Servers[i].Stale = next.Servers[i].Stale || reload
 	}
 	next.PauseAt = pauseAt(next, after.Update)

@@ -16,6 +16,7 @@ func TestNewPlan(t *testing.T) {
 	sick.Servers[2].Stopped, sick.Unsettled = true, "not ready: s-2"
 	away := three("s-1")
 	away.Unsettled = "server s-0 is not yet a voter"
+	ui := func(s *server.Spec) { s.UI = true }
 	tests := map[string]struct {
 		world    *World
 		after    server.Spec
@@ -40,6 +41,14 @@ func TestNewPlan(t *testing.T) {
 		"a reload, the leader last": {
 			&seen, with(func(s *server.Spec) { s.ExtraConfig = `{"log_level":"debug"}` }),
 			[]string{"reload s-0", "reload s-2", "reload s-1"}, 0,
+		},
+		"a change that is taken back half-way": {
+			func() *World {
+				w := three("s-1")
+				w.Servers[0].Stopped, w.Unsettled = true, "not ready: s-0"
+				w.Servers[1].Template, w.Servers[2].Template = server.TemplateHash(with(ui)), server.TemplateHash(with(ui))
+				return &w
+			}(), with(ui), []string{"restart s-0", "wait: not ready: s-0"}, 1,
 		},
 		"servers that were not seen": {nil, with(func(s *server.Spec) { s.UI = true }), nil, 3},
 		"one that was left outdated": {&sick, spec, []string{"restart s-2", "wait: not ready: s-2"}, 1},

@@ -48,6 +48,8 @@ type Server struct {
 	Stopped bool
 	// Peer says that it is, or may be, a Raft peer.
 	Peer bool
+	// Template is the digest of the template that it was made from (server.TemplateHash).
+	Template string
 	// Leaving says that its pod is on its way out: neither to be counted nor to be
 	// hurried.
 	Leaving bool

@@ -177,17 +177,17 @@ func digest(s Spec, change func(extra map[string]any)) string {
 	if !c.ACL.Enabled {
 		c.ACL.DefaultPolicy = ""
 	}
-	h := sha256.New()
-	_ = json.NewEncoder(h).Encode(c) // a struct of plain fields always encodes
+	var h bytes.Buffer
+	_ = json.NewEncoder(&h).Encode(c) // a struct of plain fields always encodes
 	extra := map[string]any{}
 	d := json.NewDecoder(strings.NewReader(s.ExtraConfig))
 	d.UseNumber()
 	if s.ExtraConfig != "" && d.Decode(&extra) != nil {
-		h.Write([]byte(s.ExtraConfig)) // not valid: refused long before
+		h.WriteString(s.ExtraConfig) // not valid: refused long before
 	}
 	change(extra)
-	_ = json.NewEncoder(h).Encode(extra) // decoded from JSON
-	return hex.EncodeToString(h.Sum(nil))[:16]
+	_ = json.NewEncoder(&h).Encode(extra) // decoded from JSON
+	return shortHash(h.Bytes())
 }
 
 // ownedKeys are the paths of agent configuration that extra_config must not
@@ -280,7 +280,13 @@ func marshalConfig(v any) string {
 	return b.String()
 }
 
-// compactJSON encodes a struct of plain fields in one line.
+// shortHash is enough of a SHA-256 to tell two texts of one cluster apart.
+func shortHash(text []byte) string {
+	h := sha256.Sum256(text)
+	return hex.EncodeToString(h[:8])
+}
+
+// compactJSON encodes a struct in one line.
 func compactJSON(v any) string {
 	b, _ := json.Marshal(v)
 	return string(b)

@@ -27,6 +27,9 @@ const (
 	// AnnotationConfigHash on the pod template changes with every setting that
 	// needs a restart.
 	AnnotationConfigHash = ManagedBy + "/config-hash"
+	// AnnotationTemplateHash on the pod template is a digest of the rest of it: it tells
+	// of a pod whether it is what a change would make of it.
+	AnnotationTemplateHash = ManagedBy + "/template-hash"
 	// AnnotationConfigVersion on a pod is the ConfigVersion that its agent was last
 	// told to load.
 	AnnotationConfigVersion = ManagedBy + "/config-version"

@@ -264,16 +264,26 @@ func statefulSet(s Spec) *appsv1.StatefulSet {
 				WhenScaled:  appsv1.PersistentVolumeClaimRetentionPolicyType(s.Storage.WhenScaled),
 			},
 			VolumeClaimTemplates: []corev1.PersistentVolumeClaim{claim},
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{
-					Labels:      merged(s.PodLabels, OwnerLabels(s.Name), map[string]string{LabelVersion: s.Version}),
-					Annotations: merged(s.PodAnnotations, map[string]string{AnnotationConfigHash: configHash(s)}),
-				},
-				Spec: podSpec(s),
-			},
+			Template:             podTemplate(s),
 		},
 	}
 }
+
+func podTemplate(s Spec) corev1.PodTemplateSpec {
+	t := corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{
+			Labels:      merged(s.PodLabels, OwnerLabels(s.Name), map[string]string{LabelVersion: s.Version}),
+			Annotations: merged(s.PodAnnotations, map[string]string{AnnotationConfigHash: configHash(s)}),
+		},
+		Spec: podSpec(s),
+	}
+	t.Annotations[AnnotationTemplateHash] = shortHash([]byte(compactJSON(t)))
+	return t
+}
+
+// TemplateHash is the digest that every pod made from the template of a spec has
+// among its annotations (AnnotationTemplateHash).
+func TemplateHash(s Spec) string { return podTemplate(s).Annotations[AnnotationTemplateHash] }
 
 func podSpec(s Spec) corev1.PodSpec {
 	restricted := &corev1.SecurityContext{

@@ -101,6 +101,7 @@ func parseTemplate(s *Spec, sts *appsv1.StatefulSet, known Spec) {
 	delete(s.PodLabels, LabelVersion)
 	s.PodAnnotations = ownedEntries(sts.ManagedFields, t.Annotations, known.PodAnnotations, "spec", "template", "metadata", "annotations")
 	delete(s.PodAnnotations, AnnotationConfigHash)
+	delete(s.PodAnnotations, AnnotationTemplateHash)
 
 	for _, c := range t.Spec.Containers {
 		if c.Name != ContainerName {
