@@ -38,6 +38,7 @@ func TestSecretIDs_leaks(t *testing.T) {
 	}{
 		"nothing":               {"log", other, false},
 		"a log":                 {"log", "token=" + id + ".", true},
+		"a config in a log":     {"log", `  | secret_id_wo = "` + id + `"`, false},
 		"a state":               {"b/terraform.tfstate", `{"id": "` + id + `"}`, true},
 		"a plan":                {"b/tfplan", archive("tfplan", id), true},
 		"a plan's config":       {"b/tfplan", archive("tfconfig/m-/main.tf", id), false},
