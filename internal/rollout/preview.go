@@ -44,6 +44,9 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 	}
 	next.PauseAt = pauseAt(next, after.Update)
 	p.Steps = preview(next)
+	if takesSnapshot(before, after) {
+		p.Steps = slices.Insert(p.Steps, 0, Action{Snapshot: true})
+	}
 	for _, a := range p.Steps {
 		if a.Restart != "" {
 			p.Restarts++
