@@ -235,8 +235,12 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 		return
 	}
 	err = d.Update(limited, spec)
+	var unsaved *rollout.SnapshotError
 	if err == nil {
 		m.fromApplied(true)
+		m.readSnapshot(ctx, d, &resp.Diagnostics)
+	} else if errors.As(err, &unsaved) {
+		m = model{} // nothing was changed
 	} else if s, readErr := d.Read(context.WithoutCancel(ctx), spec); readErr == nil {
 		// As far as it got: the next plan shows the rest.
 		resp.Diagnostics.Append(m.fromState(ctx, s, errors.As(err, new(*rollout.RolledBackError)))...)
@@ -250,6 +254,8 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	var paused *rollout.PausedError
 	var rolledBack *rollout.RolledBackError
 	switch {
+	case unsaved != nil:
+		resp.Diagnostics.Append(snapshotError(spec, unsaved))
 	case errors.As(err, &paused):
 		resp.Diagnostics.AddWarning("The roll is paused", fmt.Sprintf(
 			"%s runs the change on %d of its servers, as update.pause_after says. Not done yet: %s.\nLook at it for as long as you like; the next apply goes on to the end, and one with the former settings goes back.",
