@@ -291,8 +291,9 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 					},
 					"steps": schema.ListAttribute{
 						Computed: true, ElementType: types.StringType,
-						MarkdownDescription: "What is done to which server, in the order known when the state was last refreshed: followers first, and the leader last, after it has handed over. A snapshot before an upgrade comes before all of it. " +
-							"The roll looks again before each step, and follows the leader where it has moved. Empty where the servers could not be asked.",
+						MarkdownDescription: "What is done to which server, in the order known when the state was last refreshed: followers first, and the leader last, after it has handed over. " +
+							"A snapshot before an upgrade comes first. " +
+							"The roll looks again before each step, and follows the leader where it has moved. Where the servers could not be asked, it tells of the snapshot alone.",
 					},
 				},
 			},

@@ -42,6 +42,9 @@ func TestNewPlan(t *testing.T) {
 			&seen, with(func(s *server.Spec) { s.Image, s.Update.SnapshotBefore = "mirror/consul:1.22.7", true }),
 			[]string{"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1"}, 3,
 		},
+		"an upgrade of servers that were not seen": {
+			nil, with(func(s *server.Spec) { s.Version, s.Update.SnapshotBefore = "1.22.8", true }), []string{"take a snapshot"}, 3,
+		},
 		"servers that were not seen": {nil, with(func(s *server.Spec) { s.UI = true }), nil, 3},
 		"one that was left outdated": {&sick, spec, []string{"restart s-2", "wait: not ready: s-2"}, 1},
 		"what has to settle before": {
