@@ -264,6 +264,7 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 		PodLabels:      toStrings(ctx, m.PodLabels, &diags),
 		PodAnnotations: toStrings(ctx, m.PodAnnotations, &diags),
 	}
+	s.UpgradeSnapshot = toSnapshot(ctx, m.UpgradeSnapshot, &diags)
 	diags.Append(service.LoadBalancerSourceRanges.ElementsAs(ctx, &s.Service.LoadBalancerSourceRanges, false)...)
 	var spreads []topologySpreadModel
 	diags.Append(placement.TopologySpread.ElementsAs(ctx, &spreads, false)...)

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
@@ -57,6 +58,20 @@ func fromSnapshot(ctx context.Context, s *server.Snapshot, diags *diag.Diagnosti
 	return object(ctx, snapshotTypes, snapshotModel{
 		Claim: s.Claim, File: s.File, Version: s.Version, Index: s.Index, Size: s.Size, SHA256: s.SHA256, Time: s.Time.Format(time.RFC3339),
 	}, diags)
+}
+
+// toSnapshot is what the state knows, for the case that the StatefulSet is lost.
+func toSnapshot(ctx context.Context, o types.Object, diags *diag.Diagnostics) *server.Snapshot {
+	if o.IsNull() || o.IsUnknown() {
+		return nil
+	}
+	var m snapshotModel
+	diags.Append(o.As(ctx, &m, basetypes.ObjectAsOptions{})...)
+	at, err := time.Parse(time.RFC3339, m.Time)
+	if err != nil {
+		return nil
+	}
+	return &server.Snapshot{Claim: m.Claim, File: m.File, Version: m.Version, Index: m.Index, Size: m.Size, SHA256: m.SHA256, Time: at}
 }
 
 // takesSnapshot reports whether an update starts with a snapshot, or may.

@@ -22,9 +22,10 @@ type Snapshot struct {
 	File  string `json:"file"`
 	// Version is the Consul version of the servers that it was taken from.
 	Version string `json:"version"`
-	// Index and Term are those of the last Raft log entry in it.
+	// Index and Term are those of the last Raft log entry in it. The term may be 0:
+	// unknown.
 	Index uint64 `json:"index"`
-	Term  uint64 `json:"term"`
+	Term  uint64 `json:"term,omitempty"`
 	// Size of the file in bytes, and its SHA-256 in hexadecimal.
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"`
