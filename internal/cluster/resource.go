@@ -235,19 +235,20 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 		return
 	}
 	err = d.Update(limited, spec)
-	var unsaved *rollout.SnapshotError
 	if err == nil {
 		m.fromApplied(true)
-		m.readSnapshot(ctx, d, &resp.Diagnostics)
-	} else if errors.As(err, &unsaved) {
-		m = model{} // nothing was changed
 	} else if s, readErr := d.Read(context.WithoutCancel(ctx), spec); readErr == nil {
 		// As far as it got: the next plan shows the rest.
 		resp.Diagnostics.Append(m.fromState(ctx, s, errors.As(err, new(*rollout.RolledBackError)))...)
 	} else {
 		m = model{} // the state stands
 	}
+	var unsaved *rollout.SnapshotError
+	if errors.As(err, &unsaved) {
+		m = model{} // nothing was changed
+	}
 	if !m.Name.IsNull() {
+		m.readSnapshot(ctx, d, &resp.Diagnostics)
 		resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 	}
 	var unsettled *rollout.UnsettledError
