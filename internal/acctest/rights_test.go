@@ -19,12 +19,13 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
 )
 
-// The roles that the documentation prints are enough to apply, to plan and to
-// destroy; and the plan's role cannot apply.
+// The roles that the documentation prints are enough to apply, to upgrade, to plan
+// and to destroy; and the plan's role cannot apply.
 func TestAccRights_documentedRolesSuffice(t *testing.T) {
 	acctest.PreCheck(t)
 	t.Parallel()
 	namespace := acctest.Namespace(t)
+	version := acctest.OlderVersion
 	main := func(role, more string) string {
 		return fmt.Sprintf(`
 terraform {
@@ -39,6 +40,7 @@ resource "consul_k8s_cluster" "main" {
   name      = "consul"
   namespace = %q
   version   = %q
+  replicas  = 1
   storage   = { size = "1Gi", retention = { when_deleted = "Delete" } }
   acl       = { enabled = true }
 %s%s
@@ -70,10 +72,13 @@ resource "consul_k8s_binding_rule" "main" {
   bind_type   = "policy"
   bind_name   = consul_k8s_policy.main.name
 }
-`, credential(t, namespace, role), namespace, acctest.ConsulVersion, acctest.Small, more)
+`, credential(t, namespace, role), namespace, version, acctest.Small, more)
 	}
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": main("apply", "")})
 	cli.Setenv("KUBE_CONFIG_PATH", "") // the administrator's
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	version = acctest.ConsulVersion
+	cli.Write("main.tf", main("apply", ""))
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
 

@@ -58,6 +58,8 @@ type model struct {
 	Ready          types.Bool   `tfsdk:"ready"`
 	Drift          types.List   `tfsdk:"drift"`
 	Rollout        types.Object `tfsdk:"rollout"`
+
+	UpgradeSnapshot types.Object `tfsdk:"upgrade_snapshot"`
 }
 
 type storageModel struct {
@@ -262,6 +264,7 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 		PodLabels:      toStrings(ctx, m.PodLabels, &diags),
 		PodAnnotations: toStrings(ctx, m.PodAnnotations, &diags),
 	}
+	s.UpgradeSnapshot = toSnapshot(ctx, m.UpgradeSnapshot, &diags)
 	diags.Append(service.LoadBalancerSourceRanges.ElementsAs(ctx, &s.Service.LoadBalancerSourceRanges, false)...)
 	var spreads []topologySpreadModel
 	diags.Append(placement.TopologySpread.ElementsAs(ctx, &spreads, false)...)
@@ -386,6 +389,7 @@ func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 
 	m.ACL = object(ctx, aclTypes, aclModel{Enabled: types.BoolValue(s.ACL.Enabled), DefaultPolicy: types.StringValue(s.ACL.DefaultPolicy)}, &diags)
 	m.HTTPAddress, m.DNSAddress = httpAddress(s.Namespace, s.Name), dnsAddress(s.Namespace, s.Name)
+	m.UpgradeSnapshot = fromSnapshot(ctx, s.UpgradeSnapshot, &diags)
 	return diags
 }
 

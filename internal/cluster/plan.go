@@ -49,7 +49,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 			}
 		}
 		plan.Ready, plan.RunningVersion = types.BoolUnknown(), types.StringUnknown()
-		plan.Drift, plan.Rollout = noDrift, noRollout
+		plan.Drift, plan.Rollout, plan.UpgradeSnapshot = noDrift, noRollout, noSnapshot
 		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 		return
 	}
@@ -65,6 +65,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 
 	// What is computed is known unless something is to be done.
 	plan.Ready, plan.RunningVersion, plan.Drift, plan.Rollout = state.Ready, state.RunningVersion, state.Drift, state.Rollout
+	plan.UpgradeSnapshot = state.UpgradeSnapshot
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 	if resp.Diagnostics.HasError() {
 		return
@@ -75,6 +76,9 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		plan.Ready, plan.Drift = types.BoolValue(true), noDrift
 		if !state.Ready.ValueBool() || !plan.Version.Equal(state.RunningVersion) {
 			plan.RunningVersion = types.StringUnknown()
+		}
+		if plan.takesSnapshot(state) {
+			plan.UpgradeSnapshot = types.ObjectUnknown(snapshotTypes)
 		}
 		plan.Rollout = types.ObjectUnknown(rolloutTypes)
 		if resp.Plan.Raw.IsFullyKnown() {

@@ -258,13 +258,20 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	} else {
 		m = model{} // the state stands
 	}
+	var unsaved *rollout.SnapshotError
+	if errors.As(err, &unsaved) {
+		m = model{} // nothing was changed
+	}
 	if !m.Name.IsNull() {
+		m.readSnapshot(ctx, d, &resp.Diagnostics)
 		resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 	}
 	var unsettled *rollout.UnsettledError
 	var paused *rollout.PausedError
 	var rolledBack *rollout.RolledBackError
 	switch {
+	case unsaved != nil:
+		resp.Diagnostics.Append(snapshotError(spec, unsaved))
 	case errors.As(err, &paused):
 		resp.Diagnostics.AddWarning("The roll is paused", fmt.Sprintf(
 			"%s runs the change on %d of its servers, as update.pause_after says. Not done yet: %s.\nLook at it for as long as you like; the next apply goes on to the end, and one with the former settings goes back.",

@@ -293,10 +293,12 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 					"steps": schema.ListAttribute{
 						Computed: true, ElementType: types.StringType,
 						MarkdownDescription: "What is done to which server, in the order known when the state was last refreshed: followers first, and the leader last, after it has handed over. " +
-							"The roll looks again before each step, and follows the leader where it has moved. Empty where the servers could not be asked.",
+							"A snapshot before an upgrade comes first. " +
+							"The roll looks again before each step, and follows the leader where it has moved. Where the servers could not be asked, it tells of the snapshot alone.",
 					},
 				},
 			},
+			"upgrade_snapshot": upgradeSnapshotAttribute(),
 			"drift": schema.ListAttribute{
 				Computed: true, ElementType: types.StringType,
 				MarkdownDescription: "Fields of the cluster's objects that others changed or added and that no attribute shows, such as `Service consul: spec.ports[name=http].port`, and pods that were not made from the current template. " +
@@ -468,7 +470,8 @@ func updateAttribute() schema.Attribute {
 			},
 			"snapshot_before": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(server.DefaultUpdate.SnapshotBefore),
-				MarkdownDescription: "Whether a snapshot is taken and verified before the first server gets another version: there is no other way back from an upgrade. Default `true`.",
+				MarkdownDescription: "Whether a snapshot is taken and verified before the first server gets another version: there is no other way back from an upgrade. Default `true`. " +
+					"The latest three are kept on a volume like a server's, see `upgrade_snapshot`; with ACLs it takes the management token of `consul_k8s_acl_bootstrap`.",
 			},
 			"server_timeout": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(shortDuration(server.DefaultUpdate.ServerTimeout)),

@@ -101,6 +101,9 @@ func describePod(p *corev1.Pod) string {
 		if w := s.State.Waiting; w != nil && w.Reason != "PodInitializing" {
 			parts = append(parts, strings.TrimSpace(fmt.Sprintf("container %s waits: %s %s", s.Name, w.Reason, w.Message)))
 		}
+		if t := s.State.Terminated; t != nil && t.ExitCode != 0 {
+			parts = append(parts, strings.TrimSpace(fmt.Sprintf("container %s ended with exit code %d (%s) %s", s.Name, t.ExitCode, t.Reason, t.Message)))
+		}
 		if t := s.LastTerminationState.Terminated; t != nil && s.RestartCount > 0 {
 			parts = append(parts, fmt.Sprintf("container %s restarted %d times, last exit code %d (%s)", s.Name, s.RestartCount, t.ExitCode, t.Reason))
 		}

@@ -134,7 +134,7 @@ func drift(spec, known server.Spec, live server.Set) (fields []string, template 
 	if known.Name == "" { // an import
 		return fields, false
 	}
-	known.Creating, known.Established = spec.Creating, spec.Established
+	known.Creating, known.Established, known.UpgradeSnapshot = spec.Creating, spec.Established, spec.UpgradeSnapshot
 	declared := server.Drift(server.Objects(known), live)
 	fields = slices.DeleteFunc(fields, func(f string) bool { return !slices.Contains(declared, f) })
 	return fields, slices.ContainsFunc(declared, func(f string) bool {
@@ -232,8 +232,14 @@ func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 	desired := int(spec.Replicas)
 	spec.Replicas = before.Replicas // the roll changes it, one by one
 	spec.Established = before.Established
+	spec.UpgradeSnapshot = before.UpgradeSnapshot
 	if !spec.Established { // nothing was elected yet: all may start at once
 		spec.Replicas = int32(desired) //nolint:gosec // at most 7
+	} else if takesSnapshot(before, spec) {
+		if spec.UpgradeSnapshot, err = d.takeSnapshot(ctx, before); err != nil {
+			return err
+		}
+		before.UpgradeSnapshot = spec.UpgradeSnapshot // should it be rolled back
 	}
 	if _, err := applyObjects(ctx, d.Kube, server.Objects(spec), live); err != nil {
 		return err
@@ -415,6 +421,9 @@ func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string
 	// The StatefulSet goes last: as long as it is there, a delete that was
 	// interrupted is not forgotten, and the next one goes on.
 	if err := d.stop(ctx, spec); err != nil {
+		return nil, err
+	}
+	if err := d.deleteSnapshotJob(ctx); err != nil { // it may hold a volume
 		return nil, err
 	}
 	if spec.Storage.WhenDeleted == server.Delete {

@@ -38,6 +38,8 @@ func (a Action) reason() string {
 	switch {
 	case a.Done:
 		return "RolloutDone"
+	case a.Snapshot:
+		return "SnapshotTaken"
 	case a.Restart != "":
 		return "ServerRestarting"
 	case a.Transfer != "":

@@ -11,8 +11,8 @@ import (
 // Plan is what a change will do, as far as it can be told before it runs.
 type Plan struct {
 	Changes []server.Change
-	// Steps are the actions of the roll in their order, nil where the servers
-	// were not seen. The world moves on: at the latest when a step is due, its
+	// Steps are the actions of the roll in their order, none but a snapshot where the
+	// servers were not seen. The world moves on: at the latest when a step is due, its
 	// place is decided anew.
 	Steps []Action
 	// Restarts is how many servers restart.
@@ -28,6 +28,9 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 		return slices.ContainsFunc(p.Changes, func(c server.Change) bool { return c.Effect == e })
 	}
 	all, reload := has(server.Restart), has(server.Reload)
+	if takesSnapshot(before, after) {
+		p.Steps = []Action{{Snapshot: true}}
+	}
 	if w == nil {
 		if all && after.Update.Strategy != server.OnDelete {
 			if p.Restarts = int(before.Replicas); after.Update.PauseAfter > 0 {
@@ -47,7 +50,7 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 		next.Servers[i].Stale = next.Servers[i].Stale || reload
 	}
 	next.PauseAt = pauseAt(next, after.Update)
-	p.Steps = preview(next)
+	p.Steps = append(p.Steps, preview(next)...)
 	for _, a := range p.Steps {
 		if a.Restart != "" {
 			p.Restarts++

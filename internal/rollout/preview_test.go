@@ -24,6 +24,21 @@ func TestNewPlan(t *testing.T) {
 		restarts int
 	}{
 		"nothing": {&seen, spec, nil, 0},
+		"an upgrade": {
+			&seen, with(func(s *server.Spec) { s.Version, s.Update.SnapshotBefore = "1.22.8", true }),
+			[]string{"take a snapshot", "restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1"}, 3,
+		},
+		"an upgrade without a snapshot": {
+			&seen, with(func(s *server.Spec) { s.Version = "1.22.8" }),
+			[]string{"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1"}, 3,
+		},
+		"an image of the same version": {
+			&seen, with(func(s *server.Spec) { s.Image, s.Update.SnapshotBefore = "mirror/consul:1.22.7", true }),
+			[]string{"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1"}, 3,
+		},
+		"an upgrade of servers that were not seen": {
+			nil, with(func(s *server.Spec) { s.Version, s.Update.SnapshotBefore = "1.22.8", true }), []string{"take a snapshot"}, 3,
+		},
 		"what touches no server": {
 			&seen, with(func(s *server.Spec) { s.Labels = map[string]string{"a": "b"} }), nil, 0,
 		},

@@ -80,6 +80,8 @@ func (w World) Drift() []string {
 type Action struct {
 	// Done says that nothing is left to do.
 	Done bool
+	// Snapshot says that a snapshot is taken, before anything else.
+	Snapshot bool
 	// Wait says what to wait for.
 	Wait string
 	// Restart is the pod to restart.
@@ -101,6 +103,8 @@ func (a Action) String() string {
 	switch {
 	case a.Done:
 		return "done"
+	case a.Snapshot:
+		return "take a snapshot"
 	case a.Restart != "":
 		return "restart " + a.Restart
 	case a.Transfer != "":

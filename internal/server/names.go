@@ -43,6 +43,8 @@ const (
 	// Spec.Autopilot as JSON.
 	AnnotationUpdate    = ManagedBy + "/update"
 	AnnotationAutopilot = ManagedBy + "/autopilot"
+	// AnnotationUpgradeSnapshot on the StatefulSet holds Spec.UpgradeSnapshot as JSON.
+	AnnotationUpgradeSnapshot = ManagedBy + "/upgrade-snapshot"
 	// AnnotationDatacenter on the StatefulSet is the datacenter that the data
 	// belongs to. It never changes, whatever somebody does to the ConfigMap.
 	AnnotationDatacenter = ManagedBy + "/datacenter"

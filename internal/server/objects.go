@@ -248,6 +248,9 @@ func statefulSet(s Spec) *appsv1.StatefulSet {
 	if s.Creating {
 		m.Annotations[AnnotationCreating] = "true"
 	}
+	if s.UpgradeSnapshot != nil {
+		m.Annotations[AnnotationUpgradeSnapshot] = compactJSON(s.UpgradeSnapshot)
+	}
 	return &appsv1.StatefulSet{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"},
 		ObjectMeta: m,

@@ -58,38 +58,46 @@ func full() Spec {
 	s.Annotations = map[string]string{"note": "all"}
 	s.PodLabels = map[string]string{"mesh": "off"}
 	s.PodAnnotations = map[string]string{"scrape": "no"}
+	s.UpgradeSnapshot = &Snapshot{
+		Claim: "consul-snapshots", File: "consul-1.21.0-20260102T030405Z.snap", Version: "1.21.0", Index: 42, Term: 2, Size: 3082,
+		SHA256: strings.Repeat("0a", 32), Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+	}
 	return s
 }
 
 func TestObjects_golden(t *testing.T) {
 	for name, spec := range map[string]Spec{"minimal": minimal(), "full": full()} {
-		t.Run(name, func(t *testing.T) {
-			var b bytes.Buffer
-			for _, o := range Objects(spec).All() {
-				fields, err := Fields(o)
-				if err != nil {
-					t.Fatal(err)
-				}
-				y, err := yaml.Marshal(fields)
-				if err != nil {
-					t.Fatal(err)
-				}
-				fmt.Fprintf(&b, "---\n%s", y)
-			}
-			golden := filepath.Join("testdata", name+".yaml")
-			if *update {
-				if err := os.WriteFile(golden, b.Bytes(), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(want, b.Bytes()) {
-				t.Errorf("the objects differ from %s; if that is meant: go test ./internal/server -update\n%s", golden, b.String())
-			}
-		})
+		t.Run(name, func(t *testing.T) { golden(t, name, Objects(spec).All()...) })
+	}
+}
+
+// golden compares objects with a file of testdata.
+func golden(t *testing.T, name string, objects ...Object) {
+	t.Helper()
+	var b bytes.Buffer
+	for _, o := range objects {
+		fields, err := Fields(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		y, err := yaml.Marshal(fields)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&b, "---\n%s", y)
+	}
+	file := filepath.Join("testdata", name+".yaml")
+	if *update {
+		if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(want, b.Bytes()) {
+		t.Errorf("the objects differ from %s; if that is meant: go test ./internal/server -update\n%s", file, b.String())
 	}
 }
 

@@ -52,6 +52,8 @@ func Parse(live Set, known Spec) (Spec, error) {
 	delete(s.Annotations, AnnotationUpdate)
 	s.Autopilot = annotated(sts.Annotations[AnnotationAutopilot], DefaultAutopilot)
 	delete(s.Annotations, AnnotationAutopilot)
+	s.UpgradeSnapshot = annotated[*Snapshot](sts.Annotations[AnnotationUpgradeSnapshot], nil)
+	delete(s.Annotations, AnnotationUpgradeSnapshot)
 	s.Creating = sts.Annotations[AnnotationCreating] == "true"
 	s.DeletionProtection = sts.Annotations[AnnotationDeletionProtection] != "false"
 	parseTemplate(&s, sts, known)

@@ -48,6 +48,9 @@ type Spec struct {
 	Established bool
 	// Creating says that the apply which creates the cluster is not known to have ended.
 	Creating bool
+	// UpgradeSnapshot is the snapshot that was taken before the latest upgrade, nil if
+	// none was. Like Established it is known from the live cluster alone.
+	UpgradeSnapshot *Snapshot
 	// DeletionProtection refuses to delete the cluster.
 	DeletionProtection bool
 

@@ -1,0 +1,219 @@
+package cluster_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/consul/api"
+	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
+	"github.com/hashicorp/terraform-plugin-testing/knownvalue"
+	"github.com/hashicorp/terraform-plugin-testing/plancheck"
+	"github.com/hashicorp/terraform-plugin-testing/statecheck"
+	"github.com/hashicorp/terraform-plugin-testing/terraform"
+	"github.com/hashicorp/terraform-plugin-testing/tfjsonpath"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	quantity "k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// What an upgrade found can be brought back, by hand, as the guide says.
+func TestAccCluster_upgradeCanBeTakenBackFromItsSnapshot(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t) // it admits restricted pods only
+	config := func(version string) string { return hclVersion(namespace, version, stepDeny) + bootstrapHCL("") }
+	snapshot := tfjsonpath.New("upgrade_snapshot")
+	test(t, resource.TestCase{
+		CheckDestroy: acctest.NothingLeft(t, namespace),
+		Steps: []resource.TestStep{
+			{
+				Config:            config(acctest.OlderVersion),
+				ConfigStateChecks: []statecheck.StateCheck{statecheck.ExpectKnownValue(address, snapshot, knownvalue.Null())},
+				Check: func(*terraform.State) error {
+					call(t, acctest.Consul(t, namespace, "consul"), managementToken(t, namespace), func(c *api.Client) error {
+						_, err := c.KV().Put(&api.KVPair{Key: "precious", Value: []byte("yes")}, nil)
+						return err
+					})
+					return nil
+				},
+			},
+			{
+				Config: config(acctest.ConsulVersion),
+				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
+					plancheck.ExpectUnknownValue(address, snapshot),
+					plancheck.ExpectKnownValue(address, tfjsonpath.New("rollout").AtMapKey("steps").AtSliceIndex(0), knownvalue.StringExact("take a snapshot")),
+				}},
+				ConfigStateChecks: []statecheck.StateCheck{
+					statecheck.ExpectKnownValue(address, snapshot.AtMapKey("claim"), knownvalue.StringExact("consul-snapshots")),
+					statecheck.ExpectKnownValue(address, snapshot.AtMapKey("version"), knownvalue.StringExact(acctest.OlderVersion)),
+					statecheck.ExpectKnownValue(address, snapshot.AtMapKey("file"), knownvalue.StringRegexp(regexp.MustCompile(`^consul-`+regexp.QuoteMeta(acctest.OlderVersion)+`-\d{8}T\d{6}Z\.snap$`))),
+				},
+				Check: func(s *terraform.State) error {
+					if err := noJob(t, namespace); err != nil {
+						return err
+					}
+					a := s.RootModule().Resources[address].Primary.Attributes
+					return restoreByHand(t, namespace, a["upgrade_snapshot.file"], a["upgrade_snapshot.sha256"])
+				},
+			},
+			{Config: config(acctest.ConsulVersion), PlanOnly: true},
+			{ // what the latest change did is known to the state alone
+				ResourceName: address, ImportState: true, ImportStateId: namespace + "/consul", ImportStateVerify: true, ImportStateVerifyIgnore: []string{"rollout"},
+			},
+		},
+	})
+}
+
+// restoreByHand deletes a key that the snapshot has, does what the guide says, and
+// checks that the key is back and the servers are well.
+func restoreByHand(t *testing.T, namespace, file, sha256 string) error {
+	t.Helper()
+	c, token, pods := acctest.Consul(t, namespace, "consul"), managementToken(t, namespace), acctest.Kube(t).CoreV1().Pods(namespace)
+	call(t, c, token, func(c *api.Client) error {
+		_, err := c.KV().Delete("precious", nil)
+		return err
+	})
+	guide, err := os.ReadFile(filepath.Join(acctest.Root(t), "templates", "guides", "operating.md"))
+	if err != nil {
+		return err
+	}
+	_, text, _ := strings.Cut(string(guide), "\n## The snapshot before an upgrade\n")
+	_, text, _ = strings.Cut(text, "```yaml\n")
+	text, _, ok := strings.Cut(text, "```")
+	var pod corev1.Pod
+	if err := yaml.UnmarshalStrict([]byte(text), &pod); err != nil || !ok {
+		return fmt.Errorf("the guide's pod: %w", err)
+	}
+	pod.Namespace = namespace
+	for i, e := range pod.Spec.Containers[0].Env {
+		pod.Spec.Containers[0].Env[i].Value = map[string]string{"FILE": file, "SHA256": sha256}[e.Name]
+	}
+	if _, err := pods.Create(t.Context(), &pod, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	acctest.Wait(t, "the restore", func(ctx context.Context) (string, error) {
+		p, err := pods.Get(ctx, pod.Name, metav1.GetOptions{})
+		if err != nil {
+			return err.Error(), nil
+		}
+		if p.Status.Phase != corev1.PodFailed {
+			return map[bool]string{false: string(p.Status.Phase)}[p.Status.Phase == corev1.PodSucceeded], nil
+		}
+		log, err := pods.GetLogs(pod.Name, &corev1.PodLogOptions{}).DoRaw(ctx)
+		return "", errors.Join(fmt.Errorf("it failed: %s", log), err)
+	})
+	if err := pods.Delete(t.Context(), pod.Name, metav1.DeleteOptions{}); err != nil {
+		return err
+	}
+	acctest.Wait(t, "the servers", func(ctx context.Context) (string, error) {
+		h, err := c.Health(ctx, token)
+		if err != nil {
+			return err.Error(), nil
+		}
+		return h.MissingVoters(3), nil
+	})
+	call(t, c, token, func(c *api.Client) error {
+		pair, _, err := c.KV().Get("precious", &api.QueryOptions{RequireConsistent: true})
+		if err == nil && pair == nil {
+			err = errors.New("the key that was deleted after the upgrade is not back")
+		}
+		return err
+	})
+	return nil
+}
+
+func noJob(t *testing.T, namespace string) error {
+	t.Helper()
+	jobs, err := acctest.Kube(t).BatchV1().Jobs(namespace).List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	if len(jobs.Items) > 0 {
+		return fmt.Errorf("the Job %s is left", jobs.Items[0].Name)
+	}
+	return nil
+}
+
+// Without a snapshot nothing is upgraded, and the error says what to do; one that
+// was interrupted after its snapshot goes on with another.
+func TestAccCluster_noUpgradeWithoutItsSnapshot(t *testing.T) {
+	acctest.PreCheck(t)
+	t.Parallel()
+	k, namespace := acctest.Kube(t), acctest.NamespaceName(t)
+	config := func(version, more string) string {
+		return required + hclVersion(namespace, version, "  create_namespace = true\n  replicas = 1\n  timeouts = { update = \"30s\" }\n"+stepAllow) + more
+	}
+	cli := acctest.NewCLI(t, map[string]string{"main.tf": config(acctest.OlderVersion, "")})
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	refused := func(more string, texts ...string) {
+		t.Helper()
+		cli.Write("main.tf", config(acctest.ConsulVersion, more))
+		out, code := cli.Run(t.Context(), "apply", "-auto-approve", "-no-color")
+		if code == 0 {
+			t.Fatalf("the upgrade went on:\n%s", out)
+		}
+		for _, text := range append(texts, "Nothing was changed", "snapshot_before = false") {
+			if !acctest.Says(text).MatchString(strings.ReplaceAll(out, "│", "")) {
+				t.Errorf("the error does not say %q:\n%s", text, out)
+			}
+		}
+		sts, err := k.AppsV1().StatefulSets(namespace).Get(t.Context(), "consul-server", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v := sts.Spec.Template.Labels[server.LabelVersion]; v != acctest.OlderVersion {
+			t.Errorf("the servers shall run %s", v)
+		}
+		if err := noJob(t, namespace); err != nil {
+			t.Error(err)
+		}
+		if _, err := k.CoreV1().PersistentVolumeClaims(namespace).Get(t.Context(), "consul-snapshots", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+			t.Errorf("a claim without a volume is left: %v", err)
+		}
+		cli.Write("main.tf", config(acctest.OlderVersion, more))
+		if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode"); code != 0 {
+			t.Errorf("the plan of what was before is not empty:\n%s", out)
+		}
+	}
+	refused("", "the management token is lost: there is no Secret with it", "bootstrap them with consul_k8s_acl_bootstrap")
+
+	cli.Write("main.tf", config(acctest.OlderVersion, bootstrapHCL("")))
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	claim := server.SnapshotClaim(server.Spec{Name: "consul", Namespace: namespace, Storage: server.Storage{Class: "no-such-class", Size: quantity.MustParse("1Gi")}})
+	if _, err := k.CoreV1().PersistentVolumeClaims(namespace).Create(t.Context(), claim, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	refused(bootstrapHCL(""), "Volume claim consul-snapshots: Pending (storage class no-such-class)")
+
+	cli.Write("main.tf", strings.Replace(config(acctest.ConsulVersion, bootstrapHCL("")), `"30s"`, `"5m"`, 1))
+	killed, out := cli.RunAndKill(t.Context(), "apply", func(ctx context.Context) bool {
+		job, err := k.BatchV1().Jobs(namespace).Get(ctx, "consul-snapshot", metav1.GetOptions{})
+		return err == nil && job.Status.Succeeded > 0
+	})
+	if !killed {
+		t.Fatalf("the apply ended before it could be killed:\n%s", out)
+	}
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-lock=false")
+	if err := noJob(t, namespace); err != nil {
+		t.Error(err)
+	}
+	if state := cli.State(); !strings.Contains(state, `"claim": "consul-snapshots"`) {
+		t.Errorf("the state knows no snapshot:\n%s", state)
+	}
+	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode"); code != 0 {
+		t.Errorf("the plan after that is not empty:\n%s", out)
+	}
+	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
+	namespaceGone(t, namespace)
+}

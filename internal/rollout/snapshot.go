@@ -1,0 +1,282 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+const (
+	// snapshotTimeout is how long a snapshot may take, with the pull of an image and
+	// the making of a volume.
+	snapshotTimeout = 10 * time.Minute
+	// askTimeout is how long the servers are asked who leads, and whether they know
+	// the token: longer than an election takes.
+	askTimeout = 30 * time.Second
+	// cleanUpTimeout bounds what is done after a failure.
+	cleanUpTimeout = 30 * time.Second
+)
+
+// SnapshotError says that no snapshot could be taken before an upgrade, and that
+// the servers run what they ran.
+type SnapshotError struct {
+	Err error
+	// Explanation is what Kubernetes says of the Job's pod and volume
+	// (kube.Client.Explain), "" where it did not come to that.
+	Explanation string
+}
+
+// Error implements error.
+func (e *SnapshotError) Error() string { return "no snapshot could be taken: " + e.Err.Error() }
+
+// Unwrap returns why.
+func (e *SnapshotError) Unwrap() error { return e.Err }
+
+// takesSnapshot reports whether going from one spec to another starts with a
+// snapshot: another version may write what the former one cannot read. A roll that
+// goes on finds the version in place already, and takes no second one.
+func takesSnapshot(before, after server.Spec) bool {
+	return after.Update.SnapshotBefore && before.Version != after.Version
+}
+
+// takeSnapshot takes a snapshot of the servers, which run a spec, keeps it on the
+// cluster's claim, and records it on the StatefulSet. It returns a *SnapshotError.
+// One that was interrupted leaves at most a Job, which the next one removes: it
+// takes another, for what was written since.
+func (d Deployment) takeSnapshot(ctx context.Context, running server.Spec) (*server.Snapshot, error) {
+	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
+	defer cancel()
+	running, secret, err := d.snapshotSource(ctx, running)
+	if err != nil {
+		return nil, &SnapshotError{Err: err}
+	}
+	s, err := d.runSnapshotJob(ctx, running, secret)
+	if err == nil {
+		err = d.recordSnapshot(ctx, s)
+	}
+	if err != nil {
+		return nil, d.snapshotFailed(ctx, err)
+	}
+	// It is done; if this fails, Kubernetes removes it after a while.
+	_ = d.Kube.BatchV1().Jobs(running.Namespace).Delete(ctx, server.SnapshotJobName(running.Name),
+		metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)})
+	a := Action{Snapshot: true}
+	d.Report(a)
+	d.event(ctx, a)
+	return &s, nil
+}
+
+// snapshotSource finds out what the leader runs, and makes sure that the
+// management token, if it takes one, is good.
+func (d Deployment) snapshotSource(ctx context.Context, running server.Spec) (server.Spec, consul.SecretRef, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	var secret consul.SecretRef
+	err := kube.Wait(ctx, "the servers", interval, func(ctx context.Context) (string, error) {
+		var err error
+		if running.ACL.Enabled {
+			secret, err = d.snapshotToken(ctx)
+		}
+		if errors.Is(err, consul.ErrSecretLost) || permanent(err) {
+			return "", err
+		} else if err != nil {
+			return err.Error(), nil
+		}
+		pods, err := d.Consul.Pods(ctx)
+		if err != nil {
+			return "", err
+		}
+		leader, err := d.Consul.LeaderPod(ctx, pods)
+		if err != nil {
+			return err.Error(), nil
+		}
+		i := slices.IndexFunc(leader.Spec.Containers, func(c corev1.Container) bool { return c.Name == server.ContainerName })
+		if v := leader.Labels[server.LabelVersion]; v != "" && i >= 0 {
+			running.Version, running.Image = v, leader.Spec.Containers[i].Image
+		}
+		return "", nil
+	})
+	return running, secret, err
+}
+
+// snapshotToken finds the Secret with the management token, and makes sure that
+// Consul knows it. Servers that run without ACLs yet take any.
+func (d Deployment) snapshotToken(ctx context.Context) (consul.SecretRef, error) {
+	token, ref, err := d.Consul.ManagementToken(ctx)
+	if err != nil {
+		return consul.SecretRef{}, err
+	}
+	_, err = d.Consul.VerifyToken(ctx, token)
+	switch {
+	case errors.Is(err, consul.ErrACLDisabled):
+		return ref, nil
+	case errors.Is(err, consul.ErrSecretLost):
+		return consul.SecretRef{}, fmt.Errorf("ACLs are on, and %w; bootstrap them with consul_k8s_acl_bootstrap, or set its reset to a new value where they were bootstrapped before", err)
+	}
+	return ref, err
+}
+
+// runSnapshotJob makes the claim, unless it is there, and runs the Job.
+func (d Deployment) runSnapshotJob(ctx context.Context, running server.Spec, secret consul.SecretRef) (server.Snapshot, error) {
+	if err := d.deleteSnapshotJob(ctx); err != nil { // of an apply that was interrupted
+		return server.Snapshot{}, err
+	}
+	if err := d.ensureSnapshotClaim(ctx, running); err != nil {
+		return server.Snapshot{}, err
+	}
+	job := server.SnapshotJob(running, secret.Name, secret.Key)
+	made, err := d.Kube.BatchV1().Jobs(job.Namespace).Create(ctx, job, metav1.CreateOptions{FieldManager: server.ManagedBy})
+	if apierrors.IsAlreadyExists(err) {
+		return server.Snapshot{}, &ForeignError{Objects: []string{"Job " + job.Namespace + "/" + job.Name}}
+	} else if err != nil {
+		return server.Snapshot{}, fmt.Errorf("making the Job %s/%s: %w", job.Namespace, job.Name, err)
+	}
+	message, err := d.awaitSnapshotJob(ctx, made)
+	if err != nil {
+		return server.Snapshot{}, err
+	}
+	s, err := server.ParseSnapshot(running.Name, message)
+	if err != nil {
+		return server.Snapshot{}, fmt.Errorf("the Job %s/%s ended, but %w", job.Namespace, job.Name, err)
+	}
+	return s, nil
+}
+
+func (d Deployment) ensureSnapshotClaim(ctx context.Context, running server.Spec) error {
+	claim := server.SnapshotClaim(running)
+	live, err := d.Kube.CoreV1().PersistentVolumeClaims(claim.Namespace).Get(ctx, claim.Name, metav1.GetOptions{})
+	found, err := kube.Found(err)
+	switch {
+	case err != nil:
+		return fmt.Errorf("reading the volume claim %s/%s: %w", claim.Namespace, claim.Name, err)
+	case !found:
+		fields, err := server.Fields(claim)
+		if err != nil {
+			return err
+		}
+		return d.Kube.Apply(ctx, fields)
+	case !server.Owns(running.Name, live.Labels):
+		return &ForeignError{Objects: []string{"PersistentVolumeClaim " + claim.Namespace + "/" + claim.Name}}
+	}
+	return nil
+}
+
+// awaitSnapshotJob waits for the end of the Job, and returns the termination
+// message of its pod.
+func (d Deployment) awaitSnapshotJob(ctx context.Context, made *batchv1.Job) (message string, err error) {
+	err = kube.Wait(ctx, fmt.Sprintf("the Job %s/%s", made.Namespace, made.Name), interval, func(ctx context.Context) (string, error) {
+		job, err := d.Kube.BatchV1().Jobs(made.Namespace).Get(ctx, made.Name, metav1.GetOptions{})
+		switch {
+		case permanent(err):
+			return "", err
+		case err != nil:
+			return err.Error(), nil
+		}
+		for _, c := range job.Status.Conditions {
+			if c.Status == corev1.ConditionTrue && c.Type == batchv1.JobFailed {
+				return "", errors.New("it failed: " + c.Message)
+			}
+			if c.Status == corev1.ConditionTrue && c.Type == batchv1.JobComplete {
+				message, err = d.snapshotMessage(ctx, job)
+				return "", err
+			}
+		}
+		return "it has not ended", nil
+	})
+	return message, err
+}
+
+// snapshotMessage is the termination message of a pod of a Job that did its work.
+func (d Deployment) snapshotMessage(ctx context.Context, job *batchv1.Job) (string, error) {
+	pods, err := d.Kube.CoreV1().Pods(job.Namespace).List(ctx, metav1.ListOptions{
+		LabelSelector: labels.SelectorFromSet(server.SnapshotLabels(d.Consul.Name)).String(),
+	})
+	if err != nil {
+		return "", fmt.Errorf("reading its result: %w", err)
+	}
+	for i := range pods.Items {
+		for _, s := range pods.Items[i].Status.ContainerStatuses {
+			if t := s.State.Terminated; t != nil && t.ExitCode == 0 && metav1.IsControlledBy(&pods.Items[i], job) {
+				return t.Message, nil
+			}
+		}
+	}
+	return "", errors.New("its pod, and the result with it, is gone")
+}
+
+// recordSnapshot notes a snapshot on the StatefulSet before the Job goes: from now
+// on it is known.
+func (d Deployment) recordSnapshot(ctx context.Context, s server.Snapshot) error {
+	_, err := d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Patch(ctx, server.StatefulSetName(d.Consul.Name), types.MergePatchType, server.SnapshotPatch(s), metav1.PatchOptions{FieldManager: server.ManagedBy})
+	if err != nil {
+		return fmt.Errorf("recording the snapshot %s of %s: %w", s.File, d.Consul.ID(), err)
+	}
+	return nil
+}
+
+// snapshotFailed explains why, and takes away what serves nothing: the Job, and a
+// claim that never got a volume. The context may have ended.
+func (d Deployment) snapshotFailed(ctx context.Context, err error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
+	defer cancel()
+	namespace, name := d.Consul.Namespace, d.Consul.Name
+	failed := &SnapshotError{Err: err}
+	if !errors.As(err, new(*ForeignError)) {
+		failed.Explanation = d.Kube.Explain(ctx, namespace, server.SnapshotJobName(name), server.SnapshotLabels(name))
+	}
+	if err := d.deleteSnapshotJob(ctx); err != nil {
+		failed.Err = errors.Join(failed.Err, err)
+	}
+	claims := d.Kube.CoreV1().PersistentVolumeClaims(namespace)
+	claim, err := claims.Get(ctx, server.SnapshotClaimName(name), metav1.GetOptions{})
+	if err == nil && server.Owns(name, claim.Labels) && claim.Status.Phase == corev1.ClaimPending {
+		err := claims.Delete(ctx, claim.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &claim.UID, ResourceVersion: &claim.ResourceVersion}})
+		if err != nil && !apierrors.IsNotFound(err) {
+			failed.Err = errors.Join(failed.Err, fmt.Errorf("deleting the volume claim %s/%s: %w", namespace, claim.Name, err))
+		}
+	}
+	return failed
+}
+
+// deleteSnapshotJob deletes the Job, if it is there and the cluster's, and waits
+// until its pod is gone, which may hold the volume.
+func (d Deployment) deleteSnapshotJob(ctx context.Context) error {
+	jobs, name := d.Kube.BatchV1().Jobs(d.Consul.Namespace), server.SnapshotJobName(d.Consul.Name)
+	return kube.Wait(ctx, "the Job "+d.Consul.Namespace+"/"+name+" to go", interval, func(ctx context.Context) (string, error) {
+		job, err := jobs.Get(ctx, name, metav1.GetOptions{})
+		if found, err := kube.Found(err); err != nil || !found || !server.Owns(d.Consul.Name, job.Labels) {
+			return "", err
+		}
+		if job.DeletionTimestamp == nil {
+			err = jobs.Delete(ctx, name, metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationForeground)})
+			if _, err := kube.Found(err); err != nil {
+				return "", err
+			}
+		}
+		return "it is still there", nil
+	})
+}
+
+// UpgradeSnapshot reads which snapshot was taken before the latest upgrade, nil if
+// none was.
+func (d Deployment) UpgradeSnapshot(ctx context.Context) (*server.Snapshot, error) {
+	sts, err := d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Get(ctx, server.StatefulSetName(d.Consul.Name), metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("reading the StatefulSet of %s: %w", d.Consul.ID(), err)
+	}
+	spec, err := server.Parse(server.Set{StatefulSet: sts}, server.Spec{})
+	return spec.UpgradeSnapshot, err
+}

@@ -1,0 +1,202 @@
+package server
+
+import (
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Snapshot is a snapshot of the servers that was read back whole, and where it is.
+type Snapshot struct {
+	// Claim is the PersistentVolumeClaim, in the cluster's namespace, and File the
+	// name of the file in its volume.
+	Claim string `json:"claim"`
+	File  string `json:"file"`
+	// Version is the Consul version of the servers that it was taken from.
+	Version string `json:"version"`
+	// Index and Term are those of the last Raft log entry in it. The term may be 0:
+	// unknown.
+	Index uint64 `json:"index"`
+	Term  uint64 `json:"term,omitempty"`
+	// Size of the file in bytes, and its SHA-256 in hexadecimal.
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+	// Time is when it was taken, in UTC.
+	Time time.Time `json:"time"`
+}
+
+const (
+	snapshotVolume  = "snapshots"
+	snapshotDir     = "/snapshots"
+	snapshotTokens  = "token"
+	snapshotMessage = "/dev/termination-log"
+
+	// snapshotDeadline ends a Job that nobody waits for any more, and snapshotTTL
+	// removes it.
+	snapshotDeadline = 15 * time.Minute
+	snapshotTTL      = time.Hour
+)
+
+// snapshotScript takes, verifies and keeps a snapshot.
+//
+//go:embed snapshot.sh
+var snapshotScript string
+
+// SnapshotClaimName is the PersistentVolumeClaim that keeps the snapshots which
+// are taken before upgrades.
+func SnapshotClaimName(cluster string) string { return cluster + "-snapshots" }
+
+// SnapshotJobName is the Job that takes them.
+func SnapshotJobName(cluster string) string { return cluster + "-snapshot" }
+
+// SnapshotLabels are on the Job, its pod and the claim. They prove the ownership
+// as OwnerLabels do; none of them selects a server.
+func SnapshotLabels(cluster string) map[string]string {
+	l := OwnerLabels(cluster)
+	l[LabelComponent] = "snapshot"
+	return l
+}
+
+// SnapshotClaim renders the claim. Its volume is of the class and size that each
+// server has: three snapshots, which are compressed, take less than the data.
+func SnapshotClaim(s Spec) *corev1.PersistentVolumeClaim {
+	m := meta(s, SnapshotClaimName(s.Name))
+	m.Labels = merged(s.Labels, SnapshotLabels(s.Name))
+	claim := &corev1.PersistentVolumeClaim{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"},
+		ObjectMeta: m,
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			Resources: corev1.VolumeResourceRequirements{
+				Requests: corev1.ResourceList{corev1.ResourceStorage: s.Storage.Size},
+			},
+		},
+	}
+	if s.Storage.Class != "" {
+		claim.Spec.StorageClassName = &s.Storage.Class
+	}
+	return claim
+}
+
+// SnapshotJob renders the Job that takes a snapshot of servers which run s, with
+// the management token in a key of a Secret; secret is "" where ACLs are off. It
+// runs where servers may, as what servers run as, and asks them through the
+// client Service.
+func SnapshotJob(s Spec, secret, key string) *batchv1.Job {
+	m := meta(s, SnapshotJobName(s.Name))
+	m.Labels = merged(s.Labels, SnapshotLabels(s.Name))
+	args := []string{
+		"sh", snapshotDir, s.Version,
+		fmt.Sprintf("http://%s.%s.svc:%d", ClientServiceName(s.Name), s.Namespace, PortHTTP), snapshotMessage,
+	}
+	mounts := []corev1.VolumeMount{
+		{Name: snapshotVolume, MountPath: snapshotDir},
+		{Name: "tmp", MountPath: "/tmp"}, // the inspection unpacks there
+	}
+	volumes := []corev1.Volume{
+		{Name: snapshotVolume, VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{
+			ClaimName: SnapshotClaimName(s.Name),
+		}}},
+		{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+	}
+	if secret != "" {
+		args = append(args, "/token/token")
+		mounts = append(mounts, corev1.VolumeMount{Name: snapshotTokens, MountPath: "/token", ReadOnly: true})
+		volumes = append(volumes, corev1.Volume{Name: snapshotTokens, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+			SecretName: secret, Items: []corev1.KeyToPath{{Key: key, Path: "token"}}, DefaultMode: new(int32(0o440)),
+		}}})
+	}
+	return &batchv1.Job{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
+		ObjectMeta: m,
+		Spec: batchv1.JobSpec{
+			BackoffLimit:            new(int32(0)), // the script tries again by itself
+			ActiveDeadlineSeconds:   new(int64(snapshotDeadline.Seconds())),
+			TTLSecondsAfterFinished: new(int32(snapshotTTL.Seconds())),
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{
+					Labels:      merged(s.PodLabels, SnapshotLabels(s.Name), map[string]string{LabelVersion: s.Version}),
+					Annotations: merged(s.PodAnnotations),
+				},
+				Spec: corev1.PodSpec{
+					RestartPolicy:                 corev1.RestartPolicyNever,
+					ServiceAccountName:            StatefulSetName(s.Name), // may have what it takes to pull the image
+					AutomountServiceAccountToken:  new(false),
+					EnableServiceLinks:            new(false),
+					TerminationGracePeriodSeconds: new(int64(1)),
+					NodeSelector:                  s.Placement.NodeSelector,
+					Tolerations:                   s.Placement.Tolerations,
+					SecurityContext: &corev1.PodSecurityContext{
+						RunAsNonRoot:        new(true),
+						RunAsUser:           new(int64(consulUser)),
+						RunAsGroup:          new(int64(consulGroup)),
+						FSGroup:             new(int64(consulGroup)),
+						FSGroupChangePolicy: new(corev1.FSGroupChangeOnRootMismatch),
+						SeccompProfile:      &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+					},
+					Containers: []corev1.Container{{
+						Name:            "snapshot",
+						Image:           s.Image,
+						ImagePullPolicy: corev1.PullIfNotPresent,
+						Command:         []string{"/bin/sh", "-c", snapshotScript},
+						Args:            args,
+						Resources:       snapshotResources(s.Resources),
+						SecurityContext: &corev1.SecurityContext{
+							AllowPrivilegeEscalation: new(false),
+							ReadOnlyRootFilesystem:   new(true),
+							Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+						},
+						VolumeMounts:             mounts,
+						TerminationMessagePath:   snapshotMessage,
+						TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+					}},
+					Volumes: volumes,
+				},
+			},
+		},
+	}
+}
+
+// snapshotResources asks for what a snapshot takes, and for no more than a server
+// does: both commands stream. The limits are those of a server.
+func snapshotResources(r Resources) corev1.ResourceRequirements {
+	requests := map[string]resource.Quantity{"cpu": resource.MustParse("100m"), "memory": resource.MustParse("128Mi")}
+	for name, q := range requests {
+		for _, of := range []map[string]resource.Quantity{r.Requests, r.Limits} {
+			if most, ok := of[name]; ok && most.Cmp(q) < 0 {
+				q = most
+			}
+		}
+		requests[name] = q
+	}
+	return corev1.ResourceRequirements{Requests: resourceList(requests), Limits: resourceList(r.Limits)}
+}
+
+// ParseSnapshot reads the termination message of the Job's pod.
+func ParseSnapshot(cluster, message string) (Snapshot, error) {
+	var s Snapshot
+	if err := json.Unmarshal([]byte(message), &s); err != nil {
+		return Snapshot{}, fmt.Errorf("its result %q cannot be read: %w", message, err)
+	}
+	s.Claim = SnapshotClaimName(cluster)
+	switch {
+	case s.File == "" || strings.Contains(s.File, "/"):
+		return Snapshot{}, fmt.Errorf("its result names no file: %q", message)
+	case s.Index == 0 || s.Term == 0 || s.Size == 0 || len(s.SHA256) != 64:
+		return Snapshot{}, errors.New("its result is not that of a whole snapshot: " + message)
+	}
+	return s, nil
+}
+
+// SnapshotPatch is a merge patch of the StatefulSet that records a snapshot.
+func SnapshotPatch(s Snapshot) []byte {
+	return fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, AnnotationUpgradeSnapshot, compactJSON(s))
+}

@@ -1,0 +1,224 @@
+package server
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+func TestSnapshotJob_golden(t *testing.T) {
+	golden(t, "snapshot", SnapshotClaim(full()), SnapshotJob(full(), "consul-bootstrap-token", "token"))
+	golden(t, "snapshot-without-acls", SnapshotClaim(minimal()), SnapshotJob(minimal(), "", ""))
+}
+
+// What the pod carries must not make it a server: it would get requests of
+// clients, and count for the disruption budget.
+func TestSnapshotJob_isNoServer(t *testing.T) {
+	labels := SnapshotJob(full(), "", "").Spec.Template.Labels
+	selected := true
+	for k, v := range SelectorLabels("consul") {
+		selected = selected && labels[k] == v
+	}
+	if selected {
+		t.Errorf("%v selects the Job's pod", SelectorLabels("consul"))
+	}
+}
+
+// A request above the limit is refused by Kubernetes.
+func TestSnapshotJob_asksForNoMoreThanAServer(t *testing.T) {
+	tests := map[string]struct {
+		requests, limits map[string]resource.Quantity
+		want             string
+	}{
+		"nothing said": {nil, nil, "128Mi"},
+		"much":         {map[string]resource.Quantity{"memory": resource.MustParse("4Gi")}, nil, "128Mi"},
+		"little":       {map[string]resource.Quantity{"memory": resource.MustParse("64Mi")}, nil, "64Mi"},
+		"a low limit":  {nil, map[string]resource.Quantity{"memory": resource.MustParse("96Mi")}, "96Mi"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			r := snapshotResources(Resources{Requests: tt.requests, Limits: tt.limits})
+			if got := r.Requests[corev1.ResourceMemory]; got.Cmp(resource.MustParse(tt.want)) != 0 {
+				t.Errorf("asks for %s, want %s", got.String(), tt.want)
+			}
+		})
+	}
+}
+
+func TestParseSnapshot(t *testing.T) {
+	whole := map[string]any{
+		"file": "consul-1.21.0-20260102T030405Z.snap", "version": "1.21.0", "index": 42, "term": 2, "size": 3082,
+		"sha256": strings.Repeat("0a", 32), "time": "2026-01-02T03:04:05Z",
+	}
+	tests := map[string]struct {
+		change func(map[string]any)
+		ok     bool
+	}{
+		"whole":          {func(map[string]any) {}, true},
+		"no file":        {func(m map[string]any) { delete(m, "file") }, false},
+		"a path":         {func(m map[string]any) { m["file"] = "../x" }, false},
+		"no index":       {func(m map[string]any) { m["index"] = 0 }, false},
+		"no sum":         {func(m map[string]any) { m["sha256"] = "" }, false},
+		"an empty file":  {func(m map[string]any) { m["size"] = 0 }, false},
+		"no such number": {func(m map[string]any) { m["index"] = "" }, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			m := merged(whole)
+			tt.change(m)
+			text, err := json.Marshal(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := ParseSnapshot("consul", string(text))
+			if (err == nil) != tt.ok {
+				t.Fatalf("got %+v, %v", s, err)
+			}
+			if tt.ok && s != *full().UpgradeSnapshot {
+				t.Errorf("got %+v, want %+v", s, *full().UpgradeSnapshot)
+			}
+		})
+	}
+	if _, err := ParseSnapshot("consul", ""); err == nil {
+		t.Error("no message at all was taken")
+	}
+}
+
+// fakeConsul saves and inspects as Consul does, or fails as it is told.
+const fakeConsul = `#!/bin/sh
+[ "$FAIL" != "$2" ] || { echo "$2 refused" >&2; exit 1; }
+for file; do :; done
+case $2 in
+  save) echo "$*" >"$CALL"; echo data >"$file" ;;
+  inspect) printf '{\n   "Meta": {\n      "ID": "2-42",\n      "Size": 7,\n      "Index": 42,\n      "Term": 2,\n      "Version": 1\n   },\n   "Stats": []\n}\n' ;;
+esac
+`
+
+type snapshotRun struct {
+	dir, result, call string
+	env               []string
+}
+
+func newSnapshotRun(t *testing.T) snapshotRun {
+	t.Helper()
+	tmp := t.TempDir()
+	r := snapshotRun{dir: filepath.Join(tmp, "snapshots"), result: filepath.Join(tmp, "result"), call: filepath.Join(tmp, "call")}
+	bin := filepath.Join(tmp, "bin")
+	for _, d := range []string{r.dir, bin} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range map[string]string{"consul": fakeConsul, "sleep": "#!/bin/sh\n"} {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "CALL="+r.call)
+	return r
+}
+
+func (r snapshotRun) run(t *testing.T, version, fail string, args ...string) error {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "/bin/sh", append([]string{"-c", snapshotScript, "sh", r.dir, version, "http://consul", r.result}, args...)...)
+	cmd.Env = append(r.env, "FAIL="+fail)
+	out, err := cmd.CombinedOutput()
+	t.Log(string(out))
+	return err
+}
+
+func (r snapshotRun) files(t *testing.T) []string {
+	t.Helper()
+	entries, err := os.ReadDir(r.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func TestSnapshotScript_keepsTheLatestThree(t *testing.T) {
+	t.Parallel()
+	r := newSnapshotRun(t)
+	for i, name := range []string{"consul-1.22.0-old.snap", "consul-1.9.0-newer.snap", "consul-1.10.0-newest.snap", "mine.snap"} {
+		path := filepath.Join(r.dir, name)
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		at := time.Now().Add(time.Duration(i-10) * time.Hour)
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.run(t, "1.21.0", "", "/token/token"); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(r.result)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := ParseSnapshot("consul", string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Index != 42 || s.Term != 2 || s.Size != 5 || s.Version != "1.21.0" || s.SHA256 != "6667b2d1aab6a00caa5aee5af8ad9f1465e567abf1c209d15727d57b3e8f6e5f" {
+		t.Errorf("the result is %+v", s)
+	}
+	want := []string{"consul-1.10.0-newest.snap", s.File, "consul-1.9.0-newer.snap", "mine.snap"}
+	if got := r.files(t); !slices.Equal(got, want) {
+		t.Errorf("left are %q, want %q", got, want)
+	}
+	call, err := os.ReadFile(r.call)
+	if err != nil || !strings.Contains(string(call), "-http-addr=http://consul -token-file=/token/token ") || strings.Contains(string(call), "stale") {
+		t.Errorf("consul was called with %q, %v", call, err)
+	}
+}
+
+// A snapshot that cannot be taken, or not be read back, leaves nothing, and
+// costs no other.
+func TestSnapshotScript_aFailureLeavesNothing(t *testing.T) {
+	t.Parallel()
+	for _, fail := range []string{"save", "inspect"} {
+		r := newSnapshotRun(t)
+		before := []string{"consul-1.1.0-a.snap", "consul-1.2.0-b.snap", "consul-1.3.0-c.snap"}
+		for _, name := range before {
+			if err := os.WriteFile(filepath.Join(r.dir, name), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := r.run(t, "1.21.0", fail); err == nil {
+			t.Errorf("%s failed, and the script did not", fail)
+		}
+		if got := r.files(t); !slices.Equal(got, before) {
+			t.Errorf("after %s failed, left are %q", fail, got)
+		}
+		if _, err := os.Stat(r.result); err == nil {
+			t.Errorf("after %s failed there is a result", fail)
+		}
+	}
+}
+
+func TestSnapshotScript_cleansUpAfterOneThatWasKilled(t *testing.T) {
+	t.Parallel()
+	r := newSnapshotRun(t)
+	if err := os.MkdirAll(filepath.Join(r.dir, ".taking", "snapshot.tmp1"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.run(t, "1.21.0", ""); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.files(t); len(got) != 1 || !strings.HasPrefix(got[0], "consul-1.21.0-") {
+		t.Errorf("left are %q", got)
+	}
+}
