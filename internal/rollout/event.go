@@ -40,6 +40,10 @@ func (a Action) reason() string {
 		return "RolloutDone"
 	case a.Restart != "":
 		return "ServerRestarting"
+	case a.Rebuild != "":
+		return "ServerRebuilding"
+	case a.Grow != "":
+		return "VolumesGrowing"
 	case a.Transfer != "":
 		return "LeadershipTransferring"
 	case a.Reload != "":

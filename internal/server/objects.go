@@ -248,6 +248,12 @@ func statefulSet(s Spec) *appsv1.StatefulSet {
 	if s.Creating {
 		m.Annotations[AnnotationCreating] = "true"
 	}
+	if s.Resizing {
+		m.Annotations[AnnotationResizing] = "true"
+	}
+	if s.Storage.OnChange == RebuildServers {
+		m.Annotations[AnnotationOnStorageChange] = RebuildServers
+	}
 	return &appsv1.StatefulSet{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"},
 		ObjectMeta: m,

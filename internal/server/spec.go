@@ -48,6 +48,8 @@ type Spec struct {
 	Established bool
 	// Creating says that the apply which creates the cluster is not known to have ended.
 	Creating bool
+	// Resizing says that a change of the volumes is not known to have ended.
+	Resizing bool
 	// DeletionProtection refuses to delete the cluster.
 	DeletionProtection bool
 
@@ -84,12 +86,23 @@ const (
 	Delete = "Delete"
 )
 
+// What a change of the size of volumes, or of their class, does.
+const (
+	// GrowVolumes makes them grow in place. Their class cannot be changed.
+	GrowVolumes = "grow"
+	// RebuildServers gives each server a new, empty volume, which it fills from the
+	// leader.
+	RebuildServers = "rebuild"
+)
+
 // Storage is the volume of each server.
 type Storage struct {
 	// Size of each volume.
 	Size resource.Quantity
 	// Class is the storage class, "" for the cluster's default class.
 	Class string
+	// OnChange is GrowVolumes or RebuildServers; "" is GrowVolumes.
+	OnChange string
 	// WhenDeleted and WhenScaled are the StatefulSet's
 	// persistentVolumeClaimRetentionPolicy: Retain or Delete.
 	WhenDeleted string
