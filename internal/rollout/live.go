@@ -67,8 +67,8 @@ func (l Live) Look(ctx context.Context) (World, error) {
 	for i := range pods {
 		isReady := consul.PodReady(&pods[i])
 		w.Servers = append(w.Servers, Server{
-			Name: pods[i].Name, Outdated: Outdated(sts, &pods[i]), Stopped: stopped(&pods[i]), Sick: !isReady, Peer: true,
-			Leaving: pods[i].DeletionTimestamp != nil,
+			Name: pods[i].Name, Outdated: Outdated(sts, &pods[i]), Leaving: pods[i].DeletionTimestamp != nil,
+			Stopped: stopped(&pods[i]), Sick: !isReady, Peer: true,
 		})
 		if isReady {
 			ready = append(ready, pods[i])
@@ -146,9 +146,6 @@ func Outdated(sts *appsv1.StatefulSet, pod *corev1.Pod) bool {
 
 // stopped reports whether Consul does not run in a pod.
 func stopped(pod *corev1.Pod) bool {
-	if pod.DeletionTimestamp != nil {
-		return false // on its way out: neither to be counted nor to be hurried
-	}
 	return !slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.State.Running != nil })
 }
 
@@ -156,8 +153,8 @@ func stopped(pod *corev1.Pod) bool {
 // for a disruption budget that a sick server exhausts.
 func (l Live) Restart(ctx context.Context, pod string) error {
 	p, err := l.Kube.CoreV1().Pods(l.Consul.Namespace).Get(ctx, pod, metav1.GetOptions{})
-	if found, err := kube.Found(err); err != nil || !found {
-		return err // one that is gone is being replaced already
+	if found, err := kube.Found(err); err != nil || !found || p.DeletionTimestamp != nil {
+		return err // one that is gone, or goes, is being replaced already
 	}
 	return l.Kube.CoreV1().Pods(l.Consul.Namespace).Delete(ctx, pod, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(p.UID))})
 }

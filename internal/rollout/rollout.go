@@ -51,10 +51,11 @@ type Server struct {
 	Stopped bool
 	// Peer says that it is, or may be, a Raft peer.
 	Peer bool
+	// Leaving says that its pod is on its way out: neither to be counted nor to be
+	// hurried.
+	Leaving bool
 	// Sick says that it is not ready, or no healthy voter.
 	Sick bool
-	// Leaving says that the pod is on its way out.
-	Leaving bool
 	// Volume says what of its volume takes a restart, "" for nothing. Such a server
 	// is restarted as an outdated one is.
 	Volume string
@@ -69,9 +70,8 @@ type Server struct {
 	LastIndex uint64
 }
 
-// due reports whether a server is to be restarted. One that is on its way out is
-// neither to be counted nor to be hurried.
-func (s Server) due() bool { return !s.Leaving && (s.Outdated || s.Volume != "") }
+// due reports whether a server is to be restarted.
+func (s Server) due() bool { return s.Outdated || s.Volume != "" }
 
 // Drift names what Consul has otherwise than declared, and what becomes of it.
 func (w World) Drift() []string {
@@ -192,6 +192,7 @@ func Next(w World) Action {
 	}
 	for _, s := range outdated {
 		switch {
+		case s.Leaving:
 		case (s.Stopped || s.Sick) && othersWell(w, s):
 			return s.restart()
 		case s.Stopped && (s.Outdated || !s.Rebuild): // its volume stays for now
@@ -275,7 +276,7 @@ func growing(w World) string {
 // are all of them.
 func othersWell(w World, but Server) bool {
 	return w.Leader != "" && w.Leader != but.Name && len(w.Servers) == w.Replicas &&
-		!slices.ContainsFunc(w.Servers, func(s Server) bool { return s.Name != but.Name && (s.Sick || s.Stopped) })
+		!slices.ContainsFunc(w.Servers, func(s Server) bool { return s.Name != but.Name && (s.Sick || s.Stopped || s.Leaving) })
 }
 
 // stale is the next server whose agent loads its configuration anew, "" if none
