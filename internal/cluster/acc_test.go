@@ -130,7 +130,7 @@ func TestAccCluster_lifecycle(t *testing.T) {
 				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
 					plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate),
 					expectBefore{"drift", []any{"ConfigMap consul-server: missing", "Service consul: spec.ports[name=http].port", "PodDisruptionBudget consul-server: missing"}},
-					expectBefore{"storage", map[string]any{"size": "1Gi", "class": nil, "retention": map[string]any{"when_deleted": "Delete", "when_scaled": "Delete"}}},
+					expectBefore{"storage", map[string]any{"size": "1Gi", "class": nil, "on_change": "grow", "retention": map[string]any{"when_deleted": "Delete", "when_scaled": "Delete"}}},
 				}},
 				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), notRestarted(t, namespace, &before)),
 			},
@@ -663,7 +663,7 @@ func TestAccCluster_deletionProtection(t *testing.T) {
 			{Config: strings.Replace(protected, `"consul"`, `"other"`, 1), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: refused}, // a replacement
 			{Config: strings.Replace(protected, `  replicas = 1`, "  replicas = 1\n  datacenter = \"dc2\"", 1), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("datacenter cannot be changed")},
 			{Config: strings.Replace(protected, `"1Gi"`, `"512Mi"`, 1), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("cannot shrink")},
-			{Config: strings.Replace(protected, `"1Gi"`, `"2Gi"`, 1), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("do not grow in place")},
+			{Config: strings.Replace(protected, `"1Gi"`, `"2Gi"`, 1), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("cannot grow in place")},
 			{Config: strings.Replace(protected, `"1Gi"`, `"1024Mi"`, 1), PlanOnly: true}, // the same amount
 			{Config: strings.Replace(protected, `size = "1Gi"`, `size = "1Gi", class = "other"`, 1), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("class cannot be changed")},
 			{Config: open},

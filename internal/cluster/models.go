@@ -65,6 +65,7 @@ type model struct {
 type storageModel struct {
 	Size      types.String `tfsdk:"size"`
 	Class     types.String `tfsdk:"class"`
+	OnChange  types.String `tfsdk:"on_change"`
 	Retention types.Object `tfsdk:"retention"`
 }
 
@@ -140,7 +141,7 @@ type aclModel struct {
 var (
 	retentionTypes = map[string]tfattr.Type{"when_deleted": types.StringType, "when_scaled": types.StringType}
 	storageTypes   = map[string]tfattr.Type{
-		"size": types.StringType, "class": types.StringType, "retention": types.ObjectType{AttrTypes: retentionTypes},
+		"size": types.StringType, "class": types.StringType, "on_change": types.StringType, "retention": types.ObjectType{AttrTypes: retentionTypes},
 	}
 	quantityMap    = types.MapType{ElemType: types.StringType}
 	stringMap      = types.MapType{ElemType: types.StringType}
@@ -179,7 +180,7 @@ var (
 )
 
 // toSpec converts a model whose declared attributes are all known. What only a
-// live cluster knows (Established, Creating) is left to the caller.
+// live cluster knows (Established, Creating, Resizing) is left to the caller.
 func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 	var diags diag.Diagnostics
 	var storage storageModel
@@ -222,7 +223,7 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 		ExtraConfig:        m.ExtraConfig.ValueString(),
 		DeletionProtection: m.DeletionProtection.ValueBool(),
 		Storage: server.Storage{
-			Size: toQuantity(storage.Size), Class: storage.Class.ValueString(),
+			Size: toQuantity(storage.Size), Class: storage.Class.ValueString(), OnChange: storage.OnChange.ValueString(),
 			WhenDeleted: retention.WhenDeleted.ValueString(), WhenScaled: retention.WhenScaled.ValueString(),
 		},
 		Resources: server.Resources{
@@ -327,6 +328,7 @@ func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 
 	storage.Size = keepQuantity(storage.Size, s.Storage.Size)
 	storage.Class = optionalString(s.Storage.Class)
+	storage.OnChange = types.StringValue(cmp.Or(s.Storage.OnChange, server.GrowVolumes))
 	storage.Retention = object(ctx, retentionTypes, retentionModel{
 		WhenDeleted: types.StringValue(s.Storage.WhenDeleted), WhenScaled: types.StringValue(s.Storage.WhenScaled),
 	}, &diags)

@@ -9,7 +9,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/types"
-	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
@@ -18,7 +17,8 @@ import (
 // ModifyPlan implements resource.ResourceWithModifyPlan. It fills in what
 // follows from the configuration, refuses what cannot be done, makes unfinished
 // work and drift show as an update, and says what that does to the servers. It
-// makes no request, unless the default policy changes to "deny".
+// makes no request, unless the default policy changes to "deny" or volumes are to
+// change.
 func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
 	var config, state, plan model
 	if req.Plan.Raw.IsNull() {
@@ -57,10 +57,11 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	checkChange(ctx, state, plan, &resp.Diagnostics)
+	checkChange(state, plan, &resp.Diagnostics)
 	started, diags := req.Private.GetKey(ctx, privateStarted)
 	resp.Diagnostics.Append(diags...)
 	checkUpgrade(config, state, plan, started, &resp.Diagnostics)
+	r.checkStorage(ctx, state, plan, &resp.Diagnostics)
 	r.checkACL(ctx, state, plan, &resp.Diagnostics)
 
 	// What is computed is known unless something is to be done.
@@ -116,7 +117,7 @@ func planVersion(config model, plan *model) {
 }
 
 // checkChange refuses changes that a running cluster cannot make.
-func checkChange(ctx context.Context, state, plan model, diags *diag.Diagnostics) {
+func checkChange(state, plan model, diags *diag.Diagnostics) {
 	replaced := (!plan.Name.IsUnknown() && !plan.Name.Equal(state.Name)) || (!plan.Namespace.IsUnknown() && !plan.Namespace.Equal(state.Namespace))
 	if replaced {
 		if state.DeletionProtection.ValueBool() {
@@ -137,37 +138,4 @@ func checkChange(ctx context.Context, state, plan model, diags *diag.Diagnostics
 		diags.Append(attr.Error(path.Root("create_namespace"), "The namespace belongs to the cluster",
 			fmt.Sprintf("The namespace %s was made by this cluster and goes with it: keep create_namespace = true.", state.Namespace.ValueString())))
 	}
-	checkStorage(ctx, state, plan, diags)
-}
-
-func checkStorage(ctx context.Context, state, plan model, diags *diag.Diagnostics) {
-	if plan.Storage.IsUnknown() || state.Storage.IsNull() {
-		return
-	}
-	var old, wanted storageModel
-	diags.Append(state.Storage.As(ctx, &old, basetypes.ObjectAsOptions{})...)
-	diags.Append(plan.Storage.As(ctx, &wanted, basetypes.ObjectAsOptions{})...)
-	if !wanted.Class.IsUnknown() && !wanted.Class.Equal(old.Class) {
-		diags.Append(attr.Error(nested("storage", "class"), "The storage class cannot be changed",
-			fmt.Sprintf("Volumes keep their class (%s). To move, create a second cluster and restore a snapshot into it.", classText(old))))
-	}
-	if wanted.Size.IsUnknown() {
-		return
-	}
-	a, b := toQuantity(old.Size), toQuantity(wanted.Size)
-	switch b.Cmp(a) {
-	case -1:
-		diags.Append(attr.Error(nested("storage", "size"), "A volume cannot shrink",
-			fmt.Sprintf("The volumes have %s, %s is less. Keep at least %s.", a.String(), b.String(), a.String())))
-	case 1:
-		diags.Append(attr.Error(nested("storage", "size"), "Volumes do not grow in place yet",
-			fmt.Sprintf("The volumes have %s. Keep that, or create a second cluster with %s and restore a snapshot into it.", a.String(), b.String())))
-	}
-}
-
-func classText(s storageModel) string {
-	if s.Class.IsNull() {
-		return "the default class at creation"
-	}
-	return s.Class.ValueString()
 }

@@ -47,7 +47,8 @@ var (
 	})
 	defaultSize    = "10Gi"
 	defaultStorage = types.ObjectValueMust(storageTypes, map[string]tfattr.Value{
-		"size": types.StringValue(defaultSize), "class": types.StringNull(), "retention": defaultRetention,
+		"size": types.StringValue(defaultSize), "class": types.StringNull(), "on_change": types.StringValue(server.GrowVolumes),
+		"retention": defaultRetention,
 	})
 	defaultRequests = types.MapValueMust(types.StringType, map[string]tfattr.Value{
 		"cpu": types.StringValue("500m"), "memory": types.StringValue("1Gi"),
@@ -153,11 +154,18 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 						Optional: true, Computed: true, Default: stringdefault.StaticString(defaultSize),
 						Validators:          []validator.String{attr.PositiveQuantity()},
 						PlanModifiers:       []planmodifier.String{attr.KeepSameQuantity()},
-						MarkdownDescription: "Size of each volume, a Kubernetes quantity. Default `10Gi`. It cannot be changed in place yet, and never be smaller.",
+						MarkdownDescription: "Size of each volume, a Kubernetes quantity. Default `10Gi`. A larger size makes the volumes grow as `on_change` says; they never shrink.",
 					},
 					"class": schema.StringAttribute{
 						Optional: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
-						MarkdownDescription: "Storage class. Default: the Kubernetes cluster's default class. It cannot be changed.",
+						MarkdownDescription: "Storage class. Default: the Kubernetes cluster's default class. It can only be changed with `on_change = \"rebuild\"`.",
+					},
+					"on_change": schema.StringAttribute{
+						Optional: true, Computed: true, Default: stringdefault.StaticString(server.GrowVolumes),
+						Validators: []validator.String{oneOf(server.GrowVolumes, server.RebuildServers)},
+						MarkdownDescription: "What a change of `size` or `class` does. `grow` (default) lets the volumes grow in place, which takes a storage class that allows it (`allowVolumeExpansion`) and restarts " +
+							"no server unless its file system can only grow when it is mounted anew. `rebuild` restarts one server after the other, followers first, each with a new, empty volume that it fills from the leader; " +
+							"it takes at least three servers, and the old volumes go by the reclaim policy of their PersistentVolumes.",
 					},
 					"retention": schema.SingleNestedAttribute{
 						Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultRetention),
@@ -287,7 +295,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 				Attributes: map[string]schema.Attribute{
 					"changes": schema.ListAttribute{
 						Computed: true, ElementType: types.StringType,
-						MarkdownDescription: "Each setting that changes, its values, and what that takes: `write` touches no server, `scale` adds or removes servers, `restart` restarts all of them. " +
+						MarkdownDescription: "Each setting that changes, its values, and what that takes: `write` touches no server, `resize` makes the volumes grow, `scale` adds or removes servers, `restart` restarts all of them, and `rebuild` does with a new volume for each. " +
 							"Fields of `drift` that are taken back are here too.",
 					},
 					"steps": schema.ListAttribute{

@@ -52,6 +52,8 @@ func (c *Client) Explain(ctx context.Context, namespace, owner string, selector 
 					class = "storage class " + *p.Spec.StorageClassName
 				}
 				fmt.Fprintf(&b, "Volume claim %s: %s (%s)\n", p.Name, p.Status.Phase, class)
+			} else if text := describeResize(p); text != "" {
+				fmt.Fprintf(&b, "Volume claim %s: %s\n", p.Name, text)
 			}
 		}
 	}
@@ -68,6 +70,28 @@ func (c *Client) Explain(ctx context.Context, namespace, owner string, selector 
 		fmt.Fprintf(&b, "Event %s, %s %s: %s: %s\n", eventTime(e).UTC().Format(time.TimeOnly), e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Reason, strings.TrimSpace(e.Message))
 	}
 	return b.String()
+}
+
+// describeResize says how far a bound volume has grown, and what Kubernetes says of
+// that; "" where it has all that was asked for.
+func describeResize(p *corev1.PersistentVolumeClaim) string {
+	asked, has := p.Spec.Resources.Requests[corev1.ResourceStorage], p.Status.Capacity[corev1.ResourceStorage]
+	if has.Cmp(asked) >= 0 {
+		return ""
+	}
+	parts := []string{fmt.Sprintf("it has %s, and %s were asked for", has.String(), asked.String())}
+	if s := p.Status.AllocatedResourceStatuses[corev1.ResourceStorage]; s != "" {
+		parts = append(parts, string(s))
+	}
+	for _, c := range p.Status.Conditions {
+		if c.Status == corev1.ConditionTrue {
+			parts = append(parts, strings.TrimSpace(fmt.Sprintf("%s %s", c.Type, c.Message)))
+		}
+	}
+	if len(parts) == 1 {
+		parts = append(parts, "no controller has said anything of it: is the resizer of the storage driver running?")
+	}
+	return strings.Join(parts, ", ")
 }
 
 func eventTime(e corev1.Event) time.Time {

@@ -76,11 +76,15 @@ func (e *RolledBackError) Unwrap() error { return e.Err }
 
 // Read reads the cluster as it is. It asks Kubernetes alone, so it works while
 // Consul does not. What cannot be read is taken from known, what was declared
-// last. It returns server.ErrNoStatefulSet where there is no cluster.
+// last. It returns server.ErrNoStatefulSet where there is no cluster. One of which
+// only the StatefulSet is missing is there.
 func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) {
 	live, err := ReadObjects(ctx, d.Kube, d.Consul.Namespace, d.Consul.Name)
 	if err != nil {
 		return State{}, err
+	}
+	if orphaned(live, known.Name) {
+		return d.readOrphaned(ctx, known, live)
 	}
 	var s State
 	if s.Spec, err = server.Parse(live, known); err != nil {
@@ -91,6 +95,9 @@ func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) 
 	restarts := "will restart"
 	if template {
 		restarts = "will restart unless it runs what is declared"
+	}
+	if s.Spec.Resizing {
+		s.Drift = append(s.Drift, "StatefulSet "+live.StatefulSet.Name+": a change of the volumes has not come to its end, will go on")
 	}
 	pods, err := d.Consul.Pods(ctx)
 	if err != nil {
@@ -134,7 +141,7 @@ func drift(spec, known server.Spec, live server.Set) (fields []string, template 
 	if known.Name == "" { // an import
 		return fields, false
 	}
-	known.Creating, known.Established, known.UpgradeSnapshot = spec.Creating, spec.Established, spec.UpgradeSnapshot
+	known.Creating, known.Established, known.UpgradeSnapshot, known.Resizing = spec.Creating, spec.Established, spec.UpgradeSnapshot, spec.Resizing
 	declared := server.Drift(server.Objects(known), live)
 	fields = slices.DeleteFunc(fields, func(f string) bool { return !slices.Contains(declared, f) })
 	return fields, slices.ContainsFunc(declared, func(f string) bool {
@@ -169,6 +176,10 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 		if !before.Creating || (before.Established && len(server.Drift(server.Objects(spec), live)) > 0) {
 			return ErrExists
 		}
+	}
+	// Volumes that were retained may be smaller.
+	if spec.Resizing, err = d.startVolumes(ctx, spec, live, int(spec.Replicas)); err != nil {
+		return err
 	}
 	accepted, err := applyObjects(ctx, d.Kube, server.Objects(spec), live)
 	if err != nil {
@@ -220,7 +231,12 @@ func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 	if err := foreign(live, spec.Name); err != nil {
 		return err
 	}
-	before, err := server.Parse(live, spec)
+	var before server.Spec
+	if orphaned(live, spec.Name) {
+		before, err = d.orphanedSpec(ctx, spec, live)
+	} else {
+		before, err = server.Parse(live, spec)
+	}
 	if err != nil {
 		return err
 	}
@@ -240,6 +256,9 @@ func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 			return err
 		}
 		before.UpgradeSnapshot = spec.UpgradeSnapshot // should it be rolled back
+	}
+	if spec.Resizing, err = d.startVolumes(ctx, spec, live, int(before.Replicas)); err != nil {
+		return err
 	}
 	if _, err := applyObjects(ctx, d.Kube, server.Objects(spec), live); err != nil {
 		return err
@@ -276,6 +295,7 @@ func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, c
 		return errors.Join(cause, errors.New("not rolled back: no server that runs what ran before leads"))
 	}
 	before.Update.PauseAfter = 0
+	before.Storage, before.Resizing = changed.Storage, changed.Resizing // volumes do not shrink
 	if _, err := applyObjects(ctx, d.Kube, server.Objects(before), live); err != nil {
 		return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
 	}
@@ -314,7 +334,7 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 	}
 	live := Live{
 		Kube: d.Kube, Consul: d.Consul, Desired: desired, Token: token, ACLs: spec.ACL.Enabled,
-		Version: server.ConfigVersion(spec), ByOthers: spec.Update.Strategy == server.OnDelete,
+		Version: server.ConfigVersion(spec), Storage: &spec.Storage, ByOthers: spec.Update.Strategy == server.OnDelete,
 	}
 	var limit time.Duration
 	if spec.Established { // the servers of a first start are voters at once
@@ -337,6 +357,11 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 	}
 	if err := d.afterRoll(ctx, spec, token, desired); err != nil {
 		return d.unsettled(ctx, err, spec)
+	}
+	if spec.Resizing {
+		if err := d.markResized(ctx); err != nil {
+			return d.unsettled(ctx, err, spec)
+		}
 	}
 	if spec.Established {
 		return nil
@@ -415,12 +440,16 @@ func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string
 	if err := foreign(live, spec.Name); err != nil {
 		return nil, err
 	}
-	if live.StatefulSet == nil {
+	// The StatefulSet goes last: as long as it is there, a delete that was
+	// interrupted is not forgotten, and the next one goes on. So it is with the
+	// ConfigMap where there is none.
+	var last server.Object = live.StatefulSet
+	if orphaned(live, spec.Name) {
+		last = live.Config
+	} else if live.StatefulSet == nil {
 		return nil, nil
 	}
-	// The StatefulSet goes last: as long as it is there, a delete that was
-	// interrupted is not forgotten, and the next one goes on.
-	if err := d.stop(ctx, spec); err != nil {
+	if err := d.stop(ctx, spec, live.StatefulSet == nil); err != nil {
 		return nil, err
 	}
 	if err := d.deleteSnapshotJob(ctx); err != nil { // it may hold a volume
@@ -435,9 +464,12 @@ func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string
 	if err := lease.Delete(ctx, server.LeaseName(spec.Name), metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 		return nil, fmt.Errorf("deleting the Lease of %s: %w", spec.ID(), err)
 	}
-	namespace, sts := live.Namespace, live.StatefulSet
-	live.Namespace, live.StatefulSet = nil, nil
+	namespace := live.Namespace
+	live.Namespace = nil
 	for _, o := range live.All() {
+		if o == last {
+			continue
+		}
 		if err := deleteObject(ctx, d.Kube, o); err != nil {
 			return nil, err
 		}
@@ -457,21 +489,27 @@ func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string
 		if err != nil {
 			return nil, err
 		}
-		left = slices.DeleteFunc(left, func(o string) bool { return o == "statefulset/"+sts.Name })
+		left = slices.DeleteFunc(left, func(o string) bool {
+			return o == strings.ToLower(last.GetObjectKind().GroupVersionKind().Kind)+"/"+last.GetName()
+		})
 		if len(left) == 0 {
 			return kept, d.deleteNamespace(ctx, namespace)
 		}
 		kept = append(kept, fmt.Sprintf("namespace %s, which still holds %s", spec.Namespace, strings.Join(left, ", ")))
 	}
-	return kept, deleteObject(ctx, d.Kube, sts)
+	return kept, deleteObject(ctx, d.Kube, last)
 }
 
 // stop takes all servers away and waits until they are gone. Their volumes stay.
-func (d Deployment) stop(ctx context.Context, spec server.Spec) error {
-	patch := []byte(`{"spec":{"replicas":0,"persistentVolumeClaimRetentionPolicy":{"whenScaled":"Retain"}}}`)
-	_, err := d.Kube.AppsV1().StatefulSets(spec.Namespace).Patch(ctx, server.StatefulSetName(spec.Name), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+// Those without a StatefulSet are orphans.
+func (d Deployment) stop(ctx context.Context, spec server.Spec, orphans bool) (err error) {
+	if orphans {
+		err = d.stopOrphans(ctx)
+	} else {
+		err = d.scaleToZero(ctx, spec)
+	}
 	if err != nil {
-		return fmt.Errorf("stopping the servers of %s: %w", spec.ID(), err)
+		return err
 	}
 	err = kube.Wait(ctx, "the servers to stop", interval, func(ctx context.Context) (string, error) {
 		pods, err := d.Consul.Pods(ctx)
@@ -482,6 +520,15 @@ func (d Deployment) stop(ctx context.Context, spec server.Spec) error {
 	})
 	if err != nil {
 		return d.unsettled(ctx, err, spec)
+	}
+	return nil
+}
+
+func (d Deployment) scaleToZero(ctx context.Context, spec server.Spec) error {
+	patch := []byte(`{"spec":{"replicas":0,"persistentVolumeClaimRetentionPolicy":{"whenScaled":"Retain"}}}`)
+	_, err := d.Kube.AppsV1().StatefulSets(spec.Namespace).Patch(ctx, server.StatefulSetName(spec.Name), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+	if err != nil {
+		return fmt.Errorf("stopping the servers of %s: %w", spec.ID(), err)
 	}
 	return nil
 }

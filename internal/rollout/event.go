@@ -42,6 +42,10 @@ func (a Action) reason() string {
 		return "SnapshotTaken"
 	case a.Restart != "":
 		return "ServerRestarting"
+	case a.Rebuild != "":
+		return "ServerRebuilding"
+	case a.Grow != "":
+		return "VolumesGrowing"
 	case a.Transfer != "":
 		return "LeadershipTransferring"
 	case a.Reload != "":

@@ -33,6 +33,8 @@ type Live struct {
 	// Version is the configuration that agents shall have loaded (server.ConfigVersion);
 	// "" asks none for it.
 	Version string
+	// Storage is what volumes shall be; nil asks none for it.
+	Storage *server.Storage
 	// ByOthers and PauseAt are those of the World.
 	ByOthers bool
 	PauseAt  int
@@ -71,6 +73,11 @@ func (l Live) Look(ctx context.Context) (World, error) {
 		})
 		if isReady {
 			ready = append(ready, pods[i])
+		}
+	}
+	if l.Storage != nil {
+		if err := l.addVolumes(ctx, &w, sts, pods); err != nil {
+			return World{}, err
 		}
 	}
 	if w.Unsettled, err = l.Consul.Missing(ctx, l.Token, w.Replicas, l.Soak); err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"golang.org/x/sync/errgroup"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -97,6 +98,11 @@ func foreign(set server.Set, cluster string) error {
 // the provider decides is removed.
 func applyObjects(ctx context.Context, k *kube.Client, set, live server.Set) (accepted []server.Object, err error) {
 	for _, o := range set.All() {
+		if sts, ok := o.(*appsv1.StatefulSet); ok {
+			if err := replace(ctx, k, live.StatefulSet, sts); err != nil {
+				return accepted, err
+			}
+		}
 		if err := claim(ctx, k, live.Like(o)); err != nil {
 			return accepted, err
 		}

@@ -27,12 +27,12 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 	has := func(e server.Effect) bool {
 		return slices.ContainsFunc(p.Changes, func(c server.Change) bool { return c.Effect == e })
 	}
-	all, reload := has(server.Restart), has(server.Reload)
+	all, reload, rebuild := has(server.Restart), has(server.Reload), has(server.Rebuild)
 	if takesSnapshot(before, after) {
 		p.Steps = []Action{{Snapshot: true}}
 	}
 	if w == nil {
-		if all && after.Update.Strategy != server.OnDelete {
+		if (all || rebuild) && after.Update.Strategy != server.OnDelete {
 			if p.Restarts = int(before.Replicas); after.Update.PauseAfter > 0 {
 				p.Restarts = min(p.Restarts, int(after.Update.PauseAfter))
 			}
@@ -49,10 +49,11 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 		}
 		next.Servers[i].Stale = next.Servers[i].Stale || reload
 	}
+	planVolumes(&next, after.Storage, has(server.Resize), rebuild)
 	next.PauseAt = pauseAt(next, after.Update)
 	p.Steps = append(p.Steps, preview(next)...)
 	for _, a := range p.Steps {
-		if a.Restart != "" {
+		if a.Restart != "" || a.Rebuild != "" {
 			p.Restarts++
 		}
 	}
@@ -67,13 +68,18 @@ func preview(w World) []Action {
 		switch {
 		case a.Pause != "":
 			return append(steps, a)
-		case a.Done, a.Wait != "" && w.Unsettled == "" && w.Observed:
+		case a.Done, a.Wait != "" && w.Unsettled == "" && w.Observed && growing(w) == "":
 			return steps
 		case a.Wait != "":
 			w.Unsettled, w.Observed = "", true
-		case a.Restart != "":
-			i := slices.IndexFunc(w.Servers, func(s Server) bool { return s.Name == a.Restart })
-			w.Servers[i] = Server{Name: a.Restart, Peer: true, LastIndex: w.Servers[i].LastIndex}
+			for i := range w.Servers {
+				w.Servers[i].Growing = ""
+			}
+		case a.Restart != "", a.Rebuild != "":
+			i := slices.IndexFunc(w.Servers, func(s Server) bool { return s.Name == a.Restart+a.Rebuild })
+			w.Servers[i] = Server{Name: w.Servers[i].Name, Peer: true, LastIndex: w.Servers[i].LastIndex}
+		case a.Grow != "":
+			w.Grow = ""
 		case a.Reload != "":
 			i := slices.IndexFunc(w.Servers, func(s Server) bool { return s.Name == a.Reload })
 			w.Servers[i].Stale = false
@@ -97,7 +103,7 @@ func preview(w World) []Action {
 func pauseAt(w World, u server.Update) int {
 	current := 0
 	for _, s := range w.Servers {
-		if !s.Outdated {
+		if !s.due() {
 			current++
 		}
 	}
@@ -124,6 +130,9 @@ func (d Deployment) Look(ctx context.Context, spec server.Spec) (World, error) {
 	live := Live{Kube: d.Kube, Consul: d.Consul, Token: token, ACLs: spec.ACL.Enabled, Desired: server.MaxReplicas}
 	if spec.Established {
 		live.Version = server.ConfigVersion(spec)
+	}
+	if spec.Resizing {
+		live.Storage = &spec.Storage
 	}
 	w, err := live.Look(ctx)
 	if err != nil {

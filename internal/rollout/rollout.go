@@ -24,6 +24,9 @@ type World struct {
 	Leader string
 	// CanTransfer says that there is a token which may move the leadership.
 	CanTransfer bool
+	// Grow is the size to which volumes shall grow that have not been told to yet, ""
+	// if there are none.
+	Grow string
 	// Unsettled says what keeps the cluster from being Replicas healthy voters
 	// with one leader, "" if nothing does.
 	Unsettled string
@@ -55,6 +58,13 @@ type Server struct {
 	Leaving bool
 	// Sick says that it is not ready, or no healthy voter.
 	Sick bool
+	// Volume says what of its volume takes a restart, "" for nothing. Such a server
+	// is restarted as an outdated one is.
+	Volume string
+	// Rebuild says that it shall come back with a new, empty volume.
+	Rebuild bool
+	// Growing says how far its volume has grown, "" if it need not grow.
+	Growing string
 	// Stale says that its agent has not loaded the current configuration. That of an
 	// outdated server does not count.
 	Stale bool
@@ -62,12 +72,23 @@ type Server struct {
 	LastIndex uint64
 }
 
+// due reports whether a server is to be restarted.
+func (s Server) due() bool { return s.Outdated || s.Volume != "" }
+
 // Drift names what Consul has otherwise than declared, and what becomes of it.
 func (w World) Drift() []string {
 	var out []string
 	for _, s := range w.Servers {
 		if s.Stale && !s.Outdated {
 			out = append(out, "Server "+s.Name+": has not loaded the present configuration, will reload")
+		}
+		switch {
+		case s.Rebuild:
+			out = append(out, "Server "+s.Name+": "+s.Volume+", will restart with a new volume")
+		case s.Volume != "":
+			out = append(out, "Server "+s.Name+": "+s.Volume+", will restart")
+		case s.Growing != "":
+			out = append(out, "Server "+s.Name+": "+s.Growing)
 		}
 	}
 	for _, a := range w.Autopilot {
@@ -86,6 +107,10 @@ type Action struct {
 	Wait string
 	// Restart is the pod to restart.
 	Restart string
+	// Rebuild is the pod to restart with a new, empty volume.
+	Rebuild string
+	// Grow is the size to which volumes shall grow.
+	Grow string
 	// Transfer is the pod that shall become the leader.
 	Transfer string
 	// Reload is the pod whose agent shall load its configuration anew.
@@ -107,6 +132,10 @@ func (a Action) String() string {
 		return "take a snapshot"
 	case a.Restart != "":
 		return "restart " + a.Restart
+	case a.Rebuild != "":
+		return "restart " + a.Rebuild + " with a new volume"
+	case a.Grow != "":
+		return "grow the volumes to " + a.Grow
 	case a.Transfer != "":
 		return "transfer the leadership to " + a.Transfer
 	case a.Reload != "":
@@ -124,6 +153,8 @@ func (a Action) String() string {
 
 // Next decides.
 //
+//   - Volumes that shall grow are told to before anything else: that restarts nobody,
+//     and a full one may be what the change repairs.
 //   - An outdated server in which Consul does not run is restarted at once: that
 //     takes nothing from the quorum, and may be what repairs it.
 //   - An outdated server that runs and is sick goes first as well, if every other
@@ -131,11 +162,15 @@ func (a Action) String() string {
 //     away a third must not go.
 //   - A server too many in which Consul does not run, and that is no Raft peer,
 //     such as one that no node has room for, is removed at once for the same reason.
+//   - A server is given a new volume only where every other one is a healthy voter,
+//     and where there are at least two of those: they have the data.
 //   - Servers that were all taken away are brought back together.
 //   - A Raft peer that is left of a server which was taken away, and did not leave
 //     by itself, is removed: autopilot does not where that would leave fewer voters
 //     than it was told to keep.
 //   - Otherwise nothing is touched until every server is a healthy voter.
+//   - While volumes grow nobody is restarted: it may turn out that a server has to be
+//     for its file system to grow, and once is enough.
 //   - Then one outdated server at a time: followers before the leader, the one
 //     furthest behind first.
 //   - The leader hands over to an updated voter and goes last.
@@ -149,14 +184,24 @@ func Next(w World) Action {
 	if !w.Observed {
 		return Action{Wait: "the StatefulSet controller to see the change"}
 	}
+	if w.Grow != "" {
+		return Action{Grow: w.Grow}
+	}
 	var outdated []Server
 	for _, s := range w.Servers {
-		if s.Outdated && !w.ByOthers {
+		if s.Rebuild && len(w.Servers) < minRebuild {
+			s.Volume, s.Rebuild = "", false
+		}
+		if s.due() && !w.ByOthers {
 			outdated = append(outdated, s)
 		}
 	}
 	for _, s := range outdated {
-		if !s.Leaving && (s.Stopped || (s.Sick && othersWell(w, s))) {
+		switch {
+		case s.Leaving:
+		case (s.Stopped || s.Sick) && othersWell(w, s):
+			return s.restart()
+		case s.Stopped && (s.Outdated || !s.Rebuild): // its volume stays for now
 			return Action{Restart: s.Name}
 		}
 	}
@@ -172,6 +217,9 @@ func Next(w World) Action {
 	if w.Unsettled != "" {
 		return Action{Wait: w.Unsettled}
 	}
+	if m := growing(w); m != "" {
+		return Action{Wait: m}
+	}
 	if len(outdated) > 0 && w.PauseAt > 0 && len(w.Servers)-len(outdated) >= w.PauseAt {
 		return Action{Pause: names(outdated)}
 	}
@@ -181,13 +229,13 @@ func Next(w World) Action {
 	if len(outdated) > 0 {
 		slices.SortStableFunc(outdated, func(a, b Server) int { return cmp.Compare(a.LastIndex, b.LastIndex) })
 		if i := slices.IndexFunc(outdated, func(s Server) bool { return s.Name != w.Leader }); i >= 0 {
-			return Action{Restart: outdated[i].Name}
+			return outdated[i].restart()
 		}
 		if to := heir(w); to != "" {
 			return Action{Transfer: to}
 		}
 		// A single server, or leadership cannot be moved: its graceful leave does.
-		return Action{Restart: outdated[0].Name}
+		return outdated[0].restart()
 	}
 	if s := stale(w); s != "" {
 		return Action{Reload: s}
@@ -201,7 +249,33 @@ func Next(w World) Action {
 		}
 		return Action{Scale: w.Replicas - 1}
 	}
+	if !w.ByOthers && slices.ContainsFunc(w.Servers, func(s Server) bool { return s.Rebuild }) {
+		return Action{Wait: "a third server: fewer cannot be rebuilt, because nobody else would have their data"}
+	}
 	return Action{Done: true}
+}
+
+// minRebuild is how many servers there must be for one to lose its volume: the
+// others are a quorum of all, and have what was acknowledged.
+const minRebuild = 3
+
+// restart is how a server is restarted.
+func (s Server) restart() Action {
+	if s.Rebuild {
+		return Action{Rebuild: s.Name}
+	}
+	return Action{Restart: s.Name}
+}
+
+// growing says which volumes have not grown yet, "" if all have.
+func growing(w World) string {
+	var all []string
+	for _, s := range w.Servers {
+		if s.Growing != "" {
+			all = append(all, s.Name+": "+s.Growing)
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 // othersWell reports whether every server but one is a healthy voter, and there
@@ -239,7 +313,7 @@ func names(servers []Server) string {
 // heir is the server that takes the leadership over before the leader restarts:
 // the updated one that is furthest ahead.
 func heir(w World) string {
-	updated := slices.DeleteFunc(slices.Clone(w.Servers), func(s Server) bool { return s.Outdated || s.Stopped || s.Name == w.Leader })
+	updated := slices.DeleteFunc(slices.Clone(w.Servers), func(s Server) bool { return s.due() || s.Leaving || s.Stopped || s.Name == w.Leader })
 	if len(updated) == 0 || !w.CanTransfer {
 		return ""
 	}

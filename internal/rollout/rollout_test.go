@@ -175,8 +175,18 @@ func (s *simulated) Look(context.Context) (World, error) {
 	return s.world, nil
 }
 
-func (s *simulated) Restart(_ context.Context, pod string) error {
-	s.actions = append(s.actions, "restart "+pod)
+func (s *simulated) Restart(_ context.Context, pod string) error { return s.restart("restart", pod) }
+
+func (s *simulated) Rebuild(_ context.Context, pod string) error { return s.restart("rebuild", pod) }
+
+func (s *simulated) Grow(context.Context) error {
+	s.actions = append(s.actions, "grow")
+	s.world.Grow = ""
+	return nil
+}
+
+func (s *simulated) restart(action, pod string) error {
+	s.actions = append(s.actions, action+" "+pod)
 	if s.away != "" {
 		s.t.Errorf("%s is restarted while %s is away", pod, s.away)
 	}
@@ -185,7 +195,7 @@ func (s *simulated) Restart(_ context.Context, pod string) error {
 	}
 	for i := range s.world.Servers {
 		if s.world.Servers[i].Name == pod {
-			s.world.Servers[i].Outdated = false
+			s.world.Servers[i].Outdated, s.world.Servers[i].Volume, s.world.Servers[i].Rebuild = false, "", false
 		}
 	}
 	s.away, s.world.Unsettled = pod, "server "+pod+" is not yet a voter"

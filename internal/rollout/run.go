@@ -17,6 +17,10 @@ type Cluster interface {
 	Look(ctx context.Context) (World, error)
 	// Restart deletes a pod; the StatefulSet makes a new one.
 	Restart(ctx context.Context, pod string) error
+	// Rebuild deletes a pod and its volume; the StatefulSet makes both anew.
+	Rebuild(ctx context.Context, pod string) error
+	// Grow makes the volumes that are too small grow.
+	Grow(ctx context.Context) error
 	// Transfer moves the leadership to a pod.
 	Transfer(ctx context.Context, pod string) error
 	// Reload makes the agent in a pod load its configuration anew, and returns when it
@@ -100,6 +104,10 @@ func act(ctx context.Context, c Cluster, a Action) error {
 	switch {
 	case a.Restart != "":
 		err = c.Restart(ctx, a.Restart)
+	case a.Rebuild != "":
+		err = c.Rebuild(ctx, a.Rebuild)
+	case a.Grow != "":
+		err = c.Grow(ctx)
 	case a.Transfer != "":
 		err = c.Transfer(ctx, a.Transfer)
 	case a.Reload != "":

@@ -19,8 +19,10 @@ const (
 	Reload Effect = "reload"
 	// Scale adds or removes servers, one at a time.
 	Scale Effect = "scale"
-	// Resize changes the volumes.
+	// Resize makes the volumes grow in place.
 	Resize Effect = "resize"
+	// Rebuild gives each server a new volume, one at a time.
+	Rebuild Effect = "rebuild"
 	// Restart makes every pod anew, one at a time.
 	Restart Effect = "restart"
 )
@@ -57,8 +59,12 @@ func Changes(before, after Spec) []Change {
 	all := merged(b, a)
 	var out []Change
 	for _, n := range slices.Sorted(maps.Keys(all)) {
+		effect := all[n].effect
+		if n == "storage.class" && a[n].value == "" {
+			effect = Write // volumes stay in the class that they have
+		}
 		if b[n].value != a[n].value {
-			out = append(out, Change{Setting: n, Before: b[n].value, After: a[n].value, Effect: all[n].effect})
+			out = append(out, Change{Setting: n, Before: b[n].value, After: a[n].value, Effect: effect})
 		}
 	}
 	return out
@@ -88,8 +94,13 @@ func settings(s Spec) map[string]setting {
 	set(Write, "create_namespace", s.CreateNamespace)
 	set(Write, "deletion_protection", s.DeletionProtection)
 
-	set(Resize, "storage.size", &s.Storage.Size)
-	set(Resize, "storage.class", s.Storage.Class)
+	volumes := Resize
+	if s.Storage.OnChange == RebuildServers {
+		volumes = Rebuild
+	}
+	set(volumes, "storage.size", &s.Storage.Size)
+	set(volumes, "storage.class", s.Storage.Class)
+	set(Write, "storage.on_change", s.Storage.OnChange)
 	set(Write, "storage.retention.when_deleted", s.Storage.WhenDeleted)
 	set(Write, "storage.retention.when_scaled", s.Storage.WhenScaled)
 	for k, q := range s.Resources.Requests {

@@ -26,6 +26,7 @@ func TestChanges_sayWhatHappens(t *testing.T) {
 		"deletion_protection":            func(s *Spec) { s.DeletionProtection = false },
 		"storage.size":                   func(s *Spec) { s.Storage.Size = resource.MustParse("20Gi") },
 		"storage.class":                  func(s *Spec) { s.Storage.Class = "fast" },
+		"storage.on_change":              func(s *Spec) { s.Storage.OnChange = RebuildServers },
 		"storage.retention.when_deleted": func(s *Spec) { s.Storage.WhenDeleted = Delete },
 		"storage.retention.when_scaled":  func(s *Spec) { s.Storage.WhenScaled = Delete },
 		"resources.requests.cpu": func(s *Spec) {
@@ -63,7 +64,7 @@ func TestChanges_sayWhatHappens(t *testing.T) {
 		"extra_config.log_json":                         func(s *Spec) { s.ExtraConfig = `{"log_json":true}` },
 		"extra_config.limits.http_max_conns_per_client": func(s *Spec) { s.ExtraConfig = `{"limits":{"http_max_conns_per_client":500}}` },
 	}
-	touched := map[string]bool{"Name": true, "Namespace": true, "Established": true, "Creating": true, "UpgradeSnapshot": true} // no settings
+	touched := map[string]bool{"Name": true, "Namespace": true, "Established": true, "Creating": true, "UpgradeSnapshot": true, "Resizing": true} // no settings
 	for name, change := range changes {
 		after := minimal()
 		change(&after)
@@ -120,5 +121,45 @@ func TestChange_String(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+// Growing restarts nobody, and a rebuild says that it does.
+func TestChanges_ofVolumesSayWhatTheyTake(t *testing.T) {
+	t.Parallel()
+	with := func(change func(*Storage)) Spec { s := minimal(); change(&s.Storage); return s }
+	before := with(func(s *Storage) { s.Class = "fast" })
+	tests := map[string]struct {
+		after Spec
+		want  []string
+	}{
+		"in place": {
+			with(func(s *Storage) { s.Class, s.Size = "fast", resource.MustParse("20Gi") }),
+			[]string{"storage.size: 10Gi -> 20Gi (resize)"},
+		},
+		"by a rebuild": {
+			with(func(s *Storage) { s.Class, s.Size, s.OnChange = "fast", resource.MustParse("20Gi"), RebuildServers }),
+			[]string{"storage.on_change: grow -> rebuild (write)", "storage.size: 10Gi -> 20Gi (rebuild)"},
+		},
+		"to another class": {
+			with(func(s *Storage) { s.Class, s.OnChange = "large", RebuildServers }),
+			[]string{"storage.class: fast -> large (rebuild)", "storage.on_change: grow -> rebuild (write)"},
+		},
+		"to whatever is the default class": {
+			with(func(s *Storage) { s.OnChange = RebuildServers }),
+			[]string{"storage.class: fast -> (none) (write)", "storage.on_change: grow -> rebuild (write)"},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var got []string
+			for _, c := range Changes(before, tt.after) {
+				got = append(got, c.String())
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("got  %q\nwant %q", got, tt.want)
+			}
+		})
 	}
 }

@@ -45,6 +45,12 @@ const (
 	AnnotationAutopilot = ManagedBy + "/autopilot"
 	// AnnotationUpgradeSnapshot on the StatefulSet holds Spec.UpgradeSnapshot as JSON.
 	AnnotationUpgradeSnapshot = ManagedBy + "/upgrade-snapshot"
+	// AnnotationResizing on the StatefulSet says that a change of the volumes has not
+	// been seen to end: the claims have to be looked at.
+	AnnotationResizing = ManagedBy + "/resizing"
+	// AnnotationOnStorageChange on the StatefulSet is Storage.OnChange, unless that is
+	// GrowVolumes.
+	AnnotationOnStorageChange = ManagedBy + "/on-storage-change"
 	// AnnotationDatacenter on the StatefulSet is the datacenter that the data
 	// belongs to. It never changes, whatever somebody does to the ConfigMap.
 	AnnotationDatacenter = ManagedBy + "/datacenter"
@@ -68,6 +74,9 @@ func ClientServiceName(cluster string) string { return cluster }
 func PodName(cluster string, ordinal int) string {
 	return StatefulSetName(cluster) + "-" + strconv.Itoa(ordinal)
 }
+
+// ClaimName is the claim of the volume of one server's pod.
+func ClaimName(pod string) string { return dataVolume + "-" + pod }
 
 // Ordinal returns the ordinal of a pod of the cluster, and false for another pod.
 func Ordinal(cluster, pod string) (int, bool) {

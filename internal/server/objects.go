@@ -251,6 +251,12 @@ func statefulSet(s Spec) *appsv1.StatefulSet {
 	if s.UpgradeSnapshot != nil {
 		m.Annotations[AnnotationUpgradeSnapshot] = compactJSON(s.UpgradeSnapshot)
 	}
+	if s.Resizing {
+		m.Annotations[AnnotationResizing] = "true"
+	}
+	if s.Storage.OnChange == RebuildServers {
+		m.Annotations[AnnotationOnStorageChange] = RebuildServers
+	}
 	return &appsv1.StatefulSet{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"},
 		ObjectMeta: m,

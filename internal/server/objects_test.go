@@ -23,7 +23,7 @@ func minimal() Spec {
 	return Spec{
 		Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "docker.io/hashicorp/consul:1.22.7",
 		Replicas: 3, Datacenter: "dc1", Domain: "consul", DeletionProtection: true,
-		Storage:     Storage{Size: resource.MustParse("10Gi"), WhenDeleted: Retain, WhenScaled: Retain},
+		Storage:     Storage{Size: resource.MustParse("10Gi"), OnChange: GrowVolumes, WhenDeleted: Retain, WhenScaled: Retain},
 		Resources:   Resources{Requests: map[string]resource.Quantity{"cpu": resource.MustParse("500m"), "memory": resource.MustParse("1Gi")}},
 		Placement:   Placement{AntiAffinity: AntiAffinityRequired},
 		Performance: Performance{RaftMultiplier: 1, LeaveDrainTime: 5 * time.Second, RPCHoldTimeout: 7 * time.Second},
@@ -40,7 +40,7 @@ func full() Spec {
 	s := minimal()
 	s.CreateNamespace, s.Established = true, true
 	s.Replicas = 5
-	s.Storage = Storage{Size: resource.MustParse("1Gi"), Class: "fast", WhenDeleted: Delete, WhenScaled: Delete}
+	s.Storage = Storage{Size: resource.MustParse("1Gi"), Class: "fast", OnChange: RebuildServers, WhenDeleted: Delete, WhenScaled: Delete}
 	s.Resources.Limits = map[string]resource.Quantity{"memory": resource.MustParse("2Gi")}
 	s.Placement = Placement{
 		AntiAffinity:   AntiAffinityPreferred,
@@ -105,7 +105,7 @@ func golden(t *testing.T, name string, objects ...Object) {
 // with and without the record of who set what.
 func TestParse_isTheInverseOfObjects(t *testing.T) {
 	interrupted := minimal()
-	interrupted.Creating, interrupted.DeletionProtection = true, false
+	interrupted.Creating, interrupted.Resizing, interrupted.DeletionProtection = true, true, false
 	for name, spec := range map[string]Spec{"minimal": minimal(), "full": full(), "interrupted": interrupted} {
 		t.Run(name, func(t *testing.T) {
 			for _, live := range []Set{Objects(spec), applied(t, Set{}, spec)} {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,7 +55,11 @@ func Parse(live Set, known Spec) (Spec, error) {
 	delete(s.Annotations, AnnotationAutopilot)
 	s.UpgradeSnapshot = annotated[*Snapshot](sts.Annotations[AnnotationUpgradeSnapshot], nil)
 	delete(s.Annotations, AnnotationUpgradeSnapshot)
+	delete(s.Annotations, AnnotationResizing)
+	delete(s.Annotations, AnnotationOnStorageChange)
 	s.Creating = sts.Annotations[AnnotationCreating] == "true"
+	s.Resizing = sts.Annotations[AnnotationResizing] == "true"
+	s.Storage.OnChange = cmp.Or(sts.Annotations[AnnotationOnStorageChange], GrowVolumes)
 	s.DeletionProtection = sts.Annotations[AnnotationDeletionProtection] != "false"
 	parseTemplate(&s, sts, known)
 	parseStorage(&s, sts.Spec.VolumeClaimTemplates)
@@ -141,6 +146,15 @@ func parseStorage(s *Spec, claims []corev1.PersistentVolumeClaim) {
 			s.Storage.Class = *c.Spec.StorageClassName
 		}
 	}
+}
+
+// SameVolumes reports whether two StatefulSets make the same volumes. Kubernetes
+// does not let that be changed in one.
+func SameVolumes(a, b *appsv1.StatefulSet) bool {
+	var x, y Spec
+	parseStorage(&x, a.Spec.VolumeClaimTemplates)
+	parseStorage(&y, b.Spec.VolumeClaimTemplates)
+	return x.Storage.Size.Cmp(y.Storage.Size) == 0 && x.Storage.Class == y.Storage.Class
 }
 
 func parseConfig(s *Spec, cm *corev1.ConfigMap, known Spec) {

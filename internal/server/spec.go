@@ -51,6 +51,8 @@ type Spec struct {
 	// UpgradeSnapshot is the snapshot that was taken before the latest upgrade, nil if
 	// none was. Like Established it is known from the live cluster alone.
 	UpgradeSnapshot *Snapshot
+	// Resizing says that a change of the volumes is not known to have ended.
+	Resizing bool
 	// DeletionProtection refuses to delete the cluster.
 	DeletionProtection bool
 
@@ -87,12 +89,23 @@ const (
 	Delete = "Delete"
 )
 
+// What a change of the size of volumes, or of their class, does.
+const (
+	// GrowVolumes makes them grow in place. Their class cannot be changed.
+	GrowVolumes = "grow"
+	// RebuildServers gives each server a new, empty volume, which it fills from the
+	// leader.
+	RebuildServers = "rebuild"
+)
+
 // Storage is the volume of each server.
 type Storage struct {
 	// Size of each volume.
 	Size resource.Quantity
 	// Class is the storage class, "" for the cluster's default class.
 	Class string
+	// OnChange is GrowVolumes or RebuildServers; "" is GrowVolumes.
+	OnChange string
 	// WhenDeleted and WhenScaled are the StatefulSet's
 	// persistentVolumeClaimRetentionPolicy: Retain or Delete.
 	WhenDeleted string

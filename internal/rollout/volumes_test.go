@@ -1,0 +1,303 @@
+package rollout
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// rebuild marks servers whose volume is not as declared.
+func rebuild(w World, names ...string) World {
+	for i := range w.Servers {
+		if slices.Contains(names, w.Servers[i].Name) {
+			w.Servers[i].Volume, w.Servers[i].Rebuild = "its volume has 1Gi of 2Gi", true
+		}
+	}
+	return w
+}
+
+func TestNext_volumes(t *testing.T) {
+	t.Parallel()
+	with := func(w World, change func(*World)) World { change(&w); return w }
+	const away = "not ready: s-2"
+	tests := map[string]struct {
+		world World
+		want  Action
+	}{
+		"volumes grow before anything else": {
+			with(three("s-0", "s-1"), func(w *World) { w.Grow, w.Unsettled = "2Gi", away }), Action{Grow: "2Gi"},
+		},
+		"nobody is restarted while volumes grow": {
+			with(three("s-0", "s-1"), func(w *World) { w.Servers[2].Growing = "its volume has 1Gi of 2Gi" }),
+			Action{Wait: "s-2: its volume has 1Gi of 2Gi"},
+		},
+		"a change ends only when volumes have grown": {
+			with(three("s-0"), func(w *World) { w.Servers[2].Growing = "its volume has 1Gi of 2Gi" }),
+			Action{Wait: "s-2: its volume has 1Gi of 2Gi"},
+		},
+		"a server whose file system waits is restarted": {
+			with(three("s-0"), func(w *World) { w.Servers[1].Volume = "its file system waits" }), Action{Restart: "s-1"},
+		},
+		"one that others restart is not waited for": {
+			with(three("s-0"), func(w *World) { w.Servers[1].Volume, w.ByOthers = "its file system waits", true }), Action{Done: true},
+		},
+		"followers get new volumes first": {rebuild(three("s-0"), "s-0", "s-1", "s-2"), Action{Rebuild: "s-1"}},
+		"the leader hands over before it gets one": {
+			rebuild(three("s-0"), "s-0"), Action{Transfer: "s-2"},
+		},
+		"one that is outdated too goes once": {rebuild(three("s-0", "s-1"), "s-1"), Action{Rebuild: "s-1"}},
+		"nobody loses a volume while another is away": {
+			with(rebuild(three("s-0"), "s-0", "s-1"), func(w *World) { w.Servers[2].Sick, w.Unsettled = true, away }), Action{Wait: away},
+		},
+		"one that does not run gets its volume first": {
+			with(rebuild(three("s-0"), "s-0", "s-1", "s-2"), func(w *World) { w.Servers[2].Stopped, w.Unsettled = true, away }), Action{Rebuild: "s-2"},
+		},
+		"one that does not run keeps its volume while another is away": {
+			with(rebuild(three("s-0"), "s-2"), func(w *World) {
+				w.Servers[1].Sick, w.Servers[2].Stopped, w.Unsettled = true, true, "not ready: s-1, s-2"
+			}),
+			Action{Wait: "not ready: s-1, s-2"},
+		},
+		"and may be repaired by a restart": {
+			with(rebuild(three("s-0", "s-2"), "s-2"), func(w *World) {
+				w.Servers[1].Sick, w.Servers[2].Stopped, w.Unsettled = true, true, "not ready: s-1, s-2"
+			}),
+			Action{Restart: "s-2"},
+		},
+		"one that is on its way out is not hurried": {
+			with(rebuild(three("s-0", "s-2"), "s-2"), func(w *World) {
+				w.Servers[2].Leaving, w.Servers[2].Sick, w.Unsettled = true, true, away
+			}),
+			Action{Wait: away},
+		},
+		"a single server does not lose its volume": {
+			rebuild(World{Desired: 1, Replicas: 1, Observed: true, Leader: "s-0", Servers: []Server{{Name: "s-0"}}}, "s-0"),
+			Action{Wait: "a third server: fewer cannot be rebuilt, because nobody else would have their data"},
+		},
+		"a single server gets others first": {
+			rebuild(World{Desired: 3, Replicas: 1, Observed: true, Leader: "s-0", Servers: []Server{{Name: "s-0"}}}, "s-0"),
+			Action{Scale: 2},
+		},
+		"a single server is restarted without losing its volume": {
+			rebuild(World{Desired: 1, Replicas: 1, Observed: true, Leader: "s-0", Servers: []Server{{Name: "s-0", Outdated: true}}}, "s-0"),
+			Action{Restart: "s-0"},
+		},
+		"new volumes come before fewer servers": {
+			with(rebuild(three("s-0"), "s-1"), func(w *World) { w.Desired = 1 }), Action{Rebuild: "s-1"},
+		},
+		"pauses after the first": {
+			with(rebuild(three("s-0"), "s-0", "s-2"), func(w *World) { w.PauseAt = 1 }), Action{Pause: "s-0, s-2"},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := Next(tt.world); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestRun_rebuildsOneServerAtATime(t *testing.T) {
+	t.Parallel()
+	s := &simulated{t: t, world: rebuild(three("s-1"), "s-0", "s-1", "s-2")}
+	if err := Run(t.Context(), s, 0, func(Action) {}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"rebuild s-0", "rebuild s-2", "transfer s-2", "rebuild s-1"}; !slices.Equal(s.actions, want) {
+		t.Errorf("did %q, want %q", s.actions, want)
+	}
+}
+
+// What becomes of a volume follows from its claim, its pod and what is declared.
+func TestJudgeVolumes(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	ago := func(d time.Duration) metav1.Time { return metav1.NewTime(now.Add(-d)) }
+	grow := server.Storage{Size: resource.MustParse("2Gi"), Class: "fast"}
+	rebuild := server.Storage{Size: resource.MustParse("2Gi"), Class: "fast", OnChange: server.RebuildServers}
+	waits := func(since time.Duration) func(*corev1.PersistentVolumeClaim, *corev1.Pod) {
+		return func(c *corev1.PersistentVolumeClaim, _ *corev1.Pod) {
+			c.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("2Gi")}
+			c.Status.Conditions = []corev1.PersistentVolumeClaimCondition{{
+				Type: corev1.PersistentVolumeClaimFileSystemResizePending, Status: corev1.ConditionTrue, LastTransitionTime: ago(since),
+			}}
+		}
+	}
+	asked := func(c *corev1.PersistentVolumeClaim, _ *corev1.Pod) {
+		c.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("2Gi")}
+	}
+	deleting := func(c *corev1.PersistentVolumeClaim, _ *corev1.Pod) { c.DeletionTimestamp = new(ago(time.Second)) }
+	tests := map[string]struct {
+		storage server.Storage
+		change  func(*corev1.PersistentVolumeClaim, *corev1.Pod)
+		grow    string
+		want    Server
+	}{
+		"one that is too small is told to grow": {
+			grow, func(*corev1.PersistentVolumeClaim, *corev1.Pod) {}, "2Gi", Server{Growing: "its volume has 1Gi of 2Gi"},
+		},
+		"one that was told to is waited for": {grow, asked, "", Server{Growing: "its volume has 1Gi of 2Gi"}},
+		"one that has grown is done": {grow, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
+			asked(c, p)
+			c.Status.Capacity = c.Spec.Resources.Requests
+		}, "", Server{}},
+		"one that is larger stays": {grow, func(c *corev1.PersistentVolumeClaim, _ *corev1.Pod) {
+			c.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("3Gi")}
+			c.Status.Capacity = c.Spec.Resources.Requests
+		}, "", Server{}},
+		"its class does not matter where it grows": {grow, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
+			asked(c, p)
+			c.Status.Capacity, c.Spec.StorageClassName = c.Spec.Resources.Requests, new("other")
+		}, "", Server{}},
+		"a file system that waits takes a restart": {
+			grow, waits(3 * time.Minute), "", Server{Volume: "its file system grows when its volume is mounted anew"},
+		},
+		"but not at once: the driver may do without": {
+			grow, waits(time.Minute), "", Server{Growing: "its volume has 1Gi of 2Gi, and waits for its file system to grow"},
+		},
+		"nor twice": {grow, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
+			waits(3*time.Minute)(c, p)
+			p.CreationTimestamp = ago(time.Minute)
+		}, "", Server{Growing: "its volume has 1Gi of 2Gi, and waits for its file system to grow"}},
+		"a rebuild replaces one that is too small": {
+			rebuild, func(*corev1.PersistentVolumeClaim, *corev1.Pod) {}, "", Server{Volume: "its volume has 1Gi of 2Gi", Rebuild: true},
+		},
+		"a rebuild replaces one that was told to grow and did not": {rebuild, asked, "", Server{Volume: "its volume has 1Gi of 2Gi", Rebuild: true}},
+		"a rebuild replaces one of another class": {rebuild, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
+			asked(c, p)
+			c.Status.Capacity, c.Spec.StorageClassName = c.Spec.Resources.Requests, new("other")
+		}, "", Server{Volume: `its volume is of the storage class "other" and not "fast"`, Rebuild: true}},
+		"a rebuild replaces nothing that it made": {rebuild, func(c *corev1.PersistentVolumeClaim, _ *corev1.Pod) {
+			c.Spec.StorageClassName, c.CreationTimestamp = new("other"), ago(time.Minute)
+		}, "", Server{}},
+		"one that is being deleted goes with its pod": {rebuild, deleting, "", Server{Volume: "its volume is being deleted", Rebuild: true}},
+		"whoever deletes it":                          {grow, deleting, "", Server{Volume: "its volume is being deleted", Rebuild: true}},
+		"the pod after it only waits": {rebuild, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
+			deleting(c, p)
+			p.Spec.NodeName = ""
+		}, "", Server{}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "s-1", CreationTimestamp: ago(time.Hour)}, Spec: corev1.PodSpec{NodeName: "node"}}
+			c := corev1.PersistentVolumeClaim{
+				ObjectMeta: metav1.ObjectMeta{Name: "data-s-1", CreationTimestamp: ago(time.Hour)},
+				Spec: corev1.PersistentVolumeClaimSpec{
+					StorageClassName: new("fast"),
+					Resources:        corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}},
+				},
+				Status: corev1.PersistentVolumeClaimStatus{
+					Phase: corev1.ClaimBound, Capacity: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")},
+				},
+			}
+			tt.change(&c, &pod)
+			w := World{Servers: []Server{{Name: "s-0"}, {Name: "s-1"}}}
+			judgeVolumes(&w, tt.storage, now.Add(-10*time.Minute), map[string]corev1.PersistentVolumeClaim{"s-1": c}, []corev1.Pod{{}, pod}, now)
+			tt.want.Name = "s-1"
+			if w.Grow != tt.grow || w.Servers[1] != tt.want || w.Servers[0] != (Server{Name: "s-0"}) {
+				t.Errorf("got %q and %+v, want %q and %+v", w.Grow, w.Servers[1], tt.grow, tt.want)
+			}
+		})
+	}
+}
+
+// The plan says what a change of the volumes does, and after one that was stopped
+// half-way only the rest.
+func TestNewPlan_volumes(t *testing.T) {
+	t.Parallel()
+	spec := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "consul:1.22.7", Replicas: 3}
+	spec.Storage = server.Storage{Size: resource.MustParse("1Gi"), OnChange: server.GrowVolumes}
+	with := func(change func(*server.Storage)) server.Spec { s := spec; change(&s.Storage); return s }
+	seen, left := three("s-1"), rebuild(three("s-1"), "s-1", "s-2")
+	stuck := three("s-1")
+	stuck.Servers[0].Growing = "its volume has 1Gi of 2Gi"
+	tests := map[string]struct {
+		world    *World
+		after    server.Spec
+		steps    []string
+		restarts int
+	}{
+		"growth": {&seen, with(func(s *server.Storage) { s.Size = resource.MustParse("2Gi") }), []string{"grow the volumes to 2Gi"}, 0},
+		"a rebuild": {
+			&seen, with(func(s *server.Storage) { s.Size, s.OnChange = resource.MustParse("2Gi"), server.RebuildServers }),
+			[]string{
+				"restart s-0 with a new volume", "restart s-2 with a new volume", "transfer the leadership to s-2", "restart s-1 with a new volume",
+			}, 3,
+		},
+		"a rebuild of servers that were not seen": {
+			nil, with(func(s *server.Storage) { s.Class, s.OnChange = "fast", server.RebuildServers }), nil, 3,
+		},
+		"the rest of a rebuild": {
+			&left, with(func(s *server.Storage) { s.OnChange = server.RebuildServers }),
+			[]string{"restart s-2 with a new volume", "transfer the leadership to s-2", "restart s-1 with a new volume"}, 2,
+		},
+		"growth that is waited for": {&stuck, spec, []string{"wait: s-0: its volume has 1Gi of 2Gi"}, 0},
+		"growth that does not come to its end, and is given up for a rebuild": {
+			&stuck, with(func(s *server.Storage) { s.OnChange = server.RebuildServers }), []string{"restart s-0 with a new volume"}, 1,
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := NewPlan(tt.world, spec, tt.after)
+			var steps []string
+			for _, a := range p.Steps {
+				steps = append(steps, a.String())
+			}
+			if !slices.Equal(steps, tt.steps) || p.Restarts != tt.restarts {
+				t.Errorf("got %q and %d restarts, want %q and %d", steps, p.Restarts, tt.steps, tt.restarts)
+			}
+		})
+	}
+}
+
+func TestWorld_Drift_namesVolumes(t *testing.T) {
+	t.Parallel()
+	w := rebuild(three("s-1"), "s-0")
+	w.Servers[1].Volume = "its file system grows when its volume is mounted anew"
+	w.Servers[2].Growing = "its volume has 1Gi of 2Gi"
+	want := []string{
+		"Server s-0: its volume has 1Gi of 2Gi, will restart with a new volume",
+		"Server s-1: its file system grows when its volume is mounted anew, will restart",
+		"Server s-2: its volume has 1Gi of 2Gi",
+	}
+	if got := w.Drift(); !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+// A cluster without its StatefulSet is there as long as its ConfigMap is.
+func TestOrphaned(t *testing.T) {
+	t.Parallel()
+	spec := server.Spec{Name: "consul", Namespace: "prod", Replicas: 3, Version: "1.22.7"}
+	tests := map[string]struct {
+		change func(*server.Set)
+		want   bool
+	}{
+		"all of it":             {func(*server.Set) {}, false},
+		"no StatefulSet":        {func(s *server.Set) { s.StatefulSet = nil }, true},
+		"no ConfigMap either":   {func(s *server.Set) { s.StatefulSet, s.Config = nil, nil }, false},
+		"somebody's ConfigMap":  {func(s *server.Set) { s.StatefulSet, s.Config.Labels = nil, nil }, false},
+		"another's ConfigMap":   {func(s *server.Set) { s.StatefulSet, s.Config.Labels = nil, server.OwnerLabels("other") }, false},
+		"nothing of it is left": {func(s *server.Set) { *s = server.Set{} }, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			live := server.Objects(spec)
+			tt.change(&live)
+			if got := orphaned(live, "consul"); got != tt.want {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+}
