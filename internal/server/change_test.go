@@ -63,7 +63,7 @@ func TestChanges_sayWhatHappens(t *testing.T) {
 		"extra_config.log_json":                         func(s *Spec) { s.ExtraConfig = `{"log_json":true}` },
 		"extra_config.limits.http_max_conns_per_client": func(s *Spec) { s.ExtraConfig = `{"limits":{"http_max_conns_per_client":500}}` },
 	}
-	touched := map[string]bool{"Name": true, "Namespace": true, "Established": true, "Creating": true} // no settings
+	touched := map[string]bool{"Name": true, "Namespace": true, "Established": true, "Creating": true, "Adopt": true, "Takeover": true} // no settings
 	for name, change := range changes {
 		after := minimal()
 		change(&after)

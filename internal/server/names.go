@@ -43,6 +43,12 @@ const (
 	// AnnotationDatacenter on the StatefulSet is the datacenter that the data
 	// belongs to. It never changes, whatever somebody does to the ConfigMap.
 	AnnotationDatacenter = ManagedBy + "/datacenter"
+	// AnnotationAdopt on the StatefulSet holds Spec.Adopt as JSON, AnnotationTakeover
+	// holds Spec.Takeover.
+	AnnotationAdopt    = ManagedBy + "/adopt"
+	AnnotationTakeover = ManagedBy + "/takeover"
+	// AnnotationFormer on a Service holds what it was before it was led to the cluster.
+	AnnotationFormer = ManagedBy + "/former"
 	// AnnotationNamespaceOf on a Namespace names the cluster that created it.
 	AnnotationNamespaceOf = ManagedBy + "/namespace-of"
 )

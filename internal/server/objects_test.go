@@ -98,7 +98,7 @@ func TestObjects_golden(t *testing.T) {
 func TestParse_isTheInverseOfObjects(t *testing.T) {
 	interrupted := minimal()
 	interrupted.Creating, interrupted.DeletionProtection = true, false
-	for name, spec := range map[string]Spec{"minimal": minimal(), "full": full(), "interrupted": interrupted} {
+	for name, spec := range map[string]Spec{"minimal": minimal(), "full": full(), "interrupted": interrupted, "in a take-over": takingOver()} {
 		t.Run(name, func(t *testing.T) {
 			for _, live := range []Set{Objects(spec), applied(t, Set{}, spec)} {
 				got, err := Parse(live, Spec{})

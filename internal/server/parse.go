@@ -53,6 +53,9 @@ func Parse(live Set, known Spec) (Spec, error) {
 	s.Autopilot = annotated(sts.Annotations[AnnotationAutopilot], DefaultAutopilot)
 	delete(s.Annotations, AnnotationAutopilot)
 	s.Creating = sts.Annotations[AnnotationCreating] == "true"
+	s.Adopt, s.Takeover = parseAdopt(sts.Annotations)
+	delete(s.Annotations, AnnotationAdopt)
+	delete(s.Annotations, AnnotationTakeover)
 	s.DeletionProtection = sts.Annotations[AnnotationDeletionProtection] != "false"
 	parseTemplate(&s, sts, known)
 	parseStorage(&s, sts.Spec.VolumeClaimTemplates)

@@ -48,6 +48,11 @@ type Spec struct {
 	Established bool
 	// Creating says that the apply which creates the cluster is not known to have ended.
 	Creating bool
+	// Adopt names the servers that the cluster took or takes over from, nil if it was
+	// made anew.
+	Adopt *Adopt
+	// Takeover is the take-over that is going on, nil if none is.
+	Takeover *Takeover
 	// DeletionProtection refuses to delete the cluster.
 	DeletionProtection bool
 
