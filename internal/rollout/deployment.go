@@ -86,6 +86,9 @@ func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) 
 	}
 	var template bool
 	s.Drift, template = drift(s.Spec, known, live)
+	if live.IsTakeover() { // all of it is applied when that goes on
+		s.Drift, template = []string{"the take-over is not complete, will go on"}, false
+	}
 	restarts := "will restart"
 	if template {
 		restarts = "will restart unless it runs what is declared"
@@ -117,7 +120,7 @@ func drift(spec, known server.Spec, live server.Set) (fields []string, template 
 	if known.Name == "" { // an import
 		return fields, false
 	}
-	known.Creating, known.Established = spec.Creating, spec.Established
+	known.Creating, known.Established, known.Takeover = spec.Creating, spec.Established, spec.Takeover
 	declared := server.Drift(server.Objects(known), live)
 	fields = slices.DeleteFunc(fields, func(f string) bool { return !slices.Contains(declared, f) })
 	return fields, slices.ContainsFunc(declared, func(f string) bool {
@@ -133,6 +136,9 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 	live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
 	if err != nil {
 		return err
+	}
+	if spec.Adopt != nil && (live.StatefulSet == nil || live.IsTakeover()) {
+		return d.takeOver(ctx, spec, live)
 	}
 	if err := foreign(live, spec.Name); err != nil {
 		return err
@@ -199,6 +205,9 @@ func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 	live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
 	if err != nil {
 		return err
+	}
+	if live.IsTakeover() {
+		return d.resumeTakeover(ctx, spec)
 	}
 	if err := foreign(live, spec.Name); err != nil {
 		return err
@@ -387,6 +396,9 @@ func (d Deployment) MarkCreated(ctx context.Context) error {
 func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string, err error) {
 	live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
 	if err != nil {
+		return nil, err
+	}
+	if live, err = d.goBack(ctx, spec, live); err != nil {
 		return nil, err
 	}
 	if err := foreign(live, spec.Name); err != nil {

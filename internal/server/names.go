@@ -70,6 +70,10 @@ func PodName(cluster string, ordinal int) string {
 	return StatefulSetName(cluster) + "-" + strconv.Itoa(ordinal)
 }
 
+// ClaimPrefix is what the names of the servers' volume claims start with, up to the
+// ordinal.
+func ClaimPrefix(cluster string) string { return dataVolume + "-" + StatefulSetName(cluster) + "-" }
+
 // Ordinal returns the ordinal of a pod of the cluster, and false for another pod.
 func Ordinal(cluster, pod string) (int, bool) {
 	s, ok := strings.CutPrefix(pod, StatefulSetName(cluster)+"-")
