@@ -50,7 +50,7 @@ while :; do
   fi
   n=$((n + 1))
   read -r started rest </proc/uptime
-  answer=$(KEY=$n nc -w 10 consul 8500 -e /bin/sh -c "$SCRIPT" 2>&1)
+  answer=$(KEY=$n nc -w 10 "$ADDRESS" 8500 -e /bin/sh -c "$SCRIPT" 2>&1)
   read -r ended rest </proc/uptime
   case $answer in
     "HTTP/1.1 200 "*true) echo "ok $n $started $ended" ;;
@@ -62,6 +62,12 @@ done
 
 // StartWriter starts a Writer beside the servers.
 func StartWriter(t *testing.T, namespace, secret string) *Writer {
+	t.Helper()
+	return StartWriterTo(t, namespace, secret, "consul")
+}
+
+// StartWriterTo starts a Writer that writes through another Service.
+func StartWriterTo(t *testing.T, namespace, secret, service string) *Writer {
 	t.Helper()
 	yes, no := true, false
 	pod := &corev1.Pod{
@@ -76,7 +82,7 @@ func StartWriter(t *testing.T, namespace, secret string) *Writer {
 			Containers: []corev1.Container{{
 				Name: "writer", Image: "docker.io/hashicorp/consul:" + ConsulVersion,
 				Command:         []string{"/bin/sh", "-c", writerScript},
-				Env:             []corev1.EnvVar{{Name: "SCRIPT", Value: writerScript}},
+				Env:             []corev1.EnvVar{{Name: "SCRIPT", Value: writerScript}, {Name: "ADDRESS", Value: service}},
 				SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: &no, Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}},
 				VolumeMounts:    []corev1.VolumeMount{{Name: "token", MountPath: "/token", ReadOnly: true}},
 			}},

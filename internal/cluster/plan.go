@@ -50,6 +50,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		}
 		plan.Ready, plan.RunningVersion = types.BoolUnknown(), types.StringUnknown()
 		plan.Drift, plan.Rollout = noDrift, noRollout
+		r.planAdopt(ctx, &plan, &resp.Diagnostics)
 		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 		return
 	}
@@ -58,6 +59,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		return
 	}
 	checkChange(ctx, state, plan, &resp.Diagnostics)
+	keepDoneAdopt(state, &plan, &resp.Diagnostics)
 	r.checkACL(ctx, state, plan, &resp.Diagnostics)
 
 	// What is computed is known unless something is to be done.
