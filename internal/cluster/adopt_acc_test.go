@@ -2,7 +2,9 @@ package cluster_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,11 +18,13 @@ import (
 	"github.com/hashicorp/terraform-plugin-testing/statecheck"
 	"github.com/hashicorp/terraform-plugin-testing/terraform"
 	"github.com/hashicorp/terraform-plugin-testing/tfjsonpath"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
 // oldServers are servers that something else made.
@@ -124,7 +128,8 @@ func contents(t *testing.T, namespace string) []string {
 }
 
 // Servers made by hand, as in many tutorials, are taken over from while a client
-// writes through their Service: no write fails, and every one of them is there.
+// writes through their Service: no write fails but one that arrives while the leadership
+// moves, and every one that was acknowledged is there.
 func TestAccCluster_takesOverFromHandMadeServers(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -153,7 +158,7 @@ func TestAccCluster_takesOverFromHandMadeServers(t *testing.T) {
 				ConfigStateChecks: []statecheck.StateCheck{statecheck.ExpectKnownValue(address, tfjsonpath.New("ready"), knownvalue.Bool(true))},
 				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), old.taken("", 200), func(*terraform.State) error {
 					writer.More(20)
-					return writer.Verify("")
+					return writer.VerifyWith(acctest.Consul(t, namespace, "consul"), "", acctest.WhileTheLeaderMoves)
 				}),
 			},
 			{Config: config, PlanOnly: true},
@@ -161,4 +166,186 @@ func TestAccCluster_takesOverFromHandMadeServers(t *testing.T) {
 			{ResourceName: address, ImportState: true, ImportStateId: namespace + "/consul", ImportStateVerify: true},
 		},
 	})
+}
+
+// Servers of the Helm chart, with ACLs, are taken over from and upgraded in one go,
+// and consul_k8s_acl_bootstrap goes on with their management token.
+func TestAccCluster_takesOverFromTheHelmChart(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace, k := acctest.Namespace(t), acctest.Kube(t)
+	const management = "6a4b7d3e-1c1e-4f0a-9d0e-5d1b2f3c4a5b"
+	secret := func(name, key, value string) {
+		_, err := k.CoreV1().Secrets(namespace).Create(t.Context(), &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Name: name}, StringData: map[string]string{key: value},
+		}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	secret("x-consul-bootstrap-acl-token", "token", management)
+	secret("client-token", "token", management) // of the writer
+	old := startOld(t, namespace, "helm", "x-consul-server", management, "VERSION", acctest.OlderVersion, "ACL\n",
+		fmt.Sprintf(`{ "acl": { "enabled": true, "default_policy": "deny", "down_policy": "extend-cache", "enable_token_persistence": true, "tokens": { "initial_management": %q, "agent": %q } } }`+"\n", management, management))
+	old.put(management, 200)
+	before := contents(t, namespace)
+	writer := acctest.StartWriterTo(t, namespace, "client-token", "x-consul-server")
+	writer.More(20)
+	config := hclVersion(namespace, acctest.ConsulVersion, `
+  adopt = {
+    stateful_set = "x-consul-server"
+    services     = ["x-consul-server", "x-consul-ui"]
+    token_secret = { name = "x-consul-bootstrap-acl-token", key = "token" }
+  }
+  acl = { enabled = true }
+`) + bootstrapHCL("")
+
+	test(t, resource.TestCase{
+		CheckDestroy: leftAlone(t, namespace, &before),
+		Steps: []resource.TestStep{
+			{
+				Config:      strings.Replace(config, "acl = { enabled = true }", "", 1),
+				ExpectError: acctest.Says("its ACLs are on: declare acl = { enabled = true }"),
+				PlanOnly:    true,
+			},
+			{
+				Config: config,
+				ConfigStateChecks: []statecheck.StateCheck{
+					statecheck.ExpectKnownValue(address, tfjsonpath.New("ready"), knownvalue.Bool(true)),
+					statecheck.ExpectKnownValue(address, tfjsonpath.New("running_version"), knownvalue.StringExact(acctest.ConsulVersion)),
+				},
+				Check: resource.ComposeTestCheckFunc(old.taken(management, 200), func(*terraform.State) error {
+					writer.More(20)
+					h, err := acctest.Consul(t, namespace, "consul").Health(t.Context(), management)
+					if err != nil {
+						return err
+					}
+					if m := h.MissingVoters(3); m != "" {
+						return errors.New(m)
+					}
+					for _, s := range h.Servers {
+						if s.Version != acctest.ConsulVersion {
+							return fmt.Errorf("server %s runs %s", s.Name, s.Version)
+						}
+					}
+					return writer.VerifyWith(acctest.Consul(t, namespace, "consul"), management, acctest.WhileTheLeaderMoves)
+				}),
+			},
+			{Config: config, PlanOnly: true},
+		},
+	})
+}
+
+// takeoverCLI is a real CLI with a configuration that takes over from the old servers
+// by hand, in at most so much time.
+func takeoverCLI(t *testing.T, namespace string) (cli *acctest.CLI, within func(string)) {
+	t.Helper()
+	config := func(more string) string {
+		return required + hclVersion(namespace, acctest.ConsulVersion, "  adopt = { stateful_set = \"consul\", services = [\"consul\"] }\n"+more)
+	}
+	cli = acctest.NewCLI(t, map[string]string{"main.tf": config("")})
+	return cli, func(limit string) {
+		cli.Write("main.tf", config(fmt.Sprintf("  timeouts = { create = %q, update = \"30m\" }\n", limit)))
+	}
+}
+
+// replicas is how many servers a StatefulSet asks for, -1 if it is not there.
+func replicas(ctx context.Context, t *testing.T, namespace, name string) int32 {
+	t.Helper()
+	sts, err := acctest.Kube(t).AppsV1().StatefulSets(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return -1
+	}
+	return *sts.Spec.Replicas
+}
+
+// A take-over that is killed or runs out of time goes on with the next apply,
+// wherever it was, and no acknowledged write is lost.
+func TestAccCluster_resumesAfterKilledTakeover(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t)
+	old := startOld(t, namespace, "handmade", "consul", "", "VERSION", acctest.ConsulVersion)
+	old.put("", 50)
+	writer := acctest.StartWriter(t, namespace, "none")
+	writer.More(20)
+	cli, within := takeoverCLI(t, namespace)
+	killed := func(moment string, when func(context.Context) bool) {
+		t.Helper()
+		if killed, out := cli.RunAndKill(t.Context(), "apply", when); !killed {
+			t.Fatalf("the apply ended before it could be killed when %s:\n%s", moment, out)
+		}
+	}
+	killed("the second server joins", func(ctx context.Context) bool { return replicas(ctx, t, namespace, "consul-server") >= 2 })
+	// The create runs out of time: from here on it is an update.
+	within("1s")
+	if out := cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-lock=false"); !strings.Contains(out, "The cluster is not up yet") {
+		t.Errorf("the apply does not say that it ran out of time:\n%s", out)
+	}
+	out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode", "-lock=false")
+	if code != 2 || !strings.Contains(out, "retire consul-0") || !strings.Contains(out, "the take-over is not complete") {
+		t.Errorf("the plan does not show what is left (exit code %d):\n%s", code, out)
+	}
+	killed("the Service is led over", func(ctx context.Context) bool {
+		svc, err := acctest.Kube(t).CoreV1().Services(namespace).Get(ctx, "consul", metav1.GetOptions{})
+		return err == nil && server.LeadsTo(svc, "consul")
+	})
+	killed("the first old server goes", func(ctx context.Context) bool { return replicas(ctx, t, namespace, "consul") <= 2 })
+	killed("the last old server goes", func(ctx context.Context) bool { return replicas(ctx, t, namespace, "consul") == 0 })
+	out = cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-lock=false")
+	if !strings.Contains(out, "0 destroyed") || !strings.Contains(out, "kubectl --namespace "+namespace+" delete statefulset consul") {
+		t.Errorf("the last apply destroyed something, or does not say what is left:\n%s", out)
+	}
+	writer.More(20)
+	for _, err := range []error{voters(t, namespace, 3)(nil), old.taken("", 50)(nil),
+		writer.VerifyWith(acctest.Consul(t, namespace, "consul"), "", acctest.WhileTheLeaderMoves)} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode", "-lock=false"); code != 0 {
+		t.Errorf("the plan after that is not empty:\n%s", out)
+	}
+	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color", "-lock=false")
+}
+
+// As long as an old server is there, a destroy gives everything back: the old servers
+// are three again, lead, have their Service and every write.
+func TestAccCluster_destroyGivesATakeoverBack(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace, k := acctest.Namespace(t), acctest.Kube(t)
+	old := startOld(t, namespace, "handmade", "consul", "", "VERSION", acctest.ConsulVersion)
+	old.put("", 50)
+	writer := acctest.StartWriter(t, namespace, "none")
+	writer.More(20)
+	before := contents(t, namespace)
+	was, err := k.CoreV1().Services(namespace).Get(t.Context(), "consul", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cli, within := takeoverCLI(t, namespace)
+	if killed, out := cli.RunAndKill(t.Context(), "apply", func(ctx context.Context) bool { return replicas(ctx, t, namespace, "consul") <= 2 }); !killed {
+		t.Fatalf("the apply ended before it could be killed:\n%s", out)
+	}
+	within("1s")
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-lock=false") // for the state
+	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color", "-lock=false")
+	if err := leftAlone(t, namespace, &before)(nil); err != nil {
+		t.Error(err)
+	}
+	if missing, err := old.Missing(t.Context(), "", 3, 0); missing != "" || err != nil {
+		t.Errorf("the old servers are not three voters: %s, %v", missing, err)
+	}
+	is, err := k.CoreV1().Services(namespace).Get(t.Context(), "consul", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !maps.Equal(was.Spec.Selector, is.Spec.Selector) || !slices.Equal(was.Spec.Ports, is.Spec.Ports) || !maps.Equal(was.Labels, is.Labels) || len(is.Annotations) > 0 {
+		t.Errorf("the Service is\n%+v\nand was\n%+v", is, was)
+	}
+	writer.More(20)
+	if err := writer.VerifyWith(old.Cluster, "", acctest.WhileTheLeaderMoves); err != nil {
+		t.Error(err)
+	}
 }

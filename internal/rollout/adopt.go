@@ -77,7 +77,9 @@ func (d Deployment) CheckAdopt(ctx context.Context, spec server.Spec) (servers i
 func (d Deployment) checkAdopt(ctx context.Context, spec server.Spec, live server.Set) (former, error) {
 	adopt := spec.Adopt
 	refused := &RefusedError{From: spec.Namespace + "/" + adopt.StatefulSet}
-	refuse := func(format string, args ...any) { refused.Reasons = append(refused.Reasons, fmt.Sprintf(format, args...)) }
+	refuse := func(format string, args ...any) {
+		refused.Reasons = append(refused.Reasons, fmt.Sprintf(format, args...))
+	}
 	if err := foreign(withoutClaimable(live, spec), spec.Name); err != nil {
 		return former{}, err
 	}
@@ -511,9 +513,15 @@ func (d Deployment) Leftover(ctx context.Context, spec server.Spec) (Leftover, e
 	return l, nil
 }
 
-// drain is longer than Kubernetes takes to lead new connections elsewhere once a
-// Service is switched.
-const drain = 5 * time.Second
+// drain is how long new connections may still arrive at the former servers of a
+// Service that was switched: until kube-proxy has heard of it, and as long as names
+// of a headless Service are remembered.
+func drain(svc *corev1.Service) time.Duration {
+	if svc.Spec.ClusterIP == corev1.ClusterIPNone {
+		return 30 * time.Second
+	}
+	return 5 * time.Second
+}
 
 // liveTakeover is a take-over in Kubernetes.
 type liveTakeover struct {
@@ -771,7 +779,7 @@ func (t liveTakeover) Switch(ctx context.Context, name string) error {
 		if err := patch(restore, server.ManagedBy); err != nil {
 			return err
 		}
-		return pause(ctx, drain)
+		return pause(ctx, drain(svc))
 	}
 	if !server.IsSwitched(svc) {
 		// By a manager of its own: what the provider's own applies set, the next one
@@ -792,7 +800,7 @@ func (t liveTakeover) Switch(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return pause(ctx, drain)
+	return pause(ctx, drain(svc))
 }
 
 // pause lets time pass.

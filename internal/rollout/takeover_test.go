@@ -42,13 +42,13 @@ func TestNext_takeover(t *testing.T) {
 		world World
 		want  Action
 	}{
-		"the first server joins":    {halfway(0, "old-1"), Action{Add: "s-0"}},
-		"one server after another":  {halfway(1, "old-1"), Action{Add: "s-1"}},
-		"the leadership moves over": {halfway(3, "old-1"), Action{Transfer: "s-2"}},
-		"then the Services":         {halfway(3, "s-2"), Action{Switch: "a"}},
-		"then the old servers go, the last one first": {with(halfway(3, "s-2"), switched), Action{Retire: "old-2"}},
-		"until none is left":                          {with(halfway(3, "s-2"), retired(1)), Action{Retire: "old-0"}},
-		"all is done":                                 {with(halfway(3, "s-2"), retired(0)), Action{Done: true}},
+		"the first server joins":                         {halfway(0, "old-1"), Action{Add: "s-0"}},
+		"one server after another":                       {halfway(1, "old-1"), Action{Add: "s-1"}},
+		"the leadership moves over":                      {halfway(3, "old-1"), Action{Transfer: "s-2"}},
+		"then the Services":                              {halfway(3, "s-2"), Action{Switch: "a"}},
+		"then the old servers go, the last one first":    {with(halfway(3, "s-2"), switched), Action{Retire: "old-2"}},
+		"until none is left":                             {with(halfway(3, "s-2"), retired(1)), Action{Retire: "old-0"}},
+		"all is done":                                    {with(halfway(3, "s-2"), retired(0)), Action{Done: true}},
 		"the leadership that came back moves over again": {with(halfway(3, "old-0"), retired(2)), Action{Transfer: "s-2"}},
 		"no server is added while another is no voter": {
 			with(halfway(2, "old-1"), func(w *World) { w.Unsettled = "server s-1 is not yet a voter" }), Action{Wait: "server s-1 is not yet a voter"},
@@ -67,7 +67,11 @@ func TestNext_takeover(t *testing.T) {
 			with(halfway(3, "s-2"), func(w *World) { retired(2)(w); w.Former, w.Unsettled = []string{"old-2"}, "server old-2 is failed" }), Action{Remove: "old-2"},
 		},
 		"leaves a peer alone while its pod goes": {
-			with(halfway(3, "s-2"), func(w *World) { switched(w); w.Takeover.Replicas = 2; w.Former, w.Unsettled = []string{"old-2"}, "6 of 5 pods exist" }),
+			with(halfway(3, "s-2"), func(w *World) {
+				switched(w)
+				w.Takeover.Replicas = 2
+				w.Former, w.Unsettled = []string{"old-2"}, "6 of 5 pods exist"
+			}),
 			Action{Wait: "6 of 5 pods exist"},
 		},
 		"repairs a new server that never ran": {
