@@ -163,8 +163,11 @@ func (r *Resource) planAdopt(ctx context.Context, plan *model, diags *diag.Diagn
 		return
 	}
 	plan.Rollout = types.ObjectUnknown(rolloutTypes)
+	if r.clients == nil || r.clients.Unknown || !plan.isAdoptKnown(ctx) {
+		return
+	}
 	spec, d := plan.toSpec(ctx)
-	if r.clients == nil || r.clients.Unknown || d.HasError() || spec.Adopt == nil {
+	if d.HasError() {
 		return
 	}
 	deployment, err := r.deployment(ctx, spec.Namespace, spec.Name)
@@ -201,6 +204,16 @@ func keepDoneAdopt(state model, plan *model, diags *diag.Diagnostics) {
 	if !state.Adopt.IsNull() {
 		plan.Adopt = state.Adopt
 	}
+}
+
+// isAdoptKnown reports whether all that decides on a take-over is known.
+func (m model) isAdoptKnown(ctx context.Context) bool {
+	for _, v := range []tfattr.Value{m.Name, m.Namespace, m.Version, m.Replicas, m.Datacenter, m.Domain, m.ACL, m.Service, m.Adopt} {
+		if t, err := v.ToTerraformValue(ctx); err != nil || !t.IsFullyKnown() {
+			return false
+		}
+	}
+	return true
 }
 
 // refusedError explains why a take-over does not begin.

@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-testing/tfjsonpath"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
@@ -49,7 +50,9 @@ func startOld(t *testing.T, namespace, manifest, statefulSet, token string, repl
 		if err := yaml.Unmarshal([]byte(document), &o); err != nil {
 			t.Fatal(err)
 		}
-		o["metadata"].(map[string]any)["namespace"] = namespace
+		if err := unstructured.SetNestedField(o, namespace, "metadata", "namespace"); err != nil {
+			t.Fatal(err)
+		}
 		if err := acctest.Kube(t).Apply(t.Context(), o); err != nil {
 			t.Fatal(err)
 		}

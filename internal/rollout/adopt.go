@@ -679,7 +679,12 @@ func (t liveTakeover) Retire(ctx context.Context, pod string) error { return t.s
 // scale makes a pod the last one of its StatefulSet (more is 1), or the first that
 // is gone (0). The volumes of former servers stay, whatever their StatefulSet says.
 func (t liveTakeover) scale(ctx context.Context, pod string, more int32) error {
-	name, _, _ := cutLast(pod, "-")
+	dash := strings.LastIndex(pod, "-")
+	ordinal, err := strconv.Atoi(pod[dash+1:])
+	if err != nil || dash < 0 {
+		return fmt.Errorf("%q is no pod of a StatefulSet", pod)
+	}
+	name := pod[:dash]
 	sets := t.Kube.AppsV1().StatefulSets(t.Consul.Namespace)
 	sts, err := sets.Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
@@ -688,11 +693,6 @@ func (t liveTakeover) scale(ctx context.Context, pod string, more int32) error {
 	start := int32(0)
 	if o := sts.Spec.Ordinals; o != nil {
 		start = o.Start
-	}
-	_, text, _ := cutLast(pod, "-")
-	ordinal, err := strconv.Atoi(text)
-	if err != nil {
-		return fmt.Errorf("%q is no pod of a StatefulSet: %w", pod, err)
 	}
 	replicas := int32(ordinal) - start + more //nolint:gosec // an ordinal
 	if replicas-replicasOf(sts) != 2*more-1 {
@@ -704,15 +704,6 @@ func (t liveTakeover) scale(ctx context.Context, pod string, more int32) error {
 	}
 	_, err = sets.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
 	return err
-}
-
-// cutLast cuts around the last separator.
-func cutLast(s, sep string) (before, after string, found bool) {
-	i := strings.LastIndex(s, sep)
-	if i < 0 {
-		return s, "", false
-	}
-	return s[:i], s[i+len(sep):], true
 }
 
 // Transfer implements Cluster.

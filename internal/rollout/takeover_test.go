@@ -17,10 +17,10 @@ func halfway(n int, leader string) World {
 		Takeover: &Takeover{From: "old", To: "s", Total: 3, Replicas: 3, Services: []string{"a", "b"}},
 	}
 	for i := range n {
-		w.Servers = append(w.Servers, Server{Name: podOf("s", i), Peer: true, LastIndex: uint64(100 + i)}) //nolint:gosec // small
+		w.Servers = append(w.Servers, Server{Name: podOf("s", i), Peer: true, LastIndex: uint64(100 + i)})
 	}
 	for i := range 3 {
-		w.Takeover.Servers = append(w.Takeover.Servers, Server{Name: podOf("old", i), Peer: true, LastIndex: uint64(200 - i)}) //nolint:gosec // small
+		w.Takeover.Servers = append(w.Takeover.Servers, Server{Name: podOf("old", i), Peer: true, LastIndex: uint64(200 - i)})
 	}
 	return w
 }
