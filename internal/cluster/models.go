@@ -48,6 +48,7 @@ type model struct {
 	PodLabels      types.Map `tfsdk:"pod_labels"`
 	PodAnnotations types.Map `tfsdk:"pod_annotations"`
 
+	Adopt              types.Object   `tfsdk:"adopt"`
 	Update             types.Object   `tfsdk:"update"`
 	DeletionProtection types.Bool     `tfsdk:"deletion_protection"`
 	Timeouts           timeouts.Value `tfsdk:"timeouts"`
@@ -259,6 +260,7 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 			Annotations:       toStrings(ctx, service.Annotations, &diags),
 			LoadBalancerClass: service.LoadBalancerClass.ValueString(),
 		},
+		Adopt:          m.toAdopt(ctx, &diags),
 		ACL:            server.ACL{Enabled: acl.Enabled.ValueBool(), DefaultPolicy: acl.DefaultPolicy.ValueString()},
 		Labels:         toStrings(ctx, m.Labels, &diags),
 		Annotations:    toStrings(ctx, m.Annotations, &diags),
@@ -389,6 +391,7 @@ func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 	service.LoadBalancerSourceRanges = fromList(ctx, service.LoadBalancerSourceRanges, types.StringType, s.Service.LoadBalancerSourceRanges, &diags)
 	m.Service = object(ctx, serviceTypes, service, &diags)
 
+	m.fromAdopt(ctx, s.Adopt, &diags)
 	m.ACL = object(ctx, aclTypes, aclModel{Enabled: types.BoolValue(s.ACL.Enabled), DefaultPolicy: types.StringValue(s.ACL.DefaultPolicy)}, &diags)
 	m.HTTPAddress, m.DNSAddress = httpAddress(s.Namespace, s.Name), dnsAddress(s.Namespace, s.Name)
 	m.UpgradeSnapshot = fromSnapshot(ctx, s.UpgradeSnapshot, &diags)

@@ -50,6 +50,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		}
 		plan.Ready, plan.RunningVersion = types.BoolUnknown(), types.StringUnknown()
 		plan.Drift, plan.Rollout, plan.UpgradeSnapshot = noDrift, noRollout, noSnapshot
+		r.planAdopt(ctx, &plan, &resp.Diagnostics)
 		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 		return
 	}
@@ -58,6 +59,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		return
 	}
 	checkChange(state, plan, &resp.Diagnostics)
+	keepDoneAdopt(state, &plan, &resp.Diagnostics)
 	started, diags := req.Private.GetKey(ctx, privateStarted)
 	resp.Diagnostics.Append(diags...)
 	checkUpgrade(config, state, plan, started, &resp.Diagnostics)

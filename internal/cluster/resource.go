@@ -95,6 +95,7 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 	if unsettled == nil {
 		resp.Diagnostics.Append(keepStarted(ctx, resp.Private, []string{m.Version.ValueString()})...)
+		warnLeftover(ctx, d, spec, &resp.Diagnostics)
 	}
 }
 
@@ -114,6 +115,9 @@ func (m *model) fromApplied(settled bool) {
 		}
 	}
 	m.Drift = noDrift
+	if m.Rollout.IsUnknown() {
+		m.Rollout = noRollout
+	}
 }
 
 var noDrift = types.ListValueMust(types.StringType, nil)
@@ -139,13 +143,16 @@ func unsettledDetail(e *rollout.UnsettledError) string {
 
 func createError(spec server.Spec, err error) diag.Diagnostic {
 	var foreign *rollout.ForeignError
+	var refused *rollout.RefusedError
 	switch {
+	case errors.As(err, &refused):
+		return refusedError(spec, refused)
 	case errors.Is(err, rollout.ErrExists):
 		return diag.NewErrorDiagnostic("The cluster exists already", fmt.Sprintf(
 			"A cluster %s is there and was created by an apply that finished. It is not taken over silently: bring it into this state with\n\n  terraform import consul_k8s_cluster.<name> %s\n\nor choose another name.", spec.ID(), spec.ID()))
 	case errors.As(err, &foreign):
 		return diag.NewErrorDiagnostic("Objects of the same name exist", fmt.Sprintf(
-			"Nothing was changed: %s. Choose another name or namespace, or delete them if nothing uses them.", err))
+			"Nothing was changed: %s. Choose another name or namespace, or delete them if nothing uses them.%s", err, foreignHint(spec)))
 	case errors.Is(err, rollout.ErrNamespaceExists):
 		return diag.NewAttributeErrorDiagnostic(path.Root("create_namespace"), "The namespace exists already", fmt.Sprintf(
 			"The namespace %s was not made by this cluster. Set create_namespace = false to use it as it is.", spec.Namespace))
@@ -251,6 +258,9 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 		}
 		m.fromApplied(true)
 		resp.Diagnostics.Append(keepStarted(ctx, resp.Private, started)...)
+		if !before.Ready.ValueBool() { // a take-over that was interrupted may have ended
+			warnLeftover(ctx, d, spec, &resp.Diagnostics)
+		}
 	} else if s, readErr := d.Read(context.WithoutCancel(ctx), spec); readErr == nil {
 		// As far as it got: the next plan shows the rest.
 		resp.Diagnostics.Append(m.fromState(ctx, s, errors.As(err, new(*rollout.RolledBackError)))...)

@@ -195,6 +195,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 			"performance": performanceAttribute(),
 			"autopilot":   autopilotAttribute(),
 			"update":      updateAttribute(),
+			"adopt":       adoptAttribute(),
 			"telemetry": schema.SingleNestedAttribute{
 				Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultTelemetry),
 				MarkdownDescription: "Metrics.",

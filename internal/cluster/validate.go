@@ -179,6 +179,7 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 	}
 	validatePlacement(ctx, m, &resp.Diagnostics)
 	validateService(ctx, m, &resp.Diagnostics)
+	validateAdopt(ctx, m, &resp.Diagnostics)
 	validateResources(ctx, m, &resp.Diagnostics)
 }
 

@@ -92,6 +92,9 @@ func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) 
 	}
 	var template bool
 	s.Drift, template = drift(s.Spec, known, live)
+	if live.IsTakeover() { // all of it is applied when that goes on
+		s.Drift, template = []string{"the take-over is not complete, will go on"}, false
+	}
 	restarts := "will restart"
 	if template {
 		restarts = "will restart unless it runs what is declared"
@@ -142,6 +145,7 @@ func drift(spec, known server.Spec, live server.Set) (fields []string, template 
 		return fields, false
 	}
 	known.Creating, known.Established, known.UpgradeSnapshot, known.Resizing = spec.Creating, spec.Established, spec.UpgradeSnapshot, spec.Resizing
+	known.Takeover = spec.Takeover
 	declared := server.Drift(server.Objects(known), live)
 	fields = slices.DeleteFunc(fields, func(f string) bool { return !slices.Contains(declared, f) })
 	return fields, slices.ContainsFunc(declared, func(f string) bool {
@@ -157,6 +161,9 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 	live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
 	if err != nil {
 		return err
+	}
+	if spec.Adopt != nil && (live.StatefulSet == nil || live.IsTakeover()) {
+		return d.takeOver(ctx, spec, live)
 	}
 	if err := foreign(live, spec.Name); err != nil {
 		return err
@@ -227,6 +234,9 @@ func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 	live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
 	if err != nil {
 		return err
+	}
+	if live.IsTakeover() {
+		return d.resumeTakeover(ctx, spec)
 	}
 	if err := foreign(live, spec.Name); err != nil {
 		return err
@@ -435,6 +445,9 @@ func (d Deployment) MarkCreated(ctx context.Context) error {
 func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string, err error) {
 	live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
 	if err != nil {
+		return nil, err
+	}
+	if live, err = d.goBack(ctx, spec, live); err != nil {
 		return nil, err
 	}
 	if err := foreign(live, spec.Name); err != nil {

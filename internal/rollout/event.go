@@ -54,6 +54,12 @@ func (a Action) reason() string {
 		return "RaftPeerRemoved"
 	case a.Scale != 0:
 		return "Scaling"
+	case a.Add != "":
+		return "ServerAdded"
+	case a.Retire != "":
+		return "ServerRetiring"
+	case a.Switch != "":
+		return "ServiceSwitched"
 	default:
 		return "RolloutPaused"
 	}

@@ -39,6 +39,12 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 		}
 		return p
 	}
+	if w.Takeover != nil {
+		next := *w
+		next.Desired = int(after.Replicas)
+		p.Steps = previewTakeover(next)
+		return p
+	}
 	next := *w
 	next.Servers = slices.Clone(w.Servers)
 	next.Desired = int(after.Replicas)
@@ -126,6 +132,9 @@ func (d Deployment) Look(ctx context.Context, spec server.Spec) (World, error) {
 	token, _, err := d.Consul.ManagementToken(ctx)
 	if err != nil {
 		return World{}, err
+	}
+	if spec.Takeover != nil && spec.Adopt != nil {
+		return d.lookTakeover(ctx, spec, token)
 	}
 	live := Live{Kube: d.Kube, Consul: d.Consul, Token: token, ACLs: spec.ACL.Enabled, Desired: server.MaxReplicas}
 	if spec.Established {

@@ -39,6 +39,8 @@ type World struct {
 	// PauseAt is the number of servers that run the current template at which the
 	// roll pauses while others do not; 0 is never.
 	PauseAt int
+	// Takeover is nil unless the servers take over from others.
+	Takeover *Takeover `json:",omitempty"`
 }
 
 // Server is one server pod.
@@ -119,6 +121,9 @@ type Action struct {
 	Remove string
 	// Scale is the number of servers to ask for.
 	Scale int
+	// Add is the server to add, Retire the one to take away, and Switch the Service to
+	// lead to the servers that stay, in a take-over.
+	Add, Retire, Switch string
 	// Pause says that the rest waits for the next apply: the servers that do.
 	Pause string
 }
@@ -144,6 +149,12 @@ func (a Action) String() string {
 		return "remove the Raft peer " + a.Remove
 	case a.Scale != 0:
 		return fmt.Sprintf("scale to %d servers", a.Scale)
+	case a.Add != "":
+		return "add " + a.Add
+	case a.Retire != "":
+		return "retire " + a.Retire
+	case a.Switch != "":
+		return "switch Service " + a.Switch
 	case a.Pause != "":
 		return "pause before " + a.Pause
 	default:
@@ -181,6 +192,9 @@ func (a Action) String() string {
 //     never adds or removes two peers at once. The highest ordinal goes first; if
 //     it leads, the leadership moves off it before.
 func Next(w World) Action {
+	if w.Takeover != nil {
+		return nextTakeover(w)
+	}
 	if !w.Observed {
 		return Action{Wait: "the StatefulSet controller to see the change"}
 	}

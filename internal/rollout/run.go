@@ -116,6 +116,8 @@ func act(ctx context.Context, c Cluster, a Action) error {
 		err = c.Remove(ctx, a.Remove)
 	case a.Scale != 0:
 		err = c.Scale(ctx, a.Scale)
+	case a.Add != "" || a.Retire != "" || a.Switch != "":
+		err = actTakeover(ctx, c, a)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", a, err)

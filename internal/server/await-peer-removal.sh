@@ -4,6 +4,8 @@
 # be this server's former self. Autopilot removes a failed server from the peers
 # within about half a minute.
 #
+# In a take-over the former servers name Raft peers too.
+#
 # A server with data goes straight on. While the cluster has not elected its
 # first leader there is nothing to lose, and nobody is waited for.
 #
@@ -26,6 +28,11 @@ while :; do
   for ordinal in 0 1 2 3 4 5 6; do
     [ "$service-$ordinal" = "$POD_NAME" ] && continue
     answer=$(get "$service-$ordinal.$service.$namespace.svc") || continue
+    alive=$((alive + 1))
+    peers="$peers $(echo "$answer" | tr -d '[]"' | tr ',' ' ')"
+  done
+  for former in $(cat /consul/config/former-servers 2>/dev/null); do
+    answer=$(get "$former") || continue
     alive=$((alive + 1))
     peers="$peers $(echo "$answer" | tr -d '[]"' | tr ',' ' ')"
   done

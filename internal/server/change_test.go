@@ -64,7 +64,9 @@ func TestChanges_sayWhatHappens(t *testing.T) {
 		"extra_config.log_json":                         func(s *Spec) { s.ExtraConfig = `{"log_json":true}` },
 		"extra_config.limits.http_max_conns_per_client": func(s *Spec) { s.ExtraConfig = `{"limits":{"http_max_conns_per_client":500}}` },
 	}
-	touched := map[string]bool{"Name": true, "Namespace": true, "Established": true, "Creating": true, "UpgradeSnapshot": true, "Resizing": true} // no settings
+	touched := map[string]bool{ // no settings
+		"Name": true, "Namespace": true, "Established": true, "Creating": true, "UpgradeSnapshot": true, "Resizing": true, "Adopt": true, "Takeover": true,
+	}
 	for name, change := range changes {
 		after := minimal()
 		change(&after)

@@ -79,6 +79,9 @@ type aclBlock struct {
 type nodeConfig struct {
 	NodeID          string `json:"node_id"`
 	BootstrapExpect int32  `json:"bootstrap_expect,omitempty"`
+	// RetryJoin is added to what all servers have. Here it is in no digest: that a
+	// take-over ends neither restarts nor reloads a server.
+	RetryJoin []string `json:"retry_join,omitempty"`
 }
 
 // newNodeConfig renders the configuration of one server.
@@ -89,6 +92,9 @@ func newNodeConfig(s Spec, ordinal int) nodeConfig {
 	// once. That is for the first start only.
 	if !s.Established {
 		c.BootstrapExpect = s.Replicas
+	}
+	if s.Takeover != nil {
+		c.RetryJoin = s.Takeover.Join
 	}
 	return c
 }

@@ -54,6 +54,12 @@ const (
 	// AnnotationDatacenter on the StatefulSet is the datacenter that the data
 	// belongs to. It never changes, whatever somebody does to the ConfigMap.
 	AnnotationDatacenter = ManagedBy + "/datacenter"
+	// AnnotationAdopt on the StatefulSet holds Spec.Adopt as JSON, AnnotationTakeover
+	// holds Spec.Takeover.
+	AnnotationAdopt    = ManagedBy + "/adopt"
+	AnnotationTakeover = ManagedBy + "/takeover"
+	// AnnotationFormer on a Service holds what it was before it was led to the cluster.
+	AnnotationFormer = ManagedBy + "/former"
 	// AnnotationNamespaceOf on a Namespace names the cluster that created it.
 	AnnotationNamespaceOf = ManagedBy + "/namespace-of"
 )
@@ -77,6 +83,10 @@ func PodName(cluster string, ordinal int) string {
 
 // ClaimName is the claim of the volume of one server's pod.
 func ClaimName(pod string) string { return dataVolume + "-" + pod }
+
+// ClaimPrefix is what the names of the servers' volume claims start with, up to the
+// ordinal.
+func ClaimPrefix(cluster string) string { return dataVolume + "-" + StatefulSetName(cluster) + "-" }
 
 // Ordinal returns the ordinal of a pod of the cluster, and false for another pod.
 func Ordinal(cluster, pod string) (int, bool) {

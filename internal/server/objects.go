@@ -25,6 +25,7 @@ const (
 	waitScriptKey  = "await-peer-removal.sh"
 	votesScriptKey = "votes.sh"
 	establishedKey = "established"
+	formerKey      = "former-servers"
 
 	initContainerName = "await-peer-removal"
 
@@ -157,6 +158,9 @@ func configMap(s Spec) *corev1.ConfigMap {
 	if s.Established {
 		cm.Data[establishedKey] = "true"
 	}
+	if s.Takeover != nil {
+		cm.Data[formerKey] = s.Takeover.hosts()
+	}
 	// Every possible ordinal, so that scaling does not touch the configuration.
 	for i := range MaxReplicas {
 		cm.Data[PodName(s.Name, i)+".json"] = marshalConfig(newNodeConfig(s, i))
@@ -257,6 +261,7 @@ func statefulSet(s Spec) *appsv1.StatefulSet {
 	if s.Storage.OnChange == RebuildServers {
 		m.Annotations[AnnotationOnStorageChange] = RebuildServers
 	}
+	annotateAdopt(m.Annotations, s)
 	return &appsv1.StatefulSet{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"},
 		ObjectMeta: m,

@@ -106,7 +106,7 @@ func golden(t *testing.T, name string, objects ...Object) {
 func TestParse_isTheInverseOfObjects(t *testing.T) {
 	interrupted := minimal()
 	interrupted.Creating, interrupted.Resizing, interrupted.DeletionProtection = true, true, false
-	for name, spec := range map[string]Spec{"minimal": minimal(), "full": full(), "interrupted": interrupted} {
+	for name, spec := range map[string]Spec{"minimal": minimal(), "full": full(), "interrupted": interrupted, "in a take-over": takingOver()} {
 		t.Run(name, func(t *testing.T) {
 			for _, live := range []Set{Objects(spec), applied(t, Set{}, spec)} {
 				got, err := Parse(live, Spec{})

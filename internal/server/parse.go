@@ -60,6 +60,9 @@ func Parse(live Set, known Spec) (Spec, error) {
 	s.Creating = sts.Annotations[AnnotationCreating] == "true"
 	s.Resizing = sts.Annotations[AnnotationResizing] == "true"
 	s.Storage.OnChange = cmp.Or(sts.Annotations[AnnotationOnStorageChange], GrowVolumes)
+	s.Adopt, s.Takeover = parseAdopt(sts.Annotations)
+	delete(s.Annotations, AnnotationAdopt)
+	delete(s.Annotations, AnnotationTakeover)
 	s.DeletionProtection = sts.Annotations[AnnotationDeletionProtection] != "false"
 	parseTemplate(&s, sts, known)
 	parseStorage(&s, sts.Spec.VolumeClaimTemplates)

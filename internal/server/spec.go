@@ -53,6 +53,11 @@ type Spec struct {
 	UpgradeSnapshot *Snapshot
 	// Resizing says that a change of the volumes is not known to have ended.
 	Resizing bool
+	// Adopt names the servers that the cluster took or takes over from, nil if it was
+	// made anew.
+	Adopt *Adopt
+	// Takeover is the take-over that is going on, nil if none is.
+	Takeover *Takeover
 	// DeletionProtection refuses to delete the cluster.
 	DeletionProtection bool
 

@@ -1,0 +1,276 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework-validators/listvalidator"
+	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+	"github.com/hashicorp/terraform-plugin-log/tflog"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+type adoptModel struct {
+	StatefulSet types.String `tfsdk:"stateful_set"`
+	Services    types.List   `tfsdk:"services"`
+	TokenSecret types.Object `tfsdk:"token_secret"`
+}
+
+type tokenSecretModel struct {
+	Name types.String `tfsdk:"name"`
+	Key  types.String `tfsdk:"key"`
+}
+
+var (
+	tokenSecretTypes = map[string]tfattr.Type{"name": types.StringType, "key": types.StringType}
+	adoptTypes       = map[string]tfattr.Type{
+		"stateful_set": types.StringType, "services": types.ListType{ElemType: types.StringType},
+		"token_secret": types.ObjectType{AttrTypes: tokenSecretTypes},
+	}
+)
+
+func adoptAttribute() schema.Attribute {
+	return schema.SingleNestedAttribute{
+		Optional: true, Computed: true, PlanModifiers: []planmodifier.Object{keepAdopt{}},
+		MarkdownDescription: "Take over from servers that were made by hand or by the Helm chart: the new servers join the old ones, get the data, the leadership and the Services, and then the old ones are retired, " +
+			"one at a time. See the guide [Take over a running cluster](../guides/adopt.md). It only counts when the cluster is created; afterwards it may stay or be removed, and neither changes anything. " +
+			"The old servers must be in the same namespace and datacenter, without gossip encryption and TLS between servers, and of the same version as `version` or an older one.",
+		Attributes: map[string]schema.Attribute{
+			"stateful_set": schema.StringAttribute{
+				Required: true, Validators: []validator.String{attr.DNSLabel(63, false)},
+				MarkdownDescription: "Name of the StatefulSet of the old servers. It is scaled to 0 and stays, and so do its volumes.",
+			},
+			"services": schema.ListAttribute{
+				Optional: true, ElementType: types.StringType,
+				Validators: []validator.List{listvalidator.UniqueValues(), listvalidator.ValueStringsAre(attr.DNSLabel(63, false))},
+				MarkdownDescription: "Services of the old servers that clients go on using. They are led to the new servers, before any old one is retired, and stay otherwise as they are. " +
+					"One that has the name of the cluster becomes the cluster's own Service, if it is not headless.",
+			},
+			"token_secret": schema.SingleNestedAttribute{
+				Optional: true,
+				MarkdownDescription: "The Secret with a management token of the old servers, in the namespace of the cluster; required if they have ACLs. " +
+					"The token is copied into the Secret `<name>-bootstrap-token`, where `consul_k8s_acl_bootstrap` finds it.",
+				Attributes: map[string]schema.Attribute{
+					"name": schema.StringAttribute{
+						Required: true, Validators: []validator.String{attr.DNSLabel(63, false)},
+						MarkdownDescription: "Name of the Secret. The Helm chart's is `<release>-consul-bootstrap-acl-token`.",
+					},
+					"key": schema.StringAttribute{
+						Required:            true,
+						MarkdownDescription: "Key of the token in the Secret. The Helm chart's is `token`.",
+					},
+				},
+			},
+		},
+	}
+}
+
+// keepAdopt plans what the state says of a take-over where the configuration says
+// nothing any more: its end is no change.
+type keepAdopt struct{}
+
+func (keepAdopt) Description(context.Context) string {
+	return "stays as it is when it leaves the configuration"
+}
+func (k keepAdopt) MarkdownDescription(ctx context.Context) string { return k.Description(ctx) }
+
+func (keepAdopt) PlanModifyObject(_ context.Context, req planmodifier.ObjectRequest, resp *planmodifier.ObjectResponse) {
+	switch {
+	case !req.ConfigValue.IsNull():
+	case req.State.Raw.IsNull():
+		resp.PlanValue = types.ObjectNull(adoptTypes)
+	default:
+		resp.PlanValue = req.StateValue
+	}
+}
+
+// toAdopt returns what is to be taken over from, nil where there is nothing.
+func (m model) toAdopt(ctx context.Context, diags *diag.Diagnostics) *server.Adopt {
+	if m.Adopt.IsNull() || m.Adopt.IsUnknown() {
+		return nil
+	}
+	var a adoptModel
+	diags.Append(m.Adopt.As(ctx, &a, basetypes.ObjectAsOptions{})...)
+	out := &server.Adopt{StatefulSet: a.StatefulSet.ValueString()}
+	diags.Append(a.Services.ElementsAs(ctx, &out.Services, false)...)
+	if !a.TokenSecret.IsNull() {
+		var t tokenSecretModel
+		diags.Append(a.TokenSecret.As(ctx, &t, basetypes.ObjectAsOptions{})...)
+		out.TokenSecret = &server.SecretKey{Name: t.Name.ValueString(), Key: t.Key.ValueString()}
+	}
+	return out
+}
+
+// fromAdopt keeps the way in which "no Services" was written.
+func (m *model) fromAdopt(ctx context.Context, a *server.Adopt, diags *diag.Diagnostics) {
+	if a == nil {
+		m.Adopt = types.ObjectNull(adoptTypes)
+		return
+	}
+	var prior adoptModel
+	if !m.Adopt.IsNull() && !m.Adopt.IsUnknown() {
+		diags.Append(m.Adopt.As(ctx, &prior, basetypes.ObjectAsOptions{})...)
+	}
+	secret := types.ObjectNull(tokenSecretTypes)
+	if a.TokenSecret != nil {
+		secret = object(ctx, tokenSecretTypes, tokenSecretModel{types.StringValue(a.TokenSecret.Name), types.StringValue(a.TokenSecret.Key)}, diags)
+	}
+	m.Adopt = object(ctx, adoptTypes, adoptModel{
+		StatefulSet: types.StringValue(a.StatefulSet),
+		Services:    fromList(ctx, prior.Services, types.StringType, a.Services, diags),
+		TokenSecret: secret,
+	}, diags)
+}
+
+// validateAdopt refuses what cannot be taken over from, whatever runs.
+func validateAdopt(ctx context.Context, m model, diags *diag.Diagnostics) {
+	if m.Adopt.IsNull() || m.Adopt.IsUnknown() {
+		return
+	}
+	var a adoptModel
+	diags.Append(m.Adopt.As(ctx, &a, basetypes.ObjectAsOptions{})...)
+	if m.CreateNamespace.ValueBool() {
+		diags.Append(attr.Error(path.Root("create_namespace"), "The namespace exists already",
+			"The servers to take over from are in the namespace of the cluster: leave create_namespace false."))
+	}
+	if name := m.Name.ValueString(); !m.Name.IsUnknown() && !a.StatefulSet.IsUnknown() && a.StatefulSet.ValueString() == server.StatefulSetName(name) {
+		diags.Append(attr.Error(path.Root("name"), "The name is taken", fmt.Sprintf(
+			"The StatefulSet of a cluster %s would be %s, which is that of the servers to take over from: choose another name, such as %q.",
+			name, server.StatefulSetName(name), name+"-main")))
+	}
+}
+
+// adoptPlanTimeout bounds the look at the old servers that a plan takes.
+const adoptPlanTimeout = 20 * time.Second
+
+// planAdopt says at plan whether a take-over can begin, and what it will do.
+func (r *Resource) planAdopt(ctx context.Context, plan *model, diags *diag.Diagnostics) {
+	if plan.Adopt.IsNull() {
+		return
+	}
+	plan.Rollout = types.ObjectUnknown(rolloutTypes)
+	if r.clients == nil || r.clients.Unknown || !plan.isAdoptKnown(ctx) {
+		return
+	}
+	spec, d := plan.toSpec(ctx)
+	if d.HasError() {
+		return
+	}
+	deployment, err := r.deployment(ctx, spec.Namespace, spec.Name)
+	if err != nil {
+		return // the apply says so
+	}
+	ctx, cancel := context.WithTimeout(ctx, adoptPlanTimeout)
+	defer cancel()
+	former, err := deployment.CheckAdopt(ctx, spec)
+	var refused *rollout.RefusedError
+	var foreign *rollout.ForeignError
+	switch {
+	case errors.As(err, &refused), errors.As(err, &foreign):
+		diags.Append(createError(spec, err))
+	case err != nil: // a plan may have less rights than an apply
+		tflog.Debug(ctx, "the servers to take over from were not seen: "+err.Error())
+	case former > 0:
+		m := rolloutModel{
+			Changes: []string{fmt.Sprintf("take over from the StatefulSet %s", spec.Adopt.StatefulSet)},
+			Steps:   texts(rollout.TakeoverSteps(spec, former)),
+		}
+		plan.Rollout = object(ctx, rolloutTypes, m, diags)
+	}
+}
+
+// keepDoneAdopt keeps what the state says of a take-over that is complete, and warns
+// of another one that is declared.
+func keepDoneAdopt(state model, plan *model, diags *diag.Diagnostics) {
+	if plan.Adopt.Equal(state.Adopt) || plan.Adopt.IsUnknown() || !state.Ready.ValueBool() {
+		return
+	}
+	diags.AddAttributeWarning(path.Root("adopt"), "Nothing is taken over",
+		fmt.Sprintf("The cluster %s exists: adopt only counts when it is created. Remove it from the configuration.", state.ID.ValueString()))
+	if !state.Adopt.IsNull() {
+		plan.Adopt = state.Adopt
+	}
+}
+
+// isAdoptKnown reports whether all that decides on a take-over is known.
+func (m model) isAdoptKnown(ctx context.Context) bool {
+	for _, v := range []tfattr.Value{m.Name, m.Namespace, m.Version, m.Replicas, m.Datacenter, m.Domain, m.ACL, m.Service, m.Adopt} {
+		if t, err := v.ToTerraformValue(ctx); err != nil || !t.IsFullyKnown() {
+			return false
+		}
+	}
+	return true
+}
+
+// refusedError explains why a take-over does not begin.
+func refusedError(spec server.Spec, err *rollout.RefusedError) diag.Diagnostic {
+	return diag.NewAttributeErrorDiagnostic(path.Root("adopt"), "The servers cannot be taken over from", fmt.Sprintf(
+		"Nothing was changed. %s cannot take over from the StatefulSet %s:\n\n  - %s", spec.ID(), err.From, strings.Join(err.Reasons, "\n  - ")))
+}
+
+// foreignHint names the ways out where a cluster that takes over finds its names
+// taken.
+func foreignHint(spec server.Spec) string {
+	if spec.Adopt == nil {
+		return ""
+	}
+	hint := fmt.Sprintf(" To take over from %s, choose a name of which nothing exists, such as %q; clients keep the Services that adopt.services names.", spec.Adopt.StatefulSet, spec.Name+"-main")
+	if !slices.Contains(spec.Adopt.Services, server.ClientServiceName(spec.Name)) {
+		hint += fmt.Sprintf(" A Service %s of the old servers becomes the cluster's own if adopt.services names it and it is not headless.", server.ClientServiceName(spec.Name))
+	}
+	return hint
+}
+
+// leftoverWarning says what a take-over has left, and how to be rid of it.
+func leftoverWarning(spec server.Spec, l rollout.Leftover) (summary, detail string) {
+	summary = "The old servers are retired"
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s has taken over from the StatefulSet %s, which is scaled to 0. It and its volumes are kept, and nothing uses them. "+
+		"Do not scale it up again: its servers would join with old data.\n", spec.ID(), l.StatefulSet)
+	if len(l.Unserved) > 0 {
+		fmt.Fprintf(&b, "\nNo server listens behind these ports of Services: %s. gRPC is served with extra_config = jsonencode({ ports = { grpc = 8502 } }).\n", strings.Join(l.Unserved, ", "))
+	}
+	if l.HelmRelease != "" {
+		fmt.Fprintf(&b, "\nThe Helm release %s still owns it, and its Services with it: an upgrade of the release would start the old servers again. "+
+			"If clients use a Service of the release, keep it with\n\n", l.HelmRelease)
+		for _, s := range spec.Adopt.Services {
+			fmt.Fprintf(&b, "  kubectl --namespace %s annotate service %s helm.sh/resource-policy=keep\n", spec.Namespace, s)
+		}
+		fmt.Fprintf(&b, "\nand then, when you are sure that you will not go back:\n\n  helm --namespace %s uninstall %s\n", spec.Namespace, l.HelmRelease)
+	} else {
+		fmt.Fprintf(&b, "\nWhen you are sure that you will not go back:\n\n  kubectl --namespace %s delete statefulset %s\n", spec.Namespace, l.StatefulSet)
+	}
+	if len(l.Claims) > 0 {
+		fmt.Fprintf(&b, "  kubectl --namespace %s delete persistentvolumeclaim %s\n", spec.Namespace, strings.Join(l.Claims, " "))
+	}
+	return summary, b.String()
+}
+
+// warnLeftover adds the warning if a take-over has just ended.
+func warnLeftover(ctx context.Context, d rollout.Deployment, spec server.Spec, diags *diag.Diagnostics) {
+	if spec.Adopt == nil {
+		return
+	}
+	l, err := d.Leftover(ctx, spec)
+	if err != nil {
+		tflog.Debug(ctx, "what the take-over left was not seen: "+err.Error())
+		return
+	}
+	if l.StatefulSet != "" {
+		diags.AddWarning(leftoverWarning(spec, l))
+	}
+}

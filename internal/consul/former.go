@@ -1,0 +1,213 @@
+package consul
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/consul/api"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// Former returns access to servers that something else runs as a StatefulSet of the
+// same namespace; none if it does not exist. It connects to nothing.
+func (c *Cluster) Former(statefulSet string) *Cluster {
+	f := &Cluster{connector: c.connector, kube: c.kube, Namespace: c.Namespace, Name: statefulSet + " (StatefulSet)"}
+	f.list = func(ctx context.Context) ([]corev1.Pod, error) {
+		sts, err := c.kube.AppsV1().StatefulSets(c.Namespace).Get(ctx, statefulSet, metav1.GetOptions{})
+		found, err := kube.Found(err)
+		if err != nil {
+			return nil, fmt.Errorf("reading the StatefulSet %s/%s: %w", c.Namespace, statefulSet, err)
+		}
+		if !found {
+			return nil, nil
+		}
+		pods, err := c.podsOf(ctx, sts)
+		f.connector.forget(f.ID(), pods)
+		return pods, err
+	}
+	return f
+}
+
+// podsOf lists the pods of a StatefulSet by ordinal.
+func (c *Cluster) podsOf(ctx context.Context, sts *appsv1.StatefulSet) ([]corev1.Pod, error) {
+	list, err := c.kube.CoreV1().Pods(c.Namespace).List(ctx, metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(sts.Spec.Selector)})
+	if err != nil {
+		return nil, fmt.Errorf("listing the pods of the StatefulSet %s/%s: %w", sts.Namespace, sts.Name, err)
+	}
+	pods := slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return !metav1.IsControlledBy(&p, sts) })
+	// The ordinal is the end of the name: a shorter name is a lower one.
+	slices.SortFunc(pods, func(a, b corev1.Pod) int {
+		if len(a.Name) != len(b.Name) {
+			return len(a.Name) - len(b.Name)
+		}
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	})
+	return pods, nil
+}
+
+// With returns access to the servers of two StatefulSets as to those of one cluster,
+// which they are as long as one takes over from the other.
+func (c *Cluster) With(other *Cluster) *Cluster {
+	both := &Cluster{connector: c.connector, kube: c.kube, Namespace: c.Namespace, Name: c.Name + " and " + other.Name}
+	both.list = func(ctx context.Context) ([]corev1.Pod, error) {
+		mine, err := c.Pods(ctx)
+		if err != nil {
+			return nil, err
+		}
+		theirs, err := other.Pods(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all := slices.Concat(mine, theirs)
+		both.connector.forget(both.ID(), all)
+		return all, nil
+	}
+	return both
+}
+
+// AgentFacts is what an agent says of itself.
+type AgentFacts struct {
+	// Pod that the agent runs in, and Node, its name in Consul.
+	Pod, Node string
+	// Version with its metadata, such as "1.22.7" or "1.22.7+ent".
+	Version    string
+	Datacenter string
+	// Domain is the DNS domain.
+	Domain string
+	// Encrypted says that gossip is encrypted.
+	Encrypted bool
+	// TLS says that the agent refuses, or does not make, RPC connections without TLS.
+	TLS bool
+	// ACLs says that ACLs are enabled, and DefaultPolicy what is allowed without a rule.
+	ACLs          bool
+	DefaultPolicy string
+	// Local says that the HTTP API answers the pod itself alone.
+	Local bool
+	// SerfPort is the port of gossip in the LAN.
+	SerfPort int
+}
+
+// Facts asks the agent in a pod about itself (GET /v1/agent/self). It needs
+// agent:read.
+func (c *Cluster) Facts(ctx context.Context, token string, pod *corev1.Pod) (AgentFacts, error) {
+	client, err := c.Server(pod, token)
+	if err != nil {
+		return AgentFacts{}, err
+	}
+	var self agentSelf
+	if _, err := client.Raw().Query("/v1/agent/self", &self, (&api.QueryOptions{}).WithContext(ctx)); err != nil {
+		return AgentFacts{}, fmt.Errorf("asking server %s about itself: %w", pod.Name, err)
+	}
+	return self.facts(pod.Name), nil
+}
+
+// agentSelf is the part of the answer that is of interest. DebugConfig has no
+// promised form: what is missing counts as not set.
+type agentSelf struct {
+	Config struct {
+		Datacenter, NodeName, Version string
+	}
+	DebugConfig struct {
+		ACLsEnabled         bool
+		ACLResolverSettings struct{ ACLDefaultPolicy string }
+		ClientAddrs         []string
+		DNSDomain           string
+		SerfPortLAN         int
+		TLS                 struct {
+			InternalRPC struct{ VerifyIncoming, VerifyOutgoing bool }
+		}
+	}
+	Stats struct {
+		SerfLAN struct {
+			Encrypted string `json:"encrypted"`
+		} `json:"serf_lan"`
+	}
+}
+
+func (s agentSelf) facts(pod string) AgentFacts {
+	d := s.DebugConfig
+	f := AgentFacts{
+		Pod: pod, Node: s.Config.NodeName, Version: s.Config.Version, Datacenter: s.Config.Datacenter, Domain: strings.TrimSuffix(d.DNSDomain, "."),
+		Encrypted: s.Stats.SerfLAN.Encrypted == "true",
+		TLS:       d.TLS.InternalRPC.VerifyIncoming || d.TLS.InternalRPC.VerifyOutgoing,
+		ACLs:      d.ACLsEnabled, DefaultPolicy: d.ACLResolverSettings.ACLDefaultPolicy,
+		SerfPort: d.SerfPortLAN,
+	}
+	f.Local = len(d.ClientAddrs) > 0 && !slices.ContainsFunc(d.ClientAddrs, func(a string) bool { return a != "127.0.0.1" && a != "::1" })
+	return f
+}
+
+// ForceLeave removes a failed server from the members of every agent. It needs
+// operator:write.
+func (c *Cluster) ForceLeave(ctx context.Context, token, node string) error {
+	err := c.Any(ctx, token, func(client *api.Client) error {
+		return client.Agent().ForceLeaveOptions(node, api.ForceLeaveOpts{Prune: true}, (&api.QueryOptions{}).WithContext(ctx))
+	})
+	if err != nil {
+		return fmt.Errorf("removing the failed member %s: %w", node, err)
+	}
+	return nil
+}
+
+// KeepManagementToken puts a management token that works into the Secret in which
+// ManagementToken finds it, by the name that consul_k8s_acl_bootstrap gives it. It
+// reports whether it made the Secret. One that holds another token is an error.
+func (c *Cluster) KeepManagementToken(ctx context.Context, token string) (made bool, err error) {
+	held, ref, err := c.ManagementToken(ctx)
+	if err != nil || held == token {
+		return false, err
+	}
+	if held != "" {
+		return false, fmt.Errorf("the Secret %s/%s holds another management token of %s: delete it if it is left of an earlier cluster", c.Namespace, ref.Name, c.ID())
+	}
+	ref = SecretRef{Name: c.Name + "-bootstrap-token", Key: "token"}
+	owner := server.OwnerLabels(c.Name)
+	owner[server.LabelComponent] = ComponentBootstrap
+	_, err = c.kube.CoreV1().Secrets(c.Namespace).Create(ctx, &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: ref.Name, Namespace: c.Namespace, Labels: owner, Annotations: map[string]string{annotationKey: ref.Key},
+		},
+		Data: map[string][]byte{ref.Key: []byte(token)},
+	}, metav1.CreateOptions{FieldManager: server.ManagedBy})
+	if apierrors.IsAlreadyExists(err) {
+		return false, fmt.Errorf("the Secret %s/%s exists and is not known to be this cluster's: choose another name for the cluster, or delete it if nothing uses it", c.Namespace, ref.Name)
+	}
+	if err != nil {
+		return false, fmt.Errorf("storing the management token in Secret %s/%s: %w", c.Namespace, ref.Name, err)
+	}
+	return true, nil
+}
+
+// ForgetManagementToken deletes the Secret that KeepManagementToken made.
+func (c *Cluster) ForgetManagementToken(ctx context.Context) error {
+	_, ref, err := c.ManagementToken(ctx)
+	if err != nil || ref.Name == "" {
+		return err
+	}
+	err = c.kube.CoreV1().Secrets(c.Namespace).Delete(ctx, ref.Name, metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("deleting Secret %s/%s: %w", c.Namespace, ref.Name, err)
+	}
+	return nil
+}
+
+// SecretToken reads a token from a key of a Secret in the namespace of the cluster,
+// "" where the Secret has no such key.
+func (c *Cluster) SecretToken(ctx context.Context, ref SecretRef) (string, error) {
+	s, err := c.kube.CoreV1().Secrets(c.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+	if err != nil {
+		return "", fmt.Errorf("reading Secret %s/%s: %w", c.Namespace, ref.Name, err)
+	}
+	return strings.TrimSpace(string(s.Data[ref.Key])), nil
+}

@@ -1,0 +1,821 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// RefusedError says why servers cannot be taken over from. Nothing was changed.
+type RefusedError struct {
+	// From is the StatefulSet of the former servers.
+	From    string
+	Reasons []string
+}
+
+// Error implements error.
+func (e *RefusedError) Error() string {
+	return "cannot take over from the StatefulSet " + e.From + ": " + strings.Join(e.Reasons, "; ")
+}
+
+// Leftover is what a take-over leaves, none of which is used any more.
+type Leftover struct {
+	// StatefulSet of the former servers, scaled to 0.
+	StatefulSet string
+	// Claims are the volume claims of the former servers.
+	Claims []string
+	// HelmRelease made the StatefulSet; "" where Helm did not.
+	HelmRelease string
+	// Unserved are the ports of switched Services, "<service>: <port>", behind which no
+	// server listens.
+	Unserved []string
+}
+
+// former is what was found of the servers to take over from.
+type former struct {
+	takeover server.Takeover
+	// token is the management token, "" where ACLs are off.
+	token string
+}
+
+// CheckAdopt finds out whether the cluster that a spec describes can take over from
+// spec.Adopt, and changes nothing. It returns how many servers there are, and a
+// *RefusedError with all reasons why not. A take-over that has begun is not refused.
+func (d Deployment) CheckAdopt(ctx context.Context, spec server.Spec) (servers int, err error) {
+	live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
+	if err != nil {
+		return 0, err
+	}
+	if live.StatefulSet != nil { // begun, or another cluster: the create tells
+		sts, err := d.formerSet(ctx, spec.Adopt.StatefulSet)
+		if err != nil || sts == nil {
+			return 0, err
+		}
+		return int(replicasOf(sts)), nil
+	}
+	f, err := d.checkAdopt(ctx, spec, live)
+	return int(f.takeover.Replicas), err
+}
+
+// checkAdopt is CheckAdopt of a cluster that there is nothing of.
+func (d Deployment) checkAdopt(ctx context.Context, spec server.Spec, live server.Set) (former, error) {
+	adopt := spec.Adopt
+	refused := &RefusedError{From: spec.Namespace + "/" + adopt.StatefulSet}
+	refuse := func(format string, args ...any) {
+		refused.Reasons = append(refused.Reasons, fmt.Sprintf(format, args...))
+	}
+	if err := foreign(withoutClaimable(live, spec), spec.Name); err != nil {
+		return former{}, err
+	}
+	sts, err := d.formerSet(ctx, adopt.StatefulSet)
+	if err != nil {
+		return former{}, err
+	}
+	if sts == nil {
+		refuse("it does not exist")
+		return former{}, refused
+	}
+	if sts.Labels[server.LabelManagedBy] == server.ManagedBy {
+		refuse("it belongs to the cluster %s of this provider, which is imported and not taken over", sts.Labels[server.LabelInstance])
+		return former{}, refused
+	}
+	for _, name := range adopt.Services {
+		reason, err := d.checkService(ctx, spec, sts, name)
+		if err != nil {
+			return former{}, err
+		}
+		if reason != "" {
+			refuse("Service %s: %s", name, reason)
+		}
+	}
+	claims, err := d.claimsOf(ctx, server.ClaimPrefix(spec.Name))
+	if err != nil {
+		return former{}, err
+	}
+	if len(claims) > 0 {
+		refuse("the volume claims %s hold the data of an earlier cluster %s, which new servers of the name would take up: delete them, or choose another name", strings.Join(claims, ", "), spec.Name)
+	}
+	f := former{takeover: server.Takeover{Replicas: replicasOf(sts)}}
+	if ref := adopt.TokenSecret; ref != nil {
+		f.token, err = d.Consul.SecretToken(ctx, consul.SecretRef{Name: ref.Name, Key: ref.Key})
+		switch {
+		case apierrors.IsNotFound(err):
+			refuse("the Secret %s of token_secret does not exist", ref.Name)
+			return former{}, refused
+		case err != nil:
+			return former{}, err
+		case f.token == "":
+			refuse("the Secret %s of token_secret has nothing in its key %q", ref.Name, ref.Key)
+			return former{}, refused
+		}
+	}
+	reasons, join, err := d.checkServers(ctx, spec, sts, f.token)
+	if err != nil {
+		return former{}, err
+	}
+	refused.Reasons = append(refused.Reasons, reasons...)
+	if len(refused.Reasons) > 0 {
+		return former{}, refused
+	}
+	f.takeover.Join = join
+	return f, nil
+}
+
+// checkServers asks the former servers themselves, and says where they gossip.
+func (d Deployment) checkServers(ctx context.Context, spec server.Spec, sts *appsv1.StatefulSet, token string) (reasons, join []string, err error) {
+	servers := d.Consul.Former(sts.Name)
+	pods, err := servers.Pods(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(pods) == 0 {
+		return []string{"it has no pods: the servers must be running"}, nil, nil
+	}
+	var facts []consul.AgentFacts
+	for i := range pods {
+		if pods[i].Status.Phase != corev1.PodRunning {
+			return []string{fmt.Sprintf("server %s is not running", pods[i].Name)}, nil, nil
+		}
+		f, err := servers.Facts(ctx, token, &pods[i])
+		switch {
+		case consul.IsForbidden(err) && token == "":
+			return []string{"ACLs are on: set token_secret to a Secret with a management token"}, nil, nil
+		case consul.IsForbidden(err):
+			return []string{fmt.Sprintf("the token of token_secret is refused: %s", err)}, nil, nil
+		case err != nil:
+			return []string{fmt.Sprintf("its HTTP API on port %d does not answer without TLS: %s", server.PortHTTP, err)}, nil, nil
+		}
+		facts = append(facts, f)
+	}
+	if reasons = refusals(spec, facts); len(reasons) > 0 {
+		return reasons, nil, nil
+	}
+	if token != "" {
+		_, err := servers.VerifyToken(ctx, token)
+		switch {
+		case errors.Is(err, consul.ErrSecretLost):
+			return []string{fmt.Sprintf("token_secret: %s", err)}, nil, nil
+		case err != nil:
+			return nil, nil, err
+		}
+	}
+	missing, err := servers.Missing(ctx, token, int(replicasOf(sts)), 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	if missing != "" {
+		return []string{"its servers are not all healthy voters, and the only ones: " + missing}, nil, nil
+	}
+	join, err = d.joinAddresses(ctx, sts, pods, facts)
+	return nil, join, err
+}
+
+// refusals says why servers that describe themselves so cannot be taken over from.
+func refusals(spec server.Spec, facts []consul.AgentFacts) []string {
+	var reasons []string
+	refuse := func(format string, args ...any) {
+		// What is true of all servers is said once.
+		if r := fmt.Sprintf(format, args...); !slices.Contains(reasons, r) {
+			reasons = append(reasons, r)
+		}
+	}
+	for _, f := range facts {
+		if f.Node != f.Pod {
+			refuse("server %s calls itself %s in Consul: its node name must be that of its pod", f.Pod, f.Node)
+		}
+		if err := server.CheckAdoptVersion(f.Version, spec.Version); err != nil {
+			refuse("%s", err)
+		}
+		if f.Datacenter != spec.Datacenter {
+			refuse("its datacenter is %q: declare datacenter = %q", f.Datacenter, f.Datacenter)
+		}
+		if f.Domain != "" && f.Domain != spec.Domain {
+			refuse("its DNS domain is %q: declare domain = %q", f.Domain, f.Domain)
+		}
+		if f.Encrypted {
+			refuse("its gossip is encrypted, which is not supported yet")
+		}
+		if f.TLS {
+			refuse("its servers speak TLS to each other (verify_incoming or verify_outgoing), which is not supported yet")
+		}
+		if f.Local {
+			refuse("its HTTP API listens on the loopback address alone (client_addr): new servers must be able to ask it for Raft peers")
+		}
+		switch {
+		case f.ACLs != spec.ACL.Enabled:
+			refuse("its ACLs are %s: declare acl = { enabled = %t }", onOff(f.ACLs), f.ACLs)
+		case f.ACLs && f.DefaultPolicy != spec.ACL.DefaultPolicy:
+			refuse("its default policy is %q: declare acl = { enabled = true, default_policy = %q }", f.DefaultPolicy, f.DefaultPolicy)
+		case f.ACLs && spec.Adopt.TokenSecret == nil:
+			refuse("ACLs are on: set token_secret to a Secret with a management token")
+		case !f.ACLs && spec.Adopt.TokenSecret != nil:
+			refuse("its ACLs are off: leave token_secret out")
+		}
+	}
+	return reasons
+}
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
+}
+
+// checkService says why a Service cannot be switched, "" if it can.
+func (d Deployment) checkService(ctx context.Context, spec server.Spec, sts *appsv1.StatefulSet, name string) (reason string, err error) {
+	svc, err := d.Kube.CoreV1().Services(spec.Namespace).Get(ctx, name, metav1.GetOptions{})
+	found, err := kube.Found(err)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("reading Service %s/%s: %w", spec.Namespace, name, err)
+	case !found:
+		return "it does not exist", nil
+	case len(svc.Spec.Selector) == 0:
+		return "it has no selector", nil
+	}
+	for k, v := range svc.Spec.Selector {
+		if sts.Spec.Template.Labels[k] != v {
+			return fmt.Sprintf("it does not lead to the servers, which lack the label %s=%s", k, v), nil
+		}
+	}
+	if name != server.ClientServiceName(spec.Name) {
+		return "", nil
+	}
+	if err := server.CheckClientService(spec, svc); err != nil {
+		return fmt.Sprintf("it cannot become the cluster's own: %s. Or choose another name for the cluster, then the Service stays beside the cluster's own", err), nil
+	}
+	return "", nil
+}
+
+// joinAddresses are where new servers find the former ones: their IPs, and the DNS
+// name of their governing Service if it has their addresses.
+func (d Deployment) joinAddresses(ctx context.Context, sts *appsv1.StatefulSet, pods []corev1.Pod, facts []consul.AgentFacts) ([]string, error) {
+	port := strconv.Itoa(server.PortSerfLAN)
+	if len(facts) > 0 && facts[0].SerfPort > 0 {
+		port = strconv.Itoa(facts[0].SerfPort)
+	}
+	var join []string
+	svc, err := d.Kube.CoreV1().Services(sts.Namespace).Get(ctx, sts.Spec.ServiceName, metav1.GetOptions{})
+	found, err := kube.Found(err)
+	if err != nil {
+		return nil, fmt.Errorf("reading Service %s/%s: %w", sts.Namespace, sts.Spec.ServiceName, err)
+	}
+	if found && svc.Spec.ClusterIP == corev1.ClusterIPNone {
+		join = append(join, net.JoinHostPort(fmt.Sprintf("%s.%s.svc", svc.Name, svc.Namespace), port))
+	}
+	for i := range pods {
+		if ip := pods[i].Status.PodIP; ip != "" {
+			join = append(join, net.JoinHostPort(ip, port))
+		}
+	}
+	return join, nil
+}
+
+// formerSet reads the StatefulSet of the former servers, nil if it does not exist.
+func (d Deployment) formerSet(ctx context.Context, name string) (*appsv1.StatefulSet, error) {
+	sts, err := d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Get(ctx, name, metav1.GetOptions{})
+	found, err := kube.Found(err)
+	if err != nil {
+		return nil, fmt.Errorf("reading the StatefulSet %s/%s: %w", d.Consul.Namespace, name, err)
+	}
+	if !found {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	return sts, nil
+}
+
+func replicasOf(sts *appsv1.StatefulSet) int32 {
+	if sts.Spec.Replicas == nil {
+		return 1 // as Kubernetes fills in
+	}
+	return *sts.Spec.Replicas
+}
+
+// claimsOf lists the volume claims whose names are one of the prefixes and an ordinal.
+func (d Deployment) claimsOf(ctx context.Context, prefixes ...string) ([]string, error) {
+	list, err := d.Kube.CoreV1().PersistentVolumeClaims(d.Consul.Namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("listing the volumes in %s: %w", d.Consul.Namespace, err)
+	}
+	var claims []string
+	for i := range list.Items {
+		for _, p := range prefixes {
+			ordinal, ok := strings.CutPrefix(list.Items[i].Name, p)
+			if _, err := strconv.Atoi(ordinal); ok && err == nil {
+				claims = append(claims, list.Items[i].Name)
+			}
+		}
+	}
+	slices.Sort(claims)
+	return claims, nil
+}
+
+// withoutClaimable leaves the Service of the former servers out that becomes the
+// cluster's own when Services are switched. Until then it is not touched.
+func withoutClaimable(live server.Set, spec server.Spec) server.Set {
+	if isClaimable(live, spec) {
+		live.ClientService = nil
+	}
+	return live
+}
+
+func isClaimable(live server.Set, spec server.Spec) bool {
+	svc := live.ClientService
+	return svc != nil && spec.Adopt != nil && !server.Owns(spec.Name, svc.Labels) && slices.Contains(spec.Adopt.Services, svc.Name)
+}
+
+// applyTakeover applies the objects of a take-over.
+func (d Deployment) applyTakeover(ctx context.Context, spec server.Spec, live server.Set) (accepted []server.Object, err error) {
+	set := server.Objects(spec)
+	if isClaimable(live, spec) {
+		set.ClientService = nil
+	}
+	return applyObjects(ctx, d.Kube, set, live)
+}
+
+// takeOver makes a cluster out of servers that something else made, or goes on with
+// it. Like Create it returns an error other than an *UnsettledError only where there
+// is no cluster.
+func (d Deployment) takeOver(ctx context.Context, spec server.Spec, live server.Set) error {
+	if live.IsTakeover() {
+		if live.StatefulSet.Annotations[server.AnnotationCreating] != "true" {
+			return ErrExists
+		}
+		return d.exclusively(ctx, func(ctx context.Context) error { return d.resumeTakeover(ctx, spec) })
+	}
+	f, err := d.checkAdopt(ctx, spec, live)
+	if err != nil {
+		return err
+	}
+	madeSecret := false
+	if f.token != "" {
+		if madeSecret, err = d.Consul.KeepManagementToken(ctx, f.token); err != nil {
+			return err
+		}
+	}
+	desired := int(spec.Replicas)
+	// Nobody may ever bootstrap a second cluster: there is one.
+	spec.Creating, spec.Established, spec.Replicas, spec.Takeover = true, true, 0, &f.takeover
+	accepted, err := d.applyTakeover(ctx, spec, live)
+	if err != nil {
+		if madeSecret {
+			err = errors.Join(err, d.Consul.ForgetManagementToken(context.WithoutCancel(ctx)))
+		}
+		return errors.Join(err, d.undo(ctx, accepted, live))
+	}
+	return d.exclusively(ctx, func(ctx context.Context) error { return d.runTakeover(ctx, spec, desired) })
+}
+
+// resumeTakeover goes on with a take-over from the live objects, with a spec that may
+// have changed since it began.
+func (d Deployment) resumeTakeover(ctx context.Context, spec server.Spec) error {
+	live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
+	if err != nil {
+		return err
+	}
+	before, err := server.Parse(live, spec)
+	if err != nil {
+		return err
+	}
+	if before.Adopt == nil || before.Takeover == nil {
+		return fmt.Errorf("the annotations of the StatefulSet %s/%s do not say what is taken over from", spec.Namespace, server.StatefulSetName(spec.Name))
+	}
+	if spec.Adopt == nil {
+		spec.Adopt = before.Adopt
+	}
+	if spec.Adopt.StatefulSet != before.Adopt.StatefulSet {
+		return fmt.Errorf("the take-over from the StatefulSet %s is not complete: keep adopt.stateful_set", before.Adopt.StatefulSet)
+	}
+	if err := foreign(withoutClaimable(live, spec), spec.Name); err != nil {
+		return err
+	}
+	desired := int(spec.Replicas)
+	spec.Replicas, spec.Creating, spec.Established, spec.Takeover = before.Replicas, before.Creating, true, before.Takeover
+	if sts, err := d.formerSet(ctx, spec.Adopt.StatefulSet); err != nil {
+		return err
+	} else if sts != nil {
+		pods, err := d.Consul.Former(sts.Name).Pods(ctx)
+		if err != nil {
+			return err
+		}
+		if join, err := d.joinAddresses(ctx, sts, pods, nil); err != nil {
+			return err
+		} else if len(pods) > 0 {
+			spec.Takeover = &server.Takeover{Replicas: before.Takeover.Replicas, Join: join}
+		}
+	}
+	if _, err := d.applyTakeover(ctx, spec, live); err != nil {
+		return err
+	}
+	return d.runTakeover(ctx, spec, desired)
+}
+
+// runTakeover carries a take-over out whose objects are applied, and ends it.
+func (d Deployment) runTakeover(ctx context.Context, spec server.Spec, desired int) error {
+	token, _, err := d.Consul.ManagementToken(ctx)
+	if err != nil {
+		return d.unsettled(ctx, err, spec)
+	}
+	t := d.liveTakeover(spec, token, desired)
+	err = Run(ctx, t, spec.Update.ServerTimeout, func(a Action) {
+		d.Report(a)
+		d.event(ctx, a)
+	})
+	if err != nil {
+		return d.unsettled(ctx, err, spec)
+	}
+	spec.Takeover, spec.Replicas = nil, int32(desired) //nolint:gosec // at most 7
+	live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
+	if err != nil {
+		return d.unsettled(ctx, err, spec)
+	}
+	if _, err := applyObjects(ctx, d.Kube, server.Objects(spec), live); err != nil {
+		return d.unsettled(ctx, err, spec)
+	}
+	return d.settle(ctx, spec, desired)
+}
+
+// goBack gives up a take-over that is not complete: the former servers are brought
+// back to their number, get the leadership and their Services, and the cluster's own
+// leave one by one. Where there is no take-over, or no former server any more, it
+// does nothing. It returns the objects of the cluster without those that it gave
+// back.
+func (d Deployment) goBack(ctx context.Context, spec server.Spec, live server.Set) (server.Set, error) {
+	if !live.IsTakeover() {
+		return live, nil
+	}
+	before, err := server.Parse(live, spec)
+	if err != nil || before.Adopt == nil || before.Takeover == nil {
+		return live, err
+	}
+	sts, err := d.formerSet(ctx, before.Adopt.StatefulSet)
+	if err != nil {
+		return live, err
+	}
+	if sts != nil && replicasOf(sts) > 0 {
+		token, _, err := d.Consul.ManagementToken(ctx)
+		if err != nil {
+			return live, err
+		}
+		t := d.liveTakeover(before, token, 0)
+		t.back = true
+		if err := Run(ctx, t, spec.Update.ServerTimeout, d.Report); err != nil {
+			return live, d.unsettled(ctx, err, spec)
+		}
+		if live, err = ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name); err != nil {
+			return live, err
+		}
+	}
+	return withoutClaimable(live, before), nil
+}
+
+// Leftover says what a take-over has left.
+func (d Deployment) Leftover(ctx context.Context, spec server.Spec) (Leftover, error) {
+	l := Leftover{StatefulSet: spec.Adopt.StatefulSet}
+	sts, err := d.formerSet(ctx, l.StatefulSet)
+	if err != nil || sts == nil {
+		return Leftover{}, err
+	}
+	l.HelmRelease = sts.Annotations["meta.helm.sh/release-name"]
+	var prefixes []string
+	for i := range sts.Spec.VolumeClaimTemplates {
+		prefixes = append(prefixes, sts.Spec.VolumeClaimTemplates[i].Name+"-"+sts.Name+"-")
+	}
+	if l.Claims, err = d.claimsOf(ctx, prefixes...); err != nil {
+		return Leftover{}, err
+	}
+	for _, name := range spec.Adopt.Services {
+		svc, err := d.Kube.CoreV1().Services(spec.Namespace).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			continue // gone, or the cluster's own by now
+		}
+		for _, port := range server.Unserved(spec, svc, sts.Spec.Template.Spec) {
+			l.Unserved = append(l.Unserved, name+": "+port)
+		}
+	}
+	return l, nil
+}
+
+// drain is how long new connections may still arrive at the former servers of a
+// Service that was switched: until kube-proxy has heard of it, and as long as names
+// of a headless Service are remembered.
+func drain(svc *corev1.Service) time.Duration {
+	if svc.Spec.ClusterIP == corev1.ClusterIPNone {
+		return 30 * time.Second
+	}
+	return 5 * time.Second
+}
+
+// liveTakeover is a take-over in Kubernetes.
+type liveTakeover struct {
+	Live
+	spec   server.Spec
+	former *consul.Cluster
+	// both is the servers of both sides.
+	both *consul.Cluster
+	back bool
+}
+
+func (d Deployment) liveTakeover(spec server.Spec, token string, desired int) liveTakeover {
+	t := liveTakeover{
+		Live:   Live{Kube: d.Kube, Consul: d.Consul, Desired: desired, Token: token, ACLs: spec.ACL.Enabled},
+		spec:   spec,
+		former: d.Consul.Former(spec.Adopt.StatefulSet),
+	}
+	t.both = d.Consul.With(t.former)
+	return t
+}
+
+// taker is a Cluster that can take over from another one.
+type taker interface {
+	Cluster
+	// Add adds the next server of the side that stays, and Retire takes the last one
+	// of the other side away.
+	Add(ctx context.Context, pod string) error
+	Retire(ctx context.Context, pod string) error
+	// Switch leads a Service to the side that stays.
+	Switch(ctx context.Context, service string) error
+}
+
+// actTakeover carries out what only a take-over asks for.
+func actTakeover(ctx context.Context, c Cluster, a Action) error {
+	t, ok := c.(taker)
+	switch {
+	case !ok:
+		return errors.New("no take-over is going on")
+	case a.Add != "":
+		return t.Add(ctx, a.Add)
+	case a.Retire != "":
+		return t.Retire(ctx, a.Retire)
+	default:
+		return t.Switch(ctx, a.Switch)
+	}
+}
+
+var _ taker = liveTakeover{}
+
+// Look implements Cluster.
+func (t liveTakeover) Look(ctx context.Context) (World, error) {
+	namespace := t.Consul.Namespace
+	sts, err := t.Kube.AppsV1().StatefulSets(namespace).Get(ctx, server.StatefulSetName(t.Consul.Name), metav1.GetOptions{})
+	if err != nil {
+		return World{}, fmt.Errorf("reading the StatefulSet of %s: %w", t.Consul.ID(), err)
+	}
+	old, err := t.Kube.AppsV1().StatefulSets(namespace).Get(ctx, t.spec.Adopt.StatefulSet, metav1.GetOptions{})
+	if found, err := kube.Found(err); err != nil {
+		return World{}, fmt.Errorf("reading the StatefulSet %s/%s: %w", namespace, t.spec.Adopt.StatefulSet, err)
+	} else if !found {
+		old = &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{Replicas: new(int32)}}
+	}
+	pods, err := t.both.Pods(ctx)
+	if err != nil {
+		return World{}, err
+	}
+	seen := &Takeover{From: t.spec.Adopt.StatefulSet, To: sts.Name, Total: int(t.spec.Takeover.Replicas), Replicas: int(replicasOf(old)), Back: t.back}
+	w := World{
+		Desired:     t.Desired,
+		Replicas:    int(replicasOf(sts)),
+		Observed:    sts.Status.ObservedGeneration >= sts.Generation && old.Status.ObservedGeneration >= old.Generation,
+		CanTransfer: true,
+		Takeover:    seen,
+	}
+	var running []corev1.Pod
+	for i := range pods {
+		s := Server{Name: pods[i].Name, Stopped: stopped(&pods[i]), Peer: true}
+		if metav1.IsControlledBy(&pods[i], sts) {
+			s.Outdated = Outdated(sts, &pods[i])
+			w.Servers = append(w.Servers, s)
+		} else {
+			seen.Servers = append(seen.Servers, s)
+		}
+		if consul.PodReady(&pods[i]) {
+			running = append(running, pods[i])
+		}
+	}
+	if w.Unsettled, err = t.both.Missing(ctx, t.Token, w.Replicas+seen.Replicas, 0); err != nil {
+		return World{}, err
+	}
+	if len(running) > 0 {
+		if leader, err := t.both.LeaderPod(ctx, running); err == nil {
+			w.Leader = leader.Name
+		}
+		if err := t.addPeers(ctx, &w, pods); err != nil {
+			return World{}, err
+		}
+	}
+	seen.Services, err = t.toSwitch(ctx)
+	return w, err
+}
+
+// addPeers adds who is a Raft peer, how far each server is, and who is left of the
+// retired ones. It is left out where no server tells, which Unsettled then says.
+func (t liveTakeover) addPeers(ctx context.Context, w *World, pods []corev1.Pod) error {
+	h, err := t.both.Health(ctx, t.Token)
+	if consul.IsForbidden(err) {
+		return fmt.Errorf("the management token is not good: %w", err)
+	}
+	if err != nil {
+		return nil //nolint:nilerr // Unsettled says so
+	}
+	for _, list := range [][]Server{w.Servers, w.Takeover.Servers} {
+		for i := range list {
+			j := slices.IndexFunc(h.Servers, func(e consul.ServerHealth) bool { return e.Name == list[i].Name })
+			if list[i].Peer = j >= 0 && h.Servers[j].Peer; j >= 0 {
+				list[i].LastIndex = h.Servers[j].LastIndex
+			}
+		}
+	}
+	for _, e := range h.Servers {
+		hasPod := slices.ContainsFunc(pods, func(p corev1.Pod) bool { return p.Name == e.Name })
+		if !hasPod && (e.SerfStatus == "failed" || (e.Peer && e.SerfStatus != "alive")) {
+			w.Former = append(w.Former, e.Name)
+		}
+	}
+	return nil
+}
+
+// toSwitch lists the Services that lead to the side that goes.
+func (t liveTakeover) toSwitch(ctx context.Context) ([]string, error) {
+	var out []string
+	for _, name := range t.spec.Adopt.Services {
+		svc, err := t.Kube.CoreV1().Services(t.Consul.Namespace).Get(ctx, name, metav1.GetOptions{})
+		found, err := kube.Found(err)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("reading Service %s/%s: %w", t.Consul.Namespace, name, err)
+		case !found:
+		case t.back && server.IsSwitched(svc):
+			out = append(out, name)
+		case !t.back && (!server.LeadsTo(svc, t.spec.Name) || (name == server.ClientServiceName(t.spec.Name) && !server.Owns(t.spec.Name, svc.Labels))):
+			out = append(out, name)
+		}
+	}
+	return out, nil
+}
+
+// Add implements taker.
+func (t liveTakeover) Add(ctx context.Context, pod string) error { return t.scale(ctx, pod, 1) }
+
+// Retire implements taker.
+func (t liveTakeover) Retire(ctx context.Context, pod string) error { return t.scale(ctx, pod, 0) }
+
+// scale makes a pod the last one of its StatefulSet (more is 1), or the first that
+// is gone (0). The volumes of former servers stay, whatever their StatefulSet says.
+func (t liveTakeover) scale(ctx context.Context, pod string, more int32) error {
+	dash := strings.LastIndex(pod, "-")
+	ordinal, err := strconv.Atoi(pod[dash+1:])
+	if err != nil || dash < 0 {
+		return fmt.Errorf("%q is no pod of a StatefulSet", pod)
+	}
+	name := pod[:dash]
+	sets := t.Kube.AppsV1().StatefulSets(t.Consul.Namespace)
+	sts, err := sets.Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	start := int32(0)
+	if o := sts.Spec.Ordinals; o != nil {
+		start = o.Start
+	}
+	replicas := int32(ordinal) - start + more //nolint:gosec // an ordinal
+	if replicas-replicasOf(sts) != 2*more-1 {
+		return fmt.Errorf("somebody else scaled the StatefulSet %s to %d", name, replicasOf(sts))
+	}
+	patch := fmt.Appendf(nil, `{"metadata":{"resourceVersion":%q},"spec":{"replicas":%d}}`, sts.ResourceVersion, replicas)
+	if p := sts.Spec.PersistentVolumeClaimRetentionPolicy; name == t.spec.Adopt.StatefulSet && p != nil && p.WhenScaled == appsv1.DeletePersistentVolumeClaimRetentionPolicyType {
+		patch = fmt.Appendf(nil, `{"metadata":{"resourceVersion":%q},"spec":{"replicas":%d,"persistentVolumeClaimRetentionPolicy":{"whenScaled":"Retain"}}}`, sts.ResourceVersion, replicas)
+	}
+	_, err = sets.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+	return err
+}
+
+// Transfer implements Cluster.
+func (t liveTakeover) Transfer(ctx context.Context, pod string) error {
+	peer, err := t.peer(ctx, pod)
+	if err != nil {
+		return err
+	}
+	return t.both.Any(ctx, t.Token, func(client *api.Client) error {
+		reply, err := client.Operator().RaftLeaderTransfer(peer.ID, (&api.QueryOptions{}).WithContext(ctx))
+		if err == nil && !reply.Success {
+			err = errors.New("the leader refused")
+		}
+		return err
+	})
+}
+
+// Remove implements Cluster: the server is removed from the Raft peers, and from the
+// members of every agent.
+func (t liveTakeover) Remove(ctx context.Context, name string) error {
+	peer, err := t.peer(ctx, name)
+	if err != nil {
+		return err
+	}
+	if peer.Peer {
+		err := t.both.Any(ctx, t.Token, func(client *api.Client) error {
+			return client.Operator().RaftRemovePeerByID(peer.ID, (&api.WriteOptions{}).WithContext(ctx))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return t.both.ForceLeave(ctx, t.Token, name)
+}
+
+func (t liveTakeover) peer(ctx context.Context, name string) (consul.ServerHealth, error) {
+	h, err := t.both.Health(ctx, t.Token)
+	if err != nil {
+		return consul.ServerHealth{}, err
+	}
+	i := slices.IndexFunc(h.Servers, func(s consul.ServerHealth) bool { return s.Name == name })
+	if i < 0 {
+		return consul.ServerHealth{}, fmt.Errorf("autopilot does not know the server %s", name)
+	}
+	return h.Servers[i], nil
+}
+
+// Switch implements taker. It returns when new connections arrive at the other side.
+func (t liveTakeover) Switch(ctx context.Context, name string) error {
+	services := t.Kube.CoreV1().Services(t.Consul.Namespace)
+	svc, err := services.Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	patch := func(patch []byte, manager string) error {
+		_, err := services.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: manager})
+		return err
+	}
+	if t.back {
+		restore, err := server.RestoreService(svc)
+		if err != nil {
+			return err
+		}
+		if err := patch(restore, server.ManagedBy); err != nil {
+			return err
+		}
+		return pause(ctx, drain(svc))
+	}
+	if !server.IsSwitched(svc) {
+		// By a manager of its own: what the provider's own applies set, the next one
+		// without it would remove.
+		if err := patch(server.RecordFormer(svc), server.ManagedBy+"-adopt"); err != nil {
+			return err
+		}
+	}
+	if name == server.ClientServiceName(t.spec.Name) {
+		svc.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Service"))
+		_, err = applyObjects(ctx, t.Kube, server.Set{ClientService: server.Objects(t.spec).ClientService}, server.Set{ClientService: svc})
+	} else {
+		var former *appsv1.StatefulSet
+		if former, err = t.Kube.AppsV1().StatefulSets(t.Consul.Namespace).Get(ctx, t.spec.Adopt.StatefulSet, metav1.GetOptions{}); err == nil {
+			err = patch(server.SwitchService(svc, former.Spec.Template.Spec, t.spec.Name), server.ManagedBy)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return pause(ctx, drain(svc))
+}
+
+// pause lets time pass.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// lookTakeover is Look in the middle of a take-over.
+func (d Deployment) lookTakeover(ctx context.Context, spec server.Spec, token string) (World, error) {
+	w, err := d.liveTakeover(spec, token, server.MaxReplicas).Look(ctx)
+	if err != nil {
+		return World{}, err
+	}
+	for _, list := range [][]Server{w.Servers, w.Takeover.Servers} {
+		for i := range list {
+			list[i].LastIndex = 0
+		}
+	}
+	return w, nil
+}

@@ -1,0 +1,157 @@
+package rollout
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// Takeover is the part of the world that a take-over adds: the former servers.
+// During one World.Leader may be a server of either side, World.Unsettled speaks of
+// both together, and World.Former holds peers that neither has a pod for.
+type Takeover struct {
+	// From is the StatefulSet of the former servers, To that of the new ones.
+	From, To string
+	// Total is the number of former servers at the beginning, Replicas that which
+	// their StatefulSet asks for now.
+	Total, Replicas int
+	// Servers are the former servers by ordinal.
+	Servers []Server
+	// Services are those that lead to the wrong side.
+	Services []string
+	// Back says that the take-over is given up: the cluster's own servers go, and
+	// the former ones stay.
+	Back bool
+}
+
+// nextTakeover decides what to do next in a take-over.
+//
+//   - Servers are added and retired one at a time, and only while all of both sides
+//     are healthy voters with one leader: every acknowledged write is on a majority
+//     of them, whichever side they are of.
+//   - First all servers that stay are added, then the leadership moves to one of
+//     them, then Services are led to them, and only then servers that go are retired,
+//     the highest ordinal first. So no client is ever led to a server that goes.
+//   - A Raft peer that is left of a retired server, which did not leave by itself, is
+//     removed as soon as it counts as failed.
+//   - A new server in which Consul does not run, and that is no peer yet, is restarted
+//     if it is outdated, and retired if it is one too many: nothing is taken from
+//     the quorum.
+func nextTakeover(w World) Action {
+	t := w.Takeover
+	if !w.Observed {
+		return Action{Wait: "the StatefulSet controller to see the change"}
+	}
+	for _, s := range w.Servers {
+		if s.Outdated && s.Stopped && !s.Peer {
+			return Action{Restart: s.Name}
+		}
+	}
+	complete := len(w.Servers) == w.Replicas && len(t.Servers) == t.Replicas
+	if last := len(w.Servers) - 1; complete && w.Replicas > w.Desired && w.Servers[last].Stopped && !w.Servers[last].Peer {
+		return Action{Retire: w.Servers[last].Name}
+	}
+	if len(w.Former) > 0 && complete {
+		return Action{Remove: w.Former[0]}
+	}
+	if w.Unsettled != "" {
+		return Action{Wait: w.Unsettled}
+	}
+	stay, leave, missing := w.Servers, t.Servers, w.Replicas < w.Desired
+	if t.Back {
+		stay, leave, missing = t.Servers, w.Servers, t.Replicas < t.Total
+	}
+	named := func(list []Server) bool {
+		return slices.ContainsFunc(list, func(s Server) bool { return s.Name == w.Leader })
+	}
+	switch {
+	case missing && t.Back:
+		return Action{Add: podOf(t.From, t.Replicas)}
+	case missing:
+		return Action{Add: podOf(t.To, w.Replicas)}
+	case len(leave) > 0 && !named(stay) && !named(leave):
+		return Action{Wait: "a leader"}
+	case named(leave):
+		return Action{Transfer: furthest(stay)}
+	case len(t.Services) > 0:
+		return Action{Switch: t.Services[0]}
+	case len(leave) > 0:
+		return Action{Retire: leave[len(leave)-1].Name}
+	}
+	return Action{Done: true}
+}
+
+// furthest is the server that is furthest ahead.
+func furthest(servers []Server) string {
+	return slices.MaxFunc(servers, func(a, b Server) int {
+		return cmp.Or(cmp.Compare(a.LastIndex, b.LastIndex), -strings.Compare(a.Name, b.Name))
+	}).Name
+}
+
+// podOf is the name of a pod of a StatefulSet.
+func podOf(statefulSet string, ordinal int) string { return statefulSet + "-" + strconv.Itoa(ordinal) }
+
+// previewTakeover is what Run would do from a world on, if every action succeeds.
+func previewTakeover(w World) []Action {
+	t := *w.Takeover
+	t.Servers, t.Services = slices.Clone(t.Servers), slices.Clone(t.Services)
+	w.Servers, w.Takeover, w.Unsettled, w.Observed = slices.Clone(w.Servers), &t, "", true
+	w.Replicas, t.Replicas = len(w.Servers), len(t.Servers)
+	if w.Leader == "" && len(t.Servers) > 0 {
+		w.Leader = t.Servers[0].Name
+	}
+	steps := []Action{}
+	for {
+		a := nextTakeover(w)
+		added := Server{Name: a.Add, Peer: true}
+		switch {
+		case a.Done, a.Wait != "":
+			return steps
+		case a.Restart != "":
+			i := slices.IndexFunc(w.Servers, func(s Server) bool { return s.Name == a.Restart })
+			w.Servers[i] = Server{Name: a.Restart, Peer: true}
+		case a.Add != "" && t.Back:
+			t.Servers, t.Replicas = append(t.Servers, added), t.Replicas+1
+		case a.Add != "":
+			w.Servers, w.Replicas = append(w.Servers, added), w.Replicas+1
+		case a.Transfer != "":
+			w.Leader = a.Transfer
+		case a.Switch != "":
+			t.Services = t.Services[1:]
+		case a.Remove != "":
+			w.Former = slices.Clone(w.Former[1:])
+		case a.Retire == t.last():
+			t.Servers, t.Replicas = t.Servers[:t.Replicas-1], t.Replicas-1
+		case a.Retire != "":
+			w.Servers, w.Replicas = w.Servers[:w.Replicas-1], w.Replicas-1
+		}
+		steps = append(steps, a)
+	}
+}
+
+// last is the former server that goes first.
+func (t Takeover) last() string {
+	if len(t.Servers) == 0 {
+		return ""
+	}
+	return t.Servers[len(t.Servers)-1].Name
+}
+
+// TakeoverSteps is what a take-over from so many servers will do, as far as it can
+// be told before it runs. It depends on nothing that moves while it does.
+func TakeoverSteps(spec server.Spec, former int) []Action {
+	w := World{
+		Desired: int(spec.Replicas),
+		Takeover: &Takeover{
+			From: spec.Adopt.StatefulSet, To: server.StatefulSetName(spec.Name), Total: former, Services: spec.Adopt.Services,
+		},
+	}
+	for i := range former {
+		w.Takeover.Servers = append(w.Takeover.Servers, Server{Name: podOf(spec.Adopt.StatefulSet, i), Peer: true})
+		w.Leader = podOf(spec.Adopt.StatefulSet, i)
+	}
+	return previewTakeover(w)
+}

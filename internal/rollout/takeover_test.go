@@ -1,0 +1,251 @@
+package rollout
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// halfway is a take-over from three servers that has come to n new ones.
+func halfway(n int, leader string) World {
+	w := World{
+		Desired: 3, Replicas: n, Observed: true, Leader: leader, CanTransfer: true,
+		Takeover: &Takeover{From: "old", To: "s", Total: 3, Replicas: 3, Services: []string{"a", "b"}},
+	}
+	for i := range n {
+		w.Servers = append(w.Servers, Server{Name: podOf("s", i), Peer: true, LastIndex: uint64(100 + i)})
+	}
+	for i := range 3 {
+		w.Takeover.Servers = append(w.Takeover.Servers, Server{Name: podOf("old", i), Peer: true, LastIndex: uint64(200 - i)})
+	}
+	return w
+}
+
+func TestNext_takeover(t *testing.T) {
+	t.Parallel()
+	with := func(w World, change func(*World)) World { change(&w); return w }
+	switched := func(w *World) { w.Takeover.Services = nil }
+	retired := func(left int) func(*World) {
+		return func(w *World) {
+			w.Takeover.Services = nil
+			w.Takeover.Replicas, w.Takeover.Servers = left, w.Takeover.Servers[:left]
+		}
+	}
+	back := func(change func(*World)) func(*World) {
+		return func(w *World) { change(w); w.Takeover.Back, w.Desired = true, 0 }
+	}
+	tests := map[string]struct {
+		world World
+		want  Action
+	}{
+		"the first server joins":                         {halfway(0, "old-1"), Action{Add: "s-0"}},
+		"one server after another":                       {halfway(1, "old-1"), Action{Add: "s-1"}},
+		"the leadership moves over":                      {halfway(3, "old-1"), Action{Transfer: "s-2"}},
+		"then the Services":                              {halfway(3, "s-2"), Action{Switch: "a"}},
+		"then the old servers go, the last one first":    {with(halfway(3, "s-2"), switched), Action{Retire: "old-2"}},
+		"until none is left":                             {with(halfway(3, "s-2"), retired(1)), Action{Retire: "old-0"}},
+		"all is done":                                    {with(halfway(3, "s-2"), retired(0)), Action{Done: true}},
+		"the leadership that came back moves over again": {with(halfway(3, "old-0"), retired(2)), Action{Transfer: "s-2"}},
+		"no server is added while another is no voter": {
+			with(halfway(2, "old-1"), func(w *World) { w.Unsettled = "server s-1 is not yet a voter" }), Action{Wait: "server s-1 is not yet a voter"},
+		},
+		"no server goes while another is not well": {
+			with(halfway(3, "s-2"), func(w *World) { switched(w); w.Unsettled = "not ready: s-0" }), Action{Wait: "not ready: s-0"},
+		},
+		"no Service is switched while a server is not well": {
+			with(halfway(3, "s-2"), func(w *World) { w.Unsettled = "not ready: s-0" }), Action{Wait: "not ready: s-0"},
+		},
+		"nothing goes while the leader is not known": {with(halfway(3, ""), switched), Action{Wait: "a leader"}},
+		"waits until the controllers have seen the change": {
+			with(halfway(3, "s-2"), func(w *World) { w.Observed = false }), Action{Wait: "the StatefulSet controller to see the change"},
+		},
+		"removes the peer that a retired server left behind": {
+			with(halfway(3, "s-2"), func(w *World) { retired(2)(w); w.Former, w.Unsettled = []string{"old-2"}, "server old-2 is failed" }), Action{Remove: "old-2"},
+		},
+		"leaves a peer alone while its pod goes": {
+			with(halfway(3, "s-2"), func(w *World) {
+				switched(w)
+				w.Takeover.Replicas = 2
+				w.Former, w.Unsettled = []string{"old-2"}, "6 of 5 pods exist"
+			}),
+			Action{Wait: "6 of 5 pods exist"},
+		},
+		"repairs a new server that never ran": {
+			with(halfway(2, "old-1"), func(w *World) {
+				w.Servers[1] = Server{Name: "s-1", Outdated: true, Stopped: true}
+				w.Unsettled = "not ready: s-1"
+			}),
+			Action{Restart: "s-1"},
+		},
+		"does not touch an outdated one that votes": {
+			with(halfway(2, "old-1"), func(w *World) { w.Servers[1].Outdated = true }), Action{Add: "s-2"},
+		},
+		"takes a new server back that no node has room for": {
+			with(halfway(3, "old-1"), func(w *World) {
+				w.Desired, w.Servers[2].Stopped, w.Servers[2].Peer, w.Unsettled = 1, true, false, "not ready: s-2"
+			}),
+			Action{Retire: "s-2"},
+		},
+
+		"back: old servers return first":          {with(halfway(3, "s-2"), back(retired(1))), Action{Add: "old-1"}},
+		"back: then the leadership":               {with(halfway(3, "s-2"), back(switched)), Action{Transfer: "old-0"}},
+		"back: then the Services":                 {with(halfway(3, "old-0"), back(func(*World) {})), Action{Switch: "a"}},
+		"back: then new servers go":               {with(halfway(3, "old-0"), back(switched)), Action{Retire: "s-2"}},
+		"back: all is as it was":                  {with(halfway(0, "old-0"), back(switched)), Action{Done: true}},
+		"back: nobody goes while one is not well": {with(halfway(3, "old-0"), back(func(w *World) { w.Unsettled = "x" })), Action{Wait: "x"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := Next(tt.world); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestTakeoverSteps(t *testing.T) {
+	t.Parallel()
+	spec := server.Spec{Name: "consul", Replicas: 3, Adopt: &server.Adopt{StatefulSet: "old", Services: []string{"consul"}}}
+	want := []string{
+		"add consul-server-0", "add consul-server-1", "add consul-server-2", "transfer the leadership to consul-server-0",
+		"switch Service consul", "retire old-1", "retire old-0",
+	}
+	var got []string
+	for _, a := range TakeoverSteps(spec, 2) {
+		got = append(got, a.String())
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+// What is left to do shows in the plan, wherever the take-over was interrupted.
+func TestNewPlan_showsTheRestOfATakeover(t *testing.T) {
+	t.Parallel()
+	w := halfway(2, "s-0")
+	w.Unsettled, w.Observed = "server s-1 is not yet a voter", false
+	p := NewPlan(&w, server.Spec{Replicas: 2}, server.Spec{Replicas: 3})
+	var got []string
+	for _, a := range p.Steps {
+		got = append(got, a.String())
+	}
+	want := []string{"add s-2", "switch Service a", "switch Service b", "retire old-2", "retire old-1", "retire old-0"}
+	if !slices.Equal(got, want) || p.Restarts != 0 {
+		t.Errorf("got  %q and %d restarts\nwant %q", got, p.Restarts, want)
+	}
+	if len(w.Servers) != 2 || len(w.Takeover.Servers) != 3 || len(w.Takeover.Services) != 2 {
+		t.Errorf("the preview changed what was seen: %+v", w)
+	}
+}
+
+// takingOver is a take-over that does what is asked, and fails the test when a server
+// goes that leads or that a Service leads to.
+type takingOver struct {
+	simulated
+}
+
+func (s *takingOver) Look(ctx context.Context) (World, error) { return s.simulated.Look(ctx) }
+
+func (s *takingOver) Add(_ context.Context, pod string) error {
+	s.actions = append(s.actions, "add "+pod)
+	s.world.Replicas++
+	s.world.Servers = append(s.world.Servers, Server{Name: pod, Peer: true})
+	s.away, s.world.Unsettled = pod, "server "+pod+" is not yet a voter"
+	return nil
+}
+
+func (s *takingOver) Retire(_ context.Context, pod string) error {
+	s.actions = append(s.actions, "retire "+pod)
+	switch {
+	case s.away != "":
+		s.t.Errorf("%s is retired while %s is away", pod, s.away)
+	case s.world.Leader == pod:
+		s.t.Errorf("the leader %s is retired", pod)
+	case len(s.world.Takeover.Services) > 0:
+		s.t.Errorf("%s is retired while Services lead to it", pod)
+	}
+	s.world.Takeover.Replicas--
+	s.world.Takeover.Servers = s.world.Takeover.Servers[:s.world.Takeover.Replicas]
+	s.world.Former, s.world.Unsettled = []string{pod}, "server "+pod+" is failed"
+	return nil
+}
+
+func (s *takingOver) Switch(_ context.Context, service string) error {
+	s.actions = append(s.actions, "switch "+service)
+	s.world.Takeover.Services = s.world.Takeover.Services[1:]
+	return nil
+}
+
+func TestRun_takesOver(t *testing.T) {
+	t.Parallel()
+	s := &takingOver{simulated{t: t, world: halfway(0, "old-2")}}
+	if err := Run(t.Context(), s, 0, func(Action) {}); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"add s-0", "add s-1", "add s-2", "transfer s-0", "switch a", "switch b",
+		"retire old-2", "remove old-2", "retire old-1", "remove old-1", "retire old-0", "remove old-0",
+	}
+	if !slices.Equal(s.actions, want) {
+		t.Errorf("did  %q\nwant %q", s.actions, want)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	spec := func(change func(*server.Spec)) server.Spec {
+		s := server.Spec{Version: "1.22.7", Datacenter: "dc1", Domain: "consul", ACL: server.ACL{DefaultPolicy: "deny"}, Adopt: &server.Adopt{StatefulSet: "old"}}
+		change(&s)
+		return s
+	}
+	acls := func(s *server.Spec) {
+		s.ACL.Enabled, s.Adopt.TokenSecret = true, &server.SecretKey{Name: "a", Key: "b"}
+	}
+	nothing := func(*server.Spec) {}
+	tests := map[string]struct {
+		spec  server.Spec
+		facts func(*consul.AgentFacts)
+		want  []string
+	}{
+		"all is well":                  {spec(nothing), func(*consul.AgentFacts) {}, nil},
+		"gossip encryption":            {spec(nothing), func(f *consul.AgentFacts) { f.Encrypted = true }, []string{"gossip is encrypted"}},
+		"TLS":                          {spec(nothing), func(f *consul.AgentFacts) { f.TLS = true }, []string{"TLS"}},
+		"another datacenter":           {spec(nothing), func(f *consul.AgentFacts) { f.Datacenter = "lan" }, []string{`declare datacenter = "lan"`}},
+		"another domain":               {spec(nothing), func(f *consul.AgentFacts) { f.Domain = "cluster.local" }, []string{`declare domain = "cluster.local"`}},
+		"a downgrade":                  {spec(func(s *server.Spec) { s.Version = "1.21.0" }), func(*consul.AgentFacts) {}, []string{"downgrade"}},
+		"a node name of its own":       {spec(nothing), func(f *consul.AgentFacts) { f.Node = "node" }, []string{"calls itself node", "calls itself node"}},
+		"the loopback address":         {spec(nothing), func(f *consul.AgentFacts) { f.Local = true }, []string{"client_addr"}},
+		"ACLs that are not declared":   {spec(nothing), func(f *consul.AgentFacts) { f.ACLs = true }, []string{"declare acl = { enabled = true }"}},
+		"ACLs that are not there":      {spec(acls), func(*consul.AgentFacts) {}, []string{"declare acl = { enabled = false }"}},
+		"ACLs without a token":         {spec(func(s *server.Spec) { s.ACL.Enabled = true }), func(f *consul.AgentFacts) { f.ACLs = true }, []string{"set token_secret"}},
+		"a token without ACLs":         {spec(func(s *server.Spec) { acls(s); s.ACL.Enabled = false }), func(*consul.AgentFacts) {}, []string{"leave token_secret out"}},
+		"another default policy":       {spec(acls), func(f *consul.AgentFacts) { f.ACLs, f.DefaultPolicy = true, "allow" }, []string{`default_policy = "allow"`}},
+		"ACLs as declared":             {spec(acls), func(f *consul.AgentFacts) { f.ACLs = true }, nil},
+		"several reasons, all of them": {spec(nothing), func(f *consul.AgentFacts) { f.Encrypted, f.TLS = true, true }, []string{"gossip", "TLS"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var facts []consul.AgentFacts
+			for _, pod := range []string{"old-0", "old-1"} {
+				f := consul.AgentFacts{Pod: pod, Node: pod, Version: "1.22.7", Datacenter: "dc1", Domain: "consul", DefaultPolicy: "deny"}
+				tt.facts(&f)
+				facts = append(facts, f)
+			}
+			got := refusals(tt.spec, facts)
+			if len(got) != len(tt.want) {
+				t.Fatalf("got %q, want %q", got, tt.want)
+			}
+			for i := range got {
+				if !strings.Contains(got[i], tt.want[i]) {
+					t.Errorf("got %q, want %q", got[i], tt.want[i])
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,227 @@
+package server
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	goversion "github.com/hashicorp/go-version"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+// Adopt names the servers that a new cluster takes over from, which something else
+// has made. It is declared, and has no effect once the take-over is complete.
+type Adopt struct {
+	// StatefulSet of the former servers, in the namespace of the cluster.
+	StatefulSet string `json:"stateful_set"`
+	// Services of the former servers that clients go on using.
+	Services []string `json:"services,omitempty"`
+	// TokenSecret holds a management token of the former servers, nil where ACLs are off.
+	TokenSecret *SecretKey `json:"token_secret,omitempty"`
+}
+
+// SecretKey is one key of a Secret in the namespace of the cluster.
+type SecretKey struct {
+	Name string `json:"name"`
+	Key  string `json:"key"`
+}
+
+// Takeover is a take-over that is not complete. Only the live objects know of it.
+type Takeover struct {
+	// Replicas is how many servers there were before.
+	Replicas int32 `json:"replicas"`
+	// Join are the gossip addresses of the former servers, "<host>:<port>".
+	Join []string `json:"join"`
+}
+
+// hosts are the addresses without their ports, as in a URL, one a line.
+func (t Takeover) hosts() string {
+	var b strings.Builder
+	for _, address := range t.Join {
+		host, _, err := net.SplitHostPort(address)
+		if strings.Contains(host, ":") {
+			host = "[" + host + "]"
+		}
+		if err == nil {
+			b.WriteString(host + "\n")
+		}
+	}
+	return b.String()
+}
+
+// annotateAdopt records what is declared of a take-over, and how far it is.
+func annotateAdopt(annotations map[string]string, s Spec) {
+	if s.Adopt != nil {
+		annotations[AnnotationAdopt] = compactJSON(s.Adopt)
+	}
+	if s.Takeover != nil {
+		annotations[AnnotationTakeover] = compactJSON(s.Takeover)
+	}
+}
+
+// parseAdopt is the inverse of annotateAdopt. What is not readable is not there.
+func parseAdopt(annotations map[string]string) (*Adopt, *Takeover) {
+	adopt := annotated[*Adopt](annotations[AnnotationAdopt], nil)
+	takeover := annotated[*Takeover](annotations[AnnotationTakeover], nil)
+	return adopt, takeover
+}
+
+// IsTakeover reports whether the objects are those of a cluster that is in the
+// middle of a take-over.
+func (o Set) IsTakeover() bool {
+	return o.StatefulSet != nil && o.StatefulSet.Annotations[AnnotationTakeover] != ""
+}
+
+// minAdoptVersion is the first Consul that moves the leadership on request.
+var minAdoptVersion = goversion.Must(goversion.NewVersion("1.15.0"))
+
+// CheckAdoptVersion returns an error that says why servers of a version cannot take
+// over from those of a former one: what is too old, and what no upgrade could do
+// either (UpgradePath).
+func CheckAdoptVersion(former, wanted string) error {
+	from, err := goversion.NewVersion(former)
+	if err != nil {
+		return fmt.Errorf("%q is no version: %w", former, err)
+	}
+	switch {
+	case strings.Contains(from.Metadata(), "ent"):
+		return fmt.Errorf("it runs Consul Enterprise %s, which is not supported", former)
+	case from.Core().LessThan(minAdoptVersion):
+		return fmt.Errorf("it runs Consul %s, and the leadership can be moved from %s on: upgrade it by hand first", former, minAdoptVersion)
+	}
+	path, err := UpgradePath(from.Core().String(), wanted)
+	if err == nil && len(path) > 1 {
+		err = &JumpError{From: former, Path: path}
+	}
+	return err
+}
+
+// A Service of the former servers as it was, in AnnotationFormer.
+type formerService struct {
+	Labels   map[string]string    `json:"labels,omitempty"`
+	Selector map[string]string    `json:"selector"`
+	Ports    []corev1.ServicePort `json:"ports"`
+}
+
+// LeadsTo reports whether a Service leads to the servers of a cluster.
+func LeadsTo(svc *corev1.Service, cluster string) bool {
+	return maps.Equal(svc.Spec.Selector, SelectorLabels(cluster))
+}
+
+// IsSwitched reports whether a Service is one of the former servers' that leads to
+// the cluster, and could be given back.
+func IsSwitched(svc *corev1.Service) bool { return svc.Annotations[AnnotationFormer] != "" }
+
+// RecordFormer returns the JSON merge patch that records on a Service what it was.
+func RecordFormer(svc *corev1.Service) []byte {
+	record := compactJSON(formerService{Labels: svc.Labels, Selector: svc.Spec.Selector, Ports: svc.Spec.Ports})
+	return []byte(compactJSON(map[string]any{"metadata": map[string]any{"annotations": map[string]any{AnnotationFormer: record}}}))
+}
+
+// SwitchService returns the JSON merge patch that leads a Service of the former
+// servers to those of the cluster. former is what the former pods are made from: a
+// port that it names is replaced by its number, because other pods name it otherwise.
+func SwitchService(svc *corev1.Service, former corev1.PodSpec, cluster string) []byte {
+	ports := slices.Clone(svc.Spec.Ports)
+	for i := range ports {
+		ports[i].TargetPort = intstr.FromInt32(targetPort(ports[i], former))
+	}
+	return []byte(compactJSON(map[string]any{"spec": map[string]any{
+		"selector": replacement(svc.Spec.Selector, SelectorLabels(cluster)), "ports": ports,
+	}}))
+}
+
+// RestoreService returns the JSON merge patch that undoes SwitchService, and what
+// the cluster made of the Service if it was taken as its own.
+func RestoreService(svc *corev1.Service) ([]byte, error) {
+	var was formerService
+	if err := json.Unmarshal([]byte(svc.Annotations[AnnotationFormer]), &was); err != nil {
+		return nil, fmt.Errorf("the annotation %s of Service %s/%s: %w", AnnotationFormer, svc.Namespace, svc.Name, err)
+	}
+	labels := map[string]any{}
+	for k := range OwnerLabels("") {
+		labels[k] = nil
+		if v, ok := was.Labels[k]; ok {
+			labels[k] = v
+		}
+	}
+	return []byte(compactJSON(map[string]any{
+		"metadata": map[string]any{"labels": labels, "annotations": map[string]any{AnnotationFormer: nil}},
+		"spec":     map[string]any{"selector": replacement(svc.Spec.Selector, was.Selector), "ports": was.Ports},
+	})), nil
+}
+
+// replacement is the merge patch that makes one map of another.
+func replacement(from, to map[string]string) map[string]any {
+	patch := map[string]any{}
+	for k := range from {
+		patch[k] = nil
+	}
+	for k, v := range to {
+		patch[k] = v
+	}
+	return patch
+}
+
+// targetPort is the number of the port of a pod that a port of a Service leads to.
+func targetPort(p corev1.ServicePort, pod corev1.PodSpec) int32 {
+	if p.TargetPort.Type == intstr.Int {
+		return cmp.Or(p.TargetPort.IntVal, p.Port)
+	}
+	for _, c := range pod.Containers {
+		for _, port := range c.Ports {
+			if port.Name == p.TargetPort.StrVal && cmp.Or(port.Protocol, corev1.ProtocolTCP) == cmp.Or(p.Protocol, corev1.ProtocolTCP) {
+				return port.ContainerPort
+			}
+		}
+	}
+	return p.Port
+}
+
+// CheckClientService returns an error that says why the Service of the former
+// servers cannot become the client Service of the cluster.
+func CheckClientService(s Spec, svc *corev1.Service) error {
+	want := clientService(s)
+	switch {
+	case svc.Spec.ClusterIP == corev1.ClusterIPNone:
+		return errors.New("it is headless, and the Service for clients of that name cannot be")
+	case svc.Spec.Type != want.Spec.Type:
+		return fmt.Errorf("its type is %s, and service.type is %s: declare the same", svc.Spec.Type, want.Spec.Type)
+	}
+	var missing []string
+	for _, p := range svc.Spec.Ports {
+		if !slices.ContainsFunc(want.Spec.Ports, func(w corev1.ServicePort) bool { return w.Port == p.Port && w.Protocol == p.Protocol }) {
+			missing = append(missing, fmt.Sprintf("%d/%s", p.Port, p.Protocol))
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("it has the ports %s, which the Service for clients of that name has not", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// Unserved names the ports of a Service behind which no server of the cluster
+// listens.
+func Unserved(s Spec, svc *corev1.Service, former corev1.PodSpec) []string {
+	served := []int32{PortHTTP, PortServer, PortSerfLAN, PortDNS}
+	var extra struct {
+		Ports map[string]int32 `json:"ports"`
+	}
+	if json.Unmarshal([]byte(s.ExtraConfig), &extra) == nil {
+		served = slices.AppendSeq(served, maps.Values(extra.Ports))
+	}
+	var out []string
+	for _, p := range svc.Spec.Ports {
+		if !slices.Contains(served, targetPort(p, former)) {
+			out = append(out, cmp.Or(p.Name, strconv.Itoa(int(p.Port))))
+		}
+	}
+	return out
+}
