@@ -74,7 +74,7 @@ var (
 	defaultAutopilot = types.ObjectValueMust(autopilotTypes, map[string]tfattr.Value{
 		"cleanup_dead_servers":      types.BoolValue(server.DefaultAutopilot.CleanupDeadServers),
 		"last_contact_threshold":    types.StringValue(shortDuration(server.DefaultAutopilot.LastContactThreshold)),
-		"max_trailing_logs":         types.Int64Value(int64(server.DefaultAutopilot.MaxTrailingLogs)), //nolint:gosec // 250
+		"max_trailing_logs":         types.Int64Value(int64(server.DefaultAutopilot.MaxTrailingLogs)),
 		"server_stabilization_time": types.StringValue(shortDuration(server.DefaultAutopilot.ServerStabilizationTime)),
 	})
 	defaultUpdate = types.ObjectValueMust(updateTypes, map[string]tfattr.Value{

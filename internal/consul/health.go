@@ -244,7 +244,7 @@ func adjustAutopilot(conf *api.AutopilotConfiguration, want server.Autopilot, n 
 		}
 		set(name, from, to, func() { *field = api.NewReadableDuration(to) })
 	}
-	quorum := uint(server.MinQuorum(n)) //nolint:gosec // at most 4
+	quorum := uint(server.MinQuorum(n))
 	set("min_quorum", conf.MinQuorum, quorum, func() { conf.MinQuorum = quorum })
 	set("cleanup_dead_servers", conf.CleanupDeadServers, want.CleanupDeadServers, func() { conf.CleanupDeadServers = want.CleanupDeadServers })
 	set("max_trailing_logs", conf.MaxTrailingLogs, want.MaxTrailingLogs, func() { conf.MaxTrailingLogs = want.MaxTrailingLogs })
