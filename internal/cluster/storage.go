@@ -42,7 +42,9 @@ func (c storageChange) changesClass() bool {
 	return !c.after.Class.IsUnknown() && !c.after.Class.Equal(c.before.Class)
 }
 
-func (c storageChange) rebuilds() bool { return c.after.OnChange.ValueString() == server.RebuildServers }
+func (c storageChange) rebuilds() bool {
+	return c.after.OnChange.ValueString() == server.RebuildServers
+}
 
 // checkStorage judges a change of storage of a cluster that runs. It asks
 // Kubernetes whether volumes can grow only where they shall, and whether a class

@@ -10,7 +10,9 @@ import (
 // A volume that does not grow is explained with what its controllers say.
 func TestDescribeResize(t *testing.T) {
 	t.Parallel()
-	size := func(q string) corev1.ResourceList { return corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(q)} }
+	size := func(q string) corev1.ResourceList {
+		return corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(q)}
+	}
 	condition := func(kind corev1.PersistentVolumeClaimConditionType, status corev1.ConditionStatus, message string) corev1.PersistentVolumeClaimCondition {
 		return corev1.PersistentVolumeClaimCondition{Type: kind, Status: status, Message: message}
 	}
