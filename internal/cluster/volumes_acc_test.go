@@ -52,18 +52,18 @@ func volumes(t *testing.T, namespace string) map[string]volume {
 	return out
 }
 
-// haveSize checks that n volumes have a size, and that new ones of servers that are
-// added will.
-func haveSize(t *testing.T, namespace, size string, n int) resource.TestCheckFunc {
+// haveGrown checks that n volumes have 2Gi, and that those of servers that are added
+// will.
+func haveGrown(t *testing.T, namespace string, n int) resource.TestCheckFunc {
 	return func(*terraform.State) error {
+		const size = "2Gi"
 		all := volumes(t, namespace)
 		for name, v := range all {
 			if v.size != size || v.capacity != size {
 				return fmt.Errorf("%s asks for %s and has %s, want %s", name, v.size, v.capacity, size)
 			}
 		}
-		sts := statefulSet(t, namespace)
-		template := sts.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests[corev1.ResourceStorage]
+		template := statefulSet(t, namespace).Spec.VolumeClaimTemplates[0].Spec.Resources.Requests[corev1.ResourceStorage]
 		if len(all) != n || template.String() != size {
 			return fmt.Errorf("there are %d volumes, and new ones get %s, want %d and %s", len(all), template.String(), n, size)
 		}
@@ -168,7 +168,7 @@ func watchServers(t *testing.T, namespace string) (stop func() (fewest int)) {
 }
 
 // Volumes grow while their servers run: no pod is made anew, no container restarts,
-// and no write fails. What others added to the pod template stays.
+// and no write fails.
 func TestAccVolumes_growthInPlaceRestartsNobody(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -184,9 +184,6 @@ func TestAccVolumes_growthInPlaceRestartsNobody(t *testing.T) {
 				before, set = podUIDs(t, namespace), statefulSet(t, namespace).UID
 				writer = acctest.StartWriter(t, namespace, "no-token")
 				writer.More(20)
-				asSomebodyElse(t, acctest.Kube(t).AppsV1().StatefulSets(namespace), "consul-server", func(s *appsv1.StatefulSet) {
-					metav1.SetMetaDataAnnotation(&s.ObjectMeta, "example.com/theirs", "stays")
-				})
 				return nil
 			}},
 			{
@@ -195,15 +192,12 @@ func TestAccVolumes_growthInPlaceRestartsNobody(t *testing.T) {
 					plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate), steps{"grow the volumes to 2Gi"},
 				}},
 				Check: resource.ComposeTestCheckFunc(
-					haveSize(t, namespace, "2Gi", 3), notRestarted(t, namespace, &before), adopted(t, namespace, 3),
+					haveGrown(t, namespace, 3), notRestarted(t, namespace, &before), adopted(t, namespace, 3),
 					func(*terraform.State) error {
 						writer.More(20)
 						sts := statefulSet(t, namespace)
 						if sts.UID == set {
 							return fmt.Errorf("the StatefulSet was not made anew")
-						}
-						if sts.Annotations["example.com/theirs"] != "stays" {
-							return fmt.Errorf("what others added is gone: %v", sts.Annotations)
 						}
 						if policy := sts.Spec.PersistentVolumeClaimRetentionPolicy.WhenDeleted; policy != appsv1.DeletePersistentVolumeClaimRetentionPolicyType {
 							return fmt.Errorf("volumes are now kept or deleted by %s", policy)
@@ -215,6 +209,61 @@ func TestAccVolumes_growthInPlaceRestartsNobody(t *testing.T) {
 			},
 			{Config: storageHCL(namespace, "2Gi", class, ""), PlanOnly: true},
 			{PreConfig: func() { writer.Stop() }, Config: storageHCL(namespace, "2Gi", class, "")},
+		},
+	})
+}
+
+// What others added to the StatefulSet and to its pod template stays when it is made
+// anew, so that no pod differs from it; and what the provider has set it can still
+// take away.
+func TestAccVolumes_growthInPlaceKeepsWhatIsTheirs(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace, class := acctest.Namespace(t), ", class = \""+acctest.ExpandableClass(t)+"\""
+	acctest.StartResizer(t, namespace)
+	config := func(size, more string) string { return storageHCL(namespace, size, class, "  replicas = 1\n"+more) }
+	const labels = "  labels = { team = \"platform\" }\n"
+	var before map[string]types.UID
+	theirs := func(team string) resource.TestCheckFunc {
+		return func(*terraform.State) error {
+			sts := statefulSet(t, namespace)
+			if a, b := sts.Annotations["example.com/theirs"], sts.Spec.Template.Annotations["example.com/theirs"]; a != "stays" || b != "stays" {
+				return fmt.Errorf("what others added is %q and %q", a, b)
+			}
+			if sts.Labels["team"] != team {
+				return fmt.Errorf("the labels are %v", sts.Labels)
+			}
+			return nil
+		}
+	}
+	test(t, resource.TestCase{
+		CheckDestroy: acctest.NothingLeft(t, namespace),
+		Steps: []resource.TestStep{
+			{Config: config("1Gi", labels)},
+			{ // the pod is made anew with it
+				PreConfig: func() {
+					asSomebodyElse(t, acctest.Kube(t).AppsV1().StatefulSets(namespace), "consul-server", func(s *appsv1.StatefulSet) {
+						metav1.SetMetaDataAnnotation(&s.ObjectMeta, "example.com/theirs", "stays")
+						metav1.SetMetaDataAnnotation(&s.Spec.Template.ObjectMeta, "example.com/theirs", "stays")
+					})
+				},
+				Config: config("1Gi", labels),
+				Check: resource.ComposeTestCheckFunc(theirs("platform"), adopted(t, namespace, 1), func(*terraform.State) error {
+					before = podUIDs(t, namespace)
+					return nil
+				}),
+			},
+			{
+				Config: config("2Gi", labels),
+				Check: resource.ComposeTestCheckFunc(
+					haveGrown(t, namespace, 1), notRestarted(t, namespace, &before), adopted(t, namespace, 1), theirs("platform")),
+			},
+			{Config: config("2Gi", labels), PlanOnly: true},
+			{
+				Config: config("2Gi", ""),
+				Check:  resource.ComposeTestCheckFunc(notRestarted(t, namespace, &before), theirs("")),
+			},
+			{Config: config("2Gi", ""), PlanOnly: true},
 		},
 	})
 }
@@ -258,7 +307,7 @@ func TestAccVolumes_aFileSystemThatWaitsRestartsItsServerAlone(t *testing.T) {
 			{
 				Config: storageHCL(namespace, "2Gi", class, ""),
 				Check: resource.ComposeTestCheckFunc(
-					haveSize(t, namespace, "2Gi", 3), adopted(t, namespace, 3),
+					haveGrown(t, namespace, 3), adopted(t, namespace, 3),
 					func(*terraform.State) error {
 						if fewest := stop(); fewest != 2 {
 							return fmt.Errorf("there were only %d servers at a time", fewest)
@@ -331,7 +380,7 @@ func TestAccVolumes_growthThatHangsIsExplained(t *testing.T) {
 			{
 				PreConfig: func() { acctest.StartResizer(t, namespace) },
 				Config:    config("2Gi", "60m"),
-				Check:     resource.ComposeTestCheckFunc(haveSize(t, namespace, "2Gi", 1), notRestarted(t, namespace, &before), adopted(t, namespace, 1)),
+				Check:     resource.ComposeTestCheckFunc(haveGrown(t, namespace, 1), notRestarted(t, namespace, &before), adopted(t, namespace, 1)),
 			},
 			{Config: config("2Gi", "60m"), PlanOnly: true},
 		},
@@ -373,7 +422,7 @@ func TestAccVolumes_rebuildLosesNoWrite(t *testing.T) {
 					plancheck.ExpectKnownValue(address, tfjsonpath.New("rollout").AtMapKey("steps"), knownvalue.ListSizeExact(4)),
 				}},
 				Check: resource.ComposeTestCheckFunc(
-					haveSize(t, namespace, "2Gi", 3), adopted(t, namespace, 3),
+					haveGrown(t, namespace, 3), adopted(t, namespace, 3),
 					func(*terraform.State) error {
 						if fewest := stop(); fewest != 2 {
 							return fmt.Errorf("there were only %d servers at a time", fewest)
@@ -497,7 +546,7 @@ func TestAccVolumes_killedBeforeTheStatefulSetIsMadeAgainGoesOn(t *testing.T) {
 	}
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-lock=false")
 	for _, check := range []resource.TestCheckFunc{
-		haveSize(t, namespace, "2Gi", 3), notRestarted(t, namespace, &before), adopted(t, namespace, 3),
+		haveGrown(t, namespace, 3), notRestarted(t, namespace, &before), adopted(t, namespace, 3),
 	} {
 		if err := check(nil); err != nil {
 			t.Error(err)

@@ -453,16 +453,17 @@ func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string
 	if err := foreign(live, spec.Name); err != nil {
 		return nil, err
 	}
-	// The StatefulSet goes last: as long as it is there, a delete that was
-	// interrupted is not forgotten, and the next one goes on. So it is with the
-	// ConfigMap where there is none.
-	var last server.Object = live.StatefulSet
 	if orphaned(live, spec.Name) {
-		last = live.Config
-	} else if live.StatefulSet == nil {
+		if live, err = d.adopt(ctx, spec, live); err != nil {
+			return nil, err
+		}
+	}
+	if live.StatefulSet == nil {
 		return nil, nil
 	}
-	if err := d.stop(ctx, spec, live.StatefulSet == nil); err != nil {
+	// The StatefulSet goes last: as long as it is there, a delete that was
+	// interrupted is not forgotten, and the next one goes on.
+	if err := d.stop(ctx, spec); err != nil {
 		return nil, err
 	}
 	if err := d.deleteSnapshotJob(ctx); err != nil { // it may hold a volume
@@ -477,12 +478,9 @@ func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string
 	if err := lease.Delete(ctx, server.LeaseName(spec.Name), metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 		return nil, fmt.Errorf("deleting the Lease of %s: %w", spec.ID(), err)
 	}
-	namespace := live.Namespace
-	live.Namespace = nil
+	namespace, sts := live.Namespace, live.StatefulSet
+	live.Namespace, live.StatefulSet = nil, nil
 	for _, o := range live.All() {
-		if o == last {
-			continue
-		}
 		if err := deleteObject(ctx, d.Kube, o); err != nil {
 			return nil, err
 		}
@@ -502,27 +500,21 @@ func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string
 		if err != nil {
 			return nil, err
 		}
-		left = slices.DeleteFunc(left, func(o string) bool {
-			return o == strings.ToLower(last.GetObjectKind().GroupVersionKind().Kind)+"/"+last.GetName()
-		})
+		left = slices.DeleteFunc(left, func(o string) bool { return o == "statefulset/"+sts.Name })
 		if len(left) == 0 {
 			return kept, d.deleteNamespace(ctx, namespace)
 		}
 		kept = append(kept, fmt.Sprintf("namespace %s, which still holds %s", spec.Namespace, strings.Join(left, ", ")))
 	}
-	return kept, deleteObject(ctx, d.Kube, last)
+	return kept, deleteObject(ctx, d.Kube, sts)
 }
 
 // stop takes all servers away and waits until they are gone. Their volumes stay.
-// Those without a StatefulSet are orphans.
-func (d Deployment) stop(ctx context.Context, spec server.Spec, orphans bool) (err error) {
-	if orphans {
-		err = d.stopOrphans(ctx)
-	} else {
-		err = d.scaleToZero(ctx, spec)
-	}
+func (d Deployment) stop(ctx context.Context, spec server.Spec) error {
+	patch := []byte(`{"spec":{"replicas":0,"persistentVolumeClaimRetentionPolicy":{"whenScaled":"Retain"}}}`)
+	_, err := d.Kube.AppsV1().StatefulSets(spec.Namespace).Patch(ctx, server.StatefulSetName(spec.Name), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
 	if err != nil {
-		return err
+		return fmt.Errorf("stopping the servers of %s: %w", spec.ID(), err)
 	}
 	err = kube.Wait(ctx, "the servers to stop", interval, func(ctx context.Context) (string, error) {
 		pods, err := d.Consul.Pods(ctx)
@@ -533,15 +525,6 @@ func (d Deployment) stop(ctx context.Context, spec server.Spec, orphans bool) (e
 	})
 	if err != nil {
 		return d.unsettled(ctx, err, spec)
-	}
-	return nil
-}
-
-func (d Deployment) scaleToZero(ctx context.Context, spec server.Spec) error {
-	patch := []byte(`{"spec":{"replicas":0,"persistentVolumeClaimRetentionPolicy":{"whenScaled":"Retain"}}}`)
-	_, err := d.Kube.AppsV1().StatefulSets(spec.Namespace).Patch(ctx, server.StatefulSetName(spec.Name), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
-	if err != nil {
-		return fmt.Errorf("stopping the servers of %s: %w", spec.ID(), err)
 	}
 	return nil
 }

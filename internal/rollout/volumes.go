@@ -360,14 +360,15 @@ func (d Deployment) readOrphaned(ctx context.Context, known server.Spec, live se
 	return State{Spec: known, Drift: server.Drift(server.Objects(known), live), RunningVersion: running, Started: started}, nil
 }
 
-// orphanedSpec is what an update finds where the StatefulSet is missing: as many
-// servers as there are pods.
+// orphanedSpec is what is found where the StatefulSet is missing: as many servers as
+// there are pods.
 func (d Deployment) orphanedSpec(ctx context.Context, spec server.Spec, live server.Set) (server.Spec, error) {
 	pods, err := d.Consul.Pods(ctx)
 	if err != nil {
 		return spec, err
 	}
 	spec.Established = live.IsEstablished()
+	spec.Replicas = 0
 	if len(pods) > 0 {
 		last, _ := server.Ordinal(spec.Name, pods[len(pods)-1].Name)
 		spec.Replicas = int32(last) + 1 //nolint:gosec // at most 7
@@ -375,19 +376,24 @@ func (d Deployment) orphanedSpec(ctx context.Context, spec server.Spec, live ser
 	return spec, nil
 }
 
-// stopOrphans deletes pods that have no StatefulSet.
-func (d Deployment) stopOrphans(ctx context.Context) error {
-	pods, err := d.Consul.Pods(ctx)
+// adopt makes the StatefulSet of orphaned pods anew, so that a delete takes with it
+// what belongs to it, and returns what is there then.
+func (d Deployment) adopt(ctx context.Context, spec server.Spec, live server.Set) (server.Set, error) {
+	spec, err := d.orphanedSpec(ctx, spec, live)
 	if err != nil {
-		return err
+		return live, err
 	}
-	for i := range pods {
-		err := d.Kube.CoreV1().Pods(pods[i].Namespace).Delete(ctx, pods[i].Name, metav1.DeleteOptions{})
-		if err != nil && !apierrors.IsNotFound(err) {
-			return fmt.Errorf("deleting server %s: %w", pods[i].Name, err)
+	if _, err := applyObjects(ctx, d.Kube, server.Set{StatefulSet: server.Objects(spec).StatefulSet}, server.Set{}); err != nil {
+		return live, err
+	}
+	err = kube.Wait(ctx, "the StatefulSet to adopt what belongs to it", interval, func(ctx context.Context) (string, error) {
+		live, err = ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
+		if err != nil || live.StatefulSet == nil || live.StatefulSet.Status.ObservedGeneration < live.StatefulSet.Generation {
+			return "its controller has not seen it yet", err
 		}
-	}
-	return nil
+		return "", nil
+	})
+	return live, err
 }
 
 // VolumeClass is the storage class of volumes.
