@@ -358,7 +358,7 @@ func (d Deployment) takeOver(ctx context.Context, spec server.Spec, live server.
 		if live.StatefulSet.Annotations[server.AnnotationCreating] != "true" {
 			return ErrExists
 		}
-		return d.exclusively(ctx, func(ctx context.Context) error { return d.resumeTakeover(ctx, spec) })
+		return d.begun(ctx, spec, func(ctx context.Context) error { return d.resumeTakeover(ctx, spec) })
 	}
 	f, err := d.checkAdopt(ctx, spec, live)
 	if err != nil {
@@ -380,7 +380,18 @@ func (d Deployment) takeOver(ctx context.Context, spec server.Spec, live server.
 		}
 		return errors.Join(err, d.undo(ctx, accepted, live))
 	}
-	return d.exclusively(ctx, func(ctx context.Context) error { return d.runTakeover(ctx, spec, desired) })
+	return d.begun(ctx, spec, func(ctx context.Context) error { return d.runTakeover(ctx, spec, desired) })
+}
+
+// begun does something for a cluster that is there by now, while nobody else changes
+// it. That there was no time for it leaves the cluster unsettled.
+func (d Deployment) begun(ctx context.Context, spec server.Spec, do func(context.Context) error) error {
+	err := d.exclusively(ctx, do)
+	var unsettled *UnsettledError
+	if err != nil && ctx.Err() != nil && !errors.As(err, &unsettled) {
+		return d.unsettled(ctx, err, spec)
+	}
+	return err
 }
 
 // resumeTakeover goes on with a take-over from the live objects, with a spec that may
