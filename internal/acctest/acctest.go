@@ -216,7 +216,7 @@ func NothingLeft(t *testing.T, namespace string) func(*terraform.State) error {
 }
 
 // Wait waits until check says that nothing is missing.
-func Wait(t *testing.T, what string, check func(context.Context) (missing string, err error)) {
+func Wait(t testing.TB, what string, check func(context.Context) (missing string, err error)) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()

@@ -510,14 +510,14 @@ func TestAccToken_rotationReachesARunningPod(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
 	hcl := func(trigger string) string {
-		return f.policy("a", fmt.Sprintf("name = \"writer\"\nrules = %q", acctest.WriterRules)) +
+		return f.policy("a", fmt.Sprintf("name = \"writer\"\nrules = %q", acctest.LoadRules)) +
 			f.tokenHCL("a", fmt.Sprintf("policies = [consul_k8s_policy.a.name]\nsecret = { name = \"writer\" }\nrotation = { trigger = %q }", trigger))
 	}
-	var writer *acctest.Writer
+	var writer *acctest.Load
 	test(t, resource.TestCase{
 		Steps: []resource.TestStep{
 			{Config: hcl("1"), Check: func(*terraform.State) error {
-				writer = acctest.StartWriter(t, f.Namespace, "writer")
+				writer = acctest.StartLoad(t, f.Namespace, acctest.LoadOptions{Secret: "writer", Rate: 10})
 				writer.HasToken(1)
 				writer.More(20)
 				return nil
@@ -536,7 +536,6 @@ func TestAccToken_rotationReachesARunningPod(t *testing.T) {
 				Config: hcl("2"),
 				Check: func(*terraform.State) error {
 					writer.More(20)
-					defer writer.Stop()
 					return writer.Verify(f.token)
 				},
 			},

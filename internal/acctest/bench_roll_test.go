@@ -1,0 +1,478 @@
+package acctest_test
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	"golang.org/x/sync/errgroup"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest/load"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// filledMiB is the size of the store that is not empty.
+const filledMiB = 250
+
+// rollScenario is what is done to three servers while clients use them.
+type rollScenario struct {
+	name string
+	// before changes what is created.
+	before func(*server.Spec)
+	do     func(context.Context, *roll) error
+}
+
+var rollScenarios = []rollScenario{
+	{"nothing", nil, func(_ context.Context, r *roll) error { // how much of what is measured is noise
+		r.load.More(3000)
+		return nil
+	}},
+	{"restart", nil, func(ctx context.Context, r *roll) error {
+		r.spec.PodAnnotations = map[string]string{"restarted": "once"}
+		return r.way.change(ctx, r.spec)
+	}},
+	{"upgrade", func(s *server.Spec) { runVersion(s, acctest.OlderVersion) }, func(ctx context.Context, r *roll) error {
+		runVersion(&r.spec, acctest.ConsulVersion)
+		return r.way.change(ctx, r.spec)
+	}},
+	{"drain", nil, drainNodes},
+	{"scale", func(s *server.Spec) { s.Placement.AntiAffinity = server.AntiAffinityPreferred }, func(ctx context.Context, r *roll) error {
+		for _, replicas := range []int32{5, 3} {
+			r.spec.Replicas = replicas
+			if err := r.way.change(ctx, r.spec); err != nil {
+				return err
+			}
+		}
+		return nil
+	}},
+}
+
+func runVersion(s *server.Spec, version string) {
+	s.Version, s.Image = version, "docker.io/hashicorp/consul:"+version
+}
+
+// rollWay is a way to run servers and to change them.
+type rollWay interface {
+	// create and change return when all servers run what the spec says, and vote.
+	create(ctx context.Context, spec server.Spec) error
+	change(ctx context.Context, spec server.Spec) error
+}
+
+// roll is one scenario in one way.
+type roll struct {
+	scenario, wayName, store string
+
+	b       *testing.B
+	kube    *kube.Client
+	cluster *consul.Cluster
+	way     rollWay
+	spec    server.Spec
+	load    *acctest.Load
+
+	// What came of it.
+	report load.Report
+	lost   []string
+	raft   acctest.RaftTimeline
+	took   time.Duration
+	err    error
+}
+
+// BenchmarkRoll restarts, upgrades, drains and scales three servers under the
+// load of package load: by the StatefulSet controller, with the settings of the
+// Helm chart hashicorp/consul, and by this provider. It prints a table of all
+// rows that were run; -bench chooses them by name, such as
+// Roll/restart/empty/provider.
+func BenchmarkRoll(b *testing.B) {
+	if os.Getenv("TF_ACC") == "" {
+		b.Skip("benchmarks run on a real cluster: make bench")
+	}
+	var rolls []*roll
+	for _, scenario := range rollScenarios {
+		b.Run(scenario.name, func(b *testing.B) {
+			for _, mib := range []int{0, filledMiB} {
+				store := "empty"
+				if mib > 0 {
+					store = fmt.Sprintf("%dMiB", mib)
+				}
+				b.Run(store, func(b *testing.B) {
+					for _, way := range []string{"chart", "provider"} {
+						b.Run(way, func(b *testing.B) {
+							r := &roll{scenario: scenario.name, wayName: way, store: store, b: b}
+							rolls = append(rolls, r)
+							for b.Loop() {
+								r.run(scenario, mib)
+							}
+						})
+					}
+				})
+			}
+		})
+	}
+	printRolls(rolls)
+}
+
+func (r *roll) run(scenario rollScenario, mib int) {
+	b := r.b
+	b.Helper()
+	r.kube = acctest.Kube(b)
+	namespace := ""
+	b.Cleanup(func() { r.awaitNoPods(namespace) }) // after the namespace is deleted: the next row has the machine
+	namespace = acctest.Namespace(b)
+	r.cluster = acctest.Consul(b, namespace, "consul")
+	r.spec = server.Spec{
+		Name: "consul", Namespace: namespace, Replicas: 3,
+		Datacenter: "dc1", Domain: "consul",
+		Storage:   server.Storage{Size: resource.MustParse("1Gi"), WhenDeleted: server.Delete, WhenScaled: server.Delete},
+		Resources: server.Resources{Requests: map[string]resource.Quantity{"cpu": resource.MustParse("20m"), "memory": resource.MustParse("64Mi")}},
+		Placement: server.Placement{AntiAffinity: server.AntiAffinityRequired},
+		Service:   server.Service{Type: "ClusterIP"},
+		ACL:       server.ACL{DefaultPolicy: "allow"},
+	}
+	runVersion(&r.spec, acctest.ConsulVersion)
+	if scenario.before != nil {
+		scenario.before(&r.spec)
+	}
+	r.way = byChart{r}
+	if r.wayName == "provider" {
+		r.way = byProvider{r, acctest.NewCLI(b, nil)}
+	}
+	ctx, cancel := context.WithTimeout(b.Context(), 20*time.Minute)
+	defer cancel()
+	if err := r.way.create(ctx, r.spec); err != nil {
+		b.Fatal(err)
+	}
+	if err := fill(ctx, r.cluster, mib); err != nil {
+		b.Fatal(err)
+	}
+	r.load = acctest.StartLoad(b, namespace, acctest.LoadOptions{})
+	watch := acctest.WatchRaft(b, namespace, "consul", "")
+	r.load.More(500)
+	start := time.Now()
+	r.err = scenario.do(ctx, r)
+	r.took = time.Since(start)
+	r.load.More(500) // what comes late counts too
+	r.raft = watch.Stop()
+	r.report = r.load.Stop()
+	lost, err := r.load.Lost("")
+	if err := errors.Join(r.err, err); err != nil {
+		b.Error(err)
+	}
+	r.lost = lost
+	b.ReportMetric(float64(r.report.Failed), "failed")
+	b.ReportMetric(float64(r.report.Max.Milliseconds()), "max-ms")
+	b.ReportMetric(float64(r.raft.FewestVoters), "voters")
+}
+
+func (r *roll) awaitNoPods(namespace string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	err := kube.Wait(ctx, "the pods of "+namespace+" to go", time.Second, func(ctx context.Context) (string, error) {
+		pods, err := r.kube.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+		if err != nil || namespace == "" || len(pods.Items) == 0 {
+			return "", err
+		}
+		return fmt.Sprintf("%d are left", len(pods.Items)), nil
+	})
+	if err != nil {
+		r.b.Error(err)
+	}
+}
+
+// settled waits until there are n servers that are all healthy voters.
+func (r *roll) settled(ctx context.Context, n int32) error {
+	return kube.Wait(ctx, "the servers to vote", 250*time.Millisecond, func(ctx context.Context) (string, error) {
+		missing, err := r.cluster.Missing(ctx, "", int(n), 0)
+		if err != nil {
+			return err.Error(), nil
+		}
+		return missing, nil
+	})
+}
+
+// byProvider is "terraform apply", with the provider's defaults.
+type byProvider struct {
+	*roll
+	cli *acctest.CLI
+}
+
+func (w byProvider) create(ctx context.Context, spec server.Spec) error { return w.change(ctx, spec) }
+
+func (w byProvider) change(ctx context.Context, spec server.Spec) error {
+	restarted := ""
+	for k, v := range spec.PodAnnotations {
+		restarted = fmt.Sprintf("pod_annotations = { %s = %q }", k, v)
+	}
+	w.cli.Write("main.tf", fmt.Sprintf(`
+terraform {
+  required_providers {
+    consul = { source = "registry.terraform.io/consul-k8s/consul-k8s" }
+  }
+}
+resource "consul_k8s_cluster" "bench" {
+  name      = %q
+  namespace = %q
+  version   = %q
+  replicas  = %d
+  storage   = { size = "1Gi", retention = { when_deleted = "Delete", when_scaled = "Delete" } }
+  placement = { anti_affinity = %q }
+  %s
+  %s
+}
+`, spec.Name, spec.Namespace, spec.Version, spec.Replicas, spec.Placement.AntiAffinity, restarted, acctest.Small))
+	if out, code := w.cli.Run(ctx, "apply", "-auto-approve", "-no-color"); code != 0 {
+		return fmt.Errorf("terraform apply: exit code %d\n%s", code, out)
+	}
+	return w.settled(ctx, spec.Replicas)
+}
+
+// byChart is what the StatefulSet controller does to servers with the settings
+// of the Helm chart.
+type byChart struct{ *roll }
+
+func (w byChart) create(ctx context.Context, spec server.Spec) error { return w.change(ctx, spec) }
+
+func (w byChart) change(ctx context.Context, spec server.Spec) error {
+	set, err := chartObjects(spec)
+	if err != nil {
+		return err
+	}
+	for _, o := range set.All() {
+		fields, err := server.Fields(o)
+		if err != nil {
+			return err
+		}
+		if err := w.kube.Apply(ctx, fields); err != nil {
+			return err
+		}
+	}
+	err = kube.Wait(ctx, "the StatefulSet controller to restart the servers", 250*time.Millisecond, func(ctx context.Context) (string, error) {
+		sts, err := w.kube.AppsV1().StatefulSets(spec.Namespace).Get(ctx, server.StatefulSetName(spec.Name), metav1.GetOptions{})
+		if err != nil {
+			return "", err
+		}
+		s := sts.Status
+		if s.ObservedGeneration < sts.Generation || s.CurrentRevision != s.UpdateRevision || s.Replicas != spec.Replicas || s.UpdatedReplicas != spec.Replicas || s.ReadyReplicas != spec.Replicas {
+			return fmt.Sprintf("%d of %d servers run the new template, %d are ready", s.UpdatedReplicas, spec.Replicas, s.ReadyReplicas), nil
+		}
+		return "", nil
+	})
+	if err != nil {
+		return err
+	}
+	return w.settled(ctx, spec.Replicas)
+}
+
+// chartObjects renders servers as the Helm chart hashicorp/consul runs them
+// (templates/server-statefulset.yaml and server-config-configmap.yaml of
+// hashicorp/consul-k8s 2.0.3): Consul's defaults but for what follows, a readiness
+// probe that asks for a leader and no other probe, and a restart of all servers
+// whenever the configuration changes, of which the number of servers is a part.
+func chartObjects(spec server.Spec) (server.Set, error) {
+	spec.Established = true // a bootstrap is expected by the configuration that all share
+	set := server.Objects(spec)
+	config := map[string]any{}
+	if err := json.Unmarshal([]byte(set.Config.Data["server.json"]), &config); err != nil {
+		return server.Set{}, err
+	}
+	for _, ours := range []string{"performance", "ports", "retry_interval"} {
+		delete(config, ours)
+	}
+	config["leave_on_terminate"] = true
+	config["bootstrap_expect"] = spec.Replicas
+	config["autopilot"] = map[string]any{"min_quorum": spec.Replicas/2 + 1, "disable_upgrade_migration": true}
+	text, err := json.MarshalIndent(config, "", "  ")
+	if err != nil {
+		return server.Set{}, err
+	}
+	set.Config.Data["server.json"] = string(text)
+
+	set.StatefulSet.Spec.PodManagementPolicy = appsv1.ParallelPodManagement
+	set.StatefulSet.Spec.UpdateStrategy = appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType}
+	template := &set.StatefulSet.Spec.Template
+	template.Annotations[server.AnnotationConfigHash] = fmt.Sprintf("%x", sha256.Sum256(text))
+	template.Spec.TerminationGracePeriodSeconds = new(int64(30))
+	template.Spec.InitContainers = nil
+	container := &template.Spec.Containers[0]
+	container.Lifecycle, container.StartupProbe, container.LivenessProbe = nil, nil, nil
+	container.ReadinessProbe = &corev1.Probe{
+		ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{
+			Command: []string{"/bin/sh", "-ec", `wget -q -O - http://127.0.0.1:8500/v1/status/leader | grep -E '".+"'`},
+		}},
+		InitialDelaySeconds: 5, PeriodSeconds: 3, TimeoutSeconds: 5, FailureThreshold: 2, SuccessThreshold: 1,
+	}
+	return set, nil
+}
+
+func TestChartObjects_restartAllServersWhenTheirNumberChanges(t *testing.T) {
+	hash := func(replicas int32) string {
+		set, err := chartObjects(server.Spec{Name: "consul", Namespace: "ns", Replicas: replicas})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return set.StatefulSet.Spec.Template.Annotations[server.AnnotationConfigHash]
+	}
+	if three, five := hash(3), hash(5); three == five || three != hash(3) {
+		t.Errorf("the checksum is %s for three servers, then %s, and %s for five", three, hash(3), five)
+	}
+}
+
+// fill writes values of the largest size that Consul takes, until the store has
+// so many MiB.
+func fill(ctx context.Context, c *consul.Cluster, mib int) error {
+	pods, err := c.Pods(ctx)
+	if err != nil {
+		return err
+	}
+	leader, err := c.LeaderPod(ctx, pods)
+	if err != nil {
+		return err
+	}
+	client, err := c.Server(leader, "")
+	if err != nil {
+		return err
+	}
+	const size = 512 << 10 // kv_max_value_size in the limits of the agent's configuration
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(4)
+	for i := range mib << 20 / size {
+		group.Go(func() error {
+			value := make([]byte, size)
+			_, _ = rand.Read(value) // never fails
+			_, err := client.KV().Put(&api.KVPair{Key: fmt.Sprintf("filled/%d", i), Value: value}, (&api.WriteOptions{}).WithContext(ctx))
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("filling the store: %w", err)
+	}
+	return nil
+}
+
+// drainNodes takes the servers off one node after the other as "kubectl drain"
+// and "kubectl uncordon" do, and leaves other pods alone.
+func drainNodes(ctx context.Context, r *roll) error {
+	pods, err := r.cluster.Pods(ctx)
+	if err != nil {
+		return err
+	}
+	for _, pod := range pods {
+		if err := r.drain(ctx, pod); err != nil {
+			return fmt.Errorf("draining %s: %w", pod.Spec.NodeName, err)
+		}
+	}
+	return r.settled(ctx, r.spec.Replicas)
+}
+
+func (r *roll) drain(ctx context.Context, pod corev1.Pod) error {
+	cordon := func(ctx context.Context, cordoned bool) error {
+		patch := fmt.Appendf(nil, `{"spec":{"unschedulable":%t}}`, cordoned)
+		_, err := r.kube.CoreV1().Nodes().Patch(ctx, pod.Spec.NodeName, types.MergePatchType, patch, metav1.PatchOptions{})
+		return err
+	}
+	if err := cordon(ctx, true); err != nil {
+		return err
+	}
+	err := r.evict(ctx, pod)
+	if err := errors.Join(err, cordon(context.WithoutCancel(ctx), false)); err != nil {
+		return err
+	}
+	return r.awaitPod(ctx, pod, "to be back", func(now *corev1.Pod) string {
+		if now == nil || !consul.PodReady(now) {
+			return "its successor is not ready"
+		}
+		return ""
+	})
+}
+
+// evict evicts a pod as soon as the disruption budget allows it, and waits for it
+// to go.
+func (r *roll) evict(ctx context.Context, pod corev1.Pod) error {
+	eviction := &policyv1.Eviction{
+		ObjectMeta:    metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace},
+		DeleteOptions: &metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(pod.UID))},
+	}
+	err := kube.Wait(ctx, "the disruption budget to allow an eviction", 500*time.Millisecond, func(ctx context.Context) (string, error) {
+		err := r.kube.PolicyV1().Evictions(pod.Namespace).Evict(ctx, eviction)
+		if apierrors.IsTooManyRequests(err) {
+			return err.Error(), nil
+		}
+		return "", err
+	})
+	if err != nil {
+		return err
+	}
+	return r.awaitPod(ctx, pod, "to go", func(*corev1.Pod) string { return "" })
+}
+
+// awaitPod waits until a pod is gone and missing says nothing of its successor,
+// which is nil where there is none yet.
+func (r *roll) awaitPod(ctx context.Context, pod corev1.Pod, what string, missing func(*corev1.Pod) string) error {
+	return kube.Wait(ctx, pod.Name+" "+what, 100*time.Millisecond, func(ctx context.Context) (string, error) {
+		now, err := r.kube.CoreV1().Pods(pod.Namespace).Get(ctx, pod.Name, metav1.GetOptions{})
+		found, err := kube.Found(err)
+		switch {
+		case err != nil:
+			return err.Error(), nil
+		case !found:
+			return missing(nil), nil
+		case now.UID == pod.UID:
+			return "it is still there", nil
+		}
+		return missing(now), nil
+	})
+}
+
+// printRolls prints a row a roll, and what failed in each.
+func printRolls(rolls []*roll) {
+	fmt.Printf("\nthree servers under %s\n", "50 writes and 50 consistent reads a second, half of them on a new connection; latencies in ms, times in s")
+	fmt.Printf("%-8s %-7s %-9s %13s %5s %7s %7s %7s %7s %8s %8s %8s %7s\n",
+		"", "store", "way", "failed of", "lost", "p50", "p99", "max", "voters", "below 3", "leaders", "without", "total")
+	for _, r := range rolls {
+		fmt.Printf("%-8s %-7s %-9s %13s %5d %7.1f %7.1f %7.1f %7d %8.1f %8d %8.2f %7.1f\n",
+			r.scenario, r.store, r.wayName, fmt.Sprintf("%d of %d", r.report.Failed, r.report.Requests), len(r.lost),
+			milliseconds(r.report.P50), milliseconds(r.report.P99), milliseconds(r.report.Max),
+			r.raft.FewestVoters, r.raft.Below(3).Seconds(), r.raft.LeaderChanges, r.raft.LongestWithoutLeader.Seconds(), r.took.Seconds())
+	}
+	fmt.Println("goals of the provider: none failed, none lost, never fewer than 2 voters, 1 change of leader, the slowest request below 250 ms, a restart with an empty store in at most 45 s")
+	fmt.Println("lost: acknowledged writes that cannot be read afterwards; voters: the fewest alive at once; below 3: how long there were fewer than three; " +
+		"leaders: changes of leader; without: the longest time in which no majority knew a leader")
+	for _, r := range rolls {
+		if r.err != nil {
+			fmt.Printf("%s %s %s did not end: %v\n", r.scenario, r.store, r.wayName, r.err)
+		}
+		if r.report.Failed == 0 {
+			continue
+		}
+		var kinds []string
+		for _, kind := range slices.Sorted(maps.Keys(r.report.Kinds)) {
+			kinds = append(kinds, fmt.Sprintf("%d of %s", r.report.Kinds[kind].Failed, kind))
+		}
+		fmt.Printf("%s %s %s failed %s; the first ones:\n", r.scenario, r.store, r.wayName, strings.Join(kinds, ", "))
+		for _, f := range r.report.Failures[:min(5, len(r.report.Failures))] {
+			fmt.Printf("  %s %s, after %.1f ms: %s\n", f.Due.Format(time.TimeOnly), f.Kind, milliseconds(f.Took), f.Error)
+		}
+	}
+	fmt.Println()
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -1,0 +1,43 @@
+// Command load runs in a pod beside the servers and sends them requests at a
+// steady rate (see package load). It prints a report a line, as JSON: twice a
+// second how far it is, and at the end, which SIGTERM brings forward, everything.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest/load"
+)
+
+func main() {
+	var o load.Options
+	flag.StringVar(&o.URL, "url", "http://consul:8500", "of the servers")
+	flag.StringVar(&o.Prefix, "prefix", "written/", "of all keys")
+	flag.IntVar(&o.Rate, "rate", 50, "writes a second, and as many reads")
+	flag.BoolVar(&o.OnlyNew, "only-new", false, "open a connection for each request")
+	flag.DurationVar(&o.Timeout, "timeout", 10*time.Second, "of a request")
+	flag.StringVar(&o.TokenFile, "token-file", "", "with the token, if there is one")
+	last := flag.Duration("for", 30*time.Minute, "how long to send requests at most")
+	flag.Parse()
+	if o.Rate < 1 || flag.NArg() > 0 {
+		flag.Usage()
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, *last)
+	defer cancel()
+	say := func(r load.Report) {
+		if err := json.NewEncoder(os.Stdout).Encode(r); err != nil {
+			fmt.Fprintln(os.Stderr, "load: saying how far it is:", err)
+		}
+	}
+	say(load.Run(ctx, o, say))
+}

@@ -1,0 +1,272 @@
+package acctest
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/rand"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest/load"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/localcluster"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// Load is a pod that writes and reads keys through the client Service of the
+// cluster "consul" at a steady rate, whatever becomes of the requests before
+// (package load).
+type Load struct {
+	t         testing.TB
+	namespace string
+	pod       string
+	prefix    string
+	report    *load.Report // at the end
+}
+
+// LoadOptions say how a Load is.
+type LoadOptions struct {
+	// Secret whose key "token" holds the token to use, as soon as it has reached
+	// the pod. "" uses none.
+	Secret string
+	// Rate is the number of writes a second, and that of reads; 50 if it is 0.
+	Rate int
+	// OnlyNew opens a connection for each request, instead of for every other one.
+	OnlyNew bool
+}
+
+// LoadRules let a token do what a Load does, and no more.
+const LoadRules = `key_prefix "written/" { policy = "write" }`
+
+const (
+	// loadProgram is where the program is in its pod.
+	loadProgram = "/program/load"
+	// loadScript starts the program once it is there.
+	loadScript = `until [ -x ` + loadProgram + ` ]; do sleep 0.1; done; exec ` + loadProgram + ` "$@"`
+	// loadCopy takes n bytes from its standard input for the program.
+	loadCopy = `head -c "$1" >` + loadProgram + `.part && chmod 0755 ` + loadProgram + `.part && mv ` + loadProgram + `.part ` + loadProgram
+)
+
+// StartLoad starts a Load beside the servers, and returns when it sends requests.
+// It ends by itself after half an hour.
+func StartLoad(t testing.TB, namespace string, o LoadOptions) *Load {
+	t.Helper()
+	k := Kube(t)
+	l := &Load{t: t, namespace: namespace, pod: "load-" + rand.String(5)}
+	l.prefix = "written/" + l.pod + "/"
+	service, err := k.CoreV1().Services(namespace).Get(t.Context(), server.ClientServiceName("consul"), metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{
+		"-url=http://" + net.JoinHostPort(service.Spec.ClusterIP, strconv.Itoa(server.PortHTTP)),
+		"-prefix=" + l.prefix, "-rate=" + strconv.Itoa(cmp.Or(o.Rate, 50)),
+		"-only-new=" + strconv.FormatBool(o.OnlyNew),
+	}
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: l.pod},
+		Spec: corev1.PodSpec{
+			RestartPolicy:                 corev1.RestartPolicyNever,
+			AutomountServiceAccountToken:  new(false),
+			TerminationGracePeriodSeconds: new(int64(1)),
+			SecurityContext: &corev1.PodSecurityContext{
+				RunAsNonRoot: new(true), RunAsUser: new(int64(65534)), RunAsGroup: new(int64(65534)), FSGroup: new(int64(65534)),
+				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			},
+			Containers: []corev1.Container{{
+				Name: "load", Image: localcluster.BusyboxImage,
+				SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}},
+				VolumeMounts:    []corev1.VolumeMount{{Name: "program", MountPath: filepath.Dir(loadProgram)}},
+			}},
+			Volumes: []corev1.Volume{{Name: "program", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}},
+		},
+	}
+	container := &pod.Spec.Containers[0]
+	if o.Secret != "" {
+		args = append(args, "-token-file=/token/token")
+		container.VolumeMounts = append(container.VolumeMounts, corev1.VolumeMount{Name: "token", MountPath: "/token", ReadOnly: true})
+		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: "token", VolumeSource: corev1.VolumeSource{
+			Secret: &corev1.SecretVolumeSource{SecretName: o.Secret, Optional: new(true)},
+		}})
+	}
+	container.Command = append([]string{"/bin/sh", "-c", loadScript, "load"}, args...)
+	pods := k.CoreV1().Pods(namespace)
+	if _, err := pods.Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	Wait(t, "the pod of the load to run", func(ctx context.Context) (string, error) {
+		pod, err = pods.Get(ctx, l.pod, metav1.GetOptions{})
+		if err != nil || pod.Status.Phase == corev1.PodRunning {
+			return "", err
+		}
+		return "it is " + string(pod.Status.Phase), nil
+	})
+	node, err := k.CoreV1().Nodes().Get(t.Context(), pod.Spec.NodeName, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := buildLoad(t, node.Status.NodeInfo.Architecture)
+	_, err = k.Exec(t.Context(), namespace, l.pod, "load", bytes.NewReader(program), "/bin/sh", "-c", loadCopy, "copy", strconv.Itoa(len(program)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.More(1)
+	return l
+}
+
+// buildLoad builds the program for Linux. It is copied into its pod: so it needs
+// no registry, and any cluster will do.
+func buildLoad(t testing.TB, architecture string) []byte {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "load")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", file,
+		"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest/cmd/load")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+architecture)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building the load: %v: %s", err, out)
+	}
+	program, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program
+}
+
+// latest reads the newest report.
+func (l *Load) latest(ctx context.Context) (r load.Report, err error) {
+	log, err := Kube(l.t).CoreV1().Pods(l.namespace).GetLogs(l.pod, &corev1.PodLogOptions{}).DoRaw(ctx)
+	if err != nil {
+		return r, fmt.Errorf("reading the log of the load: %w", err)
+	}
+	lines := bytes.Split(bytes.TrimSpace(log), []byte("\n"))
+	if err := json.Unmarshal(lines[len(lines)-1], &r); err != nil {
+		return r, fmt.Errorf("reading the report of the load %q: %w", lines[len(lines)-1], err)
+	}
+	return r, nil
+}
+
+// until waits for a report of which enough says that nothing is missing.
+func (l *Load) until(what string, enough func(load.Report) (missing string)) (r load.Report) {
+	l.t.Helper()
+	Wait(l.t, what, func(ctx context.Context) (missing string, err error) {
+		if r, err = l.latest(ctx); err != nil {
+			return err.Error(), nil
+		}
+		if missing = enough(r); missing != "" && r.Done {
+			return "", fmt.Errorf("it has ended: %s", missing)
+		}
+		return missing, nil
+	})
+	return r
+}
+
+// More waits until n more requests have ended, whether they failed or not.
+func (l *Load) More(n int) {
+	l.t.Helper()
+	from := -1
+	l.until("more requests to end", func(r load.Report) string {
+		if from < 0 {
+			from = r.Requests
+		}
+		if r.Requests < from+n {
+			return fmt.Sprintf("%d of %d have", r.Requests-from, n)
+		}
+		return ""
+	})
+}
+
+// HasToken waits until requests use the nth token that was seen.
+func (l *Load) HasToken(n int) {
+	l.t.Helper()
+	l.until(fmt.Sprintf("token %d to be used", n), func(r load.Report) string {
+		if r.Tokens < n {
+			return fmt.Sprintf("%d were seen so far", r.Tokens)
+		}
+		return ""
+	})
+}
+
+// Stop sends no more requests, waits for those that are under way, deletes the
+// pod, and returns what became of all of them.
+func (l *Load) Stop() load.Report {
+	l.t.Helper()
+	if l.report != nil {
+		return *l.report
+	}
+	k := Kube(l.t)
+	if _, err := k.Exec(l.t.Context(), l.namespace, l.pod, "load", nil, "kill", "-TERM", "1"); err != nil {
+		l.t.Logf("ending the load, which may have ended by itself: %v", err)
+	}
+	r := l.until("the load to end", func(r load.Report) string {
+		if !r.Done {
+			return fmt.Sprintf("%d requests have ended", r.Requests)
+		}
+		return ""
+	})
+	l.report = &r
+	if err := k.CoreV1().Pods(l.namespace).Delete(l.t.Context(), l.pod, metav1.DeleteOptions{}); err != nil {
+		l.t.Error(err)
+	}
+	l.t.Logf("%d of %d requests failed; half of all took less than %s, 99 of 100 less than %s, the slowest %s",
+		r.Failed, r.Requests, round(r.P50), round(r.P99), round(r.Max))
+	return r
+}
+
+func round(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
+
+// Lost stops the Load and returns the keys whose write was acknowledged, and that
+// do not hold what was written.
+func (l *Load) Lost(token string) (lost []string, err error) {
+	l.t.Helper()
+	r := l.Stop()
+	written := map[string]string{}
+	err = Consul(l.t, l.namespace, "consul").Any(l.t.Context(), token, func(c *api.Client) error {
+		pairs, _, err := c.KV().List(l.prefix, &api.QueryOptions{RequireConsistent: true})
+		for _, p := range pairs {
+			written[p.Key] = string(p.Value)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading what the load wrote: %w", err)
+	}
+	for _, a := range r.Acknowledged {
+		for n := a.First; n <= a.Last; n++ {
+			if key := load.Key(l.prefix, n); written[key] != load.Value(key) {
+				lost = append(lost, key)
+			}
+		}
+	}
+	return lost, nil
+}
+
+// Verify stops the Load and returns an error unless every request succeeded, and
+// every key that was written is there.
+func (l *Load) Verify(token string) error {
+	l.t.Helper()
+	r := l.Stop()
+	if r.Failed > 0 || len(r.Acknowledged) == 0 {
+		var texts []string
+		for _, f := range r.Failures {
+			texts = append(texts, fmt.Sprintf("%s %s, after %s: %s", f.Due.Format("15:04:05.000"), f.Kind, round(f.Took), f.Error))
+		}
+		return fmt.Errorf("%d of %d requests failed:\n%s", r.Failed, r.Requests, strings.Join(texts, "\n"))
+	}
+	lost, err := l.Lost(token)
+	if err == nil && len(lost) > 0 {
+		err = fmt.Errorf("%d writes that were acknowledged are lost: %q", len(lost), lost[:min(10, len(lost))])
+	}
+	return err
+}
