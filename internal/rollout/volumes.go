@@ -409,7 +409,7 @@ type VolumeClass struct {
 // ErrNoRight says that the credential may not read something.
 var ErrNoRight = errors.New("the credential may not read it")
 
-// VolumeClasses are the storage classes of a cluster's volumes. It returns an error
+// VolumeClasses are the storage classes of the volumes of a cluster's servers. It returns an error
 // that is ErrNoRight where the claims or a class may not be read.
 func VolumeClasses(ctx context.Context, k *kube.Client, namespace, name string) ([]VolumeClass, error) {
 	claims, err := k.CoreV1().PersistentVolumeClaims(namespace).List(ctx, owned(name))
@@ -418,6 +418,10 @@ func VolumeClasses(ctx context.Context, k *kube.Client, namespace, name string) 
 	}
 	var classes []VolumeClass
 	for i := range claims.Items {
+		pod, ok := strings.CutPrefix(claims.Items[i].Name, server.ClaimName(""))
+		if _, isServer := server.Ordinal(name, pod); !ok || !isServer {
+			continue // another volume of the cluster
+		}
 		class := className(&claims.Items[i])
 		if slices.ContainsFunc(classes, func(c VolumeClass) bool { return c.Name == class }) {
 			continue
