@@ -24,6 +24,7 @@ const (
 	extraKey       = "extra.json"
 	waitScriptKey  = "await-peer-removal.sh"
 	votesScriptKey = "votes.sh"
+	leaveScriptKey = "leave.sh"
 	establishedKey = "established"
 	formerKey      = "former-servers"
 
@@ -150,6 +151,7 @@ func configMap(s Spec) *corev1.ConfigMap {
 			extraKey:       "{}",
 			waitScriptKey:  waitScript,
 			votesScriptKey: votesScript,
+			leaveScriptKey: leaveScript,
 		},
 	}
 	if s.ExtraConfig != "" {
@@ -357,9 +359,8 @@ func podSpec(s Spec) corev1.PodSpec {
 				"-config-file=/tmp/token.json",
 				"-config-file=" + configDir + "/" + extraKey, // last: it wins
 			},
-			// While it still votes, Kubernetes takes the server out of the Services.
 			Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{
-				Command: []string{"sleep", "1"},
+				Command: []string{"/bin/sh", configDir + "/" + leaveScriptKey, strconv.FormatFloat(s.Performance.LeaveDrainTime.Seconds(), 'f', -1, 64)},
 			}}},
 			Env:             env,
 			Resources:       resources,

@@ -7,6 +7,11 @@ import _ "embed"
 //go:embed await-peer-removal.sh
 var waitScript string
 
+// leaveScript takes a server out of the cluster before it is stopped.
+//
+//go:embed leave.sh
+var leaveScript string
+
 // votesScript tells whether a server that starts has its vote.
 //
 //go:embed votes.sh

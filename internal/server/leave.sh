@@ -1,0 +1,28 @@
+# Leaves the cluster before Kubernetes stops this server, and ends it as soon as it
+# is no Raft peer any more. Left to itself Consul would go on for three more seconds,
+# to be sure that even a large cluster hears of it: by then the server has forgotten
+# the leader, and refuses what clients ask over connections that they kept open.
+#
+# $1 is how much longer to go on, in seconds.
+set -u
+sleep 1 # Kubernetes takes the server out of the Services meanwhile
+
+consul leave -token-file=/tmp/token >/dev/null 2>&1 &
+
+# A single server stays its own peer: then Consul ends by itself.
+tries=0
+while [ $tries -lt 50 ]; do
+  tries=$((tries + 1))
+  peers=$(wget -q -T 2 -O - http://127.0.0.1:8500/v1/status/peers 2>/dev/null) || exit 0
+  case $peers in
+    *"\"$POD_IP:"* | *"\"[$POD_IP]:"*) sleep 0.2 ;;
+    *)
+      sleep 0.4 # the others hear of it by gossip
+      sleep "$1"
+      break
+      ;;
+  esac
+done
+# An interrupt ends a server at once; without it the stop signal of Kubernetes,
+# which comes now, would wait for the rest of the leave.
+(sleep 0.1 && kill -INT 1) >/dev/null 2>&1 &
