@@ -145,6 +145,8 @@ func (r *roll) run(scenario rollScenario, mib int) {
 		Storage:   server.Storage{Size: resource.MustParse("1Gi"), WhenDeleted: server.Delete, WhenScaled: server.Delete},
 		Resources: server.Resources{Requests: map[string]resource.Quantity{"cpu": resource.MustParse("20m"), "memory": resource.MustParse("64Mi")}},
 		Placement: server.Placement{AntiAffinity: server.AntiAffinityRequired},
+		Autopilot: server.DefaultAutopilot,
+		Update:    server.DefaultUpdate,
 		Service:   server.Service{Type: "ClusterIP"},
 		ACL:       server.ACL{DefaultPolicy: "allow"},
 	}
@@ -313,6 +315,8 @@ func chartObjects(spec server.Spec) (server.Set, error) {
 	template.Spec.TerminationGracePeriodSeconds = new(int64(30))
 	template.Spec.InitContainers = nil
 	container := &template.Spec.Containers[0]
+	// The init container made it.
+	container.Command = slices.DeleteFunc(container.Command, func(a string) bool { return a == "-config-file=/tmp/token.json" })
 	container.Lifecycle, container.StartupProbe, container.LivenessProbe = nil, nil, nil
 	container.ReadinessProbe = &corev1.Probe{
 		ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{

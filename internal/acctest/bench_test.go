@@ -99,6 +99,8 @@ func timeKubectl(b *testing.B, kubectl string) time.Duration {
 		Resources:   server.Resources{Requests: map[string]resource.Quantity{"cpu": resource.MustParse("20m"), "memory": resource.MustParse("64Mi")}},
 		Placement:   server.Placement{AntiAffinity: server.AntiAffinityRequired},
 		Performance: server.Performance{RaftMultiplier: 1, LeaveDrainTime: 5 * time.Second, RPCHoldTimeout: 7 * time.Second},
+		Autopilot:   server.DefaultAutopilot,
+		Update:      server.DefaultUpdate,
 		Telemetry:   server.Telemetry{PrometheusRetentionTime: time.Minute},
 		Service:     server.Service{Type: "ClusterIP"},
 		ACL:         server.ACL{Enabled: true, DefaultPolicy: "deny"},

@@ -13,7 +13,7 @@ consul leave -token-file=/tmp/token >/dev/null 2>&1 &
 tries=0
 while [ $tries -lt 50 ]; do
   tries=$((tries + 1))
-  peers=$(wget -q -T 2 -O - http://127.0.0.1:8500/v1/status/peers 2>/dev/null) || exit 0
+  peers=$(timeout 2 wget -q -O - http://127.0.0.1:8500/v1/status/peers 2>/dev/null) || exit 0
   case $peers in
     *"\"$POD_IP:"* | *"\"[$POD_IP]:"*) sleep 0.2 ;;
     *)
