@@ -11,13 +11,13 @@ consul leave -token-file=/tmp/token >/dev/null 2>&1 &
 
 # A single server stays its own peer: then Consul ends by itself.
 tries=0
-while [ $tries -lt 50 ]; do
+while [ $tries -lt 100 ]; do
   tries=$((tries + 1))
   peers=$(timeout 2 wget -q -O - http://127.0.0.1:8500/v1/status/peers 2>/dev/null) || exit 0
   case $peers in
-    *"\"$POD_IP:"* | *"\"[$POD_IP]:"*) sleep 0.2 ;;
+    *"\"$POD_IP:"* | *"\"[$POD_IP]:"*) sleep 0.1 ;;
     *)
-      sleep 0.4 # the others hear of it by gossip
+      sleep 0.2 # the others hear of it by gossip
       sleep "$1"
       break
       ;;
