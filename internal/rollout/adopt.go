@@ -531,7 +531,7 @@ func drain(svc *corev1.Service) time.Duration {
 	if svc.Spec.ClusterIP == corev1.ClusterIPNone {
 		return 30 * time.Second
 	}
-	return 5 * time.Second
+	return 15 * time.Second
 }
 
 // liveTakeover is a take-over in Kubernetes.
