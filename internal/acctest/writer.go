@@ -56,7 +56,7 @@ while :; do
   read -r ended rest </proc/uptime
   case $answer in
     "HTTP/1.1 200 "*true) echo "ok $n $started $ended" ;;
-    *) echo "failed $n: $answer" | tr '\r\n' '  ' && echo ;;
+    *) echo "failed $n, $(date +%T): $answer" | tr '\r\n' '  ' && echo ;;
   esac
   sleep 0.1
 done

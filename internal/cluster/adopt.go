@@ -155,7 +155,7 @@ func validateAdopt(ctx context.Context, m model, diags *diag.Diagnostics) {
 }
 
 // adoptPlanTimeout bounds the look at the old servers that a plan takes.
-const adoptPlanTimeout = 20 * time.Second
+const adoptPlanTimeout = 30 * time.Second
 
 // planAdopt says at plan whether a take-over can begin, and what it will do.
 func (r *Resource) planAdopt(ctx context.Context, plan *model, diags *diag.Diagnostics) {

@@ -137,6 +137,10 @@ func (d Deployment) checkAdopt(ctx context.Context, spec server.Spec, live serve
 	return f, nil
 }
 
+// wellTimeout is for how long a check waits for the former servers to be well: one
+// that is busy does not count as healthy for a moment.
+const wellTimeout = 10 * time.Second
+
 // checkServers asks the former servers themselves, and says where they gossip.
 func (d Deployment) checkServers(ctx context.Context, spec server.Spec, sts *appsv1.StatefulSet, token string) (reasons, join []string, err error) {
 	servers := d.Consul.Former(sts.Name)
@@ -175,14 +179,23 @@ func (d Deployment) checkServers(ctx context.Context, spec server.Spec, sts *app
 			return nil, nil, err
 		}
 	}
-	missing, err := servers.Missing(ctx, token, int(replicasOf(sts)), 0)
-	if err != nil {
+	well, cancel := context.WithTimeout(ctx, wellTimeout)
+	defer cancel()
+	err = kube.Wait(well, "the former servers", interval, func(ctx context.Context) (string, error) {
+		return servers.Missing(ctx, token, int(replicasOf(sts)), 0)
+	})
+	var timeout *kube.TimeoutError
+	switch {
+	case errors.As(err, &timeout) && ctx.Err() == nil:
+		return []string{"its servers are not all healthy voters, and the only ones: " + timeout.Missing}, nil, nil
+	case err != nil:
 		return nil, nil, err
 	}
-	if missing != "" {
-		return []string{"its servers are not all healthy voters, and the only ones: " + missing}, nil, nil
+	port := server.PortSerfLAN
+	if p := facts[0].SerfPort; p > 0 {
+		port = p
 	}
-	join, err = d.joinAddresses(ctx, sts, pods, facts)
+	join, err = d.joinAddresses(ctx, sts, pods, strconv.Itoa(port))
 	return nil, join, err
 }
 
@@ -266,11 +279,7 @@ func (d Deployment) checkService(ctx context.Context, spec server.Spec, sts *app
 
 // joinAddresses are where new servers find the former ones: their IPs, and the DNS
 // name of their governing Service if it has their addresses.
-func (d Deployment) joinAddresses(ctx context.Context, sts *appsv1.StatefulSet, pods []corev1.Pod, facts []consul.AgentFacts) ([]string, error) {
-	port := strconv.Itoa(server.PortSerfLAN)
-	if len(facts) > 0 && facts[0].SerfPort > 0 {
-		port = strconv.Itoa(facts[0].SerfPort)
-	}
+func (d Deployment) joinAddresses(ctx context.Context, sts *appsv1.StatefulSet, pods []corev1.Pod, port string) ([]string, error) {
 	var join []string
 	svc, err := d.Kube.CoreV1().Services(sts.Namespace).Get(ctx, sts.Spec.ServiceName, metav1.GetOptions{})
 	found, err := kube.Found(err)
@@ -418,24 +427,32 @@ func (d Deployment) resumeTakeover(ctx context.Context, spec server.Spec) error 
 		return err
 	}
 	desired := int(spec.Replicas)
-	spec.Replicas, spec.Creating, spec.Established, spec.Takeover = before.Replicas, before.Creating, true, before.Takeover
-	if sts, err := d.formerSet(ctx, spec.Adopt.StatefulSet); err != nil {
+	spec.Replicas, spec.Creating, spec.Established = before.Replicas, before.Creating, true
+	if spec.Takeover, err = d.rejoin(ctx, *before.Takeover, spec.Adopt.StatefulSet); err != nil {
 		return err
-	} else if sts != nil {
-		pods, err := d.Consul.Former(sts.Name).Pods(ctx)
-		if err != nil {
-			return err
-		}
-		if join, err := d.joinAddresses(ctx, sts, pods, nil); err != nil {
-			return err
-		} else if len(pods) > 0 {
-			spec.Takeover = &server.Takeover{Replicas: before.Takeover.Replicas, Join: join}
-		}
 	}
 	if _, err := d.applyTakeover(ctx, spec, live); err != nil {
 		return err
 	}
 	return d.runTakeover(ctx, spec, desired)
+}
+
+// rejoin is a take-over with the addresses that the former servers have now.
+func (d Deployment) rejoin(ctx context.Context, before server.Takeover, statefulSet string) (*server.Takeover, error) {
+	sts, err := d.formerSet(ctx, statefulSet)
+	if err != nil || sts == nil || len(before.Join) == 0 {
+		return &before, err
+	}
+	pods, err := d.Consul.Former(sts.Name).Pods(ctx)
+	if err != nil || len(pods) == 0 {
+		return &before, err
+	}
+	_, port, err := net.SplitHostPort(before.Join[0])
+	if err != nil {
+		return &before, fmt.Errorf("the address %q of a former server: %w", before.Join[0], err)
+	}
+	join, err := d.joinAddresses(ctx, sts, pods, port)
+	return &server.Takeover{Replicas: before.Replicas, Join: join}, err
 }
 
 // runTakeover carries a take-over out whose objects are applied, and ends it.
@@ -531,7 +548,7 @@ func drain(svc *corev1.Service) time.Duration {
 	if svc.Spec.ClusterIP == corev1.ClusterIPNone {
 		return 30 * time.Second
 	}
-	return 5 * time.Second
+	return 15 * time.Second
 }
 
 // liveTakeover is a take-over in Kubernetes.
