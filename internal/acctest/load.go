@@ -43,12 +43,7 @@ type LoadOptions struct {
 	Secret string
 	// Rate is the number of writes a second, and that of reads; 50 if it is 0.
 	Rate int
-	// OnlyNew opens a connection for each request, instead of for every other one.
-	OnlyNew bool
 }
-
-// LoadRules let a token do what a Load does, and no more.
-const LoadRules = `key_prefix "written/" { policy = "write" }`
 
 const (
 	// loadProgram is where the program is in its pod.
@@ -73,7 +68,6 @@ func StartLoad(t testing.TB, namespace string, o LoadOptions) *Load {
 	args := []string{
 		"-url=http://" + net.JoinHostPort(service.Spec.ClusterIP, strconv.Itoa(server.PortHTTP)),
 		"-prefix=" + l.prefix, "-rate=" + strconv.Itoa(cmp.Or(o.Rate, 50)),
-		"-only-new=" + strconv.FormatBool(o.OnlyNew),
 	}
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: l.pod},

@@ -510,14 +510,14 @@ func TestAccToken_rotationReachesARunningPod(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
 	hcl := func(trigger string) string {
-		return f.policy("a", fmt.Sprintf("name = \"writer\"\nrules = %q", acctest.LoadRules)) +
+		return f.policy("a", fmt.Sprintf("name = \"writer\"\nrules = %q", acctest.WriterRules)) +
 			f.tokenHCL("a", fmt.Sprintf("policies = [consul_k8s_policy.a.name]\nsecret = { name = \"writer\" }\nrotation = { trigger = %q }", trigger))
 	}
-	var writer *acctest.Load
+	var writer *acctest.Writer
 	test(t, resource.TestCase{
 		Steps: []resource.TestStep{
 			{Config: hcl("1"), Check: func(*terraform.State) error {
-				writer = acctest.StartLoad(t, f.Namespace, acctest.LoadOptions{Secret: "writer", Rate: 10})
+				writer = acctest.StartWriter(t, f.Namespace, "writer")
 				writer.HasToken(1)
 				writer.More(20)
 				return nil
@@ -536,6 +536,7 @@ func TestAccToken_rotationReachesARunningPod(t *testing.T) {
 				Config: hcl("2"),
 				Check: func(*terraform.State) error {
 					writer.More(20)
+					defer writer.Stop()
 					return writer.Verify(f.token)
 				},
 			},

@@ -45,7 +45,7 @@ resource "consul_k8s_token" "client" {
   policies = [consul_k8s_policy.client.name]
   secret   = { namespace = %q, name = "client-token", key = "token" }
 }
-`, acctest.LoadRules, namespace)
+`, acctest.WriterRules, namespace)
 }
 
 // A client that writes all the time, without a token until it has one, is never
@@ -54,7 +54,7 @@ func TestAccACL_migrationRefusesNoWrite(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
-	var client *acctest.Load
+	var client *acctest.Writer
 	write := func(*terraform.State) error {
 		client.More(20)
 		return nil
@@ -65,8 +65,7 @@ func TestAccACL_migrationRefusesNoWrite(t *testing.T) {
 		CheckDestroy: acctest.NothingLeft(t, namespace),
 		Steps: []resource.TestStep{
 			{Config: config(stepOff), Check: func(*terraform.State) error {
-				// A server that leaves refuses what comes over connections that were kept.
-				client = acctest.StartLoad(t, namespace, acctest.LoadOptions{Secret: "client-token", Rate: 10, OnlyNew: true})
+				client = acctest.StartWriter(t, namespace, "client-token")
 				client.More(20)
 				return nil
 			}},
@@ -83,6 +82,7 @@ func TestAccACL_migrationRefusesNoWrite(t *testing.T) {
 				return client.Verify(managementToken(t, namespace))
 			})},
 			{Config: withClient(stepDeny), PlanOnly: true},
+			{PreConfig: func() { client.Stop() }, Config: withClient(stepDeny)},
 		},
 	})
 }
@@ -385,7 +385,7 @@ func managementToken(t *testing.T, namespace string) string {
 func clientToken(t *testing.T, namespace string) (secret string) {
 	t.Helper()
 	err := acctest.Consul(t, namespace, "consul").Any(t.Context(), managementToken(t, namespace), func(c *api.Client) error {
-		policy, _, err := c.ACL().PolicyCreate(&api.ACLPolicy{Name: "client", Rules: acctest.LoadRules}, nil)
+		policy, _, err := c.ACL().PolicyCreate(&api.ACLPolicy{Name: "client", Rules: acctest.WriterRules}, nil)
 		if err != nil {
 			return err
 		}

@@ -411,7 +411,7 @@ func performanceAttribute() schema.Attribute {
 				Optional: true, Computed: true, Default: stringdefault.StaticString("0s"),
 				PlanModifiers: []planmodifier.String{attr.KeepSameDuration()},
 				Validators:    []validator.String{attr.DurationBetween(0, 10*time.Second)},
-				MarkdownDescription: "How much longer a server that leaves goes on running, `0s` (default) to `10s`; the agent gives up a leave after 15 seconds, of which telling the others takes almost four. " +
+				MarkdownDescription: "How much longer a server goes on running that has left, `0s` (default) to `10s`. " +
 					"It has no vote and soon no leader then, so that it refuses what clients ask over connections that they kept open: longer is seldom better.",
 			},
 			"rpc_hold_timeout": schema.StringAttribute{

@@ -32,8 +32,6 @@ type Options struct {
 	// Rate is the number of writes a second. There are as many reads. Half of
 	// either are on a connection of their own.
 	Rate int
-	// OnlyNew puts the other half on connections of their own too.
-	OnlyNew bool
 	// Timeout of a request, from when it is due.
 	Timeout time.Duration
 	// TokenFile holds the token to send. It is read anew for each request; until it
@@ -121,7 +119,7 @@ func (c *client) send(ctx context.Context, i int, due time.Time) {
 	defer cancel()
 	connection := "new"
 	do := c.doNew
-	if i%4 >= 2 && !c.OnlyNew {
+	if i%4 >= 2 {
 		connection = "kept"
 		do = c.kept[i/4%keptPools].Do
 	}

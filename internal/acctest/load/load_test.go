@@ -102,19 +102,6 @@ func TestRun_writesAndReadsOnBothKindsOfConnections(t *testing.T) {
 	}
 }
 
-func TestRun_opensAConnectionForEachRequest(t *testing.T) {
-	t.Parallel()
-	r := run(t, &store{before: func(w http.ResponseWriter, r *http.Request) bool {
-		if !r.Close {
-			http.Error(w, "a connection that is kept", http.StatusBadRequest)
-		}
-		return !r.Close
-	}}, load.Options{OnlyNew: true}, requests(200))
-	if r.Failed > 0 || len(r.Kinds) != 2 {
-		t.Errorf("%d of %d failed, of the kinds %v: %v", r.Failed, r.Requests, r.Kinds, r.Failures)
-	}
-}
-
 // The server answers nobody until a crowd of requests waits.
 func TestRun_doesNotWaitForAnswers(t *testing.T) {
 	t.Parallel()

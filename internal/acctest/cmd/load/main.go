@@ -21,7 +21,6 @@ func main() {
 	flag.StringVar(&o.URL, "url", "http://consul:8500", "of the servers")
 	flag.StringVar(&o.Prefix, "prefix", "written/", "of all keys")
 	flag.IntVar(&o.Rate, "rate", 50, "writes a second, and as many reads")
-	flag.BoolVar(&o.OnlyNew, "only-new", false, "open a connection for each request")
 	flag.DurationVar(&o.Timeout, "timeout", 10*time.Second, "of a request")
 	flag.StringVar(&o.TokenFile, "token-file", "", "with the token, if there is one")
 	last := flag.Duration("for", 30*time.Minute, "how long to send requests at most")
