@@ -128,7 +128,9 @@ func BenchmarkRoll(b *testing.B) {
 			}
 		})
 	}
-	printRolls(rolls)
+	if len(rolls) > 0 {
+		printRolls(rolls)
+	}
 }
 
 func (r *roll) run(scenario rollScenario, mib int) {
@@ -163,7 +165,7 @@ func (r *roll) run(scenario rollScenario, mib int) {
 	if err := r.way.create(ctx, r.spec); err != nil {
 		b.Fatal(err)
 	}
-	if err := fill(ctx, r.cluster, mib); err != nil {
+	if err := r.fill(ctx, mib); err != nil {
 		b.Fatal(err)
 	}
 	r.load = acctest.StartLoad(b, namespace, acctest.LoadOptions{})
@@ -341,35 +343,32 @@ func TestChartObjects_restartAllServersWhenTheirNumberChanges(t *testing.T) {
 }
 
 // fill writes values of the largest size that Consul takes, until the store has
-// so many MiB.
-func fill(ctx context.Context, c *consul.Cluster, mib int) error {
-	pods, err := c.Pods(ctx)
-	if err != nil {
-		return err
-	}
-	leader, err := c.LeaderPod(ctx, pods)
-	if err != nil {
-		return err
-	}
-	client, err := c.Server(leader, "")
-	if err != nil {
-		return err
-	}
+// so many MiB, and waits until the servers are healthy again.
+func (r *roll) fill(ctx context.Context, mib int) error {
 	const size = 512 << 10 // kv_max_value_size in the limits of the agent's configuration
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(4)
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(2)
 	for i := range mib << 20 / size {
 		group.Go(func() error {
 			value := make([]byte, size)
 			_, _ = rand.Read(value) // never fails
-			_, err := client.KV().Put(&api.KVPair{Key: fmt.Sprintf("filled/%d", i), Value: value}, (&api.WriteOptions{}).WithContext(ctx))
-			return err
+			pair := &api.KVPair{Key: fmt.Sprintf("filled/%d", i), Value: value}
+			return kube.Wait(groupCtx, "the store to be filled", time.Second, func(ctx context.Context) (string, error) {
+				err := r.cluster.Any(ctx, "", func(c *api.Client) error {
+					_, err := c.KV().Put(pair, (&api.WriteOptions{}).WithContext(ctx))
+					return err
+				})
+				if err != nil { // a busy machine's leader may lose its followers
+					return err.Error(), nil
+				}
+				return "", nil
+			})
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return fmt.Errorf("filling the store: %w", err)
+		return err
 	}
-	return nil
+	return r.settled(ctx, r.spec.Replicas)
 }
 
 // drainNodes takes the servers off one node after the other as "kubectl drain"
@@ -452,6 +451,10 @@ func printRolls(rolls []*roll) {
 	fmt.Printf("%-8s %-7s %-9s %13s %5s %7s %7s %7s %7s %8s %8s %8s %7s\n",
 		"", "store", "way", "failed of", "lost", "p50", "p99", "max", "voters", "below 3", "leaders", "without", "total")
 	for _, r := range rolls {
+		if r.report.Requests == 0 {
+			fmt.Printf("%-8s %-7s %-9s %13s\n", r.scenario, r.store, r.wayName, "not measured")
+			continue
+		}
 		fmt.Printf("%-8s %-7s %-9s %13s %5d %7.1f %7.1f %7.1f %7d %8.1f %8d %8.2f %7.1f\n",
 			r.scenario, r.store, r.wayName, fmt.Sprintf("%d of %d", r.report.Failed, r.report.Requests), len(r.lost),
 			milliseconds(r.report.P50), milliseconds(r.report.P99), milliseconds(r.report.Max),

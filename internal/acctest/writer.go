@@ -144,9 +144,10 @@ func (w *Writer) HasToken(n int) {
 }
 
 // Verify returns an error unless every write was acknowledged, and each that
-// was is there.
+// was is there. Writes that a leader refused while it handed over are logged: Consul
+// has no way to hand over without (VerifyWith).
 func (w *Writer) Verify(token string) error {
-	return w.VerifyWith(Consul(w.t, w.namespace, "consul"), token)
+	return w.VerifyWith(Consul(w.t, w.namespace, "consul"), token, WhileTheLeaderMoves)
 }
 
 // WhileTheLeaderMoves is what a leader answers to a write while it hands over.

@@ -135,7 +135,7 @@ func contents(t *testing.T, namespace string) []string {
 // moves, and every one that was acknowledged is there.
 func TestAccCluster_takesOverFromHandMadeServers(t *testing.T) {
 	t.Parallel()
-	acctest.PreCheck(t)
+	acctest.PreCheckLong(t)
 	namespace := acctest.Namespace(t)
 	old := startOld(t, namespace, "handmade", "consul", "", "VERSION", acctest.ConsulVersion)
 	old.put("", 200)
@@ -175,7 +175,7 @@ func TestAccCluster_takesOverFromHandMadeServers(t *testing.T) {
 // and consul_k8s_acl_bootstrap goes on with their management token.
 func TestAccCluster_takesOverFromTheHelmChart(t *testing.T) {
 	t.Parallel()
-	acctest.PreCheck(t)
+	acctest.PreCheckLong(t)
 	namespace, k := acctest.Namespace(t), acctest.Kube(t)
 	const management = "6a4b7d3e-1c1e-4f0a-9d0e-5d1b2f3c4a5b"
 	secret := func(name, key, value string) {
@@ -266,7 +266,7 @@ func replicas(ctx context.Context, t *testing.T, namespace, name string) int32 {
 // wherever it was, and no acknowledged write is lost.
 func TestAccCluster_resumesAfterKilledTakeover(t *testing.T) {
 	t.Parallel()
-	acctest.PreCheck(t)
+	acctest.PreCheckLong(t)
 	namespace := acctest.Namespace(t)
 	old := startOld(t, namespace, "handmade", "consul", "", "VERSION", acctest.ConsulVersion)
 	old.put("", 50)
@@ -316,7 +316,7 @@ func TestAccCluster_resumesAfterKilledTakeover(t *testing.T) {
 // are three again, lead, have their Service and every write.
 func TestAccCluster_destroyGivesATakeoverBack(t *testing.T) {
 	t.Parallel()
-	acctest.PreCheck(t)
+	acctest.PreCheckLong(t)
 	namespace, k := acctest.Namespace(t), acctest.Kube(t)
 	old := startOld(t, namespace, "handmade", "consul", "", "VERSION", acctest.ConsulVersion)
 	old.put("", 50)

@@ -77,6 +77,9 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	if changed || !state.Ready.ValueBool() || len(state.Drift.Elements()) > 0 {
 		// An update that does not get this far is an error.
 		plan.Ready, plan.Drift = types.BoolValue(true), noDrift
+		if plan.mayPause() { // which is no error
+			plan.Ready, plan.Drift = types.BoolUnknown(), types.ListUnknown(types.StringType)
+		}
 		if !state.Ready.ValueBool() || !plan.Version.Equal(state.RunningVersion) {
 			plan.RunningVersion = types.StringUnknown()
 		}

@@ -41,6 +41,12 @@ func look(ctx context.Context, d rollout.Deployment, spec server.Spec) (rollout.
 	return w, b
 }
 
+// mayPause reports whether an update may end before all servers run the change.
+func (m model) mayPause() bool {
+	after, ok := m.Update.Attributes()["pause_after"].(types.Int64)
+	return !ok || after.IsUnknown() || after.ValueInt64() > 0
+}
+
 // planRollout says what an update does to the servers, in the attribute and, if
 // servers restart, in a warning.
 func (m *model) planRollout(ctx context.Context, state model, world []byte, diags *diag.Diagnostics) {

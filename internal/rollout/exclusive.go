@@ -34,16 +34,20 @@ func (d Deployment) exclusively(ctx context.Context, do func(context.Context) er
 		LockConfig: resourcelock.ResourceLockConfig{Identity: host + "/" + uuid.NewString()},
 		Labels:     server.OwnerLabels(d.Consul.Name),
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	// The Lease is held until do has returned, also where that takes longer than ctx.
+	elect, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
 	held, done := make(chan struct{}), make(chan error, 1)
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: lock, LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod, ReleaseOnCancel: true,
 		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: func(ctx context.Context) {
+			OnStartedLeading: func(leading context.Context) {
 				close(held)
-				done <- do(ctx)
-				cancel()
+				work, cancel := context.WithCancel(ctx)
+				defer cancel()
+				defer context.AfterFunc(leading, cancel)()
+				done <- do(work)
+				stop()
 			},
 			OnStoppedLeading: func() {},
 		},
@@ -57,7 +61,14 @@ func (d Deployment) exclusively(ctx context.Context, do func(context.Context) er
 			return fmt.Errorf("reading the Lease of %s: %w", d.Consul.ID(), err)
 		}
 	}
-	elector.Run(ctx)
+	defer context.AfterFunc(ctx, func() {
+		select {
+		case <-held: // do ends by itself
+		default:
+			stop()
+		}
+	})()
+	elector.Run(elect)
 	select {
 	case <-held:
 	default:

@@ -94,7 +94,7 @@ func preview(w World) []Action {
 		case a.Transfer != "":
 			w.Leader = a.Transfer
 		case a.Scale > w.Replicas:
-			w.Servers = append(w.Servers, make([]Server, a.Scale-len(w.Servers))...)
+			w.Servers = append(w.Servers, make([]Server, max(0, a.Scale-len(w.Servers)))...)
 			w.Replicas = a.Scale
 		case a.Scale != 0:
 			w.Servers = w.Servers[:min(a.Scale, len(w.Servers))]

@@ -65,6 +65,10 @@ func TestNewPlan(t *testing.T) {
 				return &w
 			}(), with(ui), []string{"restart s-0", "wait: not ready: s-0"}, 1,
 		},
+		"servers that somebody takes away": {
+			func() *World { w := three("s-1"); w.Replicas, w.Unsettled = 1, "3 of 1 pods exist"; return &w }(), spec,
+			[]string{"wait: 3 of 1 pods exist", "scale to 2 servers", "scale to 3 servers"}, 0,
+		},
 		"servers that were not seen": {nil, with(func(s *server.Spec) { s.UI = true }), nil, 3},
 		"one that was left outdated": {&sick, spec, []string{"restart s-2", "wait: not ready: s-2"}, 1},
 		"what has to settle before": {

@@ -305,7 +305,7 @@ func stale(w World) string {
 	var leader string
 	for _, s := range w.Servers {
 		switch {
-		case !s.Stale:
+		case !s.Stale, s.Outdated:
 		case s.Name == w.Leader:
 			leader = s.Name
 		default:

@@ -112,6 +112,9 @@ func TestNext(t *testing.T) {
 		"reloads followers first": {
 			with(three("s-0"), func(w *World) { w.Servers[0].Stale, w.Servers[2].Stale = true, true }), Action{Reload: "s-2"},
 		},
+		"reloads no server that others shall restart": {
+			with(three("s-0", "s-2"), func(w *World) { w.ByOthers, w.Servers[1].Stale, w.Servers[2].Stale = true, true, true }), Action{Reload: "s-1"},
+		},
 		"reloads the leader last": {with(three("s-0"), func(w *World) { w.Servers[0].Stale = true }), Action{Reload: "s-0"}},
 		"restarts come before reloads": {
 			with(three("s-0", "s-1"), func(w *World) { w.Servers[2].Stale = true }), Action{Restart: "s-1"},

@@ -5,13 +5,15 @@
 #
 # $1 is how much longer to go on, in seconds.
 set -u
-sleep 1 # Kubernetes takes the server out of the Services meanwhile
+sleep 3 # meanwhile every node takes the server out of the Services
 
 consul leave -token-file=/tmp/token >/dev/null 2>&1 &
 
-# A single server stays its own peer: then Consul ends by itself.
+# A single server stays its own peer: then Consul ends by itself. Where the agent
+# does not leave, the stop signal of Kubernetes makes it try once more.
 tries=0
-while [ $tries -lt 100 ]; do
+while :; do
+  [ $tries -lt 50 ] || exit 0
   tries=$((tries + 1))
   peers=$(timeout 2 wget -q -O - http://127.0.0.1:8500/v1/status/peers 2>/dev/null) || exit 0
   case $peers in

@@ -423,11 +423,11 @@ func httpProbe(path string, period, failures, timeout int32) *corev1.Probe {
 	}
 }
 
-// gracePeriodSeconds covers a graceful leave: the second before it, the drain, up
-// to 15s until the agent gives up waiting for it, and a margin
+// gracePeriodSeconds covers a graceful leave: the stop hook with its drain, and where
+// that did not succeed up to 15s until the agent gives up waiting for another
 // (command/agent/agent.go of Consul, gracefulTimeout).
 func gracePeriodSeconds(s Spec) int64 {
-	return int64(math.Ceil(s.Performance.LeaveDrainTime.Seconds())) + int64((25 * time.Second).Seconds())
+	return int64(math.Ceil(s.Performance.LeaveDrainTime.Seconds())) + int64((35 * time.Second).Seconds())
 }
 
 func affinity(s Spec) *corev1.Affinity {

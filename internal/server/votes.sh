@@ -5,7 +5,7 @@
 #
 # The agent itself tells, to the token that the init container made for this pod
 # alone. Before the cluster's first leader there is nothing to wait for. While
-# there is no leader nobody gets a vote, and after a minute of that the server
+# there is no leader nobody gets a vote, and after two minutes of that the server
 # counts as started, because Kubernetes restarts one that never does.
 set -u
 info=$(consul info -token-file=/tmp/token 2>/dev/null) || exit 1
