@@ -25,12 +25,12 @@ func TestAccCluster_refusesIllegalUpgrades(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
 	version := func(v string) string {
-		return hclVersion(namespace, v, "  replicas = 1\n  timeouts = { update = \"30s\" }\n")
+		return hclVersion(namespace, v, "  replicas = 1\n  timeouts = { update = \"30s\" }\n  update = { snapshot_before = false }\n")
 	}
 	image := func(v string) string {
 		return strings.Replace(version(acctest.ConsulVersion), fmt.Sprintf("version = %q", acctest.ConsulVersion), fmt.Sprintf("image = \"mirror.example/consul:%s\"", v), 1)
 	}
-	patient := hclVersion(namespace, acctest.ConsulVersion, "  replicas = 1\n")
+	patient := hclVersion(namespace, acctest.ConsulVersion, "  replicas = 1\n  update = { snapshot_before = false }\n")
 	refused := func(config, want string) resource.TestStep {
 		return resource.TestStep{Config: config, PlanOnly: true, ExpectError: acctest.Says(want)}
 	}
