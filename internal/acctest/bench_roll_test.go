@@ -295,7 +295,7 @@ func chartObjects(spec server.Spec) (server.Set, error) {
 	spec.Established = true // a bootstrap is expected by the configuration that all share
 	set := server.Objects(spec)
 	config := map[string]any{}
-	if err := json.Unmarshal([]byte(set.Config.Data["server.json"]), &config); err != nil {
+	if err := json.Unmarshal([]byte(set.Config.Data[server.ConfigKey(spec)]), &config); err != nil {
 		return server.Set{}, err
 	}
 	for _, ours := range []string{"performance", "ports", "retry_interval"} {
@@ -308,7 +308,7 @@ func chartObjects(spec server.Spec) (server.Set, error) {
 	if err != nil {
 		return server.Set{}, err
 	}
-	set.Config.Data["server.json"] = string(text)
+	set.Config.Data[server.ConfigKey(spec)] = string(text)
 
 	set.StatefulSet.Spec.PodManagementPolicy = appsv1.ParallelPodManagement
 	set.StatefulSet.Spec.UpdateStrategy = appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType}

@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -191,6 +192,7 @@ func TestAccCluster_pausesAndLeavesRestartsToOthers(t *testing.T) {
 	if len(canary) != 1 {
 		t.Fatalf("restarted before the pause: %q", canary)
 	}
+	restartInPlace(t, namespace, slices.Collect(maps.Keys(before)), canary[0])
 	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode"); code != 2 || !acctest.Says("2 servers restart").MatchString(out) {
 		t.Fatalf("the plan does not go on (exit code %d):\n%s", code, out)
 	}
@@ -215,6 +217,31 @@ func TestAccCluster_pausesAndLeavesRestartsToOthers(t *testing.T) {
 	}
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
 	namespaceGone(t, namespace)
+}
+
+// restartInPlace ends Consul in the container of a server that a roll has not reached,
+// as a lack of memory would: it starts again with what it ran, not with the change.
+func restartInPlace(t *testing.T, namespace string, servers []string, canary string) {
+	t.Helper()
+	i := slices.IndexFunc(servers, func(s string) bool { return s != canary })
+	pod, before := servers[i], agents(t, namespace)
+	if before[pod].NodeMeta[server.MetaConfigVersion] == before[canary].NodeMeta[server.MetaConfigVersion] {
+		t.Fatalf("%s runs the change already", pod)
+	}
+	k := acctest.Kube(t)
+	if _, err := k.Exec(t.Context(), namespace, pod, server.ContainerName, nil, "kill", "-INT", "1"); err != nil {
+		t.Log(err) // it ends with the container
+	}
+	acctest.Wait(t, pod+" to start again", func(ctx context.Context) (string, error) {
+		p, err := k.CoreV1().Pods(namespace).Get(ctx, pod, metav1.GetOptions{})
+		if err != nil || len(p.Status.ContainerStatuses) == 0 || p.Status.ContainerStatuses[0].RestartCount == 0 {
+			return "it has not ended", err
+		}
+		return acctest.Consul(t, namespace, "consul").Missing(ctx, "", 3, 0)
+	})
+	if now := agents(t, namespace); now[pod].NodeMeta[server.MetaConfigVersion] != before[pod].NodeMeta[server.MetaConfigVersion] {
+		t.Errorf("%s started again with a configuration that the roll has not brought it", pod)
+	}
 }
 
 // A change that no server can run holds at the first one: the quorum stays, the
@@ -279,6 +306,12 @@ func TestAccCluster_badChangesHoldAtOneServer(t *testing.T) {
 	}
 	if gone := restarted(before, podUIDs(t, namespace)); len(gone) != 1 {
 		t.Errorf("restarted %q", gone)
+	}
+	// So does a configuration that an agent refuses to load.
+	cli.Write("main.tf", roll("  extra_config = jsonencode({ raft_snapshot_interval = \"1ms\" })\n"))
+	out, code = cli.Run(t.Context(), "apply", "-auto-approve", "-no-color")
+	if code != 1 || !acctest.Says("The change was rolled back").MatchString(out) || !acctest.Says("reload consul-server-").MatchString(out) {
+		t.Errorf("exit code %d:\n%s", code, out)
 	}
 	cli.Write("main.tf", roll(""))
 	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/consul/api"
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
 	"github.com/hashicorp/terraform-plugin-testing/terraform"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -171,7 +172,7 @@ func TestAccACL_denyIsRefusedUntilTheServersAreReady(t *testing.T) {
 	if out, code := cli.Run(t.Context(), "apply", "-auto-approve", "-no-color"); code != 1 || !acctest.Says("Nothing was changed in "+namespace+"/consul").MatchString(out) {
 		t.Errorf("an apply that cannot know either ends with exit code %d:\n%s", code, out)
 	}
-	if cm, err := acctest.Kube(t).CoreV1().ConfigMaps(namespace).Get(t.Context(), "consul-server", metav1.GetOptions{}); err != nil || !strings.Contains(cm.Data["server.json"], `"allow"`) {
+	if cm, err := acctest.Kube(t).CoreV1().ConfigMaps(namespace).Get(t.Context(), "consul-server", metav1.GetOptions{}); err != nil || !strings.Contains(cm.Data[sharedConfig(cm)], `"allow"`) {
 		t.Errorf("that apply has changed what servers run, %v", err)
 	}
 	scale(t, namespace, 1)
@@ -349,6 +350,17 @@ func TestAccACL_inAMixedClusterTheLeaderDecides(t *testing.T) {
 	}}})
 }
 
+// sharedConfig is the key of the configuration that all servers share, where there
+// is only one.
+func sharedConfig(cm *corev1.ConfigMap) string {
+	for k := range cm.Data {
+		if strings.HasPrefix(k, "server-") {
+			return k
+		}
+	}
+	return ""
+}
+
 // setACL changes what servers run that start from now on.
 func setACL(t *testing.T, namespace, policy string) {
 	t.Helper()
@@ -358,7 +370,7 @@ func setACL(t *testing.T, namespace, policy string) {
 		t.Fatal(err)
 	}
 	var config map[string]any
-	if err := json.Unmarshal([]byte(cm.Data["server.json"]), &config); err != nil {
+	if err := json.Unmarshal([]byte(cm.Data[sharedConfig(cm)]), &config); err != nil {
 		t.Fatal(err)
 	}
 	config["acl"] = map[string]any{"enabled": true, "default_policy": policy, "down_policy": "extend-cache", "enable_token_persistence": true}
@@ -366,7 +378,7 @@ func setACL(t *testing.T, namespace, policy string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cm.Data["server.json"] = string(text)
+	cm.Data[sharedConfig(cm)] = string(text)
 	if _, err := maps.Update(t.Context(), cm, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}

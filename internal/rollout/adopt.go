@@ -431,6 +431,9 @@ func (d Deployment) resumeTakeover(ctx context.Context, spec server.Spec) error 
 	if spec.Takeover, err = d.rejoin(ctx, *before.Takeover, spec.Adopt.StatefulSet); err != nil {
 		return err
 	}
+	if spec.FormerConfig, err = d.formerConfig(ctx, spec, live); err != nil {
+		return err
+	}
 	if _, err := d.applyTakeover(ctx, spec, live); err != nil {
 		return err
 	}

@@ -145,7 +145,7 @@ func drift(spec, known server.Spec, live server.Set) (fields []string, template 
 		return fields, false
 	}
 	known.Creating, known.Established, known.UpgradeSnapshot, known.Resizing = spec.Creating, spec.Established, spec.UpgradeSnapshot, spec.Resizing
-	known.Takeover = spec.Takeover
+	known.Takeover, known.FormerConfig = spec.Takeover, spec.FormerConfig
 	declared := server.Drift(server.Objects(known), live)
 	fields = slices.DeleteFunc(fields, func(f string) bool { return !slices.Contains(declared, f) })
 	return fields, slices.ContainsFunc(declared, func(f string) bool {
@@ -183,6 +183,9 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 		if !before.Creating || (before.Established && len(server.Drift(server.Objects(spec), live)) > 0) {
 			return ErrExists
 		}
+	}
+	if spec.FormerConfig, err = d.formerConfig(ctx, spec, live); err != nil {
+		return err
 	}
 	// Volumes that were retained may be smaller.
 	if spec.Resizing, err = d.startVolumes(ctx, spec, live, int(spec.Replicas)); err != nil {
@@ -270,6 +273,9 @@ func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 	if spec.Resizing, err = d.startVolumes(ctx, spec, live, int(before.Replicas)); err != nil {
 		return err
 	}
+	if spec.FormerConfig, err = d.formerConfig(ctx, spec, live); err != nil {
+		return err
+	}
 	if _, err := applyObjects(ctx, d.Kube, server.Objects(spec), live); err != nil {
 		return err
 	}
@@ -290,7 +296,11 @@ func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 // that runs the change has led: what that wrote, the former version need not be
 // able to read.
 func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, cause error) error {
-	if configured := server.Changes(before, changed); !slices.ContainsFunc(configured, func(c server.Change) bool { return c.Effect == server.Restart }) {
+	changes := server.Changes(before, changed)
+	has := func(e server.Effect) bool {
+		return slices.ContainsFunc(changes, func(c server.Change) bool { return c.Effect == e })
+	}
+	if !has(server.Restart) && !has(server.Reload) {
 		return cause // an earlier call has made the change: what was before is not known
 	}
 	live, err := ReadObjects(ctx, d.Kube, before.Namespace, before.Name)
@@ -301,11 +311,15 @@ func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, c
 	if err != nil {
 		return errors.Join(cause, fmt.Errorf("not rolled back: %w", err))
 	}
-	if i := slices.IndexFunc(w.Servers, func(s Server) bool { return s.Name == w.Leader }); i < 0 || !w.Servers[i].Outdated {
+	i := slices.IndexFunc(w.Servers, func(s Server) bool { return s.Name == w.Leader })
+	if has(server.Restart) && (i < 0 || !w.Servers[i].Outdated) {
 		return errors.Join(cause, errors.New("not rolled back: no server that runs what ran before leads"))
 	}
 	before.Update.PauseAfter = 0
 	before.Storage, before.Resizing = changed.Storage, changed.Resizing // volumes do not shrink
+	if before.FormerConfig, err = d.formerConfig(ctx, before, live); err != nil {
+		return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
+	}
 	if _, err := applyObjects(ctx, d.Kube, server.Objects(before), live); err != nil {
 		return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
 	}
@@ -373,14 +387,28 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 			return d.unsettled(ctx, err, spec)
 		}
 	}
-	if spec.Established {
+	if spec.Established && len(spec.FormerConfig) == 0 {
 		return nil
 	}
-	spec.Established = true
+	former, err := d.formerConfig(ctx, spec, server.Objects(spec))
+	if err != nil {
+		return d.unsettled(ctx, err, spec)
+	}
+	spec.Established, spec.FormerConfig = true, former
 	if _, err := applyObjects(ctx, d.Kube, server.Set{Config: server.Objects(spec).Config}, server.Set{}); err != nil {
 		return d.unsettled(ctx, err, spec)
 	}
 	return nil
+}
+
+// formerConfig is the configuration of the servers that do not run a spec yet
+// (server.FormerConfig).
+func (d Deployment) formerConfig(ctx context.Context, spec server.Spec, live server.Set) (map[string]string, error) {
+	pods, err := d.Consul.Pods(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return server.FormerConfig(spec, live.Config, pods), nil
 }
 
 // afterRoll does what takes rights in Consul: the agent tokens of servers that

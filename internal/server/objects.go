@@ -20,8 +20,6 @@ const (
 	dataDir      = "/consul/data"
 	configDir    = "/consul/config"
 
-	configKey      = "server.json"
-	extraKey       = "extra.json"
 	waitScriptKey  = "await-peer-removal.sh"
 	votesScriptKey = "votes.sh"
 	leaveScriptKey = "leave.sh"
@@ -146,16 +144,16 @@ func configMap(s Spec) *corev1.ConfigMap {
 	cm := &corev1.ConfigMap{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
 		ObjectMeta: meta(s, StatefulSetName(s.Name)),
-		Data: map[string]string{
-			configKey:      marshalConfig(newAgentConfig(s)),
-			extraKey:       "{}",
+		Data: merged(s.FormerConfig, map[string]string{
+			ConfigKey(s):   marshalConfig(newAgentConfig(s)),
+			extraKey(s):    "{}",
 			waitScriptKey:  waitScript,
 			votesScriptKey: votesScript,
 			leaveScriptKey: leaveScript,
-		},
+		}),
 	}
 	if s.ExtraConfig != "" {
-		cm.Data[extraKey] = s.ExtraConfig
+		cm.Data[extraKey(s)] = s.ExtraConfig
 	}
 	if s.Established {
 		cm.Data[establishedKey] = "true"
@@ -354,10 +352,10 @@ func podSpec(s Spec) corev1.PodSpec {
 			Command: []string{
 				"consul", "agent",
 				"-advertise=$(POD_IP)",
-				"-config-file=" + configDir + "/" + configKey,
+				"-config-file=" + configDir + "/" + ConfigKey(s),
 				"-config-file=" + configDir + "/$(POD_NAME).json",
 				"-config-file=/tmp/token.json",
-				"-config-file=" + configDir + "/" + extraKey, // last: it wins
+				"-config-file=" + configDir + "/" + extraKey(s), // last: it wins
 			},
 			Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{
 				Command: []string{"/bin/sh", configDir + "/" + leaveScriptKey, strconv.FormatFloat(s.Performance.LeaveDrainTime.Seconds(), 'f', -1, 64)},

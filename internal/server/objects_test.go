@@ -141,7 +141,7 @@ func TestParse_keepsWhatIsKnownWhereTheConfigurationCannotBeRead(t *testing.T) {
 	want := full()
 	for name, change := range map[string]func(*Set){
 		"missing": func(s *Set) { s.Config = nil },
-		"broken":  func(s *Set) { s.Config.Data[configKey] = "{" },
+		"broken":  func(s *Set) { s.Config.Data[ConfigKey(full())] = "{" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			live := Objects(full())
@@ -162,7 +162,7 @@ func TestParse_keepsWhatIsKnownWhereTheConfigurationCannotBeRead(t *testing.T) {
 		})
 	}
 	edited := Objects(full())
-	edited.Config.Data[configKey] = strings.Replace(edited.Config.Data[configKey], `"dc1"`, `"dc2"`, 1)
+	edited.Config.Data[ConfigKey(full())] = strings.Replace(edited.Config.Data[ConfigKey(full())], `"dc1"`, `"dc2"`, 1)
 	if got, err := Parse(edited, full()); err != nil || got.Datacenter != "dc1" {
 		t.Errorf("an edited ConfigMap moved the cluster to %q, %v", got.Datacenter, err)
 	}

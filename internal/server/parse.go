@@ -69,7 +69,7 @@ func Parse(live Set, known Spec) (Spec, error) {
 	if p := sts.Spec.PersistentVolumeClaimRetentionPolicy; p != nil {
 		s.Storage.WhenDeleted, s.Storage.WhenScaled = string(p.WhenDeleted), string(p.WhenScaled)
 	}
-	parseConfig(&s, live.Config, known)
+	parseConfig(&s, live.Config, known, sts.Spec.Template.Annotations[AnnotationConfigHash])
 	if s.Datacenter = sts.Annotations[AnnotationDatacenter]; s.Datacenter == "" {
 		s.Datacenter = known.Datacenter
 	}
@@ -160,9 +160,13 @@ func SameVolumes(a, b *appsv1.StatefulSet) bool {
 	return x.Storage.Size.Cmp(y.Storage.Size) == 0 && x.Storage.Class == y.Storage.Class
 }
 
-func parseConfig(s *Spec, cm *corev1.ConfigMap, known Spec) {
+// parseConfig reads the configuration that the pod template names by its digest.
+func parseConfig(s *Spec, cm *corev1.ConfigMap, known Spec, hash string) {
+	if cm != nil {
+		s.FormerConfig = formerConfig(cm, hash, func(string) bool { return true })
+	}
 	var c agentConfig
-	if cm == nil || json.Unmarshal([]byte(cm.Data[configKey]), &c) != nil {
+	if cm == nil || json.Unmarshal([]byte(cm.Data[configKeyOf(hash)]), &c) != nil {
 		s.Domain, s.Performance, s.Telemetry, s.UI, s.ACL = known.Domain, known.Performance, known.Telemetry, known.UI, known.ACL
 		s.ExtraConfig = known.ExtraConfig
 		// Nobody knows; that it had a leader is the safe guess.
@@ -180,7 +184,7 @@ func parseConfig(s *Spec, cm *corev1.ConfigMap, known Spec) {
 	}
 	s.UI = c.UI.Enabled
 	s.ACL = ACL{Enabled: c.ACL.Enabled, DefaultPolicy: c.ACL.DefaultPolicy}
-	if extra := cm.Data[extraKey]; extra != "{}" || known.ExtraConfig == extra {
+	if extra := cm.Data[extraKeyOf(hash)]; extra != "{}" || known.ExtraConfig == extra {
 		s.ExtraConfig = extra
 	}
 	s.Established = cm.Data[establishedKey] == "true"

@@ -51,6 +51,9 @@ type Spec struct {
 	// UpgradeSnapshot is the snapshot that was taken before the latest upgrade, nil if
 	// none was. Like Established it is known from the live cluster alone.
 	UpgradeSnapshot *Snapshot
+	// FormerConfig is the configuration of servers that have not been restarted since it
+	// changed, by its keys in the ConfigMap; nil if all have.
+	FormerConfig map[string]string
 	// Resizing says that a change of the volumes is not known to have ended.
 	Resizing bool
 	// Adopt names the servers that the cluster took or takes over from, nil if it was
