@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hashicorp/consul/api"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -739,47 +738,16 @@ func (t liveTakeover) scale(ctx context.Context, pod string, more int32) error {
 
 // Transfer implements Cluster.
 func (t liveTakeover) Transfer(ctx context.Context, pod string) error {
-	peer, err := t.peer(ctx, pod)
-	if err != nil {
-		return err
-	}
-	return t.both.Any(ctx, t.Token, func(client *api.Client) error {
-		reply, err := client.Operator().RaftLeaderTransfer(peer.ID, (&api.QueryOptions{}).WithContext(ctx))
-		if err == nil && !reply.Success {
-			err = errors.New("the leader refused")
-		}
-		return err
-	})
+	return t.both.TransferLeadership(ctx, t.Token, pod)
 }
 
 // Remove implements Cluster: the server is removed from the Raft peers, and from the
 // members of every agent.
 func (t liveTakeover) Remove(ctx context.Context, name string) error {
-	peer, err := t.peer(ctx, name)
-	if err != nil {
+	if err := t.both.RemovePeer(ctx, t.Token, name); err != nil {
 		return err
 	}
-	if peer.Peer {
-		err := t.both.Any(ctx, t.Token, func(client *api.Client) error {
-			return client.Operator().RaftRemovePeerByID(peer.ID, (&api.WriteOptions{}).WithContext(ctx))
-		})
-		if err != nil {
-			return err
-		}
-	}
 	return t.both.ForceLeave(ctx, t.Token, name)
-}
-
-func (t liveTakeover) peer(ctx context.Context, name string) (consul.ServerHealth, error) {
-	h, err := t.both.Health(ctx, t.Token)
-	if err != nil {
-		return consul.ServerHealth{}, err
-	}
-	i := slices.IndexFunc(h.Servers, func(s consul.ServerHealth) bool { return s.Name == name })
-	if i < 0 {
-		return consul.ServerHealth{}, fmt.Errorf("autopilot does not know the server %s", name)
-	}
-	return h.Servers[i], nil
 }
 
 // Switch implements taker. It returns when new connections arrive at the other side.

@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
@@ -330,14 +329,23 @@ func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, c
 }
 
 // restartUnelected restarts all servers of a cluster that never had a leader:
-// those that run still expect a bootstrap of the former size.
+// those that run still expect a bootstrap of the former size. That all of them say so
+// is waited for: to restart all at once would take a leader away.
 func (d Deployment) restartUnelected(ctx context.Context) error {
-	pods, err := d.Consul.Pods(ctx)
-	if err != nil {
+	var pods []corev1.Pod
+	elected := false
+	err := kube.Wait(ctx, "the servers to say whether they had a leader", interval, func(ctx context.Context) (missing string, err error) {
+		if pods, err = d.Consul.Pods(ctx); err != nil {
+			return "", err
+		}
+		running := slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool { return stopped(&p) })
+		if elected, err = d.Consul.HasBootstrapped(ctx, running); err != nil {
+			missing = err.Error()
+		}
+		return missing, nil
+	})
+	if err != nil || elected {
 		return err
-	}
-	if _, err := d.Consul.LeaderPod(ctx, pods); err == nil {
-		return nil // it has one after all
 	}
 	for i := range pods {
 		err := d.Kube.CoreV1().Pods(pods[i].Namespace).Delete(ctx, pods[i].Name, metav1.DeleteOptions{})
@@ -459,9 +467,7 @@ func (d Deployment) unsettled(ctx context.Context, err error, spec server.Spec) 
 // MarkCreated records that the create was seen to end: a later create refuses
 // to take the cluster over.
 func (d Deployment) MarkCreated(ctx context.Context) error {
-	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, server.AnnotationCreating)
-	_, err := d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Patch(ctx, server.StatefulSetName(d.Consul.Name), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
-	if err != nil {
+	if err := removeAnnotation(ctx, d.Kube, d.Consul, server.AnnotationCreating); err != nil {
 		return fmt.Errorf("marking %s as created: %w", d.Consul.ID(), err)
 	}
 	return nil
@@ -475,54 +481,27 @@ func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string
 	if err != nil {
 		return nil, err
 	}
-	if live, err = d.goBack(ctx, spec, live); err != nil {
-		return nil, err
-	}
-	if err := foreign(live, spec.Name); err != nil {
-		return nil, err
-	}
-	if orphaned(live, spec.Name) {
-		if live, err = d.adopt(ctx, spec, live); err != nil {
-			return nil, err
-		}
-	}
-	if live.StatefulSet == nil {
+	if live.StatefulSet == nil && !orphaned(live, spec.Name) {
 		return nil, nil
 	}
-	// The StatefulSet goes last: as long as it is there, a delete that was
-	// interrupted is not forgotten, and the next one goes on.
-	if err := d.stop(ctx, spec); err != nil {
-		return nil, err
+	exclusively := d.exclusively
+	if live.Namespace != nil && live.Namespace.DeletionTimestamp != nil { // which takes no Lease any more
+		exclusively = func(ctx context.Context, do func(context.Context) error) error { return do(ctx) }
 	}
-	if err := d.deleteSnapshotJob(ctx); err != nil { // it may hold a volume
+	err = exclusively(ctx, func(ctx context.Context) error {
+		live, kept, err = d.deleteServers(ctx, spec)
+		return err
+	})
+	if err != nil || live.StatefulSet == nil {
 		return nil, err
-	}
-	if spec.Storage.WhenDeleted == server.Delete {
-		if err := d.deleteData(ctx, spec); err != nil {
-			return nil, err
-		}
 	}
 	lease := d.Kube.CoordinationV1().Leases(spec.Namespace)
 	if err := lease.Delete(ctx, server.LeaseName(spec.Name), metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 		return nil, fmt.Errorf("deleting the Lease of %s: %w", spec.ID(), err)
 	}
+	// The StatefulSet goes last: as long as it is there, a delete that was
+	// interrupted is not forgotten, and the next one goes on.
 	namespace, sts := live.Namespace, live.StatefulSet
-	live.Namespace, live.StatefulSet = nil, nil
-	for _, o := range live.All() {
-		if err := deleteObject(ctx, d.Kube, o); err != nil {
-			return nil, err
-		}
-	}
-	claims, secrets, err := retained(ctx, d.Kube, spec.Namespace, spec.Name)
-	if err != nil {
-		return nil, err
-	}
-	if len(claims) > 0 {
-		kept = append(kept, "volume claims "+strings.Join(claims, ", "))
-	}
-	if len(secrets) > 0 {
-		kept = append(kept, "Secrets "+strings.Join(secrets, ", "))
-	}
 	if namespace != nil && namespace.Annotations[server.AnnotationNamespaceOf] == spec.Name {
 		left, err := d.Kube.NamespaceContents(ctx, spec.Namespace)
 		if err != nil {
@@ -537,14 +516,65 @@ func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string
 	return kept, deleteObject(ctx, d.Kube, sts)
 }
 
+// deleteServers deletes all of a cluster but the StatefulSet, which has no servers any
+// more then, and the namespace. It returns the objects as they were, without a
+// StatefulSet if there was none.
+func (d Deployment) deleteServers(ctx context.Context, spec server.Spec) (live server.Set, kept []string, err error) {
+	if live, err = ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name); err != nil {
+		return live, nil, err
+	}
+	if live, err = d.goBack(ctx, spec, live); err != nil {
+		return live, nil, err
+	}
+	if err := foreign(live, spec.Name); err != nil {
+		return live, nil, err
+	}
+	if orphaned(live, spec.Name) {
+		if live, err = d.adopt(ctx, spec, live); err != nil {
+			return live, nil, err
+		}
+	}
+	if live.StatefulSet == nil {
+		return live, nil, nil
+	}
+	if err := d.stop(ctx, spec); err != nil {
+		return live, nil, err
+	}
+	if err := d.deleteSnapshotJob(ctx); err != nil { // it may hold a volume
+		return live, nil, err
+	}
+	if spec.Storage.WhenDeleted == server.Delete {
+		if err := d.deleteData(ctx, spec); err != nil {
+			return live, nil, err
+		}
+	}
+	objects := live
+	objects.Namespace, objects.StatefulSet = nil, nil
+	for _, o := range objects.All() {
+		if err := deleteObject(ctx, d.Kube, o); err != nil {
+			return live, nil, err
+		}
+	}
+	claims, secrets, err := retained(ctx, d.Kube, spec.Namespace, spec.Name)
+	if err != nil {
+		return live, nil, err
+	}
+	if len(claims) > 0 {
+		kept = append(kept, "volume claims "+strings.Join(claims, ", "))
+	}
+	if len(secrets) > 0 {
+		kept = append(kept, "Secrets "+strings.Join(secrets, ", "))
+	}
+	return live, kept, nil
+}
+
 // stop takes all servers away and waits until they are gone. Their volumes stay.
 func (d Deployment) stop(ctx context.Context, spec server.Spec) error {
 	patch := []byte(`{"spec":{"replicas":0,"persistentVolumeClaimRetentionPolicy":{"whenScaled":"Retain"}}}`)
-	_, err := d.Kube.AppsV1().StatefulSets(spec.Namespace).Patch(ctx, server.StatefulSetName(spec.Name), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
-	if err != nil {
+	if err := patchStatefulSet(ctx, d.Kube, d.Consul, patch); err != nil {
 		return fmt.Errorf("stopping the servers of %s: %w", spec.ID(), err)
 	}
-	err = kube.Wait(ctx, "the servers to stop", interval, func(ctx context.Context) (string, error) {
+	err := kube.Wait(ctx, "the servers to stop", interval, func(ctx context.Context) (string, error) {
 		pods, err := d.Consul.Pods(ctx)
 		if err != nil || len(pods) == 0 {
 			return "", err

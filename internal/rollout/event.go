@@ -20,47 +20,16 @@ func (d Deployment) event(ctx context.Context, a Action) {
 		return
 	}
 	now := metav1.Now()
+	reason, text := a.words()
 	_, _ = d.Kube.CoreV1().Events(sts.Namespace).Create(ctx, &corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: sts.Name + ".", Namespace: sts.Namespace},
 		InvolvedObject: corev1.ObjectReference{
 			APIVersion: "apps/v1", Kind: "StatefulSet", Namespace: sts.Namespace, Name: sts.Name, UID: sts.UID, ResourceVersion: sts.ResourceVersion,
 		},
-		Type: corev1.EventTypeNormal, Reason: a.reason(), Message: a.String(),
+		Type: corev1.EventTypeNormal, Reason: reason, Message: text,
 		Source: corev1.EventSource{Component: server.ManagedBy}, ReportingController: server.ManagedBy,
 		FirstTimestamp: now, LastTimestamp: now, Count: 1,
 	}, metav1.CreateOptions{})
 }
 
 const eventTimeout = 5 * time.Second
-
-// reason is an action in one word, as Events have it.
-func (a Action) reason() string {
-	switch {
-	case a.Done:
-		return "RolloutDone"
-	case a.Snapshot:
-		return "SnapshotTaken"
-	case a.Restart != "":
-		return "ServerRestarting"
-	case a.Rebuild != "":
-		return "ServerRebuilding"
-	case a.Grow != "":
-		return "VolumesGrowing"
-	case a.Transfer != "":
-		return "LeadershipTransferring"
-	case a.Reload != "":
-		return "ServerReloaded"
-	case a.Remove != "":
-		return "RaftPeerRemoved"
-	case a.Scale != 0:
-		return "Scaling"
-	case a.Add != "":
-		return "ServerAdded"
-	case a.Retire != "":
-		return "ServerRetiring"
-	case a.Switch != "":
-		return "ServiceSwitched"
-	default:
-		return "RolloutPaused"
-	}
-}

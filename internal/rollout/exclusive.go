@@ -2,17 +2,16 @@ package rollout
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"time"
 
 	"github.com/google/uuid"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -25,8 +24,20 @@ const (
 
 // exclusively does something while nobody else changes the cluster: one that
 // applies from another workspace, or after its lock was broken. It holds a Lease of
-// Kubernetes meanwhile, and waits for one that somebody else holds.
+// Kubernetes meanwhile, and waits for one that somebody else holds. Where the Lease
+// is lost, as while the API server is away, do is stopped, and called again as soon as
+// it is back: it goes on from what it finds.
 func (d Deployment) exclusively(ctx context.Context, do func(context.Context) error) error {
+	for {
+		lost, err := d.withLease(ctx, do)
+		if !lost || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// withLease calls do once, and reports whether the Lease was lost before it returned.
+func (d Deployment) withLease(ctx context.Context, do func(context.Context) error) (lost bool, err error) {
 	host, _ := os.Hostname()
 	lock := &resourcelock.LeaseLock{
 		LeaseMeta:  metav1.ObjectMeta{Namespace: d.Consul.Namespace, Name: server.LeaseName(d.Consul.Name)},
@@ -37,7 +48,11 @@ func (d Deployment) exclusively(ctx context.Context, do func(context.Context) er
 	// The Lease is held until do has returned, also where that takes longer than ctx.
 	elect, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	held, done := make(chan struct{}), make(chan error, 1)
+	type result struct {
+		lost bool
+		err  error
+	}
+	held, done := make(chan struct{}), make(chan result, 1)
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: lock, LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod, ReleaseOnCancel: true,
 		Callbacks: leaderelection.LeaderCallbacks{
@@ -46,20 +61,26 @@ func (d Deployment) exclusively(ctx context.Context, do func(context.Context) er
 				work, cancel := context.WithCancel(ctx)
 				defer cancel()
 				defer context.AfterFunc(leading, cancel)()
-				done <- do(work)
+				err := do(work)
+				done <- result{leading.Err() != nil, err}
 				stop()
 			},
 			OnStoppedLeading: func() {},
 		},
 	})
 	if err != nil {
-		return fmt.Errorf("preparing the Lease of %s: %w", d.Consul.ID(), err)
+		return false, fmt.Errorf("preparing the Lease of %s: %w", d.Consul.ID(), err)
 	}
 	// What the elector itself would only log for ever.
-	if _, _, err := lock.Get(ctx); permanent(err) {
-		if found, err := kube.Found(err); err != nil || found {
-			return fmt.Errorf("reading the Lease of %s: %w", d.Consul.ID(), err)
+	_, _, err = lock.Get(ctx)
+	if apierrors.IsNotFound(err) {
+		// One that nobody holds; the API takes no duration of nothing.
+		if err = lock.Create(ctx, resourcelock.LeaderElectionRecord{LeaseDurationSeconds: 1}); apierrors.IsAlreadyExists(err) {
+			err = nil
 		}
+	}
+	if permanent(err) {
+		return false, fmt.Errorf("preparing the Lease of %s: %w", d.Consul.ID(), err)
 	}
 	defer context.AfterFunc(ctx, func() {
 		select {
@@ -71,12 +92,9 @@ func (d Deployment) exclusively(ctx context.Context, do func(context.Context) er
 	elector.Run(elect)
 	select {
 	case <-held:
+		r := <-done
+		return r.lost && r.err != nil, r.err
 	default:
-		return fmt.Errorf("%s is being changed by somebody else, %s, who holds the Lease %s: %w", d.Consul.ID(), elector.GetLeader(), lock.Describe(), context.Cause(ctx))
+		return false, fmt.Errorf("%s is being changed by somebody else, %s, who holds the Lease %s: %w", d.Consul.ID(), elector.GetLeader(), lock.Describe(), context.Cause(ctx))
 	}
-	err = <-done
-	if err != nil && errors.Is(err, context.Canceled) && ctx.Err() == nil {
-		err = fmt.Errorf("the Lease %s was lost: %w", lock.Describe(), err)
-	}
-	return err
 }

@@ -2,12 +2,10 @@ package rollout
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
-	"github.com/hashicorp/consul/api"
 	"golang.org/x/sync/errgroup"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -170,43 +168,14 @@ func (l Live) Restart(ctx context.Context, pod string) error {
 	return l.Kube.CoreV1().Pods(l.Consul.Namespace).Delete(ctx, pod, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(p.UID))})
 }
 
-// Transfer implements Cluster (POST /v1/operator/raft/transfer-leader, Consul
-// 1.15 and later).
+// Transfer implements Cluster.
 func (l Live) Transfer(ctx context.Context, pod string) error {
-	id, err := l.raftID(ctx, pod)
-	if err != nil {
-		return err
-	}
-	return l.Consul.Any(ctx, l.Token, func(client *api.Client) error {
-		reply, err := client.Operator().RaftLeaderTransfer(id, (&api.QueryOptions{}).WithContext(ctx))
-		if err == nil && !reply.Success {
-			err = errors.New("the leader refused")
-		}
-		return err
-	})
+	return l.Consul.TransferLeadership(ctx, l.Token, pod)
 }
 
-// Remove implements Cluster (DELETE /v1/operator/raft/peer).
+// Remove implements Cluster.
 func (l Live) Remove(ctx context.Context, peer string) error {
-	id, err := l.raftID(ctx, peer)
-	if err != nil {
-		return err
-	}
-	return l.Consul.Any(ctx, l.Token, func(client *api.Client) error {
-		return client.Operator().RaftRemovePeerByID(id, (&api.WriteOptions{}).WithContext(ctx))
-	})
-}
-
-func (l Live) raftID(ctx context.Context, name string) (string, error) {
-	h, err := l.Consul.Health(ctx, l.Token)
-	if err != nil {
-		return "", err
-	}
-	i := slices.IndexFunc(h.Servers, func(s consul.ServerHealth) bool { return s.Name == name })
-	if i < 0 {
-		return "", fmt.Errorf("autopilot does not know the server %s", name)
-	}
-	return h.Servers[i].ID, nil
+	return l.Consul.RemovePeer(ctx, l.Token, peer)
 }
 
 // Reload implements Cluster (PUT /v1/agent/reload). The configuration is in a
@@ -239,7 +208,16 @@ const reloadTimeout = 3 * time.Minute
 
 // Scale implements Cluster.
 func (l Live) Scale(ctx context.Context, replicas int) error {
-	patch := fmt.Appendf(nil, `{"apiVersion":"apps/v1","kind":"StatefulSet","spec":{"replicas":%d}}`, replicas)
-	_, err := l.Kube.AppsV1().StatefulSets(l.Consul.Namespace).Patch(ctx, server.StatefulSetName(l.Consul.Name), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+	return patchStatefulSet(ctx, l.Kube, l.Consul, fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas))
+}
+
+// patchStatefulSet changes a cluster's StatefulSet by a merge patch.
+func patchStatefulSet(ctx context.Context, k *kube.Client, c *consul.Cluster, patch []byte) error {
+	_, err := k.AppsV1().StatefulSets(c.Namespace).Patch(ctx, server.StatefulSetName(c.Name), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
 	return err
+}
+
+// removeAnnotation takes an annotation off a cluster's StatefulSet.
+func removeAnnotation(ctx context.Context, k *kube.Client, c *consul.Cluster, name string) error {
+	return patchStatefulSet(ctx, k, c, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, name))
 }

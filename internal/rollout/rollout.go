@@ -130,35 +130,41 @@ type Action struct {
 
 // String says what an action does.
 func (a Action) String() string {
+	_, text := a.words()
+	return text
+}
+
+// words are an action in one word, as Events have it, and in several.
+func (a Action) words() (reason, text string) {
 	switch {
 	case a.Done:
-		return "done"
+		return "RolloutDone", "done"
 	case a.Snapshot:
-		return "take a snapshot"
+		return "SnapshotTaken", "take a snapshot"
 	case a.Restart != "":
-		return "restart " + a.Restart
+		return "ServerRestarting", "restart " + a.Restart
 	case a.Rebuild != "":
-		return "restart " + a.Rebuild + " with a new volume"
+		return "ServerRebuilding", "restart " + a.Rebuild + " with a new volume"
 	case a.Grow != "":
-		return "grow the volumes to " + a.Grow
+		return "VolumesGrowing", "grow the volumes to " + a.Grow
 	case a.Transfer != "":
-		return "transfer the leadership to " + a.Transfer
+		return "LeadershipTransferred", "transfer the leadership to " + a.Transfer
 	case a.Reload != "":
-		return "reload " + a.Reload
+		return "ServerReloaded", "reload " + a.Reload
 	case a.Remove != "":
-		return "remove the Raft peer " + a.Remove
+		return "RaftPeerRemoved", "remove the Raft peer " + a.Remove
 	case a.Scale != 0:
-		return fmt.Sprintf("scale to %d servers", a.Scale)
+		return "Scaling", fmt.Sprintf("scale to %d servers", a.Scale)
 	case a.Add != "":
-		return "add " + a.Add
+		return "ServerAdded", "add " + a.Add
 	case a.Retire != "":
-		return "retire " + a.Retire
+		return "ServerRetiring", "retire " + a.Retire
 	case a.Switch != "":
-		return "switch Service " + a.Switch
+		return "ServiceSwitched", "switch Service " + a.Switch
 	case a.Pause != "":
-		return "pause before " + a.Pause
+		return "RolloutPaused", "pause before " + a.Pause
 	default:
-		return "wait: " + a.Wait
+		return "Waiting", "wait: " + a.Wait
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
@@ -220,8 +219,7 @@ func (d Deployment) snapshotMessage(ctx context.Context, job *batchv1.Job) (stri
 // recordSnapshot notes a snapshot on the StatefulSet before the Job goes: from now
 // on it is known.
 func (d Deployment) recordSnapshot(ctx context.Context, s server.Snapshot) error {
-	_, err := d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Patch(ctx, server.StatefulSetName(d.Consul.Name), types.MergePatchType, server.SnapshotPatch(s), metav1.PatchOptions{FieldManager: server.ManagedBy})
-	if err != nil {
+	if err := patchStatefulSet(ctx, d.Kube, d.Consul, server.SnapshotPatch(s)); err != nil {
 		return fmt.Errorf("recording the snapshot %s of %s: %w", s.File, d.Consul.ID(), err)
 	}
 	return nil

@@ -249,9 +249,7 @@ func (d Deployment) startVolumes(ctx context.Context, spec server.Spec, live ser
 
 // markResized records that a change of the volumes has ended.
 func (d Deployment) markResized(ctx context.Context) error {
-	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, server.AnnotationResizing)
-	_, err := d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Patch(ctx, server.StatefulSetName(d.Consul.Name), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
-	if err != nil {
+	if err := removeAnnotation(ctx, d.Kube, d.Consul, server.AnnotationResizing); err != nil {
 		return fmt.Errorf("marking the volumes of %s as resized: %w", d.Consul.ID(), err)
 	}
 	return nil

@@ -1,0 +1,114 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes/fake"
+	k8stesting "k8s.io/client-go/testing"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+)
+
+var forbidden = apierrors.NewForbidden(schema.GroupResource{Group: "coordination.k8s.io", Resource: "leases"}, "consul-server-rollout", nil)
+
+// leases is a Deployment of which only the Lease is there. before hears of every
+// request for it, and an error of it is the answer.
+func leases(before func(verb string) error) Deployment {
+	set := fake.NewClientset()
+	set.PrependReactor("*", "leases", func(a k8stesting.Action) (bool, runtime.Object, error) {
+		err := before(a.GetVerb())
+		return err != nil, nil, err
+	})
+	return Deployment{Kube: &kube.Client{Interface: set}, Consul: &consul.Cluster{Namespace: "prod", Name: "consul"}}
+}
+
+// Two never work at once, also where the first takes longer than its own time.
+func TestExclusively_theSecondWaitsUntilTheFirstHasEnded(t *testing.T) {
+	t.Parallel()
+	var looks atomic.Int32
+	d := leases(func(verb string) error {
+		if verb == "get" {
+			looks.Add(1)
+		}
+		return nil
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	working := make(chan struct{})
+	var ended atomic.Bool
+	first := make(chan error, 1)
+	go func() {
+		first <- d.exclusively(ctx, func(ctx context.Context) error {
+			close(working)
+			cancel() // its time is over, and it cleans up
+			from := looks.Load()
+			err := kube.Wait(t.Context(), "the second to look", 10*time.Millisecond, func(context.Context) (string, error) {
+				if looks.Load() < from+4 {
+					return "it has not", nil
+				}
+				return "", nil
+			})
+			ended.Store(true)
+			return errors.Join(err, ctx.Err())
+		})
+	}()
+	<-working
+	err := d.exclusively(t.Context(), func(context.Context) error {
+		if !ended.Load() {
+			t.Error("both work at once")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if err := <-first; !errors.Is(err, context.Canceled) {
+		t.Errorf("the first ended with %v", err)
+	}
+}
+
+// While the API server is away the work stops, and goes on when it is back.
+func TestExclusively_goesOnWhereTheLeaseWasLost(t *testing.T) {
+	t.Parallel()
+	var away atomic.Bool
+	d := leases(func(string) error {
+		if away.Load() {
+			return errors.New("connection refused")
+		}
+		return nil
+	})
+	calls := 0
+	err := d.exclusively(t.Context(), func(ctx context.Context) error {
+		if calls++; calls > 1 {
+			return nil
+		}
+		away.Store(true)
+		<-ctx.Done()
+		away.Store(false)
+		return ctx.Err()
+	})
+	if err != nil || calls != 2 {
+		t.Errorf("worked %d times, %v", calls, err)
+	}
+}
+
+// Who may not hold the Lease hears so at once, and nothing is done.
+func TestExclusively_aMissingRightIsToldAtOnce(t *testing.T) {
+	t.Parallel()
+	d := leases(func(string) error { return forbidden })
+	err := d.exclusively(t.Context(), func(context.Context) error {
+		t.Error("it works without the Lease")
+		return nil
+	})
+	if !errors.Is(err, forbidden) {
+		t.Errorf("got %v", err)
+	}
+}
