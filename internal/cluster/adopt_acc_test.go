@@ -161,7 +161,7 @@ func TestAccCluster_takesOverFromHandMadeServers(t *testing.T) {
 				ConfigStateChecks: []statecheck.StateCheck{statecheck.ExpectKnownValue(address, tfjsonpath.New("ready"), knownvalue.Bool(true))},
 				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), old.taken("", 200), func(*terraform.State) error {
 					writer.More(20)
-					return writer.VerifyWith(acctest.Consul(t, namespace, "consul"), "", acctest.WhileTheLeaderMoves)
+					return writer.VerifyWith(acctest.Consul(t, namespace, "consul"), "")
 				}),
 			},
 			{Config: config, PlanOnly: true},
@@ -231,7 +231,7 @@ func TestAccCluster_takesOverFromTheHelmChart(t *testing.T) {
 							return fmt.Errorf("server %s runs %s", s.Name, s.Version)
 						}
 					}
-					return writer.VerifyWith(acctest.Consul(t, namespace, "consul"), management, acctest.WhileTheLeaderMoves)
+					return writer.VerifyWith(acctest.Consul(t, namespace, "consul"), management)
 				}),
 			},
 			{Config: config, PlanOnly: true},
@@ -301,7 +301,7 @@ func TestAccCluster_resumesAfterKilledTakeover(t *testing.T) {
 	}
 	writer.More(20)
 	for _, err := range []error{voters(t, namespace, 3)(nil), old.taken("", 50)(nil),
-		writer.VerifyWith(acctest.Consul(t, namespace, "consul"), "", acctest.WhileTheLeaderMoves)} {
+		writer.VerifyWith(acctest.Consul(t, namespace, "consul"), "")} {
 		if err != nil {
 			t.Error(err)
 		}
@@ -348,7 +348,7 @@ func TestAccCluster_destroyGivesATakeoverBack(t *testing.T) {
 		t.Errorf("the Service is\n%+v\nand was\n%+v", is, was)
 	}
 	writer.More(20)
-	if err := writer.VerifyWith(old.Cluster, "", acctest.WhileTheLeaderMoves); err != nil {
+	if err := writer.VerifyWith(old.Cluster, ""); err != nil {
 		t.Error(err)
 	}
 }

@@ -1,0 +1,188 @@
+package cluster_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
+	"github.com/hashicorp/terraform-plugin-testing/terraform"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+)
+
+// Evictions, as of "kubectl drain" of one node after the other, each as soon as the
+// disruption budget allows it: a server counts as away until it votes again, so two
+// voters are left at any moment, and no write is lost.
+func TestAccCluster_evictionsOneAfterTheOtherLeaveTwoVoters(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t)
+	k := acctest.Kube(t)
+	test(t, resource.TestCase{
+		CheckDestroy: acctest.NothingLeft(t, namespace),
+		Steps: []resource.TestStep{{
+			Config: hclVersion(namespace, acctest.ConsulVersion, ""),
+			Check: func(*terraform.State) error {
+				before := podUIDs(t, namespace)
+				client := acctest.StartWriter(t, namespace, "no-token")
+				client.More(5)
+				watch := acctest.WatchRaft(t, namespace, "consul", "")
+				for name, uid := range before {
+					eviction := &policyv1.Eviction{
+						ObjectMeta:    metav1.ObjectMeta{Name: name, Namespace: namespace},
+						DeleteOptions: &metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(uid))},
+					}
+					acctest.Wait(t, "the disruption budget to allow the eviction of "+name, func(ctx context.Context) (string, error) {
+						err := k.PolicyV1().Evictions(namespace).Evict(ctx, eviction)
+						if apierrors.IsTooManyRequests(err) {
+							return err.Error(), nil
+						}
+						return "", err
+					})
+				}
+				acctest.Wait(t, "all servers to vote again", func(ctx context.Context) (string, error) {
+					if left := len(before) - len(restarted(before, podUIDs(t, namespace))); left > 0 {
+						return fmt.Sprintf("%d were not evicted", left), nil
+					}
+					return acctest.Consul(t, namespace, "consul").Missing(ctx, "", 3, 0)
+				})
+				client.More(5)
+				defer client.Stop()
+				if raft := watch.Stop(); raft.FewestVoters < 2 {
+					return fmt.Errorf("there were only %d voters: %+v", raft.FewestVoters, raft)
+				}
+				return client.VerifyNoneLost("")
+			},
+		}},
+	})
+}
+
+// duringRoll changes three servers by an apply, and does something as soon as the
+// first of them was restarted. The apply goes on to its end all the same.
+func duringRoll(t *testing.T, do func(namespace string, before map[string]types.UID)) {
+	t.Helper()
+	namespace := acctest.NamespaceName(t)
+	config := func(ui bool) string {
+		return required + hclVersion(namespace, acctest.ConsulVersion, fmt.Sprintf("  create_namespace = true\n  ui = %v\n", ui))
+	}
+	cli := acctest.NewCLI(t, map[string]string{"main.tf": config(true)})
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	client := acctest.StartWriter(t, namespace, "no-token")
+	client.More(5)
+	before := podUIDs(t, namespace)
+	cli.Write("main.tf", config(false))
+	type result struct {
+		out  string
+		code int
+	}
+	done := make(chan result, 1)
+	go func() {
+		out, code := cli.Run(t.Context(), "apply", "-auto-approve", "-no-color")
+		done <- result{out, code}
+	}()
+	acctest.Wait(t, "the first server to be restarted", func(context.Context) (string, error) {
+		if len(done) > 0 {
+			return "", fmt.Errorf("the apply has ended: %s", (<-done).out)
+		}
+		if len(restarted(before, podUIDs(t, namespace))) == 0 {
+			return "none is", nil
+		}
+		return "", nil
+	})
+	do(namespace, before)
+	if r := <-done; r.code != 0 {
+		t.Fatalf("exit code %d:\n%s", r.code, r.out)
+	}
+	if all := restarted(before, podUIDs(t, namespace)); len(all) != 3 {
+		t.Errorf("restarted in the end: %q", all)
+	}
+	if err := voters(t, namespace, 3)(nil); err != nil {
+		t.Error(err)
+	}
+	client.More(5)
+	if err := client.VerifyNoneLost(""); err != nil {
+		t.Error(err)
+	}
+	client.Stop()
+	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
+	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
+	namespaceGone(t, namespace)
+}
+
+// leader is the pod that leads, as the servers say.
+func leader(t *testing.T, namespace string) string {
+	t.Helper()
+	name := ""
+	acctest.Wait(t, "a leader", func(ctx context.Context) (string, error) {
+		c := acctest.Consul(t, namespace, "consul")
+		pods, err := c.Pods(ctx)
+		if err != nil {
+			return "", err
+		}
+		pod, err := c.LeaderPod(ctx, pods)
+		if err != nil {
+			return err.Error(), nil
+		}
+		name = pod.Name
+		return "", nil
+	})
+	return name
+}
+
+// The leader dies, without leaving, while another server is away: the roll waits until
+// all are back, and no acknowledged write is lost.
+func TestAccCluster_aLeaderThatDiesInTheMiddleOfARoll(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	duringRoll(t, func(namespace string, _ map[string]types.UID) {
+		now := int64(0)
+		err := acctest.Kube(t).CoreV1().Pods(namespace).Delete(t.Context(), leader(t, namespace), metav1.DeleteOptions{GracePeriodSeconds: &now})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// A node is cut off in the middle of a roll: it holds, no other server is touched, and
+// it goes on when the node is back. Nodes are shared, so this runs for itself.
+func TestAccCluster_aNodeThatIsCutOffHoldsTheRoll(t *testing.T) {
+	acctest.PreCheckLong(t)
+	nodes := acctest.LocalCluster(t)
+	duringRoll(t, func(namespace string, before map[string]types.UID) {
+		acctest.Wait(t, "the first server to vote again", func(ctx context.Context) (string, error) {
+			return acctest.Consul(t, namespace, "consul").Missing(ctx, "", 3, 0)
+		})
+		done := restarted(before, podUIDs(t, namespace))
+		pods, err := acctest.Consul(t, namespace, "consul").Pods(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		lead := leader(t, namespace)
+		i := slices.IndexFunc(pods, func(p corev1.Pod) bool { return p.Name != lead && !slices.Contains(done, p.Name) })
+		if i < 0 {
+			i = slices.IndexFunc(pods, func(p corev1.Pod) bool { return p.Name != lead })
+		}
+		node := pods[i].Spec.NodeName
+		if err := nodes.CutNode(t.Context(), node); err != nil {
+			t.Fatal(err)
+		}
+		touched := podUIDs(t, namespace)
+		time.Sleep(30 * time.Second) // what does not happen takes time to see
+		now := restarted(touched, podUIDs(t, namespace))
+		if err := nodes.HealNode(context.WithoutCancel(t.Context()), node); err != nil {
+			t.Fatal(err)
+		}
+		if now = slices.DeleteFunc(now, func(name string) bool { return name == pods[i].Name }); len(now) > 0 {
+			t.Errorf("%s were restarted while %s was cut off", strings.Join(now, ", "), node)
+		}
+	})
+}
