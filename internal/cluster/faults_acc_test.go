@@ -176,7 +176,13 @@ func TestAccCluster_aNodeThatIsCutOffHoldsTheRoll(t *testing.T) {
 			t.Fatal(err)
 		}
 		touched := podUIDs(t, namespace)
-		time.Sleep(30 * time.Second) // what does not happen takes time to see
+		seen := time.Now().Add(30 * time.Second)
+		acctest.Wait(t, "what does not happen", func(context.Context) (string, error) {
+			if time.Now().Before(seen) {
+				return "it takes time to see", nil
+			}
+			return "", nil
+		})
 		now := restarted(touched, podUIDs(t, namespace))
 		if err := nodes.HealNode(context.WithoutCancel(t.Context()), node); err != nil {
 			t.Fatal(err)

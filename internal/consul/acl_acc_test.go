@@ -802,8 +802,7 @@ func TestAccACL_theDeathOfALeaderIsWaitedOut(t *testing.T) {
 func (c *aclCluster) crash(t *testing.T, pod string) {
 	t.Helper()
 	k := acctest.Kube(t)
-	// Go's runtime ends a process at SIGQUIT, even the first of a container.
-	_, err := k.Exec(t.Context(), c.Namespace, pod, server.ContainerName, nil, "/bin/sh", "-c", "kill -QUIT 1")
+	_, err := k.Exec(t.Context(), c.Namespace, pod, server.ContainerName, nil, "/bin/sh", "-c", "kill -KILL $(cat /tmp/pid)")
 	t.Logf("crashing %s: %v", pod, err)
 	acctest.Wait(t, "the server to be started again", func(ctx context.Context) (string, error) {
 		p, err := k.CoreV1().Pods(c.Namespace).Get(ctx, pod, metav1.GetOptions{})

@@ -21,6 +21,7 @@ const (
 	configDir    = "/consul/config"
 
 	waitScriptKey  = "await-peer-removal.sh"
+	startScriptKey = "start.sh"
 	votesScriptKey = "votes.sh"
 	leaveScriptKey = "leave.sh"
 	establishedKey = "established"
@@ -148,6 +149,7 @@ func configMap(s Spec) *corev1.ConfigMap {
 			ConfigKey(s):   marshalConfig(newAgentConfig(s)),
 			extraKey(s):    "{}",
 			waitScriptKey:  waitScript,
+			startScriptKey: startScript,
 			votesScriptKey: votesScript,
 			leaveScriptKey: leaveScript,
 		}),
@@ -319,6 +321,7 @@ func podSpec(s Spec) corev1.PodSpec {
 		ServiceAccountName:            StatefulSetName(s.Name),
 		AutomountServiceAccountToken:  new(false),
 		EnableServiceLinks:            new(false),
+		ShareProcessNamespace:         new(true), // for the stop hook
 		TerminationGracePeriodSeconds: new(gracePeriodSeconds(s)),
 		PriorityClassName:             s.Placement.PriorityClass,
 		NodeSelector:                  s.Placement.NodeSelector,
@@ -350,7 +353,7 @@ func podSpec(s Spec) corev1.PodSpec {
 			ImagePullPolicy: corev1.PullIfNotPresent,
 			// The image's entry point is not used: it wants to change file owners.
 			Command: []string{
-				"consul", "agent",
+				"/bin/sh", configDir + "/" + startScriptKey, "agent",
 				"-advertise=$(POD_IP)",
 				"-config-file=" + configDir + "/" + ConfigKey(s),
 				"-config-file=" + configDir + "/$(POD_NAME).json",

@@ -12,6 +12,11 @@ var waitScript string
 //go:embed leave.sh
 var leaveScript string
 
+// startScript starts Consul.
+//
+//go:embed start.sh
+var startScript string
+
 // votesScript tells whether a server that starts has its vote.
 //
 //go:embed votes.sh
