@@ -1,5 +1,5 @@
-# Three Consul servers with ACLs on, everything denied that no policy allows,
-# and the management token in a Kubernetes Secret.
+# Three Consul servers with ACLs on, everything denied that no policy allows, the
+# gossip between them encrypted, and the management token in a Kubernetes Secret.
 
 terraform {
   required_providers {
@@ -20,7 +20,8 @@ resource "consul_k8s_cluster" "main" {
   version          = "1.22.7"
   replicas         = 3
 
-  acl = { enabled = true, default_policy = "deny" }
+  acl    = { enabled = true, default_policy = "deny" }
+  gossip = { enabled = true }
 
   # Small enough for a laptop. In production leave these three out: the defaults
   # are 10Gi, half a core and 1Gi, volumes that outlive the cluster, and a

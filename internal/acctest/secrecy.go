@@ -24,14 +24,14 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// secretIDs records every UUID that a Secret of the provider held while tests
-// ran: management tokens and delivered tokens.
+// secretIDs records every UUID and every gossip key that a Secret of the provider
+// held while tests ran: management tokens, delivered tokens, and the keys of gossip.
 type secretIDs struct {
 	mu   sync.Mutex
-	seen map[string]string // by secret ID, the Secret
+	seen map[string]string // by secret ID or key, the Secret
 }
 
-var uuids = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+var secretValues = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[A-Za-z0-9+/]{43}=`)
 
 func (s *secretIDs) record(object any) {
 	secret, ok := object.(*corev1.Secret)
@@ -41,7 +41,7 @@ func (s *secretIDs) record(object any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for key, value := range secret.Data {
-		for _, id := range uuids.FindAllString(string(value), -1) {
+		for _, id := range secretValues.FindAllString(string(value), -1) {
 			s.seen[id] = secret.Namespace + "/" + secret.Name + ":" + key
 		}
 	}
@@ -99,7 +99,7 @@ func (s *secretIDs) leaks(dir string) error {
 			states++
 		}
 		found := map[string]bool{}
-		for _, id := range uuids.FindAll(text, -1) {
+		for _, id := range secretValues.FindAll(text, -1) {
 			if where := s.seen[string(id)]; where != "" && !found[where] {
 				found[where] = true
 				errs = append(errs, fmt.Errorf("%s holds the secret ID of %s", path, where))

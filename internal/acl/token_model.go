@@ -91,7 +91,7 @@ func (*TokenResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp
 	target := map[string]schema.Attribute{
 		"namespace": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.DNSLabel(63, false)},
 			MarkdownDescription: "Namespace of the Secret. It must exist. Default: the namespace of the cluster."},
-		"name": schema.StringAttribute{Required: true, Validators: []validator.String{secretNameValidator{}},
+		"name": schema.StringAttribute{Required: true, Validators: []validator.String{attr.SecretName()},
 			MarkdownDescription: "Name of the Secret. It is made by this resource; others may deliver to other keys of it."},
 		"key": schema.StringAttribute{Optional: true, Validators: []validator.String{targetKeyValidator{}},
 			MarkdownDescription: "Key in the Secret. Default `token`."},
@@ -387,22 +387,6 @@ func checkExpiry(expires types.String, now time.Time) string {
 		return fmt.Sprintf("%s is more than ten years ahead. Set an earlier time, or leave it out for a token that does not expire.", expires.ValueString())
 	}
 	return ""
-}
-
-type secretNameValidator struct{}
-
-func (secretNameValidator) Description(context.Context) string { return "the name of a Secret" }
-func (v secretNameValidator) MarkdownDescription(ctx context.Context) string {
-	return v.Description(ctx)
-}
-
-func (secretNameValidator) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
-	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
-		return
-	}
-	if p := validation.IsDNS1123Subdomain(req.ConfigValue.ValueString()); len(p) > 0 {
-		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid name", fmt.Sprintf("Kubernetes would refuse %q: %s.", req.ConfigValue.ValueString(), p[0])))
-	}
 }
 
 // targetKeyValidator leaves room for the annotation that records the key.

@@ -30,16 +30,16 @@ type adoptModel struct {
 	TokenSecret types.Object `tfsdk:"token_secret"`
 }
 
-type tokenSecretModel struct {
+type secretKeyModel struct {
 	Name types.String `tfsdk:"name"`
 	Key  types.String `tfsdk:"key"`
 }
 
 var (
-	tokenSecretTypes = map[string]tfattr.Type{"name": types.StringType, "key": types.StringType}
-	adoptTypes       = map[string]tfattr.Type{
+	secretKeyTypes = map[string]tfattr.Type{"name": types.StringType, "key": types.StringType}
+	adoptTypes     = map[string]tfattr.Type{
 		"stateful_set": types.StringType, "services": types.ListType{ElemType: types.StringType},
-		"token_secret": types.ObjectType{AttrTypes: tokenSecretTypes},
+		"token_secret": types.ObjectType{AttrTypes: secretKeyTypes},
 	}
 )
 
@@ -108,7 +108,7 @@ func (m model) toAdopt(ctx context.Context, diags *diag.Diagnostics) *server.Ado
 	out := &server.Adopt{StatefulSet: a.StatefulSet.ValueString()}
 	diags.Append(a.Services.ElementsAs(ctx, &out.Services, false)...)
 	if !a.TokenSecret.IsNull() {
-		var t tokenSecretModel
+		var t secretKeyModel
 		diags.Append(a.TokenSecret.As(ctx, &t, basetypes.ObjectAsOptions{})...)
 		out.TokenSecret = &server.SecretKey{Name: t.Name.ValueString(), Key: t.Key.ValueString()}
 	}
@@ -125,9 +125,9 @@ func (m *model) fromAdopt(ctx context.Context, a *server.Adopt, diags *diag.Diag
 	if !m.Adopt.IsNull() && !m.Adopt.IsUnknown() {
 		diags.Append(m.Adopt.As(ctx, &prior, basetypes.ObjectAsOptions{})...)
 	}
-	secret := types.ObjectNull(tokenSecretTypes)
+	secret := types.ObjectNull(secretKeyTypes)
 	if a.TokenSecret != nil {
-		secret = object(ctx, tokenSecretTypes, tokenSecretModel{types.StringValue(a.TokenSecret.Name), types.StringValue(a.TokenSecret.Key)}, diags)
+		secret = object(ctx, secretKeyTypes, secretKeyModel{types.StringValue(a.TokenSecret.Name), types.StringValue(a.TokenSecret.Key)}, diags)
 	}
 	m.Adopt = object(ctx, adoptTypes, adoptModel{
 		StatefulSet: types.StringValue(a.StatefulSet),

@@ -40,6 +40,7 @@ type model struct {
 	Autopilot   types.Object `tfsdk:"autopilot"`
 	Service     types.Object `tfsdk:"service"`
 	ACL         types.Object `tfsdk:"acl"`
+	Gossip      types.Object `tfsdk:"gossip"`
 	UI          types.Bool   `tfsdk:"ui"`
 	ExtraConfig types.String `tfsdk:"extra_config"`
 
@@ -261,6 +262,7 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 			LoadBalancerClass: service.LoadBalancerClass.ValueString(),
 		},
 		Adopt:          m.toAdopt(ctx, &diags),
+		Gossip:         m.toGossip(ctx, &diags),
 		ACL:            server.ACL{Enabled: acl.Enabled.ValueBool(), DefaultPolicy: acl.DefaultPolicy.ValueString()},
 		Labels:         toStrings(ctx, m.Labels, &diags),
 		Annotations:    toStrings(ctx, m.Annotations, &diags),
@@ -393,6 +395,7 @@ func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 
 	m.fromAdopt(ctx, s.Adopt, &diags)
 	m.ACL = object(ctx, aclTypes, aclModel{Enabled: types.BoolValue(s.ACL.Enabled), DefaultPolicy: types.StringValue(s.ACL.DefaultPolicy)}, &diags)
+	m.fromGossip(ctx, s.Gossip, &diags)
 	m.HTTPAddress, m.DNSAddress = httpAddress(s.Namespace, s.Name), dnsAddress(s.Namespace, s.Name)
 	m.UpgradeSnapshot = fromSnapshot(ctx, s.UpgradeSnapshot, &diags)
 	return diags

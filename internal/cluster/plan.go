@@ -17,8 +17,8 @@ import (
 // ModifyPlan implements resource.ResourceWithModifyPlan. It fills in what
 // follows from the configuration, refuses what cannot be done, makes unfinished
 // work and drift show as an update, and says what that does to the servers. It
-// makes no request, unless the default policy changes to "deny" or volumes are to
-// change.
+// makes no request, unless the default policy changes to "deny", or volumes or gossip
+// are to change.
 func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
 	var config, state, plan model
 	if req.Plan.Raw.IsNull() {
@@ -51,6 +51,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		plan.Ready, plan.RunningVersion = types.BoolUnknown(), types.StringUnknown()
 		plan.Drift, plan.Rollout, plan.UpgradeSnapshot = noDrift, noRollout, noSnapshot
 		r.planAdopt(ctx, &plan, &resp.Diagnostics)
+		r.checkGossip(ctx, nil, plan, &resp.Diagnostics)
 		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 		return
 	}
@@ -65,6 +66,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	checkUpgrade(config, state, plan, started, &resp.Diagnostics)
 	r.checkStorage(ctx, state, plan, &resp.Diagnostics)
 	r.checkACL(ctx, state, plan, &resp.Diagnostics)
+	r.checkGossip(ctx, &state, plan, &resp.Diagnostics)
 
 	// What is computed is known unless something is to be done.
 	plan.Ready, plan.RunningVersion, plan.Drift, plan.Rollout = state.Ready, state.RunningVersion, state.Drift, state.Rollout

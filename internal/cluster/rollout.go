@@ -54,6 +54,7 @@ func (m *model) planRollout(ctx context.Context, state model, world []byte, diag
 	diags.Append(d...)
 	after, d := m.toSpec(ctx)
 	diags.Append(d...)
+	before.Established = true // as far as the state knows
 	var w *rollout.World
 	if err := json.Unmarshal(world, &w); err != nil {
 		w = nil // never seen
@@ -68,7 +69,7 @@ func (m *model) planRollout(ctx context.Context, state model, world []byte, diag
 	steps := texts(p.Steps)
 	m.Rollout = object(ctx, rolloutTypes, rolloutModel{Changes: changes, Steps: steps}, diags)
 	if p.Restarts > 0 {
-		diags.AddWarning(restartWarning(before, p.Restarts, changes, steps))
+		diags.AddWarning(restartWarning(before, p, changes, steps))
 	}
 }
 
@@ -86,13 +87,16 @@ func texts[T fmt.Stringer](list []T) []string {
 }
 
 // restartWarning says how many servers restart, and what that means for clients.
-func restartWarning(before server.Spec, restarts int, changes, steps []string) (summary, detail string) {
-	summary, detail = fmt.Sprintf("%d servers restart", restarts), "One at a time, and the next only when all servers are healthy voters again."
+func restartWarning(before server.Spec, p rollout.Plan, changes, steps []string) (summary, detail string) {
+	summary, detail = fmt.Sprintf("%d servers restart", p.Restarts), "One at a time, and the next only when all servers are healthy voters again."
 	switch {
 	case before.Replicas == 1:
 		summary, detail = "The only server restarts", "Clients get no answer until it is back: three servers would go on answering."
-	case restarts == 1:
+	case p.Restarts == 1:
 		summary = "1 server restarts"
+	}
+	if p.Rolls > 1 {
+		summary += fmt.Sprintf(", %d times", p.Rolls)
 	}
 	if len(steps) > 0 {
 		detail += "\n\nAs far as is known now: " + strings.Join(steps, ", ") + "."

@@ -248,6 +248,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 					},
 				},
 			},
+			"gossip": gossipAttribute(),
 			"ui": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(true),
 				MarkdownDescription: "Whether the servers serve the web interface, at `/ui` of the HTTP port. Default `true`. A change restarts the servers.",

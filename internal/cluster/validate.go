@@ -181,6 +181,7 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 	validateService(ctx, m, &resp.Diagnostics)
 	validateAdopt(ctx, m, &resp.Diagnostics)
 	validateResources(ctx, m, &resp.Diagnostics)
+	validateGossip(ctx, m, &resp.Diagnostics)
 }
 
 // versionAndImage fills in whichever of the two is "".

@@ -207,6 +207,9 @@ func refusals(spec server.Spec, facts []consul.AgentFacts) []string {
 			reasons = append(reasons, r)
 		}
 	}
+	if spec.Gossip.Stage != server.GossipPlain {
+		refuse("it has no key of this cluster (gossip.enabled): take it over first, and turn the encryption on with the next apply")
+	}
 	for _, f := range facts {
 		if f.Node != f.Pod {
 			refuse("server %s calls itself %s in Consul: its node name must be that of its pod", f.Pod, f.Node)
@@ -386,7 +389,7 @@ func (d Deployment) takeOver(ctx context.Context, spec server.Spec, live server.
 		if madeSecret {
 			err = errors.Join(err, d.Consul.ForgetManagementToken(context.WithoutCancel(ctx)))
 		}
-		return errors.Join(err, d.undo(ctx, accepted, live))
+		return errors.Join(err, d.undo(ctx, accepted, live, false))
 	}
 	return d.begun(ctx, spec, func(ctx context.Context) error { return d.runTakeover(ctx, spec, desired) })
 }
@@ -412,6 +415,9 @@ func (d Deployment) resumeTakeover(ctx context.Context, spec server.Spec) error 
 	before, err := server.Parse(live, spec)
 	if err != nil {
 		return err
+	}
+	if before.Gossip.Stage != spec.Gossip.Stage {
+		return fmt.Errorf("the take-over of %s is not complete: leave gossip.enabled as it was until it is", spec.ID())
 	}
 	if before.Adopt == nil || before.Takeover == nil {
 		return fmt.Errorf("the annotations of the StatefulSet %s/%s do not say what is taken over from", spec.Namespace, server.StatefulSetName(spec.Name))

@@ -101,6 +101,9 @@ func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) 
 	if s.Spec.Resizing {
 		s.Drift = append(s.Drift, "StatefulSet "+live.StatefulSet.Name+": a change of the volumes has not come to its end, will go on")
 	}
+	if g := s.Spec.Gossip.Stage; g != server.GossipPlain && g != server.GossipEncrypted {
+		s.Drift = append(s.Drift, "Gossip: half-way between plain text and encryption, will go on")
+	}
 	pods, err := d.Consul.Pods(ctx)
 	if err != nil {
 		return State{}, err
@@ -171,9 +174,9 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 		return err
 	}
 	spec.Creating, spec.Established = true, live.IsEstablished()
+	before := server.Spec{Gossip: spec.Gossip}
 	if live.StatefulSet != nil {
-		before, err := server.Parse(live, spec)
-		if err != nil {
+		if before, err = server.Parse(live, spec); err != nil {
 			return err
 		}
 		spec.Established = before.Established
@@ -190,21 +193,42 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 	if spec.Resizing, err = d.startVolumes(ctx, spec, live, int(spec.Replicas)); err != nil {
 		return err
 	}
-	accepted, err := applyObjects(ctx, d.Kube, server.Objects(spec), live)
+	rest := server.Objects(spec)
+	namespace := server.Set{Namespace: rest.Namespace}
+	rest.Namespace = nil
+	accepted, err := applyObjects(ctx, d.Kube, namespace, live)
+	madeKeyring := false
+	if err == nil {
+		madeKeyring, err = d.ensureKeyring(ctx, live.StatefulSet != nil && before.Gossip.Stage != server.GossipPlain, spec)
+	}
+	if err == nil {
+		var more []server.Object
+		more, err = applyObjects(ctx, d.Kube, rest, live)
+		accepted = append(accepted, more...)
+	}
 	if err != nil {
 		if live.StatefulSet == nil {
-			err = errors.Join(err, d.undo(ctx, accepted, live))
+			err = errors.Join(err, d.undo(ctx, accepted, live, madeKeyring))
 		}
 		return err
+	}
+	if !spec.Established && before.Gossip.Stage != spec.Gossip.Stage {
+		if err := d.restartUnelected(ctx); err != nil {
+			return d.unsettled(ctx, err, spec)
+		}
 	}
 	return d.settle(ctx, spec, int(spec.Replicas))
 }
 
-// undo removes what was accepted and was not there before.
-func (d Deployment) undo(ctx context.Context, accepted []server.Object, before server.Set) error {
+// undo removes what was accepted and was not there before, and the Secret with gossip
+// keys if it was made.
+func (d Deployment) undo(ctx context.Context, accepted []server.Object, before server.Set, madeKeyring bool) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	var errs []error
+	if madeKeyring {
+		errs = append(errs, d.Consul.DeleteKeyring(ctx))
+	}
 	for _, o := range accepted {
 		if before.Like(o) == nil {
 			errs = append(errs, deleteObject(ctx, d.Kube, o))
@@ -257,9 +281,60 @@ func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 			return err
 		}
 	}
+	if !before.Established && before.Gossip.Stage != spec.Gossip.Stage { // nobody may have written down that it is
+		if before.Established, err = d.elected(ctx); err != nil {
+			return err
+		}
+	}
+	stages := server.Stages(before, spec)
+	if len(stages) > 1 && spec.Update.Strategy == server.OnDelete {
+		return errors.New("the encryption of gossip changes in several rolls, each complete before the next: that takes update.strategy = \"rolling\"")
+	}
+	for i, stage := range stages {
+		if err := d.updateTo(ctx, before, stage, live); err != nil {
+			if rolledBack := (*RolledBackError)(nil); i > 0 && errors.As(err, &rolledBack) {
+				rolledBack.Err = fmt.Errorf("%w\nThe encryption of gossip is half-way, as it was before this roll; the next apply goes on from there", rolledBack.Err)
+			}
+			return err
+		}
+		if i == len(stages)-1 {
+			break
+		}
+		if live, err = ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name); err != nil {
+			return err
+		}
+		if before, err = server.Parse(live, stage); err != nil {
+			return err
+		}
+	}
+	if spec.Gossip.Stage == server.GossipPlain {
+		return d.Consul.DeleteKeyring(ctx)
+	}
+	return nil
+}
+
+// ensureKeyring makes sure that the servers of a spec find the gossip keys, and reports
+// whether it made their Secret. encrypted says that those that run have some.
+func (d Deployment) ensureKeyring(ctx context.Context, encrypted bool, spec server.Spec) (made bool, err error) {
+	if spec.Gossip.Stage == server.GossipPlain {
+		return false, nil
+	}
+	token, _, err := d.Consul.ManagementToken(ctx)
+	if err != nil {
+		return false, err
+	}
+	return d.Consul.EnsureKeyring(ctx, token, spec.Gossip, encrypted)
+}
+
+// updateTo carries out one stage of an update.
+func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live server.Set) error {
 	desired := int(spec.Replicas)
 	spec.Replicas = before.Replicas // the roll changes it, one by one
 	spec.Established = before.Established
+	if _, err := d.ensureKeyring(ctx, before.Gossip.Stage != server.GossipPlain, spec); err != nil {
+		return err
+	}
+	var err error
 	spec.UpgradeSnapshot = before.UpgradeSnapshot
 	if !spec.Established { // nothing was elected yet: all may start at once
 		spec.Replicas = int32(desired) //nolint:gosec // at most 7
@@ -278,7 +353,7 @@ func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 	if _, err := applyObjects(ctx, d.Kube, server.Objects(spec), live); err != nil {
 		return err
 	}
-	if !spec.Established && int(before.Replicas) != desired {
+	if !spec.Established && (int(before.Replicas) != desired || before.Gossip.Stage != spec.Gossip.Stage) {
 		if err := d.restartUnelected(ctx); err != nil {
 			return err
 		}
@@ -299,7 +374,8 @@ func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, c
 	has := func(e server.Effect) bool {
 		return slices.ContainsFunc(changes, func(c server.Change) bool { return c.Effect == e })
 	}
-	if !has(server.Restart) && !has(server.Reload) {
+	restarts := has(server.Restart) || before.Gossip.Stage != changed.Gossip.Stage
+	if !restarts && !has(server.Reload) {
 		return cause // an earlier call has made the change: what was before is not known
 	}
 	live, err := ReadObjects(ctx, d.Kube, before.Namespace, before.Name)
@@ -311,7 +387,7 @@ func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, c
 		return errors.Join(cause, fmt.Errorf("not rolled back: %w", err))
 	}
 	i := slices.IndexFunc(w.Servers, func(s Server) bool { return s.Name == w.Leader })
-	if has(server.Restart) && (i < 0 || !w.Servers[i].Outdated) {
+	if restarts && (i < 0 || !w.Servers[i].Outdated) {
 		return errors.Join(cause, errors.New("not rolled back: no server that runs what ran before leads"))
 	}
 	before.Update.PauseAfter = 0
@@ -329,22 +405,14 @@ func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, c
 }
 
 // restartUnelected restarts all servers of a cluster that never had a leader:
-// those that run still expect a bootstrap of the former size. That all of them say so
-// is waited for: to restart all at once would take a leader away.
+// those that run still expect a bootstrap of the former size, or gossip in another way.
 func (d Deployment) restartUnelected(ctx context.Context) error {
-	var pods []corev1.Pod
-	elected := false
-	err := kube.Wait(ctx, "the servers to say whether they had a leader", interval, func(ctx context.Context) (missing string, err error) {
-		if pods, err = d.Consul.Pods(ctx); err != nil {
-			return "", err
-		}
-		running := slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool { return stopped(&p) })
-		if elected, err = d.Consul.HasBootstrapped(ctx, running); err != nil {
-			missing = err.Error()
-		}
-		return missing, nil
-	})
+	elected, err := d.elected(ctx)
 	if err != nil || elected {
+		return err
+	}
+	pods, err := d.Consul.Pods(ctx)
+	if err != nil {
 		return err
 	}
 	for i := range pods {
@@ -354,6 +422,24 @@ func (d Deployment) restartUnelected(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// elected reports whether a cluster that is not known to have had a leader has had one.
+// That all servers say so is waited for: what is done where there was none would take a
+// leader away.
+func (d Deployment) elected(ctx context.Context) (elected bool, err error) {
+	err = kube.Wait(ctx, "the servers to say whether they had a leader", interval, func(ctx context.Context) (missing string, err error) {
+		pods, err := d.Consul.Pods(ctx)
+		if err != nil {
+			return "", err
+		}
+		running := slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool { return stopped(&p) })
+		if elected, err = d.Consul.HasBootstrapped(ctx, running); err != nil {
+			missing = err.Error()
+		}
+		return missing, nil
+	})
+	return elected, err
 }
 
 // settle rolls until all servers are healthy voters that run what was applied,
@@ -420,7 +506,7 @@ func (d Deployment) formerConfig(ctx context.Context, spec server.Spec, live ser
 }
 
 // afterRoll does what takes rights in Consul: the agent tokens of servers that
-// are new, and autopilot's configuration. Before the bootstrap, and with a token that is
+// are new, autopilot's configuration, and the gossip keys. Before the bootstrap, and with a token that is
 // lost, nobody has them; the bootstrap makes up for it.
 func (d Deployment) afterRoll(ctx context.Context, spec server.Spec, token string, desired int) error {
 	if spec.ACL.Enabled {
@@ -433,7 +519,13 @@ func (d Deployment) afterRoll(ctx context.Context, spec server.Spec, token strin
 			return err
 		}
 	}
-	return d.Consul.SetAutopilot(ctx, token, spec.Autopilot, desired)
+	if err := d.Consul.SetAutopilot(ctx, token, spec.Autopilot, desired); err != nil {
+		return err
+	}
+	if spec.Gossip.Stage == server.GossipPlain {
+		return nil
+	}
+	return d.Consul.SettleKeyring(ctx, token, spec.Gossip, desired)
 }
 
 // pauseAt is World.PauseAt of a roll that starts now.

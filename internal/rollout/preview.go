@@ -15,8 +15,10 @@ type Plan struct {
 	// servers were not seen. The world moves on: at the latest when a step is due, its
 	// place is decided anew.
 	Steps []Action
-	// Restarts is how many servers restart.
+	// Restarts is how many servers restart, in the largest of the Rolls.
 	Restarts int
+	// Rolls is in how many rolls they do, one after the other (server.Stages).
+	Rolls int
 }
 
 // NewPlan says what going from one spec to another does to the servers of a
@@ -24,6 +26,10 @@ type Plan struct {
 // action succeed.
 func NewPlan(w *World, before, after server.Spec) Plan {
 	p := Plan{Changes: server.Changes(before, after)}
+	if w != nil {
+		before.Gossip.Stage = w.GossipStage // which may be half-way
+	}
+	stages := server.Stages(before, after)
 	has := func(e server.Effect) bool {
 		return slices.ContainsFunc(p.Changes, func(c server.Change) bool { return c.Effect == e })
 	}
@@ -33,8 +39,9 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 	}
 	if w == nil {
 		if (all || rebuild) && after.Update.Strategy != server.OnDelete {
-			if p.Restarts = int(before.Replicas); after.Update.PauseAfter > 0 {
-				p.Restarts = min(p.Restarts, int(after.Update.PauseAfter))
+			p.Restarts, p.Rolls = int(before.Replicas), len(stages)
+			if after.Update.PauseAfter > 0 {
+				p.Restarts, p.Rolls = min(p.Restarts, int(after.Update.PauseAfter)), 1
 			}
 		}
 		return p
@@ -51,31 +58,53 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 	next.ByOthers = after.Update.Strategy == server.OnDelete
 	for i := range next.Servers {
 		if all { // but for those that run it already, as where a change is taken back
-			next.Servers[i].Outdated = next.Servers[i].Template != server.TemplateHash(after)
+			next.Servers[i].Outdated = next.Servers[i].Template != server.TemplateHash(stages[0])
 		}
 		next.Servers[i].Stale = next.Servers[i].Stale || reload
 	}
 	planVolumes(&next, after.Storage, has(server.Resize), rebuild)
 	next.PauseAt = pauseAt(next, after.Update)
-	p.Steps = append(p.Steps, preview(next)...)
-	for _, a := range p.Steps {
-		if a.Restart != "" || a.Rebuild != "" {
-			p.Restarts++
+	for i := range stages {
+		if i > 0 { // another stage of the same takes every server
+			for j := range next.Servers {
+				next.Servers[j].Outdated = true
+			}
+			next.PauseAt = pauseAt(next, after.Update)
+		}
+		var steps []Action
+		steps, next = preview(next)
+		p.Steps = append(p.Steps, steps...)
+		if n := restarts(steps); n > 0 {
+			p.Restarts = max(p.Restarts, n)
+			p.Rolls++
+		}
+		if slices.ContainsFunc(steps, func(a Action) bool { return a.Pause != "" }) {
+			break
 		}
 	}
 	return p
 }
 
-// preview is what Run would do from a world on.
-func preview(w World) []Action {
+// restarts is how many servers restart.
+func restarts(steps []Action) (n int) {
+	for _, a := range steps {
+		if a.Restart != "" || a.Rebuild != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// preview is what Run would do from a world on, and the world after it.
+func preview(w World) ([]Action, World) {
 	steps := []Action{}
 	for {
 		a := Next(w)
 		switch {
 		case a.Pause != "":
-			return append(steps, a)
+			return append(steps, a), w
 		case a.Done, a.Wait != "" && w.Unsettled == "" && w.Observed && growing(w) == "":
-			return steps
+			return steps, w
 		case a.Wait != "":
 			w.Unsettled, w.Observed = "", true
 			for i := range w.Servers {
@@ -147,9 +176,13 @@ func (d Deployment) Look(ctx context.Context, spec server.Spec) (World, error) {
 	if err != nil {
 		return World{}, err
 	}
+	w.GossipStage = spec.Gossip.Stage
 	if w.Unsettled == "" && w.CanTransfer {
 		if w.Autopilot, err = d.Consul.AutopilotDrift(ctx, token, spec.Autopilot, int(spec.Replicas)); err != nil {
 			return World{}, err
+		}
+		if spec.Gossip.Stage != server.GossipPlain {
+			w.Gossip = d.Consul.KeyringDrift(ctx, token, spec.Gossip, int(spec.Replicas))
 		}
 	}
 	indexes := make([]uint64, 0, len(w.Servers))

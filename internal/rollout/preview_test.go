@@ -9,7 +9,7 @@ import (
 
 func TestNewPlan(t *testing.T) {
 	t.Parallel()
-	spec := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "consul:1.22.7", Replicas: 3}
+	spec := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "consul:1.22.7", Replicas: 3, Established: true}
 	with := func(change func(*server.Spec)) server.Spec { s := spec; change(&s); return s }
 	seen := three("s-1")
 	sick := three("s-1", "s-2")
@@ -51,6 +51,14 @@ func TestNewPlan(t *testing.T) {
 		},
 		"a pause after the first": {
 			&seen, with(func(s *server.Spec) { s.UI, s.Update.PauseAfter = true, 1 }), []string{"restart s-0", "pause before s-1, s-2"}, 1,
+		},
+		"gossip that is encrypted, in three rolls": {
+			&seen, with(func(s *server.Spec) { s.Gossip.Stage = server.GossipEncrypted }),
+			[]string{
+				"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1",
+				"restart s-0", "restart s-1", "transfer the leadership to s-1", "restart s-2",
+				"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1",
+			}, 3,
 		},
 		"restarts by others": {&seen, with(func(s *server.Spec) { s.UI, s.Update.Strategy = true, server.OnDelete }), nil, 0},
 		"a reload, the leader last": {

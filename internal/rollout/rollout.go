@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
 // World is what a decision is made from. It is read anew before each.
@@ -34,6 +36,10 @@ type World struct {
 	Former []string
 	// Autopilot says what of autopilot's stored configuration is not as declared.
 	Autopilot []string
+	// Gossip says what of the gossip keys is not as it shall be, and GossipStage how far
+	// gossip is encrypted.
+	Gossip      []string           `json:",omitempty"`
+	GossipStage server.GossipStage `json:",omitempty"`
 	// ByOthers says that outdated servers are restarted by somebody else.
 	ByOthers bool
 	// PauseAt is the number of servers that run the current template at which the
@@ -95,6 +101,9 @@ func (w World) Drift() []string {
 	}
 	for _, a := range w.Autopilot {
 		out = append(out, "Autopilot: "+a)
+	}
+	for _, g := range w.Gossip {
+		out = append(out, "Gossip: "+g)
 	}
 	return out
 }

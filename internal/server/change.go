@@ -25,6 +25,8 @@ const (
 	Rebuild Effect = "rebuild"
 	// Restart makes every pod anew, one at a time.
 	Restart Effect = "restart"
+	// Rotate replaces a key while the servers run.
+	Rotate Effect = "rotate"
 )
 
 // Change is a setting that differs between two specs.
@@ -62,6 +64,9 @@ func Changes(before, after Spec) []Change {
 		effect := all[n].effect
 		if n == "storage.class" && a[n].value == "" {
 			effect = Write // volumes stay in the class that they have
+		}
+		if effect == Rotate && (a[n].value == "" || (n == "gossip.rotation.trigger" && b[n].value == "")) {
+			effect = Write // the first trigger is only recorded, and the key stays
 		}
 		if b[n].value != a[n].value {
 			out = append(out, Change{Setting: n, Before: b[n].value, After: a[n].value, Effect: effect})
@@ -137,6 +142,20 @@ func settings(s Spec) map[string]setting {
 		set(Restart, "acl.default_policy", s.ACL.DefaultPolicy)
 	} else { // nobody asks for it
 		set(Write, "acl.default_policy", s.ACL.DefaultPolicy)
+	}
+
+	set(Restart, "gossip.enabled", s.Gossip.Stage == GossipEncrypted)
+	rotate := Rotate
+	if s.Gossip.Stage == GossipPlain { // there is no key
+		rotate = Write
+	}
+	if k := s.Gossip.KeySecret; k != nil {
+		set(rotate, "gossip.key_secret.name", k.Name)
+		set(rotate, "gossip.key_secret.key", k.Key)
+	}
+	set(rotate, "gossip.rotation.trigger", s.Gossip.Rotation.Trigger)
+	if s.Gossip.Rotation.After > 0 {
+		set(Write, "gossip.rotation.after", s.Gossip.Rotation.After)
 	}
 
 	set(Write, "service.type", s.Service.Type)

@@ -34,7 +34,10 @@ type agentConfig struct {
 	Performance performanceBlock  `json:"performance"`
 	Telemetry   *telemetryBlock   `json:"telemetry,omitempty"`
 	UI          uiBlock           `json:"ui_config"`
-	ACL         aclBlock          `json:"acl"`
+	// Agents have the keys in a file of their own (startScript).
+	EncryptVerifyIncoming *bool    `json:"encrypt_verify_incoming,omitempty"`
+	EncryptVerifyOutgoing *bool    `json:"encrypt_verify_outgoing,omitempty"`
+	ACL                   aclBlock `json:"acl"`
 }
 
 type portsBlock struct {
@@ -156,6 +159,7 @@ func sharedConfig(s Spec) agentConfig {
 		// Agent tokens are set through the API and must survive a restart.
 		c.ACL.EnableTokenPersistence = true
 	}
+	c.setStage(s.Gossip.Stage)
 	if s.Telemetry.PrometheusRetentionTime > 0 {
 		c.Telemetry = &telemetryBlock{
 			PrometheusRetentionTime: s.Telemetry.PrometheusRetentionTime.String(),
@@ -216,7 +220,8 @@ var ownedKeys = map[string]string{
 	"acl.enable_token_persistence": "", "acl.tokens": "consul_k8s_acl_bootstrap",
 	"ports.http": "", "ports.server": "", "ports.serf_lan": "", "ports.dns": "",
 	// Key material would end in the state.
-	"encrypt": "", "license_path": "", "tls": "", "ports.https": "",
+	"encrypt": "gossip.enabled", "encrypt_verify_incoming": "gossip.enabled", "encrypt_verify_outgoing": "gossip.enabled",
+	"disable_keyring_file": "gossip.enabled", "license_path": "", "tls": "", "ports.https": "",
 	"ca_file": "", "ca_path": "", "cert_file": "", "key_file": "",
 	"verify_incoming": "", "verify_outgoing": "", "verify_server_hostname": "",
 	"connect.ca_config": "",

@@ -43,6 +43,9 @@ const (
 	// Spec.Autopilot as JSON.
 	AnnotationUpdate    = ManagedBy + "/update"
 	AnnotationAutopilot = ManagedBy + "/autopilot"
+	// AnnotationGossip on the StatefulSet holds what of Spec.Gossip no agent reads, as
+	// JSON, if there is any.
+	AnnotationGossip = ManagedBy + "/gossip"
 	// AnnotationUpgradeSnapshot on the StatefulSet holds Spec.UpgradeSnapshot as JSON.
 	AnnotationUpgradeSnapshot = ManagedBy + "/upgrade-snapshot"
 	// AnnotationResizing on the StatefulSet says that a change of the volumes has not

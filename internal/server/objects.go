@@ -2,6 +2,7 @@ package server
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -263,6 +264,9 @@ func statefulSet(s Spec) *appsv1.StatefulSet {
 	if s.Storage.OnChange == RebuildServers {
 		m.Annotations[AnnotationOnStorageChange] = RebuildServers
 	}
+	if g := (gossipSettings{s.Gossip.KeySecret, s.Gossip.Rotation}); g != (gossipSettings{}) {
+		m.Annotations[AnnotationGossip] = compactJSON(g)
+	}
 	annotateAdopt(m.Annotations, s)
 	return &appsv1.StatefulSet{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "StatefulSet"},
@@ -317,6 +321,7 @@ func podSpec(s Spec) corev1.PodSpec {
 		{Name: configVolume, MountPath: configDir, ReadOnly: true},
 		{Name: "tmp", MountPath: "/tmp"}, // Consul spools snapshots there
 	}
+	keyring, keyringMounts := gossipVolume(s)
 	return corev1.PodSpec{
 		ServiceAccountName:            StatefulSetName(s.Name),
 		AutomountServiceAccountToken:  new(false),
@@ -366,7 +371,7 @@ func podSpec(s Spec) corev1.PodSpec {
 			Env:             env,
 			Resources:       resources,
 			SecurityContext: restricted,
-			VolumeMounts:    mounts,
+			VolumeMounts:    slices.Concat(mounts, keyringMounts),
 			Ports: []corev1.ContainerPort{
 				{Name: "http", ContainerPort: PortHTTP, Protocol: corev1.ProtocolTCP},
 				{Name: "server", ContainerPort: PortServer, Protocol: corev1.ProtocolTCP},
@@ -384,12 +389,12 @@ func podSpec(s Spec) corev1.PodSpec {
 			// Readiness: the leader answers through this server.
 			ReadinessProbe: httpProbe(readyPath, 2, 2, 5),
 		}},
-		Volumes: []corev1.Volume{
+		Volumes: slices.Concat([]corev1.Volume{
 			{Name: configVolume, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
 				LocalObjectReference: corev1.LocalObjectReference{Name: StatefulSetName(s.Name)},
 			}}},
 			{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
-		},
+		}, keyring),
 	}
 }
 

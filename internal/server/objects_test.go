@@ -53,6 +53,7 @@ func full() Spec {
 	s.Update = Update{Strategy: OnDelete, PauseAfter: 1, OnFailure: RollBack, ServerTimeout: time.Minute}
 	s.Service = Service{Type: "LoadBalancer", Annotations: map[string]string{"lb": "internal"}, LoadBalancerClass: "lb.example/x", LoadBalancerSourceRanges: []string{"10.0.0.0/8"}}
 	s.ACL = ACL{Enabled: true, DefaultPolicy: "deny"}
+	s.Gossip = Gossip{Stage: GossipSend, KeySecret: &SecretKey{Name: "gossip", Key: "key"}, Rotation: KeyRotation{Trigger: "1", After: time.Hour}}
 	s.ExtraConfig = `{"log_level":"debug"}`
 	s.Labels = map[string]string{"team": "platform"}
 	s.Annotations = map[string]string{"note": "all"}

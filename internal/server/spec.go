@@ -75,6 +75,7 @@ type Spec struct {
 	Autopilot   Autopilot
 	Service     Service
 	ACL         ACL
+	Gossip      Gossip
 	UI          bool
 
 	// Update says how changes are carried out. It is no setting of the servers.

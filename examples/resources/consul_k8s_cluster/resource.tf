@@ -20,6 +20,11 @@ resource "consul_k8s_cluster" "main" {
     default_policy = "deny"
   }
 
+  # Agents encrypt what they tell each other.
+  gossip = {
+    enabled = true
+  }
+
   storage = {
     size = "1Gi" # production: 10Gi, the default, or more
     # class = "fast-ssd"

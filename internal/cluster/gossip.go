@@ -1,0 +1,231 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/booldefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/objectdefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+type gossipModel struct {
+	Enabled   types.Bool   `tfsdk:"enabled"`
+	KeySecret types.Object `tfsdk:"key_secret"`
+	Rotation  types.Object `tfsdk:"rotation"`
+}
+
+type rotationModel struct {
+	Trigger types.String `tfsdk:"trigger"`
+	After   types.String `tfsdk:"after"`
+}
+
+var (
+	rotationTypes = map[string]tfattr.Type{"trigger": types.StringType, "after": types.StringType}
+	gossipTypes   = map[string]tfattr.Type{
+		"enabled": types.BoolType, "key_secret": types.ObjectType{AttrTypes: secretKeyTypes}, "rotation": types.ObjectType{AttrTypes: rotationTypes},
+	}
+	defaultGossip = types.ObjectValueMust(gossipTypes, map[string]tfattr.Value{
+		"enabled": types.BoolValue(false), "key_secret": types.ObjectNull(secretKeyTypes), "rotation": types.ObjectNull(rotationTypes),
+	})
+)
+
+// Ages at which a gossip key may be replaced.
+const (
+	minKeyAge = time.Hour
+	maxKeyAge = 10 * 365 * 24 * time.Hour
+)
+
+func gossipAttribute() schema.Attribute {
+	notEmpty := []validator.String{stringvalidator.LengthAtLeast(1)}
+	return schema.SingleNestedAttribute{
+		Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultGossip),
+		MarkdownDescription: "Encryption of the gossip between agents. See the guide [Encrypt the gossip](../guides/gossip.md).",
+		Attributes: map[string]schema.Attribute{
+			"enabled": schema.BoolAttribute{
+				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
+				MarkdownDescription: "Whether agents encrypt what they tell each other, and take nothing else. Default `false`. The keys are in the Secret `<name>-gossip`: `key` is what client agents need. " +
+					"A change of a running cluster takes three rolls of all servers, so that all understand each other meanwhile; client agents have to go along.",
+			},
+			"key_secret": schema.SingleNestedAttribute{
+				Optional: true,
+				MarkdownDescription: "A key of your own: base64 of 16, 24 or 32 bytes, such as `consul keygen` makes. " +
+					"Another one in the Secret replaces the one in use, as `rotation` does. Default: the provider makes one.",
+				Attributes: map[string]schema.Attribute{
+					"name": schema.StringAttribute{Required: true, Validators: []validator.String{attr.SecretName()}, MarkdownDescription: "Secret in the cluster's namespace."},
+					"key":  schema.StringAttribute{Required: true, Validators: notEmpty, MarkdownDescription: "Key of the Secret."},
+				},
+			},
+			"rotation": schema.SingleNestedAttribute{
+				Optional:            true,
+				MarkdownDescription: "When the key is replaced by a new one, while the servers run and without a restart; only for a key that the provider made.",
+				Attributes: map[string]schema.Attribute{
+					"trigger": schema.StringAttribute{
+						Optional: true, Validators: notEmpty,
+						MarkdownDescription: "Any text: the key is replaced whenever it changes. The first one is only recorded.",
+					},
+					"after": schema.StringAttribute{
+						Optional: true, PlanModifiers: []planmodifier.String{attr.KeepSameDuration()},
+						Validators:          []validator.String{attr.DurationBetween(minKeyAge, maxKeyAge)},
+						MarkdownDescription: "Age at which the next apply replaces it, such as `2160h`; at least `1h`.",
+					},
+				},
+			},
+		},
+	}
+}
+
+// gossip returns the attribute as far as it is known.
+func (m model) gossip(ctx context.Context, diags *diag.Diagnostics) (g gossipModel, key secretKeyModel, rotation rotationModel) {
+	as := func(o types.Object, target any) {
+		if !o.IsNull() && !o.IsUnknown() {
+			diags.Append(o.As(ctx, target, basetypes.ObjectAsOptions{})...)
+		}
+	}
+	as(m.Gossip, &g)
+	as(g.KeySecret, &key)
+	as(g.Rotation, &rotation)
+	return g, key, rotation
+}
+
+func (m model) toGossip(ctx context.Context, diags *diag.Diagnostics) server.Gossip {
+	g, key, rotation := m.gossip(ctx, diags)
+	s := server.Gossip{Rotation: server.KeyRotation{Trigger: rotation.Trigger.ValueString(), After: toDuration(rotation.After)}}
+	if !g.KeySecret.IsNull() {
+		s.KeySecret = &server.SecretKey{Name: key.Name.ValueString(), Key: key.Key.ValueString()}
+	}
+	if g.Enabled.ValueBool() {
+		s.Stage = server.GossipEncrypted
+	}
+	return s
+}
+
+func (m *model) fromGossip(ctx context.Context, s server.Gossip, diags *diag.Diagnostics) {
+	g, _, rotation := m.gossip(ctx, diags)
+	// Half-way it stays what it was declared to be, and shows as drift.
+	if s.Stage == server.GossipPlain || s.Stage == server.GossipEncrypted || g.Enabled.IsNull() || g.Enabled.IsUnknown() {
+		g.Enabled = types.BoolValue(s.Stage == server.GossipEncrypted)
+	}
+	g.KeySecret = types.ObjectNull(secretKeyTypes)
+	if k := s.KeySecret; k != nil {
+		g.KeySecret = object(ctx, secretKeyTypes, secretKeyModel{types.StringValue(k.Name), types.StringValue(k.Key)}, diags)
+	}
+	if s.Rotation != (server.KeyRotation{}) {
+		rotation.Trigger = optionalString(s.Rotation.Trigger)
+		if s.Rotation.After == 0 {
+			rotation.After = types.StringNull()
+		} else {
+			rotation.After = fromDuration(rotation.After, s.Rotation.After)
+		}
+		g.Rotation = object(ctx, rotationTypes, rotation, diags)
+	} else if g.Rotation.IsNull() || !rotation.Trigger.IsNull() || !rotation.After.IsNull() {
+		g.Rotation = types.ObjectNull(rotationTypes)
+	}
+	m.Gossip = object(ctx, gossipTypes, g, diags)
+}
+
+// validateGossip refuses a key that is both brought and made, and one in the provider's
+// own Secret.
+func validateGossip(ctx context.Context, m model, diags *diag.Diagnostics) {
+	g, key, _ := m.gossip(ctx, diags)
+	if own := server.GossipSecretName(m.Name.ValueString()); !m.Name.IsUnknown() && key.Name.ValueString() == own {
+		diags.Append(attr.Error(nested("gossip", "key_secret"), "The name is taken",
+			fmt.Sprintf("The provider itself keeps the keys of the servers in the Secret %s: give yours another name.", own)))
+	}
+	if g.KeySecret.IsUnknown() || g.Rotation.IsUnknown() || g.KeySecret.IsNull() || g.Rotation.IsNull() {
+		return
+	}
+	diags.Append(attr.Error(nested("gossip", "rotation"), "Two ways to replace the gossip key",
+		"A key of your own is replaced by another one in its Secret: leave rotation out. Or leave key_secret out, and the provider makes the key and replaces it."))
+}
+
+// gossipTimeout bounds what a plan asks Kubernetes and Consul.
+const gossipTimeout = 10 * time.Second
+
+// checkGossip judges a plan's gossip: the key that the user brings, and whom turning it
+// on would cut off. state is nil where the cluster is to be created. It makes no request
+// unless a key is brought, or encryption turned on on a running cluster.
+func (r *Resource) checkGossip(ctx context.Context, state *model, plan model, diags *diag.Diagnostics) {
+	if plan.Gossip.IsUnknown() || (state != nil && plan.Gossip.Equal(state.Gossip)) {
+		return
+	}
+	g, key, _ := plan.gossip(ctx, diags)
+	after := plan.toGossip(ctx, diags)
+	before := after
+	if state != nil && !g.Enabled.IsUnknown() {
+		before = state.toGossip(ctx, diags)
+	}
+	var update updateModel
+	if before.Stage != after.Stage && !plan.Update.IsUnknown() {
+		diags.Append(plan.Update.As(ctx, &update, basetypes.ObjectAsOptions{})...)
+	}
+	if update.Strategy.ValueString() == server.OnDelete {
+		diags.Append(attr.Error(nested("gossip", "enabled"), "The provider must restart the servers",
+			"Encryption is turned on and off in three rolls, each complete before the next: set update.strategy = \"rolling\" for this change."))
+		return
+	}
+	if r.clients == nil || r.clients.Unknown || plan.Name.IsUnknown() || plan.Namespace.IsUnknown() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, gossipTimeout)
+	defer cancel()
+	declared := !g.KeySecret.IsNull() && !g.KeySecret.IsUnknown() && !key.Name.IsUnknown() && !key.Key.IsUnknown()
+	switch {
+	case !declared || after.Stage == server.GossipPlain:
+	case state == nil && plan.CreateNamespace.ValueBool():
+		diags.Append(attr.Error(nested("gossip", "key_secret"), "The Secret cannot exist", fmt.Sprintf(
+			"The cluster makes the namespace %s, and needs the Secret %s in it at once. Make the namespace and the Secret elsewhere, or leave key_secret out at first.", plan.Namespace.ValueString(), key.Name.ValueString())))
+	default:
+		r.checkKeySecret(ctx, plan, after, diags)
+	}
+	if before.Stage != after.Stage {
+		r.warnClientAgents(ctx, plan, diags)
+	}
+}
+
+// checkKeySecret refuses a key that is none. The Secret may be made before the cluster.
+func (r *Resource) checkKeySecret(ctx context.Context, plan model, gossip server.Gossip, diags *diag.Diagnostics) {
+	c, err := r.clients.Consul(ctx, plan.Namespace.ValueString(), plan.Name.ValueString())
+	if err != nil {
+		return // the apply says so
+	}
+	switch err := c.CheckBroughtKey(ctx, gossip); {
+	case errors.Is(err, consul.ErrNoBroughtKey):
+		diags.AddAttributeWarning(nested("gossip", "key_secret"), "The Secret does not exist yet", fmt.Sprintf(
+			"There is no Secret %s/%s. The apply fails, before it touches a server, unless it is made before.", plan.Namespace.ValueString(), gossip.KeySecret.Name))
+	case err != nil:
+		diags.Append(attr.Error(nested("gossip", "key_secret"), "No usable gossip key", err.Error()+"."))
+	}
+}
+
+// warnClientAgents names the agents that a change of the encryption may cut off.
+func (r *Resource) warnClientAgents(ctx context.Context, plan model, diags *diag.Diagnostics) {
+	c, err := r.clients.Consul(ctx, plan.Namespace.ValueString(), plan.Name.ValueString())
+	var others []string
+	if err == nil {
+		others, err = c.ClientAgents(ctx)
+	}
+	switch {
+	case err != nil:
+		diags.AddAttributeWarning(nested("gossip", "enabled"), "Who would be cut off is not known", "Consul could not be asked: "+err.Error())
+	case len(others) > 0:
+		diags.AddAttributeWarning(nested("gossip", "enabled"), "Client agents have to go along", fmt.Sprintf(
+			"These agents are no servers of %s, and are cut off by the second roll unless they go along with the servers, as the guide \"Encrypt the gossip\" says: %s. "+
+				"The gossip key is in key %q of the Secret %s once the first roll has begun, and the apply goes no further than that roll while an agent lacks it.",
+			plan.ID.ValueString(), strings.Join(others, ", "), server.PrimaryKey, server.GossipSecretName(plan.Name.ValueString())))
+	}
+}

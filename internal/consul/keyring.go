@@ -1,0 +1,503 @@
+package consul
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// The Secret of a cluster has the gossip keys that its servers shall have, and every
+// server starts with these. A key is replaced in an order in which all agents
+// understand each other at any moment, also those that start meanwhile:
+//
+//  1. the Secret gets the new key as the second, and all agents install it;
+//  2. the new key becomes the first in the Secret, and all agents encrypt with it;
+//  3. the old key leaves the Secret, and all agents remove it.
+//
+// Where it was interrupted it goes on from what the Secret says.
+const (
+	// ComponentGossip is the component label of that Secret.
+	ComponentGossip = "gossip"
+
+	annotationPhase   = server.ManagedBy + "/keyring-phase"
+	annotationTrigger = server.ManagedBy + "/key-trigger"
+	annotationMade    = server.ManagedBy + "/key-made"
+	annotationKeyring = server.ManagedBy + "/keyring"
+
+	phaseInstall = "install"
+	phaseRetire  = "retire"
+)
+
+// keyringTimeout is how long all agents may take to change their keys.
+const keyringTimeout = 2 * time.Minute
+
+// ErrKeyringLost says that the servers encrypt gossip, that the Secret with their keys
+// is gone, and that they could not be asked for them.
+var ErrKeyringLost = errors.New("the Secret with the gossip keys is lost")
+
+// CheckGossipKey returns an error that says what is wrong with a gossip key. It does not
+// quote it.
+func CheckGossipKey(key string) error {
+	raw, err := base64.StdEncoding.DecodeString(key)
+	if err != nil {
+		return errors.New("the gossip key is not base64: make one with \"consul keygen\"")
+	}
+	if n := len(raw); n != 16 && n != 24 && n != 32 {
+		return fmt.Errorf("the gossip key has %d bytes: it must have 16, 24 or 32, as those that \"consul keygen\" makes", n)
+	}
+	return nil
+}
+
+// newGossipKey makes a key of 32 bytes.
+func newGossipKey() string {
+	raw := make([]byte, 32)
+	_, _ = rand.Read(raw) // never fails
+	return base64.StdEncoding.EncodeToString(raw)
+}
+
+// keyring is what the Secret says.
+type keyring struct {
+	// keys are those that all agents shall have, the one to encrypt with first.
+	keys []string
+	// phase says that the second key shall become the first, or shall go; "" is neither.
+	phase string
+	// trigger and made belong to the latest key.
+	trigger string
+	made    time.Time
+}
+
+// due says why the key is to be replaced, "" if it is not. brought is the key that the
+// user brings, "" if the provider makes it.
+func (k keyring) due(g server.Gossip, brought string, now time.Time) string {
+	switch {
+	case k.phase != "":
+		return ""
+	case brought != "" && brought != k.keys[0]:
+		return "Secret " + g.KeySecret.Name + " has another key"
+	case brought != "":
+		return ""
+	case g.Rotation.Trigger != "" && k.trigger != "" && g.Rotation.Trigger != k.trigger:
+		return "the trigger changed"
+	case g.Rotation.After > 0 && now.Sub(k.made) >= g.Rotation.After:
+		return "the key is older than " + g.Rotation.After.String()
+	}
+	return ""
+}
+
+// next is what the Secret says next, once all agents have what it says now, and false
+// where nothing is left to do.
+func (k keyring) next(g server.Gossip, brought string, now time.Time) (keyring, bool) {
+	switch {
+	case k.phase == phaseInstall:
+		k.keys, k.phase = []string{k.keys[1], k.keys[0]}, phaseRetire
+	case k.phase == phaseRetire:
+		k.keys, k.phase = k.keys[:1], ""
+	case k.due(g, brought, now) != "":
+		key := brought
+		if key == "" {
+			key = newGossipKey()
+		}
+		k.keys, k.phase, k.trigger, k.made = []string{k.keys[0], key}, phaseInstall, g.Rotation.Trigger, now
+	case k.trigger != g.Rotation.Trigger: // which is only to be known
+		k.trigger = g.Rotation.Trigger
+	default:
+		return k, false
+	}
+	return k, true
+}
+
+// ring is what the agents have (GET /v1/operator/keyring).
+type ring struct {
+	// nodes is the number of agents that answered.
+	nodes int
+	// keys and primary are on how many of them a key is installed, and encrypted with.
+	keys, primary map[string]int
+	// problems are what agents said instead.
+	problems []string
+}
+
+// ringStep is what brings the agents' keys closer to those that they shall have. At most
+// one field is set.
+type ringStep struct{ wait, install, use, remove string }
+
+// nextRingStep decides: all keys to all agents, then the first to encrypt with, and only
+// then away with what is left. It goes on only while all servers are among the agents.
+func nextRingStep(keys []string, r ring, servers int) ringStep {
+	switch {
+	case len(r.problems) > 0:
+		return ringStep{wait: strings.Join(r.problems, ", ")}
+	case r.nodes < servers:
+		return ringStep{wait: fmt.Sprintf("%d of %d servers answer", r.nodes, servers)}
+	}
+	for _, k := range keys {
+		if r.keys[k] < r.nodes {
+			return ringStep{install: k}
+		}
+	}
+	if r.primary[keys[0]] < r.nodes {
+		return ringStep{use: keys[0]}
+	}
+	for k := range r.keys {
+		if !slices.Contains(keys, k) {
+			return ringStep{remove: k}
+		}
+	}
+	return ringStep{}
+}
+
+// EnsureKeyring makes sure that the Secret with the gossip keys is there before a server
+// needs it, and reports whether it made it. encrypted says that servers have keys
+// already: then a Secret that is missing is made from those, with a token that has
+// keyring:read. It returns ErrKeyringLost where they do not tell.
+func (c *Cluster) EnsureKeyring(ctx context.Context, token string, g server.Gossip, encrypted bool) (made bool, err error) {
+	if k, _, err := c.readKeyring(ctx); err != nil || len(k.keys) > 0 {
+		return false, err
+	}
+	k := keyring{trigger: g.Rotation.Trigger, made: time.Now()}
+	if encrypted {
+		r, err := c.ring(ctx, token)
+		if !errors.Is(err, ErrNoServer) && (err != nil || len(r.primary) == 0) {
+			return false, errors.Join(ErrKeyringLost, err)
+		}
+		if k.keys = sortedKeys(r); len(k.keys) > 1 {
+			k.phase = phaseRetire
+		}
+	}
+	if len(k.keys) == 0 { // nobody has another
+		key, err := c.broughtKey(ctx, g)
+		if err != nil {
+			return false, err
+		}
+		if key == "" {
+			key = newGossipKey()
+		}
+		k.keys = []string{key}
+	}
+	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: server.GossipSecretName(c.Name), Namespace: c.Namespace}}
+	k.write(s, c.Name)
+	if _, err = c.kube.CoreV1().Secrets(c.Namespace).Create(ctx, s, metav1.CreateOptions{FieldManager: server.ManagedBy}); err != nil {
+		return false, fmt.Errorf("creating Secret %s/%s: %w", c.Namespace, s.Name, err)
+	}
+	return true, nil
+}
+
+// sortedKeys are the keys of a ring, the one that most agents encrypt with first.
+func sortedKeys(r ring) []string {
+	var keys []string
+	for k := range r.keys {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, func(a, b string) int { return r.primary[b] - r.primary[a] })
+	return keys
+}
+
+// SettleKeyring makes the agents' keys those of the Secret, and replaces the key where
+// that is due. It needs keyring:write. servers is how many there are.
+func (c *Cluster) SettleKeyring(ctx context.Context, token string, g server.Gossip, servers int) error {
+	brought, err := c.broughtKey(ctx, g)
+	if err != nil {
+		return err
+	}
+	for {
+		k, s, err := c.readKeyring(ctx)
+		if err != nil {
+			return err
+		}
+		if s == nil {
+			return ErrKeyringLost
+		}
+		if err := c.settleRing(ctx, token, k.keys, servers); err != nil {
+			return err
+		}
+		next, ok := k.next(g, brought, time.Now())
+		if !ok {
+			return nil
+		}
+		if s, err = c.changeKeyring(ctx, next, s); err != nil {
+			return err
+		}
+		if err := c.touchPods(ctx, s.ResourceVersion); err != nil {
+			return err
+		}
+	}
+}
+
+// changeKeyring writes a keyring into the Secret as it was read.
+func (c *Cluster) changeKeyring(ctx context.Context, k keyring, read *corev1.Secret) (*corev1.Secret, error) {
+	s := &corev1.Secret{}
+	k.write(s, c.Name)
+	annotations := map[string]*string{annotationPhase: nil, annotationTrigger: nil} // which go unless they are set
+	for name, value := range s.Annotations {
+		annotations[name] = &value
+	}
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"resourceVersion": read.ResourceVersion, "labels": s.Labels, "annotations": annotations},
+		"data":     s.Data,
+	})
+	if err == nil {
+		s, err = c.kube.CoreV1().Secrets(c.Namespace).Patch(ctx, read.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("writing Secret %s/%s: %w", c.Namespace, read.Name, err)
+	}
+	return s, nil
+}
+
+// touchPods changes an annotation of every server's pod: its kubelet brings the mounted
+// Secret up to date at once then.
+func (c *Cluster) touchPods(ctx context.Context, version string) error {
+	pods, err := c.Pods(ctx)
+	if err != nil {
+		return err
+	}
+	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, annotationKeyring, version)
+	for i := range pods {
+		_, err := c.kube.CoreV1().Pods(c.Namespace).Patch(ctx, pods[i].Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+		if _, err := kube.Found(err); err != nil {
+			return fmt.Errorf("annotating pod %s: %w", pods[i].Name, err)
+		}
+	}
+	return nil
+}
+
+// KeyringDrift names what of the gossip keys is not as it shall be, as far as it can be
+// told.
+func (c *Cluster) KeyringDrift(ctx context.Context, token string, g server.Gossip, servers int) (drift []string) {
+	k, s, err := c.readKeyring(ctx)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	if s == nil {
+		return []string{"Secret " + server.GossipSecretName(c.Name) + " is missing, will be made from the servers' keys"}
+	}
+	brought, err := c.broughtKey(ctx, g)
+	if err != nil {
+		drift = append(drift, err.Error())
+	}
+	if reason := k.due(g, brought, time.Now()); reason != "" {
+		drift = append(drift, reason+", will rotate")
+	}
+	if k.phase != "" {
+		return append(drift, "a rotation of the key has not come to its end, will go on")
+	}
+	r, err := c.ring(ctx, token)
+	if step := nextRingStep(k.keys, r, servers); err == nil && step != (ringStep{}) && step.wait == "" {
+		drift = append(drift, "the agents' keys are not those of Secret "+s.Name+", will be set")
+	}
+	return drift
+}
+
+// DeleteKeyring deletes the Secret with the gossip keys, if there is one. Somebody else's
+// stays.
+func (c *Cluster) DeleteKeyring(ctx context.Context) error {
+	name := server.GossipSecretName(c.Name)
+	secrets := c.kube.CoreV1().Secrets(c.Namespace)
+	s, err := secrets.Get(ctx, name, metav1.GetOptions{})
+	found, err := kube.Found(err)
+	if err == nil && found && server.Owns(c.Name, s.Labels) {
+		_, err = kube.Found(secrets.Delete(ctx, name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(s.UID))}))
+	}
+	if err != nil {
+		return fmt.Errorf("deleting Secret %s/%s: %w", c.Namespace, name, err)
+	}
+	return nil
+}
+
+// readKeyring reads the Secret, nil if there is none.
+func (c *Cluster) readKeyring(ctx context.Context) (keyring, *corev1.Secret, error) {
+	name := server.GossipSecretName(c.Name)
+	s, err := c.kube.CoreV1().Secrets(c.Namespace).Get(ctx, name, metav1.GetOptions{})
+	if found, err := kube.Found(err); err != nil || !found {
+		if err != nil {
+			err = fmt.Errorf("reading Secret %s/%s: %w", c.Namespace, name, err)
+		}
+		return keyring{}, nil, err
+	}
+	if !server.Owns(c.Name, s.Labels) {
+		return keyring{}, nil, fmt.Errorf("the Secret %s/%s exists and was not made by this provider for this cluster: rename it, or delete it if nothing uses it", c.Namespace, name)
+	}
+	k := keyring{phase: s.Annotations[annotationPhase], trigger: s.Annotations[annotationTrigger]}
+	k.made, err = time.Parse(time.RFC3339, s.Annotations[annotationMade])
+	if err != nil {
+		k.made = s.CreationTimestamp.Time
+	}
+	if json.Unmarshal(s.Data[server.KeyringKey], &k.keys) != nil || len(k.keys) == 0 || slices.ContainsFunc(k.keys, func(key string) bool { return CheckGossipKey(key) != nil }) {
+		return keyring{}, nil, fmt.Errorf("key %s of Secret %s/%s is no list of gossip keys: delete the Secret while the servers run, and apply again; it is made from their keys then", server.KeyringKey, c.Namespace, name)
+	}
+	if len(k.keys) == 1 {
+		k.phase = ""
+	}
+	return k, s, nil
+}
+
+// write puts a keyring into a Secret.
+func (k keyring) write(s *corev1.Secret, cluster string) {
+	s.Labels = server.OwnerLabels(cluster)
+	s.Labels[server.LabelComponent] = ComponentGossip
+	s.Annotations = map[string]string{annotationMade: k.made.UTC().Format(time.RFC3339)}
+	for name, value := range map[string]string{annotationPhase: k.phase, annotationTrigger: k.trigger} {
+		if value != "" {
+			s.Annotations[name] = value
+		}
+	}
+	list, _ := json.Marshal(k.keys) // strings always encode
+	s.Data = map[string][]byte{server.KeyringKey: list, server.PrimaryKey: []byte(k.keys[0])}
+}
+
+// broughtKey reads the key that the user brings, "" if there is none.
+func (c *Cluster) broughtKey(ctx context.Context, g server.Gossip) (string, error) {
+	if g.KeySecret == nil {
+		return "", nil
+	}
+	at := fmt.Sprintf("key %s of Secret %s/%s (gossip.key_secret)", g.KeySecret.Key, c.Namespace, g.KeySecret.Name)
+	s, err := c.kube.CoreV1().Secrets(c.Namespace).Get(ctx, g.KeySecret.Name, metav1.GetOptions{})
+	if err != nil {
+		return "", fmt.Errorf("reading %s: %w", at, err)
+	}
+	key := strings.TrimSpace(string(s.Data[g.KeySecret.Key]))
+	if key == "" {
+		return "", fmt.Errorf("%s does not exist", at)
+	}
+	if err := CheckGossipKey(key); err != nil {
+		return "", fmt.Errorf("%s: %w", at, err)
+	}
+	raw, err := base64.StdEncoding.DecodeString(key)
+	return base64.StdEncoding.EncodeToString(raw), err // as agents write it
+}
+
+// ErrNoBroughtKey says that the Secret of the key that the user brings does not exist.
+var ErrNoBroughtKey = errors.New("the Secret does not exist")
+
+// CheckBroughtKey returns an error that says what is wrong with the key that the user
+// brings: ErrNoBroughtKey where there is no Secret, which may be made meanwhile.
+func (c *Cluster) CheckBroughtKey(ctx context.Context, g server.Gossip) error {
+	_, err := c.broughtKey(ctx, g)
+	if apierrors.IsNotFound(err) {
+		return ErrNoBroughtKey
+	}
+	return err
+}
+
+// ring asks all agents of the datacenter which keys they have.
+func (c *Cluster) ring(ctx context.Context, token string) (ring, error) {
+	r := ring{keys: map[string]int{}, primary: map[string]int{}}
+	err := c.Any(ctx, token, func(client *api.Client) error {
+		list, err := client.Operator().KeyringList((&api.QueryOptions{}).WithContext(ctx))
+		for _, k := range list {
+			if k.WAN {
+				continue
+			}
+			r.nodes, r.keys, r.primary = k.NumNodes, k.Keys, k.PrimaryKeys
+			for node := range k.Messages { // the message may quote a key
+				r.problems = append(r.problems, node+" does not tell its keys")
+			}
+		}
+		return err
+	})
+	slices.Sort(r.problems)
+	if err != nil {
+		return r, fmt.Errorf("asking the agents of %s for their gossip keys: %w", c.ID(), err)
+	}
+	return r, nil
+}
+
+// settleRing makes all agents have the keys and no other.
+func (c *Cluster) settleRing(ctx context.Context, token string, keys []string, servers int) error {
+	ctx, cancel := context.WithTimeout(ctx, keyringTimeout)
+	defer cancel()
+	return kube.Wait(ctx, "the gossip keys of all agents", interval, func(ctx context.Context) (string, error) {
+		// The ring counts whoever answers; a server that is away would keep a key that
+		// the others give up.
+		if missing, err := c.Missing(ctx, token, servers, 0); err != nil || missing != "" {
+			return missing, err
+		}
+		r, err := c.ring(ctx, token)
+		if IsForbidden(err) {
+			return "", err
+		}
+		if err != nil {
+			return err.Error(), nil
+		}
+		step := nextRingStep(keys, r, servers)
+		if step == (ringStep{}) {
+			return "", nil
+		}
+		if step.wait != "" {
+			return step.wait, nil
+		}
+		what, err := c.doRingStep(ctx, token, step)
+		if err != nil {
+			what += " failed: " + withoutKeys(err.Error(), append(sortedKeys(r), keys...))
+		}
+		return what, nil
+	})
+}
+
+// doRingStep tells all agents, and says what.
+func (c *Cluster) doRingStep(ctx context.Context, token string, step ringStep) (what string, err error) {
+	what = "removing a key"
+	switch {
+	case step.install != "":
+		what = "installing a key"
+	case step.use != "":
+		what = "encrypting with another key"
+	}
+	err = c.Any(ctx, token, func(client *api.Client) error {
+		o, q := client.Operator(), (&api.WriteOptions{}).WithContext(ctx)
+		switch {
+		case step.install != "":
+			return o.KeyringInstall(step.install, q)
+		case step.use != "":
+			return o.KeyringUse(step.use, q)
+		}
+		return o.KeyringRemove(step.remove, q)
+	})
+	return what, err
+}
+
+// withoutKeys takes keys out of a text.
+func withoutKeys(text string, keys []string) string {
+	for _, k := range keys {
+		text = strings.ReplaceAll(text, k, "(a key)")
+	}
+	return text
+}
+
+// ClientAgents are the agents that run and are no servers of the cluster, by node name.
+func (c *Cluster) ClientAgents(ctx context.Context) (names []string, err error) {
+	token, _, err := c.ManagementToken(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = c.Any(ctx, token, func(client *api.Client) error {
+		members, err := client.Agent().MembersOpts(api.MembersOpts{})
+		names = nil
+		for _, m := range members {
+			_, ours := server.Ordinal(c.Name, m.Name)
+			if m.Status == serfAlive && (!ours || m.Tags["role"] != "consul") {
+				names = append(names, m.Name)
+			}
+		}
+		return err
+	})
+	slices.Sort(names)
+	return names, err
+}
+
+// serfAlive is the status of a member that runs (github.com/hashicorp/serf, StatusAlive).
+const serfAlive = 1
