@@ -229,7 +229,7 @@ func restartInPlace(t *testing.T, namespace string, servers []string, canary str
 		t.Fatalf("%s runs the change already", pod)
 	}
 	k := acctest.Kube(t)
-	if _, err := k.Exec(t.Context(), namespace, pod, server.ContainerName, nil, "kill", "-INT", "1"); err != nil {
+	if _, err := k.Exec(t.Context(), namespace, pod, server.ContainerName, nil, "/bin/sh", "-c", "kill -KILL $(cat /tmp/pid)"); err != nil {
 		t.Log(err) // it ends with the container
 	}
 	acctest.Wait(t, pod+" to start again", func(ctx context.Context) (string, error) {
