@@ -156,9 +156,9 @@ func validateGossip(ctx context.Context, m model, diags *diag.Diagnostics) {
 // gossipTimeout bounds what a plan asks Kubernetes and Consul.
 const gossipTimeout = 10 * time.Second
 
-// checkGossip judges a plan's gossip: the key that the user brings, and whom turning it
-// on would cut off. state is nil where the cluster is to be created. It makes no request
-// unless a key is brought, or encryption turned on on a running cluster.
+// checkGossip judges a plan's gossip: the key that the user brings, and whom turning
+// encryption on or off may cut off. state is nil where the cluster is to be created. It
+// makes no request unless a key is brought, or encryption changes on a running cluster.
 func (r *Resource) checkGossip(ctx context.Context, state *model, plan model, diags *diag.Diagnostics) {
 	if plan.Gossip.IsUnknown() || (state != nil && plan.Gossip.Equal(state.Gossip)) {
 		return

@@ -57,6 +57,8 @@ func TestAccCluster_badInput(t *testing.T) {
 		"extra_config encrypt":  {with(`extra_config = jsonencode({ encrypt = "x" })`), "use the attribute gossip.enabled"},
 		"gossip key twice":      {with(`gossip = { enabled = true, key_secret = { name = "a", key = "b" }, rotation = { trigger = "1" } }`), "leave rotation out"},
 		"gossip key age":        {with(`gossip = { enabled = true, rotation = { after = "5m" } }`), `gossip.rotation.after: "5m" must be a duration between 1h0m0s`},
+		"gossip own Secret":     {with(`gossip = { enabled = true, key_secret = { name = "consul-gossip", key = "key" } }`), "give yours another name"},
+		"gossip no namespace":   {with("create_namespace = true\ngossip = { enabled = true, key_secret = { name = \"a\", key = \"b\" } }"), "The Secret cannot exist"},
 		"gossip Secret":         {with(`gossip = { enabled = true, key_secret = { name = "A_b", key = "c" } }`), `Kubernetes would refuse "A_b"`},
 		"labels reserved":       {with(`labels = { "app.kubernetes.io/name" = "x" }`), "leave it out"},
 		"labels value":          {with(`pod_labels = { a = "b c" }`), `Kubernetes would refuse "b c"`},

@@ -74,7 +74,7 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 		var steps []Action
 		steps, next = preview(next)
 		p.Steps = append(p.Steps, steps...)
-		if n := restarts(steps); n > 0 {
+		if n := countRestarts(steps); n > 0 {
 			p.Restarts = max(p.Restarts, n)
 			p.Rolls++
 		}
@@ -85,8 +85,8 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 	return p
 }
 
-// restarts is how many servers restart.
-func restarts(steps []Action) (n int) {
+// countRestarts is how many servers restart.
+func countRestarts(steps []Action) (n int) {
 	for _, a := range steps {
 		if a.Restart != "" || a.Rebuild != "" {
 			n++

@@ -60,6 +60,17 @@ func TestNewPlan(t *testing.T) {
 				"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1",
 			}, 3,
 		},
+		"gossip that is encrypted, with a pause": {
+			&seen, with(func(s *server.Spec) { s.Gossip.Stage, s.Update.PauseAfter = server.GossipEncrypted, 1 }),
+			[]string{"restart s-0", "pause before s-1, s-2"}, 1,
+		},
+		"encryption that was being turned off, and is half-way": {
+			func() *World { w := three("s-1"); w.GossipStage = server.GossipSend; return &w }(), spec,
+			[]string{
+				"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1",
+				"restart s-0", "restart s-1", "transfer the leadership to s-1", "restart s-2",
+			}, 3,
+		},
 		"restarts by others": {&seen, with(func(s *server.Spec) { s.UI, s.Update.Strategy = true, server.OnDelete }), nil, 0},
 		"a reload, the leader last": {
 			&seen, with(func(s *server.Spec) { s.ExtraConfig = `{"log_level":"debug"}` }),
