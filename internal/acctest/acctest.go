@@ -24,6 +24,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/localcluster"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/provider"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
 // ConsulVersion is the version that most tests run.
@@ -233,6 +234,34 @@ func Wait(t testing.TB, what string, check func(context.Context) (missing string
 	if err := kube.Wait(ctx, what, 500*time.Millisecond, check); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Crash kills Consul in the pod of a server, as a lack of memory would, and waits until
+// it was started again in the same pod.
+func Crash(t testing.TB, namespace, pod string) {
+	t.Helper()
+	k := Kube(t)
+	restarts := func(ctx context.Context) (int32, error) {
+		p, err := k.CoreV1().Pods(namespace).Get(ctx, pod, metav1.GetOptions{})
+		if err != nil || len(p.Status.ContainerStatuses) == 0 {
+			return 0, err
+		}
+		return p.Status.ContainerStatuses[0].RestartCount, nil
+	}
+	before, err := restarts(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Exec(t.Context(), namespace, pod, server.ContainerName, nil, "/bin/sh", "-c", "kill -KILL $(cat /tmp/pid)"); err != nil {
+		t.Log(err) // it ends with the container
+	}
+	Wait(t, pod+" to be started again", func(ctx context.Context) (string, error) {
+		now, err := restarts(ctx)
+		if err == nil && now == before {
+			return "it was not restarted", nil
+		}
+		return "", err
+	})
 }
 
 // Says matches a diagnostic, however Terraform has wrapped it.

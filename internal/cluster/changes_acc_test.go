@@ -219,8 +219,16 @@ func TestAccCluster_pausesAndLeavesRestartsToOthers(t *testing.T) {
 	namespaceGone(t, namespace)
 }
 
-// restartInPlace ends Consul in the container of a server that a roll has not reached,
-// as a lack of memory would: it starts again with what it ran, not with the change.
+// whole waits until three servers are healthy voters.
+func whole(t *testing.T, namespace string) {
+	t.Helper()
+	acctest.Wait(t, "all servers to vote", func(ctx context.Context) (string, error) {
+		return acctest.Consul(t, namespace, "consul").Missing(ctx, "", 3, 0)
+	})
+}
+
+// restartInPlace kills Consul in the container of a server that a roll has not reached:
+// it starts again with what it ran, not with the change.
 func restartInPlace(t *testing.T, namespace string, servers []string, canary string) {
 	t.Helper()
 	i := slices.IndexFunc(servers, func(s string) bool { return s != canary })
@@ -228,17 +236,8 @@ func restartInPlace(t *testing.T, namespace string, servers []string, canary str
 	if before[pod].NodeMeta[server.MetaConfigVersion] == before[canary].NodeMeta[server.MetaConfigVersion] {
 		t.Fatalf("%s runs the change already", pod)
 	}
-	k := acctest.Kube(t)
-	if _, err := k.Exec(t.Context(), namespace, pod, server.ContainerName, nil, "/bin/sh", "-c", "kill -KILL $(cat /tmp/pid)"); err != nil {
-		t.Log(err) // it ends with the container
-	}
-	acctest.Wait(t, pod+" to start again", func(ctx context.Context) (string, error) {
-		p, err := k.CoreV1().Pods(namespace).Get(ctx, pod, metav1.GetOptions{})
-		if err != nil || len(p.Status.ContainerStatuses) == 0 || p.Status.ContainerStatuses[0].RestartCount == 0 {
-			return "it has not ended", err
-		}
-		return acctest.Consul(t, namespace, "consul").Missing(ctx, "", 3, 0)
-	})
+	acctest.Crash(t, namespace, pod)
+	whole(t, namespace)
 	if now := agents(t, namespace); now[pod].NodeMeta[server.MetaConfigVersion] != before[pod].NodeMeta[server.MetaConfigVersion] {
 		t.Errorf("%s started again with a configuration that the roll has not brought it", pod)
 	}
@@ -319,25 +318,32 @@ func TestAccCluster_badChangesHoldAtOneServer(t *testing.T) {
 	namespaceGone(t, namespace)
 }
 
+// changedUnderAClient makes three servers with a client that writes, and changes their
+// configuration, so that the next apply restarts all of them.
+func changedUnderAClient(t *testing.T) (namespace string, cli *acctest.CLI, client *acctest.Writer) {
+	t.Helper()
+	namespace = acctest.NamespaceName(t)
+	config := func(ui bool) string {
+		return required + hclVersion(namespace, acctest.ConsulVersion, fmt.Sprintf("  create_namespace = true\n  ui = %v\n", ui))
+	}
+	cli = acctest.NewCLI(t, map[string]string{"main.tf": config(true)})
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	client = acctest.StartWriter(t, namespace, "no-token")
+	client.More(5)
+	cli.Write("main.tf", config(false))
+	return namespace, cli, client
+}
+
 // The apply is killed after each step of a roll, again and again: the next one goes
 // on, every server is restarted once, and no write is refused.
 func TestAccCluster_killedAfterEveryStepOfARoll(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
-	namespace := acctest.NamespaceName(t)
-	config := func(ui bool) string {
-		return required + hclVersion(namespace, acctest.ConsulVersion, fmt.Sprintf("  create_namespace = true\n  ui = %v\n", ui))
-	}
-	cli := acctest.NewCLI(t, map[string]string{"main.tf": config(true)})
-	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
-	client := acctest.StartWriter(t, namespace, "no-token")
-	client.More(5)
-	first := podUIDs(t, namespace)
+	namespace, cli, client := changedUnderAClient(t)
 	seen := map[string]map[types.UID]bool{}
-	for name, uid := range first {
+	for name, uid := range podUIDs(t, namespace) {
 		seen[name] = map[types.UID]bool{uid: true}
 	}
-	cli.Write("main.tf", config(false))
 	kills := 0
 	for ; ; kills++ {
 		steps := rolloutEvents(t, namespace)

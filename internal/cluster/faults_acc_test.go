@@ -70,16 +70,8 @@ func TestAccCluster_evictionsOneAfterTheOtherLeaveTwoVoters(t *testing.T) {
 // first of them was restarted. The apply goes on to its end all the same.
 func duringRoll(t *testing.T, do func(namespace string, before map[string]types.UID)) {
 	t.Helper()
-	namespace := acctest.NamespaceName(t)
-	config := func(ui bool) string {
-		return required + hclVersion(namespace, acctest.ConsulVersion, fmt.Sprintf("  create_namespace = true\n  ui = %v\n", ui))
-	}
-	cli := acctest.NewCLI(t, map[string]string{"main.tf": config(true)})
-	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
-	client := acctest.StartWriter(t, namespace, "no-token")
-	client.More(5)
+	namespace, cli, client := changedUnderAClient(t)
 	before := podUIDs(t, namespace)
-	cli.Write("main.tf", config(false))
 	type result struct {
 		out  string
 		code int
@@ -158,9 +150,7 @@ func TestAccCluster_aNodeThatIsCutOffHoldsTheRoll(t *testing.T) {
 	acctest.PreCheckLong(t)
 	nodes := acctest.LocalCluster(t)
 	duringRoll(t, func(namespace string, before map[string]types.UID) {
-		acctest.Wait(t, "the first server to vote again", func(ctx context.Context) (string, error) {
-			return acctest.Consul(t, namespace, "consul").Missing(ctx, "", 3, 0)
-		})
+		whole(t, namespace) // the first server votes again
 		done := restarted(before, podUIDs(t, namespace))
 		pods, err := acctest.Consul(t, namespace, "consul").Pods(t.Context())
 		if err != nil {

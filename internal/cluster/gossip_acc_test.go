@@ -185,8 +185,15 @@ func TestAccCluster_gossipIsEncryptedAndItsKeyRotates(t *testing.T) {
 				}),
 			},
 			{Config: config(3, trigger("2")), PlanOnly: true},
-			{ // of age
+			{Config: config(3, trigger("2")+"  }\n  update = {\n    strategy = \"on_delete\"\n"), Check: notRestarted(t, namespace, &before)},
+			{ // each roll must be complete before the next
+				Config:   strings.Replace(config(3, trigger("2")+"  }\n  update = {\n    strategy = \"on_delete\"\n"), "enabled = true", "enabled = false", 1),
+				PlanOnly: true, ExpectError: acctest.Says("The provider must restart the servers"),
+			},
+			{ // of age; a server that starts again in its pod goes on with the key that it has
 				PreConfig: func() {
+					acctest.Crash(t, namespace, "consul-server-0")
+					whole(t, namespace)
 					patch := `{"metadata":{"annotations":{"terraform-provider-consul-k8s/key-made":"2020-01-01T00:00:00Z"}}}`
 					if _, err := k.CoreV1().Secrets(namespace).Patch(t.Context(), gossipSecret, types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
 						t.Fatal(err)

@@ -794,22 +794,7 @@ func TestAccACL_theDeathOfALeaderIsWaitedOut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.crash(t, leader.Name)
-	})
-}
-
-// crash ends a server without letting it say so, and waits until it runs again.
-func (c *aclCluster) crash(t *testing.T, pod string) {
-	t.Helper()
-	k := acctest.Kube(t)
-	_, err := k.Exec(t.Context(), c.Namespace, pod, server.ContainerName, nil, "/bin/sh", "-c", "kill -KILL $(cat /tmp/pid)")
-	t.Logf("crashing %s: %v", pod, err)
-	acctest.Wait(t, "the server to be started again", func(ctx context.Context) (string, error) {
-		p, err := k.CoreV1().Pods(c.Namespace).Get(ctx, pod, metav1.GetOptions{})
-		if err == nil && (len(p.Status.ContainerStatuses) == 0 || p.Status.ContainerStatuses[0].RestartCount == 0) {
-			return "it was not restarted", nil
-		}
-		return "", err
+		acctest.Crash(t, c.Namespace, leader.Name)
 	})
 }
 
