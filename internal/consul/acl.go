@@ -276,6 +276,20 @@ func readSelf(ctx context.Context, client *api.Client) (*api.ACLToken, error) {
 	return self, err
 }
 
+// caughtUp calls a write, and once more where an object that it names was not
+// found: a new leader answers writes before it has applied the log that it took
+// over, and a consistent read only after that.
+func caughtUp[T any](write, consistentRead func() (*T, error)) (*T, error) {
+	written, err := write()
+	if !isUpdateOfMissing(err) && !isLinkOfMissing(err) {
+		return written, err
+	}
+	if _, err := consistentRead(); err != nil && !isMissing(err) {
+		return nil, err
+	}
+	return write()
+}
+
 func consistent(ctx context.Context) *api.QueryOptions {
 	return (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx)
 }
@@ -443,7 +457,8 @@ func (o *Objects[T, L]) tryCreate(ctx context.Context, client *api.Client, wante
 			return o.adopt(wanted, existing, duplicate(o.kind), err)
 		}
 	}
-	made, err := o.create(ctx, client, &wanted)
+	made, err := caughtUp(func() (*T, error) { return o.create(ctx, client, &wanted) },
+		func() (*T, error) { return o.find(ctx, client, wanted) })
 	switch {
 	case err == nil && !o.claim(o.id(*made)):
 		// Another resource of this run, planned with the same name, has found and
@@ -472,7 +487,8 @@ func (o *Objects[T, L]) adopt(wanted T, existing *T, collision, findErr error) (
 // ErrNotFound if there is none, and ErrExists if the new name is taken.
 func (o *Objects[T, L]) Update(ctx context.Context, wanted T) (*T, error) {
 	err := o.acl.Do(ctx, func(client *api.Client) error {
-		_, err := o.update(ctx, client, &wanted)
+		_, err := caughtUp(func() (*T, error) { return o.update(ctx, client, &wanted) },
+			func() (*T, error) { return o.read(ctx, client, o.id(wanted)) })
 		return err
 	})
 	switch {

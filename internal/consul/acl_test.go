@@ -763,6 +763,47 @@ func TestObjects_aDeleteBelievesAReadOnly(t *testing.T) {
 	}
 }
 
+// A new leader that has not applied its log yet does not find what a write names. What
+// a second look does not find either is missing.
+func TestObjects_aWriteIsRefusedByALeaderThatHasCaughtUp(t *testing.T) {
+	noPolicy := answer(500, `rpc error making call: No such ACL policy with ID "1"`)
+	gone := answer(500, "cannot find thing 1")
+	for name, tt := range map[string]struct {
+		failing  func(string) error
+		isUpdate bool
+		want     error
+		calls    map[string]int
+	}{
+		"a create, by a new leader":  {failing: once("create", noPolicy), calls: map[string]int{"create": 2, "find": 1}},
+		"a create that links amiss":  {failing: always(noPolicy, "create"), want: noPolicy, calls: map[string]int{"create": 2, "find": 1}},
+		"an update, by a new leader": {failing: once("update", gone), isUpdate: true, calls: map[string]int{"update": 2, "read": 2}},
+		"an update that links amiss": {failing: always(noPolicy, "update"), isUpdate: true, want: noPolicy, calls: map[string]int{"update": 2, "read": 1}},
+		"an update of what is gone":  {failing: always(gone, "update"), isUpdate: true, want: ErrNotFound, calls: map[string]int{"update": 2, "read": 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFakeConsul(t)
+				f.failing = tt.failing
+				var err error
+				if tt.isUpdate {
+					f.put(thing{ID: "1"})
+					_, err = f.things.Update(t.Context(), thing{ID: "1", Content: "other"})
+				} else {
+					_, err = f.things.Create(t.Context(), thing{Name: "a"})
+				}
+				if !errors.Is(err, tt.want) {
+					t.Errorf("got %v, want %v", err, tt.want)
+				}
+				for call, want := range tt.calls {
+					if got := f.count(call); got != want {
+						t.Errorf("%s was called %d times, want %d", call, got, want)
+					}
+				}
+			})
+		})
+	}
+}
+
 // sameError compares what a caller can decide on.
 func sameError(t *testing.T, got, want error) {
 	t.Helper()

@@ -90,6 +90,13 @@ func isUpdateOfMissing(err error) bool {
 	return ok && strings.HasPrefix(strings.ToLower(body), "cannot find ")
 }
 
+// isLinkOfMissing reports whether an object to be written links one that does not
+// exist (500 "No such ACL policy with ID …").
+func isLinkOfMissing(err error) bool {
+	_, body, ok := statusOf(err)
+	return ok && strings.Contains(body, "No such ACL ")
+}
+
 // isDuplicate reports whether an object of the name, or a token of the IDs,
 // exists already.
 func isDuplicate(err error) bool {
