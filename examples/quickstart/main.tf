@@ -1,5 +1,5 @@
-# Three Consul servers with ACLs on, everything denied that no policy allows, the
-# gossip between them encrypted, and the management token in a Kubernetes Secret.
+# Three Consul servers with ACLs on, everything denied that no policy allows, gossip
+# and connections encrypted, and the management token in a Kubernetes Secret.
 
 terraform {
   required_providers {
@@ -22,6 +22,7 @@ resource "consul_k8s_cluster" "main" {
 
   acl    = { enabled = true, default_policy = "deny" }
   gossip = { enabled = true }
+  tls    = { enabled = true }
 
   # Small enough for a laptop. In production leave these three out: the defaults
   # are 10Gi, half a core and 1Gi, volumes that outlive the cluster, and a
@@ -54,6 +55,6 @@ output "token_secret" {
   value = consul_k8s_acl_bootstrap.main.secret
 }
 
-output "http_address" {
-  value = consul_k8s_cluster.main.http_address
+output "https_address" {
+  value = consul_k8s_cluster.main.https_address
 }

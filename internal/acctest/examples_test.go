@@ -52,7 +52,8 @@ func TestAccExamples(t *testing.T) {
 				files["versions.tf"] = "terraform {\n  required_providers {\n    consul = { source = \"registry.terraform.io/consul-k8s/consul-k8s\" }\n  }\n}\n"
 			}
 			cli := acctest.NewCLI(t, files)
-			cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+			cli.Must(t.Context(), "plan", "-no-color", "-out", "plan") // as CI does
+			cli.Must(t.Context(), "apply", "-no-color", "plan")
 			if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode"); code != 0 {
 				t.Errorf("the second plan is not empty (exit code %d):\n%s", code, out)
 			}

@@ -13,6 +13,7 @@ import (
 // A secret ID is found in a log, a state, a plan and its JSON, and is not taken
 // for found where a test's own configuration holds it.
 func TestSecretIDs_leaks(t *testing.T) {
+	key := strings.Repeat("0123456789abcdef", 4) // a line of a private key
 	const id, other = "8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55", "8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e56"
 	archive := func(name, text string) string {
 		var b bytes.Buffer
@@ -45,6 +46,9 @@ func TestSecretIDs_leaks(t *testing.T) {
 		"a plan as JSON":        {"b/printed", `{"planned_values": {"x": "` + id + `"}}`, true},
 		"its config":            {"b/printed", `{"planned_values": {}, "configuration": {"x": "` + id + `"}}`, false},
 		"what a command prints": {"b/printed", "id = " + id, true},
+		"a private key":         {"log", "-----\n" + key + "\nAAAA", true},
+		"one in JSON":           {"b/terraform.tfstate", `{"key": "-----\n` + key + `\nAAAA"}`, true},
+		"a certificate":         {"b/terraform.tfstate", `{"key": "-----\n` + strings.Repeat("A", 64) + `\nAAAA"}`, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -56,7 +60,7 @@ func TestSecretIDs_leaks(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			err := (&secretIDs{seen: map[string]string{id: "ns/name:key"}}).leaks(dir)
+			err := (&secretIDs{seen: map[string]string{id: "ns/name:key", key: "ns/name:key"}}).leaks(dir)
 			if (err != nil) != test.leaks || (err != nil && (!strings.Contains(err.Error(), test.path+" holds the secret ID of ns/name:key") || strings.Contains(err.Error(), id))) {
 				t.Errorf("it is %v", err)
 			}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
@@ -109,7 +108,7 @@ func (m model) toGossip(ctx context.Context, diags *diag.Diagnostics) server.Gos
 		s.KeySecret = &server.SecretKey{Name: key.Name.ValueString(), Key: key.Key.ValueString()}
 	}
 	if g.Enabled.ValueBool() {
-		s.Stage = server.GossipEncrypted
+		s.Stage = server.StageEncrypted
 	}
 	return s
 }
@@ -117,8 +116,8 @@ func (m model) toGossip(ctx context.Context, diags *diag.Diagnostics) server.Gos
 func (m *model) fromGossip(ctx context.Context, s server.Gossip, diags *diag.Diagnostics) {
 	g, _, rotation := m.gossip(ctx, diags)
 	// Half-way it stays what it was declared to be, and shows as drift.
-	if s.Stage == server.GossipPlain || s.Stage == server.GossipEncrypted || g.Enabled.IsNull() || g.Enabled.IsUnknown() {
-		g.Enabled = types.BoolValue(s.Stage == server.GossipEncrypted)
+	if s.Stage == server.StagePlain || s.Stage == server.StageEncrypted || g.Enabled.IsNull() || g.Enabled.IsUnknown() {
+		g.Enabled = types.BoolValue(s.Stage == server.StageEncrypted)
 	}
 	g.KeySecret = types.ObjectNull(secretKeyTypes)
 	if k := s.KeySecret; k != nil {
@@ -169,13 +168,7 @@ func (r *Resource) checkGossip(ctx context.Context, state *model, plan model, di
 	if state != nil && !g.Enabled.IsUnknown() {
 		before = state.toGossip(ctx, diags)
 	}
-	var update updateModel
-	if before.Stage != after.Stage && !plan.Update.IsUnknown() {
-		diags.Append(plan.Update.As(ctx, &update, basetypes.ObjectAsOptions{})...)
-	}
-	if update.Strategy.ValueString() == server.OnDelete {
-		diags.Append(attr.Error(nested("gossip", "enabled"), "The provider must restart the servers",
-			"Encryption is turned on and off in three rolls, each complete before the next: set update.strategy = \"rolling\" for this change."))
+	if before.Stage != after.Stage && refuseOnDelete(ctx, "gossip", plan, diags) {
 		return
 	}
 	if r.clients == nil || r.clients.Unknown || plan.Name.IsUnknown() || plan.Namespace.IsUnknown() {
@@ -185,15 +178,14 @@ func (r *Resource) checkGossip(ctx context.Context, state *model, plan model, di
 	defer cancel()
 	declared := !g.KeySecret.IsNull() && !g.KeySecret.IsUnknown() && !key.Name.IsUnknown() && !key.Key.IsUnknown()
 	switch {
-	case !declared || after.Stage == server.GossipPlain:
+	case !declared || after.Stage == server.StagePlain:
 	case state == nil && plan.CreateNamespace.ValueBool():
-		diags.Append(attr.Error(nested("gossip", "key_secret"), "The Secret cannot exist", fmt.Sprintf(
-			"The cluster makes the namespace %s, and needs the Secret %s in it at once. Make the namespace and the Secret elsewhere, or leave key_secret out at first.", plan.Namespace.ValueString(), key.Name.ValueString())))
+		refuseInNewNamespace(nested("gossip", "key_secret"), plan, key.Name.ValueString(), diags)
 	default:
 		r.checkKeySecret(ctx, plan, after, diags)
 	}
 	if before.Stage != after.Stage {
-		r.warnClientAgents(ctx, plan, diags)
+		r.warnClientAgents(ctx, "gossip", plan, diags)
 	}
 }
 
@@ -205,27 +197,8 @@ func (r *Resource) checkKeySecret(ctx context.Context, plan model, gossip server
 	}
 	switch err := c.CheckBroughtKey(ctx, gossip); {
 	case errors.Is(err, consul.ErrNoBroughtKey):
-		diags.AddAttributeWarning(nested("gossip", "key_secret"), "The Secret does not exist yet", fmt.Sprintf(
-			"There is no Secret %s/%s. The apply fails, before it touches a server, unless it is made before.", plan.Namespace.ValueString(), gossip.KeySecret.Name))
+		warnNoSecret(nested("gossip", "key_secret"), plan, gossip.KeySecret.Name, diags)
 	case err != nil:
 		diags.Append(attr.Error(nested("gossip", "key_secret"), "No usable gossip key", err.Error()+"."))
-	}
-}
-
-// warnClientAgents names the agents that a change of the encryption may cut off.
-func (r *Resource) warnClientAgents(ctx context.Context, plan model, diags *diag.Diagnostics) {
-	c, err := r.clients.Consul(ctx, plan.Namespace.ValueString(), plan.Name.ValueString())
-	var others []string
-	if err == nil {
-		others, err = c.ClientAgents(ctx)
-	}
-	switch {
-	case err != nil:
-		diags.AddAttributeWarning(nested("gossip", "enabled"), "Who would be cut off is not known", "Consul could not be asked: "+err.Error())
-	case len(others) > 0:
-		diags.AddAttributeWarning(nested("gossip", "enabled"), "Client agents have to go along", fmt.Sprintf(
-			"These agents are no servers of %s, and are cut off by the second roll unless they go along with the servers, as the guide \"Encrypt the gossip\" says: %s. "+
-				"The gossip key is in key %q of the Secret %s once the first roll has begun, and the apply goes no further than that roll while an agent lacks it.",
-			plan.ID.ValueString(), strings.Join(others, ", "), server.PrimaryKey, server.GossipSecretName(plan.Name.ValueString())))
 	}
 }

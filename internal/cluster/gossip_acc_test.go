@@ -298,7 +298,7 @@ func TestAccCluster_gossipOnAndOffRefusesNoWrite(t *testing.T) {
 	cli.Write("main.tf", config(on))
 	var first map[string]types.UID
 	killed, out := cli.RunAndKill(t.Context(), "apply", func(ctx context.Context) bool {
-		if first == nil && stage(ctx, t, namespace) == server.GossipSend { // the first roll is over
+		if first == nil && stages(ctx, t, namespace).Gossip.Stage == server.StageSend { // the first roll is over
 			first = podUIDs(t, namespace)
 		}
 		return first != nil && len(restarted(first, podUIDs(t, namespace))) > 0
@@ -339,22 +339,22 @@ func TestAccCluster_gossipOnAndOffRefusesNoWrite(t *testing.T) {
 	namespaceGone(t, namespace)
 }
 
-// stage is how far the configuration that is being rolled out encrypts gossip.
-func stage(ctx context.Context, t *testing.T, namespace string) server.GossipStage {
+// stages is the spec that is being rolled out, as far as it tells what is encrypted.
+func stages(ctx context.Context, t *testing.T, namespace string) (spec server.Spec) {
 	t.Helper()
 	k := acctest.Kube(t)
 	sts, err := k.AppsV1().StatefulSets(namespace).Get(ctx, "consul-server", metav1.GetOptions{})
 	if err != nil {
-		return server.GossipPlain
+		return spec
 	}
 	sts.APIVersion, sts.Kind = "apps/v1", "StatefulSet"
 	cm, err := k.CoreV1().ConfigMaps(namespace).Get(ctx, "consul-server", metav1.GetOptions{})
 	if err != nil {
-		return server.GossipPlain
+		return spec
 	}
-	spec, err := server.Parse(server.Set{StatefulSet: sts, Config: cm}, server.Spec{})
+	read, err := server.Parse(server.Set{StatefulSet: sts, Config: cm}, spec)
 	if err != nil {
-		return server.GossipPlain
+		return spec
 	}
-	return spec.Gossip.Stage
+	return read
 }

@@ -41,6 +41,7 @@ type model struct {
 	Service     types.Object `tfsdk:"service"`
 	ACL         types.Object `tfsdk:"acl"`
 	Gossip      types.Object `tfsdk:"gossip"`
+	TLS         types.Object `tfsdk:"tls"`
 	UI          types.Bool   `tfsdk:"ui"`
 	ExtraConfig types.String `tfsdk:"extra_config"`
 
@@ -56,12 +57,15 @@ type model struct {
 
 	RunningVersion types.String `tfsdk:"running_version"`
 	HTTPAddress    types.String `tfsdk:"http_address"`
+	HTTPSAddress   types.String `tfsdk:"https_address"`
 	DNSAddress     types.String `tfsdk:"dns_address"`
 	Ready          types.Bool   `tfsdk:"ready"`
 	Drift          types.List   `tfsdk:"drift"`
 	Rollout        types.Object `tfsdk:"rollout"`
 
-	UpgradeSnapshot types.Object `tfsdk:"upgrade_snapshot"`
+	CACertificate     types.String `tfsdk:"ca_certificate"`
+	CertificateExpiry types.Object `tfsdk:"certificate_expiry"`
+	UpgradeSnapshot   types.Object `tfsdk:"upgrade_snapshot"`
 }
 
 type storageModel struct {
@@ -263,6 +267,7 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 		},
 		Adopt:          m.toAdopt(ctx, &diags),
 		Gossip:         m.toGossip(ctx, &diags),
+		TLS:            m.toTLS(ctx, &diags),
 		ACL:            server.ACL{Enabled: acl.Enabled.ValueBool(), DefaultPolicy: acl.DefaultPolicy.ValueString()},
 		Labels:         toStrings(ctx, m.Labels, &diags),
 		Annotations:    toStrings(ctx, m.Annotations, &diags),
@@ -396,6 +401,7 @@ func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 	m.fromAdopt(ctx, s.Adopt, &diags)
 	m.ACL = object(ctx, aclTypes, aclModel{Enabled: types.BoolValue(s.ACL.Enabled), DefaultPolicy: types.StringValue(s.ACL.DefaultPolicy)}, &diags)
 	m.fromGossip(ctx, s.Gossip, &diags)
+	m.fromTLS(ctx, s.TLS, &diags)
 	m.HTTPAddress, m.DNSAddress = httpAddress(s.Namespace, s.Name), dnsAddress(s.Namespace, s.Name)
 	m.UpgradeSnapshot = fromSnapshot(ctx, s.UpgradeSnapshot, &diags)
 	return diags

@@ -52,6 +52,8 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		plan.Drift, plan.Rollout, plan.UpgradeSnapshot = noDrift, noRollout, noSnapshot
 		r.planAdopt(ctx, &plan, &resp.Diagnostics)
 		r.checkGossip(ctx, nil, plan, &resp.Diagnostics)
+		r.checkTLS(ctx, nil, plan, &resp.Diagnostics)
+		plan.planCertificates(ctx, nil, &resp.Diagnostics)
 		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 		return
 	}
@@ -67,10 +69,12 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	r.checkStorage(ctx, state, plan, &resp.Diagnostics)
 	r.checkACL(ctx, state, plan, &resp.Diagnostics)
 	r.checkGossip(ctx, &state, plan, &resp.Diagnostics)
+	r.checkTLS(ctx, &state, plan, &resp.Diagnostics)
 
 	// What is computed is known unless something is to be done.
 	plan.Ready, plan.RunningVersion, plan.Drift, plan.Rollout = state.Ready, state.RunningVersion, state.Drift, state.Rollout
 	plan.UpgradeSnapshot = state.UpgradeSnapshot
+	plan.HTTPSAddress, plan.CACertificate, plan.CertificateExpiry = state.HTTPSAddress, state.CACertificate, state.CertificateExpiry
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 	if resp.Diagnostics.HasError() {
 		return
@@ -94,6 +98,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 			resp.Diagnostics.Append(diags...)
 			plan.planRollout(ctx, state, world, &resp.Diagnostics)
 		}
+		plan.planCertificates(ctx, &state, &resp.Diagnostics)
 		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 	}
 }

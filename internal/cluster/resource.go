@@ -92,6 +92,7 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 				"\nNothing is lost and nothing will be destroyed: fix what is wrong and apply again. Until then ready is false.")
 	}
 	m.fromApplied(unsettled == nil)
+	m.readCertificates(ctx, d.Consul, &resp.Diagnostics)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 	if unsettled == nil {
 		resp.Diagnostics.Append(keepStarted(ctx, resp.Private, []string{m.Version.ValueString()})...)
@@ -208,6 +209,8 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	world, seen := look(ctx, d, s.Spec)
 	s.Drift = append(s.Drift, world.Drift()...)
 	resp.Diagnostics.Append(m.fromState(ctx, s, settled)...)
+	m.forgetCertificates()
+	m.readCertificates(ctx, d.Consul, &resp.Diagnostics)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 	resp.Diagnostics.Append(resp.Private.SetKey(ctx, privateWorld, seen)...)
 	resp.Diagnostics.Append(keepStarted(ctx, resp.Private, s.Started)...)
@@ -274,6 +277,7 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	}
 	if !m.Name.IsNull() {
 		m.readSnapshot(ctx, d, &resp.Diagnostics)
+		m.readCertificates(ctx, d.Consul, &resp.Diagnostics)
 		resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 	}
 	var unsettled *rollout.UnsettledError

@@ -249,6 +249,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 				},
 			},
 			"gossip": gossipAttribute(),
+			"tls":    tlsAttribute(),
 			"ui": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(true),
 				MarkdownDescription: "Whether the servers serve the web interface, at `/ui` of the HTTP port. Default `true`. A change restarts the servers.",
@@ -280,6 +281,22 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 			"http_address": schema.StringAttribute{
 				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
 				MarkdownDescription: "Address of the HTTP API inside the Kubernetes cluster, `host:port`.",
+			},
+			"https_address": schema.StringAttribute{
+				Computed:            true,
+				MarkdownDescription: "Address of the HTTP API over TLS inside the Kubernetes cluster, `host:port`; null where `tls.enabled` is false.",
+			},
+			"ca_certificate": schema.StringAttribute{
+				Computed:            true,
+				MarkdownDescription: "What clients trust, in PEM: the certificate authority, and while it is being replaced both. It is also in key `ca.crt` of the ConfigMap `<name>-ca`, where pods find it without an apply.",
+			},
+			"certificate_expiry": schema.SingleNestedAttribute{
+				Computed:            true,
+				MarkdownDescription: "When certificates end, in RFC 3339; null where `tls.enabled` is false.",
+				Attributes: map[string]schema.Attribute{
+					"ca":     schema.StringAttribute{Computed: true, MarkdownDescription: "End of the certificate authority."},
+					"server": schema.StringAttribute{Computed: true, MarkdownDescription: "End of the servers' certificate."},
+				},
 			},
 			"dns_address": schema.StringAttribute{
 				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 
@@ -107,6 +108,37 @@ func (v oneOfValidator) ValidateString(ctx context.Context, req validator.String
 	resp.Diagnostics.Append(attr.Error(req.Path, "Invalid value", fmt.Sprintf("%q is not possible: use %s.", req.ConfigValue.ValueString(), v.Description(ctx))))
 }
 
+// dnsNameValidator accepts a DNS name, also a wildcard.
+type dnsNameValidator struct{}
+
+func (dnsNameValidator) Description(context.Context) string               { return "a DNS name" }
+func (v dnsNameValidator) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
+
+func (dnsNameValidator) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
+		return
+	}
+	name := strings.TrimPrefix(req.ConfigValue.ValueString(), "*.")
+	if p := validation.IsDNS1123Subdomain(name); len(p) > 0 {
+		resp.Diagnostics.Append(attr.Error(req.Path, "Not a DNS name", fmt.Sprintf("%q is not a DNS name: %s.", req.ConfigValue.ValueString(), p[0])))
+	}
+}
+
+// ipValidator accepts an IP address.
+type ipValidator struct{}
+
+func (ipValidator) Description(context.Context) string               { return "an IP address" }
+func (v ipValidator) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
+
+func (ipValidator) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
+		return
+	}
+	if net.ParseIP(req.ConfigValue.ValueString()) == nil {
+		resp.Diagnostics.Append(attr.Error(req.Path, "Not an IP address", fmt.Sprintf("%q is not an IP address.", req.ConfigValue.ValueString())))
+	}
+}
+
 type labelKeyValidator struct{}
 
 func (labelKeyValidator) Description(context.Context) string               { return "a label key" }
@@ -182,6 +214,7 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 	validateAdopt(ctx, m, &resp.Diagnostics)
 	validateResources(ctx, m, &resp.Diagnostics)
 	validateGossip(ctx, m, &resp.Diagnostics)
+	validateTLS(ctx, m, &resp.Diagnostics)
 }
 
 // versionAndImage fills in whichever of the two is "".

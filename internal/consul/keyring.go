@@ -15,7 +15,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
@@ -37,7 +36,6 @@ const (
 	annotationPhase   = server.ManagedBy + "/keyring-phase"
 	annotationTrigger = server.ManagedBy + "/key-trigger"
 	annotationMade    = server.ManagedBy + "/key-made"
-	annotationKeyring = server.ManagedBy + "/keyring"
 
 	phaseInstall = "install"
 	phaseRetire  = "retire"
@@ -188,12 +186,8 @@ func (c *Cluster) EnsureKeyring(ctx context.Context, token string, g server.Goss
 		}
 		k.keys = []string{key}
 	}
-	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: server.GossipSecretName(c.Name), Namespace: c.Namespace}}
-	k.write(s, c.Name)
-	if _, err = c.kube.CoreV1().Secrets(c.Namespace).Create(ctx, s, metav1.CreateOptions{FieldManager: server.ManagedBy}); err != nil {
-		return false, fmt.Errorf("creating Secret %s/%s: %w", c.Namespace, s.Name, err)
-	}
-	return true, nil
+	_, err = c.writeKeyring(ctx, nil, k)
+	return err == nil, err
 }
 
 // sortedKeys are the keys of a ring, the one that most agents encrypt with first.
@@ -228,51 +222,13 @@ func (c *Cluster) SettleKeyring(ctx context.Context, token string, g server.Goss
 		if !ok {
 			return nil
 		}
-		if s, err = c.changeKeyring(ctx, next, s); err != nil {
+		if s, err = c.writeKeyring(ctx, s, next); err != nil {
 			return err
 		}
 		if err := c.touchPods(ctx, s.ResourceVersion); err != nil {
 			return err
 		}
 	}
-}
-
-// changeKeyring writes a keyring into the Secret as it was read.
-func (c *Cluster) changeKeyring(ctx context.Context, k keyring, read *corev1.Secret) (*corev1.Secret, error) {
-	s := &corev1.Secret{}
-	k.write(s, c.Name)
-	annotations := map[string]*string{annotationPhase: nil, annotationTrigger: nil} // which go unless they are set
-	for name, value := range s.Annotations {
-		annotations[name] = &value
-	}
-	patch, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"resourceVersion": read.ResourceVersion, "labels": s.Labels, "annotations": annotations},
-		"data":     s.Data,
-	})
-	if err == nil {
-		s, err = c.kube.CoreV1().Secrets(c.Namespace).Patch(ctx, read.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
-	}
-	if err != nil {
-		return nil, fmt.Errorf("writing Secret %s/%s: %w", c.Namespace, read.Name, err)
-	}
-	return s, nil
-}
-
-// touchPods changes an annotation of every server's pod: its kubelet brings the mounted
-// Secret up to date at once then.
-func (c *Cluster) touchPods(ctx context.Context, version string) error {
-	pods, err := c.Pods(ctx)
-	if err != nil {
-		return err
-	}
-	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, annotationKeyring, version)
-	for i := range pods {
-		_, err := c.kube.CoreV1().Pods(c.Namespace).Patch(ctx, pods[i].Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
-		if _, err := kube.Found(err); err != nil {
-			return fmt.Errorf("annotating pod %s: %w", pods[i].Name, err)
-		}
-	}
-	return nil
 }
 
 // KeyringDrift names what of the gossip keys is not as it shall be, as far as it can be
@@ -305,31 +261,14 @@ func (c *Cluster) KeyringDrift(ctx context.Context, token string, g server.Gossi
 // DeleteKeyring deletes the Secret with the gossip keys, if there is one. Somebody else's
 // stays.
 func (c *Cluster) DeleteKeyring(ctx context.Context) error {
-	name := server.GossipSecretName(c.Name)
-	secrets := c.kube.CoreV1().Secrets(c.Namespace)
-	s, err := secrets.Get(ctx, name, metav1.GetOptions{})
-	found, err := kube.Found(err)
-	if err == nil && found && server.Owns(c.Name, s.Labels) {
-		_, err = kube.Found(secrets.Delete(ctx, name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(s.UID))}))
-	}
-	if err != nil {
-		return fmt.Errorf("deleting Secret %s/%s: %w", c.Namespace, name, err)
-	}
-	return nil
+	return c.deleteOwnSecret(ctx, server.GossipSecretName(c.Name))
 }
 
 // readKeyring reads the Secret, nil if there is none.
 func (c *Cluster) readKeyring(ctx context.Context) (keyring, *corev1.Secret, error) {
-	name := server.GossipSecretName(c.Name)
-	s, err := c.kube.CoreV1().Secrets(c.Namespace).Get(ctx, name, metav1.GetOptions{})
-	if found, err := kube.Found(err); err != nil || !found {
-		if err != nil {
-			err = fmt.Errorf("reading Secret %s/%s: %w", c.Namespace, name, err)
-		}
+	s, err := c.ownSecret(ctx, server.GossipSecretName(c.Name))
+	if err != nil || s == nil {
 		return keyring{}, nil, err
-	}
-	if !server.Owns(c.Name, s.Labels) {
-		return keyring{}, nil, fmt.Errorf("the Secret %s/%s exists and was not made by this provider for this cluster: rename it, or delete it if nothing uses it", c.Namespace, name)
 	}
 	k := keyring{phase: s.Annotations[annotationPhase], trigger: s.Annotations[annotationTrigger]}
 	k.made, err = time.Parse(time.RFC3339, s.Annotations[annotationMade])
@@ -337,7 +276,7 @@ func (c *Cluster) readKeyring(ctx context.Context) (keyring, *corev1.Secret, err
 		k.made = s.CreationTimestamp.Time
 	}
 	if json.Unmarshal(s.Data[server.KeyringKey], &k.keys) != nil || len(k.keys) == 0 || slices.ContainsFunc(k.keys, func(key string) bool { return CheckGossipKey(key) != nil }) {
-		return keyring{}, nil, fmt.Errorf("key %s of Secret %s/%s is no list of gossip keys: delete the Secret while the servers run, and apply again; it is made from their keys then", server.KeyringKey, c.Namespace, name)
+		return keyring{}, nil, fmt.Errorf("key %s of Secret %s/%s is no list of gossip keys: delete the Secret while the servers run, and apply again; it is made from their keys then", server.KeyringKey, c.Namespace, s.Name)
 	}
 	if len(k.keys) == 1 {
 		k.phase = ""
@@ -345,18 +284,20 @@ func (c *Cluster) readKeyring(ctx context.Context) (keyring, *corev1.Secret, err
 	return k, s, nil
 }
 
-// write puts a keyring into a Secret.
-func (k keyring) write(s *corev1.Secret, cluster string) {
-	s.Labels = server.OwnerLabels(cluster)
-	s.Labels[server.LabelComponent] = ComponentGossip
-	s.Annotations = map[string]string{annotationMade: k.made.UTC().Format(time.RFC3339)}
-	for name, value := range map[string]string{annotationPhase: k.phase, annotationTrigger: k.trigger} {
-		if value != "" {
-			s.Annotations[name] = value
-		}
+// writeKeyring writes the Secret, as it was read.
+func (c *Cluster) writeKeyring(ctx context.Context, read *corev1.Secret, k keyring) (*corev1.Secret, error) {
+	labels := server.OwnerLabels(c.Name)
+	labels[server.LabelComponent] = ComponentGossip
+	annotations := map[string]*string{annotationMade: new(k.made.UTC().Format(time.RFC3339)), annotationPhase: nil, annotationTrigger: nil}
+	if k.phase != "" {
+		annotations[annotationPhase] = &k.phase
+	}
+	if k.trigger != "" {
+		annotations[annotationTrigger] = &k.trigger
 	}
 	list, _ := json.Marshal(k.keys) // strings always encode
-	s.Data = map[string][]byte{server.KeyringKey: list, server.PrimaryKey: []byte(k.keys[0])}
+	data := map[string][]byte{server.KeyringKey: list, server.PrimaryKey: []byte(k.keys[0])}
+	return c.writeSecret(ctx, read, server.GossipSecretName(c.Name), labels, annotations, data)
 }
 
 // broughtKey reads the key that the user brings, "" if there is none.

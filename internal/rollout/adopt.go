@@ -207,8 +207,11 @@ func refusals(spec server.Spec, facts []consul.AgentFacts) []string {
 			reasons = append(reasons, r)
 		}
 	}
-	if spec.Gossip.Stage != server.GossipPlain {
+	if spec.Gossip.Stage != server.StagePlain {
 		refuse("it has no key of this cluster (gossip.enabled): take it over first, and turn the encryption on with the next apply")
+	}
+	if spec.TLS.Stage != server.StagePlain {
+		refuse("it has no certificate of this cluster (tls.enabled): take it over first, and turn TLS on with the next apply")
 	}
 	for _, f := range facts {
 		if f.Node != f.Pod {
@@ -389,7 +392,7 @@ func (d Deployment) takeOver(ctx context.Context, spec server.Spec, live server.
 		if madeSecret {
 			err = errors.Join(err, d.Consul.ForgetManagementToken(context.WithoutCancel(ctx)))
 		}
-		return errors.Join(err, d.undo(ctx, accepted, live, false))
+		return errors.Join(err, d.undo(ctx, accepted, live, nil))
 	}
 	return d.begun(ctx, spec, func(ctx context.Context) error { return d.runTakeover(ctx, spec, desired) })
 }
@@ -416,8 +419,8 @@ func (d Deployment) resumeTakeover(ctx context.Context, spec server.Spec) error 
 	if err != nil {
 		return err
 	}
-	if before.Gossip.Stage != spec.Gossip.Stage {
-		return fmt.Errorf("the take-over of %s is not complete: leave gossip.enabled as it was until it is", spec.ID())
+	if !server.SameStages(before, spec) {
+		return fmt.Errorf("the take-over of %s is not complete: leave gossip.enabled and tls.enabled as they were until it is", spec.ID())
 	}
 	if before.Adopt == nil || before.Takeover == nil {
 		return fmt.Errorf("the annotations of the StatefulSet %s/%s do not say what is taken over from", spec.Namespace, server.StatefulSetName(spec.Name))

@@ -101,8 +101,11 @@ func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) 
 	if s.Spec.Resizing {
 		s.Drift = append(s.Drift, "StatefulSet "+live.StatefulSet.Name+": a change of the volumes has not come to its end, will go on")
 	}
-	if g := s.Spec.Gossip.Stage; g != server.GossipPlain && g != server.GossipEncrypted {
+	if s.Spec.Gossip.Stage.HalfWay() {
 		s.Drift = append(s.Drift, "Gossip: half-way between plain text and encryption, will go on")
+	}
+	if s.Spec.TLS.Stage.HalfWay() {
+		s.Drift = append(s.Drift, TLSDrift+"half-way between plain text and encryption, will go on")
 	}
 	pods, err := d.Consul.Pods(ctx)
 	if err != nil {
@@ -174,7 +177,7 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 		return err
 	}
 	spec.Creating, spec.Established = true, live.IsEstablished()
-	before := server.Spec{Gossip: spec.Gossip}
+	before := server.Spec{Gossip: spec.Gossip, TLS: spec.TLS}
 	if live.StatefulSet != nil {
 		if before, err = server.Parse(live, spec); err != nil {
 			return err
@@ -197,9 +200,9 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 	namespace := server.Set{Namespace: rest.Namespace}
 	rest.Namespace = nil
 	accepted, err := applyObjects(ctx, d.Kube, namespace, live)
-	madeKeyring := false
+	var made []func(context.Context) error
 	if err == nil {
-		madeKeyring, err = d.ensureKeyring(ctx, live.StatefulSet != nil && before.Gossip.Stage != server.GossipPlain, spec)
+		made, err = d.ensureSecrets(ctx, live.StatefulSet != nil && before.Gossip.Stage != server.StagePlain, spec)
 	}
 	if err == nil {
 		var more []server.Object
@@ -208,11 +211,11 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 	}
 	if err != nil {
 		if live.StatefulSet == nil {
-			err = errors.Join(err, d.undo(ctx, accepted, live, madeKeyring))
+			err = errors.Join(err, d.undo(ctx, accepted, live, made))
 		}
 		return err
 	}
-	if !spec.Established && before.Gossip.Stage != spec.Gossip.Stage {
+	if !spec.Established && !server.SameStages(before, spec) {
 		if err := d.restartUnelected(ctx); err != nil {
 			return d.unsettled(ctx, err, spec)
 		}
@@ -220,14 +223,13 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 	return d.settle(ctx, spec, int(spec.Replicas))
 }
 
-// undo removes what was accepted and was not there before, and the Secret with gossip
-// keys if it was made.
-func (d Deployment) undo(ctx context.Context, accepted []server.Object, before server.Set, madeKeyring bool) error {
+// undo removes what was accepted and was not there before, and the Secrets that were made.
+func (d Deployment) undo(ctx context.Context, accepted []server.Object, before server.Set, made []func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	var errs []error
-	if madeKeyring {
-		errs = append(errs, d.Consul.DeleteKeyring(ctx))
+	for _, remove := range made {
+		errs = append(errs, remove(ctx))
 	}
 	for _, o := range accepted {
 		if before.Like(o) == nil {
@@ -281,19 +283,19 @@ func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 			return err
 		}
 	}
-	if !before.Established && before.Gossip.Stage != spec.Gossip.Stage { // nobody may have written down that it is
+	if !before.Established && !server.SameStages(before, spec) { // nobody may have written down that it is
 		if before.Established, err = d.elected(ctx); err != nil {
 			return err
 		}
 	}
 	stages := server.Stages(before, spec)
 	if len(stages) > 1 && spec.Update.Strategy == server.OnDelete {
-		return errors.New("the encryption of gossip changes in several rolls, each complete before the next: that takes update.strategy = \"rolling\"")
+		return errors.New("encryption is turned on and off in several rolls, each complete before the next: that takes update.strategy = \"rolling\"")
 	}
 	for i, stage := range stages {
 		if err := d.updateTo(ctx, before, stage, live); err != nil {
 			if rolledBack := (*RolledBackError)(nil); i > 0 && errors.As(err, &rolledBack) {
-				rolledBack.Err = fmt.Errorf("%w\nThe encryption of gossip is half-way, as it was before this roll; the next apply goes on from there", rolledBack.Err)
+				rolledBack.Err = fmt.Errorf("%w\nEncryption is half-way, as it was before this roll; the next apply goes on from there", rolledBack.Err)
 			}
 			return err
 		}
@@ -307,23 +309,42 @@ func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 			return err
 		}
 	}
-	if spec.Gossip.Stage == server.GossipPlain {
-		return d.Consul.DeleteKeyring(ctx)
+	if spec.Gossip.Stage == server.StagePlain {
+		err = d.Consul.DeleteKeyring(ctx)
 	}
-	return nil
+	if spec.TLS.Stage == server.StagePlain {
+		err = errors.Join(err, d.Consul.DeleteCertificates(ctx))
+	}
+	return err
 }
 
-// ensureKeyring makes sure that the servers of a spec find the gossip keys, and reports
-// whether it made their Secret. encrypted says that those that run have some.
-func (d Deployment) ensureKeyring(ctx context.Context, encrypted bool, spec server.Spec) (made bool, err error) {
-	if spec.Gossip.Stage == server.GossipPlain {
-		return false, nil
+// ensureSecrets makes sure that the servers of a spec find the gossip keys and the
+// certificates, and returns what removes the Secrets that it made. encrypted says that
+// those that run have gossip keys.
+func (d Deployment) ensureSecrets(ctx context.Context, encrypted bool, spec server.Spec) (made []func(context.Context) error, err error) {
+	if spec.Gossip.Stage != server.StagePlain {
+		token, _, err := d.Consul.ManagementToken(ctx)
+		if err != nil {
+			return nil, err
+		}
+		isNew, err := d.Consul.EnsureKeyring(ctx, token, spec.Gossip, encrypted)
+		if isNew {
+			made = append(made, d.Consul.DeleteKeyring)
+		}
+		if err != nil {
+			return made, err
+		}
 	}
-	token, _, err := d.Consul.ManagementToken(ctx)
-	if err != nil {
-		return false, err
+	if spec.TLS.Stage != server.StagePlain {
+		isNew, err := d.Consul.EnsureCertificates(ctx, spec)
+		if isNew {
+			made = append(made, d.Consul.DeleteCertificates)
+		}
+		if err != nil {
+			return made, err
+		}
 	}
-	return d.Consul.EnsureKeyring(ctx, token, spec.Gossip, encrypted)
+	return made, nil
 }
 
 // updateTo carries out one stage of an update.
@@ -331,7 +352,7 @@ func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live
 	desired := int(spec.Replicas)
 	spec.Replicas = before.Replicas // the roll changes it, one by one
 	spec.Established = before.Established
-	if _, err := d.ensureKeyring(ctx, before.Gossip.Stage != server.GossipPlain, spec); err != nil {
+	if _, err := d.ensureSecrets(ctx, before.Gossip.Stage != server.StagePlain, spec); err != nil {
 		return err
 	}
 	var err error
@@ -353,7 +374,7 @@ func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live
 	if _, err := applyObjects(ctx, d.Kube, server.Objects(spec), live); err != nil {
 		return err
 	}
-	if !spec.Established && (int(before.Replicas) != desired || before.Gossip.Stage != spec.Gossip.Stage) {
+	if !spec.Established && (int(before.Replicas) != desired || !server.SameStages(before, spec)) {
 		if err := d.restartUnelected(ctx); err != nil {
 			return err
 		}
@@ -374,8 +395,8 @@ func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, c
 	has := func(e server.Effect) bool {
 		return slices.ContainsFunc(changes, func(c server.Change) bool { return c.Effect == e })
 	}
-	restarts := has(server.Restart) || before.Gossip.Stage != changed.Gossip.Stage
-	if !restarts && !has(server.Reload) {
+	restarts := has(server.Restart) || restartsBetween(before, changed)
+	if !restarts && !has(server.Reload) && server.SameStages(before, changed) {
 		return cause // an earlier call has made the change: what was before is not known
 	}
 	live, err := ReadObjects(ctx, d.Kube, before.Namespace, before.Name)
@@ -506,7 +527,7 @@ func (d Deployment) formerConfig(ctx context.Context, spec server.Spec, live ser
 }
 
 // afterRoll does what takes rights in Consul: the agent tokens of servers that
-// are new, autopilot's configuration, and the gossip keys. Before the bootstrap, and with a token that is
+// are new, autopilot's configuration, the gossip keys and the certificates. Before the bootstrap, and with a token that is
 // lost, nobody has them; the bootstrap makes up for it.
 func (d Deployment) afterRoll(ctx context.Context, spec server.Spec, token string, desired int) error {
 	if spec.ACL.Enabled {
@@ -522,10 +543,15 @@ func (d Deployment) afterRoll(ctx context.Context, spec server.Spec, token strin
 	if err := d.Consul.SetAutopilot(ctx, token, spec.Autopilot, desired); err != nil {
 		return err
 	}
-	if spec.Gossip.Stage == server.GossipPlain {
+	if spec.Gossip.Stage != server.StagePlain {
+		if err := d.Consul.SettleKeyring(ctx, token, spec.Gossip, desired); err != nil {
+			return err
+		}
+	}
+	if spec.TLS.Stage == server.StagePlain {
 		return nil
 	}
-	return d.Consul.SettleKeyring(ctx, token, spec.Gossip, desired)
+	return d.Consul.SettleCertificates(ctx, token, spec)
 }
 
 // pauseAt is World.PauseAt of a roll that starts now.
@@ -646,6 +672,9 @@ func (d Deployment) deleteServers(ctx context.Context, spec server.Spec) (live s
 		if err := deleteObject(ctx, d.Kube, o); err != nil {
 			return live, nil, err
 		}
+	}
+	if err := d.Consul.DeletePublishedCA(ctx); err != nil {
+		return live, nil, err
 	}
 	claims, secrets, err := retained(ctx, d.Kube, spec.Namespace, spec.Name)
 	if err != nil {

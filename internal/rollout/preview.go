@@ -27,7 +27,7 @@ type Plan struct {
 func NewPlan(w *World, before, after server.Spec) Plan {
 	p := Plan{Changes: server.Changes(before, after)}
 	if w != nil {
-		before.Gossip.Stage = w.GossipStage // which may be half-way
+		before.Gossip.Stage, before.TLS.Stage = w.GossipStage, w.TLSStage // which may be half-way
 	}
 	stages := server.Stages(before, after)
 	has := func(e server.Effect) bool {
@@ -39,7 +39,12 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 	}
 	if w == nil {
 		if (all || rebuild) && after.Update.Strategy != server.OnDelete {
-			p.Restarts, p.Rolls = int(before.Replicas), len(stages)
+			p.Restarts, p.Rolls = int(before.Replicas), 1
+			for i := range stages[1:] {
+				if restartsBetween(stages[i], stages[i+1]) {
+					p.Rolls++
+				}
+			}
 			if after.Update.PauseAfter > 0 {
 				p.Restarts, p.Rolls = min(p.Restarts, int(after.Update.PauseAfter)), 1
 			}
@@ -66,8 +71,9 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 	next.PauseAt = pauseAt(next, after.Update)
 	for i := range stages {
 		if i > 0 { // another stage of the same takes every server
+			restarts := restartsBetween(stages[i-1], stages[i])
 			for j := range next.Servers {
-				next.Servers[j].Outdated = true
+				next.Servers[j].Outdated, next.Servers[j].Stale = restarts, !restarts
 			}
 			next.PauseAt = pauseAt(next, after.Update)
 		}
@@ -83,6 +89,11 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 		}
 	}
 	return p
+}
+
+// restartsBetween reports whether going from one spec to another restarts servers.
+func restartsBetween(before, after server.Spec) bool {
+	return server.TemplateHash(before) != server.TemplateHash(after)
 }
 
 // countRestarts is how many servers restart.
@@ -176,12 +187,15 @@ func (d Deployment) Look(ctx context.Context, spec server.Spec) (World, error) {
 	if err != nil {
 		return World{}, err
 	}
-	w.GossipStage = spec.Gossip.Stage
+	w.GossipStage, w.TLSStage = spec.Gossip.Stage, spec.TLS.Stage
+	if spec.TLS.Stage != server.StagePlain {
+		w.Certificates = d.Consul.CertificateDrift(ctx, spec)
+	}
 	if w.Unsettled == "" && w.CanTransfer {
 		if w.Autopilot, err = d.Consul.AutopilotDrift(ctx, token, spec.Autopilot, int(spec.Replicas)); err != nil {
 			return World{}, err
 		}
-		if spec.Gossip.Stage != server.GossipPlain {
+		if spec.Gossip.Stage != server.StagePlain {
 			w.Gossip = d.Consul.KeyringDrift(ctx, token, spec.Gossip, int(spec.Replicas))
 		}
 	}

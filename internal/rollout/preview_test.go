@@ -53,19 +53,34 @@ func TestNewPlan(t *testing.T) {
 			&seen, with(func(s *server.Spec) { s.UI, s.Update.PauseAfter = true, 1 }), []string{"restart s-0", "pause before s-1, s-2"}, 1,
 		},
 		"gossip that is encrypted, in three rolls": {
-			&seen, with(func(s *server.Spec) { s.Gossip.Stage = server.GossipEncrypted }),
+			&seen, with(func(s *server.Spec) { s.Gossip.Stage = server.StageEncrypted }),
 			[]string{
 				"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1",
 				"restart s-0", "restart s-1", "transfer the leadership to s-1", "restart s-2",
 				"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1",
 			}, 3,
 		},
+		"TLS, in two rolls with a reload between them": {
+			&seen, with(func(s *server.Spec) { s.TLS.Stage = server.StageEncrypted }),
+			[]string{
+				"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1",
+				"reload s-0", "reload s-1", "reload s-2",
+				"restart s-0", "restart s-1", "transfer the leadership to s-1", "restart s-2",
+			}, 3,
+		},
+		"TLS that was being turned off, and is half-way": {
+			func() *World { w := three("s-1"); w.TLSStage = server.StageSend; return &w }(), spec,
+			[]string{
+				"reload s-0", "reload s-2", "reload s-1",
+				"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1",
+			}, 3,
+		},
 		"gossip that is encrypted, with a pause": {
-			&seen, with(func(s *server.Spec) { s.Gossip.Stage, s.Update.PauseAfter = server.GossipEncrypted, 1 }),
+			&seen, with(func(s *server.Spec) { s.Gossip.Stage, s.Update.PauseAfter = server.StageEncrypted, 1 }),
 			[]string{"restart s-0", "pause before s-1, s-2"}, 1,
 		},
 		"encryption that was being turned off, and is half-way": {
-			func() *World { w := three("s-1"); w.GossipStage = server.GossipSend; return &w }(), spec,
+			func() *World { w := three("s-1"); w.GossipStage = server.StageSend; return &w }(), spec,
 			[]string{
 				"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1",
 				"restart s-0", "restart s-1", "transfer the leadership to s-1", "restart s-2",

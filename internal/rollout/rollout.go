@@ -12,6 +12,9 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
+// TLSDrift begins what Drift says of certificates.
+const TLSDrift = "TLS: "
+
 // World is what a decision is made from. It is read anew before each.
 type World struct {
 	// Desired is the number of servers that there shall be.
@@ -38,8 +41,11 @@ type World struct {
 	Autopilot []string
 	// Gossip says what of the gossip keys is not as it shall be, and GossipStage how far
 	// gossip is encrypted.
-	Gossip      []string           `json:",omitempty"`
-	GossipStage server.GossipStage `json:",omitempty"`
+	Gossip      []string     `json:",omitempty"`
+	GossipStage server.Stage `json:",omitempty"`
+	// Certificates and TLSStage are the same of TLS.
+	Certificates []string     `json:",omitempty"`
+	TLSStage     server.Stage `json:",omitempty"`
 	// ByOthers says that outdated servers are restarted by somebody else.
 	ByOthers bool
 	// PauseAt is the number of servers that run the current template at which the
@@ -104,6 +110,9 @@ func (w World) Drift() []string {
 	}
 	for _, g := range w.Gossip {
 		out = append(out, "Gossip: "+g)
+	}
+	for _, c := range w.Certificates {
+		out = append(out, TLSDrift+c)
 	}
 	return out
 }

@@ -25,7 +25,7 @@ const (
 	Rebuild Effect = "rebuild"
 	// Restart makes every pod anew, one at a time.
 	Restart Effect = "restart"
-	// Rotate replaces a key while the servers run.
+	// Rotate replaces a key or a certificate while the servers run.
 	Rotate Effect = "rotate"
 )
 
@@ -65,7 +65,8 @@ func Changes(before, after Spec) []Change {
 		if n == "storage.class" && a[n].value == "" {
 			effect = Write // volumes stay in the class that they have
 		}
-		if effect == Rotate && (a[n].value == "" || (n == "gossip.rotation.trigger" && b[n].value == "")) {
+		isTrigger := n == "gossip.rotation.trigger" || n == "tls.ca_trigger"
+		if effect == Rotate && strings.HasPrefix(n, "gossip.") && a[n].value == "" || isTrigger && (a[n].value == "" || b[n].value == "") {
 			effect = Write // the first trigger is only recorded, and the key stays
 		}
 		if b[n].value != a[n].value {
@@ -144,9 +145,9 @@ func settings(s Spec) map[string]setting {
 		set(Write, "acl.default_policy", s.ACL.DefaultPolicy)
 	}
 
-	set(Restart, "gossip.enabled", s.Gossip.Stage == GossipEncrypted)
+	set(Restart, "gossip.enabled", s.Gossip.Stage == StageEncrypted)
 	rotate := Rotate
-	if s.Gossip.Stage == GossipPlain { // there is no key
+	if s.Gossip.Stage == StagePlain { // there is no key
 		rotate = Write
 	}
 	if k := s.Gossip.KeySecret; k != nil {
@@ -157,6 +158,20 @@ func settings(s Spec) map[string]setting {
 	if s.Gossip.Rotation.After > 0 {
 		set(Write, "gossip.rotation.after", s.Gossip.Rotation.After)
 	}
+
+	set(Restart, "tls.enabled", s.TLS.Stage == StageEncrypted)
+	reissue := Rotate
+	if s.TLS.Stage == StagePlain { // there is no certificate
+		reissue = Write
+	}
+	set(reissue, "tls.ca_secret", s.TLS.CASecret)
+	set(reissue, "tls.ca_trigger", s.TLS.CATrigger)
+	set(reissue, "tls.dns_names", list(s.TLS.DNSNames))
+	set(reissue, "tls.ip_addresses", list(s.TLS.IPAddresses))
+	set(reissue, "tls.key_algorithm", s.TLS.KeyAlgorithm)
+	set(Write, "tls.ca_validity", s.TLS.CAValidity)
+	set(Write, "tls.validity", s.TLS.Validity)
+	set(Write, "tls.renew_before", s.TLS.RenewBefore)
 
 	set(Write, "service.type", s.Service.Type)
 	set(Write, "service.load_balancer_class", s.Service.LoadBalancerClass)

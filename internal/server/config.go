@@ -35,13 +35,15 @@ type agentConfig struct {
 	Telemetry   *telemetryBlock   `json:"telemetry,omitempty"`
 	UI          uiBlock           `json:"ui_config"`
 	// Agents have the keys in a file of their own (startScript).
-	EncryptVerifyIncoming *bool    `json:"encrypt_verify_incoming,omitempty"`
-	EncryptVerifyOutgoing *bool    `json:"encrypt_verify_outgoing,omitempty"`
-	ACL                   aclBlock `json:"acl"`
+	EncryptVerifyIncoming *bool      `json:"encrypt_verify_incoming,omitempty"`
+	EncryptVerifyOutgoing *bool      `json:"encrypt_verify_outgoing,omitempty"`
+	TLS                   *tlsConfig `json:"tls,omitempty"`
+	ACL                   aclBlock   `json:"acl"`
 }
 
 type portsBlock struct {
 	SerfWAN int `json:"serf_wan"`
+	HTTPS   int `json:"https,omitempty"`
 }
 
 type autopilotConfig struct {
@@ -159,7 +161,8 @@ func sharedConfig(s Spec) agentConfig {
 		// Agent tokens are set through the API and must survive a restart.
 		c.ACL.EnableTokenPersistence = true
 	}
-	c.setStage(s.Gossip.Stage)
+	c.setGossip(s.Gossip.Stage)
+	c.setTLS(s.TLS.Stage)
 	if s.Telemetry.PrometheusRetentionTime > 0 {
 		c.Telemetry = &telemetryBlock{
 			PrometheusRetentionTime: s.Telemetry.PrometheusRetentionTime.String(),
@@ -171,6 +174,7 @@ func sharedConfig(s Spec) agentConfig {
 
 // configHash is a digest of every setting whose change needs a restart.
 func configHash(s Spec) string {
+	s.TLS.Stage = restartedTLS(s.TLS.Stage)
 	return digest(s, func(extra map[string]any) { dropReloadable("", extra) })
 }
 
@@ -221,9 +225,9 @@ var ownedKeys = map[string]string{
 	"ports.http": "", "ports.server": "", "ports.serf_lan": "", "ports.dns": "",
 	// Key material would end in the state.
 	"encrypt": "gossip.enabled", "encrypt_verify_incoming": "gossip.enabled", "encrypt_verify_outgoing": "gossip.enabled",
-	"disable_keyring_file": "gossip.enabled", "license_path": "", "tls": "", "ports.https": "",
-	"ca_file": "", "ca_path": "", "cert_file": "", "key_file": "",
-	"verify_incoming": "", "verify_outgoing": "", "verify_server_hostname": "",
+	"disable_keyring_file": "gossip.enabled", "license_path": "", "tls": "tls.enabled", "ports.https": "tls.enabled",
+	"ca_file": "tls.enabled", "ca_path": "tls.enabled", "cert_file": "tls.enabled", "key_file": "tls.enabled",
+	"verify_incoming": "tls.enabled", "verify_outgoing": "tls.enabled", "verify_server_hostname": "tls.enabled",
 	"connect.ca_config": "",
 }
 

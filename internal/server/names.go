@@ -46,6 +46,9 @@ const (
 	// AnnotationGossip on the StatefulSet holds what of Spec.Gossip no agent reads, as
 	// JSON, if there is any.
 	AnnotationGossip = ManagedBy + "/gossip"
+	// AnnotationTLS on the StatefulSet holds TLSSettings as JSON, unless they are
+	// DefaultTLS.
+	AnnotationTLS = ManagedBy + "/tls"
 	// AnnotationUpgradeSnapshot on the StatefulSet holds Spec.UpgradeSnapshot as JSON.
 	AnnotationUpgradeSnapshot = ManagedBy + "/upgrade-snapshot"
 	// AnnotationResizing on the StatefulSet says that a change of the volumes has not

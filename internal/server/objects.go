@@ -172,7 +172,7 @@ func configMap(s Spec) *corev1.ConfigMap {
 }
 
 func peerService(s Spec) *corev1.Service {
-	return &corev1.Service{
+	return withHTTPS(s, &corev1.Service{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
 		ObjectMeta: meta(s, StatefulSetName(s.Name)),
 		Spec: corev1.ServiceSpec{
@@ -187,7 +187,15 @@ func peerService(s Spec) *corev1.Service {
 				port("serf-lan-udp", PortSerfLAN, intstr.FromString("serf-lan-udp"), corev1.ProtocolUDP),
 			},
 		},
+	})
+}
+
+// withHTTPS adds the port of HTTPS where the servers have it.
+func withHTTPS(s Spec, service *corev1.Service) *corev1.Service {
+	if s.TLS.Stage != StagePlain {
+		service.Spec.Ports = append(service.Spec.Ports, port("https", PortHTTPS, intstr.FromString("https"), corev1.ProtocolTCP))
 	}
+	return service
 }
 
 func clientService(s Spec) *corev1.Service {
@@ -212,7 +220,7 @@ func clientService(s Spec) *corev1.Service {
 	if s.Service.LoadBalancerClass != "" {
 		svc.Spec.LoadBalancerClass = &s.Service.LoadBalancerClass
 	}
-	return svc
+	return withHTTPS(s, svc)
 }
 
 func port(name string, port int32, target intstr.IntOrString, protocol corev1.Protocol) corev1.ServicePort {
@@ -266,6 +274,9 @@ func statefulSet(s Spec) *appsv1.StatefulSet {
 	}
 	if g := (gossipSettings{s.Gossip.KeySecret, s.Gossip.Rotation}); g != (gossipSettings{}) {
 		m.Annotations[AnnotationGossip] = compactJSON(g)
+	}
+	if !s.TLS.equal(DefaultTLS) {
+		m.Annotations[AnnotationTLS] = compactJSON(s.TLS.TLSSettings)
 	}
 	annotateAdopt(m.Annotations, s)
 	return &appsv1.StatefulSet{
@@ -322,7 +333,8 @@ func podSpec(s Spec) corev1.PodSpec {
 		{Name: "tmp", MountPath: "/tmp"}, // Consul spools snapshots there
 	}
 	keyring, keyringMounts := gossipVolume(s)
-	return corev1.PodSpec{
+	certificates, certificateMounts := tlsVolumes(s)
+	spec := corev1.PodSpec{
 		ServiceAccountName:            StatefulSetName(s.Name),
 		AutomountServiceAccountToken:  new(false),
 		EnableServiceLinks:            new(false),
@@ -371,7 +383,7 @@ func podSpec(s Spec) corev1.PodSpec {
 			Env:             env,
 			Resources:       resources,
 			SecurityContext: restricted,
-			VolumeMounts:    slices.Concat(mounts, keyringMounts),
+			VolumeMounts:    slices.Concat(mounts, keyringMounts, certificateMounts),
 			Ports: []corev1.ContainerPort{
 				{Name: "http", ContainerPort: PortHTTP, Protocol: corev1.ProtocolTCP},
 				{Name: "server", ContainerPort: PortServer, Protocol: corev1.ProtocolTCP},
@@ -394,8 +406,13 @@ func podSpec(s Spec) corev1.PodSpec {
 				LocalObjectReference: corev1.LocalObjectReference{Name: StatefulSetName(s.Name)},
 			}}},
 			{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
-		}, keyring),
+		}, keyring, certificates),
 	}
+	if s.TLS.Stage != StagePlain {
+		c := &spec.Containers[0]
+		c.Ports = append(c.Ports, corev1.ContainerPort{Name: "https", ContainerPort: PortHTTPS, Protocol: corev1.ProtocolTCP})
+	}
+	return spec
 }
 
 const (

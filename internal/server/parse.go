@@ -56,6 +56,8 @@ func Parse(live Set, known Spec) (Spec, error) {
 	gossip := annotated(sts.Annotations[AnnotationGossip], gossipSettings{})
 	s.Gossip.KeySecret, s.Gossip.Rotation = gossip.KeySecret, gossip.Rotation
 	delete(s.Annotations, AnnotationGossip)
+	s.TLS.TLSSettings = annotated(sts.Annotations[AnnotationTLS], DefaultTLS)
+	delete(s.Annotations, AnnotationTLS)
 	s.UpgradeSnapshot = annotated[*Snapshot](sts.Annotations[AnnotationUpgradeSnapshot], nil)
 	delete(s.Annotations, AnnotationUpgradeSnapshot)
 	delete(s.Annotations, AnnotationResizing)
@@ -171,7 +173,7 @@ func parseConfig(s *Spec, cm *corev1.ConfigMap, known Spec, hash string) {
 	var c agentConfig
 	if cm == nil || json.Unmarshal([]byte(cm.Data[configKeyOf(hash)]), &c) != nil {
 		s.Domain, s.Performance, s.Telemetry, s.UI, s.ACL = known.Domain, known.Performance, known.Telemetry, known.UI, known.ACL
-		s.Gossip.Stage = known.Gossip.Stage
+		s.Gossip.Stage, s.TLS.Stage = known.Gossip.Stage, known.TLS.Stage
 		s.ExtraConfig = known.ExtraConfig
 		// Nobody knows; that it had a leader is the safe guess.
 		s.Established = true
@@ -187,7 +189,7 @@ func parseConfig(s *Spec, cm *corev1.ConfigMap, known Spec, hash string) {
 		s.Telemetry.PrometheusRetentionTime = parseDuration(c.Telemetry.PrometheusRetentionTime)
 	}
 	s.UI = c.UI.Enabled
-	s.Gossip.Stage = c.stage()
+	s.Gossip.Stage, s.TLS.Stage = c.gossipStage(), c.tlsStage()
 	s.ACL = ACL{Enabled: c.ACL.Enabled, DefaultPolicy: c.ACL.DefaultPolicy}
 	if extra := cm.Data[extraKeyOf(hash)]; extra != "{}" || known.ExtraConfig == extra {
 		s.ExtraConfig = extra

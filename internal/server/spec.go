@@ -76,6 +76,7 @@ type Spec struct {
 	Service     Service
 	ACL         ACL
 	Gossip      Gossip
+	TLS         TLS
 	UI          bool
 
 	// Update says how changes are carried out. It is no setting of the servers.

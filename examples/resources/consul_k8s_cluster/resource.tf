@@ -25,6 +25,11 @@ resource "consul_k8s_cluster" "main" {
     enabled = true
   }
 
+  # They speak TLS to each other, and clients get HTTPS.
+  tls = {
+    enabled = true
+  }
+
   storage = {
     size = "1Gi" # production: 10Gi, the default, or more
     # class = "fast-ssd"
@@ -64,6 +69,11 @@ resource "consul_k8s_cluster" "main" {
 }
 
 output "consul_address" {
-  description = "Where workloads in the same Kubernetes cluster reach Consul."
-  value       = consul_k8s_cluster.main.http_address
+  description = "Where workloads in the same Kubernetes cluster reach Consul, by https."
+  value       = consul_k8s_cluster.main.https_address
+}
+
+output "consul_ca" {
+  description = "What they trust. Those in the same namespace find it in the ConfigMap consul-ca, too."
+  value       = consul_k8s_cluster.main.ca_certificate
 }

@@ -1,0 +1,287 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework-validators/listvalidator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/booldefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/objectdefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/pki"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+type tlsModel struct {
+	Enabled      types.Bool   `tfsdk:"enabled"`
+	CASecret     types.String `tfsdk:"ca_secret"`
+	CAValidity   types.String `tfsdk:"ca_validity"`
+	CATrigger    types.String `tfsdk:"ca_trigger"`
+	KeyAlgorithm types.String `tfsdk:"key_algorithm"`
+	Validity     types.String `tfsdk:"validity"`
+	RenewBefore  types.String `tfsdk:"renew_before"`
+	DNSNames     types.List   `tfsdk:"dns_names"`
+	IPAddresses  types.List   `tfsdk:"ip_addresses"`
+}
+
+var (
+	tlsTypes = map[string]tfattr.Type{
+		"enabled": types.BoolType, "ca_secret": types.StringType, "ca_validity": types.StringType, "ca_trigger": types.StringType,
+		"key_algorithm": types.StringType, "validity": types.StringType, "renew_before": types.StringType,
+		"dns_names": stringList, "ip_addresses": stringList,
+	}
+	defaultTLS = types.ObjectValueMust(tlsTypes, map[string]tfattr.Value{
+		"enabled": types.BoolValue(false), "ca_secret": types.StringNull(), "ca_validity": types.StringValue(shortDuration(server.DefaultTLS.CAValidity)), "ca_trigger": types.StringNull(),
+		"key_algorithm": types.StringValue(server.DefaultTLS.KeyAlgorithm), "validity": types.StringValue(shortDuration(server.DefaultTLS.Validity)),
+		"renew_before": types.StringValue(shortDuration(server.DefaultTLS.RenewBefore)), "dns_names": types.ListNull(types.StringType), "ip_addresses": types.ListNull(types.StringType),
+	})
+	expiryTypes = map[string]tfattr.Type{"ca": types.StringType, "server": types.StringType}
+)
+
+// How long certificates may be valid, and how long before its end one may be renewed.
+const (
+	minValidity    = time.Hour
+	maxValidity    = 10 * 365 * 24 * time.Hour
+	maxCAValidity  = 30 * 365 * 24 * time.Hour
+	minRenewBefore = time.Minute
+)
+
+func tlsAttribute() schema.Attribute {
+	duration := func(low, high, def time.Duration, text string) schema.Attribute {
+		return schema.StringAttribute{
+			Optional: true, Computed: true, Default: stringdefault.StaticString(shortDuration(def)),
+			PlanModifiers: []planmodifier.String{attr.KeepSameDuration()}, Validators: []validator.String{attr.DurationBetween(low, high)},
+			MarkdownDescription: text + fmt.Sprintf(" Default `%s`.", shortDuration(def)),
+		}
+	}
+	return schema.SingleNestedAttribute{
+		Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultTLS),
+		MarkdownDescription: "TLS between agents, and HTTPS for clients on port 8501. The HTTP port stays. See the guide [Turn TLS on](../guides/tls.md).",
+		Attributes: map[string]schema.Attribute{
+			"enabled": schema.BoolAttribute{
+				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
+				MarkdownDescription: "Whether agents speak TLS to each other, verify whom they speak to, and take nothing else. Default `false`. " +
+					"Clients find what to trust in key `ca.crt` of the ConfigMap `<name>-ca`. A change of a running cluster takes two rolls of all servers, so that all understand each other meanwhile; client agents have to go along.",
+			},
+			"ca_secret": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{attr.SecretName()},
+				MarkdownDescription: "A Secret of the cluster's namespace with a certificate authority of your own, root or intermediate: `tls.crt`, `tls.key` and, where `tls.crt` does not end with the root, `ca.crt`; cert-manager writes such. " +
+					"Another authority in it replaces the one in use. Default: the provider makes one, and keeps it in the Secret `<name>-ca`.",
+			},
+			"ca_validity": duration(2*minValidity, maxCAValidity, server.DefaultTLS.CAValidity, "How long a certificate authority that the provider makes is valid. It is replaced when it would end before a new server certificate."),
+			"ca_trigger": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
+				MarkdownDescription: "Any text: the certificate authority that the provider made is replaced whenever it changes, without a restart. The first one is only recorded. Clients have to trust the new one by then: see the guide.",
+			},
+			"key_algorithm": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(server.DefaultTLS.KeyAlgorithm),
+				Validators:          []validator.String{oneOf(pki.Algorithms()...)},
+				MarkdownDescription: "The kind of the private keys that the provider makes: `" + strings.Join(pki.Algorithms(), "`, `") + "`. Default `" + server.DefaultTLS.KeyAlgorithm + "`. A change replaces the certificate authority, too, if the provider made it.",
+			},
+			"validity":     duration(minValidity, maxValidity, server.DefaultTLS.Validity, "How long the servers' certificate is valid."),
+			"renew_before": duration(minRenewBefore, maxValidity, server.DefaultTLS.RenewBefore, "How long before its end the plan shows that the certificate is replaced, by the next apply and without a restart. Something must run an apply within that time."),
+			"dns_names": schema.ListAttribute{
+				Optional: true, ElementType: types.StringType,
+				Validators:          []validator.List{listvalidator.SizeAtLeast(1), listvalidator.UniqueValues(), listvalidator.ValueStringsAre(dnsNameValidator{})},
+				MarkdownDescription: "Names in the servers' certificate beside those that pods use (the Services' and the pods' names, `localhost`), such as `consul.example.com`.",
+			},
+			"ip_addresses": schema.ListAttribute{
+				Optional: true, ElementType: types.StringType,
+				Validators:          []validator.List{listvalidator.SizeAtLeast(1), listvalidator.UniqueValues(), listvalidator.ValueStringsAre(ipValidator{})},
+				MarkdownDescription: "IP addresses in the servers' certificate beside the loopback ones, such as that of a load balancer.",
+			},
+		},
+	}
+}
+
+// tls returns the attribute as far as it is known.
+func (m model) tls(ctx context.Context, diags *diag.Diagnostics) (t tlsModel) {
+	if !m.TLS.IsNull() && !m.TLS.IsUnknown() {
+		diags.Append(m.TLS.As(ctx, &t, basetypes.ObjectAsOptions{})...)
+	}
+	return t
+}
+
+func (m model) toTLS(ctx context.Context, diags *diag.Diagnostics) server.TLS {
+	if m.TLS.IsNull() { // a state from before there was TLS
+		return server.TLS{TLSSettings: server.DefaultTLS}
+	}
+	t := m.tls(ctx, diags)
+	s := server.TLS{TLSSettings: server.TLSSettings{
+		CASecret: t.CASecret.ValueString(), KeyAlgorithm: t.KeyAlgorithm.ValueString(), CAValidity: toDuration(t.CAValidity), CATrigger: t.CATrigger.ValueString(),
+		Validity: toDuration(t.Validity), RenewBefore: toDuration(t.RenewBefore),
+	}}
+	diags.Append(t.DNSNames.ElementsAs(ctx, &s.DNSNames, true)...)
+	diags.Append(t.IPAddresses.ElementsAs(ctx, &s.IPAddresses, true)...)
+	if t.Enabled.ValueBool() {
+		s.Stage = server.StageEncrypted
+	}
+	return s
+}
+
+func (m *model) fromTLS(ctx context.Context, s server.TLS, diags *diag.Diagnostics) {
+	t := m.tls(ctx, diags)
+	// Half-way it stays what it was declared to be, and shows as drift.
+	if !s.Stage.HalfWay() || t.Enabled.IsNull() || t.Enabled.IsUnknown() {
+		t.Enabled = types.BoolValue(s.Stage == server.StageEncrypted)
+	}
+	t.CASecret, t.CATrigger, t.KeyAlgorithm = optionalString(s.CASecret), optionalString(s.CATrigger), types.StringValue(s.KeyAlgorithm)
+	t.CAValidity, t.Validity, t.RenewBefore = fromDuration(t.CAValidity, s.CAValidity), fromDuration(t.Validity, s.Validity), fromDuration(t.RenewBefore, s.RenewBefore)
+	t.DNSNames = fromList(ctx, t.DNSNames, types.StringType, s.DNSNames, diags)
+	t.IPAddresses = fromList(ctx, t.IPAddresses, types.StringType, s.IPAddresses, diags)
+	m.TLS = object(ctx, tlsTypes, t, diags)
+}
+
+// planCertificates plans what is computed of the certificates: unless they are to be
+// made or replaced it is left as it is.
+func (m *model) planCertificates(ctx context.Context, state *model, diags *diag.Diagnostics) {
+	enabled := m.tls(ctx, diags).Enabled
+	if state != nil {
+		var drift []string
+		diags.Append(state.Drift.ElementsAs(ctx, &drift, false)...)
+		if m.TLS.Equal(state.TLS) && !strings.Contains(strings.Join(drift, "\n"), rollout.TLSDrift) {
+			return
+		}
+	}
+	switch {
+	case m.TLS.IsUnknown() || enabled.IsUnknown():
+		m.HTTPSAddress, m.CACertificate, m.CertificateExpiry = types.StringUnknown(), types.StringUnknown(), types.ObjectUnknown(expiryTypes)
+	case enabled.ValueBool():
+		m.HTTPSAddress, m.CACertificate, m.CertificateExpiry = httpsAddress(m.Namespace, m.Name), types.StringUnknown(), types.ObjectUnknown(expiryTypes)
+	default:
+		m.HTTPSAddress, m.CACertificate, m.CertificateExpiry = types.StringNull(), types.StringNull(), types.ObjectNull(expiryTypes)
+	}
+}
+
+func httpsAddress(namespace, name types.String) types.String {
+	if namespace.IsUnknown() || name.IsUnknown() {
+		return types.StringUnknown()
+	}
+	return types.StringValue(fmt.Sprintf("%s.%s.svc:%d", server.ClientServiceName(name.ValueString()), namespace.ValueString(), server.PortHTTPS))
+}
+
+// readCertificates fills in what is computed of the certificates. What was planned
+// stays: the next refresh shows what is different.
+func (m *model) readCertificates(ctx context.Context, c *consul.Cluster, diags *diag.Diagnostics) {
+	if !m.HTTPSAddress.IsUnknown() && !m.CACertificate.IsUnknown() && !m.CertificateExpiry.IsUnknown() {
+		return
+	}
+	var read *consul.Certificates
+	if m.toTLS(ctx, diags).Stage != server.StagePlain {
+		var err error
+		if read, err = c.Certificates(ctx); err != nil {
+			diags.AddWarning("The certificates cannot be read", err.Error())
+		}
+	}
+	if m.HTTPSAddress = types.StringNull(); m.toTLS(ctx, diags).Stage != server.StagePlain {
+		m.HTTPSAddress = httpsAddress(m.Namespace, m.Name)
+	}
+	m.CACertificate, m.CertificateExpiry = types.StringNull(), types.ObjectNull(expiryTypes)
+	if read != nil {
+		m.CACertificate = types.StringValue(read.CA)
+		m.CertificateExpiry = types.ObjectValueMust(expiryTypes, map[string]tfattr.Value{
+			"ca": types.StringValue(read.CAExpires.UTC().Format(time.RFC3339)), "server": types.StringValue(read.Expires.UTC().Format(time.RFC3339)),
+		})
+	}
+}
+
+// forgetCertificates makes readCertificates fill all in.
+func (m *model) forgetCertificates() {
+	m.HTTPSAddress, m.CACertificate, m.CertificateExpiry = types.StringUnknown(), types.StringUnknown(), types.ObjectUnknown(expiryTypes)
+}
+
+// validateTLS refuses ages that do not fit together, an authority that is both brought
+// and made, and one in the provider's own Secret.
+func validateTLS(ctx context.Context, m model, diags *diag.Diagnostics) {
+	t := m.tls(ctx, diags)
+	set := func(s types.String) bool { return !s.IsNull() && !s.IsUnknown() }
+	for _, own := range []string{server.CAName(m.Name.ValueString()), server.TLSSecretName(m.Name.ValueString())} {
+		if !m.Name.IsUnknown() && t.CASecret.ValueString() == own {
+			diags.Append(attr.Error(nested("tls", "ca_secret"), "The name is taken",
+				fmt.Sprintf("The provider itself keeps certificates in the Secret %s: give yours another name.", own)))
+		}
+	}
+	if set(t.CASecret) && set(t.CATrigger) {
+		diags.Append(attr.Error(nested("tls", "ca_trigger"), "Two ways to replace the certificate authority",
+			"A certificate authority of your own is replaced by another one in its Secret: leave ca_trigger out. Or leave ca_secret out, and the provider makes the authority and replaces it."))
+	}
+	or := func(s types.String, def time.Duration) time.Duration { // the configuration has no defaults
+		if s.IsNull() {
+			return def
+		}
+		return toDuration(s)
+	}
+	validity, before, ca := or(t.Validity, server.DefaultTLS.Validity), or(t.RenewBefore, server.DefaultTLS.RenewBefore), or(t.CAValidity, server.DefaultTLS.CAValidity)
+	if t.Validity.IsUnknown() || m.TLS.IsNull() || m.TLS.IsUnknown() {
+		return
+	}
+	if !t.RenewBefore.IsUnknown() && before >= validity {
+		diags.Append(attr.Error(nested("tls", "renew_before"), "Renewed for ever",
+			fmt.Sprintf("renew_before (%s) must be less than validity (%s): otherwise every plan replaces the certificate.", shortDuration(before), shortDuration(validity))))
+	}
+	if !t.CAValidity.IsUnknown() && t.CASecret.IsNull() && ca < 2*validity {
+		diags.Append(attr.Error(nested("tls", "ca_validity"), "The certificate authority ends too early",
+			fmt.Sprintf("ca_validity (%s) must be at least twice validity (%s).", shortDuration(ca), shortDuration(validity))))
+	}
+}
+
+// checkTLS judges a plan's TLS as checkGossip does its gossip.
+func (r *Resource) checkTLS(ctx context.Context, state *model, plan model, diags *diag.Diagnostics) {
+	if plan.TLS.IsUnknown() || (state != nil && plan.TLS.Equal(state.TLS)) {
+		return
+	}
+	t := plan.tls(ctx, diags)
+	after := plan.toTLS(ctx, diags)
+	before := after
+	if state != nil && !t.Enabled.IsUnknown() {
+		before = state.toTLS(ctx, diags)
+	}
+	if before.Stage != after.Stage && refuseOnDelete(ctx, "tls", plan, diags) {
+		return
+	}
+	if r.clients == nil || r.clients.Unknown || plan.Name.IsUnknown() || plan.Namespace.IsUnknown() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, gossipTimeout)
+	defer cancel()
+	switch {
+	case t.CASecret.IsNull() || t.CASecret.IsUnknown() || after.Stage == server.StagePlain:
+	case state == nil && plan.CreateNamespace.ValueBool():
+		refuseInNewNamespace(nested("tls", "ca_secret"), plan, after.CASecret, diags)
+	default:
+		r.checkCASecret(ctx, plan, after, diags)
+	}
+	if before.Stage != after.Stage {
+		r.warnClientAgents(ctx, "tls", plan, diags)
+	}
+}
+
+// checkCASecret refuses a certificate authority that is none. The Secret may be made
+// before the cluster.
+func (r *Resource) checkCASecret(ctx context.Context, plan model, t server.TLS, diags *diag.Diagnostics) {
+	c, err := r.clients.Consul(ctx, plan.Namespace.ValueString(), plan.Name.ValueString())
+	if err != nil {
+		return // the apply says so
+	}
+	switch err := c.CheckBroughtCA(ctx, t.TLSSettings); {
+	case errors.Is(err, consul.ErrNoBroughtCA):
+		warnNoSecret(nested("tls", "ca_secret"), plan, t.CASecret, diags)
+	case err != nil:
+		diags.Append(attr.Error(nested("tls", "ca_secret"), "No usable certificate authority", err.Error()+"."))
+	}
+}

@@ -1,0 +1,445 @@
+package cluster_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/big"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
+	"github.com/hashicorp/terraform-plugin-testing/knownvalue"
+	"github.com/hashicorp/terraform-plugin-testing/plancheck"
+	"github.com/hashicorp/terraform-plugin-testing/terraform"
+	"github.com/hashicorp/terraform-plugin-testing/tfjsonpath"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/pki"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// publishedCA is what clients of a cluster trust.
+func publishedCA(t *testing.T, namespace string) ([]*x509.Certificate, error) {
+	t.Helper()
+	cm, err := acctest.Kube(t).CoreV1().ConfigMaps(namespace).Get(t.Context(), "consul-ca", metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return pki.ParseCertificates([]byte(cm.Data["ca.crt"]))
+}
+
+// seen is what clients see of the certificates of a cluster.
+type seen struct {
+	ca, server *x509.Certificate
+	all        map[string]bool // every certificate that was ever seen, by its serial number
+}
+
+func (s *seen) add(c *x509.Certificate) (isNew bool) {
+	if s.all == nil {
+		s.all = map[string]bool{}
+	}
+	isNew = !s.all[c.SerialNumber.String()]
+	s.all[c.SerialNumber.String()] = true
+	return isNew
+}
+
+// dial opens a connection to a port of a server.
+func dial(t *testing.T, namespace, pod string, port int) (net.Conn, error) {
+	t.Helper()
+	conn, err := acctest.Kube(t).PodDialer(namespace, pod).Dial(t.Context(), port)
+	if err == nil {
+		t.Cleanup(func() { _ = conn.Close() })
+	}
+	return conn, err
+}
+
+// speaksTLS checks that n servers answer HTTPS, with one certificate that clients trust
+// under every name by which they reach a server; that RPC is refused in plain text and to
+// who has a stranger's certificate; and that the private keys are in Secrets alone. which
+// of the certificates are new it says in news: "ca", "server", or both.
+func speaksTLS(t *testing.T, namespace string, n int, s *seen, news string, names ...string) resource.TestCheckFunc {
+	t.Helper()
+	return resource.ComposeTestCheckFunc(voters(t, namespace, n), func(state *terraform.State) error {
+		trusted, err := publishedCA(t, namespace)
+		if err != nil {
+			return err
+		}
+		if len(trusted) != 1 {
+			return fmt.Errorf("%d certificates are trusted", len(trusted))
+		}
+		serving := map[string]bool{}
+		for i := range n {
+			pod := server.PodName("consul", i)
+			for _, name := range append([]string{"server.dc1.consul", "localhost", "127.0.0.1", "consul", "consul." + namespace + ".svc", pod + ".consul-server." + namespace + ".svc.cluster.local"}, names...) {
+				leaf, err := get(t, namespace, pod, name, trusted)
+				if err != nil {
+					return fmt.Errorf("%s as %s: %w", pod, name, err)
+				}
+				s.server = leaf
+				serving[leaf.SerialNumber.String()] = true
+			}
+			if _, err := get(t, namespace, pod, "consul.example.org", trusted); err == nil || !strings.Contains(err.Error(), "not consul.example.org") {
+				return fmt.Errorf("%s is trusted under any name: %w", pod, err)
+			}
+			if err := refusesStrangers(t, namespace, pod, trusted); err != nil {
+				return fmt.Errorf("%s: %w", pod, err)
+			}
+		}
+		s.ca = trusted[0]
+		if len(serving) != 1 {
+			return fmt.Errorf("servers have %d certificates", len(serving))
+		}
+		var is []string
+		for what, c := range map[string]*x509.Certificate{"ca": s.ca, "server": s.server} {
+			if s.add(c) {
+				is = append(is, what)
+			}
+		}
+		if slices.Sort(is); strings.Join(is, " ") != news {
+			return fmt.Errorf("new are %q, want %q", is, news)
+		}
+		if a := state.RootModule().Resources[address].Primary.Attributes; a["ca_certificate"] != string(pki.EncodeCertificates(trusted)) ||
+			a["certificate_expiry.server"] != s.server.NotAfter.UTC().Format(time.RFC3339) || a["certificate_expiry.ca"] != s.ca.NotAfter.UTC().Format(time.RFC3339) {
+			return fmt.Errorf("the state has %s, which ends %s", a["ca_certificate"], a["certificate_expiry.server"])
+		}
+		return privateKeysAreNowhere(t, namespace, fmt.Sprint(state))
+	})
+}
+
+// get asks a server over HTTPS, and returns its certificate.
+func get(t *testing.T, namespace, pod, name string, trusted []*x509.Certificate) (*x509.Certificate, error) {
+	t.Helper()
+	client := http.Client{Transport: &http.Transport{
+		DialContext: func(context.Context, string, string) (net.Conn, error) {
+			return dial(t, namespace, pod, server.PortHTTPS)
+		},
+		TLSClientConfig:   &tls.Config{RootCAs: pki.Pool(trusted), MinVersion: tls.VersionTLS12},
+		DisableKeepAlives: true,
+	}}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+name+"/v1/status/leader", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, errors.New(resp.Status)
+	}
+	return resp.TLS.PeerCertificates[0], nil
+}
+
+// refusesStrangers tells whether the RPC port of a server refuses plain text, and a
+// client whose certificate has all the right names from another authority.
+func refusesStrangers(t *testing.T, namespace, pod string, trusted []*x509.Certificate) error {
+	t.Helper()
+	open, err := takesPlainRPC(t, namespace, pod)
+	if err == nil && open {
+		err = errors.New("it takes RPC in plain text")
+	}
+	if err != nil {
+		return err
+	}
+	stranger, err := pki.NewCA("ECDSA-P256", trusted[0].Subject.CommonName, time.Hour, time.Now())
+	if err != nil {
+		return err
+	}
+	client, err := pki.NewServer(stranger, "ECDSA-P256", "server", []string{"server.dc1.consul"}, nil, time.Hour, time.Now())
+	if err != nil {
+		return err
+	}
+	conn, err := dial(t, namespace, pod, server.PortServer)
+	if err != nil {
+		return err
+	}
+	if _, err := conn.Write([]byte{3}); err != nil { // RPCTLS
+		return err
+	}
+	err = tls.Client(conn, &tls.Config{ //nolint:gosec // in TLS 1.2 the handshake ends after both have verified each other
+		RootCAs: pki.Pool(trusted), ServerName: "server.dc1.consul", MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12,
+		Certificates: []tls.Certificate{{Certificate: [][]byte{client.Certificate().Raw}, PrivateKey: client.Key}},
+	}).HandshakeContext(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "tls: ") {
+		return fmt.Errorf("a stranger's certificate is taken: %w", err)
+	}
+	return nil
+}
+
+// takesPlainRPC tells whether a server goes on with a connection that is not encrypted.
+func takesPlainRPC(t *testing.T, namespace, pod string) (bool, error) {
+	t.Helper()
+	conn, err := dial(t, namespace, pod, server.PortServer)
+	if err != nil {
+		return false, err
+	}
+	if _, err := conn.Write([]byte{0}); err != nil { // RPCConsul
+		return false, err
+	}
+	read := make(chan error, 1)
+	go func() { // a port-forward knows no deadlines
+		_, err := conn.Read(make([]byte, 1))
+		read <- err
+	}()
+	select {
+	case err := <-read:
+		if errors.Is(err, io.EOF) {
+			return false, nil
+		}
+		return false, err
+	case <-time.After(5 * time.Second): // the end of a connection comes late through a port-forward
+		return true, nil
+	}
+}
+
+// privateKeysAreNowhere looks for the private keys in the Secrets, by their first lines.
+func privateKeysAreNowhere(t *testing.T, namespace, state string) error {
+	t.Helper()
+	k := acctest.Kube(t)
+	n := 0
+	for _, name := range []string{"consul-tls", "consul-ca"} {
+		s, err := k.CoreV1().Secrets(namespace).Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		for key, value := range s.Data {
+			if strings.HasSuffix(key, "tls.key") {
+				n++
+				if err := keyIsNowhere(t, namespace, strings.Split(string(value), "\n")[1], state); err != nil {
+					return fmt.Errorf("%s of %s: %w", key, name, err)
+				}
+			}
+		}
+		cm, err := k.CoreV1().ConfigMaps(namespace).Get(t.Context(), "consul-ca", metav1.GetOptions{})
+		if err != nil || strings.Contains(fmt.Sprint(cm.Data), "PRIVATE") {
+			return fmt.Errorf("the ConfigMap has a private key: %w", err)
+		}
+	}
+	if n == 0 {
+		return errors.New("there is no private key")
+	}
+	return nil
+}
+
+// putCA writes a certificate authority into a Secret, as cert-manager does.
+func putCA(t *testing.T, namespace, name string, ca pki.Pair, root *x509.Certificate) {
+	t.Helper()
+	chain, key, err := ca.PEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, Type: corev1.SecretTypeTLS, Data: map[string][]byte{"tls.crt": chain, "tls.key": key}}
+	if root != nil {
+		s.Data["ca.crt"] = pki.EncodeCertificates([]*x509.Certificate{root})
+	}
+	secrets := acctest.Kube(t).CoreV1().Secrets(namespace)
+	if _, err = secrets.Create(t.Context(), s, metav1.CreateOptions{}); apierrors.IsAlreadyExists(err) {
+		_, err = secrets.Update(t.Context(), s, metav1.UpdateOptions{})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newTestCA(t *testing.T) pki.Pair {
+	t.Helper()
+	ca, err := pki.NewCA("RSA-2048", "ours", 24*time.Hour, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ca
+}
+
+// A cluster that is made with TLS: its certificate is renewed, and its authority replaced
+// by a trigger, by one that is brought, and where a Secret is lost, without a restart.
+func TestAccCluster_tlsIsServedAndItsCertificatesAreReplaced(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t)
+	k := acctest.Kube(t)
+	var before map[string]types.UID
+	var s seen
+	config := func(replicas int, tls string) string {
+		return hclVersion(namespace, acctest.ConsulVersion, fmt.Sprintf("  replicas = %d\n  gossip = { enabled = true }\n  tls = {\n    enabled = true\n    validity = \"2h\"\n%s  }\n", replicas, tls))
+	}
+	const later, soon = "    renew_before = \"1h\"\n", "    renew_before = \"1h59m59s\"\n"
+	ours := newTestCA(t)
+	deleted := func(name string) func() {
+		return func() {
+			if err := k.CoreV1().Secrets(namespace).Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	changes := func(changes ...string) resource.ConfigPlanChecks {
+		var want []knownvalue.Check
+		for _, c := range changes {
+			want = append(want, knownvalue.StringExact(c))
+		}
+		return resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
+			plancheck.ExpectKnownValue(address, tfjsonpath.New("rollout").AtMapKey("changes"), knownvalue.ListExact(want)),
+			plancheck.ExpectKnownValue(address, tfjsonpath.New("rollout").AtMapKey("steps"), knownvalue.ListSizeExact(0)),
+		}}
+	}
+	isOurs := func(*terraform.State) error {
+		if !s.ca.Equal(ours.Certificate()) {
+			return errors.New("the authority is not the one that was brought")
+		}
+		return nil
+	}
+	kept := notRestarted(t, namespace, &before)
+	test(t, resource.TestCase{
+		CheckDestroy: acctest.NothingLeft(t, namespace),
+		Steps: []resource.TestStep{
+			{Config: config(1, later), Check: speaksTLS(t, namespace, 1, &s, "ca server")},
+			{Config: config(1, later), PlanOnly: true},
+			{ResourceName: address, ImportState: true, ImportStateId: namespace + "/consul", ImportStateVerify: true},
+			{Config: config(3, later+"    ca_trigger = \"1\"\n"), Check: resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, ""), func(*terraform.State) error {
+				before = podUIDs(t, namespace)
+				return nil
+			})},
+			{Config: config(3, later+"    ca_trigger = \"1\"\n"), PlanOnly: true},
+			{ // due: the next refresh says so
+				Config: config(3, soon+"    ca_trigger = \"1\"\n"),
+				Check:  resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "server"), kept),
+				// one second later it is due again
+				ExpectNonEmptyPlan: true,
+			},
+			{
+				Config: config(3, later+"    ca_trigger = \"2\"\n"),
+				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
+					plancheck.ExpectUnknownValue(address, tfjsonpath.New("ca_certificate")),
+					plancheck.ExpectKnownValue(address, tfjsonpath.New("rollout").AtMapKey("steps"), knownvalue.ListSizeExact(0)),
+				}},
+				Check: resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "ca server"), kept),
+			},
+			{
+				Config:           config(3, later+"    ca_trigger = \"2\"\n    dns_names = [\"consul.example.com\"]\n    ip_addresses = [\"192.0.2.1\"]\n"),
+				ConfigPlanChecks: changes(`tls.dns_names: (none) -> ["consul.example.com"] (rotate)`, `tls.ip_addresses: (none) -> ["192.0.2.1"] (rotate)`),
+				Check:            resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "server", "consul.example.com", "192.0.2.1"), kept),
+			},
+			{
+				PreConfig: deleted("consul-tls"), RefreshState: true, ExpectNonEmptyPlan: true,
+				RefreshPlanChecks: resource.RefreshPlanChecks{PostRefresh: []plancheck.PlanCheck{plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate)}},
+			},
+			{Config: config(3, later+"    ca_trigger = \"2\"\n"), Check: resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "server"), kept)},
+			{PreConfig: deleted("consul-ca"), Config: config(3, later+"    ca_trigger = \"2\"\n"), Check: resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "ca server"), kept)},
+			{
+				PreConfig: func() { deleted("consul-ca")(); deleted("consul-tls")() },
+				Config:    config(3, later+"    ca_trigger = \"2\"\n"), Check: resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "ca server"), kept),
+			},
+			{Config: config(3, later+"    ca_secret = \"ours\"\n"), ExpectError: acctest.Says("reading Secret " + namespace + "/ours (tls.ca_secret): the Secret does not exist")},
+			{
+				PreConfig: func() { putCA(t, namespace, "ours", ours, newTestCA(t).Certificate()) },
+				Config:    config(3, later+"    ca_secret = \"ours\"\n"), ExpectError: acctest.Says("does not lead to one in ca.crt"),
+			},
+			{
+				PreConfig: func() { putCA(t, namespace, "ours", ours, ours.Certificate()) },
+				Config:    config(3, later+"    ca_secret = \"ours\"\n"),
+				Check:     resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "ca server"), isOurs, kept),
+			},
+			{Config: config(3, later+"    ca_secret = \"ours\"\n"), PlanOnly: true},
+			{ // another one in the Secret, and the key of the former is nowhere
+				PreConfig: func() { ours = newTestCA(t); putCA(t, namespace, "ours", ours, ours.Certificate()) },
+				Config:    config(3, later+"    ca_secret = \"ours\"\n"),
+				Check:     resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "ca server"), isOurs, kept),
+			},
+			{PreConfig: deleted("ours"), Config: config(3, later), Check: resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "ca server"), kept)},
+			{ // a server that restarts by itself
+				PreConfig: func() { acctest.Crash(t, namespace, "consul-server-0"); whole(t, namespace) },
+				Config:    config(3, later), PlanOnly: true,
+			},
+		},
+	})
+	if len(s.all) < 14 || s.server.SerialNumber.Cmp(big.NewInt(0)) <= 0 {
+		t.Errorf("only these were seen: %v", slices.Collect(maps.Keys(s.all)))
+	}
+}
+
+// TLS is turned on and off on a running cluster, and no write fails; killed in the middle
+// of the second roll, the next apply goes on.
+func TestAccCluster_tlsOnAndOffRefusesNoWrite(t *testing.T) {
+	acctest.PreCheckLong(t)
+	namespace := acctest.NamespaceName(t)
+	config := func(tls string) string {
+		return required + hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n"+tls)
+	}
+	on := "  tls = { enabled = true }\n"
+	cli := acctest.NewCLI(t, map[string]string{"main.tf": config("")})
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	client := acctest.StartWriter(t, namespace, "no-token")
+	client.More(5)
+	watch := acctest.WatchRaft(t, namespace, "consul", "")
+	if open, err := takesPlainRPC(t, namespace, "consul-server-0"); err != nil || !open {
+		t.Fatalf("plain text is taken: %v, %v", open, err)
+	}
+
+	cli.Write("main.tf", config(on))
+	if out := cli.Must(t.Context(), "plan", "-no-color"); !strings.Contains(out, "3 servers restart, 2 times") || strings.Count(out, "reload consul-server") < 3 {
+		t.Errorf("the plan does not tell of two rolls and a reload between them:\n%s", out)
+	}
+	var first map[string]types.UID
+	killed, out := cli.RunAndKill(t.Context(), "apply", func(ctx context.Context) bool {
+		if first == nil && stages(ctx, t, namespace).TLS.Stage == server.StageEncrypted { // the first roll is over
+			first = podUIDs(t, namespace)
+		}
+		return first != nil && len(restarted(first, podUIDs(t, namespace))) > 0
+	})
+	if !killed {
+		t.Fatalf("the apply ended before:\n%s", out)
+	}
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	trusted, err := publishedCA(t, namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		pod := server.PodName("consul", i)
+		if _, err := get(t, namespace, pod, "consul."+namespace+".svc", trusted); err != nil {
+			t.Error(err)
+		}
+		if err := refusesStrangers(t, namespace, pod, trusted); err != nil {
+			t.Errorf("%s: %v", pod, err)
+		}
+	}
+	if err := privateKeysAreNowhere(t, namespace, cli.State()); err != nil {
+		t.Error(err)
+	}
+	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
+
+	cli.Write("main.tf", config(""))
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	if open, err := takesPlainRPC(t, namespace, "consul-server-0"); err != nil || !open {
+		t.Errorf("afterwards plain text is taken: %v, %v", open, err)
+	}
+	for _, name := range []string{"consul-tls", "consul-ca"} {
+		if _, err := acctest.Kube(t).CoreV1().Secrets(namespace).Get(t.Context(), name, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+			t.Errorf("the Secret %s: %v", name, err)
+		}
+	}
+	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
+	if raft := watch.Stop(); raft.FewestVoters < 2 {
+		t.Errorf("there were only %d voters", raft.FewestVoters)
+	}
+	client.More(5)
+	if err := client.Verify(""); err != nil {
+		t.Error(err)
+	}
+	client.Stop()
+	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
+	namespaceGone(t, namespace)
+}

@@ -1,0 +1,623 @@
+package consul
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/pki"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// The Secret <name>-ca has the certificate authority of a cluster, and the Secret
+// <name>-tls what the servers mount: their certificate, and the authorities that they
+// trust. An authority is replaced in an order in which all servers trust each other at
+// any moment, also those that start meanwhile:
+//
+//  1. the new one is trusted beside the old one;
+//  2. it signs the servers' certificate, and the old one is still trusted;
+//  3. the old one is trusted no more.
+//
+// Each comes after all servers have loaded the one before. Where it was interrupted it
+// goes on from what the Secrets say.
+const (
+	// ComponentCA is the component label of the Secret and the ConfigMap <name>-ca,
+	// ComponentTLS that of the Secret <name>-tls.
+	ComponentCA  = "ca"
+	ComponentTLS = "tls"
+
+	nextPrefix = "next-"
+	formerKey  = "former-" + server.TLSCAKey
+
+	annotationBrought  = server.ManagedBy + "/ca-brought"
+	annotationUnloaded = server.ManagedBy + "/unloaded"
+)
+
+// certificateTimeout is how long one server may take to load what the Secret says: a
+// kubelet brings a volume up to date within a minute or two.
+const certificateTimeout = 3 * time.Minute
+
+// authority is a certificate authority. It can sign only where its key is known.
+type authority struct {
+	pki.Pair
+	// roots are what clients trust to trust it: itself, or what vouches for it.
+	roots []*x509.Certificate
+	// brought says that the user brings it.
+	brought bool
+}
+
+func (a authority) same(b authority) bool { return a.Certificate().Equal(b.Certificate()) }
+
+// authorities is what the Secret <name>-ca says.
+type authorities struct {
+	current authority
+	// next shall be current, once all servers trust it; nil if none shall.
+	next *authority
+	// former are trusted as long as a server may have a certificate of theirs.
+	former []*x509.Certificate
+	// trigger belongs to the latest one.
+	trigger string
+}
+
+// trusted are the certificates that servers and clients trust.
+func (a authorities) trusted() []*x509.Certificate {
+	all := slices.Clone(a.current.roots)
+	if a.next != nil {
+		all = append(all, a.next.roots...)
+	}
+	var out []*x509.Certificate
+	for _, c := range append(all, a.former...) {
+		if !slices.ContainsFunc(out, c.Equal) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// latest is the authority whose certificates all servers shall trust, the newest last.
+func (a authorities) latest() authority {
+	if a.next != nil {
+		return *a.next
+	}
+	return a.current
+}
+
+// due says why the authority is to be replaced, "" if it is not. brought is the one that
+// the user brings, nil if the provider makes it.
+func (a authorities) due(t server.TLSSettings, brought *authority, now time.Time) string {
+	latest := a.latest()
+	switch {
+	case brought != nil && !brought.same(latest):
+		return "Secret " + t.CASecret + " has another certificate authority"
+	case brought != nil || len(a.former) > 0 || a.next != nil:
+		return ""
+	case latest.brought:
+		return "the provider makes the certificate authority"
+	case latest.Key == nil:
+		return "the key of the certificate authority is lost"
+	case t.CATrigger != "" && a.trigger != "" && t.CATrigger != a.trigger:
+		return "the trigger changed"
+	case latest.Algorithm() != t.KeyAlgorithm:
+		return "keys shall be " + t.KeyAlgorithm
+	case latest.Certificate().NotAfter.Before(now.Add(t.Validity)):
+		return "the certificate authority expires on " + day(latest.Certificate().NotAfter)
+	}
+	return ""
+}
+
+// next is what the Secret says next, once all servers have loaded what it says now, and
+// false where nothing is left to do.
+func (a authorities) advance(t server.TLSSettings, cluster string, brought *authority, now time.Time) (authorities, bool, error) {
+	switch {
+	case a.due(t, brought, now) != "":
+		next := brought
+		if next == nil {
+			made, err := newAuthority(t, cluster, now)
+			if err != nil {
+				return a, false, err
+			}
+			next = &made
+		}
+		a.next, a.trigger = next, t.CATrigger
+	case a.next != nil:
+		a.former = append(slices.Clone(a.current.roots), a.former...)
+		a.current, a.next = *a.next, nil
+	case len(a.former) > 0:
+		a.former = nil
+	case a.trigger != t.CATrigger: // which is only to be known
+		a.trigger = t.CATrigger
+	default:
+		return a, false, nil
+	}
+	return a, true, nil
+}
+
+func newAuthority(t server.TLSSettings, cluster string, now time.Time) (authority, error) {
+	// OpenSSL looks for an authority by its name: no two may have the same.
+	p, err := pki.NewCA(t.KeyAlgorithm, "Consul CA of "+cluster+", "+now.UTC().Format("2006-01-02 15:04:05"), t.CAValidity, now)
+	return authority{Pair: p, roots: p.Chain}, err
+}
+
+// certificate is what the Secret <name>-tls says.
+type certificate struct {
+	pki.Pair
+	trusted []*x509.Certificate
+	// unloaded says that servers may not have loaded it.
+	unloaded bool
+}
+
+// certificateDue says why a server certificate is to be issued anew, "" if it is not.
+func certificateDue(c certificate, a authorities, spec server.Spec, now time.Time) string {
+	if a.current.Key == nil { // which goes before
+		return ""
+	}
+	dns, ips := server.CertificateNames(spec)
+	end := c.Certificate().NotAfter
+	// Near the end of an authority that the user brings nothing is won.
+	longer := slices.MinFunc([]time.Time{now.Add(spec.TLS.Validity), a.current.Certificate().NotAfter}, time.Time.Compare).Sub(end) > time.Second
+	switch err := pki.CheckServer(c.Pair, a.current.Pair, dns, ips); {
+	case err != nil:
+		return "the certificate of the servers is not as it shall be: " + err.Error()
+	case c.Algorithm() != spec.TLS.KeyAlgorithm:
+		return "the key of the servers shall be " + spec.TLS.KeyAlgorithm
+	case !now.Before(end.Add(-spec.TLS.RenewBefore)) && longer:
+		return "the certificate of the servers expires on " + day(end)
+	}
+	return ""
+}
+
+func day(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// EnsureCertificates makes sure that the Secrets and the ConfigMap are there before a
+// server needs them, and reports whether it made them.
+func (c *Cluster) EnsureCertificates(ctx context.Context, spec server.Spec) (made bool, err error) {
+	w, err := c.readCertificates(ctx, spec)
+	if err != nil {
+		return false, err
+	}
+	made = w.ca == nil && w.tls == nil
+	if w.ca == nil {
+		a := authorities{trigger: spec.TLS.CATrigger}
+		switch {
+		case w.certificate != nil: // the servers trust those, whose keys are lost
+			a.current = authority{Pair: pki.Pair{Chain: w.certificate.trusted[:1]}, roots: w.certificate.trusted}
+		case w.brought != nil:
+			a.current = *w.brought
+		default:
+			if a.current, err = newAuthority(spec.TLS.TLSSettings, c.ID(), time.Now()); err != nil {
+				return false, err
+			}
+		}
+		if err := w.writeAuthorities(ctx, a); err != nil {
+			return made, err
+		}
+	}
+	return made, w.publish(ctx)
+}
+
+// SettleCertificates makes all servers load what the Secret says, one after the other,
+// and replaces the certificate, and the authority, where that is due. With ACLs on it
+// needs agent:write.
+func (c *Cluster) SettleCertificates(ctx context.Context, token string, spec server.Spec) error {
+	w, err := c.readCertificates(ctx, spec)
+	if err != nil {
+		return err
+	}
+	for {
+		if w.ca == nil {
+			return fmt.Errorf("the Secret %s/%s is gone", c.Namespace, server.CAName(c.Name))
+		}
+		if err := w.publish(ctx); err != nil {
+			return err
+		}
+		if w.certificate.unloaded {
+			if err := w.load(ctx, token); err != nil {
+				return err
+			}
+		}
+		next, ok, err := w.authorities.advance(spec.TLS.TLSSettings, c.ID(), w.brought, time.Now())
+		if err != nil || !ok {
+			return err
+		}
+		if err := w.writeAuthorities(ctx, next); err != nil {
+			return err
+		}
+	}
+}
+
+// CertificateDrift names what of the certificates is not as it shall be.
+func (c *Cluster) CertificateDrift(ctx context.Context, spec server.Spec) (drift []string) {
+	w, err := c.readCertificates(ctx, spec)
+	switch {
+	case err != nil:
+		return []string{err.Error()}
+	case w.ca == nil, w.certificate == nil:
+		return []string{fmt.Sprintf("Secret %s or %s is missing, will be made", server.CAName(c.Name), server.TLSSecretName(c.Name))}
+	}
+	if reason := w.authorities.due(spec.TLS.TLSSettings, w.brought, time.Now()); reason != "" {
+		drift = append(drift, reason+", will be replaced")
+	}
+	if reason := certificateDue(*w.certificate, w.authorities, spec, time.Now()); reason != "" {
+		drift = append(drift, reason+", will be renewed")
+	}
+	switch {
+	case w.next != nil || len(w.former) > 0:
+		drift = append(drift, "a replacement of the certificate authority has not come to its end, will go on")
+	case w.certificate.unloaded:
+		drift = append(drift, "not all servers have loaded the certificate, will reload")
+	case !w.published():
+		drift = append(drift, fmt.Sprintf("the ConfigMap %s does not have the certificate authority, will be written", server.CAName(c.Name)))
+	}
+	return drift
+}
+
+// Certificates is what clients and people want to know of a cluster's certificates.
+type Certificates struct {
+	// CA is what to trust, in PEM.
+	CA string
+	// CAExpires and Expires are the ends of the certificate authority and of the
+	// servers' certificate.
+	CAExpires, Expires time.Time
+}
+
+// Certificates reads them from the Secret of the servers; nil if there are none.
+func (c *Cluster) Certificates(ctx context.Context) (*Certificates, error) {
+	s, err := c.ownSecret(ctx, server.TLSSecretName(c.Name))
+	if err != nil || s == nil {
+		return nil, err
+	}
+	read, err := parseCertificate(s)
+	if err != nil {
+		return nil, err
+	}
+	ends := Certificates{CA: string(pki.EncodeCertificates(read.trusted)), CAExpires: read.trusted[0].NotAfter, Expires: read.Certificate().NotAfter}
+	return &ends, nil
+}
+
+// DeleteCertificates deletes the Secrets and the ConfigMap. Somebody else's stay.
+func (c *Cluster) DeleteCertificates(ctx context.Context) error {
+	errs := []error{c.DeletePublishedCA(ctx)}
+	for _, name := range []string{server.TLSSecretName(c.Name), server.CAName(c.Name)} {
+		errs = append(errs, c.deleteOwnSecret(ctx, name))
+	}
+	return errors.Join(errs...)
+}
+
+// DeletePublishedCA deletes the ConfigMap. Somebody else's stays.
+func (c *Cluster) DeletePublishedCA(ctx context.Context) error {
+	name, maps := server.CAName(c.Name), c.kube.CoreV1().ConfigMaps(c.Namespace)
+	cm, err := maps.Get(ctx, name, metav1.GetOptions{})
+	found, err := kube.Found(err)
+	if err == nil && found && server.Owns(c.Name, cm.Labels) {
+		_, err = kube.Found(maps.Delete(ctx, name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(cm.UID))}))
+	}
+	if err != nil {
+		return fmt.Errorf("deleting ConfigMap %s/%s: %w", c.Namespace, name, err)
+	}
+	return nil
+}
+
+// ErrNoBroughtCA says that the Secret of the certificate authority that the user brings
+// does not exist.
+var ErrNoBroughtCA = errors.New("the Secret does not exist")
+
+// CheckBroughtCA returns an error that says what is wrong with the certificate authority
+// that the user brings: ErrNoBroughtCA where there is no Secret, which may be made
+// meanwhile.
+func (c *Cluster) CheckBroughtCA(ctx context.Context, t server.TLSSettings) error {
+	_, err := c.broughtCA(ctx, t)
+	return err
+}
+
+// broughtCA reads the certificate authority that the user brings, nil if there is none.
+func (c *Cluster) broughtCA(ctx context.Context, t server.TLSSettings) (*authority, error) {
+	if t.CASecret == "" {
+		return nil, nil //nolint:nilnil // as documented
+	}
+	at := fmt.Sprintf("Secret %s/%s (tls.ca_secret)", c.Namespace, t.CASecret)
+	s, err := c.kube.CoreV1().Secrets(c.Namespace).Get(ctx, t.CASecret, metav1.GetOptions{})
+	found, err := kube.Found(err)
+	if err == nil && !found {
+		err = ErrNoBroughtCA
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", at, err)
+	}
+	a, err := parseAuthority(s.Data, "")
+	if err == nil {
+		a.brought = true
+		err = pki.CheckCA(a.Pair, a.roots, time.Now())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", at, err)
+	}
+	return &a, nil
+}
+
+// parseAuthority reads the keys of a Secret that start with a prefix.
+func parseAuthority(data map[string][]byte, prefix string) (a authority, err error) {
+	chain, key := data[prefix+server.TLSCertKey], data[prefix+server.TLSKeyKey]
+	switch {
+	case len(chain) == 0:
+		return a, fmt.Errorf("the key %s is missing", prefix+server.TLSCertKey)
+	case len(key) == 0 && prefix == "":
+		return a, fmt.Errorf("the key %s is missing", server.TLSKeyKey)
+	}
+	if a.Pair, err = pki.ParsePair(chain, key); err != nil {
+		return a, err
+	}
+	if a.roots = a.Chain; len(data[prefix+server.TLSCAKey]) > 0 {
+		a.roots, err = pki.ParseCertificates(data[prefix+server.TLSCAKey])
+	}
+	return a, err
+}
+
+// work is what the Secrets and the ConfigMap say, and what is brought.
+type work struct {
+	c       *Cluster
+	spec    server.Spec
+	brought *authority
+
+	authorities
+	certificate *certificate // nil if there is none
+	ca, tls     *corev1.Secret
+	public      *corev1.ConfigMap
+}
+
+func (c *Cluster) readCertificates(ctx context.Context, spec server.Spec) (w *work, err error) {
+	w = &work{c: c, spec: spec}
+	if w.brought, err = c.broughtCA(ctx, spec.TLS.TLSSettings); err != nil {
+		return nil, err
+	}
+	if w.ca, err = c.ownSecret(ctx, server.CAName(c.Name)); err != nil {
+		return nil, err
+	}
+	if w.ca != nil {
+		if w.authorities, err = parseAuthorities(w.ca, w.brought); err != nil {
+			return nil, err
+		}
+	}
+	if w.tls, err = c.ownSecret(ctx, server.TLSSecretName(c.Name)); err != nil {
+		return nil, err
+	}
+	if w.tls != nil {
+		if w.certificate, err = parseCertificate(w.tls); err != nil {
+			return nil, err
+		}
+	}
+	w.public, err = c.kube.CoreV1().ConfigMaps(c.Namespace).Get(ctx, server.CAName(c.Name), metav1.GetOptions{})
+	found, err := kube.Found(err)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("reading ConfigMap %s/%s: %w", c.Namespace, server.CAName(c.Name), err)
+	case !found:
+		w.public = nil
+	case !server.Owns(c.Name, w.public.Labels):
+		return nil, fmt.Errorf("the ConfigMap %s/%s exists and was not made by this provider for this cluster: rename it, or delete it if nothing uses it", c.Namespace, w.public.Name)
+	}
+	return w, nil
+}
+
+// parseAuthorities reads the Secret. An authority that the user brings is there without
+// its key.
+func parseAuthorities(s *corev1.Secret, brought *authority) (a authorities, err error) {
+	a.trigger = s.Annotations[annotationTrigger]
+	read := func(prefix string) (one authority, err error) {
+		if _, hasKey := s.Data[prefix+server.TLSKeyKey]; hasKey {
+			one, err = parseAuthority(s.Data, prefix)
+		} else if one.Chain, err = pki.ParseCertificates(s.Data[prefix+server.TLSCertKey]); err == nil {
+			one.roots, err = pki.ParseCertificates(s.Data[prefix+server.TLSCAKey])
+			one.brought = s.Annotations[annotationBrought] == "true"
+		}
+		if err == nil && brought != nil && brought.same(one) {
+			one = *brought
+		}
+		return one, err
+	}
+	a.current, err = read("")
+	if _, hasNext := s.Data[nextPrefix+server.TLSCertKey]; err == nil && hasNext {
+		var next authority
+		next, err = read(nextPrefix)
+		a.next = &next
+	}
+	if text := s.Data[formerKey]; err == nil && len(text) > 0 {
+		a.former, err = pki.ParseCertificates(text)
+	}
+	if err != nil {
+		return a, fmt.Errorf("reading Secret %s/%s: %w: delete it while the servers run, and apply again; the certificate authority is replaced then", s.Namespace, s.Name, err)
+	}
+	return a, nil
+}
+
+func parseCertificate(s *corev1.Secret) (*certificate, error) {
+	c := certificate{unloaded: s.Annotations[annotationUnloaded] == "true"}
+	var err error
+	if c.Pair, err = pki.ParsePair(s.Data[server.TLSCertKey], s.Data[server.TLSKeyKey]); err == nil {
+		c.trusted, err = pki.ParseCertificates(s.Data[server.TLSCAKey])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading Secret %s/%s: %w: delete it, and apply again; it is made anew", s.Namespace, s.Name, err)
+	}
+	return &c, nil
+}
+
+// published reports whether the ConfigMap says what to trust.
+func (w *work) published() bool {
+	return w.public != nil && w.public.Data[server.TLSCAKey] == string(pki.EncodeCertificates(w.trusted()))
+}
+
+// publish writes what the authorities say: the ConfigMap for clients, and the Secret of
+// the servers, with another certificate where that is due.
+func (w *work) publish(ctx context.Context) error {
+	trusted := pki.EncodeCertificates(w.trusted())
+	meta := metav1.ObjectMeta{Name: server.CAName(w.c.Name), Namespace: w.c.Namespace, Labels: w.labels(ComponentCA)}
+	if !w.published() {
+		cm := &corev1.ConfigMap{ObjectMeta: meta, Data: map[string]string{server.TLSCAKey: string(trusted)}}
+		maps, err := w.c.kube.CoreV1().ConfigMaps(w.c.Namespace), error(nil)
+		if w.public == nil {
+			w.public, err = maps.Create(ctx, cm, metav1.CreateOptions{FieldManager: server.ManagedBy})
+		} else {
+			patch, _ := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": w.public.ResourceVersion}, "data": cm.Data}) // strings
+			w.public, err = maps.Patch(ctx, cm.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+		}
+		if err != nil {
+			return fmt.Errorf("writing ConfigMap %s/%s: %w", w.c.Namespace, cm.Name, err)
+		}
+	}
+	now := time.Now()
+	issue := w.certificate == nil || certificateDue(*w.certificate, w.authorities, w.spec, now) != ""
+	if !issue && bytes.Equal(w.tls.Data[server.TLSCAKey], trusted) {
+		return nil
+	}
+	data := map[string][]byte{server.TLSCAKey: trusted}
+	if issue {
+		if w.current.Key == nil {
+			return fmt.Errorf("the Secret %s/%s is lost, and so is the key of the certificate authority that signed what was in it: delete the Secret %s too, and apply again; both are made anew", w.c.Namespace, server.TLSSecretName(w.c.Name), server.CAName(w.c.Name))
+		}
+		dns, ips := server.CertificateNames(w.spec)
+		p, err := pki.NewServer(w.current.Pair, w.spec.TLS.KeyAlgorithm, server.TLSServerName(w.spec), dns, ips, w.spec.TLS.Validity, now)
+		if err != nil {
+			return err
+		}
+		if data[server.TLSCertKey], data[server.TLSKeyKey], err = p.PEM(); err != nil {
+			return err
+		}
+	} else {
+		data[server.TLSCertKey], data[server.TLSKeyKey] = w.tls.Data[server.TLSCertKey], w.tls.Data[server.TLSKeyKey]
+	}
+	s, err := w.c.writeSecret(ctx, w.tls, server.TLSSecretName(w.c.Name), w.labels(ComponentTLS), map[string]*string{annotationUnloaded: new("true")}, data)
+	if err != nil {
+		return err
+	}
+	w.tls = s
+	w.certificate, err = parseCertificate(s)
+	return err
+}
+
+func (w *work) labels(component string) map[string]string {
+	l := server.OwnerLabels(w.c.Name)
+	l[server.LabelComponent] = component
+	return l
+}
+
+// writeAuthorities writes the Secret <name>-ca.
+func (w *work) writeAuthorities(ctx context.Context, a authorities) error {
+	data := map[string][]byte{}
+	put := func(prefix string, one authority) (err error) {
+		data[prefix+server.TLSCertKey], data[prefix+server.TLSCAKey] = pki.EncodeCertificates(one.Chain), pki.EncodeCertificates(one.roots)
+		if one.Key != nil && !one.brought {
+			_, data[prefix+server.TLSKeyKey], err = one.PEM()
+		}
+		return err
+	}
+	err := put("", a.current)
+	if err == nil && a.next != nil {
+		err = put(nextPrefix, *a.next)
+	}
+	if err != nil {
+		return err
+	}
+	if len(a.former) > 0 {
+		data[formerKey] = pki.EncodeCertificates(a.former)
+	}
+	annotations := map[string]*string{annotationTrigger: nil, annotationBrought: nil}
+	if a.trigger != "" {
+		annotations[annotationTrigger] = &a.trigger
+	}
+	if a.current.brought || (a.next != nil && a.next.brought) {
+		annotations[annotationBrought] = new("true")
+	}
+	s, err := w.c.writeSecret(ctx, w.ca, server.CAName(w.c.Name), w.labels(ComponentCA), annotations, data)
+	if err != nil {
+		return err
+	}
+	w.ca = s
+	w.authorities, err = parseAuthorities(s, w.brought)
+	return err
+}
+
+// load makes every server load what the Secret says, one after the other, and records it.
+func (w *work) load(ctx context.Context, token string) error {
+	pods, err := w.c.Pods(ctx)
+	if err != nil {
+		return err
+	}
+	if err := w.c.touchPods(ctx, w.tls.ResourceVersion); err != nil {
+		return err
+	}
+	for i := range pods {
+		limited, cancel := context.WithTimeout(ctx, certificateTimeout)
+		err := kube.Wait(limited, "the certificates of server "+pods[i].Name, interval, func(ctx context.Context) (string, error) {
+			missing := w.unloaded(ctx, &pods[i])
+			if missing == "" {
+				return "", nil
+			}
+			if err := w.c.Reload(ctx, token, &pods[i]); err != nil {
+				if IsForbidden(err) {
+					return "", err
+				}
+				return err.Error(), nil
+			}
+			return w.unloaded(ctx, &pods[i]), nil
+		})
+		cancel()
+		if err != nil {
+			return err
+		}
+	}
+	s, err := w.c.writeSecret(ctx, w.tls, w.tls.Name, w.tls.Labels, map[string]*string{annotationUnloaded: nil}, w.tls.Data)
+	if err != nil {
+		return err
+	}
+	w.tls, w.certificate.unloaded = s, false
+	return nil
+}
+
+// alpnRPC is what a client of the RPC port says that it wants to speak (ALPN_RPCConsul in
+// agent/pool/conn.go of Consul). To whoever says so at once, in TLS, a server answers only
+// after both have verified each other, also where it takes plain text too.
+const alpnRPC = "consul/rpc-single"
+
+// unloaded says what of the certificates a server has not loaded, "" if it has all: a
+// handshake shows its certificate, and that it trusts the latest authority.
+func (w *work) unloaded(ctx context.Context, pod *corev1.Pod) string {
+	client := w.certificate.Pair
+	if latest := w.latest(); latest.Key != nil {
+		var err error
+		if client, err = pki.NewServer(latest.Pair, "ECDSA-P256", "terraform-provider-consul-k8s", nil, nil, time.Hour, time.Now()); err != nil {
+			return err.Error()
+		}
+	}
+	chain := make([][]byte, len(client.Chain))
+	for i, c := range client.Chain {
+		chain[i] = c.Raw
+	}
+	conn, err := w.c.kube.PodDialer(pod.Namespace, pod.Name).Dial(ctx, server.PortServer)
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = conn.Close() }()
+	// In TLS 1.2 the handshake ends after both have verified each other.
+	tlsConn := tls.Client(conn, &tls.Config{ //nolint:gosec // so it must be 1.2
+		MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12, RootCAs: pki.Pool(w.trusted()), ServerName: server.TLSServerName(w.spec),
+		Certificates: []tls.Certificate{{Certificate: chain, PrivateKey: client.Key}}, NextProtos: []string{alpnRPC},
+	})
+	if err := tlsConn.HandshakeContext(ctx); err != nil {
+		return "it does not accept a connection: " + err.Error()
+	}
+	if !tlsConn.ConnectionState().PeerCertificates[0].Equal(w.certificate.Certificate()) {
+		return "it has another certificate than the Secret"
+	}
+	return ""
+}

@@ -1,0 +1,207 @@
+package consul
+
+import (
+	"crypto/x509"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/pki"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+func tlsSpec(change func(*server.TLSSettings)) server.Spec {
+	s := server.Spec{Namespace: "ns", Name: "consul", Datacenter: "dc1", Domain: "consul", TLS: server.TLS{Stage: server.StageEncrypted, TLSSettings: server.DefaultTLS}}
+	change(&s.TLS.TLSSettings)
+	return s
+}
+
+func unchanged(*server.TLSSettings) {}
+
+func testAuthority(t *testing.T, validity time.Duration, now time.Time) authority {
+	t.Helper()
+	settings := server.DefaultTLS
+	settings.CAValidity = validity
+	a, err := newAuthority(settings, "ns/consul", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// At no moment does a server that has loaded what the Secrets say distrust one that still
+// has what they said before, or one that starts.
+func TestAuthorities_replacement(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	old := testAuthority(t, 10*365*24*time.Hour, now)
+	all := []authorities{{current: old, trigger: "1"}}
+	settings := tlsSpec(func(s *server.TLSSettings) { s.CATrigger = "2" }).TLS.TLSSettings
+	for {
+		next, ok, err := all[len(all)-1].advance(settings, "ns/consul", nil, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			break
+		}
+		all = append(all, next)
+		if len(all) > 10 {
+			t.Fatal("it does not end")
+		}
+	}
+	for i := 1; i < len(all); i++ {
+		for _, pair := range [][2]authorities{{all[i-1], all[i]}, {all[i], all[i-1]}} {
+			if !slices.ContainsFunc(pair[0].trusted(), pair[1].current.Certificate().Equal) {
+				t.Errorf("step %d: one of two neighbours does not trust the other", i)
+			}
+		}
+	}
+	last := all[len(all)-1]
+	if len(all) != 4 || last.current.same(old) || len(last.trusted()) != 1 || last.trigger != "2" {
+		t.Errorf("%d steps end with %d that are trusted", len(all)-1, len(last.trusted()))
+	}
+}
+
+func TestAuthorities_due(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	made, other := testAuthority(t, 10*365*24*time.Hour, now), testAuthority(t, 10*365*24*time.Hour, now)
+	old := testAuthority(t, 300*24*time.Hour, now)
+	lost := authority{Pair: pki.Pair{Chain: made.Chain}, roots: made.roots}
+	brought := made
+	brought.brought = true
+	newer := other
+	newer.brought = true
+	for name, tt := range map[string]struct {
+		a        authorities
+		settings func(*server.TLSSettings)
+		brought  *authority
+		want     string
+	}{
+		"nothing":                      {authorities{current: made, trigger: "1"}, unchanged, nil, ""},
+		"the first trigger":            {authorities{current: made}, func(s *server.TLSSettings) { s.CATrigger = "1" }, nil, ""},
+		"another trigger":              {authorities{current: made, trigger: "1"}, func(s *server.TLSSettings) { s.CATrigger = "2" }, nil, "the trigger changed"},
+		"one is on its way":            {authorities{current: made, next: &other, trigger: "1"}, func(s *server.TLSSettings) { s.CATrigger = "2" }, nil, ""},
+		"another algorithm":            {authorities{current: made}, func(s *server.TLSSettings) { s.KeyAlgorithm = "RSA-2048" }, nil, "keys shall be RSA-2048"},
+		"it ends too soon":             {authorities{current: old}, unchanged, nil, "the certificate authority expires on " + day(old.Certificate().NotAfter)},
+		"its key is lost":              {authorities{current: lost}, unchanged, nil, "the key of the certificate authority is lost"},
+		"brought, and it is there":     {authorities{current: brought}, func(s *server.TLSSettings) { s.CASecret = "ours" }, &brought, ""},
+		"brought, another":             {authorities{current: brought}, func(s *server.TLSSettings) { s.CASecret = "ours" }, &newer, "Secret ours has another certificate authority"},
+		"brought, and its end is near": {authorities{current: old}, func(s *server.TLSSettings) { s.CASecret = "ours" }, &old, ""},
+		"brought on its way, another":  {authorities{current: made, next: &brought}, func(s *server.TLSSettings) { s.CASecret = "ours" }, &newer, "Secret ours has another certificate authority"},
+		"brought no more":              {authorities{current: brought}, unchanged, nil, "the provider makes the certificate authority"},
+	} {
+		if got := tt.a.due(tlsSpec(tt.settings).TLS.TLSSettings, tt.brought, now); got != tt.want {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
+func TestCertificateDue(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	ca := authorities{current: testAuthority(t, 10*365*24*time.Hour, now)}
+	short := authorities{current: testAuthority(t, 24*time.Hour, now)}
+	short.current.brought = true
+	issue := func(a authorities) certificate {
+		spec := tlsSpec(unchanged)
+		dns, ips := server.CertificateNames(spec)
+		p, err := pki.NewServer(a.current.Pair, spec.TLS.KeyAlgorithm, "server", dns, ips, spec.TLS.Validity, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return certificate{Pair: p}
+	}
+	good, nearEnd := issue(ca), issue(short)
+	lost := ca
+	lost.current.Key = nil
+	for name, tt := range map[string]struct {
+		c     certificate
+		a     authorities
+		spec  server.Spec
+		after time.Duration
+		want  string
+	}{
+		"nothing":                   {good, ca, tlsSpec(unchanged), 0, ""},
+		"not yet":                   {good, ca, tlsSpec(unchanged), 274 * 24 * time.Hour, ""},
+		"near its end":              {good, ca, tlsSpec(unchanged), 276 * 24 * time.Hour, "the certificate of the servers expires on"},
+		"it has ended":              {good, ca, tlsSpec(unchanged), 400 * 24 * time.Hour, "the certificate of the servers expires on"},
+		"another name":              {good, ca, tlsSpec(func(s *server.TLSSettings) { s.DNSNames = []string{"a.example"} }), 0, "it has other names"},
+		"another authority":         {good, short, tlsSpec(unchanged), 0, "another certificate authority has signed it"},
+		"another algorithm":         {good, ca, tlsSpec(func(s *server.TLSSettings) { s.KeyAlgorithm = "RSA-2048" }), 0, "the key of the servers shall be RSA-2048"},
+		"no later than its CA":      {nearEnd, short, tlsSpec(unchanged), time.Hour, ""},
+		"nobody can sign":           {good, lost, tlsSpec(unchanged), 400 * 24 * time.Hour, ""},
+		"the end is nearer by much": {good, ca, tlsSpec(func(s *server.TLSSettings) { s.RenewBefore = 364 * 24 * time.Hour }), 48 * time.Hour, "expires on"},
+	} {
+		got := certificateDue(tt.c, tt.a, tt.spec, now.Add(tt.after))
+		if (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
+// What others made is neither read nor changed, and what cannot be read is said.
+func TestEnsureCertificates_leavesOthersAlone(t *testing.T) {
+	t.Parallel()
+	foreign := metav1.ObjectMeta{Namespace: "ns"}
+	own := func(name string, data map[string][]byte) *corev1.Secret {
+		return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, Labels: server.OwnerLabels("consul")}, Data: data}
+	}
+	named := func(name string) metav1.ObjectMeta { m := foreign; m.Name = name; return m }
+	ensure := func(settings func(*server.TLSSettings), k *fake.Clientset) (bool, error) {
+		return NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul").EnsureCertificates(t.Context(), tlsSpec(settings))
+	}
+	brought := func(s *server.TLSSettings) { s.CASecret = "ours" }
+	chain, key, err := testAuthority(t, time.Hour, time.Now()).PEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		k        *fake.Clientset
+		settings func(*server.TLSSettings)
+		want     string
+	}{
+		"a Secret":      {fake.NewClientset(&corev1.Secret{ObjectMeta: named("consul-tls")}), unchanged, "was not made by this provider"},
+		"another":       {fake.NewClientset(&corev1.Secret{ObjectMeta: named("consul-ca")}), unchanged, "was not made by this provider"},
+		"the ConfigMap": {fake.NewClientset(&corev1.ConfigMap{ObjectMeta: named("consul-ca")}), unchanged, "was not made by this provider"},
+		"not PEM":       {fake.NewClientset(own("consul-ca", map[string][]byte{"tls.crt": []byte("secret"), "tls.key": []byte("secret")})), unchanged, "there is no certificate in PEM: delete it while the servers run"},
+		"no key":        {fake.NewClientset(&corev1.Secret{ObjectMeta: named("ours"), Data: map[string][]byte{"tls.crt": chain}}), brought, "the key tls.key is missing"},
+		"no chain":      {fake.NewClientset(&corev1.Secret{ObjectMeta: named("ours"), Data: map[string][]byte{"tls.key": key}}), brought, "the key tls.crt is missing"},
+		"brought":       {fake.NewClientset(&corev1.Secret{ObjectMeta: named("ours"), Data: map[string][]byte{"tls.crt": chain, "tls.key": key}}), brought, ""},
+		"nothing":       {fake.NewClientset(), unchanged, ""},
+	} {
+		made, err := ensure(tt.settings, tt.k)
+		if made != (tt.want == "") || (err == nil) != (tt.want == "") || (err != nil && (!strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "secret\""))) {
+			t.Errorf("%s: %v, %v, want %q", name, made, err, tt.want)
+		}
+		if tt.want != "" {
+			continue
+		}
+		s, err := tt.k.CoreV1().Secrets("ns").Get(t.Context(), "consul-ca", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, hasKey := s.Data["tls.key"]; hasKey != (name == "nothing") {
+			t.Errorf("%s: the key of the authority is in the Secret: %v", name, hasKey)
+		}
+		if made, err := ensure(tt.settings, tt.k); made || err != nil {
+			t.Errorf("%s, once more: %v, %v", name, made, err)
+		}
+	}
+}
+
+func TestAuthorities_trustedOnce(t *testing.T) {
+	t.Parallel()
+	a, b := testAuthority(t, time.Hour, time.Now()), testAuthority(t, time.Hour, time.Now())
+	got := authorities{current: a, next: &b, former: []*x509.Certificate{a.Certificate(), b.Certificate()}}.trusted()
+	if len(got) != 2 || !got[0].Equal(a.Certificate()) {
+		t.Errorf("%d are trusted", len(got))
+	}
+}

@@ -1,0 +1,66 @@
+package server
+
+// Stage is how far something between agents is encrypted: their gossip, or their TCP
+// connections. A running cluster goes through all of them, each on every server before
+// the next: at any moment every agent takes what the others send
+// (developer.hashicorp.com/consul/docs/secure/encryption/gossip/enable/existing).
+type Stage int
+
+// Stages, in the order in which encryption is turned on.
+const (
+	// StagePlain: no agent has a key.
+	StagePlain Stage = iota
+	// StageAccept: agents have a key, send plain text and take both.
+	StageAccept
+	// StageSend: agents encrypt what they send and take both.
+	StageSend
+	// StageEncrypted: agents encrypt what they send and take nothing else.
+	StageEncrypted
+)
+
+// HalfWay reports whether a stage is neither plain text nor encryption.
+func (s Stage) HalfWay() bool { return s != StagePlain && s != StageEncrypted }
+
+// Stages returns what to apply one after the other, each to every server before the
+// next, to come from one spec to another. The last is where it ends. What differs
+// beside the encryption changes with the first.
+//
+// A stage between the ends may not be complete, so that is where a change that was
+// interrupted goes on; and the servers of a cluster that never had a leader start
+// with the last.
+func Stages(before, after Spec) []Spec {
+	if !before.Established {
+		return []Spec{after}
+	}
+	gossip, tls := stages(before.Gossip.Stage, after.Gossip.Stage), stages(before.TLS.Stage, after.TLS.Stage)
+	all := make([]Spec, max(len(gossip), len(tls)))
+	for i := range all {
+		all[i] = after
+		all[i].Gossip.Stage = gossip[min(i, len(gossip)-1)]
+		all[i].TLS.Stage = tls[min(i, len(tls)-1)]
+	}
+	return all
+}
+
+// SameStages reports whether two specs encrypt alike.
+func SameStages(a, b Spec) bool {
+	return a.Gossip.Stage == b.Gossip.Stage && a.TLS.Stage == b.TLS.Stage
+}
+
+func stages(from, to Stage) []Stage {
+	step := Stage(1)
+	switch {
+	case from == to:
+		return []Stage{to}
+	case to < from:
+		step = -1
+	}
+	if !from.HalfWay() {
+		from += step
+	}
+	var all []Stage
+	for stage := from; stage != to; stage += step {
+		all = append(all, stage)
+	}
+	return append(all, to)
+}

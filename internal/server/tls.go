@@ -1,0 +1,160 @@
+package server
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// PortHTTPS is the port of the HTTP API over TLS, as Consul's documentation has it.
+const PortHTTPS = 8501
+
+// TLS is the encryption of TCP connections: RPC and Raft between agents, and HTTPS.
+type TLS struct {
+	// Stage is that of RPC. HTTPS is served in all but the first.
+	Stage Stage
+	TLSSettings
+}
+
+// TLSSettings say which certificates the servers get. No agent reads them.
+type TLSSettings struct {
+	// CASecret names the Secret with a certificate authority that the user brings, of
+	// the shape of kubernetes.io/tls; "" is one that the provider makes.
+	CASecret string `json:"ca_secret,omitempty"`
+	// KeyAlgorithm is that of all keys that the provider makes (pki.Algorithm).
+	KeyAlgorithm string `json:"key_algorithm"`
+	// CAValidity is how long a certificate authority that the provider makes is valid.
+	CAValidity time.Duration `json:"ca_validity"`
+	// CATrigger replaces the certificate authority whenever it changes.
+	CATrigger string `json:"ca_trigger,omitempty"`
+	// Validity is how long a server certificate is valid, and RenewBefore how long before
+	// its end it is replaced.
+	Validity    time.Duration `json:"validity"`
+	RenewBefore time.Duration `json:"renew_before"`
+	// DNSNames and IPAddresses are names of servers beside those that follow from the
+	// cluster (CertificateNames).
+	DNSNames    []string `json:"dns_names,omitempty"`
+	IPAddresses []string `json:"ip_addresses,omitempty"`
+}
+
+// DefaultTLS is what holds where nothing else is said.
+var DefaultTLS = TLSSettings{KeyAlgorithm: "ECDSA-P256", CAValidity: 10 * 365 * 24 * time.Hour, Validity: 365 * 24 * time.Hour, RenewBefore: 90 * 24 * time.Hour}
+
+func (t TLSSettings) equal(o TLSSettings) bool { return compactJSON(t) == compactJSON(o) }
+
+const (
+	// TLSCAKey is the key, in the Secret of the servers, of the certificate authorities
+	// that they trust. All is PEM. The keys of a Secret with a certificate authority are
+	// the same (kubernetes.io/docs/concepts/configuration/secret, and cert-manager).
+	TLSCAKey = "ca.crt"
+	// TLSCertKey is that of their certificate, with what leads to one of these.
+	TLSCertKey = corev1.TLSCertKey
+	// TLSKeyKey is that of its private key.
+	TLSKeyKey = corev1.TLSPrivateKeyKey
+
+	tlsVolume = "tls"
+	tlsDir    = "/consul/tls"
+)
+
+// TLSSecretName is the Secret with the certificate of the servers.
+func TLSSecretName(cluster string) string { return cluster + "-tls" }
+
+// CAName is the Secret with the certificate authority and its key, which no pod mounts,
+// and the ConfigMap from which clients take the certificates to trust.
+func CAName(cluster string) string { return cluster + "-ca" }
+
+// TLSServerName is the name that agents want in the certificate of a server: nobody else
+// must have one with it (developer.hashicorp.com/consul/docs/reference/agent/configuration-file/tls,
+// verify_server_hostname).
+func TLSServerName(s Spec) string {
+	return "server." + s.Datacenter + "." + strings.TrimSuffix(s.Domain, ".")
+}
+
+// clusterDomain is the usual one of Kubernetes. Another goes into dns_names.
+const clusterDomain = "cluster.local"
+
+// CertificateNames are the DNS names and IP addresses of every server's certificate:
+// those by which agents, pods and the servers themselves reach it, and those declared.
+func CertificateNames(s Spec) (dns, ips []string) {
+	dns = []string{TLSServerName(s), "localhost"}
+	client, peers := ClientServiceName(s.Name), StatefulSetName(s.Name)
+	for _, service := range []string{client, peers, "*." + peers} {
+		for _, suffix := range []string{"", "." + s.Namespace, "." + s.Namespace + ".svc", "." + s.Namespace + ".svc." + clusterDomain} {
+			dns = append(dns, service+suffix)
+		}
+	}
+	dns, ips = append(dns, s.TLS.DNSNames...), append([]string{"127.0.0.1", "::1"}, s.TLS.IPAddresses...)
+	slices.Sort(dns)
+	slices.Sort(ips)
+	return slices.Compact(dns), slices.Compact(ips)
+}
+
+// tlsConfig is Consul's tls block.
+type tlsConfig struct {
+	Defaults    tlsDefaults    `json:"defaults"`
+	InternalRPC tlsInternalRPC `json:"internal_rpc"`
+}
+
+type tlsDefaults struct {
+	CAFile        string `json:"ca_file"`
+	CertFile      string `json:"cert_file"`
+	KeyFile       string `json:"key_file"`
+	TLSMinVersion string `json:"tls_min_version"`
+}
+
+type tlsInternalRPC struct {
+	VerifyIncoming       bool `json:"verify_incoming"`
+	VerifyOutgoing       bool `json:"verify_outgoing"`
+	VerifyServerHostname bool `json:"verify_server_hostname"`
+}
+
+// tlsStage is how far an agent's configuration encrypts RPC.
+func (c agentConfig) tlsStage() Stage {
+	switch {
+	case c.TLS == nil:
+		return StagePlain
+	case c.TLS.InternalRPC.VerifyIncoming:
+		return StageEncrypted
+	case c.TLS.InternalRPC.VerifyOutgoing:
+		return StageSend
+	default:
+		return StageAccept
+	}
+}
+
+// setTLS is the inverse of tlsStage.
+func (c *agentConfig) setTLS(stage Stage) {
+	if stage == StagePlain {
+		return
+	}
+	c.Ports.HTTPS = PortHTTPS
+	c.TLS = &tlsConfig{
+		Defaults: tlsDefaults{
+			CAFile: tlsDir + "/" + TLSCAKey, CertFile: tlsDir + "/" + TLSCertKey, KeyFile: tlsDir + "/" + TLSKeyKey, TLSMinVersion: "TLSv1_2",
+		},
+		InternalRPC: tlsInternalRPC{VerifyIncoming: stage >= StageEncrypted, VerifyOutgoing: stage >= StageSend, VerifyServerHostname: stage >= StageSend},
+	}
+}
+
+// restartedTLS is the stage by whose settings a server was started. From accepting on to
+// sending takes a reload: agents look for each new connection whether to encrypt it
+// (Configurator in tlsutil/config.go of Consul). On to refusing plain text takes a
+// restart, which ends the connections that were made before.
+func restartedTLS(stage Stage) Stage {
+	if stage == StageSend {
+		return StageAccept
+	}
+	return stage
+}
+
+// tlsVolumes is the volume with the certificates, and where it is mounted; nothing where
+// there are none.
+func tlsVolumes(s Spec) ([]corev1.Volume, []corev1.VolumeMount) {
+	if s.TLS.Stage == StagePlain {
+		return nil, nil
+	}
+	return []corev1.Volume{{Name: tlsVolume, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: TLSSecretName(s.Name)}}}},
+		[]corev1.VolumeMount{{Name: tlsVolume, MountPath: tlsDir, ReadOnly: true}}
+}
