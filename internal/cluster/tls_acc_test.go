@@ -443,3 +443,22 @@ func TestAccCluster_tlsOnAndOffRefusesNoWrite(t *testing.T) {
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
 	namespaceGone(t, namespace)
 }
+
+// The snapshot before an upgrade is taken by HTTPS (testdata/snapshot.yaml of the package
+// server): its request has the management token.
+func TestAccCluster_tlsProtectsTheSnapshotOfAnUpgrade(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t)
+	config := func(version string) string {
+		return hclVersion(namespace, version, "  replicas = 1\n  tls = { enabled = true }\n")
+	}
+	var s seen
+	test(t, resource.TestCase{
+		CheckDestroy: acctest.NothingLeft(t, namespace),
+		Steps: []resource.TestStep{
+			{Config: config(acctest.OlderVersion), Check: speaksTLS(t, namespace, 1, &s, "ca server")},
+			{Config: config(acctest.ConsulVersion), Check: resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 1, &s, ""), resource.TestCheckResourceAttrSet(address, "upgrade_snapshot.file"))},
+		},
+	})
+}

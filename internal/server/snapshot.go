@@ -37,6 +37,7 @@ const (
 	snapshotVolume  = "snapshots"
 	snapshotDir     = "/snapshots"
 	snapshotTokens  = "token"
+	snapshotCA      = "ca"
 	snapshotMessage = "/dev/termination-log"
 
 	// snapshotDeadline ends a Job that nobody waits for any more, and snapshotTTL
@@ -93,10 +94,11 @@ func SnapshotClaim(s Spec) *corev1.PersistentVolumeClaim {
 func SnapshotJob(s Spec, secret, key string) *batchv1.Job {
 	m := meta(s, SnapshotJobName(s.Name))
 	m.Labels = merged(s.Labels, SnapshotLabels(s.Name))
-	args := []string{
-		"sh", snapshotDir, s.Version,
-		fmt.Sprintf("http://%s.%s.svc:%d", ClientServiceName(s.Name), s.Namespace, PortHTTP), snapshotMessage,
+	address := fmt.Sprintf("http://%s.%s.svc:%d", ClientServiceName(s.Name), s.Namespace, PortHTTP)
+	if s.TLS.Stage == StageEncrypted {
+		address = fmt.Sprintf("https://%s.%s.svc:%d", ClientServiceName(s.Name), s.Namespace, PortHTTPS)
 	}
+	args := []string{"sh", snapshotDir, s.Version, address, snapshotMessage}
 	mounts := []corev1.VolumeMount{
 		{Name: snapshotVolume, MountPath: snapshotDir},
 		{Name: "tmp", MountPath: "/tmp"}, // the inspection unpacks there
@@ -106,6 +108,14 @@ func SnapshotJob(s Spec, secret, key string) *batchv1.Job {
 			ClaimName: SnapshotClaimName(s.Name),
 		}}},
 		{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+	}
+	var env []corev1.EnvVar
+	if s.TLS.Stage == StageEncrypted {
+		env = []corev1.EnvVar{{Name: "CONSUL_CACERT", Value: "/ca/" + TLSCAKey}}
+		mounts = append(mounts, corev1.VolumeMount{Name: snapshotCA, MountPath: "/ca", ReadOnly: true})
+		volumes = append(volumes, corev1.Volume{Name: snapshotCA, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+			LocalObjectReference: corev1.LocalObjectReference{Name: CAName(s.Name)},
+		}}})
 	}
 	if secret != "" {
 		args = append(args, "/token/token")
@@ -148,6 +158,7 @@ func SnapshotJob(s Spec, secret, key string) *batchv1.Job {
 						ImagePullPolicy: corev1.PullIfNotPresent,
 						Command:         []string{"/bin/sh", "-c", snapshotScript},
 						Args:            args,
+						Env:             env,
 						Resources:       snapshotResources(s.Resources),
 						SecurityContext: &corev1.SecurityContext{
 							AllowPrivilegeEscalation: new(false),
