@@ -36,6 +36,7 @@ func TestAccLoad_seesAnOutage(t *testing.T) {
 		return c.Missing(ctx, token, 1, 0)
 	})
 	load.More(100)
+	watch.HasLeader()
 	raft, report := watch.Stop(), load.Stop()
 	t.Logf("%+v", raft)
 	if raft.FewestVoters != 0 || raft.Below(1) == 0 || raft.LongestWithoutLeader == 0 || raft.LeaderChanges != 1 {

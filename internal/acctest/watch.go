@@ -84,6 +84,21 @@ func (w *RaftWatch) timeline(end time.Time) RaftTimeline {
 	return newRaftTimeline(w.samples, end)
 }
 
+// HasLeader waits until the watch sees a leader: it may hear from a server that has
+// started later than others do.
+func (w *RaftWatch) HasLeader() {
+	w.t.Helper()
+	begun := time.Now()
+	Wait(w.t, "the watch to see a leader", func(context.Context) (string, error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if slices.ContainsFunc(w.samples, func(s raftSample) bool { return s.leader != "" && s.at.After(begun) }) {
+			return "", nil
+		}
+		return "it sees none", nil
+	})
+}
+
 // Stop ends the watch and returns what it saw.
 func (w *RaftWatch) Stop() RaftTimeline {
 	w.t.Helper()

@@ -180,12 +180,14 @@ func certificateDue(c certificate, a authorities, spec server.Spec, now time.Tim
 func day(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // EnsureCertificates makes sure that the Secrets and the ConfigMap are there before a
-// server needs them, and reports whether it made them.
-func (c *Cluster) EnsureCertificates(ctx context.Context, spec server.Spec) (made bool, err error) {
+// server needs them, and reports whether it made them. running says that servers run with
+// certificates: others load what the Secret says when they start.
+func (c *Cluster) EnsureCertificates(ctx context.Context, spec server.Spec, running bool) (made bool, err error) {
 	w, err := c.readCertificates(ctx, spec)
 	if err != nil {
 		return false, err
 	}
+	w.running = running
 	made = w.ca == nil && w.tls == nil
 	if w.ca == nil {
 		a := authorities{trigger: spec.TLS.CATrigger}
@@ -368,6 +370,7 @@ type work struct {
 	c       *Cluster
 	spec    server.Spec
 	brought *authority
+	running bool // servers run with certificates
 
 	authorities
 	certificate *certificate // nil if there is none
@@ -376,7 +379,7 @@ type work struct {
 }
 
 func (c *Cluster) readCertificates(ctx context.Context, spec server.Spec) (w *work, err error) {
-	w = &work{c: c, spec: spec}
+	w = &work{c: c, spec: spec, running: true}
 	if w.brought, err = c.broughtCA(ctx, spec.TLS.TLSSettings); err != nil {
 		return nil, err
 	}
@@ -464,7 +467,8 @@ func (w *work) publish(ctx context.Context) error {
 	meta := metav1.ObjectMeta{Name: server.CAName(w.c.Name), Namespace: w.c.Namespace, Labels: w.labels(ComponentCA)}
 	if !w.published() {
 		cm := &corev1.ConfigMap{ObjectMeta: meta, Data: map[string]string{server.TLSCAKey: string(trusted)}}
-		maps, err := w.c.kube.CoreV1().ConfigMaps(w.c.Namespace), error(nil)
+		maps := w.c.kube.CoreV1().ConfigMaps(w.c.Namespace)
+		var err error
 		if w.public == nil {
 			w.public, err = maps.Create(ctx, cm, metav1.CreateOptions{FieldManager: server.ManagedBy})
 		} else {
@@ -496,7 +500,11 @@ func (w *work) publish(ctx context.Context) error {
 	} else {
 		data[server.TLSCertKey], data[server.TLSKeyKey] = w.tls.Data[server.TLSCertKey], w.tls.Data[server.TLSKeyKey]
 	}
-	s, err := w.c.writeSecret(ctx, w.tls, server.TLSSecretName(w.c.Name), w.labels(ComponentTLS), map[string]*string{annotationUnloaded: new("true")}, data)
+	annotations := map[string]*string{annotationUnloaded: nil}
+	if w.running {
+		annotations[annotationUnloaded] = new("true")
+	}
+	s, err := w.c.writeSecret(ctx, w.tls, server.TLSSecretName(w.c.Name), w.labels(ComponentTLS), annotations, data)
 	if err != nil {
 		return err
 	}

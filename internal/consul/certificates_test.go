@@ -156,7 +156,7 @@ func TestEnsureCertificates_leavesOthersAlone(t *testing.T) {
 	}
 	named := func(name string) metav1.ObjectMeta { m := foreign; m.Name = name; return m }
 	ensure := func(settings func(*server.TLSSettings), k *fake.Clientset) (bool, error) {
-		return NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul").EnsureCertificates(t.Context(), tlsSpec(settings))
+		return NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul").EnsureCertificates(t.Context(), tlsSpec(settings), false)
 	}
 	brought := func(s *server.TLSSettings) { s.CASecret = "ours" }
 	chain, key, err := testAuthority(t, time.Hour, time.Now()).PEM()
@@ -193,6 +193,24 @@ func TestEnsureCertificates_leavesOthersAlone(t *testing.T) {
 		}
 		if made, err := ensure(tt.settings, tt.k); made || err != nil {
 			t.Errorf("%s, once more: %v, %v", name, made, err)
+		}
+	}
+}
+
+// Servers that start load what the Secret says: only those that run are told.
+func TestEnsureCertificates_tellsThoseThatRun(t *testing.T) {
+	t.Parallel()
+	for _, running := range []bool{false, true} {
+		k := fake.NewClientset()
+		if _, err := NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul").EnsureCertificates(t.Context(), tlsSpec(unchanged), running); err != nil {
+			t.Fatal(err)
+		}
+		s, err := k.CoreV1().Secrets("ns").Get(t.Context(), "consul-tls", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err := parseCertificate(s); err != nil || c.unloaded != running {
+			t.Errorf("servers run: %v; %+v, %v", running, c.unloaded, err)
 		}
 	}
 }

@@ -177,7 +177,7 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 		return err
 	}
 	spec.Creating, spec.Established = true, live.IsEstablished()
-	before := server.Spec{Gossip: spec.Gossip, TLS: spec.TLS}
+	var before server.Spec
 	if live.StatefulSet != nil {
 		if before, err = server.Parse(live, spec); err != nil {
 			return err
@@ -202,7 +202,7 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 	accepted, err := applyObjects(ctx, d.Kube, namespace, live)
 	var made []func(context.Context) error
 	if err == nil {
-		made, err = d.ensureSecrets(ctx, live.StatefulSet != nil && before.Gossip.Stage != server.StagePlain, spec)
+		made, err = d.ensureSecrets(ctx, before, spec)
 	}
 	if err == nil {
 		var more []server.Object
@@ -215,7 +215,7 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 		}
 		return err
 	}
-	if !spec.Established && !server.SameStages(before, spec) {
+	if live.StatefulSet != nil && !spec.Established && !server.SameStages(before, spec) {
 		if err := d.restartUnelected(ctx); err != nil {
 			return d.unsettled(ctx, err, spec)
 		}
@@ -319,15 +319,15 @@ func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 }
 
 // ensureSecrets makes sure that the servers of a spec find the gossip keys and the
-// certificates, and returns what removes the Secrets that it made. encrypted says that
-// those that run have gossip keys.
-func (d Deployment) ensureSecrets(ctx context.Context, encrypted bool, spec server.Spec) (made []func(context.Context) error, err error) {
+// certificates, and returns what removes the Secrets that it made. running is the spec of
+// those that run, the zero Spec if there are none.
+func (d Deployment) ensureSecrets(ctx context.Context, running, spec server.Spec) (made []func(context.Context) error, err error) {
 	if spec.Gossip.Stage != server.StagePlain {
 		token, _, err := d.Consul.ManagementToken(ctx)
 		if err != nil {
 			return nil, err
 		}
-		isNew, err := d.Consul.EnsureKeyring(ctx, token, spec.Gossip, encrypted)
+		isNew, err := d.Consul.EnsureKeyring(ctx, token, spec.Gossip, running.Gossip.Stage != server.StagePlain)
 		if isNew {
 			made = append(made, d.Consul.DeleteKeyring)
 		}
@@ -336,7 +336,7 @@ func (d Deployment) ensureSecrets(ctx context.Context, encrypted bool, spec serv
 		}
 	}
 	if spec.TLS.Stage != server.StagePlain {
-		isNew, err := d.Consul.EnsureCertificates(ctx, spec)
+		isNew, err := d.Consul.EnsureCertificates(ctx, spec, running.TLS.Stage != server.StagePlain)
 		if isNew {
 			made = append(made, d.Consul.DeleteCertificates)
 		}
@@ -352,7 +352,7 @@ func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live
 	desired := int(spec.Replicas)
 	spec.Replicas = before.Replicas // the roll changes it, one by one
 	spec.Established = before.Established
-	if _, err := d.ensureSecrets(ctx, before.Gossip.Stage != server.StagePlain, spec); err != nil {
+	if _, err := d.ensureSecrets(ctx, before, spec); err != nil {
 		return err
 	}
 	var err error
@@ -527,8 +527,9 @@ func (d Deployment) formerConfig(ctx context.Context, spec server.Spec, live ser
 }
 
 // afterRoll does what takes rights in Consul: the agent tokens of servers that
-// are new, autopilot's configuration, the gossip keys and the certificates. Before the bootstrap, and with a token that is
-// lost, nobody has them; the bootstrap makes up for it.
+// are new, autopilot's configuration, the gossip keys and the certificates. Before the
+// bootstrap, and with a token that is lost, nobody has them; the bootstrap makes up for
+// the first two, and a plan shows the others.
 func (d Deployment) afterRoll(ctx context.Context, spec server.Spec, token string, desired int) error {
 	if spec.ACL.Enabled {
 		if _, err := d.Consul.VerifyToken(ctx, token); errors.Is(err, consul.ErrSecretLost) {
