@@ -402,7 +402,7 @@ func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 	m.ACL = object(ctx, aclTypes, aclModel{Enabled: types.BoolValue(s.ACL.Enabled), DefaultPolicy: types.StringValue(s.ACL.DefaultPolicy)}, &diags)
 	m.fromGossip(ctx, s.Gossip, &diags)
 	m.fromTLS(ctx, s.TLS, &diags)
-	m.HTTPAddress, m.DNSAddress = httpAddress(s.Namespace, s.Name), dnsAddress(s.Namespace, s.Name)
+	m.setAddresses(ctx, &diags)
 	m.UpgradeSnapshot = fromSnapshot(ctx, s.UpgradeSnapshot, &diags)
 	return diags
 }

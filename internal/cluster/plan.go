@@ -36,8 +36,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	planVersion(config, &plan)
 	if !plan.Name.IsUnknown() && !plan.Namespace.IsUnknown() {
 		plan.ID = types.StringValue(plan.Namespace.ValueString() + "/" + plan.Name.ValueString())
-		plan.HTTPAddress = httpAddress(plan.Namespace.ValueString(), plan.Name.ValueString())
-		plan.DNSAddress = dnsAddress(plan.Namespace.ValueString(), plan.Name.ValueString())
+		plan.setAddresses(ctx, &resp.Diagnostics)
 		if r.clients != nil { // for the ACL resources that refer to it
 			r.clients.Claims.PlanCluster(plan.ID.ValueString(), plan.mayHaveACLs())
 		}

@@ -91,7 +91,7 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 			"All objects of "+spec.ID()+" were created, but "+unsettledDetail(unsettled)+
 				"\nNothing is lost and nothing will be destroyed: fix what is wrong and apply again. Until then ready is false.")
 	}
-	m.fromApplied(unsettled == nil)
+	m.fromApplied(ctx, unsettled == nil, &resp.Diagnostics)
 	m.readCertificates(ctx, d.Consul, &resp.Diagnostics)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 	if unsettled == nil {
@@ -104,10 +104,9 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 // as planned, even where somebody, such as an admission webhook, has changed it
 // on its way: Terraform takes any difference for an error of the provider, and a
 // create that ends in one for tainted. The next refresh shows it.
-func (m *model) fromApplied(settled bool) {
+func (m *model) fromApplied(ctx context.Context, settled bool, diags *diag.Diagnostics) {
 	m.ID = types.StringValue(m.Namespace.ValueString() + "/" + m.Name.ValueString())
-	m.HTTPAddress = httpAddress(m.Namespace.ValueString(), m.Name.ValueString())
-	m.DNSAddress = dnsAddress(m.Namespace.ValueString(), m.Name.ValueString())
+	m.setAddresses(ctx, diags)
 	m.Ready = types.BoolValue(settled)
 	if m.RunningVersion.IsUnknown() {
 		m.RunningVersion = types.StringNull()
@@ -259,7 +258,7 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 				}
 			}
 		}
-		m.fromApplied(true)
+		m.fromApplied(ctx, true, &resp.Diagnostics)
 		resp.Diagnostics.Append(keepStarted(ctx, resp.Private, started)...)
 		if !before.Ready.ValueBool() { // a take-over that was interrupted may have ended
 			warnLeftover(ctx, d, spec, &resp.Diagnostics)

@@ -29,6 +29,7 @@ import (
 
 type tlsModel struct {
 	Enabled      types.Bool   `tfsdk:"enabled"`
+	HTTPSOnly    types.Bool   `tfsdk:"https_only"`
 	CASecret     types.String `tfsdk:"ca_secret"`
 	CAValidity   types.String `tfsdk:"ca_validity"`
 	CATrigger    types.String `tfsdk:"ca_trigger"`
@@ -41,12 +42,12 @@ type tlsModel struct {
 
 var (
 	tlsTypes = map[string]tfattr.Type{
-		"enabled": types.BoolType, "ca_secret": types.StringType, "ca_validity": types.StringType, "ca_trigger": types.StringType,
+		"enabled": types.BoolType, "https_only": types.BoolType, "ca_secret": types.StringType, "ca_validity": types.StringType, "ca_trigger": types.StringType,
 		"key_algorithm": types.StringType, "validity": types.StringType, "renew_before": types.StringType,
 		"dns_names": stringList, "ip_addresses": stringList,
 	}
 	defaultTLS = types.ObjectValueMust(tlsTypes, map[string]tfattr.Value{
-		"enabled": types.BoolValue(false), "ca_secret": types.StringNull(), "ca_validity": types.StringValue(shortDuration(server.DefaultTLS.CAValidity)), "ca_trigger": types.StringNull(),
+		"enabled": types.BoolValue(false), "https_only": types.BoolValue(false), "ca_secret": types.StringNull(), "ca_validity": types.StringValue(shortDuration(server.DefaultTLS.CAValidity)), "ca_trigger": types.StringNull(),
 		"key_algorithm": types.StringValue(server.DefaultTLS.KeyAlgorithm), "validity": types.StringValue(shortDuration(server.DefaultTLS.Validity)),
 		"renew_before": types.StringValue(shortDuration(server.DefaultTLS.RenewBefore)), "dns_names": types.ListNull(types.StringType), "ip_addresses": types.ListNull(types.StringType),
 	})
@@ -71,12 +72,17 @@ func tlsAttribute() schema.Attribute {
 	}
 	return schema.SingleNestedAttribute{
 		Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultTLS),
-		MarkdownDescription: "TLS between agents, and HTTPS for clients on port 8501. The HTTP port stays. See the guide [Turn TLS on](../guides/tls.md).",
+		MarkdownDescription: "TLS between agents, and HTTPS for clients on port 8501. See the guide [Turn TLS on](../guides/tls.md).",
 		Attributes: map[string]schema.Attribute{
 			"enabled": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
 				MarkdownDescription: "Whether agents speak TLS to each other, verify whom they speak to, and take nothing else. Default `false`. " +
 					"Clients find what to trust in key `ca.crt` of the ConfigMap `<name>-ca`. A change of a running cluster takes two rolls of all servers, so that all understand each other meanwhile; client agents have to go along.",
+			},
+			"https_only": schema.BoolAttribute{
+				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
+				MarkdownDescription: "Whether HTTP is closed: it answers inside the server pods alone then, and the Services have no port 8500 any more. Default `false`. A change restarts the servers. " +
+					"Who still uses HTTP is cut off when the apply begins.",
 			},
 			"ca_secret": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{attr.SecretName()},
@@ -123,7 +129,8 @@ func (m model) toTLS(ctx context.Context, diags *diag.Diagnostics) server.TLS {
 	}
 	t := m.tls(ctx, diags)
 	s := server.TLS{TLSSettings: server.TLSSettings{
-		CASecret: t.CASecret.ValueString(), KeyAlgorithm: t.KeyAlgorithm.ValueString(), CAValidity: toDuration(t.CAValidity), CATrigger: t.CATrigger.ValueString(),
+		HTTPSOnly: t.HTTPSOnly.ValueBool(),
+		CASecret:  t.CASecret.ValueString(), KeyAlgorithm: t.KeyAlgorithm.ValueString(), CAValidity: toDuration(t.CAValidity), CATrigger: t.CATrigger.ValueString(),
 		Validity: toDuration(t.Validity), RenewBefore: toDuration(t.RenewBefore),
 	}}
 	diags.Append(t.DNSNames.ElementsAs(ctx, &s.DNSNames, true)...)
@@ -140,6 +147,7 @@ func (m *model) fromTLS(ctx context.Context, s server.TLS, diags *diag.Diagnosti
 	if !s.Stage.HalfWay() || t.Enabled.IsNull() || t.Enabled.IsUnknown() {
 		t.Enabled = types.BoolValue(s.Stage == server.StageEncrypted)
 	}
+	t.HTTPSOnly = types.BoolValue(s.HTTPSOnly)
 	t.CASecret, t.CATrigger, t.KeyAlgorithm = optionalString(s.CASecret), optionalString(s.CATrigger), types.StringValue(s.KeyAlgorithm)
 	t.CAValidity, t.Validity, t.RenewBefore = fromDuration(t.CAValidity, s.CAValidity), fromDuration(t.Validity, s.Validity), fromDuration(t.RenewBefore, s.RenewBefore)
 	t.DNSNames = fromList(ctx, t.DNSNames, types.StringType, s.DNSNames, diags)
@@ -173,6 +181,17 @@ func httpsAddress(namespace, name types.String) types.String {
 		return types.StringUnknown()
 	}
 	return types.StringValue(fmt.Sprintf("%s.%s.svc:%d", server.ClientServiceName(name.ValueString()), namespace.ValueString(), server.PortHTTPS))
+}
+
+// setAddresses fills in where clients reach the servers.
+func (m *model) setAddresses(ctx context.Context, diags *diag.Diagnostics) {
+	m.HTTPAddress, m.DNSAddress = httpAddress(m.Namespace.ValueString(), m.Name.ValueString()), dnsAddress(m.Namespace.ValueString(), m.Name.ValueString())
+	switch t := m.tls(ctx, diags); {
+	case m.TLS.IsUnknown() || t.Enabled.IsUnknown() || t.HTTPSOnly.IsUnknown():
+		m.HTTPAddress = types.StringUnknown()
+	case t.Enabled.ValueBool() && t.HTTPSOnly.ValueBool():
+		m.HTTPAddress = types.StringNull()
+	}
 }
 
 // readCertificates fills in what is computed of the certificates. What was planned
@@ -209,6 +228,9 @@ func (m *model) forgetCertificates() {
 // and made, and one in the provider's own Secret.
 func validateTLS(ctx context.Context, m model, diags *diag.Diagnostics) {
 	t := m.tls(ctx, diags)
+	if t.HTTPSOnly.ValueBool() && !t.Enabled.IsUnknown() && !t.Enabled.ValueBool() {
+		diags.Append(attr.Error(nested("tls", "https_only"), "There is no HTTPS", "https_only = true needs enabled = true: otherwise nobody reaches the servers."))
+	}
 	set := func(s types.String) bool { return !s.IsNull() && !s.IsUnknown() }
 	for _, own := range []string{server.CAName(m.Name.ValueString()), server.TLSSecretName(m.Name.ValueString())} {
 		if !m.Name.IsUnknown() && t.CASecret.ValueString() == own {

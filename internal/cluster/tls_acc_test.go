@@ -462,3 +462,54 @@ func TestAccCluster_tlsProtectsTheSnapshotOfAnUpgrade(t *testing.T) {
 		},
 	})
 }
+
+// answers tells whether servers answer at their addresses, by HTTP and by HTTPS.
+func answers(t *testing.T, namespace string, n int, overHTTP bool) resource.TestCheckFunc {
+	t.Helper()
+	return resource.ComposeTestCheckFunc(voters(t, namespace, n), func(state *terraform.State) error {
+		for i := range n {
+			for url, want := range map[string]bool{"http://$POD_IP:8500": overHTTP, "https://$POD_IP:8501": true, "http://127.0.0.1:8500": true} {
+				_, err := acctest.Kube(t).Exec(t.Context(), namespace, server.PodName("consul", i), server.ContainerName, nil,
+					"/bin/sh", "-c", "curl -ksf -m 5 "+url+"/v1/status/leader")
+				if (err == nil) != want {
+					return fmt.Errorf("server %d answers at %s: %w, want %v", i, url, err, want)
+				}
+			}
+		}
+		service, err := acctest.Kube(t).CoreV1().Services(namespace).Get(t.Context(), "consul", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		for name, want := range map[string]bool{"http": overHTTP, "https": true} {
+			if got := slices.ContainsFunc(service.Spec.Ports, func(p corev1.ServicePort) bool { return p.Name == name }); got != want {
+				return fmt.Errorf("the Service has the port %s: %v, want %v", name, got, want)
+			}
+		}
+		if a := state.RootModule().Resources[address].Primary.Attributes; (a["http_address"] != "") != overHTTP || a["https_address"] == "" {
+			return fmt.Errorf("the addresses are %q and %q", a["http_address"], a["https_address"])
+		}
+		return nil
+	})
+}
+
+// Where HTTP is closed a server without data finds the others, and a snapshot is taken,
+// by HTTPS.
+func TestAccCluster_httpsOnly(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t)
+	config := func(version string, replicas int, httpsOnly bool) string {
+		return hclVersion(namespace, version, fmt.Sprintf("  replicas = %d\n  tls = {\n    enabled = true\n    https_only = %v\n  }\n", replicas, httpsOnly))
+	}
+	test(t, resource.TestCase{
+		CheckDestroy: acctest.NothingLeft(t, namespace),
+		Steps: []resource.TestStep{
+			{Config: config(acctest.OlderVersion, 1, true), Check: answers(t, namespace, 1, false)},
+			{ResourceName: address, ImportState: true, ImportStateId: namespace + "/consul", ImportStateVerify: true},
+			{Config: config(acctest.OlderVersion, 3, true), Check: answers(t, namespace, 3, false)},
+			{Config: config(acctest.ConsulVersion, 3, true), Check: resource.ComposeTestCheckFunc(answers(t, namespace, 3, false), resource.TestCheckResourceAttrSet(address, "upgrade_snapshot.file"))},
+			{Config: config(acctest.ConsulVersion, 3, false), Check: answers(t, namespace, 3, true)},
+			{Config: config(acctest.ConsulVersion, 3, false), PlanOnly: true},
+		},
+	})
+}

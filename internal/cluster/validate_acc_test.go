@@ -67,6 +67,7 @@ func TestAccCluster_badInput(t *testing.T) {
 		"tls renewal":           {with(`tls = { enabled = true, validity = "24h" }`), "renew_before (2160h) must be less than validity (24h)"},
 		"tls CA validity":       {with(`tls = { enabled = true, ca_validity = "8760h" }`), "ca_validity (8760h) must be at least twice validity (8760h)"},
 		"tls CA twice":          {with(`tls = { enabled = true, ca_secret = "a", ca_trigger = "1" }`), "leave ca_trigger out"},
+		"tls no HTTPS":          {with(`tls = { https_only = true }`), "https_only = true needs enabled = true"},
 		"tls own Secret":        {with(`tls = { enabled = true, ca_secret = "consul-ca" }`), "give yours another name"},
 		"tls no namespace":      {with("create_namespace = true\ntls = { enabled = true, ca_secret = \"a\" }"), "The Secret cannot exist"},
 		"tls name":              {with(`tls = { enabled = true, dns_names = ["a b"] }`), `"a b" is not a DNS name`},

@@ -102,6 +102,39 @@ func busyboxLayer(ctx context.Context) (layer, error) {
 	return l, nil
 }
 
+// curlLayer is this machine's curl with its libraries, which Consul's public image has too.
+func curlLayer(ctx context.Context) (layer, error) {
+	path, err := exec.LookPath("curl")
+	if err != nil {
+		return layer{}, fmt.Errorf("making images: %w", err)
+	}
+	libraries, err := run(ctx, "ldd", path)
+	if err != nil {
+		return layer{}, fmt.Errorf("making images: %w", err)
+	}
+	l := layer{key: "curl"}
+	add := func(name, source string) error {
+		content, err := os.ReadFile(source)
+		if err != nil {
+			return fmt.Errorf("making images: %w", err)
+		}
+		l.key += fmt.Sprintf(" %x", sha256.Sum256(content))
+		l.entries = append(l.entries, entry{name: strings.TrimPrefix(name, "/"), mode: 0o755, content: content})
+		return nil
+	}
+	if err := add("bin/curl", path); err != nil {
+		return layer{}, err
+	}
+	for word := range strings.FieldsSeq(libraries) { // name => path (address)
+		if filepath.IsAbs(word) {
+			if err := add(word, word); err != nil {
+				return layer{}, err
+			}
+		}
+	}
+	return l, nil
+}
+
 // The user and group that Consul's public image runs as.
 const (
 	consulUID = 100
@@ -124,13 +157,21 @@ func programLayer(b binary, name string) layer {
 	return layer{key: b.key, entries: []entry{{name: name, mode: 0o755, source: b.path}}}
 }
 
-func consulImageSpec(base layer, version string, program binary) imageSpec {
+func consulImageSpec(ctx context.Context, version string, program binary) (imageSpec, error) {
+	base, err := busyboxLayer(ctx)
+	if err != nil {
+		return imageSpec{}, err
+	}
+	curl, err := curlLayer(ctx)
+	if err != nil {
+		return imageSpec{}, err
+	}
 	l := programLayer(program, "bin/consul")
 	l.entries = append(l.entries, entry{name: "usr/local/bin/docker-entrypoint.sh", mode: 0o755, content: []byte(consulEntrypoint)})
 	return imageSpec{
-		reference: ConsulImage(version), layers: []layer{base, l},
+		reference: ConsulImage(version), layers: []layer{base, curl, l},
 		entrypoint: []string{"docker-entrypoint.sh"}, command: []string{"agent", "-dev", "-client", "0.0.0.0"},
-	}
+	}, nil
 }
 
 // buildImages returns the tar files of all images of a cluster, from the cache where they are up to date.
@@ -149,7 +190,11 @@ func (c *Cluster) buildImages(ctx context.Context) ([]image, error) {
 		if err != nil {
 			return nil, err
 		}
-		specs = append(specs, consulImageSpec(base, version, built["consul"]))
+		spec, err := consulImageSpec(ctx, version, built["consul"])
+		if err != nil {
+			return nil, err
+		}
+		specs = append(specs, spec)
 	}
 	built, err := buildFamilies(ctx, c.progress, coreDNSFamily(), localPathFamily())
 	if err != nil {

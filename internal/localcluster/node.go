@@ -157,11 +157,11 @@ func (c *Cluster) AddConsulVersion(ctx context.Context, version string) error {
 	if err != nil {
 		return err
 	}
-	base, err := busyboxLayer(ctx)
+	spec, err := consulImageSpec(ctx, version, built["consul"])
 	if err != nil {
 		return err
 	}
-	i, err := consulImageSpec(base, version, built["consul"]).cached(ctx, c.progress)
+	i, err := spec.cached(ctx, c.progress)
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ func debianPackages() map[string]string {
 		"conntrack":               "conntrack",
 		"ip":                      "iproute2",
 		"busybox":                 "busybox-static",
+		"curl":                    "curl",
 		"nsenter":                 "util-linux",
 		"mount":                   "mount",
 	}

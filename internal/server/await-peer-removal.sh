@@ -17,11 +17,16 @@ cat /proc/sys/kernel/random/uuid >/tmp/token
 echo "{\"acl\":{\"tokens\":{\"agent_recovery\":\"$(cat /tmp/token)\"}}}" >/tmp/token.json
 [ -d /consul/data/raft ] && exit 0
 
-# get prints the answer of a server; the timeout is that of a busy node.
-get() { timeout 2 wget -q -O - "http://$1:8500/v1/status/peers" 2>/dev/null; }
-
 service=$1
 namespace=$2
+name=${3:-} # in the certificate of a server, where they have one
+
+# get prints the answer of a server; the timeout is that of a busy node. Some may answer
+# by HTTPS alone.
+get() {
+  timeout 2 wget -q -O - "http://$1:8500/v1/status/peers" 2>/dev/null && return
+  [ -n "$name" ] && curl -sf -m 2 --cacert /consul/tls/ca.crt --connect-to "::$1:8501" "https://$name:8501/v1/status/peers"
+}
 while :; do
   alive=0
   peers=

@@ -160,10 +160,11 @@ func settings(s Spec) map[string]setting {
 	}
 
 	set(Restart, "tls.enabled", s.TLS.Stage == StageEncrypted)
-	reissue := Rotate
+	httpsOnly, reissue := Restart, Rotate
 	if s.TLS.Stage == StagePlain { // there is no certificate
-		reissue = Write
+		httpsOnly, reissue = Write, Write
 	}
+	set(httpsOnly, "tls.https_only", s.TLS.HTTPSOnly)
 	set(reissue, "tls.ca_secret", s.TLS.CASecret)
 	set(reissue, "tls.ca_trigger", s.TLS.CATrigger)
 	set(reissue, "tls.dns_names", list(s.TLS.DNSNames))

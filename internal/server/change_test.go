@@ -59,6 +59,7 @@ func TestChanges_sayWhatHappens(t *testing.T) {
 		"gossip.rotation.trigger":                       func(s *Spec) { s.Gossip.Rotation.Trigger = "1" },
 		"gossip.rotation.after":                         func(s *Spec) { s.Gossip.Rotation.After = time.Hour },
 		"tls.enabled":                                   func(s *Spec) { s.TLS.Stage = StageEncrypted },
+		"tls.https_only":                                func(s *Spec) { s.TLS.HTTPSOnly = true },
 		"tls.key_algorithm":                             func(s *Spec) { s.TLS.KeyAlgorithm = "RSA-2048" },
 		"tls.ca_secret":                                 func(s *Spec) { s.TLS.CASecret = "ca" },
 		"tls.ca_trigger":                                func(s *Spec) { s.TLS.CATrigger = "1" },

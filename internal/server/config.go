@@ -16,18 +16,19 @@ import (
 // agentConfig is the part of Consul's agent configuration that the provider
 // owns (developer.hashicorp.com/consul/docs/reference/agent/configuration-file).
 type agentConfig struct {
-	Server             bool       `json:"server"`
-	Datacenter         string     `json:"datacenter"`
-	Domain             string     `json:"domain"`
-	DataDir            string     `json:"data_dir"`
-	BindAddr           string     `json:"bind_addr"`
-	ClientAddr         string     `json:"client_addr"`
-	RetryJoin          []string   `json:"retry_join"`
-	RetryInterval      string     `json:"retry_interval"`
-	Ports              portsBlock `json:"ports"`
-	LeaveOnTerminate   bool       `json:"leave_on_terminate"`
-	ServerRejoinAgeMax string     `json:"server_rejoin_age_max,omitempty"`
-	DisableUpdateCheck bool       `json:"disable_update_check"`
+	Server             bool            `json:"server"`
+	Datacenter         string          `json:"datacenter"`
+	Domain             string          `json:"domain"`
+	DataDir            string          `json:"data_dir"`
+	BindAddr           string          `json:"bind_addr"`
+	ClientAddr         string          `json:"client_addr"`
+	RetryJoin          []string        `json:"retry_join"`
+	RetryInterval      string          `json:"retry_interval"`
+	Ports              portsBlock      `json:"ports"`
+	Addresses          *addressesBlock `json:"addresses,omitempty"`
+	LeaveOnTerminate   bool            `json:"leave_on_terminate"`
+	ServerRejoinAgeMax string          `json:"server_rejoin_age_max,omitempty"`
+	DisableUpdateCheck bool            `json:"disable_update_check"`
 	// NodeMeta tells which configuration an agent has loaded (ConfigVersion).
 	NodeMeta    map[string]string `json:"node_meta,omitempty"`
 	Autopilot   *autopilotConfig  `json:"autopilot,omitempty"`
@@ -44,6 +45,10 @@ type agentConfig struct {
 type portsBlock struct {
 	SerfWAN int `json:"serf_wan"`
 	HTTPS   int `json:"https,omitempty"`
+}
+
+type addressesBlock struct {
+	HTTP string `json:"http"`
 }
 
 type autopilotConfig struct {
@@ -162,7 +167,7 @@ func sharedConfig(s Spec) agentConfig {
 		c.ACL.EnableTokenPersistence = true
 	}
 	c.setGossip(s.Gossip.Stage)
-	c.setTLS(s.TLS.Stage)
+	c.setTLS(s.TLS)
 	if s.Telemetry.PrometheusRetentionTime > 0 {
 		c.Telemetry = &telemetryBlock{
 			PrometheusRetentionTime: s.Telemetry.PrometheusRetentionTime.String(),

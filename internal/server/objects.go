@@ -190,8 +190,12 @@ func peerService(s Spec) *corev1.Service {
 	})
 }
 
-// withHTTPS adds the port of HTTPS where the servers have it.
+// withHTTPS adds the port of HTTPS where the servers have it, and removes that of HTTP
+// where they have only that.
 func withHTTPS(s Spec, service *corev1.Service) *corev1.Service {
+	if s.TLS.onlyHTTPS() {
+		service.Spec.Ports = slices.DeleteFunc(service.Spec.Ports, func(p corev1.ServicePort) bool { return p.Name == "http" })
+	}
 	if s.TLS.Stage != StagePlain {
 		service.Spec.Ports = append(service.Spec.Ports, port("https", PortHTTPS, intstr.FromString("https"), corev1.ProtocolTCP))
 	}
@@ -358,11 +362,11 @@ func podSpec(s Spec) corev1.PodSpec {
 			Image:           s.Image,
 			ImagePullPolicy: corev1.PullIfNotPresent,
 			Command:         []string{"/bin/sh", configDir + "/" + waitScriptKey},
-			Args:            []string{StatefulSetName(s.Name), s.Namespace},
+			Args:            waitArgs(s),
 			Env:             env,
 			Resources:       resources,
 			SecurityContext: restricted,
-			VolumeMounts:    mounts,
+			VolumeMounts:    slices.Concat(mounts, certificateMounts),
 		}},
 		Containers: []corev1.Container{{
 			Name:            ContainerName,
@@ -397,9 +401,9 @@ func podSpec(s Spec) corev1.PodSpec {
 			StartupProbe: startupProbe(),
 			// Liveness: the process still answers, leader or not. Losing the leader
 			// must never make Kubernetes kill the servers that could elect one.
-			LivenessProbe: httpProbe(livePath, 10, 6, 5),
+			LivenessProbe: httpProbe(s, livePath, 10, 6, 5),
 			// Readiness: the leader answers through this server.
-			ReadinessProbe: httpProbe(readyPath, 2, 2, 5),
+			ReadinessProbe: httpProbe(s, readyPath, 2, 2, 5),
 		}},
 		Volumes: slices.Concat([]corev1.Volume{
 			{Name: configVolume, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
@@ -413,6 +417,15 @@ func podSpec(s Spec) corev1.PodSpec {
 		c.Ports = append(c.Ports, corev1.ContainerPort{Name: "https", ContainerPort: PortHTTPS, Protocol: corev1.ProtocolTCP})
 	}
 	return spec
+}
+
+// waitArgs are those of the script that waits for the removal of peers.
+func waitArgs(s Spec) []string {
+	args := []string{StatefulSetName(s.Name), s.Namespace}
+	if s.TLS.Stage != StagePlain {
+		args = append(args, TLSServerName(s))
+	}
+	return args
 }
 
 const (
@@ -434,11 +447,14 @@ func startupProbe() *corev1.Probe {
 	}
 }
 
-func httpProbe(path string, period, failures, timeout int32) *corev1.Probe {
+// httpProbe asks what answers at the pod's address. Kubelets do not verify certificates.
+func httpProbe(s Spec, path string, period, failures, timeout int32) *corev1.Probe {
+	get := corev1.HTTPGetAction{Path: path, Port: intstr.FromString("http"), Scheme: corev1.URISchemeHTTP}
+	if s.TLS.onlyHTTPS() {
+		get.Port, get.Scheme = intstr.FromString("https"), corev1.URISchemeHTTPS
+	}
 	return &corev1.Probe{
-		ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
-			Path: path, Port: intstr.FromString("http"), Scheme: corev1.URISchemeHTTP,
-		}},
+		ProbeHandler:     corev1.ProbeHandler{HTTPGet: &get},
 		PeriodSeconds:    period,
 		FailureThreshold: failures,
 		SuccessThreshold: 1,

@@ -18,8 +18,11 @@ type TLS struct {
 	TLSSettings
 }
 
-// TLSSettings say which certificates the servers get. No agent reads them.
+// TLSSettings say which certificates the servers get, and whether HTTP stays.
 type TLSSettings struct {
+	// HTTPSOnly says that HTTP answers inside the pods alone, once the last stage has
+	// come.
+	HTTPSOnly bool `json:"https_only,omitempty"`
 	// CASecret names the Secret with a certificate authority that the user brings, of
 	// the shape of kubernetes.io/tls; "" is one that the provider makes.
 	CASecret string `json:"ca_secret,omitempty"`
@@ -41,6 +44,9 @@ type TLSSettings struct {
 
 // DefaultTLS is what holds where nothing else is said.
 var DefaultTLS = TLSSettings{KeyAlgorithm: "ECDSA-P256", CAValidity: 10 * 365 * 24 * time.Hour, Validity: 365 * 24 * time.Hour, RenewBefore: 90 * 24 * time.Hour}
+
+// onlyHTTPS reports whether HTTP answers inside the pods alone.
+func (t TLS) onlyHTTPS() bool { return t.HTTPSOnly && t.Stage == StageEncrypted }
 
 func (t TLSSettings) equal(o TLSSettings) bool { return compactJSON(t) == compactJSON(o) }
 
@@ -125,9 +131,13 @@ func (c agentConfig) tlsStage() Stage {
 }
 
 // setTLS is the inverse of tlsStage.
-func (c *agentConfig) setTLS(stage Stage) {
+func (c *agentConfig) setTLS(t TLS) {
+	stage := t.Stage
 	if stage == StagePlain {
 		return
+	}
+	if t.onlyHTTPS() {
+		c.Addresses = &addressesBlock{HTTP: "127.0.0.1"}
 	}
 	c.Ports.HTTPS = PortHTTPS
 	c.TLS = &tlsConfig{
