@@ -60,23 +60,12 @@ func (c *Cluster) clean(ctx context.Context) error {
 	return nil
 }
 
-// killAll ends all processes of the cluster: those that were recorded, those that carry its mark, and those in the nodes' cgroups.
+// killAll ends all processes of the cluster: its own, and those in the nodes' cgroups.
 func (c *Cluster) killAll(ctx context.Context) error {
 	return killUntilGone(ctx, "the cluster's processes", func() ([]process, error) {
-		found, err := c.processesMarked(func([]byte) bool { return true })
+		found, err := c.ownProcesses()
 		if err != nil {
 			return nil, err
-		}
-		records, err := filepath.Glob(c.recordPath("*"))
-		if err != nil {
-			return nil, err
-		}
-		for _, record := range records {
-			// A record that cannot be read is one that was never finished; its process carries the mark.
-			p, err := c.readProcess(strings.TrimSuffix(filepath.Base(record), ".json"))
-			if err == nil && p.alive() {
-				found = append(found, p)
-			}
 		}
 		for _, n := range nodes() {
 			inPods, err := n.podProcesses()
@@ -87,6 +76,27 @@ func (c *Cluster) killAll(ctx context.Context) error {
 		}
 		return found, nil
 	})
+}
+
+// ownProcesses are those that were recorded and those that carry the cluster's mark. Those of pods are told by their cgroups, whose names do not depend on
+// the state directory.
+func (c *Cluster) ownProcesses() ([]process, error) {
+	found, err := c.processesMarked(func([]byte) bool { return true })
+	if err != nil {
+		return nil, err
+	}
+	records, err := filepath.Glob(c.recordPath("*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, record := range records {
+		// A record that cannot be read is one that was never finished; its process carries the mark.
+		p, err := c.readProcess(strings.TrimSuffix(filepath.Base(record), ".json"))
+		if err == nil && p.alive() {
+			found = append(found, p)
+		}
+	}
+	return found, nil
 }
 
 // unmountAll detaches all mounts below the state directory. It must succeed before the directory is removed: a volume that is still mounted there would

@@ -98,7 +98,8 @@ func TestStartProcess_isFoundWithoutItsRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.killAll(t.Context()); err != nil {
+	// Not killAll: the pods of a cluster that runs shall live.
+	if err := killUntilGone(t.Context(), "the sleeper", c.ownProcesses); err != nil {
 		t.Fatal(err)
 	}
 	select {
