@@ -210,7 +210,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 			},
 			"service": schema.SingleNestedAttribute{
 				Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultService),
-				MarkdownDescription: "The client Service: HTTP on port 8500, HTTPS on port 8501 with `tls.enabled`, DNS on port 53.",
+				MarkdownDescription: "The client Service: HTTP on port 8500, HTTPS on port `tls.https_port` with `tls.enabled`, DNS on port 53.",
 				Attributes: map[string]schema.Attribute{
 					"type": schema.StringAttribute{
 						Optional: true, Computed: true, Default: stringdefault.StaticString(string(corev1.ServiceTypeClusterIP)),

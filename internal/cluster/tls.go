@@ -4,15 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/listvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/booldefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/int64default"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/objectdefault"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
@@ -28,31 +31,41 @@ import (
 )
 
 type tlsModel struct {
-	Enabled      types.Bool   `tfsdk:"enabled"`
-	HTTPSOnly    types.Bool   `tfsdk:"https_only"`
-	CASecret     types.String `tfsdk:"ca_secret"`
-	CAValidity   types.String `tfsdk:"ca_validity"`
-	CATrigger    types.String `tfsdk:"ca_trigger"`
-	KeyAlgorithm types.String `tfsdk:"key_algorithm"`
-	Validity     types.String `tfsdk:"validity"`
-	RenewBefore  types.String `tfsdk:"renew_before"`
-	DNSNames     types.List   `tfsdk:"dns_names"`
-	IPAddresses  types.List   `tfsdk:"ip_addresses"`
+	Enabled           types.Bool   `tfsdk:"enabled"`
+	HTTPSOnly         types.Bool   `tfsdk:"https_only"`
+	HTTPSPort         types.Int64  `tfsdk:"https_port"`
+	MinVersion        types.String `tfsdk:"min_version"`
+	VerifyClients     types.Bool   `tfsdk:"verify_clients"`
+	CertificateSecret types.String `tfsdk:"certificate_secret"`
+	CASecret          types.String `tfsdk:"ca_secret"`
+	CAValidity        types.String `tfsdk:"ca_validity"`
+	CATrigger         types.String `tfsdk:"ca_trigger"`
+	KeyAlgorithm      types.String `tfsdk:"key_algorithm"`
+	Validity          types.String `tfsdk:"validity"`
+	RenewBefore       types.String `tfsdk:"renew_before"`
+	DNSNames          types.List   `tfsdk:"dns_names"`
+	IPAddresses       types.List   `tfsdk:"ip_addresses"`
 }
 
 var (
 	tlsTypes = map[string]tfattr.Type{
-		"enabled": types.BoolType, "https_only": types.BoolType, "ca_secret": types.StringType, "ca_validity": types.StringType, "ca_trigger": types.StringType,
+		"enabled": types.BoolType, "https_only": types.BoolType, "https_port": types.Int64Type, "min_version": types.StringType,
+		"verify_clients": types.BoolType, "certificate_secret": types.StringType, "ca_secret": types.StringType, "ca_validity": types.StringType, "ca_trigger": types.StringType,
 		"key_algorithm": types.StringType, "validity": types.StringType, "renew_before": types.StringType,
 		"dns_names": stringList, "ip_addresses": stringList,
 	}
 	defaultTLS = types.ObjectValueMust(tlsTypes, map[string]tfattr.Value{
-		"enabled": types.BoolValue(false), "https_only": types.BoolValue(false), "ca_secret": types.StringNull(), "ca_validity": types.StringValue(shortDuration(server.DefaultTLS.CAValidity)), "ca_trigger": types.StringNull(),
+		"enabled": types.BoolValue(false), "https_only": types.BoolValue(false), "https_port": types.Int64Value(int64(server.DefaultTLS.HTTPSPort)),
+		"min_version": types.StringValue(server.DefaultTLS.MinVersion), "verify_clients": types.BoolValue(false), "certificate_secret": types.StringNull(),
+		"ca_secret": types.StringNull(), "ca_validity": types.StringValue(shortDuration(server.DefaultTLS.CAValidity)), "ca_trigger": types.StringNull(),
 		"key_algorithm": types.StringValue(server.DefaultTLS.KeyAlgorithm), "validity": types.StringValue(shortDuration(server.DefaultTLS.Validity)),
-		"renew_before": types.StringValue(shortDuration(server.DefaultTLS.RenewBefore)), "dns_names": types.ListNull(types.StringType), "ip_addresses": types.ListNull(types.StringType),
+		"renew_before": types.StringValue(defaultRenewBefore), "dns_names": types.ListNull(types.StringType), "ip_addresses": types.ListNull(types.StringType),
 	})
 	expiryTypes = map[string]tfattr.Type{"ca": types.StringType, "server": types.StringType}
 )
+
+// defaultRenewBefore is a part of the default validity.
+const defaultRenewBefore = "25%"
 
 // How long certificates may be valid, and how long before its end one may be renewed.
 const (
@@ -72,7 +85,7 @@ func tlsAttribute() schema.Attribute {
 	}
 	return schema.SingleNestedAttribute{
 		Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultTLS),
-		MarkdownDescription: "TLS between agents, and HTTPS for clients on port 8501. See the guide [Turn TLS on](../guides/tls.md).",
+		MarkdownDescription: "TLS between agents, and HTTPS for clients. See the guide [Turn TLS on](../guides/tls.md).",
 		Attributes: map[string]schema.Attribute{
 			"enabled": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
@@ -83,6 +96,24 @@ func tlsAttribute() schema.Attribute {
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
 				MarkdownDescription: "Whether HTTP is closed: it answers inside the server pods alone then, and the Services have no port 8500 any more. Default `false`. A change restarts the servers. " +
 					"Who still uses HTTP is cut off when the apply begins.",
+			},
+			"https_port": schema.Int64Attribute{
+				Optional: true, Computed: true, Default: int64default.StaticInt64(int64(server.DefaultTLS.HTTPSPort)),
+				Validators:          []validator.Int64{int64validator.Between(1024, 65535), int64validator.NoneOf(server.Ports()...)},
+				MarkdownDescription: fmt.Sprintf("The port of HTTPS, of the servers and the Services. Default `%d`. A change restarts the servers; clients have to follow at once.", server.DefaultTLS.HTTPSPort),
+			},
+			"min_version": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(server.DefaultTLS.MinVersion), Validators: []validator.String{oneOf(server.TLS12, server.TLS13)},
+				MarkdownDescription: "The oldest version of TLS that servers speak: `" + server.TLS12 + "`, `" + server.TLS13 + "`. Default `" + server.DefaultTLS.MinVersion + "`. A change restarts the servers.",
+			},
+			"verify_clients": schema.BoolAttribute{
+				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
+				MarkdownDescription: "Whether HTTPS takes only clients with a certificate of the servers' certificate authority. Default `false`. A change restarts the servers. Not with `https_only`: Kubernetes has no certificate to ask with whether a server is ready.",
+			},
+			"certificate_secret": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{attr.SecretName()},
+				MarkdownDescription: "A Secret of the cluster's namespace with a certificate for all servers, issued elsewhere: `tls.crt`, `tls.key` and `ca.crt`. Another one in it replaces the one in use, without a restart, with the next apply; so does another `ca.crt`. " +
+					"It must be for servers and clients, and have the names `server.<datacenter>.<domain>` and `<name>.<namespace>.svc`. Default: the provider issues one.",
 			},
 			"ca_secret": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{attr.SecretName()},
@@ -99,8 +130,12 @@ func tlsAttribute() schema.Attribute {
 				Validators:          []validator.String{oneOf(pki.Algorithms()...)},
 				MarkdownDescription: "The kind of the private keys that the provider makes: `" + strings.Join(pki.Algorithms(), "`, `") + "`. Default `" + server.DefaultTLS.KeyAlgorithm + "`. A change replaces the certificate authority, too, if the provider made it.",
 			},
-			"validity":     duration(minValidity, maxValidity, server.DefaultTLS.Validity, "How long the servers' certificate is valid."),
-			"renew_before": duration(minRenewBefore, maxValidity, server.DefaultTLS.RenewBefore, "How long before its end the plan shows that the certificate is replaced, by the next apply and without a restart. Something must run an apply within that time."),
+			"validity": duration(minValidity, maxValidity, server.DefaultTLS.Validity, "How long the servers' certificate is valid."),
+			"renew_before": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(defaultRenewBefore),
+				PlanModifiers: []planmodifier.String{attr.KeepSameDuration()}, Validators: []validator.String{renewBeforeValidator{}},
+				MarkdownDescription: "How long before its end the plan shows that the certificate is replaced, by the next apply and without a restart: a duration, or a part of `validity`. Something must run an apply within that time. Default `" + defaultRenewBefore + "`.",
+			},
 			"dns_names": schema.ListAttribute{
 				Optional: true, ElementType: types.StringType,
 				Validators:          []validator.List{listvalidator.SizeAtLeast(1), listvalidator.UniqueValues(), listvalidator.ValueStringsAre(dnsNameValidator{})},
@@ -129,9 +164,10 @@ func (m model) toTLS(ctx context.Context, diags *diag.Diagnostics) server.TLS {
 	}
 	t := m.tls(ctx, diags)
 	s := server.TLS{TLSSettings: server.TLSSettings{
-		HTTPSOnly: t.HTTPSOnly.ValueBool(),
-		CASecret:  t.CASecret.ValueString(), KeyAlgorithm: t.KeyAlgorithm.ValueString(), CAValidity: toDuration(t.CAValidity), CATrigger: t.CATrigger.ValueString(),
-		Validity: toDuration(t.Validity), RenewBefore: toDuration(t.RenewBefore),
+		HTTPSOnly: t.HTTPSOnly.ValueBool(), HTTPSPort: int(t.HTTPSPort.ValueInt64()), MinVersion: t.MinVersion.ValueString(), VerifyClients: t.VerifyClients.ValueBool(),
+		CertificateSecret: t.CertificateSecret.ValueString(),
+		CASecret:          t.CASecret.ValueString(), KeyAlgorithm: t.KeyAlgorithm.ValueString(), CAValidity: toDuration(t.CAValidity), CATrigger: t.CATrigger.ValueString(),
+		Validity: toDuration(t.Validity), RenewBefore: renewBefore(t.RenewBefore.ValueString(), toDuration(t.Validity)),
 	}}
 	diags.Append(t.DNSNames.ElementsAs(ctx, &s.DNSNames, true)...)
 	diags.Append(t.IPAddresses.ElementsAs(ctx, &s.IPAddresses, true)...)
@@ -147,9 +183,15 @@ func (m *model) fromTLS(ctx context.Context, s server.TLS, diags *diag.Diagnosti
 	if !s.Stage.HalfWay() || t.Enabled.IsNull() || t.Enabled.IsUnknown() {
 		t.Enabled = types.BoolValue(s.Stage == server.StageEncrypted)
 	}
-	t.HTTPSOnly = types.BoolValue(s.HTTPSOnly)
+	t.HTTPSOnly, t.HTTPSPort, t.MinVersion = types.BoolValue(s.HTTPSOnly), types.Int64Value(int64(s.HTTPSPort)), types.StringValue(s.MinVersion)
+	t.VerifyClients, t.CertificateSecret = types.BoolValue(s.VerifyClients), optionalString(s.CertificateSecret)
 	t.CASecret, t.CATrigger, t.KeyAlgorithm = optionalString(s.CASecret), optionalString(s.CATrigger), types.StringValue(s.KeyAlgorithm)
-	t.CAValidity, t.Validity, t.RenewBefore = fromDuration(t.CAValidity, s.CAValidity), fromDuration(t.Validity, s.Validity), fromDuration(t.RenewBefore, s.RenewBefore)
+	t.CAValidity, t.Validity = fromDuration(t.CAValidity, s.CAValidity), fromDuration(t.Validity, s.Validity)
+	for _, text := range []string{t.RenewBefore.ValueString(), defaultRenewBefore, shortDuration(s.RenewBefore)} {
+		if t.RenewBefore = types.StringValue(text); renewBefore(text, s.Validity) == s.RenewBefore {
+			break
+		}
+	}
 	t.DNSNames = fromList(ctx, t.DNSNames, types.StringType, s.DNSNames, diags)
 	t.IPAddresses = fromList(ctx, t.IPAddresses, types.StringType, s.IPAddresses, diags)
 	m.TLS = object(ctx, tlsTypes, t, diags)
@@ -170,17 +212,54 @@ func (m *model) planCertificates(ctx context.Context, state *model, diags *diag.
 	case m.TLS.IsUnknown() || enabled.IsUnknown():
 		m.HTTPSAddress, m.CACertificate, m.CertificateExpiry = types.StringUnknown(), types.StringUnknown(), types.ObjectUnknown(expiryTypes)
 	case enabled.ValueBool():
-		m.HTTPSAddress, m.CACertificate, m.CertificateExpiry = httpsAddress(m.Namespace, m.Name), types.StringUnknown(), types.ObjectUnknown(expiryTypes)
+		m.HTTPSAddress, m.CACertificate, m.CertificateExpiry = m.httpsAddress(ctx, diags), types.StringUnknown(), types.ObjectUnknown(expiryTypes)
 	default:
 		m.HTTPSAddress, m.CACertificate, m.CertificateExpiry = types.StringNull(), types.StringNull(), types.ObjectNull(expiryTypes)
 	}
 }
 
-func httpsAddress(namespace, name types.String) types.String {
-	if namespace.IsUnknown() || name.IsUnknown() {
+func (m model) httpsAddress(ctx context.Context, diags *diag.Diagnostics) types.String {
+	port := m.tls(ctx, diags).HTTPSPort
+	if m.Namespace.IsUnknown() || m.Name.IsUnknown() || port.IsUnknown() {
 		return types.StringUnknown()
 	}
-	return types.StringValue(fmt.Sprintf("%s.%s.svc:%d", server.ClientServiceName(name.ValueString()), namespace.ValueString(), server.PortHTTPS))
+	return types.StringValue(fmt.Sprintf("%s.%s.svc:%d", server.ClientServiceName(m.Name.ValueString()), m.Namespace.ValueString(), port.ValueInt64()))
+}
+
+// renewBefore reads a duration, or a percentage of the validity; 0 is neither.
+func renewBefore(text string, validity time.Duration) time.Duration {
+	if part, ok := strings.CutSuffix(text, "%"); ok {
+		percent, err := strconv.Atoi(part)
+		if err != nil {
+			return 0
+		}
+		return validity / 100 * time.Duration(percent)
+	}
+	return toDuration(types.StringValue(text))
+}
+
+// renewBeforeValidator validates a duration, or a percentage.
+type renewBeforeValidator struct{}
+
+// Description implements validator.String.
+func (renewBeforeValidator) Description(context.Context) string {
+	return fmt.Sprintf("a duration of at least %s, or a part of validity from \"1%%\" to \"90%%\"", shortDuration(minRenewBefore))
+}
+
+// MarkdownDescription implements validator.String.
+func (v renewBeforeValidator) MarkdownDescription(ctx context.Context) string {
+	return v.Description(ctx)
+}
+
+// ValidateString implements validator.String.
+func (v renewBeforeValidator) ValidateString(ctx context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if !strings.HasSuffix(req.ConfigValue.ValueString(), "%") {
+		attr.DurationBetween(minRenewBefore, maxValidity).ValidateString(ctx, req, resp)
+		return
+	}
+	if d := renewBefore(req.ConfigValue.ValueString(), 100); d < 1 || d > 90 {
+		resp.Diagnostics.Append(attr.Error(req.Path, "Out of range", fmt.Sprintf("%q must be %s.", req.ConfigValue.ValueString(), v.Description(ctx))))
+	}
 }
 
 // setAddresses fills in where clients reach the servers.
@@ -208,7 +287,7 @@ func (m *model) readCertificates(ctx context.Context, c *consul.Cluster, diags *
 		}
 	}
 	if m.HTTPSAddress = types.StringNull(); m.toTLS(ctx, diags).Stage != server.StagePlain {
-		m.HTTPSAddress = httpsAddress(m.Namespace, m.Name)
+		m.HTTPSAddress = m.httpsAddress(ctx, diags)
 	}
 	m.CACertificate, m.CertificateExpiry = types.StringNull(), types.ObjectNull(expiryTypes)
 	if read != nil {
@@ -232,10 +311,24 @@ func validateTLS(ctx context.Context, m model, diags *diag.Diagnostics) {
 		diags.Append(attr.Error(nested("tls", "https_only"), "There is no HTTPS", "https_only = true needs enabled = true: otherwise nobody reaches the servers."))
 	}
 	set := func(s types.String) bool { return !s.IsNull() && !s.IsUnknown() }
-	for _, own := range []string{server.CAName(m.Name.ValueString()), server.TLSSecretName(m.Name.ValueString())} {
-		if !m.Name.IsUnknown() && t.CASecret.ValueString() == own {
-			diags.Append(attr.Error(nested("tls", "ca_secret"), "The name is taken",
-				fmt.Sprintf("The provider itself keeps certificates in the Secret %s: give yours another name.", own)))
+	if t.HTTPSOnly.ValueBool() && t.VerifyClients.ValueBool() {
+		diags.Append(attr.Error(nested("tls", "verify_clients"), "Nobody could ask whether a server is ready",
+			"With https_only Kubernetes asks the servers by HTTPS whether they are ready, and it has no certificate: leave one of https_only and verify_clients out."))
+	}
+	for attribute, name := range map[string]types.String{"ca_secret": t.CASecret, "certificate_secret": t.CertificateSecret} {
+		for _, own := range []string{server.CAName(m.Name.ValueString()), server.TLSSecretName(m.Name.ValueString())} {
+			if !m.Name.IsUnknown() && name.ValueString() == own {
+				diags.Append(attr.Error(nested("tls", attribute), "The name is taken",
+					fmt.Sprintf("The provider itself keeps certificates in the Secret %s: give yours another name.", own)))
+			}
+		}
+	}
+	if set(t.CertificateSecret) {
+		for attribute, isSet := range map[string]bool{"ca_secret": set(t.CASecret), "ca_trigger": set(t.CATrigger), "dns_names": !t.DNSNames.IsNull(), "ip_addresses": !t.IPAddresses.IsNull()} {
+			if isSet {
+				diags.Append(attr.Error(nested("tls", attribute), "Two certificates",
+					"The servers have the certificate of certificate_secret as it is: leave "+attribute+" out. Or leave certificate_secret out, and the provider issues one."))
+			}
 		}
 	}
 	if set(t.CASecret) && set(t.CATrigger) {
@@ -248,7 +341,8 @@ func validateTLS(ctx context.Context, m model, diags *diag.Diagnostics) {
 		}
 		return toDuration(s)
 	}
-	validity, before, ca := or(t.Validity, server.DefaultTLS.Validity), or(t.RenewBefore, server.DefaultTLS.RenewBefore), or(t.CAValidity, server.DefaultTLS.CAValidity)
+	validity, ca := or(t.Validity, server.DefaultTLS.Validity), or(t.CAValidity, server.DefaultTLS.CAValidity)
+	before := renewBefore(t.RenewBefore.ValueString(), validity)
 	if t.Validity.IsUnknown() || m.TLS.IsNull() || m.TLS.IsUnknown() {
 		return
 	}
@@ -256,7 +350,7 @@ func validateTLS(ctx context.Context, m model, diags *diag.Diagnostics) {
 		diags.Append(attr.Error(nested("tls", "renew_before"), "Renewed for ever",
 			fmt.Sprintf("renew_before (%s) must be less than validity (%s): otherwise every plan replaces the certificate.", shortDuration(before), shortDuration(validity))))
 	}
-	if !t.CAValidity.IsUnknown() && t.CASecret.IsNull() && ca < 2*validity {
+	if !t.CAValidity.IsUnknown() && t.CASecret.IsNull() && t.CertificateSecret.IsNull() && ca < 2*validity {
 		diags.Append(attr.Error(nested("tls", "ca_validity"), "The certificate authority ends too early",
 			fmt.Sprintf("ca_validity (%s) must be at least twice validity (%s).", shortDuration(ca), shortDuration(validity))))
 	}
@@ -281,29 +375,37 @@ func (r *Resource) checkTLS(ctx context.Context, state *model, plan model, diags
 	}
 	ctx, cancel := context.WithTimeout(ctx, gossipTimeout)
 	defer cancel()
-	switch {
-	case t.CASecret.IsNull() || t.CASecret.IsUnknown() || after.Stage == server.StagePlain:
-	case state == nil && plan.CreateNamespace.ValueBool():
-		refuseInNewNamespace(nested("tls", "ca_secret"), plan, after.CASecret, diags)
-	default:
-		r.checkCASecret(ctx, plan, after, diags)
+	for attribute, name := range map[string]string{"ca_secret": after.CASecret, "certificate_secret": after.CertificateSecret} {
+		switch {
+		case name == "" || after.Stage == server.StagePlain:
+		case state == nil && plan.CreateNamespace.ValueBool():
+			refuseInNewNamespace(nested("tls", attribute), plan, name, diags)
+		default:
+			r.checkBrought(ctx, plan, after, attribute, name, diags)
+		}
 	}
 	if before.Stage != after.Stage {
 		r.warnClientAgents(ctx, "tls", plan, diags)
 	}
 }
 
-// checkCASecret refuses a certificate authority that is none. The Secret may be made
-// before the cluster.
-func (r *Resource) checkCASecret(ctx context.Context, plan model, t server.TLS, diags *diag.Diagnostics) {
+// checkBrought refuses a certificate authority, or a certificate, that is none. The Secret
+// may be made before the cluster.
+func (r *Resource) checkBrought(ctx context.Context, plan model, t server.TLS, attribute, name string, diags *diag.Diagnostics) {
+	if plan.Datacenter.IsUnknown() || plan.Domain.IsUnknown() {
+		return
+	}
 	c, err := r.clients.Consul(ctx, plan.Namespace.ValueString(), plan.Name.ValueString())
 	if err != nil {
 		return // the apply says so
 	}
-	switch err := c.CheckBroughtCA(ctx, t.TLSSettings); {
-	case errors.Is(err, consul.ErrNoBroughtCA):
-		warnNoSecret(nested("tls", "ca_secret"), plan, t.CASecret, diags)
+	spec := server.Spec{
+		Namespace: plan.Namespace.ValueString(), Name: plan.Name.ValueString(), Datacenter: plan.Datacenter.ValueString(), Domain: plan.Domain.ValueString(), TLS: t,
+	}
+	switch err := c.CheckBrought(ctx, spec); {
+	case errors.Is(err, consul.ErrNoBrought):
+		warnNoSecret(nested("tls", attribute), plan, name, diags)
 	case err != nil:
-		diags.Append(attr.Error(nested("tls", "ca_secret"), "No usable certificate authority", err.Error()+"."))
+		diags.Append(attr.Error(nested("tls", attribute), "No usable certificate", err.Error()+"."))
 	}
 }

@@ -124,7 +124,7 @@ func get(t *testing.T, namespace, pod, name string, trusted []*x509.Certificate)
 	t.Helper()
 	client := http.Client{Transport: &http.Transport{
 		DialContext: func(context.Context, string, string) (net.Conn, error) {
-			return dial(t, namespace, pod, server.PortHTTPS)
+			return dial(t, namespace, pod, server.DefaultTLS.HTTPSPort)
 		},
 		TLSClientConfig:   &tls.Config{RootCAs: pki.Pool(trusted), MinVersion: tls.VersionTLS12},
 		DisableKeepAlives: true,
@@ -510,6 +510,112 @@ func TestAccCluster_httpsOnly(t *testing.T) {
 			{Config: config(acctest.ConsulVersion, 3, true), Check: resource.ComposeTestCheckFunc(answers(t, namespace, 3, false), resource.TestCheckResourceAttrSet(address, "upgrade_snapshot.file"))},
 			{Config: config(acctest.ConsulVersion, 3, false), Check: answers(t, namespace, 3, true)},
 			{Config: config(acctest.ConsulVersion, 3, false), PlanOnly: true},
+		},
+	})
+}
+
+// putCertificate writes a certificate of the servers into a Secret, as cert-manager does.
+func putCertificate(t *testing.T, namespace, name string, ca pki.Pair, dns ...string) (client tls.Certificate) {
+	t.Helper()
+	p, err := pki.NewServer(ca, "ECDSA-P256", "issued elsewhere", dns, nil, 12*time.Hour, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	putCA(t, namespace, name, p, ca.Certificate())
+	return tls.Certificate{Certificate: [][]byte{p.Certificate().Raw}, PrivateKey: p.Key}
+}
+
+// A certificate that is issued elsewhere is taken and replaced without a restart; who has
+// none is refused by HTTPS, as who speaks an old TLS is.
+func TestAccCluster_tlsCertificateIsIssuedElsewhere(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t)
+	config := func(version, tls string) string {
+		return hclVersion(namespace, version, "  replicas = 1\n  tls = {\n    enabled = true\n"+tls+"  }\n")
+	}
+	const issued = "    certificate_secret = \"issued\"\n"
+	const strict = issued + "    min_version = \"TLSv1_3\"\n    verify_clients = true\n    https_port = 9501\n"
+	names := []string{"server.dc1.consul", "consul." + namespace + ".svc"}
+	ca := newTestCA(t)
+	client := putCertificate(t, namespace, "issued", ca, names...)
+	var before map[string]types.UID
+	kept := notRestarted(t, namespace, &before)
+	// served tells whether the server has the certificate in the Secret, and takes its
+	// clients alone.
+	served := func(state *terraform.State) error {
+		if a := state.RootModule().Resources[address].Primary.Attributes["https_address"]; a != "consul."+namespace+".svc:9501" {
+			return errors.New("https_address is " + a)
+		}
+		for name, tt := range map[string]struct {
+			certificates []tls.Certificate
+			maxVersion   uint16
+			want         string
+		}{
+			"a client":       {[]tls.Certificate{client}, tls.VersionTLS13, ""},
+			"an old client":  {[]tls.Certificate{client}, tls.VersionTLS12, "protocol version"},
+			"no certificate": {nil, tls.VersionTLS13, "certificate required"},
+		} {
+			conn, err := dial(t, namespace, "consul-server-0", 9501)
+			if err != nil {
+				return err
+			}
+			secure := tls.Client(conn, &tls.Config{
+				RootCAs: pki.Pool(ca.Chain), ServerName: names[1], Certificates: tt.certificates, MinVersion: tls.VersionTLS12, MaxVersion: tt.maxVersion,
+			})
+			if err = secure.HandshakeContext(t.Context()); err == nil {
+				if _, err = secure.Write([]byte("GET /v1/status/leader HTTP/1.0\r\n\r\n")); err == nil {
+					_, err = secure.Read(make([]byte, 1))
+				}
+			}
+			if (err == nil) != (tt.want == "") || (err != nil && !strings.Contains(err.Error(), tt.want)) {
+				return fmt.Errorf("%s: %w, want %q", name, err, tt.want)
+			}
+			if got := secure.ConnectionState().PeerCertificates; err == nil && !slices.Equal(got[0].Raw, client.Certificate[0]) {
+				return fmt.Errorf("the server has the certificate of %s", got[0].Subject.CommonName)
+			}
+		}
+		return nil
+	}
+	var s seen
+	test(t, resource.TestCase{
+		CheckDestroy: acctest.NothingLeft(t, namespace),
+		Steps: []resource.TestStep{
+			{Config: config(acctest.OlderVersion, strict), Check: served},
+			{Config: config(acctest.OlderVersion, strict), PlanOnly: true},
+			{ResourceName: address, ImportState: true, ImportStateId: namespace + "/consul", ImportStateVerify: true},
+			{ // the snapshot is taken by HTTPS, by a client with a certificate
+				Config: config(acctest.ConsulVersion, strict),
+				Check: resource.ComposeTestCheckFunc(served, resource.TestCheckResourceAttrSet(address, "upgrade_snapshot.file"), func(*terraform.State) error {
+					before = podUIDs(t, namespace)
+					return nil
+				}),
+			},
+			{
+				PreConfig:    func() { client = putCertificate(t, namespace, "issued", ca, names...) },
+				RefreshState: true, ExpectNonEmptyPlan: true,
+			},
+			{Config: config(acctest.ConsulVersion, strict), Check: resource.ComposeTestCheckFunc(served, kept)},
+			{
+				PreConfig: func() { ca = newTestCA(t); client = putCertificate(t, namespace, "issued", ca, names...) },
+				Config:    config(acctest.ConsulVersion, strict), Check: resource.ComposeTestCheckFunc(served, kept),
+			},
+			{Config: config(acctest.ConsulVersion, strict), PlanOnly: true},
+			{
+				PreConfig: func() { putCertificate(t, namespace, "other", ca, names[0]) },
+				Config:    config(acctest.ConsulVersion, strings.ReplaceAll(strict, `"issued"`, `"other"`)), ExpectError: acctest.Says("the certificate is not valid for " + names[1]),
+			},
+			{
+				PreConfig: func() {
+					for _, name := range []string{"issued", "other"} {
+						if err := acctest.Kube(t).CoreV1().Secrets(namespace).Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
+							t.Fatal(err)
+						}
+					}
+				},
+				Config: config(acctest.ConsulVersion, ""), Check: speaksTLS(t, namespace, 1, &s, "ca server"),
+			},
+			{Config: config(acctest.ConsulVersion, ""), PlanOnly: true},
 		},
 	})
 }

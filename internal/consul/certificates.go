@@ -2,6 +2,7 @@ package consul
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -99,7 +100,7 @@ func (a authorities) due(t server.TLSSettings, brought *authority, now time.Time
 	latest := a.latest()
 	switch {
 	case brought != nil && !brought.same(latest):
-		return "Secret " + t.CASecret + " has another certificate authority"
+		return "Secret " + cmp.Or(t.CASecret, t.CertificateSecret) + " has another certificate authority"
 	case brought != nil || len(a.former) > 0 || a.next != nil:
 		return ""
 	case latest.brought:
@@ -158,8 +159,16 @@ type certificate struct {
 }
 
 // certificateDue says why a server certificate is to be issued anew, "" if it is not.
-func certificateDue(c certificate, a authorities, spec server.Spec, now time.Time) string {
-	if a.current.Key == nil { // which goes before
+//
+// One that the user brings is due as soon as all servers trust its authority.
+func certificateDue(c certificate, a authorities, spec server.Spec, brought *pki.Pair, now time.Time) string {
+	switch {
+	case brought != nil && a.current.brought && !brought.Certificate().Equal(c.Certificate()):
+		if pki.CheckChain(*brought, a.current.roots, now) == nil {
+			return "Secret " + spec.TLS.CertificateSecret + " has another certificate"
+		}
+		return ""
+	case brought != nil || a.current.Key == nil: // which goes before
 		return ""
 	}
 	dns, ips := server.CertificateNames(spec)
@@ -250,7 +259,7 @@ func (c *Cluster) CertificateDrift(ctx context.Context, spec server.Spec) (drift
 	if reason := w.authorities.due(spec.TLS.TLSSettings, w.brought, time.Now()); reason != "" {
 		drift = append(drift, reason+", will be replaced")
 	}
-	if reason := certificateDue(*w.certificate, w.authorities, spec, time.Now()); reason != "" {
+	if reason := certificateDue(*w.certificate, w.authorities, spec, w.broughtCertificate, time.Now()); reason != "" {
 		drift = append(drift, reason+", will be renewed")
 	}
 	switch {
@@ -310,41 +319,81 @@ func (c *Cluster) DeletePublishedCA(ctx context.Context) error {
 	return nil
 }
 
-// ErrNoBroughtCA says that the Secret of the certificate authority that the user brings
-// does not exist.
-var ErrNoBroughtCA = errors.New("the Secret does not exist")
+// ErrNoBrought says that a Secret with what the user brings does not exist.
+var ErrNoBrought = errors.New("the Secret does not exist")
 
-// CheckBroughtCA returns an error that says what is wrong with the certificate authority
-// that the user brings: ErrNoBroughtCA where there is no Secret, which may be made
-// meanwhile.
-func (c *Cluster) CheckBroughtCA(ctx context.Context, t server.TLSSettings) error {
-	_, err := c.broughtCA(ctx, t)
+// CheckBrought returns an error that says what is wrong with the certificate authority,
+// or the certificate, that the user brings: ErrNoBrought where there is no Secret, which
+// may be made meanwhile.
+func (c *Cluster) CheckBrought(ctx context.Context, spec server.Spec) error {
+	_, _, err := c.brought(ctx, spec)
 	return err
 }
 
-// broughtCA reads the certificate authority that the user brings, nil if there is none.
-func (c *Cluster) broughtCA(ctx context.Context, t server.TLSSettings) (*authority, error) {
-	if t.CASecret == "" {
-		return nil, nil //nolint:nilnil // as documented
+// brought reads what the user brings, nil where that is nothing: the certificate
+// authority, or the certificate of the servers with what vouches for it.
+func (c *Cluster) brought(ctx context.Context, spec server.Spec) (a *authority, p *pki.Pair, err error) {
+	name, attribute := spec.TLS.CASecret, "tls.ca_secret"
+	if spec.TLS.CertificateSecret != "" {
+		name, attribute = spec.TLS.CertificateSecret, "tls.certificate_secret"
 	}
-	at := fmt.Sprintf("Secret %s/%s (tls.ca_secret)", c.Namespace, t.CASecret)
-	s, err := c.kube.CoreV1().Secrets(c.Namespace).Get(ctx, t.CASecret, metav1.GetOptions{})
+	if name == "" {
+		return nil, nil, nil
+	}
+	at := fmt.Sprintf("Secret %s/%s (%s)", c.Namespace, name, attribute)
+	s, err := c.kube.CoreV1().Secrets(c.Namespace).Get(ctx, name, metav1.GetOptions{})
 	found, err := kube.Found(err)
 	if err == nil && !found {
-		err = ErrNoBroughtCA
+		err = ErrNoBrought
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", at, err)
+		return nil, nil, fmt.Errorf("reading %s: %w", at, err)
 	}
-	a, err := parseAuthority(s.Data, "")
-	if err == nil {
-		a.brought = true
-		err = pki.CheckCA(a.Pair, a.roots, time.Now())
+	if spec.TLS.CertificateSecret != "" {
+		a, p, err = parseBroughtCertificate(s.Data, spec, time.Now())
+	} else {
+		a, err = parseBroughtCA(s.Data, time.Now())
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", at, err)
+		return nil, nil, fmt.Errorf("%s: %w", at, err)
 	}
-	return &a, nil
+	return a, p, nil
+}
+
+func parseBroughtCA(data map[string][]byte, now time.Time) (*authority, error) {
+	a, err := parseAuthority(data, "")
+	if err != nil {
+		return nil, err
+	}
+	a.brought = true
+	return &a, pki.CheckCA(a.Pair, a.roots, now)
+}
+
+// parseBroughtCertificate reads a certificate of the servers. The authority is the first
+// of what vouches for it.
+func parseBroughtCertificate(data map[string][]byte, spec server.Spec, now time.Time) (*authority, *pki.Pair, error) {
+	for _, key := range []string{server.TLSCertKey, server.TLSKeyKey, server.TLSCAKey} {
+		if len(data[key]) == 0 {
+			return nil, nil, fmt.Errorf("the key %s is missing", key)
+		}
+	}
+	p, err := pki.ParsePair(data[server.TLSCertKey], data[server.TLSKeyKey])
+	if err != nil {
+		return nil, nil, err
+	}
+	roots, err := pki.ParseCertificates(data[server.TLSCAKey])
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", server.TLSCAKey, err)
+	}
+	if err := pki.CheckChain(p, roots, now); err != nil {
+		return nil, nil, err
+	}
+	for _, name := range server.NeededNames(spec) {
+		if err := p.Certificate().VerifyHostname(name); err != nil {
+			return nil, nil, fmt.Errorf("the certificate is not valid for %s", name)
+		}
+	}
+	return &authority{Pair: pki.Pair{Chain: roots[:1]}, roots: roots, brought: true}, &p, nil
 }
 
 // parseAuthority reads the keys of a Secret that start with a prefix.
@@ -370,7 +419,10 @@ type work struct {
 	c       *Cluster
 	spec    server.Spec
 	brought *authority
-	running bool // servers run with certificates
+	// broughtCertificate is the certificate of the servers that the user brings, nil if
+	// one is issued.
+	broughtCertificate *pki.Pair
+	running            bool // servers run with certificates
 
 	authorities
 	certificate *certificate // nil if there is none
@@ -380,7 +432,7 @@ type work struct {
 
 func (c *Cluster) readCertificates(ctx context.Context, spec server.Spec) (w *work, err error) {
 	w = &work{c: c, spec: spec, running: true}
-	if w.brought, err = c.broughtCA(ctx, spec.TLS.TLSSettings); err != nil {
+	if w.brought, w.broughtCertificate, err = c.brought(ctx, spec); err != nil {
 		return nil, err
 	}
 	if w.ca, err = c.ownSecret(ctx, server.CAName(c.Name)); err != nil {
@@ -480,17 +532,13 @@ func (w *work) publish(ctx context.Context) error {
 		}
 	}
 	now := time.Now()
-	issue := w.certificate == nil || certificateDue(*w.certificate, w.authorities, w.spec, now) != ""
+	issue := w.certificate == nil || certificateDue(*w.certificate, w.authorities, w.spec, w.broughtCertificate, now) != ""
 	if !issue && bytes.Equal(w.tls.Data[server.TLSCAKey], trusted) {
 		return nil
 	}
 	data := map[string][]byte{server.TLSCAKey: trusted}
 	if issue {
-		if w.current.Key == nil {
-			return fmt.Errorf("the Secret %s/%s is lost, and so is the key of the certificate authority that signed what was in it: delete the Secret %s too, and apply again; both are made anew", w.c.Namespace, server.TLSSecretName(w.c.Name), server.CAName(w.c.Name))
-		}
-		dns, ips := server.CertificateNames(w.spec)
-		p, err := pki.NewServer(w.current.Pair, w.spec.TLS.KeyAlgorithm, server.TLSServerName(w.spec), dns, ips, w.spec.TLS.Validity, now)
+		p, err := w.issue(now)
 		if err != nil {
 			return err
 		}
@@ -511,6 +559,18 @@ func (w *work) publish(ctx context.Context) error {
 	w.tls = s
 	w.certificate, err = parseCertificate(s)
 	return err
+}
+
+// issue returns another certificate of the servers.
+func (w *work) issue(now time.Time) (pki.Pair, error) {
+	switch {
+	case w.broughtCertificate != nil && pki.CheckChain(*w.broughtCertificate, w.trusted(), now) == nil:
+		return *w.broughtCertificate, nil
+	case w.current.Key == nil:
+		return pki.Pair{}, fmt.Errorf("the Secret %s/%s is lost, and so is the key of the certificate authority that signed what was in it: delete the Secret %s too, and apply again; both are made anew", w.c.Namespace, server.TLSSecretName(w.c.Name), server.CAName(w.c.Name))
+	}
+	dns, ips := server.CertificateNames(w.spec)
+	return pki.NewServer(w.current.Pair, w.spec.TLS.KeyAlgorithm, server.TLSServerName(w.spec), dns, ips, w.spec.TLS.Validity, now)
 }
 
 func (w *work) labels(component string) map[string]string {
@@ -592,16 +652,37 @@ func (w *work) load(ctx context.Context, token string) error {
 	return nil
 }
 
+// handshakeTimeout is how long a server may take to accept a client or not.
+const handshakeTimeout = 5 * time.Second
+
 // alpnRPC is what a client of the RPC port says that it wants to speak (ALPN_RPCConsul in
 // agent/pool/conn.go of Consul). To whoever says so at once, in TLS, a server answers only
 // after both have verified each other, also where it takes plain text too.
 const alpnRPC = "consul/rpc-single"
 
+// ticketTaken hears that a server sent a session ticket. In TLS 1.3 a client has ended the
+// handshake before the server has verified it, and the ticket is what the server sends
+// next (RFC 8446, section 4.6.1).
+type ticketTaken chan struct{}
+
+// Get implements tls.ClientSessionCache.
+func (ticketTaken) Get(string) (*tls.ClientSessionState, bool) { return nil, false }
+
+// Put implements tls.ClientSessionCache.
+func (t ticketTaken) Put(string, *tls.ClientSessionState) {
+	select {
+	case t <- struct{}{}:
+	default:
+	}
+}
+
 // unloaded says what of the certificates a server has not loaded, "" if it has all: a
 // handshake shows its certificate, and that it trusts the latest authority.
 func (w *work) unloaded(ctx context.Context, pod *corev1.Pod) string {
 	client := w.certificate.Pair
-	if latest := w.latest(); latest.Key != nil {
+	if w.broughtCertificate != nil {
+		client = *w.broughtCertificate
+	} else if latest := w.latest(); latest.Key != nil {
 		var err error
 		if client, err = pki.NewServer(latest.Pair, "ECDSA-P256", "terraform-provider-consul-k8s", nil, nil, time.Hour, time.Now()); err != nil {
 			return err.Error()
@@ -616,13 +697,26 @@ func (w *work) unloaded(ctx context.Context, pod *corev1.Pod) string {
 		return err.Error()
 	}
 	defer func() { _ = conn.Close() }()
-	// In TLS 1.2 the handshake ends after both have verified each other.
-	tlsConn := tls.Client(conn, &tls.Config{ //nolint:gosec // so it must be 1.2
-		MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12, RootCAs: pki.Pool(w.trusted()), ServerName: server.TLSServerName(w.spec),
+	accepted := make(ticketTaken, 1)
+	tlsConn := tls.Client(conn, &tls.Config{
+		MinVersion: tls.VersionTLS13, RootCAs: pki.Pool(w.trusted()), ServerName: server.TLSServerName(w.spec),
 		Certificates: []tls.Certificate{{Certificate: chain, PrivateKey: client.Key}}, NextProtos: []string{alpnRPC},
+		ClientSessionCache: accepted,
 	})
 	if err := tlsConn.HandshakeContext(ctx); err != nil {
 		return "it does not accept a connection: " + err.Error()
+	}
+	refused := make(chan error, 1)
+	go func() { // until the connection is closed
+		_, err := tlsConn.Read(make([]byte, 1))
+		refused <- err
+	}()
+	select {
+	case <-accepted:
+	case err := <-refused:
+		return fmt.Sprintf("it does not accept a connection: %v", err)
+	case <-time.After(handshakeTimeout):
+		return "it does not say whether it accepts a connection"
 	}
 	if !tlsConn.ConnectionState().PeerCertificates[0].Equal(w.certificate.Certificate()) {
 		return "it has another certificate than the Secret"

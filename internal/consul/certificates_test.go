@@ -2,6 +2,7 @@ package consul
 
 import (
 	"crypto/x509"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -130,7 +131,7 @@ func TestCertificateDue(t *testing.T) {
 		want  string
 	}{
 		"nothing":                   {good, ca, tlsSpec(unchanged), 0, ""},
-		"not yet":                   {good, ca, tlsSpec(unchanged), 274 * 24 * time.Hour, ""},
+		"not yet":                   {good, ca, tlsSpec(unchanged), 273 * 24 * time.Hour, ""},
 		"near its end":              {good, ca, tlsSpec(unchanged), 276 * 24 * time.Hour, "the certificate of the servers expires on"},
 		"it has ended":              {good, ca, tlsSpec(unchanged), 400 * 24 * time.Hour, "the certificate of the servers expires on"},
 		"another name":              {good, ca, tlsSpec(func(s *server.TLSSettings) { s.DNSNames = []string{"a.example"} }), 0, "it has other names"},
@@ -140,9 +141,91 @@ func TestCertificateDue(t *testing.T) {
 		"nobody can sign":           {good, lost, tlsSpec(unchanged), 400 * 24 * time.Hour, ""},
 		"the end is nearer by much": {good, ca, tlsSpec(func(s *server.TLSSettings) { s.RenewBefore = 364 * 24 * time.Hour }), 48 * time.Hour, "expires on"},
 	} {
-		got := certificateDue(tt.c, tt.a, tt.spec, now.Add(tt.after))
+		got := certificateDue(tt.c, tt.a, tt.spec, nil, now.Add(tt.after))
 		if (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
 			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
+// A certificate that the user brings is taken when all trust its authority, and not before.
+func TestCertificateDue_brought(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	spec := tlsSpec(func(s *server.TLSSettings) { s.CertificateSecret = "issued" })
+	issue := func(a authority) *pki.Pair {
+		p, err := pki.NewServer(a.Pair, "RSA-2048", "server", server.NeededNames(spec), nil, time.Hour, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &p
+	}
+	made, ours := testAuthority(t, 24*time.Hour, now), testAuthority(t, 24*time.Hour, now)
+	known := authority{Pair: pki.Pair{Chain: ours.Chain}, roots: ours.roots, brought: true}
+	first, second, other := issue(ours), issue(ours), issue(made)
+	for name, tt := range map[string]struct {
+		c       *pki.Pair
+		a       authorities
+		brought *pki.Pair
+		want    string
+	}{
+		"it is there":             {first, authorities{current: known}, first, ""},
+		"another":                 {first, authorities{current: known}, second, "Secret issued has another certificate"},
+		"its authority is next":   {other, authorities{current: made, next: &known}, first, ""},
+		"its authority has come":  {other, authorities{current: known, former: made.roots}, first, "Secret issued has another certificate"},
+		"of another one's":        {first, authorities{current: known}, other, ""},
+		"the provider issues one": {first, authorities{current: made}, nil, "another certificate authority has signed it"},
+	} {
+		got := certificateDue(certificate{Pair: *tt.c}, tt.a, spec, tt.brought, now)
+		if (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
+func TestParseBroughtCertificate(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	spec := tlsSpec(func(s *server.TLSSettings) { s.CertificateSecret = "issued" })
+	ca, stranger := testAuthority(t, 24*time.Hour, now), testAuthority(t, 24*time.Hour, now)
+	data := func(dns []string) map[string][]byte {
+		p, err := pki.NewServer(ca.Pair, "ECDSA-P384", "server", dns, nil, time.Hour, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		chain, key, err := p.PEM()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return map[string][]byte{"tls.crt": chain, "tls.key": key, "ca.crt": pki.EncodeCertificates(ca.Chain)}
+	}
+	good := data(server.NeededNames(spec))
+	with := func(key string, value []byte) map[string][]byte {
+		d := maps.Clone(good)
+		d[key] = value
+		return d
+	}
+	for name, tt := range map[string]struct {
+		data  map[string][]byte
+		after time.Duration
+		want  string
+	}{
+		"good":              {good, 0, ""},
+		"no key":            {with("tls.key", nil), 0, "the key tls.key is missing"},
+		"no authority":      {with("ca.crt", nil), 0, "the key ca.crt is missing"},
+		"another's key":     {with("tls.key", data(nil)["tls.key"]), 0, "the private key is not that of the certificate"},
+		"another authority": {with("ca.crt", pki.EncodeCertificates(stranger.Chain)), 0, "that leads to one in ca.crt"},
+		"no PEM":            {with("ca.crt", []byte("x")), 0, "ca.crt: there is no certificate in PEM"},
+		"expired":           {good, 2 * time.Hour, "expired"},
+		"no name of agents": {data([]string{"consul.ns.svc"}), 0, "the certificate is not valid for server.dc1.consul"},
+		"no name of pods":   {data([]string{"server.dc1.consul"}), 0, "the certificate is not valid for consul.ns.svc"},
+	} {
+		a, p, err := parseBroughtCertificate(tt.data, spec, now.Add(tt.after))
+		if (err == nil) != (tt.want == "") || (err != nil && !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: %v, want %q", name, err, tt.want)
+		}
+		if err == nil && (!a.same(ca) || a.Key != nil || p.Algorithm() != "ECDSA-P384") {
+			t.Errorf("%s: %+v", name, a)
 		}
 	}
 }

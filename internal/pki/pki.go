@@ -244,6 +244,20 @@ func CheckCA(ca Pair, roots []*x509.Certificate, now time.Time) error {
 	return nil
 }
 
+// CheckChain says why a certificate of a server, which is a client of others too, does not
+// lead to one of the roots.
+func CheckChain(server Pair, roots []*x509.Certificate, now time.Time) error {
+	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
+		_, err := server.Certificate().Verify(x509.VerifyOptions{
+			Roots: Pool(roots), Intermediates: Pool(server.Chain[1:]), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage},
+		})
+		if err != nil {
+			return fmt.Errorf("the certificate is not that of a server and client that leads to one in ca.crt: %w", err)
+		}
+	}
+	return nil
+}
+
 // CheckServer says why a certificate is not that of a server with these names which an
 // authority has signed.
 func CheckServer(server Pair, ca Pair, dns, ips []string) error {

@@ -20,12 +20,14 @@ echo "{\"acl\":{\"tokens\":{\"agent_recovery\":\"$(cat /tmp/token)\"}}}" >/tmp/t
 service=$1
 namespace=$2
 name=${3:-} # in the certificate of a server, where they have one
+port=${4:-}
 
 # get prints the answer of a server; the timeout is that of a busy node. Some may answer
 # by HTTPS alone.
 get() {
   timeout 2 wget -q -O - "http://$1:8500/v1/status/peers" 2>/dev/null && return
-  [ -n "$name" ] && curl -sf -m 2 --cacert /consul/tls/ca.crt --connect-to "::$1:8501" "https://$name:8501/v1/status/peers"
+  [ -n "$name" ] || return 1
+  curl -sf -m 2 --cacert /consul/tls/ca.crt --connect-to "::$1:$port" "https://$name:$port/v1/status/peers"
 }
 while :; do
   alive=0

@@ -160,11 +160,15 @@ func settings(s Spec) map[string]setting {
 	}
 
 	set(Restart, "tls.enabled", s.TLS.Stage == StageEncrypted)
-	httpsOnly, reissue := Restart, Rotate
+	tlsConfig, reissue := Restart, Rotate
 	if s.TLS.Stage == StagePlain { // there is no certificate
-		httpsOnly, reissue = Write, Write
+		tlsConfig, reissue = Write, Write
 	}
-	set(httpsOnly, "tls.https_only", s.TLS.HTTPSOnly)
+	set(tlsConfig, "tls.https_only", s.TLS.HTTPSOnly)
+	set(tlsConfig, "tls.https_port", s.TLS.HTTPSPort)
+	set(tlsConfig, "tls.min_version", s.TLS.MinVersion)
+	set(tlsConfig, "tls.verify_clients", s.TLS.VerifyClients)
+	set(reissue, "tls.certificate_secret", s.TLS.CertificateSecret)
 	set(reissue, "tls.ca_secret", s.TLS.CASecret)
 	set(reissue, "tls.ca_trigger", s.TLS.CATrigger)
 	set(reissue, "tls.dns_names", list(s.TLS.DNSNames))

@@ -197,7 +197,7 @@ func withHTTPS(s Spec, service *corev1.Service) *corev1.Service {
 		service.Spec.Ports = slices.DeleteFunc(service.Spec.Ports, func(p corev1.ServicePort) bool { return p.Name == "http" })
 	}
 	if s.TLS.Stage != StagePlain {
-		service.Spec.Ports = append(service.Spec.Ports, port("https", PortHTTPS, intstr.FromString("https"), corev1.ProtocolTCP))
+		service.Spec.Ports = append(service.Spec.Ports, port("https", s.TLS.httpsPort(), intstr.FromString("https"), corev1.ProtocolTCP))
 	}
 	return service
 }
@@ -414,7 +414,7 @@ func podSpec(s Spec) corev1.PodSpec {
 	}
 	if s.TLS.Stage != StagePlain {
 		c := &spec.Containers[0]
-		c.Ports = append(c.Ports, corev1.ContainerPort{Name: "https", ContainerPort: PortHTTPS, Protocol: corev1.ProtocolTCP})
+		c.Ports = append(c.Ports, corev1.ContainerPort{Name: "https", ContainerPort: s.TLS.httpsPort(), Protocol: corev1.ProtocolTCP})
 	}
 	return spec
 }
@@ -423,7 +423,7 @@ func podSpec(s Spec) corev1.PodSpec {
 func waitArgs(s Spec) []string {
 	args := []string{StatefulSetName(s.Name), s.Namespace}
 	if s.TLS.Stage != StagePlain {
-		args = append(args, TLSServerName(s))
+		args = append(args, TLSServerName(s), strconv.Itoa(s.TLS.HTTPSPort))
 	}
 	return args
 }

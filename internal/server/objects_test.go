@@ -55,7 +55,7 @@ func full() Spec {
 	s.Service = Service{Type: "LoadBalancer", Annotations: map[string]string{"lb": "internal"}, LoadBalancerClass: "lb.example/x", LoadBalancerSourceRanges: []string{"10.0.0.0/8"}}
 	s.ACL = ACL{Enabled: true, DefaultPolicy: "deny"}
 	s.Gossip = Gossip{Stage: StageSend, KeySecret: &SecretKey{Name: "gossip", Key: "key"}, Rotation: KeyRotation{Trigger: "1", After: time.Hour}}
-	s.TLS = TLS{Stage: StageEncrypted, TLSSettings: TLSSettings{HTTPSOnly: true, CASecret: "my-ca", KeyAlgorithm: "RSA-2048", CAValidity: 48 * time.Hour, CATrigger: "1", Validity: 2 * time.Hour, RenewBefore: time.Hour, DNSNames: []string{"consul.example.com"}, IPAddresses: []string{"192.0.2.1"}}}
+	s.TLS = TLS{Stage: StageEncrypted, TLSSettings: TLSSettings{HTTPSOnly: true, HTTPSPort: 9501, MinVersion: TLS13, VerifyClients: true, CertificateSecret: "issued", CASecret: "my-ca", KeyAlgorithm: "RSA-2048", CAValidity: 48 * time.Hour, CATrigger: "1", Validity: 2 * time.Hour, RenewBefore: time.Hour, DNSNames: []string{"consul.example.com"}, IPAddresses: []string{"192.0.2.1"}}}
 	s.ExtraConfig = `{"log_level":"debug"}`
 	s.Labels = map[string]string{"team": "platform"}
 	s.Annotations = map[string]string{"note": "all"}

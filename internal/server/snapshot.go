@@ -96,7 +96,7 @@ func SnapshotJob(s Spec, secret, key string) *batchv1.Job {
 	m.Labels = merged(s.Labels, SnapshotLabels(s.Name))
 	address := fmt.Sprintf("http://%s.%s.svc:%d", ClientServiceName(s.Name), s.Namespace, PortHTTP)
 	if s.TLS.Stage == StageEncrypted {
-		address = fmt.Sprintf("https://%s.%s.svc:%d", ClientServiceName(s.Name), s.Namespace, PortHTTPS)
+		address = fmt.Sprintf("https://%s.%s.svc:%d", ClientServiceName(s.Name), s.Namespace, s.TLS.HTTPSPort)
 	}
 	args := []string{"sh", snapshotDir, s.Version, address, snapshotMessage}
 	mounts := []corev1.VolumeMount{
@@ -110,7 +110,17 @@ func SnapshotJob(s Spec, secret, key string) *batchv1.Job {
 		{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 	}
 	var env []corev1.EnvVar
-	if s.TLS.Stage == StageEncrypted {
+	switch {
+	case s.TLS.Stage != StageEncrypted:
+	case s.TLS.VerifyClients: // with the certificate of the servers
+		env = []corev1.EnvVar{
+			{Name: "CONSUL_CACERT", Value: tlsDir + "/" + TLSCAKey},
+			{Name: "CONSUL_CLIENT_CERT", Value: tlsDir + "/" + TLSCertKey},
+			{Name: "CONSUL_CLIENT_KEY", Value: tlsDir + "/" + TLSKeyKey},
+		}
+		certificates, certificateMounts := tlsVolumes(s)
+		volumes, mounts = append(volumes, certificates...), append(mounts, certificateMounts...)
+	default:
 		env = []corev1.EnvVar{{Name: "CONSUL_CACERT", Value: "/ca/" + TLSCAKey}}
 		mounts = append(mounts, corev1.VolumeMount{Name: snapshotCA, MountPath: "/ca", ReadOnly: true})
 		volumes = append(volumes, corev1.Volume{Name: snapshotCA, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{

@@ -24,7 +24,12 @@ const (
 	PortServer  = 8300
 	PortSerfLAN = 8301
 	PortDNS     = 8600
+
+	portGRPC = 8503 // over TLS, which servers serve by themselves
 )
+
+// Ports are those that every server listens on.
+func Ports() []int64 { return []int64{PortHTTP, PortServer, PortSerfLAN, PortDNS, portGRPC} }
 
 // Spec describes one cluster of Consul servers in plain Go: defaults applied,
 // valid by construction. It is the only input of Objects.

@@ -8,9 +8,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// PortHTTPS is the port of the HTTP API over TLS, as Consul's documentation has it.
-const PortHTTPS = 8501
-
 // TLS is the encryption of TCP connections: RPC and Raft between agents, and HTTPS.
 type TLS struct {
 	// Stage is that of RPC. HTTPS is served in all but the first.
@@ -23,6 +20,15 @@ type TLSSettings struct {
 	// HTTPSOnly says that HTTP answers inside the pods alone, once the last stage has
 	// come.
 	HTTPSOnly bool `json:"https_only,omitempty"`
+	// HTTPSPort is the port of the HTTP API over TLS.
+	HTTPSPort int `json:"https_port"`
+	// VerifyClients says that clients need a certificate for HTTPS, too.
+	VerifyClients bool `json:"verify_clients,omitempty"`
+	// MinVersion is the oldest version of TLS that is spoken (TLSVersions).
+	MinVersion string `json:"min_version"`
+	// CertificateSecret names the Secret with a certificate of the servers that the user
+	// brings, with its key and what vouches for it; "" is one that is issued.
+	CertificateSecret string `json:"certificate_secret,omitempty"`
 	// CASecret names the Secret with a certificate authority that the user brings, of
 	// the shape of kubernetes.io/tls; "" is one that the provider makes.
 	CASecret string `json:"ca_secret,omitempty"`
@@ -42,11 +48,23 @@ type TLSSettings struct {
 	IPAddresses []string `json:"ip_addresses,omitempty"`
 }
 
-// DefaultTLS is what holds where nothing else is said.
-var DefaultTLS = TLSSettings{KeyAlgorithm: "ECDSA-P256", CAValidity: 10 * 365 * 24 * time.Hour, Validity: 365 * 24 * time.Hour, RenewBefore: 90 * 24 * time.Hour}
+// DefaultTLS is what holds where nothing else is said. The port is the one of Consul's
+// documentation.
+var DefaultTLS = TLSSettings{
+	HTTPSPort: 8501, MinVersion: TLS12, KeyAlgorithm: "ECDSA-P256",
+	CAValidity: 10 * 365 * 24 * time.Hour, Validity: 365 * 24 * time.Hour, RenewBefore: 365 * 24 * time.Hour / 4,
+}
+
+// The versions of TLS, as agents name them. Older ones are broken.
+const (
+	TLS12 = "TLSv1_2"
+	TLS13 = "TLSv1_3"
+)
 
 // onlyHTTPS reports whether HTTP answers inside the pods alone.
 func (t TLS) onlyHTTPS() bool { return t.HTTPSOnly && t.Stage == StageEncrypted }
+
+func (t TLSSettings) httpsPort() int32 { return int32(t.HTTPSPort) } //nolint:gosec // at most 65535
 
 func (t TLSSettings) equal(o TLSSettings) bool { return compactJSON(t) == compactJSON(o) }
 
@@ -97,9 +115,16 @@ func CertificateNames(s Spec) (dns, ips []string) {
 	return slices.Compact(dns), slices.Compact(ips)
 }
 
+// NeededNames are the DNS names without which a certificate of the servers is of no use:
+// agents look for the first, clients and the provider for the other.
+func NeededNames(s Spec) []string {
+	return []string{TLSServerName(s), ClientServiceName(s.Name) + "." + s.Namespace + ".svc"}
+}
+
 // tlsConfig is Consul's tls block.
 type tlsConfig struct {
 	Defaults    tlsDefaults    `json:"defaults"`
+	HTTPS       *tlsHTTPS      `json:"https,omitempty"`
 	InternalRPC tlsInternalRPC `json:"internal_rpc"`
 }
 
@@ -108,6 +133,10 @@ type tlsDefaults struct {
 	CertFile      string `json:"cert_file"`
 	KeyFile       string `json:"key_file"`
 	TLSMinVersion string `json:"tls_min_version"`
+}
+
+type tlsHTTPS struct {
+	VerifyIncoming bool `json:"verify_incoming"`
 }
 
 type tlsInternalRPC struct {
@@ -139,12 +168,15 @@ func (c *agentConfig) setTLS(t TLS) {
 	if t.onlyHTTPS() {
 		c.Addresses = &addressesBlock{HTTP: "127.0.0.1"}
 	}
-	c.Ports.HTTPS = PortHTTPS
+	c.Ports.HTTPS = t.HTTPSPort
 	c.TLS = &tlsConfig{
 		Defaults: tlsDefaults{
-			CAFile: tlsDir + "/" + TLSCAKey, CertFile: tlsDir + "/" + TLSCertKey, KeyFile: tlsDir + "/" + TLSKeyKey, TLSMinVersion: "TLSv1_2",
+			CAFile: tlsDir + "/" + TLSCAKey, CertFile: tlsDir + "/" + TLSCertKey, KeyFile: tlsDir + "/" + TLSKeyKey, TLSMinVersion: t.MinVersion,
 		},
 		InternalRPC: tlsInternalRPC{VerifyIncoming: stage >= StageEncrypted, VerifyOutgoing: stage >= StageSend, VerifyServerHostname: stage >= StageSend},
+	}
+	if t.VerifyClients {
+		c.TLS.HTTPS = &tlsHTTPS{VerifyIncoming: true}
 	}
 }
 
