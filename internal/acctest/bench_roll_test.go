@@ -40,23 +40,26 @@ type rollScenario struct {
 	// before changes what is created.
 	before func(*server.Spec)
 	do     func(context.Context, *roll) error
+	// encryption is HCL with which the servers are created; others than the provider
+	// cannot do it.
+	encryption string
 }
 
 var rollScenarios = []rollScenario{
-	{"nothing", nil, func(_ context.Context, r *roll) error { // how much of what is measured is noise
+	{name: "nothing", do: func(_ context.Context, r *roll) error { // how much of what is measured is noise
 		r.load.More(3000)
 		return nil
 	}},
-	{"restart", nil, func(ctx context.Context, r *roll) error {
+	{name: "restart", do: func(ctx context.Context, r *roll) error {
 		r.spec.PodAnnotations = map[string]string{"restarted": "once"}
 		return r.way.change(ctx, r.spec)
 	}},
-	{"upgrade", func(s *server.Spec) { runVersion(s, acctest.OlderVersion) }, func(ctx context.Context, r *roll) error {
+	{name: "upgrade", before: func(s *server.Spec) { runVersion(s, acctest.OlderVersion) }, do: func(ctx context.Context, r *roll) error {
 		runVersion(&r.spec, acctest.ConsulVersion)
 		return r.way.change(ctx, r.spec)
 	}},
-	{"drain", nil, drainNodes},
-	{"scale", func(s *server.Spec) { s.Placement.AntiAffinity = server.AntiAffinityPreferred }, func(ctx context.Context, r *roll) error {
+	{name: "drain", do: drainNodes},
+	{name: "scale", before: func(s *server.Spec) { s.Placement.AntiAffinity = server.AntiAffinityPreferred }, do: func(ctx context.Context, r *roll) error {
 		for _, replicas := range []int32{5, 3} {
 			r.spec.Replicas = replicas
 			if err := r.way.change(ctx, r.spec); err != nil {
@@ -65,6 +68,19 @@ var rollScenarios = []rollScenario{
 		}
 		return nil
 	}},
+	encrypt("tls on", "tls = { enabled = false }", "tls = { enabled = true }"),
+	encrypt("renewal", "tls = { enabled = true }", `tls = { enabled = true, dns_names = ["consul.example.com"] }`),
+	encrypt("new ca", `tls = { enabled = true, ca_trigger = "1" }`, `tls = { enabled = true, ca_trigger = "2" }`),
+	encrypt("gossip", "gossip = { enabled = false }", "gossip = { enabled = true }"),
+	encrypt("new key", `gossip = { enabled = true, rotation = { trigger = "1" } }`, `gossip = { enabled = true, rotation = { trigger = "2" } }`),
+}
+
+// encrypt changes how the servers encrypt.
+func encrypt(name, before, after string) rollScenario {
+	return rollScenario{name: name, encryption: before, do: func(ctx context.Context, r *roll) error {
+		r.encryption = after
+		return r.way.change(ctx, r.spec)
+	}}
 }
 
 func runVersion(s *server.Spec, version string) {
@@ -88,6 +104,8 @@ type roll struct {
 	way     rollWay
 	spec    server.Spec
 	load    *acctest.Load
+	// encryption is rollScenario.encryption, as it is now.
+	encryption string
 
 	// What came of it.
 	report load.Report
@@ -97,8 +115,8 @@ type roll struct {
 	err    error
 }
 
-// BenchmarkRoll restarts, upgrades, drains and scales three servers under the
-// load of package load: by the StatefulSet controller, with the settings of the
+// BenchmarkRoll restarts, upgrades, drains, scales and encrypts three servers under
+// the load of package load: by the StatefulSet controller, with the settings of the
 // Helm chart hashicorp/consul, and by this provider. It prints a table of all
 // rows that were run; -bench chooses them by name, such as
 // Roll/restart/empty/provider.
@@ -110,12 +128,18 @@ func BenchmarkRoll(b *testing.B) {
 	for _, scenario := range rollScenarios {
 		b.Run(scenario.name, func(b *testing.B) {
 			for _, mib := range []int{0, filledMiB} {
+				if mib > 0 && scenario.encryption != "" { // the size of the store does not matter
+					continue
+				}
 				store := "empty"
 				if mib > 0 {
 					store = fmt.Sprintf("%dMiB", mib)
 				}
 				b.Run(store, func(b *testing.B) {
 					for _, way := range []string{"chart", "provider"} {
+						if scenario.encryption != "" && way == "chart" {
+							continue
+						}
 						b.Run(way, func(b *testing.B) {
 							r := &roll{scenario: scenario.name, wayName: way, store: store, b: b}
 							rolls = append(rolls, r)
@@ -156,7 +180,7 @@ func (r *roll) run(scenario rollScenario, mib int) {
 	if scenario.before != nil {
 		scenario.before(&r.spec)
 	}
-	r.way = byChart{r}
+	r.way, r.encryption = byChart{r}, scenario.encryption
 	if r.wayName == "provider" {
 		r.way = byProvider{r, acctest.NewCLI(b, nil)}
 	}
@@ -241,8 +265,9 @@ resource "consul_k8s_cluster" "bench" {
   placement = { anti_affinity = %q }
   %s
   %s
+  %s
 }
-`, spec.Name, spec.Namespace, spec.Version, spec.Replicas, spec.Placement.AntiAffinity, restarted, acctest.Small))
+`, spec.Name, spec.Namespace, spec.Version, spec.Replicas, spec.Placement.AntiAffinity, restarted, w.encryption, acctest.Small))
 	if out, code := w.cli.Run(ctx, "apply", "-auto-approve", "-no-color"); code != 0 {
 		return fmt.Errorf("terraform apply: exit code %d\n%s", code, out)
 	}

@@ -72,6 +72,14 @@ func StartWriter(t *testing.T, namespace, secret string) *Writer {
 func StartWriterTo(t *testing.T, namespace, secret, service string) *Writer {
 	t.Helper()
 	yes, no := true, false
+	// Not its name, if there is another way: a lookup that is lost is no request that failed.
+	svc, err := Kube(t).CoreV1().Services(namespace).Get(t.Context(), service, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if svc.Spec.ClusterIP != corev1.ClusterIPNone {
+		service = svc.Spec.ClusterIP
+	}
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: "writer", Namespace: namespace},
 		Spec: corev1.PodSpec{

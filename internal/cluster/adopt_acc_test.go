@@ -19,6 +19,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-testing/terraform"
 	"github.com/hashicorp/terraform-plugin-testing/tfjsonpath"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
@@ -305,6 +306,9 @@ func TestAccCluster_resumesAfterKilledTakeover(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
+	}
+	if _, err := acctest.Kube(t).DiscoveryV1().EndpointSlices(namespace).Get(t.Context(), server.BridgeName("consul"), metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the EndpointSlice that led to the new servers is still there: %v", err)
 	}
 	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode", "-lock=false"); code != 0 {
 		t.Errorf("the plan after that is not empty:\n%s", out)

@@ -515,6 +515,9 @@ func (d Deployment) goBack(ctx context.Context, spec server.Spec, live server.Se
 		}
 		t := d.liveTakeover(before, token, 0)
 		t.back = true
+		if err := t.removeBridge(ctx, server.ClientServiceName(spec.Name)); err != nil { // of one that was killed
+			return live, err
+		}
 		if err := Run(ctx, t, spec.Update.ServerTimeout, d.Report); err != nil {
 			return live, d.unsettled(ctx, err, spec)
 		}
@@ -702,7 +705,7 @@ func (t liveTakeover) toSwitch(ctx context.Context) ([]string, error) {
 		case !found:
 		case t.back && server.IsSwitched(svc):
 			out = append(out, name)
-		case !t.back && (!server.LeadsTo(svc, t.spec.Name) || (name == server.ClientServiceName(t.spec.Name) && !server.Owns(t.spec.Name, svc.Labels))):
+		case !t.back && (!server.LeadsTo(svc, t.spec.Name) || (name == server.ClientServiceName(t.spec.Name) && (!server.Owns(t.spec.Name, svc.Labels) || t.hasBridge(ctx, name)))):
 			out = append(out, name)
 		}
 	}
@@ -760,7 +763,7 @@ func (t liveTakeover) Remove(ctx context.Context, name string) error {
 }
 
 // Switch implements taker. It returns when new connections arrive at the other side.
-func (t liveTakeover) Switch(ctx context.Context, name string) error {
+func (t liveTakeover) Switch(ctx context.Context, name string) (err error) {
 	services := t.Kube.CoreV1().Services(t.Consul.Namespace)
 	svc, err := services.Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
@@ -770,12 +773,16 @@ func (t liveTakeover) Switch(ctx context.Context, name string) error {
 		_, err := services.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: manager})
 		return err
 	}
+	defer func() { err = errors.Join(err, t.removeBridge(context.WithoutCancel(ctx), name)) }()
 	if t.back {
-		restore, err := server.RestoreService(svc)
-		if err != nil {
-			return err
+		restored, restore, err := server.RestoreService(svc)
+		if err == nil {
+			err = t.bridge(ctx, restored, t.former)
 		}
-		if err := patch(restore, server.ManagedBy); err != nil {
+		if err == nil {
+			err = patch(restore, server.ManagedBy)
+		}
+		if err != nil {
 			return err
 		}
 		return pause(ctx, drain(svc))
@@ -788,8 +795,12 @@ func (t liveTakeover) Switch(ctx context.Context, name string) error {
 		}
 	}
 	if name == server.ClientServiceName(t.spec.Name) {
+		wanted := server.Objects(t.spec).ClientService
+		if err := t.bridge(ctx, wanted, t.Consul); err != nil {
+			return err
+		}
 		svc.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Service"))
-		_, err = applyObjects(ctx, t.Kube, server.Set{ClientService: server.Objects(t.spec).ClientService}, server.Set{ClientService: svc})
+		_, err = applyObjects(ctx, t.Kube, server.Set{ClientService: wanted}, server.Set{ClientService: svc})
 	} else {
 		var former *appsv1.StatefulSet
 		if former, err = t.Kube.AppsV1().StatefulSets(t.Consul.Namespace).Get(ctx, t.spec.Adopt.StatefulSet, metav1.GetOptions{}); err == nil {
@@ -800,6 +811,46 @@ func (t liveTakeover) Switch(ctx context.Context, name string) error {
 		return err
 	}
 	return pause(ctx, drain(svc))
+}
+
+// bridge leads a Service, as it shall be, to servers before its ports are renamed. Who may
+// not write EndpointSlices goes without.
+func (t liveTakeover) bridge(ctx context.Context, svc *corev1.Service, servers *consul.Cluster) error {
+	pods, err := servers.Pods(ctx)
+	if err != nil {
+		return err
+	}
+	if pods = slices.DeleteFunc(pods, func(p corev1.Pod) bool { return !consul.PodReady(&p) }); len(pods) == 0 {
+		return nil
+	}
+	if err := t.removeBridge(ctx, svc.Name); err != nil { // of one that was killed
+		return err
+	}
+	_, err = t.Kube.DiscoveryV1().EndpointSlices(svc.Namespace).Create(ctx, server.Bridge(svc, pods), metav1.CreateOptions{FieldManager: server.ManagedBy})
+	if apierrors.IsForbidden(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("leading Service %s/%s to %s: %w", svc.Namespace, svc.Name, servers.ID(), err)
+	}
+	return pause(ctx, bridgeLag)
+}
+
+// bridgeLag is within what time every kube-proxy has heard of an EndpointSlice.
+const bridgeLag = 3 * time.Second
+
+func (t liveTakeover) removeBridge(ctx context.Context, service string) error {
+	_, err := kube.Found(t.Kube.DiscoveryV1().EndpointSlices(t.Consul.Namespace).Delete(ctx, server.BridgeName(service), metav1.DeleteOptions{}))
+	if apierrors.IsForbidden(err) { // then none was made
+		return nil
+	}
+	return err
+}
+
+// hasBridge reports whether one is left of a take-over that was killed.
+func (t liveTakeover) hasBridge(ctx context.Context, service string) bool {
+	_, err := t.Kube.DiscoveryV1().EndpointSlices(t.Consul.Namespace).Get(ctx, server.BridgeName(service), metav1.GetOptions{})
+	return err == nil
 }
 
 // pause lets time pass.

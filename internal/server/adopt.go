@@ -13,6 +13,8 @@ import (
 
 	goversion "github.com/hashicorp/go-version"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
@@ -138,12 +140,42 @@ func SwitchService(svc *corev1.Service, former corev1.PodSpec, cluster string) [
 	}}))
 }
 
-// RestoreService returns the JSON merge patch that undoes SwitchService, and what
+// BridgeName is the EndpointSlice that Bridge renders.
+func BridgeName(service string) string { return service + "-takeover" }
+
+// Bridge renders the EndpointSlice that leads a Service to pods before Kubernetes does by
+// itself. Where the ports of a Service get other names, as in a take-over, kube-proxy
+// refuses connections from when it hears of these until it hears of endpoints with them.
+func Bridge(svc *corev1.Service, pods []corev1.Pod) *discoveryv1.EndpointSlice {
+	slice := &discoveryv1.EndpointSlice{
+		TypeMeta: metav1.TypeMeta{APIVersion: discoveryv1.SchemeGroupVersion.String(), Kind: "EndpointSlice"},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: BridgeName(svc.Name), Namespace: svc.Namespace,
+			Labels: map[string]string{discoveryv1.LabelServiceName: svc.Name, discoveryv1.LabelManagedBy: ManagedBy},
+		},
+		AddressType: discoveryv1.AddressTypeIPv4,
+	}
+	for _, pod := range pods {
+		if strings.Contains(pod.Status.PodIP, ":") {
+			slice.AddressType = discoveryv1.AddressTypeIPv6
+		}
+		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{
+			Addresses: []string{pod.Status.PodIP}, Conditions: discoveryv1.EndpointConditions{Ready: new(true)},
+		})
+	}
+	for _, p := range svc.Spec.Ports {
+		port := targetPort(p, pods[0].Spec)
+		slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: &p.Name, Port: &port, Protocol: &p.Protocol})
+	}
+	return slice
+}
+
+// RestoreService returns what a Service was, and the JSON merge patch that undoes SwitchService, and what
 // the cluster made of the Service if it was taken as its own.
-func RestoreService(svc *corev1.Service) ([]byte, error) {
+func RestoreService(svc *corev1.Service) (restored *corev1.Service, patch []byte, err error) {
 	var was formerService
 	if err := json.Unmarshal([]byte(svc.Annotations[AnnotationFormer]), &was); err != nil {
-		return nil, fmt.Errorf("the annotation %s of Service %s/%s: %w", AnnotationFormer, svc.Namespace, svc.Name, err)
+		return nil, nil, fmt.Errorf("the annotation %s of Service %s/%s: %w", AnnotationFormer, svc.Namespace, svc.Name, err)
 	}
 	labels := map[string]any{}
 	for k := range OwnerLabels("") {
@@ -152,7 +184,9 @@ func RestoreService(svc *corev1.Service) ([]byte, error) {
 			labels[k] = v
 		}
 	}
-	return []byte(compactJSON(map[string]any{
+	restored = svc.DeepCopy()
+	restored.Spec.Selector, restored.Spec.Ports = was.Selector, was.Ports
+	return restored, []byte(compactJSON(map[string]any{
 		"metadata": map[string]any{"labels": labels, "annotations": map[string]any{AnnotationFormer: nil}},
 		"spec":     map[string]any{"selector": replacement(svc.Spec.Selector, was.Selector), "ports": was.Ports},
 	})), nil

@@ -155,7 +155,7 @@ func TestSwitchService_leadsToTheClusterAndBack(t *testing.T) {
 	for k, v := range OwnerLabels("main") {
 		svc.Labels[k] = v
 	}
-	patch, err := RestoreService(svc)
+	_, patch, err := RestoreService(svc)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,5 +196,23 @@ func TestCheckClientService(t *testing.T) {
 		if (err == nil) != (tt.says == "") || (err != nil && !strings.Contains(err.Error(), tt.says)) {
 			t.Errorf("%s: got %v, want %q", name, err, tt.says)
 		}
+	}
+}
+
+// An EndpointSlice has the ports of the Service by their new names, as the pods serve them.
+func TestBridge_leadsToThePodsByTheNewNames(t *testing.T) {
+	t.Parallel()
+	spec := full()
+	pod := corev1.Pod{Spec: Objects(spec).StatefulSet.Spec.Template.Spec, Status: corev1.PodStatus{PodIP: "fd00::1"}}
+	slice := Bridge(Objects(spec).ClientService, []corev1.Pod{pod})
+	got := map[string]int32{}
+	for _, p := range slice.Ports {
+		got[*p.Name] = *p.Port
+	}
+	if want := map[string]int32{"https": 9501, "dns-tcp": PortDNS, "dns-udp": PortDNS}; !reflect.DeepEqual(got, want) {
+		t.Errorf("the ports are %v, want %v", got, want)
+	}
+	if slice.AddressType != "IPv6" || slice.Endpoints[0].Addresses[0] != "fd00::1" || slice.Labels["kubernetes.io/service-name"] != "consul" {
+		t.Errorf("it leads to %+v", slice)
 	}
 }
