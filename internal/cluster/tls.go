@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/booldefault"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/int64default"
@@ -80,7 +83,7 @@ func tlsAttribute() schema.Attribute {
 		return schema.StringAttribute{
 			Optional: true, Computed: true, Default: stringdefault.StaticString(shortDuration(def)),
 			PlanModifiers: []planmodifier.String{attr.KeepSameDuration()}, Validators: []validator.String{attr.DurationBetween(low, high)},
-			MarkdownDescription: text + fmt.Sprintf(" Default `%s`.", shortDuration(def)),
+			MarkdownDescription: text + fmt.Sprintf(" From `%s` to `%s`; default `%s`.", shortDuration(low), shortDuration(high), shortDuration(def)),
 		}
 	}
 	return schema.SingleNestedAttribute{
@@ -99,7 +102,7 @@ func tlsAttribute() schema.Attribute {
 			},
 			"https_port": schema.Int64Attribute{
 				Optional: true, Computed: true, Default: int64default.StaticInt64(int64(server.DefaultTLS.HTTPSPort)),
-				Validators:          []validator.Int64{int64validator.Between(1024, 65535), int64validator.NoneOf(server.Ports()...)},
+				Validators:          []validator.Int64{int64validator.Between(1024, 65535)},
 				MarkdownDescription: fmt.Sprintf("The port of HTTPS, of the servers and the Services. Default `%d`. A change restarts the servers; clients have to follow at once.", server.DefaultTLS.HTTPSPort),
 			},
 			"min_version": schema.StringAttribute{
@@ -204,7 +207,12 @@ func (m *model) planCertificates(ctx context.Context, state *model, diags *diag.
 	if state != nil {
 		var drift []string
 		diags.Append(state.Drift.ElementsAs(ctx, &drift, false)...)
-		if m.TLS.Equal(state.TLS) && !strings.Contains(strings.Join(drift, "\n"), rollout.TLSDrift) {
+		isDrift := strings.Contains(strings.Join(drift, "\n"), rollout.TLSDrift)
+		if m.TLS.Equal(state.TLS) && !isDrift {
+			return
+		}
+		if !isDrift && fullyKnown(m.TLS) && sameCertificates(state.toTLS(ctx, diags), m.toTLS(ctx, diags)) {
+			m.HTTPSAddress = m.httpsAddress(ctx, diags)
 			return
 		}
 	}
@@ -216,6 +224,29 @@ func (m *model) planCertificates(ctx context.Context, state *model, diags *diag.
 	default:
 		m.HTTPSAddress, m.CACertificate, m.CertificateExpiry = types.StringNull(), types.StringNull(), types.ObjectNull(expiryTypes)
 	}
+}
+
+// fullyKnown reports whether all attributes of an object are.
+func fullyKnown(o types.Object) bool {
+	if o.IsUnknown() {
+		return false
+	}
+	for _, v := range o.Attributes() {
+		if v.IsUnknown() {
+			return false
+		}
+	}
+	return true
+}
+
+// sameCertificates reports whether a change leaves the certificates of running servers as
+// they are.
+func sameCertificates(before, after server.TLS) bool {
+	if before.Stage == server.StagePlain {
+		return false
+	}
+	before.HTTPSOnly, before.HTTPSPort, before.MinVersion, before.VerifyClients = after.HTTPSOnly, after.HTTPSPort, after.MinVersion, after.VerifyClients
+	return reflect.DeepEqual(before, after)
 }
 
 func (m model) httpsAddress(ctx context.Context, diags *diag.Diagnostics) types.String {
@@ -311,8 +342,11 @@ func validateTLS(ctx context.Context, m model, diags *diag.Diagnostics) {
 		diags.Append(attr.Error(nested("tls", "https_only"), "There is no HTTPS", "https_only = true needs enabled = true: otherwise nobody reaches the servers."))
 	}
 	set := func(s types.String) bool { return !s.IsNull() && !s.IsUnknown() }
+	if taken := server.Ports(); !t.HTTPSPort.IsNull() && slices.Contains(taken, t.HTTPSPort.ValueInt64()) {
+		diags.Append(attr.Error(nested("tls", "https_port"), "The port is taken", fmt.Sprintf("Every server listens on %d for something else: take another port than %v.", t.HTTPSPort.ValueInt64(), taken)))
+	}
 	if t.HTTPSOnly.ValueBool() && t.VerifyClients.ValueBool() {
-		diags.Append(attr.Error(nested("tls", "verify_clients"), "Nobody could ask whether a server is ready",
+		diags.Append(attr.Error(nested("tls", "verify_clients"), "https_only and verify_clients exclude each other",
 			"With https_only Kubernetes asks the servers by HTTPS whether they are ready, and it has no certificate: leave one of https_only and verify_clients out."))
 	}
 	for attribute, name := range map[string]types.String{"ca_secret": t.CASecret, "certificate_secret": t.CertificateSecret} {
@@ -326,7 +360,7 @@ func validateTLS(ctx context.Context, m model, diags *diag.Diagnostics) {
 	if set(t.CertificateSecret) {
 		for attribute, isSet := range map[string]bool{"ca_secret": set(t.CASecret), "ca_trigger": set(t.CATrigger), "dns_names": !t.DNSNames.IsNull(), "ip_addresses": !t.IPAddresses.IsNull()} {
 			if isSet {
-				diags.Append(attr.Error(nested("tls", attribute), "Two certificates",
+				diags.Append(attr.Error(nested("tls", attribute), "certificate_secret and "+attribute+" exclude each other",
 					"The servers have the certificate of certificate_secret as it is: leave "+attribute+" out. Or leave certificate_secret out, and the provider issues one."))
 			}
 		}
@@ -343,10 +377,10 @@ func validateTLS(ctx context.Context, m model, diags *diag.Diagnostics) {
 	}
 	validity, ca := or(t.Validity, server.DefaultTLS.Validity), or(t.CAValidity, server.DefaultTLS.CAValidity)
 	before := renewBefore(t.RenewBefore.ValueString(), validity)
-	if t.Validity.IsUnknown() || m.TLS.IsNull() || m.TLS.IsUnknown() {
+	if t.Validity.IsUnknown() || validity == 0 || m.TLS.IsNull() || m.TLS.IsUnknown() {
 		return
 	}
-	if !t.RenewBefore.IsUnknown() && before >= validity {
+	if !t.RenewBefore.IsUnknown() && !strings.HasSuffix(t.RenewBefore.ValueString(), "%") && before >= validity {
 		diags.Append(attr.Error(nested("tls", "renew_before"), "Renewed for ever",
 			fmt.Sprintf("renew_before (%s) must be less than validity (%s): otherwise every plan replaces the certificate.", shortDuration(before), shortDuration(validity))))
 	}
@@ -358,6 +392,10 @@ func validateTLS(ctx context.Context, m model, diags *diag.Diagnostics) {
 
 // checkTLS judges a plan's TLS as checkGossip does its gossip.
 func (r *Resource) checkTLS(ctx context.Context, state *model, plan model, diags *diag.Diagnostics) {
+	if state != nil && state.tls(ctx, diags).Enabled.ValueBool() && !plan.Domain.IsUnknown() && !plan.Domain.Equal(state.Domain) {
+		diags.Append(attr.Error(path.Root("domain"), "The domain cannot change while TLS is on",
+			"Servers know each other by the name server.<datacenter>.<domain> in their certificate: those with the new name and those with the old one would refuse each other. Turn TLS off, change the domain, and turn TLS on, each with an apply."))
+	}
 	if plan.TLS.IsUnknown() || (state != nil && plan.TLS.Equal(state.TLS)) {
 		return
 	}
@@ -369,6 +407,9 @@ func (r *Resource) checkTLS(ctx context.Context, state *model, plan model, diags
 	}
 	if before.Stage != after.Stage && refuseOnDelete(ctx, "tls", plan, diags) {
 		return
+	}
+	if state != nil && fullyKnown(plan.TLS) {
+		warnTLSClients(plan.Name.ValueString(), before, after, diags)
 	}
 	if r.clients == nil || r.clients.Unknown || plan.Name.IsUnknown() || plan.Namespace.IsUnknown() {
 		return
@@ -386,6 +427,45 @@ func (r *Resource) checkTLS(ctx context.Context, state *model, plan model, diags
 	}
 	if before.Stage != after.Stage {
 		r.warnClientAgents(ctx, "tls", plan, diags)
+	}
+}
+
+// warnTLSClients names what clients of a running cluster have to follow at once.
+func warnTLSClients(name string, before, after server.TLS, diags *diag.Diagnostics) {
+	if after.Stage != server.StagePlain && after.HTTPSOnly && (before.Stage == server.StagePlain || !before.HTTPSOnly) {
+		when := "as soon as the apply begins"
+		if before.Stage == server.StagePlain {
+			when = "before the last roll"
+		}
+		diags.AddAttributeWarning(nested("tls", "https_only"), "HTTP clients are cut off", fmt.Sprintf(
+			"The Services lose port %d %s. Who uses HTTP fails from then on.", server.PortHTTP, when))
+	}
+	if before.Stage == server.StagePlain || after.Stage == server.StagePlain {
+		return
+	}
+	replaced := ""
+	switch {
+	case before.CertificateSecret != after.CertificateSecret:
+		replaced = "certificate_secret"
+	case before.CASecret != after.CASecret:
+		replaced = "ca_secret"
+	case after.CASecret != "" || after.CertificateSecret != "":
+	case before.CATrigger != "" && after.CATrigger != "" && before.CATrigger != after.CATrigger:
+		replaced = "ca_trigger"
+	case before.KeyAlgorithm != after.KeyAlgorithm:
+		replaced = "key_algorithm"
+	}
+	if replaced != "" {
+		diags.AddAttributeWarning(nested("tls", replaced), "Clients have to trust another certificate authority", fmt.Sprintf(
+			"No server restarts, and some seconds after the apply begins all show a certificate of the new certificate authority. Who trusts the former one alone fails from then on, until he has read the ConfigMap %s anew: "+
+				"see the guide \"Turn TLS on\", \"Replace the certificate authority\".", server.CAName(name)))
+	}
+	if after.VerifyClients && !before.VerifyClients {
+		diags.AddAttributeWarning(nested("tls", "verify_clients"), "HTTPS clients need a certificate", "From when the first server has restarted on, who asks it by HTTPS without a certificate of the servers' certificate authority fails.")
+	}
+	if after.HTTPSPort != before.HTTPSPort {
+		diags.AddAttributeWarning(nested("tls", "https_port"), "HTTPS clients have to follow", fmt.Sprintf(
+			"The Services change port %d to %d as soon as the apply begins. Who uses the former one fails from then on.", before.HTTPSPort, after.HTTPSPort))
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/rand"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/pki"
@@ -159,6 +160,13 @@ func refusesStrangers(t *testing.T, namespace, pod string, trusted []*x509.Certi
 	if err != nil {
 		return err
 	}
+	return refusesClientsOf(t, namespace, pod, trusted, stranger)
+}
+
+// refusesClientsOf tells whether the RPC port of a server refuses who has a certificate of
+// an authority.
+func refusesClientsOf(t *testing.T, namespace, pod string, trusted []*x509.Certificate, stranger pki.Pair) error {
+	t.Helper()
 	client, err := pki.NewServer(stranger, "ECDSA-P256", "server", []string{"server.dc1.consul"}, nil, time.Hour, time.Now())
 	if err != nil {
 		return err
@@ -174,7 +182,7 @@ func refusesStrangers(t *testing.T, namespace, pod string, trusted []*x509.Certi
 		RootCAs: pki.Pool(trusted), ServerName: "server.dc1.consul", MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12,
 		Certificates: []tls.Certificate{{Certificate: [][]byte{client.Certificate().Raw}, PrivateKey: client.Key}},
 	}).HandshakeContext(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "tls: ") {
+	if err == nil || !strings.Contains(err.Error(), "remote error: tls: ") {
 		return fmt.Errorf("a stranger's certificate is taken: %w", err)
 	}
 	return nil
@@ -257,7 +265,7 @@ func putCA(t *testing.T, namespace, name string, ca pki.Pair, root *x509.Certifi
 
 func newTestCA(t *testing.T) pki.Pair {
 	t.Helper()
-	ca, err := pki.NewCA("RSA-2048", "ours", 24*time.Hour, time.Now())
+	ca, err := pki.NewCA("RSA-2048", "ours, "+rand.String(5), 24*time.Hour, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,6 +286,7 @@ func TestAccCluster_tlsIsServedAndItsCertificatesAreReplaced(t *testing.T) {
 	}
 	const later, soon = "    renew_before = \"1h\"\n", "    renew_before = \"1h59m59s\"\n"
 	ours := newTestCA(t)
+	var former pki.Pair
 	deleted := func(name string) func() {
 		return func() {
 			if err := k.CoreV1().Secrets(namespace).Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
@@ -354,9 +363,11 @@ func TestAccCluster_tlsIsServedAndItsCertificatesAreReplaced(t *testing.T) {
 			},
 			{Config: config(3, later+"    ca_secret = \"ours\"\n"), PlanOnly: true},
 			{ // another one in the Secret, and the key of the former is nowhere
-				PreConfig: func() { ours = newTestCA(t); putCA(t, namespace, "ours", ours, ours.Certificate()) },
+				PreConfig: func() { former, ours = ours, newTestCA(t); putCA(t, namespace, "ours", ours, ours.Certificate()) },
 				Config:    config(3, later+"    ca_secret = \"ours\"\n"),
-				Check:     resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "ca server"), isOurs, kept),
+				Check: resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "ca server"), isOurs, kept, func(*terraform.State) error {
+					return refusesClientsOf(t, namespace, "consul-server-1", ours.Chain, former)
+				}),
 			},
 			{PreConfig: deleted("ours"), Config: config(3, later), Check: resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "ca server"), kept)},
 			{ // a server that restarts by itself

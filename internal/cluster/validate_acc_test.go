@@ -69,7 +69,7 @@ func TestAccCluster_badInput(t *testing.T) {
 		"tls CA twice":          {with(`tls = { enabled = true, ca_secret = "a", ca_trigger = "1" }`), "leave ca_trigger out"},
 		"tls no HTTPS":          {with(`tls = { https_only = true }`), "https_only = true needs enabled = true"},
 		"tls renewal part":      {with(`tls = { enabled = true, renew_before = "95%" }`), `"95%" must be a duration of at least 1m, or a part of validity from "1%" to "90%"`},
-		"tls port":              {with(`tls = { enabled = true, https_port = 8300 }`), "none of"},
+		"tls port":              {with(`tls = { enabled = true, https_port = 8300 }`), "Every server listens on 8300 for something else"},
 		"tls version":           {with(`tls = { enabled = true, min_version = "TLSv1_1" }`), "TLSv1_2"},
 		"tls probes":            {with(`tls = { enabled = true, https_only = true, verify_clients = true }`), "leave one of https_only and verify_clients out"},
 		"tls two certificates":  {with(`tls = { enabled = true, certificate_secret = "a", dns_names = ["a.example"] }`), "leave dns_names out"},

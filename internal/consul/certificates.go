@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -267,6 +268,8 @@ func (c *Cluster) CertificateDrift(ctx context.Context, spec server.Spec) (drift
 		drift = append(drift, "a replacement of the certificate authority has not come to its end, will go on")
 	case w.certificate.unloaded:
 		drift = append(drift, "not all servers have loaded the certificate, will reload")
+	case !bytes.Equal(w.tls.Data[server.TLSCAKey], pki.EncodeCertificates(w.trusted())):
+		drift = append(drift, fmt.Sprintf("the Secret %s has other certificate authorities, will be written", server.TLSSecretName(c.Name)))
 	case !w.published():
 		drift = append(drift, fmt.Sprintf("the ConfigMap %s does not have the certificate authority, will be written", server.CAName(c.Name)))
 	}
@@ -625,10 +628,11 @@ func (w *work) load(ctx context.Context, token string) error {
 		return err
 	}
 	for i := range pods {
+		reloaded := false
 		limited, cancel := context.WithTimeout(ctx, certificateTimeout)
 		err := kube.Wait(limited, "the certificates of server "+pods[i].Name, interval, func(ctx context.Context) (string, error) {
 			missing := w.unloaded(ctx, &pods[i])
-			if missing == "" {
+			if missing == "" && reloaded { // once at least: authorities may have the same name
 				return "", nil
 			}
 			if err := w.c.Reload(ctx, token, &pods[i]); err != nil {
@@ -637,6 +641,7 @@ func (w *work) load(ctx context.Context, token string) error {
 				}
 				return err.Error(), nil
 			}
+			reloaded = true
 			return w.unloaded(ctx, &pods[i]), nil
 		})
 		cancel()
@@ -677,7 +682,7 @@ func (t ticketTaken) Put(string, *tls.ClientSessionState) {
 }
 
 // unloaded says what of the certificates a server has not loaded, "" if it has all: a
-// handshake shows its certificate, and that it trusts the latest authority.
+// handshake shows its certificate, that it trusts the latest authority, and whom else.
 func (w *work) unloaded(ctx context.Context, pod *corev1.Pod) string {
 	client := w.certificate.Pair
 	if w.broughtCertificate != nil {
@@ -698,10 +703,14 @@ func (w *work) unloaded(ctx context.Context, pod *corev1.Pod) string {
 	}
 	defer func() { _ = conn.Close() }()
 	accepted := make(ticketTaken, 1)
+	var trusts [][]byte // the subjects of whom the server trusts
 	tlsConn := tls.Client(conn, &tls.Config{
 		MinVersion: tls.VersionTLS13, RootCAs: pki.Pool(w.trusted()), ServerName: server.TLSServerName(w.spec),
-		Certificates: []tls.Certificate{{Certificate: chain, PrivateKey: client.Key}}, NextProtos: []string{alpnRPC},
-		ClientSessionCache: accepted,
+		GetClientCertificate: func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			trusts = info.AcceptableCAs
+			return &tls.Certificate{Certificate: chain, PrivateKey: client.Key}, nil
+		},
+		NextProtos: []string{alpnRPC}, ClientSessionCache: accepted,
 	})
 	if err := tlsConn.HandshakeContext(ctx); err != nil {
 		return "it does not accept a connection: " + err.Error()
@@ -721,5 +730,21 @@ func (w *work) unloaded(ctx context.Context, pod *corev1.Pod) string {
 	if !tlsConn.ConnectionState().PeerCertificates[0].Equal(w.certificate.Certificate()) {
 		return "it has another certificate than the Secret"
 	}
+	if !sameSubjects(trusts, w.trusted()) {
+		return "it trusts other certificate authorities than the Secret says"
+	}
 	return ""
+}
+
+// sameSubjects reports whether these are the subjects of the certificates, in any order.
+func sameSubjects(subjects [][]byte, certificates []*x509.Certificate) bool {
+	want := map[string]bool{}
+	for _, c := range certificates {
+		want[string(c.RawSubject)] = true
+	}
+	got := map[string]bool{}
+	for _, s := range subjects {
+		got[string(s)] = true
+	}
+	return maps.Equal(got, want)
 }

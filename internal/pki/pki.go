@@ -18,6 +18,7 @@ import (
 	"math/big"
 	"net"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -153,9 +154,12 @@ func ParsePair(chain, key []byte) (Pair, error) {
 	if p.Chain, err = ParseCertificates(chain); err != nil {
 		return Pair{}, err
 	}
-	block, _ := pem.Decode(key)
+	block, rest := pem.Decode(key)
+	for block != nil && !strings.HasSuffix(block.Type, "PRIVATE KEY") { // openssl ecparam writes parameters before it
+		block, rest = pem.Decode(rest)
+	}
 	if block == nil {
-		return Pair{}, errors.New("the private key is not PEM")
+		return Pair{}, errors.New("there is no private key in PEM")
 	}
 	if p.Key, err = parseKey(block.Bytes); err != nil {
 		return Pair{}, err
