@@ -144,7 +144,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 				Optional: true, Computed: true, Default: stringdefault.StaticString("consul"),
 				Validators: []validator.String{stringvalidator.RegexMatches(regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`),
 					"must be a DNS domain in lower case, without a final dot")},
-				MarkdownDescription: "DNS domain that Consul answers for. Default `consul`. A change restarts the servers.",
+				MarkdownDescription: "DNS domain that Consul answers for. Default `consul`. A change restarts the servers, and is refused while `tls.enabled` is true.",
 			},
 			"storage": schema.SingleNestedAttribute{
 				Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultStorage),

@@ -408,6 +408,11 @@ func (r *Resource) checkTLS(ctx context.Context, state *model, plan model, diags
 	if before.Stage != after.Stage && refuseOnDelete(ctx, "tls", plan, diags) {
 		return
 	}
+	if state != nil && before.Stage != after.Stage && plan.mayHaveACLs() && !state.mayHaveACLs() {
+		diags.Append(attr.Error(nested("tls", "enabled"), "ACLs and TLS are turned on one after the other",
+			"Between its two rolls TLS takes a reload of every server, which needs the management token, and there is none before ACLs are bootstrapped: change acl.enabled and tls.enabled with an apply each."))
+		return
+	}
 	if state != nil && fullyKnown(plan.TLS) {
 		warnTLSClients(plan.Name.ValueString(), before, after, diags)
 	}
@@ -457,7 +462,7 @@ func warnTLSClients(name string, before, after server.TLS, diags *diag.Diagnosti
 	}
 	if replaced != "" {
 		diags.AddAttributeWarning(nested("tls", replaced), "Clients have to trust another certificate authority", fmt.Sprintf(
-			"No server restarts, and some seconds after the apply begins all show a certificate of the new certificate authority. Who trusts the former one alone fails from then on, until he has read the ConfigMap %s anew: "+
+			"No server restarts, and some seconds after the apply begins all show a certificate of the new certificate authority. Who trusts the former one alone fails from then on, until he has read the ConfigMap %s anew; client agents need a certificate of the new one, too: "+
 				"see the guide \"Turn TLS on\", \"Replace the certificate authority\".", server.CAName(name)))
 	}
 	if after.VerifyClients && !before.VerifyClients {

@@ -281,8 +281,8 @@ func TestAccCluster_tlsIsServedAndItsCertificatesAreReplaced(t *testing.T) {
 	k := acctest.Kube(t)
 	var before map[string]types.UID
 	var s seen
-	config := func(replicas int, tls string) string {
-		return hclVersion(namespace, acctest.ConsulVersion, fmt.Sprintf("  replicas = %d\n  gossip = { enabled = true }\n  tls = {\n    enabled = true\n    validity = \"2h\"\n%s  }\n", replicas, tls))
+	config := func(replicas int, tls string, more ...string) string {
+		return hclVersion(namespace, acctest.ConsulVersion, fmt.Sprintf("  replicas = %d\n  gossip = { enabled = true }\n  tls = {\n    enabled = true\n    validity = \"2h\"\n%s  }\n%s", replicas, tls, strings.Join(more, "")))
 	}
 	const later, soon = "    renew_before = \"1h\"\n", "    renew_before = \"1h59m59s\"\n"
 	ours := newTestCA(t)
@@ -351,6 +351,7 @@ func TestAccCluster_tlsIsServedAndItsCertificatesAreReplaced(t *testing.T) {
 				PreConfig: func() { deleted("consul-ca")(); deleted("consul-tls")() },
 				Config:    config(3, later+"    ca_trigger = \"2\"\n"), Check: resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "ca server"), kept),
 			},
+			{Config: config(3, later, "  domain = \"example\"\n"), ExpectError: acctest.Says("The domain cannot change while TLS is on")},
 			{Config: config(3, later+"    ca_secret = \"ours\"\n"), ExpectError: acctest.Says("reading Secret " + namespace + "/ours (tls.ca_secret): the Secret does not exist")},
 			{
 				PreConfig: func() { putCA(t, namespace, "ours", ours, newTestCA(t).Certificate()) },
@@ -373,6 +374,11 @@ func TestAccCluster_tlsIsServedAndItsCertificatesAreReplaced(t *testing.T) {
 			{ // a server that restarts by itself
 				PreConfig: func() { acctest.Crash(t, namespace, "consul-server-0"); whole(t, namespace) },
 				Config:    config(3, later), PlanOnly: true,
+			},
+			{ // servers have to trust each other before the first of them restarts
+				PreConfig: func() { deleted("consul-ca")(); deleted("consul-tls")() },
+				Config:    config(3, later, "  pod_labels = { restarted = \"once\" }\n"),
+				Check:     speaksTLS(t, namespace, 3, &s, "ca server"),
 			},
 		},
 	})
@@ -627,6 +633,30 @@ func TestAccCluster_tlsCertificateIsIssuedElsewhere(t *testing.T) {
 				Config: config(acctest.ConsulVersion, ""), Check: speaksTLS(t, namespace, 1, &s, "ca server"),
 			},
 			{Config: config(acctest.ConsulVersion, ""), PlanOnly: true},
+		},
+	})
+}
+
+// Without a token the servers cannot be told to reload between the two rolls, so neither
+// of them begins.
+func TestAccCluster_tlsIsNotTurnedOnWithoutTheToken(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t)
+	config := func(more string) string { return hclVersion(namespace, acctest.ConsulVersion, "  replicas = 1\n"+more) }
+	const acls, on = "  acl = { enabled = true, default_policy = \"allow\" }\n", "  tls = { enabled = true }\n"
+	var before map[string]types.UID
+	test(t, resource.TestCase{
+		CheckDestroy: acctest.NothingLeft(t, namespace),
+		Steps: []resource.TestStep{
+			{Config: config(""), Check: voters(t, namespace, 1)},
+			{Config: config(acls + on), ExpectError: acctest.Says("ACLs and TLS are turned on one after the other")},
+			{Config: config(acls), Check: func(*terraform.State) error {
+				before = podUIDs(t, namespace)
+				return nil
+			}},
+			{Config: config(acls + on), ExpectError: acctest.Says("takes a good management token, and nothing was changed")},
+			{Config: config(acls), Check: notRestarted(t, namespace, &before)},
 		},
 	})
 }

@@ -59,7 +59,13 @@ type authority struct {
 	brought bool
 }
 
-func (a authority) same(b authority) bool { return a.Certificate().Equal(b.Certificate()) }
+// same reports whether two have one certificate, and are trusted through the same ones.
+func (a authority) same(b authority) bool {
+	lacks := func(all []*x509.Certificate) func(*x509.Certificate) bool {
+		return func(c *x509.Certificate) bool { return !slices.ContainsFunc(all, c.Equal) }
+	}
+	return a.Certificate().Equal(b.Certificate()) && !slices.ContainsFunc(a.roots, lacks(b.roots)) && !slices.ContainsFunc(b.roots, lacks(a.roots))
+}
 
 // authorities is what the Secret <name>-ca says.
 type authorities struct {
@@ -246,6 +252,21 @@ func (c *Cluster) SettleCertificates(ctx context.Context, token string, spec ser
 			return err
 		}
 	}
+}
+
+// LoadCertificates makes the servers that run load what the Secret says, where they may
+// not have: before a roll, which goes by their health, because that may need it. Whether
+// all have it SettleCertificates tells. With ACLs on it needs agent:write.
+func (c *Cluster) LoadCertificates(ctx context.Context, token string, spec server.Spec) error {
+	w, err := c.readCertificates(ctx, spec)
+	if err != nil || w.certificate == nil || !w.certificate.unloaded {
+		return err
+	}
+	pods, err := c.Pods(ctx)
+	if err != nil {
+		return err
+	}
+	return w.loadInto(ctx, token, slices.DeleteFunc(pods, func(p corev1.Pod) bool { return !PodRuns(&p) }))
 }
 
 // CertificateDrift names what of the certificates is not as it shall be.
@@ -624,6 +645,18 @@ func (w *work) load(ctx context.Context, token string) error {
 	if err != nil {
 		return err
 	}
+	if err := w.loadInto(ctx, token, pods); err != nil {
+		return err
+	}
+	s, err := w.c.writeSecret(ctx, w.tls, w.tls.Name, w.tls.Labels, map[string]*string{annotationUnloaded: nil}, w.tls.Data)
+	if err != nil {
+		return err
+	}
+	w.tls, w.certificate.unloaded = s, false
+	return nil
+}
+
+func (w *work) loadInto(ctx context.Context, token string, pods []corev1.Pod) error {
 	if err := w.c.touchPods(ctx, w.tls.ResourceVersion); err != nil {
 		return err
 	}
@@ -649,11 +682,6 @@ func (w *work) load(ctx context.Context, token string) error {
 			return err
 		}
 	}
-	s, err := w.c.writeSecret(ctx, w.tls, w.tls.Name, w.tls.Labels, map[string]*string{annotationUnloaded: nil}, w.tls.Data)
-	if err != nil {
-		return err
-	}
-	w.tls, w.certificate.unloaded = s, false
 	return nil
 }
 

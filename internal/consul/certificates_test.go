@@ -80,6 +80,8 @@ func TestAuthorities_due(t *testing.T) {
 	brought.brought = true
 	newer := other
 	newer.brought = true
+	bundle := brought
+	bundle.roots = append(slices.Clone(brought.roots), other.roots...)
 	for name, tt := range map[string]struct {
 		a        authorities
 		settings func(*server.TLSSettings)
@@ -95,6 +97,8 @@ func TestAuthorities_due(t *testing.T) {
 		"its key is lost":              {authorities{current: lost}, unchanged, nil, "the key of the certificate authority is lost"},
 		"brought, and it is there":     {authorities{current: brought}, func(s *server.TLSSettings) { s.CASecret = "ours" }, &brought, ""},
 		"brought, another":             {authorities{current: brought}, func(s *server.TLSSettings) { s.CASecret = "ours" }, &newer, "Secret ours has another certificate authority"},
+		"brought, and more is trusted": {authorities{current: brought}, func(s *server.TLSSettings) { s.CASecret = "ours" }, &bundle, "Secret ours has another certificate authority"},
+		"brought, and less is trusted": {authorities{current: bundle}, func(s *server.TLSSettings) { s.CASecret = "ours" }, &brought, "Secret ours has another certificate authority"},
 		"brought, and its end is near": {authorities{current: old}, func(s *server.TLSSettings) { s.CASecret = "ours" }, &old, ""},
 		"brought on its way, another":  {authorities{current: made, next: &brought}, func(s *server.TLSSettings) { s.CASecret = "ours" }, &newer, "Secret ours has another certificate authority"},
 		"brought no more":              {authorities{current: brought}, unchanged, nil, "the provider makes the certificate authority"},
@@ -277,6 +281,30 @@ func TestEnsureCertificates_leavesOthersAlone(t *testing.T) {
 		if made, err := ensure(tt.settings, tt.k); made || err != nil {
 			t.Errorf("%s, once more: %v, %v", name, made, err)
 		}
+	}
+}
+
+// Somebody else's authority among those that the servers trust is seen.
+func TestCertificateDrift_ofWhatIsTrusted(t *testing.T) {
+	t.Parallel()
+	k := fake.NewClientset()
+	c, spec := NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul"), tlsSpec(unchanged)
+	if _, err := c.EnsureCertificates(t.Context(), spec, false); err != nil {
+		t.Fatal(err)
+	}
+	if drift := c.CertificateDrift(t.Context(), spec); len(drift) > 0 {
+		t.Errorf("at first: %q", drift)
+	}
+	s, err := k.CoreV1().Secrets("ns").Get(t.Context(), "consul-tls", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Data["ca.crt"] = append(s.Data["ca.crt"], pki.EncodeCertificates(testAuthority(t, time.Hour, time.Now()).Chain)...)
+	if _, err := k.CoreV1().Secrets("ns").Update(t.Context(), s, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if drift := c.CertificateDrift(t.Context(), spec); len(drift) != 1 || !strings.Contains(drift[0], "the Secret consul-tls has other certificate authorities") {
+		t.Errorf("the drift is %q", drift)
 	}
 }
 

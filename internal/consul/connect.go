@@ -209,6 +209,11 @@ func rank(p *corev1.Pod) int {
 	return 1
 }
 
+// PodRuns reports whether a container of a pod runs.
+func PodRuns(p *corev1.Pod) bool {
+	return slices.ContainsFunc(p.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.State.Running != nil })
+}
+
 // PodReady reports whether a pod is Ready and not on its way out.
 func PodReady(p *corev1.Pod) bool {
 	return p.DeletionTimestamp == nil && slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {

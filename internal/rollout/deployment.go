@@ -288,6 +288,9 @@ func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 			return err
 		}
 	}
+	if err := d.checkReloads(ctx, before, spec); err != nil {
+		return err
+	}
 	stages := server.Stages(before, spec)
 	if len(stages) > 1 && spec.Update.Strategy == server.OnDelete {
 		return errors.New("encryption is turned on and off in several rolls, each complete before the next: that takes update.strategy = \"rolling\"")
@@ -316,6 +319,22 @@ func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 		err = errors.Join(err, d.Consul.DeleteCertificates(ctx))
 	}
 	return err
+}
+
+// checkReloads refuses to turn TLS on or off where the servers could not be told to reload
+// between the rolls: the second one would then cut off its first server.
+func (d Deployment) checkReloads(ctx context.Context, before, spec server.Spec) error {
+	if !before.Established || !spec.ACL.Enabled || before.TLS.Stage == spec.TLS.Stage {
+		return nil
+	}
+	token, _, err := d.Consul.ManagementToken(ctx)
+	if err == nil {
+		_, err = d.Consul.VerifyToken(ctx, token)
+	}
+	if err != nil {
+		return fmt.Errorf("turning TLS on or off on servers with ACLs takes a good management token, and nothing was changed: %w", err)
+	}
+	return nil
 }
 
 // ensureSecrets makes sure that the servers of a spec find the gossip keys and the
@@ -347,12 +366,30 @@ func (d Deployment) ensureSecrets(ctx context.Context, running, spec server.Spec
 	return made, nil
 }
 
+// loadCertificates lets servers that lack a certificate of the others' authority, or have
+// one that has ended, be healthy before the roll waits for it. What does not load it is for
+// the roll to mend: afterRoll asks again.
+func (d Deployment) loadCertificates(ctx context.Context, running, spec server.Spec) error {
+	if running.TLS.Stage == server.StagePlain || spec.TLS.Stage == server.StagePlain {
+		return nil
+	}
+	token, _, err := d.Consul.ManagementToken(ctx)
+	if err != nil {
+		return err
+	}
+	_ = d.Consul.LoadCertificates(ctx, token, spec)
+	return ctx.Err()
+}
+
 // updateTo carries out one stage of an update.
 func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live server.Set) error {
 	desired := int(spec.Replicas)
 	spec.Replicas = before.Replicas // the roll changes it, one by one
 	spec.Established = before.Established
 	if _, err := d.ensureSecrets(ctx, before, spec); err != nil {
+		return err
+	}
+	if err := d.loadCertificates(ctx, before, spec); err != nil {
 		return err
 	}
 	var err error

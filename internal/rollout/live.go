@@ -145,10 +145,7 @@ func Outdated(sts *appsv1.StatefulSet, pod *corev1.Pod) bool {
 
 // stopped reports whether Consul does not run in a pod.
 func stopped(pod *corev1.Pod) bool {
-	if pod.DeletionTimestamp != nil {
-		return false
-	}
-	return !slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.State.Running != nil })
+	return pod.DeletionTimestamp == nil && !consul.PodRuns(pod)
 }
 
 // hasStarted reports whether Consul runs in a pod, or has run in it.

@@ -23,7 +23,8 @@ func (s Stage) HalfWay() bool { return s != StagePlain && s != StageEncrypted }
 
 // Stages returns what to apply one after the other, each to every server before the
 // next, to come from one spec to another. The last is where it ends. What differs
-// beside the encryption changes with the first.
+// beside the encryption changes with the first; but where TLS is turned off, its other
+// settings stay as they are until the last, which needs no others.
 //
 // A stage between the ends may not be complete, so that is where a change that was
 // interrupted goes on; and the servers of a cluster that never had a leader start
@@ -38,6 +39,9 @@ func Stages(before, after Spec) []Spec {
 		all[i] = after
 		all[i].Gossip.Stage = gossip[min(i, len(gossip)-1)]
 		all[i].TLS.Stage = tls[min(i, len(tls)-1)]
+		if after.TLS.Stage < before.TLS.Stage && all[i].TLS.Stage != after.TLS.Stage {
+			all[i].TLS.TLSSettings = before.TLS.TLSSettings
+		}
 	}
 	return all
 }

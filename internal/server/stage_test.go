@@ -47,8 +47,12 @@ func TestStages_ofBoth(t *testing.T) {
 	before, after := Spec{Established: true}, Spec{}
 	before.Gossip.Stage, before.TLS.Stage = StageAccept, StageEncrypted
 	after.Gossip.Stage, after.TLS.Stage = StageEncrypted, StagePlain
+	before.TLS.CASecret = "ours"
 	var got [][2]Stage
 	for _, s := range Stages(before, after) {
+		if (s.TLS.CASecret == "ours") != (s.TLS.Stage != StagePlain) {
+			t.Errorf("on the way off, in stage %d, the authority is that of %q", s.TLS.Stage, s.TLS.CASecret)
+		}
 		got = append(got, [2]Stage{s.Gossip.Stage, s.TLS.Stage})
 	}
 	if want := [][2]Stage{{StageAccept, StageSend}, {StageSend, StageAccept}, {StageEncrypted, StagePlain}}; !slices.Equal(got, want) {

@@ -24,7 +24,7 @@ type TLSSettings struct {
 	HTTPSPort int `json:"https_port"`
 	// VerifyClients says that clients need a certificate for HTTPS, too.
 	VerifyClients bool `json:"verify_clients,omitempty"`
-	// MinVersion is the oldest version of TLS that is spoken (TLSVersions).
+	// MinVersion is the oldest version of TLS that is spoken: TLS12 or TLS13.
 	MinVersion string `json:"min_version"`
 	// CertificateSecret names the Secret with a certificate of the servers that the user
 	// brings, with its key and what vouches for it; "" is one that is issued.
