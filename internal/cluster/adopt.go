@@ -48,7 +48,7 @@ func adoptAttribute() schema.Attribute {
 		Optional: true, Computed: true, PlanModifiers: []planmodifier.Object{keepAdopt{}},
 		MarkdownDescription: "Take over from servers that were made by hand or by the Helm chart: the new servers join the old ones, get the data, the leadership and the Services, and then the old ones are retired, " +
 			"one at a time. See the guide [Take over a running cluster](../guides/adopt.md). It only counts when the cluster is created; afterwards it may stay or be removed, and neither changes anything. " +
-			"The old servers must be in the same namespace and datacenter, without gossip encryption and TLS between servers, and of the same version as `version` or an older one.",
+			"The old servers must be in the same namespace and datacenter, with ACLs and encryption as they are declared, and of the same version as `version` or an older one.",
 		Attributes: map[string]schema.Attribute{
 			"stateful_set": schema.StringAttribute{
 				Required: true, Validators: []validator.String{attr.DNSLabel(63, false)},
@@ -208,7 +208,7 @@ func keepDoneAdopt(state model, plan *model, diags *diag.Diagnostics) {
 
 // isAdoptKnown reports whether all that decides on a take-over is known.
 func (m model) isAdoptKnown(ctx context.Context) bool {
-	for _, v := range []tfattr.Value{m.Name, m.Namespace, m.Version, m.Replicas, m.Datacenter, m.Domain, m.ACL, m.Service, m.Adopt} {
+	for _, v := range []tfattr.Value{m.Name, m.Namespace, m.Version, m.Replicas, m.Datacenter, m.Domain, m.ACL, m.Service, m.Gossip, m.TLS, m.Adopt} {
 		if t, err := v.ToTerraformValue(ctx); err != nil || !t.IsFullyKnown() {
 			return false
 		}

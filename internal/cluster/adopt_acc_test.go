@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
@@ -26,6 +27,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/pki"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -236,6 +238,92 @@ func TestAccCluster_takesOverFromTheHelmChart(t *testing.T) {
 				}),
 			},
 			{Config: config, PlanOnly: true},
+		},
+	})
+}
+
+// Servers that encrypt their gossip and speak TLS to each other are taken over from with
+// their keys and the authority of their certificates: everything stays encrypted at every
+// moment, and one authority of the provider's own can follow.
+func TestAccCluster_takesOverFromEncryptedServers(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheckLong(t)
+	namespace, k := acctest.Namespace(t), acctest.Kube(t)
+	ca := newTestCA(t)
+	putCA(t, namespace, "their-ca", ca, nil)
+	putCA(t, namespace, "another-ca", newTestCA(t), nil)
+	p, err := pki.NewServer(ca, "RSA-2048", "server.dc1.cluster.local", []string{"server.dc1.cluster.local"}, nil, 12*time.Hour, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, key, err := p.PEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const gossipKey = "pUqJrVyVRj5jsiYEkM/tFQYfWyJIv4s3XkvDwy7Cu5s="
+	_, err = k.CoreV1().Secrets(namespace).Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "old"}, Data: map[string][]byte{
+		"ca.pem": pki.EncodeCertificates(ca.Chain), "consul.pem": certificate, "consul-key.pem": key, "gossip-encryption-key": []byte(gossipKey),
+	}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := startOld(t, namespace, "encrypted", "old", "", "VERSION", acctest.OlderVersion)
+	old.put("", 200)
+	before := contents(t, namespace)
+	writer := acctest.StartWriterTo(t, namespace, "none", "old")
+	writer.More(20)
+	config := func(tls, gossip string) string {
+		return hclVersion(namespace, acctest.ConsulVersion, fmt.Sprintf(`
+  domain = "cluster.local"
+  tls    = { %s }
+  gossip = { enabled = %s }
+  adopt  = { stateful_set = "old", services = ["old"] }
+`, tls, gossip))
+	}
+	const theirs = `enabled = true, ca_secret = "their-ca", https_port = 8443`
+	refused := func(tls, gossip, says string) resource.TestStep {
+		return resource.TestStep{Config: config(tls, gossip), PlanOnly: true, ExpectError: acctest.Says(says)}
+	}
+
+	test(t, resource.TestCase{
+		CheckDestroy: leftAlone(t, namespace, &before),
+		Steps: []resource.TestStep{
+			refused("enabled = false", "true", "declare tls = { enabled = true }"),
+			refused("enabled = true", "true", "name the certificate authority of their certificates in tls.ca_secret"),
+			refused(`enabled = true, ca_secret = "another-ca"`, "true", "would refuse each other, by the certificate authority that is declared"),
+			refused(theirs, "false", "declare gossip = { enabled = true }, and its keys are taken over"),
+			{
+				Config: config(theirs, "true"),
+				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), old.taken("", 200), func(*terraform.State) error {
+					writer.More(20)
+					if err := writer.VerifyWith(acctest.Consul(t, namespace, "consul"), ""); err != nil {
+						return err
+					}
+					s, err := k.CoreV1().Secrets(namespace).Get(t.Context(), server.GossipSecretName("consul"), metav1.GetOptions{})
+					if err != nil {
+						return err
+					}
+					if string(s.Data[server.PrimaryKey]) != gossipKey {
+						return errors.New("the gossip key is not that of the old servers")
+					}
+					if plain, err := takesPlainRPC(t, namespace, "consul-server-0"); err != nil || plain {
+						return fmt.Errorf("the new servers take plain RPC: %t, %w", plain, err)
+					}
+					return nil
+				}),
+			},
+			{Config: config(theirs, "true"), PlanOnly: true},
+			{Config: config("enabled = true, https_port = 8443", "true"), Check: func(*terraform.State) error {
+				trusted, err := publishedCA(t, namespace)
+				if err != nil {
+					return err
+				}
+				if len(trusted) != 1 || trusted[0].Equal(ca.Certificate()) {
+					return errors.New("the authority is not the provider's own alone")
+				}
+				writer.More(20)
+				return writer.VerifyWith(acctest.Consul(t, namespace, "consul"), "")
+			}},
 		},
 	})
 }

@@ -390,6 +390,25 @@ func validateTLS(ctx context.Context, m model, diags *diag.Diagnostics) {
 	}
 }
 
+// warnExpiry warns of the end of what the user brings, which no apply can put off: the
+// certificate of the servers, or the authority that signs it.
+func (m model) warnExpiry(ctx context.Context, now time.Time, diags *diag.Diagnostics) {
+	tls := m.toTLS(ctx, diags)
+	expiry := m.CertificateExpiry.Attributes()
+	warn := func(what, key, attribute, secret string) {
+		text, _ := expiry[key].(types.String)
+		end, err := time.Parse(time.RFC3339, text.ValueString())
+		if secret == "" || tls.Stage == server.StagePlain || err != nil || now.Before(end.Add(-tls.RenewBefore)) {
+			return
+		}
+		diags.AddAttributeWarning(nested("tls", attribute), "What you bring for TLS ends soon", fmt.Sprintf(
+			"The %s in Secret %s/%s is valid until %s. Put another one into it before, and apply: it is loaded without a restart. Afterwards the servers refuse each other.",
+			what, m.Namespace.ValueString(), secret, text.ValueString()))
+	}
+	warn("certificate of the servers", "server", "certificate_secret", tls.CertificateSecret)
+	warn("certificate authority", "ca", "ca_secret", tls.CASecret)
+}
+
 // checkTLS judges a plan's TLS as checkGossip does its gossip.
 func (r *Resource) checkTLS(ctx context.Context, state *model, plan model, diags *diag.Diagnostics) {
 	if state != nil && state.tls(ctx, diags).Enabled.ValueBool() && !plan.Domain.IsUnknown() && !plan.Domain.Equal(state.Domain) {
@@ -397,6 +416,9 @@ func (r *Resource) checkTLS(ctx context.Context, state *model, plan model, diags
 			"Servers know each other by the name server.<datacenter>.<domain> in their certificate: those with the new name and those with the old one would refuse each other. Turn TLS off, change the domain, and turn TLS on, each with an apply."))
 	}
 	if plan.TLS.IsUnknown() || (state != nil && plan.TLS.Equal(state.TLS)) {
+		if state != nil {
+			state.warnExpiry(ctx, time.Now(), diags)
+		}
 		return
 	}
 	t := plan.tls(ctx, diags)

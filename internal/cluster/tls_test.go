@@ -2,8 +2,11 @@ package cluster
 
 import (
 	"testing"
+	"time"
 
+	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -46,6 +49,39 @@ func TestWarnTLSClients(t *testing.T) {
 		}
 		if got != tt.want || sameCertificates(before, after) != tt.same {
 			t.Errorf("%s: warns %q, want %q; same certificates: %v", name, got, tt.want, !tt.same)
+		}
+	}
+}
+
+// What no apply can renew is warned of before it ends, and nothing else is.
+func TestWarnExpiry(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	for name, tt := range map[string]struct {
+		change     func(*server.TLS)
+		ca, server time.Duration // from now
+		want       int
+	}{
+		"a made one near its end":      {nil, time.Hour, time.Hour, 0},
+		"far from it":                  {func(s *server.TLS) { s.CASecret = "ours" }, 100 * time.Hour, time.Hour, 0},
+		"an authority near its end":    {func(s *server.TLS) { s.CASecret = "ours" }, 5 * time.Hour, time.Hour, 1},
+		"a certificate near its end":   {func(s *server.TLS) { s.CertificateSecret = "ours" }, 100 * time.Hour, 5 * time.Hour, 1},
+		"a certificate that has ended": {func(s *server.TLS) { s.CertificateSecret = "ours" }, 100 * time.Hour, -time.Hour, 1},
+		"off":                          {func(s *server.TLS) { s.Stage, s.CASecret = server.StagePlain, "ours" }, time.Hour, time.Hour, 0},
+	} {
+		s := server.TLS{Stage: server.StageEncrypted, TLSSettings: server.DefaultTLS}
+		s.RenewBefore = 10 * time.Hour
+		if tt.change != nil {
+			tt.change(&s)
+		}
+		var diags diag.Diagnostics
+		var m model
+		m.fromTLS(t.Context(), s, &diags)
+		at := func(d time.Duration) tfattr.Value { return types.StringValue(now.Add(d).Format(time.RFC3339)) }
+		m.CertificateExpiry = types.ObjectValueMust(expiryTypes, map[string]tfattr.Value{"ca": at(tt.ca), "server": at(tt.server)})
+		m.warnExpiry(t.Context(), now, &diags)
+		if diags.HasError() || len(diags) != tt.want {
+			t.Errorf("%s: got %v, want %d warnings", name, diags, tt.want)
 		}
 	}
 }

@@ -717,21 +717,63 @@ func (w *work) unloaded(ctx context.Context, pod *corev1.Pod) string {
 		client = *w.broughtCertificate
 	} else if latest := w.latest(); latest.Key != nil {
 		var err error
-		if client, err = pki.NewServer(latest.Pair, "ECDSA-P256", "terraform-provider-consul-k8s", nil, nil, time.Hour, time.Now()); err != nil {
+		if client, err = newClient(latest.Pair); err != nil {
 			return err.Error()
 		}
 	}
+	shown, trusts, err := w.handshake(ctx, pod, client)
+	switch {
+	case err != nil:
+		return err.Error()
+	case !shown.Equal(w.certificate.Certificate()):
+		return "it has another certificate than the Secret"
+	case !sameSubjects(trusts, w.trusted()):
+		return "it trusts other certificate authorities than the Secret says"
+	}
+	return ""
+}
+
+// CheckFormerTLS says why servers that something else runs and those that a spec describes
+// would refuse each other's connections, "" if they would not. Each takes part in a
+// handshake with a certificate of the authority that the user brings.
+func (c *Cluster) CheckFormerTLS(ctx context.Context, spec server.Spec, pods []corev1.Pod) (reason string, err error) {
+	w := &work{c: c, spec: spec}
+	if w.brought, w.broughtCertificate, err = c.brought(ctx, spec); err != nil || w.brought == nil {
+		return "", err
+	}
+	w.current = *w.brought
+	var client pki.Pair
+	if w.broughtCertificate != nil {
+		client = *w.broughtCertificate
+	} else if client, err = newClient(w.current.Pair); err != nil {
+		return "", err
+	}
+	for i := range pods {
+		if _, _, err := w.handshake(ctx, &pods[i], client); err != nil {
+			return fmt.Sprintf("server %s and new ones would refuse each other, by the certificate authority that is declared: %s", pods[i].Name, err), nil
+		}
+	}
+	return "", nil
+}
+
+// newClient issues a certificate to talk to a server with.
+func newClient(ca pki.Pair) (pki.Pair, error) {
+	return pki.NewServer(ca, "ECDSA-P256", "terraform-provider-consul-k8s", nil, nil, time.Hour, time.Now())
+}
+
+// handshake connects to the RPC port of a server, and returns the certificate that it
+// shows and the subjects of whom it trusts. Where one does not trust the other it is an error.
+func (w *work) handshake(ctx context.Context, pod *corev1.Pod, client pki.Pair) (shown *x509.Certificate, trusts [][]byte, err error) {
 	chain := make([][]byte, len(client.Chain))
 	for i, c := range client.Chain {
 		chain[i] = c.Raw
 	}
 	conn, err := w.c.kube.PodDialer(pod.Namespace, pod.Name).Dial(ctx, server.PortServer)
 	if err != nil {
-		return err.Error()
+		return nil, nil, err
 	}
 	defer func() { _ = conn.Close() }()
 	accepted := make(ticketTaken, 1)
-	var trusts [][]byte // the subjects of whom the server trusts
 	tlsConn := tls.Client(conn, &tls.Config{
 		MinVersion: tls.VersionTLS13, RootCAs: pki.Pool(w.trusted()), ServerName: server.TLSServerName(w.spec),
 		GetClientCertificate: func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
@@ -741,7 +783,7 @@ func (w *work) unloaded(ctx context.Context, pod *corev1.Pod) string {
 		NextProtos: []string{alpnRPC}, ClientSessionCache: accepted,
 	})
 	if err := tlsConn.HandshakeContext(ctx); err != nil {
-		return "it does not accept a connection: " + err.Error()
+		return nil, nil, fmt.Errorf("it does not accept a connection: %w", err)
 	}
 	refused := make(chan error, 1)
 	go func() { // until the connection is closed
@@ -751,17 +793,11 @@ func (w *work) unloaded(ctx context.Context, pod *corev1.Pod) string {
 	select {
 	case <-accepted:
 	case err := <-refused:
-		return fmt.Sprintf("it does not accept a connection: %v", err)
+		return nil, nil, fmt.Errorf("it does not accept a connection: %w", err)
 	case <-time.After(handshakeTimeout):
-		return "it does not say whether it accepts a connection"
+		return nil, nil, errors.New("it does not say whether it accepts a connection")
 	}
-	if !tlsConn.ConnectionState().PeerCertificates[0].Equal(w.certificate.Certificate()) {
-		return "it has another certificate than the Secret"
-	}
-	if !sameSubjects(trusts, w.trusted()) {
-		return "it trusts other certificate authorities than the Secret says"
-	}
-	return ""
+	return tlsConn.ConnectionState().PeerCertificates[0], trusts, nil
 }
 
 // sameSubjects reports whether these are the subjects of the certificates, in any order.

@@ -87,8 +87,9 @@ type AgentFacts struct {
 	Domain string
 	// Encrypted says that gossip is encrypted.
 	Encrypted bool
-	// TLS says that the agent refuses, or does not make, RPC connections without TLS.
-	TLS bool
+	// VerifiesIncoming says that the agent refuses RPC connections without TLS, and
+	// VerifiesOutgoing that it does not make them.
+	VerifiesIncoming, VerifiesOutgoing bool
 	// ACLs says that ACLs are enabled, and DefaultPolicy what is allowed without a rule.
 	ACLs          bool
 	DefaultPolicy string
@@ -139,9 +140,9 @@ func (s agentSelf) facts(pod string) AgentFacts {
 	d := s.DebugConfig
 	f := AgentFacts{
 		Pod: pod, Node: s.Config.NodeName, Version: s.Config.Version, Datacenter: s.Config.Datacenter, Domain: strings.TrimSuffix(d.DNSDomain, "."),
-		Encrypted: s.Stats.SerfLAN.Encrypted == "true",
-		TLS:       d.TLS.InternalRPC.VerifyIncoming || d.TLS.InternalRPC.VerifyOutgoing,
-		ACLs:      d.ACLsEnabled, DefaultPolicy: d.ACLResolverSettings.ACLDefaultPolicy,
+		Encrypted:        s.Stats.SerfLAN.Encrypted == "true",
+		VerifiesIncoming: d.TLS.InternalRPC.VerifyIncoming, VerifiesOutgoing: d.TLS.InternalRPC.VerifyOutgoing,
+		ACLs: d.ACLsEnabled, DefaultPolicy: d.ACLResolverSettings.ACLDefaultPolicy,
 		SerfPort: d.SerfPortLAN,
 	}
 	f.Local = len(d.ClientAddrs) > 0 && !slices.ContainsFunc(d.ClientAddrs, func(a string) bool { return a != "127.0.0.1" && a != "::1" })

@@ -21,10 +21,10 @@ func TestAgentSelf_facts(t *testing.T) {
 		"no client address":  {`"ACLsEnabled":false`, "false", plain},
 		"the loopback alone": {`"ClientAddrs":["127.0.0.1","::1"]`, "false", with(func(f *AgentFacts) { f.Local = true })},
 		"TLS that is required": {
-			`"TLS":{"InternalRPC":{"VerifyIncoming":true,"VerifyOutgoing":false}}`, "false", with(func(f *AgentFacts) { f.TLS = true }),
+			`"TLS":{"InternalRPC":{"VerifyIncoming":true,"VerifyOutgoing":false}}`, "false", with(func(f *AgentFacts) { f.VerifiesIncoming = true }),
 		},
 		"TLS that is spoken": {
-			`"TLS":{"InternalRPC":{"VerifyIncoming":false,"VerifyOutgoing":true}}`, "false", with(func(f *AgentFacts) { f.TLS = true }),
+			`"TLS":{"InternalRPC":{"VerifyIncoming":false,"VerifyOutgoing":true}}`, "false", with(func(f *AgentFacts) { f.VerifiesOutgoing = true }),
 		},
 		"ACLs": {`"ACLsEnabled":true`, "false", with(func(f *AgentFacts) { f.ACLs = true })},
 	}

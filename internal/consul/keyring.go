@@ -166,25 +166,47 @@ func (c *Cluster) EnsureKeyring(ctx context.Context, token string, g server.Goss
 	if k, _, err := c.readKeyring(ctx); err != nil || len(k.keys) > 0 {
 		return false, err
 	}
-	k := keyring{trigger: g.Rotation.Trigger, made: time.Now()}
 	if encrypted {
-		r, err := c.ring(ctx, token)
-		if !errors.Is(err, ErrNoServer) && (err != nil || len(r.primary) == 0) {
+		switch r, err := c.ring(ctx, token); {
+		case errors.Is(err, ErrNoServer): // nobody has another
+		case err != nil:
 			return false, errors.Join(ErrKeyringLost, err)
-		}
-		if k.keys = sortedKeys(r); len(k.keys) > 1 {
-			k.phase = phaseRetire
+		default:
+			return c.writeRing(ctx, g, r)
 		}
 	}
-	if len(k.keys) == 0 { // nobody has another
-		key, err := c.broughtKey(ctx, g)
-		if err != nil {
-			return false, err
-		}
-		if key == "" {
-			key = newGossipKey()
-		}
-		k.keys = []string{key}
+	key, err := c.broughtKey(ctx, g)
+	if err != nil {
+		return false, err
+	}
+	if key == "" {
+		key = newGossipKey()
+	}
+	_, err = c.writeKeyring(ctx, nil, keyring{keys: []string{key}, trigger: g.Rotation.Trigger, made: time.Now()})
+	return err == nil, err
+}
+
+// KeepKeyring makes the Secret with the gossip keys from those that other servers have,
+// with a token that has keyring:read, and reports whether it made it.
+func (c *Cluster) KeepKeyring(ctx context.Context, token string, g server.Gossip, other *Cluster) (made bool, err error) {
+	if k, _, err := c.readKeyring(ctx); err != nil || len(k.keys) > 0 {
+		return false, err
+	}
+	r, err := other.ring(ctx, token)
+	if err != nil {
+		return false, err
+	}
+	return c.writeRing(ctx, g, r)
+}
+
+// writeRing makes the Secret from the keys that agents have.
+func (c *Cluster) writeRing(ctx context.Context, g server.Gossip, r ring) (made bool, err error) {
+	k := keyring{keys: sortedKeys(r), trigger: g.Rotation.Trigger, made: time.Now()}
+	if len(k.keys) == 0 {
+		return false, ErrKeyringLost
+	}
+	if len(k.keys) > 1 {
+		k.phase = phaseRetire
 	}
 	_, err = c.writeKeyring(ctx, nil, k)
 	return err == nil, err

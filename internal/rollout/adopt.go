@@ -178,6 +178,16 @@ func (d Deployment) checkServers(ctx context.Context, spec server.Spec, sts *app
 			return nil, nil, err
 		}
 	}
+	if spec.TLS.Stage != server.StagePlain {
+		switch reason, err := d.Consul.CheckFormerTLS(ctx, spec, pods); {
+		case errors.Is(err, consul.ErrNoBrought):
+			return []string{err.Error()}, nil, nil
+		case err != nil:
+			return nil, nil, err
+		case reason != "":
+			return []string{reason}, nil, nil
+		}
+	}
 	well, cancel := context.WithTimeout(ctx, wellTimeout)
 	defer cancel()
 	err = kube.Wait(well, "the former servers", interval, func(ctx context.Context) (string, error) {
@@ -207,12 +217,6 @@ func refusals(spec server.Spec, facts []consul.AgentFacts) []string {
 			reasons = append(reasons, r)
 		}
 	}
-	if spec.Gossip.Stage != server.StagePlain {
-		refuse("it has no key of this cluster (gossip.enabled): take it over first, and turn the encryption on with the next apply")
-	}
-	if spec.TLS.Stage != server.StagePlain {
-		refuse("it has no certificate of this cluster (tls.enabled): take it over first, and turn TLS on with the next apply")
-	}
 	for _, f := range facts {
 		if f.Node != f.Pod {
 			refuse("server %s calls itself %s in Consul: its node name must be that of its pod", f.Pod, f.Node)
@@ -226,11 +230,21 @@ func refusals(spec server.Spec, facts []consul.AgentFacts) []string {
 		if f.Domain != "" && f.Domain != spec.Domain {
 			refuse("its DNS domain is %q: declare domain = %q", f.Domain, f.Domain)
 		}
-		if f.Encrypted {
-			refuse("its gossip is encrypted, which is not supported yet")
+		switch on := spec.Gossip.Stage != server.StagePlain; {
+		case f.Encrypted && !on:
+			refuse("its gossip is encrypted: declare gossip = { enabled = true }, and its keys are taken over")
+		case !f.Encrypted && on:
+			refuse("its gossip is not encrypted: take it over without gossip.enabled, and turn it on with the next apply")
 		}
-		if f.TLS {
-			refuse("its servers speak TLS to each other (verify_incoming or verify_outgoing), which is not supported yet")
+		switch on := spec.TLS.Stage != server.StagePlain; {
+		case f.VerifiesIncoming != f.VerifiesOutgoing:
+			refuse("its servers have only one of verify_incoming and verify_outgoing for their RPC: set both, or none")
+		case f.VerifiesIncoming && !on:
+			refuse("its servers speak TLS to each other: declare tls = { enabled = true } with the certificate authority of their certificates in ca_secret")
+		case f.VerifiesIncoming && spec.TLS.CASecret == "" && spec.TLS.CertificateSecret == "":
+			refuse("its servers speak TLS to each other: name the certificate authority of their certificates in tls.ca_secret, or a certificate of it in tls.certificate_secret; another one can replace it with a later apply")
+		case !f.VerifiesIncoming && on:
+			refuse("its servers do not speak TLS to each other: take it over without tls.enabled, and turn it on with the next apply")
 		}
 		if f.Local {
 			refuse("its HTTP API listens on the loopback address alone (client_addr): new servers must be able to ask it for Raft peers")
@@ -378,23 +392,44 @@ func (d Deployment) takeOver(ctx context.Context, spec server.Spec, live server.
 	if err != nil {
 		return err
 	}
-	madeSecret := false
-	if f.token != "" {
-		if madeSecret, err = d.Consul.KeepManagementToken(ctx, f.token); err != nil {
-			return err
-		}
-	}
 	desired := int(spec.Replicas)
 	// Nobody may ever bootstrap a second cluster: there is one.
 	spec.Creating, spec.Established, spec.Replicas, spec.Takeover = true, true, 0, &f.takeover
-	accepted, err := d.applyTakeover(ctx, spec, live)
+	var accepted []server.Object
+	made, err := d.keepSecrets(ctx, spec, f)
+	if err == nil {
+		accepted, err = d.applyTakeover(ctx, spec, live)
+	}
 	if err != nil {
-		if madeSecret {
-			err = errors.Join(err, d.Consul.ForgetManagementToken(context.WithoutCancel(ctx)))
-		}
-		return errors.Join(err, d.undo(ctx, accepted, live, nil))
+		return errors.Join(err, d.undo(ctx, accepted, live, made))
 	}
 	return d.begun(ctx, spec, func(ctx context.Context) error { return d.runTakeover(ctx, spec, desired) })
+}
+
+// keepSecrets makes sure that the new servers find the management token and the gossip
+// keys of the former ones, and certificates of their authority. It returns what removes the
+// Secrets that it made.
+func (d Deployment) keepSecrets(ctx context.Context, spec server.Spec, f former) (made []func(context.Context) error, err error) {
+	if f.token != "" {
+		isNew, err := d.Consul.KeepManagementToken(ctx, f.token)
+		if err != nil {
+			return nil, err
+		}
+		if isNew {
+			made = append(made, d.Consul.ForgetManagementToken)
+		}
+	}
+	if spec.Gossip.Stage != server.StagePlain {
+		isNew, err := d.Consul.KeepKeyring(ctx, f.token, spec.Gossip, d.Consul.Former(spec.Adopt.StatefulSet))
+		if err != nil {
+			return made, err
+		}
+		if isNew {
+			made = append(made, d.Consul.DeleteKeyring)
+		}
+	}
+	more, err := d.ensureSecrets(ctx, server.Spec{}, spec)
+	return append(made, more...), err
 }
 
 // begun does something for a cluster that is there by now, while nobody else changes
@@ -440,6 +475,9 @@ func (d Deployment) resumeTakeover(ctx context.Context, spec server.Spec) error 
 		return err
 	}
 	if spec.FormerConfig, err = d.formerConfig(ctx, spec, live); err != nil {
+		return err
+	}
+	if _, err := d.ensureSecrets(ctx, before, spec); err != nil {
 		return err
 	}
 	if _, err := d.applyTakeover(ctx, spec, live); err != nil {

@@ -10,8 +10,10 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
@@ -169,6 +171,20 @@ func (d Deployment) ensureSnapshotClaim(ctx context.Context, running server.Spec
 		return d.Kube.Apply(ctx, fields)
 	case !server.Owns(running.Name, live.Labels):
 		return &ForeignError{Objects: []string{"PersistentVolumeClaim " + claim.Namespace + "/" + claim.Name}}
+	}
+	return d.growSnapshotClaim(ctx, live, running.Storage.Size)
+}
+
+// growSnapshotClaim lets the volume of the snapshots grow with those of the servers, where
+// its class can: a snapshot of more data takes more room.
+func (d Deployment) growSnapshotClaim(ctx context.Context, live *corev1.PersistentVolumeClaim, size resource.Quantity) error {
+	if has := live.Spec.Resources.Requests[corev1.ResourceStorage]; has.Cmp(size) >= 0 {
+		return nil
+	}
+	patch := fmt.Appendf(nil, `{"metadata":{"resourceVersion":%q},"spec":{"resources":{"requests":{"storage":%q}}}}`, live.ResourceVersion, size.String())
+	_, err := d.Kube.CoreV1().PersistentVolumeClaims(live.Namespace).Patch(ctx, live.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+	if err != nil && !apierrors.IsForbidden(err) && !apierrors.IsInvalid(err) { // it cannot: then it is as large as it is
+		return fmt.Errorf("growing the volume claim %s/%s: %w", live.Namespace, live.Name, err)
 	}
 	return nil
 }

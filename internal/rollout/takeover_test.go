@@ -207,14 +207,22 @@ func TestRefusals(t *testing.T) {
 		s.ACL.Enabled, s.Adopt.TokenSecret = true, &server.SecretKey{Name: "a", Key: "b"}
 	}
 	nothing := func(*server.Spec) {}
+	encrypted := func(s *server.Spec) {
+		s.Gossip.Stage, s.TLS.Stage, s.TLS.CASecret = server.StageEncrypted, server.StageEncrypted, "ca"
+	}
+	speaksTLS := func(f *consul.AgentFacts) { f.VerifiesIncoming, f.VerifiesOutgoing = true, true }
 	tests := map[string]struct {
 		spec  server.Spec
 		facts func(*consul.AgentFacts)
 		want  []string
 	}{
 		"all is well":                  {spec(nothing), func(*consul.AgentFacts) {}, nil},
-		"gossip encryption":            {spec(nothing), func(f *consul.AgentFacts) { f.Encrypted = true }, []string{"gossip is encrypted"}},
-		"TLS":                          {spec(nothing), func(f *consul.AgentFacts) { f.TLS = true }, []string{"TLS"}},
+		"gossip encryption":            {spec(nothing), func(f *consul.AgentFacts) { f.Encrypted = true }, []string{"declare gossip = { enabled = true }"}},
+		"gossip in plain text":         {spec(encrypted), func(*consul.AgentFacts) {}, []string{"its gossip is not encrypted", "do not speak TLS"}},
+		"TLS":                          {spec(nothing), speaksTLS, []string{"declare tls = { enabled = true }"}},
+		"TLS in one direction":         {spec(nothing), func(f *consul.AgentFacts) { f.VerifiesOutgoing = true }, []string{"only one of"}},
+		"TLS of an authority of ours":  {spec(func(s *server.Spec) { encrypted(s); s.Gossip.Stage, s.TLS.CASecret = server.StagePlain, "" }), speaksTLS, []string{"name the certificate authority"}},
+		"encryption as declared":       {spec(encrypted), func(f *consul.AgentFacts) { f.Encrypted = true; speaksTLS(f) }, nil},
 		"another datacenter":           {spec(nothing), func(f *consul.AgentFacts) { f.Datacenter = "lan" }, []string{`declare datacenter = "lan"`}},
 		"another domain":               {spec(nothing), func(f *consul.AgentFacts) { f.Domain = "cluster.local" }, []string{`declare domain = "cluster.local"`}},
 		"a downgrade":                  {spec(func(s *server.Spec) { s.Version = "1.21.0" }), func(*consul.AgentFacts) {}, []string{"downgrade"}},
@@ -226,7 +234,7 @@ func TestRefusals(t *testing.T) {
 		"a token without ACLs":         {spec(func(s *server.Spec) { acls(s); s.ACL.Enabled = false }), func(*consul.AgentFacts) {}, []string{"leave token_secret out"}},
 		"another default policy":       {spec(acls), func(f *consul.AgentFacts) { f.ACLs, f.DefaultPolicy = true, "allow" }, []string{`default_policy = "allow"`}},
 		"ACLs as declared":             {spec(acls), func(f *consul.AgentFacts) { f.ACLs = true }, nil},
-		"several reasons, all of them": {spec(nothing), func(f *consul.AgentFacts) { f.Encrypted, f.TLS = true, true }, []string{"gossip", "TLS"}},
+		"several reasons, all of them": {spec(nothing), func(f *consul.AgentFacts) { f.Encrypted = true; speaksTLS(f) }, []string{"gossip", "TLS"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

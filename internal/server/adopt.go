@@ -245,6 +245,9 @@ func CheckClientService(s Spec, svc *corev1.Service) error {
 // listens.
 func Unserved(s Spec, svc *corev1.Service, former corev1.PodSpec) []string {
 	served := []int32{PortHTTP, PortServer, PortSerfLAN, PortDNS}
+	if s.TLS.Stage != StagePlain {
+		served = append(served, s.TLS.httpsPort())
+	}
 	var extra struct {
 		Ports map[string]int32 `json:"ports"`
 	}
