@@ -517,3 +517,27 @@ func runOnVolume(t *testing.T, namespace, claim, command string) {
 		t.Fatal(err)
 	}
 }
+
+// The largest value that Consul takes is two entries of the Raft log, the second of which
+// begins with a byte that must not be mistaken (newRaftLogStore in the package server):
+// otherwise the leader steps down for as long as the client tries.
+func TestAccCluster_takesTheLargestValue(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t)
+	test(t, resource.TestCase{Steps: []resource.TestStep{{
+		Config: hclVersion(namespace, acctest.ConsulVersion, "  replicas = 1\n"),
+		Check: func(*terraform.State) error {
+			for _, mistaken := range []string{"\x29", "\xa9"} {
+				value := strings.Repeat(mistaken, 512<<10)
+				if err := putKey(t, namespace, "large", value); err != nil {
+					return err
+				}
+				if got, err := getKey(t, namespace, "large"); err != nil || got != value {
+					return fmt.Errorf("%d bytes were read: %w", len(got), err)
+				}
+			}
+			return nil
+		},
+	}}})
+}

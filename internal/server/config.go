@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	goversion "github.com/hashicorp/go-version"
 )
 
 // agentConfig is the part of Consul's agent configuration that the provider
@@ -30,11 +32,12 @@ type agentConfig struct {
 	ServerRejoinAgeMax string          `json:"server_rejoin_age_max,omitempty"`
 	DisableUpdateCheck bool            `json:"disable_update_check"`
 	// NodeMeta tells which configuration an agent has loaded (ConfigVersion).
-	NodeMeta    map[string]string `json:"node_meta,omitempty"`
-	Autopilot   *autopilotConfig  `json:"autopilot,omitempty"`
-	Performance performanceBlock  `json:"performance"`
-	Telemetry   *telemetryBlock   `json:"telemetry,omitempty"`
-	UI          uiBlock           `json:"ui_config"`
+	NodeMeta     map[string]string  `json:"node_meta,omitempty"`
+	Autopilot    *autopilotConfig   `json:"autopilot,omitempty"`
+	Performance  performanceBlock   `json:"performance"`
+	RaftLogStore *raftLogStoreBlock `json:"raft_logstore,omitempty"`
+	Telemetry    *telemetryBlock    `json:"telemetry,omitempty"`
+	UI           uiBlock            `json:"ui_config"`
 	// Agents have the keys in a file of their own (startScript).
 	EncryptVerifyIncoming *bool      `json:"encrypt_verify_incoming,omitempty"`
 	EncryptVerifyOutgoing *bool      `json:"encrypt_verify_outgoing,omitempty"`
@@ -67,6 +70,35 @@ type performanceBlock struct {
 	RaftMultiplier int64  `json:"raft_multiplier"`
 	LeaveDrainTime string `json:"leave_drain_time"`
 	RPCHoldTimeout string `json:"rpc_hold_timeout"`
+}
+
+type raftLogStoreBlock struct {
+	Backend      string            `json:"backend"`
+	Verification verificationBlock `json:"verification"`
+}
+
+type verificationBlock struct {
+	Enabled bool `json:"enabled"`
+}
+
+// walVersion is the first Consul that keeps the Raft log in a write-ahead log, and verifies it, unless told
+// otherwise.
+var walVersion = goversion.Must(goversion.NewVersion("1.20.0"))
+
+// newRaftLogStore turns the verification of the Raft log off, which Consul turns on wherever it
+// chooses the backend itself. A part of a large value that begins with one of two bytes
+// is taken for a checkpoint of it. The leader then refuses its own log and steps down,
+// each time that the client tries again: a single value of 512 KiB is an outage
+// (github.com/hashicorp/consul/issues/23926). All that the verification does is to log
+// that a disk has changed what was written. extra_config can turn it on again.
+//
+// A server that has its log in BoltDB keeps it there, whatever the backend.
+func newRaftLogStore(version string) *raftLogStoreBlock {
+	v, err := goversion.NewVersion(version)
+	if err != nil || v.Core().LessThan(walVersion) {
+		return nil
+	}
+	return &raftLogStoreBlock{Backend: "wal"}
 }
 
 type telemetryBlock struct {
@@ -147,8 +179,9 @@ func sharedConfig(s Spec) agentConfig {
 			LeaveDrainTime: s.Performance.LeaveDrainTime.String(),
 			RPCHoldTimeout: s.Performance.RPCHoldTimeout.String(),
 		},
-		UI:  uiBlock{Enabled: s.UI},
-		ACL: aclBlock{Enabled: s.ACL.Enabled, DefaultPolicy: s.ACL.DefaultPolicy},
+		RaftLogStore: newRaftLogStore(s.Version),
+		UI:           uiBlock{Enabled: s.UI},
+		ACL:          aclBlock{Enabled: s.ACL.Enabled, DefaultPolicy: s.ACL.DefaultPolicy},
 	}
 	if !s.Established {
 		// Consul reads this at the first bootstrap only, and keeps it in Raft.
