@@ -24,6 +24,7 @@ require (
 
 require (
 	github.com/hashicorp/terraform-json v0.27.2
+	github.com/robfig/cron/v3 v3.0.1
 	k8s.io/streaming v0.37.2
 	sigs.k8s.io/structured-merge-diff/v6 v6.4.2
 )

@@ -36,10 +36,11 @@ const OlderVersion = "1.21.0"
 // Main is the TestMain of a package with acceptance tests. With TF_ACC it makes
 // sure of a Kubernetes cluster, the one of KUBE_CONFIG_PATH or else the
 // machine's disposable one, and of a Terraform or OpenTofu. With TF_ACC_SECRECY,
-// a folder, everything is logged there, and a secret ID in a log is a failure.
-func Main(m *testing.M) {
+// a folder, everything is logged there, and a secret ID in a log is a failure. prepare is
+// done to the disposable cluster before.
+func Main(m *testing.M, prepare ...func(context.Context, *localcluster.Cluster) error) {
 	if os.Getenv("TF_ACC") != "" {
-		if err := setUp(context.Background()); err != nil {
+		if err := setUp(context.Background(), prepare); err != nil {
 			fmt.Fprintln(os.Stderr, "acceptance tests:", err)
 			os.Exit(1)
 		}
@@ -58,7 +59,7 @@ func Main(m *testing.M) {
 	os.Exit(run())
 }
 
-func setUp(ctx context.Context) error {
+func setUp(ctx context.Context, prepare []func(context.Context, *localcluster.Cluster) error) error {
 	if os.Getenv("KUBE_CONFIG_PATH") == "" {
 		cluster, err := localcluster.New(os.Stderr)
 		if err != nil {
@@ -66,6 +67,11 @@ func setUp(ctx context.Context) error {
 		}
 		if err := cluster.Up(ctx); err != nil {
 			return fmt.Errorf("starting the local cluster: %w", err)
+		}
+		for _, f := range prepare {
+			if err := f(ctx, cluster); err != nil {
+				return fmt.Errorf("preparing the local cluster: %w", err)
+			}
 		}
 		if err := os.Setenv("KUBE_CONFIG_PATH", cluster.Kubeconfig()); err != nil {
 			return err

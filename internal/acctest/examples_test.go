@@ -7,10 +7,13 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
 )
 
-func TestMain(m *testing.M) { acctest.Main(m) }
+func TestMain(m *testing.M) { acctest.Main(m, acctest.BackupImages) }
 
 // Every example of the documentation, and the quickstart, is applied as it is
 // printed, plans nothing after that, keeps the management token out of the
@@ -51,6 +54,9 @@ func TestAccExamples(t *testing.T) {
 			if !strings.Contains(all, "required_providers") {
 				files["versions.tf"] = "terraform {\n  required_providers {\n    consul = { source = \"registry.terraform.io/consul-k8s/consul-k8s\" }\n  }\n}\n"
 			}
+			if strings.Contains(all, "consul_k8s_backup_schedule\"") {
+				prepareStore(t, namespace, files)
+			}
 			cli := acctest.NewCLI(t, files)
 			cli.Must(t.Context(), "plan", "-no-color", "-out", "plan") // as CI does
 			cli.Must(t.Context(), "apply", "-no-color", "plan")
@@ -90,4 +96,25 @@ func prepare(text, namespace string) string {
 		}
 	}
 	return strings.Join(lines, "\n")
+}
+
+// prepareStore makes what an example finds: the namespace, the Secret with the credentials,
+// and the store, which has another address.
+func prepareStore(t *testing.T, namespace string, files map[string]string) {
+	t.Helper()
+	k := acctest.Kube(t)
+	if err := k.Apply(t.Context(), map[string]any{
+		"apiVersion": "v1", "kind": "Namespace",
+		"metadata": map[string]any{"name": namespace, "labels": map[string]any{"pod-security.kubernetes.io/enforce": "restricted"}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "restic"}, StringData: acctest.Credentials()}
+	if _, err := k.CoreV1().Secrets(namespace).Create(t.Context(), s, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	url := acctest.StartS3(t, namespace)
+	for name, text := range files {
+		files[name] = strings.ReplaceAll(text, "https://s3.example.com", url)
+	}
 }

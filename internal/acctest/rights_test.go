@@ -72,8 +72,14 @@ resource "consul_k8s_binding_rule" "main" {
   bind_type   = "policy"
   bind_name   = consul_k8s_policy.main.name
 }
+resource "consul_k8s_backup_schedule" "main" {
+  cluster    = consul_k8s_acl_bootstrap.main.cluster
+  repository = { volume_claim = "backups", credentials_secret = "restic" }
+  retention  = { last = 1 }
+}
 `, credential(t, namespace, role), namespace, version, acctest.Small, more)
 	}
+	acctest.ClaimForBackups(t, namespace)
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": main("apply", "")})
 	cli.Setenv("KUBE_CONFIG_PATH", "") // the administrator's
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
@@ -105,7 +111,7 @@ func holdings(t *testing.T, namespace string) []string {
 	}
 	var left []string
 	for _, o := range all {
-		if !strings.HasPrefix(o, "role") && !strings.HasPrefix(o, "serviceaccount/test-") {
+		if !strings.HasPrefix(o, "role") && !strings.HasPrefix(o, "serviceaccount/test-") && o != "persistentvolumeclaim/backups" && o != "secret/restic" {
 			left = append(left, o)
 		}
 	}

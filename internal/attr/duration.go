@@ -37,3 +37,17 @@ func (v durationBetween) ValidateString(ctx context.Context, req validator.Strin
 		resp.Diagnostics.Append(Error(req.Path, "Duration out of range", fmt.Sprintf("%q must be %s.", text, v.Description(ctx))))
 	}
 }
+
+// ShortDuration writes a duration as people do: "10s", "1m", not "1m0s".
+func ShortDuration(d time.Duration) string {
+	switch {
+	case d == 0:
+		return "0s"
+	case d%time.Hour == 0:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	case d%time.Minute == 0:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	default:
+		return d.String()
+	}
+}

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -517,19 +518,5 @@ func fromDuration(prior types.String, d time.Duration) types.String {
 	if p, err := time.ParseDuration(prior.ValueString()); err == nil && p == d {
 		return prior
 	}
-	return types.StringValue(shortDuration(d))
-}
-
-// shortDuration writes a duration as people do: "10s", "1m", not "1m0s".
-func shortDuration(d time.Duration) string {
-	switch {
-	case d == 0:
-		return "0s"
-	case d%time.Hour == 0:
-		return fmt.Sprintf("%dh", d/time.Hour)
-	case d%time.Minute == 0:
-		return fmt.Sprintf("%dm", d/time.Minute)
-	default:
-		return d.String()
-	}
+	return types.StringValue(attr.ShortDuration(d))
 }

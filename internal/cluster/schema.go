@@ -73,16 +73,16 @@ var (
 	})
 	defaultAutopilot = types.ObjectValueMust(autopilotTypes, map[string]tfattr.Value{
 		"cleanup_dead_servers":      types.BoolValue(server.DefaultAutopilot.CleanupDeadServers),
-		"last_contact_threshold":    types.StringValue(shortDuration(server.DefaultAutopilot.LastContactThreshold)),
+		"last_contact_threshold":    types.StringValue(attr.ShortDuration(server.DefaultAutopilot.LastContactThreshold)),
 		"max_trailing_logs":         types.Int64Value(int64(server.DefaultAutopilot.MaxTrailingLogs)),
-		"server_stabilization_time": types.StringValue(shortDuration(server.DefaultAutopilot.ServerStabilizationTime)),
+		"server_stabilization_time": types.StringValue(attr.ShortDuration(server.DefaultAutopilot.ServerStabilizationTime)),
 	})
 	defaultUpdate = types.ObjectValueMust(updateTypes, map[string]tfattr.Value{
 		"strategy":        types.StringValue(server.DefaultUpdate.Strategy),
 		"pause_after":     types.Int64Value(server.DefaultUpdate.PauseAfter),
 		"on_failure":      types.StringValue(server.DefaultUpdate.OnFailure),
 		"snapshot_before": types.BoolValue(server.DefaultUpdate.SnapshotBefore),
-		"server_timeout":  types.StringValue(shortDuration(server.DefaultUpdate.ServerTimeout)),
+		"server_timeout":  types.StringValue(attr.ShortDuration(server.DefaultUpdate.ServerTimeout)),
 	})
 	defaultService = types.ObjectValueMust(serviceTypes, map[string]tfattr.Value{
 		"type": types.StringValue(string(corev1.ServiceTypeClusterIP)), "annotations": types.MapNull(types.StringType),
@@ -453,7 +453,7 @@ func autopilotAttribute() schema.Attribute {
 				MarkdownDescription: "Whether a failed server is removed from the Raft peers. Default `true`. A server that lost its disk comes back only when its former self is removed.",
 			},
 			"last_contact_threshold": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(shortDuration(server.DefaultAutopilot.LastContactThreshold)),
+				Optional: true, Computed: true, Default: stringdefault.StaticString(attr.ShortDuration(server.DefaultAutopilot.LastContactThreshold)),
 				PlanModifiers:       []planmodifier.String{attr.KeepSameDuration()},
 				Validators:          []validator.String{attr.DurationBetween(time.Millisecond, time.Minute)},
 				MarkdownDescription: "For how long a healthy server may not have heard of the leader. Default `200ms`.",
@@ -464,7 +464,7 @@ func autopilotAttribute() schema.Attribute {
 				MarkdownDescription: "By how many Raft log entries a healthy server may be behind the leader. Default 250.",
 			},
 			"server_stabilization_time": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(shortDuration(server.DefaultAutopilot.ServerStabilizationTime)),
+				Optional: true, Computed: true, Default: stringdefault.StaticString(attr.ShortDuration(server.DefaultAutopilot.ServerStabilizationTime)),
 				PlanModifiers: []planmodifier.String{attr.KeepSameDuration()},
 				Validators:    []validator.String{attr.DurationBetween(0, 10*time.Minute)},
 				MarkdownDescription: "For how long a server that joins must be healthy before it gets its vote. Default `1s`, Consul's is `10s`: autopilot looks every ten seconds anyway, " +
@@ -501,7 +501,7 @@ func updateAttribute() schema.Attribute {
 					"The latest three are kept on a volume like a server's, see `upgrade_snapshot`; with ACLs it takes the management token of `consul_k8s_acl_bootstrap`.",
 			},
 			"server_timeout": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(shortDuration(server.DefaultUpdate.ServerTimeout)),
+				Optional: true, Computed: true, Default: stringdefault.StaticString(attr.ShortDuration(server.DefaultUpdate.ServerTimeout)),
 				PlanModifiers:       []planmodifier.String{attr.KeepSameDuration()},
 				Validators:          []validator.String{attr.DurationBetween(10*time.Second, 24*time.Hour)},
 				MarkdownDescription: "How long one step may take, such as a server from its restart until it votes again. Default `10m`; a store of many gigabytes may take longer.",

@@ -60,8 +60,8 @@ var (
 	defaultTLS = types.ObjectValueMust(tlsTypes, map[string]tfattr.Value{
 		"enabled": types.BoolValue(false), "https_only": types.BoolValue(false), "https_port": types.Int64Value(int64(server.DefaultTLS.HTTPSPort)),
 		"min_version": types.StringValue(server.DefaultTLS.MinVersion), "verify_clients": types.BoolValue(false), "certificate_secret": types.StringNull(),
-		"ca_secret": types.StringNull(), "ca_validity": types.StringValue(shortDuration(server.DefaultTLS.CAValidity)), "ca_trigger": types.StringNull(),
-		"key_algorithm": types.StringValue(server.DefaultTLS.KeyAlgorithm), "validity": types.StringValue(shortDuration(server.DefaultTLS.Validity)),
+		"ca_secret": types.StringNull(), "ca_validity": types.StringValue(attr.ShortDuration(server.DefaultTLS.CAValidity)), "ca_trigger": types.StringNull(),
+		"key_algorithm": types.StringValue(server.DefaultTLS.KeyAlgorithm), "validity": types.StringValue(attr.ShortDuration(server.DefaultTLS.Validity)),
 		"renew_before": types.StringValue(defaultRenewBefore), "dns_names": types.ListNull(types.StringType), "ip_addresses": types.ListNull(types.StringType),
 	})
 	expiryTypes = map[string]tfattr.Type{"ca": types.StringType, "server": types.StringType}
@@ -81,9 +81,9 @@ const (
 func tlsAttribute() schema.Attribute {
 	duration := func(low, high, def time.Duration, text string) schema.Attribute {
 		return schema.StringAttribute{
-			Optional: true, Computed: true, Default: stringdefault.StaticString(shortDuration(def)),
+			Optional: true, Computed: true, Default: stringdefault.StaticString(attr.ShortDuration(def)),
 			PlanModifiers: []planmodifier.String{attr.KeepSameDuration()}, Validators: []validator.String{attr.DurationBetween(low, high)},
-			MarkdownDescription: text + fmt.Sprintf(" From `%s` to `%s`; default `%s`.", shortDuration(low), shortDuration(high), shortDuration(def)),
+			MarkdownDescription: text + fmt.Sprintf(" From `%s` to `%s`; default `%s`.", attr.ShortDuration(low), attr.ShortDuration(high), attr.ShortDuration(def)),
 		}
 	}
 	return schema.SingleNestedAttribute{
@@ -190,7 +190,7 @@ func (m *model) fromTLS(ctx context.Context, s server.TLS, diags *diag.Diagnosti
 	t.VerifyClients, t.CertificateSecret = types.BoolValue(s.VerifyClients), optionalString(s.CertificateSecret)
 	t.CASecret, t.CATrigger, t.KeyAlgorithm = optionalString(s.CASecret), optionalString(s.CATrigger), types.StringValue(s.KeyAlgorithm)
 	t.CAValidity, t.Validity = fromDuration(t.CAValidity, s.CAValidity), fromDuration(t.Validity, s.Validity)
-	for _, text := range []string{t.RenewBefore.ValueString(), defaultRenewBefore, shortDuration(s.RenewBefore)} {
+	for _, text := range []string{t.RenewBefore.ValueString(), defaultRenewBefore, attr.ShortDuration(s.RenewBefore)} {
 		if t.RenewBefore = types.StringValue(text); renewBefore(text, s.Validity) == s.RenewBefore {
 			break
 		}
@@ -274,7 +274,7 @@ type renewBeforeValidator struct{}
 
 // Description implements validator.String.
 func (renewBeforeValidator) Description(context.Context) string {
-	return fmt.Sprintf("a duration of at least %s, or a part of validity from \"1%%\" to \"90%%\"", shortDuration(minRenewBefore))
+	return fmt.Sprintf("a duration of at least %s, or a part of validity from \"1%%\" to \"90%%\"", attr.ShortDuration(minRenewBefore))
 }
 
 // MarkdownDescription implements validator.String.
@@ -382,11 +382,11 @@ func validateTLS(ctx context.Context, m model, diags *diag.Diagnostics) {
 	}
 	if !t.RenewBefore.IsUnknown() && !strings.HasSuffix(t.RenewBefore.ValueString(), "%") && before >= validity {
 		diags.Append(attr.Error(nested("tls", "renew_before"), "Renewed for ever",
-			fmt.Sprintf("renew_before (%s) must be less than validity (%s): otherwise every plan replaces the certificate.", shortDuration(before), shortDuration(validity))))
+			fmt.Sprintf("renew_before (%s) must be less than validity (%s): otherwise every plan replaces the certificate.", attr.ShortDuration(before), attr.ShortDuration(validity))))
 	}
 	if !t.CAValidity.IsUnknown() && t.CASecret.IsNull() && t.CertificateSecret.IsNull() && ca < 2*validity {
 		diags.Append(attr.Error(nested("tls", "ca_validity"), "The certificate authority ends too early",
-			fmt.Sprintf("ca_validity (%s) must be at least twice validity (%s).", shortDuration(ca), shortDuration(validity))))
+			fmt.Sprintf("ca_validity (%s) must be at least twice validity (%s).", attr.ShortDuration(ca), attr.ShortDuration(validity))))
 	}
 }
 

@@ -23,6 +23,8 @@ const (
 	openTofuVersion   = "1.12.6"
 	coreDNSVersion    = "1.12.4"
 	localPathVersion  = "0.0.30"
+	resticVersion     = "0.17.3"
+	versitygwVersion  = "1.8.0"
 )
 
 // ConsulVersions returns the Consul versions whose images every cluster has from the start. More can be had by [Cluster.AddConsulVersion].
@@ -84,6 +86,22 @@ func openTofuFamily() family {
 		name: "opentofu", version: openTofuVersion,
 		packages:  map[string]string{"tofu": "github.com/opentofu/opentofu/cmd/tofu"},
 		variables: []string{"github.com/opentofu/opentofu/version.dev=no"},
+	}
+}
+
+func resticFamily() family {
+	return family{
+		name: "restic", version: resticVersion,
+		packages:  map[string]string{"restic": "github.com/restic/restic/cmd/restic"},
+		variables: []string{"main.version=" + resticVersion},
+	}
+}
+
+func versitygwFamily() family {
+	return family{
+		name: "versitygw", version: versitygwVersion,
+		packages:  map[string]string{"versitygw": "github.com/versity/versitygw/cmd/versitygw"},
+		variables: []string{"main.Version=" + versitygwVersion},
 	}
 }
 

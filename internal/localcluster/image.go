@@ -20,10 +20,13 @@ import (
 // imageLayout is part of the key of cached images. Raise it when the way they are written changes.
 const imageLayout = "4"
 
-// The images that every node has from the start, besides Consul's (see [ConsulImage]).
+// The images that every node has from the start, besides Consul's (see [ConsulImage]), and those that can be had.
 const (
 	// BusyboxImage is a shell with the usual Unix tools.
 	BusyboxImage = "docker.io/library/busybox:1.35"
+	// ResticImage is the backup program, and S3Image a server that speaks S3: see [Cluster.AddBackupImages].
+	ResticImage = "docker.io/restic/restic:" + resticVersion
+	S3Image     = "docker.io/versity/versitygw:v" + versitygwVersion
 
 	pauseImage     = "registry.k8s.io/pause:3.6"
 	coreDNSImage   = "docker.io/coredns/coredns:" + coreDNSVersion

@@ -161,6 +161,31 @@ func (c *Cluster) AddConsulVersion(ctx context.Context, version string) error {
 	if err != nil {
 		return err
 	}
+	return c.addImage(ctx, spec)
+}
+
+// AddBackupImages builds restic and an S3 server, unless the cache has them, and loads their images under their public names into all nodes.
+func (c *Cluster) AddBackupImages(ctx context.Context) error {
+	built, err := buildFamilies(ctx, c.progress, resticFamily(), versitygwFamily())
+	if err != nil {
+		return err
+	}
+	base, err := busyboxLayer(ctx)
+	if err != nil {
+		return err
+	}
+	for _, spec := range []imageSpec{
+		{reference: ResticImage, layers: []layer{base, programLayer(built["restic"], "usr/bin/restic")}, entrypoint: []string{"/usr/bin/restic"}},
+		{reference: S3Image, layers: []layer{base, programLayer(built["versitygw"], "usr/local/bin/versitygw")}, entrypoint: []string{"/usr/local/bin/versitygw"}},
+	} {
+		if err := c.addImage(ctx, spec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Cluster) addImage(ctx context.Context, spec imageSpec) error {
 	i, err := spec.cached(ctx, c.progress)
 	if err != nil {
 		return err

@@ -24,6 +24,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/backup"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/cluster"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 )
@@ -221,6 +222,7 @@ func (*Provider) Resources(context.Context) []func() resource.Resource {
 		acl.NewTokenResource,
 		acl.NewAuthMethodResource,
 		acl.NewBindingRuleResource,
+		backup.NewScheduleResource,
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -253,9 +254,15 @@ func checkNamespace(live *corev1.Namespace, spec server.Spec) error {
 // Update applies a changed spec and reloads, restarts, adds and removes servers,
 // one at a time, until all run it. Beside errors that say that nothing was changed,
 // it returns an *UnsettledError, a *PausedError where the roll waits for the next
-// call, and a *RolledBackError. Two at once wait for each other.
+// call, and a *RolledBackError. Two at once wait for each other. The backup schedules of the
+// cluster go along.
 func (d Deployment) Update(ctx context.Context, spec server.Spec) error {
-	return d.exclusively(ctx, func(ctx context.Context) error { return d.update(ctx, spec) })
+	return d.exclusively(ctx, func(ctx context.Context) error {
+		if err := d.update(ctx, spec); err != nil {
+			return err
+		}
+		return restic.Refresh(ctx, d.Kube, d.Consul)
+	})
 }
 
 func (d Deployment) update(ctx context.Context, spec server.Spec) error {

@@ -27,26 +27,33 @@ func Drift(rendered, live Set) []string {
 			out = append(out, objectKey(want)+": missing")
 			continue
 		}
-		w, err := Fields(want)
+		fields, err := ObjectDrift(want, got)
 		if err != nil {
-			out = append(out, objectKey(want)+": "+err.Error())
-			continue
+			fields = []string{err.Error()}
 		}
-		g, err := Fields(got)
-		if err != nil {
-			out = append(out, objectKey(want)+": "+err.Error())
-			continue
-		}
-		delete(w, "apiVersion")
-		var fields []string
-		differences("", w, g, &fields)
-		fields = append(fields, additions(got.GetObjectKind().GroupVersionKind().Kind, w, g, got.GetManagedFields())...)
-		slices.Sort(fields)
 		for _, f := range fields {
 			out = append(out, objectKey(want)+": "+f)
 		}
 	}
 	return out
+}
+
+// ObjectDrift is Drift of one object that exists, without its name.
+func ObjectDrift(want, got Object) ([]string, error) {
+	w, err := Fields(want)
+	if err != nil {
+		return nil, err
+	}
+	g, err := Fields(got)
+	if err != nil {
+		return nil, err
+	}
+	delete(w, "apiVersion")
+	var fields []string
+	differences("", w, g, &fields)
+	fields = append(fields, additions(got.GetObjectKind().GroupVersionKind().Kind, w, g, got.GetManagedFields())...)
+	slices.Sort(fields)
+	return fields, nil
 }
 
 func objectKey(o Object) string {

@@ -94,46 +94,24 @@ func SnapshotClaim(s Spec) *corev1.PersistentVolumeClaim {
 func SnapshotJob(s Spec, secret, key string) *batchv1.Job {
 	m := meta(s, SnapshotJobName(s.Name))
 	m.Labels = merged(s.Labels, SnapshotLabels(s.Name))
-	address := fmt.Sprintf("http://%s.%s.svc:%d", ClientServiceName(s.Name), s.Namespace, PortHTTP)
-	if s.TLS.Stage == StageEncrypted {
-		address = fmt.Sprintf("https://%s.%s.svc:%d", ClientServiceName(s.Name), s.Namespace, s.TLS.HTTPSPort)
-	}
-	args := []string{"sh", snapshotDir, s.Version, address, snapshotMessage}
-	mounts := []corev1.VolumeMount{
-		{Name: snapshotVolume, MountPath: snapshotDir},
-		{Name: "tmp", MountPath: "/tmp"}, // the inspection unpacks there
-	}
-	volumes := []corev1.Volume{
+	access := NewAccess(s, secret, key)
+	template := JobPod(s, SnapshotLabels(s.Name))
+	template.Labels[LabelVersion] = s.Version
+	template.Spec.Volumes = append([]corev1.Volume{
 		{Name: snapshotVolume, VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{
 			ClaimName: SnapshotClaimName(s.Name),
 		}}},
 		{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
-	}
-	var env []corev1.EnvVar
-	switch {
-	case s.TLS.Stage != StageEncrypted:
-	case s.TLS.VerifyClients: // with the certificate of the servers
-		env = []corev1.EnvVar{
-			{Name: "CONSUL_CACERT", Value: tlsDir + "/" + TLSCAKey},
-			{Name: "CONSUL_CLIENT_CERT", Value: tlsDir + "/" + TLSCertKey},
-			{Name: "CONSUL_CLIENT_KEY", Value: tlsDir + "/" + TLSKeyKey},
-		}
-		certificates, certificateMounts := tlsVolumes(s)
-		volumes, mounts = append(volumes, certificates...), append(mounts, certificateMounts...)
-	default:
-		env = []corev1.EnvVar{{Name: "CONSUL_CACERT", Value: "/ca/" + TLSCAKey}}
-		mounts = append(mounts, corev1.VolumeMount{Name: snapshotCA, MountPath: "/ca", ReadOnly: true})
-		volumes = append(volumes, corev1.Volume{Name: snapshotCA, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
-			LocalObjectReference: corev1.LocalObjectReference{Name: CAName(s.Name)},
-		}}})
-	}
-	if secret != "" {
-		args = append(args, "/token/token")
-		mounts = append(mounts, corev1.VolumeMount{Name: snapshotTokens, MountPath: "/token", ReadOnly: true})
-		volumes = append(volumes, corev1.Volume{Name: snapshotTokens, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
-			SecretName: secret, Items: []corev1.KeyToPath{{Key: key, Path: "token"}}, DefaultMode: new(int32(0o440)),
-		}}})
-	}
+	}, access.Volumes...)
+	c := JobContainer(s, "snapshot", s.Image)
+	c.Command = []string{"/bin/sh", "-c", snapshotScript}
+	c.Args = append([]string{"sh", snapshotDir, s.Version, access.Address, snapshotMessage}, access.TokenFile...)
+	c.Env = access.Env
+	c.VolumeMounts = append([]corev1.VolumeMount{
+		{Name: snapshotVolume, MountPath: snapshotDir},
+		{Name: "tmp", MountPath: "/tmp"}, // the inspection unpacks there
+	}, access.Mounts...)
+	template.Spec.Containers = []corev1.Container{c}
 	return &batchv1.Job{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
 		ObjectMeta: m,
@@ -141,48 +119,97 @@ func SnapshotJob(s Spec, secret, key string) *batchv1.Job {
 			BackoffLimit:            new(int32(0)), // the script tries again by itself
 			ActiveDeadlineSeconds:   new(int64(snapshotDeadline.Seconds())),
 			TTLSecondsAfterFinished: new(int32(snapshotTTL.Seconds())),
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{
-					Labels:      merged(s.PodLabels, SnapshotLabels(s.Name), map[string]string{LabelVersion: s.Version}),
-					Annotations: merged(s.PodAnnotations),
-				},
-				Spec: corev1.PodSpec{
-					RestartPolicy:                 corev1.RestartPolicyNever,
-					ServiceAccountName:            StatefulSetName(s.Name), // may have what it takes to pull the image
-					AutomountServiceAccountToken:  new(false),
-					EnableServiceLinks:            new(false),
-					TerminationGracePeriodSeconds: new(int64(1)),
-					NodeSelector:                  s.Placement.NodeSelector,
-					Tolerations:                   s.Placement.Tolerations,
-					SecurityContext: &corev1.PodSecurityContext{
-						RunAsNonRoot:        new(true),
-						RunAsUser:           new(int64(consulUser)),
-						RunAsGroup:          new(int64(consulGroup)),
-						FSGroup:             new(int64(consulGroup)),
-						FSGroupChangePolicy: new(corev1.FSGroupChangeOnRootMismatch),
-						SeccompProfile:      &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-					},
-					Containers: []corev1.Container{{
-						Name:            "snapshot",
-						Image:           s.Image,
-						ImagePullPolicy: corev1.PullIfNotPresent,
-						Command:         []string{"/bin/sh", "-c", snapshotScript},
-						Args:            args,
-						Env:             env,
-						Resources:       snapshotResources(s.Resources),
-						SecurityContext: &corev1.SecurityContext{
-							AllowPrivilegeEscalation: new(false),
-							ReadOnlyRootFilesystem:   new(true),
-							Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-						},
-						VolumeMounts:             mounts,
-						TerminationMessagePath:   snapshotMessage,
-						TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
-					}},
-					Volumes: volumes,
-				},
+			Template:                template,
+		},
+	}
+}
+
+// Access is what a container of the command consul needs to ask the servers.
+type Access struct {
+	// Address of the client Service, a URL.
+	Address string
+	// TokenFile is where the token is, nothing where there is none.
+	TokenFile []string
+	Env       []corev1.EnvVar
+	Mounts    []corev1.VolumeMount
+	Volumes   []corev1.Volume
+}
+
+// NewAccess returns the access to servers which run s, with the token in a key of a
+// Secret; secret is "" where ACLs are off.
+func NewAccess(s Spec, secret, key string) Access {
+	a := Access{Address: fmt.Sprintf("http://%s.%s.svc:%d", ClientServiceName(s.Name), s.Namespace, PortHTTP)}
+	if s.TLS.Stage == StageEncrypted {
+		a.Address = fmt.Sprintf("https://%s.%s.svc:%d", ClientServiceName(s.Name), s.Namespace, s.TLS.HTTPSPort)
+	}
+	switch {
+	case s.TLS.Stage != StageEncrypted:
+	case s.TLS.VerifyClients: // with the certificate of the servers
+		a.Env = []corev1.EnvVar{
+			{Name: "CONSUL_CACERT", Value: tlsDir + "/" + TLSCAKey},
+			{Name: "CONSUL_CLIENT_CERT", Value: tlsDir + "/" + TLSCertKey},
+			{Name: "CONSUL_CLIENT_KEY", Value: tlsDir + "/" + TLSKeyKey},
+		}
+		a.Volumes, a.Mounts = tlsVolumes(s)
+	default:
+		a.Env = []corev1.EnvVar{{Name: "CONSUL_CACERT", Value: "/ca/" + TLSCAKey}}
+		a.Mounts = []corev1.VolumeMount{{Name: snapshotCA, MountPath: "/ca", ReadOnly: true}}
+		a.Volumes = []corev1.Volume{{Name: snapshotCA, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+			LocalObjectReference: corev1.LocalObjectReference{Name: CAName(s.Name)},
+		}}}}
+	}
+	if secret != "" {
+		a.TokenFile = []string{"/token/token"}
+		a.Mounts = append(a.Mounts, corev1.VolumeMount{Name: snapshotTokens, MountPath: "/token", ReadOnly: true})
+		a.Volumes = append(a.Volumes, corev1.Volume{Name: snapshotTokens, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+			SecretName: secret, Items: []corev1.KeyToPath{{Key: key, Path: "token"}}, DefaultMode: new(int32(0o440)),
+		}}})
+	}
+	return a
+}
+
+// JobPod renders what pods of Jobs have in common: they run where servers may, as what
+// servers run as, and pass the Pod Security standard "restricted". It has no container.
+func JobPod(s Spec, labels map[string]string) corev1.PodTemplateSpec {
+	return corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{
+			Labels:      merged(s.PodLabels, labels),
+			Annotations: merged(s.PodAnnotations),
+		},
+		Spec: corev1.PodSpec{
+			RestartPolicy:                 corev1.RestartPolicyNever,
+			ServiceAccountName:            StatefulSetName(s.Name), // may have what it takes to pull the image
+			AutomountServiceAccountToken:  new(false),
+			EnableServiceLinks:            new(false),
+			TerminationGracePeriodSeconds: new(int64(1)),
+			NodeSelector:                  s.Placement.NodeSelector,
+			Tolerations:                   s.Placement.Tolerations,
+			SecurityContext: &corev1.PodSecurityContext{
+				RunAsNonRoot:        new(true),
+				RunAsUser:           new(int64(consulUser)),
+				RunAsGroup:          new(int64(consulGroup)),
+				FSGroup:             new(int64(consulGroup)),
+				FSGroupChangePolicy: new(corev1.FSGroupChangeOnRootMismatch),
+				SeccompProfile:      &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 			},
 		},
+	}
+}
+
+// JobContainer renders what containers of Jobs have in common. It has no command.
+func JobContainer(s Spec, name, image string) corev1.Container {
+	return corev1.Container{
+		Name:            name,
+		Image:           image,
+		ImagePullPolicy: corev1.PullIfNotPresent,
+		Resources:       snapshotResources(s.Resources),
+		SecurityContext: &corev1.SecurityContext{
+			AllowPrivilegeEscalation: new(false),
+			ReadOnlyRootFilesystem:   new(true),
+			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+		},
+		TerminationMessagePath:   snapshotMessage,
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}
 }
 

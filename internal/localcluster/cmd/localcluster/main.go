@@ -24,6 +24,7 @@ const usage = `usage: localcluster COMMAND
   kubectl ARGUMENT...    run the cluster's kubectl
   cli                    print the path of terraform or tofu; builds OpenTofu if there is neither
   add-consul VERSION     build a Consul version and load its image
+  add-backup             build restic and an S3 server and load their images
   load FILE              load an image from a tar file into all nodes
   cut NODE, heal NODE    cut a node off from the network, and connect it again
   stop NODE, start NODE  stop a node as a power cut would, and start it again
@@ -92,6 +93,8 @@ func execute(ctx context.Context, args []string) error {
 		return nil
 	case "add-consul":
 		return onArgument(cluster.AddConsulVersion)
+	case "add-backup":
+		return cluster.AddBackupImages(ctx)
 	case "load":
 		return onArgument(cluster.LoadImage)
 	case "cut":

@@ -1,0 +1,132 @@
+package acctest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/rand"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/localcluster"
+)
+
+// BackupImages gives the nodes of the disposable cluster the images of restic and of an
+// S3 server.
+func BackupImages(ctx context.Context, c *localcluster.Cluster) error { return c.AddBackupImages(ctx) }
+
+// Credentials of the S3 server of StartS3, and of the repositories in it, as restic reads
+// them.
+func Credentials() map[string]string {
+	return map[string]string{"AWS_ACCESS_KEY_ID": "backup", "AWS_SECRET_ACCESS_KEY": "secret-of-the-store", "RESTIC_PASSWORD": "password-of-the-repository"}
+}
+
+// StartS3 starts a server that speaks S3, in a namespace, with a bucket "bucket", and returns its URL. What it
+// stores goes with its pod, "s3".
+func StartS3(t testing.TB, namespace string) string {
+	t.Helper()
+	k := Kube(t)
+	c := Credentials()
+	pod := restricted(namespace, "s3", corev1.Container{
+		Name: "s3", Image: localcluster.S3Image,
+		Args: []string{"--port", ":7070", "posix", "--sidecar", "/sidecar", "/data"},
+		Env:  []corev1.EnvVar{{Name: "ROOT_ACCESS_KEY", Value: c["AWS_ACCESS_KEY_ID"]}, {Name: "ROOT_SECRET_KEY", Value: c["AWS_SECRET_ACCESS_KEY"]}},
+		ReadinessProbe: &corev1.Probe{PeriodSeconds: 1, ProbeHandler: corev1.ProbeHandler{
+			TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(7070)},
+		}},
+		Lifecycle:    &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"mkdir", "/data/bucket"}}}},
+		VolumeMounts: []corev1.VolumeMount{{Name: "data", MountPath: "/data"}, {Name: "sidecar", MountPath: "/sidecar"}},
+	}, corev1.Volume{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+		corev1.Volume{Name: "sidecar", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
+	pod.Labels = map[string]string{"app": "s3"}
+	if _, err := k.CoreV1().Pods(namespace).Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "s3"}, Spec: corev1.ServiceSpec{Selector: pod.Labels, Ports: []corev1.ServicePort{{Port: 7070}}}}
+	if _, err := k.CoreV1().Services(namespace).Create(t.Context(), svc, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	Wait(t, "the S3 server", func(ctx context.Context) (string, error) {
+		p, err := k.CoreV1().Pods(namespace).Get(ctx, "s3", metav1.GetOptions{})
+		if err != nil || len(p.Status.ContainerStatuses) == 0 || !p.Status.ContainerStatuses[0].Ready {
+			return "it is not ready", err
+		}
+		return "", nil
+	})
+	return fmt.Sprintf("http://s3.%s.svc:7070", namespace)
+}
+
+// ClaimForBackups makes a volume claim "backups", and the Secret "restic" with the
+// credentials of a repository in it.
+func ClaimForBackups(t testing.TB, namespace string) {
+	t.Helper()
+	k := Kube(t)
+	claim := &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Name: "backups"},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("100Mi")}},
+		},
+	}
+	if _, err := k.CoreV1().PersistentVolumeClaims(namespace).Create(t.Context(), claim, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "restic"}, StringData: Credentials()}
+	if _, err := k.CoreV1().Secrets(namespace).Create(t.Context(), s, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Restic runs a shell script in a pod that has restic, with the repository and the keys of a
+// Secret in its environment, and returns its output.
+func Restic(t testing.TB, namespace, repository, secret, script string) string {
+	t.Helper()
+	k := Kube(t)
+	pod := restricted(namespace, "restic-"+rand.String(5), corev1.Container{
+		Name: "restic", Image: localcluster.ResticImage, Command: []string{"/bin/sh", "-euc", script},
+		Env:     []corev1.EnvVar{{Name: "RESTIC_REPOSITORY", Value: repository}, {Name: "RESTIC_CACHE_DIR", Value: "/tmp/cache"}},
+		EnvFrom: []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: secret}}}},
+	})
+	if _, err := k.CoreV1().Pods(namespace).Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	var phase corev1.PodPhase
+	Wait(t, "restic", func(ctx context.Context) (string, error) {
+		p, err := k.CoreV1().Pods(namespace).Get(ctx, pod.Name, metav1.GetOptions{})
+		if err != nil {
+			return "", err
+		}
+		if phase = p.Status.Phase; phase == corev1.PodSucceeded || phase == corev1.PodFailed {
+			return "", nil
+		}
+		return "it runs", nil
+	})
+	out, err := k.CoreV1().Pods(namespace).GetLogs(pod.Name, &corev1.PodLogOptions{}).DoRaw(t.Context())
+	if err != nil || phase != corev1.PodSucceeded {
+		t.Fatalf("restic: %v\n%s", err, out)
+	}
+	if err := k.CoreV1().Pods(namespace).Delete(t.Context(), pod.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// restricted is a pod that passes the Pod Security standard "restricted".
+func restricted(namespace, name string, c corev1.Container, volumes ...corev1.Volume) *corev1.Pod {
+	c.SecurityContext = &corev1.SecurityContext{AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}}
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
+		Spec: corev1.PodSpec{
+			RestartPolicy: corev1.RestartPolicyNever, AutomountServiceAccountToken: new(false), TerminationGracePeriodSeconds: new(int64(1)),
+			SecurityContext: &corev1.PodSecurityContext{
+				RunAsNonRoot: new(true), RunAsUser: new(int64(100)), RunAsGroup: new(int64(1000)), FSGroup: new(int64(1000)),
+				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			},
+			Containers: []corev1.Container{c}, Volumes: volumes,
+		},
+	}
+}

@@ -1,0 +1,341 @@
+package backup_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/consul/api"
+	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
+	"github.com/hashicorp/terraform-plugin-testing/knownvalue"
+	"github.com/hashicorp/terraform-plugin-testing/plancheck"
+	"github.com/hashicorp/terraform-plugin-testing/statecheck"
+	"github.com/hashicorp/terraform-plugin-testing/terraform"
+	"github.com/hashicorp/terraform-plugin-testing/tfjsonpath"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
+)
+
+func TestMain(m *testing.M) { acctest.Main(m, acctest.BackupImages) }
+
+const address = "consul_k8s_backup_schedule.test"
+
+func test(t *testing.T, c resource.TestCase) {
+	t.Helper()
+	acctest.PreCheck(t)
+	c.ProtoV6ProviderFactories = acctest.Factories()
+	resource.Test(t, c)
+}
+
+// clusterHCL is a cluster of one server.
+func clusterHCL(namespace, version, more string) string {
+	return fmt.Sprintf(`
+resource "consul_k8s_cluster" "test" {
+  name      = "consul"
+  namespace = %q
+  version   = %q
+  replicas  = 1
+  storage   = { size = "1Gi", retention = { when_deleted = "Delete" } }
+  %s
+  %s
+}
+`, namespace, version, acctest.Small, more)
+}
+
+// scheduleHCL is a schedule that never comes by itself.
+func scheduleHCL(cluster, repository, more string) string {
+	if !strings.Contains(more, "schedule ") {
+		more += "\n  schedule = \"0 0 31 2 *\""
+	}
+	if !strings.Contains(more, "retention ") {
+		more += "\n  retention = { last = 2 }"
+	}
+	return fmt.Sprintf(`
+resource "consul_k8s_backup_schedule" "test" {
+  cluster    = %s
+  repository = { %s, credentials_secret = "restic" }
+  %s
+}
+`, cluster, repository, more)
+}
+
+// putSecret writes the Secret "restic".
+func putSecret(t *testing.T, namespace string, data map[string]string) {
+	t.Helper()
+	const name = "restic"
+	secrets := acctest.Kube(t).CoreV1().Secrets(namespace)
+	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, StringData: data}
+	_, err := secrets.Create(t.Context(), s, metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		err = secrets.Delete(t.Context(), name, metav1.DeleteOptions{})
+		if err == nil {
+			_, err = secrets.Create(t.Context(), s, metav1.CreateOptions{})
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// snapshots are those of a repository, oldest first.
+func snapshots(t *testing.T, namespace, repository string) (all []struct {
+	ID       string
+	Hostname string
+	Tags     []string
+	Paths    []string
+}) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(acctest.Restic(t, namespace, repository, "restic", "restic -q snapshots --json")), &all); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// runNow lets the schedule's CronJob run at once, as "kubectl create job --from" does.
+func runNow(t *testing.T, namespace string) {
+	t.Helper()
+	jobs := acctest.Kube(t).BatchV1()
+	c, err := jobs.CronJobs(namespace).Get(t.Context(), "consul-backup", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	job, err := jobs.Jobs(namespace).Create(t.Context(), &batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{
+			GenerateName: "consul-backup-", Labels: c.Spec.JobTemplate.Labels,
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(c, batchv1.SchemeGroupVersion.WithKind("CronJob"))},
+		},
+		Spec: c.Spec.JobTemplate.Spec,
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	acctest.Wait(t, "the Job", func(ctx context.Context) (string, error) {
+		j, err := jobs.Jobs(namespace).Get(ctx, job.Name, metav1.GetOptions{})
+		if err != nil {
+			return "", err
+		}
+		if j.Status.Failed > 0 {
+			return "", errors.New("it failed")
+		}
+		if j.Status.Succeeded == 0 {
+			return "it runs", nil
+		}
+		return "", nil
+	})
+}
+
+// Snapshots of a cluster with ACLs and TLS are verified, stored and forgotten as declared; the
+// schedule follows the servers through an upgrade; what cannot work never gets into its place;
+// and nothing but the repository is left.
+func TestAccBackupSchedule_storesVerifiedSnapshots(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace, k := acctest.Namespace(t), acctest.Kube(t)
+	url := acctest.StartS3(t, namespace)
+	repository := "s3:" + url + "/bucket/consul"
+	putSecret(t, namespace, acctest.Credentials())
+	wrong := acctest.Credentials()
+	wrong["RESTIC_PASSWORD"] = "wrong"
+	incomplete := acctest.Credentials()
+	delete(incomplete, "AWS_SECRET_ACCESS_KEY")
+	config := func(version, more string) string {
+		return clusterHCL(namespace, version, "tls = { enabled = true }\n  acl = { enabled = true }") + `
+resource "consul_k8s_acl_bootstrap" "test" {
+  cluster = consul_k8s_cluster.test.id
+}
+` + scheduleHCL("consul_k8s_acl_bootstrap.test.cluster", fmt.Sprintf("url = %q", repository), more)
+	}
+	const old, recent = acctest.OlderVersion, acctest.ConsulVersion
+	var first, last string
+	lastBackup := func(id *string) resource.TestCheckFunc {
+		return func(s *terraform.State) error {
+			a := s.RootModule().Resources[address].Primary.Attributes
+			if *id = a["last_backup.snapshot"]; *id == "" || a["last_backup.size"] == "0" || a["last_backup.stored"] == "0" {
+				return fmt.Errorf("the last backup is not told: %v", a)
+			}
+			return nil
+		}
+	}
+	image := func(want string) resource.TestCheckFunc {
+		return func(*terraform.State) error {
+			c, err := k.BatchV1().CronJobs(namespace).Get(t.Context(), "consul-backup", metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			if got := c.Spec.JobTemplate.Spec.Template.Spec.InitContainers[0].Image; !strings.HasSuffix(got, ":"+want) {
+				return fmt.Errorf("snapshots are taken with %s", got)
+			}
+			return nil
+		}
+	}
+
+	test(t, resource.TestCase{
+		CheckDestroy: func(*terraform.State) error {
+			left, err := k.NamespaceContents(context.WithoutCancel(t.Context()), namespace)
+			if want := "[pod/s3 secret/restic service/s3]"; err != nil || fmt.Sprint(left) != want {
+				return fmt.Errorf("the destroy left %q, want %s: %w", left, want, err)
+			}
+			return nil
+		},
+		Steps: []resource.TestStep{
+			{Config: config(old, ""), Check: resource.ComposeTestCheckFunc(lastBackup(&first), image(old), func(*terraform.State) error {
+				all := snapshots(t, namespace, repository)
+				if len(all) != 1 || all[0].ID != first || all[0].Hostname != namespace+".consul" || !strings.Contains(fmt.Sprint(all[0].Tags), "schedule=backup version="+old) {
+					return fmt.Errorf("the repository has %v, and the last backup is %s", all, first)
+				}
+				// What is stored is Consul's archive, and its sums are right.
+				out := acctest.Restic(t, namespace, repository, "restic", `cd /tmp; restic -q dump latest /work/backup/consul.tar | tar x; sha256sum -c SHA256SUMS; restic -q dump latest /work/backup/info.json`)
+				if !strings.Contains(out, "state.bin: OK") || !strings.Contains(out, `"ACLToken"`) {
+					return fmt.Errorf("what is stored is no snapshot: %s", out)
+				}
+				return nil
+			})},
+			{Config: config(old, ""), PlanOnly: true},
+			{ResourceName: address, ImportState: true, ImportStateId: namespace + "/consul/backup", ImportStateVerify: true, ImportStateVerifyIgnore: []string{"timeouts"}},
+			{
+				PreConfig: func() { runNow(t, namespace); runNow(t, namespace) },
+				Config:    config(old, ""),
+				Check: resource.ComposeTestCheckFunc(lastBackup(&last), func(*terraform.State) error {
+					all := snapshots(t, namespace, repository)
+					if len(all) != 2 || all[1].ID != last || all[0].ID == first {
+						return fmt.Errorf("after three backups the repository has %v, first %s, last %s", all, first, last)
+					}
+					return nil
+				}),
+			},
+			{ // somebody else's change
+				PreConfig: func() {
+					_, err := k.BatchV1().CronJobs(namespace).Patch(t.Context(), "consul-backup", types.MergePatchType, []byte(`{"spec":{"concurrencyPolicy":"Allow"}}`), metav1.PatchOptions{})
+					if err != nil {
+						t.Fatal(err)
+					}
+				},
+				Config: config(old, ""),
+				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
+					plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate),
+				}},
+				ConfigStateChecks: []statecheck.StateCheck{statecheck.ExpectKnownValue(address, tfjsonpath.New("drift"), knownvalue.ListSizeExact(0))},
+			},
+			{ // somebody revokes the token
+				PreConfig: func() {
+					c := acctest.Consul(t, namespace, "consul")
+					if err := c.ACL().Do(t.Context(), func(client *api.Client) error {
+						_, err := client.ACL().TokenDelete(c.BackupTokenAccessor("backup"), nil)
+						return err
+					}); err != nil {
+						t.Fatal(err)
+					}
+				},
+				Config: config(old, ""),
+				Check:  func(*terraform.State) error { runNow(t, namespace); return nil },
+			},
+			{Config: config(recent, ""), Check: image(recent)},
+			{Config: config(recent, ""), PlanOnly: true},
+			{ // when, and not how: no backup is taken
+				Config: config(recent, "schedule = \"0 0 30 2 *\"\n  suspend = true\n  time_zone = \"Europe/Paris\""),
+				Check: func(s *terraform.State) error {
+					if got := s.RootModule().Resources[address].Primary.Attributes["last_backup.version"]; got != old {
+						return fmt.Errorf("the last backup is of version %s", got)
+					}
+					return nil
+				},
+			},
+			{
+				PreConfig:   func() { putSecret(t, namespace, wrong) },
+				Config:      config(recent, "deadline = \"5m\""),
+				ExpectError: acctest.Says("The password is not that of the repository"),
+			},
+			{
+				PreConfig:   func() { putSecret(t, namespace, incomplete) },
+				Config:      config(recent, "name = \"other\""),
+				ExpectError: acctest.Says("it lacks what a repository s3: takes: the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+			},
+			{
+				PreConfig: func() { putSecret(t, namespace, acctest.Credentials()) },
+				Config:    config(recent, ""),
+				Check:     resource.ComposeTestCheckFunc(lastBackup(&last), image(recent)),
+			},
+		},
+	})
+	if n := len(snapshots(t, namespace, repository)); n == 0 {
+		t.Error("the destroy took the backups along")
+	}
+}
+
+// A volume is a repository too, of a cluster without ACLs and TLS. A store that is away is
+// told, and leaves nothing behind.
+func TestAccBackupSchedule_storesInAVolume(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace, k := acctest.Namespace(t), acctest.Kube(t)
+	acctest.ClaimForBackups(t, namespace)
+	cluster := clusterHCL(namespace, acctest.ConsulVersion, "")
+	config := func(repository string) string {
+		return cluster + scheduleHCL("consul_k8s_cluster.test.id", repository, "")
+	}
+	absent := func(*terraform.State) error {
+		for name, err := range map[string]error{
+			"CronJob": func() error {
+				_, err := k.BatchV1().CronJobs(namespace).Get(t.Context(), "consul-backup", metav1.GetOptions{})
+				return err
+			}(),
+			"Job": func() error {
+				_, err := k.BatchV1().Jobs(namespace).Get(t.Context(), restic.NowName("consul", "backup"), metav1.GetOptions{})
+				return err
+			}(),
+		} {
+			if !apierrors.IsNotFound(err) {
+				return fmt.Errorf("the %s is there: %w", name, err)
+			}
+		}
+		return nil
+	}
+	test(t, resource.TestCase{
+		Steps: []resource.TestStep{
+			{Config: cluster},
+			{Config: config(`url = "s3:http://s3.` + namespace + `.svc:7070/bucket"`), ExpectError: acctest.Says("The backup does not work")},
+			{Config: cluster, Check: absent},
+			{Config: config(`volume_claim = "backups"`), Check: resource.TestCheckResourceAttr(address, "last_backup.version", acctest.ConsulVersion)},
+			{Config: config(`volume_claim = "backups"`), PlanOnly: true},
+			{Config: cluster, Check: absent},
+			// The repository is taken up again.
+			{Config: config(`volume_claim = "backups"`), Check: resource.TestCheckResourceAttr(address, "last_backup.version", acctest.ConsulVersion)},
+		},
+	})
+}
+
+// Bad input is refused at plan, before there is a cluster.
+func TestAccBackupSchedule_badInput(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	const good = `url = "s3:https://s3.example.com/bucket"`
+	for name, tt := range map[string]struct{ repository, more, says string }{
+		"no schedule":      {good, `schedule = "every hour"`, `"every hour" is no schedule`},
+		"six fields":       {good, `schedule = "0 40 * * * *"`, "is no schedule"},
+		"a time zone":      {good, `time_zone = "Europe/Parys"`, `"Europe/Parys" is no time zone`},
+		"nothing kept":     {good, `retention = {}`, "Nothing would be kept"},
+		"an age":           {good, `retention = { within = "a week" }`, `"a week" is no age`},
+		"unknown store":    {`url = "ftp://example.com/backups"`, "", "it must begin with one of s3:"},
+		"a password":       {`url = "rest:https://me:secret@example.com/"`, "", "it holds a user or a password"},
+		"two repositories": {good + `, volume_claim = "backups"`, "", "Set either url or volume_claim"},
+		"no repository":    {`url = null`, "", "Set either url or volume_claim"},
+		"a long name":      {good, `name = "a-name-of-exactly-thirty-chars"`, "at most 52 characters"},
+		"no time":          {good, `deadline = "1s"`, "must be a duration between 1m0s and 24h0m0s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, resource.TestCase{Steps: []resource.TestStep{{
+				Config: scheduleHCL(`"nowhere/a-cluster-with-a-long-name"`, tt.repository, tt.more), PlanOnly: true, ExpectError: acctest.Says(tt.says),
+			}}})
+		})
+	}
+}

@@ -1,0 +1,600 @@
+// Package backup is the resources that back clusters up.
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	_ "time/tzdata" // the machine may have no database of its own
+
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
+	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/booldefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+const (
+	defaultName     = "backup"
+	defaultDeadline = "30m"
+	minDeadline     = time.Minute
+	maxDeadline     = 24 * time.Hour
+	// maxName leaves room for what Kubernetes appends to the name of a CronJob, which has
+	// the name of the cluster in it.
+	maxName = 52
+	// defaultTimeout is longer than a backup may take by default.
+	defaultTimeout = 40 * time.Minute
+	// planTimeout bounds what a plan asks Kubernetes.
+	planTimeout = 10 * time.Second
+)
+
+var (
+	_ resource.ResourceWithConfigure      = &ScheduleResource{}
+	_ resource.ResourceWithValidateConfig = &ScheduleResource{}
+	_ resource.ResourceWithModifyPlan     = &ScheduleResource{}
+	_ resource.ResourceWithImportState    = &ScheduleResource{}
+)
+
+// ScheduleResource is consul_k8s_backup_schedule.
+type ScheduleResource struct{ clients *attr.Clients }
+
+// NewScheduleResource returns the resource consul_k8s_backup_schedule.
+func NewScheduleResource() resource.Resource { return &ScheduleResource{} }
+
+type scheduleModel struct {
+	ID         types.String   `tfsdk:"id"`
+	Cluster    types.String   `tfsdk:"cluster"`
+	Name       types.String   `tfsdk:"name"`
+	Schedule   types.String   `tfsdk:"schedule"`
+	TimeZone   types.String   `tfsdk:"time_zone"`
+	Suspend    types.Bool     `tfsdk:"suspend"`
+	Repository types.Object   `tfsdk:"repository"`
+	Retention  types.Object   `tfsdk:"retention"`
+	Image      types.String   `tfsdk:"image"`
+	Deadline   types.String   `tfsdk:"deadline"`
+	Drift      types.List     `tfsdk:"drift"`
+	Last       types.Object   `tfsdk:"last_backup"`
+	Timeouts   timeouts.Value `tfsdk:"timeouts"`
+}
+
+type repositoryModel struct {
+	URL    types.String `tfsdk:"url"`
+	Claim  types.String `tfsdk:"volume_claim"`
+	Secret types.String `tfsdk:"credentials_secret"`
+}
+
+type retentionModel struct {
+	Last    types.Int64  `tfsdk:"last"`
+	Hourly  types.Int64  `tfsdk:"hourly"`
+	Daily   types.Int64  `tfsdk:"daily"`
+	Weekly  types.Int64  `tfsdk:"weekly"`
+	Monthly types.Int64  `tfsdk:"monthly"`
+	Yearly  types.Int64  `tfsdk:"yearly"`
+	Within  types.String `tfsdk:"within"`
+}
+
+var (
+	repositoryTypes = map[string]tfattr.Type{"url": types.StringType, "volume_claim": types.StringType, "credentials_secret": types.StringType}
+	retentionTypes  = map[string]tfattr.Type{
+		"last": types.Int64Type, "hourly": types.Int64Type, "daily": types.Int64Type, "weekly": types.Int64Type, "monthly": types.Int64Type, "yearly": types.Int64Type,
+		"within": types.StringType,
+	}
+	lastTypes = map[string]tfattr.Type{
+		"time": types.StringType, "snapshot": types.StringType, "version": types.StringType, "index": types.Int64Type, "size": types.Int64Type, "stored": types.Int64Type,
+	}
+	noDrift = types.ListValueMust(types.StringType, nil)
+)
+
+// Metadata implements resource.Resource.
+func (*ScheduleResource) Metadata(_ context.Context, req resource.MetadataRequest, resp *resource.MetadataResponse) {
+	resp.TypeName = req.ProviderTypeName + "_backup_schedule"
+}
+
+// Schema implements resource.Resource.
+func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
+	replace := []planmodifier.String{stringplanmodifier.RequiresReplace()}
+	count := func(what string) schema.Attribute {
+		return schema.Int64Attribute{Optional: true, Validators: []validator.Int64{int64validator.Between(1, 100000)}, MarkdownDescription: what}
+	}
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "Takes snapshots of a cluster at fixed times, verifies each before it is stored, encrypted, in a [restic](https://restic.net) repository, and forgets old ones.\n\n" +
+			"A create, and every change of how backups are made, first takes a backup that way. Only if it was stored does the schedule get into its place: one with a wrong password or a store that cannot be reached never does. " +
+			"See the guide [Back a cluster up](../guides/backup.md).",
+		Attributes: map[string]schema.Attribute{
+			"id": schema.StringAttribute{
+				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
+				MarkdownDescription: "`<namespace>/<cluster>/<name>`.",
+			},
+			"cluster": schema.StringAttribute{
+				Required: true, Validators: []validator.String{attr.ClusterID()}, PlanModifiers: replace,
+				MarkdownDescription: "ID of the cluster, `<namespace>/<name>`. With ACLs refer to the `cluster` of its `consul_k8s_acl_bootstrap`. A change replaces the schedule; what is stored stays.",
+			},
+			"name": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(defaultName), Validators: []validator.String{attr.DNSLabel(30, false)}, PlanModifiers: replace,
+				MarkdownDescription: "Name among the schedules of the cluster. Default `backup`. The CronJob is called `<cluster>-<name>`. A change replaces the schedule.",
+			},
+			"schedule": schema.StringAttribute{
+				Optional: true, Computed: true, Validators: []validator.String{check{"a schedule in cron's five fields", restic.CheckSchedule}},
+				MarkdownDescription: "When, in the five fields of cron, such as `40 * * * *`. Default: once an hour, at a minute that follows from the names.",
+			},
+			"time_zone": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{check{"a time zone, such as \"Europe/Paris\"", checkTimeZone}},
+				MarkdownDescription: "The IANA time zone that `schedule` is meant in, such as `Europe/Paris`. Default: that of the Kubernetes control plane, usually UTC.",
+			},
+			"suspend": schema.BoolAttribute{
+				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
+				MarkdownDescription: "Whether no backup starts for the time being. Default `false`.",
+			},
+			"repository": schema.SingleNestedAttribute{
+				Required: true, MarkdownDescription: "Where snapshots are stored. It is made when the schedule is, if it does not exist. Several schedules of a cluster may share one; each Kubernetes cluster needs its own, or its own path.",
+				Attributes: map[string]schema.Attribute{
+					"url": schema.StringAttribute{
+						Optional: true, Validators: []validator.String{check{"a repository as restic writes it", checkURL}},
+						MarkdownDescription: "The repository as restic writes it, without credentials: `s3:https://host/bucket/path`, `azure:container:/path`, `gs:bucket:/path`, `b2:bucket:path`, `swift:container:/path` or `rest:https://host/path`. Either this or `volume_claim`.",
+					},
+					"volume_claim": schema.StringAttribute{
+						Optional: true, Validators: []validator.String{attr.SecretName()},
+						MarkdownDescription: "A PersistentVolumeClaim in the cluster's namespace, whose volume is the repository. Either this or `url`.",
+					},
+					"credentials_secret": schema.StringAttribute{
+						Required: true, Validators: []validator.String{attr.SecretName()},
+						MarkdownDescription: "Secret in the cluster's namespace whose keys are the environment variables that restic reads: `RESTIC_PASSWORD`, which encrypts the repository, and what the store takes, such as `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`. " +
+							"Keys `ca.crt`, and `tls.crt` with `tls.key`, are the authority to trust and a certificate to show. Whoever loses the password loses the backups.",
+					},
+				},
+			},
+			"retention": schema.SingleNestedAttribute{
+				Required: true, MarkdownDescription: "How many snapshots of this schedule are kept: those that any rule keeps. At least one rule. What is no longer referred to stays in the store until it is pruned.",
+				Attributes: map[string]schema.Attribute{
+					"last": count("So many of the latest."), "hourly": count("The last one of each of so many hours."), "daily": count("Of so many days."),
+					"weekly": count("Of so many weeks."), "monthly": count("Of so many months."), "yearly": count("Of so many years."),
+					"within": schema.StringAttribute{
+						Optional: true, Validators: []validator.String{check{"an age, such as \"2y5m7d3h\"", restic.CheckWithin}},
+						MarkdownDescription: "All that are younger, such as `2y5m7d3h`.",
+					},
+				},
+			},
+			"image": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage),
+				MarkdownDescription: "Image of restic, 0.17.1 or newer, with a shell. Default `" + restic.DefaultImage + "`. Snapshots are taken with the image of the servers.",
+			},
+			"deadline": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(defaultDeadline), PlanModifiers: []planmodifier.String{attr.KeepSameDuration()},
+				Validators:          []validator.String{attr.DurationBetween(minDeadline, maxDeadline)},
+				MarkdownDescription: "How long one backup may take, with up to two more tries. Default `30m`.",
+			},
+			"drift": schema.ListAttribute{
+				Computed: true, ElementType: types.StringType,
+				MarkdownDescription: "Fields of the CronJob that somebody else has changed. The next apply brings them back.",
+			},
+			"last_backup": schema.SingleNestedAttribute{
+				Computed: true, MarkdownDescription: "The latest backup that was stored, as far as Kubernetes still knows it. A plan warns if a later one failed, or if it is older than it should be.",
+				Attributes: map[string]schema.Attribute{
+					"time":     schema.StringAttribute{Computed: true, MarkdownDescription: "When, in RFC 3339."},
+					"snapshot": schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the snapshot in the repository."},
+					"version":  schema.StringAttribute{Computed: true, MarkdownDescription: "Version of Consul. A restore takes the same."},
+					"index":    schema.Int64Attribute{Computed: true, MarkdownDescription: "Index of the last Raft log entry in it."},
+					"size":     schema.Int64Attribute{Computed: true, MarkdownDescription: "Size in bytes, unpacked."},
+					"stored":   schema.Int64Attribute{Computed: true, MarkdownDescription: "Bytes that it added to the repository."},
+				},
+			},
+			"timeouts": timeouts.Attributes(ctx, timeouts.Opts{
+				Create: true, Update: true, Delete: true,
+				CreateDescription: "How long the backup that proves the schedule may take. Default `40m`.",
+				UpdateDescription: "Likewise. Default `40m`.",
+				DeleteDescription: "How long to wait until all is gone. A backup that runs is ended. Default `40m`.",
+			}),
+		},
+	}
+}
+
+// check is a validator of a text.
+type check struct {
+	what string
+	f    func(string) error
+}
+
+// Description implements validator.String.
+func (c check) Description(context.Context) string { return c.what }
+
+// MarkdownDescription implements validator.String.
+func (c check) MarkdownDescription(ctx context.Context) string { return c.Description(ctx) }
+
+// ValidateString implements validator.String.
+func (c check) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
+		return
+	}
+	if err := c.f(req.ConfigValue.ValueString()); err != nil {
+		resp.Diagnostics.Append(attr.Error(req.Path, "Not "+c.what, err.Error()+"."))
+	}
+}
+
+func checkURL(text string) error {
+	_, err := restic.KindOf(text)
+	return err
+}
+
+func checkTimeZone(text string) error {
+	if text == "" || text == "Local" {
+		return fmt.Errorf("%q is no name of a time zone", text)
+	}
+	if _, err := time.LoadLocation(text); err != nil {
+		return fmt.Errorf("%q is no time zone of the IANA database", text)
+	}
+	return nil
+}
+
+// Configure implements resource.ResourceWithConfigure.
+func (r *ScheduleResource) Configure(_ context.Context, req resource.ConfigureRequest, resp *resource.ConfigureResponse) {
+	clients, diags := attr.FromProviderData(req.ProviderData)
+	resp.Diagnostics.Append(diags...)
+	r.clients = clients
+}
+
+// ValidateConfig implements resource.ResourceWithValidateConfig.
+func (*ScheduleResource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
+	var m scheduleModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	if _, cluster, err := server.ParseID(m.Cluster.ValueString()); err == nil && !m.Name.IsUnknown() {
+		name := m.Name.ValueString()
+		if m.Name.IsNull() {
+			name = defaultName
+		}
+		if n := restic.CronJobName(cluster, name); len(n) > maxName {
+			resp.Diagnostics.Append(attr.Error(path.Root("name"), "The name is too long", fmt.Sprintf("The CronJob would be called %q, and Kubernetes takes at most %d characters: choose a shorter name.", n, maxName)))
+		}
+	}
+	if r, ok := m.repository(ctx, &resp.Diagnostics); ok && !r.URL.IsUnknown() && !r.Claim.IsUnknown() && r.URL.IsNull() == r.Claim.IsNull() {
+		resp.Diagnostics.Append(attr.Error(path.Root("repository"), "One repository", "Set either url or volume_claim."))
+	}
+	if m.Retention.IsUnknown() || m.Retention.IsNull() {
+		return
+	}
+	for _, v := range m.Retention.Attributes() {
+		if !v.IsNull() { // unknown is a rule too
+			return
+		}
+	}
+	resp.Diagnostics.Append(attr.Error(path.Root("retention"), "Nothing would be kept", "Set at least one rule, such as hourly = 24 and daily = 7."))
+}
+
+func (m scheduleModel) repository(ctx context.Context, diags *diag.Diagnostics) (r repositoryModel, known bool) {
+	if m.Repository.IsNull() || m.Repository.IsUnknown() {
+		return r, false
+	}
+	diags.Append(m.Repository.As(ctx, &r, basetypes.ObjectAsOptions{})...)
+	return r, true
+}
+
+// toSpec needs values that are all known.
+func (m scheduleModel) toSpec(ctx context.Context, diags *diag.Diagnostics) restic.Spec {
+	r, _ := m.repository(ctx, diags)
+	var keep retentionModel
+	diags.Append(m.Retention.As(ctx, &keep, basetypes.ObjectAsOptions{})...)
+	deadline, err := time.ParseDuration(m.Deadline.ValueString())
+	if err != nil {
+		diags.AddAttributeError(path.Root("deadline"), "Not a duration", err.Error())
+	}
+	return restic.Spec{
+		Name: m.Name.ValueString(), Schedule: m.Schedule.ValueString(), TimeZone: m.TimeZone.ValueString(), Suspend: m.Suspend.ValueBool(),
+		Repository: restic.Repository{URL: r.URL.ValueString(), Claim: r.Claim.ValueString(), Secret: r.Secret.ValueString()},
+		Retention: restic.Retention{
+			Last: keep.Last.ValueInt64(), Hourly: keep.Hourly.ValueInt64(), Daily: keep.Daily.ValueInt64(), Weekly: keep.Weekly.ValueInt64(),
+			Monthly: keep.Monthly.ValueInt64(), Yearly: keep.Yearly.ValueInt64(), Within: keep.Within.ValueString(),
+		},
+		Image: m.Image.ValueString(), Deadline: deadline,
+	}
+}
+
+func (m *scheduleModel) fromSpec(s restic.Spec) {
+	text := func(s string) types.String {
+		if s == "" {
+			return types.StringNull()
+		}
+		return types.StringValue(s)
+	}
+	number := func(n int64) types.Int64 {
+		if n == 0 {
+			return types.Int64Null()
+		}
+		return types.Int64Value(n)
+	}
+	m.Name, m.Schedule, m.TimeZone, m.Suspend = types.StringValue(s.Name), types.StringValue(s.Schedule), text(s.TimeZone), types.BoolValue(s.Suspend)
+	m.Image = types.StringValue(s.Image)
+	if d, err := time.ParseDuration(m.Deadline.ValueString()); err != nil || d != s.Deadline {
+		m.Deadline = types.StringValue(attr.ShortDuration(s.Deadline))
+	}
+	m.Repository = types.ObjectValueMust(repositoryTypes, map[string]tfattr.Value{
+		"url": text(s.Repository.URL), "volume_claim": text(s.Repository.Claim), "credentials_secret": text(s.Repository.Secret),
+	})
+	m.Retention = types.ObjectValueMust(retentionTypes, map[string]tfattr.Value{
+		"last": number(s.Retention.Last), "hourly": number(s.Retention.Hourly), "daily": number(s.Retention.Daily), "weekly": number(s.Retention.Weekly),
+		"monthly": number(s.Retention.Monthly), "yearly": number(s.Retention.Yearly), "within": text(s.Retention.Within),
+	})
+}
+
+// fromState fills in what is computed. What Kubernetes has forgotten is kept.
+func (m *scheduleModel) fromState(s restic.State) {
+	if s.Last == nil || s.Last.Time.Before(m.lastTime()) {
+		if m.Last.IsUnknown() {
+			m.Last = types.ObjectNull(lastTypes)
+		}
+		return
+	}
+	m.Last = types.ObjectValueMust(lastTypes, map[string]tfattr.Value{
+		"time": types.StringValue(s.Last.Time.UTC().Format(time.RFC3339)), "snapshot": types.StringValue(s.Last.Snapshot), "version": types.StringValue(s.Last.Version),
+		"index": types.Int64Value(s.Last.Index), "size": types.Int64Value(s.Last.Size), "stored": types.Int64Value(s.Last.Stored),
+	})
+}
+
+// lastTime is when the backup was stored that is known, the zero time if none is.
+func (m scheduleModel) lastTime() time.Time {
+	text, _ := m.Last.Attributes()["time"].(types.String)
+	t, _ := time.Parse(time.RFC3339, text.ValueString()) // which leaves it zero
+	return t
+}
+
+// warn tells of backups that fail, or that do not come.
+func (m scheduleModel) warn(s restic.State, now time.Time, diags *diag.Diagnostics) {
+	id := m.ID.ValueString()
+	if s.Reason != "" {
+		diags.AddWarning("The latest backup failed", fmt.Sprintf("Backup schedule %s, at %s: %s", id, s.Failed.UTC().Format(time.RFC3339), s.Reason))
+	}
+	last := m.lastTime()
+	if period := restic.Period(m.Schedule.ValueString(), now); !last.IsZero() && period > 0 && !m.Suspend.ValueBool() && now.Sub(last) > 2*period+time.Hour {
+		diags.AddWarning("The latest backup is old", fmt.Sprintf("Backup schedule %s has stored nothing since %s, and is due every %s. Look at its Jobs: kubectl --namespace %s get jobs --selector %s=%s",
+			id, last.Format(time.RFC3339), period, strings.Split(id, "/")[0], restic.LabelSchedule, m.Name.ValueString()))
+	}
+	if s.Last != nil && !s.Last.Forgotten {
+		diags.AddWarning("Old backups were not forgotten", fmt.Sprintf("The latest backup of schedule %s was stored, but the repository was locked, or could not be changed: nothing was forgotten. The next backup tries again.", id))
+	}
+}
+
+func (r *ScheduleResource) schedule(ctx context.Context, cluster, name string) (restic.Schedule, error) {
+	namespace, clusterName, err := server.ParseID(cluster)
+	if err != nil {
+		return restic.Schedule{}, err
+	}
+	k, err := r.clients.Kube(ctx)
+	if err != nil {
+		return restic.Schedule{}, err
+	}
+	c, err := r.clients.Consul(ctx, namespace, clusterName)
+	return restic.Schedule{Kube: k, Consul: c, Name: name}, err
+}
+
+// ModifyPlan implements resource.ResourceWithModifyPlan.
+func (r *ScheduleResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
+	if req.Plan.Raw.IsNull() {
+		return
+	}
+	var config, plan scheduleModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	namespace, cluster, err := server.ParseID(plan.Cluster.ValueString())
+	known := err == nil && !plan.Cluster.IsUnknown() && !plan.Name.IsUnknown()
+	switch {
+	case !config.Schedule.IsNull():
+	case known:
+		plan.Schedule = types.StringValue(restic.DefaultSchedule(namespace, cluster, plan.Name.ValueString()))
+	default:
+		plan.Schedule = types.StringUnknown()
+	}
+	if known {
+		plan.ID = types.StringValue(plan.Cluster.ValueString() + "/" + plan.Name.ValueString())
+	}
+	isNew := req.State.Raw.IsNull()
+	var state scheduleModel
+	if !isNew {
+		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+		plan.Drift, plan.Last = state.Drift, state.Last
+	}
+	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	if changed := isNew || !resp.Plan.Raw.Equal(req.State.Raw) || len(state.Drift.Elements()) > 0; !changed {
+		return
+	}
+	plan.Drift, plan.Last = noDrift, types.ObjectUnknown(lastTypes)
+	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
+	if known && !plan.Repository.Equal(state.Repository) {
+		r.checkSecret(ctx, plan, &resp.Diagnostics)
+	}
+}
+
+// checkSecret refuses credentials that are not complete. The Secret may be made before the
+// schedule.
+func (r *ScheduleResource) checkSecret(ctx context.Context, plan scheduleModel, diags *diag.Diagnostics) {
+	repository, ok := plan.repository(ctx, diags)
+	if !ok || repository.URL.IsUnknown() || repository.Secret.IsUnknown() || r.clients == nil || r.clients.Unknown {
+		return
+	}
+	schedule, err := r.schedule(ctx, plan.Cluster.ValueString(), plan.Name.ValueString())
+	if err != nil {
+		return // the apply says so
+	}
+	ctx, cancel := context.WithTimeout(ctx, planTimeout)
+	defer cancel()
+	at := path.Root("repository").AtName("credentials_secret")
+	err = schedule.CheckSecret(ctx, restic.Repository{URL: repository.URL.ValueString(), Secret: repository.Secret.ValueString()})
+	switch {
+	case errors.Is(err, restic.ErrNoSecret):
+		diags.AddAttributeWarning(at, "The Secret does not exist yet", fmt.Sprintf("There is no Secret %s in the namespace of %s. Unless it is made before the schedule, its first backup fails.", repository.Secret.ValueString(), plan.Cluster.ValueString()))
+	case err != nil:
+		diags.Append(attr.Error(at, "The credentials are not complete", fmt.Sprintf("Secret %s: %s.", repository.Secret.ValueString(), err)))
+	}
+}
+
+// Create implements resource.Resource.
+func (r *ScheduleResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
+	var m scheduleModel
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
+	timeout, diags := m.Timeouts.Create(ctx, defaultTimeout)
+	resp.Diagnostics.Append(diags...)
+	if !resp.Diagnostics.HasError() && r.apply(ctx, &m, timeout, true, &resp.Diagnostics) {
+		resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+	}
+}
+
+// Update implements resource.Resource.
+func (r *ScheduleResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
+	var m scheduleModel
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
+	var state scheduleModel
+	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+	m.Last = state.Last // what Kubernetes has forgotten is kept
+	timeout, diags := m.Timeouts.Update(ctx, defaultTimeout)
+	resp.Diagnostics.Append(diags...)
+	if !resp.Diagnostics.HasError() && r.apply(ctx, &m, timeout, false, &resp.Diagnostics) {
+		resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+	}
+}
+
+// apply reports whether the schedule is in its place.
+func (r *ScheduleResource) apply(ctx context.Context, m *scheduleModel, timeout time.Duration, isNew bool, diags *diag.Diagnostics) bool {
+	m.ID = types.StringValue(m.Cluster.ValueString() + "/" + m.Name.ValueString())
+	if m.Schedule.IsUnknown() {
+		namespace, cluster, _ := server.ParseID(m.Cluster.ValueString())
+		m.Schedule = types.StringValue(restic.DefaultSchedule(namespace, cluster, m.Name.ValueString()))
+	}
+	spec := m.toSpec(ctx, diags)
+	if diags.HasError() {
+		return false
+	}
+	schedule, err := r.schedule(ctx, m.Cluster.ValueString(), m.Name.ValueString())
+	if err != nil {
+		diags.Append(attr.ConnectError(err))
+		return false
+	}
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := schedule.Apply(limited, spec, isNew); err != nil {
+		diags.Append(applyError(m.ID.ValueString(), m.Cluster.ValueString(), err))
+		return false
+	}
+	live, err := schedule.Read(ctx)
+	if err != nil {
+		diags.AddWarning("The schedule cannot be read", fmt.Sprintf("Backup schedule %s is in its place, but: %s", m.ID.ValueString(), err))
+	}
+	m.Drift = noDrift
+	m.fromState(live.State)
+	return true
+}
+
+func applyError(id, cluster string, err error) diag.Diagnostic {
+	var failed *restic.FailedError
+	switch {
+	case errors.As(err, &failed):
+		detail := fmt.Sprintf("A backup was taken the way that is declared, to see that it works, and failed. Nothing was changed. %s", failed.Reason)
+		if failed.Explanation != "" {
+			detail += "\n\n" + failed.Explanation
+		}
+		if joined := err.Error(); joined != failed.Error() {
+			detail += "\n\n" + strings.TrimSpace(strings.TrimPrefix(joined, failed.Error()))
+		}
+		return diag.NewErrorDiagnostic("The backup does not work", detail)
+	case errors.Is(err, restic.ErrExists):
+		return diag.NewErrorDiagnostic("The schedule exists already", fmt.Sprintf(
+			"A backup schedule %s is there, and is not as declared. It is not taken over silently: bring it into this state with\n\n  terraform import consul_k8s_backup_schedule.<name> %s\n\nor choose another name.", id, id))
+	case errors.Is(err, restic.ErrNoCluster):
+		return diag.NewAttributeErrorDiagnostic(path.Root("cluster"), "The cluster does not exist", "There is no cluster "+cluster+" to back up. Refer to the id of its consul_k8s_cluster.")
+	default:
+		return diag.NewErrorDiagnostic("Cannot set up the backup schedule", fmt.Sprintf("Backup schedule %s: %s", id, err))
+	}
+}
+
+// Read implements resource.Resource.
+func (r *ScheduleResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
+	var m scheduleModel
+	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	if r.clients.Unknown { // where the cluster is: the state stands
+		if m.Schedule.IsNull() {
+			resp.Diagnostics.Append(attr.ConnectError(attr.ErrUnknown)) // an import has none yet
+		}
+		return
+	}
+	schedule, err := r.schedule(ctx, m.Cluster.ValueString(), m.Name.ValueString())
+	if err != nil {
+		resp.Diagnostics.Append(attr.ConnectError(err))
+		return
+	}
+	live, err := schedule.Read(ctx)
+	switch {
+	case errors.Is(err, restic.ErrNoSchedule):
+		resp.State.RemoveResource(ctx)
+		return
+	case err != nil:
+		resp.Diagnostics.AddError("Cannot read the backup schedule", fmt.Sprintf("Backup schedule %s: %s", m.ID.ValueString(), err))
+		return
+	}
+	m.fromSpec(live.Spec)
+	drift, diags := types.ListValueFrom(ctx, types.StringType, append([]string{}, live.Drift...))
+	resp.Diagnostics.Append(diags...)
+	m.Drift = drift
+	m.fromState(live.State)
+	m.warn(live.State, time.Now(), &resp.Diagnostics)
+	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+}
+
+// Delete implements resource.Resource.
+func (r *ScheduleResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
+	var m scheduleModel
+	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
+	timeout, diags := m.Timeouts.Delete(ctx, defaultTimeout)
+	resp.Diagnostics.Append(diags...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	schedule, err := r.schedule(ctx, m.Cluster.ValueString(), m.Name.ValueString())
+	if err != nil {
+		resp.Diagnostics.Append(attr.ConnectError(err))
+		return
+	}
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := schedule.Delete(limited); err != nil {
+		resp.Diagnostics.AddError("Cannot delete the backup schedule", fmt.Sprintf("Backup schedule %s: %s", m.ID.ValueString(), err))
+	}
+}
+
+// ImportState implements resource.ResourceWithImportState.
+func (*ScheduleResource) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
+	i := strings.LastIndex(req.ID, "/")
+	if i < 0 {
+		i = 0
+	}
+	cluster, name := req.ID[:i], strings.TrimPrefix(req.ID[i:], "/")
+	if _, _, err := server.ParseID(cluster); err != nil || name == "" {
+		resp.Diagnostics.AddError("Invalid import ID", fmt.Sprintf("%q is not of the form \"<namespace>/<cluster>/<schedule>\".", req.ID))
+		return
+	}
+	for attribute, value := range map[string]string{"id": req.ID, "cluster": cluster, "name": name} {
+		resp.Diagnostics.Append(resp.State.SetAttribute(ctx, path.Root(attribute), value)...)
+	}
+}

@@ -1,0 +1,76 @@
+package backup
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
+)
+
+// A plan warns of backups that fail and of those that do not come, and of nothing else.
+func TestWarn(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	stored := func(ago time.Duration) *restic.Result {
+		return &restic.Result{Snapshot: "abc", Version: "1.22.7", Index: 1, Size: 1, Forgotten: true, Time: now.Add(-ago)}
+	}
+	for name, tt := range map[string]struct {
+		schedule string
+		suspend  bool
+		state    restic.State
+		kept     *restic.Result // what an earlier refresh has seen
+		want     string
+	}{
+		"all is well":           {schedule: "0 * * * *", state: restic.State{Last: stored(2 * time.Hour)}},
+		"failed since":          {schedule: "0 * * * *", state: restic.State{Last: stored(time.Hour), Reason: "no way"}, want: "failed"},
+		"old":                   {schedule: "0 * * * *", state: restic.State{Last: stored(4 * time.Hour)}, want: "old"},
+		"old, and forgotten":    {schedule: "0 * * * *", kept: stored(4 * time.Hour), want: "old"},
+		"not old for its time":  {schedule: "0 3 * * *", state: restic.State{Last: stored(40 * time.Hour)}},
+		"suspended":             {schedule: "0 * * * *", suspend: true, state: restic.State{Last: stored(40 * time.Hour)}},
+		"never by itself":       {schedule: "0 0 31 2 *", state: restic.State{Last: stored(40 * time.Hour)}},
+		"locked":                {schedule: "0 * * * *", state: restic.State{Last: &restic.Result{Snapshot: "abc", Time: now}}, want: "forgotten"},
+		"nothing is known":      {schedule: "0 * * * *"},
+		"old, and failed since": {schedule: "0 * * * *", state: restic.State{Last: stored(9 * time.Hour), Reason: "no way"}, want: "failed old"},
+	} {
+		m := scheduleModel{
+			ID: types.StringValue("ns/consul/backup"), Name: types.StringValue("backup"), Schedule: types.StringValue(tt.schedule), Suspend: types.BoolValue(tt.suspend),
+			Last: types.ObjectUnknown(lastTypes),
+		}
+		m.fromState(restic.State{Last: tt.kept})
+		m.fromState(tt.state)
+		var diags diag.Diagnostics
+		m.warn(tt.state, now, &diags)
+		var got []string
+		for _, d := range diags {
+			words := strings.Fields(d.Summary())
+			got = append(got, words[len(words)-1])
+		}
+		if text := strings.Join(got, " "); text != tt.want {
+			t.Errorf("%s: warns %q, want %q", name, text, tt.want)
+		}
+	}
+}
+
+// What Spec says comes back as it was declared.
+func TestFromSpec(t *testing.T) {
+	t.Parallel()
+	for name, s := range map[string]restic.Spec{
+		"all": {
+			Name: "hourly", Schedule: "40 * * * *", TimeZone: "Etc/UTC", Suspend: true, Image: "restic:1", Deadline: 90 * time.Minute,
+			Repository: restic.Repository{URL: "s3:host/bucket", Secret: "restic"},
+			Retention:  restic.Retention{Last: 1, Hourly: 2, Daily: 3, Weekly: 4, Monthly: 5, Yearly: 6, Within: "7d"},
+		},
+		"little": {Name: "backup", Schedule: "1 * * * *", Image: "restic:1", Deadline: 30 * time.Minute, Repository: restic.Repository{Claim: "c", Secret: "s"}, Retention: restic.Retention{Last: 1}},
+	} {
+		var m scheduleModel
+		var diags diag.Diagnostics
+		m.fromSpec(s)
+		if got := m.toSpec(t.Context(), &diags); got != s || diags.HasError() {
+			t.Errorf("%s: got %+v, %v", name, got, diags)
+		}
+	}
+}

@@ -1,0 +1,121 @@
+package consul
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/consul/api"
+)
+
+// backupTokens is the UUID name space of the accessor IDs of backup tokens.
+var backupTokens = uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://github.com/consul-k8s/terraform-provider-consul-k8s#backup-token"))
+
+// backupRules are what a snapshot takes (Authorizer.Snapshot in acl/policy_authorizer.go of
+// Consul). They amount to all rights: a snapshot has the secret ID of every token in it.
+const backupRules = `acl = "write"`
+
+// backupDescription marks the policy of backups as the provider's.
+const backupDescription = "Takes snapshots; made by terraform-provider-consul-k8s"
+
+// backupPolicy is the name of the policy that all backup tokens of a cluster have.
+const backupPolicy = "terraform-backup"
+
+// BackupTokenAccessor is the accessor ID of the token of a backup schedule. It follows from
+// its name, so that a token is found again and never made twice.
+func (c *Cluster) BackupTokenAccessor(schedule string) string {
+	return uuid.NewSHA1(backupTokens, []byte(c.ID()+"/"+schedule)).String()
+}
+
+// EnsureBackupToken makes the token of a backup schedule, unless it is there, and puts it into a
+// key of a Secret. It needs the management token.
+func (c *Cluster) EnsureBackupToken(ctx context.Context, schedule string, target Target) error {
+	accessor, secret := c.BackupTokenAccessor(schedule), ""
+	err := c.ACL().Do(ctx, func(client *api.Client) error {
+		token, _, err := client.ACL().TokenRead(accessor, consistent(ctx))
+		if isTokenMissing(err) {
+			if err = ensureBackupPolicy(ctx, client); err == nil {
+				token, _, err = client.ACL().TokenCreate(&api.ACLToken{
+					AccessorID: accessor, Description: "Backup schedule " + schedule, Policies: []*api.ACLLink{{Name: backupPolicy}},
+				}, write(ctx))
+			}
+		}
+		if err != nil {
+			return err
+		}
+		secret = token.SecretID
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("making the token of the backup schedule %s: %w", schedule, err)
+	}
+	return newDeliveries(c).Deliver(ctx, target, accessor, secret, "")
+}
+
+// BackupTokenDrift says what is wrong with the token of a backup schedule, "" if nothing
+// is, as far as it can be told: while Consul does not answer, a schedule is what
+// Kubernetes says.
+func (c *Cluster) BackupTokenDrift(ctx context.Context, schedule string, target Target) string {
+	accessor := c.BackupTokenAccessor(schedule)
+	token, err := c.ACL().Tokens.Get(ctx, accessor)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return "the token of the backups is gone, will be made"
+	case err != nil:
+		return ""
+	}
+	if delivered, err := newDeliveries(c).Delivered(ctx, target, accessor, token.SecretID); err != nil || delivered {
+		return ""
+	}
+	return fmt.Sprintf("Secret %s: does not hold the token of the backups, will be written", target.Name)
+}
+
+func ensureBackupPolicy(ctx context.Context, client *api.Client) error {
+	existing, _, err := client.ACL().PolicyReadByName(backupPolicy, consistent(ctx))
+	switch {
+	case err != nil:
+		return err
+	case existing == nil:
+		_, _, err = client.ACL().PolicyCreate(&api.ACLPolicy{Name: backupPolicy, Description: backupDescription, Rules: backupRules}, write(ctx))
+		if err != nil { // another schedule may have been faster
+			if made, _, readErr := client.ACL().PolicyReadByName(backupPolicy, consistent(ctx)); readErr == nil && made != nil {
+				return nil
+			}
+		}
+		return err
+	case existing.Description != backupDescription:
+		return fmt.Errorf("a policy %s exists and was not made by this provider: rename it", backupPolicy)
+	}
+	return nil
+}
+
+// DeleteBackupToken deletes the token of a backup schedule and takes it out of the Secret. The policy
+// goes with the last of them.
+func (c *Cluster) DeleteBackupToken(ctx context.Context, schedule string, target Target) error {
+	accessor := c.BackupTokenAccessor(schedule)
+	if err := newDeliveries(c).Withdraw(ctx, target, accessor); err != nil {
+		return err
+	}
+	if gone, err := c.gone(ctx); err != nil || gone {
+		return err
+	}
+	err := c.ACL().Do(ctx, func(client *api.Client) error {
+		if _, err := client.ACL().TokenDelete(accessor, write(ctx)); err != nil && !isTokenMissing(err) {
+			return err
+		}
+		policy, _, err := client.ACL().PolicyReadByName(backupPolicy, consistent(ctx))
+		if err != nil || policy == nil || policy.Description != backupDescription {
+			return err
+		}
+		left, _, err := client.ACL().TokenListFiltered(api.ACLTokenFilterOptions{Policy: policy.ID}, consistent(ctx))
+		if err == nil && len(left) == 0 {
+			_, err = client.ACL().PolicyDelete(policy.ID, write(ctx))
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("deleting the token of the backup schedule %s: %w", schedule, err)
+	}
+	return nil
+}

@@ -1,0 +1,202 @@
+// Package restic keeps snapshots of Consul servers in a restic repository. It renders the
+// CronJobs and Jobs that do it, which is pure, runs them, and says what came of it.
+package restic
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/robfig/cron/v3"
+)
+
+// DefaultImage is restic's own image. 0.17.1 is the first release that tells a wrong
+// password and a locked repository apart by exit codes
+// (restic.readthedocs.io/en/stable/075_scripting.html).
+const DefaultImage = "docker.io/restic/restic:0.17.3"
+
+// Spec is what is declared of one schedule.
+type Spec struct {
+	// Name of the schedule among those of its cluster, a DNS label.
+	Name string `json:"name"`
+	// Schedule in the five fields of cron, and the IANA time zone that it is meant in, ""
+	// for that of the Kubernetes control plane.
+	Schedule string `json:"schedule"`
+	TimeZone string `json:"time_zone,omitempty"`
+	// Suspend lets no backup start.
+	Suspend    bool       `json:"suspend,omitempty"`
+	Repository Repository `json:"repository"`
+	Retention  Retention  `json:"retention"`
+	// Image of restic.
+	Image string `json:"image"`
+	// Deadline is how long one backup may take.
+	Deadline time.Duration `json:"deadline"`
+}
+
+// Repository is where snapshots are stored. Either URL or Claim is set.
+type Repository struct {
+	// URL as restic writes it, without credentials, such as "s3:https://host/bucket/path".
+	URL string `json:"url,omitempty"`
+	// Claim is a PersistentVolumeClaim in the cluster's namespace.
+	Claim string `json:"claim,omitempty"`
+	// Secret in the cluster's namespace whose keys are the environment variables that
+	// restic takes credentials from, RESTIC_PASSWORD among them.
+	Secret string `json:"secret"`
+}
+
+// Retention is how many snapshots are kept, as "restic forget" means it: those that any
+// rule keeps. 0 and "" are no rule.
+type Retention struct {
+	Last    int64 `json:"last,omitempty"`
+	Hourly  int64 `json:"hourly,omitempty"`
+	Daily   int64 `json:"daily,omitempty"`
+	Weekly  int64 `json:"weekly,omitempty"`
+	Monthly int64 `json:"monthly,omitempty"`
+	Yearly  int64 `json:"yearly,omitempty"`
+	// Within keeps all that is younger, such as "2y5m7d3h".
+	Within string `json:"within,omitempty"`
+}
+
+// IsEmpty reports whether there is no rule.
+func (r Retention) IsEmpty() bool { return r == Retention{} }
+
+// flags are those of "restic forget".
+func (r Retention) flags() (flags []string) {
+	for _, rule := range []struct {
+		name string
+		n    int64
+	}{{"last", r.Last}, {"hourly", r.Hourly}, {"daily", r.Daily}, {"weekly", r.Weekly}, {"monthly", r.Monthly}, {"yearly", r.Yearly}} {
+		if rule.n != 0 {
+			flags = append(flags, fmt.Sprintf("--keep-%s=%d", rule.name, rule.n))
+		}
+	}
+	if r.Within != "" {
+		flags = append(flags, "--keep-within="+r.Within)
+	}
+	return flags
+}
+
+var within = regexp.MustCompile(`^([0-9]+[ymdh])+$`)
+
+// CheckWithin returns an error that says why a text is no age as restic takes it.
+func CheckWithin(text string) error {
+	if !within.MatchString(text) {
+		return fmt.Errorf("%q is no age: write years, months, days and hours, such as \"2y5m7d3h\"", text)
+	}
+	return nil
+}
+
+// CheckSchedule returns an error that says why Kubernetes would not take a schedule. It is
+// read by the library that Kubernetes reads it with.
+func CheckSchedule(schedule string) error {
+	if strings.Contains(schedule, "TZ") {
+		return errors.New("the time zone is an attribute of its own (time_zone)")
+	}
+	if _, err := cron.ParseStandard(schedule); err != nil {
+		return fmt.Errorf("%q is no schedule: %w", schedule, err)
+	}
+	return nil
+}
+
+// Period is the time between two backups of a schedule at a moment, 0 if it never runs.
+func Period(schedule string, now time.Time) time.Duration {
+	s, err := cron.ParseStandard(schedule)
+	if err != nil {
+		return 0
+	}
+	next := s.Next(now)
+	return s.Next(next).Sub(next)
+}
+
+// DefaultSchedule is once an hour, at a minute that follows from what is backed up: many
+// clusters do not start all at once.
+func DefaultSchedule(namespace, cluster, name string) string {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(namespace + "/" + cluster + "/" + name))
+	return fmt.Sprintf("%d * * * *", h.Sum32()%60)
+}
+
+// Kind is a kind of store, and what it takes.
+type Kind struct {
+	// Scheme begins the URL, as in "s3:".
+	Scheme string
+	// Credentials are the sets of keys of which the Secret must have one whole set.
+	Credentials [][]string
+}
+
+// kinds are the stores that restic knows, but for those that take more than environment
+// variables (restic.readthedocs.io/en/stable/030_preparing_a_new_repo.html).
+func kinds() []Kind {
+	return []Kind{
+		{"s3", [][]string{{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}}},
+		{"azure", [][]string{{"AZURE_ACCOUNT_NAME", "AZURE_ACCOUNT_KEY"}, {"AZURE_ACCOUNT_NAME", "AZURE_ACCOUNT_SAS"}}},
+		{"gs", [][]string{{"GOOGLE_PROJECT_ID", "GOOGLE_APPLICATION_CREDENTIALS"}, {"GOOGLE_ACCESS_TOKEN"}}},
+		{"b2", [][]string{{"B2_ACCOUNT_ID", "B2_ACCOUNT_KEY"}}},
+		{"swift", [][]string{{"OS_AUTH_URL"}, {"ST_AUTH"}}},
+		{"rest", nil},
+	}
+}
+
+// KindOf returns the kind of a repository's URL, and an error that says what is wrong
+// with it. The error does not quote a password.
+func KindOf(repository string) (Kind, error) {
+	scheme, rest, found := strings.Cut(repository, ":")
+	all := kinds()
+	i := slices.IndexFunc(all, func(k Kind) bool { return k.Scheme == scheme })
+	if !found || i < 0 || rest == "" {
+		var names []string
+		for _, k := range all {
+			names = append(names, k.Scheme+":")
+		}
+		return Kind{}, fmt.Errorf("it must begin with one of %s, as restic writes repositories; a folder of a volume is repository.volume_claim", strings.Join(names, ", "))
+	}
+	if strings.Contains(rest, "://") {
+		u, err := url.Parse(rest)
+		switch {
+		case err != nil:
+			return Kind{}, errors.New("what follows " + scheme + ": is no URL")
+		case u.User != nil:
+			return Kind{}, errors.New("it holds a user or a password: put them into the Secret, for a REST server as RESTIC_REST_USERNAME and RESTIC_REST_PASSWORD")
+		case u.Host == "":
+			return Kind{}, errors.New("it names no host")
+		}
+	} else if scheme == "rest" {
+		return Kind{}, errors.New("what follows rest: must begin with http:// or https://")
+	}
+	return all[i], nil
+}
+
+// CheckSecret returns an error that says what the Secret with the credentials lacks. keys are those
+// that it has.
+func CheckSecret(r Repository, keys []string) error {
+	if !slices.Contains(keys, passwordKey) {
+		return fmt.Errorf("it lacks the key %s, which encrypts the repository", passwordKey)
+	}
+	if r.URL == "" {
+		return nil
+	}
+	kind, err := KindOf(r.URL)
+	if err != nil || len(kind.Credentials) == 0 {
+		return err
+	}
+	var wanted []string
+	for _, set := range kind.Credentials {
+		if !slices.ContainsFunc(set, func(key string) bool { return !slices.Contains(keys, key) }) {
+			return nil
+		}
+		wanted = append(wanted, strings.Join(set, " and "))
+	}
+	return fmt.Errorf("it lacks what a repository %s: takes: the keys %s", kind.Scheme, strings.Join(wanted, ", or "))
+}
+
+// passwordKey is the key of the Secret with the password of the repository.
+const passwordKey = "RESTIC_PASSWORD"
+
+// location is the repository as restic takes it.
+func (r Repository) location() string { return cmp.Or(r.URL, "/repository") }
