@@ -28,6 +28,9 @@ type Clients struct {
 	ExpectedUID string
 	// Claims of the resources that are planned in this run.
 	Claims Claims
+	// Backups is held while backup schedules are set up or removed: of two that make one
+	// repository at once, restic may leave one that nobody can open.
+	Backups sync.Mutex
 
 	mu     sync.Mutex
 	kube   *kube.Client

@@ -193,7 +193,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 					return fmt.Errorf("the repository has %v, and the last backup is %s", all, first)
 				}
 				// What is stored is Consul's archive, and its sums are right.
-				out := acctest.Restic(t, namespace, repository, "restic", `cd /tmp; restic -q dump latest /work/backup/consul.tar | tar x; sha256sum -c SHA256SUMS; restic -q dump latest /work/backup/info.json`)
+				out := acctest.Restic(t, namespace, repository, "restic", `cd /tmp; restic -q dump latest /scratch/backup/consul.tar | tar x; sha256sum -c SHA256SUMS; restic -q dump latest /scratch/backup/info.json`)
 				if !strings.Contains(out, "state.bin: OK") || !strings.Contains(out, `"ACLToken"`) {
 					return fmt.Errorf("what is stored is no snapshot: %s", out)
 				}

@@ -360,9 +360,9 @@ func (m scheduleModel) warn(s restic.State, now time.Time, diags *diag.Diagnosti
 		diags.AddWarning("The latest backup failed", fmt.Sprintf("Backup schedule %s, at %s: %s", id, s.Failed.UTC().Format(time.RFC3339), s.Reason))
 	}
 	last := m.lastTime()
-	if period := restic.Period(m.Schedule.ValueString(), now); !last.IsZero() && period > 0 && !m.Suspend.ValueBool() && now.Sub(last) > 2*period+time.Hour {
-		diags.AddWarning("The latest backup is old", fmt.Sprintf("Backup schedule %s has stored nothing since %s, and is due every %s. Look at its Jobs: kubectl --namespace %s get jobs --selector %s=%s",
-			id, last.Format(time.RFC3339), period, strings.Split(id, "/")[0], restic.LabelSchedule, m.Name.ValueString()))
+	if !last.IsZero() && !m.Suspend.ValueBool() && restic.Overdue(m.Schedule.ValueString(), m.TimeZone.ValueString(), last, now) {
+		diags.AddWarning("The latest backup is old", fmt.Sprintf("Backup schedule %s has stored nothing since %s, and was due twice since. Look at its Jobs: kubectl --namespace %s get jobs --selector %s=%s",
+			id, last.Format(time.RFC3339), strings.Split(id, "/")[0], restic.LabelSchedule, m.Name.ValueString()))
 	}
 	if s.Last != nil && !s.Last.Forgotten {
 		diags.AddWarning("Old backups were not forgotten", fmt.Sprintf("The latest backup of schedule %s was stored, but the repository was locked, or could not be changed: nothing was forgotten. The next backup tries again.", id))
@@ -491,6 +491,8 @@ func (r *ScheduleResource) apply(ctx context.Context, m *scheduleModel, timeout 
 	}
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	r.clients.Backups.Lock()
+	defer r.clients.Backups.Unlock()
 	if err := schedule.Apply(limited, spec, isNew); err != nil {
 		diags.Append(applyError(m.ID.ValueString(), m.Cluster.ValueString(), err))
 		return false
@@ -578,6 +580,8 @@ func (r *ScheduleResource) Delete(ctx context.Context, req resource.DeleteReques
 	}
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	r.clients.Backups.Lock()
+	defer r.clients.Backups.Unlock()
 	if err := schedule.Delete(limited); err != nil {
 		resp.Diagnostics.AddError("Cannot delete the backup schedule", fmt.Sprintf("Backup schedule %s: %s", m.ID.ValueString(), err))
 	}

@@ -29,7 +29,7 @@ func TestWarn(t *testing.T) {
 		"failed since":          {schedule: "0 * * * *", state: restic.State{Last: stored(time.Hour), Reason: "no way"}, want: "failed"},
 		"old":                   {schedule: "0 * * * *", state: restic.State{Last: stored(4 * time.Hour)}, want: "old"},
 		"old, and forgotten":    {schedule: "0 * * * *", kept: stored(4 * time.Hour), want: "old"},
-		"not old for its time":  {schedule: "0 3 * * *", state: restic.State{Last: stored(40 * time.Hour)}},
+		"not old for its time":  {schedule: "0 3 * * *", state: restic.State{Last: stored(30 * time.Hour)}},
 		"suspended":             {schedule: "0 * * * *", suspend: true, state: restic.State{Last: stored(40 * time.Hour)}},
 		"never by itself":       {schedule: "0 0 31 2 *", state: restic.State{Last: stored(40 * time.Hour)}},
 		"locked":                {schedule: "0 * * * *", state: restic.State{Last: &restic.Result{Snapshot: "abc", Time: now}}, want: "forgotten"},

@@ -24,7 +24,7 @@ const (
 	// AnnotationSpec of the CronJob has the Spec.
 	AnnotationSpec = server.ManagedBy + "/backup"
 
-	workDir = "/work"
+	workDir = "/scratch"
 	// tokenKey is the key of the Secret with the token.
 	tokenKey = "token"
 	// startWithin is how late a backup may start, and history how many Jobs are kept.

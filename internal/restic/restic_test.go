@@ -61,15 +61,28 @@ func TestCheckSecret(t *testing.T) {
 	}
 }
 
-func TestPeriod(t *testing.T) {
+func TestOverdue(t *testing.T) {
 	t.Parallel()
-	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
-	for schedule, want := range map[string]time.Duration{
-		"40 * * * *": time.Hour, "0 3 * * *": 24 * time.Hour, "0 0 31 2 *": 0, "nonsense": 0,
-		DefaultSchedule("ns", "consul", "backup"): time.Hour,
+	friday := time.Date(2026, 11, 27, 3, 0, 30, 0, time.UTC)
+	for name, tt := range map[string]struct {
+		schedule, zone string
+		ago            time.Duration // from the backup to now
+		want           bool
+	}{
+		"an hour":             {"40 * * * *", "", 2 * time.Hour, false},
+		"three hours":         {"40 * * * *", "", 3 * time.Hour, true},
+		"over the weekend":    {"0 3 * * 1-5", "", 70 * time.Hour, false},
+		"after the weekend":   {"0 3 * * 1-5", "", 98 * time.Hour, true},
+		"in its zone":         {"0 3 * * *", "America/New_York", 29 * time.Hour, false},
+		"late in its zone":    {"0 3 * * *", "America/New_York", 31 * time.Hour, true},
+		"never":               {"0 0 31 2 *", "", 9000 * time.Hour, false},
+		"no schedule":         {"nonsense", "", 9000 * time.Hour, false},
+		"once an hour, ours":  {DefaultSchedule("ns", "consul", "backup"), "", 2 * time.Hour, false},
+		"once an hour, late":  {DefaultSchedule("ns", "consul", "backup"), "", 4 * time.Hour, true},
+		"in an unknown place": {"40 * * * *", "Nowhere", 9000 * time.Hour, false},
 	} {
-		if got := Period(schedule, now); got != want {
-			t.Errorf("%s: every %s, want %s", schedule, got, want)
+		if got := Overdue(tt.schedule, tt.zone, friday, friday.Add(tt.ago)); got != tt.want {
+			t.Errorf("%s: %v", name, got)
 		}
 	}
 	if DefaultSchedule("ns", "consul", "backup") == DefaultSchedule("ns", "consul", "other") {
@@ -137,10 +150,10 @@ func TestCronJob(t *testing.T) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	p := c.Spec.JobTemplate.Spec.Template.Spec
-	if got := strings.Join(p.Containers[0].Args, " "); got != "sh /work ns.consul hourly /dev/termination-log existing --keep-hourly=24 --keep-within=7d" {
+	if got := strings.Join(p.Containers[0].Args, " "); got != "sh /scratch ns.consul hourly /dev/termination-log existing --keep-hourly=24 --keep-within=7d" {
 		t.Errorf("the arguments of restic's container are %s", got)
 	}
-	if got := strings.Join(p.InitContainers[0].Args, " "); got != "sh /work 1.22.7 http://consul.ns.svc:8500 /token/token" {
+	if got := strings.Join(p.InitContainers[0].Args, " "); got != "sh /scratch 1.22.7 http://consul.ns.svc:8500 /token/token" {
 		t.Errorf("the arguments of the snapshot's container are %s", got)
 	}
 	for _, e := range p.Containers[0].Env {

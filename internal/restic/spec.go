@@ -104,14 +104,16 @@ func CheckSchedule(schedule string) error {
 	return nil
 }
 
-// Period is the time between two backups of a schedule at a moment, 0 if it never runs.
-func Period(schedule string, now time.Time) time.Duration {
+// Overdue reports whether a schedule should have run twice since a backup was stored, the second time
+// more than an hour ago. zone is that of the schedule, "" for UTC.
+func Overdue(schedule, zone string, last, now time.Time) bool {
 	s, err := cron.ParseStandard(schedule)
-	if err != nil {
-		return 0
+	location, zoneErr := time.LoadLocation(zone) // "" is UTC
+	if err != nil || zoneErr != nil {
+		return false
 	}
-	next := s.Next(now)
-	return s.Next(next).Sub(next)
+	second := s.Next(s.Next(last.In(location)))
+	return !second.IsZero() && second.Add(time.Hour).Before(now)
 }
 
 // DefaultSchedule is once an hour, at a minute that follows from what is backed up: many
