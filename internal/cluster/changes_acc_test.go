@@ -338,7 +338,7 @@ func changedUnderAClient(t *testing.T) (namespace string, cli *acctest.CLI, clie
 // on, every server is restarted once, and no write is refused.
 func TestAccCluster_killedAfterEveryStepOfARoll(t *testing.T) {
 	t.Parallel()
-	acctest.PreCheck(t)
+	acctest.PreCheckLong(t)
 	namespace, cli, client := changedUnderAClient(t)
 	seen := map[string]map[types.UID]bool{}
 	for name, uid := range podUIDs(t, namespace) {

@@ -513,7 +513,7 @@ func answers(t *testing.T, namespace string, n int, overHTTP bool) resource.Test
 // by HTTPS.
 func TestAccCluster_httpsOnly(t *testing.T) {
 	t.Parallel()
-	acctest.PreCheck(t)
+	acctest.PreCheckLong(t)
 	namespace := acctest.Namespace(t)
 	config := func(version string, replicas int, httpsOnly bool) string {
 		return hclVersion(namespace, version, fmt.Sprintf("  replicas = %d\n  tls = {\n    enabled = true\n    https_only = %v\n  }\n", replicas, httpsOnly))

@@ -391,7 +391,7 @@ func TestAccVolumes_growthThatHangsIsExplained(t *testing.T) {
 // token, while a client writes: no write that was acknowledged is lost.
 func TestAccVolumes_rebuildLosesNoWrite(t *testing.T) {
 	t.Parallel()
-	acctest.PreCheck(t)
+	acctest.PreCheckLong(t)
 	namespace, class := acctest.Namespace(t), acctest.ExpandableClass(t)
 	config := func(size, storage string) string {
 		return storageHCL(namespace, size, storage, stepDeny) + bootstrapHCL("") + clientHCL(namespace)
