@@ -258,7 +258,7 @@ func TestAccCluster_badChangesHoldAtOneServer(t *testing.T) {
 	client.More(5)
 	for name, bad := range map[string]struct{ change, says string }{
 		"image":         {"  image = \"docker.io/hashicorp/consul:no-such-tag\"\n", "no-such-tag"},
-		"configuration": {"  extra_config = jsonencode({ no_such_key = true })\n", "CrashLoopBackOff"},
+		"configuration": {"  extra_config = jsonencode({ no_such_key = true })\n", "exit code 1"},
 		"placement":     {"  placement = { node_selector = { no = \"such-node\" } }\n", "not scheduled"},
 	} {
 		before := podUIDs(t, namespace)

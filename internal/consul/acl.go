@@ -507,18 +507,24 @@ func (o *Objects[T, L]) Update(ctx context.Context, wanted T) (*T, error) {
 
 // readBack is for how long an object that was just written may be missing: a
 // new leader may not have applied it, and a server that asked for a token too
-// early remembers for 30 s that there is none (acl_token_ttl).
+// early remembers for 30 s that there is none (acl_token_ttl). A server that does
+// not answer is waited for as long as the caller has time.
 const readBack = 35 * time.Second
 
 // written reads what was just written, and puts it into the list.
 func (o *Objects[T, L]) written(ctx context.Context, id string) (*T, error) {
-	ctx, cancel := context.WithTimeout(ctx, readBack)
-	defer cancel()
 	var object *T
 	var err error
+	var missing time.Time // since when it is
 	_ = retryDelay().Until(ctx, true, true, func(ctx context.Context) (bool, error) {
 		object, err = o.Read(ctx, id)
-		return !errors.Is(err, ErrNotFound), nil
+		if !errors.Is(err, ErrNotFound) {
+			return true, nil
+		}
+		if missing.IsZero() {
+			missing = time.Now()
+		}
+		return time.Since(missing) >= readBack, nil
 	})
 	if err != nil {
 		o.forget()

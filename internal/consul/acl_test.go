@@ -905,6 +905,23 @@ func TestACL_Do(t *testing.T) {
 			})
 		}
 	})
+	t.Run("it waits for a server that is away after a write", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFakeConsul(t)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			start := time.Now()
+			f.failing = func(what string) error {
+				if what == "read" && time.Since(start) < 2*readBack {
+					return errors.New("connection refused")
+				}
+				return nil
+			}
+			if made, err := f.things.Create(ctx, thing{Name: "new"}); err != nil || made.Name != "new" {
+				t.Errorf("got %v, %v", made, err)
+			}
+		})
+	})
 	t.Run("without a deadline it does not wait for ever", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFakeConsul(t)
