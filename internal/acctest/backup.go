@@ -60,6 +60,16 @@ func StartS3(t testing.TB, namespace string) string {
 	return fmt.Sprintf("http://s3.%s.svc:7070", namespace)
 }
 
+// Damage overwrites a byte in the middle of the files of the S3 server that a pattern matches.
+func Damage(t testing.TB, namespace, pattern string) {
+	t.Helper()
+	out, err := Kube(t).Exec(t.Context(), namespace, "s3", "s3", nil, "/bin/sh", "-euc",
+		`for f in $1; do printf X | dd of="$f" bs=1 seek=$(($(stat -c %s "$f") / 2)) conv=notrunc 2>/dev/null; echo "$f"; done`, "sh", pattern)
+	if err != nil || len(out) == 0 {
+		t.Fatalf("damaging %s: %v %s", pattern, err, out)
+	}
+}
+
 // ClaimForBackups makes a volume claim "backups", and the Secret "restic" with the
 // credentials of a repository in it.
 func ClaimForBackups(t testing.TB, namespace string) {

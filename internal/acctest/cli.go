@@ -101,6 +101,15 @@ func (c *CLI) Must(ctx context.Context, args ...string) string {
 	return out
 }
 
+// RequiredProviders names the provider, for configurations that a CLI applies.
+const RequiredProviders = `
+terraform {
+  required_providers {
+    consul = { source = "registry.terraform.io/consul-k8s/consul-k8s" }
+  }
+}
+`
+
 // RunAndKill starts "apply" or "destroy" and kills it, with the provider, by
 // SIGKILL as soon as when says so. It reports whether it was still running.
 func (c *CLI) RunAndKill(ctx context.Context, command string, when func(context.Context) bool) (killed bool, output string) {

@@ -54,7 +54,7 @@ func TestAccExamples(t *testing.T) {
 			if !strings.Contains(all, "required_providers") {
 				files["versions.tf"] = "terraform {\n  required_providers {\n    consul = { source = \"registry.terraform.io/consul-k8s/consul-k8s\" }\n  }\n}\n"
 			}
-			if strings.Contains(all, "consul_k8s_backup_schedule\"") {
+			if strings.Contains(all, "https://s3.example.com") {
 				prepareStore(t, namespace, files)
 			}
 			cli := acctest.NewCLI(t, files)

@@ -76,6 +76,18 @@ resource "consul_k8s_backup_schedule" "main" {
   cluster    = consul_k8s_acl_bootstrap.main.cluster
   repository = { volume_claim = "backups", credentials_secret = "restic" }
   retention  = { last = 1 }
+  prune      = { schedule = "0 0 31 2 *" }
+}
+resource "consul_k8s_snapshot" "main" {
+  cluster    = consul_k8s_backup_schedule.main.cluster
+  name       = "main"
+  repository = consul_k8s_backup_schedule.main.repository
+}
+resource "consul_k8s_restore" "main" {
+  cluster    = consul_k8s_backup_schedule.main.cluster
+  confirm    = "%[2]s/consul"
+  repository = consul_k8s_backup_schedule.main.repository
+  snapshot   = consul_k8s_snapshot.main.snapshot_id
 }
 `, credential(t, namespace, role), namespace, version, acctest.Small, more)
 	}

@@ -189,9 +189,8 @@ func (r *BootstrapResource) checkCluster(ctx context.Context, id string, diags *
 	if r.clients == nil || r.clients.Unknown {
 		return
 	}
-	acls, planned := r.clients.Claims.PlannedCluster(id)
-	if planned {
-		if !acls {
+	if planned, ok := r.clients.Claims.PlannedCluster(id); ok {
+		if !planned.ACLs {
 			diags.Append(bootstrapError(id, consul.ErrACLDisabled))
 		}
 		return

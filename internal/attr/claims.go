@@ -8,7 +8,7 @@ import "sync"
 type Claims struct {
 	mu       sync.Mutex
 	claims   map[string]claim
-	clusters map[string]bool // that are planned, and whether with ACLs
+	clusters map[string]PlannedCluster // by ID
 }
 
 type claim struct {
@@ -55,23 +55,30 @@ func (c *Claims) Claimed(thing string) bool {
 	return taken
 }
 
-// PlanCluster records that a cluster, "<namespace>/<name>", is planned to be
-// there, and whether with ACLs.
-func (c *Claims) PlanCluster(id string, acls bool) {
+// PlannedCluster is what is planned of a cluster.
+type PlannedCluster struct {
+	// ACLs says whether it may have ACLs.
+	ACLs bool
+	// Version of Consul, "" where it is not known yet.
+	Version string
+}
+
+// PlanCluster records that a cluster, "<namespace>/<name>", is planned to be there.
+func (c *Claims) PlanCluster(id string, planned PlannedCluster) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.clusters == nil {
-		c.clusters = map[string]bool{}
+		c.clusters = map[string]PlannedCluster{}
 	}
-	c.clusters[id] = acls
+	c.clusters[id] = planned
 }
 
-// PlannedCluster reports whether a cluster was planned so far, and whether with
-// ACLs. What refers to a cluster is planned after it; of anything else the order
+// PlannedCluster reports whether a cluster was planned so far, and as what.
+// What refers to a cluster is planned after it; of anything else the order
 // is not known.
-func (c *Claims) PlannedCluster(id string) (acls, planned bool) {
+func (c *Claims) PlannedCluster(id string) (cluster PlannedCluster, planned bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	acls, planned = c.clusters[id]
-	return acls, planned
+	cluster, planned = c.clusters[id]
+	return cluster, planned
 }

@@ -37,11 +37,13 @@ func TestClaims_knowPlannedClusters(t *testing.T) {
 	if _, planned := c.PlannedCluster("a/b"); planned {
 		t.Error("a cluster that nobody planned is planned")
 	}
-	c.PlanCluster("a/b", true)
-	c.PlanCluster("a/c", false)
-	for id, want := range map[string]bool{"a/b": true, "a/c": false} {
-		if acls, planned := c.PlannedCluster(id); !planned || acls != want {
-			t.Errorf("%s: planned %t, with ACLs %t", id, planned, acls)
+	all := map[string]attr.PlannedCluster{"a/b": {ACLs: true, Version: "1.22.7"}, "a/c": {}}
+	for id, cluster := range all {
+		c.PlanCluster(id, cluster)
+	}
+	for id, want := range all {
+		if cluster, planned := c.PlannedCluster(id); !planned || cluster != want {
+			t.Errorf("%s: planned %t, as %+v", id, planned, cluster)
 		}
 	}
 }

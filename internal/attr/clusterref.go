@@ -13,6 +13,12 @@ import (
 // ClusterID validates a reference to a cluster, "<namespace>/<name>".
 func ClusterID() validator.String { return clusterID{} }
 
+// CheckClusterID returns an error that says why a text is no reference to a cluster.
+func CheckClusterID(text string) error {
+	_, _, err := server.ParseID(text)
+	return err
+}
+
 type clusterID struct{}
 
 // Description implements validator.String.
@@ -28,7 +34,7 @@ func (clusterID) ValidateString(_ context.Context, req validator.StringRequest, 
 	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
 		return
 	}
-	if _, _, err := server.ParseID(req.ConfigValue.ValueString()); err != nil {
+	if err := CheckClusterID(req.ConfigValue.ValueString()); err != nil {
 		resp.Diagnostics.Append(Error(req.Path, "Not a cluster's ID", err.Error()+". Use the id attribute of a consul_k8s_cluster."))
 	}
 }

@@ -3,8 +3,8 @@ package backup_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -100,37 +100,58 @@ func snapshots(t *testing.T, namespace, repository string) (all []struct {
 	return all
 }
 
-// runNow lets the schedule's CronJob run at once, as "kubectl create job --from" does.
-func runNow(t *testing.T, namespace string) {
+// runNow lets a CronJob of the schedule run at once, as "kubectl create job --from" does.
+func runNow(t *testing.T, namespace, task string) {
 	t.Helper()
-	jobs := acctest.Kube(t).BatchV1()
-	c, err := jobs.CronJobs(namespace).Get(t.Context(), "consul-backup", metav1.GetOptions{})
+	if reason := tryNow(t, namespace, task); reason != "" {
+		t.Fatalf("the %s failed: %s", task, reason)
+	}
+}
+
+// tryNow is runNow that returns the last words of the pod, if it fails.
+func tryNow(t *testing.T, namespace, task string) string {
+	t.Helper()
+	k := acctest.Kube(t)
+	c, err := k.BatchV1().CronJobs(namespace).Get(t.Context(), restic.TaskName("consul", "backup", task), metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	job, err := jobs.Jobs(namespace).Create(t.Context(), &batchv1.Job{
+	spec := c.Spec.JobTemplate.Spec
+	spec.BackoffLimit = new(int32(0))
+	job, err := k.BatchV1().Jobs(namespace).Create(t.Context(), &batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{
-			GenerateName: "consul-backup-", Labels: c.Spec.JobTemplate.Labels,
+			GenerateName: c.Name + "-", Labels: c.Spec.JobTemplate.Labels,
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(c, batchv1.SchemeGroupVersion.WithKind("CronJob"))},
 		},
-		Spec: c.Spec.JobTemplate.Spec,
+		Spec: spec,
 	}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	acctest.Wait(t, "the Job", func(ctx context.Context) (string, error) {
-		j, err := jobs.Jobs(namespace).Get(ctx, job.Name, metav1.GetOptions{})
-		if err != nil {
+	reason := ""
+	acctest.Wait(t, "the Job "+job.Name, func(ctx context.Context) (string, error) {
+		j, err := k.BatchV1().Jobs(namespace).Get(ctx, job.Name, metav1.GetOptions{})
+		switch {
+		case err != nil:
 			return "", err
-		}
-		if j.Status.Failed > 0 {
-			return "", errors.New("it failed")
-		}
-		if j.Status.Succeeded == 0 {
+		case j.Status.Succeeded > 0:
+			return "", nil
+		case j.Status.Failed == 0:
 			return "it runs", nil
+		}
+		pods, err := k.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
+		if err != nil || len(pods.Items) == 0 {
+			return "its pod is gone", err
+		}
+		reason = "unknown"
+		for _, s := range slices.Concat(pods.Items[0].Status.InitContainerStatuses, pods.Items[0].Status.ContainerStatuses) {
+			if s.State.Terminated != nil && s.State.Terminated.ExitCode != 0 {
+				reason = s.State.Terminated.Message
+			}
 		}
 		return "", nil
 	})
+	return reason
 }
 
 // Snapshots of a cluster with ACLs and TLS are verified, stored and forgotten as declared; the
@@ -202,7 +223,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 			{Config: config(old, ""), PlanOnly: true},
 			{ResourceName: address, ImportState: true, ImportStateId: namespace + "/consul/backup", ImportStateVerify: true, ImportStateVerifyIgnore: []string{"timeouts"}},
 			{
-				PreConfig: func() { runNow(t, namespace); runNow(t, namespace) },
+				PreConfig: func() { runNow(t, namespace, restic.TaskBackup); runNow(t, namespace, restic.TaskBackup) },
 				Config:    config(old, ""),
 				Check: resource.ComposeTestCheckFunc(lastBackup(&last), func(*terraform.State) error {
 					all := snapshots(t, namespace, repository)
@@ -236,7 +257,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 					}
 				},
 				Config: config(old, ""),
-				Check:  func(*terraform.State) error { runNow(t, namespace); return nil },
+				Check:  func(*terraform.State) error { runNow(t, namespace, restic.TaskBackup); return nil },
 			},
 			{Config: config(recent, ""), Check: image(recent)},
 			{Config: config(recent, ""), PlanOnly: true},
@@ -289,7 +310,7 @@ func TestAccBackupSchedule_storesInAVolume(t *testing.T) {
 				return err
 			}(),
 			"Job": func() error {
-				_, err := k.BatchV1().Jobs(namespace).Get(t.Context(), restic.NowName("consul", "backup"), metav1.GetOptions{})
+				_, err := k.BatchV1().Jobs(namespace).Get(t.Context(), restic.NowName("consul", "backup", restic.TaskBackup), metav1.GetOptions{})
 				return err
 			}(),
 		} {
@@ -309,6 +330,77 @@ func TestAccBackupSchedule_storesInAVolume(t *testing.T) {
 			{Config: cluster, Check: absent},
 			// The repository is taken up again.
 			{Config: config(`volume_claim = "backups"`), Check: resource.TestCheckResourceAttr(address, "last_backup.version", acctest.ConsulVersion)},
+		},
+	})
+}
+
+// The repository is pruned and checked, the latest backup is restored into a server that is thrown away, and a
+// backup that is damaged is told by the check and by the drill.
+func TestAccBackupSchedule_provesItsBackups(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t)
+	url := acctest.StartS3(t, namespace)
+	putSecret(t, namespace, acctest.Credentials())
+	repository := "s3:" + url + "/bucket/consul"
+	config := func(more string) string {
+		return clusterHCL(namespace, acctest.ConsulVersion, "") + scheduleHCL("consul_k8s_cluster.test.id", fmt.Sprintf("url = %q", repository), more)
+	}
+	const never = `schedule = "0 0 31 2 *"`
+	tasks := fmt.Sprintf("prune = { %[1]s }\n  check = { %[1]s, parts = 1 }\n  drill = { %[1]s, sentinel_key = \"canary\" }", never)
+	put := func(key string) {
+		t.Helper()
+		err := acctest.Consul(t, namespace, "consul").Any(t.Context(), "", func(client *api.Client) error {
+			_, err := client.KV().Put(&api.KVPair{Key: key, Value: []byte(key)}, nil)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	test(t, resource.TestCase{
+		Steps: []resource.TestStep{
+			{Config: config("")},
+			{Config: config(tasks), ExpectError: acctest.Says("the key canary is not there after the restore")},
+			{
+				PreConfig: func() { put("canary"); runNow(t, namespace, restic.TaskBackup) },
+				Config:    config(tasks),
+				Check: resource.ComposeTestCheckFunc(
+					resource.TestCheckResourceAttrSet(address, "last_drill.seconds"), resource.TestCheckResourceAttrSet(address, "last_drill.index"), resource.TestCheckNoResourceAttr(address, "last_check.time"),
+				),
+			},
+			{Config: config(tasks), PlanOnly: true},
+			{ResourceName: address, ImportState: true, ImportStateId: namespace + "/consul/backup", ImportStateVerify: true, ImportStateVerifyIgnore: []string{"timeouts"}},
+			{
+				PreConfig: func() {
+					for _, task := range []string{restic.TaskBackup, restic.TaskBackup, restic.TaskPrune, restic.TaskCheck, restic.TaskDrill} {
+						runNow(t, namespace, task)
+					}
+				},
+				Config: config(tasks),
+				Check: resource.ComposeTestCheckFunc(
+					resource.TestCheckResourceAttrSet(address, "last_prune.time"), resource.TestCheckResourceAttr(address, "last_check.part", "1"), resource.TestCheckResourceAttr(address, "last_check.parts", "1"),
+				),
+			},
+			{ // a pack of the repository is damaged: data that only a reading finds
+				PreConfig: func() {
+					acctest.Damage(t, namespace, "/data/bucket/consul/data/*/*")
+					for task, says := range map[string]string{restic.TaskCheck: "The repository is damaged.", restic.TaskDrill: "cannot be read back"} {
+						if got := tryNow(t, namespace, task); !strings.Contains(got, says) {
+							t.Errorf("the %s of a damaged repository says %q", task, got)
+						}
+					}
+				},
+				Config: config(tasks), PlanOnly: true,
+			},
+			{Config: config("")},
+			{Config: config(""), PlanOnly: true, Check: func(*terraform.State) error {
+				list, err := acctest.Kube(t).BatchV1().CronJobs(namespace).List(t.Context(), metav1.ListOptions{})
+				if err != nil || len(list.Items) != 1 {
+					return fmt.Errorf("there are %d CronJobs: %w", len(list.Items), err)
+				}
+				return nil
+			}},
 		},
 	})
 }

@@ -5,18 +5,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 	_ "time/tzdata" // the machine may have no database of its own
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/booldefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/int64default"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
@@ -39,8 +42,7 @@ const (
 	maxName = 52
 	// defaultTimeout is longer than a backup may take by default.
 	defaultTimeout = 40 * time.Minute
-	// planTimeout bounds what a plan asks Kubernetes.
-	planTimeout = 10 * time.Second
+	defaultParts   = 7
 )
 
 var (
@@ -65,17 +67,17 @@ type scheduleModel struct {
 	Suspend    types.Bool     `tfsdk:"suspend"`
 	Repository types.Object   `tfsdk:"repository"`
 	Retention  types.Object   `tfsdk:"retention"`
+	Prune      types.Object   `tfsdk:"prune"`
+	Check      types.Object   `tfsdk:"check"`
+	Drill      types.Object   `tfsdk:"drill"`
 	Image      types.String   `tfsdk:"image"`
 	Deadline   types.String   `tfsdk:"deadline"`
 	Drift      types.List     `tfsdk:"drift"`
 	Last       types.Object   `tfsdk:"last_backup"`
+	LastPrune  types.Object   `tfsdk:"last_prune"`
+	LastCheck  types.Object   `tfsdk:"last_check"`
+	LastDrill  types.Object   `tfsdk:"last_drill"`
 	Timeouts   timeouts.Value `tfsdk:"timeouts"`
-}
-
-type repositoryModel struct {
-	URL    types.String `tfsdk:"url"`
-	Claim  types.String `tfsdk:"volume_claim"`
-	Secret types.String `tfsdk:"credentials_secret"`
 }
 
 type retentionModel struct {
@@ -88,15 +90,36 @@ type retentionModel struct {
 	Within  types.String `tfsdk:"within"`
 }
 
+type pruneModel struct {
+	Schedule types.String `tfsdk:"schedule"`
+}
+
+type checkModel struct {
+	Schedule types.String `tfsdk:"schedule"`
+	Parts    types.Int64  `tfsdk:"parts"`
+}
+
+type drillModel struct {
+	Schedule    types.String `tfsdk:"schedule"`
+	SentinelKey types.String `tfsdk:"sentinel_key"`
+}
+
 var (
-	repositoryTypes = map[string]tfattr.Type{"url": types.StringType, "volume_claim": types.StringType, "credentials_secret": types.StringType}
-	retentionTypes  = map[string]tfattr.Type{
+	retentionTypes = map[string]tfattr.Type{
 		"last": types.Int64Type, "hourly": types.Int64Type, "daily": types.Int64Type, "weekly": types.Int64Type, "monthly": types.Int64Type, "yearly": types.Int64Type,
 		"within": types.StringType,
 	}
+	pruneTypes = map[string]tfattr.Type{"schedule": types.StringType}
+	checkTypes = map[string]tfattr.Type{"schedule": types.StringType, "parts": types.Int64Type}
+	drillTypes = map[string]tfattr.Type{"schedule": types.StringType, "sentinel_key": types.StringType}
+
 	lastTypes = map[string]tfattr.Type{
 		"time": types.StringType, "snapshot": types.StringType, "version": types.StringType, "index": types.Int64Type, "size": types.Int64Type, "stored": types.Int64Type,
 	}
+	lastPruneTypes = map[string]tfattr.Type{"time": types.StringType}
+	lastCheckTypes = map[string]tfattr.Type{"time": types.StringType, "part": types.Int64Type, "parts": types.Int64Type}
+	lastDrillTypes = map[string]tfattr.Type{"time": types.StringType, "index": types.Int64Type, "seconds": types.Int64Type}
+
 	noDrift = types.ListValueMust(types.StringType, nil)
 )
 
@@ -142,24 +165,10 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 			},
 			"repository": schema.SingleNestedAttribute{
 				Required: true, MarkdownDescription: "Where snapshots are stored. It is made when the schedule is, if it does not exist. Several schedules of a cluster may share one; each Kubernetes cluster needs its own, or its own path.",
-				Attributes: map[string]schema.Attribute{
-					"url": schema.StringAttribute{
-						Optional: true, Validators: []validator.String{check{"a repository as restic writes it", checkURL}},
-						MarkdownDescription: "The repository as restic writes it, without credentials: `s3:https://host/bucket/path`, `azure:container:/path`, `gs:bucket:/path`, `b2:bucket:path`, `swift:container:/path` or `rest:https://host/path`. Either this or `volume_claim`.",
-					},
-					"volume_claim": schema.StringAttribute{
-						Optional: true, Validators: []validator.String{attr.SecretName()},
-						MarkdownDescription: "A PersistentVolumeClaim in the cluster's namespace, whose volume is the repository. Either this or `url`.",
-					},
-					"credentials_secret": schema.StringAttribute{
-						Required: true, Validators: []validator.String{attr.SecretName()},
-						MarkdownDescription: "Secret in the cluster's namespace whose keys are the environment variables that restic reads: `RESTIC_PASSWORD`, which encrypts the repository, and what the store takes, such as `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`. " +
-							"Keys `ca.crt`, and `tls.crt` with `tls.key`, are the authority to trust and a certificate to show. Whoever loses the password loses the backups.",
-					},
-				},
+				Attributes: repositoryAttributes(),
 			},
 			"retention": schema.SingleNestedAttribute{
-				Required: true, MarkdownDescription: "How many snapshots of this schedule are kept: those that any rule keeps. At least one rule. What is no longer referred to stays in the store until it is pruned.",
+				Required: true, MarkdownDescription: "How many snapshots of this schedule are kept: those that any rule keeps. At least one rule. What is no longer referred to stays in the store until it is pruned (`prune`).",
 				Attributes: map[string]schema.Attribute{
 					"last": count("So many of the latest."), "hourly": count("The last one of each of so many hours."), "daily": count("Of so many days."),
 					"weekly": count("Of so many weeks."), "monthly": count("Of so many months."), "yearly": count("Of so many years."),
@@ -169,14 +178,39 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 					},
 				},
 			},
+			"prune": schema.SingleNestedAttribute{
+				Optional: true, MarkdownDescription: "When what was forgotten is removed from the store. Backups wait meanwhile. Of several schedules that share a repository one is enough.",
+				Attributes: map[string]schema.Attribute{"schedule": taskSchedule("`0 3 * * 0`")},
+			},
+			"check": schema.SingleNestedAttribute{
+				Optional: true, MarkdownDescription: "When the repository is looked through for damage.",
+				Attributes: map[string]schema.Attribute{
+					"schedule": taskSchedule("`0 4 * * *`"),
+					"parts": schema.Int64Attribute{
+						Optional: true, Computed: true, Default: int64default.StaticInt64(defaultParts), Validators: []validator.Int64{int64validator.Between(1, 1000)},
+						MarkdownDescription: "Each check reads one of so many parts of the data, another one each time. `1` reads all of it. Default `7`.",
+					},
+				},
+			},
+			"drill": schema.SingleNestedAttribute{
+				Optional: true, MarkdownDescription: "When the latest backup is restored into a server that is thrown away, and what that has is compared with what the snapshot had: keys, tokens, policies, roles, auth methods, binding rules, configuration entries and prepared queries. " +
+					"That server asks for the resources of one of the cluster's. A drill that is new is done once by the apply.",
+				Attributes: map[string]schema.Attribute{
+					"schedule": taskSchedule("`0 5 * * 1`"),
+					"sentinel_key": schema.StringAttribute{
+						Optional: true, Validators: []validator.String{stringvalidator.LengthBetween(1, 512)},
+						MarkdownDescription: "A key of the key/value store that must be there after the restore.",
+					},
+				},
+			},
 			"image": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage),
-				MarkdownDescription: "Image of restic, 0.17.1 or newer, with a shell. Default `" + restic.DefaultImage + "`. Snapshots are taken with the image of the servers.",
+				MarkdownDescription: imageDescription + " Snapshots are taken with the image of the servers.",
 			},
 			"deadline": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(defaultDeadline), PlanModifiers: []planmodifier.String{attr.KeepSameDuration()},
 				Validators:          []validator.String{attr.DurationBetween(minDeadline, maxDeadline)},
-				MarkdownDescription: "How long one backup may take, with up to two more tries. Default `30m`.",
+				MarkdownDescription: "How long one backup, and each prune, check and drill, may take, with up to two more tries. Default `30m`.",
 			},
 			"drift": schema.ListAttribute{
 				Computed: true, ElementType: types.StringType,
@@ -193,6 +227,26 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 					"stored":   schema.Int64Attribute{Computed: true, MarkdownDescription: "Bytes that it added to the repository."},
 				},
 			},
+			"last_prune": schema.SingleNestedAttribute{
+				Computed: true, MarkdownDescription: "The latest prune that succeeded, as far as Kubernetes still knows it. A plan warns if a later one failed.",
+				Attributes: map[string]schema.Attribute{"time": schema.StringAttribute{Computed: true, MarkdownDescription: "When, in RFC 3339."}},
+			},
+			"last_check": schema.SingleNestedAttribute{
+				Computed: true, MarkdownDescription: "The latest check that succeeded. A plan warns if a later one failed.",
+				Attributes: map[string]schema.Attribute{
+					"time":  schema.StringAttribute{Computed: true, MarkdownDescription: "When, in RFC 3339."},
+					"part":  schema.Int64Attribute{Computed: true, MarkdownDescription: "Which part of the data it has read."},
+					"parts": schema.Int64Attribute{Computed: true, MarkdownDescription: "Of how many."},
+				},
+			},
+			"last_drill": schema.SingleNestedAttribute{
+				Computed: true, MarkdownDescription: "The latest drill that succeeded. A plan warns if a later one failed, or if it is older than it should be.",
+				Attributes: map[string]schema.Attribute{
+					"time":    schema.StringAttribute{Computed: true, MarkdownDescription: "When, in RFC 3339."},
+					"index":   schema.Int64Attribute{Computed: true, MarkdownDescription: "Index of the last Raft log entry in the snapshot that was restored."},
+					"seconds": schema.Int64Attribute{Computed: true, MarkdownDescription: "How long the server took to start, to restore it and to be compared."},
+				},
+			},
 			"timeouts": timeouts.Attributes(ctx, timeouts.Opts{
 				Create: true, Update: true, Delete: true,
 				CreateDescription: "How long the backup that proves the schedule may take. Default `40m`.",
@@ -203,31 +257,12 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 	}
 }
 
-// check is a validator of a text.
-type check struct {
-	what string
-	f    func(string) error
-}
-
-// Description implements validator.String.
-func (c check) Description(context.Context) string { return c.what }
-
-// MarkdownDescription implements validator.String.
-func (c check) MarkdownDescription(ctx context.Context) string { return c.Description(ctx) }
-
-// ValidateString implements validator.String.
-func (c check) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
-	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
-		return
+// taskSchedule is when a task is done.
+func taskSchedule(example string) schema.Attribute {
+	return schema.StringAttribute{
+		Required: true, Validators: []validator.String{check{"a schedule in cron's five fields", restic.CheckSchedule}},
+		MarkdownDescription: "When, in the five fields of cron, such as " + example + ", in `time_zone`.",
 	}
-	if err := c.f(req.ConfigValue.ValueString()); err != nil {
-		resp.Diagnostics.Append(attr.Error(req.Path, "Not "+c.what, err.Error()+"."))
-	}
-}
-
-func checkURL(text string) error {
-	_, err := restic.KindOf(text)
-	return err
 }
 
 func checkTimeZone(text string) error {
@@ -259,12 +294,12 @@ func (*ScheduleResource) ValidateConfig(ctx context.Context, req resource.Valida
 		if m.Name.IsNull() {
 			name = defaultName
 		}
-		if n := restic.CronJobName(cluster, name); len(n) > maxName {
-			resp.Diagnostics.Append(attr.Error(path.Root("name"), "The name is too long", fmt.Sprintf("The CronJob would be called %q, and Kubernetes takes at most %d characters: choose a shorter name.", n, maxName)))
+		if n := restic.TaskName(cluster, name, restic.TaskPrune); len(n) > maxName { // the longest
+			resp.Diagnostics.Append(attr.Error(path.Root("name"), "The name is too long", fmt.Sprintf("A CronJob would be called %q, and Kubernetes takes at most %d characters: choose a shorter name.", n, maxName)))
 		}
 	}
-	if r, ok := m.repository(ctx, &resp.Diagnostics); ok && !r.URL.IsUnknown() && !r.Claim.IsUnknown() && r.URL.IsNull() == r.Claim.IsNull() {
-		resp.Diagnostics.Append(attr.Error(path.Root("repository"), "One repository", "Set either url or volume_claim."))
+	if r, ok := parseRepository(ctx, m.Repository, &resp.Diagnostics); ok {
+		r.validate(&resp.Diagnostics)
 	}
 	if m.Retention.IsUnknown() || m.Retention.IsNull() {
 		return
@@ -277,30 +312,36 @@ func (*ScheduleResource) ValidateConfig(ctx context.Context, req resource.Valida
 	resp.Diagnostics.Append(attr.Error(path.Root("retention"), "Nothing would be kept", "Set at least one rule, such as hourly = 24 and daily = 7."))
 }
 
-func (m scheduleModel) repository(ctx context.Context, diags *diag.Diagnostics) (r repositoryModel, known bool) {
-	if m.Repository.IsNull() || m.Repository.IsUnknown() {
-		return r, false
-	}
-	diags.Append(m.Repository.As(ctx, &r, basetypes.ObjectAsOptions{})...)
-	return r, true
-}
-
 // toSpec needs values that are all known.
 func (m scheduleModel) toSpec(ctx context.Context, diags *diag.Diagnostics) restic.Spec {
-	r, _ := m.repository(ctx, diags)
+	r, _ := parseRepository(ctx, m.Repository, diags)
 	var keep retentionModel
 	diags.Append(m.Retention.As(ctx, &keep, basetypes.ObjectAsOptions{})...)
 	deadline, err := time.ParseDuration(m.Deadline.ValueString())
 	if err != nil {
 		diags.AddAttributeError(path.Root("deadline"), "Not a duration", err.Error())
 	}
+	object := func(o types.Object, into any) {
+		if !o.IsNull() {
+			diags.Append(o.As(ctx, into, basetypes.ObjectAsOptions{})...)
+		}
+	}
+	var prune pruneModel
+	var check checkModel
+	var drill drillModel
+	object(m.Prune, &prune)
+	object(m.Check, &check)
+	object(m.Drill, &drill)
 	return restic.Spec{
 		Name: m.Name.ValueString(), Schedule: m.Schedule.ValueString(), TimeZone: m.TimeZone.ValueString(), Suspend: m.Suspend.ValueBool(),
-		Repository: restic.Repository{URL: r.URL.ValueString(), Claim: r.Claim.ValueString(), Secret: r.Secret.ValueString()},
+		Repository: r.spec(),
 		Retention: restic.Retention{
 			Last: keep.Last.ValueInt64(), Hourly: keep.Hourly.ValueInt64(), Daily: keep.Daily.ValueInt64(), Weekly: keep.Weekly.ValueInt64(),
 			Monthly: keep.Monthly.ValueInt64(), Yearly: keep.Yearly.ValueInt64(), Within: keep.Within.ValueString(),
 		},
+		Prune: restic.Prune{Schedule: prune.Schedule.ValueString()},
+		Check: restic.Check{Schedule: check.Schedule.ValueString(), Parts: check.Parts.ValueInt64()},
+		Drill: restic.Drill{Schedule: drill.Schedule.ValueString(), SentinelKey: drill.SentinelKey.ValueString()},
 		Image: m.Image.ValueString(), Deadline: deadline,
 	}
 }
@@ -330,42 +371,111 @@ func (m *scheduleModel) fromSpec(s restic.Spec) {
 		"last": number(s.Retention.Last), "hourly": number(s.Retention.Hourly), "daily": number(s.Retention.Daily), "weekly": number(s.Retention.Weekly),
 		"monthly": number(s.Retention.Monthly), "yearly": number(s.Retention.Yearly), "within": text(s.Retention.Within),
 	})
+	m.Prune, m.Check, m.Drill = types.ObjectNull(pruneTypes), types.ObjectNull(checkTypes), types.ObjectNull(drillTypes)
+	if s.Prune != (restic.Prune{}) {
+		m.Prune = types.ObjectValueMust(pruneTypes, map[string]tfattr.Value{"schedule": types.StringValue(s.Prune.Schedule)})
+	}
+	if s.Check != (restic.Check{}) {
+		m.Check = types.ObjectValueMust(checkTypes, map[string]tfattr.Value{"schedule": types.StringValue(s.Check.Schedule), "parts": types.Int64Value(s.Check.Parts)})
+	}
+	if s.Drill != (restic.Drill{}) {
+		m.Drill = types.ObjectValueMust(drillTypes, map[string]tfattr.Value{"schedule": types.StringValue(s.Drill.Schedule), "sentinel_key": text(s.Drill.SentinelKey)})
+	}
 }
 
 // fromState fills in what is computed. What Kubernetes has forgotten is kept.
 func (m *scheduleModel) fromState(s restic.State) {
-	if s.Last == nil || s.Last.Time.Before(m.lastTime()) {
-		if m.Last.IsUnknown() {
-			m.Last = types.ObjectNull(lastTypes)
-		}
-		return
+	if last := s.Backup.Last; last != nil && !last.Time.Before(timeOf(m.Last)) {
+		m.Last = types.ObjectValueMust(lastTypes, map[string]tfattr.Value{
+			"time": rfc3339(last.Time), "snapshot": types.StringValue(last.Snapshot), "version": types.StringValue(last.Version),
+			"index": types.Int64Value(last.Index), "size": types.Int64Value(last.Size), "stored": types.Int64Value(last.Stored),
+		})
 	}
-	m.Last = types.ObjectValueMust(lastTypes, map[string]tfattr.Value{
-		"time": types.StringValue(s.Last.Time.UTC().Format(time.RFC3339)), "snapshot": types.StringValue(s.Last.Snapshot), "version": types.StringValue(s.Last.Version),
-		"index": types.Int64Value(s.Last.Index), "size": types.Int64Value(s.Last.Size), "stored": types.Int64Value(s.Last.Stored),
-	})
+	for task, o := range m.done() {
+		if last := s.Tasks[task].Last; last != nil && !last.Time.Before(timeOf(*o)) {
+			all := map[string]tfattr.Value{
+				"time": rfc3339(last.Time), "part": types.Int64Value(last.Part), "parts": types.Int64Value(last.Parts), "index": types.Int64Value(last.Index), "seconds": types.Int64Value(last.Seconds),
+			}
+			has := doneTypes(task)
+			maps.DeleteFunc(all, func(name string, _ tfattr.Value) bool { return has[name] == nil })
+			*o = types.ObjectValueMust(has, all)
+		}
+	}
+	m.settle()
 }
 
-// lastTime is when the backup was stored that is known, the zero time if none is.
-func (m scheduleModel) lastTime() time.Time {
-	text, _ := m.Last.Attributes()["time"].(types.String)
+// done are the attributes with the latest tasks beside backups.
+func (m *scheduleModel) done() map[string]*types.Object {
+	return map[string]*types.Object{restic.TaskPrune: &m.LastPrune, restic.TaskCheck: &m.LastCheck, restic.TaskDrill: &m.LastDrill}
+}
+
+func doneTypes(task string) map[string]tfattr.Type {
+	return map[string]map[string]tfattr.Type{restic.TaskPrune: lastPruneTypes, restic.TaskCheck: lastCheckTypes, restic.TaskDrill: lastDrillTypes}[task]
+}
+
+// settle says that what is not known never was.
+func (m *scheduleModel) settle() {
+	if m.Last.IsUnknown() {
+		m.Last = types.ObjectNull(lastTypes)
+	}
+	for task, o := range m.done() {
+		if o.IsUnknown() {
+			*o = types.ObjectNull(doneTypes(task))
+		}
+	}
+}
+
+// forget makes everything that tasks fill in unknown.
+func (m *scheduleModel) forget() {
+	m.Last = types.ObjectUnknown(lastTypes)
+	for task, o := range m.done() {
+		*o = types.ObjectUnknown(doneTypes(task))
+	}
+}
+
+// keepDone takes what tasks have filled in from another model.
+func (m *scheduleModel) keepDone(from scheduleModel) {
+	m.Last, m.LastPrune, m.LastCheck, m.LastDrill = from.Last, from.LastPrune, from.LastCheck, from.LastDrill
+}
+
+func rfc3339(t time.Time) types.String { return types.StringValue(t.UTC().Format(time.RFC3339)) }
+
+// timeOf is when a task was done, the zero time if none is known.
+func timeOf(o types.Object) time.Time {
+	text, _ := o.Attributes()["time"].(types.String)
 	t, _ := time.Parse(time.RFC3339, text.ValueString()) // which leaves it zero
 	return t
 }
 
-// warn tells of backups that fail, or that do not come.
-func (m scheduleModel) warn(s restic.State, now time.Time, diags *diag.Diagnostics) {
+// warn tells of tasks that fail, or that do not come.
+func (m *scheduleModel) warn(s restic.State, now time.Time, diags *diag.Diagnostics) {
 	id := m.ID.ValueString()
-	if s.Reason != "" {
-		diags.AddWarning("The latest backup failed", fmt.Sprintf("Backup schedule %s, at %s: %s", id, s.Failed.UTC().Format(time.RFC3339), s.Reason))
+	failed := func(what string, at time.Time, reason string) {
+		if reason != "" {
+			diags.AddWarning("The latest "+what+" failed", fmt.Sprintf("Backup schedule %s, at %s: %s", id, at.UTC().Format(time.RFC3339), reason))
+		}
 	}
-	last := m.lastTime()
-	if !last.IsZero() && !m.Suspend.ValueBool() && restic.Overdue(m.Schedule.ValueString(), m.TimeZone.ValueString(), last, now) {
-		diags.AddWarning("The latest backup is old", fmt.Sprintf("Backup schedule %s has stored nothing since %s, and was due twice since. Look at its Jobs: kubectl --namespace %s get jobs --selector %s=%s",
-			id, last.Format(time.RFC3339), strings.Split(id, "/")[0], restic.LabelSchedule, m.Name.ValueString()))
+	old := func(what, schedule string, last time.Time) {
+		if !last.IsZero() && !m.Suspend.ValueBool() && restic.Overdue(schedule, m.TimeZone.ValueString(), last, now) {
+			diags.AddWarning("The latest "+what+" is old", fmt.Sprintf("Backup schedule %s has done none since %s, and two were due since. Look at its Jobs: kubectl --namespace %s get jobs --selector %s=%s",
+				id, last.Format(time.RFC3339), strings.Split(id, "/")[0], restic.LabelSchedule, m.Name.ValueString()))
+		}
 	}
-	if s.Last != nil && !s.Last.Forgotten {
+	failed("backup", s.Backup.Failed, s.Backup.Reason)
+	old("backup", m.Schedule.ValueString(), timeOf(m.Last))
+	if last := s.Backup.Last; last != nil && !last.Forgotten {
 		diags.AddWarning("Old backups were not forgotten", fmt.Sprintf("The latest backup of schedule %s was stored, but the repository was locked, or could not be changed: nothing was forgotten. The next backup tries again.", id))
+	}
+	for _, t := range []struct {
+		task     string
+		declared types.Object
+	}{{restic.TaskPrune, m.Prune}, {restic.TaskCheck, m.Check}, {restic.TaskDrill, m.Drill}} {
+		if t.declared.IsNull() {
+			continue
+		}
+		failed(t.task, s.Tasks[t.task].Failed, s.Tasks[t.task].Reason)
+		schedule, _ := t.declared.Attributes()["schedule"].(types.String)
+		old(t.task, schedule.ValueString(), timeOf(*m.done()[t.task]))
 	}
 }
 
@@ -409,7 +519,8 @@ func (r *ScheduleResource) ModifyPlan(ctx context.Context, req resource.ModifyPl
 	var state scheduleModel
 	if !isNew {
 		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
-		plan.Drift, plan.Last = state.Drift, state.Last
+		plan.Drift = state.Drift
+		plan.keepDone(state)
 	}
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 	if resp.Diagnostics.HasError() {
@@ -418,7 +529,8 @@ func (r *ScheduleResource) ModifyPlan(ctx context.Context, req resource.ModifyPl
 	if changed := isNew || !resp.Plan.Raw.Equal(req.State.Raw) || len(state.Drift.Elements()) > 0; !changed {
 		return
 	}
-	plan.Drift, plan.Last = noDrift, types.ObjectUnknown(lastTypes)
+	plan.Drift = noDrift
+	plan.forget()
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 	if known && !plan.Repository.Equal(state.Repository) {
 		r.checkSecret(ctx, plan, &resp.Diagnostics)
@@ -428,7 +540,7 @@ func (r *ScheduleResource) ModifyPlan(ctx context.Context, req resource.ModifyPl
 // checkSecret refuses credentials that are not complete. The Secret may be made before the
 // schedule.
 func (r *ScheduleResource) checkSecret(ctx context.Context, plan scheduleModel, diags *diag.Diagnostics) {
-	repository, ok := plan.repository(ctx, diags)
+	repository, ok := parseRepository(ctx, plan.Repository, diags)
 	if !ok || repository.URL.IsUnknown() || repository.Secret.IsUnknown() || r.clients == nil || r.clients.Unknown {
 		return
 	}
@@ -439,12 +551,12 @@ func (r *ScheduleResource) checkSecret(ctx context.Context, plan scheduleModel, 
 	ctx, cancel := context.WithTimeout(ctx, planTimeout)
 	defer cancel()
 	at := path.Root("repository").AtName("credentials_secret")
-	err = schedule.CheckSecret(ctx, restic.Repository{URL: repository.URL.ValueString(), Secret: repository.Secret.ValueString()})
+	err = schedule.CheckSecret(ctx, repository.spec())
 	switch {
 	case errors.Is(err, restic.ErrNoSecret):
 		diags.AddAttributeWarning(at, "The Secret does not exist yet", fmt.Sprintf("There is no Secret %s in the namespace of %s. Unless it is made before the schedule, its first backup fails.", repository.Secret.ValueString(), plan.Cluster.ValueString()))
 	case err != nil:
-		diags.Append(attr.Error(at, "The credentials are not complete", fmt.Sprintf("Secret %s: %s.", repository.Secret.ValueString(), err)))
+		diags.Append(attr.Error(at, "The credentials are not complete", err.Error()+"."))
 	}
 }
 
@@ -465,7 +577,7 @@ func (r *ScheduleResource) Update(ctx context.Context, req resource.UpdateReques
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
 	var state scheduleModel
 	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
-	m.Last = state.Last // what Kubernetes has forgotten is kept
+	m.keepDone(state) // what Kubernetes has forgotten is kept
 	timeout, diags := m.Timeouts.Update(ctx, defaultTimeout)
 	resp.Diagnostics.Append(diags...)
 	if !resp.Diagnostics.HasError() && r.apply(ctx, &m, timeout, false, &resp.Diagnostics) {
@@ -498,6 +610,7 @@ func (r *ScheduleResource) apply(ctx context.Context, m *scheduleModel, timeout 
 		return false
 	}
 	live, err := schedule.Read(ctx)
+	m.settle()
 	if err != nil {
 		diags.AddWarning("The schedule cannot be read", fmt.Sprintf("Backup schedule %s is in its place, but: %s", m.ID.ValueString(), err))
 	}
@@ -510,7 +623,7 @@ func applyError(id, cluster string, err error) diag.Diagnostic {
 	var failed *restic.FailedError
 	switch {
 	case errors.As(err, &failed):
-		detail := fmt.Sprintf("A backup was taken the way that is declared, to see that it works, and failed. Nothing was changed. %s", failed.Reason)
+		detail := fmt.Sprintf("A backup, or a drill, was tried the way that is declared, to see that it works, and failed. Nothing was changed. %s", failed.Reason)
 		if failed.Explanation != "" {
 			detail += "\n\n" + failed.Explanation
 		}

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
@@ -20,27 +21,34 @@ func TestWarn(t *testing.T) {
 	}
 	for name, tt := range map[string]struct {
 		schedule string
+		drill    string
 		suspend  bool
 		state    restic.State
 		kept     *restic.Result // what an earlier refresh has seen
 		want     string
 	}{
-		"all is well":           {schedule: "0 * * * *", state: restic.State{Last: stored(2 * time.Hour)}},
-		"failed since":          {schedule: "0 * * * *", state: restic.State{Last: stored(time.Hour), Reason: "no way"}, want: "failed"},
-		"old":                   {schedule: "0 * * * *", state: restic.State{Last: stored(4 * time.Hour)}, want: "old"},
+		"all is well":           {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(2 * time.Hour)}}},
+		"failed since":          {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(time.Hour), Reason: "no way"}}, want: "failed"},
+		"old":                   {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(4 * time.Hour)}}, want: "old"},
 		"old, and forgotten":    {schedule: "0 * * * *", kept: stored(4 * time.Hour), want: "old"},
-		"not old for its time":  {schedule: "0 3 * * *", state: restic.State{Last: stored(30 * time.Hour)}},
-		"suspended":             {schedule: "0 * * * *", suspend: true, state: restic.State{Last: stored(40 * time.Hour)}},
-		"never by itself":       {schedule: "0 0 31 2 *", state: restic.State{Last: stored(40 * time.Hour)}},
-		"locked":                {schedule: "0 * * * *", state: restic.State{Last: &restic.Result{Snapshot: "abc", Time: now}}, want: "forgotten"},
+		"not old for its time":  {schedule: "0 3 * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(30 * time.Hour)}}},
+		"suspended":             {schedule: "0 * * * *", suspend: true, state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(40 * time.Hour)}}},
+		"never by itself":       {schedule: "0 0 31 2 *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(40 * time.Hour)}}},
+		"locked":                {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: &restic.Result{Snapshot: "abc", Time: now}}}, want: "forgotten"},
 		"nothing is known":      {schedule: "0 * * * *"},
-		"old, and failed since": {schedule: "0 * * * *", state: restic.State{Last: stored(9 * time.Hour), Reason: "no way"}, want: "failed old"},
+		"a drill failed":        {schedule: "0 * * * *", drill: "0 5 * * *", state: restic.State{Tasks: map[string]restic.Outcome[restic.Done]{restic.TaskDrill: {Reason: "no way"}}}, want: "failed"},
+		"an old drill":          {schedule: "0 * * * *", drill: "0 5 * * *", state: restic.State{Tasks: map[string]restic.Outcome[restic.Done]{restic.TaskDrill: {Last: &restic.Done{Time: now.Add(-90 * time.Hour)}}}}, want: "old"},
+		"one of former times":   {schedule: "0 * * * *", state: restic.State{Tasks: map[string]restic.Outcome[restic.Done]{restic.TaskDrill: {Reason: "no way"}}}},
+		"old, and failed since": {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(9 * time.Hour), Reason: "no way"}}, want: "failed old"},
 	} {
 		m := scheduleModel{
 			ID: types.StringValue("ns/consul/backup"), Name: types.StringValue("backup"), Schedule: types.StringValue(tt.schedule), Suspend: types.BoolValue(tt.suspend),
-			Last: types.ObjectUnknown(lastTypes),
 		}
-		m.fromState(restic.State{Last: tt.kept})
+		m.forget()
+		if tt.drill != "" {
+			m.Drill = types.ObjectValueMust(drillTypes, map[string]attr.Value{"schedule": types.StringValue(tt.drill), "sentinel_key": types.StringNull()})
+		}
+		m.fromState(restic.State{Backup: restic.Outcome[restic.Result]{Last: tt.kept}})
 		m.fromState(tt.state)
 		var diags diag.Diagnostics
 		m.warn(tt.state, now, &diags)

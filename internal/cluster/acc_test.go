@@ -361,13 +361,7 @@ func TestAccCluster_timeoutExplainsAndGoesOn(t *testing.T) {
 	namespaceGone(t, namespace)
 }
 
-const required = `
-terraform {
-  required_providers {
-    consul = { source = "registry.terraform.io/consul-k8s/consul-k8s" }
-  }
-}
-`
+const required = acctest.RequiredProviders
 
 func namespaceGone(t *testing.T, namespace string) {
 	t.Helper()

@@ -38,7 +38,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		plan.ID = types.StringValue(plan.Namespace.ValueString() + "/" + plan.Name.ValueString())
 		plan.setAddresses(ctx, &resp.Diagnostics)
 		if r.clients != nil { // for the ACL resources that refer to it
-			r.clients.Claims.PlanCluster(plan.ID.ValueString(), plan.mayHaveACLs())
+			r.clients.Claims.PlanCluster(plan.ID.ValueString(), attr.PlannedCluster{ACLs: plan.mayHaveACLs(), Version: plan.Version.ValueString()})
 		}
 	}
 	if req.State.Raw.IsNull() {

@@ -105,6 +105,9 @@ func (c *Cluster) managementSecret(ctx context.Context) (*corev1.Secret, error) 
 type ResetOptions struct {
 	// Allowed lets EnsureBootstrap bootstrap once more.
 	Allowed bool
+	// Keep says that it shall have the secret ID that is in the Secret: Consul has lost the token, as by
+	// a restore, and not its owner.
+	Keep bool
 	// LostAccessor is the accessor ID of the lost token, "" if unknown. It is
 	// deleted after a reset.
 	LostAccessor string
@@ -134,7 +137,7 @@ func (c *Cluster) EnsureBootstrap(ctx context.Context, ref SecretRef, reset Rese
 		accessor, err = c.bootstrap(ctx, ref)
 		var lost *LostError
 		if errors.As(err, &lost) && reset.Allowed {
-			accessor, err = c.reset(ctx, lost)
+			accessor, err = c.reset(ctx, lost, reset.Keep)
 		}
 		if isTransient(err) {
 			return err.Error(), nil
@@ -379,8 +382,8 @@ func (c *Cluster) storeToken(ctx context.Context, ref SecretRef, existing *corev
 
 // reset bootstraps once more after the management token was lost, by Consul's
 // reset procedure: the reset index goes into the leader's data directory, which
-// takes exec in that pod. The token is a new one, whatever the Secret holds.
-func (c *Cluster) reset(ctx context.Context, lost *LostError) (accessor string, err error) {
+// takes exec in that pod. The token is a new one, whatever the Secret holds, unless that is to be kept.
+func (c *Cluster) reset(ctx context.Context, lost *LostError, keep bool) (accessor string, err error) {
 	existing, err := c.managementSecret(ctx)
 	if err != nil {
 		return "", err
@@ -388,10 +391,11 @@ func (c *Cluster) reset(ctx context.Context, lost *LostError) (accessor string, 
 	if existing == nil {
 		return "", lost // it was there a moment ago
 	}
-	_, ref := tokenIn(existing)
-	token, err := c.storeToken(ctx, ref, existing)
-	if err != nil {
-		return "", err
+	token, ref := tokenIn(existing)
+	if !keep || token == "" {
+		if token, err = c.storeToken(ctx, ref, existing); err != nil {
+			return "", err
+		}
 	}
 	// Only a refused bootstrap tells the index that is valid now.
 	accessor, err = c.bootstrapWith(ctx, token)

@@ -223,6 +223,8 @@ func (*Provider) Resources(context.Context) []func() resource.Resource {
 		acl.NewAuthMethodResource,
 		acl.NewBindingRuleResource,
 		backup.NewScheduleResource,
+		backup.NewSnapshotResource,
+		backup.NewRestoreResource,
 	}
 }
 
@@ -234,6 +236,7 @@ func (*Provider) DataSources(context.Context) []func() datasource.DataSource {
 		acl.NewRoleDataSource,
 		acl.NewTokenDataSource,
 		acl.NewAuthMethodDataSource,
+		backup.NewBackupsDataSource,
 	}
 }
 

@@ -1,7 +1,7 @@
 package restic
 
 import (
-	_ "embed"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,37 +21,48 @@ const (
 	Component = "backup"
 	// LabelSchedule has the name of the schedule.
 	LabelSchedule = server.ManagedBy + "/schedule"
+	// LabelTask has the task of a schedule's CronJob.
+	LabelTask = server.ManagedBy + "/task"
 	// AnnotationSpec of the CronJob has the Spec.
 	AnnotationSpec = server.ManagedBy + "/backup"
 
-	workDir = "/scratch"
 	// tokenKey is the key of the Secret with the token.
 	tokenKey = "token"
-	// startWithin is how late a backup may start, and history how many Jobs are kept.
+	// startWithin is how late a task may start, and history how many Jobs are kept.
 	startWithin = 10 * time.Minute
 	history     = 3
-	// tries is how often a backup that fails is tried again, with growing pauses.
+	// tries is how often a task that fails is tried again, with growing pauses.
 	tries = 2
 )
 
-var (
-	//go:embed snapshot.sh
-	snapshotScript string
-	//go:embed backup.sh
-	backupScript string
+// Tasks of a schedule.
+const (
+	TaskBackup = "backup"
+	TaskPrune  = "prune"
+	TaskCheck  = "check"
+	TaskDrill  = "drill"
 )
 
-// CronJobName is the CronJob of a schedule, TokenSecretName the Secret with its token, and
-// NowName the Job that runs at once.
+// CronJobName is the CronJob of a schedule that takes its backups.
 func CronJobName(cluster, schedule string) string { return cluster + "-" + schedule }
+
+// TaskName is the CronJob of any task of a schedule.
+func TaskName(cluster, schedule, task string) string {
+	if task == TaskBackup {
+		return CronJobName(cluster, schedule)
+	}
+	return CronJobName(cluster, schedule) + "-" + task
+}
 
 // TokenSecretName is the Secret with the token of a schedule.
 func TokenSecretName(cluster, schedule string) string {
 	return cluster + "-backup-" + schedule + "-token"
 }
 
-// NowName is the Job that proves a schedule.
-func NowName(cluster, schedule string) string { return CronJobName(cluster, schedule) + "-now" }
+// NowName is the Job that proves a task of a schedule.
+func NowName(cluster, schedule, task string) string {
+	return strings.TrimSuffix(CronJobName(cluster, schedule)+"-now-"+task, "-"+TaskBackup)
+}
 
 // Labels are on all that belongs to a schedule. They prove the ownership as
 // server.OwnerLabels do.
@@ -64,23 +75,33 @@ func Labels(cluster, schedule string) map[string]string {
 // Host is under what name restic stores the snapshots of a cluster.
 func Host(namespace, cluster string) string { return namespace + "." + cluster }
 
-// CronJob renders the CronJob of a schedule, for the servers that run.
-func CronJob(s Spec, servers server.Spec) *batchv1.CronJob {
+// CronJobs renders the CronJobs of a schedule, for the servers that run. The first is that of
+// the backups.
+func CronJobs(s Spec, servers server.Spec) []*batchv1.CronJob {
+	all := []*batchv1.CronJob{cronJob(s, servers, TaskBackup, s.Schedule)}
+	for _, t := range []struct{ task, schedule string }{{TaskPrune, s.Prune.Schedule}, {TaskCheck, s.Check.Schedule}, {TaskDrill, s.Drill.Schedule}} {
+		if t.schedule != "" {
+			all = append(all, cronJob(s, servers, t.task, t.schedule))
+		}
+	}
 	annotation, _ := json.Marshal(s) // strings and numbers
+	all[0].Annotations = map[string]string{AnnotationSpec: string(annotation)}
+	return all
+}
+
+func cronJob(s Spec, servers server.Spec, task, schedule string) *batchv1.CronJob {
+	labels := taskLabels(servers.Name, s.Name, task)
 	c := &batchv1.CronJob{
-		TypeMeta: metav1.TypeMeta{APIVersion: "batch/v1", Kind: "CronJob"},
-		ObjectMeta: metav1.ObjectMeta{
-			Name: CronJobName(servers.Name, s.Name), Namespace: servers.Namespace,
-			Labels: Labels(servers.Name, s.Name), Annotations: map[string]string{AnnotationSpec: string(annotation)},
-		},
+		TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "CronJob"},
+		ObjectMeta: metav1.ObjectMeta{Name: TaskName(servers.Name, s.Name, task), Namespace: servers.Namespace, Labels: labels},
 		Spec: batchv1.CronJobSpec{
-			Schedule: s.Schedule, Suspend: new(s.Suspend),
+			Schedule: schedule, Suspend: new(s.Suspend),
 			ConcurrencyPolicy:          batchv1.ForbidConcurrent,
 			StartingDeadlineSeconds:    new(int64(startWithin.Seconds())),
 			SuccessfulJobsHistoryLimit: new(int32(history)), FailedJobsHistoryLimit: new(int32(history)),
 			JobTemplate: batchv1.JobTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: Labels(servers.Name, s.Name)},
-				Spec:       jobSpec(s, servers, "existing"),
+				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				Spec:       s.job(servers, task, existing, tries),
 			},
 		},
 	}
@@ -90,61 +111,47 @@ func CronJob(s Spec, servers server.Spec) *batchv1.CronJob {
 	return c
 }
 
-// Now renders the Job that does at once what a schedule does.
-func Now(s Spec, servers server.Spec) *batchv1.Job {
-	j := &batchv1.Job{
-		TypeMeta: metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
-		ObjectMeta: metav1.ObjectMeta{
-			Name: NowName(servers.Name, s.Name), Namespace: servers.Namespace, Labels: Labels(servers.Name, s.Name),
-		},
-		Spec: jobSpec(s, servers, "new"),
-	}
-	j.Spec.BackoffLimit = new(int32(0)) // somebody waits for what it says
-	return j
+func taskLabels(cluster, schedule, task string) map[string]string {
+	l := Labels(cluster, schedule)
+	l[LabelTask] = task
+	return l
 }
 
-// jobSpec renders one backup, into a repository that may be "new" or has to be an "existing"
+// Now renders the Job that does a task of a schedule at once.
+func Now(s Spec, servers server.Spec, task string) *batchv1.Job {
+	return &batchv1.Job{
+		TypeMeta: metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: NowName(servers.Name, s.Name, task), Namespace: servers.Namespace, Labels: taskLabels(servers.Name, s.Name, task),
+		},
+		Spec: s.job(servers, task, created, 0), // somebody waits for what it says
+	}
+}
+
+// job renders one run of a task. Backups go into a repository that may be new or has to be an existing
 // one: a CronJob that made another one would hide that all backups are gone.
-func jobSpec(s Spec, servers server.Spec, repository string) batchv1.JobSpec {
-	secret := ""
-	if servers.ACL.Enabled {
-		secret = TokenSecretName(servers.Name, s.Name)
+func (s Spec) job(servers server.Spec, task, repository string, again int32) batchv1.JobSpec {
+	p := pod{servers: servers, repository: s.Repository, image: s.Image, labels: taskLabels(servers.Name, s.Name, task)}
+	if servers.ACL.Enabled && task == TaskBackup {
+		p.token = token{TokenSecretName(servers.Name, s.Name), tokenKey}
 	}
-	access := server.NewAccess(servers, secret, tokenKey)
-	work := corev1.VolumeMount{Name: "work", MountPath: workDir}
-	tmp := corev1.VolumeMount{Name: "tmp", MountPath: "/tmp"}
-	empty := corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}
-
-	take := server.JobContainer(servers, "snapshot", servers.Image)
-	take.Command = []string{"/bin/sh", "-c", snapshotScript}
-	take.Args = append([]string{"sh", workDir, servers.Version, access.Address}, access.TokenFile...)
-	take.Env = access.Env
-	take.VolumeMounts = append([]corev1.VolumeMount{work, tmp}, access.Mounts...)
-
-	store := server.JobContainer(servers, "restic", s.Image)
-	store.Command = []string{"/bin/sh", "-c", backupScript}
-	store.Args = append([]string{"sh", workDir, Host(servers.Namespace, servers.Name), s.Name, store.TerminationMessagePath, repository}, s.Retention.flags()...)
-	store.Env = []corev1.EnvVar{{Name: "RESTIC_REPOSITORY", Value: s.Repository.location()}}
-	store.VolumeMounts = []corev1.VolumeMount{work, tmp, {Name: "credentials", MountPath: "/credentials", ReadOnly: true}}
-
-	template := server.JobPod(servers, Labels(servers.Name, s.Name))
-	template.Spec.InitContainers, template.Spec.Containers = []corev1.Container{take}, []corev1.Container{store}
-	template.Spec.Volumes = append([]corev1.Volume{
-		{Name: "work", VolumeSource: empty}, {Name: "tmp", VolumeSource: empty},
-		{Name: "credentials", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: s.Repository.Secret, DefaultMode: new(int32(0o440))}}},
-	}, access.Volumes...)
-	if s.Repository.Claim != "" {
-		template.Spec.Volumes = append(template.Spec.Volumes, corev1.Volume{Name: "repository", VolumeSource: corev1.VolumeSource{
-			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: s.Repository.Claim},
-		}})
-		c := &template.Spec.Containers[0]
-		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "repository", MountPath: s.Repository.location()})
+	var containers []corev1.Container
+	switch task {
+	case TaskBackup:
+		containers = p.snapshot(tagSchedule+s.Name, repository, s.Retention.flags())
+	case TaskPrune:
+		containers = []corev1.Container{p.restic(containerRestic, pruneScript, result)}
+	case TaskCheck:
+		containers = []corev1.Container{p.restic(containerRestic, checkScript, result, number(s.Check.Parts), number(int64(intervalOf(s.Check.Schedule).Seconds())))}
+	case TaskDrill:
+		drill := p.consul(containerDrill, drillScript, append([]string{workDir, result, servers.Datacenter, s.Drill.SentinelKey}, server.LogStoreFlags(servers.Version)...)...)
+		drill.Resources = server.PodResources(servers) // it is a server
+		containers = []corev1.Container{
+			p.restic(containerFetch, fetchScript, workDir, Latest, Host(servers.Namespace, servers.Name), tagSchedule+s.Name),
+			p.consul(containerVerify, verifyScript, workDir, "0", result), drill,
+		}
 	}
-	return batchv1.JobSpec{
-		BackoffLimit:          new(int32(tries)),
-		ActiveDeadlineSeconds: new(int64(s.Deadline.Seconds())),
-		Template:              template,
-	}
+	return p.job(s.Deadline, again, containers...)
 }
 
 // ParseSpec reads the Spec of a CronJob.
@@ -183,78 +190,76 @@ func ParseResult(message string) (Result, error) {
 	return r, nil
 }
 
-// State is what came of a schedule's backups.
-type State struct {
-	// Last is the latest one that was stored, nil if none is known.
-	Last *Result
+// Done is a task that succeeded. What is set beside Time depends on the task.
+type Done struct {
+	Time time.Time `json:"time"`
+	// Part of the Parts of the data that a check has read.
+	Part  int64 `json:"part"`
+	Parts int64 `json:"parts"`
+	// Index of the last Raft log entry in the snapshot that a drill has restored, and how many
+	// seconds that took.
+	Index   int64 `json:"index"`
+	Seconds int64 `json:"seconds"`
+}
+
+// ParseDone reads the termination message of a task other than a backup.
+func ParseDone(message string) (Done, error) {
+	var d Done
+	if err := json.Unmarshal([]byte(message), &d); err != nil {
+		return Done{}, fmt.Errorf("its result %q cannot be read: %w", message, err)
+	}
+	if d.Time.IsZero() {
+		return Done{}, errors.New("its result has no time: " + message)
+	}
+	return d, nil
+}
+
+// Outcome is what came of one task.
+type Outcome[T any] struct {
+	// Last is the latest one that succeeded, nil if none is known.
+	Last *T
 	// Failed is when the latest one failed and Reason why, if that is later than Last.
 	Failed time.Time
 	Reason string
 }
 
+// State is what came of a schedule's tasks.
+type State struct {
+	Backup Outcome[Result]
+	// Tasks are the others, by name.
+	Tasks map[string]Outcome[Done]
+}
+
 // Summarize says what came of the Jobs of a schedule, with their pods.
 func Summarize(jobs []batchv1.Job, pods []corev1.Pod) State {
+	byTask := map[string][]batchv1.Job{}
+	for _, j := range jobs {
+		task := cmp.Or(j.Labels[LabelTask], TaskBackup)
+		byTask[task] = append(byTask[task], j)
+	}
+	s := State{Backup: outcome(byTask[TaskBackup], pods, ParseResult), Tasks: map[string]Outcome[Done]{}}
+	for _, task := range []string{TaskPrune, TaskCheck, TaskDrill} {
+		s.Tasks[task] = outcome(byTask[task], pods, ParseDone)
+	}
+	return s
+}
+
+func outcome[T any](jobs []batchv1.Job, pods []corev1.Pod, parse func(string) (T, error)) (o Outcome[T]) {
 	slices.SortFunc(jobs, func(a, b batchv1.Job) int { return b.CreationTimestamp.Compare(a.CreationTimestamp.Time) })
-	var s State
 	for i := range jobs {
 		at, failed := ended(&jobs[i])
 		switch {
 		case at.IsZero(): // it runs
 		case failed:
-			if s.Reason == "" {
-				s.Failed, s.Reason = at, reason(&jobs[i], pods)
+			if o.Reason == "" {
+				o.Failed, o.Reason = at, reason(&jobs[i], pods)
 			}
 		default:
-			if r, err := ParseResult(message(&jobs[i], pods)); err == nil {
-				s.Last = &r
-				return s
+			if r, err := parse(message(&jobs[i], pods)); err == nil {
+				o.Last = &r
+				return o
 			}
 		}
 	}
-	return s
-}
-
-// ended says when a Job ended, and whether it failed; the zero time if it has not.
-func ended(j *batchv1.Job) (at time.Time, failed bool) {
-	for _, c := range j.Status.Conditions {
-		if c.Status == corev1.ConditionTrue && (c.Type == batchv1.JobFailed || c.Type == batchv1.JobComplete) {
-			return c.LastTransitionTime.Time, c.Type == batchv1.JobFailed
-		}
-	}
-	return time.Time{}, false
-}
-
-// message is what the pod of a Job says that did its work, "" if there is none.
-func message(j *batchv1.Job, pods []corev1.Pod) string {
-	for i := range pods {
-		for _, c := range pods[i].Status.ContainerStatuses {
-			if t := c.State.Terminated; t != nil && t.ExitCode == 0 && metav1.IsControlledBy(&pods[i], j) {
-				return t.Message
-			}
-		}
-	}
-	return ""
-}
-
-// reason is why a Job failed: the last words of its latest pod, or what Kubernetes says.
-func reason(j *batchv1.Job, pods []corev1.Pod) string {
-	var latest *corev1.Pod
-	for i := range pods {
-		if metav1.IsControlledBy(&pods[i], j) && (latest == nil || latest.CreationTimestamp.Before(&pods[i].CreationTimestamp)) {
-			latest = &pods[i]
-		}
-	}
-	if latest != nil {
-		for _, c := range slices.Concat(latest.Status.InitContainerStatuses, latest.Status.ContainerStatuses) {
-			if t := c.State.Terminated; t != nil && t.ExitCode != 0 && strings.TrimSpace(t.Message) != "" {
-				return "container " + c.Name + ": " + strings.TrimSpace(t.Message)
-			}
-		}
-	}
-	for _, c := range j.Status.Conditions {
-		if c.Type == batchv1.JobFailed {
-			return c.Message
-		}
-	}
-	return "unknown"
+	return o
 }

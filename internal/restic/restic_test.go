@@ -1,6 +1,7 @@
 package restic
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -39,7 +40,7 @@ func TestKindOf(t *testing.T) {
 	}
 }
 
-func TestCheckSecret(t *testing.T) {
+func TestCheckKeys(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		repository Repository
@@ -54,7 +55,7 @@ func TestCheckSecret(t *testing.T) {
 		"a server for all":   {Repository{URL: "rest:http://host/"}, "RESTIC_PASSWORD", ""},
 		"a volume, not even": {Repository{Claim: "c"}, "", "RESTIC_PASSWORD"},
 	} {
-		err := CheckSecret(tt.repository, strings.Fields(tt.keys))
+		err := CheckKeys(tt.repository, strings.Fields(tt.keys))
 		if (tt.want == "") != (err == nil) || (err != nil && !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: %v, want %q", name, err, tt.want)
 		}
@@ -126,34 +127,43 @@ func TestSummarize(t *testing.T) {
 		"no result":          {[]batchv1.Job{job(0, batchv1.JobComplete)}, []corev1.Pod{pod(0, 0, `{"snapshot":""}`)}, "", ""},
 		"failed, and it ran": {[]batchv1.Job{job(1, batchv1.JobFailed), job(2, "")}, []corev1.Pod{pod(1, 1, "no way")}, "", "container restic: no way"},
 	} {
-		got := Summarize(tt.jobs, tt.pods)
-		last := ""
+		state := Summarize(tt.jobs, tt.pods)
+		got, last := state.Backup, ""
 		if got.Last != nil {
 			last = got.Last.Snapshot
 		}
 		if last != tt.last || got.Reason != tt.reason || (got.Reason == "") != got.Failed.IsZero() {
 			t.Errorf("%s: got %+v", name, got)
 		}
+		if drill := state.Tasks[TaskDrill]; drill.Last != nil || drill.Reason != "" {
+			t.Errorf("%s: a backup was taken for a drill: %+v", name, drill)
+		}
+	}
+	drill := job(1, batchv1.JobComplete)
+	drill.Labels = map[string]string{LabelTask: TaskDrill}
+	got := Summarize([]batchv1.Job{drill}, []corev1.Pod{pod(1, 0, `{"time":"2026-11-26T13:00:00Z","seconds":7,"index":12}`)})
+	if last := got.Tasks[TaskDrill].Last; last == nil || last.Seconds != 7 || got.Backup.Last != nil {
+		t.Errorf("a drill: %+v", got)
 	}
 }
 
 // No secret is in what describes the pods, and the Spec comes back as it was.
-func TestCronJob(t *testing.T) {
+func TestCronJobs(t *testing.T) {
 	t.Parallel()
 	servers := server.Spec{Name: "consul", Namespace: "ns", Version: "1.22.7", Image: "consul:1.22.7", ACL: server.ACL{Enabled: true}}
 	s := Spec{
 		Name: "hourly", Schedule: "40 * * * *", TimeZone: "Europe/Paris", Image: DefaultImage, Deadline: time.Hour,
 		Repository: Repository{URL: "s3:https://host/bucket", Secret: "restic"}, Retention: Retention{Hourly: 24, Within: "7d"},
 	}
-	c := CronJob(s, servers)
+	c := CronJobs(s, servers)[0]
 	if got, err := ParseSpec(c); err != nil || got != s {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	p := c.Spec.JobTemplate.Spec.Template.Spec
-	if got := strings.Join(p.Containers[0].Args, " "); got != "sh /scratch ns.consul hourly /dev/termination-log existing --keep-hourly=24 --keep-within=7d" {
+	if got := strings.Join(p.Containers[0].Args, " "); got != "sh /scratch ns.consul schedule=hourly /dev/termination-log existing --keep-hourly=24 --keep-within=7d" {
 		t.Errorf("the arguments of restic's container are %s", got)
 	}
-	if got := strings.Join(p.InitContainers[0].Args, " "); got != "sh /scratch 1.22.7 http://consul.ns.svc:8500 /token/token" {
+	if got := strings.Join(p.InitContainers[0].Args, " "); got != "sh /scratch 1.22.7 http://consul.ns.svc:8500 /dev/termination-log /token/token" {
 		t.Errorf("the arguments of the snapshot's container are %s", got)
 	}
 	for _, e := range p.Containers[0].Env {
@@ -162,8 +172,127 @@ func TestCronJob(t *testing.T) {
 		}
 	}
 	s.Repository = Repository{Claim: "backups", Secret: "restic"}
-	p = CronJob(s, servers).Spec.JobTemplate.Spec.Template.Spec
+	p = CronJobs(s, servers)[0].Spec.JobTemplate.Spec.Template.Spec
 	if m := p.Containers[0].VolumeMounts; m[len(m)-1].MountPath != "/repository" || p.Containers[0].Env[0].Value != "/repository" {
 		t.Errorf("the volume is mounted as %+v", m)
+	}
+}
+
+// A repository may hold what others have stored; what is ours comes back with all that its tags say.
+func TestParseList(t *testing.T) {
+	t.Parallel()
+	got, err := ParseList([]byte(`[
+		{"id":"aa","time":"2026-11-26T12:00:00Z","hostname":"ns.consul","tags":["schedule=hourly","version=1.22.7","index=12"],"summary":{"total_bytes_processed":100,"data_added_packed":10}},
+		{"id":"bb","time":"2026-11-26T13:00:00Z","hostname":"ns.consul","tags":["before-restore=aa","version=1.22.7","index=13"]},
+		{"id":"cc","time":"2026-11-26T11:00:00Z","hostname":"ns.other","tags":["snapshot=by-hand","version=1.21.0","index=3"]},
+		{"id":"dd","time":"2026-11-26T14:00:00Z","hostname":"laptop","tags":null},
+		{"id":"ee","time":"2026-11-26T14:00:00Z","hostname":"ns.consul","tags":["version=1.22.7"]}
+	]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(hour int) time.Time { return time.Date(2026, 11, 26, hour, 0, 0, 0, time.UTC) }
+	want := []Stored{
+		{ID: "bb", Time: at(13), Cluster: "ns/consul", BeforeRestore: "aa", Version: "1.22.7", Index: 13},
+		{ID: "aa", Time: at(12), Cluster: "ns/consul", Schedule: "hourly", Version: "1.22.7", Index: 12, Size: 100, Added: 10},
+		{ID: "cc", Time: at(11), Cluster: "ns/other", Name: "by-hand", Version: "1.21.0", Index: 3},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %+v", got)
+	}
+	if _, err := ParseList([]byte("Fatal: no")); err == nil {
+		t.Error("what is no list was read")
+	}
+}
+
+func TestFind(t *testing.T) {
+	t.Parallel()
+	all := []Stored{
+		{ID: "bb22", Cluster: "ns/consul", BeforeRestore: "aa11"}, {ID: "aa11", Cluster: "ns/consul"}, {ID: "aa33", Cluster: "ns/consul"}, {ID: "cc44", Cluster: "ns/other"},
+	}
+	for name, tt := range map[string]struct{ id, cluster, want, says string }{
+		"latest":                 {Latest, "ns/consul", "aa11", ""}, // not what a restore has stored
+		"latest of another":      {Latest, "ns/other", "cc44", ""},
+		"latest of none":         {Latest, "ns/third", "", "no snapshot of the cluster ns/third"},
+		"a beginning":            {"bb", "ns/consul", "bb22", ""},
+		"a whole ID":             {"aa33", "ns/consul", "aa33", ""},
+		"a beginning of several": {"aa", "ns/consul", "", "the beginning of 2 snapshots"},
+		"unknown":                {"dd", "ns/consul", "", "no snapshot \"dd\""},
+	} {
+		got, err := Find(all, tt.id, tt.cluster)
+		if got.ID != tt.want || (tt.says == "") != (err == nil) || (err != nil && !strings.Contains(err.Error(), tt.says)) {
+			t.Errorf("%s: got %+v, %v", name, got, err)
+		}
+	}
+}
+
+func TestCheckVersion(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		snapshot, servers string
+		ok                bool
+	}{{"1.22.7", "1.22.7", true}, {"1.22.7", "1.22.0", true}, {"1.21.5", "1.22.7", false}, {"1.22.7", "1.21.5", false}, {"2.0.1", "1.22.7", false}, {"2.0.1", "2.0.4", true}} {
+		if err := CheckVersion(tt.snapshot, tt.servers); (err == nil) != tt.ok {
+			t.Errorf("%s into %s: %v", tt.snapshot, tt.servers, err)
+		}
+	}
+}
+
+// What a change has to be proved by.
+func TestToProve(t *testing.T) {
+	t.Parallel()
+	s := Spec{Name: "hourly", Schedule: "40 * * * *", Image: DefaultImage, Deadline: time.Hour, Retention: Retention{Hourly: 24}}
+	with := func(change func(*Spec)) Spec { c := s; change(&c); return c }
+	drill := with(func(s *Spec) { s.Drill = Drill{Schedule: "0 5 * * 1"} })
+	for name, tt := range map[string]struct {
+		before, after Spec
+		drift         bool
+		want          string
+	}{
+		"nothing":         {s, s, false, ""},
+		"when":            {s, with(func(s *Spec) { s.Schedule, s.Suspend = "0 * * * *", true }), false, ""},
+		"how":             {s, with(func(s *Spec) { s.Retention.Daily = 7 }), false, TaskBackup},
+		"drift":           {s, s, true, TaskBackup},
+		"a check":         {s, with(func(s *Spec) { s.Check = Check{"0 4 * * *", 7} }), false, ""},
+		"a drill":         {s, drill, false, TaskDrill},
+		"its time":        {drill, with(func(s *Spec) { s.Drill.Schedule = "0 6 * * 1" }), false, ""},
+		"its key":         {drill, with(func(s *Spec) { s.Drill = Drill{"0 5 * * 1", "canary"} }), false, TaskDrill},
+		"no drill":        {drill, s, false, ""},
+		"a drill and how": {s, with(func(s *Spec) { s.Drill, s.Retention.Last = drill.Drill, 3 }), false, TaskBackup + " " + TaskDrill},
+	} {
+		if got := strings.Join(toProve(tt.before, tt.after, tt.drift), " "); got != tt.want {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
+// Each pod mounts what its containers use, and no more: no credentials of the store where only the
+// servers are asked, and no token where only the repository is.
+func TestPod(t *testing.T) {
+	t.Parallel()
+	servers := server.Spec{Name: "consul", Namespace: "ns", Version: "1.22.7", Image: "consul:1.22.7", ACL: server.ACL{Enabled: true}}
+	s := Spec{Name: "hourly", Schedule: "40 * * * *", Prune: Prune{"0 3 * * 0"}, Check: Check{"0 4 * * *", 7}, Drill: Drill{"0 5 * * 1", "canary"}, Repository: Repository{URL: "s3:https://host/bucket", Secret: "restic"}}
+	volumes := func(spec corev1.PodSpec) string {
+		var names []string
+		for _, v := range spec.Volumes {
+			names = append(names, v.Name)
+		}
+		return strings.Join(names, " ")
+	}
+	all := CronJobs(s, servers)
+	for i, want := range []string{"work tmp credentials token", "work tmp credentials", "work tmp credentials", "work tmp credentials"} {
+		if got := volumes(all[i].Spec.JobTemplate.Spec.Template.Spec); got != want {
+			t.Errorf("%s has the volumes %s, want %s", all[i].Name, got, want)
+		}
+	}
+	p := pod{servers: servers, repository: s.Repository, token: token{"secret", "token"}}
+	if got := volumes(p.job(time.Hour, 0, p.asking("snapshot", snapshotScript)).Template.Spec); got != "work tmp token" {
+		t.Errorf("who asks the servers has the volumes %s", got)
+	}
+	if got := strings.Join(all[2].Spec.JobTemplate.Spec.Template.Spec.Containers[0].Args, " "); got != "sh /dev/termination-log 7 86400" {
+		t.Errorf("the arguments of the check are %s", got)
+	}
+	if got := strings.Join(all[3].Spec.JobTemplate.Spec.Template.Spec.Containers[0].Args[:5], " "); got != "sh /scratch /dev/termination-log  canary" {
+		t.Errorf("the arguments of the drill are %s", got)
 	}
 }

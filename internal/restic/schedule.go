@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -31,30 +30,6 @@ var (
 	ErrNoSecret = errors.New("the Secret does not exist")
 )
 
-// ForeignError says that an object with a name that a schedule needs is somebody else's.
-type ForeignError struct{ Object string }
-
-// Error implements error.
-func (e *ForeignError) Error() string {
-	return e.Object + " exists and was not made by this provider for this schedule"
-}
-
-// FailedError says that a backup was tried, and why it failed.
-type FailedError struct {
-	Reason string
-	// Explanation is what Kubernetes says of the Job's pod (kube.Client.Explain).
-	Explanation string
-}
-
-// Error implements error.
-func (e *FailedError) Error() string { return e.Reason }
-
-const (
-	interval = time.Second
-	// cleanUpTimeout bounds what is done after a failure.
-	cleanUpTimeout = 30 * time.Second
-)
-
 // Schedule is one schedule of a cluster.
 type Schedule struct {
 	Kube   *kube.Client
@@ -72,10 +47,11 @@ type Live struct {
 
 // Read reads the schedule, or returns ErrNoSchedule.
 func (s Schedule) Read(ctx context.Context) (Live, error) {
-	c, err := s.cronJob(ctx)
+	all, err := s.cronJobs(ctx)
 	if err != nil {
 		return Live{}, err
 	}
+	c := all[CronJobName(s.Consul.Name, s.Name)]
 	if c == nil {
 		return Live{}, ErrNoSchedule
 	}
@@ -83,150 +59,248 @@ func (s Schedule) Read(ctx context.Context) (Live, error) {
 	if live.Spec, err = ParseSpec(c); err != nil {
 		return Live{}, err
 	}
-	servers, err := s.servers(ctx)
+	servers, err := Servers(ctx, s.Kube, s.Consul)
 	switch {
 	case errors.Is(err, ErrNoCluster): // nothing to compare it with
 	case err != nil:
 		return Live{}, err
 	default:
-		if live.Drift, err = server.ObjectDrift(CronJob(live.Spec, servers), c); err != nil {
+		if live.Drift, err = drift(live.Spec, servers, all); err != nil {
 			return Live{}, err
 		}
-		if servers.ACL.Enabled {
-			_, err := s.Kube.CoreV1().Secrets(s.Consul.Namespace).Get(ctx, s.target().Name, metav1.GetOptions{})
-			var drift string
-			switch found, err := kube.Found(err); {
-			case err != nil:
-				return Live{}, fmt.Errorf("reading Secret %s/%s: %w", s.Consul.Namespace, s.target().Name, err)
-			case !found:
-				drift = "Secret " + s.target().Name + ": missing, will be made"
-			default:
-				drift = s.Consul.BackupTokenDrift(ctx, s.Name, s.target())
-			}
-			if drift != "" {
-				live.Drift = append(live.Drift, drift)
-			}
+		token, err := s.tokenDrift(ctx, servers)
+		if err != nil {
+			return Live{}, err
 		}
+		live.Drift = append(live.Drift, token...)
 	}
 	live.State, err = s.state(ctx)
 	return live, err
 }
 
+// drift says what of the CronJobs is not as a Spec renders them.
+func drift(spec Spec, servers server.Spec, live map[string]*batchv1.CronJob) ([]string, error) {
+	var all []string
+	want := CronJobs(spec, servers)
+	for i, c := range want {
+		got := live[c.Name]
+		if got == nil {
+			all = append(all, "CronJob "+c.Name+": missing, will be made")
+			continue
+		}
+		fields, err := server.ObjectDrift(c, got)
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			for j := range fields {
+				fields[j] = "CronJob " + c.Name + ": " + fields[j]
+			}
+		}
+		all = append(all, fields...)
+	}
+	return all, nil
+}
+
+// tokenDrift says what is wrong with the token of the backups.
+func (s Schedule) tokenDrift(ctx context.Context, servers server.Spec) ([]string, error) {
+	if !servers.ACL.Enabled {
+		return nil, nil
+	}
+	_, err := s.Kube.CoreV1().Secrets(s.Consul.Namespace).Get(ctx, s.target().Name, metav1.GetOptions{})
+	switch found, err := kube.Found(err); {
+	case err != nil:
+		return nil, fmt.Errorf("reading Secret %s/%s: %w", s.Consul.Namespace, s.target().Name, err)
+	case !found:
+		return []string{"Secret " + s.target().Name + ": missing, will be made"}, nil
+	}
+	if text := s.Consul.BackupTokenDrift(ctx, s.Name, s.target()); text != "" {
+		return []string{text}, nil
+	}
+	return nil, nil
+}
+
 // Apply takes a backup as the schedule would, and only if that was stored puts the schedule in its
-// place: one that cannot work never is. Where the backups are made as before, none is taken.
-// isNew says that there shall be none yet. Beside errors that say that nothing was changed it
-// returns a *FailedError, which says the same.
+// place: one that cannot work never is. Where the backups are made as before, none is taken. A drill
+// that is new is done once too. isNew says that there shall be no schedule yet. Beside errors that say
+// that nothing was changed it returns a *FailedError, which says the same.
 func (s Schedule) Apply(ctx context.Context, spec Spec, isNew bool) error {
-	servers, err := s.servers(ctx)
+	servers, err := Servers(ctx, s.Kube, s.Consul)
 	if err != nil {
 		return err
 	}
-	c, err := s.cronJob(ctx)
+	all, err := s.cronJobs(ctx)
 	if err != nil {
 		return err
 	}
-	same, exists := false, c != nil
-	if exists {
+	if err := s.checkFree(ctx, spec, servers); err != nil {
+		return err
+	}
+	tasks := []string{TaskBackup, TaskDrill}
+	c := all[CronJobName(s.Consul.Name, s.Name)]
+	if c != nil {
 		before, err := ParseSpec(c)
 		if err != nil {
 			return err
 		}
-		drift, err := server.ObjectDrift(CronJob(before, servers), c)
+		changed, err := drift(before, servers, all)
 		if err != nil {
 			return err
 		}
 		if isNew && before != spec { // otherwise it is what an interrupted create has left
 			return ErrExists
 		}
-		same = sameBackups(before, spec) && len(drift) == 0
+		tasks = toProve(before, spec, len(changed) > 0)
 	}
-	if err := s.CheckSecret(ctx, spec.Repository); err != nil {
-		return fmt.Errorf("the credentials in Secret %s: %w", spec.Repository.Secret, err)
+	if err := checkSecret(ctx, s.Kube, s.Consul.Namespace, spec.Repository); err != nil {
+		return err
 	}
 	if servers.ACL.Enabled {
 		if err := s.Consul.EnsureBackupToken(ctx, s.Name, s.target()); err != nil {
-			if !exists {
+			if c == nil {
 				err = errors.Join(err, s.undo(ctx, false))
 			}
 			return err
 		}
 	}
-	if !same {
-		if err := s.prove(ctx, spec, servers); err != nil {
-			if !exists {
+	for _, task := range tasks {
+		if task == TaskDrill && spec.Drill.Schedule == "" {
+			continue
+		}
+		if err := s.prove(ctx, spec, servers, task); err != nil {
+			if c == nil {
 				err = errors.Join(err, s.undo(ctx, !servers.ACL.Enabled))
 			}
 			return err
 		}
 	}
-	fields, err := server.Fields(CronJob(spec, servers))
-	if err != nil {
-		return err
-	}
-	return s.Kube.Apply(ctx, fields)
+	return s.put(ctx, spec, servers, all)
 }
 
-// sameBackups reports whether two Specs differ at most in when backups are taken.
-func sameBackups(a, b Spec) bool {
-	a.Schedule, a.TimeZone, a.Suspend = b.Schedule, b.TimeZone, b.Suspend
-	return a == b
+// put writes the CronJobs, and deletes those of tasks that are no longer declared.
+func (s Schedule) put(ctx context.Context, spec Spec, servers server.Spec, live map[string]*batchv1.CronJob) error {
+	keep := map[string]bool{}
+	for _, c := range CronJobs(spec, servers) {
+		keep[c.Name] = true
+		fields, err := server.Fields(c)
+		if err == nil {
+			err = s.Kube.Apply(ctx, fields)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for name := range live {
+		if !keep[name] {
+			if err := s.deleteCronJob(ctx, name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s Schedule) deleteCronJob(ctx context.Context, name string) error {
+	err := s.Kube.BatchV1().CronJobs(s.Consul.Namespace).Delete(ctx, name, metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationForeground)})
+	if _, err := kube.Found(err); err != nil {
+		return fmt.Errorf("deleting CronJob %s/%s: %w", s.Consul.Namespace, name, err)
+	}
+	return nil
+}
+
+// toProve are the tasks that a change has to be proved by: a backup where how they are made changes, or
+// somebody has changed it, and a drill that was not declared before.
+func toProve(before, after Spec, drift bool) (tasks []string) {
+	drill := after.Drill != before.Drill && (before.Drill == Drill{} || before.Drill.SentinelKey != after.Drill.SentinelKey)
+	// When it is done, and what else is done, is no matter.
+	before.Schedule, before.TimeZone, before.Suspend = after.Schedule, after.TimeZone, after.Suspend
+	before.Prune, before.Check, before.Drill = after.Prune, after.Check, after.Drill
+	if before != after || drift {
+		tasks = append(tasks, TaskBackup)
+	}
+	if drill {
+		tasks = append(tasks, TaskDrill)
+	}
+	return tasks
 }
 
 // Refresh brings the schedules of a cluster in line with the servers that it runs by now:
 // their version, how they are reached. It changes nothing else.
 func Refresh(ctx context.Context, k *kube.Client, c *consul.Cluster) error {
+	schedules, err := schedulesOf(ctx, k, c)
+	if err != nil || len(schedules) == 0 {
+		return err
+	}
+	servers, err := Servers(ctx, k, c)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, spec := range schedules {
+		errs = append(errs, Schedule{Kube: k, Consul: c, Name: spec.Name}.put(ctx, spec, servers, nil))
+	}
+	return errors.Join(errs...)
+}
+
+// EnsureTokens makes the tokens of all schedules of a cluster whole again, after its ACLs were replaced by
+// those of a snapshot.
+func EnsureTokens(ctx context.Context, k *kube.Client, c *consul.Cluster) error {
+	schedules, err := schedulesOf(ctx, k, c)
+	errs := []error{err}
+	for _, spec := range schedules {
+		errs = append(errs, c.EnsureBackupToken(ctx, spec.Name, Schedule{Consul: c, Name: spec.Name}.target()))
+	}
+	return errors.Join(errs...)
+}
+
+// schedulesOf are the schedules of a cluster. What cannot be read is an error beside the others.
+func schedulesOf(ctx context.Context, k *kube.Client, c *consul.Cluster) (all []Spec, err error) {
 	selector := server.OwnerLabels(c.Name)
 	selector[server.LabelComponent] = Component
 	list, err := k.BatchV1().CronJobs(c.Namespace).List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(selector).String()})
 	if apierrors.IsForbidden(err) { // who may not see schedules has none
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return fmt.Errorf("listing the backup schedules of %s: %w", c.ID(), err)
+		return nil, fmt.Errorf("listing the backup schedules of %s: %w", c.ID(), err)
 	}
 	var errs []error
 	for i := range list.Items {
+		if list.Items[i].Name != CronJobName(c.Name, list.Items[i].Labels[LabelSchedule]) {
+			continue // another task
+		}
 		spec, err := ParseSpec(&list.Items[i])
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		servers, err := Schedule{Kube: k, Consul: c, Name: spec.Name}.servers(ctx)
-		if err != nil {
-			return err
-		}
-		fields, err := server.Fields(CronJob(spec, servers))
-		if err == nil {
-			err = k.Apply(ctx, fields)
-		}
-		errs = append(errs, err)
+		all = append(all, spec)
 	}
-	return errors.Join(errs...)
+	return all, errors.Join(errs...)
 }
 
 // Delete removes the schedule with its Jobs and its token. What is stored stays.
 func (s Schedule) Delete(ctx context.Context) error {
-	c, err := s.cronJob(ctx)
+	all, err := s.cronJobs(ctx)
 	if err != nil {
 		return err
 	}
-	if c != nil {
-		err := s.Kube.BatchV1().CronJobs(c.Namespace).Delete(ctx, c.Name, metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationForeground)})
-		if _, err := kube.Found(err); err != nil {
-			return fmt.Errorf("deleting CronJob %s/%s: %w", c.Namespace, c.Name, err)
+	for name := range all {
+		if err := s.deleteCronJob(ctx, name); err != nil {
+			return err
 		}
 	}
-	err = kube.Wait(ctx, "the backups of schedule "+s.Name+" to end", interval, func(ctx context.Context) (string, error) {
-		c, err := s.cronJob(ctx)
-		if err != nil || c == nil {
-			return "", err
+	err = kube.Wait(ctx, "the Jobs of schedule "+s.Name+" to end", interval, func(ctx context.Context) (string, error) {
+		all, err := s.cronJobs(ctx)
+		for name := range all {
+			return "CronJob " + name + " is still there", nil
 		}
-		return "CronJob " + c.Name + " is still there", nil
+		return "", err
 	})
 	if err != nil {
 		return err
 	}
-	servers, err := s.servers(ctx)
+	servers, err := Servers(ctx, s.Kube, s.Consul)
 	if err != nil && !errors.Is(err, ErrNoCluster) {
 		return err
 	}
@@ -238,63 +312,85 @@ func (s Schedule) Delete(ctx context.Context) error {
 func (s Schedule) undo(ctx context.Context, withoutACLs bool) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 	defer cancel()
-	errs := []error{s.deleteNow(ctx)}
+	var errs []error
+	for _, task := range []string{TaskBackup, TaskDrill} {
+		errs = append(errs, remove(ctx, s.Kube, s.Consul.Namespace, NowName(s.Consul.Name, s.Name, task), s.owns))
+	}
 	if !withoutACLs {
 		errs = append(errs, s.Consul.DeleteBackupToken(ctx, s.Name, s.target()))
 	}
 	return errors.Join(errs...)
 }
 
-// CheckSecret returns an error that says what is wrong with the Secret with the credentials: ErrNoSecret
-// where there is none, which may be made meanwhile.
+// CheckSecret returns an error that says what is wrong with the Secret with the credentials of a
+// repository: ErrNoSecret where there is none, which may be made meanwhile.
 func (s Schedule) CheckSecret(ctx context.Context, r Repository) error {
-	secret, err := s.Kube.CoreV1().Secrets(s.Consul.Namespace).Get(ctx, r.Secret, metav1.GetOptions{})
+	return checkSecret(ctx, s.Kube, s.Consul.Namespace, r)
+}
+
+func checkSecret(ctx context.Context, k *kube.Client, namespace string, r Repository) error {
+	secret, err := k.CoreV1().Secrets(namespace).Get(ctx, r.Secret, metav1.GetOptions{})
 	found, err := kube.Found(err)
 	switch {
 	case err != nil:
-		return fmt.Errorf("reading Secret %s/%s: %w", s.Consul.Namespace, r.Secret, err)
+		return fmt.Errorf("reading Secret %s/%s: %w", namespace, r.Secret, err)
 	case !found:
-		return ErrNoSecret
+		return fmt.Errorf("the credentials in Secret %s: %w", r.Secret, ErrNoSecret)
 	}
-	return CheckSecret(r, slices.Collect(maps.Keys(secret.Data)))
+	if err := CheckKeys(r, slices.Collect(maps.Keys(secret.Data))); err != nil {
+		return fmt.Errorf("the credentials in Secret %s: %w", r.Secret, err)
+	}
+	return nil
 }
 
 func (s Schedule) target() consul.Target {
 	return consul.Target{Namespace: s.Consul.Namespace, Name: TokenSecretName(s.Consul.Name, s.Name), Key: tokenKey}
 }
 
-// cronJob reads the CronJob, nil if there is none. Somebody else's is an error.
-func (s Schedule) cronJob(ctx context.Context) (*batchv1.CronJob, error) {
-	c, err := s.Kube.BatchV1().CronJobs(s.Consul.Namespace).Get(ctx, CronJobName(s.Consul.Name, s.Name), metav1.GetOptions{})
-	found, err := kube.Found(err)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("reading the CronJob of schedule %s of %s: %w", s.Name, s.Consul.ID(), err)
-	case !found:
-		return nil, nil //nolint:nilnil // as documented
-	case !s.owns(c):
-		return nil, &ForeignError{"CronJob " + c.Namespace + "/" + c.Name}
+// cronJobs lists the CronJobs of the schedule, by name.
+func (s Schedule) cronJobs(ctx context.Context) (map[string]*batchv1.CronJob, error) {
+	list, err := s.Kube.BatchV1().CronJobs(s.Consul.Namespace).List(ctx, s.all())
+	if err != nil {
+		return nil, fmt.Errorf("listing the CronJobs of schedule %s of %s: %w", s.Name, s.Consul.ID(), err)
 	}
-	c.SetGroupVersionKind(batchv1.SchemeGroupVersion.WithKind("CronJob"))
-	return c, nil
+	all := map[string]*batchv1.CronJob{}
+	for i := range list.Items {
+		c := &list.Items[i]
+		c.SetGroupVersionKind(batchv1.SchemeGroupVersion.WithKind("CronJob"))
+		all[c.Name] = c
+	}
+	return all, nil
+}
+
+// checkFree returns an error where somebody else's CronJob has a name that the schedule needs.
+func (s Schedule) checkFree(ctx context.Context, spec Spec, servers server.Spec) error {
+	for _, want := range CronJobs(spec, servers) {
+		c, err := s.Kube.BatchV1().CronJobs(want.Namespace).Get(ctx, want.Name, metav1.GetOptions{})
+		if found, err := kube.Found(err); err != nil {
+			return fmt.Errorf("reading CronJob %s/%s: %w", want.Namespace, want.Name, err)
+		} else if found && !s.owns(c) {
+			return &ForeignError{"CronJob " + want.Namespace + "/" + want.Name}
+		}
+	}
+	return nil
 }
 
 func (s Schedule) owns(o metav1.Object) bool {
 	return server.Owns(s.Consul.Name, o.GetLabels()) && o.GetLabels()[LabelSchedule] == s.Name
 }
 
-// servers reads what runs, or returns ErrNoCluster.
-func (s Schedule) servers(ctx context.Context) (server.Spec, error) {
-	name := server.StatefulSetName(s.Consul.Name)
-	sts, err := s.Kube.AppsV1().StatefulSets(s.Consul.Namespace).Get(ctx, name, metav1.GetOptions{})
+// Servers reads what runs of a cluster, or returns ErrNoCluster.
+func Servers(ctx context.Context, k *kube.Client, c *consul.Cluster) (server.Spec, error) {
+	name := server.StatefulSetName(c.Name)
+	sts, err := k.AppsV1().StatefulSets(c.Namespace).Get(ctx, name, metav1.GetOptions{})
 	if found, err := kube.Found(err); err != nil {
-		return server.Spec{}, fmt.Errorf("reading the StatefulSet of %s: %w", s.Consul.ID(), err)
-	} else if !found || !server.Owns(s.Consul.Name, sts.Labels) {
+		return server.Spec{}, fmt.Errorf("reading the StatefulSet of %s: %w", c.ID(), err)
+	} else if !found || !server.Owns(c.Name, sts.Labels) {
 		return server.Spec{}, ErrNoCluster
 	}
-	cm, err := s.Kube.CoreV1().ConfigMaps(s.Consul.Namespace).Get(ctx, name, metav1.GetOptions{})
+	cm, err := k.CoreV1().ConfigMaps(c.Namespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
-		return server.Spec{}, fmt.Errorf("reading the configuration of %s: %w", s.Consul.ID(), err)
+		return server.Spec{}, fmt.Errorf("reading the configuration of %s: %w", c.ID(), err)
 	}
 	return server.Parse(server.Set{StatefulSet: sts, Config: cm}, server.Spec{})
 }
@@ -309,55 +405,29 @@ func (s Schedule) state(ctx context.Context) (State, error) {
 	return Summarize(jobs.Items, pods), err
 }
 
-// prove takes a backup at once, with a Job that stays, because it says what was stored.
-func (s Schedule) prove(ctx context.Context, spec Spec, servers server.Spec) error {
-	if err := s.deleteNow(ctx); err != nil {
+// prove does a task at once, with a Job that stays, because it says what came of it.
+func (s Schedule) prove(ctx context.Context, spec Spec, servers server.Spec, task string) error {
+	name := NowName(s.Consul.Name, s.Name, task)
+	if err := remove(ctx, s.Kube, s.Consul.Namespace, name, s.owns); err != nil {
 		return err
 	}
-	job := Now(spec, servers)
-	made, err := s.Kube.BatchV1().Jobs(job.Namespace).Create(ctx, job, metav1.CreateOptions{FieldManager: server.ManagedBy})
-	if apierrors.IsAlreadyExists(err) {
-		return &ForeignError{"Job " + job.Namespace + "/" + job.Name}
-	} else if err != nil {
-		return fmt.Errorf("making the Job %s/%s: %w", job.Namespace, job.Name, err)
-	}
-	var reasons string
-	err = kube.Wait(ctx, fmt.Sprintf("the Job %s/%s", job.Namespace, job.Name), interval, func(ctx context.Context) (string, error) {
-		job, err := s.Kube.BatchV1().Jobs(made.Namespace).Get(ctx, made.Name, metav1.GetOptions{})
-		if err != nil {
-			return "", err
-		}
-		at, failed := ended(job)
-		if at.IsZero() {
-			return "it has not ended", nil
-		}
-		pods, err := s.pods(ctx)
-		switch {
-		case err != nil:
-			return "", err
-		case failed:
-			reasons = reason(job, pods)
-			return "", nil
-		}
-		_, err = ParseResult(message(job, pods))
-		return "", err
-	})
-	if err == nil && reasons == "" {
-		return nil
-	}
-	failed := &FailedError{Reason: reasons}
+	job, err := start(ctx, s.Kube, Now(spec, servers, task))
 	if err != nil {
-		failed.Reason = err.Error()
+		return err
+	}
+	done, err := await(ctx, s.Kube, job)
+	if err == nil && task == TaskBackup {
+		_, err = ParseResult(words(done, containerStore))
+	}
+	if err == nil {
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 	defer cancel()
-	if err != nil { // it hangs: Kubernetes knows why
-		failed.Explanation = s.Kube.Explain(ctx, job.Namespace, job.Name, Labels(s.Consul.Name, s.Name))
+	if removeErr := remove(ctx, s.Kube, s.Consul.Namespace, name, s.owns); removeErr != nil {
+		return errors.Join(err, removeErr)
 	}
-	if err := s.deleteNow(ctx); err != nil {
-		return errors.Join(failed, err)
-	}
-	return failed
+	return err
 }
 
 // all selects what belongs to the schedule.
@@ -371,22 +441,4 @@ func (s Schedule) pods(ctx context.Context) ([]corev1.Pod, error) {
 		return nil, fmt.Errorf("listing the pods of schedule %s of %s: %w", s.Name, s.Consul.ID(), err)
 	}
 	return list.Items, nil
-}
-
-// deleteNow deletes the Job that proves the schedule, with its pod.
-func (s Schedule) deleteNow(ctx context.Context) error {
-	jobs, name := s.Kube.BatchV1().Jobs(s.Consul.Namespace), NowName(s.Consul.Name, s.Name)
-	return kube.Wait(ctx, "the Job "+s.Consul.Namespace+"/"+name+" to go", interval, func(ctx context.Context) (string, error) {
-		job, err := jobs.Get(ctx, name, metav1.GetOptions{})
-		if found, err := kube.Found(err); err != nil || !found || !s.owns(job) {
-			return "", err
-		}
-		if job.DeletionTimestamp == nil {
-			err = jobs.Delete(ctx, name, metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationForeground)})
-			if _, err := kube.Found(err); err != nil {
-				return "", err
-			}
-		}
-		return "it is still there", nil
-	})
 }

@@ -1,33 +1,20 @@
-# Takes a snapshot of the servers, from the leader, and reads it back whole: the command
-# that saves it checks the sums that it contains, the one that inspects it decodes every
-# record. Only then is it left for the next container, unpacked: in what is compressed restic
-# does not find what it has already.
-#
-# One try may meet an election.
-set -eu
-umask 077
+# Takes and verifies a snapshot of the servers. Only then is it left for the next container,
+# unpacked: in what is compressed restic does not find what it has already.
 work=$1
 version=$2
 address=$3
-token=${4:-}
+result=$4
+token=${5:-}
 
 cd "$work"
-tries=1
-until consul snapshot save -http-addr="$address" ${token:+"-token-file=$token"} taken; do
-  tries=$((tries + 1))
-  [ "$tries" -le 5 ] || exit 1
-  sleep 3
-done
+save "$address" taken "$token"
 mkdir -p backup
-consul snapshot inspect -format=json taken >backup/info.json
+mv taken.json backup/info.json
 gunzip -c taken >backup/consul.tar
 rm taken
 
-# number prints the first number that the inspection has under a name: that of the
-# Raft log, which comes first.
-number() { sed -n "s/^ *\"$1\": *\([0-9][0-9]*\),*$/\1/p" backup/info.json | head -n 1; }
-
-index=$(number Index)
-[ "$index" -gt 0 ] || { echo "the snapshot has no index" >&2 && exit 1; }
+index=$(number backup/info.json Index)
+[ "$index" -gt 0 ] || fail "the snapshot has no index"
 echo "$version" >version
 echo "$index" >index
+printf '{"index":%s,"counts":{%s}}' "$index" "$(counts backup/info.json)" >"$result"

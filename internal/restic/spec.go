@@ -33,10 +33,34 @@ type Spec struct {
 	Suspend    bool       `json:"suspend,omitempty"`
 	Repository Repository `json:"repository"`
 	Retention  Retention  `json:"retention"`
+	// Prune removes what was forgotten, Check looks for damage, and Drill restores the latest
+	// backup into a server that is thrown away.
+	Prune Prune `json:"prune,omitzero"`
+	Check Check `json:"check,omitzero"`
+	Drill Drill `json:"drill,omitzero"`
 	// Image of restic.
 	Image string `json:"image"`
-	// Deadline is how long one backup may take.
+	// Deadline is how long one backup, and each of the other tasks, may take.
 	Deadline time.Duration `json:"deadline"`
+}
+
+// Prune is when a repository is pruned; the zero Prune is never.
+type Prune struct {
+	Schedule string `json:"schedule"`
+}
+
+// Check is when a repository is checked; the zero Check is never.
+type Check struct {
+	Schedule string `json:"schedule"`
+	// Parts is in how many checks all data is read.
+	Parts int64 `json:"parts"`
+}
+
+// Drill is when a restore is tried; the zero Drill is never.
+type Drill struct {
+	Schedule string `json:"schedule"`
+	// SentinelKey of the key/value store must be there after the restore, "" for none.
+	SentinelKey string `json:"sentinel_key,omitempty"`
 }
 
 // Repository is where snapshots are stored. Either URL or Claim is set.
@@ -116,6 +140,16 @@ func Overdue(schedule, zone string, last, now time.Time) bool {
 	return !second.IsZero() && second.Add(time.Hour).Before(now)
 }
 
+// intervalOf is the time between two runs of a schedule, somewhere in it.
+func intervalOf(schedule string) time.Duration {
+	s, err := cron.ParseStandard(schedule)
+	if err != nil {
+		return 24 * time.Hour
+	}
+	first := s.Next(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+	return max(s.Next(first).Sub(first), time.Minute) // a schedule that never comes has none
+}
+
 // DefaultSchedule is once an hour, at a minute that follows from what is backed up: many
 // clusters do not start all at once.
 func DefaultSchedule(namespace, cluster, name string) string {
@@ -174,9 +208,9 @@ func KindOf(repository string) (Kind, error) {
 	return all[i], nil
 }
 
-// CheckSecret returns an error that says what the Secret with the credentials lacks. keys are those
+// CheckKeys returns an error that says what the Secret with the credentials lacks. keys are those
 // that it has.
-func CheckSecret(r Repository, keys []string) error {
+func CheckKeys(r Repository, keys []string) error {
 	if !slices.Contains(keys, passwordKey) {
 		return fmt.Errorf("it lacks the key %s, which encrypts the repository", passwordKey)
 	}

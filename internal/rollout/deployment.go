@@ -706,6 +706,9 @@ func (d Deployment) deleteServers(ctx context.Context, spec server.Spec) (live s
 	if err := d.deleteSnapshotJob(ctx); err != nil { // it may hold a volume
 		return live, nil, err
 	}
+	if err := (restic.Client{Kube: d.Kube, Consul: d.Consul}).FinishRestore(ctx); err != nil {
+		return live, nil, err
+	}
 	if spec.Storage.WhenDeleted == server.Delete {
 		if err := d.deleteData(ctx, spec); err != nil {
 			return live, nil, err

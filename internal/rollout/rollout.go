@@ -123,6 +123,8 @@ type Action struct {
 	Done bool
 	// Snapshot says that a snapshot is taken, before anything else.
 	Snapshot bool
+	// Restore is the snapshot that has replaced all that the servers had.
+	Restore string
 	// Wait says what to wait for.
 	Wait string
 	// Restart is the pod to restart.
@@ -159,6 +161,8 @@ func (a Action) words() (reason, text string) {
 		return "RolloutDone", "done"
 	case a.Snapshot:
 		return "SnapshotTaken", "take a snapshot"
+	case a.Restore != "":
+		return "SnapshotRestored", "restore the snapshot " + a.Restore
 	case a.Restart != "":
 		return "ServerRestarting", "restart " + a.Restart
 	case a.Rebuild != "":

@@ -101,6 +101,14 @@ func newRaftLogStore(version string) *raftLogStoreBlock {
 	return &raftLogStoreBlock{Backend: "wal"}
 }
 
+// LogStoreFlags are the same as flags of an agent that has no file of configuration.
+func LogStoreFlags(version string) []string {
+	if newRaftLogStore(version) == nil {
+		return nil
+	}
+	return []string{`-hcl=raft_logstore { backend = "wal" verification { enabled = false } }`}
+}
+
 type telemetryBlock struct {
 	PrometheusRetentionTime string `json:"prometheus_retention_time"`
 	DisableHostname         bool   `json:"disable_hostname"`

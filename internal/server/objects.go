@@ -330,7 +330,7 @@ func podSpec(s Spec) corev1.PodSpec {
 		{Name: "POD_NAME", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}}},
 		{Name: "POD_IP", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "status.podIP"}}},
 	}
-	resources := corev1.ResourceRequirements{Requests: resourceList(s.Resources.Requests), Limits: resourceList(s.Resources.Limits)}
+	resources := PodResources(s)
 	mounts := []corev1.VolumeMount{
 		{Name: dataVolume, MountPath: dataDir},
 		{Name: configVolume, MountPath: configDir, ReadOnly: true},
@@ -506,4 +506,9 @@ func resourceList(m map[string]resource.Quantity) corev1.ResourceList {
 		out[corev1.ResourceName(k)] = v
 	}
 	return out
+}
+
+// PodResources are what a server asks for.
+func PodResources(s Spec) corev1.ResourceRequirements {
+	return corev1.ResourceRequirements{Requests: resourceList(s.Resources.Requests), Limits: resourceList(s.Resources.Limits)}
 }

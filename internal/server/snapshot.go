@@ -34,17 +34,19 @@ type Snapshot struct {
 }
 
 const (
-	snapshotVolume  = "snapshots"
-	snapshotDir     = "/snapshots"
-	snapshotTokens  = "token"
-	snapshotCA      = "ca"
-	snapshotMessage = "/dev/termination-log"
+	snapshotVolume = "snapshots"
+	snapshotDir    = "/snapshots"
+	snapshotTokens = "token"
+	snapshotCA     = "ca"
 
 	// snapshotDeadline ends a Job that nobody waits for any more, and snapshotTTL
 	// removes it.
 	snapshotDeadline = 15 * time.Minute
 	snapshotTTL      = time.Hour
 )
+
+// TerminationMessage is the file whose contents Kubernetes shows as the last words of a container.
+const TerminationMessage = "/dev/termination-log"
 
 // snapshotScript takes, verifies and keeps a snapshot.
 //
@@ -105,7 +107,7 @@ func SnapshotJob(s Spec, secret, key string) *batchv1.Job {
 	}, access.Volumes...)
 	c := JobContainer(s, "snapshot", s.Image)
 	c.Command = []string{"/bin/sh", "-c", snapshotScript}
-	c.Args = append([]string{"sh", snapshotDir, s.Version, access.Address, snapshotMessage}, access.TokenFile...)
+	c.Args = append([]string{"sh", snapshotDir, s.Version, access.Address, TerminationMessage}, access.TokenFile...)
 	c.Env = access.Env
 	c.VolumeMounts = append([]corev1.VolumeMount{
 		{Name: snapshotVolume, MountPath: snapshotDir},
@@ -208,7 +210,7 @@ func JobContainer(s Spec, name, image string) corev1.Container {
 			ReadOnlyRootFilesystem:   new(true),
 			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 		},
-		TerminationMessagePath:   snapshotMessage,
+		TerminationMessagePath:   TerminationMessage,
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}
 }

@@ -28,4 +28,8 @@ resource "consul_k8s_backup_schedule" "hourly" {
   }
 
   retention = { hourly = 24, daily = 7, weekly = 4, monthly = 6 }
+
+  prune = { schedule = "0 3 * * 0" }
+  check = { schedule = "0 4 * * *", parts = 7 }
+  drill = { schedule = "0 5 * * 1" }
 }

@@ -1,0 +1,40 @@
+resource "consul_k8s_cluster" "main" {
+  name      = "consul"
+  namespace = "consul"
+  version   = "1.22.7"
+
+  acl = { enabled = true }
+
+  # Small, and easy to remove. In production leave these four out.
+  replicas            = 1
+  storage             = { size = "1Gi", retention = { when_deleted = "Delete" } }
+  resources           = { requests = { cpu = "100m", memory = "256Mi" } }
+  deletion_protection = false
+}
+
+resource "consul_k8s_acl_bootstrap" "main" {
+  cluster = consul_k8s_cluster.main.id
+}
+
+locals {
+  # The Secret has the keys RESTIC_PASSWORD, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
+  repository = {
+    url                = "s3:https://s3.example.com/bucket/consul"
+    credentials_secret = "restic"
+  }
+}
+
+resource "consul_k8s_snapshot" "before_migration" {
+  cluster    = consul_k8s_acl_bootstrap.main.cluster
+  name       = "before-migration"
+  repository = local.repository
+}
+
+resource "consul_k8s_restore" "after_migration" {
+  cluster    = consul_k8s_acl_bootstrap.main.cluster
+  confirm    = "consul/consul"
+  repository = local.repository
+
+  # Or "latest", or an ID from the data source consul_k8s_backups.
+  snapshot = consul_k8s_snapshot.before_migration.snapshot_id
+}

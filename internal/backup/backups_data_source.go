@@ -1,0 +1,192 @@
+package backup
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework/datasource"
+	"github.com/hashicorp/terraform-plugin-framework/datasource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
+)
+
+var (
+	_ datasource.DataSourceWithConfigure      = &BackupsDataSource{}
+	_ datasource.DataSourceWithValidateConfig = &BackupsDataSource{}
+)
+
+// BackupsDataSource is the data source consul_k8s_backups.
+type BackupsDataSource struct{ clients *attr.Clients }
+
+// NewBackupsDataSource returns the data source consul_k8s_backups.
+func NewBackupsDataSource() datasource.DataSource { return &BackupsDataSource{} }
+
+type backupsModel struct {
+	ID          types.String  `tfsdk:"id"`
+	Cluster     types.String  `tfsdk:"cluster"`
+	Repository  types.Object  `tfsdk:"repository"`
+	FromCluster types.String  `tfsdk:"from_cluster"`
+	Schedule    types.String  `tfsdk:"schedule"`
+	Version     types.String  `tfsdk:"version"`
+	Since       types.String  `tfsdk:"since"`
+	Image       types.String  `tfsdk:"image"`
+	Backups     []backupModel `tfsdk:"backups"`
+}
+
+type backupModel struct {
+	ID            types.String `tfsdk:"id"`
+	Time          types.String `tfsdk:"time"`
+	Cluster       types.String `tfsdk:"cluster"`
+	Schedule      types.String `tfsdk:"schedule"`
+	Name          types.String `tfsdk:"name"`
+	BeforeRestore types.String `tfsdk:"before_restore"`
+	Version       types.String `tfsdk:"version"`
+	Index         types.Int64  `tfsdk:"index"`
+	Size          types.Int64  `tfsdk:"size"`
+	Stored        types.Int64  `tfsdk:"stored"`
+}
+
+// Metadata implements datasource.DataSource.
+func (*BackupsDataSource) Metadata(_ context.Context, req datasource.MetadataRequest, resp *datasource.MetadataResponse) {
+	resp.TypeName = req.ProviderTypeName + "_backups"
+}
+
+// Schema implements datasource.DataSource.
+func (*BackupsDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "The snapshots that a backup repository holds, the latest first.\n\n" +
+			"To look, it runs a Job in the cluster's namespace and reads its log, also when a plan reads it: that takes some seconds, and the right to make Jobs.",
+		Attributes: map[string]schema.Attribute{
+			"id": schema.StringAttribute{Computed: true, MarkdownDescription: "The same as `cluster`."},
+			"cluster": schema.StringAttribute{
+				Required: true, Validators: []validator.String{attr.ClusterID()},
+				MarkdownDescription: "ID of the cluster in whose namespace the Job runs, and whose snapshots are listed, `<namespace>/<name>`.",
+			},
+			"repository": schema.SingleNestedAttribute{
+				Required: true, MarkdownDescription: "The repository.",
+				Attributes: map[string]schema.Attribute{
+					"url":                schema.StringAttribute{Optional: true, Validators: []validator.String{check{"a repository as restic writes it", checkURL}}, MarkdownDescription: urlDescription},
+					"volume_claim":       schema.StringAttribute{Optional: true, Validators: []validator.String{attr.SecretName()}, MarkdownDescription: claimDescription},
+					"credentials_secret": schema.StringAttribute{Required: true, Validators: []validator.String{attr.SecretName()}, MarkdownDescription: secretDescription},
+				},
+			},
+			"from_cluster": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{check{"the ID of a cluster, or \"*\"", checkFromCluster}},
+				MarkdownDescription: "Only snapshots of this cluster, `*` for all clusters. Default: the same as `cluster`.",
+			},
+			"schedule": schema.StringAttribute{Optional: true, MarkdownDescription: "Only those that the schedule of this name has taken."},
+			"version":  schema.StringAttribute{Optional: true, MarkdownDescription: "Only those of this version of Consul."},
+			"since": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{check{"a time in RFC 3339, such as \"2026-01-31T00:00:00Z\"", checkTime}},
+				MarkdownDescription: "Only those that were taken since, in RFC 3339.",
+			},
+			"image": schema.StringAttribute{Optional: true, MarkdownDescription: imageDescription},
+			"backups": schema.ListNestedAttribute{
+				Computed: true, MarkdownDescription: "The snapshots.",
+				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
+					"id":             schema.StringAttribute{Computed: true, MarkdownDescription: "ID in the repository, as `consul_k8s_restore` takes it."},
+					"time":           schema.StringAttribute{Computed: true, MarkdownDescription: "When it was stored, in RFC 3339."},
+					"cluster":        schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the cluster that it was taken of."},
+					"schedule":       schema.StringAttribute{Computed: true, MarkdownDescription: "The schedule that has taken it, if one has."},
+					"name":           schema.StringAttribute{Computed: true, MarkdownDescription: "The name of a `consul_k8s_snapshot`."},
+					"before_restore": schema.StringAttribute{Computed: true, MarkdownDescription: "The ID of the snapshot that was restored right after it."},
+					"version":        schema.StringAttribute{Computed: true, MarkdownDescription: "Version of Consul."},
+					"index":          schema.Int64Attribute{Computed: true, MarkdownDescription: "Index of the last Raft log entry in it."},
+					"size":           schema.Int64Attribute{Computed: true, MarkdownDescription: "Size in bytes, unpacked."},
+					"stored":         schema.Int64Attribute{Computed: true, MarkdownDescription: "Bytes that it added to the repository."},
+				}},
+			},
+		},
+	}
+}
+
+func checkFromCluster(text string) error {
+	if text == "*" {
+		return nil
+	}
+	return attr.CheckClusterID(text)
+}
+
+func checkTime(text string) error {
+	_, err := time.Parse(time.RFC3339, text)
+	return err
+}
+
+// Configure implements datasource.DataSourceWithConfigure.
+func (d *BackupsDataSource) Configure(_ context.Context, req datasource.ConfigureRequest, resp *datasource.ConfigureResponse) {
+	clients, diags := attr.FromProviderData(req.ProviderData)
+	resp.Diagnostics.Append(diags...)
+	d.clients = clients
+}
+
+// ValidateConfig implements datasource.DataSourceWithValidateConfig.
+func (*BackupsDataSource) ValidateConfig(ctx context.Context, req datasource.ValidateConfigRequest, resp *datasource.ValidateConfigResponse) {
+	var o types.Object
+	resp.Diagnostics.Append(req.Config.GetAttribute(ctx, path.Root("repository"), &o)...)
+	if repository, ok := parseRepository(ctx, o, &resp.Diagnostics); ok {
+		repository.validate(&resp.Diagnostics)
+	}
+}
+
+// Read implements datasource.DataSource.
+func (d *BackupsDataSource) Read(ctx context.Context, req datasource.ReadRequest, resp *datasource.ReadResponse) {
+	var m backupsModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
+	repository, _ := parseRepository(ctx, m.Repository, &resp.Diagnostics)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	image := restic.DefaultImage
+	if !m.Image.IsNull() {
+		image = m.Image.ValueString()
+	}
+	client, err := clientOf(ctx, d.clients, m.Cluster.ValueString(), repository, image, listTimeout)
+	if err != nil {
+		resp.Diagnostics.Append(attr.ConnectError(err))
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	all, err := client.List(ctx)
+	if err != nil {
+		resp.Diagnostics.Append(jobError("The repository cannot be read", "The snapshots in it were to be listed.", m.Cluster.ValueString(), err))
+		return
+	}
+	m.ID, m.Backups = m.Cluster, []backupModel{}
+	for _, s := range all {
+		if m.wants(s) {
+			m.Backups = append(m.Backups, newBackup(s))
+		}
+	}
+	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+}
+
+// wants reports whether a snapshot passes the filters.
+func (m backupsModel) wants(s restic.Stored) bool {
+	from := m.FromCluster.ValueString()
+	if m.FromCluster.IsNull() {
+		from = m.Cluster.ValueString()
+	}
+	since, _ := time.Parse(time.RFC3339, m.Since.ValueString()) // "" is the zero time
+	return (from == "*" || from == s.Cluster) &&
+		(m.Schedule.IsNull() || m.Schedule.ValueString() == s.Schedule) &&
+		(m.Version.IsNull() || m.Version.ValueString() == s.Version) &&
+		!s.Time.Before(since)
+}
+
+func newBackup(s restic.Stored) backupModel {
+	text := func(s string) types.String {
+		if s == "" {
+			return types.StringNull()
+		}
+		return types.StringValue(s)
+	}
+	return backupModel{
+		ID: types.StringValue(s.ID), Time: rfc3339(s.Time), Cluster: types.StringValue(s.Cluster), Schedule: text(s.Schedule), Name: text(s.Name),
+		BeforeRestore: text(s.BeforeRestore), Version: types.StringValue(s.Version), Index: types.Int64Value(s.Index), Size: types.Int64Value(s.Size), Stored: types.Int64Value(s.Added),
+	}
+}

@@ -1,0 +1,372 @@
+package backup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/mapplanmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-log/tflog"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+)
+
+const (
+	// restoreTimeout is how long a restore may take by default, with all that comes before and after
+	// it, and jobDeadline how long one Job of it.
+	restoreTimeout = 40 * time.Minute
+	jobDeadline    = 30 * time.Minute
+	// listTimeout bounds the list of a repository at plan.
+	listTimeout = 3 * time.Minute
+)
+
+var (
+	_ resource.ResourceWithConfigure      = &RestoreResource{}
+	_ resource.ResourceWithValidateConfig = &RestoreResource{}
+	_ resource.ResourceWithModifyPlan     = &RestoreResource{}
+)
+
+// RestoreResource is consul_k8s_restore.
+type RestoreResource struct{ clients *attr.Clients }
+
+// NewRestoreResource returns the resource consul_k8s_restore.
+func NewRestoreResource() resource.Resource { return &RestoreResource{} }
+
+type restoreModel struct {
+	ID          types.String   `tfsdk:"id"`
+	Cluster     types.String   `tfsdk:"cluster"`
+	Confirm     types.String   `tfsdk:"confirm"`
+	Repository  types.Object   `tfsdk:"repository"`
+	Snapshot    types.String   `tfsdk:"snapshot"`
+	FromCluster types.String   `tfsdk:"from_cluster"`
+	Triggers    types.Map      `tfsdk:"triggers"`
+	Image       types.String   `tfsdk:"image"`
+	SnapshotID  types.String   `tfsdk:"snapshot_id"`
+	Version     types.String   `tfsdk:"version"`
+	Taken       types.String   `tfsdk:"taken"`
+	Before      types.String   `tfsdk:"before_snapshot_id"`
+	Time        types.String   `tfsdk:"time"`
+	Counts      types.Map      `tfsdk:"snapshot_counts"`
+	After       types.Map      `tfsdk:"counts"`
+	Timeouts    timeouts.Value `tfsdk:"timeouts"`
+}
+
+// Metadata implements resource.Resource.
+func (*RestoreResource) Metadata(_ context.Context, req resource.MetadataRequest, resp *resource.MetadataResponse) {
+	resp.TypeName = req.ProviderTypeName + "_restore"
+}
+
+// Schema implements resource.Resource.
+func (*RestoreResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
+	replace := []planmodifier.String{stringplanmodifier.RequiresReplace()}
+	keep := []planmodifier.String{stringplanmodifier.UseStateForUnknown()}
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "Replaces **all that a cluster has** by a snapshot from a backup repository: keys, services, ACLs with their tokens, everything. What was written since the snapshot is gone.\n\n" +
+			"The apply refuses unless all servers are healthy voters and run the version that the snapshot was taken from. It reads the snapshot back and verifies it, and stores a snapshot of what the cluster has in the same repository; only then does it restore. " +
+			"Then it makes whole what a restore breaks: the management token in its Secret, agent tokens, the tokens of backup schedules, servers whose name the snapshot has given to another node. " +
+			"Tokens of `consul_k8s_token` and other objects that differ now are shown by the next plan. See the guide [Restore a cluster](../guides/restore.md).\n\n" +
+			"The restore is done once, when the resource is created. A change of `snapshot`, `triggers`, or where it comes from, does another. Destroying the resource does nothing.",
+		Attributes: map[string]schema.Attribute{
+			"id": schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "The same as `cluster`."},
+			"cluster": schema.StringAttribute{
+				Required: true, Validators: []validator.String{attr.ClusterID()}, PlanModifiers: replace,
+				MarkdownDescription: "ID of the cluster that is overwritten, `<namespace>/<name>`. With ACLs refer to the `cluster` of its `consul_k8s_acl_bootstrap`.",
+			},
+			"confirm": schema.StringAttribute{
+				Required:            true,
+				MarkdownDescription: "The ID of the cluster once more, as a text and not as a reference: all that it has will be replaced.",
+			},
+			"repository": schema.SingleNestedAttribute{
+				Required: true, MarkdownDescription: "Where the snapshot is, and where that of the cluster as it was is stored before the restore. It is read and written from within the cluster's namespace.",
+				Attributes: repositoryAttributes(replace...),
+			},
+			"snapshot": schema.StringAttribute{
+				Required: true, PlanModifiers: replace, Validators: []validator.String{check{"the ID of a snapshot, or \"latest\"", checkSnapshot}},
+				MarkdownDescription: "ID of the snapshot in the repository, or the beginning of one, as `last_backup` of a schedule and the data source `consul_k8s_backups` have it; or `latest`, which is looked up when the restore is planned.",
+			},
+			"from_cluster": schema.StringAttribute{
+				Optional: true, Computed: true, Validators: []validator.String{attr.ClusterID()}, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown(), stringplanmodifier.RequiresReplace()},
+				MarkdownDescription: "ID of the cluster that the snapshot was taken of. Default: the same as `cluster`. A snapshot of another one is refused: its tokens become valid here.",
+			},
+			"triggers": schema.MapAttribute{
+				Optional: true, ElementType: types.StringType, PlanModifiers: []planmodifier.Map{mapplanmodifier.RequiresReplace()},
+				MarkdownDescription: "Any texts. A change restores again.",
+			},
+			"image": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), MarkdownDescription: imageDescription,
+			},
+			"snapshot_id":        schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "ID of the snapshot that is restored. A plan that can look into the repository shows it."},
+			"version":            schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "Version of Consul that the snapshot was taken from."},
+			"taken":              schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "When the snapshot was taken, in RFC 3339. What was written later is lost."},
+			"before_snapshot_id": schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "ID of the snapshot of what the cluster had before, in the same repository: the way back. No retention forgets it."},
+			"time":               schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "When it was restored, in RFC 3339."},
+			"snapshot_counts": schema.MapAttribute{
+				Computed: true, ElementType: types.Int64Type, PlanModifiers: []planmodifier.Map{mapplanmodifier.UseStateForUnknown()},
+				MarkdownDescription: "How many records of each kind the snapshot has, such as `KVS` and `ACLToken`.",
+			},
+			"counts": schema.MapAttribute{
+				Computed: true, ElementType: types.Int64Type, PlanModifiers: []planmodifier.Map{mapplanmodifier.UseStateForUnknown()},
+				MarkdownDescription: "How many the cluster had after the restore. A warning tells of fewer keys, tokens, policies or roles.",
+			},
+			"timeouts": timeouts.Attributes(ctx, timeouts.Opts{Create: true, CreateDescription: "How long the restore may take, with all that comes before and after it. Default `40m`."}),
+		},
+	}
+}
+
+func checkSnapshot(text string) error {
+	if text != restic.Latest && (len(text) < 6 || len(text) > 64 || strings.Trim(text, "0123456789abcdef") != "") {
+		return fmt.Errorf("%q is none: write at least six hexadecimal digits of an ID, or %q", text, restic.Latest)
+	}
+	return nil
+}
+
+// Configure implements resource.ResourceWithConfigure.
+func (r *RestoreResource) Configure(_ context.Context, req resource.ConfigureRequest, resp *resource.ConfigureResponse) {
+	clients, diags := attr.FromProviderData(req.ProviderData)
+	resp.Diagnostics.Append(diags...)
+	r.clients = clients
+}
+
+// ValidateConfig implements resource.ResourceWithValidateConfig.
+func (*RestoreResource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
+	var m restoreModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	if repository, ok := parseRepository(ctx, m.Repository, &resp.Diagnostics); ok {
+		repository.validate(&resp.Diagnostics)
+	}
+	m.checkConfirm(&resp.Diagnostics)
+}
+
+// checkConfirm refuses what is not confirmed.
+func (m restoreModel) checkConfirm(diags *diag.Diagnostics) {
+	if m.Confirm.IsUnknown() || m.Cluster.IsUnknown() || m.Confirm.Equal(m.Cluster) {
+		return
+	}
+	diags.Append(attr.Error(path.Root("confirm"), "The restore is not confirmed", fmt.Sprintf("All that cluster %[1]s has would be replaced. If that is meant, write confirm = %[1]q.", m.Cluster.ValueString())))
+}
+
+// ModifyPlan implements resource.ResourceWithModifyPlan.
+func (r *RestoreResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
+	if req.Plan.Raw.IsNull() {
+		return
+	}
+	var plan restoreModel
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	plan.checkConfirm(&resp.Diagnostics)
+	var config restoreModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	if config.FromCluster.IsNull() {
+		plan.FromCluster = plan.Cluster
+	}
+	plan.ID = plan.Cluster
+	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
+	if isNew := req.State.Raw.IsNull() || len(resp.RequiresReplace) > 0; !isNew || resp.Diagnostics.HasError() {
+		return
+	}
+	plan.SnapshotID, plan.Version, plan.Taken = types.StringUnknown(), types.StringUnknown(), types.StringUnknown()
+	plan.Before, plan.Time = types.StringUnknown(), types.StringUnknown()
+	plan.Counts, plan.After = types.MapUnknown(types.Int64Type), types.MapUnknown(types.Int64Type)
+	if snapshot, servers, ok := r.lookUp(ctx, plan, &resp.Diagnostics); ok {
+		plan.setSnapshot(snapshot)
+		resp.Diagnostics.AddWarning("All that the cluster has is replaced", fmt.Sprintf(
+			"Cluster %s gets what %s had on %s (snapshot %s, Consul %s, index %d). What was written since is lost, but for a snapshot that is stored before. Its servers run Consul %s.",
+			plan.Cluster.ValueString(), snapshot.Cluster, snapshot.Time.UTC().Format(time.RFC3339), snapshot.ID[:8], snapshot.Version, snapshot.Index, servers))
+	}
+	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
+}
+
+func (m *restoreModel) setSnapshot(s restic.Stored) {
+	m.SnapshotID, m.Version, m.Taken = types.StringValue(s.ID), types.StringValue(s.Version), rfc3339(s.Time)
+}
+
+// lookUp finds the snapshot that is to be restored, where a plan can: the cluster is there, and everything
+// known. It refuses one that does not exist, or that the servers would not take.
+func (r *RestoreResource) lookUp(ctx context.Context, plan restoreModel, diags *diag.Diagnostics) (s restic.Stored, servers string, ok bool) {
+	repository, known := parseRepository(ctx, plan.Repository, diags)
+	if !known || !repository.isKnown() || plan.Cluster.IsUnknown() || plan.Snapshot.IsUnknown() || plan.FromCluster.IsUnknown() || plan.Image.IsUnknown() || r.clients == nil || r.clients.Unknown {
+		return s, "", false
+	}
+	client, err := clientOf(ctx, r.clients, plan.Cluster.ValueString(), repository, plan.Image.ValueString(), listTimeout)
+	if err != nil {
+		return s, "", false // the apply says so
+	}
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	running, err := restic.Servers(ctx, client.Kube, client.Consul)
+	if errors.Is(err, restic.ErrNoCluster) {
+		return s, "", false // it may be made in the same apply
+	}
+	// It may be upgraded by the same apply.
+	if planned, ok := r.clients.Claims.PlannedCluster(plan.Cluster.ValueString()); ok && planned.Version != "" {
+		running.Version = planned.Version
+	}
+	var all []restic.Stored
+	if err == nil {
+		all, err = client.List(ctx)
+	}
+	switch {
+	case apierrors.IsForbidden(err):
+		diags.AddWarning("The snapshot is not looked up", "This credential may not make the Job that looks into the repository; the apply looks. "+err.Error())
+		return s, "", false
+	case errors.Is(err, restic.ErrNoSecret):
+		diags.AddAttributeWarning(path.Root("repository").AtName("credentials_secret"), "The Secret does not exist yet", err.Error())
+		return s, "", false
+	case err != nil:
+		diags.Append(jobError("The repository cannot be read", "The snapshots in it were to be listed.", plan.Cluster.ValueString(), err))
+		return s, "", false
+	}
+	s, err = plan.find(all, running.Version)
+	if err != nil {
+		diags.Append(attr.Error(path.Root("snapshot"), "The snapshot cannot be restored", err.Error()+"."))
+		return s, "", false
+	}
+	return s, running.Version, true
+}
+
+// find picks the snapshot, and refuses one that the servers would not take.
+func (m restoreModel) find(all []restic.Stored, servers string) (restic.Stored, error) {
+	s, err := restic.Find(all, m.Snapshot.ValueString(), m.FromCluster.ValueString())
+	switch {
+	case err != nil:
+		return s, err
+	case s.Cluster != m.FromCluster.ValueString():
+		return s, fmt.Errorf("snapshot %s is one of cluster %s: if that is meant, write from_cluster = %q", s.ID[:8], s.Cluster, s.Cluster)
+	}
+	if err := restic.CheckVersion(s.Version, servers); err != nil {
+		return s, fmt.Errorf("snapshot %s: %w", s.ID[:8], err)
+	}
+	return s, nil
+}
+
+// trigger tells restores of one snapshot apart.
+func (m restoreModel) trigger(ctx context.Context, diags *diag.Diagnostics) string {
+	texts := map[string]string{}
+	if !m.Triggers.IsNull() {
+		diags.Append(m.Triggers.ElementsAs(ctx, &texts, false)...)
+	}
+	if len(texts) == 0 {
+		return ""
+	}
+	text, _ := json.Marshal(texts) // sorted
+	return string(text)
+}
+
+// Create implements resource.Resource.
+func (r *RestoreResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
+	var m restoreModel
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
+	timeout, diags := m.Timeouts.Create(ctx, restoreTimeout)
+	resp.Diagnostics.Append(diags...)
+	trigger := m.trigger(ctx, &resp.Diagnostics)
+	repository, _ := parseRepository(ctx, m.Repository, &resp.Diagnostics)
+	m.checkConfirm(&resp.Diagnostics)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	client, err := clientOf(ctx, r.clients, m.Cluster.ValueString(), repository, m.Image.ValueString(), jobDeadline)
+	if err != nil {
+		resp.Diagnostics.Append(attr.ConnectError(err))
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	r.clients.Backups.Lock()
+	defer r.clients.Backups.Unlock()
+	snapshot, err := m.choose(ctx, client)
+	if err != nil {
+		resp.Diagnostics.Append(jobError("The restore was not begun", "Nothing was changed.", m.Cluster.ValueString(), err))
+		return
+	}
+	m.setSnapshot(snapshot)
+	d := rollout.Deployment{Kube: client.Kube, Consul: client.Consul, Report: func(a rollout.Action) {
+		tflog.Info(ctx, a.String(), map[string]any{"cluster": m.Cluster.ValueString()})
+	}}
+	restored, err := d.Restore(ctx, client, snapshot, trigger)
+	if err != nil {
+		resp.Diagnostics.Append(jobError("The restore is not complete", "Snapshot "+snapshot.ID[:8]+" of "+snapshot.Cluster+". Fix what is wrong and apply again: what was done is not done again.", m.Cluster.ValueString(), err))
+		return
+	}
+	m.ID, m.Before, m.Time = m.Cluster, types.StringValue(restored.Before.Snapshot), rfc3339(restored.Time)
+	m.Counts, m.After = countsOf(restored.Snapshot.Counts), countsOf(restored.After.Counts)
+	if missing := fewer(restored.Snapshot.Counts, restored.After.Counts); missing != "" {
+		resp.Diagnostics.AddWarning("Not all that the snapshot has is there", fmt.Sprintf("Cluster %s was restored, and has %s. Tokens that have expired are deleted, and keys that sessions hold whose nodes are gone may be; clients may have deleted others.", m.Cluster.ValueString(), missing))
+	}
+	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+}
+
+// choose returns the snapshot that was planned, or finds it now.
+func (m restoreModel) choose(ctx context.Context, client restic.Client) (restic.Stored, error) {
+	all, err := client.List(ctx)
+	if err != nil {
+		return restic.Stored{}, err
+	}
+	running, err := restic.Servers(ctx, client.Kube, client.Consul)
+	if err != nil {
+		return restic.Stored{}, err
+	}
+	if !m.SnapshotID.IsUnknown() {
+		m.Snapshot = m.SnapshotID // "latest" may be another one by now
+	}
+	return m.find(all, running.Version)
+}
+
+// compared are the kinds of records that a cluster has as many of after a restore as the snapshot,
+// unless somebody deletes some.
+var compared = []string{"KVS", "ACLToken", "ACLPolicy", "ACLRole", "ACLAuthMethod", "ACLBindingRule", "ConfigEntry", "PreparedQuery"}
+
+// fewer says of what there is less than there was, "" if of nothing.
+func fewer(before, after map[string]int64) string {
+	var texts []string
+	for _, kind := range compared {
+		if after[kind] < before[kind] {
+			texts = append(texts, fmt.Sprintf("%d of %d %s", after[kind], before[kind], kind))
+		}
+	}
+	return strings.Join(texts, ", ")
+}
+
+func countsOf(counts map[string]int64) types.Map {
+	values := map[string]tfattr.Value{}
+	for _, kind := range slices.Sorted(maps.Keys(counts)) {
+		values[kind] = types.Int64Value(counts[kind])
+	}
+	return types.MapValueMust(types.Int64Type, values)
+}
+
+// Read implements resource.Resource. What was restored is past.
+func (*RestoreResource) Read(context.Context, resource.ReadRequest, *resource.ReadResponse) {}
+
+// Update implements resource.Resource. What does not restore again changes nothing.
+func (*RestoreResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
+	var m restoreModel
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
+	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+}
+
+// Delete implements resource.Resource. What was restored stays.
+func (*RestoreResource) Delete(context.Context, resource.DeleteRequest, *resource.DeleteResponse) {}

@@ -1,0 +1,153 @@
+package backup
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/int64planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/mapplanmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
+)
+
+var (
+	_ resource.ResourceWithConfigure      = &SnapshotResource{}
+	_ resource.ResourceWithValidateConfig = &SnapshotResource{}
+)
+
+// SnapshotResource is consul_k8s_snapshot.
+type SnapshotResource struct{ clients *attr.Clients }
+
+// NewSnapshotResource returns the resource consul_k8s_snapshot.
+func NewSnapshotResource() resource.Resource { return &SnapshotResource{} }
+
+type snapshotModel struct {
+	ID         types.String   `tfsdk:"id"`
+	Cluster    types.String   `tfsdk:"cluster"`
+	Name       types.String   `tfsdk:"name"`
+	Repository types.Object   `tfsdk:"repository"`
+	Triggers   types.Map      `tfsdk:"triggers"`
+	Image      types.String   `tfsdk:"image"`
+	SnapshotID types.String   `tfsdk:"snapshot_id"`
+	Version    types.String   `tfsdk:"version"`
+	Index      types.Int64    `tfsdk:"index"`
+	Size       types.Int64    `tfsdk:"size"`
+	Time       types.String   `tfsdk:"time"`
+	Timeouts   timeouts.Value `tfsdk:"timeouts"`
+}
+
+// Metadata implements resource.Resource.
+func (*SnapshotResource) Metadata(_ context.Context, req resource.MetadataRequest, resp *resource.MetadataResponse) {
+	resp.TypeName = req.ProviderTypeName + "_snapshot"
+}
+
+// Schema implements resource.Resource.
+func (*SnapshotResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
+	replace := []planmodifier.String{stringplanmodifier.RequiresReplace()}
+	keep := []planmodifier.String{stringplanmodifier.UseStateForUnknown()}
+	keepNumber := []planmodifier.Int64{int64planmodifier.UseStateForUnknown()}
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "A snapshot of a cluster **now**, as before a migration of data: verified, and stored encrypted in a backup repository, where no retention forgets it.\n\n" +
+			"It is taken once, when the resource is created; a change of `triggers`, `name` or the repository takes another. Destroying the resource leaves what is stored. Backups at fixed times are `consul_k8s_backup_schedule`.",
+		Attributes: map[string]schema.Attribute{
+			"id": schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "The same as `snapshot_id`."},
+			"cluster": schema.StringAttribute{
+				Required: true, Validators: []validator.String{attr.ClusterID()}, PlanModifiers: replace,
+				MarkdownDescription: "ID of the cluster, `<namespace>/<name>`. With ACLs refer to the `cluster` of its `consul_k8s_acl_bootstrap`: the snapshot is taken with the management token.",
+			},
+			"name": schema.StringAttribute{
+				Required: true, Validators: []validator.String{attr.DNSLabel(63, false)}, PlanModifiers: replace,
+				MarkdownDescription: "What it is for, such as `before-migration`. The repository shows it as the tag `snapshot=<name>`. It need not be unique.",
+			},
+			"repository": schema.SingleNestedAttribute{
+				Required: true, MarkdownDescription: "Where it is stored. It is made, if it does not exist.",
+				Attributes: repositoryAttributes(replace...),
+			},
+			"triggers": schema.MapAttribute{
+				Optional: true, ElementType: types.StringType, PlanModifiers: []planmodifier.Map{mapplanmodifier.RequiresReplace()},
+				MarkdownDescription: "Any texts. A change takes another snapshot; the former one stays stored.",
+			},
+			"image": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), MarkdownDescription: imageDescription,
+			},
+			"snapshot_id": schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "ID in the repository."},
+			"version":     schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "Version of Consul. A restore takes the same."},
+			"index":       schema.Int64Attribute{Computed: true, PlanModifiers: keepNumber, MarkdownDescription: "Index of the last Raft log entry in it."},
+			"size":        schema.Int64Attribute{Computed: true, PlanModifiers: keepNumber, MarkdownDescription: "Size in bytes, unpacked."},
+			"time":        schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "When it was stored, in RFC 3339."},
+			"timeouts":    timeouts.Attributes(ctx, timeouts.Opts{Create: true, CreateDescription: "How long it may take. Default `40m`."}),
+		},
+	}
+}
+
+// Configure implements resource.ResourceWithConfigure.
+func (r *SnapshotResource) Configure(_ context.Context, req resource.ConfigureRequest, resp *resource.ConfigureResponse) {
+	clients, diags := attr.FromProviderData(req.ProviderData)
+	resp.Diagnostics.Append(diags...)
+	r.clients = clients
+}
+
+// ValidateConfig implements resource.ResourceWithValidateConfig.
+func (*SnapshotResource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
+	var o types.Object
+	resp.Diagnostics.Append(req.Config.GetAttribute(ctx, path.Root("repository"), &o)...)
+	if repository, ok := parseRepository(ctx, o, &resp.Diagnostics); ok {
+		repository.validate(&resp.Diagnostics)
+	}
+}
+
+// Create implements resource.Resource.
+func (r *SnapshotResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
+	var m snapshotModel
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
+	timeout, diags := m.Timeouts.Create(ctx, restoreTimeout)
+	resp.Diagnostics.Append(diags...)
+	repository, _ := parseRepository(ctx, m.Repository, &resp.Diagnostics)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	client, err := clientOf(ctx, r.clients, m.Cluster.ValueString(), repository, m.Image.ValueString(), min(timeout, 24*time.Hour))
+	if err != nil {
+		resp.Diagnostics.Append(attr.ConnectError(err))
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	r.clients.Backups.Lock()
+	defer r.clients.Backups.Unlock()
+	_, management, err := client.Consul.ManagementToken(ctx)
+	var stored restic.Result
+	if err == nil {
+		stored, err = client.Snapshot(ctx, m.Name.ValueString(), management)
+	}
+	if err != nil {
+		resp.Diagnostics.Append(jobError("The snapshot was not stored", "", m.Cluster.ValueString(), err))
+		return
+	}
+	m.ID, m.SnapshotID, m.Version = types.StringValue(stored.Snapshot), types.StringValue(stored.Snapshot), types.StringValue(stored.Version)
+	m.Index, m.Size, m.Time = types.Int64Value(stored.Index), types.Int64Value(stored.Size), rfc3339(stored.Time)
+	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+}
+
+// Read implements resource.Resource. What was stored is past.
+func (*SnapshotResource) Read(context.Context, resource.ReadRequest, *resource.ReadResponse) {}
+
+// Update implements resource.Resource. What does not take another snapshot changes nothing.
+func (*SnapshotResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
+	var m snapshotModel
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
+	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+}
+
+// Delete implements resource.Resource. What is stored stays.
+func (*SnapshotResource) Delete(context.Context, resource.DeleteRequest, *resource.DeleteResponse) {}

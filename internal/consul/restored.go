@@ -1,0 +1,69 @@
+package consul
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+)
+
+// Recover makes a cluster whole again after a snapshot was restored into it. With ACLs its management token,
+// which the snapshot need not have, is made valid again by a reset, and each server is given its agent token.
+// Nodes that have the name of a server and the ID of another one go: Consul would not let the
+// server into the catalog (developer.hashicorp.com/consul/docs/error-messages/consul). Called again, it goes
+// on from what is there.
+func (c *Cluster) Recover(ctx context.Context, acl bool) error {
+	token := ""
+	if acl {
+		_, ref, err := c.ManagementToken(ctx)
+		if err != nil {
+			return err
+		}
+		if _, err := c.EnsureBootstrap(ctx, ref, ResetOptions{Allowed: true, Keep: true}); err != nil {
+			return fmt.Errorf("making the management token of %s valid again: %w", c.ID(), err)
+		}
+		if token, _, err = c.ManagementToken(ctx); err != nil {
+			return err
+		}
+	}
+	return kube.Wait(ctx, "the servers", interval, func(ctx context.Context) (string, error) {
+		err := c.deregisterReplaced(ctx, token)
+		if isTransient(err) {
+			return err.Error(), nil
+		}
+		return "", err
+	})
+}
+
+// deregisterReplaced takes nodes out of the catalog that have a server's name and are not it.
+func (c *Cluster) deregisterReplaced(ctx context.Context, token string) error {
+	pods, err := c.Pods(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range pods {
+		client, err := c.Server(&pods[i], token)
+		if err != nil {
+			return err
+		}
+		var self struct {
+			Config struct{ NodeName, NodeID string }
+		}
+		if _, err := client.Raw().Query("/v1/agent/self", &self, (&api.QueryOptions{}).WithContext(ctx)); err != nil {
+			return fmt.Errorf("asking server %s who it is: %w", pods[i].Name, err)
+		}
+		node, _, err := client.Catalog().Node(self.Config.NodeName, consistent(ctx))
+		if err != nil {
+			return fmt.Errorf("looking for server %s in the catalog: %w", pods[i].Name, err)
+		}
+		if node == nil || node.Node == nil || node.Node.ID == self.Config.NodeID {
+			continue
+		}
+		if _, err := client.Catalog().Deregister(&api.CatalogDeregistration{Node: self.Config.NodeName}, write(ctx)); err != nil {
+			return fmt.Errorf("taking the node %s out of the catalog, which is another one: %w", self.Config.NodeName, err)
+		}
+	}
+	return nil
+}

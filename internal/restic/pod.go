@@ -1,0 +1,151 @@
+package restic
+
+import (
+	_ "embed" // the scripts
+	"slices"
+	"strconv"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// The scripts of containers. Those of restic's begin with repositoryScript, and those of
+// the servers' image with inspectScript.
+var (
+	//go:embed repository.sh
+	repositoryScript string
+	//go:embed store.sh
+	storeScript string
+	//go:embed list.sh
+	listScript string
+	//go:embed fetch.sh
+	fetchScript string
+	//go:embed prune.sh
+	pruneScript string
+	//go:embed check.sh
+	checkScript string
+
+	//go:embed inspect.sh
+	inspectScript string
+	//go:embed snapshot.sh
+	snapshotScript string
+	//go:embed verify.sh
+	verifyScript string
+	//go:embed restore.sh
+	restoreScript string
+	//go:embed drill.sh
+	drillScript string
+)
+
+// Names of containers.
+const (
+	containerSnapshot = "snapshot"
+	containerStore    = "store"
+	containerFetch    = "fetch"
+	containerVerify   = "verify"
+	containerRestore  = "restore"
+	containerRestic   = "restic"
+	containerDrill    = "drill"
+)
+
+// workDir is the volume that the containers of a pod hand on to each other. restic
+// stores the path along.
+const workDir = "/scratch"
+
+// result is where a container leaves what came of it.
+const result = server.TerminationMessage
+
+// Tags that say what a snapshot in the repository is for.
+const (
+	tagSchedule = "schedule="
+	tagName     = "snapshot="
+	tagRestore  = "before-restore="
+)
+
+// Latest stands for the ID of the latest snapshot.
+const Latest = "latest"
+
+// existing and created say whether a repository has to be there, or may be made.
+const (
+	existing = "existing"
+	created  = "new"
+)
+
+// token is the key of a Secret with the token for the servers, "" where ACLs are off.
+type token struct{ secret, key string }
+
+// pod renders the pods of Jobs, whose containers run one after the other.
+type pod struct {
+	servers    server.Spec
+	repository Repository
+	image      string // restic's
+	labels     map[string]string
+	token      token
+}
+
+// restic renders a container that works on the repository.
+func (p pod) restic(name, script string, args ...string) corev1.Container {
+	c := server.JobContainer(p.servers, name, p.image)
+	c.Command = []string{"/bin/sh", "-c", repositoryScript + script}
+	c.Args = append([]string{"sh"}, args...)
+	c.Env = []corev1.EnvVar{{Name: "RESTIC_REPOSITORY", Value: p.repository.location()}}
+	c.VolumeMounts = []corev1.VolumeMount{{Name: "work", MountPath: workDir}, {Name: "tmp", MountPath: "/tmp"}, {Name: "credentials", MountPath: "/credentials", ReadOnly: true}}
+	if p.repository.Claim != "" {
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "repository", MountPath: p.repository.location()})
+	}
+	return c
+}
+
+// consul renders a container that handles snapshots without the servers.
+func (p pod) consul(name, script string, args ...string) corev1.Container {
+	c := server.JobContainer(p.servers, name, p.servers.Image)
+	c.Command = []string{"/bin/sh", "-c", inspectScript + script}
+	c.Args = append([]string{"sh"}, args...)
+	c.VolumeMounts = []corev1.VolumeMount{{Name: "work", MountPath: workDir}, {Name: "tmp", MountPath: "/tmp"}}
+	return c
+}
+
+// asking renders a container that asks the servers: their address, the file for its result and that of
+// the token are added to its arguments.
+func (p pod) asking(name, script string, args ...string) corev1.Container {
+	access := server.NewAccess(p.servers, p.token.secret, p.token.key)
+	c := p.consul(name, script, args...)
+	c.Args = append(append(c.Args, access.Address, result), access.TokenFile...)
+	c.Env = access.Env
+	c.VolumeMounts = append(c.VolumeMounts, access.Mounts...)
+	return c
+}
+
+// snapshot renders the two containers that take a snapshot and store it under a tag.
+func (p pod) snapshot(tag, repository string, retention []string) []corev1.Container {
+	store := p.restic(containerStore, storeScript, workDir, Host(p.servers.Namespace, p.servers.Name), tag)
+	store.Args = append(append(store.Args, result, repository), retention...)
+	return []corev1.Container{p.asking(containerSnapshot, snapshotScript, workDir, p.servers.Version), store}
+}
+
+// job renders the Job whose pod has the containers; one that fails is tried again so many times.
+func (p pod) job(deadline time.Duration, again int32, containers ...corev1.Container) batchv1.JobSpec {
+	template := server.JobPod(p.servers, p.labels)
+	last := len(containers) - 1
+	template.Spec.InitContainers, template.Spec.Containers = containers[:last], containers[last:]
+	empty := corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}
+	volumes := append([]corev1.Volume{
+		{Name: "work", VolumeSource: empty}, {Name: "tmp", VolumeSource: empty},
+		{Name: "credentials", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: p.repository.Secret, DefaultMode: new(int32(0o440))}}},
+		{Name: "repository", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: p.repository.Claim}}},
+	}, server.NewAccess(p.servers, p.token.secret, p.token.key).Volumes...)
+	for _, v := range volumes { // those that are used
+		if slices.ContainsFunc(containers, func(c corev1.Container) bool {
+			return slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == v.Name })
+		}) {
+			template.Spec.Volumes = append(template.Spec.Volumes, v)
+		}
+	}
+	return batchv1.JobSpec{BackoffLimit: &again, ActiveDeadlineSeconds: new(int64(deadline.Seconds())), Template: template}
+}
+
+// number is a decimal argument.
+func number(n int64) string { return strconv.FormatInt(n, 10) }

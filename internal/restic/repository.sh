@@ -1,0 +1,52 @@
+# What all containers of restic begin with: the credentials, and how a failure is told.
+set -u
+umask 077
+
+# Credentials are files: no argument shows them, and no description of the Pod.
+for file in /credentials/*; do
+  name=${file##*/}
+  case $name in
+    RESTIC_REPOSITORY | [0-9]* | *[!A-Za-z0-9_]*) ;; # the latter are no names of variables
+    *) export "$name=$(cat "$file")" ;;
+  esac
+done
+[ ! -e /credentials/ca.crt ] || export RESTIC_CACERT=/credentials/ca.crt
+if [ -e /credentials/tls.crt ] && [ -e /credentials/tls.key ]; then
+  (cat /credentials/tls.crt && echo && cat /credentials/tls.key) >/tmp/client.pem
+  export RESTIC_TLS_CLIENT_CERT=/tmp/client.pem
+fi
+
+# The last words of a container that fails are what its Pod says.
+fail() {
+  [ ! -s /tmp/error ] || tail -n 3 /tmp/error >&2
+  echo "$*" >&2
+  exit 1
+}
+
+now() { date -u +%Y-%m-%dT%H:%M:%SZ; }
+
+# open_repository tells apart what may be wrong with the repository. $1 is "new" where one may be
+# made: otherwise one that is gone is an error.
+#
+# restic itself goes on trying for a quarter of an hour where nobody answers. Without a lock:
+# one that a Job has left which was killed must not keep the next ones out.
+open_repository() {
+  started=$(date +%s)
+  timeout 120 restic --no-cache --no-lock cat config >/dev/null 2>/tmp/error
+  code=$?
+  case $code in
+    0) ;;
+    10)
+      [ "$1" = new ] || fail "There is no repository there."
+      restic --no-cache init >/dev/null 2>/tmp/error || fail "There is no repository, and it cannot be made."
+      ;;
+    12) fail "The password is not that of the repository." ;;
+    *)
+      [ $(($(date +%s) - started)) -lt 119 ] || fail "The repository does not answer within two minutes."
+      fail "The repository cannot be opened."
+      ;;
+  esac
+}
+
+# unlock removes the locks of Jobs that were killed, after half an hour.
+unlock() { restic --no-cache unlock >/dev/null 2>&1; }

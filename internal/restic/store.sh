@@ -1,0 +1,32 @@
+# Stores the snapshot that the container before has taken and verified, under a host and a tag
+# that says what for, and then forgets what the retention does not keep of that tag, if there is
+# any. What it is goes into the Pod's termination message: JSON, which ParseResult reads.
+work=$1
+host=$2
+tag=$3
+result=$4
+open_repository "$5"
+shift 5 # what is left are the flags of the retention
+unlock
+
+if ! restic --no-cache --retry-lock 5m backup --json --host "$host" --tag "$tag" \
+  --tag "version=$(cat "$work/version")" --tag "index=$(cat "$work/index")" "$work/backup" >/tmp/summary 2>/tmp/error; then
+  fail "The snapshot was taken, and not stored."
+fi
+# number prints a number of the summary, which is the last line.
+summary=$(tail -n 1 /tmp/summary)
+number() { echo "$summary" | sed -n "s/.*\"$1\":\([0-9][0-9]*\)[,}].*/\1/p"; }
+id=$(echo "$summary" | sed -n 's/.*"snapshot_id":"\([0-9a-f]*\)".*/\1/p')
+[ -n "$id" ] || fail "restic does not say what it has stored."
+
+# Only what has the tag is forgotten. Where a Job that was killed has left a lock, the next
+# one does it.
+forgotten=true
+if [ $# -gt 0 ]; then
+  restic --no-cache --retry-lock 1m forget --host "$host" --tag "$tag" --group-by host,paths "$@" >/dev/null 2>/tmp/error || forgotten=false
+  [ "$forgotten" = true ] || cat /tmp/error >&2
+fi
+
+printf '{"snapshot":"%s","version":"%s","index":%s,"size":%s,"stored":%s,"forgotten":%s,"time":"%s"}' \
+  "$id" "$(cat "$work/version")" "$(cat "$work/index")" "$(number total_bytes_processed)" "$(number data_added_packed)" \
+  "$forgotten" "$(now)" >"$result"
