@@ -367,33 +367,40 @@ func TestChartObjects_restartAllServersWhenTheirNumberChanges(t *testing.T) {
 	}
 }
 
-// fill writes values of the largest size that Consul takes, until the store has
-// so many MiB, and waits until the servers are healthy again.
+// fill fills the store, and waits until the servers are healthy again.
 func (r *roll) fill(ctx context.Context, mib int) error {
+	if err := fill(ctx, r.cluster, mib); err != nil {
+		return err
+	}
+	return r.settled(ctx, r.spec.Replicas)
+}
+
+// fill writes values of the largest size that Consul takes, until the store of a cluster without ACLs has
+// so many MiB.
+func fill(ctx context.Context, cluster *consul.Cluster, mib int) error {
 	const size = 512 << 10 // kv_max_value_size in the limits of the agent's configuration
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(2)
 	for i := range mib << 20 / size {
-		group.Go(func() error {
-			value := make([]byte, size)
-			_, _ = rand.Read(value) // never fails
-			pair := &api.KVPair{Key: fmt.Sprintf("filled/%d", i), Value: value}
-			return kube.Wait(groupCtx, "the store to be filled", time.Second, func(ctx context.Context) (string, error) {
-				err := r.cluster.Any(ctx, "", func(c *api.Client) error {
-					_, err := c.KV().Put(pair, (&api.WriteOptions{}).WithContext(ctx))
-					return err
-				})
-				if err != nil { // a busy machine's leader may lose its followers
-					return err.Error(), nil
-				}
-				return "", nil
-			})
+		group.Go(func() error { return putRandom(groupCtx, cluster, fmt.Sprintf("filled/%d", i), size) })
+	}
+	return group.Wait()
+}
+
+// putRandom writes a value of so many random bytes.
+func putRandom(ctx context.Context, cluster *consul.Cluster, key string, size int) error {
+	value := make([]byte, size)
+	_, _ = rand.Read(value) // never fails
+	return kube.Wait(ctx, "the store to be filled", time.Second, func(ctx context.Context) (string, error) {
+		err := cluster.Any(ctx, "", func(c *api.Client) error {
+			_, err := c.KV().Put(&api.KVPair{Key: key, Value: value}, (&api.WriteOptions{}).WithContext(ctx))
+			return err
 		})
-	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	return r.settled(ctx, r.spec.Replicas)
+		if err != nil { // a busy machine's leader may lose its followers
+			return err.Error(), nil
+		}
+		return "", nil
+	})
 }
 
 // drainNodes takes the servers off one node after the other as "kubectl drain"

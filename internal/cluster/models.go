@@ -52,6 +52,7 @@ type model struct {
 	PodAnnotations types.Map `tfsdk:"pod_annotations"`
 
 	Adopt              types.Object   `tfsdk:"adopt"`
+	Recovery           types.Object   `tfsdk:"recovery"`
 	Update             types.Object   `tfsdk:"update"`
 	DeletionProtection types.Bool     `tfsdk:"deletion_protection"`
 	Timeouts           timeouts.Value `tfsdk:"timeouts"`

@@ -134,6 +134,9 @@ func (m *model) fromState(ctx context.Context, s rollout.State, settled bool) di
 	if m.Rollout.IsNull() {
 		m.Rollout = noRollout
 	}
+	if m.Recovery.IsNull() { // as after an import
+		m.Recovery = types.ObjectNull(recoveryTypes)
+	}
 	return diags
 }
 
@@ -206,6 +209,9 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	}
 	settled := m.Ready.ValueBool() || imported
 	world, seen := look(ctx, d, s.Spec)
+	if s.Spec.Established && world.Leader == "" {
+		warnLost(ctx, d, m.ID.ValueString(), &resp.Diagnostics)
+	}
 	s.Drift = append(s.Drift, world.Drift()...)
 	resp.Diagnostics.Append(m.fromState(ctx, s, settled)...)
 	m.forgetCertificates()
@@ -245,6 +251,9 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if resp.Diagnostics.Append(prepareDeny(limited, d.Consul, before, m)...); resp.Diagnostics.HasError() {
+		return
+	}
+	if !recoverQuorum(limited, d, m, before, &resp.Diagnostics) {
 		return
 	}
 	err = d.Update(limited, spec)

@@ -196,6 +196,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 			"autopilot":   autopilotAttribute(),
 			"update":      updateAttribute(),
 			"adopt":       adoptAttribute(),
+			"recovery":    recoveryAttribute(),
 			"telemetry": schema.SingleNestedAttribute{
 				Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultTelemetry),
 				MarkdownDescription: "Metrics.",

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 	corev1 "k8s.io/api/core/v1"
@@ -64,4 +65,19 @@ func (c *Cluster) HasBootstrapped(ctx context.Context, pods []corev1.Pod) (bool,
 		errs = append(errs, err)
 	}
 	return false, errors.Join(errs...)
+}
+
+// askTimeout bounds what a server is asked that may not answer.
+const askTimeout = 5 * time.Second
+
+// Raft asks a server whether it has the data of a cluster, which names its peers, and whether it knows a leader.
+// It needs no right; known is false where the server does not tell.
+func (c *Cluster) Raft(ctx context.Context, pod *corev1.Pod) (data, leader, known bool) {
+	if !PodRuns(pod) {
+		return false, false, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	v, err := c.raftView(ctx, pod)
+	return len(v.peers) > 0, v.leader != "", err == nil
 }

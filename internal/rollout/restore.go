@@ -52,7 +52,7 @@ func (d Deployment) Restore(ctx context.Context, client restic.Client, snapshot 
 		a := Action{Restore: snapshot.ID}
 		d.Report(a)
 		d.event(ctx, a)
-		if err := d.recover(ctx, running); err != nil {
+		if err := d.heal(ctx, running); err != nil {
 			return fmt.Errorf("the snapshot was restored, but %w", err)
 		}
 		if token, err = d.healthy(ctx, running); err == nil {
@@ -66,8 +66,8 @@ func (d Deployment) Restore(ctx context.Context, client restic.Client, snapshot 
 	return restored, err
 }
 
-// recover makes the tokens of a cluster whole again after a restore, and its catalog.
-func (d Deployment) recover(ctx context.Context, running server.Spec) error {
+// heal makes the tokens of a cluster whole again after a restore, and its catalog.
+func (d Deployment) heal(ctx context.Context, running server.Spec) error {
 	if err := d.Consul.Recover(ctx, running.ACL.Enabled); err != nil {
 		return err
 	}

@@ -125,6 +125,8 @@ type Action struct {
 	Snapshot bool
 	// Restore is the snapshot that has replaced all that the servers had.
 	Restore string
+	// Recover is the way back from the loss of the quorum.
+	Recover string
 	// Wait says what to wait for.
 	Wait string
 	// Restart is the pod to restart.
@@ -163,6 +165,8 @@ func (a Action) words() (reason, text string) {
 		return "SnapshotTaken", "take a snapshot"
 	case a.Restore != "":
 		return "SnapshotRestored", "restore the snapshot " + a.Restore
+	case a.Recover != "":
+		return "QuorumRecovering", "recover the quorum from " + a.Recover
 	case a.Restart != "":
 		return "ServerRestarting", "restart " + a.Restart
 	case a.Rebuild != "":

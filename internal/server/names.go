@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"maps"
+	"net"
 	"strconv"
 	"strings"
 
@@ -144,6 +145,9 @@ var nodeIDs = uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://github.com/consul-
 func NodeID(namespace, cluster string, ordinal int) string {
 	return uuid.NewSHA1(nodeIDs, fmt.Appendf(nil, "%s/%s/%d", namespace, cluster, ordinal)).String()
 }
+
+// RPCAddress is where a server with an IP is reached by the others, as Raft has it.
+func RPCAddress(ip string) string { return net.JoinHostPort(ip, strconv.Itoa(PortServer)) }
 
 func merged[V any](m ...map[string]V) map[string]V {
 	out := map[string]V{}

@@ -28,15 +28,17 @@ const (
 	establishedKey = "established"
 	formerKey      = "former-servers"
 
-	initContainerName = "await-peer-removal"
-
 	// The user and group of the official image (hashicorp/docker-consul).
 	consulUser  = 100
 	consulGroup = 1000
 )
 
-// ContainerName is the container in which Consul runs.
-const ContainerName = "consul"
+// ContainerName is the container in which Consul runs, and WaitContainerName the one before it, in which a
+// server without data waits.
+const (
+	ContainerName     = "consul"
+	WaitContainerName = "await-peer-removal"
+)
 
 // ResetFile is where the leader looks for the index that allows to bootstrap
 // ACLs once more.
@@ -358,7 +360,7 @@ func podSpec(s Spec) corev1.PodSpec {
 			SeccompProfile:      &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
 		InitContainers: []corev1.Container{{
-			Name:            initContainerName,
+			Name:            WaitContainerName,
 			Image:           s.Image,
 			ImagePullPolicy: corev1.PullIfNotPresent,
 			Command:         []string{"/bin/sh", configDir + "/" + waitScriptKey},

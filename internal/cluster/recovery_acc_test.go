@@ -1,0 +1,149 @@
+package cluster_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/consul/api"
+	"golang.org/x/sync/errgroup"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// loseVolumes takes servers and their volumes away at once, as the loss of their nodes with local
+// disks would, and waits until the new ones say that they have no data.
+func loseVolumes(t *testing.T, namespace string, pods ...string) {
+	t.Helper()
+	k := acctest.Kube(t)
+	g, ctx := errgroup.WithContext(t.Context())
+	for _, pod := range pods {
+		g.Go(func() error {
+			// It does not leave before, as it would where Kubernetes stops it.
+			if _, err := k.Exec(ctx, namespace, pod, server.ContainerName, nil, "/bin/sh", "-c", "kill -STOP $(cat /tmp/pid)"); err != nil {
+				return err
+			}
+			claim := "data-" + pod
+			if err := k.CoreV1().PersistentVolumeClaims(namespace).Delete(ctx, claim, metav1.DeleteOptions{}); err != nil {
+				return err
+			}
+			return k.CoreV1().Pods(namespace).Delete(ctx, pod, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))})
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	d := rollout.Deployment{Kube: k, Consul: acctest.Consul(t, namespace, "consul")}
+	acctest.Wait(t, "the servers to wait without data", func(ctx context.Context) (string, error) {
+		r, err := d.Remains(ctx)
+		if err != nil || len(r.Empty) < len(pods) {
+			return "with " + r.String(), err
+		}
+		return "", nil
+	})
+}
+
+// A cluster that has lost its quorum says so, and never begins anew by itself: it comes back from the server that is
+// left, with what that has, or from nothing, and only when it is told to.
+func TestAccCluster_comesBackFromTheLossOfItsQuorum(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.NamespaceName(t)
+	config := func(more string) string {
+		return required + hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n  acl = { enabled = true, default_policy = \"deny\" }\n  tls = { enabled = true }\n"+more) + `
+resource "consul_k8s_acl_bootstrap" "test" {
+  cluster = consul_k8s_cluster.test.id
+}
+`
+	}
+	recovery := func(from, trigger string) string {
+		return fmt.Sprintf("  recovery = { from = %q, trigger = %q }\n", from, trigger)
+	}
+	token := func() string {
+		t.Helper()
+		token, _, err := acctest.Consul(t, namespace, "consul").ManagementToken(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	manage := func(do func(*api.Client) error) {
+		t.Helper()
+		if err := acctest.Consul(t, namespace, "consul").Any(t.Context(), token(), do); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys := func() (n int) {
+		t.Helper()
+		manage(func(client *api.Client) error {
+			list, _, err := client.KV().Keys("kept/", "", &api.QueryOptions{RequireConsistent: true})
+			n = len(list)
+			return err
+		})
+		return n
+	}
+	cli := acctest.NewCLI(t, map[string]string{"main.tf": config("")})
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	for i := range 20 {
+		manage(func(client *api.Client) error {
+			_, err := client.KV().Put(&api.KVPair{Key: fmt.Sprintf("kept/%d", i), Value: []byte("x")}, nil)
+			return err
+		})
+	}
+	only := []string{"-target=consul_k8s_cluster.test", "-no-color"}
+	apply := func(more string) (string, int) {
+		cli.Write("main.tf", config(more))
+		return cli.Run(t.Context(), append([]string{"apply", "-auto-approve"}, only...)...)
+	}
+	whole := func(want int) {
+		t.Helper()
+		if missing, err := acctest.Consul(t, namespace, "consul").Missing(t.Context(), token(), 3, 0); err != nil || missing != "" {
+			t.Errorf("the servers are not whole: %s, %v", missing, err)
+		}
+		if n := keys(); n != want {
+			t.Errorf("%d of 20 keys are there, want %d", n, want)
+		}
+		cli.Must(t.Context(), "apply", "-auto-approve", "-no-color") // the tokens of the servers, where they are new
+		cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
+	}
+
+	before := podUIDs(t, namespace)
+	if out, code := apply(recovery("survivor", "0")); code != 0 || !acctest.Says("There is nothing to recover").MatchString(out) {
+		t.Errorf("with a leader: exit code %d\n%s", code, out)
+	}
+	if gone := restarted(before, podUIDs(t, namespace)); len(gone) > 0 {
+		t.Errorf("with a leader %q were restarted", gone)
+	}
+
+	// Two of three.
+	loseVolumes(t, namespace, server.PodName("consul", 0), server.PodName("consul", 2))
+	out, _ := cli.Run(t.Context(), append([]string{"plan"}, only...)...)
+	for _, says := range []string{"The quorum is lost", "with data: consul-server-1; without data: consul-server-0, consul-server-2", `recovery = \{ from = "survivor"`} {
+		if !acctest.Says(says).MatchString(out) && !strings.Contains(out, strings.ReplaceAll(says, `\`, "")) {
+			t.Errorf("the plan does not say %q:\n%s", says, out)
+		}
+	}
+	if out, code := apply(recovery("nothing", "1")); code != 1 || !acctest.Says("there may be data left").MatchString(out) {
+		t.Errorf("from nothing, with a survivor: exit code %d\n%s", code, out)
+	}
+	if out, code := apply(recovery("survivor", "1")); code != 0 {
+		t.Fatalf("from a survivor: exit code %d\n%s", code, out)
+	}
+	whole(20)
+
+	// All three.
+	loseVolumes(t, namespace, server.PodName("consul", 0), server.PodName("consul", 1), server.PodName("consul", 2))
+	if out, code := apply(recovery("survivor", "2")); code != 1 || !acctest.Says("no server runs that has its data").MatchString(out) {
+		t.Errorf("from a survivor, with none: exit code %d\n%s", code, out)
+	}
+	if out, code := apply(recovery("nothing", "2")); code != 0 {
+		t.Fatalf("from nothing: exit code %d\n%s", code, out)
+	}
+	whole(0)
+	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
+	namespaceGone(t, namespace)
+}
