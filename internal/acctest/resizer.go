@@ -136,8 +136,10 @@ func (r resizer) resize(ctx context.Context, c *corev1.PersistentVolumeClaim) er
 				LastTransitionTime: metav1.NewTime(pod.CreationTimestamp.Add(time.Second)),
 				Message:            "Waiting for user to (re-)start a pod to finish file system resize of volume on node.",
 			})
-			r.pods[name] = pod.UID
 			_, err := r.k.CoreV1().PersistentVolumeClaims(r.namespace).UpdateStatus(ctx, c, metav1.UpdateOptions{})
+			if err == nil { // a claim that somebody else has changed meanwhile is looked at again
+				r.pods[name] = pod.UID
+			}
 			return err
 		}
 		if pod.UID == before || pod.Spec.NodeName == "" {

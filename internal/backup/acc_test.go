@@ -111,13 +111,19 @@ func runNow(t *testing.T, namespace, task string) {
 // tryNow is runNow that returns the last words of the pod, if it fails.
 func tryNow(t *testing.T, namespace, task string) string {
 	t.Helper()
+	return awaitNow(t, startNow(t, namespace, task, 0))
+}
+
+// startNow starts a task, which is tried again so many times.
+func startNow(t *testing.T, namespace, task string, again int32) *batchv1.Job {
+	t.Helper()
 	k := acctest.Kube(t)
 	c, err := k.BatchV1().CronJobs(namespace).Get(t.Context(), restic.TaskName("consul", "backup", task), metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	spec := c.Spec.JobTemplate.Spec
-	spec.BackoffLimit = new(int32(0))
+	spec.BackoffLimit = &again
 	job, err := k.BatchV1().Jobs(namespace).Create(t.Context(), &batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{
 			GenerateName: c.Name + "-", Labels: c.Spec.JobTemplate.Labels,
@@ -128,18 +134,24 @@ func tryNow(t *testing.T, namespace, task string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reason := ""
+	return job
+}
+
+// awaitNow waits for the end of a Job, and returns the last words of its pod, if it fails.
+func awaitNow(t *testing.T, job *batchv1.Job) (reason string) {
+	t.Helper()
+	k := acctest.Kube(t)
 	acctest.Wait(t, "the Job "+job.Name, func(ctx context.Context) (string, error) {
-		j, err := k.BatchV1().Jobs(namespace).Get(ctx, job.Name, metav1.GetOptions{})
+		j, err := k.BatchV1().Jobs(job.Namespace).Get(ctx, job.Name, metav1.GetOptions{})
 		switch {
 		case err != nil:
 			return "", err
 		case j.Status.Succeeded > 0:
 			return "", nil
-		case j.Status.Failed == 0:
+		case j.Status.Failed <= *j.Spec.BackoffLimit:
 			return "it runs", nil
 		}
-		pods, err := k.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
+		pods, err := k.CoreV1().Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
 		if err != nil || len(pods.Items) == 0 {
 			return "its pod is gone", err
 		}
@@ -245,6 +257,22 @@ resource "consul_k8s_acl_bootstrap" "test" {
 					plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate),
 				}},
 				ConfigStateChecks: []statecheck.StateCheck{statecheck.ExpectKnownValue(address, tfjsonpath.New("drift"), knownvalue.ListSizeExact(0))},
+			},
+			{ // somebody takes the right away
+				PreConfig: func() {
+					if err := acctest.Consul(t, namespace, "consul").ACL().Do(t.Context(), func(client *api.Client) error {
+						policy, _, err := client.ACL().PolicyReadByName("terraform-backup", nil)
+						if err == nil {
+							policy.Rules = `key_prefix "" { policy = "read" }`
+							_, _, err = client.ACL().PolicyUpdate(policy, nil)
+						}
+						return err
+					}); err != nil {
+						t.Fatal(err)
+					}
+				},
+				Config: config(old, ""),
+				Check:  func(*terraform.State) error { runNow(t, namespace, restic.TaskBackup); return nil },
 			},
 			{ // somebody revokes the token
 				PreConfig: func() {
@@ -403,6 +431,60 @@ func TestAccBackupSchedule_provesItsBackups(t *testing.T) {
 			}},
 		},
 	})
+}
+
+// A backup waits for a store that is away, and one whose pod is killed meanwhile is taken again.
+func TestAccBackupSchedule_survivesAStoreThatIsAwayAndAKill(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace, k := acctest.Namespace(t), acctest.Kube(t)
+	repository := "s3:" + acctest.StartS3(t, namespace) + "/bucket/consul"
+	putSecret(t, namespace, acctest.Credentials())
+	store := func(label string) {
+		t.Helper()
+		_, err := k.CoreV1().Services(namespace).Patch(t.Context(), "s3", types.MergePatchType, fmt.Appendf(nil, `{"spec":{"selector":{"app":%q}}}`, label), metav1.PatchOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	// storing waits for the pod of a Job in which restic runs, other than one.
+	storing := func(job *batchv1.Job, other types.UID) (found corev1.Pod) {
+		t.Helper()
+		acctest.Wait(t, "restic to run", func(ctx context.Context) (string, error) {
+			pods, err := k.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
+			if err != nil {
+				return "", err
+			}
+			for _, p := range pods.Items {
+				if p.UID != other && p.DeletionTimestamp == nil && len(p.Status.ContainerStatuses) > 0 && p.Status.ContainerStatuses[0].State.Running != nil {
+					found = p
+					return "", nil
+				}
+			}
+			return "it does not", nil
+		})
+		return found
+	}
+	test(t, resource.TestCase{Steps: []resource.TestStep{{
+		Config: clusterHCL(namespace, acctest.ConsulVersion, "") + scheduleHCL("consul_k8s_cluster.test.id", fmt.Sprintf("url = %q", repository), ""),
+		Check: func(*terraform.State) error {
+			store("away")
+			job := startNow(t, namespace, restic.TaskBackup, 2)
+			first := storing(job, "")
+			if err := k.CoreV1().Pods(namespace).Delete(t.Context(), first.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}); err != nil {
+				return err
+			}
+			storing(job, first.UID)
+			store("s3")
+			if reason := awaitNow(t, job); reason != "" {
+				return fmt.Errorf("the backup failed: %s", reason)
+			}
+			if n := len(snapshots(t, namespace, repository)); n != 2 {
+				return fmt.Errorf("the repository has %d snapshots", n)
+			}
+			return nil
+		},
+	}}})
 }
 
 // Bad input is refused at plan, before there is a cluster.

@@ -179,14 +179,8 @@ func (m backupsModel) wants(s restic.Stored) bool {
 }
 
 func newBackup(s restic.Stored) backupModel {
-	text := func(s string) types.String {
-		if s == "" {
-			return types.StringNull()
-		}
-		return types.StringValue(s)
-	}
 	return backupModel{
-		ID: types.StringValue(s.ID), Time: rfc3339(s.Time), Cluster: types.StringValue(s.Cluster), Schedule: text(s.Schedule), Name: text(s.Name),
-		BeforeRestore: text(s.BeforeRestore), Version: types.StringValue(s.Version), Index: types.Int64Value(s.Index), Size: types.Int64Value(s.Size), Stored: types.Int64Value(s.Added),
+		ID: types.StringValue(s.ID), Time: rfc3339(s.Time), Cluster: types.StringValue(s.Cluster), Schedule: optional(s.Schedule), Name: optional(s.Name),
+		BeforeRestore: optional(s.BeforeRestore), Version: types.StringValue(s.Version), Index: types.Int64Value(s.Index), Size: types.Int64Value(s.Size), Stored: types.Int64Value(s.Added),
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
@@ -96,7 +97,7 @@ func jobError(summary, did, cluster string, err error) diag.Diagnostic {
 	var failed *restic.FailedError
 	switch {
 	case errors.As(err, &failed):
-		detail := did + " " + failed.Reason
+		detail := strings.TrimSpace(fmt.Sprintf("%s %s: %s", did, cluster, err))
 		if failed.Explanation != "" {
 			detail += "\n\n" + failed.Explanation
 		}

@@ -32,9 +32,8 @@ import (
 
 const (
 	// restoreTimeout is how long a restore may take by default, with all that comes before and after
-	// it, and jobDeadline how long one Job of it.
+	// it.
 	restoreTimeout = 40 * time.Minute
-	jobDeadline    = 30 * time.Minute
 	// listTimeout bounds the list of a repository at plan.
 	listTimeout = 3 * time.Minute
 )
@@ -101,7 +100,7 @@ func (*RestoreResource) Schema(ctx context.Context, _ resource.SchemaRequest, re
 			},
 			"snapshot": schema.StringAttribute{
 				Required: true, PlanModifiers: replace, Validators: []validator.String{check{"the ID of a snapshot, or \"latest\"", checkSnapshot}},
-				MarkdownDescription: "ID of the snapshot in the repository, or the beginning of one, as `last_backup` of a schedule and the data source `consul_k8s_backups` have it; or `latest`, which is looked up when the restore is planned.",
+				MarkdownDescription: "ID of the snapshot in the repository, or the beginning of one, as `last_backup` of a schedule and the data source `consul_k8s_backups` have it; or `latest`, which the apply looks up; a plan says which one it would be. Refer to nothing that changes with each backup, such as `last_backup` of a schedule: each change restores again.",
 			},
 			"from_cluster": schema.StringAttribute{
 				Optional: true, Computed: true, Validators: []validator.String{attr.ClusterID()}, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown(), stringplanmodifier.RequiresReplace()},
@@ -114,7 +113,7 @@ func (*RestoreResource) Schema(ctx context.Context, _ resource.SchemaRequest, re
 			"image": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), MarkdownDescription: imageDescription,
 			},
-			"snapshot_id":        schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "ID of the snapshot that is restored. A plan that can look into the repository shows it."},
+			"snapshot_id":        schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "ID of the snapshot that is restored. A plan that can look into the repository shows it, unless it is the `latest`."},
 			"version":            schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "Version of Consul that the snapshot was taken from."},
 			"taken":              schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "When the snapshot was taken, in RFC 3339. What was written later is lost."},
 			"before_snapshot_id": schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "ID of the snapshot of what the cluster had before, in the same repository: the way back. No retention forgets it."},
@@ -185,17 +184,35 @@ func (r *RestoreResource) ModifyPlan(ctx context.Context, req resource.ModifyPla
 	}
 	plan.ID = plan.Cluster
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
-	if isNew := req.State.Raw.IsNull() || len(resp.RequiresReplace) > 0; !isNew || resp.Diagnostics.HasError() {
+	if !req.State.Raw.IsNull() {
+		var former types.String
+		resp.Diagnostics.Append(req.State.GetAttribute(ctx, path.Root("from_cluster"), &former)...)
+		if !plan.FromCluster.Equal(former) {
+			resp.RequiresReplace.Append(path.Root("from_cluster"))
+		}
+		if len(resp.RequiresReplace) == 0 {
+			return
+		}
+		// It is planned once more, as new, and Terraform shows what is said here.
+	}
+	if resp.Diagnostics.HasError() {
 		return
 	}
 	plan.SnapshotID, plan.Version, plan.Taken = types.StringUnknown(), types.StringUnknown(), types.StringUnknown()
 	plan.Before, plan.Time = types.StringUnknown(), types.StringUnknown()
 	plan.Counts, plan.After = types.MapUnknown(types.Int64Type), types.MapUnknown(types.Int64Type)
-	if snapshot, servers, ok := r.lookUp(ctx, plan, &resp.Diagnostics); ok {
-		plan.setSnapshot(snapshot)
-		resp.Diagnostics.AddWarning("All that the cluster has is replaced", fmt.Sprintf(
-			"Cluster %s gets what %s had on %s (snapshot %s, Consul %s, index %d). What was written since is lost, but for a snapshot that is stored before. Its servers run Consul %s.",
-			plan.Cluster.ValueString(), snapshot.Cluster, snapshot.Time.UTC().Format(time.RFC3339), snapshot.ID[:8], snapshot.Version, snapshot.Index, servers))
+	what := "a snapshot that is looked up by the apply"
+	if snapshot, ok := r.lookUp(ctx, plan, &resp.Diagnostics); ok {
+		what = fmt.Sprintf("what %s had on %s (snapshot %.8s of %s, Consul %s, index %d)",
+			snapshot.Cluster, snapshot.Time.UTC().Format(time.RFC3339), snapshot.ID, snapshot.For(), snapshot.Version, snapshot.Index)
+		if plan.Snapshot.ValueString() == restic.Latest { // another one may be the latest when it is applied
+			what += ", unless there is a later one by then"
+		} else {
+			plan.setSnapshot(snapshot)
+		}
+	}
+	if !resp.Diagnostics.HasError() {
+		resp.Diagnostics.AddWarning("All that the cluster has is replaced", fmt.Sprintf("Cluster %s gets %s. What was written since is lost, but for a snapshot that is stored before.", plan.Cluster.ValueString(), what))
 	}
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 }
@@ -206,20 +223,20 @@ func (m *restoreModel) setSnapshot(s restic.Stored) {
 
 // lookUp finds the snapshot that is to be restored, where a plan can: the cluster is there, and everything
 // known. It refuses one that does not exist, or that the servers would not take.
-func (r *RestoreResource) lookUp(ctx context.Context, plan restoreModel, diags *diag.Diagnostics) (s restic.Stored, servers string, ok bool) {
+func (r *RestoreResource) lookUp(ctx context.Context, plan restoreModel, diags *diag.Diagnostics) (s restic.Stored, ok bool) {
 	repository, known := parseRepository(ctx, plan.Repository, diags)
 	if !known || !repository.isKnown() || plan.Cluster.IsUnknown() || plan.Snapshot.IsUnknown() || plan.FromCluster.IsUnknown() || plan.Image.IsUnknown() || r.clients == nil || r.clients.Unknown {
-		return s, "", false
+		return s, false
 	}
 	client, err := clientOf(ctx, r.clients, plan.Cluster.ValueString(), repository, plan.Image.ValueString(), listTimeout)
 	if err != nil {
-		return s, "", false // the apply says so
+		return s, false // the apply says so
 	}
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	running, err := restic.Servers(ctx, client.Kube, client.Consul)
 	if errors.Is(err, restic.ErrNoCluster) {
-		return s, "", false // it may be made in the same apply
+		return s, false // it may be made in the same apply
 	}
 	// It may be upgraded by the same apply.
 	if planned, ok := r.clients.Claims.PlannedCluster(plan.Cluster.ValueString()); ok && planned.Version != "" {
@@ -232,20 +249,20 @@ func (r *RestoreResource) lookUp(ctx context.Context, plan restoreModel, diags *
 	switch {
 	case apierrors.IsForbidden(err):
 		diags.AddWarning("The snapshot is not looked up", "This credential may not make the Job that looks into the repository; the apply looks. "+err.Error())
-		return s, "", false
+		return s, false
 	case errors.Is(err, restic.ErrNoSecret):
 		diags.AddAttributeWarning(path.Root("repository").AtName("credentials_secret"), "The Secret does not exist yet", err.Error())
-		return s, "", false
+		return s, false
 	case err != nil:
 		diags.Append(jobError("The repository cannot be read", "The snapshots in it were to be listed.", plan.Cluster.ValueString(), err))
-		return s, "", false
+		return s, false
 	}
 	s, err = plan.find(all, running.Version)
 	if err != nil {
 		diags.Append(attr.Error(path.Root("snapshot"), "The snapshot cannot be restored", err.Error()+"."))
-		return s, "", false
+		return s, false
 	}
-	return s, running.Version, true
+	return s, true
 }
 
 // find picks the snapshot, and refuses one that the servers would not take.
@@ -288,51 +305,33 @@ func (r *RestoreResource) Create(ctx context.Context, req resource.CreateRequest
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	client, err := clientOf(ctx, r.clients, m.Cluster.ValueString(), repository, m.Image.ValueString(), jobDeadline)
+	client, err := clientOf(ctx, r.clients, m.Cluster.ValueString(), repository, m.Image.ValueString(), min(timeout, maxDeadline))
 	if err != nil {
 		resp.Diagnostics.Append(attr.ConnectError(err))
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
 	r.clients.Backups.Lock()
 	defer r.clients.Backups.Unlock()
-	snapshot, err := m.choose(ctx, client)
-	if err != nil {
-		resp.Diagnostics.Append(jobError("The restore was not begun", "Nothing was changed.", m.Cluster.ValueString(), err))
-		return
-	}
-	m.setSnapshot(snapshot)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
 	d := rollout.Deployment{Kube: client.Kube, Consul: client.Consul, Report: func(a rollout.Action) {
 		tflog.Info(ctx, a.String(), map[string]any{"cluster": m.Cluster.ValueString()})
 	}}
-	restored, err := d.Restore(ctx, client, snapshot, trigger)
+	restored, err := d.Restore(ctx, client, client.Asked(m.Snapshot.ValueString(), m.FromCluster.ValueString(), trigger), m.find)
 	if err != nil {
-		resp.Diagnostics.Append(jobError("The restore is not complete", "Snapshot "+snapshot.ID[:8]+" of "+snapshot.Cluster+". Fix what is wrong and apply again: what was done is not done again.", m.Cluster.ValueString(), err))
+		resp.Diagnostics.Append(jobError("The restore is not complete", "", m.Cluster.ValueString(), err))
 		return
 	}
-	m.ID, m.Before, m.Time = m.Cluster, types.StringValue(restored.Before.Snapshot), rfc3339(restored.Time)
+	if restored.Resumed {
+		resp.Diagnostics.AddWarning("An interrupted restore was finished", fmt.Sprintf("Cluster %s was restored at %s, by an apply that did not come to its end, and not once more. To restore it again, change triggers.", m.Cluster.ValueString(), restored.Time.Format(time.RFC3339)))
+	}
+	m.setSnapshot(restored.Stored)
+	m.ID, m.Before, m.Time = m.Cluster, optional(restored.Before.Snapshot), rfc3339(restored.Time)
 	m.Counts, m.After = countsOf(restored.Snapshot.Counts), countsOf(restored.After.Counts)
 	if missing := fewer(restored.Snapshot.Counts, restored.After.Counts); missing != "" {
 		resp.Diagnostics.AddWarning("Not all that the snapshot has is there", fmt.Sprintf("Cluster %s was restored, and has %s. Tokens that have expired are deleted, and keys that sessions hold whose nodes are gone may be; clients may have deleted others.", m.Cluster.ValueString(), missing))
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
-}
-
-// choose returns the snapshot that was planned, or finds it now.
-func (m restoreModel) choose(ctx context.Context, client restic.Client) (restic.Stored, error) {
-	all, err := client.List(ctx)
-	if err != nil {
-		return restic.Stored{}, err
-	}
-	running, err := restic.Servers(ctx, client.Kube, client.Consul)
-	if err != nil {
-		return restic.Stored{}, err
-	}
-	if !m.SnapshotID.IsUnknown() {
-		m.Snapshot = m.SnapshotID // "latest" may be another one by now
-	}
-	return m.find(all, running.Version)
 }
 
 // compared are the kinds of records that a cluster has as many of after a restore as the snapshot,
@@ -348,6 +347,13 @@ func fewer(before, after map[string]int64) string {
 		}
 	}
 	return strings.Join(texts, ", ")
+}
+
+func optional(text string) types.String {
+	if text == "" {
+		return types.StringNull()
+	}
+	return types.StringValue(text)
 }
 
 func countsOf(counts map[string]int64) types.Map {

@@ -187,7 +187,7 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 				Attributes: map[string]schema.Attribute{
 					"schedule": taskSchedule("`0 4 * * *`"),
 					"parts": schema.Int64Attribute{
-						Optional: true, Computed: true, Default: int64default.StaticInt64(defaultParts), Validators: []validator.Int64{int64validator.Between(1, 1000)},
+						Optional: true, Computed: true, Default: int64default.StaticInt64(defaultParts), Validators: []validator.Int64{int64validator.Between(1, 256)},
 						MarkdownDescription: "Each check reads one of so many parts of the data, another one each time. `1` reads all of it. Default `7`.",
 					},
 				},
@@ -347,29 +347,23 @@ func (m scheduleModel) toSpec(ctx context.Context, diags *diag.Diagnostics) rest
 }
 
 func (m *scheduleModel) fromSpec(s restic.Spec) {
-	text := func(s string) types.String {
-		if s == "" {
-			return types.StringNull()
-		}
-		return types.StringValue(s)
-	}
 	number := func(n int64) types.Int64 {
 		if n == 0 {
 			return types.Int64Null()
 		}
 		return types.Int64Value(n)
 	}
-	m.Name, m.Schedule, m.TimeZone, m.Suspend = types.StringValue(s.Name), types.StringValue(s.Schedule), text(s.TimeZone), types.BoolValue(s.Suspend)
+	m.Name, m.Schedule, m.TimeZone, m.Suspend = types.StringValue(s.Name), types.StringValue(s.Schedule), optional(s.TimeZone), types.BoolValue(s.Suspend)
 	m.Image = types.StringValue(s.Image)
 	if d, err := time.ParseDuration(m.Deadline.ValueString()); err != nil || d != s.Deadline {
 		m.Deadline = types.StringValue(attr.ShortDuration(s.Deadline))
 	}
 	m.Repository = types.ObjectValueMust(repositoryTypes, map[string]tfattr.Value{
-		"url": text(s.Repository.URL), "volume_claim": text(s.Repository.Claim), "credentials_secret": text(s.Repository.Secret),
+		"url": optional(s.Repository.URL), "volume_claim": optional(s.Repository.Claim), "credentials_secret": optional(s.Repository.Secret),
 	})
 	m.Retention = types.ObjectValueMust(retentionTypes, map[string]tfattr.Value{
 		"last": number(s.Retention.Last), "hourly": number(s.Retention.Hourly), "daily": number(s.Retention.Daily), "weekly": number(s.Retention.Weekly),
-		"monthly": number(s.Retention.Monthly), "yearly": number(s.Retention.Yearly), "within": text(s.Retention.Within),
+		"monthly": number(s.Retention.Monthly), "yearly": number(s.Retention.Yearly), "within": optional(s.Retention.Within),
 	})
 	m.Prune, m.Check, m.Drill = types.ObjectNull(pruneTypes), types.ObjectNull(checkTypes), types.ObjectNull(drillTypes)
 	if s.Prune != (restic.Prune{}) {
@@ -379,7 +373,7 @@ func (m *scheduleModel) fromSpec(s restic.Spec) {
 		m.Check = types.ObjectValueMust(checkTypes, map[string]tfattr.Value{"schedule": types.StringValue(s.Check.Schedule), "parts": types.Int64Value(s.Check.Parts)})
 	}
 	if s.Drill != (restic.Drill{}) {
-		m.Drill = types.ObjectValueMust(drillTypes, map[string]tfattr.Value{"schedule": types.StringValue(s.Drill.Schedule), "sentinel_key": text(s.Drill.SentinelKey)})
+		m.Drill = types.ObjectValueMust(drillTypes, map[string]tfattr.Value{"schedule": types.StringValue(s.Drill.Schedule), "sentinel_key": optional(s.Drill.SentinelKey)})
 	}
 }
 
@@ -463,7 +457,11 @@ func (m *scheduleModel) warn(s restic.State, now time.Time, diags *diag.Diagnost
 	}
 	failed("backup", s.Backup.Failed, s.Backup.Reason)
 	old("backup", m.Schedule.ValueString(), timeOf(m.Last))
-	if last := s.Backup.Last; last != nil && !last.Forgotten {
+	switch last := s.Backup.Last; {
+	case last == nil || last.Forgotten:
+	case last.Anew:
+		diags.AddWarning("The cluster has begun anew since older backups", fmt.Sprintf("Backups of schedule %s that are older than the latest go further than it (a higher index): the cluster that it was taken of was empty once. Until one of them is restored nothing is forgotten, and \"latest\" is not restored. If they are of no more use, forget them with restic.", id))
+	default:
 		diags.AddWarning("Old backups were not forgotten", fmt.Sprintf("The latest backup of schedule %s was stored, but the repository was locked, or could not be changed: nothing was forgotten. The next backup tries again.", id))
 	}
 	for _, t := range []struct {
@@ -601,10 +599,10 @@ func (r *ScheduleResource) apply(ctx context.Context, m *scheduleModel, timeout 
 		diags.Append(attr.ConnectError(err))
 		return false
 	}
-	limited, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
 	r.clients.Backups.Lock()
 	defer r.clients.Backups.Unlock()
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
 	if err := schedule.Apply(limited, spec, isNew); err != nil {
 		diags.Append(applyError(m.ID.ValueString(), m.Cluster.ValueString(), err))
 		return false
@@ -691,10 +689,10 @@ func (r *ScheduleResource) Delete(ctx context.Context, req resource.DeleteReques
 		resp.Diagnostics.Append(attr.ConnectError(err))
 		return
 	}
-	limited, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
 	r.clients.Backups.Lock()
 	defer r.clients.Backups.Unlock()
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
 	if err := schedule.Delete(limited); err != nil {
 		resp.Diagnostics.AddError("Cannot delete the backup schedule", fmt.Sprintf("Backup schedule %s: %s", m.ID.ValueString(), err))
 	}

@@ -35,6 +35,7 @@ func TestWarn(t *testing.T) {
 		"suspended":             {schedule: "0 * * * *", suspend: true, state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(40 * time.Hour)}}},
 		"never by itself":       {schedule: "0 0 31 2 *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(40 * time.Hour)}}},
 		"locked":                {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: &restic.Result{Snapshot: "abc", Time: now}}}, want: "forgotten"},
+		"begun anew":            {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: &restic.Result{Snapshot: "abc", Anew: true, Time: now}}}, want: "backups"},
 		"nothing is known":      {schedule: "0 * * * *"},
 		"a drill failed":        {schedule: "0 * * * *", drill: "0 5 * * *", state: restic.State{Tasks: map[string]restic.Outcome[restic.Done]{restic.TaskDrill: {Reason: "no way"}}}, want: "failed"},
 		"an old drill":          {schedule: "0 * * * *", drill: "0 5 * * *", state: restic.State{Tasks: map[string]restic.Outcome[restic.Done]{restic.TaskDrill: {Last: &restic.Done{Time: now.Add(-90 * time.Hour)}}}}, want: "old"},

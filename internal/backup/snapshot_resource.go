@@ -2,7 +2,6 @@ package backup
 
 import (
 	"context"
-	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework/path"
@@ -116,15 +115,15 @@ func (r *SnapshotResource) Create(ctx context.Context, req resource.CreateReques
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	client, err := clientOf(ctx, r.clients, m.Cluster.ValueString(), repository, m.Image.ValueString(), min(timeout, 24*time.Hour))
+	client, err := clientOf(ctx, r.clients, m.Cluster.ValueString(), repository, m.Image.ValueString(), min(timeout, maxDeadline))
 	if err != nil {
 		resp.Diagnostics.Append(attr.ConnectError(err))
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
 	r.clients.Backups.Lock()
 	defer r.clients.Backups.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
 	_, management, err := client.Consul.ManagementToken(ctx)
 	var stored restic.Result
 	if err == nil {

@@ -77,7 +77,7 @@ func (r *Resource) planRecovery(ctx context.Context, state, plan model, diags *d
 	case from == rollout.FromSurvivor:
 		diags.AddAttributeWarning(at, "A survivor becomes the only voter", fmt.Sprintf("Servers of %s %s. The one whose Raft log goes furthest leads, and the others get what it has. Writes that had not reached it are lost.", state.ID.ValueString(), remains))
 	default:
-		diags.AddAttributeWarning(at, "The cluster begins anew", fmt.Sprintf("Servers of %s %s. They become an empty cluster. Restore a backup then, before clients take it for what it was.", state.ID.ValueString(), remains))
+		diags.AddAttributeWarning(at, "The cluster begins anew", fmt.Sprintf("Servers of %s %s. They become an empty cluster. Restore a backup then, before clients take it for what it was; a consul_k8s_restore that is in the state already restores when its triggers change.", state.ID.ValueString(), remains))
 	}
 }
 
@@ -97,9 +97,9 @@ func warnLost(ctx context.Context, d rollout.Deployment, id string, diags *diag.
 	if len(remains.Data) == 0 {
 		from = rollout.FromNothing
 	}
-	detail := fmt.Sprintf("Cluster %s has no leader, and will not elect one by itself: servers %s.\n\nThe way back is\n\n  recovery = { from = %q, trigger = %q }\n\n", id, remains, from, time.Now().UTC().Format(time.DateOnly))
+	detail := fmt.Sprintf("Cluster %s has no leader, and will not elect one by itself: servers %s.\n\nThe way back is\n\n  recovery = { from = %q, trigger = %q }\n\n", id, remains, from, time.Now().UTC().Format("2006-01-02 15:04"))
 	if from == rollout.FromNothing {
-		detail += "and then consul_k8s_restore with the latest backup. "
+		detail += "and then consul_k8s_restore with the latest backup, of which -target makes sure that it comes next. "
 	}
 	diags.AddWarning("The quorum is lost", detail+"Where other resources of this configuration cannot be read meanwhile, apply with -target=consul_k8s_cluster.<name>. See the guide Disasters.")
 }

@@ -33,13 +33,14 @@ func (c *Cluster) BackupTokenAccessor(schedule string) string {
 func (c *Cluster) EnsureBackupToken(ctx context.Context, schedule string, target Target) error {
 	accessor, secret := c.BackupTokenAccessor(schedule), ""
 	err := c.ACL().Do(ctx, func(client *api.Client) error {
+		if err := ensureBackupPolicy(ctx, client); err != nil {
+			return err
+		}
 		token, _, err := client.ACL().TokenRead(accessor, consistent(ctx))
 		if isTokenMissing(err) {
-			if err = ensureBackupPolicy(ctx, client); err == nil {
-				token, _, err = client.ACL().TokenCreate(&api.ACLToken{
-					AccessorID: accessor, Description: "Backup schedule " + schedule, Policies: []*api.ACLLink{{Name: backupPolicy}},
-				}, write(ctx))
-			}
+			token, _, err = client.ACL().TokenCreate(&api.ACLToken{
+				AccessorID: accessor, Description: "Backup schedule " + schedule, Policies: []*api.ACLLink{{Name: backupPolicy}},
+			}, write(ctx))
 		}
 		if err != nil {
 			return err
@@ -65,10 +66,18 @@ func (c *Cluster) BackupTokenDrift(ctx context.Context, schedule string, target 
 	case err != nil:
 		return ""
 	}
-	if delivered, err := newDeliveries(c).Delivered(ctx, target, accessor, token.SecretID); err != nil || delivered {
-		return ""
+	if delivered, err := newDeliveries(c).Delivered(ctx, target, accessor, token.SecretID); err == nil && !delivered {
+		return fmt.Sprintf("Secret %s: does not hold the token of the backups, will be written", target.Name)
 	}
-	return fmt.Sprintf("Secret %s: does not hold the token of the backups, will be written", target.Name)
+	var policy *api.ACLPolicy
+	err = c.ACL().Do(ctx, func(client *api.Client) (err error) {
+		policy, _, err = client.ACL().PolicyReadByName(backupPolicy, consistent(ctx))
+		return err
+	})
+	if err == nil && (policy == nil || policy.Rules != backupRules) {
+		return "the policy " + backupPolicy + " is not as it was made, will be"
+	}
+	return ""
 }
 
 func ensureBackupPolicy(ctx context.Context, client *api.Client) error {
@@ -86,6 +95,10 @@ func ensureBackupPolicy(ctx context.Context, client *api.Client) error {
 		return err
 	case existing.Description != backupDescription:
 		return fmt.Errorf("a policy %s exists and was not made by this provider: rename it", backupPolicy)
+	case existing.Rules != backupRules:
+		existing.Rules = backupRules
+		_, _, err = client.ACL().PolicyUpdate(existing, write(ctx))
+		return err
 	}
 	return nil
 }

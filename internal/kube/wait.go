@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
 // TimeoutError says what was still missing when a wait ended.
@@ -56,4 +58,12 @@ func Wait(ctx context.Context, what string, interval time.Duration, check func(c
 		case <-t.C:
 		}
 	}
+}
+
+// Permanent reports whether an answer of the Kubernetes API will not change by
+// waiting.
+func Permanent(err error) bool {
+	var status apierrors.APIStatus
+	return errors.As(err, &status) &&
+		(apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsNotFound(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err))
 }

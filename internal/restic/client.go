@@ -1,7 +1,9 @@
 package restic
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +14,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
@@ -64,6 +67,18 @@ type Stored struct {
 	Size, Added int64
 }
 
+// For says what it was taken for.
+func (s Stored) For() string {
+	switch {
+	case s.Schedule != "":
+		return "schedule " + s.Schedule
+	case s.Name != "":
+		return "consul_k8s_snapshot " + s.Name
+	default:
+		return fmt.Sprintf("the moment before the restore of %.8s", s.BeforeRestore)
+	}
+}
+
 // ParseList reads what "restic snapshots --json" prints. Snapshots of something else are left out.
 // The latest comes first.
 func ParseList(text []byte) ([]Stored, error) {
@@ -112,24 +127,42 @@ func ParseList(text []byte) ([]Stored, error) {
 // Find returns the snapshot that an ID, or the beginning of one, names; Latest names the latest that
 // a cluster's schedules, or those who asked for one, have taken. all comes from ParseList.
 func Find(all []Stored, id, cluster string) (Stored, error) {
+	if id == Latest {
+		return latest(all, cluster)
+	}
 	var found []Stored
 	for _, s := range all {
-		if id == Latest && s.Cluster == cluster && s.BeforeRestore == "" {
-			return s, nil
-		}
 		if strings.HasPrefix(s.ID, id) {
 			found = append(found, s)
 		}
 	}
 	switch {
-	case id == Latest:
-		return Stored{}, fmt.Errorf("the repository holds no snapshot of the cluster %s", cluster)
 	case len(found) == 0:
 		return Stored{}, fmt.Errorf("the repository holds no snapshot %q", id)
 	case len(found) > 1:
 		return Stored{}, fmt.Errorf("%q is the beginning of %d snapshots of the repository", id, len(found))
 	}
 	return found[0], nil
+}
+
+// latest is the latest snapshot of a cluster. A Raft log only grows, and goes on from that of a snapshot which
+// is restored: where an older snapshot has a higher index, the cluster has begun anew since, and the
+// latest one is hardly what is looked for.
+func latest(all []Stored, cluster string) (found Stored, err error) {
+	for _, s := range all {
+		switch {
+		case s.Cluster != cluster || s.BeforeRestore != "":
+		case found.ID == "":
+			found = s
+		case s.Index > found.Index:
+			return Stored{}, fmt.Errorf("the latest snapshot of the cluster %s, %.8s of %s, was taken after the cluster began anew: the older %.8s of %s has a higher index. Name the one that is meant by its ID",
+				cluster, found.ID, found.Time.UTC().Format(time.RFC3339), s.ID, s.Time.UTC().Format(time.RFC3339))
+		}
+	}
+	if found.ID == "" {
+		err = fmt.Errorf("the repository holds no snapshot of the cluster %s", cluster)
+	}
+	return found, err
 }
 
 // CheckVersion returns an error where servers of a version do not take a snapshot of another: Consul
@@ -155,9 +188,17 @@ func (c Client) List(ctx context.Context) ([]Stored, error) {
 	}
 	text := []byte(nil)
 	_, err = c.once(ctx, p, taskList, func(ctx context.Context, done *corev1.Pod) error {
-		var err error
-		text, err = c.Kube.CoreV1().Pods(done.Namespace).GetLogs(done.Name, &corev1.PodLogOptions{Container: containerRestic}).DoRaw(ctx)
-		return err
+		ctx, cancel := context.WithTimeout(ctx, cleanUpTimeout)
+		defer cancel()
+		// A kubelet may not know the log for a moment.
+		return kube.Wait(ctx, "the log of Pod "+done.Namespace+"/"+done.Name, interval, func(ctx context.Context) (string, error) {
+			var err error
+			text, err = c.Kube.CoreV1().Pods(done.Namespace).GetLogs(done.Name, &corev1.PodLogOptions{Container: containerRestic}).DoRaw(ctx)
+			if err != nil && !kube.Permanent(err) {
+				return err.Error(), nil
+			}
+			return "", err
+		})
 	}, p.restic(containerRestic, listScript, ""))
 	if err != nil {
 		return nil, err
@@ -208,107 +249,171 @@ func (c Client) Inspect(ctx context.Context, management consul.SecretRef) (Inspe
 	return parseInspection(words(done, containerSnapshot))
 }
 
-// Restore is what is restored.
+// Restore is what somebody asks for. Two that are equal are the same one.
 type Restore struct {
-	// Snapshot is its ID, and Index that of the last Raft log entry in it.
+	// Snapshot is an ID, the beginning of one, or Latest, and Cluster the one that it was taken of.
 	Snapshot string `json:"snapshot"`
-	Index    int64  `json:"index"`
-	// Repository that it comes from.
-	Repository Repository `json:"repository"`
+	Cluster  string `json:"cluster"`
+	// Location of the repository.
+	Location string `json:"location"`
 	// Trigger makes a restore of the same snapshot another one.
 	Trigger string `json:"trigger,omitempty"`
 }
 
+// record is what a Job that restores says of itself.
+type record struct {
+	Restore Restore `json:"restore"`
+	// Stored is the snapshot that was found.
+	Stored Stored `json:"stored"`
+}
+
+// Asked prepares a restore from the repository.
+func (c Client) Asked(snapshot, cluster, trigger string) Restore {
+	if trigger != "" { // it may be anything, and what is compared is no more than whether it is the same
+		trigger = fmt.Sprintf("%x", sha256.Sum256([]byte(trigger)))
+	}
+	return Restore{Snapshot: snapshot, Cluster: cluster, Location: cmp.Or(c.Repository.URL, "claim "+c.Repository.Claim), Trigger: trigger}
+}
+
 // Restored is a restore that was carried out.
 type Restored struct {
-	// Before was taken of the cluster before, and stored in the repository.
-	Before Result
-	// Snapshot is what was restored.
+	// Stored is the snapshot, and Snapshot what is in it.
+	Stored   Stored
 	Snapshot Inspection
-	Time     time.Time
+	// Before was taken of the cluster before, and stored in the repository. Where the Job's pod is gone, it and
+	// Snapshot are not known.
+	Before Result
+	Time   time.Time
 }
 
 // ErrRestoring says that another restore of the cluster is under way.
 var ErrRestoring = errors.New("another restore of the cluster is under way")
 
+// UncertainError says that the last step of a restore failed: the cluster may have been changed.
+type UncertainError struct{ Err error }
+
+// Error implements error.
+func (e *UncertainError) Error() string { return e.Err.Error() }
+
+// Unwrap returns why.
+func (e *UncertainError) Unwrap() error { return e.Err }
+
 // RestoreJobName is the Job that restores a snapshot into a cluster. There is one at a time.
 func RestoreJobName(cluster string) string { return cluster + "-restore" }
 
-// Restore reads a snapshot back, verifies it, takes and stores a snapshot of what the cluster has, and
-// only then replaces that by the first. Where the very same has been carried out, and FinishRestore was not
-// called, its result is returned. It returns a *FailedError, ErrNoSecret, ErrNoCluster, ErrRestoring. Until
-// the last step, nothing of the cluster is changed.
-func (c Client) Restore(ctx context.Context, r Restore, management consul.SecretRef) (Restored, error) {
-	job, err := c.findRestore(ctx, r)
-	if err != nil {
-		return Restored{}, err
-	}
-	if job == nil {
-		p, err := c.pod(ctx, taskRestore, token{management.Name, management.Key})
-		if err != nil {
-			return Restored{}, err
-		}
-		containers := append([]corev1.Container{
-			p.restic(containerFetch, fetchScript, workDir, r.Snapshot),
-			p.consul(containerVerify, verifyScript, workDir, number(r.Index), result),
-		}, p.snapshot(tagRestore+r.Snapshot, existing, nil)...)
-		job = c.job(p, "", append(containers, p.asking(containerRestore, restoreScript, workDir))...)
-		annotation, _ := json.Marshal(r) // strings and numbers
-		job.Name, job.GenerateName, job.Annotations = RestoreJobName(c.Consul.Name), "", map[string]string{AnnotationRestore: string(annotation)}
-		job.Spec.TTLSecondsAfterFinished = new(int32(restoreLeftFor.Seconds()))
-		if job, err = start(ctx, c.Kube, job); err != nil {
-			return Restored{}, err
-		}
-	}
-	done, err := await(ctx, c.Kube, job)
-	if err != nil {
-		if ctx.Err() == nil { // otherwise it may be carried out still
-			err = errors.Join(err, c.FinishRestore(ctx))
-		}
-		return Restored{}, err
-	}
-	var restored Restored
-	var at Done
-	if restored.Before, err = ParseResult(words(done, containerStore)); err == nil {
-		if restored.Snapshot, err = parseInspection(words(done, containerVerify)); err == nil {
-			at, err = ParseDone(words(done, containerRestore))
-			restored.Time = at.Time
-		}
-	}
-	return restored, err
+// Restoring is the Job of a restore.
+type Restoring struct {
+	// Stored is the snapshot.
+	Stored Stored
+	// Same says that it is what is asked for.
+	Same bool
+	// Ended says that it has come to its end, and Changed that the cluster may have been changed.
+	Ended, Changed bool
+
+	job *batchv1.Job
 }
 
-// Restoring reports whether a restore is being carried out, or has been, and FinishRestore was not called. It
-// returns ErrRestoring where that is another one.
-func (c Client) Restoring(ctx context.Context, r Restore) (bool, error) {
-	job, err := c.findRestore(ctx, r)
-	return job != nil, err
-}
-
-// findRestore returns the Job that carries out r, or has, nil if there is none. What is left of another
-// one is removed.
-func (c Client) findRestore(ctx context.Context, r Restore) (*batchv1.Job, error) {
+// Restoring looks for a restore whose consequences have not been dealt with (FinishRestore), nil if there
+// is none.
+func (c Client) Restoring(ctx context.Context, r Restore) (*Restoring, error) {
 	job, err := c.Kube.BatchV1().Jobs(c.Consul.Namespace).Get(ctx, RestoreJobName(c.Consul.Name), metav1.GetOptions{})
 	found, err := kube.Found(err)
-	if err != nil || !found {
-		return nil, err
-	}
-	var is Restore
-	at, failed := ended(job)
-	switch err := json.Unmarshal([]byte(job.Annotations[AnnotationRestore]), &is); {
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("looking for a restore of %s: %w", c.Consul.ID(), err)
+	case !found:
+		return nil, nil //nolint:nilnil // as documented
 	case !c.owns(job):
 		return nil, &ForeignError{"Job " + job.Namespace + "/" + job.Name}
-	case err == nil && is == r && !failed && job.DeletionTimestamp == nil:
-		return job, nil
-	case at.IsZero() && job.DeletionTimestamp == nil:
-		return nil, ErrRestoring
 	}
-	return nil, c.FinishRestore(ctx)
+	var is record
+	_ = json.Unmarshal([]byte(job.Annotations[AnnotationRestore]), &is) // otherwise it is another one
+	at, failed := ended(job)
+	changed := !failed && !at.IsZero()
+	if !changed {
+		if changed, err = c.begun(ctx, job); err != nil {
+			return nil, err
+		}
+	}
+	return &Restoring{Stored: is.Stored, Same: is.Restore == r && !failed && job.DeletionTimestamp == nil, Ended: !at.IsZero(), Changed: changed, job: job}, nil
+}
+
+// begun reports whether the last container of a Job that restores was started, or may have been.
+func (c Client) begun(ctx context.Context, job *batchv1.Job) (bool, error) {
+	list, err := c.Kube.CoreV1().Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(job.Spec.Template.Labels).String()})
+	if err != nil {
+		return true, fmt.Errorf("looking how far a restore of %s has come: %w", c.Consul.ID(), err)
+	}
+	pods := slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return !metav1.IsControlledBy(&p, job) })
+	return slices.ContainsFunc(pods, func(p corev1.Pod) bool {
+		return slices.ContainsFunc(p.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
+			return s.State.Running != nil || s.State.Terminated != nil
+		})
+	}) || (len(pods) == 0 && job.Status.Failed > 0), nil
+}
+
+// StartRestore makes the Job that reads a snapshot back, verifies it, takes and stores a snapshot of what the cluster has, and
+// only then replaces that by the first.
+func (c Client) StartRestore(ctx context.Context, r Restore, snapshot Stored, management consul.SecretRef) (*Restoring, error) {
+	p, err := c.pod(ctx, taskRestore, token{management.Name, management.Key})
+	if err != nil {
+		return nil, err
+	}
+	containers := append([]corev1.Container{
+		p.restic(containerFetch, fetchScript, workDir, snapshot.ID),
+		p.consul(containerVerify, verifyScript, workDir, number(snapshot.Index), result),
+	}, p.snapshot(tagRestore+snapshot.ID, existing, nil)...)
+	job := c.job(p, "", append(containers, p.asking(containerRestore, restoreScript, workDir))...)
+	annotation, _ := json.Marshal(record{r, snapshot}) // strings and numbers
+	job.Name, job.GenerateName, job.Annotations = RestoreJobName(c.Consul.Name), "", map[string]string{AnnotationRestore: string(annotation)}
+	job.Spec.TTLSecondsAfterFinished = new(int32(restoreLeftFor.Seconds()))
+	if job, err = start(ctx, c.Kube, job); err != nil {
+		return nil, err
+	}
+	return &Restoring{Stored: snapshot, Same: true, job: job}, nil
+}
+
+// AwaitRestore waits for a restore. It returns a *FailedError that says that nothing of the cluster was changed, or an
+// *UncertainError. Where the context ends before the last step, there will be none.
+func (c Client) AwaitRestore(ctx context.Context, r *Restoring) (Restored, error) {
+	done, err := await(ctx, c.Kube, r.job)
+	if err != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
+		defer cancel()
+		begun, beginErr := c.begun(ctx, r.job)
+		if begun || beginErr != nil {
+			return Restored{}, &UncertainError{errors.Join(err, beginErr)}
+		}
+		return Restored{}, errors.Join(err, c.FinishRestore(ctx))
+	}
+	restored := Restored{Stored: r.Stored, Time: time.Now().UTC()}
+	if done == nil { // it is gone with its words; that it was restored is sure
+		return restored, nil
+	}
+	restored.Before, err = ParseResult(words(done, containerStore))
+	if err == nil {
+		restored.Snapshot, err = parseInspection(words(done, containerVerify))
+	}
+	if at, atErr := ParseDone(words(done, containerRestore)); atErr == nil {
+		restored.Time = at.Time
+	}
+	return restored, err
 }
 
 // FinishRestore removes the Job of a restore, whose consequences have been dealt with.
 func (c Client) FinishRestore(ctx context.Context) error {
 	return remove(ctx, c.Kube, c.Consul.Namespace, RestoreJobName(c.Consul.Name), c.owns)
+}
+
+// AwaitOthers waits until no restore of the cluster is under way.
+func (c Client) AwaitOthers(ctx context.Context) error {
+	return kube.Wait(ctx, "a restore of "+c.Consul.ID()+" to end", interval, func(ctx context.Context) (string, error) {
+		r, err := c.Restoring(ctx, Restore{})
+		if err == nil && r != nil && !r.Ended {
+			return "the Job " + RestoreJobName(c.Consul.Name) + " runs", nil
+		}
+		return "", err
+	})
 }
 
 func (c Client) owns(o metav1.Object) bool { return server.Owns(c.Consul.Name, o.GetLabels()) }
@@ -347,6 +452,9 @@ func (c Client) once(ctx context.Context, p pod, task string, see func(context.C
 		return nil, err
 	}
 	done, err := await(ctx, c.Kube, job)
+	if err == nil && done == nil {
+		err = &FailedError{Reason: "its pod, and what it says with it, is gone"}
+	}
 	if err == nil && see != nil {
 		err = see(ctx, done)
 	}

@@ -173,8 +173,10 @@ type Result struct {
 	// Size in bytes, unpacked, and Stored, how much of that was new to the repository, packed.
 	Size   int64 `json:"size"`
 	Stored int64 `json:"stored"`
-	// Forgotten says that the retention was carried out.
+	// Forgotten says that the retention was carried out, and Anew that it was not because older snapshots have a
+	// higher index: the cluster has begun anew since.
 	Forgotten bool      `json:"forgotten"`
+	Anew      bool      `json:"anew"`
 	Time      time.Time `json:"time"`
 }
 

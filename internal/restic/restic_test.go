@@ -208,12 +208,14 @@ func TestParseList(t *testing.T) {
 func TestFind(t *testing.T) {
 	t.Parallel()
 	all := []Stored{
-		{ID: "bb22", Cluster: "ns/consul", BeforeRestore: "aa11"}, {ID: "aa11", Cluster: "ns/consul"}, {ID: "aa33", Cluster: "ns/consul"}, {ID: "cc44", Cluster: "ns/other"},
+		{ID: "bb22", Cluster: "ns/consul", BeforeRestore: "aa11", Index: 3}, {ID: "aa11", Cluster: "ns/consul", Index: 90}, {ID: "aa33", Cluster: "ns/consul", Index: 80},
+		{ID: "cc44", Cluster: "ns/other", Index: 7}, {ID: "ee55", Cluster: "ns/anew", Index: 20}, {ID: "ff66", Cluster: "ns/anew", Index: 900},
 	}
 	for name, tt := range map[string]struct{ id, cluster, want, says string }{
 		"latest":                 {Latest, "ns/consul", "aa11", ""}, // not what a restore has stored
 		"latest of another":      {Latest, "ns/other", "cc44", ""},
 		"latest of none":         {Latest, "ns/third", "", "no snapshot of the cluster ns/third"},
+		"latest of one anew":     {Latest, "ns/anew", "", "was taken after the cluster began anew"},
 		"a beginning":            {"bb", "ns/consul", "bb22", ""},
 		"a whole ID":             {"aa33", "ns/consul", "aa33", ""},
 		"a beginning of several": {"aa", "ns/consul", "", "the beginning of 2 snapshots"},

@@ -2,7 +2,6 @@ package restic
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -55,20 +54,23 @@ func start(ctx context.Context, k *kube.Client, job *batchv1.Job) (*batchv1.Job,
 	return made, nil
 }
 
-// await waits until a Job has ended, and returns the pod that did its work. It returns a *FailedError
-// where the Job failed, or has not ended in time.
+// await waits until a Job has ended, and returns the pod that did its work, nil if that is gone. It returns
+// a *FailedError where the Job failed, or has not ended in time. An API that does not answer is waited out.
 func await(ctx context.Context, k *kube.Client, job *batchv1.Job) (*corev1.Pod, error) {
 	var done *corev1.Pod
 	failed := &FailedError{}
 	notRunning := time.Now() // since when
 	err := kube.Wait(ctx, fmt.Sprintf("the Job %s/%s", job.Namespace, job.Name), interval, func(ctx context.Context) (string, error) {
 		job, err := k.BatchV1().Jobs(job.Namespace).Get(ctx, job.Name, metav1.GetOptions{})
-		if err != nil {
-			return "", err
+		var list *corev1.PodList
+		if err == nil {
+			list, err = k.CoreV1().Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(job.Spec.Template.Labels).String()})
 		}
-		list, err := k.CoreV1().Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(job.Spec.Template.Labels).String()})
-		if err != nil {
-			return "", fmt.Errorf("listing the pods of the Job %s/%s: %w", job.Namespace, job.Name, err)
+		switch {
+		case kube.Permanent(err):
+			return "", err
+		case err != nil:
+			return err.Error(), nil
 		}
 		pods := slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return !metav1.IsControlledBy(&p, job) })
 		at, hasFailed := ended(job)
@@ -77,11 +79,9 @@ func await(ctx context.Context, k *kube.Client, job *batchv1.Job) (*corev1.Pod, 
 			failed.Reason = reason(job, pods)
 			return "", nil
 		case !at.IsZero():
-			i := slices.IndexFunc(pods, func(p corev1.Pod) bool { return p.Status.Phase == corev1.PodSucceeded })
-			if i < 0 {
-				return "", errors.New("its pod, and the result with it, is gone")
+			if i := slices.IndexFunc(pods, func(p corev1.Pod) bool { return p.Status.Phase == corev1.PodSucceeded }); i >= 0 {
+				done = &pods[i]
 			}
-			done = &pods[i]
 			return "", nil
 		case slices.ContainsFunc(pods, starts):
 			notRunning = time.Now()
@@ -110,8 +110,11 @@ func starts(p corev1.Pod) bool {
 	})
 }
 
-// words are the last words of a container of a pod that did its work.
+// words are the last words of a container of a pod that did its work, "" if that is gone.
 func words(p *corev1.Pod, container string) string {
+	if p == nil {
+		return ""
+	}
 	for _, s := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
 		if t := s.State.Terminated; t != nil && s.Name == container {
 			return t.Message

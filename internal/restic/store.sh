@@ -9,7 +9,7 @@ open_repository "$5"
 shift 5 # what is left are the flags of the retention
 unlock
 
-if ! restic --no-cache --retry-lock 5m backup --json --host "$host" --tag "$tag" \
+if ! restic --no-cache --retry-lock 15m backup --json --host "$host" --tag "$tag" \
   --tag "version=$(cat "$work/version")" --tag "index=$(cat "$work/index")" "$work/backup" >/tmp/summary 2>/tmp/error; then
   fail "The snapshot was taken, and not stored."
 fi
@@ -20,13 +20,23 @@ id=$(echo "$summary" | sed -n 's/.*"snapshot_id":"\([0-9a-f]*\)".*/\1/p')
 [ -n "$id" ] || fail "restic does not say what it has stored."
 
 # Only what has the tag is forgotten. Where a Job that was killed has left a lock, the next
-# one does it.
+# one does it. A Raft log only grows: where an older snapshot goes further, the cluster has begun
+# anew, and what it had is kept until somebody has restored it, or forgotten it by hand.
 forgotten=true
+anew=false
 if [ $# -gt 0 ]; then
-  restic --no-cache --retry-lock 1m forget --host "$host" --tag "$tag" --group-by host,paths "$@" >/dev/null 2>/tmp/error || forgotten=false
-  [ "$forgotten" = true ] || cat /tmp/error >&2
+  restic --no-cache --no-lock snapshots --json --host "$host" --tag "$tag" >/tmp/list 2>/tmp/error || forgotten=false
+  for older in $(grep -o '"index=[0-9]*"' /tmp/list | tr -dc '0-9\n'); do
+    [ "$older" -le "$(cat "$work/index")" ] || anew=true
+  done
+  if [ "$anew" = true ]; then
+    forgotten=false
+  elif [ "$forgotten" = true ]; then
+    restic --no-cache --retry-lock 1m forget --host "$host" --tag "$tag" --group-by host,paths "$@" >/dev/null 2>/tmp/error || forgotten=false
+    [ "$forgotten" = true ] || cat /tmp/error >&2
+  fi
 fi
 
-printf '{"snapshot":"%s","version":"%s","index":%s,"size":%s,"stored":%s,"forgotten":%s,"time":"%s"}' \
+printf '{"snapshot":"%s","version":"%s","index":%s,"size":%s,"stored":%s,"forgotten":%s,"anew":%s,"time":"%s"}' \
   "$id" "$(cat "$work/version")" "$(cat "$work/index")" "$(number total_bytes_processed)" "$(number data_added_packed)" \
-  "$forgotten" "$(now)" >"$result"
+  "$forgotten" "$anew" "$(now)" >"$result"

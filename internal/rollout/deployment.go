@@ -258,6 +258,9 @@ func checkNamespace(live *corev1.Namespace, spec server.Spec) error {
 // cluster go along.
 func (d Deployment) Update(ctx context.Context, spec server.Spec) error {
 	return d.exclusively(ctx, func(ctx context.Context) error {
+		if err := (restic.Client{Kube: d.Kube, Consul: d.Consul}).AwaitOthers(ctx); err != nil { // one whose provider was killed
+			return err
+		}
 		if err := d.update(ctx, spec); err != nil {
 			return err
 		}

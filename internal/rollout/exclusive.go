@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -79,7 +80,7 @@ func (d Deployment) withLease(ctx context.Context, do func(context.Context) erro
 			err = nil
 		}
 	}
-	if permanent(err) {
+	if kube.Permanent(err) {
 		return false, fmt.Errorf("preparing the Lease of %s: %w", d.Consul.ID(), err)
 	}
 	defer context.AfterFunc(ctx, func() {

@@ -2,7 +2,6 @@ package rollout
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -188,12 +187,4 @@ func retained(ctx context.Context, k *kube.Client, namespace, name string) (clai
 	slices.Sort(claims)
 	slices.Sort(secrets)
 	return claims, secrets, nil
-}
-
-// permanent reports whether an answer of the Kubernetes API will not change by
-// waiting.
-func permanent(err error) bool {
-	var status apierrors.APIStatus
-	return errors.As(err, &status) &&
-		(apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsNotFound(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err))
 }

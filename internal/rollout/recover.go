@@ -11,10 +11,12 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -26,12 +28,14 @@ const (
 	FromNothing = "nothing"
 )
 
-const (
-	// leaderlessFor is for how long servers must have had no leader before a recovery: longer than an election.
-	leaderlessFor = 15 * time.Second
-	// recoveryTimeout is how long servers may take to begin anew.
-	recoveryTimeout = 3 * time.Minute
-)
+// leadTimeout is how long a server may take to lead as the only voter.
+const leadTimeout = 3 * time.Minute
+
+// leaderlessFor is for how long servers must have had no leader before a recovery: longer than elections take, whose
+// timeouts grow with raft_multiplier (developer.hashicorp.com/consul/docs/reference/agent/configuration-file/general).
+func leaderlessFor(p server.Performance) time.Duration {
+	return 15*time.Second + 5*time.Second*time.Duration(p.RaftMultiplier)
+}
 
 // Remains is what is left of the servers of a cluster that was established.
 type Remains struct {
@@ -39,9 +43,11 @@ type Remains struct {
 	Leader bool
 	// Data are the pods of servers that run, and have their data.
 	Data []string
-	// Empty are those that wait because they have none, and Unknown those of which nothing is known:
+	// Empty are those that wait because they have none, or have no volume, and Unknown those of which nothing is known:
 	// they start, cannot be scheduled, or do not answer.
 	Empty, Unknown []string
+	// Recovering is the way back that has been begun, and not ended, "" if none.
+	Recovering string
 }
 
 // Lost reports whether there can be no quorum any more, whatever becomes of the servers of which nothing is known.
@@ -73,10 +79,14 @@ func (e *RefusedRecoveryError) Error() string { return e.Reason }
 // Check returns why the way back is none, "" if it is one.
 func (r Remains) Check(from string) string {
 	switch {
+	case r.Recovering == from:
+		return ""
 	case from == FromSurvivor && len(r.Data) == 0:
 		return "no server runs that has its data (" + r.String() + ")"
+	case from == FromSurvivor && !r.Lost():
+		return "there may be a quorum still (" + r.String() + "): find out why it elects no leader, or wait for the servers that are not there. Of one that does not come back, delete the pod and its volume claim"
 	case from == FromNothing && (len(r.Empty) == 0 || len(r.Data)+len(r.Unknown) > 0):
-		return "there may be data left (" + r.String() + "): an empty cluster in its place would lose it. Recover from a survivor, or delete the volume claims of servers whose data is known to be lost"
+		return "there may be data left (" + r.String() + "): an empty cluster in its place would lose it. Recover from a survivor, or delete the pods and volume claims of servers whose data is known to be lost"
 	}
 	return ""
 }
@@ -91,27 +101,48 @@ func (d Deployment) Remains(ctx context.Context) (Remains, error) {
 	if err != nil {
 		return Remains{}, err
 	}
-	var r Remains
+	bound, err := d.boundClaims(ctx)
+	if err != nil {
+		return Remains{}, err
+	}
+	r := Remains{Recovering: sts.Annotations[server.AnnotationRecovering]}
 	for ordinal := range int(*sts.Spec.Replicas) {
 		name := server.PodName(d.Consul.Name, ordinal)
-		if !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return p.Name == name }) {
+		i := slices.IndexFunc(pods, func(p corev1.Pod) bool { return p.Name == name })
+		data, leader, known := false, false, false
+		if i >= 0 {
+			data, leader, known = d.Consul.Raft(ctx, &pods[i])
+		}
+		switch {
+		case known && leader:
+			return Remains{Leader: true, Recovering: r.Recovering}, nil
+		case known && data:
+			r.Data = append(r.Data, name)
+		case i >= 0 && waitsWithoutData(&pods[i]), bound != nil && !bound[server.ClaimName(name)] && (i < 0 || stopped(&pods[i])):
+			r.Empty = append(r.Empty, name)
+		default:
 			r.Unknown = append(r.Unknown, name)
 		}
 	}
-	for i := range pods {
-		p := &pods[i]
-		switch data, leader, known := d.Consul.Raft(ctx, p); {
-		case known && leader:
-			return Remains{Leader: true}, nil
-		case known && data:
-			r.Data = append(r.Data, p.Name)
-		case waitsWithoutData(p):
-			r.Empty = append(r.Empty, p.Name)
-		default:
-			r.Unknown = append(r.Unknown, p.Name)
+	return r, nil
+}
+
+// boundClaims are the claims of the cluster that have a volume, nil where they may not be listed.
+func (d Deployment) boundClaims(ctx context.Context) (map[string]bool, error) {
+	list, err := d.Kube.CoreV1().PersistentVolumeClaims(d.Consul.Namespace).List(ctx, metav1.ListOptions{})
+	if apierrors.IsForbidden(err) {
+		return nil, nil //nolint:nilnil // as documented
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listing the volume claims of %s: %w", d.Consul.ID(), err)
+	}
+	bound := map[string]bool{}
+	for _, c := range list.Items {
+		if c.Spec.VolumeName != "" {
+			bound[c.Name] = true
 		}
 	}
-	return r, nil
+	return bound, nil
 }
 
 // waitsWithoutData reports whether the first container of a server's pod, which ends at once where there is data, waits.
@@ -125,33 +156,31 @@ func waitsWithoutData(p *corev1.Pod) bool {
 // alone. It returns a *RefusedRecoveryError where the way is none. What was interrupted goes on when it is called again.
 func (d Deployment) Recover(ctx context.Context, spec server.Spec, from string) error {
 	return d.exclusively(ctx, func(ctx context.Context) error {
-		r, err := d.leaderless(ctx)
-		if err != nil || r.Leader {
+		r, err := d.leaderless(ctx, leaderlessFor(spec.Performance))
+		if err != nil || (r.Leader && r.Recovering != from) {
 			return err
 		}
-		if reason := r.Check(from); reason != "" {
+		if reason := r.Check(from); reason != "" && !r.Leader {
 			return &RefusedRecoveryError{reason}
 		}
-		ctx, cancel := context.WithTimeout(ctx, recoveryTimeout)
-		defer cancel()
 		a := Action{Recover: from}
 		d.Report(a)
 		d.event(ctx, a)
 		if from == FromNothing {
-			return d.beginAnew(ctx, spec)
+			return d.beginAnew(ctx, spec, r.Leader)
 		}
 		return d.makeOnlyVoter(ctx, r.Data)
 	})
 }
 
 // leaderless looks until there is a leader, or has been none for long enough.
-func (d Deployment) leaderless(ctx context.Context) (r Remains, err error) {
+func (d Deployment) leaderless(ctx context.Context, enough time.Duration) (r Remains, err error) {
 	began := time.Now()
 	err = kube.Wait(ctx, "the servers", interval, func(ctx context.Context) (string, error) {
 		if r, err = d.Remains(ctx); err != nil {
 			return "", err
 		}
-		if r.Leader || time.Since(began) > leaderlessFor {
+		if r.Leader || time.Since(began) > enough {
 			return "", nil
 		}
 		return "there is no leader", nil
@@ -163,14 +192,16 @@ func (d Deployment) leaderless(ctx context.Context) (r Remains, err error) {
 // (developer.hashicorp.com/consul/docs/manage/disaster-recovery/outage-recovery). Consul reads the file once, when it
 // starts, and deletes it.
 func (d Deployment) makeOnlyVoter(ctx context.Context, pods []string) error {
-	best, furthest := "", uint64(0)
+	ctx, cancel := context.WithTimeout(ctx, leadTimeout)
+	defer cancel()
+	best, furthest := "", logEnd{}
 	for _, name := range pods {
-		index, err := d.lastIndex(ctx, name)
+		end, err := d.logEnd(ctx, name)
 		if err != nil {
 			return fmt.Errorf("asking server %s how far its Raft log goes: %w", name, err)
 		}
-		if best == "" || index > furthest {
-			best, furthest = name, index
+		if best == "" || furthest.less(end) {
+			best, furthest = name, end
 		}
 	}
 	pod, err := d.Kube.CoreV1().Pods(d.Consul.Namespace).Get(ctx, best, metav1.GetOptions{})
@@ -188,7 +219,7 @@ func (d Deployment) makeOnlyVoter(ctx context.Context, pods []string) error {
 	}
 	// The agent is killed, and not asked to leave. It is started again in the same pod, with the same address.
 	_, err = d.Kube.Exec(ctx, d.Consul.Namespace, best, server.ContainerName, nil, "/bin/sh", "-euc",
-		`printf %s "$1" >/consul/data/raft/peers.json && kill -KILL "$(cat /tmp/pid)"`, "sh", string(peers))
+		`cd /consul/data/raft; printf %s "$1" >peers.new || { rm -f peers.new; exit 1; }; mv peers.new peers.json; kill -KILL "$(cat /tmp/pid)"`, "sh", string(peers))
 	if err != nil && !d.isGone(ctx, pod) {
 		return fmt.Errorf("making server %s the only voter: %w", best, err)
 	}
@@ -220,23 +251,53 @@ func restarts(p *corev1.Pod) (n int32) {
 	return n
 }
 
-// lastIndex asks the agent in a pod, with the token that the pod has made for itself, how far its Raft log goes.
-func (d Deployment) lastIndex(ctx context.Context, pod string) (uint64, error) {
+// logEnd is the last entry of a Raft log. That of a later term goes further, whatever its index: that is how Raft
+// compares them.
+type logEnd struct{ term, index uint64 }
+
+func (e logEnd) less(o logEnd) bool {
+	return e.term < o.term || (e.term == o.term && e.index < o.index)
+}
+
+// logEnd asks the agent in a pod, with the token that the pod has made for itself, how far its Raft log goes.
+func (d Deployment) logEnd(ctx context.Context, pod string) (logEnd, error) {
 	out, err := d.Kube.Exec(ctx, d.Consul.Namespace, pod, server.ContainerName, nil, "consul", "info", "-token-file=/tmp/token")
 	if err != nil {
-		return 0, err
+		return logEnd{}, err
 	}
-	for line := range strings.Lines(out) {
-		if key, value, ok := strings.Cut(strings.TrimSpace(line), " = "); ok && key == "last_log_index" {
-			return strconv.ParseUint(value, 10, 64)
+	return parseLogEnd(out)
+}
+
+// parseLogEnd reads what "consul info" prints.
+func parseLogEnd(info string) (logEnd, error) {
+	var end logEnd
+	into := map[string]*uint64{"last_log_term": &end.term, "last_log_index": &end.index}
+	for line := range strings.Lines(info) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), " = ")
+		if field := into[key]; field != nil {
+			n, err := strconv.ParseUint(value, 10, 64)
+			if err != nil {
+				return logEnd{}, fmt.Errorf("its %s: %w", key, err)
+			}
+			*field = n
 		}
 	}
-	return 0, errors.New("it does not say")
+	if end.term == 0 || end.index == 0 {
+		return logEnd{}, errors.New("it does not say")
+	}
+	return end, nil
 }
 
 // beginAnew makes a cluster of which no server has data what it was before its first leader, waits for one, and
-// bootstraps its ACLs with the management token that it had.
-func (d Deployment) beginAnew(ctx context.Context, spec server.Spec) error {
+// bootstraps its ACLs with the management token that it had. leader says that an earlier call has come so far that
+// there is one.
+func (d Deployment) beginAnew(ctx context.Context, spec server.Spec, leader bool) error {
+	if err := patchStatefulSet(ctx, d.Kube, d.Consul, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, server.AnnotationRecovering, FromNothing)); err != nil {
+		return err
+	}
+	if err := (restic.Client{Kube: d.Kube, Consul: d.Consul}).FinishRestore(ctx); err != nil { // what was restored is lost
+		return err
+	}
 	live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
 	if err != nil {
 		return err
@@ -245,8 +306,28 @@ func (d Deployment) beginAnew(ctx context.Context, spec server.Spec) error {
 	if err != nil {
 		return err
 	}
-	running.Established = false
-	if _, err := applyObjects(ctx, d.Kube, server.Objects(running), live); err != nil {
+	if !leader {
+		running.Established = false
+		if err := d.startAll(ctx, running, live); err != nil {
+			return err
+		}
+	}
+	if err := d.settle(ctx, running, int(running.Replicas)); err != nil {
+		return err
+	}
+	token, ref, err := d.Consul.ManagementToken(ctx)
+	if err == nil && running.ACL.Enabled && token != "" { // otherwise they were not bootstrapped yet
+		_, err = d.Consul.EnsureBootstrap(ctx, ref, consul.ResetOptions{})
+	}
+	if err != nil {
+		return err
+	}
+	return removeAnnotation(ctx, d.Kube, d.Consul, server.AnnotationRecovering)
+}
+
+// startAll applies a spec and starts all servers anew.
+func (d Deployment) startAll(ctx context.Context, spec server.Spec, live server.Set) error {
+	if _, err := applyObjects(ctx, d.Kube, server.Objects(spec), live); err != nil {
 		return err
 	}
 	pods, err := d.Consul.Pods(ctx)
@@ -258,16 +339,5 @@ func (d Deployment) beginAnew(ctx context.Context, spec server.Spec) error {
 			return fmt.Errorf("restarting server %s: %w", pods[i].Name, err)
 		}
 	}
-	if err := d.settle(ctx, running, int(running.Replicas)); err != nil {
-		return err
-	}
-	if !running.ACL.Enabled {
-		return nil
-	}
-	token, ref, err := d.Consul.ManagementToken(ctx)
-	if err != nil || token == "" { // they were not bootstrapped yet
-		return err
-	}
-	_, err = d.Consul.EnsureBootstrap(ctx, ref, consul.ResetOptions{})
-	return err
+	return nil
 }

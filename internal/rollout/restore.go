@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -19,51 +20,102 @@ const healthyTimeout = 2 * time.Minute
 type Restored struct {
 	restic.Restored
 	After restic.Inspection
+	// Resumed says that an earlier call has begun it.
+	Resumed bool
 }
 
-// Restore replaces all that the servers have by a snapshot, which the repository holds: when they are
+// Restore replaces all that the servers have by a snapshot: when they are
 // healthy voters, run the version that it was taken from, and what they have was stored too. Then
-// it makes tokens and the catalog whole again, and looks what the servers have. What fails before
-// the snapshot is restored has changed nothing, and what fails after it goes on with the next call
-// for the same snapshot and trigger. It returns a *restic.FailedError and others.
-func (d Deployment) Restore(ctx context.Context, client restic.Client, snapshot restic.Stored, trigger string) (restored Restored, err error) {
-	r := restic.Restore{Snapshot: snapshot.ID, Index: snapshot.Index, Repository: client.Repository, Trigger: trigger}
+// it makes tokens and the catalog whole again, and looks what the servers have. choose picks the snapshot of those
+// in the repository, for servers of a version. What fails before the snapshot is restored has changed nothing, and
+// what fails after it goes on with the next call that asks for the same. It returns a *restic.FailedError and others.
+func (d Deployment) Restore(ctx context.Context, client restic.Client, r restic.Restore, choose func(all []restic.Stored, version string) (restic.Stored, error)) (restored Restored, err error) {
 	err = d.exclusively(ctx, func(ctx context.Context) error {
 		running, err := restic.Servers(ctx, d.Kube, d.Consul)
 		if err != nil {
 			return err
 		}
-		if err := restic.CheckVersion(snapshot.Version, running.Version); err != nil {
-			return fmt.Errorf("snapshot %s: %w", snapshot.ID, err)
-		}
-		var token consul.SecretRef
-		underWay, err := client.Restoring(ctx, r)
+		job, err := client.Restoring(ctx, r)
 		if err != nil {
 			return err
 		}
-		if !underWay { // otherwise the token may be none any more
-			if token, err = d.healthy(ctx, running); err != nil {
+		if job != nil && !job.Same {
+			if err := d.finishFormer(ctx, client, running, *job); err != nil {
+				return err
+			}
+			job = nil
+		}
+		if restored.Resumed = job != nil; job == nil {
+			if job, err = d.startRestore(ctx, client, r, running, choose); err != nil {
 				return err
 			}
 		}
-		if restored.Restored, err = client.Restore(ctx, r, token); err != nil {
-			return err
+		restored.Restored, err = client.AwaitRestore(ctx, job)
+		var uncertain *restic.UncertainError
+		switch {
+		case errors.As(err, &uncertain) && ctx.Err() == nil:
+			return errors.Join(fmt.Errorf("its last step failed, and may have replaced what the cluster had: %w", err), d.heal(ctx, running))
+		case uncertain != nil:
+			return fmt.Errorf("it was interrupted in its last step; apply again: %w", err)
+		case err != nil:
+			return fmt.Errorf("nothing of the cluster was changed: %w", err)
 		}
-		a := Action{Restore: snapshot.ID}
+		a := Action{Restore: job.Stored.ID}
 		d.Report(a)
 		d.event(ctx, a)
 		if err := d.heal(ctx, running); err != nil {
 			return fmt.Errorf("the snapshot was restored, but %w", err)
 		}
-		if token, err = d.healthy(ctx, running); err == nil {
+		_, token, err := d.healthy(ctx, running)
+		if err == nil {
 			restored.After, err = client.Inspect(ctx, token)
 		}
 		if err != nil {
 			return fmt.Errorf("the snapshot was restored, but what the servers have now is not known: %w", err)
 		}
-		return client.FinishRestore(ctx)
+		_ = client.FinishRestore(ctx) // if it stays, Kubernetes removes it in a day
+		return nil
 	})
 	return restored, err
+}
+
+// startRestore begins a restore, if the servers are fit for one.
+func (d Deployment) startRestore(ctx context.Context, client restic.Client, r restic.Restore, running server.Spec, choose func([]restic.Stored, string) (restic.Stored, error)) (*restic.Restoring, error) {
+	leads, token, err := d.healthy(ctx, running)
+	if err != nil {
+		return nil, err
+	}
+	pods, err := d.Consul.Pods(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range pods {
+		if v := pods[i].Labels[server.LabelVersion]; v != running.Version || leads != running.Version {
+			return nil, fmt.Errorf("server %s runs Consul %s, and %s is declared: complete the upgrade before", pods[i].Name, v, running.Version)
+		}
+	}
+	all, err := client.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	snapshot, err := choose(all, running.Version)
+	if err != nil {
+		return nil, err
+	}
+	return client.StartRestore(ctx, r, snapshot, token)
+}
+
+// finishFormer deals with what another restore has left.
+func (d Deployment) finishFormer(ctx context.Context, client restic.Client, running server.Spec, job restic.Restoring) error {
+	if !job.Ended {
+		return restic.ErrRestoring
+	}
+	if job.Changed {
+		if err := d.heal(ctx, running); err != nil {
+			return fmt.Errorf("finishing a former restore of snapshot %.8s: %w", job.Stored.ID, err)
+		}
+	}
+	return client.FinishRestore(ctx)
 }
 
 // heal makes the tokens of a cluster whole again after a restore, and its catalog.
@@ -77,21 +129,22 @@ func (d Deployment) heal(ctx context.Context, running server.Spec) error {
 	return restic.EnsureTokens(ctx, d.Kube, d.Consul)
 }
 
-// healthy waits until all servers are healthy voters, and returns where the management token is.
-func (d Deployment) healthy(ctx context.Context, running server.Spec) (consul.SecretRef, error) {
-	_, ref, err := d.snapshotSource(ctx, running)
+// healthy waits until all servers are healthy voters, and returns the version that the leader runs, and where the
+// management token is.
+func (d Deployment) healthy(ctx context.Context, running server.Spec) (version string, ref consul.SecretRef, err error) {
+	leads, ref, err := d.snapshotSource(ctx, running)
 	if err != nil {
-		return ref, err
+		return "", ref, err
 	}
 	token := ""
 	if running.ACL.Enabled {
 		if token, _, err = d.Consul.ManagementToken(ctx); err != nil {
-			return ref, err
+			return "", ref, err
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthyTimeout)
 	defer cancel()
-	return ref, kube.Wait(ctx, "the servers", interval, func(ctx context.Context) (string, error) {
+	return leads.Version, ref, kube.Wait(ctx, "the servers", interval, func(ctx context.Context) (string, error) {
 		return d.Consul.Missing(ctx, token, int(running.Replicas), 0)
 	})
 }

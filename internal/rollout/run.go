@@ -69,7 +69,7 @@ func Run(ctx context.Context, c Cluster, limit time.Duration, report func(Action
 		for {
 			w, err := c.Look(ctx)
 			switch {
-			case permanent(err):
+			case kube.Permanent(err):
 				return "", err
 			case err != nil: // not seen is not known: nothing is touched
 				return missing(err.Error())
@@ -87,7 +87,7 @@ func Run(ctx context.Context, c Cluster, limit time.Duration, report func(Action
 			}
 			err = act(ctx, c, a)
 			switch {
-			case permanent(err):
+			case kube.Permanent(err):
 				return "", err
 			case err != nil: // the world moved on: look again
 				return missing(err.Error())

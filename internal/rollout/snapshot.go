@@ -91,7 +91,7 @@ func (d Deployment) snapshotSource(ctx context.Context, running server.Spec) (se
 		if running.ACL.Enabled {
 			secret, err = d.snapshotToken(ctx)
 		}
-		if errors.Is(err, consul.ErrSecretLost) || permanent(err) {
+		if errors.Is(err, consul.ErrSecretLost) || kube.Permanent(err) {
 			return "", err
 		} else if err != nil {
 			return err.Error(), nil
@@ -195,7 +195,7 @@ func (d Deployment) awaitSnapshotJob(ctx context.Context, made *batchv1.Job) (me
 	err = kube.Wait(ctx, fmt.Sprintf("the Job %s/%s", made.Namespace, made.Name), interval, func(ctx context.Context) (string, error) {
 		job, err := d.Kube.BatchV1().Jobs(made.Namespace).Get(ctx, made.Name, metav1.GetOptions{})
 		switch {
-		case permanent(err):
+		case kube.Permanent(err):
 			return "", err
 		case err != nil:
 			return err.Error(), nil

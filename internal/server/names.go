@@ -38,6 +38,8 @@ const (
 	// the cluster has not been seen to end: a create that was interrupted may go
 	// on, while a finished cluster is never taken over.
 	AnnotationCreating = ManagedBy + "/creating"
+	// AnnotationRecovering on the StatefulSet has the way back from a loss of all data, until it has been gone to its end.
+	AnnotationRecovering = ManagedBy + "/recovering"
 	// AnnotationDeletionProtection on the StatefulSet is "true" or "false".
 	AnnotationDeletionProtection = ManagedBy + "/deletion-protection"
 	// AnnotationUpdate and AnnotationAutopilot on the StatefulSet hold Spec.Update and

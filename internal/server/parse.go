@@ -47,6 +47,7 @@ func Parse(live Set, known Spec) (Spec, error) {
 	}
 	s.Annotations = ownedEntries(sts.ManagedFields, sts.Annotations, known.Annotations, "metadata", "annotations")
 	delete(s.Annotations, AnnotationCreating)
+	delete(s.Annotations, AnnotationRecovering)
 	delete(s.Annotations, AnnotationDeletionProtection)
 	delete(s.Annotations, AnnotationDatacenter)
 	s.Update = annotated(sts.Annotations[AnnotationUpdate], DefaultUpdate)

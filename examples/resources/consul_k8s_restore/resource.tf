@@ -24,17 +24,20 @@ locals {
   }
 }
 
-resource "consul_k8s_snapshot" "before_migration" {
-  cluster    = consul_k8s_acl_bootstrap.main.cluster
-  name       = "before-migration"
-  repository = local.repository
-}
-
-resource "consul_k8s_restore" "after_migration" {
+resource "consul_k8s_restore" "main" {
   cluster    = consul_k8s_acl_bootstrap.main.cluster
   confirm    = "consul/consul"
   repository = local.repository
+  snapshot   = "latest" # or an ID, as a text
 
-  # Or "latest", or an ID from the data source consul_k8s_backups.
-  snapshot = consul_k8s_snapshot.before_migration.snapshot_id
+  # Only so that this example finds a backup. Where there are some, the schedule comes after the
+  # restore: cluster = consul_k8s_restore.main.cluster
+  depends_on = [consul_k8s_backup_schedule.hourly]
+}
+
+resource "consul_k8s_backup_schedule" "hourly" {
+  cluster    = consul_k8s_acl_bootstrap.main.cluster
+  name       = "hourly"
+  repository = local.repository
+  retention  = { hourly = 24, daily = 7 }
 }
