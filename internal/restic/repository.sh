@@ -28,24 +28,30 @@ now() { date -u +%Y-%m-%dT%H:%M:%SZ; }
 # open_repository tells apart what may be wrong with the repository. $1 is "new" where one may be
 # made: otherwise one that is gone is an error.
 #
-# restic itself goes on trying for a quarter of an hour where nobody answers. Without a lock:
-# one that a Job has left which was killed must not keep the next ones out.
+# restic itself goes on trying for a quarter of an hour where nobody answers, and gives up at once
+# where a connection is refused: both are given two minutes. Without a lock: one that a Job has left
+# which was killed must not keep the next ones out.
 open_repository() {
-  started=$(date +%s)
-  timeout 120 restic --no-cache --no-lock cat config >/dev/null 2>/tmp/error
-  code=$?
-  case $code in
-    0) ;;
-    10)
-      [ "$1" = new ] || fail "There is no repository there."
-      restic --no-cache init >/dev/null 2>/tmp/error || fail "There is no repository, and it cannot be made."
-      ;;
-    12) fail "The password is not that of the repository." ;;
-    *)
-      [ $(($(date +%s) - started)) -lt 119 ] || fail "The repository does not answer within two minutes."
-      fail "The repository cannot be opened."
-      ;;
-  esac
+  until=$(($(date +%s) + 120))
+  while :; do
+    left=$((until - $(date +%s)))
+    [ $left -gt 0 ] || fail "The repository does not answer within two minutes."
+    timeout $left restic --no-cache --no-lock cat config >/dev/null 2>/tmp/error
+    code=$?
+    case $code in
+      0) return ;;
+      10)
+        [ "$1" = new ] || fail "There is no repository there."
+        restic --no-cache init >/dev/null 2>/tmp/error || fail "There is no repository, and it cannot be made."
+        return
+        ;;
+      12) fail "The password is not that of the repository." ;;
+    esac
+    if [ "$(date +%s)" -lt "$until" ]; then
+      grep -qiE 'connection refused|connection reset|unreachable|timeout|EOF' /tmp/error || fail "The repository cannot be opened."
+      sleep 3
+    fi
+  done
 }
 
 # unlock removes the locks of Jobs that were killed, after half an hour.
