@@ -70,6 +70,8 @@ func (r *Resource) planRecovery(ctx context.Context, state, plan model, diags *d
 	}
 	at := path.Root("recovery")
 	switch reason := remains.Check(from); {
+	case remains.Leader && remains.Recovering == from:
+		diags.AddAttributeWarning(at, "A recovery is finished", fmt.Sprintf("Cluster %s has begun anew, and the apply which did that did not come to its end.", state.ID.ValueString()))
 	case remains.Leader:
 		diags.AddAttributeWarning(at, "There is nothing to recover", fmt.Sprintf("Cluster %s has a leader: recovery does nothing.", state.ID.ValueString()))
 	case reason != "":

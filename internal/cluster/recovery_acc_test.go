@@ -140,8 +140,17 @@ resource "consul_k8s_acl_bootstrap" "test" {
 	if out, code := apply(recovery("survivor", "2")); code != 1 || !acctest.Says("no server runs that has its data").MatchString(out) {
 		t.Errorf("from a survivor, with none: exit code %d\n%s", code, out)
 	}
+	before = podUIDs(t, namespace)
+	cli.Write("main.tf", config(recovery("nothing", "2")))
+	killed, out := cli.RunAndKill(t.Context(), "apply", func(context.Context) bool { return len(restarted(before, podUIDs(t, namespace))) > 0 }, only[0])
+	if !killed {
+		t.Fatalf("the apply ended before it could be killed:\n%s", out)
+	}
 	if out, code := apply(recovery("nothing", "2")); code != 0 {
-		t.Fatalf("from nothing: exit code %d\n%s", code, out)
+		t.Fatalf("from nothing, after a kill: exit code %d\n%s", code, out)
+	}
+	if a := statefulSet(t, namespace).Annotations; a[server.AnnotationRecovering] != "" {
+		t.Errorf("the annotations are %v", a)
 	}
 	whole(0)
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")

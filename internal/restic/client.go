@@ -145,24 +145,37 @@ func Find(all []Stored, id, cluster string) (Stored, error) {
 	return found[0], nil
 }
 
+// together is how far apart snapshots of several schedules may be that were taken at once, and stored in
+// another order.
+const together = 10 * time.Minute
+
 // latest is the latest snapshot of a cluster. A Raft log only grows, and goes on from that of a snapshot which
-// is restored: where an older snapshot has a higher index, the cluster has begun anew since, and the
+// is restored: where the index has fallen since, and nothing was restored, the cluster has begun anew, and the
 // latest one is hardly what is looked for.
-func latest(all []Stored, cluster string) (found Stored, err error) {
-	for _, s := range all {
+func latest(all []Stored, cluster string) (Stored, error) {
+	var last, highest, before Stored
+	for _, s := range slices.Backward(all) { // by time
 		switch {
-		case s.Cluster != cluster || s.BeforeRestore != "":
-		case found.ID == "":
-			found = s
-		case s.Index > found.Index:
-			return Stored{}, fmt.Errorf("the latest snapshot of the cluster %s, %.8s of %s, was taken after the cluster began anew: the older %.8s of %s has a higher index. Name the one that is meant by its ID",
-				cluster, found.ID, found.Time.UTC().Format(time.RFC3339), s.ID, s.Time.UTC().Format(time.RFC3339))
+		case s.Cluster != cluster:
+		case s.BeforeRestore != "":
+			highest, before = Stored{}, Stored{}
+		default:
+			if s.Index < highest.Index/2 || (s.Index < highest.Index && s.Time.Sub(highest.Time) > together) {
+				before = highest
+			}
+			if last = s; s.Index > highest.Index || before == highest {
+				highest = s
+			}
 		}
 	}
-	if found.ID == "" {
-		err = fmt.Errorf("the repository holds no snapshot of the cluster %s", cluster)
+	switch {
+	case last.ID == "":
+		return Stored{}, fmt.Errorf("the repository holds no snapshot of the cluster %s", cluster)
+	case before.ID != "":
+		return Stored{}, fmt.Errorf("the cluster %s began anew after the snapshot %.8s of %s, which has a higher index than later ones, and nothing was restored since. Name the snapshot that is meant by its ID; the latest is %.8s",
+			cluster, before.ID, before.Time.UTC().Format(time.RFC3339), last.ID)
 	}
-	return found, err
+	return last, nil
 }
 
 // CheckVersion returns an error where servers of a version do not take a snapshot of another: Consul
@@ -339,15 +352,22 @@ func (c Client) Restoring(ctx context.Context, r Restore) (*Restoring, error) {
 }
 
 // begun reports whether the last container of a Job that restores was started, or may have been.
-func (c Client) begun(ctx context.Context, job *batchv1.Job) (bool, error) {
+func (c Client) begun(ctx context.Context, was *batchv1.Job) (bool, error) {
+	job, err := c.Kube.BatchV1().Jobs(was.Namespace).Get(ctx, was.Name, metav1.GetOptions{})
+	if found, err := kube.Found(err); err != nil {
+		return true, fmt.Errorf("looking how far a restore of %s has come: %w", c.Consul.ID(), err)
+	} else if !found || job.UID != was.UID {
+		return true, nil // nobody knows
+	}
 	list, err := c.Kube.CoreV1().Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(job.Spec.Template.Labels).String()})
 	if err != nil {
 		return true, fmt.Errorf("looking how far a restore of %s has come: %w", c.Consul.ID(), err)
 	}
 	pods := slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return !metav1.IsControlledBy(&p, job) })
 	return slices.ContainsFunc(pods, func(p corev1.Pod) bool {
-		return slices.ContainsFunc(p.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
-			return s.State.Running != nil || s.State.Terminated != nil
+		// It comes when the others have ended well, and Kubernetes may say so late.
+		return len(p.Status.InitContainerStatuses) > 0 && !slices.ContainsFunc(p.Status.InitContainerStatuses, func(s corev1.ContainerStatus) bool {
+			return s.State.Terminated == nil || s.State.Terminated.ExitCode != 0
 		})
 	}) || (len(pods) == 0 && job.Status.Failed > 0), nil
 }
@@ -384,20 +404,23 @@ func (c Client) AwaitRestore(ctx context.Context, r *Restoring) (Restored, error
 		if begun || beginErr != nil {
 			return Restored{}, &UncertainError{errors.Join(err, beginErr)}
 		}
-		return Restored{}, errors.Join(err, c.FinishRestore(ctx))
+		if finishErr := c.FinishRestore(ctx); finishErr != nil { // then it may go on
+			return Restored{}, &UncertainError{errors.Join(err, finishErr)}
+		}
+		return Restored{}, err
 	}
 	restored := Restored{Stored: r.Stored, Time: time.Now().UTC()}
-	if done == nil { // it is gone with its words; that it was restored is sure
-		return restored, nil
+	// The pod may be gone with its words: that it was restored is sure.
+	if before, err := ParseResult(words(done, containerStore)); err == nil {
+		restored.Before = before
 	}
-	restored.Before, err = ParseResult(words(done, containerStore))
-	if err == nil {
-		restored.Snapshot, err = parseInspection(words(done, containerVerify))
+	if inspection, err := parseInspection(words(done, containerVerify)); err == nil {
+		restored.Snapshot = inspection
 	}
-	if at, atErr := ParseDone(words(done, containerRestore)); atErr == nil {
+	if at, err := ParseDone(words(done, containerRestore)); err == nil {
 		restored.Time = at.Time
 	}
-	return restored, err
+	return restored, nil
 }
 
 // FinishRestore removes the Job of a restore, whose consequences have been dealt with.
@@ -409,7 +432,13 @@ func (c Client) FinishRestore(ctx context.Context) error {
 func (c Client) AwaitOthers(ctx context.Context) error {
 	return kube.Wait(ctx, "a restore of "+c.Consul.ID()+" to end", interval, func(ctx context.Context) (string, error) {
 		r, err := c.Restoring(ctx, Restore{})
-		if err == nil && r != nil && !r.Ended {
+		var foreign *ForeignError
+		switch {
+		case errors.As(err, &foreign):
+			return "", nil
+		case err != nil && !kube.Permanent(err):
+			return err.Error(), nil
+		case err == nil && r != nil && !r.Ended:
 			return "the Job " + RestoreJobName(c.Consul.Name) + " runs", nil
 		}
 		return "", err

@@ -215,7 +215,7 @@ func TestFind(t *testing.T) {
 		"latest":                 {Latest, "ns/consul", "aa11", ""}, // not what a restore has stored
 		"latest of another":      {Latest, "ns/other", "cc44", ""},
 		"latest of none":         {Latest, "ns/third", "", "no snapshot of the cluster ns/third"},
-		"latest of one anew":     {Latest, "ns/anew", "", "was taken after the cluster began anew"},
+		"latest of one anew":     {Latest, "ns/anew", "", "began anew after the snapshot ff66"},
 		"a beginning":            {"bb", "ns/consul", "bb22", ""},
 		"a whole ID":             {"aa33", "ns/consul", "aa33", ""},
 		"a beginning of several": {"aa", "ns/consul", "", "the beginning of 2 snapshots"},
@@ -296,5 +296,37 @@ func TestPod(t *testing.T) {
 	}
 	if got := strings.Join(all[3].Spec.JobTemplate.Spec.Template.Spec.Containers[0].Args[:5], " "); got != "sh /scratch /dev/termination-log  canary" {
 		t.Errorf("the arguments of the drill are %s", got)
+	}
+}
+
+// The index of a cluster's snapshots falls when it begins anew, until a restore; not because two schedules run at once.
+func TestLatest(t *testing.T) {
+	t.Parallel()
+	at := func(minute int) time.Time { return time.Date(2026, 11, 26, 12, minute, 0, 0, time.UTC) }
+	s := func(id string, minute int, index int64) Stored {
+		return Stored{ID: id, Cluster: "ns/consul", Time: at(minute), Index: index}
+	}
+	restored := func(minute int, index int64) Stored {
+		return Stored{ID: "restored", Cluster: "ns/consul", Time: at(minute), Index: index, BeforeRestore: "a"}
+	}
+	for name, tt := range map[string]struct {
+		all        []Stored // by time
+		want, says string
+	}{
+		"grows":                         {[]Stored{s("a", 0, 100), s("b", 30, 120)}, "b", ""},
+		"two at once":                   {[]Stored{s("a", 0, 101), s("b", 1, 100)}, "b", ""},
+		"anew":                          {[]Stored{s("a", 0, 1000), s("b", 30, 20)}, "", "began anew after the snapshot a"},
+		"anew, soon":                    {[]Stored{s("a", 0, 1000), s("b", 1, 20)}, "", "began anew after the snapshot a"},
+		"anew, a bit less":              {[]Stored{s("a", 0, 100), s("b", 30, 99)}, "", "began anew after the snapshot a"},
+		"anew, and further by now":      {[]Stored{s("a", 0, 1000), s("b", 20, 20), s("c", 50, 2000)}, "", "began anew after the snapshot a"},
+		"anew, and restored":            {[]Stored{s("a", 0, 1000), s("b", 20, 20), restored(30, 25), s("c", 40, 1003)}, "c", ""},
+		"restored what is not the last": {[]Stored{s("a", 0, 1000), restored(30, 25), s("c", 40, 903)}, "c", ""},
+		"anew once more":                {[]Stored{s("a", 0, 1000), restored(30, 25), s("c", 40, 1003), s("d", 55, 30)}, "", "began anew after the snapshot c"},
+	} {
+		slices.Reverse(tt.all)
+		got, err := Find(tt.all, Latest, "ns/consul")
+		if got.ID != tt.want || (tt.says == "") != (err == nil) || (err != nil && !strings.Contains(err.Error(), tt.says)) {
+			t.Errorf("%s: got %+v, %v", name, got, err)
+		}
 	}
 }

@@ -20,15 +20,17 @@ id=$(echo "$summary" | sed -n 's/.*"snapshot_id":"\([0-9a-f]*\)".*/\1/p')
 [ -n "$id" ] || fail "restic does not say what it has stored."
 
 # Only what has the tag is forgotten. Where a Job that was killed has left a lock, the next
-# one does it. A Raft log only grows: where an older snapshot goes further, the cluster has begun
-# anew, and what it had is kept until somebody has restored it, or forgotten it by hand.
+# one does it. A Raft log only grows: where the index of the snapshots falls, the cluster has begun
+# anew, and what it had is kept until something was restored, or somebody has forgotten it by hand.
 forgotten=true
 anew=false
 if [ $# -gt 0 ]; then
-  restic --no-cache --no-lock snapshots --json --host "$host" --tag "$tag" >/tmp/list 2>/tmp/error || forgotten=false
-  for older in $(grep -o '"index=[0-9]*"' /tmp/list | tr -dc '0-9\n'); do
-    [ "$older" -le "$(cat "$work/index")" ] || anew=true
-  done
+  restic --no-cache --no-lock snapshots --json --host "$host" >/tmp/list 2>/tmp/error || forgotten=false
+  fallen=$(tr '{' '\n' </tmp/list | awk -v tag="\"$tag\"" '
+    /"before-restore=/ { highest = 0; fallen = 0; next }
+    index($0, tag) && match($0, /"index=[0-9]+"/) { n = substr($0, RSTART + 7, RLENGTH - 8) + 0; if (n < highest) fallen = 1; highest = n }
+    END { print fallen + 0 }')
+  [ "$fallen" = 0 ] || anew=true
   if [ "$anew" = true ]; then
     forgotten=false
   elif [ "$forgotten" = true ]; then

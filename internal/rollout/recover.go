@@ -101,7 +101,7 @@ func (d Deployment) Remains(ctx context.Context) (Remains, error) {
 	if err != nil {
 		return Remains{}, err
 	}
-	bound, err := d.boundClaims(ctx)
+	claims, err := d.boundClaims(ctx)
 	if err != nil {
 		return Remains{}, err
 	}
@@ -118,7 +118,7 @@ func (d Deployment) Remains(ctx context.Context) (Remains, error) {
 			return Remains{Leader: true, Recovering: r.Recovering}, nil
 		case known && data:
 			r.Data = append(r.Data, name)
-		case i >= 0 && waitsWithoutData(&pods[i]), bound != nil && !bound[server.ClaimName(name)] && (i < 0 || stopped(&pods[i])):
+		case i >= 0 && waitsWithoutData(&pods[i]), i >= 0 && claims != nil && hasNoVolume(&pods[i], claims), i < 0 && claims != nil && claims[server.ClaimName(name)].IsZero():
 			r.Empty = append(r.Empty, name)
 		default:
 			r.Unknown = append(r.Unknown, name)
@@ -127,8 +127,15 @@ func (d Deployment) Remains(ctx context.Context) (Remains, error) {
 	return r, nil
 }
 
-// boundClaims are the claims of the cluster that have a volume, nil where they may not be listed.
-func (d Deployment) boundClaims(ctx context.Context) (map[string]bool, error) {
+// hasNoVolume reports whether a server has not been started yet, and its volume is none, or was made with the pod and
+// never mounted.
+func hasNoVolume(p *corev1.Pod, bound map[string]time.Time) bool {
+	made := bound[server.ClaimName(p.Name)]
+	return stopped(p) && (made.IsZero() || (p.Spec.NodeName == "" && made.After(p.CreationTimestamp.Add(-time.Minute))))
+}
+
+// boundClaims says when the claims that have a volume were made, nil where they may not be listed.
+func (d Deployment) boundClaims(ctx context.Context) (map[string]time.Time, error) {
 	list, err := d.Kube.CoreV1().PersistentVolumeClaims(d.Consul.Namespace).List(ctx, metav1.ListOptions{})
 	if apierrors.IsForbidden(err) {
 		return nil, nil //nolint:nilnil // as documented
@@ -136,10 +143,10 @@ func (d Deployment) boundClaims(ctx context.Context) (map[string]bool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing the volume claims of %s: %w", d.Consul.ID(), err)
 	}
-	bound := map[string]bool{}
+	bound := map[string]time.Time{}
 	for _, c := range list.Items {
 		if c.Spec.VolumeName != "" {
-			bound[c.Name] = true
+			bound[c.Name] = c.CreationTimestamp.Time
 		}
 	}
 	return bound, nil
@@ -270,8 +277,10 @@ func (d Deployment) logEnd(ctx context.Context, pod string) (logEnd, error) {
 
 // parseLogEnd reads what "consul info" prints.
 func parseLogEnd(info string) (logEnd, error) {
-	var end logEnd
-	into := map[string]*uint64{"last_log_term": &end.term, "last_log_index": &end.index}
+	var end, snapshot logEnd // a server that was just given a snapshot has no log after it
+	into := map[string]*uint64{
+		"last_log_term": &end.term, "last_log_index": &end.index, "last_snapshot_term": &snapshot.term, "last_snapshot_index": &snapshot.index,
+	}
 	for line := range strings.Lines(info) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), " = ")
 		if field := into[key]; field != nil {
@@ -281,6 +290,9 @@ func parseLogEnd(info string) (logEnd, error) {
 			}
 			*field = n
 		}
+	}
+	if end.less(snapshot) {
+		end = snapshot
 	}
 	if end.term == 0 || end.index == 0 {
 		return logEnd{}, errors.New("it does not say")
@@ -295,9 +307,10 @@ func (d Deployment) beginAnew(ctx context.Context, spec server.Spec, leader bool
 	if err := patchStatefulSet(ctx, d.Kube, d.Consul, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, server.AnnotationRecovering, FromNothing)); err != nil {
 		return err
 	}
-	if err := (restic.Client{Kube: d.Kube, Consul: d.Consul}).FinishRestore(ctx); err != nil { // what was restored is lost
-		return err
-	}
+	// What was restored is lost. If this fails, Kubernetes removes it in a day.
+	finish, cancel := context.WithTimeout(ctx, cleanUpTimeout)
+	_ = (restic.Client{Kube: d.Kube, Consul: d.Consul}).FinishRestore(finish)
+	cancel()
 	live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
 	if err != nil {
 		return err
@@ -327,7 +340,10 @@ func (d Deployment) beginAnew(ctx context.Context, spec server.Spec, leader bool
 
 // startAll applies a spec and starts all servers anew.
 func (d Deployment) startAll(ctx context.Context, spec server.Spec, live server.Set) error {
-	if _, err := applyObjects(ctx, d.Kube, server.Objects(spec), live); err != nil {
+	objects := server.Objects(spec)
+	// Otherwise it would be taken away, as what is not declared.
+	metav1.SetMetaDataAnnotation(&objects.StatefulSet.ObjectMeta, server.AnnotationRecovering, FromNothing)
+	if _, err := applyObjects(ctx, d.Kube, objects, live); err != nil {
 		return err
 	}
 	pods, err := d.Consul.Pods(ctx)

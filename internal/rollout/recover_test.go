@@ -45,6 +45,9 @@ func TestLogEnd(t *testing.T) {
 	if err != nil || (end != logEnd{term: 7, index: 812}) {
 		t.Errorf("got %+v, %v", end, err)
 	}
+	if end, err := parseLogEnd("\tlast_log_index = 0\n\tlast_log_term = 0\n\tlast_snapshot_index = 700\n\tlast_snapshot_term = 7\n"); err != nil || (end != logEnd{term: 7, index: 700}) {
+		t.Errorf("after a snapshot: %+v, %v", end, err)
+	}
 	if _, err := parseLogEnd("Error querying agent: 403"); err == nil {
 		t.Error("what says nothing was read")
 	}

@@ -73,7 +73,9 @@ func (d Deployment) Restore(ctx context.Context, client restic.Client, r restic.
 		if err != nil {
 			return fmt.Errorf("the snapshot was restored, but what the servers have now is not known: %w", err)
 		}
-		_ = client.FinishRestore(ctx) // if it stays, Kubernetes removes it in a day
+		finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
+		defer cancel()
+		_ = client.FinishRestore(finish) // if it stays, Kubernetes removes it in a day
 		return nil
 	})
 	return restored, err
