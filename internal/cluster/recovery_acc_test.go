@@ -3,15 +3,18 @@ package cluster_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -37,11 +40,18 @@ func loseVolumes(t *testing.T, namespace string, pods ...string) {
 	if err := g.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	d := rollout.Deployment{Kube: k, Consul: acctest.Consul(t, namespace, "consul")}
+	// In between they have a volume and wait for nothing yet: then nothing is known of them.
 	acctest.Wait(t, "the servers to wait without data", func(ctx context.Context) (string, error) {
-		r, err := d.Remains(ctx)
-		if err != nil || len(r.Empty) < len(pods) {
-			return "with " + r.String(), err
+		for _, pod := range pods {
+			p, err := k.CoreV1().Pods(namespace).Get(ctx, pod, metav1.GetOptions{})
+			if found, err := kube.Found(err); err != nil || !found {
+				return pod + " is not there", err
+			}
+			if i := slices.IndexFunc(p.Status.InitContainerStatuses, func(s corev1.ContainerStatus) bool {
+				return s.State.Running != nil && time.Since(s.State.Running.StartedAt.Time) > 8*time.Second
+			}); i < 0 {
+				return pod + " does not wait", nil
+			}
 		}
 		return "", nil
 	})
