@@ -120,7 +120,7 @@ func BenchmarkBackupStorage(b *testing.B) {
 							b.Fatal(err)
 						}
 					}
-					exec("consul", "rm -rf /work/unpacked /work/archive; mkdir /work/unpacked /work/archive; consul snapshot save /work/archive/consul.snap; gunzip -c /work/archive/consul.snap >/work/unpacked/consul.tar; chmod -R a+rX /work")
+					exec("consul", "rm -rf /work/unpacked /work/archive; mkdir /work/unpacked /work/archive; consul snapshot save /work/archive/consul.snap; gunzip -c /work/archive/consul.snap >/work/unpacked/consul.tar")
 					exec("restic", "restic -q -r /work/repository-unpacked backup /work/unpacked; restic -q -r /work/repository-archive backup /work/archive")
 					if n == 0 {
 						r.first, r.firstArchive = stored(b, exec, "unpacked"), stored(b, exec, "archive")
