@@ -120,8 +120,8 @@ func BenchmarkBackupStorage(b *testing.B) {
 							b.Fatal(err)
 						}
 					}
-					exec("consul", "rm -rf /work/unpacked /work/archive; mkdir /work/unpacked /work/archive; consul snapshot save /work/archive/consul.snap; gunzip -c /work/archive/consul.snap >/work/unpacked/consul.tar")
-					exec("restic", "restic -q -r /work/repository-unpacked backup /work/unpacked; restic -q -r /work/repository-archive backup /work/archive")
+					exec("consul", "rm -rf /bench/unpacked /bench/archive; mkdir /bench/unpacked /bench/archive; consul snapshot save /bench/archive/consul.snap; gunzip -c /bench/archive/consul.snap >/bench/unpacked/consul.tar")
+					exec("restic", "restic -q -r /bench/repository-unpacked backup /bench/unpacked; restic -q -r /bench/repository-archive backup /bench/archive")
 					if n == 0 {
 						r.first, r.firstArchive = stored(b, exec, "unpacked"), stored(b, exec, "archive")
 					}
@@ -153,7 +153,7 @@ func startBackupPod(b *testing.B, namespace string) (exec func(container, script
 				{Name: "RESTIC_PASSWORD", Value: "bench"}, {Name: "RESTIC_CACHE_DIR", Value: "/tmp/cache"},
 				{Name: "CONSUL_HTTP_ADDR", Value: "http://consul." + namespace + ".svc:8500"},
 			},
-			VolumeMounts: []corev1.VolumeMount{{Name: "work", MountPath: "/work"}},
+			VolumeMounts: []corev1.VolumeMount{{Name: "work", MountPath: "/bench"}},
 		}
 	}
 	pod := &corev1.Pod{
@@ -185,7 +185,7 @@ func startBackupPod(b *testing.B, namespace string) (exec func(container, script
 		}
 		return out
 	}
-	exec("restic", "restic -q -r /work/repository-unpacked init; restic -q -r /work/repository-archive init")
+	exec("restic", "restic -q -r /bench/repository-unpacked init; restic -q -r /bench/repository-archive init")
 	return exec
 }
 
@@ -195,7 +195,7 @@ func stored(b *testing.B, exec func(container, script string) string, what strin
 	var stats struct {
 		TotalSize int64 `json:"total_size"`
 	}
-	if err := json.Unmarshal([]byte(exec("restic", "restic -q -r /work/repository-"+what+" stats --mode raw-data --json")), &stats); err != nil {
+	if err := json.Unmarshal([]byte(exec("restic", "restic -q -r /bench/repository-"+what+" stats --mode raw-data --json")), &stats); err != nil {
 		b.Fatal(err)
 	}
 	return stats.TotalSize

@@ -482,9 +482,32 @@ func TestAccBackupSchedule_survivesAStoreThatIsAwayAndAKill(t *testing.T) {
 			if n := len(snapshots(t, namespace, repository)); n != 2 {
 				return fmt.Errorf("the repository has %d snapshots", n)
 			}
-			return nil
+			return forgetsNothingOfAFormerCluster(t, namespace, repository)
 		},
 	}}})
+}
+
+// forgetsNothingOfAFormerCluster makes a repository, with two backups of which two are kept, look as if the cluster had begun
+// anew: nothing is forgotten until something was restored.
+func forgetsNothingOfAFormerCluster(t *testing.T, namespace, repository string) error {
+	t.Helper()
+	add := func(tag string, index int) {
+		acctest.Restic(t, namespace, repository, "restic", fmt.Sprintf("restic -q backup --host %s.consul --tag %s --tag version=1.22.7 --tag index=%d /etc/passwd", namespace, tag, index))
+	}
+	for _, step := range []struct {
+		tag         string
+		index, want int
+	}{
+		{"schedule=backup", 999999999, 4}, // two, that one, and one more
+		{"before-restore=abcdef", 5, 4},   // the last two, and these
+	} {
+		add(step.tag, step.index)
+		runNow(t, namespace, restic.TaskBackup)
+		if n := len(snapshots(t, namespace, repository)); n != step.want {
+			return fmt.Errorf("after %s the repository has %d snapshots, want %d", step.tag, n, step.want)
+		}
+	}
+	return nil
 }
 
 // Bad input is refused at plan, before there is a cluster.

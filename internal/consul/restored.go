@@ -9,12 +9,12 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 )
 
-// Recover makes a cluster whole again after a snapshot was restored into it. With ACLs its management token,
+// Heal makes a cluster whole again after a snapshot was restored into it. With ACLs its management token,
 // which the snapshot need not have, is made valid again by a reset, and each server is given its agent token.
 // Nodes that have the name of a server and the ID of another one go: Consul would not let the
 // server into the catalog (developer.hashicorp.com/consul/docs/error-messages/consul). Called again, it goes
 // on from what is there.
-func (c *Cluster) Recover(ctx context.Context, acl bool) error {
+func (c *Cluster) Heal(ctx context.Context, acl bool) error {
 	token := ""
 	if acl {
 		_, ref, err := c.ManagementToken(ctx)

@@ -122,7 +122,7 @@ func (d Deployment) finishFormer(ctx context.Context, client restic.Client, runn
 
 // heal makes the tokens of a cluster whole again after a restore, and its catalog.
 func (d Deployment) heal(ctx context.Context, running server.Spec) error {
-	if err := d.Consul.Recover(ctx, running.ACL.Enabled); err != nil {
+	if err := d.Consul.Heal(ctx, running.ACL.Enabled); err != nil {
 		return err
 	}
 	if !running.ACL.Enabled {
