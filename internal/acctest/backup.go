@@ -2,10 +2,15 @@ package acctest
 
 import (
 	"context"
+	"crypto/ed25519"
+	"encoding/pem"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
+	"golang.org/x/crypto/bcrypt"
+	"golang.org/x/crypto/ssh"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -13,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/rand"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/localcluster"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/pki"
 )
 
 // BackupImages gives the nodes of the disposable cluster the images of restic and of an
@@ -29,35 +35,111 @@ func Credentials() map[string]string {
 // stores goes with its pod, "s3".
 func StartS3(t testing.TB, namespace string) string {
 	t.Helper()
-	k := Kube(t)
 	c := Credentials()
-	pod := restricted(namespace, "s3", corev1.Container{
+	return "http://" + startStore(t, namespace, 7070, corev1.Container{
 		Name: "s3", Image: localcluster.S3Image,
-		Args: []string{"--port", ":7070", "posix", "--sidecar", "/sidecar", "/data"},
-		Env:  []corev1.EnvVar{{Name: "ROOT_ACCESS_KEY", Value: c["AWS_ACCESS_KEY_ID"]}, {Name: "ROOT_SECRET_KEY", Value: c["AWS_SECRET_ACCESS_KEY"]}},
-		ReadinessProbe: &corev1.Probe{PeriodSeconds: 1, ProbeHandler: corev1.ProbeHandler{
-			TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(7070)},
-		}},
+		Args:         []string{"--port", ":7070", "posix", "--sidecar", "/sidecar", "/data"},
+		Env:          []corev1.EnvVar{{Name: "ROOT_ACCESS_KEY", Value: c["AWS_ACCESS_KEY_ID"]}, {Name: "ROOT_SECRET_KEY", Value: c["AWS_SECRET_ACCESS_KEY"]}},
 		Lifecycle:    &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"mkdir", "/data/bucket"}}}},
 		VolumeMounts: []corev1.VolumeMount{{Name: "data", MountPath: "/data"}, {Name: "sidecar", MountPath: "/sidecar"}},
 	}, corev1.Volume{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 		corev1.Volume{Name: "sidecar", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
-	pod.Labels = map[string]string{"app": "s3"}
+}
+
+// StartREST starts restic's REST server, which serves HTTPS alone, in a namespace, and returns a repository on it and the Secret data that a
+// repository on it takes: the authority that it is to be trusted by, a user and his password.
+func StartREST(t testing.TB, namespace string) (repository string, credentials map[string]string) {
+	t.Helper()
+	authority, err := pki.NewCA("ECDSA-P256", "store", time.Hour, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := pki.NewServer(authority, "ECDSA-P256", "rest", []string{"rest." + namespace + ".svc"}, nil, time.Hour, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, key, err := server.PEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	user, password := "backup", rand.String(20)
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Kube(t).CoreV1().Secrets(namespace).Create(t.Context(), &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: "rest-server"},
+		Data:       map[string][]byte{"tls.crt": chain, "tls.key": key, "htpasswd": fmt.Appendf(nil, "%s:%s\n", user, hash)},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := startStore(t, namespace, 8000, corev1.Container{
+		Name: "rest", Image: localcluster.RESTServerImage,
+		Args:         []string{"--path=/tmp/data", "--listen=:8000", "--tls", "--tls-cert=/etc/rest/tls.crt", "--tls-key=/etc/rest/tls.key", "--htpasswd-file=/etc/rest/htpasswd"},
+		VolumeMounts: []corev1.VolumeMount{{Name: "secret", MountPath: "/etc/rest"}},
+	}, corev1.Volume{Name: "secret", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "rest-server"}}})
+	return "rest:https://" + host + "/consul", map[string]string{
+		"RESTIC_PASSWORD": "password-of-the-repository", "RESTIC_REST_USERNAME": user, "RESTIC_REST_PASSWORD": password,
+		"ca.crt": string(pki.EncodeCertificates(authority.Chain)),
+	}
+}
+
+// StartSFTP starts a server that speaks SFTP, in a namespace, and returns a repository on it and the Secret data that a repository
+// on it takes: a private key that the server lets in, and its public key.
+func StartSFTP(t testing.TB, namespace string) (repository string, credentials map[string]string) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(private, "backup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	let, err := ssh.NewPublicKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := startStore(t, namespace, 2222, corev1.Container{
+		Name: "sftp", Image: localcluster.SFTPImage,
+		Command: []string{"/bin/sh", "-euc", `umask 077; mkdir -p /consul/.ssh; echo "$AUTHORIZED" >/consul/.ssh/authorized_keys
+dropbearkey -t ed25519 -f /tmp/host-key >/dev/null; exec dropbear -F -E -s -p 2222 -r /tmp/host-key -P /tmp/pid`},
+		Env: []corev1.EnvVar{{Name: "AUTHORIZED", Value: string(ssh.MarshalAuthorizedKey(let))}},
+	})
+	known, err := Kube(t).Exec(t.Context(), namespace, "sftp", "sftp", nil, "/bin/sh", "-c", "dropbearkey -y -f /tmp/host-key | grep ^ssh-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, port, _ := strings.Cut(host, ":")
+	return "sftp://consul@" + host + "//consul/data/repository", map[string]string{
+		"RESTIC_PASSWORD": "password-of-the-repository", "ssh-privatekey": string(pem.EncodeToMemory(block)),
+		"known_hosts": fmt.Sprintf("[%s]:%s %s", name, port, known),
+	}
+}
+
+// startStore starts a server of one container, in a pod and behind a Service of the container's name, and returns its host and port.
+func startStore(t testing.TB, namespace string, port int32, c corev1.Container, volumes ...corev1.Volume) string {
+	t.Helper()
+	k := Kube(t)
+	c.ReadinessProbe = &corev1.Probe{PeriodSeconds: 1, ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(port)}}}
+	pod := restricted(namespace, c.Name, c, volumes...)
+	pod.Labels = map[string]string{"app": c.Name}
 	if _, err := k.CoreV1().Pods(namespace).Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "s3"}, Spec: corev1.ServiceSpec{Selector: pod.Labels, Ports: []corev1.ServicePort{{Port: 7070}}}}
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: c.Name}, Spec: corev1.ServiceSpec{Selector: pod.Labels, Ports: []corev1.ServicePort{{Port: port}}}}
 	if _, err := k.CoreV1().Services(namespace).Create(t.Context(), svc, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	Wait(t, "the S3 server", func(ctx context.Context) (string, error) {
-		p, err := k.CoreV1().Pods(namespace).Get(ctx, "s3", metav1.GetOptions{})
+	Wait(t, "the server "+c.Name, func(ctx context.Context) (string, error) {
+		p, err := k.CoreV1().Pods(namespace).Get(ctx, c.Name, metav1.GetOptions{})
 		if err != nil || len(p.Status.ContainerStatuses) == 0 || !p.Status.ContainerStatuses[0].Ready {
 			return "it is not ready", err
 		}
 		return "", nil
 	})
-	return fmt.Sprintf("http://s3.%s.svc:7070", namespace)
+	return fmt.Sprintf("%s.%s.svc:%d", c.Name, namespace, port)
 }
 
 // Damage overwrites a byte in the middle of the files of the S3 server that a pattern matches.

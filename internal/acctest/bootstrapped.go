@@ -48,7 +48,7 @@ func Bootstrapped(t testing.TB, version string, changes ...func(*server.Spec)) (
 		}
 	}
 	c = consul.NewConnector(k).Cluster(spec.Namespace, spec.Name)
-	if _, err := c.EnsureBootstrap(ctx, consul.SecretRef{Name: "consul-bootstrap-token", Key: "token"}, consul.ResetOptions{}); err != nil {
+	if _, err := c.EnsureBootstrap(ctx, consul.SecretRef{Name: "consul-bootstrap-token", Key: "token"}, consul.BootstrapOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	token, _, err := c.ManagementToken(ctx)

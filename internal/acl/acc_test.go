@@ -180,12 +180,12 @@ func TestAccACLBootstrap_goesOnFromAnyStep(t *testing.T) {
 	tests := map[string]func(t *testing.T, c *consul.Cluster, ref consul.SecretRef) error{
 		"the Secret is stored": func(t *testing.T, c *consul.Cluster, ref consul.SecretRef) error {
 			t.Helper()
-			_, err := c.PrepareSecret(t.Context(), ref)
+			_, err := c.PrepareSecret(t.Context(), ref, false)
 			return err
 		},
 		"Consul is bootstrapped": func(t *testing.T, c *consul.Cluster, ref consul.SecretRef) error {
 			t.Helper()
-			secret, err := c.PrepareSecret(t.Context(), ref)
+			secret, err := c.PrepareSecret(t.Context(), ref, false)
 			if err != nil {
 				return err
 			}

@@ -157,7 +157,7 @@ func (r *BootstrapResource) ModifyPlan(ctx context.Context, req resource.ModifyP
 	}
 	secret.Name, secret.Key = declared.Name, declared.Key
 	if declared.Name.IsNull() {
-		secret.Name = types.StringValue(name + "-bootstrap-token")
+		secret.Name = types.StringValue(consul.DefaultSecretRef(name).Name)
 	}
 	if declared.Key.IsNull() {
 		secret.Key = types.StringValue(defaultKey)
@@ -259,7 +259,7 @@ func (r *BootstrapResource) apply(ctx context.Context, m *bootstrapModel, timeou
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 
-	accessor, err := cluster.EnsureBootstrap(ctx, ref, consul.ResetOptions{Allowed: reset, LostAccessor: lostAccessor})
+	accessor, err := cluster.EnsureBootstrap(ctx, ref, consul.BootstrapOptions{Reset: reset, LostAccessor: lostAccessor})
 	if err != nil {
 		diags.Append(bootstrapError(m.Cluster.ValueString(), err))
 		return false
@@ -274,6 +274,8 @@ func bootstrapError(cluster string, err error) diag.Diagnostic {
 	case errors.Is(err, consul.ErrNoCluster):
 		return attr.Error(path.Root("cluster"), "There is no such cluster",
 			fmt.Sprintf("There is no cluster %s. Use the id attribute of a consul_k8s_cluster, so that it is created first.", cluster))
+	case errors.Is(err, consul.ErrNotRestored):
+		return attr.NotRestored(cluster)
 	case errors.Is(err, consul.ErrACLDisabled):
 		return diag.NewAttributeErrorDiagnostic(path.Root("cluster"), "ACLs are not enabled",
 			fmt.Sprintf("Cluster %s has no ACLs to bootstrap: set acl = { enabled = true, default_policy = \"allow\" } on it. A new cluster may have \"deny\" at once.", cluster))

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -37,6 +39,12 @@ func (clusterID) ValidateString(_ context.Context, req validator.StringRequest, 
 	if err := CheckClusterID(req.ConfigValue.ValueString()); err != nil {
 		resp.Diagnostics.Append(Error(req.Path, "Not a cluster's ID", err.Error()+". Use the id attribute of a consul_k8s_cluster."))
 	}
+}
+
+// NotRestored is the diagnostic of consul.ErrNotRestored.
+func NotRestored(cluster string) diag.Diagnostic {
+	return Error(path.Root("cluster"), "The cluster is not restored yet",
+		fmt.Sprintf("Cluster %s begins with a backup (restore_from), which could not be restored: see the warning of consul_k8s_cluster. Apply again when that is mended.", cluster))
 }
 
 // DNSLabel validates a name that Kubernetes takes as a DNS label (RFC 1123) of

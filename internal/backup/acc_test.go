@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -360,6 +361,57 @@ func TestAccBackupSchedule_storesInAVolume(t *testing.T) {
 			{Config: config(`volume_claim = "backups"`), Check: resource.TestCheckResourceAttr(address, "last_backup.version", acctest.ConsulVersion)},
 		},
 	})
+}
+
+// A REST server behind an authority of its own, and an SFTP server, are stores too; one that is not the one that is known
+// is not talked to.
+func TestAccSnapshot_storesOnRESTAndSFTPServers(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t)
+	secret := func(name string, data map[string]string) {
+		t.Helper()
+		s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, StringData: data}
+		if _, err := acctest.Kube(t).CoreV1().Secrets(namespace).Create(t.Context(), s, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := clusterHCL(namespace, acctest.ConsulVersion, "")
+	snapshot := func(name, repository, secret string) string {
+		return fmt.Sprintf(`
+resource "consul_k8s_snapshot" "%[1]s" {
+  cluster    = consul_k8s_cluster.test.id
+  name       = "%[1]s"
+  repository = { url = %[2]q, credentials_secret = "%[3]s" }
+}
+data "consul_k8s_backups" "%[1]s" {
+  cluster    = consul_k8s_snapshot.%[1]s.cluster
+  repository = { url = %[2]q, credentials_secret = "%[3]s" }
+}
+`, name, repository, secret)
+	}
+	rest, restKeys := acctest.StartREST(t, namespace)
+	sftp, sftpKeys := acctest.StartSFTP(t, namespace)
+	secret("rest", restKeys)
+	secret("sftp", sftpKeys)
+	stranger := maps.Clone(sftpKeys)
+	_, otherKeys := acctest.StartSFTP(t, acctest.Namespace(t))
+	stranger["known_hosts"] = strings.Fields(sftpKeys["known_hosts"])[0] + " " + strings.Join(strings.Fields(otherKeys["known_hosts"])[1:], " ")
+	secret("stranger", stranger)
+	untrusted := maps.Clone(restKeys)
+	delete(untrusted, "ca.crt")
+	secret("untrusted", untrusted)
+	test(t, resource.TestCase{Steps: []resource.TestStep{
+		{Config: config + snapshot("rest", rest, "untrusted"), ExpectError: acctest.Says("certificate signed by unknown authority")},
+		{Config: config + snapshot("sftp", sftp, "stranger"), ExpectError: acctest.Says("Host key verification failed")},
+		{
+			Config: config + snapshot("rest", rest, "rest") + snapshot("sftp", sftp, "sftp"),
+			Check: resource.ComposeTestCheckFunc(
+				resource.TestCheckResourceAttrPair("consul_k8s_snapshot.rest", "snapshot_id", "data.consul_k8s_backups.rest", "backups.0.id"),
+				resource.TestCheckResourceAttrPair("consul_k8s_snapshot.sftp", "snapshot_id", "data.consul_k8s_backups.sftp", "backups.0.id"),
+			),
+		},
+	}})
 }
 
 // The repository is pruned and checked, the latest backup is restored into a server that is thrown away, and a

@@ -69,22 +69,22 @@ func (*BackupsDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, 
 			"repository": schema.SingleNestedAttribute{
 				Required: true, MarkdownDescription: "The repository.",
 				Attributes: map[string]schema.Attribute{
-					"url":                schema.StringAttribute{Optional: true, Validators: []validator.String{check{"a repository as restic writes it", checkURL}}, MarkdownDescription: urlDescription},
-					"volume_claim":       schema.StringAttribute{Optional: true, Validators: []validator.String{attr.SecretName()}, MarkdownDescription: claimDescription},
-					"credentials_secret": schema.StringAttribute{Required: true, Validators: []validator.String{attr.SecretName()}, MarkdownDescription: secretDescription},
+					"url":                schema.StringAttribute{Optional: true, Validators: []validator.String{attr.RepositoryURL()}, MarkdownDescription: attr.RepositoryURLDescription},
+					"volume_claim":       schema.StringAttribute{Optional: true, Validators: []validator.String{attr.SecretName()}, MarkdownDescription: attr.RepositoryClaimDescription},
+					"credentials_secret": schema.StringAttribute{Required: true, Validators: []validator.String{attr.SecretName()}, MarkdownDescription: attr.RepositoryCredentialsDescription},
 				},
 			},
 			"from_cluster": schema.StringAttribute{
-				Optional: true, Validators: []validator.String{check{"the ID of a cluster, or \"*\"", checkFromCluster}},
+				Optional: true, Validators: []validator.String{attr.Check("the ID of a cluster, or \"*\"", checkFromCluster)},
 				MarkdownDescription: "Only snapshots of this cluster, `*` for all clusters. Default: the same as `cluster`.",
 			},
 			"schedule": schema.StringAttribute{Optional: true, MarkdownDescription: "Only those that the schedule of this name has taken."},
 			"version":  schema.StringAttribute{Optional: true, MarkdownDescription: "Only those of this version of Consul."},
 			"since": schema.StringAttribute{
-				Optional: true, Validators: []validator.String{check{"a time in RFC 3339, such as \"2026-01-31T00:00:00Z\"", checkTime}},
+				Optional: true, Validators: []validator.String{attr.Check("a time in RFC 3339, such as \"2026-01-31T00:00:00Z\"", checkTime)},
 				MarkdownDescription: "Only those that were taken since, in RFC 3339.",
 			},
-			"image": schema.StringAttribute{Optional: true, MarkdownDescription: imageDescription},
+			"image": schema.StringAttribute{Optional: true, MarkdownDescription: attr.ResticImageDescription},
 			"backups": schema.ListNestedAttribute{
 				Computed: true, MarkdownDescription: "The snapshots.",
 				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
@@ -127,8 +127,8 @@ func (d *BackupsDataSource) Configure(_ context.Context, req datasource.Configur
 func (*BackupsDataSource) ValidateConfig(ctx context.Context, req datasource.ValidateConfigRequest, resp *datasource.ValidateConfigResponse) {
 	var o types.Object
 	resp.Diagnostics.Append(req.Config.GetAttribute(ctx, path.Root("repository"), &o)...)
-	if repository, ok := parseRepository(ctx, o, &resp.Diagnostics); ok {
-		repository.validate(&resp.Diagnostics)
+	if repository, ok := attr.ParseRepository(ctx, o, &resp.Diagnostics); ok {
+		repository.Validate(path.Root("repository"), &resp.Diagnostics)
 	}
 }
 
@@ -136,7 +136,7 @@ func (*BackupsDataSource) ValidateConfig(ctx context.Context, req datasource.Val
 func (d *BackupsDataSource) Read(ctx context.Context, req datasource.ReadRequest, resp *datasource.ReadResponse) {
 	var m backupsModel
 	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
-	repository, _ := parseRepository(ctx, m.Repository, &resp.Diagnostics)
+	repository, _ := attr.ParseRepository(ctx, m.Repository, &resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
 		return
 	}
@@ -144,7 +144,7 @@ func (d *BackupsDataSource) Read(ctx context.Context, req datasource.ReadRequest
 	if !m.Image.IsNull() {
 		image = m.Image.ValueString()
 	}
-	client, err := clientOf(ctx, d.clients, m.Cluster.ValueString(), repository, image, listTimeout)
+	client, err := attr.ResticClient(ctx, d.clients, m.Cluster.ValueString(), repository, image, listTimeout)
 	if err != nil {
 		resp.Diagnostics.Append(attr.ConnectError(err))
 		return
@@ -153,7 +153,7 @@ func (d *BackupsDataSource) Read(ctx context.Context, req datasource.ReadRequest
 	defer cancel()
 	all, err := client.List(ctx)
 	if err != nil {
-		resp.Diagnostics.Append(jobError("The repository cannot be read", "The snapshots in it were to be listed.", m.Cluster.ValueString(), err))
+		resp.Diagnostics.Append(attr.JobError("The repository cannot be read", "The snapshots in it were to be listed.", m.Cluster.ValueString(), err))
 		return
 	}
 	m.ID, m.Backups = m.Cluster, []backupModel{}

@@ -26,8 +26,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
 const (
@@ -96,10 +98,10 @@ func (*RestoreResource) Schema(ctx context.Context, _ resource.SchemaRequest, re
 			},
 			"repository": schema.SingleNestedAttribute{
 				Required: true, MarkdownDescription: "Where the snapshot is, and where that of the cluster as it was is stored before the restore. It is read and written from within the cluster's namespace.",
-				Attributes: repositoryAttributes(replace...),
+				Attributes: attr.RepositoryAttributes(replace...),
 			},
 			"snapshot": schema.StringAttribute{
-				Required: true, PlanModifiers: replace, Validators: []validator.String{check{"the ID of a snapshot, or \"latest\"", checkSnapshot}},
+				Required: true, PlanModifiers: replace, Validators: []validator.String{attr.Snapshot()},
 				MarkdownDescription: "ID of the snapshot in the repository, or the beginning of one, as `last_backup` of a schedule and the data source `consul_k8s_backups` have it; or `latest`, which the apply looks up; a plan says which one it would be. Refer to nothing that changes with each backup, such as `last_backup` of a schedule: each change restores again.",
 			},
 			"from_cluster": schema.StringAttribute{
@@ -111,7 +113,7 @@ func (*RestoreResource) Schema(ctx context.Context, _ resource.SchemaRequest, re
 				MarkdownDescription: "Any texts. A change restores again.",
 			},
 			"image": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), MarkdownDescription: imageDescription,
+				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), MarkdownDescription: attr.ResticImageDescription,
 			},
 			"snapshot_id":        schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "ID of the snapshot that is restored. A plan that can look into the repository shows it, unless it is the `latest`."},
 			"version":            schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "Version of Consul that the snapshot was taken from."},
@@ -131,13 +133,6 @@ func (*RestoreResource) Schema(ctx context.Context, _ resource.SchemaRequest, re
 	}
 }
 
-func checkSnapshot(text string) error {
-	if text != restic.Latest && (len(text) < 6 || len(text) > 64 || strings.Trim(text, "0123456789abcdef") != "") {
-		return fmt.Errorf("%q is none: write at least six hexadecimal digits of an ID, or %q", text, restic.Latest)
-	}
-	return nil
-}
-
 // Configure implements resource.ResourceWithConfigure.
 func (r *RestoreResource) Configure(_ context.Context, req resource.ConfigureRequest, resp *resource.ConfigureResponse) {
 	clients, diags := attr.FromProviderData(req.ProviderData)
@@ -152,8 +147,8 @@ func (*RestoreResource) ValidateConfig(ctx context.Context, req resource.Validat
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	if repository, ok := parseRepository(ctx, m.Repository, &resp.Diagnostics); ok {
-		repository.validate(&resp.Diagnostics)
+	if repository, ok := attr.ParseRepository(ctx, m.Repository, &resp.Diagnostics); ok {
+		repository.Validate(path.Root("repository"), &resp.Diagnostics)
 	}
 	m.checkConfirm(&resp.Diagnostics)
 }
@@ -212,9 +207,31 @@ func (r *RestoreResource) ModifyPlan(ctx context.Context, req resource.ModifyPla
 		}
 	}
 	if !resp.Diagnostics.HasError() {
+		r.warnOfExec(ctx, plan, &resp.Diagnostics)
 		resp.Diagnostics.AddWarning("All that the cluster has is replaced", fmt.Sprintf("Cluster %s gets %s. What was written since is lost, but for a snapshot that is stored before.", plan.Cluster.ValueString(), what))
 	}
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
+}
+
+// warnOfExec tells of a right that is missed only when all is replaced.
+func (r *RestoreResource) warnOfExec(ctx context.Context, plan restoreModel, diags *diag.Diagnostics) {
+	namespace, _, err := server.ParseID(plan.Cluster.ValueString())
+	if err != nil || r.clients == nil || r.clients.Unknown {
+		return
+	}
+	if planned, ok := r.clients.Claims.PlannedCluster(plan.Cluster.ValueString()); ok && !planned.ACLs {
+		return
+	}
+	k, err := r.clients.Kube(ctx)
+	if err != nil {
+		return // the apply says so
+	}
+	ctx, cancel := context.WithTimeout(ctx, planTimeout)
+	defer cancel()
+	if may, err := k.MayExec(ctx, namespace); err == nil && !may {
+		diags.AddAttributeWarning(path.Root("cluster"), "The management token may be lost", fmt.Sprintf(
+			"This credential may not create pods/exec in the namespace %s. If the cluster has ACLs, and the snapshot does not have the management token that is in the Secret, as that of another cluster, or from before a reset, the restore leaves it without a valid one until somebody with that right applies.", namespace))
+	}
 }
 
 func (m *restoreModel) setSnapshot(s restic.Stored) {
@@ -224,19 +241,19 @@ func (m *restoreModel) setSnapshot(s restic.Stored) {
 // lookUp finds the snapshot that is to be restored, where a plan can: the cluster is there, and everything
 // known. It refuses one that does not exist, or that the servers would not take.
 func (r *RestoreResource) lookUp(ctx context.Context, plan restoreModel, diags *diag.Diagnostics) (s restic.Stored, ok bool) {
-	repository, known := parseRepository(ctx, plan.Repository, diags)
-	if !known || !repository.isKnown() || plan.Cluster.IsUnknown() || plan.Snapshot.IsUnknown() || plan.FromCluster.IsUnknown() || plan.Image.IsUnknown() || r.clients == nil || r.clients.Unknown {
+	repository, known := attr.ParseRepository(ctx, plan.Repository, diags)
+	if !known || !repository.IsKnown() || plan.Cluster.IsUnknown() || plan.Snapshot.IsUnknown() || plan.FromCluster.IsUnknown() || plan.Image.IsUnknown() || r.clients == nil || r.clients.Unknown {
 		return s, false
 	}
-	client, err := clientOf(ctx, r.clients, plan.Cluster.ValueString(), repository, plan.Image.ValueString(), listTimeout)
+	client, err := attr.ResticClient(ctx, r.clients, plan.Cluster.ValueString(), repository, plan.Image.ValueString(), listTimeout)
 	if err != nil {
 		return s, false // the apply says so
 	}
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	running, err := restic.Servers(ctx, client.Kube, client.Consul)
-	if errors.Is(err, restic.ErrNoCluster) {
-		return s, false // it may be made in the same apply
+	if errors.Is(err, restic.ErrNoCluster) || errors.Is(err, consul.ErrNotRestored) {
+		return s, false // it may be made, or restored, in the same apply
 	}
 	// It may be upgraded by the same apply.
 	if planned, ok := r.clients.Claims.PlannedCluster(plan.Cluster.ValueString()); ok && planned.Version != "" {
@@ -254,30 +271,15 @@ func (r *RestoreResource) lookUp(ctx context.Context, plan restoreModel, diags *
 		diags.AddAttributeWarning(path.Root("repository").AtName("credentials_secret"), "The Secret does not exist yet", err.Error())
 		return s, false
 	case err != nil:
-		diags.Append(jobError("The repository cannot be read", "The snapshots in it were to be listed.", plan.Cluster.ValueString(), err))
+		diags.Append(attr.JobError("The repository cannot be read", "The snapshots in it were to be listed.", plan.Cluster.ValueString(), err))
 		return s, false
 	}
-	s, err = plan.find(all, running.Version)
+	s, err = restic.Choose(all, plan.Snapshot.ValueString(), plan.FromCluster.ValueString(), running.Version)
 	if err != nil {
 		diags.Append(attr.Error(path.Root("snapshot"), "The snapshot cannot be restored", err.Error()+"."))
 		return s, false
 	}
 	return s, true
-}
-
-// find picks the snapshot, and refuses one that the servers would not take.
-func (m restoreModel) find(all []restic.Stored, servers string) (restic.Stored, error) {
-	s, err := restic.Find(all, m.Snapshot.ValueString(), m.FromCluster.ValueString())
-	switch {
-	case err != nil:
-		return s, err
-	case s.Cluster != m.FromCluster.ValueString():
-		return s, fmt.Errorf("snapshot %s is one of cluster %s: if that is meant, write from_cluster = %q", s.ID[:8], s.Cluster, s.Cluster)
-	}
-	if err := restic.CheckVersion(s.Version, servers); err != nil {
-		return s, fmt.Errorf("snapshot %s: %w", s.ID[:8], err)
-	}
-	return s, nil
 }
 
 // trigger tells restores of one snapshot apart.
@@ -300,12 +302,12 @@ func (r *RestoreResource) Create(ctx context.Context, req resource.CreateRequest
 	timeout, diags := m.Timeouts.Create(ctx, restoreTimeout)
 	resp.Diagnostics.Append(diags...)
 	trigger := m.trigger(ctx, &resp.Diagnostics)
-	repository, _ := parseRepository(ctx, m.Repository, &resp.Diagnostics)
+	repository, _ := attr.ParseRepository(ctx, m.Repository, &resp.Diagnostics)
 	m.checkConfirm(&resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	client, err := clientOf(ctx, r.clients, m.Cluster.ValueString(), repository, m.Image.ValueString(), min(timeout, maxDeadline))
+	client, err := attr.ResticClient(ctx, r.clients, m.Cluster.ValueString(), repository, m.Image.ValueString(), min(timeout, maxDeadline))
 	if err != nil {
 		resp.Diagnostics.Append(attr.ConnectError(err))
 		return
@@ -317,9 +319,9 @@ func (r *RestoreResource) Create(ctx context.Context, req resource.CreateRequest
 	d := rollout.Deployment{Kube: client.Kube, Consul: client.Consul, Report: func(a rollout.Action) {
 		tflog.Info(ctx, a.String(), map[string]any{"cluster": m.Cluster.ValueString()})
 	}}
-	restored, err := d.Restore(ctx, client, client.Asked(m.Snapshot.ValueString(), m.FromCluster.ValueString(), trigger), m.find)
+	restored, err := d.Restore(ctx, client, client.Asked(m.Snapshot.ValueString(), m.FromCluster.ValueString(), trigger))
 	if err != nil {
-		resp.Diagnostics.Append(jobError("The restore is not complete", "", m.Cluster.ValueString(), err))
+		resp.Diagnostics.Append(attr.JobError("The restore is not complete", "", m.Cluster.ValueString(), err))
 		return
 	}
 	if restored.Resumed {

@@ -28,6 +28,8 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -43,6 +45,8 @@ const (
 	// defaultTimeout is longer than a backup may take by default.
 	defaultTimeout = 40 * time.Minute
 	defaultParts   = 7
+	// planTimeout bounds what a plan asks Kubernetes.
+	planTimeout = 10 * time.Second
 )
 
 var (
@@ -152,11 +156,11 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 				MarkdownDescription: "Name among the schedules of the cluster. Default `backup`. The CronJob is called `<cluster>-<name>`. A change replaces the schedule.",
 			},
 			"schedule": schema.StringAttribute{
-				Optional: true, Computed: true, Validators: []validator.String{check{"a schedule in cron's five fields", restic.CheckSchedule}},
+				Optional: true, Computed: true, Validators: []validator.String{attr.Check("a schedule in cron's five fields", restic.CheckSchedule)},
 				MarkdownDescription: "When, in the five fields of cron, such as `40 * * * *`. Default: once an hour, at a minute that follows from the names.",
 			},
 			"time_zone": schema.StringAttribute{
-				Optional: true, Validators: []validator.String{check{"a time zone, such as \"Europe/Paris\"", checkTimeZone}},
+				Optional: true, Validators: []validator.String{attr.Check("a time zone, such as \"Europe/Paris\"", checkTimeZone)},
 				MarkdownDescription: "The IANA time zone that `schedule` is meant in, such as `Europe/Paris`. Default: that of the Kubernetes control plane, usually UTC.",
 			},
 			"suspend": schema.BoolAttribute{
@@ -165,7 +169,7 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 			},
 			"repository": schema.SingleNestedAttribute{
 				Required: true, MarkdownDescription: "Where snapshots are stored. It is made when the schedule is, if it does not exist. Several schedules of a cluster may share one; each Kubernetes cluster needs its own, or its own path.",
-				Attributes: repositoryAttributes(),
+				Attributes: attr.RepositoryAttributes(),
 			},
 			"retention": schema.SingleNestedAttribute{
 				Required: true, MarkdownDescription: "How many snapshots of this schedule are kept: those that any rule keeps. At least one rule. What is no longer referred to stays in the store until it is pruned (`prune`).",
@@ -173,7 +177,7 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 					"last": count("So many of the latest."), "hourly": count("The last one of each of so many hours."), "daily": count("Of so many days."),
 					"weekly": count("Of so many weeks."), "monthly": count("Of so many months."), "yearly": count("Of so many years."),
 					"within": schema.StringAttribute{
-						Optional: true, Validators: []validator.String{check{"an age, such as \"2y5m7d3h\"", restic.CheckWithin}},
+						Optional: true, Validators: []validator.String{attr.Check("an age, such as \"2y5m7d3h\"", restic.CheckWithin)},
 						MarkdownDescription: "All that are younger, such as `2y5m7d3h`.",
 					},
 				},
@@ -205,7 +209,7 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 			},
 			"image": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage),
-				MarkdownDescription: imageDescription + " Snapshots are taken with the image of the servers.",
+				MarkdownDescription: attr.ResticImageDescription + " Snapshots are taken with the image of the servers.",
 			},
 			"deadline": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(defaultDeadline), PlanModifiers: []planmodifier.String{attr.KeepSameDuration()},
@@ -260,7 +264,7 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 // taskSchedule is when a task is done.
 func taskSchedule(example string) schema.Attribute {
 	return schema.StringAttribute{
-		Required: true, Validators: []validator.String{check{"a schedule in cron's five fields", restic.CheckSchedule}},
+		Required: true, Validators: []validator.String{attr.Check("a schedule in cron's five fields", restic.CheckSchedule)},
 		MarkdownDescription: "When, in the five fields of cron, such as " + example + ", in `time_zone`.",
 	}
 }
@@ -298,8 +302,8 @@ func (*ScheduleResource) ValidateConfig(ctx context.Context, req resource.Valida
 			resp.Diagnostics.Append(attr.Error(path.Root("name"), "The name is too long", fmt.Sprintf("A CronJob would be called %q, and Kubernetes takes at most %d characters: choose a shorter name.", n, maxName)))
 		}
 	}
-	if r, ok := parseRepository(ctx, m.Repository, &resp.Diagnostics); ok {
-		r.validate(&resp.Diagnostics)
+	if r, ok := attr.ParseRepository(ctx, m.Repository, &resp.Diagnostics); ok {
+		r.Validate(path.Root("repository"), &resp.Diagnostics)
 	}
 	if m.Retention.IsUnknown() || m.Retention.IsNull() {
 		return
@@ -314,7 +318,7 @@ func (*ScheduleResource) ValidateConfig(ctx context.Context, req resource.Valida
 
 // toSpec needs values that are all known.
 func (m scheduleModel) toSpec(ctx context.Context, diags *diag.Diagnostics) restic.Spec {
-	r, _ := parseRepository(ctx, m.Repository, diags)
+	r, _ := attr.ParseRepository(ctx, m.Repository, diags)
 	var keep retentionModel
 	diags.Append(m.Retention.As(ctx, &keep, basetypes.ObjectAsOptions{})...)
 	deadline, err := time.ParseDuration(m.Deadline.ValueString())
@@ -334,7 +338,7 @@ func (m scheduleModel) toSpec(ctx context.Context, diags *diag.Diagnostics) rest
 	object(m.Drill, &drill)
 	return restic.Spec{
 		Name: m.Name.ValueString(), Schedule: m.Schedule.ValueString(), TimeZone: m.TimeZone.ValueString(), Suspend: m.Suspend.ValueBool(),
-		Repository: r.spec(),
+		Repository: r.Spec(),
 		Retention: restic.Retention{
 			Last: keep.Last.ValueInt64(), Hourly: keep.Hourly.ValueInt64(), Daily: keep.Daily.ValueInt64(), Weekly: keep.Weekly.ValueInt64(),
 			Monthly: keep.Monthly.ValueInt64(), Yearly: keep.Yearly.ValueInt64(), Within: keep.Within.ValueString(),
@@ -358,7 +362,7 @@ func (m *scheduleModel) fromSpec(s restic.Spec) {
 	if d, err := time.ParseDuration(m.Deadline.ValueString()); err != nil || d != s.Deadline {
 		m.Deadline = types.StringValue(attr.ShortDuration(s.Deadline))
 	}
-	m.Repository = types.ObjectValueMust(repositoryTypes, map[string]tfattr.Value{
+	m.Repository = types.ObjectValueMust(attr.RepositoryTypes, map[string]tfattr.Value{
 		"url": optional(s.Repository.URL), "volume_claim": optional(s.Repository.Claim), "credentials_secret": optional(s.Repository.Secret),
 	})
 	m.Retention = types.ObjectValueMust(retentionTypes, map[string]tfattr.Value{
@@ -538,7 +542,7 @@ func (r *ScheduleResource) ModifyPlan(ctx context.Context, req resource.ModifyPl
 // checkSecret refuses credentials that are not complete. The Secret may be made before the
 // schedule.
 func (r *ScheduleResource) checkSecret(ctx context.Context, plan scheduleModel, diags *diag.Diagnostics) {
-	repository, ok := parseRepository(ctx, plan.Repository, diags)
+	repository, ok := attr.ParseRepository(ctx, plan.Repository, diags)
 	if !ok || repository.URL.IsUnknown() || repository.Secret.IsUnknown() || r.clients == nil || r.clients.Unknown {
 		return
 	}
@@ -549,7 +553,7 @@ func (r *ScheduleResource) checkSecret(ctx context.Context, plan scheduleModel, 
 	ctx, cancel := context.WithTimeout(ctx, planTimeout)
 	defer cancel()
 	at := path.Root("repository").AtName("credentials_secret")
-	err = schedule.CheckSecret(ctx, repository.spec())
+	err = schedule.CheckSecret(ctx, repository.Spec())
 	switch {
 	case errors.Is(err, restic.ErrNoSecret):
 		diags.AddAttributeWarning(at, "The Secret does not exist yet", fmt.Sprintf("There is no Secret %s in the namespace of %s. Unless it is made before the schedule, its first backup fails.", repository.Secret.ValueString(), plan.Cluster.ValueString()))
@@ -618,7 +622,7 @@ func (r *ScheduleResource) apply(ctx context.Context, m *scheduleModel, timeout 
 }
 
 func applyError(id, cluster string, err error) diag.Diagnostic {
-	var failed *restic.FailedError
+	var failed *kube.JobError
 	switch {
 	case errors.As(err, &failed):
 		detail := fmt.Sprintf("A backup, or a drill, was tried the way that is declared, to see that it works, and failed. Nothing was changed. %s", failed.Reason)
@@ -632,6 +636,8 @@ func applyError(id, cluster string, err error) diag.Diagnostic {
 	case errors.Is(err, restic.ErrExists):
 		return diag.NewErrorDiagnostic("The schedule exists already", fmt.Sprintf(
 			"A backup schedule %s is there, and is not as declared. It is not taken over silently: bring it into this state with\n\n  terraform import consul_k8s_backup_schedule.<name> %s\n\nor choose another name.", id, id))
+	case errors.Is(err, consul.ErrNotRestored):
+		return attr.NotRestored(cluster)
 	case errors.Is(err, restic.ErrNoCluster):
 		return diag.NewAttributeErrorDiagnostic(path.Root("cluster"), "The cluster does not exist", "There is no cluster "+cluster+" to back up. Refer to the id of its consul_k8s_cluster.")
 	default:

@@ -70,14 +70,14 @@ func (*SnapshotResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 			},
 			"repository": schema.SingleNestedAttribute{
 				Required: true, MarkdownDescription: "Where it is stored. It is made, if it does not exist.",
-				Attributes: repositoryAttributes(replace...),
+				Attributes: attr.RepositoryAttributes(replace...),
 			},
 			"triggers": schema.MapAttribute{
 				Optional: true, ElementType: types.StringType, PlanModifiers: []planmodifier.Map{mapplanmodifier.RequiresReplace()},
 				MarkdownDescription: "Any texts. A change takes another snapshot; the former one stays stored.",
 			},
 			"image": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), MarkdownDescription: imageDescription,
+				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), MarkdownDescription: attr.ResticImageDescription,
 			},
 			"snapshot_id": schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "ID in the repository."},
 			"version":     schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "Version of Consul. A restore takes the same."},
@@ -100,8 +100,8 @@ func (r *SnapshotResource) Configure(_ context.Context, req resource.ConfigureRe
 func (*SnapshotResource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
 	var o types.Object
 	resp.Diagnostics.Append(req.Config.GetAttribute(ctx, path.Root("repository"), &o)...)
-	if repository, ok := parseRepository(ctx, o, &resp.Diagnostics); ok {
-		repository.validate(&resp.Diagnostics)
+	if repository, ok := attr.ParseRepository(ctx, o, &resp.Diagnostics); ok {
+		repository.Validate(path.Root("repository"), &resp.Diagnostics)
 	}
 }
 
@@ -111,11 +111,11 @@ func (r *SnapshotResource) Create(ctx context.Context, req resource.CreateReques
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
 	timeout, diags := m.Timeouts.Create(ctx, restoreTimeout)
 	resp.Diagnostics.Append(diags...)
-	repository, _ := parseRepository(ctx, m.Repository, &resp.Diagnostics)
+	repository, _ := attr.ParseRepository(ctx, m.Repository, &resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	client, err := clientOf(ctx, r.clients, m.Cluster.ValueString(), repository, m.Image.ValueString(), min(timeout, maxDeadline))
+	client, err := attr.ResticClient(ctx, r.clients, m.Cluster.ValueString(), repository, m.Image.ValueString(), min(timeout, maxDeadline))
 	if err != nil {
 		resp.Diagnostics.Append(attr.ConnectError(err))
 		return
@@ -130,7 +130,7 @@ func (r *SnapshotResource) Create(ctx context.Context, req resource.CreateReques
 		stored, err = client.Snapshot(ctx, m.Name.ValueString(), management)
 	}
 	if err != nil {
-		resp.Diagnostics.Append(jobError("The snapshot was not stored", "", m.Cluster.ValueString(), err))
+		resp.Diagnostics.Append(attr.JobError("The snapshot was not stored", "", m.Cluster.ValueString(), err))
 		return
 	}
 	m.ID, m.SnapshotID, m.Version = types.StringValue(stored.Snapshot), types.StringValue(stored.Snapshot), types.StringValue(stored.Version)

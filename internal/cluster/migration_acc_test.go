@@ -335,7 +335,7 @@ func TestAccACL_inAMixedClusterTheLeaderDecides(t *testing.T) {
 			compare("consul-server-2")
 			lead("consul-server-0")
 			compare("consul-server-0")
-			if _, err := c.EnsureBootstrap(t.Context(), consul.SecretRef{Name: "token", Key: "token"}, consul.ResetOptions{}); err == nil {
+			if _, err := c.EnsureBootstrap(t.Context(), consul.SecretRef{Name: "token", Key: "token"}, consul.BootstrapOptions{}); err == nil {
 				return errors.New("two servers without ACLs have taken an agent token")
 			}
 			management = managementToken(t, namespace)

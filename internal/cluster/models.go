@@ -52,6 +52,7 @@ type model struct {
 	PodAnnotations types.Map `tfsdk:"pod_annotations"`
 
 	Adopt              types.Object   `tfsdk:"adopt"`
+	RestoreFrom        types.Object   `tfsdk:"restore_from"`
 	Recovery           types.Object   `tfsdk:"recovery"`
 	Update             types.Object   `tfsdk:"update"`
 	DeletionProtection types.Bool     `tfsdk:"deletion_protection"`
@@ -68,6 +69,7 @@ type model struct {
 	CACertificate     types.String `tfsdk:"ca_certificate"`
 	CertificateExpiry types.Object `tfsdk:"certificate_expiry"`
 	UpgradeSnapshot   types.Object `tfsdk:"upgrade_snapshot"`
+	Origin            types.Object `tfsdk:"origin"`
 }
 
 type storageModel struct {
@@ -277,6 +279,7 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 		PodAnnotations: toStrings(ctx, m.PodAnnotations, &diags),
 	}
 	s.UpgradeSnapshot = toSnapshot(ctx, m.UpgradeSnapshot, &diags)
+	s.Origin = toOrigin(ctx, m.Origin, &diags)
 	diags.Append(service.LoadBalancerSourceRanges.ElementsAs(ctx, &s.Service.LoadBalancerSourceRanges, false)...)
 	var spreads []topologySpreadModel
 	diags.Append(placement.TopologySpread.ElementsAs(ctx, &spreads, false)...)
@@ -406,6 +409,7 @@ func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 	m.fromTLS(ctx, s.TLS, &diags)
 	m.setAddresses(ctx, &diags)
 	m.UpgradeSnapshot = fromSnapshot(ctx, s.UpgradeSnapshot, &diags)
+	m.Origin = fromOrigin(ctx, s.Origin, &diags)
 	return diags
 }
 

@@ -50,6 +50,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		plan.Ready, plan.RunningVersion = types.BoolUnknown(), types.StringUnknown()
 		plan.Drift, plan.Rollout, plan.UpgradeSnapshot = noDrift, noRollout, noSnapshot
 		r.planAdopt(ctx, &plan, &resp.Diagnostics)
+		r.planOrigin(ctx, &plan, &resp.Diagnostics)
 		r.checkGossip(ctx, nil, plan, &resp.Diagnostics)
 		r.checkTLS(ctx, nil, plan, &resp.Diagnostics)
 		plan.planCertificates(ctx, nil, &resp.Diagnostics)
@@ -74,6 +75,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	// What is computed is known unless something is to be done.
 	plan.Ready, plan.RunningVersion, plan.Drift, plan.Rollout = state.Ready, state.RunningVersion, state.Drift, state.Rollout
 	plan.UpgradeSnapshot = state.UpgradeSnapshot
+	plan.keepOrigin(state, &resp.Diagnostics)
 	plan.HTTPSAddress, plan.CACertificate, plan.CertificateExpiry = state.HTTPSAddress, state.CACertificate, state.CertificateExpiry
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 	if resp.Diagnostics.HasError() {

@@ -65,7 +65,7 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	timeout, diags := m.Timeouts.Create(ctx, defaultCreateTimeout)
+	timeout, diags := m.Timeouts.Create(ctx, m.defaultCreateTimeout())
 	resp.Diagnostics.Append(diags...)
 	spec, diags := m.toSpec(ctx)
 	resp.Diagnostics.Append(diags...)
@@ -75,6 +75,11 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 	d, err := r.deployment(ctx, spec.Namespace, spec.Name)
 	if err != nil {
 		resp.Diagnostics.Append(attr.ConnectError(err))
+		return
+	}
+
+	m.setOrigin(ctx, &d, spec, timeout, &resp.Diagnostics)
+	if resp.Diagnostics.HasError() {
 		return
 	}
 
@@ -92,6 +97,7 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 				"\nNothing is lost and nothing will be destroyed: fix what is wrong and apply again. Until then ready is false.")
 	}
 	m.fromApplied(ctx, unsettled == nil, &resp.Diagnostics)
+	m.readOrigin(ctx, d, &resp.Diagnostics)
 	m.readCertificates(ctx, d.Consul, &resp.Diagnostics)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 	if unsettled == nil {
@@ -137,6 +143,9 @@ func (m *model) fromState(ctx context.Context, s rollout.State, settled bool) di
 	if m.Recovery.IsNull() { // as after an import
 		m.Recovery = types.ObjectNull(recoveryTypes)
 	}
+	if m.RestoreFrom.IsNull() {
+		m.RestoreFrom = types.ObjectNull(restoreFromTypes)
+	}
 	return diags
 }
 
@@ -147,7 +156,10 @@ func unsettledDetail(e *rollout.UnsettledError) string {
 func createError(spec server.Spec, err error) diag.Diagnostic {
 	var foreign *rollout.ForeignError
 	var refused *rollout.RefusedError
+	var origin *rollout.OriginError
 	switch {
+	case errors.As(err, &origin):
+		return originError(spec, origin.Err)
 	case errors.As(err, &refused):
 		return refusedError(spec, refused)
 	case errors.Is(err, rollout.ErrExists):
@@ -248,6 +260,10 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 		resp.Diagnostics.Append(attr.ConnectError(err))
 		return
 	}
+	m.setOrigin(ctx, &d, spec, timeout, &resp.Diagnostics)
+	if resp.Diagnostics.HasError() {
+		return
+	}
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if resp.Diagnostics.Append(prepareDeny(limited, d.Consul, before, m)...); resp.Diagnostics.HasError() {
@@ -285,6 +301,7 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	}
 	if !m.Name.IsNull() {
 		m.readSnapshot(ctx, d, &resp.Diagnostics)
+		m.readOrigin(ctx, d, &resp.Diagnostics)
 		m.readCertificates(ctx, d.Consul, &resp.Diagnostics)
 		resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 	}

@@ -191,12 +191,13 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 					},
 				},
 			},
-			"placement":   placementAttribute(),
-			"performance": performanceAttribute(),
-			"autopilot":   autopilotAttribute(),
-			"update":      updateAttribute(),
-			"adopt":       adoptAttribute(),
-			"recovery":    recoveryAttribute(),
+			"placement":    placementAttribute(),
+			"performance":  performanceAttribute(),
+			"autopilot":    autopilotAttribute(),
+			"update":       updateAttribute(),
+			"adopt":        adoptAttribute(),
+			"restore_from": restoreFromAttribute(),
+			"recovery":     recoveryAttribute(),
 			"telemetry": schema.SingleNestedAttribute{
 				Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultTelemetry),
 				MarkdownDescription: "Metrics.",
@@ -271,7 +272,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 			},
 			"timeouts": timeouts.Attributes(ctx, timeouts.Opts{
 				Create: true, Update: true, Delete: true,
-				CreateDescription: "How long to wait for every server to be a voter. Default `15m`.",
+				CreateDescription: "How long to wait for every server to be a voter, and for the restore of `restore_from`. Default `15m`, with `restore_from` `60m`.",
 				UpdateDescription: "How long all restarts and resizes may take. Default `60m`.",
 				DeleteDescription: "How long to wait for pods and volumes to go. Default `15m`.",
 			}),
@@ -327,6 +328,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 				},
 			},
 			"upgrade_snapshot": upgradeSnapshotAttribute(),
+			"origin":           originAttribute(),
 			"drift": schema.ListAttribute{
 				Computed: true, ElementType: types.StringType,
 				MarkdownDescription: "Fields of the cluster's objects that others changed or added and that no attribute shows, such as `Service consul: spec.ports[name=http].port`, and pods that were not made from the current template. " +

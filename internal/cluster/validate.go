@@ -213,6 +213,7 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 	validateService(ctx, m, &resp.Diagnostics)
 	validateAdopt(ctx, m, &resp.Diagnostics)
 	validateResources(ctx, m, &resp.Diagnostics)
+	validateRestoreFrom(ctx, m, &resp.Diagnostics)
 	validateGossip(ctx, m, &resp.Diagnostics)
 	validateTLS(ctx, m, &resp.Diagnostics)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/consul/api"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -37,8 +38,17 @@ type SecretRef struct {
 // know the new token yet, is ready a moment later.
 const interval = 250 * time.Millisecond
 
-// annotationKey records the key of the management token on its Secret.
-const annotationKey = server.ManagedBy + "/token-key"
+// annotationKey records the key of the management token on its Secret, and annotationProvisional that it may be moved
+// (BootstrapOptions.Provisional).
+const (
+	annotationKey         = server.ManagedBy + "/token-key"
+	annotationProvisional = server.ManagedBy + "/provisional"
+)
+
+// DefaultSecretRef is where the management token is if nothing else is said.
+func DefaultSecretRef(cluster string) SecretRef {
+	return SecretRef{Name: cluster + "-bootstrap-token", Key: "token"}
+}
 
 // ErrSecretLost says that the ACL system was bootstrapped, but that the Secret
 // does not hold a token that it knows.
@@ -46,6 +56,9 @@ var ErrSecretLost = errors.New("the management token is lost")
 
 // ErrNoCluster says that there is no cluster of the name.
 var ErrNoCluster = errors.New("there is no such cluster")
+
+// ErrNotRestored says that a cluster is not restored yet from the snapshot that it begins with.
+var ErrNotRestored = errors.New("the cluster is not restored yet from the backup that it begins with")
 
 // ErrACLDisabled says that the servers run without ACLs.
 var ErrACLDisabled = errors.New("ACLs are not enabled")
@@ -82,29 +95,69 @@ func tokenIn(s *corev1.Secret) (token string, ref SecretRef) {
 // managementSecret returns the Secret with the management token, nil if there
 // is none.
 func (c *Cluster) managementSecret(ctx context.Context) (*corev1.Secret, error) {
+	all, err := c.managementSecrets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) > 1 { // it is being moved
+		all = slices.DeleteFunc(all, isProvisional)
+	}
+	switch len(all) {
+	case 0:
+		return nil, nil //nolint:nilnil // there is none
+	case 1:
+		return &all[0], nil
+	}
+	var names []string
+	for i := range all {
+		names = append(names, all[i].Name)
+	}
+	return nil, fmt.Errorf("more than one Secret claims to hold the management token of %s: %s; delete all but the right one", c.ID(), strings.Join(names, ", "))
+}
+
+func (c *Cluster) managementSecrets(ctx context.Context) ([]corev1.Secret, error) {
 	want := server.OwnerLabels(c.Name)
 	want[server.LabelComponent] = ComponentBootstrap
 	list, err := c.kube.CoreV1().Secrets(c.Namespace).List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(want).String()})
 	if err != nil {
 		return nil, fmt.Errorf("looking for the Secret with the management token of %s: %w", c.ID(), err)
 	}
-	switch len(list.Items) {
-	case 0:
-		return nil, nil //nolint:nilnil // there is none
-	case 1:
-		return &list.Items[0], nil
-	}
-	var names []string
-	for i := range list.Items {
-		names = append(names, list.Items[i].Name)
-	}
-	return nil, fmt.Errorf("more than one Secret claims to hold the management token of %s: %s; delete all but the right one", c.ID(), strings.Join(names, ", "))
+	return list.Items, nil
 }
 
-// ResetOptions say what to do when the management token is lost.
-type ResetOptions struct {
-	// Allowed lets EnsureBootstrap bootstrap once more.
-	Allowed bool
+func isProvisional(s corev1.Secret) bool { return s.Annotations[annotationProvisional] != "" }
+
+// settleSecret ends that the management token may be moved, and deletes the Secrets that it was moved from.
+func (c *Cluster) settleSecret(ctx context.Context, ref SecretRef) error {
+	all, err := c.managementSecrets(ctx)
+	if err != nil {
+		return err
+	}
+	secrets := c.kube.CoreV1().Secrets(c.Namespace)
+	for i := range all {
+		switch s := &all[i]; {
+		case !isProvisional(*s):
+			continue
+		case s.Name == ref.Name:
+			patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, annotationProvisional)
+			_, err = secrets.Patch(ctx, s.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+		default:
+			err = secrets.Delete(ctx, s.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &s.UID}})
+		}
+		if _, err := kube.Found(err); err != nil {
+			return fmt.Errorf("moving the management token of %s to Secret %s: %w", c.ID(), ref.Name, err)
+		}
+	}
+	return nil
+}
+
+// BootstrapOptions say where the management token may be, and what to do when it is lost.
+type BootstrapOptions struct {
+	// Provisional says that the Secret may have another name later: an EnsureBootstrap that is not provisional
+	// moves the token to where it shall be.
+	Provisional bool
+	// Reset lets EnsureBootstrap bootstrap once more.
+	Reset bool
 	// Keep says that it shall have the secret ID that is in the Secret: Consul has lost the token, as by
 	// a restore, and not its owner.
 	Keep bool
@@ -120,12 +173,15 @@ type ResetOptions struct {
 // The secret is chosen and stored before Consul hears of it, and any step may be
 // the last of a process: called again, it goes on from what is there. While
 // there is no leader it tries again until the context ends. It returns
-// ErrNoCluster, ErrACLDisabled, and a *LostError where the token is lost and no reset allowed.
-func (c *Cluster) EnsureBootstrap(ctx context.Context, ref SecretRef, reset ResetOptions) (accessor string, err error) {
-	if exists, err := c.Exists(ctx); err != nil {
+// ErrNoCluster, ErrNotRestored unless it is provisional, ErrACLDisabled, and a *LostError where the token is lost and no reset allowed.
+func (c *Cluster) EnsureBootstrap(ctx context.Context, ref SecretRef, options BootstrapOptions) (accessor string, err error) {
+	switch sts, err := c.statefulSet(ctx); {
+	case err != nil:
 		return "", err
-	} else if !exists {
+	case sts == nil:
 		return "", ErrNoCluster
+	case server.ParseOrigin(sts.Annotations).Pending() && !options.Provisional:
+		return "", ErrNotRestored
 	}
 	err = kube.Wait(ctx, "the ACL bootstrap", interval, func(ctx context.Context) (string, error) {
 		// Before anything is stored: there may be no ACLs to bootstrap.
@@ -134,10 +190,10 @@ func (c *Cluster) EnsureBootstrap(ctx context.Context, ref SecretRef, reset Rese
 		} else if err != nil {
 			return "", err
 		}
-		accessor, err = c.bootstrap(ctx, ref)
+		accessor, err = c.bootstrap(ctx, ref, options.Provisional)
 		var lost *LostError
-		if errors.As(err, &lost) && reset.Allowed {
-			accessor, err = c.reset(ctx, lost, reset.Keep)
+		if errors.As(err, &lost) && options.Reset {
+			accessor, err = c.reset(ctx, lost, options.Keep)
 		}
 		if isTransient(err) {
 			return err.Error(), nil
@@ -147,13 +203,18 @@ func (c *Cluster) EnsureBootstrap(ctx context.Context, ref SecretRef, reset Rese
 	if err != nil {
 		return "", err
 	}
+	if !options.Provisional {
+		if err := c.settleSecret(ctx, ref); err != nil {
+			return "", err
+		}
+	}
 	c.ACL().forget()
 	token, _, err := c.ManagementToken(ctx)
 	if err != nil {
 		return "", err
 	}
-	if reset.Allowed && reset.LostAccessor != "" && reset.LostAccessor != accessor {
-		if err := c.deleteToken(ctx, token, reset.LostAccessor); err != nil {
+	if options.Reset && options.LostAccessor != "" && options.LostAccessor != accessor {
+		if err := c.deleteToken(ctx, token, options.LostAccessor); err != nil {
 			return "", err
 		}
 	}
@@ -207,12 +268,21 @@ func (c *Cluster) replicas(ctx context.Context) (int, error) {
 
 // Exists reports whether the cluster's StatefulSet exists.
 func (c *Cluster) Exists(ctx context.Context) (bool, error) {
-	_, err := c.kube.AppsV1().StatefulSets(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
+	sts, err := c.statefulSet(ctx)
+	return sts != nil, err
+}
+
+// statefulSet returns the cluster's StatefulSet, nil if there is none.
+func (c *Cluster) statefulSet(ctx context.Context) (*appsv1.StatefulSet, error) {
+	sts, err := c.kube.AppsV1().StatefulSets(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
 	found, err := kube.Found(err)
-	if err != nil {
-		return false, fmt.Errorf("reading the StatefulSet of %s: %w", c.ID(), err)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("reading the StatefulSet of %s: %w", c.ID(), err)
+	case !found:
+		return nil, nil //nolint:nilnil // as documented
 	}
-	return found, nil
+	return sts, nil
 }
 
 // gone reports whether a cluster is gone for good: neither its StatefulSet is
@@ -248,8 +318,8 @@ func (c *Cluster) checkACLs(ctx context.Context) error {
 }
 
 // bootstrap is one try.
-func (c *Cluster) bootstrap(ctx context.Context, ref SecretRef) (accessor string, err error) {
-	secret, err := c.PrepareSecret(ctx, ref)
+func (c *Cluster) bootstrap(ctx context.Context, ref SecretRef, provisional bool) (accessor string, err error) {
+	secret, err := c.PrepareSecret(ctx, ref, provisional)
 	if err != nil {
 		return "", err
 	}
@@ -333,8 +403,8 @@ func isTransient(err error) bool {
 
 // PrepareSecret returns the token in the Secret, after making what is missing of
 // the two. A token that is there is never overwritten, and neither is a Secret
-// that is not the cluster's.
-func (c *Cluster) PrepareSecret(ctx context.Context, ref SecretRef) (string, error) {
+// that is not the cluster's. One that is provisional may be moved by a later call.
+func (c *Cluster) PrepareSecret(ctx context.Context, ref SecretRef, provisional bool) (string, error) {
 	existing, err := c.managementSecret(ctx)
 	if err != nil {
 		return "", err
@@ -342,42 +412,56 @@ func (c *Cluster) PrepareSecret(ctx context.Context, ref SecretRef) (string, err
 	if existing != nil {
 		token, found := tokenIn(existing)
 		switch {
+		case found != ref && isProvisional(*existing) && token != "":
+			return token, c.makeSecret(ctx, ref, token, false)
 		case found != ref:
 			return "", fmt.Errorf("the management token of %s is in key %q of Secret %s, not in key %q of %s: name that one, or move it", c.ID(), found.Key, found.Name, ref.Key, ref.Name)
 		case token != "":
 			return token, nil
 		}
 	}
-	return c.storeToken(ctx, ref, existing)
+	if existing != nil {
+		return c.storeToken(ctx, ref, existing)
+	}
+	token := uuid.NewString()
+	return token, c.makeSecret(ctx, ref, token, provisional)
 }
 
-// storeToken chooses a token and puts it into the Secret, which is made unless
-// it exists. It fails if somebody else changed the Secret meanwhile.
+// storeToken chooses a token and puts it into the Secret. It fails if somebody else changed
+// that meanwhile.
 func (c *Cluster) storeToken(ctx context.Context, ref SecretRef, existing *corev1.Secret) (token string, err error) {
 	token = uuid.NewString()
-	secrets := c.kube.CoreV1().Secrets(c.Namespace)
-	owner := server.OwnerLabels(c.Name)
-	owner[server.LabelComponent] = ComponentBootstrap
-	if existing != nil {
-		patch := fmt.Appendf(nil, `{"metadata":{"resourceVersion":%q},"data":{%q:%q}}`, existing.ResourceVersion, ref.Key, base64.StdEncoding.EncodeToString([]byte(token)))
-		_, err = secrets.Patch(ctx, existing.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
-	} else {
-		_, err = secrets.Create(ctx, &corev1.Secret{
-			ObjectMeta: metav1.ObjectMeta{
-				Name: ref.Name, Namespace: c.Namespace, Labels: owner,
-				Annotations: map[string]string{annotationKey: ref.Key},
-			},
-			Data: map[string][]byte{ref.Key: []byte(token)},
-		}, metav1.CreateOptions{FieldManager: server.ManagedBy})
-	}
-	switch {
-	case apierrors.IsAlreadyExists(err):
-		return "", fmt.Errorf("the Secret %s/%s exists and is not known to be this cluster's: choose another name, or delete it if nothing uses it. "+
-			"If it holds the management token, say so with the labels %s and the annotation %s=%s", c.Namespace, ref.Name, labels.FormatLabels(owner), annotationKey, ref.Key)
-	case err != nil:
+	patch := fmt.Appendf(nil, `{"metadata":{"resourceVersion":%q},"data":{%q:%q}}`, existing.ResourceVersion, ref.Key, base64.StdEncoding.EncodeToString([]byte(token)))
+	_, err = c.kube.CoreV1().Secrets(c.Namespace).Patch(ctx, existing.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+	if err != nil {
 		return "", fmt.Errorf("storing the management token in Secret %s/%s: %w", c.Namespace, ref.Name, err)
 	}
 	return token, nil
+}
+
+// makeSecret makes the Secret with a management token.
+func (c *Cluster) makeSecret(ctx context.Context, ref SecretRef, token string, provisional bool) error {
+	owner := server.OwnerLabels(c.Name)
+	owner[server.LabelComponent] = ComponentBootstrap
+	s := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: ref.Name, Namespace: c.Namespace, Labels: owner,
+			Annotations: map[string]string{annotationKey: ref.Key},
+		},
+		Data: map[string][]byte{ref.Key: []byte(token)},
+	}
+	if provisional {
+		s.Annotations[annotationProvisional] = "true"
+	}
+	_, err := c.kube.CoreV1().Secrets(c.Namespace).Create(ctx, s, metav1.CreateOptions{FieldManager: server.ManagedBy})
+	switch {
+	case apierrors.IsAlreadyExists(err):
+		return fmt.Errorf("the Secret %s/%s exists and is not known to be this cluster's: choose another name, or delete it if nothing uses it. "+
+			"If it holds the management token, say so with the labels %s and the annotation %s=%s", c.Namespace, ref.Name, labels.FormatLabels(owner), annotationKey, ref.Key)
+	case err != nil:
+		return fmt.Errorf("storing the management token in Secret %s/%s: %w", c.Namespace, ref.Name, err)
+	}
+	return nil
 }
 
 // reset bootstraps once more after the management token was lost, by Consul's

@@ -13,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
 // Former returns access to servers that something else runs as a StatefulSet of the
@@ -162,7 +161,7 @@ func (c *Cluster) ForceLeave(ctx context.Context, token, node string) error {
 }
 
 // KeepManagementToken puts a management token that works into the Secret in which
-// ManagementToken finds it, by the name that consul_k8s_acl_bootstrap gives it. It
+// ManagementToken finds it, and from which consul_k8s_acl_bootstrap may move it. It
 // reports whether it made the Secret. One that holds another token is an error.
 func (c *Cluster) KeepManagementToken(ctx context.Context, token string) (made bool, err error) {
 	held, ref, err := c.ManagementToken(ctx)
@@ -172,20 +171,8 @@ func (c *Cluster) KeepManagementToken(ctx context.Context, token string) (made b
 	if held != "" {
 		return false, fmt.Errorf("the Secret %s/%s holds another management token of %s: delete it if it is left of an earlier cluster", c.Namespace, ref.Name, c.ID())
 	}
-	ref = SecretRef{Name: c.Name + "-bootstrap-token", Key: "token"}
-	owner := server.OwnerLabels(c.Name)
-	owner[server.LabelComponent] = ComponentBootstrap
-	_, err = c.kube.CoreV1().Secrets(c.Namespace).Create(ctx, &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{
-			Name: ref.Name, Namespace: c.Namespace, Labels: owner, Annotations: map[string]string{annotationKey: ref.Key},
-		},
-		Data: map[string][]byte{ref.Key: []byte(token)},
-	}, metav1.CreateOptions{FieldManager: server.ManagedBy})
-	if apierrors.IsAlreadyExists(err) {
-		return false, fmt.Errorf("the Secret %s/%s exists and is not known to be this cluster's: choose another name for the cluster, or delete it if nothing uses it", c.Namespace, ref.Name)
-	}
-	if err != nil {
-		return false, fmt.Errorf("storing the management token in Secret %s/%s: %w", c.Namespace, ref.Name, err)
+	if err := c.makeSecret(ctx, DefaultSecretRef(c.Name), token, true); err != nil {
+		return false, err
 	}
 	return true, nil
 }

@@ -21,7 +21,7 @@ func (c *Cluster) Heal(ctx context.Context, acl bool) error {
 		if err != nil {
 			return err
 		}
-		if _, err := c.EnsureBootstrap(ctx, ref, ResetOptions{Allowed: true, Keep: true}); err != nil {
+		if _, err := c.EnsureBootstrap(ctx, ref, BootstrapOptions{Provisional: true, Reset: true, Keep: true}); err != nil {
 			return fmt.Errorf("making the management token of %s valid again: %w", c.ID(), err)
 		}
 		if token, _, err = c.ManagementToken(ctx); err != nil {

@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"strings"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/streaming/pkg/httpstream"
@@ -41,4 +43,17 @@ func (c *Client) Exec(ctx context.Context, namespace, pod, container string, std
 		return "", fmt.Errorf("exec %q in pod %s/%s: %w: %s", command[0], namespace, pod, err, strings.TrimSpace(stderr.String()))
 	}
 	return stdout.String(), nil
+}
+
+// MayExec asks Kubernetes whether this credential may run commands in the pods of a namespace.
+func (c *Client) MayExec(ctx context.Context, namespace string) (bool, error) {
+	review, err := c.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
+		Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
+			Namespace: namespace, Verb: "create", Resource: "pods", Subresource: "exec",
+		}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return false, fmt.Errorf("asking for the right to run commands in the pods of %s: %w", namespace, err)
+	}
+	return review.Status.Allowed, nil
 }

@@ -25,6 +25,7 @@ const (
 	localPathVersion  = "0.0.30"
 	resticVersion     = "0.17.3"
 	versitygwVersion  = "1.8.0"
+	restServerVersion = "0.14.0"
 )
 
 // ConsulVersions returns the Consul versions whose images every cluster has from the start. More can be had by [Cluster.AddConsulVersion].
@@ -102,6 +103,13 @@ func versitygwFamily() family {
 		name: "versitygw", version: versitygwVersion,
 		packages:  map[string]string{"versitygw": "github.com/versity/versitygw/cmd/versitygw"},
 		variables: []string{"main.Version=" + versitygwVersion},
+	}
+}
+
+func restServerFamily() family {
+	return family{
+		name: "rest-server", version: restServerVersion,
+		packages: map[string]string{"rest-server": "github.com/restic/rest-server/cmd/rest-server"},
 	}
 }
 

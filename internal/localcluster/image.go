@@ -10,10 +10,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -24,9 +26,11 @@ const imageLayout = "4"
 const (
 	// BusyboxImage is a shell with the usual Unix tools.
 	BusyboxImage = "docker.io/library/busybox:1.35"
-	// ResticImage is the backup program, and S3Image a server that speaks S3: see [Cluster.AddBackupImages].
-	ResticImage = "docker.io/restic/restic:" + resticVersion
-	S3Image     = "docker.io/versity/versitygw:v" + versitygwVersion
+	// ResticImage is the backup program, and the others are servers that it stores to: see [Cluster.AddBackupImages].
+	ResticImage     = "docker.io/restic/restic:" + resticVersion
+	S3Image         = "docker.io/versity/versitygw:v" + versitygwVersion
+	RESTServerImage = "docker.io/restic/rest-server:" + restServerVersion
+	SFTPImage       = "docker.io/localcluster/sftp:1"
 
 	pauseImage     = "registry.k8s.io/pause:3.6"
 	coreDNSImage   = "docker.io/coredns/coredns:" + coreDNSVersion
@@ -105,33 +109,41 @@ func busyboxLayer(ctx context.Context) (layer, error) {
 	return l, nil
 }
 
-// curlLayer is this machine's curl with its libraries, which Consul's public image has too.
-func curlLayer(ctx context.Context) (layer, error) {
-	path, err := exec.LookPath("curl")
-	if err != nil {
-		return layer{}, fmt.Errorf("making images: %w", err)
-	}
-	libraries, err := run(ctx, "ldd", path)
-	if err != nil {
-		return layer{}, fmt.Errorf("making images: %w", err)
-	}
-	l := layer{key: "curl"}
+// machineLayer is programs of this machine with their libraries. They are given by where they are in the image, and what
+// they are called here.
+func machineLayer(ctx context.Context, programs map[string]string) (layer, error) {
+	l := layer{key: "machine"}
+	there := map[string]bool{}
 	add := func(name, source string) error {
+		if name = strings.TrimPrefix(name, "/"); there[name] {
+			return nil
+		}
+		there[name] = true
 		content, err := os.ReadFile(source)
 		if err != nil {
 			return fmt.Errorf("making images: %w", err)
 		}
-		l.key += fmt.Sprintf(" %x", sha256.Sum256(content))
-		l.entries = append(l.entries, entry{name: strings.TrimPrefix(name, "/"), mode: 0o755, content: content})
+		l.key += fmt.Sprintf(" %s %x", name, sha256.Sum256(content))
+		l.entries = append(l.entries, entry{name: name, mode: 0o755, content: content})
 		return nil
 	}
-	if err := add("bin/curl", path); err != nil {
-		return layer{}, err
-	}
-	for word := range strings.FieldsSeq(libraries) { // name => path (address)
-		if filepath.IsAbs(word) {
-			if err := add(word, word); err != nil {
-				return layer{}, err
+	for _, name := range slices.Sorted(maps.Keys(programs)) {
+		path, err := exec.LookPath(programs[name])
+		if err != nil {
+			return layer{}, fmt.Errorf("making images: %w", err)
+		}
+		libraries, err := run(ctx, "ldd", path)
+		if err != nil {
+			return layer{}, fmt.Errorf("making images: %w", err)
+		}
+		if err := add(name, path); err != nil {
+			return layer{}, err
+		}
+		for word := range strings.FieldsSeq(libraries) { // name => path (address)
+			if filepath.IsAbs(word) {
+				if err := add(word, word); err != nil {
+					return layer{}, err
+				}
 			}
 		}
 	}
@@ -165,7 +177,7 @@ func consulImageSpec(ctx context.Context, version string, program binary) (image
 	if err != nil {
 		return imageSpec{}, err
 	}
-	curl, err := curlLayer(ctx)
+	curl, err := machineLayer(ctx, map[string]string{"bin/curl": "curl"}) // Consul's public image has it too
 	if err != nil {
 		return imageSpec{}, err
 	}

@@ -164,9 +164,13 @@ func (c *Cluster) AddConsulVersion(ctx context.Context, version string) error {
 	return c.addImage(ctx, spec)
 }
 
-// AddBackupImages builds restic and an S3 server, unless the cache has them, and loads their images under their public names into all nodes.
+// AddBackupImages builds restic and the servers that it stores to, unless the cache has them, and loads their images under their public names into
+// all nodes. Like the public one, restic's image has the command ssh, and no user with the number that Consul runs as.
 func (c *Cluster) AddBackupImages(ctx context.Context) error {
-	built, err := buildFamilies(ctx, c.progress, resticFamily(), versitygwFamily())
+	if err := ensurePackages(ctx, c.progress); err != nil {
+		return err
+	}
+	built, err := buildFamilies(ctx, c.progress, resticFamily(), versitygwFamily(), restServerFamily())
 	if err != nil {
 		return err
 	}
@@ -174,8 +178,19 @@ func (c *Cluster) AddBackupImages(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ssh, err := machineLayer(ctx, map[string]string{"usr/bin/ssh": "ssh"})
+	if err != nil {
+		return err
+	}
+	sftp, err := machineLayer(ctx, map[string]string{"usr/sbin/dropbear": "dropbear", "usr/bin/dropbearkey": "dropbearkey", "usr/lib/sftp-server": "/usr/lib/openssh/sftp-server"})
+	if err != nil {
+		return err
+	}
+	users := layer{key: "users", entries: []entry{{name: "etc/passwd", mode: 0o644, content: []byte("root:x:0:0:root:/root:/bin/sh\n")}}}
 	for _, spec := range []imageSpec{
-		{reference: ResticImage, layers: []layer{base, programLayer(built["restic"], "usr/bin/restic")}, entrypoint: []string{"/usr/bin/restic"}},
+		{reference: ResticImage, layers: []layer{base, users, ssh, programLayer(built["restic"], "usr/bin/restic")}, entrypoint: []string{"/usr/bin/restic"}},
+		{reference: RESTServerImage, layers: []layer{base, programLayer(built["rest-server"], "usr/bin/rest-server")}, entrypoint: []string{"/usr/bin/rest-server"}},
+		{reference: SFTPImage, layers: []layer{base, sftp}, entrypoint: []string{"/usr/sbin/dropbear"}},
 		{reference: S3Image, layers: []layer{base, programLayer(built["versitygw"], "usr/local/bin/versitygw")}, entrypoint: []string{"/usr/local/bin/versitygw"}},
 	} {
 		if err := c.addImage(ctx, spec); err != nil {

@@ -28,8 +28,13 @@ func debianPackages() map[string]string {
 		"ip":                      "iproute2",
 		"busybox":                 "busybox-static",
 		"curl":                    "curl",
-		"nsenter":                 "util-linux",
-		"mount":                   "mount",
+		"ssh":                     "openssh-client",
+		"dropbear":                "dropbear-bin",
+		"dropbearkey":             "dropbear-bin",
+
+		"/usr/lib/openssh/sftp-server": "openssh-sftp-server",
+		"nsenter":                      "util-linux",
+		"mount":                        "mount",
 	}
 }
 

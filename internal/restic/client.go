@@ -30,6 +30,9 @@ type Client struct {
 	Image string
 	// Deadline of one Job.
 	Deadline time.Duration
+	// Planned are the servers of a cluster that begins with a snapshot: they need not be there yet, nor be
+	// restored.
+	Planned *server.Spec
 }
 
 const (
@@ -178,6 +181,22 @@ func latest(all []Stored, cluster string) (Stored, error) {
 	return last, nil
 }
 
+// Choose finds the snapshot that shall be restored into servers of a version. It returns an error for one of
+// another cluster than is meant, or that the servers would not take.
+func Choose(all []Stored, id, cluster, version string) (Stored, error) {
+	s, err := Find(all, id, cluster)
+	switch {
+	case err != nil:
+		return s, err
+	case s.Cluster != cluster:
+		return s, fmt.Errorf("snapshot %.8s is one of cluster %s: if that is meant, write from_cluster = %q", s.ID, s.Cluster, s.Cluster)
+	}
+	if err := CheckVersion(s.Version, version); err != nil {
+		return s, fmt.Errorf("snapshot %.8s: %w", s.ID, err)
+	}
+	return s, nil
+}
+
 // CheckVersion returns an error where servers of a version do not take a snapshot of another: Consul
 // promises a restore into the version that it was taken from
 // (developer.hashicorp.com/consul/api-docs/snapshot). Releases of one minor version are taken for that.
@@ -192,7 +211,7 @@ func CheckVersion(snapshot, servers string) error {
 	return fmt.Errorf("it was taken from Consul %s, and the servers run %s: Consul restores snapshots of its own version. Run the servers with version = %q, restore, and upgrade them then", snapshot, servers, snapshot)
 }
 
-// List returns the snapshots in the repository, the latest first. It returns a *FailedError, ErrNoSecret,
+// List returns the snapshots in the repository, the latest first. It returns a *kube.JobError, ErrNoSecret,
 // ErrNoCluster.
 func (c Client) List(ctx context.Context) ([]Stored, error) {
 	p, err := c.pod(ctx, taskList, token{})
@@ -220,7 +239,7 @@ func (c Client) List(ctx context.Context) ([]Stored, error) {
 }
 
 // Snapshot takes a snapshot at once, and keeps it under a name, which no retention forgets. It
-// returns a *FailedError, ErrNoSecret, ErrNoCluster.
+// returns a *kube.JobError, ErrNoSecret, ErrNoCluster.
 func (c Client) Snapshot(ctx context.Context, name string, management consul.SecretRef) (Result, error) {
 	p, err := c.pod(ctx, taskSnapshot, token{management.Name, management.Key})
 	if err != nil {
@@ -230,7 +249,7 @@ func (c Client) Snapshot(ctx context.Context, name string, management consul.Sec
 	if err != nil {
 		return Result{}, err
 	}
-	return ParseResult(words(done, containerStore))
+	return ParseResult(kube.LastWords(done, containerStore))
 }
 
 // Inspection is what is in a snapshot.
@@ -259,7 +278,7 @@ func (c Client) Inspect(ctx context.Context, management consul.SecretRef) (Inspe
 	if err != nil {
 		return Inspection{}, err
 	}
-	return parseInspection(words(done, containerSnapshot))
+	return parseInspection(kube.LastWords(done, containerSnapshot))
 }
 
 // Restore is what somebody asks for. Two that are equal are the same one.
@@ -341,7 +360,7 @@ func (c Client) Restoring(ctx context.Context, r Restore) (*Restoring, error) {
 	}
 	var is record
 	_ = json.Unmarshal([]byte(job.Annotations[AnnotationRestore]), &is) // otherwise it is another one
-	at, failed := ended(job)
+	at, failed := kube.JobEnded(job)
 	changed := !failed && !at.IsZero()
 	if !changed {
 		if changed, err = c.begun(ctx, job); err != nil {
@@ -393,10 +412,10 @@ func (c Client) StartRestore(ctx context.Context, r Restore, snapshot Stored, ma
 	return &Restoring{Stored: snapshot, Same: true, job: job}, nil
 }
 
-// AwaitRestore waits for a restore. It returns a *FailedError that says that nothing of the cluster was changed, or an
+// AwaitRestore waits for a restore. It returns a *kube.JobError that says that nothing of the cluster was changed, or an
 // *UncertainError. Where the context ends before the last step, there will be none.
 func (c Client) AwaitRestore(ctx context.Context, r *Restoring) (Restored, error) {
-	done, err := await(ctx, c.Kube, r.job)
+	done, err := c.Kube.AwaitJob(ctx, r.job)
 	if err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 		defer cancel()
@@ -411,13 +430,13 @@ func (c Client) AwaitRestore(ctx context.Context, r *Restoring) (Restored, error
 	}
 	restored := Restored{Stored: r.Stored, Time: time.Now().UTC()}
 	// The pod may be gone with its words: that it was restored is sure.
-	if before, err := ParseResult(words(done, containerStore)); err == nil {
+	if before, err := ParseResult(kube.LastWords(done, containerStore)); err == nil {
 		restored.Before = before
 	}
-	if inspection, err := parseInspection(words(done, containerVerify)); err == nil {
+	if inspection, err := parseInspection(kube.LastWords(done, containerVerify)); err == nil {
 		restored.Snapshot = inspection
 	}
-	if at, err := ParseDone(words(done, containerRestore)); err == nil {
+	if at, err := ParseDone(kube.LastWords(done, containerRestore)); err == nil {
 		restored.Time = at.Time
 	}
 	return restored, nil
@@ -425,7 +444,7 @@ func (c Client) AwaitRestore(ctx context.Context, r *Restoring) (Restored, error
 
 // FinishRestore removes the Job of a restore, whose consequences have been dealt with.
 func (c Client) FinishRestore(ctx context.Context) error {
-	return remove(ctx, c.Kube, c.Consul.Namespace, RestoreJobName(c.Consul.Name), c.owns)
+	return c.Kube.RemoveJob(ctx, c.Consul.Namespace, RestoreJobName(c.Consul.Name), c.owns)
 }
 
 // AwaitOthers waits until no restore of the cluster is under way.
@@ -449,7 +468,7 @@ func (c Client) owns(o metav1.Object) bool { return server.Owns(c.Consul.Name, o
 
 // pod prepares the pods of a task, for the servers that run.
 func (c Client) pod(ctx context.Context, task string, t token) (pod, error) {
-	servers, err := Servers(ctx, c.Kube, c.Consul)
+	servers, exist, err := c.servers(ctx)
 	if err != nil {
 		return pod{}, err
 	}
@@ -461,7 +480,19 @@ func (c Client) pod(ctx context.Context, task string, t token) (pod, error) {
 	}
 	l := server.OwnerLabels(c.Consul.Name)
 	l[server.LabelComponent], l[LabelTask] = Component, task
-	return pod{servers: servers, repository: c.Repository, image: c.Image, labels: l, token: t}, nil
+	return pod{servers: servers, repository: c.Repository, image: c.Image, labels: l, token: t, alone: !exist}, nil
+}
+
+// servers are those that run, or the planned ones that do not exist.
+func (c Client) servers(ctx context.Context) (servers server.Spec, exist bool, err error) {
+	servers, err = Servers(ctx, c.Kube, c.Consul)
+	switch {
+	case c.Planned != nil && errors.Is(err, consul.ErrNotRestored):
+		return servers, true, nil
+	case c.Planned != nil && errors.Is(err, ErrNoCluster):
+		return *c.Planned, false, nil
+	}
+	return servers, true, err
 }
 
 func (c Client) job(p pod, task string, containers ...corev1.Container) *batchv1.Job {
@@ -480,9 +511,9 @@ func (c Client) once(ctx context.Context, p pod, task string, see func(context.C
 	if err != nil {
 		return nil, err
 	}
-	done, err := await(ctx, c.Kube, job)
+	done, err := c.Kube.AwaitJob(ctx, job)
 	if err == nil && done == nil {
-		err = &FailedError{Reason: "its pod, and what it says with it, is gone"}
+		err = &kube.JobError{Reason: "its pod, and what it says with it, is gone"}
 	}
 	if err == nil && see != nil {
 		err = see(ctx, done)

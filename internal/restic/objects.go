@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -249,15 +250,15 @@ func Summarize(jobs []batchv1.Job, pods []corev1.Pod) State {
 func outcome[T any](jobs []batchv1.Job, pods []corev1.Pod, parse func(string) (T, error)) (o Outcome[T]) {
 	slices.SortFunc(jobs, func(a, b batchv1.Job) int { return b.CreationTimestamp.Compare(a.CreationTimestamp.Time) })
 	for i := range jobs {
-		at, failed := ended(&jobs[i])
+		at, failed := kube.JobEnded(&jobs[i])
 		switch {
 		case at.IsZero(): // it runs
 		case failed:
 			if o.Reason == "" {
-				o.Failed, o.Reason = at, reason(&jobs[i], pods)
+				o.Failed, o.Reason = at, kube.JobReason(&jobs[i], pods)
 			}
 		default:
-			if r, err := parse(message(&jobs[i], pods)); err == nil {
+			if r, err := parse(kube.JobMessage(&jobs[i], pods)); err == nil {
 				o.Last = &r
 				return o
 			}

@@ -2,12 +2,14 @@ package restic
 
 import (
 	_ "embed" // the scripts
+	"maps"
 	"slices"
 	"strconv"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -74,6 +76,13 @@ const (
 	created  = "new"
 )
 
+// annotationPasswd of a pod has the file /etc/passwd of restic's containers. The command ssh, which restic starts, wants to know
+// the user that it runs as, and restic's image has none of the number that the servers, and so the Jobs, run as.
+const (
+	annotationPasswd = server.ManagedBy + "/passwd"
+	passwd           = "consul:x:100:1000:consul:/tmp:/bin/false\n"
+)
+
 // token is the key of a Secret with the token for the servers, "" where ACLs are off.
 type token struct{ secret, key string }
 
@@ -84,6 +93,7 @@ type pod struct {
 	image      string // restic's
 	labels     map[string]string
 	token      token
+	alone      bool // there are no servers, and no ServiceAccount of theirs
 }
 
 // restic renders a container that works on the repository.
@@ -95,6 +105,9 @@ func (p pod) restic(name, script string, args ...string) corev1.Container {
 	c.VolumeMounts = []corev1.VolumeMount{{Name: "work", MountPath: workDir}, {Name: "tmp", MountPath: "/tmp"}, {Name: "credentials", MountPath: "/credentials", ReadOnly: true}}
 	if p.repository.Claim != "" {
 		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "repository", MountPath: p.repository.location()})
+	}
+	if p.repository.usesSSH() {
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "passwd", MountPath: "/etc/passwd", SubPath: "passwd", ReadOnly: true})
 	}
 	return c
 }
@@ -129,12 +142,22 @@ func (p pod) snapshot(tag, repository string, retention []string) []corev1.Conta
 // job renders the Job whose pod has the containers; one that fails is tried again so many times.
 func (p pod) job(deadline time.Duration, again int32, containers ...corev1.Container) batchv1.JobSpec {
 	template := server.JobPod(p.servers, p.labels)
+	if p.alone {
+		template.Spec.ServiceAccountName = ""
+	}
 	last := len(containers) - 1
 	template.Spec.InitContainers, template.Spec.Containers = containers[:last], containers[last:]
+	if p.repository.usesSSH() {
+		template.Annotations = maps.Clone(template.Annotations)
+		metav1.SetMetaDataAnnotation(&template.ObjectMeta, annotationPasswd, passwd)
+	}
 	empty := corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}
 	volumes := append([]corev1.Volume{
 		{Name: "work", VolumeSource: empty}, {Name: "tmp", VolumeSource: empty},
 		{Name: "credentials", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: p.repository.Secret, DefaultMode: new(int32(0o440))}}},
+		{Name: "passwd", VolumeSource: corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{Items: []corev1.DownwardAPIVolumeFile{{
+			Path: "passwd", FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.annotations['" + annotationPasswd + "']"},
+		}}}}},
 		{Name: "repository", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: p.repository.Claim}}},
 	}, server.NewAccess(p.servers, p.token.secret, p.token.key).Volumes...)
 	for _, v := range volumes { // those that are used

@@ -16,6 +16,19 @@ if [ -e /credentials/tls.crt ] && [ -e /credentials/tls.key ]; then
   export RESTIC_TLS_CLIENT_CERT=/tmp/client.pem
 fi
 
+# For a server that speaks SFTP restic starts the command ssh, which takes its key from a file of the user alone.
+if [ -e /credentials/ssh-privatekey ]; then
+  mkdir -p /tmp/bin
+  (cat /credentials/ssh-privatekey && echo) >/tmp/ssh-privatekey
+  cat >/tmp/bin/ssh <<EOF
+#!/bin/sh
+exec $(command -v ssh) -F none -i /tmp/ssh-privatekey -o IdentitiesOnly=yes -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=15 \
+  -o StrictHostKeyChecking=yes -o UserKnownHostsFile=/credentials/known_hosts -o GlobalKnownHostsFile=none "\$@"
+EOF
+  chmod 700 /tmp/bin/ssh
+  export PATH="/tmp/bin:$PATH"
+fi
+
 # The last words of a container that fails are what its Pod says.
 fail() {
   [ ! -s /tmp/error ] || tail -n 3 /tmp/error >&2

@@ -30,7 +30,12 @@ func TestKindOf(t *testing.T) {
 		"s3:https://":                      "names no host",
 		"s3:":                              "must begin with one of",
 		"/folder":                          "repository.volume_claim",
-		"sftp:me@host:/path":               "must begin with one of",
+		"sftp:me@host:/path":               "",
+		"sftp://me@host:2222//path":        "",
+		"sftp://me@[::1]:2222//path":       "",
+		"sftp:host:/path":                  "sftp:user@host:/path",
+		"sftp://me:secret@host//path":      "sftp:user@host:/path",
+		"sftp:-oProxyCommand=x@host:/path": "sftp:user@host:/path",
 		"rclone:remote:path":               "must begin with one of",
 	} {
 		_, err := KindOf(url)
@@ -52,6 +57,7 @@ func TestCheckKeys(t *testing.T) {
 		"one of two ways":    {Repository{URL: "azure:c:/"}, "RESTIC_PASSWORD AZURE_ACCOUNT_NAME AZURE_ACCOUNT_SAS", ""},
 		"neither of two":     {Repository{URL: "azure:c:/"}, "RESTIC_PASSWORD AZURE_ACCOUNT_NAME", ", or AZURE_ACCOUNT_NAME and AZURE_ACCOUNT_SAS"},
 		"a volume":           {Repository{Claim: "c"}, "RESTIC_PASSWORD", ""},
+		"a key alone":        {Repository{URL: "sftp:me@host:/path"}, "RESTIC_PASSWORD ssh-privatekey", "ssh-privatekey and known_hosts"},
 		"a server for all":   {Repository{URL: "rest:http://host/"}, "RESTIC_PASSWORD", ""},
 		"a volume, not even": {Repository{Claim: "c"}, "", "RESTIC_PASSWORD"},
 	} {

@@ -61,7 +61,7 @@ func (s Schedule) Read(ctx context.Context) (Live, error) {
 	}
 	servers, err := Servers(ctx, s.Kube, s.Consul)
 	switch {
-	case errors.Is(err, ErrNoCluster): // nothing to compare it with
+	case errors.Is(err, ErrNoCluster), errors.Is(err, consul.ErrNotRestored): // nothing to compare it with
 	case err != nil:
 		return Live{}, err
 	default:
@@ -123,7 +123,7 @@ func (s Schedule) tokenDrift(ctx context.Context, servers server.Spec) ([]string
 // Apply takes a backup as the schedule would, and only if that was stored puts the schedule in its
 // place: one that cannot work never is. Where the backups are made as before, none is taken. A drill
 // that is new is done once too. isNew says that there shall be no schedule yet. Beside errors that say
-// that nothing was changed it returns a *FailedError, which says the same.
+// that nothing was changed it returns a *kube.JobError, which says the same.
 func (s Schedule) Apply(ctx context.Context, spec Spec, isNew bool) error {
 	servers, err := Servers(ctx, s.Kube, s.Consul)
 	if err != nil {
@@ -301,10 +301,10 @@ func (s Schedule) Delete(ctx context.Context) error {
 		return err
 	}
 	servers, err := Servers(ctx, s.Kube, s.Consul)
-	if err != nil && !errors.Is(err, ErrNoCluster) {
+	if err != nil && !errors.Is(err, ErrNoCluster) && !errors.Is(err, consul.ErrNotRestored) {
 		return err
 	}
-	return s.undo(ctx, err == nil && !servers.ACL.Enabled)
+	return s.undo(ctx, !errors.Is(err, ErrNoCluster) && !servers.ACL.Enabled)
 }
 
 // undo removes the Job that proves the schedule, and the token, also where the context has
@@ -314,7 +314,7 @@ func (s Schedule) undo(ctx context.Context, withoutACLs bool) error {
 	defer cancel()
 	var errs []error
 	for _, task := range []string{TaskBackup, TaskDrill} {
-		errs = append(errs, remove(ctx, s.Kube, s.Consul.Namespace, NowName(s.Consul.Name, s.Name, task), s.owns))
+		errs = append(errs, s.Kube.RemoveJob(ctx, s.Consul.Namespace, NowName(s.Consul.Name, s.Name, task), s.owns))
 	}
 	if !withoutACLs {
 		errs = append(errs, s.Consul.DeleteBackupToken(ctx, s.Name, s.target()))
@@ -379,7 +379,8 @@ func (s Schedule) owns(o metav1.Object) bool {
 	return server.Owns(s.Consul.Name, o.GetLabels()) && o.GetLabels()[LabelSchedule] == s.Name
 }
 
-// Servers reads what runs of a cluster, or returns ErrNoCluster.
+// Servers reads what runs of a cluster, or returns ErrNoCluster. With consul.ErrNotRestored it returns what
+// runs all the same.
 func Servers(ctx context.Context, k *kube.Client, c *consul.Cluster) (server.Spec, error) {
 	name := server.StatefulSetName(c.Name)
 	sts, err := k.AppsV1().StatefulSets(c.Namespace).Get(ctx, name, metav1.GetOptions{})
@@ -392,7 +393,11 @@ func Servers(ctx context.Context, k *kube.Client, c *consul.Cluster) (server.Spe
 	if err != nil {
 		return server.Spec{}, fmt.Errorf("reading the configuration of %s: %w", c.ID(), err)
 	}
-	return server.Parse(server.Set{StatefulSet: sts, Config: cm}, server.Spec{})
+	spec, err := server.Parse(server.Set{StatefulSet: sts, Config: cm}, server.Spec{})
+	if err == nil && spec.Origin.Pending() {
+		err = consul.ErrNotRestored
+	}
+	return spec, err
 }
 
 // state says what came of the backups.
@@ -408,23 +413,23 @@ func (s Schedule) state(ctx context.Context) (State, error) {
 // prove does a task at once, with a Job that stays, because it says what came of it.
 func (s Schedule) prove(ctx context.Context, spec Spec, servers server.Spec, task string) error {
 	name := NowName(s.Consul.Name, s.Name, task)
-	if err := remove(ctx, s.Kube, s.Consul.Namespace, name, s.owns); err != nil {
+	if err := s.Kube.RemoveJob(ctx, s.Consul.Namespace, name, s.owns); err != nil {
 		return err
 	}
 	job, err := start(ctx, s.Kube, Now(spec, servers, task))
 	if err != nil {
 		return err
 	}
-	done, err := await(ctx, s.Kube, job)
+	done, err := s.Kube.AwaitJob(ctx, job)
 	if err == nil && task == TaskBackup {
-		_, err = ParseResult(words(done, containerStore))
+		_, err = ParseResult(kube.LastWords(done, containerStore))
 	}
 	if err == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 	defer cancel()
-	if removeErr := remove(ctx, s.Kube, s.Consul.Namespace, name, s.owns); removeErr != nil {
+	if removeErr := s.Kube.RemoveJob(ctx, s.Consul.Namespace, name, s.owns); removeErr != nil {
 		return errors.Join(err, removeErr)
 	}
 	return err

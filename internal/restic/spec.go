@@ -166,8 +166,8 @@ type Kind struct {
 	Credentials [][]string
 }
 
-// kinds are the stores that restic knows, but for those that take more than environment
-// variables (restic.readthedocs.io/en/stable/030_preparing_a_new_repo.html).
+// kinds are the stores that restic knows, but for rclone, which takes a program of its own
+// (restic.readthedocs.io/en/stable/030_preparing_a_new_repo.html).
 func kinds() []Kind {
 	return []Kind{
 		{"s3", [][]string{{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}}},
@@ -176,6 +176,7 @@ func kinds() []Kind {
 		{"b2", [][]string{{"B2_ACCOUNT_ID", "B2_ACCOUNT_KEY"}}},
 		{"swift", [][]string{{"OS_AUTH_URL"}, {"ST_AUTH"}}},
 		{"rest", nil},
+		{"sftp", [][]string{{sshKey, knownHostsKey}}},
 	}
 }
 
@@ -192,7 +193,12 @@ func KindOf(repository string) (Kind, error) {
 		}
 		return Kind{}, fmt.Errorf("it must begin with one of %s, as restic writes repositories; a folder of a volume is repository.volume_claim", strings.Join(names, ", "))
 	}
-	if strings.Contains(rest, "://") {
+	switch {
+	case scheme == "sftp":
+		if !sftpURL.MatchString(repository) {
+			return Kind{}, errors.New("a repository on an SFTP server is sftp:user@host:/path, or sftp://user@host:port//path")
+		}
+	case strings.Contains(rest, "://"):
 		u, err := url.Parse(rest)
 		switch {
 		case err != nil:
@@ -202,11 +208,18 @@ func KindOf(repository string) (Kind, error) {
 		case u.Host == "":
 			return Kind{}, errors.New("it names no host")
 		}
-	} else if scheme == "rest" {
+	case scheme == "rest":
 		return Kind{}, errors.New("what follows rest: must begin with http:// or https://")
 	}
 	return all[i], nil
 }
+
+// sftpURL is either way in which restic writes a folder of an SFTP server. A user has no password there: keys are what
+// works without a person.
+var sftpURL = regexp.MustCompile(`^sftp:([A-Za-z0-9._][A-Za-z0-9._-]*@[A-Za-z0-9.][A-Za-z0-9.-]*:.+|//[A-Za-z0-9._][A-Za-z0-9._-]*@([A-Za-z0-9.][A-Za-z0-9.-]*|\[[0-9a-fA-F:]+\])(:[0-9]+)?/.+)$`)
+
+// usesSSH reports whether a repository is on an SFTP server.
+func (r Repository) usesSSH() bool { return strings.HasPrefix(r.URL, "sftp:") }
 
 // CheckKeys returns an error that says what the Secret with the credentials lacks. keys are those
 // that it has.
@@ -230,6 +243,13 @@ func CheckKeys(r Repository, keys []string) error {
 	}
 	return fmt.Errorf("it lacks what a repository %s: takes: the keys %s", kind.Scheme, strings.Join(wanted, ", or "))
 }
+
+// sshKey and knownHostsKey are the keys of the Secret with the private key for an SFTP server, in OpenSSH's format, and with
+// the public keys that the server may have. The first is that of Secrets of the type kubernetes.io/ssh-auth.
+const (
+	sshKey        = "ssh-privatekey"
+	knownHostsKey = "known_hosts"
+)
 
 // passwordKey is the key of the Secret with the password of the repository.
 const passwordKey = "RESTIC_PASSWORD"

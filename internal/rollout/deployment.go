@@ -24,6 +24,9 @@ type Deployment struct {
 	Consul *consul.Cluster
 	// Report hears of every action of a roll. Each is an Event of the StatefulSet too.
 	Report func(Action)
+	// Origin is where a cluster with a pending Spec.Origin gets its snapshot from. Without it an
+	// Update gives the restore up.
+	Origin *Origin
 }
 
 // State is a cluster as it is.
@@ -95,6 +98,9 @@ func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) 
 	if live.IsTakeover() { // all of it is applied when that goes on
 		s.Drift, template = []string{"the take-over is not complete, will go on"}, false
 	}
+	if s.Spec.Origin.Pending() {
+		s.Drift = append(s.Drift, "Backup: not restored yet, will be")
+	}
 	restarts := "will restart"
 	if template {
 		restarts = "will restart unless it runs what is declared"
@@ -151,6 +157,7 @@ func drift(spec, known server.Spec, live server.Set) (fields []string, template 
 		return fields, false
 	}
 	known.Creating, known.Established, known.UpgradeSnapshot, known.Resizing = spec.Creating, spec.Established, spec.UpgradeSnapshot, spec.Resizing
+	known.Origin = spec.Origin
 	known.Takeover, known.FormerConfig = spec.Takeover, spec.FormerConfig
 	declared := server.Drift(server.Objects(known), live)
 	fields = slices.DeleteFunc(fields, func(f string) bool { return !slices.Contains(declared, f) })
@@ -160,7 +167,7 @@ func drift(spec, known server.Spec, live server.Set) (fields []string, template 
 }
 
 // Create makes a cluster, or goes on with a create that was interrupted, and
-// waits until all servers are healthy voters. An error other than an
+// waits until all servers are healthy voters, and restores what it begins with (Origin). An error other than an
 // *UnsettledError means that there is no cluster: what the call itself had made
 // is removed again.
 func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
@@ -184,10 +191,22 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 			return err
 		}
 		spec.Established = before.Established
+		if spec.Origin != nil && before.Origin != nil {
+			spec.Origin = before.Origin
+		}
 		// One that has had a leader is only ever finished as it was declared: any
 		// other change is an update, one server at a time.
-		if !before.Creating || (before.Established && len(server.Drift(server.Objects(spec), live)) > 0) {
+		rendered := server.Objects(spec)
+		if spec.Origin != nil { // where its client Service leads changes in the middle of a create
+			rendered.ClientService = nil
+		}
+		if !before.Creating || (before.Established && len(server.Drift(rendered, live)) > 0) {
 			return ErrExists
+		}
+	}
+	if live.StatefulSet == nil && spec.Origin.Pending() {
+		if _, err := d.FindOrigin(ctx, *d.Origin); err != nil {
+			return &OriginError{err}
 		}
 	}
 	if spec.FormerConfig, err = d.formerConfig(ctx, spec, live); err != nil {
@@ -221,7 +240,13 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 			return d.unsettled(ctx, err, spec)
 		}
 	}
-	return d.settle(ctx, spec, int(spec.Replicas))
+	if err := d.settle(ctx, spec, int(spec.Replicas)); err != nil || !spec.Origin.Pending() {
+		return err
+	}
+	if err := d.exclusively(ctx, d.restoreOrigin); err != nil {
+		return unrestored(err)
+	}
+	return nil
 }
 
 // undo removes what was accepted and was not there before, and the Secrets that were made.
@@ -264,6 +289,9 @@ func (d Deployment) Update(ctx context.Context, spec server.Spec) error {
 		if err := d.update(ctx, spec); err != nil {
 			return err
 		}
+		if err := d.restoreOrigin(ctx); err != nil {
+			return unrestored(err)
+		}
 		return restic.Refresh(ctx, d.Kube, d.Consul)
 	})
 }
@@ -287,6 +315,9 @@ func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 	}
 	if err != nil {
 		return err
+	}
+	if spec.Origin = before.Origin; spec.Origin.Pending() && d.Origin == nil {
+		spec.Origin = nil
 	}
 	if spec.CreateNamespace {
 		if err := checkNamespace(live.Namespace, spec); err != nil {

@@ -26,45 +26,17 @@ type Restored struct {
 
 // Restore replaces all that the servers have by a snapshot: when they are
 // healthy voters, run the version that it was taken from, and what they have was stored too. Then
-// it makes tokens and the catalog whole again, and looks what the servers have. choose picks the snapshot of those
-// in the repository, for servers of a version. What fails before the snapshot is restored has changed nothing, and
-// what fails after it goes on with the next call that asks for the same. It returns a *restic.FailedError and others.
-func (d Deployment) Restore(ctx context.Context, client restic.Client, r restic.Restore, choose func(all []restic.Stored, version string) (restic.Stored, error)) (restored Restored, err error) {
+// it makes tokens and the catalog whole again, and looks what the servers have. What fails before the snapshot is restored has changed nothing, and
+// what fails after it goes on with the next call that asks for the same. It returns a *kube.JobError,
+// consul.ErrNotRestored and others.
+func (d Deployment) Restore(ctx context.Context, client restic.Client, r restic.Restore) (restored Restored, err error) {
 	err = d.exclusively(ctx, func(ctx context.Context) error {
 		running, err := restic.Servers(ctx, d.Kube, d.Consul)
 		if err != nil {
 			return err
 		}
-		job, err := client.Restoring(ctx, r)
-		if err != nil {
+		if restored, err = d.restore(ctx, client, r, running); err != nil {
 			return err
-		}
-		if job != nil && !job.Same {
-			if err := d.finishFormer(ctx, client, running, *job); err != nil {
-				return err
-			}
-			job = nil
-		}
-		if restored.Resumed = job != nil; job == nil {
-			if job, err = d.startRestore(ctx, client, r, running, choose); err != nil {
-				return err
-			}
-		}
-		restored.Restored, err = client.AwaitRestore(ctx, job)
-		var uncertain *restic.UncertainError
-		switch {
-		case errors.As(err, &uncertain) && ctx.Err() == nil:
-			return errors.Join(fmt.Errorf("its last step failed, and may have replaced what the cluster had: %w", err), d.heal(ctx, running))
-		case uncertain != nil:
-			return fmt.Errorf("it was interrupted in its last step; apply again: %w", err)
-		case err != nil:
-			return fmt.Errorf("nothing of the cluster was changed: %w", err)
-		}
-		a := Action{Restore: job.Stored.ID}
-		d.Report(a)
-		d.event(ctx, a)
-		if err := d.heal(ctx, running); err != nil {
-			return fmt.Errorf("the snapshot was restored, but %w", err)
 		}
 		_, token, err := d.healthy(ctx, running)
 		if err == nil {
@@ -73,16 +45,57 @@ func (d Deployment) Restore(ctx context.Context, client restic.Client, r restic.
 		if err != nil {
 			return fmt.Errorf("the snapshot was restored, but what the servers have now is not known: %w", err)
 		}
-		finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
-		defer cancel()
-		_ = client.FinishRestore(finish) // if it stays, Kubernetes removes it in a day
+		d.finishRestore(ctx, client)
 		return nil
 	})
 	return restored, err
 }
 
+// finishRestore removes what a restore has left that is complete.
+func (d Deployment) finishRestore(ctx context.Context, client restic.Client) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
+	defer cancel()
+	_ = client.FinishRestore(ctx) // if it stays, Kubernetes removes it in a day
+}
+
+// restore restores, or goes on, and makes whole what that breaks. The caller finishes it.
+func (d Deployment) restore(ctx context.Context, client restic.Client, r restic.Restore, running server.Spec) (restored Restored, err error) {
+	job, err := client.Restoring(ctx, r)
+	if err != nil {
+		return restored, err
+	}
+	if job != nil && !job.Same {
+		if err := d.finishFormer(ctx, client, running, *job); err != nil {
+			return restored, err
+		}
+		job = nil
+	}
+	if restored.Resumed = job != nil; job == nil {
+		if job, err = d.startRestore(ctx, client, r, running); err != nil {
+			return restored, err
+		}
+	}
+	restored.Restored, err = client.AwaitRestore(ctx, job)
+	var uncertain *restic.UncertainError
+	switch {
+	case errors.As(err, &uncertain) && ctx.Err() == nil:
+		return restored, errors.Join(fmt.Errorf("its last step failed, and may have replaced what the cluster had: %w", err), d.heal(ctx, running))
+	case uncertain != nil:
+		return restored, fmt.Errorf("it was interrupted in its last step; apply again: %w", err)
+	case err != nil:
+		return restored, fmt.Errorf("nothing of the cluster was changed: %w", err)
+	}
+	a := Action{Restore: job.Stored.ID}
+	d.Report(a)
+	d.event(ctx, a)
+	if err := d.heal(ctx, running); err != nil {
+		return restored, fmt.Errorf("the snapshot was restored, but %w", err)
+	}
+	return restored, nil
+}
+
 // startRestore begins a restore, if the servers are fit for one.
-func (d Deployment) startRestore(ctx context.Context, client restic.Client, r restic.Restore, running server.Spec, choose func([]restic.Stored, string) (restic.Stored, error)) (*restic.Restoring, error) {
+func (d Deployment) startRestore(ctx context.Context, client restic.Client, r restic.Restore, running server.Spec) (*restic.Restoring, error) {
 	leads, token, err := d.healthy(ctx, running)
 	if err != nil {
 		return nil, err
@@ -100,7 +113,7 @@ func (d Deployment) startRestore(ctx context.Context, client restic.Client, r re
 	if err != nil {
 		return nil, err
 	}
-	snapshot, err := choose(all, running.Version)
+	snapshot, err := restic.Choose(all, r.Snapshot, r.Cluster, running.Version)
 	if err != nil {
 		return nil, err
 	}
@@ -120,15 +133,23 @@ func (d Deployment) finishFormer(ctx context.Context, client restic.Client, runn
 	return client.FinishRestore(ctx)
 }
 
-// heal makes the tokens of a cluster whole again after a restore, and its catalog.
+// heal makes the tokens of a cluster whole again after a restore, its catalog, and autopilot's configuration, which is
+// that of the servers that the snapshot was taken of.
 func (d Deployment) heal(ctx context.Context, running server.Spec) error {
 	if err := d.Consul.Heal(ctx, running.ACL.Enabled); err != nil {
 		return err
 	}
-	if !running.ACL.Enabled {
-		return nil
+	token := ""
+	if running.ACL.Enabled {
+		if err := restic.EnsureTokens(ctx, d.Kube, d.Consul); err != nil {
+			return err
+		}
+		var err error
+		if token, _, err = d.Consul.ManagementToken(ctx); err != nil {
+			return err
+		}
 	}
-	return restic.EnsureTokens(ctx, d.Kube, d.Consul)
+	return d.Consul.SetAutopilot(ctx, token, running.Autopilot, int(running.Replicas))
 }
 
 // healthy waits until all servers are healthy voters, and returns the version that the leader runs, and where the

@@ -7,12 +7,10 @@ import (
 	"slices"
 	"time"
 
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
@@ -138,18 +136,17 @@ func (d Deployment) runSnapshotJob(ctx context.Context, running server.Spec, sec
 	if err := d.ensureSnapshotClaim(ctx, running); err != nil {
 		return server.Snapshot{}, err
 	}
-	job := server.SnapshotJob(running, secret.Name, secret.Key)
-	made, err := d.Kube.BatchV1().Jobs(job.Namespace).Create(ctx, job, metav1.CreateOptions{FieldManager: server.ManagedBy})
+	job, err := d.Kube.StartJob(ctx, server.SnapshotJob(running, secret.Name, secret.Key))
 	if apierrors.IsAlreadyExists(err) {
-		return server.Snapshot{}, &ForeignError{Objects: []string{"Job " + job.Namespace + "/" + job.Name}}
+		return server.Snapshot{}, &ForeignError{Objects: []string{"Job " + running.Namespace + "/" + server.SnapshotJobName(running.Name)}}
 	} else if err != nil {
-		return server.Snapshot{}, fmt.Errorf("making the Job %s/%s: %w", job.Namespace, job.Name, err)
+		return server.Snapshot{}, err
 	}
-	message, err := d.awaitSnapshotJob(ctx, made)
+	done, err := d.Kube.AwaitJob(ctx, job)
 	if err != nil {
 		return server.Snapshot{}, err
 	}
-	s, err := server.ParseSnapshot(running.Name, message)
+	s, err := server.ParseSnapshot(running.Name, kube.LastWords(done, server.SnapshotContainerName))
 	if err != nil {
 		return server.Snapshot{}, fmt.Errorf("the Job %s/%s ended, but %w", job.Namespace, job.Name, err)
 	}
@@ -189,49 +186,6 @@ func (d Deployment) growSnapshotClaim(ctx context.Context, live *corev1.Persiste
 	return nil
 }
 
-// awaitSnapshotJob waits for the end of the Job, and returns the termination
-// message of its pod.
-func (d Deployment) awaitSnapshotJob(ctx context.Context, made *batchv1.Job) (message string, err error) {
-	err = kube.Wait(ctx, fmt.Sprintf("the Job %s/%s", made.Namespace, made.Name), interval, func(ctx context.Context) (string, error) {
-		job, err := d.Kube.BatchV1().Jobs(made.Namespace).Get(ctx, made.Name, metav1.GetOptions{})
-		switch {
-		case kube.Permanent(err):
-			return "", err
-		case err != nil:
-			return err.Error(), nil
-		}
-		for _, c := range job.Status.Conditions {
-			if c.Status == corev1.ConditionTrue && c.Type == batchv1.JobFailed {
-				return "", errors.New("it failed: " + c.Message)
-			}
-			if c.Status == corev1.ConditionTrue && c.Type == batchv1.JobComplete {
-				message, err = d.snapshotMessage(ctx, job)
-				return "", err
-			}
-		}
-		return "it has not ended", nil
-	})
-	return message, err
-}
-
-// snapshotMessage is the termination message of a pod of a Job that did its work.
-func (d Deployment) snapshotMessage(ctx context.Context, job *batchv1.Job) (string, error) {
-	pods, err := d.Kube.CoreV1().Pods(job.Namespace).List(ctx, metav1.ListOptions{
-		LabelSelector: labels.SelectorFromSet(server.SnapshotLabels(d.Consul.Name)).String(),
-	})
-	if err != nil {
-		return "", fmt.Errorf("reading its result: %w", err)
-	}
-	for i := range pods.Items {
-		for _, s := range pods.Items[i].Status.ContainerStatuses {
-			if t := s.State.Terminated; t != nil && t.ExitCode == 0 && metav1.IsControlledBy(&pods.Items[i], job) {
-				return t.Message, nil
-			}
-		}
-	}
-	return "", errors.New("its pod, and the result with it, is gone")
-}
-
 // recordSnapshot notes a snapshot on the StatefulSet before the Job goes: from now
 // on it is known.
 func (d Deployment) recordSnapshot(ctx context.Context, s server.Snapshot) error {
@@ -268,19 +222,8 @@ func (d Deployment) snapshotFailed(ctx context.Context, err error) error {
 // deleteSnapshotJob deletes the Job, if it is there and the cluster's, and waits
 // until its pod is gone, which may hold the volume.
 func (d Deployment) deleteSnapshotJob(ctx context.Context) error {
-	jobs, name := d.Kube.BatchV1().Jobs(d.Consul.Namespace), server.SnapshotJobName(d.Consul.Name)
-	return kube.Wait(ctx, "the Job "+d.Consul.Namespace+"/"+name+" to go", interval, func(ctx context.Context) (string, error) {
-		job, err := jobs.Get(ctx, name, metav1.GetOptions{})
-		if found, err := kube.Found(err); err != nil || !found || !server.Owns(d.Consul.Name, job.Labels) {
-			return "", err
-		}
-		if job.DeletionTimestamp == nil {
-			err = jobs.Delete(ctx, name, metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationForeground)})
-			if _, err := kube.Found(err); err != nil {
-				return "", err
-			}
-		}
-		return "it is still there", nil
+	return d.Kube.RemoveJob(ctx, d.Consul.Namespace, server.SnapshotJobName(d.Consul.Name), func(o metav1.Object) bool {
+		return server.Owns(d.Consul.Name, o.GetLabels())
 	})
 }
 

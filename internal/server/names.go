@@ -21,6 +21,9 @@ const (
 	// LabelVersion is the Consul version of a pod.
 	LabelVersion = "app.kubernetes.io/version"
 
+	// labelRestored is asked for by the client Service of a cluster that is not restored yet.
+	labelRestored = ManagedBy + "/restored"
+
 	// ManagedBy is the value of LabelManagedBy, and the name of the field
 	// manager of every server-side apply.
 	ManagedBy = "terraform-provider-consul-k8s"
@@ -52,6 +55,8 @@ const (
 	// AnnotationTLS on the StatefulSet holds TLSSettings as JSON, unless they are
 	// DefaultTLS.
 	AnnotationTLS = ManagedBy + "/tls"
+	// AnnotationOrigin on the StatefulSet holds Spec.Origin as JSON.
+	AnnotationOrigin = ManagedBy + "/origin"
 	// AnnotationUpgradeSnapshot on the StatefulSet holds Spec.UpgradeSnapshot as JSON.
 	AnnotationUpgradeSnapshot = ManagedBy + "/upgrade-snapshot"
 	// AnnotationResizing on the StatefulSet says that a change of the volumes has not

@@ -214,7 +214,7 @@ func clientService(s Spec) *corev1.Service {
 		ObjectMeta: m,
 		Spec: corev1.ServiceSpec{
 			Type:     corev1.ServiceType(s.Service.Type),
-			Selector: SelectorLabels(s.Name),
+			Selector: clientSelector(s),
 			Ports: []corev1.ServicePort{
 				port("http", PortHTTP, intstr.FromString("http"), corev1.ProtocolTCP),
 				port("dns-tcp", 53, intstr.FromString("dns-tcp"), corev1.ProtocolTCP),
@@ -271,6 +271,9 @@ func statefulSet(s Spec) *appsv1.StatefulSet {
 	}
 	if s.UpgradeSnapshot != nil {
 		m.Annotations[AnnotationUpgradeSnapshot] = compactJSON(s.UpgradeSnapshot)
+	}
+	if s.Origin != nil {
+		m.Annotations[AnnotationOrigin] = compactJSON(s.Origin)
 	}
 	if s.Resizing {
 		m.Annotations[AnnotationResizing] = "true"

@@ -65,7 +65,44 @@ func full() Spec {
 		Claim: "consul-snapshots", File: "consul-1.21.0-20260102T030405Z.snap", Version: "1.21.0", Index: 42, Term: 2, Size: 3082,
 		SHA256: strings.Repeat("0a", 32), Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 	}
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s.Origin = &Origin{Snapshot: "0123abcd", Version: "1.21.0", Taken: at, Restored: at.Add(time.Hour)}
 	return s
+}
+
+// Clients are not led to a cluster that is to be restored, what restores it reaches the servers, and that it is to be
+// restored is read back.
+func TestObjects_leadNobodyToWhatIsNotRestored(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		origin  *Origin
+		pending bool
+	}{
+		"it began empty": {nil, false},
+		"to be restored": {&Origin{}, true},
+		"restored":       {full().Origin, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := minimal()
+			s.Origin = tt.origin
+			set := Objects(s)
+			leads := true
+			for k, v := range set.ClientService.Spec.Selector {
+				leads = leads && set.StatefulSet.Spec.Template.Labels[k] == v
+			}
+			if leads == tt.pending {
+				t.Errorf("clients are led to the servers: %v", leads)
+			}
+			if a := NewAccess(s, "", "").Address; (a == "http://consul.prod.svc:8500") == tt.pending {
+				t.Errorf("the servers are reached at %s", a)
+			}
+			parsed, err := Parse(set, Spec{})
+			if err != nil || !reflect.DeepEqual(parsed.Origin, tt.origin) || parsed.Origin.Pending() != tt.pending {
+				t.Errorf("read back: %+v %v", parsed.Origin, err)
+			}
+		})
+	}
 }
 
 func TestObjects_golden(t *testing.T) {

@@ -61,6 +61,8 @@ func Parse(live Set, known Spec) (Spec, error) {
 	delete(s.Annotations, AnnotationTLS)
 	s.UpgradeSnapshot = annotated[*Snapshot](sts.Annotations[AnnotationUpgradeSnapshot], nil)
 	delete(s.Annotations, AnnotationUpgradeSnapshot)
+	s.Origin = ParseOrigin(sts.Annotations)
+	delete(s.Annotations, AnnotationOrigin)
 	delete(s.Annotations, AnnotationResizing)
 	delete(s.Annotations, AnnotationOnStorageChange)
 	s.Creating = sts.Annotations[AnnotationCreating] == "true"

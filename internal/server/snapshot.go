@@ -60,6 +60,9 @@ func SnapshotClaimName(cluster string) string { return cluster + "-snapshots" }
 // SnapshotJobName is the Job that takes them.
 func SnapshotJobName(cluster string) string { return cluster + "-snapshot" }
 
+// SnapshotContainerName is the container of the Job whose last words ParseSnapshot reads.
+const SnapshotContainerName = "snapshot"
+
 // SnapshotLabels are on the Job, its pod and the claim. They prove the ownership
 // as OwnerLabels do; none of them selects a server.
 func SnapshotLabels(cluster string) map[string]string {
@@ -105,7 +108,7 @@ func SnapshotJob(s Spec, secret, key string) *batchv1.Job {
 		}}},
 		{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 	}, access.Volumes...)
-	c := JobContainer(s, "snapshot", s.Image)
+	c := JobContainer(s, SnapshotContainerName, s.Image)
 	c.Command = []string{"/bin/sh", "-c", snapshotScript}
 	c.Args = append([]string{"sh", snapshotDir, s.Version, access.Address, TerminationMessage}, access.TokenFile...)
 	c.Env = access.Env
@@ -128,7 +131,7 @@ func SnapshotJob(s Spec, secret, key string) *batchv1.Job {
 
 // Access is what a container of the command consul needs to ask the servers.
 type Access struct {
-	// Address of the client Service, a URL.
+	// Address of the client Service, a URL, or of the servers' own while the former leads nowhere.
 	Address string
 	// TokenFile is where the token is, nothing where there is none.
 	TokenFile []string
@@ -140,9 +143,13 @@ type Access struct {
 // NewAccess returns the access to servers which run s, with the token in a key of a
 // Secret; secret is "" where ACLs are off.
 func NewAccess(s Spec, secret, key string) Access {
-	a := Access{Address: fmt.Sprintf("http://%s.%s.svc:%d", ClientServiceName(s.Name), s.Namespace, PortHTTP)}
+	service := ClientServiceName(s.Name)
+	if s.Origin.Pending() {
+		service = StatefulSetName(s.Name)
+	}
+	a := Access{Address: fmt.Sprintf("http://%s.%s.svc:%d", service, s.Namespace, PortHTTP)}
 	if s.TLS.Stage == StageEncrypted {
-		a.Address = fmt.Sprintf("https://%s.%s.svc:%d", ClientServiceName(s.Name), s.Namespace, s.TLS.HTTPSPort)
+		a.Address = fmt.Sprintf("https://%s.%s.svc:%d", service, s.Namespace, s.TLS.HTTPSPort)
 	}
 	switch {
 	case s.TLS.Stage != StageEncrypted:

@@ -56,6 +56,9 @@ type Spec struct {
 	// UpgradeSnapshot is the snapshot that was taken before the latest upgrade, nil if
 	// none was. Like Established it is known from the live cluster alone.
 	UpgradeSnapshot *Snapshot
+	// Origin is the snapshot that the cluster begins with, nil if it begins empty. What of it is
+	// done is known from the live cluster alone.
+	Origin *Origin
 	// FormerConfig is the configuration of servers that have not been restarted since it
 	// changed, by its keys in the ConfigMap; nil if all have.
 	FormerConfig map[string]string

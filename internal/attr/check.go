@@ -1,0 +1,31 @@
+package attr
+
+import (
+	"context"
+
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+)
+
+// Check is a validator of a text that is to be something. f returns an error that says why it is not.
+func Check(what string, f func(string) error) validator.String { return check{what, f} }
+
+type check struct {
+	what string
+	f    func(string) error
+}
+
+// Description implements validator.String.
+func (c check) Description(context.Context) string { return c.what }
+
+// MarkdownDescription implements validator.String.
+func (c check) MarkdownDescription(ctx context.Context) string { return c.Description(ctx) }
+
+// ValidateString implements validator.String.
+func (c check) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
+		return
+	}
+	if err := c.f(req.ConfigValue.ValueString()); err != nil {
+		resp.Diagnostics.Append(Error(req.Path, "Not "+c.what, err.Error()+"."))
+	}
+}

@@ -1,0 +1,258 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// lookUpTimeout bounds the look of a plan into a backup repository, with the pull of an image.
+const lookUpTimeout = 3 * time.Minute
+
+var (
+	restoreFromTypes = map[string]tfattr.Type{
+		"repository": types.ObjectType{AttrTypes: attr.RepositoryTypes}, "snapshot": types.StringType, "from_cluster": types.StringType, "image": types.StringType,
+	}
+	originTypes = map[string]tfattr.Type{
+		"snapshot_id": types.StringType, "version": types.StringType, "taken": types.StringType, "restored": types.StringType,
+	}
+	noOrigin = types.ObjectNull(originTypes)
+)
+
+type restoreFromModel struct {
+	Repository  types.Object `tfsdk:"repository"`
+	Snapshot    types.String `tfsdk:"snapshot"`
+	FromCluster types.String `tfsdk:"from_cluster"`
+	Image       types.String `tfsdk:"image"`
+}
+
+func restoreFromAttribute() schema.Attribute {
+	return schema.SingleNestedAttribute{
+		Optional: true,
+		MarkdownDescription: "The backup that the cluster begins with. It counts when the cluster is created, and does nothing later: to restore into a cluster that is there, use `consul_k8s_restore`. " +
+			"Until it is restored, the client Service leads nowhere, so that no client meets an empty cluster; `consul_k8s_acl_bootstrap` and backup schedules wait for it. The management token of `consul_k8s_acl_bootstrap` is made before, and is valid after it. " +
+			"See the guide [Restore a cluster](../guides/restore.md#a-new-cluster-from-a-backup).",
+		Attributes: map[string]schema.Attribute{
+			"repository": schema.SingleNestedAttribute{
+				Required: true, MarkdownDescription: "Where the snapshot is. The namespace, the Secret with the credentials and a volume claim have to be there before the cluster.",
+				Attributes: attr.RepositoryAttributes(),
+			},
+			"snapshot": schema.StringAttribute{
+				Required: true, Validators: []validator.String{attr.Snapshot()},
+				MarkdownDescription: "ID of the snapshot in the repository, or the beginning of one; or `latest`. It has to be of the release line that `version` is of.",
+			},
+			"from_cluster": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{attr.ClusterID()},
+				MarkdownDescription: "ID of the cluster that the snapshot was taken of. Default: the ID of this one.",
+			},
+			"image": schema.StringAttribute{Optional: true, MarkdownDescription: attr.ResticImageDescription},
+		},
+	}
+}
+
+func originAttribute() schema.Attribute {
+	return schema.SingleNestedAttribute{
+		Computed: true, MarkdownDescription: "The snapshot that the cluster has begun with (`restore_from`); null if it began empty.",
+		Attributes: map[string]schema.Attribute{
+			"snapshot_id": schema.StringAttribute{Computed: true, MarkdownDescription: "ID in the repository."},
+			"version":     schema.StringAttribute{Computed: true, MarkdownDescription: "Version of Consul that it was taken from."},
+			"taken":       schema.StringAttribute{Computed: true, MarkdownDescription: "When it was taken, in RFC 3339."},
+			"restored":    schema.StringAttribute{Computed: true, MarkdownDescription: "When it was restored, in RFC 3339; null as long as it is not."},
+		},
+	}
+}
+
+// validateRestoreFrom refuses what cannot begin with a backup.
+func validateRestoreFrom(ctx context.Context, m model, diags *diag.Diagnostics) {
+	if m.RestoreFrom.IsNull() || m.RestoreFrom.IsUnknown() {
+		return
+	}
+	var r restoreFromModel
+	diags.Append(m.RestoreFrom.As(ctx, &r, basetypes.ObjectAsOptions{})...)
+	at := path.Root("restore_from")
+	if repository, ok := attr.ParseRepository(ctx, r.Repository, diags); ok {
+		repository.Validate(at.AtName("repository"), diags)
+	}
+	if m.CreateNamespace.ValueBool() {
+		diags.Append(attr.Error(at, "The namespace has to be there", "The Secret with the credentials has to be there before the cluster, so leave create_namespace false, and make the namespace and the Secret before."))
+	}
+	if !m.Adopt.IsNull() {
+		diags.Append(attr.Error(at, "Two beginnings", "A cluster that takes over from other servers has their data: drop adopt or restore_from."))
+	}
+}
+
+// restoreFrom reads restore_from; ok is false where there is none, or not all of it is known.
+func (m model) restoreFrom(ctx context.Context, diags *diag.Diagnostics) (r restoreFromModel, repository attr.Repository, ok bool) {
+	if m.RestoreFrom.IsNull() || m.RestoreFrom.IsUnknown() {
+		return r, repository, false
+	}
+	diags.Append(m.RestoreFrom.As(ctx, &r, basetypes.ObjectAsOptions{})...)
+	repository, ok = attr.ParseRepository(ctx, r.Repository, diags)
+	return r, repository, ok && repository.IsKnown() && !r.Snapshot.IsUnknown() && !r.FromCluster.IsUnknown() && !r.Image.IsUnknown()
+}
+
+// defaultCreateTimeout is how long a create may take, with the restore of what the cluster begins with.
+func (m model) defaultCreateTimeout() time.Duration {
+	if m.RestoreFrom.IsNull() {
+		return defaultCreateTimeout
+	}
+	return defaultUpdateTimeout
+}
+
+// setOrigin tells a deployment where a cluster that begins with a snapshot gets it from.
+func (m model) setOrigin(ctx context.Context, d *rollout.Deployment, spec server.Spec, deadline time.Duration, diags *diag.Diagnostics) {
+	r, repository, ok := m.restoreFrom(ctx, diags)
+	if !ok {
+		return
+	}
+	client := restic.Client{
+		Kube: d.Kube, Consul: d.Consul, Repository: repository.Spec(), Image: cmp.Or(r.Image.ValueString(), restic.DefaultImage), Deadline: min(deadline, 24*time.Hour), Planned: &spec,
+	}
+	d.Origin = &rollout.Origin{Client: client, Restore: client.Asked(r.Snapshot.ValueString(), cmp.Or(r.FromCluster.ValueString(), spec.ID()), "origin")}
+}
+
+// planOrigin looks into the repository, where it is known, and refuses to begin with a snapshot that does not exist or that
+// the servers would not take.
+func (r *Resource) planOrigin(ctx context.Context, plan *model, diags *diag.Diagnostics) {
+	plan.Origin = noOrigin
+	if plan.RestoreFrom.IsNull() {
+		return
+	}
+	plan.Origin = types.ObjectUnknown(originTypes)
+	if r.clients == nil || r.clients.Unknown || plan.ID.IsUnknown() || diags.HasError() {
+		return
+	}
+	spec, unknown := plan.toSpec(ctx)
+	if unknown.HasError() { // the apply looks
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookUpTimeout)
+	defer cancel()
+	d, err := r.deployment(ctx, spec.Namespace, spec.Name)
+	if err != nil {
+		return // the apply says so
+	}
+	if plan.setOrigin(ctx, &d, spec, lookUpTimeout, diags); d.Origin == nil || diags.HasError() {
+		return
+	}
+	if exists, err := d.Consul.Exists(ctx); err != nil || exists {
+		return // the apply goes on, or refuses
+	}
+	found, err := d.FindOrigin(ctx, *d.Origin)
+	at := path.Root("restore_from")
+	switch {
+	case apierrors.IsForbidden(err):
+		diags.AddAttributeWarning(at, "The snapshot is not looked up", "This credential may not look into the repository; the apply does. "+err.Error())
+	case errors.Is(err, restic.ErrNoSecret):
+		diags.AddAttributeWarning(at.AtName("repository").AtName("credentials_secret"), "The Secret does not exist yet", "It has to be there before the cluster. "+err.Error())
+	case err != nil:
+		diags.Append(originError(spec, err))
+	default:
+		diags.AddAttributeWarning(at, "The cluster begins with a backup", fmt.Sprintf("%s gets what %s had on %s (snapshot %.8s of %s, Consul %s, index %d).",
+			spec.ID(), found.Cluster, found.Time.UTC().Format(time.RFC3339), found.ID, found.For(), found.Version, found.Index))
+	}
+}
+
+// keepOrigin plans the origin of a cluster that is there.
+func (m *model) keepOrigin(state model, diags *diag.Diagnostics) {
+	m.Origin = state.Origin
+	at := path.Root("restore_from")
+	switch {
+	case !state.isUnrestored():
+		if !m.RestoreFrom.Equal(state.RestoreFrom) && !m.RestoreFrom.IsNull() {
+			diags.AddAttributeWarning(at, "The cluster has begun already", fmt.Sprintf("restore_from counts when a cluster is created: it does nothing to %s. To restore a backup into it, use consul_k8s_restore.", state.ID.ValueString()))
+		}
+	case m.RestoreFrom.IsNull():
+		m.Origin = noOrigin
+		diags.AddAttributeWarning(at, "The cluster begins empty", fmt.Sprintf("The backup that %s was to begin with is not restored yet. Without restore_from the cluster stays as it is, and clients are led to it.", state.ID.ValueString()))
+	default:
+		m.Origin = types.ObjectUnknown(originTypes)
+	}
+}
+
+// isUnrestored reports whether the snapshot that the cluster begins with is still to be restored.
+func (m model) isUnrestored() bool {
+	restored, ok := m.Origin.Attributes()["restored"].(types.String)
+	return ok && restored.IsNull()
+}
+
+type originModel struct {
+	SnapshotID types.String `tfsdk:"snapshot_id"`
+	Version    types.String `tfsdk:"version"`
+	Taken      types.String `tfsdk:"taken"`
+	Restored   types.String `tfsdk:"restored"`
+}
+
+func fromOrigin(ctx context.Context, o *server.Origin, diags *diag.Diagnostics) types.Object {
+	if o == nil {
+		return noOrigin
+	}
+	at := func(t time.Time) types.String {
+		if t.IsZero() {
+			return types.StringNull()
+		}
+		return types.StringValue(t.UTC().Format(time.RFC3339))
+	}
+	return object(ctx, originTypes, originModel{SnapshotID: optionalString(o.Snapshot), Version: optionalString(o.Version), Taken: at(o.Taken), Restored: at(o.Restored)}, diags)
+}
+
+// toOrigin is what is planned, or what the state knows, for the case that the StatefulSet is lost.
+func toOrigin(ctx context.Context, o types.Object, diags *diag.Diagnostics) *server.Origin {
+	switch {
+	case o.IsNull():
+		return nil
+	case o.IsUnknown():
+		return &server.Origin{}
+	}
+	var m originModel
+	diags.Append(o.As(ctx, &m, basetypes.ObjectAsOptions{})...)
+	at := func(s types.String) time.Time {
+		t, _ := time.Parse(time.RFC3339, s.ValueString()) // null is the zero time
+		return t
+	}
+	return &server.Origin{Snapshot: m.SnapshotID.ValueString(), Version: m.Version.ValueString(), Taken: at(m.Taken), Restored: at(m.Restored)}
+}
+
+// readOrigin fills in what was restored, after an apply.
+func (m *model) readOrigin(ctx context.Context, d rollout.Deployment, diags *diag.Diagnostics) {
+	if !m.Origin.IsUnknown() {
+		return
+	}
+	o, err := d.ReadOrigin(context.WithoutCancel(ctx))
+	if err != nil { // the next refresh can
+		o = &server.Origin{}
+	}
+	m.Origin = fromOrigin(ctx, o, diags)
+}
+
+// originError says why a cluster cannot begin with its backup.
+func originError(spec server.Spec, err error) diag.Diagnostic {
+	var volumes *rollout.VolumesExistError
+	var failed *kube.JobError
+	at := path.Root("restore_from")
+	switch {
+	case errors.As(err, &volumes):
+		return attr.Error(at, "Volumes of a former cluster are there", fmt.Sprintf("A new cluster %s would take up their data: %v. Delete the volume claims if what they hold is of no more use. Otherwise drop restore_from, and use consul_k8s_restore when the cluster is there.", spec.ID(), volumes.Claims))
+	case errors.As(err, &failed):
+		return attr.JobError("The repository cannot be read", "The backup was looked for that is to be the beginning of", spec.ID(), err)
+	default:
+		return attr.Error(at, "The cluster cannot begin with this backup", err.Error()+".")
+	}
+}
