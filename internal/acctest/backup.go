@@ -35,6 +35,17 @@ func Credentials() map[string]string {
 // stores goes with its pod, "s3".
 func StartS3(t testing.TB, namespace string) string {
 	t.Helper()
+	return startS3(t, namespace, corev1.EmptyDirVolumeSource{})
+}
+
+// StartSmallS3 is StartS3 with a disk of a size.
+func StartSmallS3(t testing.TB, namespace, size string) string {
+	t.Helper()
+	return startS3(t, namespace, corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: new(resource.MustParse(size))})
+}
+
+func startS3(t testing.TB, namespace string, disk corev1.EmptyDirVolumeSource) string {
+	t.Helper()
 	c := Credentials()
 	return "http://" + startStore(t, namespace, 7070, corev1.Container{
 		Name: "s3", Image: localcluster.S3Image,
@@ -42,7 +53,7 @@ func StartS3(t testing.TB, namespace string) string {
 		Env:          []corev1.EnvVar{{Name: "ROOT_ACCESS_KEY", Value: c["AWS_ACCESS_KEY_ID"]}, {Name: "ROOT_SECRET_KEY", Value: c["AWS_SECRET_ACCESS_KEY"]}},
 		Lifecycle:    &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"mkdir", "/data/bucket"}}}},
 		VolumeMounts: []corev1.VolumeMount{{Name: "data", MountPath: "/data"}, {Name: "sidecar", MountPath: "/sidecar"}},
-	}, corev1.Volume{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+	}, corev1.Volume{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &disk}},
 		corev1.Volume{Name: "sidecar", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
 }
 
@@ -142,13 +153,21 @@ func startStore(t testing.TB, namespace string, port int32, c corev1.Container, 
 	return fmt.Sprintf("%s.%s.svc:%d", c.Name, namespace, port)
 }
 
+// InS3 runs a shell script in the pod of the S3 server, whose bucket is below /data, and returns its output.
+func InS3(t testing.TB, namespace, script string, args ...string) string {
+	t.Helper()
+	out, err := Kube(t).Exec(t.Context(), namespace, "s3", "s3", nil, append([]string{"/bin/sh", "-euc", script, "sh"}, args...)...)
+	if err != nil {
+		t.Fatalf("%s: %v %s", script, err, out)
+	}
+	return out
+}
+
 // Damage overwrites a byte in the middle of the files of the S3 server that a pattern matches.
 func Damage(t testing.TB, namespace, pattern string) {
 	t.Helper()
-	out, err := Kube(t).Exec(t.Context(), namespace, "s3", "s3", nil, "/bin/sh", "-euc",
-		`for f in $1; do printf X | dd of="$f" bs=1 seek=$(($(stat -c %s "$f") / 2)) conv=notrunc 2>/dev/null; echo "$f"; done`, "sh", pattern)
-	if err != nil || len(out) == 0 {
-		t.Fatalf("damaging %s: %v %s", pattern, err, out)
+	if InS3(t, namespace, `for f in $1; do printf X | dd of="$f" bs=1 seek=$(($(stat -c %s "$f") / 2)) conv=notrunc 2>/dev/null; echo "$f"; done`, pattern) == "" {
+		t.Fatalf("there is nothing to damage: %s", pattern)
 	}
 }
 

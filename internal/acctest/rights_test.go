@@ -94,7 +94,9 @@ resource "consul_k8s_restore" "main" {
 	acctest.ClaimForBackups(t, namespace)
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": main("apply", "")})
 	cli.Setenv("KUBE_CONFIG_PATH", "") // the administrator's
-	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	if out := cli.Must(t.Context(), "apply", "-auto-approve", "-no-color"); !strings.Contains(out, "The management token may be lost") {
+		t.Errorf("nobody warns that a restore may take a right that is missing:\n%s", out)
+	}
 	version = acctest.ConsulVersion
 	cli.Write("main.tf", main("apply", ""))
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")

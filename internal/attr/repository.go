@@ -34,9 +34,9 @@ var RepositoryTypes = map[string]tfattr.Type{"url": types.StringType, "volume_cl
 
 // Descriptions of the attributes of a repository, and of the image.
 const (
-	RepositoryURLDescription         = "The repository as restic writes it, without credentials: `s3:https://host/bucket/path`, `azure:container:/path`, `gs:bucket:/path`, `b2:bucket:path`, `swift:container:/path` or `rest:https://host/path`. Either this or `volume_claim`."
+	RepositoryURLDescription         = "The repository as restic writes it, without credentials: `s3:https://host/bucket/path`, `azure:container:/path`, `gs:bucket:/path`, `b2:bucket:path`, `swift:container:/path`, `rest:https://host/path` or `sftp:user@host:/path`. Either this or `volume_claim`."
 	RepositoryClaimDescription       = "A PersistentVolumeClaim in the cluster's namespace, whose volume is the repository. Either this or `url`."
-	RepositoryCredentialsDescription = "Secret in the cluster's namespace whose keys are the environment variables that restic reads: `RESTIC_PASSWORD`, which encrypts the repository, and what the store takes, such as `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`. " +
+	RepositoryCredentialsDescription = "Secret in the cluster's namespace whose keys are the environment variables that restic reads: `RESTIC_PASSWORD`, which encrypts the repository, and what the store takes, such as `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or for SFTP `ssh-privatekey` and `known_hosts`. " +
 		"Keys `ca.crt`, and `tls.crt` with `tls.key`, are the authority to trust and a certificate to show. Whoever loses the password loses the backups."
 	ResticImageDescription = "Image of restic, 0.17.1 or newer, with a shell. Default `" + restic.DefaultImage + "`."
 )

@@ -95,7 +95,7 @@ func snapshots(t *testing.T, namespace, repository string) (all []struct {
 	Paths    []string
 }) {
 	t.Helper()
-	if err := json.Unmarshal([]byte(acctest.Restic(t, namespace, repository, "restic", "restic -q snapshots --json")), &all); err != nil {
+	if err := json.Unmarshal([]byte(acctest.Restic(t, namespace, repository, "restic", "restic -q --no-lock snapshots --json")), &all); err != nil {
 		t.Fatal(err)
 	}
 	return all

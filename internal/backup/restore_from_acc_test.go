@@ -172,7 +172,7 @@ resource "consul_k8s_policy" "test" {
 func TestAccCluster_waitsForItsBackup(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
-	namespace, k := acctest.Namespace(t), acctest.Kube(t)
+	namespace := acctest.Namespace(t)
 	url := acctest.StartS3(t, namespace)
 	repository := fmt.Sprintf("url = \"s3:%s/bucket/consul\"", url)
 	putSecret(t, namespace, acctest.Credentials())
@@ -180,13 +180,7 @@ func TestAccCluster_waitsForItsBackup(t *testing.T) {
 	old.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-target=consul_k8s_cluster.test")
 	putKeys(t, namespace, "kept", 10)
 	old.Must(t.Context(), "apply", "-auto-approve", "-no-color")
-	inStore := func(command string) {
-		t.Helper()
-		if out, err := k.Exec(t.Context(), namespace, "s3", "s3", nil, "/bin/sh", "-euc", command); err != nil {
-			t.Fatalf("%s: %v %s", command, err, out)
-		}
-	}
-	inStore("cp -r /data/bucket/consul /data/whole")
+	acctest.InS3(t, namespace, "cp -r /data/bucket/consul /data/whole")
 	acctest.Damage(t, namespace, "/data/bucket/consul/data/*/*")
 
 	for _, tt := range []struct {
@@ -197,7 +191,9 @@ func TestAccCluster_waitsForItsBackup(t *testing.T) {
 		keep bool
 	}{
 		{"the restore is given up", func() {}, "The cluster begins empty", 0, false},
-		{"the repository is mended", func() { inStore("rm -r /data/bucket/consul; mv /data/whole /data/bucket/consul") }, "Apply complete", 10, true},
+		{"the repository is mended", func() {
+			acctest.InS3(t, namespace, "rm -r /data/bucket/consul; mv /data/whole /data/bucket/consul")
+		}, "Apply complete", 10, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			elsewhere := acctest.Namespace(t)

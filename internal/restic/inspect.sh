@@ -1,6 +1,7 @@
 # What containers that handle snapshots with the command consul begin with.
 set -eu
 umask 077
+[ -e /scratch/started ] || date +%s >/scratch/started
 
 fail() {
   echo "$*" >&2

@@ -146,6 +146,9 @@ func (p pod) job(deadline time.Duration, again int32, containers ...corev1.Conta
 		template.Spec.ServiceAccountName = ""
 	}
 	last := len(containers) - 1
+	for i := range containers {
+		containers[i].Env = append(containers[i].Env, corev1.EnvVar{Name: "DEADLINE", Value: number(int64(deadline.Seconds()))})
+	}
 	template.Spec.InitContainers, template.Spec.Containers = containers[:last], containers[last:]
 	if p.repository.usesSSH() {
 		template.Annotations = maps.Clone(template.Annotations)

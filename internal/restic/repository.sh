@@ -1,6 +1,8 @@
 # What all containers of restic begin with: the credentials, and how a failure is told.
 set -u
 umask 077
+# When the pod began: its first container writes it down.
+[ -e /scratch/started ] || date +%s >/scratch/started
 
 # Credentials are files: no argument shows them, and no description of the Pod.
 for file in /credentials/*; do
@@ -34,6 +36,13 @@ fail() {
   [ ! -s /tmp/error ] || tail -n 3 /tmp/error >&2
   echo "$*" >&2
   exit 1
+}
+
+# Kubernetes ends a Job at its deadline, and takes what it has to say along: restic, which may try for a quarter of an hour, ends
+# before.
+restic() {
+  left=$(($(cat /scratch/started) + DEADLINE - 15 - $(date +%s)))
+  timeout $((left > 1 ? left : 1)) restic "$@"
 }
 
 now() { date -u +%Y-%m-%dT%H:%M:%SZ; }

@@ -173,7 +173,7 @@ func TestCronJobs(t *testing.T) {
 		t.Errorf("the arguments of the snapshot's container are %s", got)
 	}
 	for _, e := range p.Containers[0].Env {
-		if e.Name != "RESTIC_REPOSITORY" {
+		if e.Name != "RESTIC_REPOSITORY" && e.Name != "DEADLINE" {
 			t.Errorf("%s is in the environment", e.Name)
 		}
 	}
