@@ -183,6 +183,16 @@ func TestAccACLBootstrap_goesOnFromAnyStep(t *testing.T) {
 			_, err := c.PrepareSecret(t.Context(), ref, false)
 			return err
 		},
+		"the Secret is stored elsewhere, provisionally": func(t *testing.T, c *consul.Cluster, _ consul.SecretRef) error {
+			t.Helper()
+			_, err := c.PrepareSecret(t.Context(), consul.SecretRef{Name: "elsewhere", Key: "token"}, true)
+			return err
+		},
+		"the token has another key, provisionally": func(t *testing.T, c *consul.Cluster, ref consul.SecretRef) error {
+			t.Helper()
+			_, err := c.PrepareSecret(t.Context(), consul.SecretRef{Name: ref.Name, Key: "other"}, true)
+			return err
+		},
 		"Consul is bootstrapped": func(t *testing.T, c *consul.Cluster, ref consul.SecretRef) error {
 			t.Helper()
 			secret, err := c.PrepareSecret(t.Context(), ref, false)

@@ -202,7 +202,7 @@ func (o *object) readFailed(err error, imported bool, diags *diag.Diagnostics) (
 		diags.AddError("Cannot import the "+o.kind, err.Error()+".")
 	case errors.Is(err, consul.ErrNotFound), errors.Is(err, consul.ErrNoCluster):
 		return true
-	case !imported && (errors.Is(err, consul.ErrUnreachable) || errors.Is(err, consul.ErrCredential) || errors.Is(err, consul.ErrACLDisabled)):
+	case !imported && (errors.Is(err, consul.ErrUnreachable) || errors.Is(err, consul.ErrCredential) || errors.Is(err, consul.ErrACLDisabled) || errors.Is(err, consul.ErrNotRestored)):
 		diags.AddWarning("The ACL system was not read",
 			"What the state says of it stands, and may be outdated: "+err.Error()+".")
 	default:

@@ -85,7 +85,7 @@ resource "consul_k8s_policy" "test" {
 	from := namespace + "/consul"
 	begin := func(snapshot, from string) string {
 		return strings.Replace(config(elsewhere, beginning(repository, snapshot, from),
-			scheduleHCL("consul_k8s_acl_bootstrap.test.cluster", repository, "")), "replicas  = 1", "replicas  = 3", 1)
+			scheduleHCL("consul_k8s_acl_bootstrap.test.cluster", repository, "")), "replicas  = 1", "replicas  = 3\n  service = { type = \"NodePort\", annotations = { team = \"platform\" } }", 1)
 	}
 	fresh := acctest.NewCLI(t, map[string]string{"main.tf": begin("latest", from)})
 	// Without the Secret nothing is made, and a plan says what the repository lacks.

@@ -267,6 +267,9 @@ func (r *RestoreResource) lookUp(ctx context.Context, plan restoreModel, diags *
 	case apierrors.IsForbidden(err):
 		diags.AddWarning("The snapshot is not looked up", "This credential may not make the Job that looks into the repository; the apply looks. "+err.Error())
 		return s, false
+	case errors.Is(err, restic.ErrNoClaim):
+		diags.AddAttributeWarning(path.Root("repository").AtName("volume_claim"), "The volume claim does not exist yet", err.Error())
+		return s, false
 	case errors.Is(err, restic.ErrNoSecret):
 		diags.AddAttributeWarning(path.Root("repository").AtName("credentials_secret"), "The Secret does not exist yet", err.Error())
 		return s, false

@@ -555,6 +555,8 @@ func (r *ScheduleResource) checkSecret(ctx context.Context, plan scheduleModel, 
 	at := path.Root("repository").AtName("credentials_secret")
 	err = schedule.CheckSecret(ctx, repository.Spec())
 	switch {
+	case errors.Is(err, restic.ErrNoClaim):
+		diags.AddAttributeWarning(path.Root("repository").AtName("volume_claim"), "The volume claim does not exist yet", fmt.Sprintf("There is no PersistentVolumeClaim %s in the namespace of %s. Unless it is made before the schedule, its first backup fails.", repository.Claim.ValueString(), plan.Cluster.ValueString()))
 	case errors.Is(err, restic.ErrNoSecret):
 		diags.AddAttributeWarning(at, "The Secret does not exist yet", fmt.Sprintf("There is no Secret %s in the namespace of %s. Unless it is made before the schedule, its first backup fails.", repository.Secret.ValueString(), plan.Cluster.ValueString()))
 	case err != nil:

@@ -94,6 +94,9 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		if plan.takesSnapshot(state) {
 			plan.UpgradeSnapshot = types.ObjectUnknown(snapshotTypes)
 		}
+		if plan.isUnrestored() {
+			plan.Origin = types.ObjectUnknown(originTypes)
+		}
 		plan.Rollout = types.ObjectUnknown(rolloutTypes)
 		if resp.Plan.Raw.IsFullyKnown() {
 			world, diags := req.Private.GetKey(ctx, privateWorld)

@@ -65,6 +65,9 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	if m.RestoreFrom.IsNull() { // it may not have been known when it was planned
+		m.Origin = noOrigin
+	}
 	timeout, diags := m.Timeouts.Create(ctx, m.defaultCreateTimeout())
 	resp.Diagnostics.Append(diags...)
 	spec, diags := m.toSpec(ctx)
@@ -132,7 +135,7 @@ var noDrift = types.ListValueMust(types.StringType, nil)
 // far; a server that runs something else than declared unsettles the cluster.
 func (m *model) fromState(ctx context.Context, s rollout.State, settled bool) diag.Diagnostics {
 	diags := m.fromSpec(ctx, s.Spec)
-	m.Ready = types.BoolValue(settled && len(s.Outdated) == 0)
+	m.Ready = types.BoolValue(settled && len(s.Outdated) == 0 && !s.Spec.Origin.Pending())
 	m.RunningVersion = optionalString(s.RunningVersion)
 	drift, d := types.ListValueFrom(ctx, types.StringType, append([]string{}, s.Drift...))
 	m.Drift = drift

@@ -93,7 +93,7 @@ func validateRestoreFrom(ctx context.Context, m model, diags *diag.Diagnostics) 
 	if m.CreateNamespace.ValueBool() {
 		diags.Append(attr.Error(at, "The namespace has to be there", "The Secret with the credentials has to be there before the cluster, so leave create_namespace false, and make the namespace and the Secret before."))
 	}
-	if !m.Adopt.IsNull() {
+	if !m.Adopt.IsNull() && !m.Adopt.IsUnknown() {
 		diags.Append(attr.Error(at, "Two beginnings", "A cluster that takes over from other servers has their data: drop adopt or restore_from."))
 	}
 }
@@ -136,7 +136,8 @@ func (r *Resource) planOrigin(ctx context.Context, plan *model, diags *diag.Diag
 		return
 	}
 	plan.Origin = types.ObjectUnknown(originTypes)
-	if r.clients == nil || r.clients.Unknown || plan.ID.IsUnknown() || diags.HasError() {
+	validateRestoreFrom(ctx, *plan, diags) // by now more may be known
+	if r.clients == nil || r.clients.Unknown || plan.ID.IsUnknown() || plan.Version.IsUnknown() || plan.Image.IsUnknown() || plan.ACL.IsUnknown() || diags.HasError() {
 		return
 	}
 	spec, unknown := plan.toSpec(ctx)
@@ -160,6 +161,8 @@ func (r *Resource) planOrigin(ctx context.Context, plan *model, diags *diag.Diag
 	switch {
 	case apierrors.IsForbidden(err):
 		diags.AddAttributeWarning(at, "The snapshot is not looked up", "This credential may not look into the repository; the apply does. "+err.Error())
+	case errors.Is(err, restic.ErrNoClaim):
+		diags.AddAttributeWarning(at.AtName("repository").AtName("volume_claim"), "The volume claim does not exist yet", "It has to be there before the cluster. "+err.Error())
 	case errors.Is(err, restic.ErrNoSecret):
 		diags.AddAttributeWarning(at.AtName("repository").AtName("credentials_secret"), "The Secret does not exist yet", "It has to be there before the cluster. "+err.Error())
 	case err != nil:
@@ -181,9 +184,7 @@ func (m *model) keepOrigin(state model, diags *diag.Diagnostics) {
 		}
 	case m.RestoreFrom.IsNull():
 		m.Origin = noOrigin
-		diags.AddAttributeWarning(at, "The cluster begins empty", fmt.Sprintf("The backup that %s was to begin with is not restored yet. Without restore_from the cluster stays as it is, and clients are led to it.", state.ID.ValueString()))
-	default:
-		m.Origin = types.ObjectUnknown(originTypes)
+		diags.AddAttributeWarning(at, "The cluster begins empty", fmt.Sprintf("The backup that %s was to begin with is not known to be restored. Without restore_from the cluster stays as it is, which is empty unless the restore had come to its last step, and clients are led to it.", state.ID.ValueString()))
 	}
 }
 

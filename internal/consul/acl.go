@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sync/singleflight"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
 // Errors of ACL, apart from *PermissionError. Any other one means that nothing
@@ -203,9 +205,22 @@ func (a *ACL) token(ctx context.Context, stale string) (string, error) {
 	if a.credential != stale {
 		return a.credential, nil
 	}
-	token, _, err := a.cluster.ManagementToken(ctx)
+	secret, err := a.cluster.managementSecret(ctx)
 	if err != nil {
 		return "", err
+	}
+	token := ""
+	if secret != nil {
+		token, _ = tokenIn(secret)
+	}
+	if secret != nil && isProvisional(*secret) { // what is made now would be replaced
+		sts, err := a.cluster.statefulSet(ctx)
+		if err != nil {
+			return "", err
+		}
+		if sts != nil && server.ParseOrigin(sts.Annotations).Pending() {
+			return "", ErrNotRestored
+		}
 	}
 	if token == "" {
 		return "", fmt.Errorf("%w: there is no Secret with the management token of %s", ErrCredential, a.cluster.ID())

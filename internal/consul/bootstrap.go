@@ -389,7 +389,7 @@ func (c *Cluster) VerifyToken(ctx context.Context, secret string) (accessor stri
 // server that is not reached.
 func isTransient(err error) bool {
 	switch {
-	case err == nil, errors.Is(err, ErrACLDisabled), errors.Is(err, ErrSecretLost):
+	case err == nil, errors.Is(err, ErrACLDisabled), errors.Is(err, ErrSecretLost), errors.Is(err, ErrNotRestored):
 		return false
 	case errors.Is(err, ErrNoServer):
 		return true
@@ -413,7 +413,7 @@ func (c *Cluster) PrepareSecret(ctx context.Context, ref SecretRef, provisional 
 		token, found := tokenIn(existing)
 		switch {
 		case found != ref && isProvisional(*existing) && token != "":
-			return token, c.makeSecret(ctx, ref, token, false)
+			return token, c.moveToken(ctx, existing, ref)
 		case found != ref:
 			return "", fmt.Errorf("the management token of %s is in key %q of Secret %s, not in key %q of %s: name that one, or move it", c.ID(), found.Key, found.Name, ref.Key, ref.Name)
 		case token != "":
@@ -425,6 +425,21 @@ func (c *Cluster) PrepareSecret(ctx context.Context, ref SecretRef, provisional 
 	}
 	token := uuid.NewString()
 	return token, c.makeSecret(ctx, ref, token, provisional)
+}
+
+// moveToken puts the token of a provisional Secret where it shall be. settleSecret ends it.
+func (c *Cluster) moveToken(ctx context.Context, from *corev1.Secret, to SecretRef) error {
+	token, ref := tokenIn(from)
+	if from.Name != to.Name {
+		return c.makeSecret(ctx, to, token, false)
+	}
+	patch := fmt.Appendf(nil, `{"metadata":{"resourceVersion":%q,"annotations":{%q:%q}},"data":{%q:%q,%q:null}}`,
+		from.ResourceVersion, annotationKey, to.Key, to.Key, base64.StdEncoding.EncodeToString([]byte(token)), ref.Key)
+	_, err := c.kube.CoreV1().Secrets(c.Namespace).Patch(ctx, from.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+	if err != nil {
+		return fmt.Errorf("moving the management token to the key %s of Secret %s/%s: %w", to.Key, c.Namespace, from.Name, err)
+	}
+	return nil
 }
 
 // storeToken chooses a token and puts it into the Secret. It fails if somebody else changed

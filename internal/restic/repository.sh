@@ -39,7 +39,7 @@ fail() {
 }
 
 # Kubernetes ends a Job at its deadline, and takes what it has to say along: restic, which may try for a quarter of an hour, ends
-# before.
+# before, unless the pod came late or is not the first of its Job.
 restic() {
   left=$(($(cat /scratch/started) + DEADLINE - 15 - $(date +%s)))
   timeout $((left > 1 ? left : 1)) restic "$@"
@@ -70,6 +70,7 @@ open_repository() {
       12) fail "The password is not that of the repository." ;;
     esac
     if [ "$(date +%s)" -lt "$until" ]; then
+      ! grep -qiE 'host key verification failed|permission denied|could not resolve' /tmp/error || fail "The repository cannot be opened."
       grep -qiE 'connection refused|connection reset|unreachable|timeout|EOF' /tmp/error || fail "The repository cannot be opened."
       sleep 3
     fi

@@ -28,6 +28,8 @@ var (
 	ErrNoCluster = errors.New("the cluster does not exist")
 	// ErrNoSecret says that there is no Secret with the credentials.
 	ErrNoSecret = errors.New("the Secret does not exist")
+	// ErrNoClaim says that there is no PersistentVolumeClaim with the repository.
+	ErrNoClaim = errors.New("the PersistentVolumeClaim does not exist")
 )
 
 // Schedule is one schedule of a cluster.
@@ -323,7 +325,7 @@ func (s Schedule) undo(ctx context.Context, withoutACLs bool) error {
 }
 
 // CheckSecret returns an error that says what is wrong with the Secret with the credentials of a
-// repository: ErrNoSecret where there is none, which may be made meanwhile.
+// repository: ErrNoSecret where there is none, and ErrNoClaim where there is no volume claim, which may be made meanwhile.
 func (s Schedule) CheckSecret(ctx context.Context, r Repository) error {
 	return checkSecret(ctx, s.Kube, s.Consul.Namespace, r)
 }
@@ -339,6 +341,13 @@ func checkSecret(ctx context.Context, k *kube.Client, namespace string, r Reposi
 	}
 	if err := CheckKeys(r, slices.Collect(maps.Keys(secret.Data))); err != nil {
 		return fmt.Errorf("the credentials in Secret %s: %w", r.Secret, err)
+	}
+	if r.Claim == "" {
+		return nil
+	}
+	_, err = k.CoreV1().PersistentVolumeClaims(namespace).Get(ctx, r.Claim, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) { // who may not look finds out when the Job does not start
+		return fmt.Errorf("the repository on the volume of %s: %w", r.Claim, ErrNoClaim)
 	}
 	return nil
 }

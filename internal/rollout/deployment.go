@@ -171,6 +171,9 @@ func drift(spec, known server.Spec, live server.Set) (fields []string, template 
 // *UnsettledError means that there is no cluster: what the call itself had made
 // is removed again.
 func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
+	if spec.Adopt != nil && spec.Origin != nil {
+		return &OriginError{errors.New("a cluster that takes over from other servers has their data: drop adopt or restore_from")}
+	}
 	live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
 	if err != nil {
 		return err
@@ -208,6 +211,10 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 		if _, err := d.FindOrigin(ctx, *d.Origin); err != nil {
 			return &OriginError{err}
 		}
+		// Of a cluster that was deleted by hand: it was restored into that.
+		if err := d.Origin.Client.FinishRestore(ctx); err != nil {
+			return &OriginError{err}
+		}
 	}
 	if spec.FormerConfig, err = d.formerConfig(ctx, spec, live); err != nil {
 		return err
@@ -243,10 +250,12 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 	if err := d.settle(ctx, spec, int(spec.Replicas)); err != nil || !spec.Origin.Pending() {
 		return err
 	}
-	if err := d.exclusively(ctx, d.restoreOrigin); err != nil {
-		return unrestored(err)
+	err = d.exclusively(ctx, d.restoreOrigin)
+	var unsettled *UnsettledError
+	if err != nil && !errors.As(err, &unsettled) { // the cluster is there, whatever it is
+		return &UnsettledError{Err: err}
 	}
-	return nil
+	return err
 }
 
 // undo removes what was accepted and was not there before, and the Secrets that were made.
@@ -283,6 +292,11 @@ func checkNamespace(live *corev1.Namespace, spec server.Spec) error {
 // cluster go along.
 func (d Deployment) Update(ctx context.Context, spec server.Spec) error {
 	return d.exclusively(ctx, func(ctx context.Context) error {
+		if d.Origin == nil {
+			if err := d.giveUpOrigin(ctx); err != nil {
+				return err
+			}
+		}
 		if err := (restic.Client{Kube: d.Kube, Consul: d.Consul}).AwaitOthers(ctx); err != nil { // one whose provider was killed
 			return err
 		}
@@ -290,7 +304,7 @@ func (d Deployment) Update(ctx context.Context, spec server.Spec) error {
 			return err
 		}
 		if err := d.restoreOrigin(ctx); err != nil {
-			return unrestored(err)
+			return err
 		}
 		return restic.Refresh(ctx, d.Kube, d.Consul)
 	})

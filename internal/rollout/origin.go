@@ -50,7 +50,7 @@ func (d Deployment) ReadOrigin(ctx context.Context) (*server.Origin, error) {
 // FindOrigin looks for the snapshot that a cluster which does not exist is to begin with. It changes nothing. It
 // returns a *kube.JobError, restic.ErrNoSecret, a *VolumesExistError and others.
 func (d Deployment) FindOrigin(ctx context.Context, o Origin) (restic.Stored, error) {
-	claims, _, err := retained(ctx, d.Kube, d.Consul.Namespace, d.Consul.Name)
+	claims, err := d.claimsOf(ctx, server.ClaimPrefix(d.Consul.Name))
 	if err != nil {
 		return restic.Stored{}, err
 	}
@@ -85,21 +85,38 @@ func (d Deployment) checkReset(ctx context.Context) error {
 
 // restoreOrigin restores the snapshot that a cluster begins with, unless that has been done, and then leads
 // clients to it. With ACLs the management token is made before, provisionally, unless it is there. It goes on from
-// wherever an earlier call has ended.
+// wherever an earlier call has ended. It returns an *UnsettledError where it fails.
 func (d Deployment) restoreOrigin(ctx context.Context) error {
 	running, err := restic.Servers(ctx, d.Kube, d.Consul)
-	if !errors.Is(err, consul.ErrNotRestored) {
+	switch {
+	case errors.Is(err, consul.ErrNotRestored) && d.Origin != nil:
+		err = d.beginWith(ctx, running)
+	case err == nil && running.Origin != nil: // an earlier call may have ended right before this
+		err = d.leadClients(ctx)
+	case err == nil:
+		return nil
+	case !errors.Is(err, consul.ErrNotRestored):
 		return err
 	}
-	if d.Origin == nil {
-		return err
+	if err == nil {
+		return nil
 	}
+	u := &UnsettledError{Err: fmt.Errorf("the backup that the cluster begins with is not restored: %w", err)}
+	var failed *kube.JobError
+	if errors.As(err, &failed) {
+		u.Explanation = failed.Explanation
+	}
+	return u
+}
+
+// beginWith restores the snapshot into servers that run.
+func (d Deployment) beginWith(ctx context.Context, running server.Spec) error {
 	former, err := d.Origin.Client.Restoring(ctx, d.Origin.Restore)
 	if err != nil {
 		return err
 	}
 	// Where an earlier call has come so far that the token may be gone, the restore makes it whole.
-	if running.ACL.Enabled && (former == nil || !former.Changed) {
+	if running.ACL.Enabled && (former == nil || (!former.Same && !former.Changed)) {
 		_, ref, err := d.Consul.ManagementToken(ctx)
 		if err != nil {
 			return err
@@ -107,7 +124,8 @@ func (d Deployment) restoreOrigin(ctx context.Context) error {
 		if ref.Name == "" {
 			ref = consul.DefaultSecretRef(d.Consul.Name)
 		}
-		if _, err := d.Consul.EnsureBootstrap(ctx, ref, consul.BootstrapOptions{Provisional: true}); err != nil {
+		// Nobody else has a token yet: whatever an earlier call has left may be replaced.
+		if _, err := d.Consul.EnsureBootstrap(ctx, ref, consul.BootstrapOptions{Provisional: true, Reset: true, Keep: true}); err != nil {
 			return fmt.Errorf("bootstrapping ACLs for the restore: %w", err)
 		}
 	}
@@ -116,24 +134,53 @@ func (d Deployment) restoreOrigin(ctx context.Context) error {
 		return err
 	}
 	done := server.Origin{Snapshot: restored.Stored.ID, Version: restored.Stored.Version, Taken: restored.Stored.Time.UTC(), Restored: restored.Time}
-	// The Service comes first: once it is written down that all is done nobody looks at it again.
-	running.Origin = &done
-	if _, err := applyObjects(ctx, d.Kube, server.Set{ClientService: server.Objects(running).ClientService}, server.Set{}); err != nil {
-		return fmt.Errorf("the snapshot was restored, but clients are not led to it: %w", err)
-	}
+	// That is written down before a client can write: from then on it is never restored again. A Service that still leads nowhere
+	// is drift, which the next apply mends.
 	if err := patchStatefulSet(ctx, d.Kube, d.Consul, server.OriginPatch(done)); err != nil {
 		return fmt.Errorf("the snapshot was restored, but that could not be written down: %w", err)
+	}
+	if err := d.leadClients(ctx); err != nil {
+		return err
 	}
 	d.finishRestore(ctx, d.Origin.Client)
 	return nil
 }
 
-// unrestored says that all was applied, but that a cluster has not begun with its snapshot.
-func unrestored(err error) error {
-	u := &UnsettledError{Err: fmt.Errorf("the backup that the cluster begins with is not restored: %w", err)}
-	var failed *kube.JobError
-	if errors.As(err, &failed) {
-		u.Explanation = failed.Explanation
+// leadClients lets the client Service lead to a cluster that was restored.
+func (d Deployment) leadClients(ctx context.Context) error {
+	live, err := ReadObjects(ctx, d.Kube, d.Consul.Namespace, d.Consul.Name)
+	if err != nil {
+		return err
 	}
-	return u
+	running, err := server.Parse(live, server.Spec{})
+	if err == nil {
+		_, err = applyObjects(ctx, d.Kube, server.Set{ClientService: server.Objects(running).ClientService}, live)
+	}
+	if err != nil {
+		return fmt.Errorf("the snapshot was restored, but clients are not led to it: %w", err)
+	}
+	return nil
+}
+
+// giveUpOrigin ends a restore that an earlier call has begun: nobody wants it any more. What it may have changed is
+// made whole.
+func (d Deployment) giveUpOrigin(ctx context.Context) error {
+	running, err := restic.Servers(ctx, d.Kube, d.Consul)
+	if !errors.Is(err, consul.ErrNotRestored) {
+		return nil // the update itself says what is wrong
+	}
+	client := restic.Client{Kube: d.Kube, Consul: d.Consul}
+	job, err := client.Restoring(ctx, restic.Restore{})
+	if err != nil || job == nil {
+		return err
+	}
+	if job.Changed && !job.Ended {
+		if err := client.AwaitOthers(ctx); err != nil {
+			return err
+		}
+	}
+	if err := client.FinishRestore(ctx); err != nil {
+		return err
+	}
+	return d.heal(ctx, running) // its last step may have begun meanwhile
 }

@@ -330,7 +330,7 @@ func (d Deployment) beginAnew(ctx context.Context, spec server.Spec, leader bool
 	}
 	token, ref, err := d.Consul.ManagementToken(ctx)
 	if err == nil && running.ACL.Enabled && token != "" { // otherwise they were not bootstrapped yet
-		_, err = d.Consul.EnsureBootstrap(ctx, ref, consul.BootstrapOptions{})
+		_, err = d.Consul.EnsureBootstrap(ctx, ref, consul.BootstrapOptions{Provisional: true})
 	}
 	if err != nil {
 		return err

@@ -141,15 +141,24 @@ func (d Deployment) heal(ctx context.Context, running server.Spec) error {
 	}
 	token := ""
 	if running.ACL.Enabled {
-		if err := restic.EnsureTokens(ctx, d.Kube, d.Consul); err != nil {
-			return err
+		if !running.Origin.Pending() { // which has no schedules yet
+			if err := restic.EnsureTokens(ctx, d.Kube, d.Consul); err != nil {
+				return err
+			}
 		}
 		var err error
 		if token, _, err = d.Consul.ManagementToken(ctx); err != nil {
 			return err
 		}
 	}
-	return d.Consul.SetAutopilot(ctx, token, running.Autopilot, int(running.Replicas))
+	ctx, cancel := context.WithTimeout(ctx, healthyTimeout)
+	defer cancel()
+	return kube.Wait(ctx, "the servers", interval, func(ctx context.Context) (string, error) {
+		if err := d.Consul.SetAutopilot(ctx, token, running.Autopilot, int(running.Replicas)); err != nil {
+			return err.Error(), nil
+		}
+		return "", nil
+	})
 }
 
 // healthy waits until all servers are healthy voters, and returns the version that the leader runs, and where the

@@ -6,7 +6,7 @@ import (
 )
 
 // Origin is the snapshot of a backup repository that a cluster begins with. Until that is restored, the
-// client Service leads nowhere: clients never meet an empty cluster.
+// client Service leads nowhere: who uses it never meets an empty cluster.
 type Origin struct {
 	// Snapshot is its ID in the repository, Version that of Consul, and Taken when it was taken; zero
 	// until it is restored.

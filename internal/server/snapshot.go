@@ -94,8 +94,7 @@ func SnapshotClaim(s Spec) *corev1.PersistentVolumeClaim {
 
 // SnapshotJob renders the Job that takes a snapshot of servers which run s, with
 // the management token in a key of a Secret; secret is "" where ACLs are off. It
-// runs where servers may, as what servers run as, and asks them through the
-// client Service.
+// runs where servers may, as what servers run as, and asks them as NewAccess says.
 func SnapshotJob(s Spec, secret, key string) *batchv1.Job {
 	m := meta(s, SnapshotJobName(s.Name))
 	m.Labels = merged(s.Labels, SnapshotLabels(s.Name))
