@@ -354,6 +354,8 @@ func TestAccBackupSchedule_storesInAVolume(t *testing.T) {
 			{Config: cluster},
 			{Config: config(`url = "s3:http://s3.` + namespace + `.svc:7070/bucket"`), ExpectError: acctest.Says("The backup does not work")},
 			{Config: cluster, Check: absent},
+			{Config: config(`volume_claim = "missing"`), ExpectError: acctest.Says("the PersistentVolumeClaim does not exist")},
+			{Config: cluster, Check: absent},
 			{Config: config(`volume_claim = "backups"`), Check: resource.TestCheckResourceAttr(address, "last_backup.version", acctest.ConsulVersion)},
 			{Config: config(`volume_claim = "backups"`), PlanOnly: true},
 			{Config: cluster, Check: absent},

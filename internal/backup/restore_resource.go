@@ -82,10 +82,10 @@ func (*RestoreResource) Schema(ctx context.Context, _ resource.SchemaRequest, re
 	keep := []planmodifier.String{stringplanmodifier.UseStateForUnknown()}
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Replaces **all that a cluster has** by a snapshot from a backup repository: keys, services, ACLs with their tokens, everything. What was written since the snapshot is gone.\n\n" +
-			"The apply refuses unless all servers are healthy voters and run the version that the snapshot was taken from. It reads the snapshot back and verifies it, and stores a snapshot of what the cluster has in the same repository; only then does it restore. " +
+			"The apply refuses unless all servers are healthy voters and run the release line of Consul that the snapshot was taken from, such as 1.22. It reads the snapshot back and verifies it, and stores a snapshot of what the cluster has in the same repository; only then does it restore. " +
 			"Then it makes whole what a restore breaks: the management token in its Secret, agent tokens, the tokens of backup schedules, servers whose name the snapshot has given to another node. " +
 			"Tokens of `consul_k8s_token` and other objects that differ now are shown by the next plan. See the guide [Restore a cluster](../guides/restore.md).\n\n" +
-			"The restore is done once, when the resource is created. A change of `snapshot`, `triggers`, or where it comes from, does another. Destroying the resource does nothing.",
+			"The restore is done once, when the resource is created: take it out of the configuration afterwards, or it restores again where the state is lost. A change of `snapshot`, `triggers`, or where it comes from, does another. Destroying the resource does nothing.",
 		Attributes: map[string]schema.Attribute{
 			"id": schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "The same as `cluster`."},
 			"cluster": schema.StringAttribute{

@@ -225,7 +225,7 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 				Attributes: map[string]schema.Attribute{
 					"time":     schema.StringAttribute{Computed: true, MarkdownDescription: "When, in RFC 3339."},
 					"snapshot": schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the snapshot in the repository."},
-					"version":  schema.StringAttribute{Computed: true, MarkdownDescription: "Version of Consul. A restore takes the same."},
+					"version":  schema.StringAttribute{Computed: true, MarkdownDescription: "Version of Consul. A restore takes servers of the same release line."},
 					"index":    schema.Int64Attribute{Computed: true, MarkdownDescription: "Index of the last Raft log entry in it."},
 					"size":     schema.Int64Attribute{Computed: true, MarkdownDescription: "Size in bytes, unpacked."},
 					"stored":   schema.Int64Attribute{Computed: true, MarkdownDescription: "Bytes that it added to the repository."},

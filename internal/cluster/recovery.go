@@ -27,7 +27,7 @@ const remainsTimeout = 30 * time.Second
 func recoveryAttribute() schema.Attribute {
 	return schema.SingleNestedAttribute{
 		Optional: true,
-		MarkdownDescription: "The way back when the quorum is lost: a plan warns that it is, and says what is left. It is gone once, when this is set or changed, and only while there is no leader. " +
+		MarkdownDescription: "The way back when the quorum is lost: a plan warns that it is, and says what is left. It is carried out once, each time this is set or changed, and only while there is no leader. " +
 			"It takes the right to `exec` in the servers' pods. See the guide [Disasters](../guides/disasters.md).",
 		Attributes: map[string]schema.Attribute{
 			"from": schema.StringAttribute{
