@@ -22,6 +22,9 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
+// LookUpTimeout bounds the look of a plan into a backup repository, with the pull of an image.
+const LookUpTimeout = 3 * time.Minute
+
 // Repository is the attribute repository of all that works on one.
 type Repository struct {
 	URL    types.String `tfsdk:"url"`

@@ -144,12 +144,12 @@ func (d *BackupsDataSource) Read(ctx context.Context, req datasource.ReadRequest
 	if !m.Image.IsNull() {
 		image = m.Image.ValueString()
 	}
-	client, err := attr.ResticClient(ctx, d.clients, m.Cluster.ValueString(), repository, image, listTimeout)
+	client, err := attr.ResticClient(ctx, d.clients, m.Cluster.ValueString(), repository, image, attr.LookUpTimeout)
 	if err != nil {
 		resp.Diagnostics.Append(attr.ConnectError(err))
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	ctx, cancel := context.WithTimeout(ctx, attr.LookUpTimeout)
 	defer cancel()
 	all, err := client.List(ctx)
 	if err != nil {

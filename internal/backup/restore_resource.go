@@ -36,8 +36,6 @@ const (
 	// restoreTimeout is how long a restore may take by default, with all that comes before and after
 	// it.
 	restoreTimeout = 40 * time.Minute
-	// listTimeout bounds the list of a repository at plan.
-	listTimeout = 3 * time.Minute
 )
 
 var (
@@ -245,11 +243,11 @@ func (r *RestoreResource) lookUp(ctx context.Context, plan restoreModel, diags *
 	if !known || !repository.IsKnown() || plan.Cluster.IsUnknown() || plan.Snapshot.IsUnknown() || plan.FromCluster.IsUnknown() || plan.Image.IsUnknown() || r.clients == nil || r.clients.Unknown {
 		return s, false
 	}
-	client, err := attr.ResticClient(ctx, r.clients, plan.Cluster.ValueString(), repository, plan.Image.ValueString(), listTimeout)
+	client, err := attr.ResticClient(ctx, r.clients, plan.Cluster.ValueString(), repository, plan.Image.ValueString(), attr.LookUpTimeout)
 	if err != nil {
 		return s, false // the apply says so
 	}
-	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	ctx, cancel := context.WithTimeout(ctx, attr.LookUpTimeout)
 	defer cancel()
 	running, err := restic.Servers(ctx, client.Kube, client.Consul)
 	if errors.Is(err, restic.ErrNoCluster) || errors.Is(err, consul.ErrNotRestored) {

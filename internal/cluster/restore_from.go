@@ -23,9 +23,6 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// lookUpTimeout bounds the look of a plan into a backup repository, with the pull of an image.
-const lookUpTimeout = 3 * time.Minute
-
 var (
 	restoreFromTypes = map[string]tfattr.Type{
 		"repository": types.ObjectType{AttrTypes: attr.RepositoryTypes}, "snapshot": types.StringType, "from_cluster": types.StringType, "image": types.StringType,
@@ -144,13 +141,13 @@ func (r *Resource) planOrigin(ctx context.Context, plan *model, diags *diag.Diag
 	if unknown.HasError() { // the apply looks
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookUpTimeout)
+	ctx, cancel := context.WithTimeout(ctx, attr.LookUpTimeout)
 	defer cancel()
 	d, err := r.deployment(ctx, spec.Namespace, spec.Name)
 	if err != nil {
 		return // the apply says so
 	}
-	if plan.setOrigin(ctx, &d, spec, lookUpTimeout, diags); d.Origin == nil || diags.HasError() {
+	if plan.setOrigin(ctx, &d, spec, attr.LookUpTimeout, diags); d.Origin == nil || diags.HasError() {
 		return
 	}
 	if exists, err := d.Consul.Exists(ctx); err != nil || exists {

@@ -250,7 +250,12 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 	if err := d.settle(ctx, spec, int(spec.Replicas)); err != nil || !spec.Origin.Pending() {
 		return err
 	}
-	err = d.exclusively(ctx, d.restoreOrigin)
+	err = d.exclusively(ctx, func(ctx context.Context) error {
+		if _, err := d.restoreOrigin(ctx); err != nil {
+			return err
+		}
+		return d.leadClients(ctx) // also where the Lease was lost right before
+	})
 	var unsettled *UnsettledError
 	if err != nil && !errors.As(err, &unsettled) { // the cluster is there, whatever it is
 		return &UnsettledError{Err: err}
@@ -303,7 +308,11 @@ func (d Deployment) Update(ctx context.Context, spec server.Spec) error {
 		if err := d.update(ctx, spec); err != nil {
 			return err
 		}
-		if err := d.restoreOrigin(ctx); err != nil {
+		restored, err := d.restoreOrigin(ctx)
+		if err == nil && restored {
+			err = d.leadClients(ctx)
+		}
+		if err != nil {
 			return err
 		}
 		return restic.Refresh(ctx, d.Kube, d.Consul)

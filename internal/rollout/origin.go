@@ -83,30 +83,26 @@ func (d Deployment) checkReset(ctx context.Context) error {
 	return err
 }
 
-// restoreOrigin restores the snapshot that a cluster begins with, unless that has been done, and then leads
+// restoreOrigin restores the snapshot that a cluster begins with, and reports whether it did: it is done once. The caller leads
 // clients to it. With ACLs the management token is made before, provisionally, unless it is there. It goes on from
-// wherever an earlier call has ended. It returns an *UnsettledError where it fails.
-func (d Deployment) restoreOrigin(ctx context.Context) error {
+// wherever an earlier call has ended. A restore that fails is an *UnsettledError.
+func (d Deployment) restoreOrigin(ctx context.Context) (restored bool, err error) {
 	running, err := restic.Servers(ctx, d.Kube, d.Consul)
-	switch {
-	case errors.Is(err, consul.ErrNotRestored) && d.Origin != nil:
+	if !errors.Is(err, consul.ErrNotRestored) {
+		return false, err
+	}
+	if d.Origin != nil {
 		err = d.beginWith(ctx, running)
-	case err == nil && running.Origin != nil: // an earlier call may have ended right before this
-		err = d.leadClients(ctx)
-	case err == nil:
-		return nil
-	case !errors.Is(err, consul.ErrNotRestored):
-		return err
 	}
 	if err == nil {
-		return nil
+		return true, nil
 	}
 	u := &UnsettledError{Err: fmt.Errorf("the backup that the cluster begins with is not restored: %w", err)}
 	var failed *kube.JobError
 	if errors.As(err, &failed) {
 		u.Explanation = failed.Explanation
 	}
-	return u
+	return false, u
 }
 
 // beginWith restores the snapshot into servers that run.
@@ -139,25 +135,22 @@ func (d Deployment) beginWith(ctx context.Context, running server.Spec) error {
 	if err := patchStatefulSet(ctx, d.Kube, d.Consul, server.OriginPatch(done)); err != nil {
 		return fmt.Errorf("the snapshot was restored, but that could not be written down: %w", err)
 	}
-	if err := d.leadClients(ctx); err != nil {
-		return err
-	}
 	d.finishRestore(ctx, d.Origin.Client)
 	return nil
 }
 
-// leadClients lets the client Service lead to a cluster that was restored.
+// leadClients lets the client Service lead to a cluster that was restored. Its error is an *UnsettledError.
 func (d Deployment) leadClients(ctx context.Context) error {
 	live, err := ReadObjects(ctx, d.Kube, d.Consul.Namespace, d.Consul.Name)
-	if err != nil {
-		return err
+	var running server.Spec
+	if err == nil {
+		running, err = server.Parse(live, server.Spec{})
 	}
-	running, err := server.Parse(live, server.Spec{})
 	if err == nil {
 		_, err = applyObjects(ctx, d.Kube, server.Set{ClientService: server.Objects(running).ClientService}, live)
 	}
 	if err != nil {
-		return fmt.Errorf("the snapshot was restored, but clients are not led to it: %w", err)
+		return &UnsettledError{Err: fmt.Errorf("the backup that the cluster begins with is restored, but the client Service does not lead to it yet: %w", err)}
 	}
 	return nil
 }
