@@ -1070,6 +1070,9 @@ func TestErrors_ofTheACLSystem(t *testing.T) {
 		{503, "rate limit exceeded for operation that can only be performed by the leader, try again later", []string{"transient"}},
 		{500, "No cluster leader", []string{"transient"}},
 		{500, "rpc error making call: EOF", []string{"transient"}},
+		{500, "rpc error making call: session shutdown", []string{"transient"}},
+		{500, "rpc error making call: stream closed", []string{"transient"}},
+		{500, "rpc error making call: write tcp 10.1.0.4:8300->10.1.0.5:8300: write: broken pipe", []string{"transient"}},
 		{500, "Not ready to serve consistent reads", []string{"transient"}},
 		{500, "Invalid Policy: no Name is set", nil},
 	} {

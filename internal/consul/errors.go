@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -53,8 +54,18 @@ func isNoLeader(err error) bool {
 	return ok && (strings.Contains(body, "No cluster leader") || strings.Contains(body, "leadership lost") ||
 		strings.Contains(body, "node is not the leader") || strings.Contains(body, "leadership transfer in progress") ||
 		strings.Contains(body, "Not ready to serve consistent reads") || strings.Contains(body, "Raft leader not found in server lookup mapping") ||
-		strings.Contains(body, "rpc error getting client") || strings.HasSuffix(body, "EOF") || strings.Contains(body, "The ACL system is currently in legacy mode") ||
-		strings.Contains(body, "ACL system must be bootstrapped"))
+		strings.Contains(body, "rpc error getting client") || strings.Contains(body, "The ACL system is currently in legacy mode") ||
+		strings.Contains(body, "ACL system must be bootstrapped") ||
+		slices.ContainsFunc(brokenConnection, func(end string) bool { return strings.HasSuffix(body, end) }))
+}
+
+// brokenConnection is how the answer of a follower ends whose connection to the
+// leader broke while it passed a request on: the leader died or restarts. Which
+// it is depends on the moment. (github.com/hashicorp/yamux, const.go; the
+// standard library's net, io and syscall.)
+var brokenConnection = []string{
+	"EOF", "session shutdown", "stream closed", "stream reset", "connection write timeout", "keepalive timeout", "i/o deadline reached",
+	"remote end is not accepting connections", "connection reset by peer", "broken pipe", "use of closed network connection", "i/o timeout",
 }
 
 // elsewhere reports whether another server may answer differently: this one
