@@ -58,21 +58,27 @@ func startS3(t testing.TB, namespace string, disk corev1.EmptyDirVolumeSource) s
 }
 
 // StartREST starts restic's REST server, which serves HTTPS alone, in a namespace, and returns a repository on it and the Secret data that a
-// repository on it takes: the authority that it is to be trusted by, a user and his password.
+// repository on it takes: the authority that it is to be trusted by, a certificate to show, a user and his password.
 func StartREST(t testing.TB, namespace string) (repository string, credentials map[string]string) {
 	t.Helper()
 	authority, err := pki.NewCA("ECDSA-P256", "store", time.Hour, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := pki.NewServer(authority, "ECDSA-P256", "rest", []string{"rest." + namespace + ".svc"}, nil, time.Hour, time.Now())
-	if err != nil {
-		t.Fatal(err)
+	issue := func(name string) (chain, key []byte) {
+		t.Helper()
+		c, err := pki.NewServer(authority, "ECDSA-P256", name, []string{name + "." + namespace + ".svc"}, nil, time.Hour, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if chain, key, err = c.PEM(); err != nil {
+			t.Fatal(err)
+		}
+		return chain, key
 	}
-	chain, key, err := server.PEM()
-	if err != nil {
-		t.Fatal(err)
-	}
+	chain, key := issue("rest")
+	clientChain, clientKey := issue("client")
+	ca := pki.EncodeCertificates(authority.Chain)
 	user, password := "backup", rand.String(20)
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
 	if err != nil {
@@ -80,19 +86,20 @@ func StartREST(t testing.TB, namespace string) (repository string, credentials m
 	}
 	_, err = Kube(t).CoreV1().Secrets(namespace).Create(t.Context(), &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: "rest-server"},
-		Data:       map[string][]byte{"tls.crt": chain, "tls.key": key, "htpasswd": fmt.Appendf(nil, "%s:%s\n", user, hash)},
+		Data:       map[string][]byte{"ca.crt": ca, "tls.crt": chain, "tls.key": key, "htpasswd": fmt.Appendf(nil, "%s:%s\n", user, hash)},
 	}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	host := startStore(t, namespace, 8000, corev1.Container{
 		Name: "rest", Image: localcluster.RESTServerImage,
-		Args:         []string{"--path=/tmp/data", "--listen=:8000", "--tls", "--tls-cert=/etc/rest/tls.crt", "--tls-key=/etc/rest/tls.key", "--htpasswd-file=/etc/rest/htpasswd"},
+		Command: []string{"/bin/sh", "-euc", `rest-server --path=/tmp/data --listen=127.0.0.1:8001 --htpasswd-file=/etc/rest/htpasswd &
+exec socat OPENSSL-LISTEN:8000,reuseaddr,fork,cert=/etc/rest/tls.crt,key=/etc/rest/tls.key,cafile=/etc/rest/ca.crt,verify=1 TCP:127.0.0.1:8001`},
 		VolumeMounts: []corev1.VolumeMount{{Name: "secret", MountPath: "/etc/rest"}},
 	}, corev1.Volume{Name: "secret", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "rest-server"}}})
 	return "rest:https://" + host + "/consul", map[string]string{
 		"RESTIC_PASSWORD": "password-of-the-repository", "RESTIC_REST_USERNAME": user, "RESTIC_REST_PASSWORD": password,
-		"ca.crt": string(pki.EncodeCertificates(authority.Chain)),
+		"ca.crt": string(ca), "tls.crt": string(clientChain), "tls.key": string(clientKey),
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -266,6 +267,14 @@ func (r *BootstrapResource) apply(ctx context.Context, m *bootstrapModel, timeou
 	}
 	m.AccessorID = types.StringValue(accessor)
 	tflog.Info(ctx, "ACLs are bootstrapped", map[string]any{"cluster": m.Cluster.ValueString(), "accessor_id": accessor})
+	// Schedules that were there before the ACLs take tokens from now on.
+	k, err := r.clients.Kube(ctx)
+	if err == nil {
+		err = restic.EnsureTokens(ctx, k, cluster)
+	}
+	if err != nil {
+		diags.AddWarning("Backups have no token", fmt.Sprintf("ACLs of %s are bootstrapped, and the tokens of its backup schedules could not be made. The next apply of the schedules makes them; until then they fail. %s", m.Cluster.ValueString(), err))
+	}
 	return true
 }
 

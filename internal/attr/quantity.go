@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
@@ -35,4 +37,44 @@ func (positiveQuantity) ValidateString(_ context.Context, req validator.StringRe
 	case q.Sign() <= 0:
 		resp.Diagnostics.Append(Error(req.Path, "Quantity not positive", fmt.Sprintf("%q must be more than zero.", text)))
 	}
+}
+
+// ToQuantity returns the amount, zero where there is none; validation has made
+// sure that it parses.
+func ToQuantity(s types.String) resource.Quantity {
+	q, err := resource.ParseQuantity(s.ValueString())
+	if err != nil {
+		return resource.Quantity{}
+	}
+	return q
+}
+
+func toQuantities(ctx context.Context, m types.Map, diags *diag.Diagnostics) map[string]resource.Quantity {
+	if len(m.Elements()) == 0 {
+		return nil
+	}
+	in := map[string]types.String{}
+	diags.Append(m.ElementsAs(ctx, &in, false)...)
+	out := map[string]resource.Quantity{}
+	for k, v := range in {
+		out[k] = ToQuantity(v)
+	}
+	return out
+}
+
+func fromQuantities(prior types.Map, m map[string]resource.Quantity) types.Map {
+	text := map[string]string{}
+	for k, q := range m {
+		p, _ := prior.Elements()[k].(types.String)
+		text[k] = KeepQuantity(p, q).ValueString()
+	}
+	return FromStrings(prior, text)
+}
+
+// KeepQuantity keeps the way in which the same amount was written.
+func KeepQuantity(prior types.String, q resource.Quantity) types.String {
+	if p, err := resource.ParseQuantity(prior.ValueString()); err == nil && p.Cmp(q) == 0 {
+		return prior
+	}
+	return types.StringValue(q.String())
 }

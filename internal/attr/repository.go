@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
@@ -80,6 +81,36 @@ func (r Repository) Validate(at path.Path, diags *diag.Diagnostics) {
 // Spec converts it.
 func (r Repository) Spec() restic.Repository {
 	return restic.Repository{URL: r.URL.ValueString(), Claim: r.Claim.ValueString(), Secret: r.Secret.ValueString()}
+}
+
+// RepositoryObject is the inverse of Repository.Spec.
+func RepositoryObject(r restic.Repository) types.Object {
+	optional := func(s string) types.String {
+		if s == "" {
+			return types.StringNull()
+		}
+		return types.StringValue(s)
+	}
+	return types.ObjectValueMust(RepositoryTypes, map[string]tfattr.Value{
+		"url": optional(r.URL), "volume_claim": optional(r.Claim), "credentials_secret": optional(r.Secret),
+	})
+}
+
+// CheckSecret refuses, in a plan, credentials that are not complete. What does not exist may be made meanwhile: that is a
+// warning, which ends with what happens otherwise. at is where the repository is written.
+func (r Repository) CheckSecret(ctx context.Context, k *kube.Client, namespace string, at path.Path, otherwise string, diags *diag.Diagnostics) {
+	err := restic.CheckSecret(ctx, k, namespace, r.Spec())
+	secret := at.AtName("credentials_secret")
+	switch {
+	case errors.Is(err, restic.ErrNoClaim):
+		diags.AddAttributeWarning(at.AtName("volume_claim"), "The volume claim does not exist yet", fmt.Sprintf("There is no PersistentVolumeClaim %s in the namespace %s. %s", r.Claim.ValueString(), namespace, otherwise))
+	case errors.Is(err, restic.ErrNoSecret):
+		diags.AddAttributeWarning(secret, "The Secret does not exist yet", fmt.Sprintf("There is no Secret %s in the namespace %s. %s", r.Secret.ValueString(), namespace, otherwise))
+	case apierrors.IsForbidden(err):
+		diags.AddAttributeWarning(secret, "The credentials are not looked at", "This credential may not read them; the Job finds out. "+err.Error())
+	case err != nil:
+		diags.Append(Error(secret, "The credentials are not complete", err.Error()+"."))
+	}
 }
 
 // ResticClient prepares the work on a repository.

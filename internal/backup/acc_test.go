@@ -365,8 +365,8 @@ func TestAccBackupSchedule_storesInAVolume(t *testing.T) {
 	})
 }
 
-// A REST server behind an authority of its own, and an SFTP server, are stores too; one that is not the one that is known
-// is not talked to.
+// A REST server behind an authority of its own that wants to see a certificate, and an SFTP server, are stores too; one that
+// is not the one that is known is not talked to.
 func TestAccSnapshot_storesOnRESTAndSFTPServers(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -403,8 +403,12 @@ data "consul_k8s_backups" "%[1]s" {
 	untrusted := maps.Clone(restKeys)
 	delete(untrusted, "ca.crt")
 	secret("untrusted", untrusted)
+	anonymous := maps.Clone(restKeys)
+	delete(anonymous, "tls.crt")
+	secret("anonymous", anonymous)
 	test(t, resource.TestCase{Steps: []resource.TestStep{
 		{Config: config + snapshot("rest", rest, "untrusted"), ExpectError: acctest.Says("certificate signed by unknown authority")},
+		{Config: config + snapshot("rest", rest, "anonymous"), ExpectError: acctest.Says("certificate required")},
 		{Config: config + snapshot("sftp", sftp, "stranger"), ExpectError: acctest.Says("Host key verification failed")},
 		{
 			Config: config + snapshot("rest", rest, "rest") + snapshot("sftp", sftp, "sftp"),
@@ -413,6 +417,23 @@ data "consul_k8s_backups" "%[1]s" {
 				resource.TestCheckResourceAttrPair("consul_k8s_snapshot.sftp", "snapshot_id", "data.consul_k8s_backups.sftp", "backups.0.id"),
 			),
 		},
+	}})
+}
+
+// The apply that turns ACLs on gives the schedule its token.
+func TestAccBackupSchedule_goesOnWithACLs(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.Namespace(t)
+	acctest.ClaimForBackups(t, namespace) // with the Secret
+	config := func(acl, more string) string {
+		return clusterHCL(namespace, acctest.ConsulVersion, acl) + more + scheduleHCL("consul_k8s_cluster.test.id", `volume_claim = "backups"`, "")
+	}
+	with := config("acl = { enabled = true, default_policy = \"allow\" }", "\nresource \"consul_k8s_acl_bootstrap\" \"test\" {\n  cluster = consul_k8s_cluster.test.id\n}\n")
+	test(t, resource.TestCase{Steps: []resource.TestStep{
+		{Config: config("", "")},
+		{Config: with, Check: func(*terraform.State) error { runNow(t, namespace, restic.TaskBackup); return nil }},
+		{Config: with, PlanOnly: true},
 	}})
 }
 
@@ -426,6 +447,10 @@ func TestAccBackupSchedule_provesItsBackups(t *testing.T) {
 	putSecret(t, namespace, acctest.Credentials())
 	repository := "s3:" + url + "/bucket/consul"
 	config := func(more string) string {
+		more += `
+  resources = { requests = { cpu = "50m", memory = "64Mi" }, limits = { memory = "512Mi" } }
+  placement = { node_selector = { "kubernetes.io/os" = "linux" }, tolerations = [{ key = "backups", operator = "Exists" }], priority_class = "system-cluster-critical" }
+`
 		return clusterHCL(namespace, acctest.ConsulVersion, "") + scheduleHCL("consul_k8s_cluster.test.id", fmt.Sprintf("url = %q", repository), more)
 	}
 	const never = `schedule = "0 0 31 2 *"`
@@ -440,15 +465,34 @@ func TestAccBackupSchedule_provesItsBackups(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// register makes a node with an agent, as far as the catalog tells, and services: the server of a drill does not see it.
+	register := func() {
+		t.Helper()
+		err := acctest.Consul(t, namespace, "consul").Any(t.Context(), "", func(client *api.Client) error {
+			for _, service := range []string{"web", "db", "mail"} {
+				_, err := client.Catalog().Register(&api.CatalogRegistration{
+					Node: "worker", Address: "192.0.2.1", Service: &api.AgentService{Service: service},
+					Checks: api.HealthChecks{{Node: "worker", CheckID: "serfHealth", Name: "Serf Health Status", Status: api.HealthPassing}},
+				}, nil)
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	test(t, resource.TestCase{
 		Steps: []resource.TestStep{
 			{Config: config("")},
 			{Config: config(tasks), ExpectError: acctest.Says("the key canary is not there after the restore")},
 			{
-				PreConfig: func() { put("canary"); runNow(t, namespace, restic.TaskBackup) },
+				PreConfig: func() { put("canary"); register(); runNow(t, namespace, restic.TaskBackup) },
 				Config:    config(tasks),
 				Check: resource.ComposeTestCheckFunc(
-					resource.TestCheckResourceAttrSet(address, "last_drill.seconds"), resource.TestCheckResourceAttrSet(address, "last_drill.index"), resource.TestCheckNoResourceAttr(address, "last_check.time"),
+					podsAreAsDeclared(t, namespace), resource.TestCheckResourceAttrSet(address, "last_drill.seconds"), resource.TestCheckResourceAttrSet(address, "last_drill.index"), resource.TestCheckNoResourceAttr(address, "last_check.time"),
 				),
 			},
 			{Config: config(tasks), PlanOnly: true},
@@ -485,6 +529,28 @@ func TestAccBackupSchedule_provesItsBackups(t *testing.T) {
 			}},
 		},
 	})
+}
+
+// podsAreAsDeclared looks for the resources and the placement of provesItsBackups in the Jobs that were run.
+func podsAreAsDeclared(t *testing.T, namespace string) resource.TestCheckFunc {
+	t.Helper()
+	return func(*terraform.State) error {
+		pods, err := acctest.Kube(t).CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{LabelSelector: restic.LabelSchedule})
+		if err != nil || len(pods.Items) == 0 {
+			return fmt.Errorf("there are %d pods of the schedule: %w", len(pods.Items), err)
+		}
+		latest := slices.MaxFunc(pods.Items, func(a, b corev1.Pod) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
+		spec := latest.Spec
+		if spec.NodeSelector["kubernetes.io/os"] != "linux" || spec.PriorityClassName != "system-cluster-critical" || !slices.ContainsFunc(spec.Tolerations, func(t corev1.Toleration) bool { return t.Key == "backups" }) {
+			return fmt.Errorf("the pod %s is placed otherwise: %+v", latest.Name, spec)
+		}
+		for _, c := range spec.InitContainers { // the last container of a drill is a server
+			if c.Resources.Requests.Cpu().String() != "50m" || c.Resources.Limits.Memory().String() != "512Mi" {
+				return fmt.Errorf("the container %s has the resources %+v", c.Name, c.Resources)
+			}
+		}
+		return nil
+	}
 }
 
 // A backup waits for a store that is away, and one whose pod is killed meanwhile is taken again.
@@ -580,6 +646,10 @@ func TestAccBackupSchedule_badInput(t *testing.T) {
 		"two repositories": {good + `, volume_claim = "backups"`, "", "Set either url or volume_claim"},
 		"no repository":    {`url = null`, "", "Set either url or volume_claim"},
 		"a long name":      {good, `name = "a-name-of-exactly-thirty-chars"`, "at most 52 characters"},
+		"limits":           {good, `resources = { requests = { memory = "1Gi" }, limits = { memory = "512Mi" } }`, "Limit below request"},
+		"no quantity":      {good, `resources = { requests = { memory = "much" } }`, "is not a Kubernetes quantity"},
+		"a toleration":     {good, `placement = { tolerations = [{ value = "x" }] }`, "Operator Equal needs a key"},
+		"no label":         {good, `placement = { node_selector = { "a b" = "x" } }`, "would be refused by Kubernetes"},
 		"no time":          {good, `deadline = "1s"`, "must be a duration between 1m0s and 24h0m0s"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -44,6 +44,7 @@ type backupModel struct {
 	Schedule      types.String `tfsdk:"schedule"`
 	Name          types.String `tfsdk:"name"`
 	BeforeRestore types.String `tfsdk:"before_restore"`
+	BeforeUpgrade types.String `tfsdk:"before_upgrade"`
 	Version       types.String `tfsdk:"version"`
 	Index         types.Int64  `tfsdk:"index"`
 	Size          types.Int64  `tfsdk:"size"`
@@ -94,6 +95,7 @@ func (*BackupsDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, 
 					"schedule":       schema.StringAttribute{Computed: true, MarkdownDescription: "The schedule that has taken it, if one has."},
 					"name":           schema.StringAttribute{Computed: true, MarkdownDescription: "The name of a `consul_k8s_snapshot`."},
 					"before_restore": schema.StringAttribute{Computed: true, MarkdownDescription: "The ID of the snapshot that was restored right after it."},
+					"before_upgrade": schema.StringAttribute{Computed: true, MarkdownDescription: "The version of Consul that the cluster was upgraded to right after it (`update.snapshot_to` of the cluster)."},
 					"version":        schema.StringAttribute{Computed: true, MarkdownDescription: "Version of Consul."},
 					"index":          schema.Int64Attribute{Computed: true, MarkdownDescription: "Index of the last Raft log entry in it."},
 					"size":           schema.Int64Attribute{Computed: true, MarkdownDescription: "Size in bytes, unpacked."},
@@ -180,7 +182,7 @@ func (m backupsModel) wants(s restic.Stored) bool {
 
 func newBackup(s restic.Stored) backupModel {
 	return backupModel{
-		ID: types.StringValue(s.ID), Time: rfc3339(s.Time), Cluster: types.StringValue(s.Cluster), Schedule: optional(s.Schedule), Name: optional(s.Name),
-		BeforeRestore: optional(s.BeforeRestore), Version: types.StringValue(s.Version), Index: types.Int64Value(s.Index), Size: types.Int64Value(s.Size), Stored: types.Int64Value(s.Added),
+		ID: types.StringValue(s.ID), Time: rfc3339(s.Time), Cluster: types.StringValue(s.Cluster), Schedule: attr.OptionalString(s.Schedule), Name: attr.OptionalString(s.Name),
+		BeforeRestore: attr.OptionalString(s.BeforeRestore), BeforeUpgrade: attr.OptionalString(s.BeforeUpgrade), Version: types.StringValue(s.Version), Index: types.Int64Value(s.Index), Size: types.Int64Value(s.Size), Stored: types.Int64Value(s.Added),
 	}
 }

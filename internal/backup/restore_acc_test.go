@@ -216,7 +216,8 @@ func TestAccRestore_refuses(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
 	namespace, k := acctest.Namespace(t), acctest.Kube(t)
-	repository := fmt.Sprintf("url = \"s3:%s/bucket/consul\"", acctest.StartS3(t, namespace))
+	url := "s3:" + acctest.StartS3(t, namespace) + "/bucket/consul"
+	repository := fmt.Sprintf("url = %q", url)
 	putSecret(t, namespace, acctest.Credentials())
 	cluster := func(version, more string) string {
 		return clusterHCL(namespace, version, "") + more
@@ -249,10 +250,20 @@ resource "consul_k8s_snapshot" "test" {
 			),
 		},
 		{Config: cluster(acctest.OlderVersion, snapshot("1")), PlanOnly: true},
-		{Config: recent + restore("latest", ""), PlanOnly: true, ExpectError: acctest.Says("The snapshot cannot be restored")},
 		{Config: recent},
-		{PreConfig: func() { putKeys(t, namespace, "later", 10) }, Config: recent + restore("latest", ""), ExpectError: acctest.Says("it was taken from Consul " + acctest.OlderVersion)},
-		{Config: recent + restore("0123456789", ""), PlanOnly: true, ExpectError: acctest.Says(`the repository holds no snapshot "0123456789"`)},
+		{
+			PreConfig: func() {
+				putKeys(t, namespace, "later", 10)
+				acctest.Restic(t, namespace, url, "restic", "restic -q backup --host "+namespace+".consul --tag snapshot=newer --tag version=1.99.0 --tag index=999999 /etc/passwd")
+			},
+			Config: recent + restore("latest", ""), PlanOnly: true, ExpectError: acctest.Says("it was taken from Consul 1.99.0"),
+		},
+		{
+			PreConfig: func() {
+				acctest.Restic(t, namespace, url, "restic", "restic -q forget --unsafe-allow-remove-all --tag snapshot=newer")
+			},
+			Config: recent + restore("0123456789", ""), PlanOnly: true, ExpectError: acctest.Says(`the repository holds no snapshot "0123456789"`),
+		},
 		{Config: recent + restore("latest", "from_cluster = \"elsewhere/consul\""), PlanOnly: true, ExpectError: acctest.Says("the repository holds no snapshot of the cluster elsewhere/consul")},
 		{Config: recent + restoreHCL("consul_k8s_cluster.test.id", "consul", repository, `"latest"`, ""), PlanOnly: true, ExpectError: acctest.Says("All that cluster " + id + " has would be replaced")},
 		{Config: recent + restore("yesterday", ""), PlanOnly: true, ExpectError: acctest.Says(`"yesterday" is none`)},

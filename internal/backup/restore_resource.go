@@ -80,7 +80,7 @@ func (*RestoreResource) Schema(ctx context.Context, _ resource.SchemaRequest, re
 	keep := []planmodifier.String{stringplanmodifier.UseStateForUnknown()}
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Replaces **all that a cluster has** by a snapshot from a backup repository: keys, services, ACLs with their tokens, everything. What was written since the snapshot is gone.\n\n" +
-			"The apply refuses unless all servers are healthy voters and run the release line of Consul that the snapshot was taken from, such as 1.22. It reads the snapshot back and verifies it, and stores a snapshot of what the cluster has in the same repository; only then does it restore. " +
+			"The apply refuses unless all servers are healthy voters and run the release line of Consul that the snapshot was taken from, such as 1.22, or one that it can be upgraded to. It reads the snapshot back and verifies it, and stores a snapshot of what the cluster has in the same repository; only then does it restore. " +
 			"Then it makes whole what a restore breaks: the management token in its Secret, agent tokens, the tokens of backup schedules, servers whose name the snapshot has given to another node. " +
 			"Tokens of `consul_k8s_token` and other objects that differ now are shown by the next plan. See the guide [Restore a cluster](../guides/restore.md).\n\n" +
 			"The restore is done once, when the resource is created: take it out of the configuration afterwards, or it restores again where the state is lost. A change of `snapshot`, `triggers`, or where it comes from, does another. Destroying the resource does nothing.",
@@ -195,9 +195,13 @@ func (r *RestoreResource) ModifyPlan(ctx context.Context, req resource.ModifyPla
 	plan.Before, plan.Time = types.StringUnknown(), types.StringUnknown()
 	plan.Counts, plan.After = types.MapUnknown(types.Int64Type), types.MapUnknown(types.Int64Type)
 	what := "a snapshot that is looked up by the apply"
-	if snapshot, ok := r.lookUp(ctx, plan, &resp.Diagnostics); ok {
+	if snapshot, running, ok := r.lookUp(ctx, plan, &resp.Diagnostics); ok {
 		what = fmt.Sprintf("what %s had on %s (snapshot %.8s of %s, Consul %s, index %d)",
 			snapshot.Cluster, snapshot.Time.UTC().Format(time.RFC3339), snapshot.ID, snapshot.For(), snapshot.Version, snapshot.Index)
+		if older, _ := restic.CheckVersion(snapshot.Version, running); older {
+			resp.Diagnostics.AddAttributeWarning(path.Root("snapshot"), "The snapshot is of an older Consul", fmt.Sprintf(
+				"It was taken from Consul %s, and the servers of %s run %s. Consul promises a restore into the version that it was taken from; servers take what they can be upgraded from, as they do in an upgrade.", snapshot.Version, plan.Cluster.ValueString(), running))
+		}
 		if plan.Snapshot.ValueString() == restic.Latest { // another one may be the latest when it is applied
 			what += ", unless there is a later one by then"
 		} else {
@@ -237,21 +241,22 @@ func (m *restoreModel) setSnapshot(s restic.Stored) {
 }
 
 // lookUp finds the snapshot that is to be restored, where a plan can: the cluster is there, and everything
-// known. It refuses one that does not exist, or that the servers would not take.
-func (r *RestoreResource) lookUp(ctx context.Context, plan restoreModel, diags *diag.Diagnostics) (s restic.Stored, ok bool) {
+// known, and says which version of Consul it would be restored into. It refuses one that does not exist, or that the
+// servers would not take.
+func (r *RestoreResource) lookUp(ctx context.Context, plan restoreModel, diags *diag.Diagnostics) (s restic.Stored, version string, ok bool) {
 	repository, known := attr.ParseRepository(ctx, plan.Repository, diags)
 	if !known || !repository.IsKnown() || plan.Cluster.IsUnknown() || plan.Snapshot.IsUnknown() || plan.FromCluster.IsUnknown() || plan.Image.IsUnknown() || r.clients == nil || r.clients.Unknown {
-		return s, false
+		return s, "", false
 	}
 	client, err := attr.ResticClient(ctx, r.clients, plan.Cluster.ValueString(), repository, plan.Image.ValueString(), attr.LookUpTimeout)
 	if err != nil {
-		return s, false // the apply says so
+		return s, "", false // the apply says so
 	}
 	ctx, cancel := context.WithTimeout(ctx, attr.LookUpTimeout)
 	defer cancel()
 	running, err := restic.Servers(ctx, client.Kube, client.Consul)
 	if errors.Is(err, restic.ErrNoCluster) || errors.Is(err, consul.ErrNotRestored) {
-		return s, false // it may be made, or restored, in the same apply
+		return s, "", false // it may be made, or restored, in the same apply
 	}
 	// It may be upgraded by the same apply.
 	if planned, ok := r.clients.Claims.PlannedCluster(plan.Cluster.ValueString()); ok && planned.Version != "" {
@@ -264,23 +269,23 @@ func (r *RestoreResource) lookUp(ctx context.Context, plan restoreModel, diags *
 	switch {
 	case apierrors.IsForbidden(err):
 		diags.AddWarning("The snapshot is not looked up", "This credential may not make the Job that looks into the repository; the apply looks. "+err.Error())
-		return s, false
+		return s, "", false
 	case errors.Is(err, restic.ErrNoClaim):
 		diags.AddAttributeWarning(path.Root("repository").AtName("volume_claim"), "The volume claim does not exist yet", err.Error())
-		return s, false
+		return s, "", false
 	case errors.Is(err, restic.ErrNoSecret):
 		diags.AddAttributeWarning(path.Root("repository").AtName("credentials_secret"), "The Secret does not exist yet", err.Error())
-		return s, false
+		return s, "", false
 	case err != nil:
 		diags.Append(attr.JobError("The repository cannot be read", "The snapshots in it were to be listed.", plan.Cluster.ValueString(), err))
-		return s, false
+		return s, "", false
 	}
 	s, err = restic.Choose(all, plan.Snapshot.ValueString(), plan.FromCluster.ValueString(), running.Version)
 	if err != nil {
 		diags.Append(attr.Error(path.Root("snapshot"), "The snapshot cannot be restored", err.Error()+"."))
-		return s, false
+		return s, "", false
 	}
-	return s, true
+	return s, running.Version, true
 }
 
 // trigger tells restores of one snapshot apart.
@@ -329,7 +334,7 @@ func (r *RestoreResource) Create(ctx context.Context, req resource.CreateRequest
 		resp.Diagnostics.AddWarning("An interrupted restore was finished", fmt.Sprintf("Cluster %s was restored at %s, by an apply that did not come to its end, and not once more. To restore it again, change triggers.", m.Cluster.ValueString(), restored.Time.Format(time.RFC3339)))
 	}
 	m.setSnapshot(restored.Stored)
-	m.ID, m.Before, m.Time = m.Cluster, optional(restored.Before.Snapshot), rfc3339(restored.Time)
+	m.ID, m.Before, m.Time = m.Cluster, attr.OptionalString(restored.Before.Snapshot), rfc3339(restored.Time)
 	m.Counts, m.After = countsOf(restored.Snapshot.Counts), countsOf(restored.After.Counts)
 	if missing := fewer(restored.Snapshot.Counts, restored.After.Counts); missing != "" {
 		resp.Diagnostics.AddWarning("Not all that the snapshot has is there", fmt.Sprintf("Cluster %s was restored, and has %s. Tokens that have expired are deleted, and keys that sessions hold whose nodes are gone may be; clients may have deleted others.", m.Cluster.ValueString(), missing))
@@ -350,13 +355,6 @@ func fewer(before, after map[string]int64) string {
 		}
 	}
 	return strings.Join(texts, ", ")
-}
-
-func optional(text string) types.String {
-	if text == "" {
-		return types.StringNull()
-	}
-	return types.StringValue(text)
 }
 
 func countsOf(counts map[string]int64) types.Map {

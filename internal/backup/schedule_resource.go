@@ -76,6 +76,8 @@ type scheduleModel struct {
 	Drill      types.Object   `tfsdk:"drill"`
 	Image      types.String   `tfsdk:"image"`
 	Deadline   types.String   `tfsdk:"deadline"`
+	Resources  types.Object   `tfsdk:"resources"`
+	Placement  types.Object   `tfsdk:"placement"`
 	Drift      types.List     `tfsdk:"drift"`
 	Last       types.Object   `tfsdk:"last_backup"`
 	LastPrune  types.Object   `tfsdk:"last_prune"`
@@ -197,7 +199,7 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 				},
 			},
 			"drill": schema.SingleNestedAttribute{
-				Optional: true, MarkdownDescription: "When the latest backup is restored into a server that is thrown away, and what that has is compared with what the snapshot had: keys, tokens, policies, roles, auth methods, binding rules, configuration entries and prepared queries. " +
+				Optional: true, MarkdownDescription: "When the latest backup is restored into a server that is thrown away, and what that has is compared with what the snapshot had: keys, tokens, policies, roles, auth methods, binding rules, configuration entries and prepared queries, and, where the restore takes less than 50 seconds, nodes, services and health checks. " +
 					"That server asks for the resources of one of the cluster's. A drill that is new is done once by the apply.",
 				Attributes: map[string]schema.Attribute{
 					"schedule": taskSchedule("`0 5 * * 1`"),
@@ -216,6 +218,16 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 				Validators:          []validator.String{attr.DurationBetween(minDeadline, maxDeadline)},
 				MarkdownDescription: "How long one backup, and each prune, check and drill, may take, with up to two more tries. Default `30m`.",
 			},
+			"resources": schema.SingleNestedAttribute{
+				Optional: true, MarkdownDescription: "Compute resources of each container of its Jobs, but for the server of a drill, which asks for what one of the cluster's does. Default: 100m of CPU and 128Mi of memory, within the limits of the servers.",
+				Attributes: map[string]schema.Attribute{
+					"requests": schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: attr.Quantities(), MarkdownDescription: "Quantities by resource name."},
+					"limits":   schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: attr.Quantities(), MarkdownDescription: "Quantities by resource name."},
+				},
+			},
+			"placement": schema.SingleNestedAttribute{
+				Optional: true, MarkdownDescription: "On which nodes its Jobs run. Default: where the servers may.", Attributes: attr.PlacementAttributes(nil),
+			},
 			"drift": schema.ListAttribute{
 				Computed: true, ElementType: types.StringType,
 				MarkdownDescription: "Fields of the CronJob that somebody else has changed. The next apply brings them back.",
@@ -225,7 +237,7 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 				Attributes: map[string]schema.Attribute{
 					"time":     schema.StringAttribute{Computed: true, MarkdownDescription: "When, in RFC 3339."},
 					"snapshot": schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the snapshot in the repository."},
-					"version":  schema.StringAttribute{Computed: true, MarkdownDescription: "Version of Consul. A restore takes servers of the same release line."},
+					"version":  schema.StringAttribute{Computed: true, MarkdownDescription: "Version of Consul. A restore takes servers of the same release line, or of one that can be upgraded to from it."},
 					"index":    schema.Int64Attribute{Computed: true, MarkdownDescription: "Index of the last Raft log entry in it."},
 					"size":     schema.Int64Attribute{Computed: true, MarkdownDescription: "Size in bytes, unpacked."},
 					"stored":   schema.Int64Attribute{Computed: true, MarkdownDescription: "Bytes that it added to the repository."},
@@ -305,6 +317,9 @@ func (*ScheduleResource) ValidateConfig(ctx context.Context, req resource.Valida
 	if r, ok := attr.ParseRepository(ctx, m.Repository, &resp.Diagnostics); ok {
 		r.Validate(path.Root("repository"), &resp.Diagnostics)
 	}
+	resources, placement := m.pods(ctx, &resp.Diagnostics)
+	resources.Validate(path.Root("resources"), &resp.Diagnostics)
+	placement.Validate(ctx, path.Root("placement"), &resp.Diagnostics)
 	if m.Retention.IsUnknown() || m.Retention.IsNull() {
 		return
 	}
@@ -336,7 +351,7 @@ func (m scheduleModel) toSpec(ctx context.Context, diags *diag.Diagnostics) rest
 	object(m.Prune, &prune)
 	object(m.Check, &check)
 	object(m.Drill, &drill)
-	return restic.Spec{
+	spec := restic.Spec{
 		Name: m.Name.ValueString(), Schedule: m.Schedule.ValueString(), TimeZone: m.TimeZone.ValueString(), Suspend: m.Suspend.ValueBool(),
 		Repository: r.Spec(),
 		Retention: restic.Retention{
@@ -348,27 +363,56 @@ func (m scheduleModel) toSpec(ctx context.Context, diags *diag.Diagnostics) rest
 		Drill: restic.Drill{Schedule: drill.Schedule.ValueString(), SentinelKey: drill.SentinelKey.ValueString()},
 		Image: m.Image.ValueString(), Deadline: deadline,
 	}
+	resources, placement := m.pods(ctx, diags)
+	if !m.Resources.IsNull() {
+		spec.Resources = new(resources.Spec(ctx, diags))
+	}
+	if !m.Placement.IsNull() {
+		spec.Placement = &restic.Placement{
+			NodeSelector: attr.ToStrings(ctx, placement.NodeSelector, diags), Tolerations: placement.ToTolerations(ctx, diags), PriorityClass: placement.PriorityClass.ValueString(),
+		}
+	}
+	return spec
 }
 
-func (m *scheduleModel) fromSpec(s restic.Spec) {
+// pods reads what is said of the pods; what is null or unknown is left out.
+func (m scheduleModel) pods(ctx context.Context, diags *diag.Diagnostics) (r attr.Resources, p attr.Placement) {
+	for _, a := range []struct {
+		from types.Object
+		into any
+	}{{m.Resources, &r}, {m.Placement, &p}} {
+		if !a.from.IsNull() && !a.from.IsUnknown() {
+			diags.Append(a.from.As(ctx, a.into, basetypes.ObjectAsOptions{})...)
+		}
+	}
+	return r, p
+}
+
+func (m *scheduleModel) fromSpec(ctx context.Context, s restic.Spec, diags *diag.Diagnostics) {
 	number := func(n int64) types.Int64 {
 		if n == 0 {
 			return types.Int64Null()
 		}
 		return types.Int64Value(n)
 	}
-	m.Name, m.Schedule, m.TimeZone, m.Suspend = types.StringValue(s.Name), types.StringValue(s.Schedule), optional(s.TimeZone), types.BoolValue(s.Suspend)
+	m.Name, m.Schedule, m.TimeZone, m.Suspend = types.StringValue(s.Name), types.StringValue(s.Schedule), attr.OptionalString(s.TimeZone), types.BoolValue(s.Suspend)
 	m.Image = types.StringValue(s.Image)
 	if d, err := time.ParseDuration(m.Deadline.ValueString()); err != nil || d != s.Deadline {
 		m.Deadline = types.StringValue(attr.ShortDuration(s.Deadline))
 	}
-	m.Repository = types.ObjectValueMust(attr.RepositoryTypes, map[string]tfattr.Value{
-		"url": optional(s.Repository.URL), "volume_claim": optional(s.Repository.Claim), "credentials_secret": optional(s.Repository.Secret),
-	})
+	m.Repository = attr.RepositoryObject(s.Repository)
 	m.Retention = types.ObjectValueMust(retentionTypes, map[string]tfattr.Value{
 		"last": number(s.Retention.Last), "hourly": number(s.Retention.Hourly), "daily": number(s.Retention.Daily), "weekly": number(s.Retention.Weekly),
-		"monthly": number(s.Retention.Monthly), "yearly": number(s.Retention.Yearly), "within": optional(s.Retention.Within),
+		"monthly": number(s.Retention.Monthly), "yearly": number(s.Retention.Yearly), "within": attr.OptionalString(s.Retention.Within),
 	})
+	resources, placement := m.pods(ctx, diags)
+	m.Resources, m.Placement = types.ObjectNull(attr.ResourcesTypes), types.ObjectNull(attr.PlacementTypes(nil))
+	if s.Resources != nil {
+		m.Resources = attr.Object(ctx, attr.ResourcesTypes, resources.From(*s.Resources), diags)
+	}
+	if at := s.Placement; at != nil {
+		m.Placement = attr.Object(ctx, attr.PlacementTypes(nil), placement.From(ctx, at.NodeSelector, at.Tolerations, at.PriorityClass, diags), diags)
+	}
 	m.Prune, m.Check, m.Drill = types.ObjectNull(pruneTypes), types.ObjectNull(checkTypes), types.ObjectNull(drillTypes)
 	if s.Prune != (restic.Prune{}) {
 		m.Prune = types.ObjectValueMust(pruneTypes, map[string]tfattr.Value{"schedule": types.StringValue(s.Prune.Schedule)})
@@ -377,7 +421,7 @@ func (m *scheduleModel) fromSpec(s restic.Spec) {
 		m.Check = types.ObjectValueMust(checkTypes, map[string]tfattr.Value{"schedule": types.StringValue(s.Check.Schedule), "parts": types.Int64Value(s.Check.Parts)})
 	}
 	if s.Drill != (restic.Drill{}) {
-		m.Drill = types.ObjectValueMust(drillTypes, map[string]tfattr.Value{"schedule": types.StringValue(s.Drill.Schedule), "sentinel_key": optional(s.Drill.SentinelKey)})
+		m.Drill = types.ObjectValueMust(drillTypes, map[string]tfattr.Value{"schedule": types.StringValue(s.Drill.Schedule), "sentinel_key": attr.OptionalString(s.Drill.SentinelKey)})
 	}
 }
 
@@ -552,16 +596,7 @@ func (r *ScheduleResource) checkSecret(ctx context.Context, plan scheduleModel, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, planTimeout)
 	defer cancel()
-	at := path.Root("repository").AtName("credentials_secret")
-	err = schedule.CheckSecret(ctx, repository.Spec())
-	switch {
-	case errors.Is(err, restic.ErrNoClaim):
-		diags.AddAttributeWarning(path.Root("repository").AtName("volume_claim"), "The volume claim does not exist yet", fmt.Sprintf("There is no PersistentVolumeClaim %s in the namespace of %s. Unless it is made before the schedule, its first backup fails.", repository.Claim.ValueString(), plan.Cluster.ValueString()))
-	case errors.Is(err, restic.ErrNoSecret):
-		diags.AddAttributeWarning(at, "The Secret does not exist yet", fmt.Sprintf("There is no Secret %s in the namespace of %s. Unless it is made before the schedule, its first backup fails.", repository.Secret.ValueString(), plan.Cluster.ValueString()))
-	case err != nil:
-		diags.Append(attr.Error(at, "The credentials are not complete", err.Error()+"."))
-	}
+	repository.CheckSecret(ctx, schedule.Kube, schedule.Consul.Namespace, path.Root("repository"), "Unless it is made before the schedule, its first backup fails.", diags)
 }
 
 // Create implements resource.Resource.
@@ -674,7 +709,7 @@ func (r *ScheduleResource) Read(ctx context.Context, req resource.ReadRequest, r
 		resp.Diagnostics.AddError("Cannot read the backup schedule", fmt.Sprintf("Backup schedule %s: %s", m.ID.ValueString(), err))
 		return
 	}
-	m.fromSpec(live.Spec)
+	m.fromSpec(ctx, live.Spec, &resp.Diagnostics)
 	drift, diags := types.ListValueFrom(ctx, types.StringType, append([]string{}, live.Drift...))
 	resp.Diagnostics.Append(diags...)
 	m.Drift = drift

@@ -8,8 +8,11 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
 // A plan warns of backups that fail and of those that do not come, and of nothing else.
@@ -72,13 +75,17 @@ func TestFromSpec(t *testing.T) {
 			Name: "hourly", Schedule: "40 * * * *", TimeZone: "Etc/UTC", Suspend: true, Image: "restic:1", Deadline: 90 * time.Minute,
 			Repository: restic.Repository{URL: "s3:host/bucket", Secret: "restic"},
 			Retention:  restic.Retention{Last: 1, Hourly: 2, Daily: 3, Weekly: 4, Monthly: 5, Yearly: 6, Within: "7d"},
+			Resources:  &server.Resources{Requests: map[string]resource.Quantity{"cpu": resource.MustParse("250m")}, Limits: map[string]resource.Quantity{"memory": resource.MustParse("1Gi")}},
+			Placement: &restic.Placement{
+				NodeSelector: map[string]string{"disk": "large"}, Tolerations: []corev1.Toleration{{Key: "backup", Operator: corev1.TolerationOpExists}}, PriorityClass: "low",
+			},
 		},
 		"little": {Name: "backup", Schedule: "1 * * * *", Image: "restic:1", Deadline: 30 * time.Minute, Repository: restic.Repository{Claim: "c", Secret: "s"}, Retention: restic.Retention{Last: 1}},
 	} {
 		var m scheduleModel
 		var diags diag.Diagnostics
-		m.fromSpec(s)
-		if got := m.toSpec(t.Context(), &diags); got != s || diags.HasError() {
+		m.fromSpec(t.Context(), s, &diags)
+		if got := m.toSpec(t.Context(), &diags); !got.Equal(s) || diags.HasError() {
 			t.Errorf("%s: got %+v, %v", name, got, diags)
 		}
 	}

@@ -80,7 +80,7 @@ func (*SnapshotResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), MarkdownDescription: attr.ResticImageDescription,
 			},
 			"snapshot_id": schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "ID in the repository."},
-			"version":     schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "Version of Consul. A restore takes servers of the same release line."},
+			"version":     schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "Version of Consul. A restore takes servers of the same release line, or of one that can be upgraded to from it."},
 			"index":       schema.Int64Attribute{Computed: true, PlanModifiers: keepNumber, MarkdownDescription: "Index of the last Raft log entry in it."},
 			"size":        schema.Int64Attribute{Computed: true, PlanModifiers: keepNumber, MarkdownDescription: "Size in bytes, unpacked."},
 			"time":        schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "When it was stored, in RFC 3339."},

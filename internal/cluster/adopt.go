@@ -127,11 +127,11 @@ func (m *model) fromAdopt(ctx context.Context, a *server.Adopt, diags *diag.Diag
 	}
 	secret := types.ObjectNull(secretKeyTypes)
 	if a.TokenSecret != nil {
-		secret = object(ctx, secretKeyTypes, secretKeyModel{types.StringValue(a.TokenSecret.Name), types.StringValue(a.TokenSecret.Key)}, diags)
+		secret = attr.Object(ctx, secretKeyTypes, secretKeyModel{types.StringValue(a.TokenSecret.Name), types.StringValue(a.TokenSecret.Key)}, diags)
 	}
-	m.Adopt = object(ctx, adoptTypes, adoptModel{
+	m.Adopt = attr.Object(ctx, adoptTypes, adoptModel{
 		StatefulSet: types.StringValue(a.StatefulSet),
-		Services:    fromList(ctx, prior.Services, types.StringType, a.Services, diags),
+		Services:    attr.FromList(ctx, prior.Services, types.StringType, a.Services, diags),
 		TokenSecret: secret,
 	}, diags)
 }
@@ -189,7 +189,7 @@ func (r *Resource) planAdopt(ctx context.Context, plan *model, diags *diag.Diagn
 			Changes: []string{fmt.Sprintf("take over from the StatefulSet %s", spec.Adopt.StatefulSet)},
 			Steps:   texts(rollout.TakeoverSteps(spec, former)),
 		}
-		plan.Rollout = object(ctx, rolloutTypes, m, diags)
+		plan.Rollout = attr.Object(ctx, rolloutTypes, m, diags)
 	}
 }
 

@@ -121,20 +121,20 @@ func (m *model) fromGossip(ctx context.Context, s server.Gossip, diags *diag.Dia
 	}
 	g.KeySecret = types.ObjectNull(secretKeyTypes)
 	if k := s.KeySecret; k != nil {
-		g.KeySecret = object(ctx, secretKeyTypes, secretKeyModel{types.StringValue(k.Name), types.StringValue(k.Key)}, diags)
+		g.KeySecret = attr.Object(ctx, secretKeyTypes, secretKeyModel{types.StringValue(k.Name), types.StringValue(k.Key)}, diags)
 	}
 	if s.Rotation != (server.KeyRotation{}) {
-		rotation.Trigger = optionalString(s.Rotation.Trigger)
+		rotation.Trigger = attr.OptionalString(s.Rotation.Trigger)
 		if s.Rotation.After == 0 {
 			rotation.After = types.StringNull()
 		} else {
 			rotation.After = fromDuration(rotation.After, s.Rotation.After)
 		}
-		g.Rotation = object(ctx, rotationTypes, rotation, diags)
+		g.Rotation = attr.Object(ctx, rotationTypes, rotation, diags)
 	} else if g.Rotation.IsNull() || !rotation.Trigger.IsNull() || !rotation.After.IsNull() {
 		g.Rotation = types.ObjectNull(rotationTypes)
 	}
-	m.Gossip = object(ctx, gossipTypes, g, diags)
+	m.Gossip = attr.Object(ctx, gossipTypes, g, diags)
 }
 
 // validateGossip refuses a key that is both brought and made, and one in the provider's

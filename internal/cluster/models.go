@@ -11,8 +11,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
@@ -84,31 +82,16 @@ type retentionModel struct {
 	WhenScaled  types.String `tfsdk:"when_scaled"`
 }
 
-type resourcesModel struct {
-	Requests types.Map `tfsdk:"requests"`
-	Limits   types.Map `tfsdk:"limits"`
-}
-
 type placementModel struct {
 	AntiAffinity   types.String `tfsdk:"anti_affinity"`
 	TopologySpread types.List   `tfsdk:"topology_spread"`
-	NodeSelector   types.Map    `tfsdk:"node_selector"`
-	Tolerations    types.List   `tfsdk:"tolerations"`
-	PriorityClass  types.String `tfsdk:"priority_class"`
+	attr.Placement
 }
 
 type topologySpreadModel struct {
 	TopologyKey       types.String `tfsdk:"topology_key"`
 	MaxSkew           types.Int64  `tfsdk:"max_skew"`
 	WhenUnsatisfiable types.String `tfsdk:"when_unsatisfiable"`
-}
-
-type tolerationModel struct {
-	Key               types.String `tfsdk:"key"`
-	Operator          types.String `tfsdk:"operator"`
-	Value             types.String `tfsdk:"value"`
-	Effect            types.String `tfsdk:"effect"`
-	TolerationSeconds types.Int64  `tfsdk:"toleration_seconds"`
 }
 
 type performanceModel struct {
@@ -129,6 +112,7 @@ type updateModel struct {
 	PauseAfter     types.Int64  `tfsdk:"pause_after"`
 	OnFailure      types.String `tfsdk:"on_failure"`
 	SnapshotBefore types.Bool   `tfsdk:"snapshot_before"`
+	SnapshotTo     types.Object `tfsdk:"snapshot_to"`
 	ServerTimeout  types.String `tfsdk:"server_timeout"`
 }
 
@@ -153,23 +137,13 @@ var (
 	storageTypes   = map[string]tfattr.Type{
 		"size": types.StringType, "class": types.StringType, "on_change": types.StringType, "retention": types.ObjectType{AttrTypes: retentionTypes},
 	}
-	quantityMap    = types.MapType{ElemType: types.StringType}
-	stringMap      = types.MapType{ElemType: types.StringType}
-	resourcesTypes = map[string]tfattr.Type{"requests": quantityMap, "limits": quantityMap}
-	spreadTypes    = map[string]tfattr.Type{
+	spreadTypes = map[string]tfattr.Type{
 		"topology_key": types.StringType, "max_skew": types.Int64Type, "when_unsatisfiable": types.StringType,
 	}
-	tolerationTypes = map[string]tfattr.Type{
-		"key": types.StringType, "operator": types.StringType, "value": types.StringType,
-		"effect": types.StringType, "toleration_seconds": types.Int64Type,
-	}
-	placementTypes = map[string]tfattr.Type{
+	placementTypes = attr.PlacementTypes(map[string]tfattr.Type{
 		"anti_affinity":   types.StringType,
 		"topology_spread": types.ListType{ElemType: types.ObjectType{AttrTypes: spreadTypes}},
-		"node_selector":   stringMap,
-		"tolerations":     types.ListType{ElemType: types.ObjectType{AttrTypes: tolerationTypes}},
-		"priority_class":  types.StringType,
-	}
+	})
 	performanceTypes = map[string]tfattr.Type{
 		"raft_multiplier": types.Int64Type, "leave_drain_time": types.StringType, "rpc_hold_timeout": types.StringType,
 	}
@@ -180,10 +154,10 @@ var (
 	}
 	updateTypes = map[string]tfattr.Type{
 		"strategy": types.StringType, "pause_after": types.Int64Type, "on_failure": types.StringType,
-		"snapshot_before": types.BoolType, "server_timeout": types.StringType,
+		"snapshot_before": types.BoolType, "snapshot_to": types.ObjectType{AttrTypes: snapshotToTypes}, "server_timeout": types.StringType,
 	}
 	serviceTypes = map[string]tfattr.Type{
-		"type": types.StringType, "annotations": stringMap, "load_balancer_class": types.StringType,
+		"type": types.StringType, "annotations": types.MapType{ElemType: types.StringType}, "load_balancer_class": types.StringType,
 		"load_balancer_source_ranges": types.ListType{ElemType: types.StringType},
 	}
 	aclTypes = map[string]tfattr.Type{"enabled": types.BoolType, "default_policy": types.StringType}
@@ -195,7 +169,7 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 	var diags diag.Diagnostics
 	var storage storageModel
 	var retention retentionModel
-	var resources resourcesModel
+	var resources attr.Resources
 	var placement placementModel
 	var performance performanceModel
 	var telemetry telemetryModel
@@ -233,16 +207,14 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 		ExtraConfig:        m.ExtraConfig.ValueString(),
 		DeletionProtection: m.DeletionProtection.ValueBool(),
 		Storage: server.Storage{
-			Size: toQuantity(storage.Size), Class: storage.Class.ValueString(), OnChange: storage.OnChange.ValueString(),
+			Size: attr.ToQuantity(storage.Size), Class: storage.Class.ValueString(), OnChange: storage.OnChange.ValueString(),
 			WhenDeleted: retention.WhenDeleted.ValueString(), WhenScaled: retention.WhenScaled.ValueString(),
 		},
-		Resources: server.Resources{
-			Requests: toQuantities(ctx, resources.Requests, &diags),
-			Limits:   toQuantities(ctx, resources.Limits, &diags),
-		},
+		Resources: resources.Spec(ctx, &diags),
 		Placement: server.Placement{
 			AntiAffinity:  placement.AntiAffinity.ValueString(),
-			NodeSelector:  toStrings(ctx, placement.NodeSelector, &diags),
+			NodeSelector:  attr.ToStrings(ctx, placement.NodeSelector, &diags),
+			Tolerations:   placement.ToTolerations(ctx, &diags),
 			PriorityClass: placement.PriorityClass.ValueString(),
 		},
 		Performance: server.Performance{
@@ -262,21 +234,22 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 			PauseAfter:     update.PauseAfter.ValueInt64(),
 			OnFailure:      update.OnFailure.ValueString(),
 			SnapshotBefore: update.SnapshotBefore.ValueBool(),
+			SnapshotTo:     toSnapshotTo(ctx, update.SnapshotTo, &diags),
 			ServerTimeout:  toDuration(update.ServerTimeout),
 		},
 		Service: server.Service{
 			Type:              service.Type.ValueString(),
-			Annotations:       toStrings(ctx, service.Annotations, &diags),
+			Annotations:       attr.ToStrings(ctx, service.Annotations, &diags),
 			LoadBalancerClass: service.LoadBalancerClass.ValueString(),
 		},
 		Adopt:          m.toAdopt(ctx, &diags),
 		Gossip:         m.toGossip(ctx, &diags),
 		TLS:            m.toTLS(ctx, &diags),
 		ACL:            server.ACL{Enabled: acl.Enabled.ValueBool(), DefaultPolicy: acl.DefaultPolicy.ValueString()},
-		Labels:         toStrings(ctx, m.Labels, &diags),
-		Annotations:    toStrings(ctx, m.Annotations, &diags),
-		PodLabels:      toStrings(ctx, m.PodLabels, &diags),
-		PodAnnotations: toStrings(ctx, m.PodAnnotations, &diags),
+		Labels:         attr.ToStrings(ctx, m.Labels, &diags),
+		Annotations:    attr.ToStrings(ctx, m.Annotations, &diags),
+		PodLabels:      attr.ToStrings(ctx, m.PodLabels, &diags),
+		PodAnnotations: attr.ToStrings(ctx, m.PodAnnotations, &diags),
 	}
 	s.UpgradeSnapshot = toSnapshot(ctx, m.UpgradeSnapshot, &diags)
 	s.Origin = toOrigin(ctx, m.Origin, &diags)
@@ -289,14 +262,6 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 			WhenUnsatisfiable: t.WhenUnsatisfiable.ValueString(),
 		})
 	}
-	var tolerations []tolerationModel
-	diags.Append(placement.Tolerations.ElementsAs(ctx, &tolerations, false)...)
-	for _, t := range tolerations {
-		s.Placement.Tolerations = append(s.Placement.Tolerations, corev1.Toleration{
-			Key: t.Key.ValueString(), Operator: corev1.TolerationOperator(t.Operator.ValueString()), Value: t.Value.ValueString(),
-			Effect: corev1.TaintEffect(t.Effect.ValueString()), TolerationSeconds: t.TolerationSeconds.ValueInt64Pointer(),
-		})
-	}
 	return s, diags
 }
 
@@ -305,7 +270,7 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 	var diags diag.Diagnostics
 	var storage storageModel
-	var resources resourcesModel
+	var resources attr.Resources
 	var placement placementModel
 	var performance performanceModel
 	var telemetry telemetryModel
@@ -334,27 +299,24 @@ func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 	m.Datacenter, m.Domain = types.StringValue(s.Datacenter), types.StringValue(s.Domain)
 	m.UI = types.BoolValue(s.UI)
 	m.DeletionProtection = types.BoolValue(s.DeletionProtection)
-	m.ExtraConfig = optionalString(s.ExtraConfig)
-	m.Labels = fromStrings(m.Labels, s.Labels)
-	m.Annotations = fromStrings(m.Annotations, s.Annotations)
-	m.PodLabels = fromStrings(m.PodLabels, s.PodLabels)
-	m.PodAnnotations = fromStrings(m.PodAnnotations, s.PodAnnotations)
+	m.ExtraConfig = attr.OptionalString(s.ExtraConfig)
+	m.Labels = attr.FromStrings(m.Labels, s.Labels)
+	m.Annotations = attr.FromStrings(m.Annotations, s.Annotations)
+	m.PodLabels = attr.FromStrings(m.PodLabels, s.PodLabels)
+	m.PodAnnotations = attr.FromStrings(m.PodAnnotations, s.PodAnnotations)
 
-	storage.Size = keepQuantity(storage.Size, s.Storage.Size)
-	storage.Class = optionalString(s.Storage.Class)
+	storage.Size = attr.KeepQuantity(storage.Size, s.Storage.Size)
+	storage.Class = attr.OptionalString(s.Storage.Class)
 	storage.OnChange = types.StringValue(cmp.Or(s.Storage.OnChange, server.GrowVolumes))
-	storage.Retention = object(ctx, retentionTypes, retentionModel{
+	storage.Retention = attr.Object(ctx, retentionTypes, retentionModel{
 		WhenDeleted: types.StringValue(s.Storage.WhenDeleted), WhenScaled: types.StringValue(s.Storage.WhenScaled),
 	}, &diags)
-	m.Storage = object(ctx, storageTypes, storage, &diags)
+	m.Storage = attr.Object(ctx, storageTypes, storage, &diags)
 
-	resources.Requests = fromQuantities(resources.Requests, s.Resources.Requests)
-	resources.Limits = fromQuantities(resources.Limits, s.Resources.Limits)
-	m.Resources = object(ctx, resourcesTypes, resources, &diags)
+	m.Resources = attr.Object(ctx, attr.ResourcesTypes, resources.From(s.Resources), &diags)
 
 	placement.AntiAffinity = types.StringValue(s.Placement.AntiAffinity)
-	placement.NodeSelector = fromStrings(placement.NodeSelector, s.Placement.NodeSelector)
-	placement.PriorityClass = optionalString(s.Placement.PriorityClass)
+	placement.Placement = placement.From(ctx, s.Placement.NodeSelector, s.Placement.Tolerations, s.Placement.PriorityClass, &diags)
 	var spreads []topologySpreadModel
 	for _, t := range s.Placement.TopologySpread {
 		spreads = append(spreads, topologySpreadModel{
@@ -362,49 +324,41 @@ func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 			WhenUnsatisfiable: types.StringValue(t.WhenUnsatisfiable),
 		})
 	}
-	placement.TopologySpread = fromList(ctx, placement.TopologySpread, types.ObjectType{AttrTypes: spreadTypes}, spreads, &diags)
-	var tolerations []tolerationModel
-	for _, t := range s.Placement.Tolerations {
-		tolerations = append(tolerations, tolerationModel{
-			Key: optionalString(t.Key), Operator: types.StringValue(string(cmp.Or(t.Operator, corev1.TolerationOpEqual))),
-			Value: optionalString(t.Value), Effect: optionalString(string(t.Effect)),
-			TolerationSeconds: types.Int64PointerValue(t.TolerationSeconds),
-		})
-	}
-	placement.Tolerations = fromList(ctx, placement.Tolerations, types.ObjectType{AttrTypes: tolerationTypes}, tolerations, &diags)
-	m.Placement = object(ctx, placementTypes, placement, &diags)
+	placement.TopologySpread = attr.FromList(ctx, placement.TopologySpread, types.ObjectType{AttrTypes: spreadTypes}, spreads, &diags)
+	m.Placement = attr.Object(ctx, placementTypes, placement, &diags)
 
-	m.Performance = object(ctx, performanceTypes, performanceModel{
+	m.Performance = attr.Object(ctx, performanceTypes, performanceModel{
 		RaftMultiplier: types.Int64Value(s.Performance.RaftMultiplier),
 		LeaveDrainTime: fromDuration(performance.LeaveDrainTime, s.Performance.LeaveDrainTime),
 		RPCHoldTimeout: fromDuration(performance.RPCHoldTimeout, s.Performance.RPCHoldTimeout),
 	}, &diags)
-	m.Telemetry = object(ctx, telemetryTypes, telemetryModel{
+	m.Telemetry = attr.Object(ctx, telemetryTypes, telemetryModel{
 		PrometheusRetentionTime: fromDuration(telemetry.PrometheusRetentionTime, s.Telemetry.PrometheusRetentionTime),
 	}, &diags)
 
-	m.Autopilot = object(ctx, autopilotTypes, autopilotModel{
+	m.Autopilot = attr.Object(ctx, autopilotTypes, autopilotModel{
 		CleanupDeadServers:      types.BoolValue(s.Autopilot.CleanupDeadServers),
 		LastContactThreshold:    fromDuration(autopilot.LastContactThreshold, s.Autopilot.LastContactThreshold),
 		MaxTrailingLogs:         types.Int64Value(int64(s.Autopilot.MaxTrailingLogs)), //nolint:gosec // declared as an int64
 		ServerStabilizationTime: fromDuration(autopilot.ServerStabilizationTime, s.Autopilot.ServerStabilizationTime),
 	}, &diags)
-	m.Update = object(ctx, updateTypes, updateModel{
+	m.Update = attr.Object(ctx, updateTypes, updateModel{
 		Strategy:       types.StringValue(s.Update.Strategy),
 		PauseAfter:     types.Int64Value(s.Update.PauseAfter),
 		OnFailure:      types.StringValue(s.Update.OnFailure),
 		SnapshotBefore: types.BoolValue(s.Update.SnapshotBefore),
+		SnapshotTo:     fromSnapshotTo(s.Update.SnapshotTo),
 		ServerTimeout:  fromDuration(update.ServerTimeout, s.Update.ServerTimeout),
 	}, &diags)
 
 	service.Type = types.StringValue(s.Service.Type)
-	service.Annotations = fromStrings(service.Annotations, s.Service.Annotations)
-	service.LoadBalancerClass = optionalString(s.Service.LoadBalancerClass)
-	service.LoadBalancerSourceRanges = fromList(ctx, service.LoadBalancerSourceRanges, types.StringType, s.Service.LoadBalancerSourceRanges, &diags)
-	m.Service = object(ctx, serviceTypes, service, &diags)
+	service.Annotations = attr.FromStrings(service.Annotations, s.Service.Annotations)
+	service.LoadBalancerClass = attr.OptionalString(s.Service.LoadBalancerClass)
+	service.LoadBalancerSourceRanges = attr.FromList(ctx, service.LoadBalancerSourceRanges, types.StringType, s.Service.LoadBalancerSourceRanges, &diags)
+	m.Service = attr.Object(ctx, serviceTypes, service, &diags)
 
 	m.fromAdopt(ctx, s.Adopt, &diags)
-	m.ACL = object(ctx, aclTypes, aclModel{Enabled: types.BoolValue(s.ACL.Enabled), DefaultPolicy: types.StringValue(s.ACL.DefaultPolicy)}, &diags)
+	m.ACL = attr.Object(ctx, aclTypes, aclModel{Enabled: types.BoolValue(s.ACL.Enabled), DefaultPolicy: types.StringValue(s.ACL.DefaultPolicy)}, &diags)
 	m.fromGossip(ctx, s.Gossip, &diags)
 	m.fromTLS(ctx, s.TLS, &diags)
 	m.setAddresses(ctx, &diags)
@@ -419,94 +373,6 @@ func httpAddress(namespace, name string) types.String {
 
 func dnsAddress(namespace, name string) types.String {
 	return types.StringValue(fmt.Sprintf("%s.%s.svc:53", server.ClientServiceName(name), namespace))
-}
-
-func object(ctx context.Context, t map[string]tfattr.Type, v any, diags *diag.Diagnostics) types.Object {
-	o, d := types.ObjectValueFrom(ctx, t, v)
-	diags.Append(d...)
-	return o
-}
-
-func optionalString(s string) types.String {
-	if s == "" {
-		return types.StringNull()
-	}
-	return types.StringValue(s)
-}
-
-func toStrings(ctx context.Context, m types.Map, diags *diag.Diagnostics) map[string]string {
-	if len(m.Elements()) == 0 {
-		return nil
-	}
-	out := map[string]string{}
-	diags.Append(m.ElementsAs(ctx, &out, false)...)
-	return out
-}
-
-func fromStrings(prior types.Map, m map[string]string) types.Map {
-	if len(m) == 0 {
-		if !prior.IsNull() && !prior.IsUnknown() && len(prior.Elements()) == 0 {
-			return prior
-		}
-		return types.MapNull(types.StringType)
-	}
-	e := map[string]tfattr.Value{}
-	for k, v := range m {
-		e[k] = types.StringValue(v)
-	}
-	return types.MapValueMust(types.StringType, e)
-}
-
-// toQuantity returns the amount, zero where there is none; validation has made
-// sure that it parses.
-func toQuantity(s types.String) resource.Quantity {
-	q, err := resource.ParseQuantity(s.ValueString())
-	if err != nil {
-		return resource.Quantity{}
-	}
-	return q
-}
-
-func toQuantities(ctx context.Context, m types.Map, diags *diag.Diagnostics) map[string]resource.Quantity {
-	if len(m.Elements()) == 0 {
-		return nil
-	}
-	in := map[string]types.String{}
-	diags.Append(m.ElementsAs(ctx, &in, false)...)
-	out := map[string]resource.Quantity{}
-	for k, v := range in {
-		out[k] = toQuantity(v)
-	}
-	return out
-}
-
-func fromQuantities(prior types.Map, m map[string]resource.Quantity) types.Map {
-	text := map[string]string{}
-	for k, q := range m {
-		p, _ := prior.Elements()[k].(types.String)
-		text[k] = keepQuantity(p, q).ValueString()
-	}
-	return fromStrings(prior, text)
-}
-
-// keepQuantity keeps the way in which the same amount was written.
-func keepQuantity(prior types.String, q resource.Quantity) types.String {
-	if p, err := resource.ParseQuantity(prior.ValueString()); err == nil && p.Cmp(q) == 0 {
-		return prior
-	}
-	return types.StringValue(q.String())
-}
-
-func fromList[T any](ctx context.Context, prior types.List, elem tfattr.Type, v []T, diags *diag.Diagnostics) types.List {
-	if len(v) == 0 {
-		if !prior.IsNull() && !prior.IsUnknown() && len(prior.Elements()) == 0 {
-			return prior
-		}
-		return types.ListNull(elem)
-	}
-	l, d := types.ListValueFrom(ctx, elem, v)
-	diags.Append(d...)
-	return l
 }
 
 // toDuration returns the duration; validation has made sure that it parses.

@@ -71,6 +71,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	r.checkGossip(ctx, &state, plan, &resp.Diagnostics)
 	r.checkTLS(ctx, &state, plan, &resp.Diagnostics)
 	r.planRecovery(ctx, state, plan, &resp.Diagnostics)
+	r.checkSnapshotTo(ctx, state, plan, &resp.Diagnostics)
 
 	// What is computed is known unless something is to be done.
 	plan.Ready, plan.RunningVersion, plan.Drift, plan.Rollout = state.Ready, state.RunningVersion, state.Drift, state.Rollout

@@ -136,7 +136,7 @@ var noDrift = types.ListValueMust(types.StringType, nil)
 func (m *model) fromState(ctx context.Context, s rollout.State, settled bool) diag.Diagnostics {
 	diags := m.fromSpec(ctx, s.Spec)
 	m.Ready = types.BoolValue(settled && len(s.Outdated) == 0 && !s.Spec.Origin.Pending())
-	m.RunningVersion = optionalString(s.RunningVersion)
+	m.RunningVersion = attr.OptionalString(s.RunningVersion)
 	drift, d := types.ListValueFrom(ctx, types.StringType, append([]string{}, s.Drift...))
 	m.Drift = drift
 	diags.Append(d...)
@@ -282,7 +282,7 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 			if s, readErr := d.Read(ctx, spec); readErr == nil {
 				started = s.Started
 				if m.RunningVersion.IsUnknown() {
-					m.RunningVersion = optionalString(s.RunningVersion)
+					m.RunningVersion = attr.OptionalString(s.RunningVersion)
 				}
 			}
 		}

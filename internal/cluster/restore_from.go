@@ -53,7 +53,7 @@ func restoreFromAttribute() schema.Attribute {
 			},
 			"snapshot": schema.StringAttribute{
 				Required: true, Validators: []validator.String{attr.Snapshot()},
-				MarkdownDescription: "ID of the snapshot in the repository, or the beginning of one; or `latest`. It has to be of the release line that `version` is of.",
+				MarkdownDescription: "ID of the snapshot in the repository, or the beginning of one; or `latest`. It has to be of the release line that `version` is of, or of one that can be upgraded to it.",
 			},
 			"from_cluster": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{attr.ClusterID()},
@@ -208,7 +208,7 @@ func fromOrigin(ctx context.Context, o *server.Origin, diags *diag.Diagnostics) 
 		}
 		return types.StringValue(t.UTC().Format(time.RFC3339))
 	}
-	return object(ctx, originTypes, originModel{SnapshotID: optionalString(o.Snapshot), Version: optionalString(o.Version), Taken: at(o.Taken), Restored: at(o.Restored)}, diags)
+	return attr.Object(ctx, originTypes, originModel{SnapshotID: attr.OptionalString(o.Snapshot), Version: attr.OptionalString(o.Version), Taken: at(o.Taken), Restored: at(o.Restored)}, diags)
 }
 
 // toOrigin is what is planned, or what the state knows, for the case that the StatefulSet is lost.

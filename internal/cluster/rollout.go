@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -67,7 +68,7 @@ func (m *model) planRollout(ctx context.Context, state model, world []byte, diag
 		changes = append(changes, "drift: "+f)
 	}
 	steps := texts(p.Steps)
-	m.Rollout = object(ctx, rolloutTypes, rolloutModel{Changes: changes, Steps: steps}, diags)
+	m.Rollout = attr.Object(ctx, rolloutTypes, rolloutModel{Changes: changes, Steps: steps}, diags)
 	if p.Restarts > 0 {
 		diags.AddWarning(restartWarning(before, p, changes, steps))
 	}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
-	"github.com/hashicorp/terraform-plugin-framework-validators/mapvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/path"
@@ -53,14 +52,14 @@ var (
 	defaultRequests = types.MapValueMust(types.StringType, map[string]tfattr.Value{
 		"cpu": types.StringValue("500m"), "memory": types.StringValue("1Gi"),
 	})
-	defaultResources = types.ObjectValueMust(resourcesTypes, map[string]tfattr.Value{
+	defaultResources = types.ObjectValueMust(attr.ResourcesTypes, map[string]tfattr.Value{
 		"requests": defaultRequests, "limits": types.MapNull(types.StringType),
 	})
 	defaultPlacement = types.ObjectValueMust(placementTypes, map[string]tfattr.Value{
 		"anti_affinity":   types.StringValue(server.AntiAffinityRequired),
 		"topology_spread": types.ListNull(types.ObjectType{AttrTypes: spreadTypes}),
 		"node_selector":   types.MapNull(types.StringType),
-		"tolerations":     types.ListNull(types.ObjectType{AttrTypes: tolerationTypes}),
+		"tolerations":     types.ListNull(types.ObjectType{AttrTypes: attr.TolerationTypes}),
 		"priority_class":  types.StringNull(),
 	})
 	defaultPerformance = types.ObjectValueMust(performanceTypes, map[string]tfattr.Value{
@@ -82,6 +81,7 @@ var (
 		"pause_after":     types.Int64Value(server.DefaultUpdate.PauseAfter),
 		"on_failure":      types.StringValue(server.DefaultUpdate.OnFailure),
 		"snapshot_before": types.BoolValue(server.DefaultUpdate.SnapshotBefore),
+		"snapshot_to":     types.ObjectNull(snapshotToTypes),
 		"server_timeout":  types.StringValue(attr.ShortDuration(server.DefaultUpdate.ServerTimeout)),
 	})
 	defaultService = types.ObjectValueMust(serviceTypes, map[string]tfattr.Value{
@@ -182,11 +182,11 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 				MarkdownDescription: "Compute resources of each server, quantities by resource name. A change restarts the servers.",
 				Attributes: map[string]schema.Attribute{
 					"requests": schema.MapAttribute{
-						Optional: true, Computed: true, ElementType: types.StringType, Validators: []validator.Map{mapvalidator.ValueStringsAre(attr.PositiveQuantity())}, Default: mapdefault.StaticValue(defaultRequests),
+						Optional: true, Computed: true, ElementType: types.StringType, Validators: attr.Quantities(), Default: mapdefault.StaticValue(defaultRequests),
 						MarkdownDescription: "Default `{ cpu = \"500m\", memory = \"1Gi\" }`.",
 					},
 					"limits": schema.MapAttribute{
-						Optional: true, ElementType: types.StringType, Validators: []validator.Map{mapvalidator.ValueStringsAre(attr.PositiveQuantity())},
+						Optional: true, ElementType: types.StringType, Validators: attr.Quantities(),
 						MarkdownDescription: "Default none. A CPU limit throttles Raft and causes elections.",
 					},
 				},
@@ -354,7 +354,7 @@ func placementAttribute() schema.Attribute {
 	return schema.SingleNestedAttribute{
 		Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultPlacement),
 		MarkdownDescription: "On which nodes servers run. A change restarts the servers.",
-		Attributes: map[string]schema.Attribute{
+		Attributes: attr.PlacementAttributes(map[string]schema.Attribute{
 			"anti_affinity": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(server.AntiAffinityRequired),
 				Validators: []validator.String{stringvalidator.OneOf(server.AntiAffinityRequired, server.AntiAffinityPreferred)},
@@ -366,7 +366,7 @@ func placementAttribute() schema.Attribute {
 				MarkdownDescription: "Topology spread constraints, for example over zones.",
 				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
 					"topology_key": schema.StringAttribute{
-						Required: true, Validators: []validator.String{labelKeyValidator{}},
+						Required: true, Validators: []validator.String{attr.LabelKey()},
 						MarkdownDescription: "Node label to spread over, such as `topology.kubernetes.io/zone`.",
 					},
 					"max_skew": schema.Int64Attribute{
@@ -380,42 +380,7 @@ func placementAttribute() schema.Attribute {
 					},
 				}},
 			},
-			"node_selector": schema.MapAttribute{
-				Optional: true, ElementType: types.StringType, Validators: []validator.Map{labelsValidator{}},
-				MarkdownDescription: "Labels that a node must have.",
-			},
-			"tolerations": schema.ListNestedAttribute{
-				Optional:            true,
-				MarkdownDescription: "Taints that servers tolerate.",
-				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
-					"key": schema.StringAttribute{
-						Optional: true, Validators: []validator.String{labelKeyValidator{}},
-						MarkdownDescription: "Key of the taint; without it, with operator `Exists`, every taint.",
-					},
-					"operator": schema.StringAttribute{
-						Optional: true, Computed: true, Default: stringdefault.StaticString(string(corev1.TolerationOpEqual)),
-						Validators:          []validator.String{stringvalidator.OneOf(string(corev1.TolerationOpEqual), string(corev1.TolerationOpExists))},
-						MarkdownDescription: "`Equal` (default) or `Exists`.",
-					},
-					"value": schema.StringAttribute{
-						Optional: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
-						MarkdownDescription: "Value of the taint, with operator `Equal`.",
-					},
-					"effect": schema.StringAttribute{
-						Optional: true, Validators: []validator.String{stringvalidator.OneOf("NoSchedule", "PreferNoSchedule", "NoExecute")},
-						MarkdownDescription: "`NoSchedule`, `PreferNoSchedule` or `NoExecute`; without it, all of them.",
-					},
-					"toleration_seconds": schema.Int64Attribute{
-						Optional: true, Validators: []validator.Int64{int64validator.AtLeast(0)},
-						MarkdownDescription: "Seconds for which a `NoExecute` taint is tolerated; without it, for ever.",
-					},
-				}},
-			},
-			"priority_class": schema.StringAttribute{
-				Optional: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
-				MarkdownDescription: "Name of the PriorityClass of the pods.",
-			},
-		},
+		}),
 	}
 }
 
@@ -501,8 +466,9 @@ func updateAttribute() schema.Attribute {
 			"snapshot_before": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(server.DefaultUpdate.SnapshotBefore),
 				MarkdownDescription: "Whether a snapshot is taken and verified before the first server gets another version: there is no other way back from an upgrade. Default `true`. " +
-					"The latest three are kept on a volume like a server's, see `upgrade_snapshot`; with ACLs it takes the management token of `consul_k8s_acl_bootstrap`.",
+					"The latest three are kept on a volume like a server's, unless `snapshot_to` says where else; see `upgrade_snapshot`. With ACLs it takes the management token of `consul_k8s_acl_bootstrap`.",
 			},
+			"snapshot_to": snapshotToAttribute(),
 			"server_timeout": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(attr.ShortDuration(server.DefaultUpdate.ServerTimeout)),
 				PlanModifiers:       []planmodifier.String{attr.KeepSameDuration()},

@@ -9,20 +9,99 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
 var (
 	snapshotTypes = map[string]tfattr.Type{
-		"claim": types.StringType, "file": types.StringType, "version": types.StringType, "index": types.Int64Type,
-		"size": types.Int64Type, "sha256": types.StringType, "time": types.StringType,
+		"claim": types.StringType, "file": types.StringType, "url": types.StringType, "snapshot_id": types.StringType,
+		"version": types.StringType, "index": types.Int64Type, "size": types.Int64Type, "sha256": types.StringType, "time": types.StringType,
 	}
 	noSnapshot = types.ObjectNull(snapshotTypes)
+
+	snapshotToTypes = map[string]tfattr.Type{"repository": types.ObjectType{AttrTypes: attr.RepositoryTypes}, "image": types.StringType}
 )
+
+type snapshotToModel struct {
+	Repository types.Object `tfsdk:"repository"`
+	Image      types.String `tfsdk:"image"`
+}
+
+func snapshotToAttribute() schema.Attribute {
+	return schema.SingleNestedAttribute{
+		Optional: true,
+		MarkdownDescription: "The backup repository that the snapshot before an upgrade is stored in, encrypted and outside of this cluster's volumes. It is made if it does not exist, and may be that of a `consul_k8s_backup_schedule`, " +
+			"whose retention does not touch it. Without it the snapshot is a file on a volume.",
+		Attributes: map[string]schema.Attribute{
+			"repository": schema.SingleNestedAttribute{Required: true, MarkdownDescription: "Where it is stored.", Attributes: attr.RepositoryAttributes()},
+			"image": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), MarkdownDescription: attr.ResticImageDescription,
+			},
+		},
+	}
+}
+
+// toSnapshotTo reads update.snapshot_to, which is known.
+func toSnapshotTo(ctx context.Context, o types.Object, diags *diag.Diagnostics) server.Store {
+	if o.IsNull() {
+		return server.Store{}
+	}
+	var m snapshotToModel
+	diags.Append(o.As(ctx, &m, basetypes.ObjectAsOptions{})...)
+	repository, _ := attr.ParseRepository(ctx, m.Repository, diags)
+	r := repository.Spec()
+	return server.Store{URL: r.URL, Claim: r.Claim, Secret: r.Secret, Image: m.Image.ValueString()}
+}
+
+func fromSnapshotTo(s server.Store) types.Object {
+	if s == (server.Store{}) {
+		return types.ObjectNull(snapshotToTypes)
+	}
+	return types.ObjectValueMust(snapshotToTypes, map[string]tfattr.Value{
+		"repository": attr.RepositoryObject(restic.Repository{URL: s.URL, Claim: s.Claim, Secret: s.Secret}), "image": types.StringValue(s.Image),
+	})
+}
+
+// snapshotRepository is where snapshots before upgrades are stored; ok is false where that is no repository, or not known.
+func (m model) snapshotRepository(ctx context.Context, diags *diag.Diagnostics) (r attr.Repository, ok bool) {
+	to, _ := m.Update.Attributes()["snapshot_to"].(types.Object)
+	if to.IsNull() || to.IsUnknown() {
+		return r, false
+	}
+	repository, _ := to.Attributes()["repository"].(types.Object)
+	return attr.ParseRepository(ctx, repository, diags)
+}
+
+// validateSnapshotTo refuses a repository that is none.
+func validateSnapshotTo(ctx context.Context, m model, diags *diag.Diagnostics) {
+	if r, ok := m.snapshotRepository(ctx, diags); ok {
+		r.Validate(snapshotToPath.AtName("repository"), diags)
+	}
+}
+
+var snapshotToPath = path.Root("update").AtName("snapshot_to")
+
+// checkSnapshotTo looks, in a plan, for the credentials of the repository, where it is new or an upgrade needs it.
+func (r *Resource) checkSnapshotTo(ctx context.Context, state, plan model, diags *diag.Diagnostics) {
+	repository, ok := plan.snapshotRepository(ctx, diags)
+	if !ok || !repository.IsKnown() || r.clients == nil || r.clients.Unknown || plan.Update.Equal(state.Update) && !plan.takesSnapshot(state) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, attr.LookUpTimeout)
+	defer cancel()
+	d, err := r.deployment(ctx, plan.Namespace.ValueString(), plan.Name.ValueString())
+	if err != nil {
+		return // the apply says so
+	}
+	repository.CheckSecret(ctx, d.Kube, d.Consul.Namespace, snapshotToPath.AtName("repository"), "Without it no upgrade starts.", diags)
+}
 
 func upgradeSnapshotAttribute() schema.Attribute {
 	return schema.SingleNestedAttribute{
@@ -30,33 +109,38 @@ func upgradeSnapshotAttribute() schema.Attribute {
 		MarkdownDescription: "The snapshot that was taken before the latest upgrade (`update.snapshot_before`); null before the first. " +
 			"[Operating a cluster](../guides/operating.md#the-snapshot-before-an-upgrade) says how to restore it. It holds every secret that Consul holds.",
 		Attributes: map[string]schema.Attribute{
-			"claim":   schema.StringAttribute{Computed: true, MarkdownDescription: "PersistentVolumeClaim, in the cluster's namespace, with the volume that it is on."},
-			"file":    schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the file in the root of that volume."},
-			"version": schema.StringAttribute{Computed: true, MarkdownDescription: "Consul version of the leader that it was taken from."},
-			"index":   schema.Int64Attribute{Computed: true, MarkdownDescription: "Index of the last Raft log entry in it."},
-			"size":    schema.Int64Attribute{Computed: true, MarkdownDescription: "Size of the file in bytes."},
-			"sha256":  schema.StringAttribute{Computed: true, MarkdownDescription: "SHA-256 of the file, in hexadecimal."},
-			"time":    schema.StringAttribute{Computed: true, MarkdownDescription: "When it was taken, in UTC (RFC 3339)."},
+			"claim":       schema.StringAttribute{Computed: true, MarkdownDescription: "PersistentVolumeClaim, in the cluster's namespace, with the volume that the file, or the repository, is on."},
+			"file":        schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the file in the root of that volume; null in a repository."},
+			"url":         schema.StringAttribute{Computed: true, MarkdownDescription: "The repository that it is stored in, if that has a URL."},
+			"snapshot_id": schema.StringAttribute{Computed: true, MarkdownDescription: "ID in the repository, as `consul_k8s_restore` takes it; null where it is a file."},
+			"version":     schema.StringAttribute{Computed: true, MarkdownDescription: "Consul version of the leader that it was taken from."},
+			"index":       schema.Int64Attribute{Computed: true, MarkdownDescription: "Index of the last Raft log entry in it."},
+			"size":        schema.Int64Attribute{Computed: true, MarkdownDescription: "Size in bytes: of the file, or unpacked in a repository."},
+			"sha256":      schema.StringAttribute{Computed: true, MarkdownDescription: "SHA-256 of the file, in hexadecimal; null in a repository."},
+			"time":        schema.StringAttribute{Computed: true, MarkdownDescription: "When it was taken, in UTC (RFC 3339)."},
 		},
 	}
 }
 
 type snapshotModel struct {
-	Claim   string `tfsdk:"claim"`
-	File    string `tfsdk:"file"`
-	Version string `tfsdk:"version"`
-	Index   uint64 `tfsdk:"index"`
-	Size    int64  `tfsdk:"size"`
-	SHA256  string `tfsdk:"sha256"`
-	Time    string `tfsdk:"time"`
+	Claim      types.String `tfsdk:"claim"`
+	File       types.String `tfsdk:"file"`
+	URL        types.String `tfsdk:"url"`
+	SnapshotID types.String `tfsdk:"snapshot_id"`
+	Version    string       `tfsdk:"version"`
+	Index      uint64       `tfsdk:"index"`
+	Size       int64        `tfsdk:"size"`
+	SHA256     types.String `tfsdk:"sha256"`
+	Time       string       `tfsdk:"time"`
 }
 
 func fromSnapshot(ctx context.Context, s *server.Snapshot, diags *diag.Diagnostics) types.Object {
 	if s == nil {
 		return noSnapshot
 	}
-	return object(ctx, snapshotTypes, snapshotModel{
-		Claim: s.Claim, File: s.File, Version: s.Version, Index: s.Index, Size: s.Size, SHA256: s.SHA256, Time: s.Time.Format(time.RFC3339),
+	return attr.Object(ctx, snapshotTypes, snapshotModel{
+		Claim: attr.OptionalString(s.Claim), File: attr.OptionalString(s.File), URL: attr.OptionalString(s.URL), SnapshotID: attr.OptionalString(s.ID),
+		Version: s.Version, Index: s.Index, Size: s.Size, SHA256: attr.OptionalString(s.SHA256), Time: s.Time.UTC().Format(time.RFC3339),
 	}, diags)
 }
 
@@ -71,7 +155,10 @@ func toSnapshot(ctx context.Context, o types.Object, diags *diag.Diagnostics) *s
 	if err != nil {
 		return nil
 	}
-	return &server.Snapshot{Claim: m.Claim, File: m.File, Version: m.Version, Index: m.Index, Size: m.Size, SHA256: m.SHA256, Time: at}
+	return &server.Snapshot{
+		Claim: m.Claim.ValueString(), File: m.File.ValueString(), URL: m.URL.ValueString(), ID: m.SnapshotID.ValueString(),
+		Version: m.Version, Index: m.Index, Size: m.Size, SHA256: m.SHA256.ValueString(), Time: at,
+	}
 }
 
 // takesSnapshot reports whether an update starts with a snapshot, or may.

@@ -29,12 +29,12 @@ type storageChange struct {
 }
 
 func (c storageChange) grows() bool {
-	a, b := toQuantity(c.before.Size), toQuantity(c.after.Size)
+	a, b := attr.ToQuantity(c.before.Size), attr.ToQuantity(c.after.Size)
 	return !c.after.Size.IsUnknown() && b.Cmp(a) > 0
 }
 
 func (c storageChange) shrinks() bool {
-	a, b := toQuantity(c.before.Size), toQuantity(c.after.Size)
+	a, b := attr.ToQuantity(c.before.Size), attr.ToQuantity(c.after.Size)
 	return !c.after.Size.IsUnknown() && b.Cmp(a) < 0
 }
 

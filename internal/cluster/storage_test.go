@@ -6,6 +6,7 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -13,7 +14,7 @@ import (
 func TestJudgeStorage(t *testing.T) {
 	t.Parallel()
 	storage := func(size, class, onChange string) storageModel {
-		return storageModel{Size: types.StringValue(size), Class: optionalString(class), OnChange: types.StringValue(onChange)}
+		return storageModel{Size: types.StringValue(size), Class: attr.OptionalString(class), OnChange: types.StringValue(onChange)}
 	}
 	const grow, rebuild = server.GrowVolumes, server.RebuildServers
 	unknown := storage("1Gi", "fast", grow)

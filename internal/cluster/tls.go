@@ -187,17 +187,17 @@ func (m *model) fromTLS(ctx context.Context, s server.TLS, diags *diag.Diagnosti
 		t.Enabled = types.BoolValue(s.Stage == server.StageEncrypted)
 	}
 	t.HTTPSOnly, t.HTTPSPort, t.MinVersion = types.BoolValue(s.HTTPSOnly), types.Int64Value(int64(s.HTTPSPort)), types.StringValue(s.MinVersion)
-	t.VerifyClients, t.CertificateSecret = types.BoolValue(s.VerifyClients), optionalString(s.CertificateSecret)
-	t.CASecret, t.CATrigger, t.KeyAlgorithm = optionalString(s.CASecret), optionalString(s.CATrigger), types.StringValue(s.KeyAlgorithm)
+	t.VerifyClients, t.CertificateSecret = types.BoolValue(s.VerifyClients), attr.OptionalString(s.CertificateSecret)
+	t.CASecret, t.CATrigger, t.KeyAlgorithm = attr.OptionalString(s.CASecret), attr.OptionalString(s.CATrigger), types.StringValue(s.KeyAlgorithm)
 	t.CAValidity, t.Validity = fromDuration(t.CAValidity, s.CAValidity), fromDuration(t.Validity, s.Validity)
 	for _, text := range []string{t.RenewBefore.ValueString(), defaultRenewBefore, attr.ShortDuration(s.RenewBefore)} {
 		if t.RenewBefore = types.StringValue(text); renewBefore(text, s.Validity) == s.RenewBefore {
 			break
 		}
 	}
-	t.DNSNames = fromList(ctx, t.DNSNames, types.StringType, s.DNSNames, diags)
-	t.IPAddresses = fromList(ctx, t.IPAddresses, types.StringType, s.IPAddresses, diags)
-	m.TLS = object(ctx, tlsTypes, t, diags)
+	t.DNSNames = attr.FromList(ctx, t.DNSNames, types.StringType, s.DNSNames, diags)
+	t.IPAddresses = attr.FromList(ctx, t.IPAddresses, types.StringType, s.IPAddresses, diags)
+	m.TLS = attr.Object(ctx, tlsTypes, t, diags)
 }
 
 // planCertificates plans what is computed of the certificates: unless they are to be

@@ -7,13 +7,15 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 )
 
 // versioned is a cluster of a version, as far as an upgrade is concerned.
 func versioned(version, running string, ready bool) model {
 	return model{
 		ID: types.StringValue("consul/consul"), Name: types.StringValue("consul"), Namespace: types.StringValue("consul"),
-		Version: types.StringValue(version), RunningVersion: optionalString(running), Ready: types.BoolValue(ready),
+		Version: types.StringValue(version), RunningVersion: attr.OptionalString(running), Ready: types.BoolValue(ready),
 	}
 }
 

@@ -139,20 +139,6 @@ func (ipValidator) ValidateString(_ context.Context, req validator.StringRequest
 	}
 }
 
-type labelKeyValidator struct{}
-
-func (labelKeyValidator) Description(context.Context) string               { return "a label key" }
-func (v labelKeyValidator) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
-
-func (labelKeyValidator) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
-	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
-		return
-	}
-	if p := validation.IsQualifiedName(req.ConfigValue.ValueString()); len(p) > 0 {
-		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid label key", fmt.Sprintf("Kubernetes would refuse %q: %s.", req.ConfigValue.ValueString(), p[0])))
-	}
-}
-
 type labelsValidator struct{}
 
 func (labelsValidator) Description(context.Context) string               { return "Kubernetes labels" }
@@ -214,6 +200,7 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 	validateAdopt(ctx, m, &resp.Diagnostics)
 	validateResources(ctx, m, &resp.Diagnostics)
 	validateRestoreFrom(ctx, m, &resp.Diagnostics)
+	validateSnapshotTo(ctx, m, &resp.Diagnostics)
 	validateGossip(ctx, m, &resp.Diagnostics)
 	validateTLS(ctx, m, &resp.Diagnostics)
 }
@@ -262,17 +249,7 @@ func validatePlacement(ctx context.Context, m model, diags *diag.Diagnostics) {
 		diags.Append(attr.Error(nested("placement", "node_selector"), "Placement contradicts itself",
 			fmt.Sprintf("node_selector puts all %d servers on the node %s, while anti_affinity = %q allows one server a node. Drop the selector, or set anti_affinity = %q.", replicas, host, server.AntiAffinityRequired, server.AntiAffinityPreferred)))
 	}
-	if !p.Tolerations.IsUnknown() {
-		for i, e := range p.Tolerations.Elements() {
-			o, ok := e.(types.Object)
-			if !ok || o.IsUnknown() || o.IsNull() {
-				continue
-			}
-			var t tolerationModel
-			diags.Append(o.As(ctx, &t, basetypes.ObjectAsOptions{})...)
-			validateToleration(t, nested("placement", "tolerations").AtListIndex(i), diags)
-		}
-	}
+	p.Validate(ctx, path.Root("placement"), diags)
 	if p.TopologySpread.IsUnknown() {
 		return
 	}
@@ -296,19 +273,6 @@ func validatePlacement(ctx context.Context, m model, diags *diag.Diagnostics) {
 	}
 }
 
-func validateToleration(t tolerationModel, at path.Path, diags *diag.Diagnostics) {
-	exists := t.Operator.ValueString() == string(corev1.TolerationOpExists)
-	switch {
-	case t.Operator.IsUnknown() || t.Key.IsUnknown() || t.Value.IsUnknown() || t.Effect.IsUnknown():
-	case exists && !t.Value.IsNull():
-		diags.Append(attr.Error(at.AtName("value"), "Placement contradicts itself", "Operator Exists tolerates every value: drop value, or use operator Equal."))
-	case !exists && t.Key.IsNull():
-		diags.Append(attr.Error(at.AtName("key"), "Placement contradicts itself", "Operator Equal needs a key: set it, or use operator Exists to tolerate every taint."))
-	case !t.TolerationSeconds.IsNull() && t.Effect.ValueString() != string(corev1.TaintEffectNoExecute):
-		diags.Append(attr.Error(at.AtName("toleration_seconds"), "Placement contradicts itself", "toleration_seconds only has a meaning with effect NoExecute: set that effect, or drop it."))
-	}
-}
-
 func validateService(ctx context.Context, m model, diags *diag.Diagnostics) {
 	var s serviceModel
 	if m.Service.IsNull() || m.Service.IsUnknown() {
@@ -323,28 +287,15 @@ func validateService(ctx context.Context, m model, diags *diag.Diagnostics) {
 	}
 }
 
-// validateResources refuses requests above their limits, which Kubernetes would
-// refuse at apply.
+// validateResources refuses requests, also the default ones, above their limits.
 func validateResources(ctx context.Context, m model, diags *diag.Diagnostics) {
-	var r resourcesModel
+	var r attr.Resources
 	if m.Resources.IsNull() || m.Resources.IsUnknown() {
 		return
 	}
 	diags.Append(m.Resources.As(ctx, &r, basetypes.ObjectAsOptions{})...)
-	requests := r.Requests
-	if requests.IsNull() {
-		requests = defaultRequests
+	if r.Requests.IsNull() {
+		r.Requests = defaultRequests
 	}
-	for k, l := range r.Limits.Elements() {
-		limit, ok := l.(types.String)
-		request, found := requests.Elements()[k].(types.String)
-		if !ok || !found || limit.IsUnknown() || request.IsUnknown() {
-			continue
-		}
-		a, b := toQuantity(request), toQuantity(limit)
-		if a.Cmp(b) > 0 && b.Sign() > 0 {
-			diags.Append(attr.Error(nested("resources", "limits").AtMapKey(k), "Limit below request",
-				fmt.Sprintf("The limit of %s is %s, but %s are requested: raise the limit or lower the request.", k, b.String(), a.String())))
-		}
-	}
+	r.Validate(path.Root("resources"), diags)
 }

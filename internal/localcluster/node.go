@@ -165,7 +165,8 @@ func (c *Cluster) AddConsulVersion(ctx context.Context, version string) error {
 }
 
 // AddBackupImages builds restic and the servers that it stores to, unless the cache has them, and loads their images under their public names into
-// all nodes. Like the public one, restic's image has the command ssh, and no user with the number that Consul runs as.
+// all nodes. Like the public one, restic's image has the command ssh, and no user with the number that Consul runs as. The image of the REST server has
+// socat too, which asks clients for a certificate: the server itself does not.
 func (c *Cluster) AddBackupImages(ctx context.Context) error {
 	if err := ensurePackages(ctx, c.progress); err != nil {
 		return err
@@ -186,10 +187,14 @@ func (c *Cluster) AddBackupImages(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	tls, err := machineLayer(ctx, map[string]string{"usr/bin/socat": "socat"})
+	if err != nil {
+		return err
+	}
 	users := layer{key: "users", entries: []entry{{name: "etc/passwd", mode: 0o644, content: []byte("root:x:0:0:root:/root:/bin/sh\n")}}}
 	for _, spec := range []imageSpec{
 		{reference: ResticImage, layers: []layer{base, users, ssh, programLayer(built["restic"], "usr/bin/restic")}, entrypoint: []string{"/usr/bin/restic"}},
-		{reference: RESTServerImage, layers: []layer{base, programLayer(built["rest-server"], "usr/bin/rest-server")}, entrypoint: []string{"/usr/bin/rest-server"}},
+		{reference: RESTServerImage, layers: []layer{base, tls, programLayer(built["rest-server"], "usr/bin/rest-server")}, entrypoint: []string{"/usr/bin/rest-server"}},
 		{reference: SFTPImage, layers: []layer{base, sftp}, entrypoint: []string{"/usr/sbin/dropbear"}},
 		{reference: S3Image, layers: []layer{base, programLayer(built["versitygw"], "usr/local/bin/versitygw")}, entrypoint: []string{"/usr/local/bin/versitygw"}},
 	} {

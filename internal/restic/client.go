@@ -47,6 +47,7 @@ const (
 const (
 	taskList     = "list"
 	taskSnapshot = "snapshot"
+	taskUpgrade  = "upgrade"
 	taskRestore  = "restore"
 	taskInspect  = "inspect"
 )
@@ -61,8 +62,9 @@ type Stored struct {
 	// Cluster that it was taken of, "<namespace>/<name>".
 	Cluster string
 	// Schedule that has taken it, or Name of a snapshot that was asked for, or BeforeRestore: the ID of
-	// the snapshot that was restored after it was taken.
-	Schedule, Name, BeforeRestore string
+	// the snapshot that was restored after it was taken, or BeforeUpgrade: the version that the servers got
+	// after it was taken.
+	Schedule, Name, BeforeRestore, BeforeUpgrade string
 	// Version of Consul, and Index of the last Raft log entry.
 	Version string
 	Index   int64
@@ -77,6 +79,8 @@ func (s Stored) For() string {
 		return "schedule " + s.Schedule
 	case s.Name != "":
 		return "consul_k8s_snapshot " + s.Name
+	case s.BeforeUpgrade != "":
+		return "the moment before the upgrade to " + s.BeforeUpgrade
 	default:
 		return fmt.Sprintf("the moment before the restore of %.8s", s.BeforeRestore)
 	}
@@ -111,6 +115,8 @@ func ParseList(text []byte) ([]Stored, error) {
 				s.Name = value
 			case tagRestore:
 				s.BeforeRestore = value
+			case tagUpgrade:
+				s.BeforeUpgrade = value
 			case "version=":
 				s.Version = value
 			case "index=":
@@ -191,24 +197,33 @@ func Choose(all []Stored, id, cluster, version string) (Stored, error) {
 	case s.Cluster != cluster:
 		return s, fmt.Errorf("snapshot %.8s is one of cluster %s: if that is meant, write from_cluster = %q", s.ID, s.Cluster, s.Cluster)
 	}
-	if err := CheckVersion(s.Version, version); err != nil {
+	if _, err := CheckVersion(s.Version, version); err != nil {
 		return s, fmt.Errorf("snapshot %.8s: %w", s.ID, err)
 	}
 	return s, nil
 }
 
-// CheckVersion returns an error where servers of a version do not take a snapshot of another: Consul
-// promises a restore into the version that it was taken from
-// (developer.hashicorp.com/consul/api-docs/snapshot). Releases of one minor version are taken for that.
-func CheckVersion(snapshot, servers string) error {
-	minor := func(version string) string {
+// CheckVersion returns an error where servers of a version do not take a snapshot of another, and reports whether
+// it is of an older release line. Consul promises a restore into the version that it was taken from
+// (developer.hashicorp.com/consul/api-docs/snapshot). Releases of one line are taken for that; and a server takes the
+// snapshots of what it can be upgraded from, because that is what it finds on its disk in an upgrade.
+func CheckVersion(snapshot, servers string) (older bool, err error) {
+	line := func(version string) string {
 		parts := strings.SplitN(version, ".", 3)
 		return strings.Join(parts[:min(len(parts), 2)], ".")
 	}
-	if minor(snapshot) == minor(servers) {
-		return nil
+	if line(snapshot) == line(servers) {
+		return false, nil
 	}
-	return fmt.Errorf("it was taken from Consul %s, and the servers run %s: Consul restores snapshots of its own version. Run the servers with version = %q, restore, and upgrade them then", snapshot, servers, snapshot)
+	_, err = server.CheckUpgrade([]string{snapshot}, servers)
+	var downgrade *server.DowngradeError
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.As(err, &downgrade):
+		err = errors.New("they need not be able to read what a newer one has written")
+	}
+	return false, fmt.Errorf("it was taken from Consul %s, and the servers run %s: %w. Restore it into servers with version = %q, such as a new cluster with restore_from", snapshot, servers, err, snapshot)
 }
 
 // List returns the snapshots in the repository, the latest first. It returns a *kube.JobError, ErrNoSecret,
@@ -245,7 +260,22 @@ func (c Client) Snapshot(ctx context.Context, name string, management consul.Sec
 	if err != nil {
 		return Result{}, err
 	}
-	done, err := c.once(ctx, p, taskSnapshot, nil, p.snapshot(tagName+name, created, nil)...)
+	return c.stored(ctx, p, taskSnapshot, tagName+name)
+}
+
+// BeforeUpgrade takes a snapshot of servers, which run what is given, before they get another version. No
+// retention forgets it. It returns a *kube.JobError, ErrNoSecret.
+func (c Client) BeforeUpgrade(ctx context.Context, running server.Spec, version string, management consul.SecretRef) (Result, error) {
+	p, err := c.podOf(ctx, running, taskUpgrade, token{management.Name, management.Key})
+	if err != nil {
+		return Result{}, err
+	}
+	return c.stored(ctx, p, taskUpgrade, tagUpgrade+version)
+}
+
+// stored takes a snapshot at once, and stores it under a tag that no retention forgets.
+func (c Client) stored(ctx context.Context, p pod, task, tag string) (Result, error) {
+	done, err := c.once(ctx, p, task, nil, p.snapshot(tag, created, nil)...)
 	if err != nil {
 		return Result{}, err
 	}
@@ -472,15 +502,22 @@ func (c Client) pod(ctx context.Context, task string, t token) (pod, error) {
 	if err != nil {
 		return pod{}, err
 	}
+	p, err := c.podOf(ctx, servers, task, t)
+	p.alone = !exist
+	return p, err
+}
+
+// podOf prepares the pods of a task, for servers that are known.
+func (c Client) podOf(ctx context.Context, servers server.Spec, task string, t token) (pod, error) {
 	if !servers.ACL.Enabled {
 		t = token{}
 	}
-	if err := checkSecret(ctx, c.Kube, c.Consul.Namespace, c.Repository); err != nil {
+	if err := CheckSecret(ctx, c.Kube, c.Consul.Namespace, c.Repository); err != nil {
 		return pod{}, err
 	}
 	l := server.OwnerLabels(c.Consul.Name)
 	l[server.LabelComponent], l[LabelTask] = Component, task
-	return pod{servers: servers, repository: c.Repository, image: c.Image, labels: l, token: t, alone: !exist}, nil
+	return pod{servers: servers, repository: c.Repository, image: c.Image, labels: l, token: t}, nil
 }
 
 // servers are those that run, or the planned ones that do not exist.

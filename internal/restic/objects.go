@@ -85,8 +85,7 @@ func CronJobs(s Spec, servers server.Spec) []*batchv1.CronJob {
 			all = append(all, cronJob(s, servers, t.task, t.schedule))
 		}
 	}
-	annotation, _ := json.Marshal(s) // strings and numbers
-	all[0].Annotations = map[string]string{AnnotationSpec: string(annotation)}
+	all[0].Annotations = map[string]string{AnnotationSpec: s.annotation()}
 	return all
 }
 
@@ -132,7 +131,7 @@ func Now(s Spec, servers server.Spec, task string) *batchv1.Job {
 // job renders one run of a task. Backups go into a repository that may be new or has to be an existing
 // one: a CronJob that made another one would hide that all backups are gone.
 func (s Spec) job(servers server.Spec, task, repository string, again int32) batchv1.JobSpec {
-	p := pod{servers: servers, repository: s.Repository, image: s.Image, labels: taskLabels(servers.Name, s.Name, task)}
+	p := pod{servers: servers, repository: s.Repository, image: s.Image, labels: taskLabels(servers.Name, s.Name, task), resources: s.Resources, placement: s.Placement}
 	if servers.ACL.Enabled && task == TaskBackup {
 		p.token = token{TokenSecretName(servers.Name, s.Name), tokenKey}
 	}
@@ -146,7 +145,7 @@ func (s Spec) job(servers server.Spec, task, repository string, again int32) bat
 		containers = []corev1.Container{p.restic(containerRestic, checkScript, result, number(s.Check.Parts), number(int64(intervalOf(s.Check.Schedule).Seconds())))}
 	case TaskDrill:
 		drill := p.consul(containerDrill, drillScript, append([]string{workDir, result, servers.Datacenter, s.Drill.SentinelKey}, server.LogStoreFlags(servers.Version)...)...)
-		drill.Resources = server.PodResources(servers) // it is a server
+		drill.Resources = servers.Resources.Requirements() // it is a server
 		containers = []corev1.Container{
 			p.restic(containerFetch, fetchScript, workDir, Latest, Host(servers.Namespace, servers.Name), tagSchedule+s.Name),
 			p.consul(containerVerify, verifyScript, workDir, "0", result), drill,

@@ -65,6 +65,7 @@ const (
 	tagSchedule = "schedule="
 	tagName     = "snapshot="
 	tagRestore  = "before-restore="
+	tagUpgrade  = "before-upgrade="
 )
 
 // Latest stands for the ID of the latest snapshot.
@@ -94,11 +95,22 @@ type pod struct {
 	labels     map[string]string
 	token      token
 	alone      bool // there are no servers, and no ServiceAccount of theirs
+	resources  *server.Resources
+	placement  *Placement
+}
+
+// container renders what all containers have in common.
+func (p pod) container(name, image string) corev1.Container {
+	c := server.JobContainer(p.servers, name, image)
+	if p.resources != nil {
+		c.Resources = p.resources.Requirements()
+	}
+	return c
 }
 
 // restic renders a container that works on the repository.
 func (p pod) restic(name, script string, args ...string) corev1.Container {
-	c := server.JobContainer(p.servers, name, p.image)
+	c := p.container(name, p.image)
 	c.Command = []string{"/bin/sh", "-c", repositoryScript + script}
 	c.Args = append([]string{"sh"}, args...)
 	c.Env = []corev1.EnvVar{{Name: "RESTIC_REPOSITORY", Value: p.repository.location()}}
@@ -114,7 +126,7 @@ func (p pod) restic(name, script string, args ...string) corev1.Container {
 
 // consul renders a container that handles snapshots without the servers.
 func (p pod) consul(name, script string, args ...string) corev1.Container {
-	c := server.JobContainer(p.servers, name, p.servers.Image)
+	c := p.container(name, p.servers.Image)
 	c.Command = []string{"/bin/sh", "-c", inspectScript + script}
 	c.Args = append([]string{"sh"}, args...)
 	c.VolumeMounts = []corev1.VolumeMount{{Name: "work", MountPath: workDir}, {Name: "tmp", MountPath: "/tmp"}}
@@ -144,6 +156,9 @@ func (p pod) job(deadline time.Duration, again int32, containers ...corev1.Conta
 	template := server.JobPod(p.servers, p.labels)
 	if p.alone {
 		template.Spec.ServiceAccountName = ""
+	}
+	if at := p.placement; at != nil {
+		template.Spec.NodeSelector, template.Spec.Tolerations, template.Spec.PriorityClassName = at.NodeSelector, at.Tolerations, at.PriorityClass
 	}
 	last := len(containers) - 1
 	for i := range containers {

@@ -9,6 +9,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -238,10 +239,16 @@ func TestCheckVersion(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		snapshot, servers string
-		ok                bool
-	}{{"1.22.7", "1.22.7", true}, {"1.22.7", "1.22.0", true}, {"1.21.5", "1.22.7", false}, {"1.22.7", "1.21.5", false}, {"2.0.1", "1.22.7", false}, {"2.0.1", "2.0.4", true}} {
-		if err := CheckVersion(tt.snapshot, tt.servers); (err == nil) != tt.ok {
-			t.Errorf("%s into %s: %v", tt.snapshot, tt.servers, err)
+		older             bool
+		refused           string
+	}{
+		{"1.22.7", "1.22.7", false, ""}, {"1.22.7", "1.22.0", false, ""}, {"2.0.1", "2.0.4", false, ""},
+		{"1.21.5", "1.22.7", true, ""}, {"1.20.0", "1.22.7", true, ""}, {"1.19.2", "1.22.7", false, "1.19.2"},
+		{"1.22.7", "1.21.5", false, "need not be able to read"}, {"2.0.1", "1.22.7", false, "need not be able to read"},
+	} {
+		older, err := CheckVersion(tt.snapshot, tt.servers)
+		if older != tt.older || (err == nil) != (tt.refused == "") || (err != nil && !strings.Contains(err.Error(), tt.refused)) {
+			t.Errorf("%s into %s: %v, %v", tt.snapshot, tt.servers, older, err)
 		}
 	}
 }
@@ -291,6 +298,19 @@ func TestPod(t *testing.T) {
 	for i, want := range []string{"work tmp credentials token", "work tmp credentials", "work tmp credentials", "work tmp credentials"} {
 		if got := volumes(all[i].Spec.JobTemplate.Spec.Template.Spec); got != want {
 			t.Errorf("%s has the volumes %s, want %s", all[i].Name, got, want)
+		}
+	}
+	s.Resources = &server.Resources{Limits: map[string]resource.Quantity{"memory": resource.MustParse("1Gi")}}
+	s.Placement = &Placement{NodeSelector: map[string]string{"disk": "large"}, PriorityClass: "low"}
+	for _, c := range CronJobs(s, servers) {
+		template := c.Spec.JobTemplate.Spec.Template.Spec
+		if template.NodeSelector["disk"] != "large" || template.PriorityClassName != "low" {
+			t.Errorf("%s is placed on %v, as %q", c.Name, template.NodeSelector, template.PriorityClassName)
+		}
+		for _, container := range slices.Concat(template.InitContainers, template.Containers) {
+			if own := container.Resources.Limits.Memory().String() == "1Gi"; own == (container.Name == containerDrill) {
+				t.Errorf("the container %s of %s has the resources %+v", container.Name, c.Name, container.Resources)
+			}
 		}
 	}
 	p := pod{servers: servers, repository: s.Repository, token: token{"secret", "token"}}

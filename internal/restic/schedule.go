@@ -149,12 +149,12 @@ func (s Schedule) Apply(ctx context.Context, spec Spec, isNew bool) error {
 		if err != nil {
 			return err
 		}
-		if isNew && before != spec { // otherwise it is what an interrupted create has left
+		if isNew && !before.Equal(spec) { // otherwise it is what an interrupted create has left
 			return ErrExists
 		}
 		tasks = toProve(before, spec, len(changed) > 0)
 	}
-	if err := checkSecret(ctx, s.Kube, s.Consul.Namespace, spec.Repository); err != nil {
+	if err := CheckSecret(ctx, s.Kube, s.Consul.Namespace, spec.Repository); err != nil {
 		return err
 	}
 	if servers.ACL.Enabled {
@@ -217,7 +217,7 @@ func toProve(before, after Spec, drift bool) (tasks []string) {
 	// When it is done, and what else is done, is no matter.
 	before.Schedule, before.TimeZone, before.Suspend = after.Schedule, after.TimeZone, after.Suspend
 	before.Prune, before.Check, before.Drill = after.Prune, after.Check, after.Drill
-	if before != after || drift {
+	if !before.Equal(after) || drift {
 		tasks = append(tasks, TaskBackup)
 	}
 	if drill {
@@ -244,8 +244,8 @@ func Refresh(ctx context.Context, k *kube.Client, c *consul.Cluster) error {
 	return errors.Join(errs...)
 }
 
-// EnsureTokens makes the tokens of all schedules of a cluster whole again, after its ACLs were replaced by
-// those of a snapshot.
+// EnsureTokens makes the tokens of all schedules of a cluster whole, when ACLs are new, or were replaced by those of
+// a snapshot.
 func EnsureTokens(ctx context.Context, k *kube.Client, c *consul.Cluster) error {
 	schedules, err := schedulesOf(ctx, k, c)
 	errs := []error{err}
@@ -326,11 +326,7 @@ func (s Schedule) undo(ctx context.Context, withoutACLs bool) error {
 
 // CheckSecret returns an error that says what is wrong with the Secret with the credentials of a
 // repository: ErrNoSecret where there is none, and ErrNoClaim where there is no volume claim, which may be made meanwhile.
-func (s Schedule) CheckSecret(ctx context.Context, r Repository) error {
-	return checkSecret(ctx, s.Kube, s.Consul.Namespace, r)
-}
-
-func checkSecret(ctx context.Context, k *kube.Client, namespace string, r Repository) error {
+func CheckSecret(ctx context.Context, k *kube.Client, namespace string, r Repository) error {
 	secret, err := k.CoreV1().Secrets(namespace).Get(ctx, r.Secret, metav1.GetOptions{})
 	found, err := kube.Found(err)
 	switch {

@@ -4,6 +4,7 @@ package restic
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -14,6 +15,9 @@ import (
 	"time"
 
 	"github.com/robfig/cron/v3"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
 // DefaultImage is restic's own image. 0.17.1 is the first release that tells a wrong
@@ -42,6 +46,26 @@ type Spec struct {
 	Image string `json:"image"`
 	// Deadline is how long one backup, and each of the other tasks, may take.
 	Deadline time.Duration `json:"deadline"`
+	// Resources of each container, but for the server of a drill; nil for what suits the servers.
+	Resources *server.Resources `json:"resources,omitempty"`
+	// Placement of the pods; nil for that of the servers.
+	Placement *Placement `json:"placement,omitempty"`
+}
+
+// Placement is on which nodes pods run, and how important they are.
+type Placement struct {
+	NodeSelector  map[string]string   `json:"node_selector,omitempty"`
+	Tolerations   []corev1.Toleration `json:"tolerations,omitempty"`
+	PriorityClass string              `json:"priority_class,omitempty"`
+}
+
+// Equal reports whether two Specs say the same.
+func (s Spec) Equal(other Spec) bool { return s.annotation() == other.annotation() }
+
+// annotation is what ParseSpec reads.
+func (s Spec) annotation() string {
+	text, _ := json.Marshal(s) // texts and numbers
+	return string(text)
 }
 
 // Prune is when a repository is pruned; the zero Prune is never.

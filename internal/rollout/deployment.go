@@ -461,7 +461,7 @@ func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live
 	if !spec.Established { // nothing was elected yet: all may start at once
 		spec.Replicas = int32(desired) //nolint:gosec // at most 7
 	} else if takesSnapshot(before, spec) {
-		if spec.UpgradeSnapshot, err = d.takeSnapshot(ctx, before); err != nil {
+		if spec.UpgradeSnapshot, err = d.takeSnapshot(ctx, before, spec); err != nil {
 			return err
 		}
 		before.UpgradeSnapshot = spec.UpgradeSnapshot // should it be rolled back

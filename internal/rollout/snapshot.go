@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -51,31 +53,67 @@ func takesSnapshot(before, after server.Spec) bool {
 	return after.Update.SnapshotBefore && before.Version != after.Version
 }
 
-// takeSnapshot takes a snapshot of the servers, which run a spec, keeps it on the
-// cluster's claim, and records it on the StatefulSet. It returns a *SnapshotError.
-// One that was interrupted leaves at most a Job, which the next one removes: it
+// takeSnapshot takes a snapshot of the servers, which run a spec, before they get
+// another, keeps it where that says, and records it on the StatefulSet. It returns
+// a *SnapshotError. One that was interrupted leaves at most a Job: the next one
 // takes another, for what was written since.
-func (d Deployment) takeSnapshot(ctx context.Context, running server.Spec) (*server.Snapshot, error) {
+func (d Deployment) takeSnapshot(ctx context.Context, running, next server.Spec) (*server.Snapshot, error) {
 	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
 	running, secret, err := d.snapshotSource(ctx, running)
 	if err != nil {
 		return nil, &SnapshotError{Err: err}
 	}
+	var s server.Snapshot
+	if to := next.Update.SnapshotTo; to != (server.Store{}) {
+		s, err = d.storeSnapshot(ctx, running, next.Version, to, secret)
+	} else {
+		s, err = d.keepSnapshot(ctx, running, secret)
+	}
+	if err != nil {
+		return nil, err
+	}
+	a := Action{Snapshot: true}
+	d.Report(a)
+	d.event(ctx, a)
+	return &s, nil
+}
+
+// storeSnapshot takes a snapshot into a backup repository, and records it.
+func (d Deployment) storeSnapshot(ctx context.Context, running server.Spec, version string, to server.Store, secret consul.SecretRef) (server.Snapshot, error) {
+	client := restic.Client{
+		Kube: d.Kube, Consul: d.Consul, Repository: restic.Repository{URL: to.URL, Claim: to.Claim, Secret: to.Secret}, Image: to.Image,
+		Deadline: snapshotTimeout - time.Minute, // the Job's reason shall be heard
+	}
+	stored, err := client.BeforeUpgrade(ctx, running, version, secret)
+	s := server.Snapshot{Claim: to.Claim, URL: to.URL, ID: stored.Snapshot, Version: stored.Version, Index: uint64(stored.Index), Size: stored.Size, Time: stored.Time} //nolint:gosec // it is one
+	if err == nil {
+		err = d.recordSnapshot(ctx, s)
+	}
+	if err == nil {
+		return s, nil
+	}
+	failed := &SnapshotError{Err: err}
+	var job *kube.JobError
+	if errors.As(err, &job) {
+		failed.Explanation = job.Explanation
+	}
+	return server.Snapshot{}, failed
+}
+
+// keepSnapshot takes a snapshot onto the cluster's claim, and records it.
+func (d Deployment) keepSnapshot(ctx context.Context, running server.Spec, secret consul.SecretRef) (server.Snapshot, error) {
 	s, err := d.runSnapshotJob(ctx, running, secret)
 	if err == nil {
 		err = d.recordSnapshot(ctx, s)
 	}
 	if err != nil {
-		return nil, d.snapshotFailed(ctx, err)
+		return server.Snapshot{}, d.snapshotFailed(ctx, err)
 	}
 	// It is done; if this fails, Kubernetes removes it after a while.
 	_ = d.Kube.BatchV1().Jobs(running.Namespace).Delete(ctx, server.SnapshotJobName(running.Name),
 		metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)})
-	a := Action{Snapshot: true}
-	d.Report(a)
-	d.event(ctx, a)
-	return &s, nil
+	return s, nil
 }
 
 // snapshotSource finds out what the leader runs, and makes sure that the
@@ -190,7 +228,7 @@ func (d Deployment) growSnapshotClaim(ctx context.Context, live *corev1.Persiste
 // on it is known.
 func (d Deployment) recordSnapshot(ctx context.Context, s server.Snapshot) error {
 	if err := patchStatefulSet(ctx, d.Kube, d.Consul, server.SnapshotPatch(s)); err != nil {
-		return fmt.Errorf("recording the snapshot %s of %s: %w", s.File, d.Consul.ID(), err)
+		return fmt.Errorf("recording the snapshot %s of %s: %w", cmp.Or(s.ID, s.File), d.Consul.ID(), err)
 	}
 	return nil
 }

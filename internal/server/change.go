@@ -132,6 +132,10 @@ func settings(s Spec) map[string]setting {
 	set(Write, "update.pause_after", s.Update.PauseAfter)
 	set(Write, "update.on_failure", s.Update.OnFailure)
 	set(Write, "update.snapshot_before", s.Update.SnapshotBefore)
+	set(Write, "update.snapshot_to.repository.url", s.Update.SnapshotTo.URL)
+	set(Write, "update.snapshot_to.repository.volume_claim", s.Update.SnapshotTo.Claim)
+	set(Write, "update.snapshot_to.repository.credentials_secret", s.Update.SnapshotTo.Secret)
+	set(Write, "update.snapshot_to.image", s.Update.SnapshotTo.Image)
 	set(Write, "update.server_timeout", s.Update.ServerTimeout)
 
 	set(Restart, "performance.raft_multiplier", s.Performance.RaftMultiplier)

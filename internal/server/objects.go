@@ -335,7 +335,7 @@ func podSpec(s Spec) corev1.PodSpec {
 		{Name: "POD_NAME", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}}},
 		{Name: "POD_IP", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "status.podIP"}}},
 	}
-	resources := PodResources(s)
+	resources := s.Resources.Requirements()
 	mounts := []corev1.VolumeMount{
 		{Name: dataVolume, MountPath: dataDir},
 		{Name: configVolume, MountPath: configDir, ReadOnly: true},
@@ -511,9 +511,4 @@ func resourceList(m map[string]resource.Quantity) corev1.ResourceList {
 		out[corev1.ResourceName(k)] = v
 	}
 	return out
-}
-
-// PodResources are what a server asks for.
-func PodResources(s Spec) corev1.ResourceRequirements {
-	return corev1.ResourceRequirements{Requests: resourceList(s.Resources.Requests), Limits: resourceList(s.Resources.Limits)}
 }

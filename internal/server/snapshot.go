@@ -17,18 +17,22 @@ import (
 // Snapshot is a snapshot of the servers that was read back whole, and where it is.
 type Snapshot struct {
 	// Claim is the PersistentVolumeClaim, in the cluster's namespace, and File the
-	// name of the file in its volume.
-	Claim string `json:"claim"`
-	File  string `json:"file"`
+	// name of the file in its volume, "" in a repository.
+	Claim string `json:"claim,omitempty"`
+	File  string `json:"file,omitempty"`
+	// URL of the repository that it is stored in, unless that is on the volume of Claim, and ID in it;
+	// "" where it is a file.
+	URL string `json:"url,omitempty"`
+	ID  string `json:"id,omitempty"`
 	// Version is the Consul version of the servers that it was taken from.
 	Version string `json:"version"`
 	// Index and Term are those of the last Raft log entry in it. The term may be 0:
 	// unknown.
 	Index uint64 `json:"index"`
 	Term  uint64 `json:"term,omitempty"`
-	// Size of the file in bytes, and its SHA-256 in hexadecimal.
+	// Size in bytes, of a file as it is, in a repository unpacked, and the SHA-256 of a file in hexadecimal.
 	Size   int64  `json:"size"`
-	SHA256 string `json:"sha256"`
+	SHA256 string `json:"sha256,omitempty"`
 	// Time is when it was taken, in UTC.
 	Time time.Time `json:"time"`
 }

@@ -132,8 +132,13 @@ type Storage struct {
 
 // Resources are the compute resources of each server, by resource name.
 type Resources struct {
-	Requests map[string]resource.Quantity
-	Limits   map[string]resource.Quantity
+	Requests map[string]resource.Quantity `json:"requests,omitempty"`
+	Limits   map[string]resource.Quantity `json:"limits,omitempty"`
+}
+
+// Requirements are the resources as Kubernetes takes them.
+func (r Resources) Requirements() corev1.ResourceRequirements {
+	return corev1.ResourceRequirements{Requests: resourceList(r.Requests), Limits: resourceList(r.Limits)}
 }
 
 // Anti-affinity between the servers of a cluster.
@@ -224,8 +229,19 @@ type Update struct {
 	OnFailure string `json:"on_failure"`
 	// SnapshotBefore takes a snapshot before the first server gets another version.
 	SnapshotBefore bool `json:"snapshot_before"`
+	// SnapshotTo is the backup repository that it is stored in; the zero Store is the volume of SnapshotClaim.
+	SnapshotTo Store `json:"snapshot_to,omitzero"`
 	// ServerTimeout is how long one server may take until it votes again.
 	ServerTimeout time.Duration `json:"server_timeout"`
+}
+
+// Store is a restic repository. Either URL or Claim is set; see restic.Repository.
+type Store struct {
+	URL    string `json:"url,omitempty"`
+	Claim  string `json:"claim,omitempty"`
+	Secret string `json:"secret"`
+	// Image of restic.
+	Image string `json:"image"`
 }
 
 // DefaultUpdate is how changes are carried out where nothing else is said.
