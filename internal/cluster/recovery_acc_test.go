@@ -166,3 +166,71 @@ resource "consul_k8s_acl_bootstrap" "test" {
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
 	namespaceGone(t, namespace)
 }
+
+// Of five servers three are lost with their volumes. The two that are left do not have the same: everything comes back that
+// one of them has.
+func TestAccCluster_comesBackFromTwoSurvivorsOfFive(t *testing.T) {
+	acctest.PreCheckLong(t)
+	namespace := acctest.NamespaceName(t)
+	config := func(more string) string {
+		return required + hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n  replicas = 5\n  placement = { anti_affinity = \"preferred\" }\n"+more)
+	}
+	cli := acctest.NewCLI(t, map[string]string{"main.tf": config("")})
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	c, k := acctest.Consul(t, namespace, "consul"), acctest.Kube(t)
+	signal := func(pod, name string) {
+		t.Helper()
+		if _, err := k.Exec(t.Context(), namespace, pod, server.ContainerName, nil, "/bin/sh", "-c", "kill -"+name+" $(cat /tmp/pid)"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put := func(from, to int) {
+		t.Helper()
+		for i := from; i < to; i++ {
+			if err := putKey(t, namespace, fmt.Sprintf("kept/%d", i), "x"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	pods, err := c.Pods(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	leader, err := c.LeaderPod(t.Context(), pods)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var followers []string
+	for i := range pods {
+		if pods[i].Name != leader.Name {
+			followers = append(followers, pods[i].Name)
+		}
+	}
+	survivors, lost := followers[:2], append(followers[2:], leader.Name)
+	put(0, 20)
+	signal(survivors[0], "STOP") // it hears nothing of what comes now
+	put(20, 30)
+	for _, pod := range lost {
+		signal(pod, "STOP")
+	}
+	signal(survivors[0], "CONT")
+	loseVolumes(t, namespace, lost...)
+
+	out, _ := cli.Run(t.Context(), "plan", "-no-color")
+	if says := "with data: " + strings.Join(survivors, ", "); !acctest.Says("The quorum is lost").MatchString(out) || !acctest.Says(says).MatchString(out) {
+		t.Errorf("the plan does not say %q:\n%s", says, out)
+	}
+	cli.Write("main.tf", config("  recovery = { from = \"survivor\", trigger = \"1\" }\n"))
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	if missing, err := c.Missing(t.Context(), "", 5, 0); err != nil || missing != "" {
+		t.Errorf("the servers are not whole: %s, %v", missing, err)
+	}
+	for i := range 30 {
+		if _, err := getKey(t, namespace, fmt.Sprintf("kept/%d", i)); err != nil {
+			t.Error(err)
+		}
+	}
+	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
+	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
+	namespaceGone(t, namespace)
+}

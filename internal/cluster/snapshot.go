@@ -49,19 +49,19 @@ func snapshotToAttribute() schema.Attribute {
 }
 
 // toSnapshotTo reads update.snapshot_to, which is known.
-func toSnapshotTo(ctx context.Context, o types.Object, diags *diag.Diagnostics) server.Store {
+func toSnapshotTo(ctx context.Context, o types.Object, diags *diag.Diagnostics) server.SnapshotTo {
 	if o.IsNull() {
-		return server.Store{}
+		return server.SnapshotTo{}
 	}
 	var m snapshotToModel
 	diags.Append(o.As(ctx, &m, basetypes.ObjectAsOptions{})...)
 	repository, _ := attr.ParseRepository(ctx, m.Repository, diags)
 	r := repository.Spec()
-	return server.Store{URL: r.URL, Claim: r.Claim, Secret: r.Secret, Image: m.Image.ValueString()}
+	return server.SnapshotTo{URL: r.URL, Claim: r.Claim, Secret: r.Secret, Image: m.Image.ValueString()}
 }
 
-func fromSnapshotTo(s server.Store) types.Object {
-	if s == (server.Store{}) {
+func fromSnapshotTo(s server.SnapshotTo) types.Object {
+	if s == (server.SnapshotTo{}) {
 		return types.ObjectNull(snapshotToTypes)
 	}
 	return types.ObjectValueMust(snapshotToTypes, map[string]tfattr.Value{

@@ -40,9 +40,12 @@ fail() {
 
 # Kubernetes ends a Job at its deadline, and takes what it has to say along: restic, which may try for a quarter of an hour, ends
 # before, unless the pod came late or is not the first of its Job.
-restic() {
-  left=$(($(cat /scratch/started) + DEADLINE - 15 - $(date +%s)))
-  timeout $((left > 1 ? left : 1)) restic "$@"
+restic() { timeout "$(left)" restic "$@"; }
+
+# left is how many seconds it has.
+left() {
+  seconds=$(($(cat /scratch/started) + DEADLINE - 15 - $(date +%s)))
+  echo $((seconds > 1 ? seconds : 1))
 }
 
 now() { date -u +%Y-%m-%dT%H:%M:%SZ; }
@@ -51,14 +54,16 @@ now() { date -u +%Y-%m-%dT%H:%M:%SZ; }
 # made: otherwise one that is gone is an error.
 #
 # restic itself goes on trying for a quarter of an hour where nobody answers, and gives up at once
-# where a connection is refused: both are given two minutes. Without a lock: one that a Job has left
-# which was killed must not keep the next ones out.
+# where a connection is refused: both are given two minutes, or what is left of them. Without a lock:
+# one that a Job has left which was killed must not keep the next ones out.
 open_repository() {
-  until=$(($(date +%s) + 120))
+  may=$(left)
+  may=$((may < 120 ? may : 120))
+  until=$(($(date +%s) + may))
   while :; do
-    left=$((until - $(date +%s)))
-    [ $left -gt 0 ] || fail "The repository does not answer within two minutes."
-    timeout $left restic --no-cache --no-lock cat config >/dev/null 2>/tmp/error
+    may=$((until - $(date +%s)))
+    [ $may -gt 0 ] || fail "The repository does not answer."
+    timeout $may restic --no-cache --no-lock cat config >/dev/null 2>/tmp/error
     code=$?
     case $code in
       0) return ;;

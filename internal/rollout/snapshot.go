@@ -65,7 +65,7 @@ func (d Deployment) takeSnapshot(ctx context.Context, running, next server.Spec)
 		return nil, &SnapshotError{Err: err}
 	}
 	var s server.Snapshot
-	if to := next.Update.SnapshotTo; to != (server.Store{}) {
+	if to := next.Update.SnapshotTo; to != (server.SnapshotTo{}) {
 		s, err = d.storeSnapshot(ctx, running, next.Version, to, secret)
 	} else {
 		s, err = d.keepSnapshot(ctx, running, secret)
@@ -80,7 +80,7 @@ func (d Deployment) takeSnapshot(ctx context.Context, running, next server.Spec)
 }
 
 // storeSnapshot takes a snapshot into a backup repository, and records it.
-func (d Deployment) storeSnapshot(ctx context.Context, running server.Spec, version string, to server.Store, secret consul.SecretRef) (server.Snapshot, error) {
+func (d Deployment) storeSnapshot(ctx context.Context, running server.Spec, version string, to server.SnapshotTo, secret consul.SecretRef) (server.Snapshot, error) {
 	client := restic.Client{
 		Kube: d.Kube, Consul: d.Consul, Repository: restic.Repository{URL: to.URL, Claim: to.Claim, Secret: to.Secret}, Image: to.Image,
 		Deadline: snapshotTimeout - time.Minute, // the Job's reason shall be heard

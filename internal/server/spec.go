@@ -229,14 +229,14 @@ type Update struct {
 	OnFailure string `json:"on_failure"`
 	// SnapshotBefore takes a snapshot before the first server gets another version.
 	SnapshotBefore bool `json:"snapshot_before"`
-	// SnapshotTo is the backup repository that it is stored in; the zero Store is the volume of SnapshotClaim.
-	SnapshotTo Store `json:"snapshot_to,omitzero"`
+	// SnapshotTo is the backup repository that it is stored in; the zero one is the volume of SnapshotClaim.
+	SnapshotTo SnapshotTo `json:"snapshot_to,omitzero"`
 	// ServerTimeout is how long one server may take until it votes again.
 	ServerTimeout time.Duration `json:"server_timeout"`
 }
 
-// Store is a restic repository. Either URL or Claim is set; see restic.Repository.
-type Store struct {
+// SnapshotTo is a backup repository, as restic.Repository says, and how it is worked on. Either URL or Claim is set.
+type SnapshotTo struct {
 	URL    string `json:"url,omitempty"`
 	Claim  string `json:"claim,omitempty"`
 	Secret string `json:"secret"`
