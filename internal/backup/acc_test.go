@@ -448,6 +448,7 @@ func TestAccBackupSchedule_provesItsBackups(t *testing.T) {
 	repository := "s3:" + url + "/bucket/consul"
 	config := func(more string) string {
 		more += `
+  history   = 5
   resources = { requests = { cpu = "50m", memory = "64Mi" }, limits = { memory = "512Mi" } }
   placement = { node_selector = { "kubernetes.io/os" = "linux" }, tolerations = [{ key = "backups", operator = "Exists" }], priority_class = "system-cluster-critical" }
 `

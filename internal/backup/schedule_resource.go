@@ -2,6 +2,7 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,6 +77,7 @@ type scheduleModel struct {
 	Drill      types.Object   `tfsdk:"drill"`
 	Image      types.String   `tfsdk:"image"`
 	Deadline   types.String   `tfsdk:"deadline"`
+	History    types.Int64    `tfsdk:"history"`
 	Resources  types.Object   `tfsdk:"resources"`
 	Placement  types.Object   `tfsdk:"placement"`
 	Drift      types.List     `tfsdk:"drift"`
@@ -217,6 +219,10 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 				Optional: true, Computed: true, Default: stringdefault.StaticString(defaultDeadline), PlanModifiers: []planmodifier.String{attr.KeepSameDuration()},
 				Validators:          []validator.String{attr.DurationBetween(minDeadline, maxDeadline)},
 				MarkdownDescription: "How long one backup, and each prune, check and drill, may take, with up to two more tries. Default `30m`.",
+			},
+			"history": schema.Int64Attribute{
+				Optional: true, Computed: true, Default: int64default.StaticInt64(restic.DefaultHistory), Validators: []validator.Int64{int64validator.Between(1, 100)},
+				MarkdownDescription: "How many Jobs of each task are kept that succeeded, and how many that failed. What `last_backup` and the others say comes from them. Default `3`.",
 			},
 			"resources": schema.SingleNestedAttribute{
 				Optional: true, MarkdownDescription: "Compute resources of each container of its Jobs, but for the server of a drill, which asks for what one of the cluster's does. Default: 100m of CPU and 128Mi of memory, within the limits of the servers.",
@@ -361,7 +367,7 @@ func (m scheduleModel) toSpec(ctx context.Context, diags *diag.Diagnostics) rest
 		Prune: restic.Prune{Schedule: prune.Schedule.ValueString()},
 		Check: restic.Check{Schedule: check.Schedule.ValueString(), Parts: check.Parts.ValueInt64()},
 		Drill: restic.Drill{Schedule: drill.Schedule.ValueString(), SentinelKey: drill.SentinelKey.ValueString()},
-		Image: m.Image.ValueString(), Deadline: deadline,
+		Image: m.Image.ValueString(), Deadline: deadline, History: int32(m.History.ValueInt64()), //nolint:gosec // at most 100
 	}
 	resources, placement := m.pods(ctx, diags)
 	if !m.Resources.IsNull() {
@@ -396,7 +402,7 @@ func (m *scheduleModel) fromSpec(ctx context.Context, s restic.Spec, diags *diag
 		return types.Int64Value(n)
 	}
 	m.Name, m.Schedule, m.TimeZone, m.Suspend = types.StringValue(s.Name), types.StringValue(s.Schedule), attr.OptionalString(s.TimeZone), types.BoolValue(s.Suspend)
-	m.Image = types.StringValue(s.Image)
+	m.Image, m.History = types.StringValue(s.Image), types.Int64Value(int64(cmp.Or(s.History, restic.DefaultHistory)))
 	if d, err := time.ParseDuration(m.Deadline.ValueString()); err != nil || d != s.Deadline {
 		m.Deadline = types.StringValue(attr.ShortDuration(s.Deadline))
 	}

@@ -72,7 +72,7 @@ func TestFromSpec(t *testing.T) {
 	t.Parallel()
 	for name, s := range map[string]restic.Spec{
 		"all": {
-			Name: "hourly", Schedule: "40 * * * *", TimeZone: "Etc/UTC", Suspend: true, Image: "restic:1", Deadline: 90 * time.Minute,
+			Name: "hourly", Schedule: "40 * * * *", TimeZone: "Etc/UTC", Suspend: true, Image: "restic:1", Deadline: 90 * time.Minute, History: 7,
 			Repository: restic.Repository{URL: "s3:host/bucket", Secret: "restic"},
 			Retention:  restic.Retention{Last: 1, Hourly: 2, Daily: 3, Weekly: 4, Monthly: 5, Yearly: 6, Within: "7d"},
 			Resources:  &server.Resources{Requests: map[string]resource.Quantity{"cpu": resource.MustParse("250m")}, Limits: map[string]resource.Quantity{"memory": resource.MustParse("1Gi")}},
@@ -80,7 +80,7 @@ func TestFromSpec(t *testing.T) {
 				NodeSelector: map[string]string{"disk": "large"}, Tolerations: []corev1.Toleration{{Key: "backup", Operator: corev1.TolerationOpExists}}, PriorityClass: "low",
 			},
 		},
-		"little": {Name: "backup", Schedule: "1 * * * *", Image: "restic:1", Deadline: 30 * time.Minute, Repository: restic.Repository{Claim: "c", Secret: "s"}, Retention: restic.Retention{Last: 1}},
+		"little": {Name: "backup", Schedule: "1 * * * *", Image: "restic:1", Deadline: 30 * time.Minute, History: restic.DefaultHistory, Repository: restic.Repository{Claim: "c", Secret: "s"}, Retention: restic.Retention{Last: 1}},
 	} {
 		var m scheduleModel
 		var diags diag.Diagnostics

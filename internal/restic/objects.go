@@ -29,9 +29,8 @@ const (
 
 	// tokenKey is the key of the Secret with the token.
 	tokenKey = "token"
-	// startWithin is how late a task may start, and history how many Jobs are kept.
+	// startWithin is how late a task may start.
 	startWithin = 10 * time.Minute
-	history     = 3
 	// tries is how often a task that fails is tried again, with growing pauses.
 	tries = 2
 )
@@ -90,7 +89,7 @@ func CronJobs(s Spec, servers server.Spec) []*batchv1.CronJob {
 }
 
 func cronJob(s Spec, servers server.Spec, task, schedule string) *batchv1.CronJob {
-	labels := taskLabels(servers.Name, s.Name, task)
+	labels, history := taskLabels(servers.Name, s.Name, task), cmp.Or(s.History, DefaultHistory)
 	c := &batchv1.CronJob{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "CronJob"},
 		ObjectMeta: metav1.ObjectMeta{Name: TaskName(servers.Name, s.Name, task), Namespace: servers.Namespace, Labels: labels},
@@ -98,7 +97,7 @@ func cronJob(s Spec, servers server.Spec, task, schedule string) *batchv1.CronJo
 			Schedule: schedule, Suspend: new(s.Suspend),
 			ConcurrencyPolicy:          batchv1.ForbidConcurrent,
 			StartingDeadlineSeconds:    new(int64(startWithin.Seconds())),
-			SuccessfulJobsHistoryLimit: new(int32(history)), FailedJobsHistoryLimit: new(int32(history)),
+			SuccessfulJobsHistoryLimit: &history, FailedJobsHistoryLimit: &history,
 			JobTemplate: batchv1.JobTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: labels},
 				Spec:       s.job(servers, task, existing, tries),

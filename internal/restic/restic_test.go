@@ -266,6 +266,7 @@ func TestToProve(t *testing.T) {
 	}{
 		"nothing":         {s, s, false, ""},
 		"when":            {s, with(func(s *Spec) { s.Schedule, s.Suspend = "0 * * * *", true }), false, ""},
+		"what is kept":    {s, with(func(s *Spec) { s.History = 9 }), false, ""},
 		"how":             {s, with(func(s *Spec) { s.Retention.Daily = 7 }), false, TaskBackup},
 		"drift":           {s, s, true, TaskBackup},
 		"a check":         {s, with(func(s *Spec) { s.Check = Check{"0 4 * * *", 7} }), false, ""},

@@ -215,7 +215,7 @@ func (s Schedule) deleteCronJob(ctx context.Context, name string) error {
 func toProve(before, after Spec, drift bool) (tasks []string) {
 	drill := after.Drill != before.Drill && (before.Drill == Drill{} || before.Drill.SentinelKey != after.Drill.SentinelKey)
 	// When it is done, and what else is done, is no matter.
-	before.Schedule, before.TimeZone, before.Suspend = after.Schedule, after.TimeZone, after.Suspend
+	before.Schedule, before.TimeZone, before.Suspend, before.History = after.Schedule, after.TimeZone, after.Suspend, after.History
 	before.Prune, before.Check, before.Drill = after.Prune, after.Check, after.Drill
 	if !before.Equal(after) || drift {
 		tasks = append(tasks, TaskBackup)

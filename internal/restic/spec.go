@@ -25,6 +25,9 @@ import (
 // (restic.readthedocs.io/en/stable/075_scripting.html).
 const DefaultImage = "docker.io/restic/restic:0.17.3"
 
+// DefaultHistory is how many Jobs are kept where nothing else is said.
+const DefaultHistory = 3
+
 // Spec is what is declared of one schedule.
 type Spec struct {
 	// Name of the schedule among those of its cluster, a DNS label.
@@ -46,6 +49,8 @@ type Spec struct {
 	Image string `json:"image"`
 	// Deadline is how long one backup, and each of the other tasks, may take.
 	Deadline time.Duration `json:"deadline"`
+	// History is how many Jobs of each task are kept that succeeded, and how many that failed; 0 is DefaultHistory.
+	History int32 `json:"history,omitempty"`
 	// Resources of each container, but for the server of a drill; nil for what suits the servers.
 	Resources *server.Resources `json:"resources,omitempty"`
 	// Placement of the pods; nil for that of the servers.
