@@ -15,7 +15,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
@@ -25,6 +24,9 @@ import (
 
 // LookUpTimeout bounds the look of a plan into a backup repository, with the pull of an image.
 const LookUpTimeout = 3 * time.Minute
+
+// MaxDeadline is the longest that a Job which works on a repository may take.
+const MaxDeadline = 24 * time.Hour
 
 // Repository is the attribute repository of all that works on one.
 type Repository struct {
@@ -85,14 +87,8 @@ func (r Repository) Spec() restic.Repository {
 
 // RepositoryObject is the inverse of Repository.Spec.
 func RepositoryObject(r restic.Repository) types.Object {
-	optional := func(s string) types.String {
-		if s == "" {
-			return types.StringNull()
-		}
-		return types.StringValue(s)
-	}
 	return types.ObjectValueMust(RepositoryTypes, map[string]tfattr.Value{
-		"url": optional(r.URL), "volume_claim": optional(r.Claim), "credentials_secret": optional(r.Secret),
+		"url": OptionalString(r.URL), "volume_claim": OptionalString(r.Claim), "credentials_secret": OptionalString(r.Secret),
 	})
 }
 
@@ -106,10 +102,10 @@ func (r Repository) CheckSecret(ctx context.Context, k *kube.Client, namespace s
 		diags.AddAttributeWarning(at.AtName("volume_claim"), "The volume claim does not exist yet", fmt.Sprintf("There is no PersistentVolumeClaim %s in the namespace %s. %s", r.Claim.ValueString(), namespace, otherwise))
 	case errors.Is(err, restic.ErrNoSecret):
 		diags.AddAttributeWarning(secret, "The Secret does not exist yet", fmt.Sprintf("There is no Secret %s in the namespace %s. %s", r.Secret.ValueString(), namespace, otherwise))
-	case apierrors.IsForbidden(err):
-		diags.AddAttributeWarning(secret, "The credentials are not looked at", "This credential may not read them; the Job finds out. "+err.Error())
-	case err != nil:
+	case errors.As(err, new(*restic.KeysError)):
 		diags.Append(Error(secret, "The credentials are not complete", err.Error()+"."))
+	case err != nil: // no right, or no answer
+		diags.AddAttributeWarning(secret, "The credentials were not looked at", "The apply finds out whether they are complete. "+err.Error())
 	}
 }
 

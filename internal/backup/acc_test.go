@@ -420,7 +420,8 @@ data "consul_k8s_backups" "%[1]s" {
 	}})
 }
 
-// The apply that turns ACLs on gives the schedule its token.
+// The apply that turns ACLs on gives the schedule its token, and one that makes a lost configuration of the servers again is
+// not stopped by the schedule.
 func TestAccBackupSchedule_goesOnWithACLs(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -433,6 +434,15 @@ func TestAccBackupSchedule_goesOnWithACLs(t *testing.T) {
 	test(t, resource.TestCase{Steps: []resource.TestStep{
 		{Config: config("", "")},
 		{Config: with, Check: func(*terraform.State) error { runNow(t, namespace, restic.TaskBackup); return nil }},
+		{Config: with, PlanOnly: true},
+		{ // the configuration of the servers is lost
+			PreConfig: func() {
+				if err := acctest.Kube(t).CoreV1().ConfigMaps(namespace).Delete(t.Context(), "consul-server", metav1.DeleteOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			},
+			Config: with, Check: func(*terraform.State) error { runNow(t, namespace, restic.TaskBackup); return nil },
+		},
 		{Config: with, PlanOnly: true},
 	}})
 }

@@ -39,7 +39,6 @@ const (
 	defaultName     = "backup"
 	defaultDeadline = "30m"
 	minDeadline     = time.Minute
-	maxDeadline     = 24 * time.Hour
 	// maxName leaves room for what Kubernetes appends to the name of a CronJob, which has
 	// the name of the cluster in it.
 	maxName = 52
@@ -217,7 +216,7 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 			},
 			"deadline": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(defaultDeadline), PlanModifiers: []planmodifier.String{attr.KeepSameDuration()},
-				Validators:          []validator.String{attr.DurationBetween(minDeadline, maxDeadline)},
+				Validators:          []validator.String{attr.DurationBetween(minDeadline, attr.MaxDeadline)},
 				MarkdownDescription: "How long one backup, and each prune, check and drill, may take, with up to two more tries. Default `30m`.",
 			},
 			"history": schema.Int64Attribute{

@@ -115,7 +115,7 @@ func (r *SnapshotResource) Create(ctx context.Context, req resource.CreateReques
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	client, err := attr.ResticClient(ctx, r.clients, m.Cluster.ValueString(), repository, m.Image.ValueString(), min(timeout, maxDeadline))
+	client, err := attr.ResticClient(ctx, r.clients, m.Cluster.ValueString(), repository, m.Image.ValueString(), min(timeout, attr.MaxDeadline))
 	if err != nil {
 		resp.Diagnostics.Append(attr.ConnectError(err))
 		return

@@ -120,7 +120,7 @@ func (m model) setOrigin(ctx context.Context, d *rollout.Deployment, spec server
 		return
 	}
 	client := restic.Client{
-		Kube: d.Kube, Consul: d.Consul, Repository: repository.Spec(), Image: cmp.Or(r.Image.ValueString(), restic.DefaultImage), Deadline: min(deadline, 24*time.Hour), Planned: &spec,
+		Kube: d.Kube, Consul: d.Consul, Repository: repository.Spec(), Image: cmp.Or(r.Image.ValueString(), restic.DefaultImage), Deadline: min(deadline, attr.MaxDeadline), Planned: &spec,
 	}
 	d.Origin = &rollout.Origin{Client: client, Restore: client.Asked(r.Snapshot.ValueString(), cmp.Or(r.FromCluster.ValueString(), spec.ID()), "origin")}
 }

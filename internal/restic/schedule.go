@@ -26,11 +26,27 @@ var (
 	ErrExists = errors.New("the schedule exists already")
 	// ErrNoCluster says that there are no servers to back up.
 	ErrNoCluster = errors.New("the cluster does not exist")
+	// ErrNoConfig says that the configuration of the servers is gone: the next apply of the cluster makes it again.
+	ErrNoConfig = errors.New("the configuration of the servers is gone")
 	// ErrNoSecret says that there is no Secret with the credentials.
 	ErrNoSecret = errors.New("the Secret does not exist")
 	// ErrNoClaim says that there is no PersistentVolumeClaim with the repository.
 	ErrNoClaim = errors.New("the PersistentVolumeClaim does not exist")
 )
+
+// KeysError says what the Secret with the credentials of a repository lacks.
+type KeysError struct {
+	Secret string
+	Err    error
+}
+
+// Error implements error.
+func (e *KeysError) Error() string {
+	return "the credentials in Secret " + e.Secret + ": " + e.Err.Error()
+}
+
+// Unwrap returns what is missing.
+func (e *KeysError) Unwrap() error { return e.Err }
 
 // Schedule is one schedule of a cluster.
 type Schedule struct {
@@ -63,7 +79,7 @@ func (s Schedule) Read(ctx context.Context) (Live, error) {
 	}
 	servers, err := Servers(ctx, s.Kube, s.Consul)
 	switch {
-	case errors.Is(err, ErrNoCluster), errors.Is(err, consul.ErrNotRestored): // nothing to compare it with
+	case errors.Is(err, ErrNoCluster), errors.Is(err, ErrNoConfig), errors.Is(err, consul.ErrNotRestored): // nothing to compare it with
 	case err != nil:
 		return Live{}, err
 	default:
@@ -336,7 +352,7 @@ func CheckSecret(ctx context.Context, k *kube.Client, namespace string, r Reposi
 		return fmt.Errorf("the credentials in Secret %s: %w", r.Secret, ErrNoSecret)
 	}
 	if err := CheckKeys(r, slices.Collect(maps.Keys(secret.Data))); err != nil {
-		return fmt.Errorf("the credentials in Secret %s: %w", r.Secret, err)
+		return &KeysError{Secret: r.Secret, Err: err}
 	}
 	if r.Claim == "" {
 		return nil
@@ -384,7 +400,7 @@ func (s Schedule) owns(o metav1.Object) bool {
 	return server.Owns(s.Consul.Name, o.GetLabels()) && o.GetLabels()[LabelSchedule] == s.Name
 }
 
-// Servers reads what runs of a cluster, or returns ErrNoCluster. With consul.ErrNotRestored it returns what
+// Servers reads what runs of a cluster, or returns ErrNoCluster or ErrNoConfig. With consul.ErrNotRestored it returns what
 // runs all the same.
 func Servers(ctx context.Context, k *kube.Client, c *consul.Cluster) (server.Spec, error) {
 	name := server.StatefulSetName(c.Name)
@@ -395,8 +411,10 @@ func Servers(ctx context.Context, k *kube.Client, c *consul.Cluster) (server.Spe
 		return server.Spec{}, ErrNoCluster
 	}
 	cm, err := k.CoreV1().ConfigMaps(c.Namespace).Get(ctx, name, metav1.GetOptions{})
-	if err != nil {
+	if found, err := kube.Found(err); err != nil {
 		return server.Spec{}, fmt.Errorf("reading the configuration of %s: %w", c.ID(), err)
+	} else if !found {
+		return server.Spec{}, fmt.Errorf("cluster %s: %w", c.ID(), ErrNoConfig)
 	}
 	spec, err := server.Parse(server.Set{StatefulSet: sts, Config: cm}, server.Spec{})
 	if err == nil && spec.Origin.Pending() {
