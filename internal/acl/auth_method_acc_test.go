@@ -776,6 +776,40 @@ removed {
 	})
 }
 
+// Auth methods that get another address in the configuration, without a block "moved", are destroyed and created at once,
+// in no order: they are there afterwards, each with its token reviewer.
+func TestAccAuthMethod_getAnotherAddress(t *testing.T) {
+	t.Parallel()
+	f := bootstrapped(t)
+	f.cleanUp()
+	const n = 8
+	config := func(prefix string) (hcl string) {
+		for i := range n {
+			hcl += strings.Replace(f.authMethod(fmt.Sprintf("m%d", i), `type = "kubernetes"`), `method" "m`, `method" "`+prefix, 1)
+		}
+		return hcl
+	}
+	there := f.check(func(acl *api.ACL) error {
+		list, _, err := acl.AuthMethodList(nil)
+		if err != nil || len(list) != n {
+			return fmt.Errorf("there are %d auth methods: %w", len(list), err)
+		}
+		for _, m := range list {
+			s, err := f.TokenReviewer(m.Name).Read(t.Context())
+			if err != nil || len(s.Drift) > 0 {
+				return fmt.Errorf("the token reviewer of %s is not whole: %v, %w", m.Name, s.Drift, err)
+			}
+		}
+		return nil
+	})
+	test(t, resource.TestCase{Steps: []resource.TestStep{
+		{Config: config("a"), Check: there},
+		{Config: config("b"), Check: there},
+		{Config: config("b"), PlanOnly: true},
+		{Config: config("c"), Check: there},
+	}})
+}
+
 // The provider may be killed anywhere: the next apply goes on, and a destroy
 // leaves nothing.
 func TestAccAuthMethod_killedApplyGoesOn(t *testing.T) {

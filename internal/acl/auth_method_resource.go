@@ -370,6 +370,7 @@ func (r *AuthMethodResource) Create(ctx context.Context, req resource.CreateRequ
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	defer r.alone(m.Cluster, m.Name)()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
@@ -588,7 +589,11 @@ func (r *AuthMethodResource) Delete(ctx context.Context, req resource.DeleteRequ
 	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
 	timeout, diags := m.Timeouts.Delete(ctx, objectTimeout)
 	resp.Diagnostics.Append(diags...)
-	if resp.Diagnostics.HasError() || r.isKept(m.Cluster, m.Name) {
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	defer r.alone(m.Cluster, m.Name)()
+	if r.isKept(m.Cluster, m.Name) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)

@@ -350,6 +350,7 @@ func (r *BindingRuleResource) Create(ctx context.Context, req resource.CreateReq
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	defer r.alone(m.Cluster, m.AuthMethod)()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
@@ -418,7 +419,11 @@ func (r *BindingRuleResource) Delete(ctx context.Context, req resource.DeleteReq
 	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
 	timeout, diags := m.Timeouts.Delete(ctx, objectTimeout)
 	resp.Diagnostics.Append(diags...)
-	if resp.Diagnostics.HasError() || r.isKept(m.Cluster, m.ID) {
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	defer r.alone(m.Cluster, m.AuthMethod)()
+	if r.isKept(m.Cluster, m.ID) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)

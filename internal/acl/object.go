@@ -257,6 +257,15 @@ func (o *object) keep(cluster, id types.String) {
 	o.clients.Claims.Claim(claimOf("kept "+o.kind, cluster.ValueString(), id.ValueString()), attr.NewOwner, "")
 }
 
+// alone waits until nobody else in this run creates or deletes an object of a name, for binding rules that of their auth
+// method, and holds the others back until release is called. What has got another address in the configuration is destroyed there and created here at once: either
+// the new one is kept, or it comes when the old one is gone.
+func (o *object) alone(cluster, name types.String) (release func()) {
+	thing := claimOf(o.kind, cluster.ValueString(), name.ValueString())
+	o.clients.Objects.LockKey(thing)
+	return func() { _ = o.clients.Objects.UnlockKey(thing) } // it is locked
+}
+
 // isKept reports whether an object was kept.
 func (o *object) isKept(cluster, id types.String) bool {
 	return o.clients.Claims.Claimed(claimOf("kept "+o.kind, cluster.ValueString(), id.ValueString()))

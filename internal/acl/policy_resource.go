@@ -214,6 +214,7 @@ func (r *PolicyResource) Create(ctx context.Context, req resource.CreateRequest,
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	defer r.alone(m.Cluster, m.Name)()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
@@ -322,7 +323,11 @@ func (r *PolicyResource) Delete(ctx context.Context, req resource.DeleteRequest,
 	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
 	timeout, diags := m.Timeouts.Delete(ctx, objectTimeout)
 	resp.Diagnostics.Append(diags...)
-	if resp.Diagnostics.HasError() || r.isKept(m.Cluster, m.ID) {
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	defer r.alone(m.Cluster, m.Name)()
+	if r.isKept(m.Cluster, m.ID) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)

@@ -11,7 +11,7 @@ import (
 )
 
 func TestTokensThatStay_namesLoginTokensByTheirAuthMethod(t *testing.T) {
-	o := object{kind: authMethodKind, clients: &attr.Clients{}}
+	o := object{kind: authMethodKind, clients: attr.NewClients()}
 	cluster := types.StringValue("a/b")
 	tokens := []*api.ACLTokenListEntry{
 		{AccessorID: "1", Description: "of the web team"}, {AccessorID: "2"}, {AccessorID: "other"},

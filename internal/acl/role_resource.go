@@ -157,6 +157,7 @@ func (r *RoleResource) Create(ctx context.Context, req resource.CreateRequest, r
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	defer r.alone(m.Cluster, m.Name)()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
@@ -239,7 +240,11 @@ func (r *RoleResource) Delete(ctx context.Context, req resource.DeleteRequest, r
 	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
 	timeout, diags := m.Timeouts.Delete(ctx, objectTimeout)
 	resp.Diagnostics.Append(diags...)
-	if resp.Diagnostics.HasError() || r.isKept(m.Cluster, m.ID) {
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	defer r.alone(m.Cluster, m.Name)()
+	if r.isKept(m.Cluster, m.ID) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)

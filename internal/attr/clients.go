@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"k8s.io/utils/keymutex"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
@@ -32,6 +33,9 @@ type Clients struct {
 	// repository at once, restic may leave one that nobody can open.
 	Backups sync.Mutex
 
+	// Objects holds the names of ACL objects that are created or deleted at the moment.
+	Objects keymutex.KeyMutex
+
 	mu     sync.Mutex
 	kube   *kube.Client
 	consul *consul.Connector
@@ -39,6 +43,9 @@ type Clients struct {
 
 // ErrUnknown says that the provider block is not known yet.
 var ErrUnknown = errors.New("the provider block depends on values that are not known yet")
+
+// NewClients returns Clients that are to be configured.
+func NewClients() *Clients { return &Clients{Objects: keymutex.NewHashed(1000)} }
 
 // Kube returns the Kubernetes client, after making sure that it is the cluster
 // that was expected.

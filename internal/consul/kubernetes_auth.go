@@ -142,12 +142,14 @@ func (r *TokenReviewer) Ensure(ctx context.Context) (ReviewerCredential, error) 
 			return "", err
 		}
 		switch {
+		case live.ServiceAccount == nil: // somebody has deleted it meanwhile
+			return "the ServiceAccount is gone", r.apply(ctx, want.ServiceAccount)
 		case live.HasToken():
 			credential = credentialIn(live)
 			return "", nil
 		case live.Secret == nil:
 			return "Kubernetes has not filled it in", r.apply(ctx, want.Secret)
-		case live.ServiceAccount != nil && isOfAnother(live.Secret, live.ServiceAccount):
+		case isOfAnother(live.Secret, live.ServiceAccount):
 			return "the Secret with the old token is there", r.delete(ctx, live.Secret)
 		}
 		return "Kubernetes has not filled it in", nil

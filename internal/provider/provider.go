@@ -141,7 +141,7 @@ func (*Provider) ConfigValidators(context.Context) []provider.ConfigValidator {
 
 // Configure implements provider.Provider. It connects to nothing.
 func (p *Provider) Configure(ctx context.Context, req provider.ConfigureRequest, resp *provider.ConfigureResponse) {
-	clients := &attr.Clients{}
+	clients := attr.NewClients()
 	resp.DataSourceData, resp.ResourceData, resp.EphemeralResourceData = clients, clients, clients
 	if !req.Config.Raw.IsFullyKnown() {
 		// The Kubernetes cluster is made in the same apply. Terraform asks again,
