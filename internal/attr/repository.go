@@ -123,10 +123,17 @@ func ResticClient(ctx context.Context, clients *Clients, cluster string, r Repos
 	return restic.Client{Kube: k, Consul: c, Repository: r.Spec(), Image: image, Deadline: deadline}, err
 }
 
+// Interrupted reports that somebody, or Terraform's time limit, has ended the apply: nothing failed, and the next apply resumes it.
+func Interrupted(what string, err error) diag.Diagnostic {
+	return diag.NewErrorDiagnostic("The operation was interrupted", fmt.Sprintf("%s: %s. Nothing failed: apply again to resume.", what, err))
+}
+
 // JobError explains why a Job did not do its work.
 func JobError(summary, did, cluster string, err error) diag.Diagnostic {
 	var failed *kube.JobError
 	switch {
+	case errors.Is(err, context.Canceled):
+		return Interrupted(cluster, err)
 	case errors.As(err, &failed):
 		detail := strings.TrimSpace(fmt.Sprintf("%s %s: %s", did, cluster, err))
 		if failed.Explanation != "" {

@@ -650,6 +650,8 @@ func (r *ScheduleResource) apply(ctx context.Context, m *scheduleModel, timeout 
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if err := schedule.Apply(limited, spec, isNew); err != nil {
+	case errors.Is(err, context.Canceled):
+		return attr.Interrupted("Backup schedule "+id, err)
 		diags.Append(applyError(m.ID.ValueString(), m.Cluster.ValueString(), err))
 		return false
 	}

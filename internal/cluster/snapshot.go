@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -181,10 +182,13 @@ func (m *model) readSnapshot(ctx context.Context, d rollout.Deployment, diags *d
 }
 
 func snapshotError(spec server.Spec, e *rollout.SnapshotError) diag.Diagnostic {
+	if errors.Is(e.Err, context.Canceled) {
+		return attr.Interrupted("The snapshot of "+spec.ID()+" before the upgrade was not waited for, and the servers run what they ran", e.Err)
+	}
 	detail := fmt.Sprintf("Nothing was changed, because no snapshot of %s could be taken before: %s.", spec.ID(), e.Err)
 	if e.Explanation != "" {
 		detail += "\n\n" + e.Explanation
 	}
 	return diag.NewAttributeErrorDiagnostic(path.Root("update").AtName("snapshot_before"), "No snapshot before the upgrade",
-		detail+"\nMend that and apply again. To upgrade without a way back, set update = { snapshot_before = false }.")
+		detail+"\nFix that and apply again. To upgrade without a snapshot to return to, set update = { snapshot_before = false }.")
 }

@@ -1,13 +1,35 @@
 package cluster
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
+
+// An apply that is interrupted during the snapshot is told so, and not to do without a snapshot.
+func TestSnapshotError_interrupted(t *testing.T) {
+	t.Parallel()
+	interrupted := &kube.TimeoutError{What: "the Job consul/consul-snapshot", Missing: "it has not ended", Err: context.Canceled}
+	for _, err := range []error{interrupted, errors.Join(fmt.Errorf("a snapshot: %w", interrupted), errors.New("the Job is still there"))} {
+		d := snapshotError(server.Spec{Name: "consul", Namespace: "consul"}, &rollout.SnapshotError{Err: err})
+		if !strings.Contains(d.Summary(), "interrupted") || strings.Contains(d.Detail(), "snapshot_before") || !strings.Contains(d.Detail(), "apply again") {
+			t.Errorf("%s: %s", d.Summary(), d.Detail())
+		}
+	}
+	d := snapshotError(server.Spec{}, &rollout.SnapshotError{Err: &kube.JobError{Reason: "no space"}, Explanation: "Pod: Failed"})
+	if !strings.Contains(d.Detail(), "no space") || !strings.Contains(d.Detail(), "snapshot_before") || !strings.Contains(d.Detail(), "Pod: Failed") {
+		t.Errorf("%s: %s", d.Summary(), d.Detail())
+	}
+}
 
 func TestSnapshot_isReadBackAsItWasShown(t *testing.T) {
 	t.Parallel()

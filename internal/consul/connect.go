@@ -209,9 +209,14 @@ func rank(p *corev1.Pod) int {
 	return 1
 }
 
-// PodRuns reports whether a container of a pod runs.
+// PodRuns reports whether Consul runs in a pod. A sidecar beside it does not count; where no container has the name that
+// the provider gives it, as in servers that something else has made, any container does.
 func PodRuns(p *corev1.Pod) bool {
-	return slices.ContainsFunc(p.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.State.Running != nil })
+	named := slices.ContainsFunc(p.Spec.Containers, func(c corev1.Container) bool { return c.Name == server.ContainerName }) ||
+		slices.ContainsFunc(p.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == server.ContainerName })
+	return slices.ContainsFunc(p.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
+		return s.State.Running != nil && (s.Name == server.ContainerName || !named)
+	})
 }
 
 // PodReady reports whether a pod is Ready and not on its way out.

@@ -1,7 +1,9 @@
 package kube
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,7 +12,9 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // JobError says that a Job was tried, and why it failed.
@@ -30,6 +34,8 @@ const (
 	explainAfter = 10 * time.Second
 	// explainTimeout bounds the question why a Job has failed.
 	explainTimeout = 30 * time.Second
+	// refusalPatience is for how long an answer to the creation of a pod is waited out that may change.
+	refusalPatience = 30 * time.Second
 )
 
 // StartJob makes a Job. For one of its name that is there it returns an error of which apierrors.IsAlreadyExists holds.
@@ -41,17 +47,19 @@ func (c *Client) StartJob(ctx context.Context, job *batchv1.Job) (*batchv1.Job, 
 	return made, nil
 }
 
-// AwaitJob waits until a Job has ended, and returns the pod that did its work, nil if that is gone. It returns
-// a *JobError where the Job failed, or has not ended in time. An API that does not answer is waited out.
+// AwaitJob waits until a Job has ended (JobOutcome), and returns the pod that did its work, nil if that is gone. It returns
+// a *JobError where the Job failed, or has not ended in time, and where Kubernetes refuses to create its pods. An interruption is
+// a *TimeoutError that wraps context.Canceled, and not a failure of the Job. An API that does not answer is waited out.
 func (c *Client) AwaitJob(ctx context.Context, job *batchv1.Job) (*corev1.Pod, error) {
 	var done *corev1.Pod
 	failed := &JobError{}
-	notRunning := time.Now() // since when
+	began := time.Now()
+	notRunning := began // since when
 	err := Wait(ctx, fmt.Sprintf("the Job %s/%s", job.Namespace, job.Name), jobInterval, func(ctx context.Context) (string, error) {
 		job, err := c.BatchV1().Jobs(job.Namespace).Get(ctx, job.Name, metav1.GetOptions{})
-		var list *corev1.PodList
+		var pods []corev1.Pod
 		if err == nil {
-			list, err = c.CoreV1().Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(job.Spec.Template.Labels).String()})
+			pods, err = c.JobPods(ctx, job)
 		}
 		switch {
 		case Permanent(err):
@@ -59,29 +67,34 @@ func (c *Client) AwaitJob(ctx context.Context, job *batchv1.Job) (*corev1.Pod, e
 		case err != nil:
 			return err.Error(), nil
 		}
-		pods := slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return !metav1.IsControlledBy(&p, job) })
-		at, hasFailed := JobEnded(job)
+		at, hasFailed := JobOutcome(job, pods)
 		switch {
 		case hasFailed:
 			failed.Reason = JobReason(job, pods)
 			return "", nil
 		case !at.IsZero():
-			if i := slices.IndexFunc(pods, func(p corev1.Pod) bool { return p.Status.Phase == corev1.PodSucceeded }); i >= 0 {
-				done = &pods[i]
-			}
+			done = JobPod(job, pods)
 			return "", nil
-		case slices.ContainsFunc(pods, starts):
+		case slices.ContainsFunc(pods, func(p corev1.Pod) bool { return starts(job, &p) }):
 			notRunning = time.Now()
-		case time.Since(notRunning) > explainAfter: // it hangs: Kubernetes knows why, as long as there is a pod
+			return "it has not ended", nil
+		case len(pods) == 0:
+			if failed.Reason = c.refusedPod(ctx, job, time.Since(began)); failed.Reason != "" {
+				return "", nil
+			}
+		}
+		if time.Since(notRunning) > explainAfter { // it hangs: Kubernetes knows why, as long as there is a pod
 			failed.Explanation = c.Explain(ctx, job.Namespace, job.Name, job.Spec.Template.Labels)
 			notRunning = time.Now()
 		}
-		return "it has not ended", nil
+		return "it has not started", nil
 	})
-	if err == nil && failed.Reason == "" {
+	switch {
+	case err == nil && failed.Reason == "":
 		return done, nil
-	}
-	if err != nil {
+	case errors.Is(err, context.Canceled):
+		return nil, err
+	case err != nil:
 		failed.Reason = err.Error()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), explainTimeout)
 		defer cancel()
@@ -90,10 +103,107 @@ func (c *Client) AwaitJob(ctx context.Context, job *batchv1.Job) (*corev1.Pod, e
 	return nil, failed
 }
 
-// starts reports whether a container of a pod has been started.
-func starts(p corev1.Pod) bool {
-	return slices.ContainsFunc(slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses), func(s corev1.ContainerStatus) bool {
-		return s.State.Running != nil || s.State.Terminated != nil
+// JobPods lists the pods of a Job.
+func (c *Client) JobPods(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, error) {
+	list, err := c.CoreV1().Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(job.Spec.Template.Labels).String()})
+	if err != nil {
+		return nil, fmt.Errorf("listing the pods of the Job %s/%s: %w", job.Namespace, job.Name, err)
+	}
+	return podsOfJob(job, list.Items), nil
+}
+
+func podsOfJob(j *batchv1.Job, pods []corev1.Pod) []corev1.Pod {
+	return slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool { return !metav1.IsControlledBy(&p, j) })
+}
+
+// refusedPod returns what Kubernetes answers to the Job controller that tries to create a pod, "" while that may still change.
+func (c *Client) refusedPod(ctx context.Context, job *batchv1.Job, waited time.Duration) string {
+	list, err := c.CoreV1().Events(job.Namespace).List(ctx, metav1.ListOptions{
+		FieldSelector: fields.Set{"involvedObject.uid": string(job.UID), "reason": reasonFailedCreate}.String(),
+	})
+	if err != nil {
+		return "" // a credential that may not read events finds out when the wait ends
+	}
+	return refusal(list.Items, job.UID, waited)
+}
+
+// reasonFailedCreate is the reason of the events of a Job whose pod is refused
+// (k8s.io/kubernetes/pkg/controller/controller_utils.go).
+const reasonFailedCreate = "FailedCreate"
+
+// refusal is the latest answer in the events of a Job that has had no pod for some time, "" if it may still get one. Admission
+// plugins and policies answer "is forbidden", webhooks "denied the request", and validation "is invalid": that does not change. Other
+// answers, such as those of a webhook that is away for a moment, are waited out for a while.
+func refusal(events []corev1.Event, job types.UID, waited time.Duration) string {
+	var latest *corev1.Event
+	for i, e := range events {
+		if e.InvolvedObject.UID == job && e.Reason == reasonFailedCreate && (latest == nil || eventTime(e).After(eventTime(*latest))) {
+			latest = &events[i]
+		}
+	}
+	if latest == nil {
+		return ""
+	}
+	patience := refusalPatience
+	if slices.ContainsFunc([]string{" is forbidden: ", " is invalid: ", " denied the request"}, func(s string) bool { return strings.Contains(latest.Message, s) }) {
+		patience = 2 * jobInterval
+	}
+	if waited < patience {
+		return ""
+	}
+	return "Kubernetes does not create its pod: " + strings.TrimSpace(strings.TrimPrefix(latest.Message, "Error creating: "))
+}
+
+// ownStates are the states of the containers that a Job declares in one of its pods, in their order; the zero state where the
+// pod does not report one yet. What admission webhooks have added, such as the sidecars of a service mesh, is left out.
+func ownStates(j *batchv1.Job, p *corev1.Pod) (all []corev1.ContainerState) {
+	reported := slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses)
+	for _, c := range slices.Concat(j.Spec.Template.Spec.InitContainers, j.Spec.Template.Spec.Containers) {
+		var state corev1.ContainerState
+		if i := slices.IndexFunc(reported, func(s corev1.ContainerStatus) bool { return s.Name == c.Name }); i >= 0 {
+			state = reported[i].State
+		}
+		all = append(all, state)
+	}
+	return all
+}
+
+// starts reports whether a container that a Job declares has been started in a pod.
+func starts(j *batchv1.Job, p *corev1.Pod) bool {
+	return slices.ContainsFunc(ownStates(j, p), func(s corev1.ContainerState) bool { return s.Running != nil || s.Terminated != nil })
+}
+
+// succeeded reports whether all containers that a Job declares have ended well in a pod, whatever others still do, and when.
+func succeeded(j *batchv1.Job, p *corev1.Pod) (at time.Time, ok bool) {
+	for _, s := range ownStates(j, p) {
+		if ok = s.Terminated != nil && s.Terminated.ExitCode == 0; !ok {
+			return time.Time{}, false
+		}
+		at = s.Terminated.FinishedAt.Time
+	}
+	return at, ok
+}
+
+// broke reports whether a pod of a Job will not do its work: a container that the Job declares has failed, or the pod was ended
+// before they had all succeeded. Pods of Jobs do not start containers again.
+func broke(j *batchv1.Job, p *corev1.Pod) bool {
+	if _, ok := succeeded(j, p); ok {
+		return false
+	}
+	return p.Status.Phase == corev1.PodFailed || slices.ContainsFunc(ownStates(j, p), func(s corev1.ContainerState) bool {
+		return s.Terminated != nil && s.Terminated.ExitCode != 0
+	})
+}
+
+// ReachedLast reports whether the last container that a Job declares was started in one of its pods, or may have been: it
+// starts when those before it have succeeded, and Kubernetes may report that late.
+func ReachedLast(j *batchv1.Job, pods []corev1.Pod) bool {
+	return slices.ContainsFunc(podsOfJob(j, pods), func(p corev1.Pod) bool {
+		states := ownStates(j, &p)
+		last := len(states) - 1
+		return last < 0 || states[last].Running != nil || states[last].Terminated != nil || !slices.ContainsFunc(states[:last], func(s corev1.ContainerState) bool {
+			return s.Terminated == nil || s.Terminated.ExitCode != 0
+		})
 	})
 }
 
@@ -128,47 +238,86 @@ func (c *Client) RemoveJob(ctx context.Context, namespace, name string, owns fun
 	})
 }
 
-// JobEnded says when a Job ended, and whether it failed; the zero time if it has not.
-func JobEnded(j *batchv1.Job) (at time.Time, failed bool) {
+// JobOutcome says when a Job ended, and whether it failed; the zero time if it has not. The containers that the Job declares
+// decide: a sidecar that was injected and does not end keeps a Job running until its deadline, and Kubernetes then counts it as
+// failed. Where the pods are gone, what Kubernetes says decides.
+func JobOutcome(j *batchv1.Job, pods []corev1.Pod) (at time.Time, failed bool) {
+	if p := JobPod(j, pods); p != nil {
+		at, _ = succeeded(j, p)
+		return at, false
+	}
 	for _, c := range j.Status.Conditions {
 		if c.Status == corev1.ConditionTrue && (c.Type == batchv1.JobFailed || c.Type == batchv1.JobComplete) {
 			return c.LastTransitionTime.Time, c.Type == batchv1.JobFailed
 		}
 	}
-	return time.Time{}, false
-}
-
-// JobMessage is what the pod of a Job says that did its work, "" if there is none.
-func JobMessage(j *batchv1.Job, pods []corev1.Pod) string {
-	for i := range pods {
-		for _, c := range pods[i].Status.ContainerStatuses {
-			if t := c.State.Terminated; t != nil && t.ExitCode == 0 && metav1.IsControlledBy(&pods[i], j) {
-				return t.Message
+	tries, mine := int32(0), podsOfJob(j, pods)
+	for i := range mine {
+		if !broke(j, &mine[i]) {
+			continue
+		}
+		tries++
+		for _, s := range ownStates(j, &mine[i]) {
+			if s.Terminated != nil && s.Terminated.FinishedAt.After(at) {
+				at = s.Terminated.FinishedAt.Time
 			}
 		}
 	}
-	return ""
+	if limit := j.Spec.BackoffLimit; limit == nil || tries <= *limit || at.IsZero() {
+		return time.Time{}, false
+	}
+	return at, true
+}
+
+// JobPod is the pod of a Job that did its work, nil if there is none.
+func JobPod(j *batchv1.Job, pods []corev1.Pod) *corev1.Pod {
+	for i := range pods {
+		if _, ok := succeeded(j, &pods[i]); ok && metav1.IsControlledBy(&pods[i], j) {
+			return &pods[i]
+		}
+	}
+	return nil
+}
+
+// JobMessage is what the last container that a Job declares says in the pod that did its work, "" if there is none.
+func JobMessage(j *batchv1.Job, pods []corev1.Pod) string {
+	message := ""
+	for _, c := range j.Spec.Template.Spec.Containers {
+		message = LastWords(JobPod(j, pods), c.Name)
+	}
+	return message
 }
 
 // JobReason is why a Job failed: the last words of its latest pod, or what Kubernetes says.
 func JobReason(j *batchv1.Job, pods []corev1.Pod) string {
 	var latest *corev1.Pod
-	for i := range pods {
-		if metav1.IsControlledBy(&pods[i], j) && (latest == nil || latest.CreationTimestamp.Before(&pods[i].CreationTimestamp)) {
-			latest = &pods[i]
+	mine := podsOfJob(j, pods)
+	for i := range mine {
+		if latest == nil || latest.CreationTimestamp.Before(&mine[i].CreationTimestamp) {
+			latest = &mine[i]
 		}
 	}
+	exit := ""
 	if latest != nil {
-		for _, c := range slices.Concat(latest.Status.InitContainerStatuses, latest.Status.ContainerStatuses) {
-			if t := c.State.Terminated; t != nil && t.ExitCode != 0 && strings.TrimSpace(t.Message) != "" {
-				return "container " + c.Name + ": " + strings.TrimSpace(t.Message)
+		names := slices.Concat(j.Spec.Template.Spec.InitContainers, j.Spec.Template.Spec.Containers)
+		for i, s := range ownStates(j, latest) {
+			t := s.Terminated
+			switch {
+			case t == nil || t.ExitCode == 0:
+			case strings.TrimSpace(t.Message) != "":
+				return "container " + names[i].Name + ": " + strings.TrimSpace(t.Message)
+			case exit == "":
+				exit = fmt.Sprintf("container %s ended with exit code %d (%s)", names[i].Name, t.ExitCode, t.Reason)
 			}
+		}
+		if text := strings.TrimSpace(latest.Status.Message); latest.Status.Phase == corev1.PodFailed && text != "" {
+			return "its pod was ended: " + text
 		}
 	}
 	for _, c := range j.Status.Conditions {
-		if c.Type == batchv1.JobFailed {
+		if c.Type == batchv1.JobFailed && exit == "" {
 			return c.Message
 		}
 	}
-	return "unknown"
+	return cmp.Or(exit, "unknown")
 }

@@ -14,7 +14,6 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
@@ -390,7 +389,11 @@ func (c Client) Restoring(ctx context.Context, r Restore) (*Restoring, error) {
 	}
 	var is record
 	_ = json.Unmarshal([]byte(job.Annotations[AnnotationRestore]), &is) // otherwise it is another one
-	at, failed := kube.JobEnded(job)
+	pods, err := c.Kube.JobPods(ctx, job)
+	if err != nil {
+		return nil, fmt.Errorf("looking for a restore of %s: %w", c.Consul.ID(), err)
+	}
+	at, failed := kube.JobOutcome(job, pods)
 	changed := !failed && !at.IsZero()
 	if !changed {
 		if changed, err = c.begun(ctx, job); err != nil {
@@ -408,17 +411,11 @@ func (c Client) begun(ctx context.Context, was *batchv1.Job) (bool, error) {
 	} else if !found || job.UID != was.UID {
 		return true, nil // nobody knows
 	}
-	list, err := c.Kube.CoreV1().Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(job.Spec.Template.Labels).String()})
+	pods, err := c.Kube.JobPods(ctx, job)
 	if err != nil {
 		return true, fmt.Errorf("looking how far a restore of %s has come: %w", c.Consul.ID(), err)
 	}
-	pods := slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return !metav1.IsControlledBy(&p, job) })
-	return slices.ContainsFunc(pods, func(p corev1.Pod) bool {
-		// It comes when the others have ended well, and Kubernetes may say so late.
-		return len(p.Status.InitContainerStatuses) > 0 && !slices.ContainsFunc(p.Status.InitContainerStatuses, func(s corev1.ContainerStatus) bool {
-			return s.State.Terminated == nil || s.State.Terminated.ExitCode != 0
-		})
-	}) || (len(pods) == 0 && job.Status.Failed > 0), nil
+	return kube.ReachedLast(job, pods) || (len(pods) == 0 && job.Status.Failed > 0), nil
 }
 
 // StartRestore makes the Job that reads a snapshot back, verifies it, takes and stores a snapshot of what the cluster has, and

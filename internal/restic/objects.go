@@ -248,7 +248,7 @@ func Summarize(jobs []batchv1.Job, pods []corev1.Pod) State {
 func outcome[T any](jobs []batchv1.Job, pods []corev1.Pod, parse func(string) (T, error)) (o Outcome[T]) {
 	slices.SortFunc(jobs, func(a, b batchv1.Job) int { return b.CreationTimestamp.Compare(a.CreationTimestamp.Time) })
 	for i := range jobs {
-		at, failed := kube.JobEnded(&jobs[i])
+		at, failed := kube.JobOutcome(&jobs[i], pods)
 		switch {
 		case at.IsZero(): // it runs
 		case failed:

@@ -106,6 +106,7 @@ func TestSummarize(t *testing.T) {
 	hour := func(n int) metav1.Time { return metav1.NewTime(at.Add(time.Duration(n) * time.Hour)) }
 	job := func(n int, condition batchv1.JobConditionType) batchv1.Job {
 		j := batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: types.UID(strconv.Itoa(n)), CreationTimestamp: hour(n)}}
+		j.Spec.Template.Spec.Containers = []corev1.Container{{Name: "restic"}}
 		if condition != "" {
 			j.Status.Conditions = []batchv1.JobCondition{{Type: condition, Status: corev1.ConditionTrue, LastTransitionTime: hour(n), Message: "Kubernetes' words"}}
 		}
@@ -115,7 +116,7 @@ func TestSummarize(t *testing.T) {
 		return corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{{UID: types.UID(strconv.Itoa(n)), Controller: new(true)}}},
 			Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{
-				Name: "restic", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Message: message}},
+				Name: "restic", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Message: message, FinishedAt: hour(n)}},
 			}}},
 		}
 	}

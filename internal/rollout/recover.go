@@ -251,9 +251,12 @@ func (d Deployment) isGone(ctx context.Context, before *corev1.Pod) bool {
 	return err == nil
 }
 
+// restarts is how often Consul was started again in a pod.
 func restarts(p *corev1.Pod) (n int32) {
 	for _, s := range p.Status.ContainerStatuses {
-		n += s.RestartCount
+		if s.Name == server.ContainerName {
+			n += s.RestartCount
+		}
 	}
 	return n
 }

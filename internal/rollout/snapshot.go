@@ -240,7 +240,7 @@ func (d Deployment) snapshotFailed(ctx context.Context, err error) error {
 	defer cancel()
 	namespace, name := d.Consul.Namespace, d.Consul.Name
 	failed := &SnapshotError{Err: err}
-	if !errors.As(err, new(*ForeignError)) {
+	if !errors.As(err, new(*ForeignError)) && !errors.Is(err, context.Canceled) {
 		failed.Explanation = d.Kube.Explain(ctx, namespace, server.SnapshotJobName(name), server.SnapshotLabels(name))
 	}
 	if err := d.deleteSnapshotJob(ctx); err != nil {

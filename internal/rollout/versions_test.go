@@ -47,6 +47,7 @@ func TestVersions(t *testing.T) {
 		"one that crashes again": {[]corev1.Pod{runs("1.21.0"), pod("1.22.7", corev1.ContainerStatus{State: waiting, LastTerminationState: ended})}, "1.21.0", []string{"1.21.0", "1.22.7"}},
 		"one that leaves":        {[]corev1.Pod{runs("1.21.0"), leaving}, "1.20.6", []string{"1.20.6", "1.21.0"}},
 		"another container runs": {[]corev1.Pod{runs("1.22.7"), sidecar}, "1.22.7", []string{"1.22.7"}},
+		"a crash beside one":     {[]corev1.Pod{sidecar}, "", nil},
 		"no version":             {[]corev1.Pod{runs("prod"), runs("")}, "", nil},
 	}
 	for name, tt := range tests {
