@@ -13,8 +13,11 @@ import (
 var backupTokens = uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://github.com/consul-k8s/terraform-provider-consul-k8s#backup-token"))
 
 // backupRules are what a snapshot takes (Authorizer.Snapshot in acl/policy_authorizer.go of
-// Consul). They amount to all rights: a snapshot has the secret ID of every token in it.
-const backupRules = `acl = "write"`
+// Consul), and what it takes to ask which version the leader runs. They amount to all rights: a snapshot has the secret ID of
+// every token in it.
+const backupRules = `acl = "write"
+operator = "read"
+node_prefix "" { policy = "read" }`
 
 // backupDescription marks the policy of backups as the provider's.
 const backupDescription = "Takes snapshots; made by terraform-provider-consul-k8s"

@@ -27,3 +27,12 @@ save() {
   done
   consul snapshot inspect -format=json "$2" >"$2.json"
 }
+
+# leads prints the version of Consul that the leader of the servers at an address runs, nothing where it cannot be told. The
+# addresses of Raft and of gossip have the same host and another port.
+leads() {
+  consul operator raft list-peers -http-addr="$1" ${2:+"-token-file=$2"} 2>/dev/null |
+    awk '$4 == "leader" { sub(/:[0-9]+$/, "", $3); print $3 }' >/tmp/leader
+  consul members -http-addr="$1" ${2:+"-token-file=$2"} 2>/dev/null |
+    awk -v leader="$(cat /tmp/leader)" '{ sub(/:[0-9]+$/, "", $2) } $2 == leader && $4 == "server" && $5 ~ /^[0-9]+[.]/ { print $5; exit }'
+}
