@@ -243,7 +243,8 @@ func toProve(before, after Spec, drift bool) (tasks []string) {
 }
 
 // Refresh brings the schedules of a cluster in line with the servers that it runs by now:
-// their version, how they are reached. It changes nothing else.
+// their version, how they are reached. It changes nothing else: when tasks start, and whether they are suspended, stays as it is,
+// whoever has set it, and a CronJob that was deleted stays away.
 func Refresh(ctx context.Context, k *kube.Client, c *consul.Cluster) error {
 	schedules, err := schedulesOf(ctx, k, c)
 	if err != nil || len(schedules) == 0 {
@@ -255,9 +256,38 @@ func Refresh(ctx context.Context, k *kube.Client, c *consul.Cluster) error {
 	}
 	var errs []error
 	for _, spec := range schedules {
-		errs = append(errs, Schedule{Kube: k, Consul: c, Name: spec.Name}.put(ctx, spec, servers, nil))
+		errs = append(errs, Schedule{Kube: k, Consul: c, Name: spec.Name}.refresh(ctx, spec, servers))
 	}
 	return errors.Join(errs...)
+}
+
+// refresh renders the pods of the CronJobs that are there for the servers that run.
+func (s Schedule) refresh(ctx context.Context, spec Spec, servers server.Spec) error {
+	live, err := s.cronJobs(ctx)
+	if err != nil {
+		return err
+	}
+	for _, c := range CronJobs(spec, servers) {
+		is := live[c.Name]
+		if is == nil {
+			continue
+		}
+		fields, err := server.Fields(asScheduled(c, is))
+		if err == nil {
+			err = s.Kube.Apply(ctx, fields)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// asScheduled returns a CronJob that starts its Jobs when another one does, and is suspended if that is.
+func asScheduled(c, is *batchv1.CronJob) *batchv1.CronJob {
+	c = c.DeepCopy()
+	c.Spec.Schedule, c.Spec.TimeZone, c.Spec.Suspend = is.Spec.Schedule, is.Spec.TimeZone, is.Spec.Suspend
+	return c
 }
 
 // EnsureTokens makes the tokens of all schedules of a cluster whole, when ACLs are new, or were replaced by those of
