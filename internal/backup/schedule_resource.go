@@ -513,7 +513,7 @@ func (m *scheduleModel) warn(s restic.State, now time.Time, diags *diag.Diagnost
 	switch last := s.Backup.Last; {
 	case last == nil || last.Forgotten:
 	case last.Anew:
-		diags.AddWarning("The cluster has begun anew since older backups", fmt.Sprintf("Backups of schedule %s that are older than the latest go further than it (a higher index): the cluster that it was taken of was empty once. Until one of them is restored nothing is forgotten, and \"latest\" is not restored. If they are of no more use, forget them with restic.", id))
+		diags.AddWarning("The cluster has started empty since older backups", fmt.Sprintf("Backups of schedule %s that are older than the latest go further than it (a higher index): the cluster that it was taken of has started empty since. Until one of them is restored nothing is forgotten, and \"latest\" is not restored. If they are of no more use, forget them with restic.", id))
 	default:
 		diags.AddWarning("Old backups were not forgotten", fmt.Sprintf("The latest backup of schedule %s was stored, but the repository was locked, or could not be changed: nothing was forgotten. The next backup tries again.", id))
 	}

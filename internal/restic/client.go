@@ -69,6 +69,8 @@ type Stored struct {
 	Index   int64
 	// Size in bytes, unpacked, and Added, how much of it was new to the repository, packed.
 	Size, Added int64
+	// Restored names the latest restore of the cluster before it was taken, "" if there was none or it is not known.
+	Restored string
 }
 
 // For says what it was taken for.
@@ -118,6 +120,8 @@ func ParseList(text []byte) ([]Stored, error) {
 				s.BeforeUpgrade = value
 			case "version=":
 				s.Version = value
+			case tagRestored:
+				s.Restored = value
 			case "index=":
 				_, _ = fmt.Sscan(value, &s.Index)
 			}
@@ -157,14 +161,18 @@ func Find(all []Stored, id, cluster string) (Stored, error) {
 // another order.
 const together = 10 * time.Minute
 
-// latest is the latest snapshot of a cluster. A Raft log only grows, and goes on from that of a snapshot which
-// is restored: where the index has fallen since, and nothing was restored, the cluster has begun anew, and the
+// latest is the latest snapshot of a cluster. A Raft log only grows, and continues from that of a snapshot which
+// is restored: where the index has fallen since, and nothing was restored, the cluster has started empty, and the
 // latest one is hardly what is looked for.
 func latest(all []Stored, cluster string) (Stored, error) {
 	var last, highest, before Stored
 	for _, s := range slices.Backward(all) { // by time
 		switch {
+	mark := ""
 		case s.Cluster != cluster:
+		if s.Cluster == cluster && s.Restored != "" && s.Restored != mark {
+			mark, highest, before = s.Restored, Stored{}, Stored{}
+		}
 		case s.BeforeRestore != "":
 			highest, before = Stored{}, Stored{}
 		default:
@@ -180,7 +188,7 @@ func latest(all []Stored, cluster string) (Stored, error) {
 	case last.ID == "":
 		return Stored{}, fmt.Errorf("the repository holds no snapshot of the cluster %s", cluster)
 	case before.ID != "":
-		return Stored{}, fmt.Errorf("the cluster %s began anew after the snapshot %.8s of %s, which has a higher index than later ones, and nothing was restored since. Name the snapshot that is meant by its ID; the latest is %.8s",
+		return Stored{}, fmt.Errorf("the cluster %s started empty after the snapshot %.8s of %s, which has a higher index than later ones, and nothing was restored since. Name the snapshot that is meant by its ID; the latest is %.8s",
 			cluster, before.ID, before.Time.UTC().Format(time.RFC3339), last.ID)
 	}
 	return last, nil

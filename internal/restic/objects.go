@@ -173,7 +173,7 @@ type Result struct {
 	Size   int64 `json:"size"`
 	Stored int64 `json:"stored"`
 	// Forgotten says that the retention was carried out, and Anew that it was not because older snapshots have a
-	// higher index: the cluster has begun anew since.
+	// higher index: the cluster has started empty since.
 	Forgotten bool      `json:"forgotten"`
 	Anew      bool      `json:"anew"`
 	Time      time.Time `json:"time"`

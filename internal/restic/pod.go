@@ -66,6 +66,7 @@ const (
 	tagName     = "snapshot="
 	tagRestore  = "before-restore="
 	tagUpgrade  = "before-upgrade="
+	tagRestored = "restored="
 )
 
 // Latest stands for the ID of the latest snapshot.
@@ -138,6 +139,9 @@ func (p pod) consul(name, script string, args ...string) corev1.Container {
 func (p pod) asking(name, script string, args ...string) corev1.Container {
 	access := server.NewAccess(p.servers, p.token.secret, p.token.key)
 	c := p.consul(name, script, args...)
+	if mark := p.servers.RestoredMark(); mark != "" {
+		store.Env = append(store.Env, corev1.EnvVar{Name: "RESTORED", Value: mark})
+	}
 	c.Args = append(append(c.Args, access.Address, result), access.TokenFile...)
 	c.Env = access.Env
 	c.VolumeMounts = append(c.VolumeMounts, access.Mounts...)

@@ -223,7 +223,7 @@ func TestFind(t *testing.T) {
 		"latest":                 {Latest, "ns/consul", "aa11", ""}, // not what a restore has stored
 		"latest of another":      {Latest, "ns/other", "cc44", ""},
 		"latest of none":         {Latest, "ns/third", "", "no snapshot of the cluster ns/third"},
-		"latest of one anew":     {Latest, "ns/anew", "", "began anew after the snapshot ff66"},
+		"latest of one anew":     {Latest, "ns/anew", "", "started empty after the snapshot ff66"},
 		"a beginning":            {"bb", "ns/consul", "bb22", ""},
 		"a whole ID":             {"aa33", "ns/consul", "aa33", ""},
 		"a beginning of several": {"aa", "ns/consul", "", "the beginning of 2 snapshots"},
@@ -327,7 +327,7 @@ func TestPod(t *testing.T) {
 	}
 }
 
-// The index of a cluster's snapshots falls when it begins anew, until a restore; not because two schedules run at once.
+// The index of a cluster's snapshots falls when it starts empty, until a restore; not because two schedules run at once.
 func TestLatest(t *testing.T) {
 	t.Parallel()
 	at := func(minute int) time.Time { return time.Date(2026, 11, 26, 12, minute, 0, 0, time.UTC) }
@@ -343,13 +343,13 @@ func TestLatest(t *testing.T) {
 	}{
 		"grows":                         {[]Stored{s("a", 0, 100), s("b", 30, 120)}, "b", ""},
 		"two at once":                   {[]Stored{s("a", 0, 101), s("b", 1, 100)}, "b", ""},
-		"anew":                          {[]Stored{s("a", 0, 1000), s("b", 30, 20)}, "", "began anew after the snapshot a"},
-		"anew, soon":                    {[]Stored{s("a", 0, 1000), s("b", 1, 20)}, "", "began anew after the snapshot a"},
-		"anew, a bit less":              {[]Stored{s("a", 0, 100), s("b", 30, 99)}, "", "began anew after the snapshot a"},
-		"anew, and further by now":      {[]Stored{s("a", 0, 1000), s("b", 20, 20), s("c", 50, 2000)}, "", "began anew after the snapshot a"},
+		"anew":                          {[]Stored{s("a", 0, 1000), s("b", 30, 20)}, "", "started empty after the snapshot a"},
+		"anew, soon":                    {[]Stored{s("a", 0, 1000), s("b", 1, 20)}, "", "started empty after the snapshot a"},
+		"anew, a bit less":              {[]Stored{s("a", 0, 100), s("b", 30, 99)}, "", "started empty after the snapshot a"},
+		"anew, and further by now":      {[]Stored{s("a", 0, 1000), s("b", 20, 20), s("c", 50, 2000)}, "", "started empty after the snapshot a"},
 		"anew, and restored":            {[]Stored{s("a", 0, 1000), s("b", 20, 20), restored(30, 25), s("c", 40, 1003)}, "c", ""},
 		"restored what is not the last": {[]Stored{s("a", 0, 1000), restored(30, 25), s("c", 40, 903)}, "c", ""},
-		"anew once more":                {[]Stored{s("a", 0, 1000), restored(30, 25), s("c", 40, 1003), s("d", 55, 30)}, "", "began anew after the snapshot c"},
+		"anew once more":                {[]Stored{s("a", 0, 1000), restored(30, 25), s("c", 40, 1003), s("d", 55, 30)}, "", "started empty after the snapshot c"},
 	} {
 		slices.Reverse(tt.all)
 		got, err := Find(tt.all, Latest, "ns/consul")

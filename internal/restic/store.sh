@@ -1,6 +1,6 @@
 # Stores the snapshot that the container before has taken and verified, under a host and a tag
 # that says what for, and then forgets what the retention does not keep of that tag, if there is
-# any. What it is goes into the Pod's termination message: JSON, which ParseResult reads.
+# any. RESTORED names the latest restore of the cluster, if there was one. What it is goes into the Pod's termination message: JSON, which ParseResult reads.
 work=$1
 host=$2
 tag=$3
@@ -10,7 +10,7 @@ shift 5 # what is left are the flags of the retention
 unlock
 
 if ! restic --no-cache --retry-lock 15m backup --json --host "$host" --tag "$tag" \
-  --tag "version=$(cat "$work/version")" --tag "index=$(cat "$work/index")" "$work/backup" >/tmp/summary 2>/tmp/error; then
+  --tag "version=$(cat "$work/version")" --tag "index=$(cat "$work/index")" ${RESTORED:+--tag "restored=$RESTORED"} "$work/backup" >/tmp/summary 2>/tmp/error; then
   fail "The snapshot was taken, and not stored."
 fi
 # number prints a number of the summary, which is the last line.
@@ -20,13 +20,15 @@ id=$(echo "$summary" | sed -n 's/.*"snapshot_id":"\([0-9a-f]*\)".*/\1/p')
 [ -n "$id" ] || fail "restic does not say what it has stored."
 
 # Only what has the tag is forgotten. Where a Job that was killed has left a lock, the next
-# one does it. A Raft log only grows: where the index of the snapshots falls, the cluster has begun
-# anew, and what it had is kept until something was restored, or somebody has forgotten it by hand.
+# one does it. A Raft log only grows: where the index of the snapshots falls, the cluster has started
+# empty, and what it had is kept until something is restored, or somebody has forgotten it by hand.
+# What was restored from another repository the snapshots themselves say.
 forgotten=true
 anew=false
 if [ $# -gt 0 ]; then
   restic --no-cache --no-lock snapshots --json --host "$host" >/tmp/list 2>/tmp/error || forgotten=false
   fallen=$(tr '{' '\n' </tmp/list | awk -v tag="\"$tag\"" '
+    match($0, /"restored=[^"]*"/) { mark = substr($0, RSTART, RLENGTH); if (mark != last) { highest = 0; fallen = 0 } last = mark }
     /"before-restore=/ { highest = 0; fallen = 0; next }
     index($0, tag) && match($0, /"index=[0-9]+"/) { n = substr($0, RSTART + 7, RLENGTH - 8) + 0; if (n < highest) fallen = 1; highest = n }
     END { print fallen + 0 }')

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
@@ -37,6 +40,9 @@ func (d Deployment) Restore(ctx context.Context, client restic.Client, r restic.
 		}
 		if restored, err = d.restore(ctx, client, r, running); err != nil {
 			return err
+		}
+		if err := restic.Refresh(ctx, d.Kube, d.Consul); err != nil { // their next backups name the restore
+			return fmt.Errorf("the snapshot was restored, but the backup schedules do not know it yet: %w", err)
 		}
 		_, token, err := d.healthy(ctx, running)
 		if err == nil {
@@ -88,10 +94,24 @@ func (d Deployment) restore(ctx context.Context, client restic.Client, r restic.
 	a := Action{Restore: job.Stored.ID}
 	d.Report(a)
 	d.event(ctx, a)
-	if err := d.heal(ctx, running); err != nil {
+	err = d.recordRestore(ctx, restored.Restored)
+	if err == nil {
+		err = d.heal(ctx, running)
+	}
+	if err != nil {
 		return restored, fmt.Errorf("the snapshot was restored, but %w", err)
 	}
 	return restored, nil
+}
+
+// recordRestore notes on the StatefulSet what was restored: the backups that follow say so in their repositories.
+func (d Deployment) recordRestore(ctx context.Context, r restic.Restored) error {
+	_, err := d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Patch(ctx, server.StatefulSetName(d.Consul.Name), types.MergePatchType,
+		server.RestoredPatch(r.Stored.ID, r.Time), metav1.PatchOptions{FieldManager: server.RestoredManager})
+	if err != nil {
+		return fmt.Errorf("recording the restore of %.8s on the StatefulSet of %s: %w", r.Stored.ID, d.Consul.ID(), err)
+	}
+	return nil
 }
 
 // startRestore begins a restore, if the servers are fit for one.

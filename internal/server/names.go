@@ -59,6 +59,8 @@ const (
 	AnnotationOrigin = ManagedBy + "/origin"
 	// AnnotationUpgradeSnapshot on the StatefulSet holds Spec.UpgradeSnapshot as JSON.
 	AnnotationUpgradeSnapshot = ManagedBy + "/upgrade-snapshot"
+	// AnnotationRestored on the StatefulSet has Spec.Restored.
+	AnnotationRestored = ManagedBy + "/restored"
 	// AnnotationResizing on the StatefulSet says that a change of the volumes has not
 	// been seen to end: the claims have to be looked at.
 	AnnotationResizing = ManagedBy + "/resizing"

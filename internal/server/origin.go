@@ -25,6 +25,30 @@ func ParseOrigin(annotations map[string]string) *Origin {
 	return annotated[*Origin](annotations[AnnotationOrigin], nil)
 }
 
+// RestoredMark names the latest restore of the cluster, "" if there was none: what was restored, and when. It tells a repository
+// in which the Raft index of the snapshots falls that the cluster has not started empty.
+func (s Spec) RestoredMark() string {
+	switch {
+	case s.Restored != "":
+		return s.Restored
+	case s.Origin != nil && !s.Origin.Pending():
+		return restoredMark(s.Origin.Snapshot, s.Origin.Restored)
+	}
+	return ""
+}
+
+func restoredMark(snapshot string, at time.Time) string {
+	return fmt.Sprintf("%.8s.%d", snapshot, at.Unix())
+}
+
+// RestoredManager is the field manager of RestoredPatch: the provider's applies leave alone what it has written.
+const RestoredManager = ManagedBy + "-restore"
+
+// RestoredPatch is a merge patch of the StatefulSet that records a restore into the running cluster (Spec.Restored).
+func RestoredPatch(snapshot string, at time.Time) []byte {
+	return fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, AnnotationRestored, restoredMark(snapshot, at))
+}
+
 // OriginPatch is a merge patch of the StatefulSet that records what was restored.
 func OriginPatch(o Origin) []byte {
 	return fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, AnnotationOrigin, compactJSON(o))

@@ -65,6 +65,8 @@ func Parse(live Set, known Spec) (Spec, error) {
 	delete(s.Annotations, AnnotationOrigin)
 	delete(s.Annotations, AnnotationResizing)
 	delete(s.Annotations, AnnotationOnStorageChange)
+	s.Restored = sts.Annotations[AnnotationRestored]
+	delete(s.Annotations, AnnotationRestored)
 	s.Creating = sts.Annotations[AnnotationCreating] == "true"
 	s.Resizing = sts.Annotations[AnnotationResizing] == "true"
 	s.Storage.OnChange = cmp.Or(sts.Annotations[AnnotationOnStorageChange], GrowVolumes)

@@ -59,6 +59,9 @@ type Spec struct {
 	// Origin is the snapshot that the cluster begins with, nil if it begins empty. What of it is
 	// done is known from the live cluster alone.
 	Origin *Origin
+	// Restored names the latest restore into the running cluster, "" if there was none. It is known from the live cluster
+	// alone, and no apply changes it.
+	Restored string
 	// FormerConfig is the configuration of servers that have not been restarted since it
 	// changed, by its keys in the ConfigMap; nil if all have.
 	FormerConfig map[string]string
