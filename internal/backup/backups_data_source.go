@@ -26,15 +26,16 @@ type BackupsDataSource struct{ clients *attr.Clients }
 func NewBackupsDataSource() datasource.DataSource { return &BackupsDataSource{} }
 
 type backupsModel struct {
-	ID          types.String  `tfsdk:"id"`
-	Cluster     types.String  `tfsdk:"cluster"`
-	Repository  types.Object  `tfsdk:"repository"`
-	FromCluster types.String  `tfsdk:"from_cluster"`
-	Schedule    types.String  `tfsdk:"schedule"`
-	Version     types.String  `tfsdk:"version"`
-	Since       types.String  `tfsdk:"since"`
-	Image       types.String  `tfsdk:"image"`
-	Backups     []backupModel `tfsdk:"backups"`
+	ID          types.String `tfsdk:"id"`
+	Cluster     types.String `tfsdk:"cluster"`
+	Repository  types.Object `tfsdk:"repository"`
+	FromCluster types.String `tfsdk:"from_cluster"`
+	Schedule    types.String `tfsdk:"schedule"`
+	Version     types.String `tfsdk:"version"`
+	Since       types.String `tfsdk:"since"`
+	Image       types.String `tfsdk:"image"`
+	attr.Jobs
+	Backups []backupModel `tfsdk:"backups"`
 }
 
 type backupModel struct {
@@ -86,6 +87,19 @@ func (*BackupsDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, 
 				MarkdownDescription: "Only those that were taken since, in RFC 3339.",
 			},
 			"image": schema.StringAttribute{Optional: true, MarkdownDescription: attr.ResticImageDescription},
+			"resources": schema.SingleNestedAttribute{
+				Optional: true, MarkdownDescription: attr.JobResourcesDescription,
+				Attributes: map[string]schema.Attribute{
+					"requests": schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: attr.Quantities(), MarkdownDescription: attr.JobQuantitiesDescription},
+					"limits":   schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: attr.Quantities(), MarkdownDescription: attr.JobQuantitiesDescription},
+				},
+			},
+			"pod_labels": schema.MapAttribute{
+				Optional: true, ElementType: types.StringType, Validators: []validator.Map{attr.Labels()}, MarkdownDescription: attr.JobPodLabelsDescription,
+			},
+			"pod_annotations": schema.MapAttribute{
+				Optional: true, ElementType: types.StringType, Validators: []validator.Map{attr.Annotations()}, MarkdownDescription: attr.JobPodAnnotationsDescription,
+			},
 			"backups": schema.ListNestedAttribute{
 				Computed: true, MarkdownDescription: "The snapshots.",
 				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
@@ -127,11 +141,14 @@ func (d *BackupsDataSource) Configure(_ context.Context, req datasource.Configur
 
 // ValidateConfig implements datasource.DataSourceWithValidateConfig.
 func (*BackupsDataSource) ValidateConfig(ctx context.Context, req datasource.ValidateConfigRequest, resp *datasource.ValidateConfigResponse) {
-	var o types.Object
-	resp.Diagnostics.Append(req.Config.GetAttribute(ctx, path.Root("repository"), &o)...)
-	if repository, ok := attr.ParseRepository(ctx, o, &resp.Diagnostics); ok {
+	var m backupsModel
+	if resp.Diagnostics.Append(req.Config.Get(ctx, &m)...); resp.Diagnostics.HasError() {
+		return
+	}
+	if repository, ok := attr.ParseRepository(ctx, m.Repository, &resp.Diagnostics); ok {
 		repository.Validate(path.Root("repository"), &resp.Diagnostics)
 	}
+	m.Jobs.Validate(ctx, path.Empty(), &resp.Diagnostics)
 }
 
 // Read implements datasource.DataSource.
@@ -139,6 +156,7 @@ func (d *BackupsDataSource) Read(ctx context.Context, req datasource.ReadRequest
 	var m backupsModel
 	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
 	repository, _ := attr.ParseRepository(ctx, m.Repository, &resp.Diagnostics)
+	jobs := m.Jobs.Spec(ctx, &resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
 		return
 	}
@@ -151,6 +169,7 @@ func (d *BackupsDataSource) Read(ctx context.Context, req datasource.ReadRequest
 		resp.Diagnostics.Append(attr.ConnectError(err))
 		return
 	}
+	client.Jobs = jobs
 	ctx, cancel := context.WithTimeout(ctx, attr.LookUpTimeout)
 	defer cancel()
 	all, err := client.List(ctx)

@@ -51,22 +51,23 @@ type RestoreResource struct{ clients *attr.Clients }
 func NewRestoreResource() resource.Resource { return &RestoreResource{} }
 
 type restoreModel struct {
-	ID          types.String   `tfsdk:"id"`
-	Cluster     types.String   `tfsdk:"cluster"`
-	Confirm     types.String   `tfsdk:"confirm"`
-	Repository  types.Object   `tfsdk:"repository"`
-	Snapshot    types.String   `tfsdk:"snapshot"`
-	FromCluster types.String   `tfsdk:"from_cluster"`
-	Triggers    types.Map      `tfsdk:"triggers"`
-	Image       types.String   `tfsdk:"image"`
-	SnapshotID  types.String   `tfsdk:"snapshot_id"`
-	Version     types.String   `tfsdk:"version"`
-	Taken       types.String   `tfsdk:"taken"`
-	Before      types.String   `tfsdk:"before_snapshot_id"`
-	Time        types.String   `tfsdk:"time"`
-	Counts      types.Map      `tfsdk:"snapshot_counts"`
-	After       types.Map      `tfsdk:"counts"`
-	Timeouts    timeouts.Value `tfsdk:"timeouts"`
+	ID          types.String `tfsdk:"id"`
+	Cluster     types.String `tfsdk:"cluster"`
+	Confirm     types.String `tfsdk:"confirm"`
+	Repository  types.Object `tfsdk:"repository"`
+	Snapshot    types.String `tfsdk:"snapshot"`
+	FromCluster types.String `tfsdk:"from_cluster"`
+	Triggers    types.Map    `tfsdk:"triggers"`
+	Image       types.String `tfsdk:"image"`
+	attr.Jobs
+	SnapshotID types.String   `tfsdk:"snapshot_id"`
+	Version    types.String   `tfsdk:"version"`
+	Taken      types.String   `tfsdk:"taken"`
+	Before     types.String   `tfsdk:"before_snapshot_id"`
+	Time       types.String   `tfsdk:"time"`
+	Counts     types.Map      `tfsdk:"snapshot_counts"`
+	After      types.Map      `tfsdk:"counts"`
+	Timeouts   timeouts.Value `tfsdk:"timeouts"`
 }
 
 // Metadata implements resource.Resource.
@@ -84,7 +85,7 @@ func (*RestoreResource) Schema(ctx context.Context, _ resource.SchemaRequest, re
 			"Then it makes whole what a restore breaks: the management token in its Secret, agent tokens, the tokens of backup schedules, servers whose name the snapshot has given to another node. " +
 			"Tokens of `consul_k8s_token` and other objects that differ now are shown by the next plan. See the guide [Restore a cluster](../guides/restore.md).\n\n" +
 			"The restore is done once, when the resource is created: take it out of the configuration afterwards, or it restores again where the state is lost. A change of `snapshot`, `triggers`, or where it comes from, does another. Destroying the resource does nothing.",
-		Attributes: map[string]schema.Attribute{
+		Attributes: attr.JobsAttributes(map[string]schema.Attribute{
 			"id": schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "The same as `cluster`."},
 			"cluster": schema.StringAttribute{
 				Required: true, Validators: []validator.String{attr.ClusterID()}, PlanModifiers: replace,
@@ -127,7 +128,7 @@ func (*RestoreResource) Schema(ctx context.Context, _ resource.SchemaRequest, re
 				MarkdownDescription: "How many the cluster had after the restore. A warning tells of fewer keys, tokens, policies or roles.",
 			},
 			"timeouts": timeouts.Attributes(ctx, timeouts.Opts{Create: true, CreateDescription: "How long the restore may take, with all that comes before and after it. Default `40m`."}),
-		},
+		}),
 	}
 }
 
@@ -148,6 +149,7 @@ func (*RestoreResource) ValidateConfig(ctx context.Context, req resource.Validat
 	if repository, ok := attr.ParseRepository(ctx, m.Repository, &resp.Diagnostics); ok {
 		repository.Validate(path.Root("repository"), &resp.Diagnostics)
 	}
+	m.Jobs.Validate(ctx, path.Empty(), &resp.Diagnostics)
 	m.checkConfirm(&resp.Diagnostics)
 }
 
@@ -245,13 +247,14 @@ func (m *restoreModel) setSnapshot(s restic.Stored) {
 // servers would not take.
 func (r *RestoreResource) lookUp(ctx context.Context, plan restoreModel, diags *diag.Diagnostics) (s restic.Stored, version string, ok bool) {
 	repository, known := attr.ParseRepository(ctx, plan.Repository, diags)
-	if !known || !repository.IsKnown() || plan.Cluster.IsUnknown() || plan.Snapshot.IsUnknown() || plan.FromCluster.IsUnknown() || plan.Image.IsUnknown() || r.clients == nil || r.clients.Unknown {
+	if !known || !repository.IsKnown() || plan.Cluster.IsUnknown() || plan.Snapshot.IsUnknown() || plan.FromCluster.IsUnknown() || plan.Image.IsUnknown() || !plan.Jobs.IsKnown(ctx) || r.clients == nil || r.clients.Unknown {
 		return s, "", false
 	}
 	client, err := attr.ResticClient(ctx, r.clients, plan.Cluster.ValueString(), repository, plan.Image.ValueString(), attr.LookUpTimeout)
 	if err != nil {
 		return s, "", false // the apply says so
 	}
+	client.Jobs = plan.Jobs.Spec(ctx, diags)
 	ctx, cancel := context.WithTimeout(ctx, attr.LookUpTimeout)
 	defer cancel()
 	running, err := restic.Servers(ctx, client.Kube, client.Consul)
@@ -307,7 +310,7 @@ func (r *RestoreResource) Create(ctx context.Context, req resource.CreateRequest
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
 	timeout, diags := m.Timeouts.Create(ctx, restoreTimeout)
 	resp.Diagnostics.Append(diags...)
-	trigger := m.trigger(ctx, &resp.Diagnostics)
+	trigger, jobs := m.trigger(ctx, &resp.Diagnostics), m.Jobs.Spec(ctx, &resp.Diagnostics)
 	repository, _ := attr.ParseRepository(ctx, m.Repository, &resp.Diagnostics)
 	m.checkConfirm(&resp.Diagnostics)
 	if resp.Diagnostics.HasError() {
@@ -318,6 +321,7 @@ func (r *RestoreResource) Create(ctx context.Context, req resource.CreateRequest
 		resp.Diagnostics.Append(attr.ConnectError(err))
 		return
 	}
+	client.Jobs = jobs
 	r.clients.Backups.Lock()
 	defer r.clients.Backups.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, timeout)

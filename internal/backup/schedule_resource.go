@@ -63,28 +63,28 @@ type ScheduleResource struct{ clients *attr.Clients }
 func NewScheduleResource() resource.Resource { return &ScheduleResource{} }
 
 type scheduleModel struct {
-	ID         types.String   `tfsdk:"id"`
-	Cluster    types.String   `tfsdk:"cluster"`
-	Name       types.String   `tfsdk:"name"`
-	Schedule   types.String   `tfsdk:"schedule"`
-	TimeZone   types.String   `tfsdk:"time_zone"`
-	Suspend    types.Bool     `tfsdk:"suspend"`
-	Repository types.Object   `tfsdk:"repository"`
-	Retention  types.Object   `tfsdk:"retention"`
-	Prune      types.Object   `tfsdk:"prune"`
-	Check      types.Object   `tfsdk:"check"`
-	Drill      types.Object   `tfsdk:"drill"`
-	Image      types.String   `tfsdk:"image"`
-	Deadline   types.String   `tfsdk:"deadline"`
-	History    types.Int64    `tfsdk:"history"`
-	Resources  types.Object   `tfsdk:"resources"`
-	Placement  types.Object   `tfsdk:"placement"`
-	Drift      types.List     `tfsdk:"drift"`
-	Last       types.Object   `tfsdk:"last_backup"`
-	LastPrune  types.Object   `tfsdk:"last_prune"`
-	LastCheck  types.Object   `tfsdk:"last_check"`
-	LastDrill  types.Object   `tfsdk:"last_drill"`
-	Timeouts   timeouts.Value `tfsdk:"timeouts"`
+	ID         types.String `tfsdk:"id"`
+	Cluster    types.String `tfsdk:"cluster"`
+	Name       types.String `tfsdk:"name"`
+	Schedule   types.String `tfsdk:"schedule"`
+	TimeZone   types.String `tfsdk:"time_zone"`
+	Suspend    types.Bool   `tfsdk:"suspend"`
+	Repository types.Object `tfsdk:"repository"`
+	Retention  types.Object `tfsdk:"retention"`
+	Prune      types.Object `tfsdk:"prune"`
+	Check      types.Object `tfsdk:"check"`
+	Drill      types.Object `tfsdk:"drill"`
+	Image      types.String `tfsdk:"image"`
+	Deadline   types.String `tfsdk:"deadline"`
+	History    types.Int64  `tfsdk:"history"`
+	attr.Jobs
+	Placement types.Object   `tfsdk:"placement"`
+	Drift     types.List     `tfsdk:"drift"`
+	Last      types.Object   `tfsdk:"last_backup"`
+	LastPrune types.Object   `tfsdk:"last_prune"`
+	LastCheck types.Object   `tfsdk:"last_check"`
+	LastDrill types.Object   `tfsdk:"last_drill"`
+	Timeouts  timeouts.Value `tfsdk:"timeouts"`
 }
 
 type retentionModel struct {
@@ -145,7 +145,7 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 		MarkdownDescription: "Takes snapshots of a cluster at fixed times, verifies each before it is stored, encrypted, in a [restic](https://restic.net) repository, and forgets old ones.\n\n" +
 			"A create, and every change of how backups are made, first takes a backup that way. Only if it was stored does the schedule get into its place: one with a wrong password or a store that cannot be reached never does. " +
 			"See the guide [Back a cluster up](../guides/backup.md).",
-		Attributes: map[string]schema.Attribute{
+		Attributes: attr.JobsAttributes(map[string]schema.Attribute{
 			"id": schema.StringAttribute{
 				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
 				MarkdownDescription: "`<namespace>/<cluster>/<name>`.",
@@ -223,13 +223,6 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 				Optional: true, Computed: true, Default: int64default.StaticInt64(restic.DefaultHistory), Validators: []validator.Int64{int64validator.Between(1, 100)},
 				MarkdownDescription: "How many Jobs of each task are kept that succeeded, and how many that failed. What `last_backup` and the others say comes from them. Default `3`.",
 			},
-			"resources": schema.SingleNestedAttribute{
-				Optional: true, MarkdownDescription: "Compute resources of each container of its Jobs, but for the server of a drill, which asks for what one of the cluster's does. Default: 100m of CPU and 128Mi of memory, within the limits of the servers.",
-				Attributes: map[string]schema.Attribute{
-					"requests": schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: attr.Quantities(), MarkdownDescription: "Quantities by resource name."},
-					"limits":   schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: attr.Quantities(), MarkdownDescription: "Quantities by resource name."},
-				},
-			},
 			"placement": schema.SingleNestedAttribute{
 				Optional: true, MarkdownDescription: "On which nodes its Jobs run. Default: where the servers may.", Attributes: attr.PlacementAttributes(nil),
 			},
@@ -274,7 +267,7 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 				UpdateDescription: "Likewise. Default `40m`.",
 				DeleteDescription: "How long to wait until all is gone. A backup that runs is ended. Default `40m`.",
 			}),
-		},
+		}),
 	}
 }
 
@@ -322,9 +315,8 @@ func (*ScheduleResource) ValidateConfig(ctx context.Context, req resource.Valida
 	if r, ok := attr.ParseRepository(ctx, m.Repository, &resp.Diagnostics); ok {
 		r.Validate(path.Root("repository"), &resp.Diagnostics)
 	}
-	resources, placement := m.pods(ctx, &resp.Diagnostics)
-	resources.Validate(path.Root("resources"), &resp.Diagnostics)
-	placement.Validate(ctx, path.Root("placement"), &resp.Diagnostics)
+	m.Jobs.Validate(ctx, path.Empty(), &resp.Diagnostics)
+	m.placement(ctx, &resp.Diagnostics).Validate(ctx, path.Root("placement"), &resp.Diagnostics)
 	if m.Retention.IsUnknown() || m.Retention.IsNull() {
 		return
 	}
@@ -368,10 +360,9 @@ func (m scheduleModel) toSpec(ctx context.Context, diags *diag.Diagnostics) rest
 		Drill: restic.Drill{Schedule: drill.Schedule.ValueString(), SentinelKey: drill.SentinelKey.ValueString()},
 		Image: m.Image.ValueString(), Deadline: deadline, History: int32(m.History.ValueInt64()), //nolint:gosec // at most 100
 	}
-	resources, placement := m.pods(ctx, diags)
-	if !m.Resources.IsNull() {
-		spec.Resources = new(resources.Spec(ctx, diags))
-	}
+	jobs := m.Jobs.Spec(ctx, diags)
+	spec.Resources, spec.PodLabels, spec.PodAnnotations = jobs.Resources, jobs.PodLabels, jobs.PodAnnotations
+	placement := m.placement(ctx, diags)
 	if !m.Placement.IsNull() {
 		spec.Placement = &restic.Placement{
 			NodeSelector: attr.ToStrings(ctx, placement.NodeSelector, diags), Tolerations: placement.ToTolerations(ctx, diags), PriorityClass: placement.PriorityClass.ValueString(),
@@ -380,17 +371,12 @@ func (m scheduleModel) toSpec(ctx context.Context, diags *diag.Diagnostics) rest
 	return spec
 }
 
-// pods reads what is said of the pods; what is null or unknown is left out.
-func (m scheduleModel) pods(ctx context.Context, diags *diag.Diagnostics) (r attr.Resources, p attr.Placement) {
-	for _, a := range []struct {
-		from types.Object
-		into any
-	}{{m.Resources, &r}, {m.Placement, &p}} {
-		if !a.from.IsNull() && !a.from.IsUnknown() {
-			diags.Append(a.from.As(ctx, a.into, basetypes.ObjectAsOptions{})...)
-		}
+// placement reads what is said of the nodes; what is null or unknown is left out.
+func (m scheduleModel) placement(ctx context.Context, diags *diag.Diagnostics) (p attr.Placement) {
+	if !m.Placement.IsNull() && !m.Placement.IsUnknown() {
+		diags.Append(m.Placement.As(ctx, &p, basetypes.ObjectAsOptions{})...)
 	}
-	return r, p
+	return p
 }
 
 func (m *scheduleModel) fromSpec(ctx context.Context, s restic.Spec, diags *diag.Diagnostics) {
@@ -410,11 +396,9 @@ func (m *scheduleModel) fromSpec(ctx context.Context, s restic.Spec, diags *diag
 		"last": number(s.Retention.Last), "hourly": number(s.Retention.Hourly), "daily": number(s.Retention.Daily), "weekly": number(s.Retention.Weekly),
 		"monthly": number(s.Retention.Monthly), "yearly": number(s.Retention.Yearly), "within": attr.OptionalString(s.Retention.Within),
 	})
-	resources, placement := m.pods(ctx, diags)
-	m.Resources, m.Placement = types.ObjectNull(attr.ResourcesTypes), types.ObjectNull(attr.PlacementTypes(nil))
-	if s.Resources != nil {
-		m.Resources = attr.Object(ctx, attr.ResourcesTypes, resources.From(*s.Resources), diags)
-	}
+	m.Jobs = m.From(ctx, s.JobSettings(), diags)
+	placement := m.placement(ctx, diags)
+	m.Placement = types.ObjectNull(attr.PlacementTypes(nil))
 	if at := s.Placement; at != nil {
 		m.Placement = attr.Object(ctx, attr.PlacementTypes(nil), placement.From(ctx, at.NodeSelector, at.Tolerations, at.PriorityClass, diags), diags)
 	}
@@ -650,8 +634,6 @@ func (r *ScheduleResource) apply(ctx context.Context, m *scheduleModel, timeout 
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if err := schedule.Apply(limited, spec, isNew); err != nil {
-	case errors.Is(err, context.Canceled):
-		return attr.Interrupted("Backup schedule "+id, err)
 		diags.Append(applyError(m.ID.ValueString(), m.Cluster.ValueString(), err))
 		return false
 	}
@@ -668,6 +650,8 @@ func (r *ScheduleResource) apply(ctx context.Context, m *scheduleModel, timeout 
 func applyError(id, cluster string, err error) diag.Diagnostic {
 	var failed *kube.JobError
 	switch {
+	case errors.Is(err, context.Canceled):
+		return attr.Interrupted("Backup schedule "+id, err)
 	case errors.As(err, &failed):
 		detail := fmt.Sprintf("A backup, or a drill, was tried the way that is declared, to see that it works, and failed. Nothing was changed. %s", failed.Reason)
 		if failed.Explanation != "" {

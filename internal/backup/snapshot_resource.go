@@ -31,12 +31,13 @@ type SnapshotResource struct{ clients *attr.Clients }
 func NewSnapshotResource() resource.Resource { return &SnapshotResource{} }
 
 type snapshotModel struct {
-	ID         types.String   `tfsdk:"id"`
-	Cluster    types.String   `tfsdk:"cluster"`
-	Name       types.String   `tfsdk:"name"`
-	Repository types.Object   `tfsdk:"repository"`
-	Triggers   types.Map      `tfsdk:"triggers"`
-	Image      types.String   `tfsdk:"image"`
+	ID         types.String `tfsdk:"id"`
+	Cluster    types.String `tfsdk:"cluster"`
+	Name       types.String `tfsdk:"name"`
+	Repository types.Object `tfsdk:"repository"`
+	Triggers   types.Map    `tfsdk:"triggers"`
+	Image      types.String `tfsdk:"image"`
+	attr.Jobs
 	SnapshotID types.String   `tfsdk:"snapshot_id"`
 	Version    types.String   `tfsdk:"version"`
 	Index      types.Int64    `tfsdk:"index"`
@@ -58,7 +59,7 @@ func (*SnapshotResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "A snapshot of a cluster **now**, as before a migration of data: verified, and stored encrypted in a backup repository, where no retention forgets it.\n\n" +
 			"It is taken once, when the resource is created; a change of `triggers`, `name` or the repository takes another. Destroying the resource leaves what is stored. Backups at fixed times are `consul_k8s_backup_schedule`.",
-		Attributes: map[string]schema.Attribute{
+		Attributes: attr.JobsAttributes(map[string]schema.Attribute{
 			"id": schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "The same as `snapshot_id`."},
 			"cluster": schema.StringAttribute{
 				Required: true, Validators: []validator.String{attr.ClusterID()}, PlanModifiers: replace,
@@ -85,7 +86,7 @@ func (*SnapshotResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 			"size":        schema.Int64Attribute{Computed: true, PlanModifiers: keepNumber, MarkdownDescription: "Size in bytes, unpacked."},
 			"time":        schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "When it was stored, in RFC 3339."},
 			"timeouts":    timeouts.Attributes(ctx, timeouts.Opts{Create: true, CreateDescription: "How long it may take. Default `40m`."}),
-		},
+		}),
 	}
 }
 
@@ -98,11 +99,14 @@ func (r *SnapshotResource) Configure(_ context.Context, req resource.ConfigureRe
 
 // ValidateConfig implements resource.ResourceWithValidateConfig.
 func (*SnapshotResource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
-	var o types.Object
-	resp.Diagnostics.Append(req.Config.GetAttribute(ctx, path.Root("repository"), &o)...)
-	if repository, ok := attr.ParseRepository(ctx, o, &resp.Diagnostics); ok {
+	var m snapshotModel
+	if resp.Diagnostics.Append(req.Config.Get(ctx, &m)...); resp.Diagnostics.HasError() {
+		return
+	}
+	if repository, ok := attr.ParseRepository(ctx, m.Repository, &resp.Diagnostics); ok {
 		repository.Validate(path.Root("repository"), &resp.Diagnostics)
 	}
+	m.Jobs.Validate(ctx, path.Empty(), &resp.Diagnostics)
 }
 
 // Create implements resource.Resource.
@@ -115,11 +119,13 @@ func (r *SnapshotResource) Create(ctx context.Context, req resource.CreateReques
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	jobs := m.Jobs.Spec(ctx, &resp.Diagnostics)
 	client, err := attr.ResticClient(ctx, r.clients, m.Cluster.ValueString(), repository, m.Image.ValueString(), min(timeout, attr.MaxDeadline))
 	if err != nil {
 		resp.Diagnostics.Append(attr.ConnectError(err))
 		return
 	}
+	client.Jobs = jobs
 	r.clients.Backups.Lock()
 	defer r.clients.Backups.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, timeout)

@@ -53,6 +53,7 @@ type model struct {
 	RestoreFrom        types.Object   `tfsdk:"restore_from"`
 	Recovery           types.Object   `tfsdk:"recovery"`
 	Update             types.Object   `tfsdk:"update"`
+	Jobs               types.Object   `tfsdk:"jobs"`
 	DeletionProtection types.Bool     `tfsdk:"deletion_protection"`
 	Timeouts           timeouts.Value `tfsdk:"timeouts"`
 
@@ -242,6 +243,7 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 			Annotations:       attr.ToStrings(ctx, service.Annotations, &diags),
 			LoadBalancerClass: service.LoadBalancerClass.ValueString(),
 		},
+		Jobs:           m.jobs(ctx, &diags).Spec(ctx, &diags),
 		Adopt:          m.toAdopt(ctx, &diags),
 		Gossip:         m.toGossip(ctx, &diags),
 		TLS:            m.toTLS(ctx, &diags),
@@ -357,6 +359,7 @@ func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 	service.LoadBalancerSourceRanges = attr.FromList(ctx, service.LoadBalancerSourceRanges, types.StringType, s.Service.LoadBalancerSourceRanges, &diags)
 	m.Service = attr.Object(ctx, serviceTypes, service, &diags)
 
+	m.fromJobs(ctx, s.Jobs, &diags)
 	m.fromAdopt(ctx, s.Adopt, &diags)
 	m.ACL = attr.Object(ctx, aclTypes, aclModel{Enabled: types.BoolValue(s.ACL.Enabled), DefaultPolicy: types.StringValue(s.ACL.DefaultPolicy)}, &diags)
 	m.fromGossip(ctx, s.Gossip, &diags)

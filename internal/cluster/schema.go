@@ -195,6 +195,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 			"performance":  performanceAttribute(),
 			"autopilot":    autopilotAttribute(),
 			"update":       updateAttribute(),
+			"jobs":         jobsAttribute(),
 			"adopt":        adoptAttribute(),
 			"restore_from": restoreFromAttribute(),
 			"recovery":     recoveryAttribute(),
@@ -262,10 +263,10 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 				MarkdownDescription: "A JSON object of [agent configuration](https://developer.hashicorp.com/consul/docs/reference/agent/configuration-file), merged last, for what has no attribute. " +
 					"Keys that the provider sets are refused. It is stored in the state and in a ConfigMap: no secrets. A change restarts the servers.",
 			},
-			"labels":          metadataAttribute("Labels of every object of the cluster; not of the pods, so that a change restarts nothing.", labelsValidator{}),
-			"annotations":     metadataAttribute("Annotations of every object of the cluster; not of the pods.", annotationsValidator{}),
-			"pod_labels":      metadataAttribute("Labels of the server pods. A change restarts the servers.", labelsValidator{}),
-			"pod_annotations": metadataAttribute("Annotations of the server pods. A change restarts the servers.", annotationsValidator{}),
+			"labels":          metadataAttribute("Labels of every object of the cluster; not of the pods, so that a change restarts nothing.", attr.Labels()),
+			"annotations":     metadataAttribute("Annotations of every object of the cluster; not of the pods.", attr.Annotations()),
+			"pod_labels":      metadataAttribute("Labels of the server pods. A change restarts the servers.", attr.Labels()),
+			"pod_annotations": metadataAttribute("Annotations of the server pods. A change restarts the servers.", attr.Annotations()),
 			"deletion_protection": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(true),
 				MarkdownDescription: "Refuse to delete or replace the cluster, at plan; only `-replace` is refused at apply. Default `true`; set it to `false` and apply before destroying.",

@@ -139,49 +139,6 @@ func (ipValidator) ValidateString(_ context.Context, req validator.StringRequest
 	}
 }
 
-type labelsValidator struct{}
-
-func (labelsValidator) Description(context.Context) string               { return "Kubernetes labels" }
-func (v labelsValidator) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
-
-func (labelsValidator) ValidateMap(_ context.Context, req validator.MapRequest, resp *validator.MapResponse) {
-	validateMetadata(req, resp, true)
-}
-
-type annotationsValidator struct{}
-
-func (annotationsValidator) Description(context.Context) string { return "Kubernetes annotations" }
-func (v annotationsValidator) MarkdownDescription(ctx context.Context) string {
-	return v.Description(ctx)
-}
-
-func (annotationsValidator) ValidateMap(_ context.Context, req validator.MapRequest, resp *validator.MapResponse) {
-	validateMetadata(req, resp, false)
-}
-
-// validateMetadata checks keys, for labels values too, and that nothing claims
-// a key that the provider sets.
-func validateMetadata(req validator.MapRequest, resp *validator.MapResponse, labels bool) {
-	reserved := server.OwnerLabels("")
-	reserved[server.LabelVersion] = ""
-	for k, e := range req.ConfigValue.Elements() {
-		at := req.Path.AtMapKey(k)
-		if p := validation.IsQualifiedName(k); len(p) > 0 {
-			resp.Diagnostics.Append(attr.Error(at, "Invalid key", fmt.Sprintf("Kubernetes would refuse the key %q: %s.", k, p[0])))
-		}
-		if _, taken := reserved[k]; (taken && labels) || strings.HasPrefix(k, server.ManagedBy+"/") {
-			resp.Diagnostics.Append(attr.Error(at, "Reserved key", fmt.Sprintf("The provider sets %q itself: leave it out.", k)))
-		}
-		v, ok := e.(types.String)
-		if !ok || v.IsNull() || v.IsUnknown() || !labels {
-			continue
-		}
-		if p := validation.IsValidLabelValue(v.ValueString()); len(p) > 0 {
-			resp.Diagnostics.Append(attr.Error(at, "Invalid label value", fmt.Sprintf("Kubernetes would refuse %q: %s.", v.ValueString(), p[0])))
-		}
-	}
-}
-
 // ValidateConfig implements resource.ResourceWithValidateConfig: what no single
 // attribute can tell. Unknown values are left for the plan.
 func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
@@ -201,6 +158,7 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 	validateResources(ctx, m, &resp.Diagnostics)
 	validateRestoreFrom(ctx, m, &resp.Diagnostics)
 	validateSnapshotTo(ctx, m, &resp.Diagnostics)
+	m.jobs(ctx, &resp.Diagnostics).Validate(ctx, path.Root("jobs"), &resp.Diagnostics)
 	validateGossip(ctx, m, &resp.Diagnostics)
 	validateTLS(ctx, m, &resp.Diagnostics)
 }

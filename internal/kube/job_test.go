@@ -220,7 +220,7 @@ func TestAwaitJob(t *testing.T) {
 			t.Errorf("got %v, %v", done, err)
 		}
 	})
-	// Whoever presses Ctrl-C has not made the Job fail.
+	// An interruption does not make the Job fail.
 	t.Run("interrupted", func(t *testing.T) {
 		t.Parallel()
 		pod := jobPod(corev1.PodRunning, "fetch runs", "verify waits", "|", "restore waits")

@@ -29,6 +29,8 @@ type Client struct {
 	Image string
 	// Deadline of one Job.
 	Deadline time.Duration
+	// Jobs is what is declared of the pods of the Jobs, over what is declared of the cluster's.
+	Jobs server.JobSettings
 	// Planned are the servers of a cluster that begins with a snapshot: they need not be there yet, nor be
 	// restored.
 	Planned *server.Spec
@@ -67,10 +69,10 @@ type Stored struct {
 	// Version of Consul, and Index of the last Raft log entry.
 	Version string
 	Index   int64
-	// Size in bytes, unpacked, and Added, how much of it was new to the repository, packed.
-	Size, Added int64
 	// Restored names the latest restore of the cluster before it was taken, "" if there was none or it is not known.
 	Restored string
+	// Size in bytes, unpacked, and Added, how much of it was new to the repository, packed.
+	Size, Added int64
 }
 
 // For says what it was taken for.
@@ -118,10 +120,10 @@ func ParseList(text []byte) ([]Stored, error) {
 				s.BeforeRestore = value
 			case tagUpgrade:
 				s.BeforeUpgrade = value
-			case "version=":
-				s.Version = value
 			case tagRestored:
 				s.Restored = value
+			case "version=":
+				s.Version = value
 			case "index=":
 				_, _ = fmt.Sscan(value, &s.Index)
 			}
@@ -166,13 +168,13 @@ const together = 10 * time.Minute
 // latest one is hardly what is looked for.
 func latest(all []Stored, cluster string) (Stored, error) {
 	var last, highest, before Stored
-	for _, s := range slices.Backward(all) { // by time
-		switch {
 	mark := ""
-		case s.Cluster != cluster:
+	for _, s := range slices.Backward(all) { // by time
 		if s.Cluster == cluster && s.Restored != "" && s.Restored != mark {
 			mark, highest, before = s.Restored, Stored{}, Stored{}
 		}
+		switch {
+		case s.Cluster != cluster:
 		case s.BeforeRestore != "":
 			highest, before = Stored{}, Stored{}
 		default:
@@ -520,6 +522,7 @@ func (c Client) podOf(ctx context.Context, servers server.Spec, task string, t t
 	if err := CheckSecret(ctx, c.Kube, c.Consul.Namespace, c.Repository); err != nil {
 		return pod{}, err
 	}
+	servers.Jobs = servers.Jobs.With(c.Jobs)
 	l := server.OwnerLabels(c.Consul.Name)
 	l[server.LabelComponent], l[LabelTask] = Component, task
 	return pod{servers: servers, repository: c.Repository, image: c.Image, labels: l, token: t}, nil

@@ -130,7 +130,8 @@ func Now(s Spec, servers server.Spec, task string) *batchv1.Job {
 // job renders one run of a task. Backups go into a repository that may be new or has to be an existing
 // one: a CronJob that made another one would hide that all backups are gone.
 func (s Spec) job(servers server.Spec, task, repository string, again int32) batchv1.JobSpec {
-	p := pod{servers: servers, repository: s.Repository, image: s.Image, labels: taskLabels(servers.Name, s.Name, task), resources: s.Resources, placement: s.Placement}
+	servers.Jobs = servers.Jobs.With(s.JobSettings())
+	p := pod{servers: servers, repository: s.Repository, image: s.Image, labels: taskLabels(servers.Name, s.Name, task), placement: s.Placement}
 	if servers.ACL.Enabled && task == TaskBackup {
 		p.token = token{TokenSecretName(servers.Name, s.Name), tokenKey}
 	}

@@ -96,22 +96,12 @@ type pod struct {
 	labels     map[string]string
 	token      token
 	alone      bool // there are no servers, and no ServiceAccount of theirs
-	resources  *server.Resources
 	placement  *Placement
-}
-
-// container renders what all containers have in common.
-func (p pod) container(name, image string) corev1.Container {
-	c := server.JobContainer(p.servers, name, image)
-	if p.resources != nil {
-		c.Resources = p.resources.Requirements()
-	}
-	return c
 }
 
 // restic renders a container that works on the repository.
 func (p pod) restic(name, script string, args ...string) corev1.Container {
-	c := p.container(name, p.image)
+	c := server.JobContainer(p.servers, name, p.image)
 	c.Command = []string{"/bin/sh", "-c", repositoryScript + script}
 	c.Args = append([]string{"sh"}, args...)
 	c.Env = []corev1.EnvVar{{Name: "RESTIC_REPOSITORY", Value: p.repository.location()}}
@@ -127,7 +117,7 @@ func (p pod) restic(name, script string, args ...string) corev1.Container {
 
 // consul renders a container that handles snapshots without the servers.
 func (p pod) consul(name, script string, args ...string) corev1.Container {
-	c := p.container(name, p.servers.Image)
+	c := server.JobContainer(p.servers, name, p.servers.Image)
 	c.Command = []string{"/bin/sh", "-c", inspectScript + script}
 	c.Args = append([]string{"sh"}, args...)
 	c.VolumeMounts = []corev1.VolumeMount{{Name: "work", MountPath: workDir}, {Name: "tmp", MountPath: "/tmp"}}
@@ -139,9 +129,6 @@ func (p pod) consul(name, script string, args ...string) corev1.Container {
 func (p pod) asking(name, script string, args ...string) corev1.Container {
 	access := server.NewAccess(p.servers, p.token.secret, p.token.key)
 	c := p.consul(name, script, args...)
-	if mark := p.servers.RestoredMark(); mark != "" {
-		store.Env = append(store.Env, corev1.EnvVar{Name: "RESTORED", Value: mark})
-	}
 	c.Args = append(append(c.Args, access.Address, result), access.TokenFile...)
 	c.Env = access.Env
 	c.VolumeMounts = append(c.VolumeMounts, access.Mounts...)
@@ -152,6 +139,9 @@ func (p pod) asking(name, script string, args ...string) corev1.Container {
 func (p pod) snapshot(tag, repository string, retention []string) []corev1.Container {
 	store := p.restic(containerStore, storeScript, workDir, Host(p.servers.Namespace, p.servers.Name), tag)
 	store.Args = append(append(store.Args, result, repository), retention...)
+	if mark := p.servers.RestoredMark(); mark != "" {
+		store.Env = append(store.Env, corev1.EnvVar{Name: "RESTORED", Value: mark})
+	}
 	return []corev1.Container{p.asking(containerSnapshot, snapshotScript, workDir, p.servers.Version), store}
 }
 
@@ -189,7 +179,32 @@ func (p pod) job(deadline time.Duration, again int32, containers ...corev1.Conta
 			template.Spec.Volumes = append(template.Spec.Volumes, v)
 		}
 	}
-	return batchv1.JobSpec{BackoffLimit: &again, ActiveDeadlineSeconds: new(int64(deadline.Seconds())), Template: template}
+	// A pod that is ended at its own deadline stays, with what its containers have said; those of a Job that is go.
+	template.Spec.ActiveDeadlineSeconds = new(int64(deadline.Seconds()))
+	spec := batchv1.JobSpec{BackoffLimit: &again, ActiveDeadlineSeconds: new(int64((deadline + lateStart).Seconds())), Template: template}
+	if again > 0 {
+		spec.PodFailurePolicy = tryAgainAfter(containers)
+	}
+	return spec
+}
+
+// lateStart is how long a pod may take until a node has it, so that its deadline comes before that of its Job.
+const lateStart = time.Minute
+
+// tryAgainAfter lets a Job try again where one of its containers failed, and not where only a sidecar did that was injected, such as one
+// that was still running at the deadline.
+func tryAgainAfter(containers []corev1.Container) *batchv1.PodFailurePolicy {
+	failed := func(action batchv1.PodFailurePolicyAction, container *string) batchv1.PodFailurePolicyRule {
+		return batchv1.PodFailurePolicyRule{Action: action, OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{
+			ContainerName: container, Operator: batchv1.PodFailurePolicyOnExitCodesOpNotIn, Values: []int32{0},
+		}}
+	}
+	policy := &batchv1.PodFailurePolicy{}
+	for i := range containers {
+		policy.Rules = append(policy.Rules, failed(batchv1.PodFailurePolicyActionCount, &containers[i].Name))
+	}
+	policy.Rules = append(policy.Rules, failed(batchv1.PodFailurePolicyActionFailJob, nil))
+	return policy
 }
 
 // number is a decimal argument.

@@ -164,7 +164,7 @@ func TestCronJobs(t *testing.T) {
 		Repository: Repository{URL: "s3:https://host/bucket", Secret: "restic"}, Retention: Retention{Hourly: 24, Within: "7d"},
 	}
 	c := CronJobs(s, servers)[0]
-	if got, err := ParseSpec(c); err != nil || got != s {
+	if got, err := ParseSpec(c); err != nil || !got.Equal(s) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	p := c.Spec.JobTemplate.Spec.Template.Spec
@@ -217,13 +217,13 @@ func TestFind(t *testing.T) {
 	t.Parallel()
 	all := []Stored{
 		{ID: "bb22", Cluster: "ns/consul", BeforeRestore: "aa11", Index: 3}, {ID: "aa11", Cluster: "ns/consul", Index: 90}, {ID: "aa33", Cluster: "ns/consul", Index: 80},
-		{ID: "cc44", Cluster: "ns/other", Index: 7}, {ID: "ee55", Cluster: "ns/anew", Index: 20}, {ID: "ff66", Cluster: "ns/anew", Index: 900},
+		{ID: "cc44", Cluster: "ns/other", Index: 7}, {ID: "ee55", Cluster: "ns/emptied", Index: 20}, {ID: "ff66", Cluster: "ns/emptied", Index: 900},
 	}
 	for name, tt := range map[string]struct{ id, cluster, want, says string }{
 		"latest":                 {Latest, "ns/consul", "aa11", ""}, // not what a restore has stored
 		"latest of another":      {Latest, "ns/other", "cc44", ""},
 		"latest of none":         {Latest, "ns/third", "", "no snapshot of the cluster ns/third"},
-		"latest of one anew":     {Latest, "ns/anew", "", "started empty after the snapshot ff66"},
+		"latest of one emptied":  {Latest, "ns/emptied", "", "started empty after the snapshot ff66"},
 		"a beginning":            {"bb", "ns/consul", "bb22", ""},
 		"a whole ID":             {"aa33", "ns/consul", "aa33", ""},
 		"a beginning of several": {"aa", "ns/consul", "", "the beginning of 2 snapshots"},
@@ -315,6 +315,11 @@ func TestPod(t *testing.T) {
 			}
 		}
 	}
+	// A backup that is stored is not stored again because a sidecar was ended.
+	if rules := all[0].Spec.JobTemplate.Spec.PodFailurePolicy.Rules; len(rules) != 3 || *rules[0].OnExitCodes.ContainerName != "snapshot" ||
+		*rules[1].OnExitCodes.ContainerName != "store" || rules[1].Action != batchv1.PodFailurePolicyActionCount || rules[2].Action != batchv1.PodFailurePolicyActionFailJob {
+		t.Errorf("it is tried again by the rules %+v", rules)
+	}
 	p := pod{servers: servers, repository: s.Repository, token: token{"secret", "token"}}
 	if got := volumes(p.job(time.Hour, 0, p.asking("snapshot", snapshotScript)).Template.Spec); got != "work tmp token" {
 		t.Errorf("who asks the servers has the volumes %s", got)
@@ -343,13 +348,13 @@ func TestLatest(t *testing.T) {
 	}{
 		"grows":                         {[]Stored{s("a", 0, 100), s("b", 30, 120)}, "b", ""},
 		"two at once":                   {[]Stored{s("a", 0, 101), s("b", 1, 100)}, "b", ""},
-		"anew":                          {[]Stored{s("a", 0, 1000), s("b", 30, 20)}, "", "started empty after the snapshot a"},
-		"anew, soon":                    {[]Stored{s("a", 0, 1000), s("b", 1, 20)}, "", "started empty after the snapshot a"},
-		"anew, a bit less":              {[]Stored{s("a", 0, 100), s("b", 30, 99)}, "", "started empty after the snapshot a"},
-		"anew, and further by now":      {[]Stored{s("a", 0, 1000), s("b", 20, 20), s("c", 50, 2000)}, "", "started empty after the snapshot a"},
-		"anew, and restored":            {[]Stored{s("a", 0, 1000), s("b", 20, 20), restored(30, 25), s("c", 40, 1003)}, "c", ""},
+		"emptied":                       {[]Stored{s("a", 0, 1000), s("b", 30, 20)}, "", "started empty after the snapshot a"},
+		"emptied, soon":                 {[]Stored{s("a", 0, 1000), s("b", 1, 20)}, "", "started empty after the snapshot a"},
+		"emptied, a bit less":           {[]Stored{s("a", 0, 100), s("b", 30, 99)}, "", "started empty after the snapshot a"},
+		"emptied, further by now":       {[]Stored{s("a", 0, 1000), s("b", 20, 20), s("c", 50, 2000)}, "", "started empty after the snapshot a"},
+		"emptied, and restored":         {[]Stored{s("a", 0, 1000), s("b", 20, 20), restored(30, 25), s("c", 40, 1003)}, "c", ""},
 		"restored what is not the last": {[]Stored{s("a", 0, 1000), restored(30, 25), s("c", 40, 903)}, "c", ""},
-		"anew once more":                {[]Stored{s("a", 0, 1000), restored(30, 25), s("c", 40, 1003), s("d", 55, 30)}, "", "started empty after the snapshot c"},
+		"emptied once more":             {[]Stored{s("a", 0, 1000), restored(30, 25), s("c", 40, 1003), s("d", 55, 30)}, "", "started empty after the snapshot c"},
 	} {
 		slices.Reverse(tt.all)
 		got, err := Find(tt.all, Latest, "ns/consul")

@@ -244,7 +244,7 @@ func toProve(before, after Spec, drift bool) (tasks []string) {
 
 // Refresh brings the schedules of a cluster in line with the servers that it runs by now:
 // their version, how they are reached. It changes nothing else: when tasks start, and whether they are suspended, stays as it is,
-// whoever has set it, and a CronJob that was deleted stays away.
+// and a CronJob that was deleted is not created again.
 func Refresh(ctx context.Context, k *kube.Client, c *consul.Cluster) error {
 	schedules, err := schedulesOf(ctx, k, c)
 	if err != nil || len(schedules) == 0 {

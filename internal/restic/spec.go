@@ -51,8 +51,11 @@ type Spec struct {
 	Deadline time.Duration `json:"deadline"`
 	// History is how many Jobs of each task are kept that succeeded, and how many that failed; 0 is DefaultHistory.
 	History int32 `json:"history,omitempty"`
-	// Resources of each container, but for the server of a drill; nil for what suits the servers.
-	Resources *server.Resources `json:"resources,omitempty"`
+	// Resources of each container, but for the server of a drill, and what is added to the labels and annotations of
+	// the pods (server.JobSettings).
+	Resources      *server.Resources `json:"resources,omitempty"`
+	PodLabels      map[string]string `json:"pod_labels,omitempty"`
+	PodAnnotations map[string]string `json:"pod_annotations,omitempty"`
 	// Placement of the pods; nil for that of the servers.
 	Placement *Placement `json:"placement,omitempty"`
 }
@@ -62,6 +65,11 @@ type Placement struct {
 	NodeSelector  map[string]string   `json:"node_selector,omitempty"`
 	Tolerations   []corev1.Toleration `json:"tolerations,omitempty"`
 	PriorityClass string              `json:"priority_class,omitempty"`
+}
+
+// JobSettings are what is declared of the pods of the schedule's Jobs.
+func (s Spec) JobSettings() server.JobSettings {
+	return server.JobSettings{Resources: s.Resources, PodLabels: s.PodLabels, PodAnnotations: s.PodAnnotations}
 }
 
 // Equal reports whether two Specs say the same.

@@ -137,6 +137,20 @@ func settings(s Spec) map[string]setting {
 	set(Write, "update.snapshot_to.repository.credentials_secret", s.Update.SnapshotTo.Secret)
 	set(Write, "update.snapshot_to.image", s.Update.SnapshotTo.Image)
 	set(Write, "update.server_timeout", s.Update.ServerTimeout)
+	if r := s.Jobs.Resources; r != nil {
+		for k, q := range r.Requests {
+			set(Write, "jobs.resources.requests."+k, &q)
+		}
+		for k, q := range r.Limits {
+			set(Write, "jobs.resources.limits."+k, &q)
+		}
+	}
+	for k, v := range s.Jobs.PodLabels {
+		set(Write, "jobs.pod_labels."+k, v)
+	}
+	for k, v := range s.Jobs.PodAnnotations {
+		set(Write, "jobs.pod_annotations."+k, v)
+	}
 
 	set(Restart, "performance.raft_multiplier", s.Performance.RaftMultiplier)
 	set(Restart, "performance.leave_drain_time", s.Performance.LeaveDrainTime)

@@ -32,6 +32,14 @@ func TestChanges_sayWhatHappens(t *testing.T) {
 		"resources.requests.cpu": func(s *Spec) {
 			s.Resources.Requests = map[string]resource.Quantity{"cpu": resource.MustParse("2"), "memory": resource.MustParse("1Gi")}
 		},
+		"jobs.resources.requests.cpu": func(s *Spec) {
+			s.Jobs.Resources = &Resources{Requests: map[string]resource.Quantity{"cpu": resource.MustParse("2")}}
+		},
+		"jobs.resources.limits.memory": func(s *Spec) {
+			s.Jobs.Resources = &Resources{Limits: map[string]resource.Quantity{"memory": resource.MustParse("2Gi")}}
+		},
+		"jobs.pod_labels.mesh":                          func(s *Spec) { s.Jobs.PodLabels = map[string]string{"mesh": "none"} },
+		"jobs.pod_annotations.inject":                   func(s *Spec) { s.Jobs.PodAnnotations = map[string]string{"inject": "no"} },
 		"resources.limits.memory":                       func(s *Spec) { s.Resources.Limits = map[string]resource.Quantity{"memory": resource.MustParse("2Gi")} },
 		"placement.anti_affinity":                       func(s *Spec) { s.Placement.AntiAffinity = AntiAffinityPreferred },
 		"placement.priority_class":                      func(s *Spec) { s.Placement.PriorityClass = "high" },

@@ -49,6 +49,8 @@ const (
 	// Spec.Autopilot as JSON.
 	AnnotationUpdate    = ManagedBy + "/update"
 	AnnotationAutopilot = ManagedBy + "/autopilot"
+	// AnnotationJobs on the StatefulSet holds Spec.Jobs as JSON, if anything is declared.
+	AnnotationJobs = ManagedBy + "/jobs"
 	// AnnotationGossip on the StatefulSet holds what of Spec.Gossip no agent reads, as
 	// JSON, if there is any.
 	AnnotationGossip = ManagedBy + "/gossip"
@@ -57,10 +59,10 @@ const (
 	AnnotationTLS = ManagedBy + "/tls"
 	// AnnotationOrigin on the StatefulSet holds Spec.Origin as JSON.
 	AnnotationOrigin = ManagedBy + "/origin"
-	// AnnotationUpgradeSnapshot on the StatefulSet holds Spec.UpgradeSnapshot as JSON.
-	AnnotationUpgradeSnapshot = ManagedBy + "/upgrade-snapshot"
 	// AnnotationRestored on the StatefulSet has Spec.Restored.
 	AnnotationRestored = ManagedBy + "/restored"
+	// AnnotationUpgradeSnapshot on the StatefulSet holds Spec.UpgradeSnapshot as JSON.
+	AnnotationUpgradeSnapshot = ManagedBy + "/upgrade-snapshot"
 	// AnnotationResizing on the StatefulSet says that a change of the volumes has not
 	// been seen to end: the claims have to be looked at.
 	AnnotationResizing = ManagedBy + "/resizing"

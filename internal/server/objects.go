@@ -275,6 +275,9 @@ func statefulSet(s Spec) *appsv1.StatefulSet {
 	if s.Origin != nil {
 		m.Annotations[AnnotationOrigin] = compactJSON(s.Origin)
 	}
+	if jobs := compactJSON(s.Jobs); jobs != "{}" {
+		m.Annotations[AnnotationJobs] = jobs
+	}
 	if s.Resizing {
 		m.Annotations[AnnotationResizing] = "true"
 	}

@@ -61,6 +61,10 @@ func full() Spec {
 	s.Annotations = map[string]string{"note": "all"}
 	s.PodLabels = map[string]string{"mesh": "off"}
 	s.PodAnnotations = map[string]string{"scrape": "no"}
+	s.Jobs = JobSettings{
+		Resources: &Resources{Requests: map[string]resource.Quantity{"cpu": resource.MustParse("1")}, Limits: map[string]resource.Quantity{"memory": resource.MustParse("512Mi")}},
+		PodLabels: map[string]string{"mesh": "none"}, PodAnnotations: map[string]string{"inject": "no"},
+	}
 	s.UpgradeSnapshot = &Snapshot{
 		Claim: "consul-snapshots", File: "consul-1.21.0-20260102T030405Z.snap", Version: "1.21.0", Index: 42, Term: 2, Size: 3082,
 		SHA256: strings.Repeat("0a", 32), Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),

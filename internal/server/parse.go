@@ -52,6 +52,8 @@ func Parse(live Set, known Spec) (Spec, error) {
 	delete(s.Annotations, AnnotationDatacenter)
 	s.Update = annotated(sts.Annotations[AnnotationUpdate], DefaultUpdate)
 	delete(s.Annotations, AnnotationUpdate)
+	s.Jobs = annotated(sts.Annotations[AnnotationJobs], JobSettings{})
+	delete(s.Annotations, AnnotationJobs)
 	s.Autopilot = annotated(sts.Annotations[AnnotationAutopilot], DefaultAutopilot)
 	delete(s.Annotations, AnnotationAutopilot)
 	gossip := annotated(sts.Annotations[AnnotationGossip], gossipSettings{})
@@ -63,10 +65,10 @@ func Parse(live Set, known Spec) (Spec, error) {
 	delete(s.Annotations, AnnotationUpgradeSnapshot)
 	s.Origin = ParseOrigin(sts.Annotations)
 	delete(s.Annotations, AnnotationOrigin)
-	delete(s.Annotations, AnnotationResizing)
-	delete(s.Annotations, AnnotationOnStorageChange)
 	s.Restored = sts.Annotations[AnnotationRestored]
 	delete(s.Annotations, AnnotationRestored)
+	delete(s.Annotations, AnnotationResizing)
+	delete(s.Annotations, AnnotationOnStorageChange)
 	s.Creating = sts.Annotations[AnnotationCreating] == "true"
 	s.Resizing = sts.Annotations[AnnotationResizing] == "true"
 	s.Storage.OnChange = cmp.Or(sts.Annotations[AnnotationOnStorageChange], GrowVolumes)

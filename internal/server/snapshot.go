@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	_ "embed"
 	"encoding/json"
 	"errors"
@@ -10,7 +11,6 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -180,13 +180,47 @@ func NewAccess(s Spec, secret, key string) Access {
 	return a
 }
 
+// JobSettings is what is declared of the pods of Jobs. The zero value leaves all to what is declared of the servers.
+type JobSettings struct {
+	// Resources of each container; nil for those of a server.
+	Resources *Resources `json:"resources,omitempty"`
+	// PodLabels and PodAnnotations are put on the pods, which have none of those of the servers' pods.
+	PodLabels      map[string]string `json:"pod_labels,omitempty"`
+	PodAnnotations map[string]string `json:"pod_annotations,omitempty"`
+}
+
+// With returns the settings with others over them.
+func (j JobSettings) With(over JobSettings) JobSettings {
+	j.Resources = cmp.Or(over.Resources, j.Resources)
+	j.PodLabels, j.PodAnnotations = merged(j.PodLabels, over.PodLabels), merged(j.PodAnnotations, over.PodAnnotations)
+	return j
+}
+
+// outOfMeshes returns the labels and annotations that keep service meshes from putting a sidecar into a pod: it would not end
+// with the containers of a Job, and so keep the Job running until its deadline. Jobs work without it.
+func outOfMeshes() (labels, annotations map[string]string) {
+	return map[string]string{
+			"sidecar.istio.io/inject":   "false",    // istio.io/latest/docs/setup/additional-setup/sidecar-injection
+			"kuma.io/sidecar-injection": "disabled", // kuma.io/docs/latest/reference/kubernetes-annotations
+		}, map[string]string{
+			"sidecar.istio.io/inject":                "false",    // as older releases of Istio read it
+			"linkerd.io/inject":                      "disabled", // linkerd.io/2/reference/proxy-configuration
+			"consul.hashicorp.com/connect-inject":    "false",    // developer.hashicorp.com/consul/docs/reference/k8s/annotation-label
+			"kuma.io/sidecar-injection":              "disabled",
+			"appmesh.k8s.aws/sidecarInjectorWebhook": "disabled",
+			"openservicemesh.io/sidecar-injection":   "disabled",
+		}
+}
+
 // JobPod renders what pods of Jobs have in common: they run where servers may, as what
-// servers run as, and pass the Pod Security standard "restricted". It has no container.
+// servers run as, and pass the Pod Security standard "restricted". They have nothing of what
+// selects the servers' pods, and no sidecar of a service mesh. It has no container.
 func JobPod(s Spec, labels map[string]string) corev1.PodTemplateSpec {
+	meshLabels, meshAnnotations := outOfMeshes()
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{
-			Labels:      merged(s.PodLabels, labels),
-			Annotations: merged(s.PodAnnotations),
+			Labels:      merged(s.Labels, meshLabels, s.Jobs.PodLabels, labels),
+			Annotations: merged(meshAnnotations, s.Jobs.PodAnnotations),
 		},
 		Spec: corev1.PodSpec{
 			RestartPolicy:                 corev1.RestartPolicyNever,
@@ -214,7 +248,7 @@ func JobContainer(s Spec, name, image string) corev1.Container {
 		Name:            name,
 		Image:           image,
 		ImagePullPolicy: corev1.PullIfNotPresent,
-		Resources:       snapshotResources(s.Resources),
+		Resources:       cmp.Or(s.Jobs.Resources, &s.Resources).Requirements(),
 		SecurityContext: &corev1.SecurityContext{
 			AllowPrivilegeEscalation: new(false),
 			ReadOnlyRootFilesystem:   new(true),
@@ -223,21 +257,6 @@ func JobContainer(s Spec, name, image string) corev1.Container {
 		TerminationMessagePath:   TerminationMessage,
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}
-}
-
-// snapshotResources asks for what a snapshot takes, and for no more than a server
-// does: both commands stream. The limits are those of a server.
-func snapshotResources(r Resources) corev1.ResourceRequirements {
-	requests := map[string]resource.Quantity{"cpu": resource.MustParse("100m"), "memory": resource.MustParse("128Mi")}
-	for name, q := range requests {
-		for _, of := range []map[string]resource.Quantity{r.Requests, r.Limits} {
-			if most, ok := of[name]; ok && most.Cmp(q) < 0 {
-				q = most
-			}
-		}
-		requests[name] = q
-	}
-	return corev1.ResourceRequirements{Requests: resourceList(requests), Limits: resourceList(r.Limits)}
 }
 
 // ParseSnapshot reads the termination message of the Job's pod.

@@ -32,24 +32,53 @@ func TestSnapshotJob_isNoServer(t *testing.T) {
 	}
 }
 
-// A request above the limit is refused by Kubernetes.
-func TestSnapshotJob_asksForNoMoreThanAServer(t *testing.T) {
-	tests := map[string]struct {
-		requests, limits map[string]resource.Quantity
-		want             string
-	}{
-		"nothing said": {nil, nil, "128Mi"},
-		"much":         {map[string]resource.Quantity{"memory": resource.MustParse("4Gi")}, nil, "128Mi"},
-		"little":       {map[string]resource.Quantity{"memory": resource.MustParse("64Mi")}, nil, "64Mi"},
-		"a low limit":  {nil, map[string]resource.Quantity{"memory": resource.MustParse("96Mi")}, "96Mi"},
+// A Job asks for what is declared of Jobs, and without it for what a server asks for: a LimitRange or a quota that lets the
+// servers in lets it in too.
+func TestJobContainer_resources(t *testing.T) {
+	t.Parallel()
+	memory := func(text string) *Resources {
+		return &Resources{Requests: map[string]resource.Quantity{"memory": resource.MustParse(text)}}
 	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			r := snapshotResources(Resources{Requests: tt.requests, Limits: tt.limits})
-			if got := r.Requests[corev1.ResourceMemory]; got.Cmp(resource.MustParse(tt.want)) != 0 {
-				t.Errorf("asks for %s, want %s", got.String(), tt.want)
-			}
-		})
+	for name, tt := range map[string]struct {
+		servers        *Resources
+		cluster, wants JobSettings
+		want           string
+	}{
+		"those of a server":   {memory("1Gi"), JobSettings{}, JobSettings{}, "1Gi"},
+		"those of the Jobs":   {memory("1Gi"), JobSettings{Resources: memory("256Mi")}, JobSettings{}, "256Mi"},
+		"those of this Job":   {memory("1Gi"), JobSettings{Resources: memory("256Mi")}, JobSettings{Resources: memory("64Mi")}, "64Mi"},
+		"nothing is declared": {&Resources{}, JobSettings{}, JobSettings{}, "0"},
+	} {
+		s := Spec{Resources: *tt.servers, Jobs: tt.cluster.With(tt.wants)}
+		c := JobContainer(s, "snapshot", "image")
+		if got := c.Resources.Requests[corev1.ResourceMemory]; got.Cmp(resource.MustParse(tt.want)) != 0 {
+			t.Errorf("%s: asks for %s, want %s", name, got.String(), tt.want)
+		}
+	}
+}
+
+// The pods of Jobs have the labels of all objects and their own, none of the server pods', and are kept out of service meshes
+// unless somebody says otherwise.
+func TestJobPod_metadata(t *testing.T) {
+	t.Parallel()
+	s := Spec{
+		Name: "consul", Labels: map[string]string{"team": "platform"}, PodLabels: map[string]string{"app": "consul"}, PodAnnotations: map[string]string{"scrape": "yes"},
+		Jobs: JobSettings{PodLabels: map[string]string{"cost": "low"}, PodAnnotations: map[string]string{"note": "mine"}},
+	}
+	p := JobPod(s, map[string]string{"task": "list"})
+	for k, want := range map[string]string{"team": "platform", "cost": "low", "task": "list", "app": "", "sidecar.istio.io/inject": "false", "kuma.io/sidecar-injection": "disabled"} {
+		if got := p.Labels[k]; got != want {
+			t.Errorf("label %s is %q, want %q", k, got, want)
+		}
+	}
+	for k, want := range map[string]string{"note": "mine", "scrape": "", "linkerd.io/inject": "disabled", "consul.hashicorp.com/connect-inject": "false", "sidecar.istio.io/inject": "false"} {
+		if got := p.Annotations[k]; got != want {
+			t.Errorf("annotation %s is %q, want %q", k, got, want)
+		}
+	}
+	s.Jobs = s.Jobs.With(JobSettings{PodLabels: map[string]string{"sidecar.istio.io/inject": "true", "task": "other"}})
+	if p = JobPod(s, map[string]string{"task": "list"}); p.Labels["sidecar.istio.io/inject"] != "true" || p.Labels["task"] != "list" || p.Labels["cost"] != "low" {
+		t.Errorf("the labels are %v", p.Labels)
 	}
 }
 

@@ -92,6 +92,8 @@ type Spec struct {
 
 	// Update says how changes are carried out. It is no setting of the servers.
 	Update Update
+	// Jobs says how the pods of Jobs are made. It is no setting of the servers.
+	Jobs JobSettings
 
 	// ExtraConfig is a JSON object of agent configuration, merged last; "" is none.
 	ExtraConfig string

@@ -1,0 +1,56 @@
+package cluster
+
+import (
+	"context"
+
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+func jobsAttribute() schema.Attribute {
+	all := attr.JobsAttributes(nil)
+	set := func(name, description string) {
+		switch a := all[name].(type) {
+		case schema.SingleNestedAttribute:
+			a.MarkdownDescription = description
+			all[name] = a
+		case schema.MapAttribute:
+			a.MarkdownDescription = description
+			all[name] = a
+		}
+	}
+	set("resources", "Compute resources of each container. Default: those of a server. A LimitRange or a quota may ask for others.")
+	set("pod_labels", "Labels of the pods, in addition to `labels`. By default the pods have those that keep the service meshes Istio, Kuma, Linkerd, Consul, App Mesh and Open Service Mesh from injecting a sidecar, which would keep a Job running; "+
+		"a label or an annotation that is set here takes precedence.")
+	set("pod_annotations", "Annotations of the pods.")
+	return schema.SingleNestedAttribute{
+		Optional: true,
+		MarkdownDescription: "Pods of the Jobs that run for the cluster: those that take snapshots before upgrades and restore `restore_from`, and, unless they say otherwise themselves, those of backup schedules, snapshots, restores and lookups of backups. " +
+			"They do not have `pod_labels` and `pod_annotations` of the cluster, so nothing that selects servers selects them. A change touches no server.",
+		Attributes: all,
+	}
+}
+
+// jobs reads the attribute jobs; what is null or unknown is left out.
+func (m model) jobs(ctx context.Context, diags *diag.Diagnostics) (j attr.Jobs) {
+	j = attr.Jobs{Resources: types.ObjectNull(attr.ResourcesTypes), PodLabels: types.MapNull(types.StringType), PodAnnotations: types.MapNull(types.StringType)}
+	if !m.Jobs.IsNull() && !m.Jobs.IsUnknown() {
+		diags.Append(m.Jobs.As(ctx, &j, basetypes.ObjectAsOptions{})...)
+	}
+	return j
+}
+
+// fromJobs sets the attribute jobs. Without settings none and an empty one mean the same: the model's own stays.
+func (m *model) fromJobs(ctx context.Context, s server.JobSettings, diags *diag.Diagnostics) {
+	none := s.Resources == nil && len(s.PodLabels) == 0 && len(s.PodAnnotations) == 0
+	if none && (m.Jobs.IsNull() || m.Jobs.IsUnknown()) {
+		m.Jobs = types.ObjectNull(attr.JobsTypes)
+		return
+	}
+	m.Jobs = attr.Object(ctx, attr.JobsTypes, m.jobs(ctx, diags).From(ctx, s, diags), diags)
+}
