@@ -39,9 +39,6 @@ const (
 	defaultName     = "backup"
 	defaultDeadline = "30m"
 	minDeadline     = time.Minute
-	// maxName leaves room for what Kubernetes appends to the name of a CronJob, which has
-	// the name of the cluster in it.
-	maxName = 52
 	// defaultTimeout is longer than a backup may take by default.
 	defaultTimeout = 40 * time.Minute
 	defaultParts   = 7
@@ -156,7 +153,7 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 			},
 			"name": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(defaultName), Validators: []validator.String{attr.DNSLabel(30, false)}, PlanModifiers: replace,
-				MarkdownDescription: "Name among the schedules of the cluster. Default `backup`. The CronJob is called `<cluster>-<name>`. A change replaces the schedule.",
+				MarkdownDescription: "Name among the schedules of the cluster. Default `backup`. The CronJob is called `<cluster>-<name>`; a hash replaces the end of a name that is too long for Kubernetes. A change replaces the schedule.",
 			},
 			"schedule": schema.StringAttribute{
 				Optional: true, Computed: true, Validators: []validator.String{attr.Check("a schedule in cron's five fields", restic.CheckSchedule)},
@@ -302,15 +299,6 @@ func (*ScheduleResource) ValidateConfig(ctx context.Context, req resource.Valida
 	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
 	if resp.Diagnostics.HasError() {
 		return
-	}
-	if _, cluster, err := server.ParseID(m.Cluster.ValueString()); err == nil && !m.Name.IsUnknown() {
-		name := m.Name.ValueString()
-		if m.Name.IsNull() {
-			name = defaultName
-		}
-		if n := restic.TaskName(cluster, name, restic.TaskPrune); len(n) > maxName { // the longest
-			resp.Diagnostics.Append(attr.Error(path.Root("name"), "The name is too long", fmt.Sprintf("A CronJob would be called %q, and Kubernetes takes at most %d characters: choose a shorter name.", n, maxName)))
-		}
 	}
 	if r, ok := attr.ParseRepository(ctx, m.Repository, &resp.Diagnostics); ok {
 		r.Validate(path.Root("repository"), &resp.Diagnostics)

@@ -44,14 +44,16 @@ const (
 )
 
 // CronJobName is the CronJob of a schedule that takes its backups.
-func CronJobName(cluster, schedule string) string { return cluster + "-" + schedule }
+func CronJobName(cluster, schedule string) string { return TaskName(cluster, schedule, TaskBackup) }
 
 // TaskName is the CronJob of any task of a schedule.
 func TaskName(cluster, schedule, task string) string {
-	if task == TaskBackup {
-		return CronJobName(cluster, schedule)
-	}
-	return CronJobName(cluster, schedule) + "-" + task
+	return named(cluster, schedule, strings.TrimSuffix("-"+task, "-"+TaskBackup), server.MaxCronJob)
+}
+
+// named joins the name of a cluster and that of a schedule, which are shortened where otherwise they would not fit with what follows.
+func named(cluster, schedule, suffix string, longest int) string {
+	return server.Shorten(cluster+"-"+schedule, longest-len(suffix)) + suffix
 }
 
 // TokenSecretName is the Secret with the token of a schedule.
@@ -61,7 +63,7 @@ func TokenSecretName(cluster, schedule string) string {
 
 // NowName is the Job that proves a task of a schedule.
 func NowName(cluster, schedule, task string) string {
-	return strings.TrimSuffix(CronJobName(cluster, schedule)+"-now-"+task, "-"+TaskBackup)
+	return named(cluster, schedule, strings.TrimSuffix("-now-"+task, "-"+TaskBackup), server.MaxLabel)
 }
 
 // Labels are on all that belongs to a schedule. They prove the ownership as

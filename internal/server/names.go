@@ -1,6 +1,8 @@
 package server
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"net"
@@ -82,7 +84,29 @@ const (
 	AnnotationNamespaceOf = ManagedBy + "/namespace-of"
 )
 
-// Names of a cluster's objects.
+// What Kubernetes allows for names, beside the 253 characters of most objects.
+const (
+	// MaxLabel is the longest value of a label, and the longest name of a Service, a pod with a host name of its own, and a Job,
+	// whose pods have its name as a label.
+	MaxLabel = 63
+	// MaxCronJob is the longest name of a CronJob: its Jobs append eleven characters to it.
+	MaxCronJob = 52
+)
+
+// Shorten returns a name that has at most a number of characters: the name as it is where it fits, otherwise its beginning with
+// a hash of the whole name, so that two names stay different.
+func Shorten(name string, longest int) string {
+	if len(name) <= longest {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	hash := hex.EncodeToString(sum[:4])
+	return strings.TrimRight(name[:longest-len(hash)-1], "-.") + "-" + hash
+}
+
+// Names of a cluster's objects. The name of a cluster has at most 45 characters, so that that of the StatefulSet has at most 52: its
+// pods have a label with it and the hash of a revision (controller-revision-hash). What is derived otherwise is shortened
+// where Kubernetes needs it.
 
 // StatefulSetName is also the name of the headless Service, the ConfigMap, the
 // ServiceAccount and the PodDisruptionBudget.
