@@ -419,6 +419,9 @@ func (r *Resource) checkTLS(ctx context.Context, state *model, plan model, diags
 		if state != nil {
 			state.warnExpiry(ctx, time.Now(), diags)
 		}
+		if !plan.TLS.IsUnknown() { // the Secret may have another authority by now
+			r.checkAllBrought(ctx, state, plan, diags)
+		}
 		return
 	}
 	t := plan.tls(ctx, diags)
@@ -438,22 +441,35 @@ func (r *Resource) checkTLS(ctx context.Context, state *model, plan model, diags
 	if state != nil && fullyKnown(plan.TLS) {
 		warnTLSClients(plan.Name.ValueString(), before, after, diags)
 	}
-	if r.clients == nil || r.clients.Unknown || plan.Name.IsUnknown() || plan.Namespace.IsUnknown() {
+	r.checkAllBrought(ctx, state, plan, diags)
+	if r.canAsk(plan) && before.Stage != after.Stage {
+		ctx, cancel := context.WithTimeout(ctx, gossipTimeout)
+		defer cancel()
+		r.warnClientAgents(ctx, "tls", plan, diags)
+	}
+}
+
+// canAsk reports whether the cluster that is planned can be looked at.
+func (r *Resource) canAsk(plan model) bool {
+	return r.clients != nil && !r.clients.Unknown && !plan.Name.IsUnknown() && !plan.Namespace.IsUnknown()
+}
+
+// checkAllBrought refuses a certificate authority, or a certificate, that keeps servers from talking to each other.
+func (r *Resource) checkAllBrought(ctx context.Context, state *model, plan model, diags *diag.Diagnostics) {
+	t := plan.toTLS(ctx, diags)
+	if !r.canAsk(plan) || t.Stage == server.StagePlain {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, gossipTimeout)
 	defer cancel()
-	for attribute, name := range map[string]string{"ca_secret": after.CASecret, "certificate_secret": after.CertificateSecret} {
+	for attribute, name := range map[string]string{"ca_secret": t.CASecret, "certificate_secret": t.CertificateSecret} {
 		switch {
-		case name == "" || after.Stage == server.StagePlain:
+		case name == "":
 		case state == nil && plan.CreateNamespace.ValueBool():
 			refuseInNewNamespace(nested("tls", attribute), plan, name, diags)
 		default:
-			r.checkBrought(ctx, plan, after, attribute, name, diags)
+			r.checkBrought(ctx, plan, t, attribute, name, diags)
 		}
-	}
-	if before.Stage != after.Stage {
-		r.warnClientAgents(ctx, "tls", plan, diags)
 	}
 }
 
@@ -496,8 +512,8 @@ func warnTLSClients(name string, before, after server.TLS, diags *diag.Diagnosti
 	}
 }
 
-// checkBrought refuses a certificate authority, or a certificate, that is none. The Secret
-// may be made before the cluster.
+// checkBrought refuses a certificate authority, or a certificate, that servers cannot use. The Secret may be made before the
+// cluster.
 func (r *Resource) checkBrought(ctx context.Context, plan model, t server.TLS, attribute, name string, diags *diag.Diagnostics) {
 	if plan.Datacenter.IsUnknown() || plan.Domain.IsUnknown() {
 		return

@@ -1,9 +1,14 @@
 package cluster_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	cryptorand "crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io"
@@ -272,6 +277,86 @@ func newTestCA(t *testing.T) pki.Pair {
 	return ca
 }
 
+// forServersOnly is an authority whose certificates are of no use to clients, which servers are too.
+func forServersOnly(t *testing.T) pki.Pair {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "for servers only, " + rand.String(5)},
+		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(cryptorand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pki.Pair{Chain: []*x509.Certificate{c}, Key: key}
+}
+
+// stopAtRefusedCA brings a cluster into the state in which a replacement of the authority stops whose certificates servers
+// refuse: all trust both, the Secret has a certificate of the new one, and the first server has loaded it.
+func stopAtRefusedCA(t *testing.T, namespace string, refused, former pki.Pair) {
+	t.Helper()
+	k := acctest.Kube(t)
+	write := func(name string, annotations map[string]string, data map[string][]byte) {
+		s, err := k.CoreV1().Secrets(namespace).Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Data = data
+		for key, value := range annotations {
+			metav1.SetMetaDataAnnotation(&s.ObjectMeta, key, value)
+		}
+		if _, err := k.CoreV1().Secrets(namespace).Update(t.Context(), s, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// loaded waits until the first servers have the file, and lets them read it.
+	loaded := func(file string, want []byte, servers int) {
+		for i := range servers {
+			pod := server.PodName("consul", i)
+			patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"test":%q}}}`, rand.String(5)) // the kubelet looks at once
+			if _, err := k.CoreV1().Pods(namespace).Patch(t.Context(), pod, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			acctest.Wait(t, file+" in "+pod, func(ctx context.Context) (string, error) {
+				out, err := k.Exec(ctx, namespace, pod, "consul", nil, "cat", "/consul/tls/"+file)
+				if err != nil || strings.TrimSpace(out) != strings.TrimSpace(string(want)) {
+					return fmt.Sprintf("it is another one (%v)", err), nil
+				}
+				_, err = k.Exec(ctx, namespace, pod, "consul", nil, "consul", "reload")
+				return "", err
+			})
+		}
+	}
+	chain := pki.EncodeCertificates(refused.Chain)
+	trusted := append(bytes.Clone(chain), pki.EncodeCertificates(former.Chain)...)
+	old, err := k.CoreV1().Secrets(namespace).Get(t.Context(), "consul-tls", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("consul-tls", nil, map[string][]byte{"tls.crt": old.Data["tls.crt"], "tls.key": old.Data["tls.key"], "ca.crt": trusted})
+	loaded("ca.crt", trusted, 3)
+	p, err := pki.NewServer(refused, "ECDSA-P256", "server", []string{"server.dc1.consul", "localhost"}, []string{"127.0.0.1"}, time.Hour, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	serverChain, serverKey, err := p.PEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("consul-ca", map[string]string{server.ManagedBy + "/ca-brought": "true"}, map[string][]byte{"tls.crt": chain, "ca.crt": chain, "former-ca.crt": pki.EncodeCertificates(former.Chain)})
+	write("consul-tls", map[string]string{server.ManagedBy + "/unloaded": "true"}, map[string][]byte{"tls.crt": serverChain, "tls.key": serverKey, "ca.crt": trusted})
+	loaded("tls.crt", serverChain, 1)
+}
+
 // A cluster that is made with TLS: its certificate is renewed, and its authority replaced
 // by a trigger, by one that is brought, and where a Secret is lost, without a restart.
 func TestAccCluster_tlsIsServedAndItsCertificatesAreReplaced(t *testing.T) {
@@ -370,6 +455,19 @@ func TestAccCluster_tlsIsServedAndItsCertificatesAreReplaced(t *testing.T) {
 					return refusesClientsOf(t, namespace, "consul-server-1", ours.Chain, former)
 				}),
 			},
+			{ // one with which servers would refuse each other
+				PreConfig: func() { putCA(t, namespace, "ours", forServersOnly(t), nil) },
+				Config:    config(3, later+"    ca_secret = \"ours\"\n"), ExpectError: acctest.Says("has no clientAuth"),
+			},
+			{ // that was not seen before a server got a certificate of it: the old one is put back
+				PreConfig: func() {
+					stopAtRefusedCA(t, namespace, forServersOnly(t), ours)
+					putCA(t, namespace, "ours", ours, ours.Certificate())
+				},
+				Config: config(3, later+"    ca_secret = \"ours\"\n"),
+				Check:  resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "server"), isOurs, kept),
+			},
+			{Config: config(3, later+"    ca_secret = \"ours\"\n"), PlanOnly: true},
 			{PreConfig: deleted("ours"), Config: config(3, later), Check: resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "ca server"), kept)},
 			{ // a server that restarts by itself
 				PreConfig: func() { acctest.Crash(t, namespace, "consul-server-0"); whole(t, namespace) },

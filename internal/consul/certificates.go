@@ -31,8 +31,12 @@ import (
 //  2. it signs the servers' certificate, and the old one is still trusted;
 //  3. the old one is trusted no more.
 //
-// Each comes after all servers have loaded the one before. Where it was interrupted it
-// goes on from what the Secrets say.
+// Each comes after all servers have loaded the one before. After an interruption, the next apply resumes from what the
+// Secrets say.
+//
+// A server may refuse what it is given. Where another authority is declared by then, such as the old one again, the
+// replacement is reverted before anything is loaded: in step 1 no server has a certificate of the new one, and in step 2
+// all servers trust both, so that a certificate of the old one, which is kept until step 3, is as good as one of the new.
 const (
 	// ComponentCA is the component label of the Secret and the ConfigMap <name>-ca,
 	// ComponentTLS that of the Secret <name>-tls.
@@ -41,10 +45,17 @@ const (
 
 	nextPrefix = "next-"
 	formerKey  = "former-" + server.TLSCAKey
+	keptPrefix = "kept-"
+	// The servers' certificate before the authority was replaced.
+	keptServerCert = keptPrefix + "server.crt"
+	keptServerKey  = keptPrefix + "server.key"
 
 	annotationBrought  = server.ManagedBy + "/ca-brought"
 	annotationUnloaded = server.ManagedBy + "/unloaded"
 )
+
+// maxCommonName is the longest common name of a certificate (RFC 5280, ub-common-name-length).
+const maxCommonName = 64
 
 // certificateTimeout is how long one server may take to load what the Secret says: a
 // kubelet brings a volume up to date within a minute or two.
@@ -61,10 +72,12 @@ type authority struct {
 
 // same reports whether two have one certificate, and are trusted through the same ones.
 func (a authority) same(b authority) bool {
-	lacks := func(all []*x509.Certificate) func(*x509.Certificate) bool {
-		return func(c *x509.Certificate) bool { return !slices.ContainsFunc(all, c.Equal) }
-	}
 	return a.Certificate().Equal(b.Certificate()) && !slices.ContainsFunc(a.roots, lacks(b.roots)) && !slices.ContainsFunc(b.roots, lacks(a.roots))
+}
+
+// lacks tells whether a certificate is missing among all.
+func lacks(all []*x509.Certificate) func(*x509.Certificate) bool {
+	return func(c *x509.Certificate) bool { return !slices.ContainsFunc(all, c.Equal) }
 }
 
 // authorities is what the Secret <name>-ca says.
@@ -74,8 +87,16 @@ type authorities struct {
 	next *authority
 	// former are trusted as long as a server may have a certificate of theirs.
 	former []*x509.Certificate
+	// kept is what was current before, until all servers have a certificate of the one that is; nil if there is none.
+	kept *kept
 	// trigger belongs to the latest one.
 	trigger string
+}
+
+// kept is an authority, and the last certificate of the servers that it has signed.
+type kept struct {
+	authority
+	server pki.Pair
 }
 
 // trusted are the certificates that servers and clients trust.
@@ -140,9 +161,10 @@ func (a authorities) advance(t server.TLSSettings, cluster string, brought *auth
 		a.next, a.trigger = next, t.CATrigger
 	case a.next != nil:
 		a.former = append(slices.Clone(a.current.roots), a.former...)
+		a.kept = &kept{authority: a.current}
 		a.current, a.next = *a.next, nil
 	case len(a.former) > 0:
-		a.former = nil
+		a.former, a.kept = nil, nil
 	case a.trigger != t.CATrigger: // which is only to be known
 		a.trigger = t.CATrigger
 	default:
@@ -151,9 +173,34 @@ func (a authorities) advance(t server.TLSSettings, cluster string, brought *auth
 	return a, true, nil
 }
 
+// reverted is what the Secret says instead of a replacement that is under way, where another authority than the new one is
+// declared by now; false where nothing is to be reverted. c is the certificate of the servers, nil if there is none.
+func (a authorities) reverted(c *certificate, brought *authority, now time.Time) (authorities, bool) {
+	latest := a.latest()
+	if (brought == nil && !latest.brought) || (brought != nil && brought.same(latest)) {
+		return a, false
+	}
+	former := append(slices.Clone(a.current.roots), a.former...)
+	switch {
+	case a.next != nil:
+		a.next = nil
+	case len(a.former) == 0, c != nil && !c.unloaded && pki.CheckChain(c.Pair, a.current.roots, now) == nil: // all servers have it
+		return a, false
+	case brought != nil && !slices.ContainsFunc(brought.roots, lacks(a.former)):
+		a.current, a.former = *brought, former
+	case a.kept != nil && !a.kept.same(a.current):
+		a.current, a.former = a.kept.authority, former
+	default:
+		return a, false
+	}
+	return a, true
+}
+
 func newAuthority(t server.TLSSettings, cluster string, now time.Time) (authority, error) {
 	// OpenSSL looks for an authority by its name: no two may have the same.
-	p, err := pki.NewCA(t.KeyAlgorithm, "Consul CA of "+cluster+", "+now.UTC().Format("2006-01-02 15:04:05"), t.CAValidity, now)
+	const before, between, at = "Consul CA of ", ", ", "2006-01-02 15:04:05"
+	name := before + server.Shorten(cluster, maxCommonName-len(before+between+at)) + between + now.UTC().Format(at)
+	p, err := pki.NewCA(t.KeyAlgorithm, name, t.CAValidity, now)
 	return authority{Pair: p, roots: p.Chain}, err
 }
 
@@ -165,23 +212,23 @@ type certificate struct {
 	unloaded bool
 }
 
-// certificateDue says why a server certificate is to be issued anew, "" if it is not.
+// certificateDue says why a server certificate is to be replaced, "" if it is not.
 //
 // One that the user brings is due as soon as all servers trust its authority.
 func certificateDue(c certificate, a authorities, spec server.Spec, brought *pki.Pair, now time.Time) string {
+	leads := func(p pki.Pair) bool { return pki.CheckChain(p, a.current.roots, now) == nil }
 	switch {
-	case brought != nil && a.current.brought && !brought.Certificate().Equal(c.Certificate()):
-		if pki.CheckChain(*brought, a.current.roots, now) == nil {
-			return "Secret " + spec.TLS.CertificateSecret + " has another certificate"
-		}
-		return ""
+	case brought != nil && a.current.brought && !brought.Certificate().Equal(c.Certificate()) && leads(*brought):
+		return "Secret " + spec.TLS.CertificateSecret + " has another certificate"
+	case a.keeps(now) && !leads(c.Pair):
+		return "the replacement of the certificate authority is reverted"
 	case brought != nil || a.current.Key == nil: // which goes before
 		return ""
 	}
 	dns, ips := server.CertificateNames(spec)
 	end := c.Certificate().NotAfter
 	// Near the end of an authority that the user brings nothing is won.
-	longer := slices.MinFunc([]time.Time{now.Add(spec.TLS.Validity), a.current.Certificate().NotAfter}, time.Time.Compare).Sub(end) > time.Second
+	longer := slices.MinFunc([]time.Time{now.Add(spec.TLS.Validity), a.current.Ends()}, time.Time.Compare).Sub(end) > time.Second
 	switch err := pki.CheckServer(c.Pair, a.current.Pair, dns, ips); {
 	case err != nil:
 		return "the certificate of the servers is not as it shall be: " + err.Error()
@@ -191,6 +238,11 @@ func certificateDue(c certificate, a authorities, spec server.Spec, brought *pki
 		return "the certificate of the servers expires on " + day(end)
 	}
 	return ""
+}
+
+// keeps reports whether the certificate that is kept is the only one to be had of the current authority.
+func (a authorities) keeps(now time.Time) bool {
+	return a.kept != nil && a.current.Key == nil && pki.CheckChain(a.kept.server, a.current.roots, now) == nil
 }
 
 func day(t time.Time) string { return t.UTC().Format(time.RFC3339) }
@@ -221,7 +273,24 @@ func (c *Cluster) EnsureCertificates(ctx context.Context, spec server.Spec, runn
 			return made, err
 		}
 	}
+	if err := w.revert(ctx); err != nil {
+		return made, err
+	}
 	return made, w.publish(ctx)
+}
+
+// revert reverts a replacement of the authority where another one is declared by now.
+func (w *work) revert(ctx context.Context) error {
+	for w.ca != nil {
+		back, ok := w.reverted(w.certificate, w.brought, time.Now())
+		if !ok {
+			return nil
+		}
+		if err := w.writeAuthorities(ctx, back); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // SettleCertificates makes all servers load what the Secret says, one after the other,
@@ -236,6 +305,9 @@ func (c *Cluster) SettleCertificates(ctx context.Context, token string, spec ser
 		if w.ca == nil {
 			return fmt.Errorf("the Secret %s/%s is gone", c.Namespace, server.CAName(c.Name))
 		}
+		if err := w.revert(ctx); err != nil {
+			return err
+		}
 		if err := w.publish(ctx); err != nil {
 			return err
 		}
@@ -248,10 +320,28 @@ func (c *Cluster) SettleCertificates(ctx context.Context, token string, spec ser
 		if err != nil || !ok {
 			return err
 		}
+		if next.kept != nil && !w.current.same(next.current) {
+			next.kept.server = w.certificate.Pair
+		}
+		if err := w.checkDropped(next); err != nil {
+			return err
+		}
 		if err := w.writeAuthorities(ctx, next); err != nil {
 			return err
 		}
 	}
+}
+
+// checkDropped returns an error where the servers would no longer trust the authority of their own certificate.
+func (w *work) checkDropped(next authorities) error {
+	if len(next.former) > 0 || len(w.former) == 0 {
+		return nil
+	}
+	if err := pki.CheckChain(w.certificate.Pair, next.trusted(), time.Now()); err != nil {
+		return fmt.Errorf("the certificate of the servers is not of the authority that replaces the former one, which the servers therefore continue to trust: %w: "+
+			"put that authority back into its Secret, or delete the Secret %s/%s while the servers run, and apply again: the authority is replaced then", err, w.c.Namespace, server.CAName(w.c.Name))
+	}
+	return nil
 }
 
 // LoadCertificates makes the servers that run load what the Secret says, where they may
@@ -278,6 +368,9 @@ func (c *Cluster) CertificateDrift(ctx context.Context, spec server.Spec) (drift
 	case w.ca == nil, w.certificate == nil:
 		return []string{fmt.Sprintf("Secret %s or %s is missing, will be made", server.CAName(c.Name), server.TLSSecretName(c.Name))}
 	}
+	if _, ok := w.reverted(w.certificate, w.brought, time.Now()); ok {
+		return []string{"another certificate authority is declared than the one that was being introduced, will revert"}
+	}
 	if reason := w.authorities.due(spec.TLS.TLSSettings, w.brought, time.Now()); reason != "" {
 		drift = append(drift, reason+", will be replaced")
 	}
@@ -286,7 +379,7 @@ func (c *Cluster) CertificateDrift(ctx context.Context, spec server.Spec) (drift
 	}
 	switch {
 	case w.next != nil || len(w.former) > 0:
-		drift = append(drift, "a replacement of the certificate authority has not come to its end, will go on")
+		drift = append(drift, "a replacement of the certificate authority is not complete, will continue")
 	case w.certificate.unloaded:
 		drift = append(drift, "not all servers have loaded the certificate, will reload")
 	case !bytes.Equal(w.tls.Data[server.TLSCAKey], pki.EncodeCertificates(w.trusted())):
@@ -376,7 +469,7 @@ func (c *Cluster) brought(ctx context.Context, spec server.Spec) (a *authority, 
 	if spec.TLS.CertificateSecret != "" {
 		a, p, err = parseBroughtCertificate(s.Data, spec, time.Now())
 	} else {
-		a, err = parseBroughtCA(s.Data, time.Now())
+		a, err = parseBroughtCA(s.Data, spec, time.Now())
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", at, err)
@@ -384,13 +477,17 @@ func (c *Cluster) brought(ctx context.Context, spec server.Spec) (a *authority, 
 	return a, p, nil
 }
 
-func parseBroughtCA(data map[string][]byte, now time.Time) (*authority, error) {
+// parseBroughtCA reads a certificate authority, and tries whether servers with certificates of it would accept each other.
+func parseBroughtCA(data map[string][]byte, spec server.Spec, now time.Time) (*authority, error) {
 	a, err := parseAuthority(data, "")
 	if err != nil {
 		return nil, err
 	}
 	a.brought = true
-	return &a, pki.CheckCA(a.Pair, a.roots, now)
+	dns, ips := server.CertificateNames(spec)
+	name := server.TLSServerName(spec)
+	dns = append([]string{name}, slices.DeleteFunc(dns, func(other string) bool { return other == name })...)
+	return &a, pki.CheckCA(a.Pair, a.roots, dns, ips, now)
 }
 
 // parseBroughtCertificate reads a certificate of the servers. The authority is the first
@@ -416,6 +513,9 @@ func parseBroughtCertificate(data map[string][]byte, spec server.Spec, now time.
 		if err := p.Certificate().VerifyHostname(name); err != nil {
 			return nil, nil, fmt.Errorf("the certificate is not valid for %s", name)
 		}
+	}
+	if err := pki.CheckPeers(p, roots, server.TLSServerName(spec), now); err != nil {
+		return nil, nil, fmt.Errorf("servers would refuse each other with the certificate: %w", err)
 	}
 	return &authority{Pair: pki.Pair{Chain: roots[:1]}, roots: roots, brought: true}, &p, nil
 }
@@ -513,6 +613,12 @@ func parseAuthorities(s *corev1.Secret, brought *authority) (a authorities, err 
 	if text := s.Data[formerKey]; err == nil && len(text) > 0 {
 		a.former, err = pki.ParseCertificates(text)
 	}
+	if _, hasKept := s.Data[keptServerCert]; err == nil && hasKept {
+		a.kept = &kept{}
+		if a.kept.authority, err = read(keptPrefix); err == nil {
+			a.kept.server, err = pki.ParsePair(s.Data[keptServerCert], s.Data[keptServerKey])
+		}
+	}
 	if err != nil {
 		return a, fmt.Errorf("reading Secret %s/%s: %w: delete it while the servers run, and apply again; the certificate authority is replaced then", s.Namespace, s.Name, err)
 	}
@@ -526,7 +632,7 @@ func parseCertificate(s *corev1.Secret) (*certificate, error) {
 		c.trusted, err = pki.ParseCertificates(s.Data[server.TLSCAKey])
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading Secret %s/%s: %w: delete it, and apply again; it is made anew", s.Namespace, s.Name, err)
+		return nil, fmt.Errorf("reading Secret %s/%s: %w: delete it, and apply again; another one is made", s.Namespace, s.Name, err)
 	}
 	return &c, nil
 }
@@ -588,13 +694,17 @@ func (w *work) publish(ctx context.Context) error {
 // issue returns another certificate of the servers.
 func (w *work) issue(now time.Time) (pki.Pair, error) {
 	switch {
+	case w.broughtCertificate != nil && pki.CheckChain(*w.broughtCertificate, w.current.roots, now) == nil:
+		return *w.broughtCertificate, nil
+	case w.keeps(now):
+		return w.kept.server, nil
 	case w.broughtCertificate != nil && pki.CheckChain(*w.broughtCertificate, w.trusted(), now) == nil:
 		return *w.broughtCertificate, nil
 	case w.current.Key == nil:
-		return pki.Pair{}, fmt.Errorf("the Secret %s/%s is lost, and so is the key of the certificate authority that signed what was in it: delete the Secret %s too, and apply again; both are made anew", w.c.Namespace, server.TLSSecretName(w.c.Name), server.CAName(w.c.Name))
+		return pki.Pair{}, fmt.Errorf("the Secret %s/%s is lost, and so is the key of the certificate authority that signed what was in it: delete the Secret %s too, and apply again; both are made again", w.c.Namespace, server.TLSSecretName(w.c.Name), server.CAName(w.c.Name))
 	}
 	dns, ips := server.CertificateNames(w.spec)
-	return pki.NewServer(w.current.Pair, w.spec.TLS.KeyAlgorithm, server.TLSServerName(w.spec), dns, ips, w.spec.TLS.Validity, now)
+	return pki.NewServer(w.current.Pair, w.spec.TLS.KeyAlgorithm, server.Shorten(server.TLSServerName(w.spec), maxCommonName), dns, ips, w.spec.TLS.Validity, now)
 }
 
 func (w *work) labels(component string) map[string]string {
@@ -619,6 +729,15 @@ func (w *work) writeAuthorities(ctx context.Context, a authorities) error {
 	}
 	if err != nil {
 		return err
+	}
+	if a.kept != nil {
+		err = put(keptPrefix, a.kept.authority)
+		if err == nil {
+			data[keptServerCert], data[keptServerKey], err = a.kept.server.PEM()
+		}
+		if err != nil {
+			return err
+		}
 	}
 	if len(a.former) > 0 {
 		data[formerKey] = pki.EncodeCertificates(a.former)

@@ -1,7 +1,9 @@
 package consul
 
 import (
+	"context"
 	"crypto/x509"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -332,5 +334,173 @@ func TestAuthorities_trustedOnce(t *testing.T) {
 	got := authorities{current: a, next: &b, former: []*x509.Certificate{a.Certificate(), b.Certificate()}}.trusted()
 	if len(got) != 2 || !got[0].Equal(a.Certificate()) {
 		t.Errorf("%d are trusted", len(got))
+	}
+}
+
+// A replacement that a server refuses is reverted by another apply, at whatever point it stopped: no server has to load what
+// was refused, and at no moment do servers distrust each other.
+func TestSettleCertificates_revertsWhatIsRefused(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	broughtAuthority := func() *authority {
+		a := testAuthority(t, 10*365*24*time.Hour, now)
+		a.brought = true
+		return &a
+	}
+	old, refused, third := broughtAuthority(), broughtAuthority(), broughtAuthority()
+	root := broughtAuthority()
+	for name, tt := range map[string]struct {
+		// before and after are what the Secret of the user has, nil if the provider makes the authority.
+		before, after *authority
+		trustOnly     bool // the servers refuse to trust the authority already
+		forgetKept    bool // the Secret was written without what is kept
+		want          func(before *x509.Certificate, a authorities) bool
+	}{
+		"back to the old one":                          {before: old, after: old, want: isCurrent(old)},
+		"back to the old one, which is not kept":       {before: old, after: old, forgetKept: true, want: isCurrent(old)},
+		"back to the old one before it is used":        {before: old, after: old, trustOnly: true, want: isCurrent(old)},
+		"to a third one":                               {before: old, after: third, want: isCurrent(third)},
+		"to a third one before the second one is used": {before: old, after: third, trustOnly: true, want: isCurrent(third)},
+		"back to the one that the provider made": {want: func(before *x509.Certificate, a authorities) bool {
+			return a.current.Certificate().Equal(before) && a.current.Key != nil
+		}},
+		"back to the one that the provider made before it is used": {trustOnly: true, want: func(before *x509.Certificate, a authorities) bool {
+			return a.current.Certificate().Equal(before) && a.current.Key != nil
+		}},
+		"from one that the provider made to a third one": {after: root, want: isCurrent(root)},
+	} {
+		k := fake.NewClientset()
+		c := NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul")
+		declare := func(a *authority) server.Spec {
+			if a == nil {
+				return tlsSpec(unchanged)
+			}
+			chain, key, err := a.PEM()
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "ours"}, Data: map[string][]byte{"tls.crt": chain, "tls.key": key}}
+			if _, err := k.CoreV1().Secrets("ns").Create(t.Context(), s, metav1.CreateOptions{}); err != nil {
+				if _, err := k.CoreV1().Secrets("ns").Update(t.Context(), s, metav1.UpdateOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return tlsSpec(func(s *server.TLSSettings) { s.CASecret = "ours" })
+		}
+		read := func(name string) *corev1.Secret {
+			s, err := k.CoreV1().Secrets("ns").Get(t.Context(), name, metav1.GetOptions{})
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			return s
+		}
+		var last *certificate
+		published := func() *certificate { // and checked against what was published before
+			p, err := parseCertificate(read("consul-tls"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if last != nil {
+				for _, pair := range [][2]*certificate{{last, p}, {p, last}} {
+					if err := pki.CheckChain(pair[0].Pair, pair[1].trusted, now); err != nil {
+						t.Errorf("%s: servers distrust each other: %v", name, err)
+					}
+				}
+			}
+			last = p
+			return p
+		}
+		c.list = func(context.Context) ([]corev1.Pod, error) {
+			p := published()
+			if pki.CheckChain(p.Pair, refused.roots, now) == nil || (tt.trustOnly && slices.ContainsFunc(p.trusted, refused.Certificate().Equal)) {
+				return nil, errors.New("refused")
+			}
+			return nil, nil
+		}
+		spec := declare(tt.before)
+		if _, err := c.EnsureCertificates(t.Context(), spec, false); err != nil {
+			t.Fatal(err)
+		}
+		first := published().trusted[0]
+		spec = declare(refused)
+		if err := c.SettleCertificates(t.Context(), "", spec); err == nil || err.Error() != "refused" {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if ca := read("consul-ca"); tt.forgetKept {
+			for _, key := range []string{"kept-tls.crt", "kept-tls.key", "kept-ca.crt", keptServerCert, keptServerKey} {
+				delete(ca.Data, key)
+			}
+			if _, err := k.CoreV1().Secrets("ns").Update(t.Context(), ca, metav1.UpdateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		spec = declare(tt.after)
+		if drift := c.CertificateDrift(t.Context(), spec); len(drift) != 1 || !strings.Contains(drift[0], "will revert") {
+			t.Errorf("%s: the drift is %q", name, drift)
+		}
+		if _, err := c.EnsureCertificates(t.Context(), spec, true); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if p := published(); pki.CheckChain(p.Pair, refused.roots, now) == nil {
+			t.Errorf("%s: servers are to load the certificate that was refused", name)
+		}
+		if err := c.SettleCertificates(t.Context(), "", spec); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		a, err := parseAuthorities(read("consul-ca"), tt.after)
+		if err != nil || a.next != nil || len(a.former) > 0 || a.kept != nil || !tt.want(first, a) {
+			t.Errorf("%s: %+v, %v", name, a, err)
+		}
+		for key := range read("consul-ca").Data {
+			if strings.HasPrefix(key, keptPrefix) || key == formerKey {
+				t.Errorf("%s: %s is kept for ever", name, key)
+			}
+		}
+		if p := published(); len(p.trusted) != 1 || p.unloaded || pki.CheckChain(p.Pair, a.current.roots, now) != nil {
+			t.Errorf("%s: it ends with a certificate that is not trusted", name)
+		}
+		if drift := c.CertificateDrift(t.Context(), spec); len(drift) > 0 {
+			t.Errorf("%s: it ends with the drift %q", name, drift)
+		}
+	}
+}
+
+func isCurrent(want *authority) func(*x509.Certificate, authorities) bool {
+	return func(_ *x509.Certificate, a authorities) bool { return a.current.same(*want) }
+}
+
+// The authority of the servers' own certificate is trusted until they have another one.
+func TestSettleCertificates_dropsNoAuthorityInUse(t *testing.T) {
+	t.Parallel()
+	k := fake.NewClientset()
+	c := NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul")
+	c.list = func(context.Context) ([]corev1.Pod, error) { return nil, nil }
+	if _, err := c.EnsureCertificates(t.Context(), tlsSpec(unchanged), false); err != nil {
+		t.Fatal(err)
+	}
+	ca, err := k.CoreV1().Secrets("ns").Get(t.Context(), "consul-ca", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Step 2 was recorded, and the new authority, which was brought, is no longer declared before it has signed anything.
+	other := pki.EncodeCertificates(testAuthority(t, 24*time.Hour, time.Now()).Chain)
+	ca.Annotations = map[string]string{annotationBrought: "true"}
+	ca.Data = map[string][]byte{"tls.crt": other, "ca.crt": other, "former-ca.crt": ca.Data["ca.crt"]}
+	if _, err := k.CoreV1().Secrets("ns").Update(t.Context(), ca, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SettleCertificates(t.Context(), "", tlsSpec(unchanged)); err == nil || !strings.Contains(err.Error(), "delete the Secret ns/consul-ca") {
+		t.Error(err)
+	}
+	s, err := k.CoreV1().Secrets("ns").Get(t.Context(), "consul-tls", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := parseCertificate(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := pki.CheckChain(p.Pair, p.trusted, time.Now()); err != nil {
+		t.Error(err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -58,6 +59,11 @@ type Pair struct {
 // Certificate is the first of the chain.
 func (p Pair) Certificate() *x509.Certificate { return p.Chain[0] }
 
+// Ends is when the first certificate of the chain expires.
+func (p Pair) Ends() time.Time {
+	return slices.MinFunc(p.Chain, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter
+}
+
 // Algorithm is the kind of the private key, as Algorithms names it.
 func (p Pair) Algorithm() string { return algorithmOf(p.Certificate().PublicKey) }
 
@@ -103,7 +109,7 @@ func NewServer(ca Pair, algorithm, commonName string, dns, ips []string, validit
 		}
 		t.IPAddresses = append(t.IPAddresses, ip)
 	}
-	if end := ca.Certificate().NotAfter; t.NotAfter.After(end) {
+	if end := ca.Ends(); t.NotAfter.After(end) {
 		t.NotAfter = end
 	}
 	p, err := sign(algorithm, t, &ca)
@@ -227,9 +233,10 @@ func Pool(trusted []*x509.Certificate) *x509.CertPool {
 	return pool
 }
 
-// CheckCA says why a pair cannot be the authority of servers, whose certificates are
-// trusted through one of the roots.
-func CheckCA(ca Pair, roots []*x509.Certificate, now time.Time) error {
+// CheckCA returns an error that says why a pair cannot be the authority of servers with these names, whose certificates are
+// trusted through one of the roots. It issues such a certificate and lets two servers talk with it; the first name is the one
+// by which agents know a server.
+func CheckCA(ca Pair, roots []*x509.Certificate, dns, ips []string, now time.Time) error {
 	c := ca.Certificate()
 	switch {
 	case !c.IsCA || !c.BasicConstraintsValid:
@@ -245,19 +252,92 @@ func CheckCA(ca Pair, roots []*x509.Certificate, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("the certificate does not lead to one in ca.crt: %w", err)
 	}
+	trial, err := NewServer(ca, "ECDSA-P256", dns[0], dns, ips, time.Hour, now)
+	if err != nil {
+		return fmt.Errorf("the authority cannot issue a certificate: %w", err)
+	}
+	if err := CheckPeers(trial, roots, dns[0], now); err != nil {
+		return fmt.Errorf("servers would refuse each other with the certificates that the authority issues: %w", err)
+	}
 	return nil
 }
 
-// CheckChain says why a certificate of a server, which is a client of others too, does not
-// lead to one of the roots.
+// usages are what the certificate of a server has to be good for.
+var usages = []struct {
+	x509.ExtKeyUsage
+	name string
+}{{x509.ExtKeyUsageServerAuth, "serverAuth"}, {x509.ExtKeyUsageClientAuth, "clientAuth"}}
+
+// CheckChain returns an error that says why a certificate of a server, which is a client of others too, does not lead to one
+// of the roots.
 func CheckChain(server Pair, roots []*x509.Certificate, now time.Time) error {
-	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
+	for _, usage := range usages {
 		_, err := server.Certificate().Verify(x509.VerifyOptions{
-			Roots: Pool(roots), Intermediates: Pool(server.Chain[1:]), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage},
+			Roots: Pool(roots), Intermediates: Pool(server.Chain[1:]), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage.ExtKeyUsage},
 		})
-		if err != nil {
-			return fmt.Errorf("the certificate is not that of a server and client that leads to one in ca.crt: %w", err)
+		if err == nil {
+			continue
 		}
+		var invalid x509.CertificateInvalidError
+		if errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage {
+			return fmt.Errorf("the extended key usage of %q has no %s: servers are clients of each other, so that either it has both serverAuth and clientAuth, or an authority has none",
+				lacking(append(slices.Clone(server.Chain), roots...), usage.ExtKeyUsage), usage.name)
+		}
+		return fmt.Errorf("the certificate is not that of a server and client that leads to one in ca.crt: %w", err)
+	}
+	return nil
+}
+
+// lacking is the subject of the first certificate that is restricted to other usages.
+func lacking(all []*x509.Certificate, usage x509.ExtKeyUsage) string {
+	for _, c := range all {
+		restricted := len(c.ExtKeyUsage)+len(c.UnknownExtKeyUsage) > 0
+		if restricted && !slices.Contains(c.ExtKeyUsage, usage) && !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny) {
+			return c.Subject.String()
+		}
+	}
+	return all[0].Subject.String()
+}
+
+// peersTimeout bounds a handshake in memory.
+const peersTimeout = 10 * time.Second
+
+// CheckPeers returns an error that says why two servers with this certificate that trust the roots would refuse each other,
+// which know each other by a name. They shake hands in memory, as agents do by verify_incoming, verify_outgoing and
+// verify_server_hostname.
+func CheckPeers(server Pair, roots []*x509.Certificate, name string, now time.Time) error {
+	if err := CheckChain(server, roots, now); err != nil {
+		return err
+	}
+	own := tls.Certificate{PrivateKey: server.Key}
+	for _, c := range server.Chain {
+		own.Certificate = append(own.Certificate, c.Raw)
+	}
+	config := tls.Config{
+		Certificates: []tls.Certificate{own}, RootCAs: Pool(roots), ClientCAs: Pool(roots), ClientAuth: tls.RequireAndVerifyClientCert, ServerName: name,
+		MinVersion: tls.VersionTLS12, SessionTicketsDisabled: true, Time: func() time.Time { return now },
+	}
+	listening, dialing := net.Pipe()
+	for _, end := range []net.Conn{listening, dialing} {
+		_ = end.SetDeadline(time.Now().Add(peersTimeout)) // which a pipe has
+	}
+	accepted := make(chan error, 1)
+	go func() {
+		accepted <- tls.Server(listening, &config).Handshake()
+		_ = listening.Close()
+	}()
+	client := tls.Client(dialing, &config)
+	dialErr := client.Handshake()
+	if dialErr == nil {
+		_, _ = client.Read(make([]byte, 1)) // in TLS 1.3 the refusal comes after the client's part
+	}
+	_ = dialing.Close()
+	acceptErr := <-accepted
+	switch {
+	case dialErr != nil:
+		return fmt.Errorf("as a client, a server refuses another one: %w", dialErr)
+	case acceptErr != nil:
+		return fmt.Errorf("a server refuses another one as its client: %w", acceptErr)
 	}
 	return nil
 }

@@ -3,11 +3,14 @@ package pki
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -70,7 +73,7 @@ func TestNewServer(t *testing.T) {
 			if tt.roots == nil {
 				tt.roots = tt.ca.Chain
 			}
-			if err := CheckCA(tt.ca, tt.roots, now); err != nil {
+			if err := CheckCA(tt.ca, tt.roots, dns, ips, now); err != nil {
 				t.Error(err)
 			}
 			s, err := NewServer(tt.ca, "ECDSA-P256", "server", dns, ips, 2*time.Hour, now)
@@ -118,6 +121,23 @@ func TestNewServer(t *testing.T) {
 	}
 }
 
+// A certificate ends with the first of the authorities that lead to one that is trusted.
+func TestPair_Ends(t *testing.T) {
+	root := rootOfOthers(t)
+	ca := intermediate(t, root)
+	below, err := sign("ECDSA-P256", &x509.Certificate{
+		Subject: pkix.Name{CommonName: "below"}, NotBefore: now, NotAfter: now.Add(50 * time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}, &ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	below.Chain = append(below.Chain, ca.Chain...)
+	s, err := NewServer(below, "ECDSA-P256", "server", dns, ips, 100*time.Hour, now)
+	if err != nil || !s.Certificate().NotAfter.Equal(now.Add(24*time.Hour)) {
+		t.Errorf("it ends at %s, after an authority of its chain: %v", s.Certificate().NotAfter, err)
+	}
+}
+
 func TestCheckCA(t *testing.T) {
 	ca, root := newCA(t, "ECDSA-P256"), rootOfOthers(t)
 	s, err := NewServer(ca, "ECDSA-P256", "server", dns, ips, time.Hour, now)
@@ -137,7 +157,102 @@ func TestCheckCA(t *testing.T) {
 		"another root":    {ca, root.Chain, now, "does not lead to one in ca.crt"},
 		"an intermediate": {intermediate(t, root), root.Chain, now, ""},
 	} {
-		err := CheckCA(tt.ca, tt.roots, tt.at)
+		err := CheckCA(tt.ca, tt.roots, dns, ips, tt.at)
+		if (err == nil) != (tt.want == "") || (err != nil && !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: %v, want %q", name, err, tt.want)
+		}
+	}
+}
+
+// An authority is refused where servers with its certificates would refuse each other, and the reason is given.
+func TestCheckCA_tries(t *testing.T) {
+	authority := func(change func(*x509.Certificate), by *Pair) Pair {
+		t.Helper()
+		template := &x509.Certificate{
+			Subject: pkix.Name{CommonName: "ours"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
+			IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		}
+		if change != nil {
+			change(template)
+		}
+		p, err := sign("ECDSA-P256", template, by)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	only := func(usages ...x509.ExtKeyUsage) func(*x509.Certificate) {
+		return func(c *x509.Certificate) { c.ExtKeyUsage = usages }
+	}
+	_, loopback, err := net.ParseCIDR("127.0.0.0/8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serverOnly := authority(func(c *x509.Certificate) { only(x509.ExtKeyUsageServerAuth)(c); c.Subject.CommonName = "root" }, nil)
+	short := authority(func(c *x509.Certificate) { c.MaxPathLenZero, c.Subject.CommonName = true, "root" }, nil)
+	plain := authority(func(c *x509.Certificate) { c.Subject.CommonName = "root" }, nil)
+	for name, tt := range map[string]struct {
+		ca, root Pair
+		want     string
+	}{
+		"no restriction":           {authority(nil, nil), Pair{}, ""},
+		"both usages":              {authority(only(x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth), nil), Pair{}, ""},
+		"any usage":                {authority(only(x509.ExtKeyUsageAny), nil), Pair{}, ""},
+		"servers only":             {authority(only(x509.ExtKeyUsageServerAuth), nil), Pair{}, `the extended key usage of "CN=ours" has no clientAuth`},
+		"clients only":             {authority(only(x509.ExtKeyUsageClientAuth), nil), Pair{}, `the extended key usage of "CN=ours" has no serverAuth`},
+		"its root servers only":    {authority(nil, &serverOnly), serverOnly, `the extended key usage of "CN=root" has no clientAuth`},
+		"an intermediate":          {authority(nil, &plain), plain, ""},
+		"a path that is too long":  {authority(nil, &short), short, "too many intermediates for path length constraint"},
+		"names that lack servers'": {authority(func(c *x509.Certificate) { c.PermittedDNSDomains = []string{"example.com"} }, nil), Pair{}, `DNS name "server.dc1.consul" is not permitted`},
+		"names without domains":    {authority(func(c *x509.Certificate) { c.ExcludedDNSDomains = []string{"consul"} }, nil), Pair{}, `DNS name "server.dc1.consul" is excluded`},
+		"addresses":                {authority(func(c *x509.Certificate) { c.ExcludedIPRanges = []*net.IPNet{loopback} }, nil), Pair{}, `127.0.0.1`},
+	} {
+		roots := tt.ca.Chain
+		if tt.root.Key != nil {
+			roots = tt.root.Chain
+		}
+		err := CheckCA(tt.ca, roots, dns, ips, now)
+		if (err == nil) != (tt.want == "") || (err != nil && !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: %v, want %q", name, err, tt.want)
+		}
+	}
+}
+
+// A certificate is tried in a handshake: what verifies may still be refused.
+func TestCheckPeers(t *testing.T) {
+	ca := newCA(t, "ECDSA-P256")
+	good, err := NewServer(ca, "RSA-2048", "server", dns, ips, time.Hour, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weak, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := *good.Certificate()
+	der, err := x509.CreateCertificate(rand.Reader, &template, ca.Certificate(), weak.Public(), ca.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := Pair{Chain: []*x509.Certificate{c}, Key: weak}
+	if err := CheckChain(refused, ca.Chain, now); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		p    Pair
+		host string
+		want string
+	}{
+		"good":              {good, dns[0], ""},
+		"another name":      {good, "server.dc2.consul", "not server.dc2.consul"},
+		"a curve of no use": {refused, dns[0], "tls: "},
+		"of no authority":   {newCA(t, "RSA-2048"), dns[0], "certificate signed by unknown authority"},
+	} {
+		err := CheckPeers(tt.p, ca.Chain, tt.host, now)
 		if (err == nil) != (tt.want == "") || (err != nil && !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: %v, want %q", name, err, tt.want)
 		}
