@@ -15,6 +15,28 @@ else
   rm -f "$ring" "$ring.secret"
 fi
 
+# A Raft log is read by the kind of store that wrote it alone. Next to a write-ahead log, a
+# Consul that keeps its log in BoltDB makes an empty one: every version before 1.20 does,
+# and any that raft_logstore tells to. It would come back as the voter it was with an empty
+# log, and no later version would look into the write-ahead log again.
+raft=/consul/data/raft
+if [ ! -e "$raft/raft.db" ] && [ -n "$(ls -A "$raft/wal" 2>/dev/null)" ]; then
+  backend=boltdb
+  for arg in "$@"; do
+    case $arg in
+      -config-file=*)
+        set_to=$(tr 'A-Z' 'a-z' <"${arg#*=}" | tr -d ' \t\n' | sed -n 's/.*"backend":"\([a-z]*\)".*/\1/p')
+        backend=${set_to:-$backend}
+        ;;
+    esac
+  done
+  if [ "$backend" = boltdb ]; then
+    echo "This server has its data in a write-ahead log (raft/wal), and this Consul would start with an empty BoltDB log beside it, without the data." \
+      "Use the version (1.20 or later) or the raft_logstore.backend (wal) that the data was written with." >&2
+    exit 1
+  fi
+fi
+
 # The stop hook ends it (leave.sh): not being the first process of its PID namespace, it
 # can be killed from within.
 echo $$ >/tmp/pid
