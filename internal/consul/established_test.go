@@ -1,0 +1,98 @@
+package consul
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// answering is a cluster whose servers answer what a handler says of their ordinal. One
+// without a handler does not run.
+func answering(t *testing.T, handlers []http.HandlerFunc, objects ...runtime.Object) *Cluster {
+	t.Helper()
+	connector := NewConnector(nil)
+	for i, handler := range handlers {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+			Name: server.PodName("consul", i), Namespace: "prod", UID: types.UID(fmt.Sprint(i)), Labels: server.OwnerLabels("consul"),
+		}}
+		pod.Status.Phase, pod.Status.PodIP = corev1.PodRunning, fmt.Sprintf("10.0.0.%d", i+1)
+		state := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+		if handler == nil {
+			state = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{}}
+		}
+		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: server.ContainerName, State: state}}
+		objects = append(objects, pod)
+		if handler == nil {
+			continue
+		}
+		s := httptest.NewServer(handler)
+		t.Cleanup(s.Close)
+		connector.forwards[pod.UID] = forward{cluster: "prod/consul", transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, "tcp", s.Listener.Addr().String())
+			},
+		}}
+	}
+	connector.kube = &kube.Client{Interface: fake.NewClientset(objects...)}
+	return connector.Cluster("prod", "consul")
+}
+
+// Where the record of the first leader is missing, the servers tell.
+func TestEstablished(t *testing.T) {
+	t.Parallel()
+	says := func(peers string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/v1/status/peers" {
+				_, _ = w.Write([]byte(peers))
+				return
+			}
+			_, _ = w.Write([]byte(`""`)) // no leader
+		}
+	}
+	elected, alone := says(`["10.0.0.1:8300"]`), says(`[]`)
+	fails := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }
+	config := func(marker bool) *corev1.ConfigMap {
+		s := server.Spec{Name: "consul", Namespace: "prod", Established: marker}
+		return server.Objects(s).Config
+	}
+	tests := map[string]struct {
+		config  *corev1.ConfigMap
+		servers []http.HandlerFunc
+		want    bool
+		fails   bool
+	}{
+		"recorded":                    {config(true), []http.HandlerFunc{nil}, true, false},
+		"not recorded, but elected":   {config(false), []http.HandlerFunc{alone, elected}, true, false},
+		"one tells, another does not": {config(false), []http.HandlerFunc{fails, elected}, true, false},
+		"never elected":               {config(false), []http.HandlerFunc{alone, alone}, false, false},
+		"one does not tell":           {config(false), []http.HandlerFunc{alone, fails}, false, true},
+		"none runs":                   {config(false), []http.HandlerFunc{nil, nil}, false, false},
+		"the record is lost":          {nil, []http.HandlerFunc{nil}, true, false},
+		"lost, and never elected":     {nil, []http.HandlerFunc{alone}, false, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var objects []runtime.Object
+			if tt.config != nil {
+				objects = append(objects, tt.config)
+			}
+			got, err := answering(t, tt.servers, objects...).Established(t.Context())
+			if got != tt.want || (err != nil) != tt.fails {
+				t.Errorf("got %v, %v", got, err)
+			}
+		})
+	}
+}
