@@ -51,6 +51,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		plan.Drift, plan.Rollout, plan.UpgradeSnapshot = noDrift, noRollout, noSnapshot
 		r.planAdopt(ctx, &plan, &resp.Diagnostics)
 		r.planOrigin(ctx, &plan, &resp.Diagnostics)
+		r.planRetained(ctx, config, plan, &resp.Diagnostics)
 		r.checkGossip(ctx, nil, plan, &resp.Diagnostics)
 		r.checkTLS(ctx, nil, plan, &resp.Diagnostics)
 		plan.planCertificates(ctx, nil, &resp.Diagnostics)
@@ -62,6 +63,9 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		return
 	}
 	checkChange(state, plan, &resp.Diagnostics)
+	if !plan.ID.Equal(state.ID) { // another cluster is created in place of this one
+		r.planRetained(ctx, config, plan, &resp.Diagnostics)
+	}
 	keepDoneAdopt(state, &plan, &resp.Diagnostics)
 	started, diags := req.Private.GetKey(ctx, privateStarted)
 	resp.Diagnostics.Append(diags...)

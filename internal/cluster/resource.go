@@ -160,7 +160,10 @@ func createError(spec server.Spec, err error) diag.Diagnostic {
 	var foreign *rollout.ForeignError
 	var refused *rollout.RefusedError
 	var origin *rollout.OriginError
+	var retained *rollout.RetainedDataError
 	switch {
+	case errors.As(err, &retained):
+		return retainedError(path.Root("version"), spec.ID(), retained)
 	case errors.As(err, &origin):
 		return originError(spec, origin.Err)
 	case errors.As(err, &refused):
@@ -366,7 +369,7 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 	}
 	if len(kept) > 0 {
 		resp.Diagnostics.AddWarning("Some of the cluster is kept",
-			fmt.Sprintf("The cluster %s is deleted. Kept, as storage.retention says: %s. A new cluster of the same name takes them up again; delete them by hand to be rid of the data.", spec.ID(), strings.Join(kept, "; ")))
+			fmt.Sprintf("The cluster %s is deleted. Kept, as storage.retention says: %s. A new cluster of the same name starts with them; delete them by hand to delete the data.", spec.ID(), strings.Join(kept, "; ")))
 	}
 }
 

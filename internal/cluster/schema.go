@@ -171,7 +171,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 						Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultRetention),
 						MarkdownDescription: "What happens to volumes that are no longer used, in the words of the StatefulSet's `persistentVolumeClaimRetentionPolicy`.",
 						Attributes: map[string]schema.Attribute{
-							"when_deleted": retentionAttribute("when the cluster is deleted. A cluster of the same name takes retained volumes up again, with their data"),
+							"when_deleted": retentionAttribute("when the cluster is deleted. A cluster of the same name starts with retained volumes and their data: its plan names them, and refuses a `version` older than the data"),
 							"when_scaled":  retentionAttribute("when its server is removed by a smaller `replicas`"),
 						},
 					},

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
-	"github.com/hashicorp/terraform-plugin-framework/path"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
@@ -43,10 +42,7 @@ func checkUpgrade(config, state, plan model, started []byte, diags *diag.Diagnos
 	if plan.Version.IsUnknown() || !plan.Name.Equal(state.Name) || !plan.Namespace.Equal(state.Namespace) { // or another cluster
 		return
 	}
-	at := path.Root("version")
-	if config.Version.IsNull() {
-		at = path.Root("image")
-	}
+	at := versionPath(config)
 	to, id := plan.Version.ValueString(), state.ID.ValueString()
 	running := runningVersions(state, started)
 	takesBack, err := server.CheckUpgrade(running, to)

@@ -78,6 +78,10 @@ const (
 	// holds Spec.Takeover.
 	AnnotationAdopt    = ManagedBy + "/adopt"
 	AnnotationTakeover = ManagedBy + "/takeover"
+	// AnnotationDataVersion on a server's volume claim says that the volume has data, and
+	// which version of Consul wrote it: the newest that did since a server was last
+	// healthy with it.
+	AnnotationDataVersion = ManagedBy + "/data-version"
 	// AnnotationFormer on a Service holds what it was before it was led to the cluster.
 	AnnotationFormer = ManagedBy + "/former"
 	// AnnotationNamespaceOf on a Namespace names the cluster that created it.

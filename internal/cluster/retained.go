@@ -1,0 +1,90 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-log/tflog"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// planRetained looks for volume claims that the servers of a new cluster would take up,
+// names them, and refuses a version that must not start with their data. What adopts
+// servers, or starts from a backup, refuses them by itself.
+func (r *Resource) planRetained(ctx context.Context, config, plan model, diags *diag.Diagnostics) {
+	if r.clients == nil || r.clients.Unknown || plan.ID.IsUnknown() || !plan.RestoreFrom.IsNull() || !plan.Adopt.IsNull() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	defer cancel()
+	d, err := r.deployment(ctx, plan.Namespace.ValueString(), plan.Name.ValueString())
+	if err != nil {
+		return // the apply says so
+	}
+	at := path.Root("storage")
+	claims, err := d.Retained(ctx)
+	switch {
+	case apierrors.IsForbidden(err):
+		diags.AddAttributeWarning(at, "Whether volumes of the name exist is not known", classUnknown(errors.Join(rollout.ErrNoRight, err),
+			"If there are volume claims of an earlier cluster of this name, the servers start with their data."))
+		return
+	case err != nil: // the apply says so
+		tflog.Debug(ctx, "the volume claims were not seen: "+err.Error())
+		return
+	}
+	if !plan.Replicas.IsUnknown() {
+		claims = slices.DeleteFunc(claims, func(c rollout.Retained) bool { return int64(c.Ordinal) >= plan.Replicas.ValueInt64() })
+	}
+	if len(claims) == 0 {
+		return
+	}
+	version := ""
+	if !plan.Version.IsUnknown() {
+		version = plan.Version.ValueString()
+		if err := rollout.CheckRetained(plan.Namespace.ValueString(), claims, version); err != nil {
+			diags.Append(retainedError(versionPath(config), plan.ID.ValueString(), err))
+			return
+		}
+	}
+	if exists, err := d.Consul.Exists(ctx); err != nil || exists {
+		return // they are in use: the apply resumes a create, or refuses
+	}
+	diags.AddAttributeWarning(at, "The servers start with data that exists", retainedWarning(plan, version, claims))
+}
+
+// retainedWarning names volume claims that new servers take up.
+func retainedWarning(plan model, version string, claims []rollout.Retained) string {
+	text := fmt.Sprintf("These volume claims are left of an earlier cluster of this name, and the servers of %s start with the data on them:\n\n  %s\n\n"+
+		"To start with an empty cluster instead, delete them before the apply:\n\n  kubectl -n %s delete pvc %s\n",
+		plan.ID.ValueString(), strings.Join(texts(claims), "\n  "), plan.Namespace.ValueString(), strings.Join(rollout.ClaimNames(claims), " "))
+	if version != "" && slices.ContainsFunc(claims, func(c rollout.Retained) bool { return c.Version == "" }) {
+		text += fmt.Sprintf("\nWhich version of Consul wrote the data is not recorded on all of them. Make sure that it is not newer than %s: Consul has no downgrade.", version)
+	}
+	return text
+}
+
+// versionPath is the attribute that a version was declared by.
+func versionPath(config model) path.Path {
+	if config.Version.IsNull() {
+		return path.Root("image")
+	}
+	return path.Root("version")
+}
+
+// retainedError says why servers cannot start with the data on retained volumes.
+func retainedError(at path.Path, id string, err error) diag.Diagnostic {
+	summary := "The volumes hold data of a newer version"
+	if jump := (*server.JumpError)(nil); errors.As(err, &jump) {
+		summary = "The upgrade skips release lines"
+	}
+	return attr.Error(at, summary, fmt.Sprintf("Creating %s: %s.", id, err))
+}
