@@ -237,7 +237,7 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 	resp.Diagnostics.Append(resp.Private.SetKey(ctx, privateWorld, seen)...)
 	resp.Diagnostics.Append(keepStarted(ctx, resp.Private, s.Started)...)
-	if s.Spec.Creating && s.Spec.Established {
+	if s.Spec.Creating && s.Elected {
 		// The state holds the cluster: the create has been seen to end.
 		if err := d.MarkCreated(ctx); err != nil {
 			tflog.Debug(ctx, err.Error())
@@ -267,9 +267,12 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 		return
 	}
 	m.setOrigin(ctx, &d, spec, timeout, &resp.Diagnostics)
+	known, diags := before.toSpec(ctx)
+	resp.Diagnostics.Append(diags...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	d.Known = &known
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if resp.Diagnostics.Append(prepareDeny(limited, d.Consul, before, m)...); resp.Diagnostics.HasError() {

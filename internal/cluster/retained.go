@@ -47,6 +47,9 @@ func (r *Resource) planRetained(ctx context.Context, config, plan model, diags *
 	if len(claims) == 0 {
 		return
 	}
+	if exists, err := d.Consul.Exists(ctx); err != nil || exists {
+		return // they are in use: the apply resumes a create, or refuses
+	}
 	version := ""
 	if !plan.Version.IsUnknown() {
 		version = plan.Version.ValueString()
@@ -54,9 +57,6 @@ func (r *Resource) planRetained(ctx context.Context, config, plan model, diags *
 			diags.Append(retainedError(versionPath(config), plan.ID.ValueString(), err))
 			return
 		}
-	}
-	if exists, err := d.Consul.Exists(ctx); err != nil || exists {
-		return // they are in use: the apply resumes a create, or refuses
 	}
 	diags.AddAttributeWarning(at, "The servers start with data that exists", retainedWarning(plan, version, claims))
 }

@@ -86,6 +86,9 @@ type AgentFacts struct {
 	Domain string
 	// Encrypted says that gossip is encrypted.
 	Encrypted bool
+	// GossipVerifiesIncoming says that the agent refuses gossip that is not encrypted, and
+	// GossipVerifiesOutgoing that it does not send it.
+	GossipVerifiesIncoming, GossipVerifiesOutgoing bool
 	// VerifiesIncoming says that the agent refuses RPC connections without TLS, and
 	// VerifiesOutgoing that it does not make them.
 	VerifiesIncoming, VerifiesOutgoing bool
@@ -124,7 +127,9 @@ type agentSelf struct {
 		ClientAddrs         []string
 		DNSDomain           string
 		SerfPortLAN         int
-		TLS                 struct {
+
+		EncryptVerifyIncoming, EncryptVerifyOutgoing bool
+		TLS                                          struct {
 			InternalRPC struct{ VerifyIncoming, VerifyOutgoing bool }
 		}
 	}
@@ -139,7 +144,8 @@ func (s agentSelf) facts(pod string) AgentFacts {
 	d := s.DebugConfig
 	f := AgentFacts{
 		Pod: pod, Node: s.Config.NodeName, Version: s.Config.Version, Datacenter: s.Config.Datacenter, Domain: strings.TrimSuffix(d.DNSDomain, "."),
-		Encrypted:        s.Stats.SerfLAN.Encrypted == "true",
+		Encrypted:              s.Stats.SerfLAN.Encrypted == "true",
+		GossipVerifiesIncoming: d.EncryptVerifyIncoming, GossipVerifiesOutgoing: d.EncryptVerifyOutgoing,
 		VerifiesIncoming: d.TLS.InternalRPC.VerifyIncoming, VerifiesOutgoing: d.TLS.InternalRPC.VerifyOutgoing,
 		ACLs: d.ACLsEnabled, DefaultPolicy: d.ACLResolverSettings.ACLDefaultPolicy,
 		SerfPort: d.SerfPortLAN,

@@ -24,6 +24,9 @@ type Deployment struct {
 	Consul *consul.Cluster
 	// Report hears of every action of a roll. Each is an Event of the StatefulSet too.
 	Report func(Action)
+	// Known is what was declared before an Update, for what the live cluster does not tell; nil
+	// takes what is declared now.
+	Known *server.Spec
 	// Origin is where a cluster with a pending Spec.Origin gets its snapshot from. Without it an
 	// Update gives the restore up.
 	Origin *Origin
@@ -32,6 +35,9 @@ type Deployment struct {
 // State is a cluster as it is.
 type State struct {
 	Spec server.Spec
+	// Elected says that the first leader is recorded. Where the record is lost, the Spec is
+	// taken for established without it.
+	Elected bool
 	// Drift names fields that are not as the Spec renders them (server.Drift).
 	Drift []string
 	// RunningVersion is the oldest version of which a server runs.
@@ -86,10 +92,12 @@ func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) 
 	if err != nil {
 		return State{}, err
 	}
-	if orphaned(live, known.Name) {
+	if orphaned, err := d.isOrphaned(ctx, live, known.Name); err != nil {
+		return State{}, err
+	} else if orphaned {
 		return d.readOrphaned(ctx, known, live)
 	}
-	var s State
+	s := State{Elected: live.IsEstablished()}
 	if s.Spec, err = server.Parse(live, known); err != nil {
 		return State{}, err
 	}
@@ -187,13 +195,24 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 	if err := checkNamespace(live.Namespace, spec); err != nil {
 		return err
 	}
-	spec.Creating, spec.Established = true, live.IsEstablished()
+	running, err := d.running(ctx, live, spec)
+	if err != nil {
+		return err
+	}
+	spec.Creating = true
 	var before server.Spec
+	if live.StatefulSet == nil && len(running.Pods) > 0 {
+		before = running.spec(spec, true)
+	}
+	if before.Established && !server.SameStages(before, spec) {
+		return fmt.Errorf("servers of %s run without a StatefulSet, and do not encrypt as declared: create the cluster with gossip.enabled and tls.enabled as they are, and change them with the next apply", spec.ID())
+	}
 	if live.StatefulSet != nil {
 		if before, err = server.Parse(live, spec); err != nil {
 			return err
 		}
-		spec.Established = before.Established
+		spec.Established = before.Established // as recorded: so it was rendered
+		before = running.spec(before, false)
 		if spec.Origin != nil && before.Origin != nil {
 			spec.Origin = before.Origin
 		}
@@ -207,6 +226,10 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 			return ErrExists
 		}
 	}
+	if err := CheckRetained(spec.Namespace, within(running.Claims, int(spec.Replicas)), spec.Version); err != nil {
+		return err
+	}
+	spec.Established = running.Established
 	if live.StatefulSet == nil && spec.Origin.Pending() {
 		if _, err := d.FindOrigin(ctx, *d.Origin); err != nil {
 			return &OriginError{err}
@@ -242,7 +265,7 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 		}
 		return err
 	}
-	if live.StatefulSet != nil && !spec.Established && !server.SameStages(before, spec) {
+	if live.StatefulSet != nil && restartsUnelected(before, spec) {
 		if err := d.restartUnelected(ctx); err != nil {
 			return d.unsettled(ctx, err, spec)
 		}
@@ -330,14 +353,19 @@ func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 	if err := foreign(live, spec.Name); err != nil {
 		return err
 	}
-	var before server.Spec
-	if orphaned(live, spec.Name) {
-		before, err = d.orphanedSpec(ctx, spec, live)
-	} else {
-		before, err = server.Parse(live, spec)
-	}
+	orphaned, err := d.isOrphaned(ctx, live, spec.Name)
 	if err != nil {
 		return err
+	}
+	before, running, err := d.readRunning(ctx, spec, live, orphaned)
+	if err != nil {
+		return err
+	}
+	if err := running.checkVersion(before, spec.Version); err != nil {
+		return fmt.Errorf("nothing was changed: %w", err)
+	}
+	if running.Unknown != nil && !server.SameStages(before, spec) {
+		return fmt.Errorf("nothing was changed: %w", running.Unknown)
 	}
 	if spec.Origin = before.Origin; spec.Origin.Pending() && d.Origin == nil {
 		spec.Origin = nil
@@ -347,13 +375,13 @@ func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 			return err
 		}
 	}
-	if !before.Established && !server.SameStages(before, spec) { // nobody may have written down that it is
-		if before.Established, err = d.elected(ctx); err != nil {
-			return err
-		}
-	}
 	if err := d.checkReloads(ctx, before, spec); err != nil {
 		return err
+	}
+	if orphaned { // what follows is an update like any other
+		if live, err = d.adopt(ctx, before, live); err != nil {
+			return err
+		}
 	}
 	stages := server.Stages(before, spec)
 	if len(stages) > 1 && spec.Update.Strategy == server.OnDelete {
@@ -383,6 +411,26 @@ func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 		err = errors.Join(err, d.Consul.DeleteCertificates(ctx))
 	}
 	return err
+}
+
+// readRunning finds out what an update starts from.
+func (d Deployment) readRunning(ctx context.Context, spec server.Spec, live server.Set, orphaned bool) (server.Spec, Running, error) {
+	applied := spec
+	if d.Known != nil {
+		applied = *d.Known
+	}
+	if !orphaned {
+		var err error
+		if applied, err = server.Parse(live, applied); err != nil {
+			return spec, Running{}, err
+		}
+	}
+	r, err := d.running(ctx, live, applied)
+	before := r.spec(applied, orphaned)
+	if orphaned { // the volumes are no matter of the pods, and another size would take another StatefulSet
+		before.Storage = spec.Storage
+	}
+	return before, r, err
 }
 
 // checkReloads refuses to turn TLS on or off where the servers could not be told to reload
@@ -475,7 +523,7 @@ func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live
 	if _, err := applyObjects(ctx, d.Kube, server.Objects(spec), live); err != nil {
 		return err
 	}
-	if !spec.Established && (int(before.Replicas) != desired || !server.SameStages(before, spec)) {
+	if restartsUnelected(before, spec) {
 		if err := d.restartUnelected(ctx); err != nil {
 			return err
 		}
@@ -546,24 +594,6 @@ func (d Deployment) restartUnelected(ctx context.Context) error {
 	return nil
 }
 
-// elected reports whether a cluster that is not known to have had a leader has had one.
-// That all servers say so is waited for: what is done where there was none would take a
-// leader away.
-func (d Deployment) elected(ctx context.Context) (elected bool, err error) {
-	err = kube.Wait(ctx, "the servers to say whether they had a leader", interval, func(ctx context.Context) (missing string, err error) {
-		pods, err := d.Consul.Pods(ctx)
-		if err != nil {
-			return "", err
-		}
-		running := slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool { return stopped(&p) })
-		if elected, err = d.Consul.HasBootstrapped(ctx, running); err != nil {
-			missing = err.Error()
-		}
-		return missing, nil
-	})
-	return elected, err
-}
-
 // settle rolls until all servers are healthy voters that run what was applied,
 // gives new servers their agent tokens, and records that the cluster is
 // established.
@@ -585,6 +615,7 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 		}
 	}
 	err = Run(ctx, live, limit, func(a Action) {
+		_ = d.markData(ctx) // what the roll has come to; at its end it has to succeed
 		d.Report(a)
 		d.event(ctx, a)
 	})
@@ -593,6 +624,9 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 	case errors.As(err, &paused):
 		return paused
 	case err != nil:
+		return d.unsettled(ctx, err, spec)
+	}
+	if err := d.markData(ctx); err != nil {
 		return d.unsettled(ctx, err, spec)
 	}
 	if err := d.afterRoll(ctx, spec, token, desired); err != nil {
@@ -678,6 +712,7 @@ func (d Deployment) unsettled(ctx context.Context, err error, spec server.Spec) 
 	// The context has ended as a rule; the explanation has a time of its own.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
 	defer cancel()
+	_ = d.markData(ctx) // a server may have written data and be unhealthy
 	return &UnsettledError{
 		Err:         err,
 		Explanation: d.Kube.Explain(ctx, spec.Namespace, server.StatefulSetName(spec.Name), server.SelectorLabels(spec.Name)),
@@ -701,8 +736,10 @@ func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string
 	if err != nil {
 		return nil, err
 	}
-	if live.StatefulSet == nil && !orphaned(live, spec.Name) {
-		return nil, nil
+	if live.StatefulSet == nil {
+		if orphaned, err := d.isOrphaned(ctx, live, spec.Name); err != nil || !orphaned {
+			return nil, err
+		}
 	}
 	exclusively := d.exclusively
 	if live.Namespace != nil && live.Namespace.DeletionTimestamp != nil { // which takes no Lease any more
@@ -749,13 +786,26 @@ func (d Deployment) deleteServers(ctx context.Context, spec server.Spec) (live s
 	if err := foreign(live, spec.Name); err != nil {
 		return live, nil, err
 	}
-	if orphaned(live, spec.Name) {
-		if live, err = d.adopt(ctx, spec, live); err != nil {
+	orphaned, err := d.isOrphaned(ctx, live, spec.Name)
+	if err != nil {
+		return live, nil, err
+	}
+	if orphaned {
+		r, err := d.look(ctx, spec, live)
+		if err != nil {
+			return live, nil, err
+		}
+		if live, err = d.adopt(ctx, r.spec(spec, true), live); err != nil {
 			return live, nil, err
 		}
 	}
 	if live.StatefulSet == nil {
 		return live, nil, nil
+	}
+	if spec.Storage.WhenDeleted != server.Delete { // the last moment in which the servers tell
+		if err := d.markData(ctx); err != nil {
+			return live, nil, err
+		}
 	}
 	if err := d.stop(ctx, spec); err != nil {
 		return live, nil, err

@@ -187,7 +187,9 @@ func (d Deployment) Look(ctx context.Context, spec server.Spec) (World, error) {
 	if err != nil {
 		return World{}, err
 	}
-	w.GossipStage, w.TLSStage = spec.Gossip.Stage, spec.TLS.Stage
+	if w.GossipStage, w.TLSStage, err = d.lookStages(ctx, spec); err != nil {
+		return World{}, err
+	}
 	if spec.TLS.Stage != server.StagePlain {
 		w.Certificates = d.Consul.CertificateDrift(ctx, spec)
 	}

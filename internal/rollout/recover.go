@@ -310,6 +310,9 @@ func (d Deployment) beginAnew(ctx context.Context, spec server.Spec, leader bool
 	if err := patchStatefulSet(ctx, d.Kube, d.Consul, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, server.AnnotationRecovering, FromNothing)); err != nil {
 		return err
 	}
+	if err := d.forgetData(ctx); err != nil {
+		return err
+	}
 	// What was restored is lost. If this fails, Kubernetes removes it in a day.
 	finish, cancel := context.WithTimeout(ctx, cleanUpTimeout)
 	_ = (restic.Client{Kube: d.Kube, Consul: d.Consul}).FinishRestore(finish)

@@ -340,60 +340,6 @@ func letGo(ctx context.Context, k *kube.Client, live *appsv1.StatefulSet) error 
 	})
 }
 
-// orphaned reports whether a cluster is there without its StatefulSet: somebody
-// deleted that, or it was to be replaced. A delete takes the StatefulSet last.
-func orphaned(live server.Set, cluster string) bool {
-	return live.StatefulSet == nil && live.Config != nil && server.Owns(cluster, live.Config.Labels)
-}
-
-// readOrphaned is Read where only the StatefulSet is missing: what was declared
-// last stands, and the next update makes the StatefulSet anew around the pods.
-func (d Deployment) readOrphaned(ctx context.Context, known server.Spec, live server.Set) (State, error) {
-	known.Established = live.IsEstablished()
-	pods, err := d.Consul.Pods(ctx)
-	if err != nil {
-		return State{}, err
-	}
-	running, started := versions(pods)
-	return State{Spec: known, Drift: server.Drift(server.Objects(known), live), RunningVersion: running, Started: started}, nil
-}
-
-// orphanedSpec is what is found where the StatefulSet is missing: as many servers as
-// there are pods.
-func (d Deployment) orphanedSpec(ctx context.Context, spec server.Spec, live server.Set) (server.Spec, error) {
-	pods, err := d.Consul.Pods(ctx)
-	if err != nil {
-		return spec, err
-	}
-	spec.Established = live.IsEstablished()
-	spec.Replicas = 0
-	if len(pods) > 0 {
-		last, _ := server.Ordinal(spec.Name, pods[len(pods)-1].Name)
-		spec.Replicas = int32(last) + 1 //nolint:gosec // at most 7
-	}
-	return spec, nil
-}
-
-// adopt makes the StatefulSet of orphaned pods anew, so that a delete takes with it
-// what belongs to it, and returns what is there then.
-func (d Deployment) adopt(ctx context.Context, spec server.Spec, live server.Set) (server.Set, error) {
-	spec, err := d.orphanedSpec(ctx, spec, live)
-	if err != nil {
-		return live, err
-	}
-	if _, err := applyObjects(ctx, d.Kube, server.Set{StatefulSet: server.Objects(spec).StatefulSet}, server.Set{}); err != nil {
-		return live, err
-	}
-	err = kube.Wait(ctx, "the StatefulSet to adopt what belongs to it", interval, func(ctx context.Context) (string, error) {
-		live, err = ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
-		if err != nil || live.StatefulSet == nil || live.StatefulSet.Status.ObservedGeneration < live.StatefulSet.Generation {
-			return "its controller has not seen it yet", err
-		}
-		return "", nil
-	})
-	return live, err
-}
-
 // VolumeClass is the storage class of volumes.
 type VolumeClass struct {
 	// Name is "" for volumes that are of none.

@@ -274,30 +274,3 @@ func TestWorld_Drift_namesVolumes(t *testing.T) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }
-
-// A cluster without its StatefulSet is there as long as its ConfigMap is.
-func TestOrphaned(t *testing.T) {
-	t.Parallel()
-	spec := server.Spec{Name: "consul", Namespace: "prod", Replicas: 3, Version: "1.22.7"}
-	tests := map[string]struct {
-		change func(*server.Set)
-		want   bool
-	}{
-		"all of it":             {func(*server.Set) {}, false},
-		"no StatefulSet":        {func(s *server.Set) { s.StatefulSet = nil }, true},
-		"no ConfigMap either":   {func(s *server.Set) { s.StatefulSet, s.Config = nil, nil }, false},
-		"somebody's ConfigMap":  {func(s *server.Set) { s.StatefulSet, s.Config.Labels = nil, nil }, false},
-		"another's ConfigMap":   {func(s *server.Set) { s.StatefulSet, s.Config.Labels = nil, server.OwnerLabels("other") }, false},
-		"nothing of it is left": {func(s *server.Set) { *s = server.Set{} }, false},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			live := server.Objects(spec)
-			tt.change(&live)
-			if got := orphaned(live, "consul"); got != tt.want {
-				t.Errorf("got %v", got)
-			}
-		})
-	}
-}

@@ -58,16 +58,10 @@ func gossipVolume(s Spec) ([]corev1.Volume, []corev1.VolumeMount) {
 
 // gossipStage is how far an agent's configuration encrypts gossip.
 func (c agentConfig) gossipStage() Stage {
-	switch {
-	case c.EncryptVerifyIncoming == nil:
+	if c.EncryptVerifyIncoming == nil {
 		return StagePlain
-	case *c.EncryptVerifyIncoming:
-		return StageEncrypted
-	case *c.EncryptVerifyOutgoing:
-		return StageSend
-	default:
-		return StageAccept
 	}
+	return StageOf(*c.EncryptVerifyOutgoing, *c.EncryptVerifyIncoming)
 }
 
 // setGossip is the inverse of gossipStage.

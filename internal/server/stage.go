@@ -1,5 +1,11 @@
 package server
 
+import (
+	"encoding/json"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
 // Stage is how far something between agents is encrypted: their gossip, or their TCP
 // connections. A running cluster goes through all of them, each on every server before
 // the next: at any moment every agent takes what the others send
@@ -67,4 +73,61 @@ func stages(from, to Stage) []Stage {
 		all = append(all, stage)
 	}
 	return append(all, to)
+}
+
+// StageOf is the stage of an agent that has keys: whether it encrypts what it sends, and
+// whether it refuses what is not.
+func StageOf(verifiesOutgoing, verifiesIncoming bool) Stage {
+	switch {
+	case verifiesIncoming:
+		return StageEncrypted
+	case verifiesOutgoing:
+		return StageSend
+	default:
+		return StageAccept
+	}
+}
+
+// RunningStage is the stage that a change of the encryption starts from: the one that was
+// applied last, if every server is in it or next to it, so that completing it cuts off
+// nobody. Otherwise it is the one that most servers are in, which have the quorum, and of
+// two alike the one of the lower server.
+func RunningStage(applied Stage, servers []Stage) Stage {
+	count := map[Stage]int{}
+	far := false
+	for _, s := range servers {
+		count[s]++
+		far = far || s < applied-1 || s > applied+1
+	}
+	if !far {
+		return applied
+	}
+	most := servers[0]
+	for _, s := range servers {
+		if count[s] > count[most] {
+			most = s
+		}
+	}
+	return most
+}
+
+// PodStages reads how far the agent in a server's pod encrypts gossip and TCP connections,
+// from the configuration that it was started with. Where the ConfigMap does not hold that,
+// the pod tells whether it has keys at all, and of a kind that it has, known is false: the
+// agent has to be asked.
+func PodStages(pod *corev1.Pod, cm *corev1.ConfigMap) (gossip, tls Stage, known bool) {
+	var c agentConfig
+	if cm != nil && json.Unmarshal([]byte(cm.Data[configKeyOf(pod.Annotations[AnnotationConfigHash])]), &c) == nil {
+		return c.gossipStage(), c.tlsStage(), true
+	}
+	known = true
+	for _, v := range pod.Spec.Volumes {
+		switch v.Name {
+		case keyringVolume:
+			gossip, known = StageAccept, false
+		case tlsVolume:
+			tls, known = StageAccept, false
+		}
+	}
+	return gossip, tls, known
 }

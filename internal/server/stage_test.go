@@ -3,6 +3,9 @@ package server
 import (
 	"slices"
 	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // TestStages: a server meets only neighbours in the order of the stages, and what may
@@ -98,5 +101,55 @@ func TestCertificateNames(t *testing.T) {
 	}
 	if want := []string{"127.0.0.1", "192.0.2.1", "::1"}; !slices.Equal(ips, want) {
 		t.Errorf("got %v, want %v", ips, want)
+	}
+}
+
+// A change starts from a stage whose neighbours are all that any server meets.
+func TestRunningStage(t *testing.T) {
+	t.Parallel()
+	const p, a, s, e = StagePlain, StageAccept, StageSend, StageEncrypted
+	for _, tt := range []struct {
+		applied Stage
+		servers []Stage
+		want    Stage
+	}{
+		{e, nil, e},
+		{p, []Stage{p, p, p}, p},
+		{a, []Stage{p, p, a}, a}, // interrupted on the way on
+		{e, []Stage{s, s, e}, e},
+		{p, []Stage{a, p, a}, p}, // and on the way off
+		{e, []Stage{p, p, p}, p}, // applied at once by somebody else
+		{e, []Stage{e, p, p}, p}, // one was cut off by that
+		{e, []Stage{p, e, e}, e},
+		{p, []Stage{e, e, p}, e},
+		{e, []Stage{a, s, p}, a},
+	} {
+		if got := RunningStage(tt.applied, tt.servers); got != tt.want {
+			t.Errorf("%d was applied and the servers are in %v: got %d, want %d", tt.applied, tt.servers, got, tt.want)
+		}
+	}
+}
+
+// A pod tells its stage by the configuration that it was started with, whatever the
+// StatefulSet says by now.
+func TestPodStages(t *testing.T) {
+	t.Parallel()
+	for stage := StagePlain; stage <= StageEncrypted; stage++ {
+		s, other := full(), full()
+		s.Gossip.Stage, s.TLS.Stage = stage, StageEncrypted-stage
+		other.Gossip.Stage, other.TLS.Stage = StageEncrypted-stage, stage
+		objects := Objects(s)
+		pod := &corev1.Pod{ObjectMeta: objects.StatefulSet.Spec.Template.ObjectMeta, Spec: objects.StatefulSet.Spec.Template.Spec}
+		other.FormerConfig = FormerConfig(other, objects.Config, []corev1.Pod{*pod})
+		if gossip, tls, known := PodStages(pod, Objects(other).Config); gossip != stage || tls != StageEncrypted-stage || !known {
+			t.Errorf("gossip in %d is read as %d, TLS in %d as %d (known: %v)", stage, gossip, StageEncrypted-stage, tls, known)
+		}
+		gossip, tls, known := PodStages(pod, nil)
+		if (gossip == StagePlain) != (stage == StagePlain) || (tls == StagePlain) != (stage == StageEncrypted) || known {
+			t.Errorf("without a ConfigMap, gossip in %d is read as %d, TLS in %d as %d (known: %v)", stage, gossip, StageEncrypted-stage, tls, known)
+		}
+	}
+	if gossip, tls, known := PodStages(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "consul-server-0"}}, nil); gossip != StagePlain || tls != StagePlain || !known {
+		t.Errorf("a pod without keys is read as %d and %d (known: %v)", gossip, tls, known)
 	}
 }

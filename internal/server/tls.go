@@ -147,16 +147,10 @@ type tlsInternalRPC struct {
 
 // tlsStage is how far an agent's configuration encrypts RPC.
 func (c agentConfig) tlsStage() Stage {
-	switch {
-	case c.TLS == nil:
+	if c.TLS == nil {
 		return StagePlain
-	case c.TLS.InternalRPC.VerifyIncoming:
-		return StageEncrypted
-	case c.TLS.InternalRPC.VerifyOutgoing:
-		return StageSend
-	default:
-		return StageAccept
 	}
+	return StageOf(c.TLS.InternalRPC.VerifyOutgoing, c.TLS.InternalRPC.VerifyIncoming)
 }
 
 // setTLS is the inverse of tlsStage.

@@ -1,0 +1,131 @@
+package cluster_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+)
+
+// An apply that finds no StatefulSet and turns TLS and gossip encryption on, with another
+// version, goes through every stage and takes the snapshot before: what the servers run is
+// read from their pods.
+func TestAccCluster_tlsOnAndOffWithoutItsStatefulSet(t *testing.T) {
+	acctest.PreCheckLong(t)
+	namespace := acctest.NamespaceName(t)
+	config := func(version, more string) string {
+		return required + hclVersion(namespace, version, "  create_namespace = true\n"+more)
+	}
+	cli := acctest.NewCLI(t, map[string]string{"main.tf": config(acctest.OlderVersion, "")})
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	client := acctest.StartWriter(t, namespace, "no-token")
+	client.More(5)
+	watch := acctest.WatchRaft(t, namespace, "consul", "")
+	before := podUIDs(t, namespace)
+	deleteStatefulSet(t, namespace)
+
+	cli.Write("main.tf", config(acctest.ConsulVersion, "  tls = { enabled = true }\n  gossip = { enabled = true }\n"))
+	if out := cli.Must(t.Context(), "plan", "-no-color"); !strings.Contains(out, "3 servers restart, 3 times") || !strings.Contains(out, "StatefulSet consul-server: missing") {
+		t.Errorf("the plan does not say that every stage takes a roll:\n%s", out)
+	}
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	if left := len(before) - len(restarted(before, podUIDs(t, namespace))); left > 0 {
+		t.Errorf("%d servers were not restarted", left)
+	}
+	if state := cli.State(); !strings.Contains(state, "consul-"+acctest.OlderVersion+"-") {
+		t.Error("no snapshot was taken before the upgrade")
+	}
+	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
+
+	deleteStatefulSet(t, namespace)
+	cli.Write("main.tf", config(acctest.ConsulVersion, ""))
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
+	if raft := watch.Stop(); raft.FewestVoters < 2 {
+		t.Errorf("there were only %d voters", raft.FewestVoters)
+	}
+	client.More(5)
+	if err := client.VerifyNoneLost(""); err != nil {
+		t.Error(err)
+	}
+	client.Stop()
+	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
+	namespaceGone(t, namespace)
+}
+
+// deleteStatefulSet deletes the StatefulSet around its pods.
+func deleteStatefulSet(t *testing.T, namespace string) {
+	t.Helper()
+	sets := acctest.Kube(t).AppsV1().StatefulSets(namespace)
+	if err := sets.Delete(t.Context(), "consul-server", metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationOrphan)}); err != nil {
+		t.Fatal(err)
+	}
+	acctest.Wait(t, "the StatefulSet to go", func(ctx context.Context) (string, error) {
+		if _, err := sets.Get(ctx, "consul-server", metav1.GetOptions{}); err == nil {
+			return "it is there", nil
+		}
+		return "", nil
+	})
+}
+
+// A create that was killed before there was a leader may be resumed with another number of
+// servers: those that run wait for as many as there were to be, and restart.
+func TestAccCluster_resumesAKilledCreateWithFewerServers(t *testing.T) {
+	acctest.PreCheck(t)
+	t.Parallel()
+	namespace := acctest.NamespaceName(t)
+	config := func(more string) string {
+		return required + hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n"+more)
+	}
+	// There are fewer nodes than that.
+	cli := acctest.NewCLI(t, map[string]string{"main.tf": config("  replicas = 7\n")})
+	killed, out := cli.RunAndKill(t.Context(), "apply", func(ctx context.Context) bool {
+		list, err := acctest.Kube(t).CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+		n := 0
+		for i := range list.Items {
+			if p := &list.Items[i]; p.Status.Phase == corev1.PodRunning && consul.PodRuns(p) {
+				n++
+			}
+		}
+		return err == nil && n > 0
+	})
+	if !killed {
+		t.Fatalf("the apply ended before it could be killed:\n%s", out)
+	}
+	cli.Write("main.tf", config("  replicas = 1\n"))
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-lock=false")
+	if err := voters(t, namespace, 1)(nil); err != nil {
+		t.Error(err)
+	}
+	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode", "-lock=false")
+
+	// The record of the first leader is lost: one more server at a time all the same, which the
+	// events show.
+	patch := []byte(`[{"op":"remove","path":"/data/established"}]`)
+	if _, err := acctest.Kube(t).CoreV1().ConfigMaps(namespace).Patch(t.Context(), "consul-server", "application/json-patch+json", patch, metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	before := podUIDs(t, namespace)
+	cli.Write("main.tf", config("  replicas = 3\n"))
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-lock=false")
+	if err := voters(t, namespace, 3)(nil); err != nil {
+		t.Error(err)
+	}
+	if all := restarted(before, podUIDs(t, namespace)); len(all) > 0 {
+		t.Errorf("the server that had elected a leader was restarted: %q", all)
+	}
+	list, err := acctest.Kube(t).CoreV1().Events(namespace).List(t.Context(), metav1.ListOptions{FieldSelector: "involvedObject.kind=StatefulSet,reason=Scaling"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(list.Items) != 2 {
+		t.Errorf("%d steps lead from one server to three, want 2", len(list.Items))
+	}
+	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color", "-lock=false")
+	namespaceGone(t, namespace)
+}

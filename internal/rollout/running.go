@@ -1,0 +1,273 @@
+package rollout
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// Running is what the servers of a cluster run now. It is read from their pods and volumes,
+// and asked of Consul: the StatefulSet says what was applied last, and like any marker it
+// may be missing.
+type Running struct {
+	// Pods of the servers by ordinal.
+	Pods []corev1.Pod
+	// Claims are the volume claims of the servers by ordinal, nil where they may not be read.
+	Claims []Retained
+	// Established says that the cluster has elected a leader.
+	Established bool
+	// Gossip and TLS are how far each server encrypts.
+	Gossip, TLS []server.Stage
+	// Unknown says why the stages of some servers are only what was applied last, nil if all
+	// are known.
+	Unknown error
+}
+
+// running reads what the servers run now. applied is what was applied last, as far as that
+// is known.
+func (d Deployment) running(ctx context.Context, live server.Set, applied server.Spec) (Running, error) {
+	var r Running
+	var err error
+	if r.Pods, err = d.Consul.Pods(ctx); err != nil {
+		return r, err
+	}
+	if r.Claims, err = d.Retained(ctx); ignoreForbidden(err) != nil {
+		return r, err
+	}
+	if r.Established, err = d.established(ctx, live, r.Claims); err != nil {
+		return r, err
+	}
+	unknown := r.readStages(live.Config, applied)
+	if len(unknown) == 0 {
+		return r, nil
+	}
+	token, _, err := d.Consul.ManagementToken(ctx)
+	if err != nil {
+		return r, err
+	}
+	for _, i := range unknown {
+		f, err := d.Consul.Facts(ctx, token, &r.Pods[i])
+		if err != nil {
+			r.Unknown = fmt.Errorf("the configuration that server %s was started with is missing from the ConfigMap, and it does not tell how far it encrypts: %w", r.Pods[i].Name, err)
+			continue
+		}
+		if r.Gossip[i] != server.StagePlain {
+			r.Gossip[i] = server.StageOf(f.GossipVerifiesOutgoing, f.GossipVerifiesIncoming)
+		}
+		if r.TLS[i] != server.StagePlain {
+			r.TLS[i] = server.StageOf(f.VerifiesOutgoing, f.VerifiesIncoming)
+		}
+	}
+	return r, nil
+}
+
+// look is running without a question to Consul, and with the first leader as it is recorded.
+func (d Deployment) look(ctx context.Context, applied server.Spec, live server.Set) (Running, error) {
+	pods, err := d.Consul.Pods(ctx)
+	if err != nil {
+		return Running{}, err
+	}
+	r := Running{Pods: pods, Established: live.IsEstablished()}
+	r.readStages(live.Config, applied)
+	return r, nil
+}
+
+// readStages reads the stages from the pods, and returns the indexes of those that do not
+// tell, for which it takes what was applied last.
+func (r *Running) readStages(cm *corev1.ConfigMap, applied server.Spec) (unknown []int) {
+	for i := range r.Pods {
+		gossip, tls, known := server.PodStages(&r.Pods[i], cm)
+		if !known {
+			unknown = append(unknown, i)
+			if gossip != server.StagePlain {
+				gossip = max(gossip, applied.Gossip.Stage)
+			}
+			if tls != server.StagePlain {
+				tls = max(tls, applied.TLS.Stage)
+			}
+		}
+		r.Gossip, r.TLS = append(r.Gossip, gossip), append(r.TLS, tls)
+	}
+	return unknown
+}
+
+// newest is the index of the pod that was made last, -1 where there is none: it has the
+// latest template that any has.
+func (r *Running) newest() int {
+	newest := -1
+	for i := range r.Pods {
+		if newest < 0 || r.Pods[newest].CreationTimestamp.Before(&r.Pods[i].CreationTimestamp) {
+			newest = i
+		}
+	}
+	return newest
+}
+
+// spec is the spec that a change starts from. applied is what was applied last: what the
+// StatefulSet says, or where that is missing (orphaned) what was declared last. Then the
+// pods tell how many servers there are, which version they run and how far they encrypt.
+func (r *Running) spec(applied server.Spec, orphaned bool) server.Spec {
+	s := applied
+	s.Established = r.Established
+	if orphaned {
+		s.Creating, s.Replicas = !r.Established, 0
+		for i := range r.Pods {
+			last, _ := server.Ordinal(s.Name, r.Pods[i].Name)
+			s.Replicas = max(s.Replicas, int32(last)+1) //nolint:gosec // at most 7
+		}
+		if i := r.newest(); i >= 0 {
+			s.Version, s.Image = podVersion(&r.Pods[i], applied)
+			s.Gossip.Stage, s.TLS.Stage = r.Gossip[i], r.TLS[i]
+		}
+	}
+	s.Gossip.Stage = server.RunningStage(s.Gossip.Stage, r.Gossip)
+	s.TLS.Stage = server.RunningStage(s.TLS.Stage, r.TLS)
+	return s
+}
+
+// podVersion is the version and the image of a server's pod; what it does not say is as
+// declared.
+func podVersion(pod *corev1.Pod, declared server.Spec) (version, image string) {
+	i := slices.IndexFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == server.ContainerName })
+	if v := pod.Labels[server.LabelVersion]; v != "" && i >= 0 {
+		return v, pod.Spec.Containers[i].Image
+	}
+	return declared.Version, declared.Image
+}
+
+// checkVersion refuses a version that the servers which run must not be changed to. Where no
+// server has started the data on the volumes decides.
+func (r *Running) checkVersion(before server.Spec, version string) error {
+	_, started := versions(r.Pods)
+	if len(started) == 0 {
+		started = DataVersions(within(r.Claims, int(before.Replicas)))
+	}
+	_, err := server.CheckUpgrade(started, version)
+	return err
+}
+
+// within are the claims of the first servers.
+func within(claims []Retained, replicas int) []Retained {
+	return slices.DeleteFunc(slices.Clone(claims), func(c Retained) bool { return c.Ordinal >= replicas })
+}
+
+// established finds out whether a cluster has elected a leader. The ConfigMap may not say so
+// although it has: the record follows the election, and may be lost. Then the servers are
+// asked, and what was recorded elsewhere counts.
+//
+//   - A server that knows a Raft peer or a leader decides.
+//   - In a recovery from the loss of all data nothing that was recorded before counts.
+//   - Volumes with data are those of a cluster that had a leader.
+//   - A create is only recorded as ended once there was one.
+func (d Deployment) established(ctx context.Context, live server.Set, claims []Retained) (bool, error) {
+	if live.IsEstablished() {
+		return true, nil
+	}
+	if elected, err := d.elected(ctx); err != nil || elected {
+		return elected, err
+	}
+	sts := live.StatefulSet
+	if sts != nil && sts.Annotations[server.AnnotationRecovering] != "" {
+		return false, nil
+	}
+	return len(DataVersions(claims)) > 0 || (sts != nil && sts.Annotations[server.AnnotationCreating] != "true"), nil
+}
+
+// elected asks the servers that run whether the cluster has had a leader. That all of them
+// answer is waited for, unless one knows: what is done where there was none would take a
+// leader away.
+func (d Deployment) elected(ctx context.Context) (elected bool, err error) {
+	err = kube.Wait(ctx, "the servers to say whether they had a leader", interval, func(ctx context.Context) (missing string, err error) {
+		pods, err := d.Consul.Pods(ctx)
+		if err != nil {
+			return "", err
+		}
+		running := slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool { return stopped(&p) })
+		if elected, err = d.Consul.HasBootstrapped(ctx, running); err != nil {
+			missing = err.Error()
+		}
+		return missing, nil
+	})
+	return elected, err
+}
+
+// restartsUnelected reports whether the servers of a cluster that never had a leader have to
+// restart for a change: those that run expect a bootstrap of the former size, or encrypt in
+// another way.
+func restartsUnelected(before, after server.Spec) bool {
+	return !after.Established && (before.Replicas != after.Replicas || !server.SameStages(before, after))
+}
+
+// isOrphaned reports whether a cluster is there without its StatefulSet: somebody deleted
+// that, or it was to be replaced. A delete takes the StatefulSet last. What is left of the
+// cluster is its ConfigMap, or servers that run.
+func (d Deployment) isOrphaned(ctx context.Context, live server.Set, cluster string) (bool, error) {
+	if live.StatefulSet != nil || cluster == "" {
+		return false, nil
+	}
+	if live.Config != nil && server.Owns(cluster, live.Config.Labels) {
+		return true, nil
+	}
+	pods, err := d.Consul.Pods(ctx)
+	return slices.ContainsFunc(pods, func(p corev1.Pod) bool { return p.DeletionTimestamp == nil && server.Owns(cluster, p.Labels) }), err
+}
+
+// readOrphaned is Read where only the StatefulSet is missing: what was declared last stands,
+// but for what the pods run, and the next update makes the StatefulSet around them.
+func (d Deployment) readOrphaned(ctx context.Context, known server.Spec, live server.Set) (State, error) {
+	r, err := d.look(ctx, known, live)
+	if err != nil {
+		return State{}, err
+	}
+	spec := r.spec(known, true)
+	spec.Replicas, spec.Creating = known.Replicas, known.Creating
+	spec.FormerConfig = server.FormerConfig(spec, live.Config, r.Pods)
+	running, started := versions(r.Pods)
+	return State{Spec: spec, Elected: r.Established, Drift: server.Drift(server.Objects(spec), live), RunningVersion: running, Started: started}, nil
+}
+
+// adopt makes the StatefulSet of orphaned pods from a spec that says what they run, so that
+// nothing restarts and what belongs to it goes with it, and returns what is there then.
+func (d Deployment) adopt(ctx context.Context, spec server.Spec, live server.Set) (server.Set, error) {
+	var err error
+	if spec.FormerConfig, err = d.formerConfig(ctx, spec, live); err != nil {
+		return live, err
+	}
+	objects := server.Objects(spec)
+	if _, err := applyObjects(ctx, d.Kube, server.Set{Config: objects.Config, StatefulSet: objects.StatefulSet}, live); err != nil {
+		return live, err
+	}
+	err = kube.Wait(ctx, "the StatefulSet to adopt what belongs to it", interval, func(ctx context.Context) (string, error) {
+		live, err = ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
+		if err != nil || live.StatefulSet == nil || live.StatefulSet.Status.ObservedGeneration < live.StatefulSet.Generation {
+			return "its controller has not seen it yet", err
+		}
+		return "", nil
+	})
+	return live, err
+}
+
+// lookStages is RunningStage of gossip and TCP connections for a preview. applied is what the
+// StatefulSet says.
+func (d Deployment) lookStages(ctx context.Context, applied server.Spec) (gossip, tls server.Stage, err error) {
+	var r Running
+	if r.Pods, err = d.Consul.Pods(ctx); err != nil {
+		return 0, 0, err
+	}
+	cm, err := d.Kube.CoreV1().ConfigMaps(d.Consul.Namespace).Get(ctx, server.StatefulSetName(d.Consul.Name), metav1.GetOptions{})
+	found, err := kube.Found(err)
+	if err != nil {
+		return 0, 0, fmt.Errorf("reading the ConfigMap of %s: %w", d.Consul.ID(), err)
+	}
+	if !found {
+		cm = nil
+	}
+	r.readStages(cm, applied)
+	return server.RunningStage(applied.Gossip.Stage, r.Gossip), server.RunningStage(applied.TLS.Stage, r.TLS), nil
+}

@@ -1,0 +1,221 @@
+package rollout
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// podsOf are pods made from the template of each spec, each newer than the one before.
+func podsOf(specs ...server.Spec) []corev1.Pod {
+	var pods []corev1.Pod
+	for i, s := range specs {
+		template := server.Objects(s).StatefulSet.Spec.Template
+		p := corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
+		p.Name, p.Namespace = server.PodName(s.Name, i), s.Namespace
+		p.CreationTimestamp = metav1.NewTime(time.Unix(int64(1000+i), 0))
+		pods = append(pods, p)
+	}
+	return pods
+}
+
+// liveConfig is the ConfigMap of the last spec, with what the pods of the others need.
+func liveConfig(pods []corev1.Pod, specs ...server.Spec) *corev1.ConfigMap {
+	var cm *corev1.ConfigMap
+	for _, s := range specs {
+		s.FormerConfig = server.FormerConfig(s, cm, pods)
+		cm = server.Objects(s).Config
+	}
+	return cm
+}
+
+// Without a StatefulSet the pods tell from where a change starts, whatever is declared.
+func TestRunning_withoutAStatefulSet(t *testing.T) {
+	t.Parallel()
+	spec := func(version string, gossip, tls server.Stage) server.Spec {
+		s := server.Spec{Name: "consul", Namespace: "prod", Version: version, Image: "consul:" + version, Replicas: 3, Established: true}
+		s.Gossip.Stage, s.TLS.Stage, s.TLS.TLSSettings = gossip, tls, server.DefaultTLS
+		return s
+	}
+	const p, a, e = server.StagePlain, server.StageAccept, server.StageEncrypted
+	old, next := spec("1.21.0", p, p), spec("1.22.7", e, e)
+	half, beforeHalf := spec("1.22.7", a, a), spec("1.21.0", p, p)
+	tests := map[string]struct {
+		pods        []server.Spec
+		known       server.Spec
+		gossip, tls server.Stage
+		version     string
+		replicas    int32
+		// stages are how many rolls it takes to next.
+		stages   int
+		snapshot bool
+	}{
+		"everything changes with it":      {[]server.Spec{old, old, old}, next, p, p, "1.21.0", 3, 3, true},
+		"what is known is older":          {[]server.Spec{next, next, next}, old, e, e, "1.22.7", 3, 1, false},
+		"a roll that was interrupted":     {[]server.Spec{beforeHalf, half, half}, half, a, a, "1.22.7", 3, 3, false},
+		"one server is left":              {[]server.Spec{old}, next, p, p, "1.21.0", 1, 3, true},
+		"none is left: what was declared": {nil, old, p, p, "1.21.0", 0, 3, true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := Running{Pods: podsOf(tt.pods...), Established: true}
+			if unknown := r.readStages(liveConfig(r.Pods, append(slices.Clone(tt.pods), tt.known)...), tt.known); len(unknown) > 0 {
+				t.Errorf("%v do not tell", unknown)
+			}
+			after := next
+			after.Update = server.DefaultUpdate
+			got := r.spec(tt.known, true)
+			if got.Gossip.Stage != tt.gossip || got.TLS.Stage != tt.tls || got.Version != tt.version || got.Image != "consul:"+tt.version || got.Replicas != tt.replicas || !got.Established || got.Creating {
+				t.Errorf("got %+v", got)
+			}
+			if n := len(server.Stages(got, after)); n != tt.stages {
+				t.Errorf("it takes %d rolls, want %d", n, tt.stages)
+			}
+			if takes := takesSnapshot(got, after); takes != tt.snapshot {
+				t.Errorf("a snapshot before: %v", takes)
+			}
+		})
+	}
+}
+
+// What was applied at once to servers that do not run it starts from what they run.
+func TestRunning_withAStatefulSet(t *testing.T) {
+	t.Parallel()
+	applied := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Replicas: 3}
+	applied.Gossip.Stage = server.StageEncrypted
+	plain := applied
+	plain.Gossip.Stage = server.StagePlain
+	r := Running{Pods: podsOf(plain, plain, applied), Established: true}
+	r.readStages(liveConfig(r.Pods, plain, applied), applied)
+	got := r.spec(applied, false)
+	if got.Gossip.Stage != server.StagePlain || got.Replicas != 3 || got.Version != "1.22.7" {
+		t.Errorf("got %+v", got)
+	}
+	if back := server.Stages(got, plain); len(back) != 1 || back[0].Gossip.Stage != server.StagePlain {
+		t.Errorf("taking it back takes %d rolls", len(back))
+	}
+}
+
+// Where the ConfigMap is lost too, servers with keys have to be asked.
+func TestRunning_withoutAConfigMap(t *testing.T) {
+	t.Parallel()
+	applied := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Replicas: 3}
+	applied.Gossip.Stage = server.StageSend
+	plain := applied
+	plain.Gossip.Stage = server.StagePlain
+	r := Running{Pods: podsOf(plain, applied)}
+	unknown := r.readStages(nil, applied)
+	if !slices.Equal(unknown, []int{1}) || !slices.Equal(r.Gossip, []server.Stage{server.StagePlain, server.StageSend}) {
+		t.Errorf("%v are unknown of %v", unknown, r.Gossip)
+	}
+}
+
+// A cluster without its StatefulSet is there as long as its ConfigMap or a server is.
+func TestIsOrphaned(t *testing.T) {
+	t.Parallel()
+	spec := server.Spec{Name: "consul", Namespace: "prod", Replicas: 3, Version: "1.22.7"}
+	going := podsOf(spec)
+	going[0].DeletionTimestamp, going[0].Finalizers = &metav1.Time{Time: time.Unix(1, 0)}, []string{"kubernetes.io/hold"}
+	others := podsOf(spec)
+	delete(others[0].Labels, server.LabelManagedBy)
+	tests := map[string]struct {
+		change func(*server.Set)
+		pods   []corev1.Pod
+		want   bool
+	}{
+		"all of it":             {func(*server.Set) {}, podsOf(spec), false},
+		"no StatefulSet":        {func(s *server.Set) { s.StatefulSet = nil }, nil, true},
+		"only pods":             {func(s *server.Set) { *s = server.Set{} }, podsOf(spec), true},
+		"only pods that go":     {func(s *server.Set) { *s = server.Set{} }, going, false},
+		"only pods of others":   {func(s *server.Set) { *s = server.Set{} }, others, false},
+		"no ConfigMap either":   {func(s *server.Set) { s.StatefulSet, s.Config = nil, nil }, nil, false},
+		"somebody's ConfigMap":  {func(s *server.Set) { s.StatefulSet, s.Config.Labels = nil, nil }, nil, false},
+		"another's ConfigMap":   {func(s *server.Set) { s.StatefulSet, s.Config.Labels = nil, server.OwnerLabels("other") }, nil, false},
+		"nothing of it is left": {func(s *server.Set) { *s = server.Set{} }, nil, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			live := server.Objects(spec)
+			tt.change(&live)
+			d, _ := claimsOnly(tt.pods)
+			if got, err := d.isOrphaned(t.Context(), live, "consul"); got != tt.want || err != nil {
+				t.Errorf("got %v, %v", got, err)
+			}
+		})
+	}
+}
+
+// Whether there was a leader is found out wherever the record of it is missing.
+func TestEstablished_withoutTheRecord(t *testing.T) {
+	t.Parallel()
+	marked := []corev1.PersistentVolumeClaim{claimOf("data-consul-server-0", "1.22.7")}
+	spec := server.Spec{Name: "consul", Namespace: "prod", Replicas: 3, Version: "1.22.7"}
+	tests := map[string]struct {
+		change func(*server.Set)
+		claims []corev1.PersistentVolumeClaim
+		want   bool
+	}{
+		"a create that has not ended":    {func(s *server.Set) { s.StatefulSet.Annotations[server.AnnotationCreating] = "true" }, nil, false},
+		"one with data":                  {func(s *server.Set) { s.StatefulSet.Annotations[server.AnnotationCreating] = "true" }, marked, true},
+		"a create that has ended":        {func(*server.Set) {}, nil, true},
+		"and no ConfigMap":               {func(s *server.Set) { s.Config = nil }, nil, true},
+		"a create without a ConfigMap":   {func(s *server.Set) { s.Config, s.StatefulSet.Annotations[server.AnnotationCreating] = nil, "true" }, nil, false},
+		"a recovery from nothing":        {func(s *server.Set) { s.StatefulSet.Annotations[server.AnnotationRecovering] = FromNothing }, marked, false},
+		"new servers":                    {func(s *server.Set) { *s = server.Set{} }, nil, false},
+		"new servers on volumes of data": {func(s *server.Set) { *s = server.Set{} }, marked, true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			live := server.Objects(spec)
+			tt.change(&live)
+			d, _ := claimsOnly(nil, tt.claims...)
+			if got, err := d.established(t.Context(), live, retainedClaims("consul", tt.claims)); got != tt.want || err != nil {
+				t.Errorf("got %v, %v", got, err)
+			}
+		})
+	}
+}
+
+// Servers without a leader restart for a change of what they wait for, and for nothing else.
+func TestRestartsUnelected(t *testing.T) {
+	t.Parallel()
+	before := server.Spec{Replicas: 5}
+	tests := map[string]struct {
+		change func(*server.Spec)
+		want   bool
+	}{
+		"nothing":               {func(*server.Spec) {}, false},
+		"the number of servers": {func(s *server.Spec) { s.Replicas = 3 }, true},
+		"gossip":                {func(s *server.Spec) { s.Gossip.Stage = server.StageEncrypted }, true},
+		"TLS":                   {func(s *server.Spec) { s.TLS.Stage = server.StageEncrypted }, true},
+		"with a leader":         {func(s *server.Spec) { s.Replicas, s.Established = 3, true }, false},
+	}
+	for name, tt := range tests {
+		after := before
+		tt.change(&after)
+		if got := restartsUnelected(before, after); got != tt.want {
+			t.Errorf("%s: got %v", name, got)
+		}
+	}
+}
+
+// An update is refused that would start the servers with data of a newer version, also where
+// none of them runs.
+func TestRunning_checkVersion(t *testing.T) {
+	t.Parallel()
+	r := Running{Claims: []Retained{{Name: "data-consul-server-0", Version: "1.22.7"}, {Name: "data-consul-server-3", Ordinal: 3, Version: "1.23.0"}}}
+	if err := r.checkVersion(server.Spec{Replicas: 3}, "1.21.0"); err == nil {
+		t.Error("a downgrade of the data is not refused")
+	}
+	if err := r.checkVersion(server.Spec{Replicas: 3}, "1.22.7"); err != nil {
+		t.Error(err)
+	}
+}
