@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
@@ -47,7 +48,8 @@ func (r *Resource) planRetained(ctx context.Context, config, plan model, diags *
 	if len(claims) == 0 {
 		return
 	}
-	if exists, err := d.Consul.Exists(ctx); err != nil || exists {
+	_, err = d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Get(ctx, server.StatefulSetName(d.Consul.Name), metav1.GetOptions{})
+	if !apierrors.IsNotFound(err) {
 		return // they are in use: the apply resumes a create, or refuses
 	}
 	version := ""

@@ -266,10 +266,27 @@ func (c *Cluster) replicas(ctx context.Context) (int, error) {
 	return int(*sts.Spec.Replicas), nil
 }
 
-// Exists reports whether the cluster's StatefulSet exists.
+// Exists reports whether the cluster exists: its StatefulSet, or where somebody deleted
+// that its ConfigMap or a server.
 func (c *Cluster) Exists(ctx context.Context) (bool, error) {
-	sts, err := c.statefulSet(ctx)
-	return sts != nil, err
+	if runs, err := c.runs(ctx); err != nil || runs {
+		return runs, err
+	}
+	config, err := c.kube.CoreV1().ConfigMaps(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
+	found, err := kube.Found(err)
+	if err != nil {
+		return false, fmt.Errorf("reading the ConfigMap of %s: %w", c.ID(), err)
+	}
+	return found && server.Owns(c.Name, config.Labels), nil
+}
+
+// runs reports whether there is a StatefulSet, or a server without one.
+func (c *Cluster) runs(ctx context.Context) (bool, error) {
+	if sts, err := c.statefulSet(ctx); err != nil || sts != nil {
+		return sts != nil, err
+	}
+	pods, err := c.Pods(ctx)
+	return slices.ContainsFunc(pods, func(p corev1.Pod) bool { return p.DeletionTimestamp == nil && server.Owns(c.Name, p.Labels) }), err
 }
 
 // statefulSet returns the cluster's StatefulSet, nil if there is none.
@@ -286,10 +303,10 @@ func (c *Cluster) statefulSet(ctx context.Context) (*appsv1.StatefulSet, error) 
 }
 
 // gone reports whether a cluster is gone for good: neither its StatefulSet is
-// there nor a volume, which would bring its ACLs back. It returns an error where
-// that cannot be told.
+// there nor a server, nor a volume, which would bring its ACLs back. It returns an
+// error where that cannot be told.
 func (c *Cluster) gone(ctx context.Context) (bool, error) {
-	if exists, err := c.Exists(ctx); err != nil || exists {
+	if runs, err := c.runs(ctx); err != nil || runs {
 		return false, err
 	}
 	claims, err := c.kube.CoreV1().PersistentVolumeClaims(c.Namespace).List(ctx, metav1.ListOptions{

@@ -96,3 +96,36 @@ func TestEstablished(t *testing.T) {
 		})
 	}
 }
+
+// A cluster whose StatefulSet somebody deleted is there as long as a server or its ConfigMap
+// is, and gone for good only without a volume.
+func TestExists_withoutItsStatefulSet(t *testing.T) {
+	t.Parallel()
+	config := server.Objects(server.Spec{Name: "consul", Namespace: "prod"}).Config
+	foreign := config.DeepCopy()
+	foreign.Labels = nil
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "data-consul-server-0", Namespace: "prod", Labels: server.OwnerLabels("consul")}}
+	tests := map[string]struct {
+		objects      []runtime.Object
+		servers      []http.HandlerFunc
+		exists, gone bool
+	}{
+		"a server":             {nil, []http.HandlerFunc{nil}, true, false},
+		"its ConfigMap":        {[]runtime.Object{config}, nil, true, true},
+		"somebody's ConfigMap": {[]runtime.Object{foreign}, nil, false, true},
+		"a volume":             {[]runtime.Object{claim}, nil, false, false},
+		"nothing":              {nil, nil, false, true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := answering(t, tt.servers, tt.objects...)
+			if exists, err := c.Exists(t.Context()); exists != tt.exists || err != nil {
+				t.Errorf("exists: %v, %v", exists, err)
+			}
+			if gone, err := c.gone(t.Context()); gone != tt.gone || err != nil {
+				t.Errorf("gone: %v, %v", gone, err)
+			}
+		})
+	}
+}
