@@ -106,32 +106,43 @@ func ensureBackupPolicy(ctx context.Context, client *api.Client) error {
 	return nil
 }
 
-// DeleteBackupToken deletes the token of a backup schedule and takes it out of the Secret. The policy
-// goes with the last of them.
+// DeleteBackupToken deletes the token of a backup schedule and removes it from the Secret. The policy
+// is deleted with the last token that uses it. What is gone already, such as the token, the Secret or
+// the whole cluster, is no error.
 func (c *Cluster) DeleteBackupToken(ctx context.Context, schedule string, target Target) error {
 	accessor := c.BackupTokenAccessor(schedule)
-	if err := newDeliveries(c).Withdraw(ctx, target, accessor); err != nil {
-		return err
+	err := c.ACL().Tokens.Delete(ctx, accessor)
+	if err == nil {
+		err = c.ACL().Do(ctx, func(client *api.Client) error { return deleteUnusedBackupPolicy(ctx, client) })
 	}
-	if gone, err := c.gone(ctx); err != nil || gone {
-		return err
-	}
-	err := c.ACL().Do(ctx, func(client *api.Client) error {
-		if _, err := client.ACL().TokenDelete(accessor, write(ctx)); err != nil && !isTokenMissing(err) {
-			return err
-		}
-		policy, _, err := client.ACL().PolicyReadByName(backupPolicy, consistent(ctx))
-		if err != nil || policy == nil || policy.Description != backupDescription {
-			return err
-		}
-		left, _, err := client.ACL().TokenListFiltered(api.ACLTokenFilterOptions{Policy: policy.ID}, consistent(ctx))
-		if err == nil && len(left) == 0 {
-			_, err = client.ACL().PolicyDelete(policy.ID, write(ctx))
-		}
-		return err
-	})
-	if err != nil {
+	if err != nil && !c.hasNoTokens(ctx, err) {
 		return fmt.Errorf("deleting the token of the backup schedule %s: %w", schedule, err)
 	}
-	return nil
+	// The Secret is deleted last: while it is there, somebody sees that a token is left.
+	return newDeliveries(c).Withdraw(ctx, target, accessor)
+}
+
+// hasNoTokens reports whether an error of ACL says that there are no tokens to delete: the cluster is gone,
+// or runs without ACLs.
+func (c *Cluster) hasNoTokens(ctx context.Context, err error) bool {
+	if errors.Is(err, ErrCredential) { // without ACLs there is no management token either
+		err = c.checkACLs(ctx)
+	}
+	return errors.Is(err, ErrNoCluster) || errors.Is(err, ErrACLDisabled)
+}
+
+func deleteUnusedBackupPolicy(ctx context.Context, client *api.Client) error {
+	policy, _, err := client.ACL().PolicyReadByName(backupPolicy, consistent(ctx))
+	if err != nil || policy == nil || policy.Description != backupDescription {
+		return err
+	}
+	left, _, err := client.ACL().TokenListFiltered(api.ACLTokenFilterOptions{Policy: policy.ID}, consistent(ctx))
+	if err != nil || len(left) > 0 {
+		return err
+	}
+	_, err = client.ACL().PolicyDelete(policy.ID, write(ctx))
+	if isMissing(err) { // another schedule that is destroyed at the same time was faster
+		return nil
+	}
+	return err
 }

@@ -225,11 +225,11 @@ func (c *Cluster) EnsureBootstrap(ctx context.Context, ref SecretRef, options Bo
 func (c *Cluster) deleteToken(ctx context.Context, management, accessor string) error {
 	err := c.Any(ctx, management, func(client *api.Client) error {
 		_, _, err := client.ACL().TokenRead(accessor, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
-		if isTokenMissing(err) {
-			return nil
-		}
 		if err == nil {
 			_, err = client.ACL().TokenDelete(accessor, (&api.WriteOptions{}).WithContext(ctx))
+		}
+		if isMissing(err) { // somebody else was faster
+			return nil
 		}
 		return err
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -22,6 +23,8 @@ import (
 // Client talks to one Kubernetes cluster. It is safe for concurrent use.
 type Client struct {
 	kubernetes.Interface
+	// Dial, unless nil, connects to a port of a pod in the place of a port-forward.
+	Dial         func(ctx context.Context, namespace, pod string, port int) (net.Conn, error)
 	dynamic      dynamic.Interface
 	metadata     metadata.Interface
 	config       *rest.Config
@@ -114,6 +117,17 @@ func (c *Client) objects(kind schema.GroupVersionKind, namespace string) dynamic
 // SecretNames lists the names of all Secrets in a namespace, without what is in
 // them.
 func (c *Client) SecretNames(ctx context.Context, namespace string) ([]string, error) {
+	if c.metadata == nil { // it was not made from a configuration
+		list, err := c.CoreV1().Secrets(namespace).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return nil, fmt.Errorf("listing the names of the Secrets in %s: %w", namespace, err)
+		}
+		var names []string
+		for i := range list.Items {
+			names = append(names, list.Items[i].Name)
+		}
+		return names, nil
+	}
 	list, err := c.metadata.Resource(corev1.SchemeGroupVersion.WithResource("secrets")).Namespace(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("listing the names of the Secrets in %s: %w", namespace, err)

@@ -41,6 +41,9 @@ func (c *Client) PodDialer(namespace, pod string) *PodDialer {
 // Dial opens a connection to a port of the pod. It succeeds even if nobody
 // listens there: the first Read fails then, and says so.
 func (d *PodDialer) Dial(ctx context.Context, port int) (net.Conn, error) {
+	if d.client.Dial != nil {
+		return d.client.Dial(ctx, d.namespace, d.pod, port)
+	}
 	type result struct {
 		conn net.Conn
 		err  error

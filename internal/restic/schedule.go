@@ -327,32 +327,46 @@ func schedulesOf(ctx context.Context, k *kube.Client, c *consul.Cluster) (all []
 	return all, errors.Join(errs...)
 }
 
-// Delete removes the schedule with its Jobs and its token. What is stored stays.
+// Delete deletes the schedule with its Jobs and its token. What is stored stays, and what is gone already is no
+// error. The CronJob of the backups is deleted last: while it is there the schedule is known, and a delete that
+// failed is finished by the next one.
 func (s Schedule) Delete(ctx context.Context) error {
 	all, err := s.cronJobs(ctx)
 	if err != nil {
 		return err
 	}
+	last := CronJobName(s.Consul.Name, s.Name)
 	for name := range all {
+		if name == last {
+			continue
+		}
 		if err := s.deleteCronJob(ctx, name); err != nil {
 			return err
 		}
 	}
-	err = kube.Wait(ctx, "the Jobs of schedule "+s.Name+" to end", interval, func(ctx context.Context) (string, error) {
+	servers, err := Servers(ctx, s.Kube, s.Consul)
+	known := true // whether there are ACLs
+	switch {
+	case errors.Is(err, ErrNoCluster), errors.Is(err, ErrNoConfig):
+		known = false
+	case err != nil && !errors.Is(err, consul.ErrNotRestored):
+		return err
+	}
+	if err := s.undo(ctx, known && !servers.ACL.Enabled); err != nil {
+		return err
+	}
+	if all[last] != nil {
+		if err := s.deleteCronJob(ctx, last); err != nil {
+			return err
+		}
+	}
+	return kube.Wait(ctx, "the Jobs of schedule "+s.Name+" to end", interval, func(ctx context.Context) (string, error) {
 		all, err := s.cronJobs(ctx)
 		for name := range all {
 			return "CronJob " + name + " is still there", nil
 		}
 		return "", err
 	})
-	if err != nil {
-		return err
-	}
-	servers, err := Servers(ctx, s.Kube, s.Consul)
-	if err != nil && !errors.Is(err, ErrNoCluster) && !errors.Is(err, consul.ErrNotRestored) {
-		return err
-	}
-	return s.undo(ctx, !errors.Is(err, ErrNoCluster) && !servers.ACL.Enabled)
 }
 
 // undo removes the Job that proves the schedule, and the token, also where the context has

@@ -1,0 +1,75 @@
+package consul
+
+import (
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+)
+
+// A schedule is destroyed whatever of its token is gone already: the token, the policy, the management token of a cluster
+// without ACLs, the whole cluster. The Secret is deleted then, and stays where the token could not be revoked.
+func TestDeleteBackupToken_finishesWhereItIsGone(t *testing.T) {
+	t.Parallel()
+	const policyPath, list = "GET /v1/acl/policy/name/terraform-backup", "GET /v1/acl/tokens"
+	accessor := (&Cluster{Namespace: "ns", Name: "consul"}).BackupTokenAccessor("hourly")
+	token := "/v1/acl/token/" + accessor
+	policy := map[string]string{"ID": "p", "Name": backupPolicy, "Description": backupDescription}
+	deleted := answers{
+		"DELETE " + token: {200, true}, policyPath: {200, policy}, list: {200, []any{}}, "DELETE /v1/acl/policy/p": {200, true},
+	}
+	missing := answers{
+		"DELETE " + token: {404, "Cannot find token to delete"}, "GET " + token: {403, "token does not exist: ACL not found"},
+	}
+	disabled := answers{"GET /v1/acl/token/self": {401, "ACL support disabled"}}
+	for name, tt := range map[string]struct {
+		consul  answers
+		gone    []string // from Kubernetes
+		secret  bool     // is left
+		refused bool
+	}{
+		"nothing":               {consul: deleted},
+		"the token":             {consul: deleted.with(missing)},
+		"the policy":            {consul: deleted.with(answers{policyPath: {404, "policy not found"}})},
+		"the policy, meanwhile": {consul: deleted.with(answers{"DELETE /v1/acl/policy/p": {404, "Cannot find policy to delete"}})},
+		"the ACLs":              {consul: disabled, gone: []string{"secret"}},
+		"the cluster":           {gone: []string{"secret", "pod", "statefulset"}},
+		"nothing, and the token cannot be deleted": {consul: deleted.with(answers{"DELETE " + token: {403, "Permission denied: token with AccessorID 'a' lacks permission 'acl:write'"}}), secret: true, refused: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := fake.NewClientset(bootstrappedCluster(1)...)
+			target := Target{Namespace: "ns", Name: "backup", Key: "token"}
+			s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "backup", Labels: tokenSecretLabels()}, Data: map[string][]byte{"token": []byte("secret")}}
+			s.Annotations = map[string]string{target.annotation(): accessor}
+			if err := k.Tracker().Add(s); err != nil {
+				t.Fatal(err)
+			}
+			c := serveConsul(t, k, tt.consul)
+			for _, what := range tt.gone {
+				var err error
+				switch what {
+				case "secret":
+					err = k.CoreV1().Secrets("ns").Delete(t.Context(), "token", metav1.DeleteOptions{})
+				case "pod":
+					err = k.CoreV1().Pods("ns").Delete(t.Context(), "consul-server-0", metav1.DeleteOptions{})
+				default:
+					err = k.AppsV1().StatefulSets("ns").Delete(t.Context(), "consul-server", metav1.DeleteOptions{})
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 2 { // once more, when all of it is gone
+				if err := c.DeleteBackupToken(t.Context(), "hourly", target); (err != nil) != tt.refused {
+					t.Errorf("the error is %v", err)
+				}
+			}
+			list, err := k.CoreV1().Secrets("ns").List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=" + ComponentToken})
+			if err != nil || (len(list.Items) > 0) != tt.secret {
+				t.Errorf("%d Secrets are left, %v", len(list.Items), err)
+			}
+		})
+	}
+}
