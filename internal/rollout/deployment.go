@@ -783,6 +783,7 @@ func (d Deployment) deleteServers(ctx context.Context, spec server.Spec) (live s
 	if live, err = d.goBack(ctx, spec, live); err != nil {
 		return live, nil, err
 	}
+	live = withoutForeign(live, spec.Name)
 	if err := foreign(live, spec.Name); err != nil {
 		return live, nil, err
 	}

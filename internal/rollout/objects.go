@@ -92,6 +92,27 @@ func foreign(set server.Set, cluster string) error {
 	return &ForeignError{Objects: names}
 }
 
+// withoutForeign is a set without what somebody else has put in the place of objects that are gone: a delete leaves that
+// alone. A StatefulSet stays in it: servers that may not be stopped are in the way.
+func withoutForeign(set server.Set, cluster string) server.Set {
+	if o := set.ServiceAccount; o != nil && !server.Owns(cluster, o.Labels) {
+		set.ServiceAccount = nil
+	}
+	if o := set.Config; o != nil && !server.Owns(cluster, o.Labels) {
+		set.Config = nil
+	}
+	if o := set.PeerService; o != nil && !server.Owns(cluster, o.Labels) {
+		set.PeerService = nil
+	}
+	if o := set.ClientService; o != nil && !server.Owns(cluster, o.Labels) {
+		set.ClientService = nil
+	}
+	if o := set.DisruptionBudget; o != nil && !server.Owns(cluster, o.Labels) {
+		set.DisruptionBudget = nil
+	}
+	return set
+}
+
 // applyObjects applies the objects that a spec renders, in order, and says how
 // many were accepted before an error. What others added to the live ones where
 // the provider decides is removed.
