@@ -88,7 +88,7 @@ func (*BootstrapResource) Schema(ctx context.Context, _ resource.SchemaRequest, 
 			"secret": schema.SingleNestedAttribute{
 				Optional: true, Computed: true,
 				PlanModifiers:       []planmodifier.Object{objectplanmodifier.UseStateForUnknown()},
-				MarkdownDescription: "The Secret with the management token, in the namespace of the cluster. It is made by this resource and must not exist before. A change of its name or key is refused.",
+				MarkdownDescription: "The Secret with the management token, in the namespace of the cluster. This resource makes it. One that exists is used if it carries the labels of the cluster and the annotation that names the key, which the plan prints, as after an earlier cluster of the name, or where you bring the token (guide *Operating a cluster*); any other is refused by the plan. A change of its name or key is refused.",
 				Attributes: map[string]schema.Attribute{
 					"namespace": schema.StringAttribute{Computed: true, MarkdownDescription: "Namespace of the cluster.",
 						PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()}},
@@ -164,6 +164,9 @@ func (r *BootstrapResource) ModifyPlan(ctx context.Context, req resource.ModifyP
 		secret.Key = types.StringValue(defaultKey)
 	}
 	plan.Secret = objectFrom(ctx, secret, &resp.Diagnostics)
+	if req.State.Raw.IsNull() {
+		r.checkSecret(ctx, plan.Cluster.ValueString(), secret, &resp.Diagnostics)
+	}
 
 	if !req.State.Raw.IsNull() {
 		var state bootstrapModel
@@ -202,6 +205,26 @@ func (r *BootstrapResource) checkCluster(ctx context.Context, id string, diags *
 	}
 	if exists, err := cluster.Exists(ctx); err == nil && !exists {
 		warnOfNoCluster(r.clients, id, diags)
+	}
+}
+
+// secretTimeout bounds what a plan asks Kubernetes.
+const secretTimeout = 10 * time.Second
+
+// checkSecret refuses a Secret that the bootstrap would not take, where that can be told.
+func (r *BootstrapResource) checkSecret(ctx context.Context, id string, secret secretModel, diags *diag.Diagnostics) {
+	if r.clients == nil || r.clients.Unknown || secret.Name.IsUnknown() || secret.Key.IsUnknown() {
+		return
+	}
+	cluster, err := r.cluster(ctx, id)
+	if err != nil {
+		return // apply will tell
+	}
+	ctx, cancel := context.WithTimeout(ctx, secretTimeout)
+	defer cancel()
+	err = cluster.CheckSecret(ctx, consul.SecretRef{Name: secret.Name.ValueString(), Key: secret.Key.ValueString()})
+	if errors.As(err, new(*consul.SecretError)) {
+		diags.Append(bootstrapError(id, err))
 	}
 }
 
@@ -279,7 +302,10 @@ func (r *BootstrapResource) apply(ctx context.Context, m *bootstrapModel, timeou
 }
 
 func bootstrapError(cluster string, err error) diag.Diagnostic {
+	var secret *consul.SecretError
 	switch {
+	case errors.As(err, &secret):
+		return attr.Error(path.Root("secret"), "The Secret cannot be used", secret.Error()+".")
 	case errors.Is(err, consul.ErrNoCluster):
 		return attr.Error(path.Root("cluster"), "There is no such cluster",
 			fmt.Sprintf("There is no cluster %s. Use the id attribute of a consul_k8s_cluster, so that it is created first.", cluster))

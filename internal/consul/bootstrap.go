@@ -75,6 +75,12 @@ func (e *LostError) Error() string { return ErrSecretLost.Error() + ": " + e.Rea
 // Is makes a LostError an ErrSecretLost.
 func (e *LostError) Is(target error) bool { return target == ErrSecretLost }
 
+// SecretError says why the management token cannot be in the Secret that it is declared to be in. Waiting does not change it.
+type SecretError struct{ Reason string }
+
+// Error implements error.
+func (e *SecretError) Error() string { return e.Reason }
+
 // ManagementToken finds the management token of the cluster in its Secret, by
 // label. It returns "" and a zero reference where there is no such Secret.
 func (c *Cluster) ManagementToken(ctx context.Context) (token string, ref SecretRef, err error) {
@@ -112,7 +118,7 @@ func (c *Cluster) managementSecret(ctx context.Context) (*corev1.Secret, error) 
 	for i := range all {
 		names = append(names, all[i].Name)
 	}
-	return nil, fmt.Errorf("more than one Secret claims to hold the management token of %s: %s; delete all but the right one", c.ID(), strings.Join(names, ", "))
+	return nil, &SecretError{fmt.Sprintf("more than one Secret claims to hold the management token of %s: %s; delete all but the right one", c.ID(), strings.Join(names, ", "))}
 }
 
 func (c *Cluster) managementSecrets(ctx context.Context) ([]corev1.Secret, error) {
@@ -406,7 +412,7 @@ func (c *Cluster) VerifyToken(ctx context.Context, secret string) (accessor stri
 // server that is not reached.
 func isTransient(err error) bool {
 	switch {
-	case err == nil, errors.Is(err, ErrACLDisabled), errors.Is(err, ErrSecretLost), errors.Is(err, ErrNotRestored):
+	case err == nil, errors.Is(err, ErrACLDisabled), errors.Is(err, ErrSecretLost), errors.Is(err, ErrNotRestored), errors.As(err, new(*SecretError)):
 		return false
 	case errors.Is(err, ErrNoServer):
 		return true
@@ -432,7 +438,7 @@ func (c *Cluster) PrepareSecret(ctx context.Context, ref SecretRef, provisional 
 		case found != ref && isProvisional(*existing) && token != "":
 			return token, c.moveToken(ctx, existing, ref)
 		case found != ref:
-			return "", fmt.Errorf("the management token of %s is in key %q of Secret %s, not in key %q of %s: name that one, or move it", c.ID(), found.Key, found.Name, ref.Key, ref.Name)
+			return "", c.elsewhereError(found, ref)
 		case token != "":
 			return token, nil
 		}
@@ -442,6 +448,52 @@ func (c *Cluster) PrepareSecret(ctx context.Context, ref SecretRef, provisional 
 	}
 	token := uuid.NewString()
 	return token, c.makeSecret(ctx, ref, token, provisional)
+}
+
+// CheckSecret returns a *SecretError where EnsureBootstrap would refuse a Secret, or what is in it. It changes nothing.
+func (c *Cluster) CheckSecret(ctx context.Context, ref SecretRef) error {
+	existing, err := c.managementSecret(ctx)
+	if err != nil {
+		return err
+	}
+	if existing == nil {
+		_, err := c.kube.CoreV1().Secrets(c.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+		found, err := kube.Found(err)
+		switch {
+		case err != nil:
+			return fmt.Errorf("reading Secret %s/%s: %w", c.Namespace, ref.Name, err)
+		case found:
+			return c.takenError(ref)
+		}
+		return nil
+	}
+	token, found := tokenIn(existing)
+	switch {
+	case found != ref && (!isProvisional(*existing) || token == ""):
+		return c.elsewhereError(found, ref)
+	case token == "" || uuid.Validate(token) == nil:
+		return nil
+	}
+	// Servers that run may have been given such a token by their configuration.
+	if exists, err := c.Exists(ctx); err != nil || exists {
+		return err
+	}
+	return &SecretError{fmt.Sprintf("the key %s of Secret %s/%s does not hold a UUID, and Consul takes nothing else as a management token: put a UUID there, such as uuidgen makes", ref.Key, c.Namespace, ref.Name)}
+}
+
+func (c *Cluster) elsewhereError(found, ref SecretRef) error {
+	return &SecretError{fmt.Sprintf("the management token of %s is in key %q of Secret %s, not in key %q of %s: name that one, or move it", c.ID(), found.Key, found.Name, ref.Key, ref.Name)}
+}
+
+// takenError says how a Secret that somebody else makes becomes the one with the management token.
+func (c *Cluster) takenError(ref SecretRef) error {
+	owner := server.OwnerLabels(c.Name)
+	owner[server.LabelComponent] = ComponentBootstrap
+	return &SecretError{fmt.Sprintf("the Secret %[1]s/%[2]s exists and does not say that it is this cluster's. Choose another name, or delete it if nothing uses it. "+
+		"If its key %[3]s holds the management token, or a UUID that is to become it, say so:\n\n"+
+		"  kubectl label secret --namespace %[1]s %[2]s %[4]s\n  kubectl annotate secret --namespace %[1]s %[2]s %[5]s=%[3]s\n\n"+
+		"Where another program writes the Secret, such as the External Secrets Operator, let it write these labels and the annotation too", c.Namespace, ref.Name, ref.Key,
+		strings.ReplaceAll(labels.FormatLabels(owner), ",", " "), annotationKey)}
 }
 
 // moveToken puts the token of a provisional Secret where it shall be. settleSecret ends it.
@@ -488,8 +540,7 @@ func (c *Cluster) makeSecret(ctx context.Context, ref SecretRef, token string, p
 	_, err := c.kube.CoreV1().Secrets(c.Namespace).Create(ctx, s, metav1.CreateOptions{FieldManager: server.ManagedBy})
 	switch {
 	case apierrors.IsAlreadyExists(err):
-		return fmt.Errorf("the Secret %s/%s exists and is not known to be this cluster's: choose another name, or delete it if nothing uses it. "+
-			"If it holds the management token, say so with the labels %s and the annotation %s=%s", c.Namespace, ref.Name, labels.FormatLabels(owner), annotationKey, ref.Key)
+		return c.takenError(ref)
 	case err != nil:
 		return fmt.Errorf("storing the management token in Secret %s/%s: %w", c.Namespace, ref.Name, err)
 	}
