@@ -225,9 +225,7 @@ func (r *AuthMethodResource) ModifyPlan(ctx context.Context, req resource.Modify
 	}
 	if req.Plan.Raw.IsNull() {
 		r.leave(state.Cluster, state.ID)
-		if a := r.forPlan(ctx, state.Cluster); r.mayWrite(ctx, a, &resp.Diagnostics) {
-			r.warnInUse(ctx, a, state, &resp.Diagnostics)
-		}
+		r.warnInUse(ctx, r.forDestroy(ctx, state.Cluster), state, &resp.Diagnostics)
 		return
 	}
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
@@ -235,11 +233,10 @@ func (r *AuthMethodResource) ModifyPlan(ctx context.Context, req resource.Modify
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	defer r.warnOnce(state.Cluster, state.ID, &resp.Diagnostics)
 	if !creating && (!plan.Cluster.Equal(state.Cluster) || !plan.Name.Equal(state.Name) || !plan.Type.Equal(state.Type)) {
 		r.leave(state.Cluster, state.ID) // it is replaced, and planned again as a new one
-		if a := r.forPlan(ctx, state.Cluster); r.mayWrite(ctx, a, &resp.Diagnostics) {
-			r.warnInUse(ctx, a, state, &resp.Diagnostics)
-		}
+		r.warnInUse(ctx, r.forDestroy(ctx, state.Cluster), state, &resp.Diagnostics)
 		return
 	}
 	replaces := r.claimName(plan.Cluster, plan.Name, state.ID, req.Config, &resp.Diagnostics)
@@ -255,7 +252,7 @@ func (r *AuthMethodResource) ModifyPlan(ctx context.Context, req resource.Modify
 	if !r.mayWrite(ctx, a, &resp.Diagnostics) || plan.Name.IsUnknown() {
 		return
 	}
-	r.checkReviewer(ctx, a, plan, &resp.Diagnostics)
+	r.checkReviewer(ctx, a, plan, creating, &resp.Diagnostics)
 	if creating && replaces == "" && !r.leaves(authMethodKind, plan.Cluster, plan.Name.ValueString()) {
 		r.checkName(ctx, a, plan, config, &resp.Diagnostics)
 	}
@@ -302,15 +299,21 @@ func (r *AuthMethodResource) claimType(plan authMethodModel) {
 	}
 }
 
-// checkReviewer reports objects of somebody else that are in the way.
-func (*AuthMethodResource) checkReviewer(ctx context.Context, a *consul.ACL, plan authMethodModel, diags *diag.Diagnostics) {
+// checkReviewer reports objects of somebody else that are in the way. Where the auth method exists that is drift of it, and
+// no reason to refuse a plan that is about others too.
+func (*AuthMethodResource) checkReviewer(ctx context.Context, a *consul.ACL, plan authMethodModel, creating bool, diags *diag.Diagnostics) {
 	if plan.TokenReviewer.IsNull() || plan.TokenReviewer.IsUnknown() {
 		return
 	}
 	s, err := a.Cluster().TokenReviewer(plan.Name.ValueString()).Read(ctx)
-	if err == nil && len(s.Foreign) > 0 {
-		diags.Append(reviewerFailed("make", &consul.ForeignReviewerError{Objects: s.Foreign}))
+	if err != nil || len(s.Foreign) == 0 {
+		return
 	}
+	d := reviewerFailed("make", &consul.ForeignReviewerError{Objects: s.Foreign})
+	if !creating {
+		d = diag.NewWarningDiagnostic(d.Summary(), d.Detail()+" Until then the apply of this auth method fails.")
+	}
+	diags.Append(d)
 }
 
 // checkName reports an auth method of the planned name, unless it is what an
@@ -344,6 +347,9 @@ func (r *AuthMethodResource) checkName(ctx context.Context, a *consul.ACL, plan,
 
 // warnInUse says how many tokens go with the auth method.
 func (*AuthMethodResource) warnInUse(ctx context.Context, a *consul.ACL, state authMethodModel, diags *diag.Diagnostics) {
+	if a == nil {
+		return
+	}
 	tokens, err := a.Tokens.List(ctx)
 	if err != nil {
 		return
@@ -622,6 +628,7 @@ func (r *AuthMethodResource) save(ctx context.Context, m authMethodModel, curren
 	m.fromAPI(ctx, current, reviews, reviewed, diags)
 	diags.Append(state.Set(ctx, &m)...)
 	diags.Append(identity.Set(ctx, objectIdentity{Cluster: m.Cluster, ID: m.ID})...)
+	r.clients.Claims.MarkRead(claimOf(r.kind, m.Cluster.ValueString(), m.ID.ValueString()))
 }
 
 // jwtKey is where the private state keeps the hash of the service account's

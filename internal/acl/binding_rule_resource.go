@@ -181,9 +181,9 @@ func (r *BindingRuleResource) ModifyPlan(ctx context.Context, req resource.Modif
 		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
 	}
 	if req.Plan.Raw.IsNull() {
-		r.mayWrite(ctx, r.forPlan(ctx, state.Cluster), &resp.Diagnostics)
 		return
 	}
+	defer r.warnOnce(state.Cluster, state.ID, &resp.Diagnostics)
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
 	if resp.Diagnostics.HasError() || (!creating && (!plan.Cluster.Equal(state.Cluster) || !plan.AuthMethod.Equal(state.AuthMethod))) {
 		return // it is replaced, and planned again as a new one
@@ -261,8 +261,11 @@ func (r *BindingRuleResource) checkAuthMethod(ctx context.Context, a *consul.ACL
 	if methodType == "" && !r.clients.Claims.Claimed(claimOf(authMethodKind, cluster, name)) {
 		entry, err := a.AuthMethods.Get(ctx, name)
 		if errors.Is(err, consul.ErrNotFound) {
-			diags.Append(attr.Error(path.Root("auth_method"), "Unknown auth method", fmt.Sprintf(
-				"cluster %s has no auth method %q. If a resource makes it, refer to that resource's attribute instead of writing the name, so that it is made first.", cluster, name)))
+			// Whoever deletes an auth method deletes its binding rules, which are planned as new ones then. That is no reason to
+			// refuse a plan that is about others too.
+			diags.AddAttributeWarning(path.Root("auth_method"), "Unknown auth method", fmt.Sprintf(
+				"auth_method: cluster %s has no auth method %q. If a resource makes it, refer to that resource's attribute instead of writing the name, so that it is made first. "+
+					"Otherwise the apply of this binding rule fails.", cluster, name))
 		}
 		if err != nil {
 			return // apply will tell
@@ -357,6 +360,10 @@ func (r *BindingRuleResource) Create(ctx context.Context, req resource.CreateReq
 	if a == nil {
 		return
 	}
+	if _, err := a.AuthMethods.Read(ctx, wanted.AuthMethod); errors.Is(err, consul.ErrNotFound) {
+		resp.Diagnostics.Append(attr.Error(path.Root("auth_method"), "Unknown auth method", fmt.Sprintf("cluster %s has no auth method %q. Create it first.", m.Cluster.ValueString(), wanted.AuthMethod)))
+		return
+	}
 	made, err := a.BindingRules.Create(ctx, wanted)
 	if err != nil {
 		resp.Diagnostics.Append(r.failed("create", "", err))
@@ -448,6 +455,7 @@ func (r *BindingRuleResource) save(ctx context.Context, m bindingRuleModel, rule
 	}
 	diags.Append(state.Set(ctx, &m)...)
 	diags.Append(identity.Set(ctx, objectIdentity{Cluster: m.Cluster, ID: m.ID})...)
+	r.clients.Claims.MarkRead(claimOf(r.kind, m.Cluster.ValueString(), m.ID.ValueString()))
 }
 
 func (m bindingRuleModel) toAPI(ctx context.Context, diags *diag.Diagnostics) api.ACLBindingRule {

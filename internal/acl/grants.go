@@ -2,6 +2,7 @@ package acl
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -272,18 +273,42 @@ func texts(ctx context.Context, set types.Set, diags *diag.Diagnostics) []string
 	return out
 }
 
-// checkPolicies reports policies that do not exist and that no resource planned
-// so far makes.
-func (o *object) checkPolicies(ctx context.Context, a *consul.ACL, cluster types.String, set types.Set, diags *diag.Diagnostics) {
+// checkPolicies reports policies that do not exist and that no resource planned so far makes. One that was declared
+// before was there: somebody has deleted it, which is no reason to refuse a plan that is about others too.
+func (o *object) checkPolicies(ctx context.Context, a *consul.ACL, cluster types.String, set types.Set, declared []string, diags *diag.Diagnostics) {
 	if known, err := policyRefs(ctx, a); err == nil { // otherwise apply will tell
-		o.checkLinks(ctx, "policy", "policies", known, cluster, set, diags)
+		o.checkLinks(ctx, "policy", "policies", known, cluster, set, declared, diags)
 	}
 }
 
 // checkRoles is checkPolicies for roles.
-func (o *object) checkRoles(ctx context.Context, a *consul.ACL, cluster types.String, set types.Set, diags *diag.Diagnostics) {
+func (o *object) checkRoles(ctx context.Context, a *consul.ACL, cluster types.String, set types.Set, declared []string, diags *diag.Diagnostics) {
 	if known, err := roleRefs(ctx, a); err == nil {
-		o.checkLinks(ctx, "role", "roles", known, cluster, set, diags)
+		o.checkLinks(ctx, "role", "roles", known, cluster, set, declared, diags)
+	}
+}
+
+// linksKey is where the private state keeps the policies and roles that were declared when the resource was last applied.
+// The state does not: what somebody deletes in Consul is taken out of it by the refresh.
+const linksKey = "declared_links"
+
+func declaredLinks(ctx context.Context, private privateReader, diags *diag.Diagnostics) (refs []string) {
+	raw, d := private.GetKey(ctx, linksKey)
+	diags.Append(d...)
+	if len(raw) > 0 {
+		_ = json.Unmarshal(raw, &refs) // anything else was not written here
+	}
+	return refs
+}
+
+func saveLinks(ctx context.Context, private privateWriter, diags *diag.Diagnostics, sets ...types.Set) {
+	refs := []string{}
+	for _, set := range sets {
+		refs = append(refs, texts(ctx, set, diags)...)
+	}
+	raw, err := json.Marshal(refs)
+	if err == nil {
+		diags.Append(private.SetKey(ctx, linksKey, raw)...)
 	}
 }
 
@@ -347,9 +372,13 @@ func sameLinks(ctx context.Context, a, b types.Set, known map[string]string) boo
 	return okX && okY && slices.Equal(x, y)
 }
 
-func (o *object) checkLinks(ctx context.Context, kind, attribute string, known map[string]string, cluster types.String, set types.Set, diags *diag.Diagnostics) {
+func (o *object) checkLinks(ctx context.Context, kind, attribute string, known map[string]string, cluster types.String, set types.Set, declared []string, diags *diag.Diagnostics) {
 	for _, ref := range texts(ctx, set, diags) {
-		if known[ref] == "" && !o.clients.Claims.Claimed(claimOf(kind, cluster.ValueString(), ref)) {
+		switch missing := known[ref] == "" && !o.clients.Claims.Claimed(claimOf(kind, cluster.ValueString(), ref)); {
+		case missing && slices.Contains(declared, ref):
+			diags.AddAttributeWarning(path.Root(attribute), "A "+kind+" is gone", fmt.Sprintf(
+				"%s: cluster %s has no %s %q any more. Until it is there again, or removed from the configuration, the apply of this %s fails.", attribute, cluster.ValueString(), kind, ref, o.kind))
+		case missing:
 			diags.Append(attr.Error(path.Root(attribute), "Unknown "+kind, fmt.Sprintf(
 				"cluster %s has no %s %q. If a resource makes it, refer to that resource's attribute instead of writing the name, so that it is made first.", cluster.ValueString(), kind, ref)))
 		}

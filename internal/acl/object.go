@@ -122,6 +122,7 @@ func (o *object) reading(ctx context.Context, cluster, id types.String, imported
 	if !imported {
 		resp.Diagnostics.Append(resp.Identity.Set(ctx, objectIdentity{Cluster: cluster, ID: id})...)
 	}
+	o.clients.Claims.MarkRead(claimOf(o.kind, cluster.ValueString(), id.ValueString()))
 	if o.clients.Unknown {
 		if imported {
 			resp.Diagnostics.Append(attr.ConnectError(attr.ErrUnknown))
@@ -161,8 +162,7 @@ func (o *object) mayWrite(ctx context.Context, a *consul.ACL, diags *diag.Diagno
 	if a == nil {
 		return false
 	}
-	// The list knows quickly that Consul does not answer.
-	if _, err := a.Policies.List(ctx); err != nil && !isPermission(err) {
+	if err := answers(ctx, a); err != nil {
 		if errors.Is(err, consul.ErrNoCluster) {
 			warnOfNoCluster(o.clients, a.Cluster().ID(), diags)
 		}
@@ -175,6 +175,24 @@ func (o *object) mayWrite(ctx context.Context, a *consul.ACL, diags *diag.Diagno
 	return true
 }
 
+// answers returns an error where Consul cannot be asked. The list, which is shared, knows quickly.
+func answers(ctx context.Context, a *consul.ACL) error {
+	if _, err := a.Policies.List(ctx); err != nil && !isPermission(err) {
+		return err
+	}
+	return nil
+}
+
+// forDestroy connects to the ACL system for what the plan of a destroy warns of. It returns nil where nothing can be asked.
+// It refuses nothing, whatever it finds: a destroy may be what is left to do.
+func (o *object) forDestroy(ctx context.Context, cluster types.String) *consul.ACL {
+	a := o.forPlan(ctx, cluster)
+	if a == nil || answers(ctx, a) != nil {
+		return nil
+	}
+	return a
+}
+
 // warnOfNoCluster says, once a run, that a cluster does not exist, unless it is
 // planned: then it was planned before what refers to it.
 func warnOfNoCluster(clients *attr.Clients, cluster string, diags *diag.Diagnostics) {
@@ -185,6 +203,15 @@ func warnOfNoCluster(clients *attr.Clients, cluster string, diags *diag.Diagnost
 		diags.AddAttributeWarning(path.Root("cluster"), "There is no such cluster", fmt.Sprintf(
 			"Cluster %s does not exist, and no consul_k8s_cluster that was planned before makes it. If one does, refer to its attribute id, or to cluster of its consul_k8s_acl_bootstrap, so that it is made first. Otherwise correct the name.", cluster))
 	}
+}
+
+// warnOnce drops the warnings of a plan that Terraform makes once more when it applies it. They were printed with the plan.
+// A resource that does not exist yet has no ID, and is not told.
+func (o *object) warnOnce(cluster, id types.String, diags *diag.Diagnostics) {
+	if o.clients == nil || id.ValueString() == "" || o.clients.Claims.WasRead(claimOf(o.kind, cluster.ValueString(), id.ValueString())) {
+		return
+	}
+	*diags = diags.Errors()
 }
 
 func isPermission(err error) bool {
@@ -202,7 +229,8 @@ func (o *object) readFailed(err error, imported bool, diags *diag.Diagnostics) (
 		diags.AddError("Cannot import the "+o.kind, err.Error()+".")
 	case errors.Is(err, consul.ErrNotFound), errors.Is(err, consul.ErrNoCluster):
 		return true
-	case !imported && (errors.Is(err, consul.ErrUnreachable) || errors.Is(err, consul.ErrCredential) || errors.Is(err, consul.ErrACLDisabled) || errors.Is(err, consul.ErrNotRestored)):
+	case !imported && (errors.Is(err, consul.ErrUnreachable) || errors.Is(err, consul.ErrCredential) || errors.Is(err, consul.ErrACLDisabled) ||
+		errors.Is(err, consul.ErrNotRestored) || errors.As(err, new(*consul.SecretError))):
 		diags.AddWarning("The ACL system was not read",
 			"What the state says of it stands, and may be outdated: "+err.Error()+".")
 	default:
@@ -215,7 +243,11 @@ func (o *object) readFailed(err error, imported bool, diags *diag.Diagnostics) (
 func (o *object) failed(doing, importCommand string, err error) diag.Diagnostic {
 	summary := fmt.Sprintf("Cannot %s the %s", doing, o.kind)
 	var permission *consul.PermissionError
+	var namespace *consul.NamespaceError
 	switch {
+	case errors.As(err, &namespace):
+		return diag.NewErrorDiagnostic(summary, fmt.Sprintf(
+			"%s, so the token cannot be delivered. Create the namespace and apply again, or deliver to another one.", err))
 	case errors.As(err, &permission):
 		return diag.NewErrorDiagnostic(summary, err.Error()+". It is not the one that consul_k8s_acl_bootstrap stored: put that back into its Secret, or set the attribute reset of that resource to a new value.")
 	case errors.Is(err, consul.ErrExists) && importCommand != "":

@@ -230,11 +230,9 @@ func TestAccACLObjects_refusals(t *testing.T) {
 		refused(f.tokenHCL("a", `templated_policies = [{ template_name = "builtin/service" }]`), "templated_policies: the template builtin/service needs the attribute name"),
 		refused(f.tokenHCL("a", `expiration_ttl = "30s"`), `expiration_ttl: "30s" must be a duration between 1m0s and 87600h0m0s`),
 		refused(f.tokenHCL("a", `expiration_time = "tomorrow"`), `expiration_time: "tomorrow" is not a time in RFC 3339`),
-		refused(f.tokenHCL("a", `expiration_time = "2001-01-01T00:00:00Z"`), "expiration_time: 2001-01-01T00:00:00Z has passed"),
 		refused(f.tokenHCL("a", expires(30*time.Second)), "Set a later time, or use expiration_ttl"),
 		refused(f.tokenHCL("a", expires(11*365*24*time.Hour)), "is more than ten years ahead"),
 		refused(f.tokenHCL("a", expires(time.Hour)+"\nexpiration_ttl = \"1h\""), `Attribute "expiration_ttl" cannot be specified when "expiration_time" is specified`),
-		refused(f.tokenHCL("a", `secret = { name = "x", namespace = "nowhere-at-all" }`), "the namespace nowhere-at-all of the Secret x does not exist"),
 		refused(f.tokenHCL("a", `secret = { name = "theirs" }`), "is not this provider's"),
 		refused(f.tokenHCL("a", `secret = { name = "x" }`)+f.tokenHCL("b", `secret = { name = "x" }`), "delivers to the key token of Secret"),
 		refused(f.tokenHCL("a", `secret = { name = "x", template = "none" }`), "must have {{.SecretID}}"),
@@ -244,6 +242,11 @@ func TestAccACLObjects_refusals(t *testing.T) {
 		refused(f.tokenHCL("a", "accessor_id = \"8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55\"\nrotation = { trigger = \"x\" }"), "leave accessor_id out"),
 		refused(f.tokenHCL("a", "accessor_id = \"00000000-0000-0000-0000-000000000002\"\nsecret = { name = \"x\" }"), "The anonymous token has no secret ID"),
 		refused(f.tokenHCL("a", `accessor_id = "x"`), "it must be a UUID"),
+		// What may be otherwise by the time of the apply is a warning, and the apply says what is wrong.
+		{Config: f.tokenHCL("a", `expiration_time = "2001-01-01T00:00:00Z"`), PlanOnly: true, ExpectNonEmptyPlan: true},
+		{Config: f.tokenHCL("a", `expiration_time = "2001-01-01T00:00:00Z"`), ExpectError: acctest.Says("expiration_time: 2001-01-01T00:00:00Z has passed")},
+		{Config: f.tokenHCL("a", `secret = { name = "x", namespace = "nowhere-at-all" }`), PlanOnly: true, ExpectNonEmptyPlan: true},
+		{Config: f.tokenHCL("a", `secret = { name = "x", namespace = "nowhere-at-all" }`), ExpectError: acctest.Says("the namespace nowhere-at-all of the Secret x does not exist")},
 		{Config: f.policy("a", "name = \"a\"\n"+some), ResourceName: "consul_k8s_policy.a", ImportState: true, ImportStateId: f.ID() + "/global-management", ExpectError: acctest.Says("is built into Consul")},
 		{Config: f.policy("a", "name = \"a\"\n"+some), ResourceName: "consul_k8s_policy.a", ImportState: true, ImportStateId: f.ID() + "/nobody", ExpectError: acctest.Says("nobody of " + f.ID() + ": it does not exist.")},
 		{Config: f.policy("a", "name = \"a\"\n"+some), ResourceName: "consul_k8s_policy.a", ImportState: true, ImportStateId: "nobody", ExpectError: acctest.Says(`is not of the form "<namespace>/<cluster>/<name or ID>"`)},
@@ -534,6 +537,10 @@ func TestAccACLObjects_planNamesWhoLosesRights(t *testing.T) {
 	}
 	if acctest.Says("(ours)").MatchString(out) {
 		t.Errorf("the plan warns of a token that goes as well:\n%s", out)
+	}
+	cli.Write("main.tf", required) // nothing says in which order they are planned
+	if out := cli.Must(t.Context(), "plan", "-no-color"); acctest.Says("(ours)").MatchString(out) || !acctest.Says("(of the web team)").MatchString(out) {
+		t.Errorf("a plan without them names a token that goes as well, or not the one that stays:\n%s", out)
 	}
 	cli.Write("main.tf", required+strings.ReplaceAll(objects, f.ID(), f.Namespace+"/other"))
 	out = cli.Must(t.Context(), "plan", "-no-color")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
@@ -24,6 +25,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 )
 
 var (
@@ -96,19 +98,16 @@ func (r *PolicyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlan
 		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
 	}
 	if req.Plan.Raw.IsNull() {
-		if a := r.forPlan(ctx, state.Cluster); r.mayWrite(ctx, a, &resp.Diagnostics) {
-			r.warnInUse(ctx, a, state, &resp.Diagnostics)
-		}
+		r.warnInUse(ctx, r.forDestroy(ctx, state.Cluster), state, &resp.Diagnostics)
 		return
 	}
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	defer r.warnOnce(state.Cluster, state.ID, &resp.Diagnostics)
 	if !req.State.Raw.IsNull() && !plan.Cluster.Equal(state.Cluster) {
-		if a := r.forPlan(ctx, state.Cluster); r.mayWrite(ctx, a, &resp.Diagnostics) {
-			r.warnInUse(ctx, a, state, &resp.Diagnostics)
-		}
+		r.warnInUse(ctx, r.forDestroy(ctx, state.Cluster), state, &resp.Diagnostics)
 		return // it is replaced, and planned again as a new one
 	}
 	replaces := r.claimName(plan.Cluster, plan.Name, state.ID, req.Config, &resp.Diagnostics)
@@ -144,6 +143,9 @@ func (r *PolicyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlan
 // destroy: of a replacement that somebody asks for (-replace, replace_triggered_by)
 // it hears in a second plan, the warnings of which Terraform does not show.
 func (r *PolicyResource) warnInUse(ctx context.Context, a *consul.ACL, state policyModel, diags *diag.Diagnostics) {
+	if a == nil {
+		return
+	}
 	tokens, err := a.Tokens.List(ctx)
 	if err != nil {
 		return
@@ -152,16 +154,33 @@ func (r *PolicyResource) warnInUse(ctx context.Context, a *consul.ACL, state pol
 	if err != nil {
 		return
 	}
-	var users []string
-	for _, role := range roles {
-		if links(role.Policies, state.ID.ValueString()) && !r.leaves("role", state.Cluster, role.ID) {
-			users = append(users, fmt.Sprintf("role %q", role.Name))
+	users := thatStay(ctx, func() []string {
+		var users []string
+		for _, role := range roles {
+			if links(role.Policies, state.ID.ValueString()) && !r.leaves("role", state.Cluster, role.ID) {
+				users = append(users, fmt.Sprintf("role %q", role.Name))
+			}
 		}
-	}
-	users = append(users, r.tokensThatStay(state.Cluster, tokens, func(t *api.ACLTokenListEntry) bool { return links(t.Policies, state.ID.ValueString()) })...)
+		return append(users, r.tokensThatStay(state.Cluster, tokens, func(t *api.ACLTokenListEntry) bool { return links(t.Policies, state.ID.ValueString()) })...)
+	})
 	if len(users) > 0 {
 		diags.AddWarning("The policy is in use", fmt.Sprintf("When the policy %q of %s goes, it takes its rights from: %s.", state.Name.ValueString(), state.Cluster.ValueString(), atMost(users, 20)))
 	}
+}
+
+// leaveTimeout is for how long the plan of a destroy waits for the plans of what uses the object. Terraform makes them at
+// the same time, and in any order, where the configuration does not refer from one to the other, or is gone.
+const leaveTimeout = 1500 * time.Millisecond
+
+// thatStay returns the users of an object that are not planned to be destroyed too, as soon as there are none, or when the
+// plans of those that are had their time.
+func thatStay(ctx context.Context, users func() []string) []string {
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	_ = kube.Wait(ctx, "the plans of its users", 50*time.Millisecond, func(context.Context) (string, error) { // what is left is the answer
+		return strings.Join(users(), ", "), nil
+	})
+	return users()
 }
 
 // tokensThatStay names the tokens that use something, but for those that are
@@ -374,6 +393,7 @@ func savedHash(ctx context.Context, private privateReader, diags *diag.Diagnosti
 func (r *PolicyResource) save(ctx context.Context, m policyModel, hash []byte, state, identity store, private privateWriter, diags *diag.Diagnostics) {
 	diags.Append(state.Set(ctx, &m)...)
 	diags.Append(identity.Set(ctx, objectIdentity{Cluster: m.Cluster, ID: m.ID})...)
+	r.clients.Claims.MarkRead(claimOf(r.kind, m.Cluster.ValueString(), m.ID.ValueString()))
 	raw, err := json.Marshal(hashText(hash))
 	if err == nil {
 		diags.Append(private.SetKey(ctx, hashKey, raw)...)

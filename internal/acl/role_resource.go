@@ -78,20 +78,17 @@ func (r *RoleResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 	}
 	if req.Plan.Raw.IsNull() {
 		r.leave(state.Cluster, state.ID)
-		if a := r.forPlan(ctx, state.Cluster); r.mayWrite(ctx, a, &resp.Diagnostics) {
-			r.warnInUse(ctx, a, state, &resp.Diagnostics)
-		}
+		r.warnInUse(ctx, r.forDestroy(ctx, state.Cluster), state, &resp.Diagnostics)
 		return
 	}
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	defer r.warnOnce(state.Cluster, state.ID, &resp.Diagnostics)
 	if !req.State.Raw.IsNull() && !plan.Cluster.Equal(state.Cluster) {
 		r.leave(state.Cluster, state.ID)
-		if a := r.forPlan(ctx, state.Cluster); r.mayWrite(ctx, a, &resp.Diagnostics) {
-			r.warnInUse(ctx, a, state, &resp.Diagnostics)
-		}
+		r.warnInUse(ctx, r.forDestroy(ctx, state.Cluster), state, &resp.Diagnostics)
 		return // it is replaced, and planned again as a new one
 	}
 	replaces := r.claimName(plan.Cluster, plan.Name, state.ID, req.Config, &resp.Diagnostics)
@@ -108,7 +105,9 @@ func (r *RoleResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 	if !r.mayWrite(ctx, a, &resp.Diagnostics) {
 		return
 	}
-	r.checkPolicies(ctx, a, plan.Cluster, plan.Policies, &resp.Diagnostics)
+	if !plan.Policies.Equal(state.Policies) {
+		r.checkPolicies(ctx, a, plan.Cluster, plan.Policies, declaredLinks(ctx, req.Private, &resp.Diagnostics), &resp.Diagnostics)
+	}
 	r.checkName(ctx, a, plan, state, replaces, &resp.Diagnostics)
 }
 
@@ -137,11 +136,16 @@ func (r *RoleResource) checkName(ctx context.Context, a *consul.ACL, plan, state
 
 // warnInUse names the tokens that lose rights with the role.
 func (r *RoleResource) warnInUse(ctx context.Context, a *consul.ACL, state roleModel, diags *diag.Diagnostics) {
+	if a == nil {
+		return
+	}
 	tokens, err := a.Tokens.List(ctx)
 	if err != nil {
 		return
 	}
-	users := r.tokensThatStay(state.Cluster, tokens, func(t *api.ACLTokenListEntry) bool { return links(t.Roles, state.ID.ValueString()) })
+	users := thatStay(ctx, func() []string {
+		return r.tokensThatStay(state.Cluster, tokens, func(t *api.ACLTokenListEntry) bool { return links(t.Roles, state.ID.ValueString()) })
+	})
 	if len(users) > 0 {
 		diags.AddWarning("The role is in use", fmt.Sprintf("When the role %q of %s goes, it takes its rights from: %s.", state.Name.ValueString(), state.Cluster.ValueString(), atMost(users, 20)))
 	}
@@ -171,6 +175,7 @@ func (r *RoleResource) Create(ctx context.Context, req resource.CreateRequest, r
 	}
 	r.keep(m.Cluster, types.StringValue(made.ID))
 	r.save(ctx, m, *made, &resp.State, resp.Identity, &resp.Diagnostics)
+	saveLinks(ctx, resp.Private, &resp.Diagnostics, m.Policies)
 }
 
 // Read implements resource.Resource.
@@ -232,6 +237,7 @@ func (r *RoleResource) Update(ctx context.Context, req resource.UpdateRequest, r
 		return
 	}
 	r.save(ctx, m, *changed, &resp.State, resp.Identity, &resp.Diagnostics)
+	saveLinks(ctx, resp.Private, &resp.Diagnostics, m.Policies)
 }
 
 // Delete implements resource.Resource.
@@ -265,6 +271,7 @@ func (r *RoleResource) save(ctx context.Context, m roleModel, role api.ACLRole, 
 	}, diags)
 	diags.Append(state.Set(ctx, &m)...)
 	diags.Append(identity.Set(ctx, objectIdentity{Cluster: m.Cluster, ID: m.ID})...)
+	r.clients.Claims.MarkRead(claimOf(r.kind, m.Cluster.ValueString(), m.ID.ValueString()))
 }
 
 func (m roleModel) toAPI(ctx context.Context, diags *diag.Diagnostics) api.ACLRole {

@@ -428,7 +428,7 @@ func TestAccToken_expirationTime(t *testing.T) {
 						return "", nil
 					})
 				},
-				Config: at(soon), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("expiration_time: " + soon.Format(time.RFC3339) + " has passed"),
+				Config: at(soon), ExpectError: acctest.Says("expiration_time: " + soon.Format(time.RFC3339) + " has passed"),
 			},
 			{Config: at(later), Check: isAt(later), ConfigStateChecks: differs()},
 			{Config: at(later), PlanOnly: true},

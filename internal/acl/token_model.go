@@ -3,6 +3,7 @@ package acl
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework-validators/objectvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/setvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
@@ -90,7 +92,7 @@ func (m *rotationModel) from(o types.Object) {
 func (*TokenResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	target := map[string]schema.Attribute{
 		"namespace": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.DNSLabel(63, false)},
-			MarkdownDescription: "Namespace of the Secret. It must exist. Default: the namespace of the cluster."},
+			MarkdownDescription: "Namespace of the Secret. Default: the namespace of the cluster. It must exist when the token is made. If it is deleted later, each plan warns and includes the token, and the first apply after it is back delivers the token again."},
 		"name": schema.StringAttribute{Required: true, Validators: []validator.String{attr.SecretName()},
 			MarkdownDescription: "Name of the Secret. It is made by this resource; others may deliver to other keys of it."},
 		"key": schema.StringAttribute{Optional: true, Validators: []validator.String{targetKeyValidator{}},
@@ -129,7 +131,7 @@ func (*TokenResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp
 			},
 			"expiration_time": schema.StringAttribute{
 				Optional: true, Computed: true, Validators: []validator.String{expiryValidator{}, stringvalidator.ConflictsWith(path.MatchRoot("expiration_ttl"))},
-				MarkdownDescription: "When the token expires, in RFC 3339, such as `2030-01-31T12:00:00Z`: at least a minute after it is made, and at most ten years. Once it has expired, plans refuse to make it anew until a later time is set; with `expiration_ttl` the next apply makes it anew. " +
+				MarkdownDescription: "When the token expires, in RFC 3339, such as `2030-01-31T12:00:00Z`: at least a minute after it is made, and at most ten years. Once it has expired, plans warn, and the apply does not make it again until a later time is set; with `expiration_ttl` the next apply makes it again. " +
 					"A change, or leaving it out again, rotates the token.",
 			},
 			"expiration_ttl": schema.StringAttribute{
@@ -146,7 +148,7 @@ func (*TokenResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp
 			},
 			"secret": schema.SingleNestedAttribute{
 				Optional: true, Attributes: target, Validators: []validator.Object{objectvalidator.ConflictsWith(path.MatchRoot("secrets"))},
-				MarkdownDescription: "Kubernetes Secret that the secret ID is delivered to. If the Secret is deleted or edited, a plan shows it and the apply mends it. A Secret that exists and is not this provider's is refused.",
+				MarkdownDescription: "Kubernetes Secret that the secret ID is delivered to. If the Secret is deleted or edited, the plan shows it, and the apply writes it again. A Secret that exists and is not this provider's is refused.",
 			},
 			"secrets": schema.SetNestedAttribute{
 				Optional: true, NestedObject: schema.NestedAttributeObject{Attributes: target}, Validators: []validator.Set{setvalidator.SizeAtLeast(1)},
@@ -242,6 +244,7 @@ func (m tokenModel) targets(ctx context.Context, diags *diag.Diagnostics) (targe
 			known = false
 			continue
 		}
+		t.Declared = m.declared()
 		targets = append(targets, t)
 	}
 	slices.SortFunc(targets, func(a, b consul.Target) int { return cmp.Compare(a.String(), b.String()) })
@@ -277,6 +280,91 @@ func targetFrom(ctx context.Context, o types.Object, namespace string, diags *di
 		diags.Append(m.ElementsAs(ctx, &t.Labels, false)...)
 	}
 	return t, true
+}
+
+// keepTargets keeps what the state says of the Secrets if the plan asks for the same in another way, as after an import,
+// which writes down the namespace and the key even where the configuration leaves them to their defaults.
+func (m *tokenModel) keepTargets(ctx context.Context, state tokenModel, diags *diag.Diagnostics) {
+	if m.Secret.IsNull() != state.Secret.IsNull() || m.Secrets.IsNull() != state.Secrets.IsNull() {
+		return
+	}
+	after, known := m.targets(ctx, diags)
+	before, _ := state.targets(ctx, diags)
+	if known && slices.EqualFunc(after, before, consul.Target.Same) {
+		m.Secret, m.Secrets = state.Secret, state.Secrets
+	}
+}
+
+// declaredModel is what is declared of a token and neither Consul nor its Secrets tell. It is kept with the Secrets, for
+// an import.
+type declaredModel struct {
+	Rotation        *declaredRotation `json:"rotation,omitempty"`
+	ExpirationTTL   string            `json:"expirationTTL,omitempty"`
+	SecretIDVersion string            `json:"secretIDVersion,omitempty"`
+}
+
+type declaredRotation struct {
+	Trigger     *string `json:"trigger,omitempty"`
+	After       *string `json:"after,omitempty"`
+	GracePeriod *string `json:"gracePeriod,omitempty"`
+}
+
+// declared is a declaredModel as JSON, "" where nothing is declared.
+func (m tokenModel) declared() string {
+	d := declaredModel{ExpirationTTL: m.ExpirationTTL.ValueString(), SecretIDVersion: m.SecretIDVersion.ValueString()}
+	if !m.Rotation.IsNull() && !m.Rotation.IsUnknown() {
+		var r rotationModel
+		r.from(m.Rotation)
+		d.Rotation = &declaredRotation{Trigger: r.Trigger.ValueStringPointer(), After: r.After.ValueStringPointer(), GracePeriod: r.GracePeriod.ValueStringPointer()}
+	}
+	if d == (declaredModel{}) {
+		return ""
+	}
+	text, _ := json.Marshal(d) // texts always encode
+	return string(text)
+}
+
+// fromFound fills in what an import finds of the Secrets that the token is in, and of what is kept with them.
+func (m *tokenModel) fromFound(ctx context.Context, found []consul.Found, diags *diag.Diagnostics) {
+	if len(found) == 0 {
+		return
+	}
+	object := m.Secret.AttributeTypes(ctx)
+	var all []tfattr.Value
+	for _, f := range found {
+		key := attr.OptionalString(f.Key)
+		if f.Key == defaultKey {
+			key = types.StringNull()
+		}
+		o, d := types.ObjectValue(object, map[string]tfattr.Value{
+			"namespace": types.StringValue(f.Namespace), "name": types.StringValue(f.Name), "key": key,
+			"template": attr.OptionalString(f.Template), "type": attr.OptionalString(f.Type),
+			"labels": attr.FromStrings(types.MapNull(types.StringType), f.Labels),
+		})
+		diags.Append(d...)
+		all = append(all, o)
+	}
+	if o, ok := all[0].(types.Object); ok && len(all) == 1 {
+		m.Secret = o
+	} else {
+		set, d := types.SetValue(types.ObjectType{AttrTypes: object}, all)
+		diags.Append(d...)
+		m.Secrets = set
+	}
+	var declared declaredModel
+	for _, f := range found {
+		if f.Declared != "" && json.Unmarshal([]byte(f.Declared), &declared) == nil { // anything else was not written here
+			break
+		}
+	}
+	m.ExpirationTTL, m.SecretIDVersion = attr.OptionalString(declared.ExpirationTTL), attr.OptionalString(declared.SecretIDVersion)
+	if r := declared.Rotation; r != nil {
+		o, d := types.ObjectValue(m.Rotation.AttributeTypes(ctx), map[string]tfattr.Value{
+			"trigger": types.StringPointerValue(r.Trigger), "after": types.StringPointerValue(r.After), "grace_period": types.StringPointerValue(r.GracePeriod),
+		})
+		diags.Append(d...)
+		m.Rotation = o
+	}
 }
 
 // takenRemedy names the ways out where somebody else holds a target.
@@ -373,20 +461,20 @@ func (expiryValidator) ValidateString(_ context.Context, req validator.StringReq
 }
 
 // checkExpiry says why no token that is made now can expire at a time; "" if one
-// can, or the time is not known.
-func checkExpiry(expires types.String, now time.Time) string {
+// can, or the time is not known. passed says that it is because the time has passed.
+func checkExpiry(expires types.String, now time.Time) (passed bool, problem string) {
 	at, err := time.Parse(time.RFC3339, expires.ValueString())
 	switch left := at.Sub(now); {
 	case err != nil:
-		return ""
+		return false, ""
 	case left <= 0:
-		return fmt.Sprintf("%s has passed, and Consul makes no token that has expired. Set a later time, or use expiration_ttl, which counts from when a token is made.", expires.ValueString())
+		return true, fmt.Sprintf("%s has passed, and Consul makes no token that has expired. Set a later time, or use expiration_ttl, which counts from when a token is made.", expires.ValueString())
 	case left < minExpiry:
-		return fmt.Sprintf("%s is less than %s ahead, and Consul refuses that. Set a later time, or use expiration_ttl, which counts from when a token is made.", expires.ValueString(), minExpiry)
+		return false, fmt.Sprintf("%s is less than %s ahead, and Consul refuses that. Set a later time, or use expiration_ttl, which counts from when a token is made.", expires.ValueString(), minExpiry)
 	case left > maxExpiry:
-		return fmt.Sprintf("%s is more than ten years ahead. Set an earlier time, or leave it out for a token that does not expire.", expires.ValueString())
+		return false, fmt.Sprintf("%s is more than ten years ahead. Set an earlier time, or leave it out for a token that does not expire.", expires.ValueString())
 	}
-	return ""
+	return false, ""
 }
 
 // targetKeyValidator leaves room for the annotation that records the key.

@@ -92,11 +92,13 @@ func TestCheckExpiry(t *testing.T) {
 		"2026-06-01T13:00:00+02:00": "has passed",
 		"2036-05-29T12:00:01Z":      "is more than ten years ahead",
 	} {
-		if got := checkExpiry(types.StringValue(at), now); !strings.Contains(got, want) || (want == "") != (got == "") {
+		if _, got := checkExpiry(types.StringValue(at), now); !strings.Contains(got, want) || (want == "") != (got == "") {
 			t.Errorf("%s: %q, want %q", at, got, want)
 		}
 	}
-	if got := checkExpiry(types.StringUnknown(), now) + checkExpiry(types.StringNull(), now); got != "" {
+	_, unknown := checkExpiry(types.StringUnknown(), now)
+	_, null := checkExpiry(types.StringNull(), now)
+	if got := unknown + null; got != "" {
 		t.Errorf("a time that is not known, and none: %q", got)
 	}
 }

@@ -53,7 +53,6 @@ func (r *TokenResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanR
 	}
 	if req.Plan.Raw.IsNull() {
 		r.leave(state.Cluster, state.ID)
-		r.mayWrite(ctx, r.forPlan(ctx, state.Cluster), &resp.Diagnostics)
 		return
 	}
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
@@ -61,6 +60,7 @@ func (r *TokenResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanR
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	defer r.warnOnce(state.Cluster, state.ID, &resp.Diagnostics)
 	targets, known := plan.targets(ctx, &resp.Diagnostics)
 	if exists && (!plan.Cluster.Equal(state.Cluster) || (!plan.AccessorID.IsUnknown() && !plan.AccessorID.Equal(state.AccessorID))) {
 		r.claimTargets(plan, targets, state.ID, req.Config, &resp.Diagnostics)
@@ -89,16 +89,14 @@ func (r *TokenResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanR
 	}
 	if exists && reason == "" {
 		warnOfRecordedTrigger(plan, state, &resp.Diagnostics)
-	} else if problem := checkExpiry(config.ExpirationTime, now); problem != "" { // a token is made
-		resp.Diagnostics.Append(attr.Error(path.Root("expiration_time"), "No token can expire then", problem))
+	} else { // a token is made
+		planExpiry(config, now, &resp.Diagnostics)
 	}
-	plan.DeliveredTo = types.SetUnknown(types.StringType)
-	if known {
-		plan.DeliveredTo = targetNames(ctx, targets, &resp.Diagnostics)
-	}
+	plan.DeliveredTo = plannedDelivery(ctx, state, exists, targets, known, &resp.Diagnostics)
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 	if exists {
 		same, unchanged := plan, resp.Plan
+		same.keepTargets(ctx, state, &resp.Diagnostics)
 		same.Policies = r.keepLinks(ctx, plan.Cluster, plan.Policies, state.Policies, policyRefs)
 		same.Roles = r.keepLinks(ctx, plan.Cluster, plan.Roles, state.Roles, roleRefs)
 		resp.Diagnostics.Append(unchanged.Set(ctx, &same)...)
@@ -114,11 +112,12 @@ func (r *TokenResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanR
 	if !r.mayWrite(ctx, a, &resp.Diagnostics) {
 		return
 	}
+	declared := declaredLinks(ctx, req.Private, &resp.Diagnostics)
 	if !plan.Policies.Equal(state.Policies) {
-		r.checkPolicies(ctx, a, plan.Cluster, plan.Policies, &resp.Diagnostics)
+		r.checkPolicies(ctx, a, plan.Cluster, plan.Policies, declared, &resp.Diagnostics)
 	}
 	if !plan.Roles.Equal(state.Roles) {
-		r.checkRoles(ctx, a, plan.Cluster, plan.Roles, &resp.Diagnostics)
+		r.checkRoles(ctx, a, plan.Cluster, plan.Roles, declared, &resp.Diagnostics)
 	}
 	if replaces != "" {
 		state.AccessorID = types.StringValue(replaces) // what holds its targets is the former self
@@ -134,6 +133,32 @@ func (r *TokenResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanR
 				"import it: %s", r.importCommand(plan.Cluster.ValueString(), plan.AccessorID.ValueString()))))
 		}
 	}
+}
+
+// planExpiry refuses an expiration time that no new token can have. One that has passed is a warning: the token that had
+// it has expired, and nothing else in the plan is to wait for another time. The apply does not make the token.
+func planExpiry(config tokenModel, now time.Time, diags *diag.Diagnostics) {
+	switch passed, problem := checkExpiry(config.ExpirationTime, now); {
+	case problem == "":
+	case passed:
+		diags.AddAttributeWarning(path.Root("expiration_time"), "The token has expired", fmt.Sprintf("expiration_time: %s The apply does not make the token.", problem))
+	default:
+		diags.Append(attr.Error(path.Root("expiration_time"), "No token can expire then", problem))
+	}
+}
+
+// plannedDelivery is delivered_to as far as a plan can tell. It follows from the state alone: Terraform plans once more
+// when it applies, and takes what is not known then, and was known before, for an error. What is to be delivered again
+// may fail with its namespace.
+func plannedDelivery(ctx context.Context, state tokenModel, exists bool, targets []consul.Target, known bool, diags *diag.Diagnostics) types.Set {
+	if !known {
+		return types.SetUnknown(types.StringType)
+	}
+	planned := targetNames(ctx, targets, diags)
+	if exists && !planned.Equal(state.DeliveredTo) {
+		return types.SetUnknown(types.StringType)
+	}
+	return planned
 }
 
 // warnOfRecordedTrigger says that a trigger which was not there before, as after an
@@ -206,7 +231,7 @@ func rotationDue(plan, state tokenModel, expiryDeclared bool, now time.Time) (at
 		return "rotation", fmt.Sprintf("it is older than %s", p.After.ValueString())
 	case !plan.Local.Equal(state.Local):
 		return "local", "local changed"
-	case !plan.ExpirationTTL.Equal(state.ExpirationTTL) && !plan.ExpirationTTL.IsNull():
+	case !plan.ExpirationTTL.Equal(state.ExpirationTTL) && !plan.ExpirationTTL.IsNull() && !livesFor(state, plan.ExpirationTTL):
 		return "expiration_ttl", "its expiry changed"
 	case !plan.ExpirationTime.IsNull() && !sameTime(plan.ExpirationTime, state.ExpirationTime):
 		return "expiration_time", "its expiry changed"
@@ -220,6 +245,14 @@ func rotationDue(plan, state tokenModel, expiryDeclared bool, now time.Time) (at
 		return "secret_id_wo_version", "the chosen secret ID changed"
 	}
 	return "", ""
+}
+
+// livesFor reports whether a token of which the state does not say how long it lives, as after an import, lives for a time.
+func livesFor(state tokenModel, ttl types.String) bool {
+	want, errWant := time.ParseDuration(ttl.ValueString())
+	created, errCreated := time.Parse(time.RFC3339Nano, state.CreateTime.ValueString())
+	expires, errExpires := time.Parse(time.RFC3339Nano, state.ExpirationTime.ValueString())
+	return state.ExpirationTTL.IsNull() && errWant == nil && errCreated == nil && errExpires == nil && (expires.Sub(created)-want).Abs() < time.Second
 }
 
 // expiryKey is where the private state keeps whether the expiration time in the
@@ -283,26 +316,64 @@ func (r *TokenResource) claimTargets(plan tokenModel, targets []consul.Target, o
 	return replaces
 }
 
-// checkTargets reports Secrets that cannot be delivered to.
+// checkTargets reports Secrets that cannot be delivered to. What happens to a Secret that was declared before is drift of
+// this token, and no reason to refuse a plan that is about others too: that is a warning. So is a namespace that does
+// not exist: it may be made by the same apply.
 func (r *TokenResource) checkTargets(ctx context.Context, a *consul.ACL, targets []consul.Target, state tokenModel, diags *diag.Diagnostics) {
 	delivered := texts(ctx, state.DeliveredTo, diags)
+	before, _ := state.targets(ctx, diags)
 	for _, t := range targets {
 		if slices.Contains(delivered, t.String()) {
 			continue
 		}
+		declared := isAmong(before, t)
 		if a.Deliveries.NamespaceMissing(ctx, t.Namespace) {
-			diags.Append(attr.Error(path.Root("secret"), "There is no such namespace", fmt.Sprintf(
-				"the namespace %s of the Secret %s does not exist. If the same apply creates it, refer to an attribute that is known only then, such as kubernetes_namespace.<name>.id.", t.Namespace, t.Name)))
+			if !r.clients.Claims.PlannedNamespace(t.Namespace) {
+				warnOfNamespace(t, declared, diags)
+			}
 			continue
 		}
 		h, err := a.Deliveries.Holder(ctx, t)
 		if err != nil {
 			continue // apply will tell
 		}
-		if taken := r.taken(ctx, a, h, state); taken {
-			diags.Append(attr.Error(path.Root("secret"), "The Secret is taken", (&consul.TakenError{Target: t, Holder: h}).Error()+". "+r.takenRemedy(t, h)))
+		if taken := r.taken(ctx, a, h, state); !taken {
+			continue
+		}
+		detail := (&consul.TakenError{Target: t, Holder: h}).Error() + ". " + r.takenRemedy(t, h)
+		if declared {
+			diags.AddAttributeWarning(path.Root("secret"), "The Secret is taken", "secret: "+detail+" Until then the apply of this token fails.")
+			continue
+		}
+		diags.Append(attr.Error(path.Root("secret"), "The Secret is taken", detail))
+	}
+}
+
+// warnOfNamespace says that a target has no namespace. declared says that it was declared before.
+func warnOfNamespace(t consul.Target, declared bool, diags *diag.Diagnostics) {
+	if declared {
+		diags.AddAttributeWarning(path.Root("secret"), "The namespace of a Secret is gone", fmt.Sprintf(
+			"secret: the namespace %s does not exist, or is being deleted, and the Secret %s with the token went with it. The token stays valid. "+
+				"It is delivered again by the first apply after the namespace is back. If it does not come back, remove the Secret from the configuration, or destroy the token.", t.Namespace, t.Name))
+		return
+	}
+	diags.AddAttributeWarning(path.Root("secret"), "There is no such namespace", fmt.Sprintf(
+		"secret: the namespace %s of the Secret %s does not exist. If the same apply creates it, refer to it, as with namespace = kubernetes_namespace.<name>.metadata[0].name, so that it is created first. "+
+			"Otherwise create it before: the apply does not make a token that it cannot deliver.", t.Namespace, t.Name))
+}
+
+func isAmong(targets []consul.Target, t consul.Target) bool {
+	return slices.ContainsFunc(targets, func(o consul.Target) bool { return o.String() == t.String() })
+}
+
+// refuseMissing is an error where a target that was not declared before has no namespace. Nothing was changed then.
+func refuseMissing(ctx context.Context, a *consul.ACL, targets, before []consul.Target) error {
+	for _, t := range targets {
+		if !isAmong(before, t) && a.Deliveries.NamespaceGone(ctx, t.Namespace) {
+			return &consul.NamespaceError{Target: t}
 		}
 	}
+	return nil
 }
 
 // taken reports whether what holds a key keeps this resource from it: somebody
@@ -349,6 +420,14 @@ func (r *TokenResource) Create(ctx context.Context, req resource.CreateRequest, 
 		r.save(ctx, m, *token, nil, &resp.State, resp.Identity, &resp.Diagnostics)
 		return
 	}
+	if _, problem := checkExpiry(config.ExpirationTime, time.Now()); problem != "" {
+		resp.Diagnostics.Append(attr.Error(path.Root("expiration_time"), "No token can expire then", problem))
+		return
+	}
+	if err := refuseMissing(ctx, a, targets, nil); err != nil {
+		resp.Diagnostics.Append(r.failed("create", "", err))
+		return
+	}
 	var err error
 	switch {
 	case wanted.AccessorID == "" && len(targets) > 0:
@@ -372,6 +451,7 @@ func (r *TokenResource) Create(ctx context.Context, req resource.CreateRequest, 
 	}
 	r.save(ctx, m, *token, targets, &resp.State, resp.Identity, &resp.Diagnostics)
 	saveExpiryDeclared(ctx, config, resp.Private, &resp.Diagnostics)
+	saveLinks(ctx, resp.Private, &resp.Diagnostics, m.Policies, m.Roles)
 }
 
 // accessorFor is the accessor ID that follows from a target, unless a token has
@@ -397,7 +477,11 @@ func (r *TokenResource) create(ctx context.Context, a *consul.ACL, wanted api.AC
 	if err != nil {
 		return nil, err
 	}
-	if err := r.deliver(ctx, a, targets, *token, ""); err != nil {
+	missing, err := r.deliver(ctx, a, targets, *token, "")
+	if err == nil && len(missing) > 0 {
+		err = &consul.NamespaceError{Target: missing[0]}
+	}
+	if err != nil {
 		return nil, errors.Join(err, r.undo(ctx, a, targets, token.AccessorID))
 	}
 	wanted.AccessorID, wanted.SecretID = token.AccessorID, token.SecretID
@@ -412,27 +496,31 @@ func secretID(config tokenModel) string {
 	return uuid.NewString()
 }
 
-// deliver brings a token into all targets once every server knows it.
-func (r *TokenResource) deliver(ctx context.Context, a *consul.ACL, targets []consul.Target, token api.ACLToken, previous string) error {
+// deliver brings a token into all targets once every server knows it. It returns those that have no namespace: they are
+// no reason not to deliver to the others.
+func (r *TokenResource) deliver(ctx context.Context, a *consul.ACL, targets []consul.Target, token api.ACLToken, previous string) (missing []consul.Target, err error) {
 	if len(targets) == 0 {
-		return nil
+		return nil, nil
 	}
 	if token.SecretID == consul.HiddenSecretID {
-		return &consul.PermissionError{Permission: "acl:write"} // only then Consul tells a secret ID
+		return nil, &consul.PermissionError{Permission: "acl:write"} // only then Consul tells a secret ID
 	}
 	if err := a.AwaitToken(ctx, token.AccessorID); err != nil {
-		return err
+		return nil, err
 	}
+	var errs []error
 	for _, t := range targets {
 		former, err := r.formerHolder(ctx, a, t, token.AccessorID, previous)
 		if err == nil {
 			err = a.Deliveries.Deliver(ctx, t, token.AccessorID, token.SecretID, former)
 		}
-		if err != nil {
-			return err
+		if errors.As(err, new(*consul.NamespaceError)) {
+			missing = append(missing, t)
+			continue
 		}
+		errs = append(errs, err)
 	}
-	return nil
+	return missing, errors.Join(errs...)
 }
 
 // formerHolder is the accessor ID whose place in a target may be taken: that of
@@ -500,6 +588,18 @@ func (r *TokenResource) Read(ctx context.Context, req resource.ReadRequest, resp
 		return
 	}
 	a.Tokens.Own(entry.AccessorID)
+	if imported {
+		found, all, err := a.Deliveries.Find(ctx, entry.AccessorID, entry.SecretID)
+		if err != nil {
+			resp.Diagnostics.AddError("Cannot import the token", err.Error()+".")
+			return
+		}
+		if !all {
+			resp.Diagnostics.AddWarning("Not all Secrets were looked at", fmt.Sprintf(
+				"This credential may not list the Secrets of all namespaces: those that hold the token %s were looked for in the namespace of the cluster alone. Others show as a change in the next plan, which delivers to them once more.", entry.AccessorID))
+		}
+		m.fromFound(ctx, found, &resp.Diagnostics)
+	}
 	targets, _ := m.targets(ctx, &resp.Diagnostics)
 	targets = slices.DeleteFunc(targets, func(t consul.Target) bool {
 		delivered, err := a.Deliveries.Delivered(ctx, t, entry.AccessorID, entry.SecretID)
@@ -540,6 +640,10 @@ func (r *TokenResource) Update(ctx context.Context, req resource.UpdateRequest, 
 	if a == nil {
 		return
 	}
+	if err := refuseMissing(ctx, a, targets, before); err != nil {
+		resp.Diagnostics.Append(r.failed("change", "", err))
+		return
+	}
 	old := state.AccessorID.ValueString()
 	if rotate && state.SecretIDVersion.IsNull() && r.hasChosen(ctx, state, config) { // what the plan did not know
 		planned, before := m, state
@@ -547,57 +651,91 @@ func (r *TokenResource) Update(ctx context.Context, req resource.UpdateRequest, 
 		_, reason := rotationDue(planned, before, declaredExpiry(ctx, req.Private, &resp.Diagnostics), time.Now())
 		rotate = reason != ""
 	}
+	if rotate {
+		if _, problem := checkExpiry(config.ExpirationTime, time.Now()); problem != "" {
+			resp.Diagnostics.Append(attr.Error(path.Root("expiration_time"), "No token can expire then", problem))
+			return
+		}
+	}
 	var token *api.ACLToken
+	var missing []consul.Target
 	var err error
 	if rotate {
 		wanted.AccessorID, wanted.SecretID = consul.Successor(old), secretID(config)
-		token, err = r.rotate(ctx, a, wanted, targets, old, grace, !config.SecretID.IsNull())
+		token, missing, err = r.rotate(ctx, a, wanted, targets, old, grace, !config.SecretID.IsNull())
 	} else {
 		wanted.AccessorID = old
-		token, err = r.change(ctx, a, wanted, targets, grace)
-	}
-	if err == nil { // whatever happens now, the token is this one
-		r.save(ctx, m, *token, targets, &resp.State, resp.Identity, &resp.Diagnostics)
-		saveExpiryDeclared(ctx, config, resp.Private, &resp.Diagnostics)
-	}
-	for _, t := range before {
-		if err == nil && !slices.ContainsFunc(targets, func(other consul.Target) bool { return other.String() == t.String() }) {
-			err = errors.Join(a.Deliveries.Withdraw(ctx, t, old), a.Deliveries.Withdraw(ctx, t, token.AccessorID))
-		}
+		token, missing, err = r.change(ctx, a, wanted, targets, grace)
 	}
 	if err != nil {
 		resp.Diagnostics.Append(r.failed("change", "", err))
+		return
 	}
+	delivered := slices.DeleteFunc(slices.Clone(targets), func(t consul.Target) bool { return isAmong(missing, t) })
+	if !m.DeliveredTo.IsUnknown() { // the plan knew nothing of what is missing; the next refresh sees it
+		delivered = targets
+		for _, t := range missing {
+			warnOfNamespace(t, true, &resp.Diagnostics)
+		}
+	}
+	for _, t := range before {
+		if !isAmong(targets, t) {
+			err = errors.Join(err, withdraw(ctx, a, t, old, token.AccessorID))
+		}
+	}
+	if err != nil {
+		// The Secrets that are left must not be forgotten: the next apply tries again.
+		m.Secret, m.Secrets = state.Secret, state.Secrets
+		resp.Diagnostics.Append(r.failed("change", "", err))
+	}
+	r.save(ctx, m, *token, delivered, &resp.State, resp.Identity, &resp.Diagnostics)
+	saveExpiryDeclared(ctx, config, resp.Private, &resp.Diagnostics)
+	saveLinks(ctx, resp.Private, &resp.Diagnostics, m.Policies, m.Roles)
+}
+
+// withdraw takes a token out of a target, whichever of the accessor IDs it is there with, or one that was replaced and is
+// gone.
+func withdraw(ctx context.Context, a *consul.ACL, t consul.Target, accessorIDs ...string) error {
+	if h, err := a.Deliveries.Holder(ctx, t); err == nil && !h.Foreign && h.AccessorID != "" && h.Cluster == a.Cluster().ID() {
+		if _, err := a.Tokens.Get(ctx, h.AccessorID); errors.Is(err, consul.ErrNotFound) {
+			accessorIDs = append(accessorIDs, h.AccessorID)
+		}
+	}
+	var errs []error
+	for _, id := range accessorIDs {
+		errs = append(errs, a.Deliveries.Withdraw(ctx, t, id))
+	}
+	return errors.Join(errs...)
 }
 
 // change changes a token in place and delivers it where it lacks. What an
 // abandoned rotation left is removed, after the grace period: it may be in use.
-func (r *TokenResource) change(ctx context.Context, a *consul.ACL, wanted api.ACLToken, targets []consul.Target, grace time.Duration) (*api.ACLToken, error) {
-	token, err := a.Tokens.Update(ctx, wanted)
+func (r *TokenResource) change(ctx context.Context, a *consul.ACL, wanted api.ACLToken, targets []consul.Target, grace time.Duration) (token *api.ACLToken, missing []consul.Target, err error) {
+	token, err = a.Tokens.Update(ctx, wanted)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := r.deliver(ctx, a, targets, *token, ""); err != nil {
-		return nil, err
+	if missing, err = r.deliver(ctx, a, targets, *token, ""); err != nil {
+		return nil, nil, err
 	}
 	abandoned := consul.Successor(wanted.AccessorID)
 	if _, err := a.Tokens.Get(ctx, abandoned); err == nil {
-		return token, revoke(ctx, a, abandoned, grace)
+		return token, missing, revoke(ctx, a, abandoned, grace)
 	}
-	return token, nil
+	return token, missing, nil
 }
 
 // rotate delivers a new token, waits until those who read the Secrets have had
 // the time to notice, and revokes the old one.
-func (r *TokenResource) rotate(ctx context.Context, a *consul.ACL, wanted api.ACLToken, targets []consul.Target, old string, grace time.Duration, insist bool) (*api.ACLToken, error) {
-	token, err := a.EnsureToken(ctx, wanted, insist, func(api.ACLToken) bool { return true }) // nobody else makes a successor
+func (r *TokenResource) rotate(ctx context.Context, a *consul.ACL, wanted api.ACLToken, targets []consul.Target, old string, grace time.Duration, insist bool) (token *api.ACLToken, missing []consul.Target, err error) {
+	token, err = a.EnsureToken(ctx, wanted, insist, func(api.ACLToken) bool { return true }) // nobody else makes a successor
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := r.deliver(ctx, a, targets, *token, old); err != nil {
-		return nil, err
+	if missing, err = r.deliver(ctx, a, targets, *token, old); err != nil {
+		return nil, nil, err
 	}
-	return token, revoke(ctx, a, old, grace)
+	return token, missing, revoke(ctx, a, old, grace)
 }
 
 // revoke deletes a token after its grace period.
@@ -637,21 +775,30 @@ func (r *TokenResource) Delete(ctx context.Context, req resource.DeleteRequest, 
 	if m.isAnonymous() {
 		_, err = a.Tokens.Update(ctx, api.ACLToken{AccessorID: accessor, Description: "Anonymous Token"})
 	} else {
-		// The Secret goes last: where the token could not be revoked it stays known.
-		for _, id := range []string{accessor, consul.Successor(accessor)} {
-			if _, getErr := a.Tokens.Get(ctx, id); err == nil && (id == accessor || getErr == nil) {
-				err = a.Tokens.Delete(ctx, id)
-			}
-		}
-		for _, t := range targets {
-			if err == nil || errors.Is(err, consul.ErrNoCluster) {
-				err = errors.Join(a.Deliveries.Withdraw(ctx, t, accessor), a.Deliveries.Withdraw(ctx, t, consul.Successor(accessor)))
-			}
-		}
+		err = r.remove(ctx, a, targets, accessor)
 	}
 	if err != nil && !errors.Is(err, consul.ErrNoCluster) {
 		resp.Diagnostics.Append(r.failed("delete", "", err))
 	}
+}
+
+// remove takes a token out of its Secrets and revokes it, in this order: the state knows the resource as long as there is
+// the token, so that whatever is left by a failure is known to the next apply.
+func (*TokenResource) remove(ctx context.Context, a *consul.ACL, targets []consul.Target, accessor string) error {
+	successor := consul.Successor(accessor) // of a rotation that was interrupted
+	for _, t := range targets {
+		if err := withdraw(ctx, a, t, accessor, successor); err != nil {
+			return err
+		}
+	}
+	err := a.Tokens.Delete(ctx, accessor)
+	if err != nil {
+		return err
+	}
+	if _, err := a.Tokens.Get(ctx, successor); err == nil {
+		return a.Tokens.Delete(ctx, successor)
+	}
+	return nil
 }
 
 func (r *TokenResource) save(ctx context.Context, m tokenModel, token api.ACLToken, delivered []consul.Target, state, identity store, diags *diag.Diagnostics) {
@@ -659,4 +806,5 @@ func (r *TokenResource) save(ctx context.Context, m tokenModel, token api.ACLTok
 	m.DeliveredTo = targetNames(ctx, delivered, diags)
 	diags.Append(state.Set(ctx, &m)...)
 	diags.Append(identity.Set(ctx, objectIdentity{Cluster: m.Cluster, ID: m.ID})...)
+	r.clients.Claims.MarkRead(claimOf(r.kind, m.Cluster.ValueString(), m.ID.ValueString()))
 }

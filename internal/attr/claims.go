@@ -9,6 +9,10 @@ type Claims struct {
 	mu       sync.Mutex
 	claims   map[string]claim
 	clusters map[string]PlannedCluster // by ID
+	// namespaces are those that clusters are planned to make.
+	namespaces map[string]bool
+	// read are the resources that were refreshed.
+	read map[string]bool
 }
 
 type claim struct {
@@ -81,4 +85,39 @@ func (c *Claims) PlannedCluster(id string) (cluster PlannedCluster, planned bool
 	defer c.mu.Unlock()
 	cluster, planned = c.clusters[id]
 	return cluster, planned
+}
+
+// PlanNamespace records that a namespace is planned to be made with a cluster.
+func (c *Claims) PlanNamespace(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.namespaces == nil {
+		c.namespaces = map[string]bool{}
+	}
+	c.namespaces[name] = true
+}
+
+// PlannedNamespace reports whether a cluster that was planned so far makes a namespace.
+func (c *Claims) PlannedNamespace(name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.namespaces[name]
+}
+
+// MarkRead records that a resource was refreshed in this run.
+func (c *Claims) MarkRead(thing string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.read == nil {
+		c.read = map[string]bool{}
+	}
+	c.read[thing] = true
+}
+
+// WasRead reports whether a resource was refreshed in this run. Terraform plans each change once more when it applies it, in
+// another run, which refreshes nothing.
+func (c *Claims) WasRead(thing string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.read[thing]
 }

@@ -47,6 +47,13 @@ var ErrUnknown = errors.New("the provider block depends on values that are not k
 // NewClients returns Clients that are to be configured.
 func NewClients() *Clients { return &Clients{Objects: keymutex.NewHashed(1000)} }
 
+// ClientsOf returns Clients that are connected already.
+func ClientsOf(k *kube.Client) *Clients {
+	c := NewClients()
+	c.kube, c.consul = k, consul.NewConnector(k)
+	return c
+}
+
 // Kube returns the Kubernetes client, after making sure that it is the cluster
 // that was expected.
 func (c *Clients) Kube(ctx context.Context) (*kube.Client, error) {

@@ -3,10 +3,13 @@ package consul
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"text/template"
 
@@ -36,6 +39,9 @@ type Target struct {
 	Type string
 	// Labels of the Secret, besides the provider's own.
 	Labels map[string]string
+	// Declared is what the owner of the token keeps with it, as JSON, because neither Consul nor the value tells it; "" is
+	// nothing.
+	Declared string
 }
 
 // String is "<namespace>/<name>:<key>".
@@ -66,9 +72,31 @@ func (t Target) Render(accessorID, secretID string) ([]byte, error) {
 // it.
 func (t Target) annotation() string { return server.ManagedBy + "/accessor-id." + t.Key }
 
+// annotationDeclared records, for each key, what Target.Declared says.
+func (t Target) annotationDeclared() string { return server.ManagedBy + "/declared." + t.Key }
+
 // manager is the field manager of one key: keys of one Secret belong to
 // different tokens, and none takes another's away.
 func (t Target) manager() string { return server.ManagedBy + "/" + t.Key }
+
+// Same reports whether two targets ask for the same value in the same key of the same Secret, however that is written.
+func (t Target) Same(o Target) bool {
+	if t.String() != o.String() || orOpaque(t.Type) != orOpaque(o.Type) || !maps.Equal(t.Labels, o.Labels) {
+		return false
+	}
+	if t.Template == o.Template {
+		return true
+	}
+	// Two samples tell a template that names an ID from one that holds it.
+	for _, sample := range []string{"00000000-1111-2222-3333-44444444444", "55555555-6666-7777-8888-99999999999"} {
+		x, errX := t.Render(sample+"0", sample+"1")
+		y, errY := o.Render(sample+"0", sample+"1")
+		if errX != nil || errY != nil || !bytes.Equal(x, y) {
+			return false
+		}
+	}
+	return true
+}
 
 // Holder says who holds the key of a Secret.
 type Holder struct {
@@ -175,10 +203,24 @@ func isTokenSecret(s *corev1.Secret) bool {
 	return labels.SelectorFromSet(tokenSecretLabels()).Matches(labels.Set(s.Labels))
 }
 
-// NamespaceMissing reports whether a namespace is known not to exist.
+// NamespaceMissing reports whether a namespace is known not to exist, or to be on its way out.
 func (d *Deliveries) NamespaceMissing(ctx context.Context, name string) bool {
 	n, err := d.look(ctx, name)
 	return err == nil && n.missing
+}
+
+// NamespaceGone is NamespaceMissing as of now: another resource may have made the namespace meanwhile.
+func (d *Deliveries) NamespaceGone(ctx context.Context, name string) bool {
+	n, err := d.kube.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+	return apierrors.IsNotFound(err) || (err == nil && n.DeletionTimestamp != nil)
+}
+
+// NamespaceError says that the namespace of a target does not exist, or is being deleted.
+type NamespaceError struct{ Target Target }
+
+// Error implements error.
+func (e *NamespaceError) Error() string {
+	return fmt.Sprintf("the namespace %s of the Secret %s does not exist, or is being deleted", e.Target.Namespace, e.Target.Name)
 }
 
 // TakenError says that a key of a Secret is somebody else's.
@@ -196,7 +238,8 @@ func (e *TakenError) Error() string {
 }
 
 // Deliver writes a token into a target. The key must be free, or hold the very
-// token, or the previous one that it replaces; else a *TakenError is returned.
+// token, or the previous one that it replaces; else a *TakenError is returned. Where there is no namespace to write
+// to it returns a *NamespaceError.
 func (d *Deliveries) Deliver(ctx context.Context, t Target, accessorID, secretID, previous string) error {
 	value, err := t.Render(accessorID, secretID)
 	if err != nil {
@@ -223,6 +266,9 @@ func (d *Deliveries) Deliver(ctx context.Context, t Target, accessorID, secretID
 		apply := applycorev1.Secret(t.Name, t.Namespace).WithType(corev1.SecretType(orOpaque(t.Type))).WithLabels(all).
 			WithAnnotations(map[string]string{t.annotation(): accessorID, t.annotationCluster(): d.cluster}).
 			WithData(map[string][]byte{t.Key: value})
+		if t.Declared != "" {
+			apply.WithAnnotations(map[string]string{t.annotationDeclared(): t.Declared})
+		}
 		if s != nil {
 			apply.WithResourceVersion(s.ResourceVersion) // as it was looked at
 		}
@@ -231,7 +277,8 @@ func (d *Deliveries) Deliver(ctx context.Context, t Target, accessorID, secretID
 }
 
 // Withdraw removes a token from a target, and the Secret if nothing else is in
-// it. A key that holds another token is left alone.
+// it. A key that holds another token is left alone, and what is gone already, with its namespace or without, is no
+// error.
 func (d *Deliveries) Withdraw(ctx context.Context, t Target, accessorID string) error {
 	return d.change(ctx, t, func(s *corev1.Secret) error {
 		if h := holder(s, t); s == nil || h.Foreign || h.AccessorID != accessorID {
@@ -271,11 +318,25 @@ func (d *Deliveries) change(ctx context.Context, t Target, do func(*corev1.Secre
 
 func (d *Deliveries) apply(ctx context.Context, t Target, secret *applycorev1.SecretApplyConfiguration) error {
 	written, err := d.kube.CoreV1().Secrets(t.Namespace).Apply(ctx, secret, metav1.ApplyOptions{FieldManager: t.manager(), Force: true})
+	if isNamespaceMissing(err) || (apierrors.IsForbidden(err) && d.NamespaceGone(ctx, t.Namespace)) {
+		return &NamespaceError{Target: t}
+	}
 	if err != nil {
 		return fmt.Errorf("writing key %s of Secret %s/%s: %w", t.Key, t.Namespace, t.Name, err)
 	}
 	d.put(t.Namespace, t.Name, written)
 	return nil
+}
+
+// isNamespaceMissing reports whether Kubernetes refused an object because its namespace does not exist, or is being
+// deleted.
+func isNamespaceMissing(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return false
+	}
+	details := status.Status().Details
+	return apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) || (apierrors.IsNotFound(err) && details != nil && details.Kind == "namespaces")
 }
 
 // deleteSecret deletes a Secret as it was seen.
@@ -290,9 +351,13 @@ func (d *Deliveries) deleteSecret(ctx context.Context, s *corev1.Secret) error {
 	return nil
 }
 
-// get reads a Secret; nil if there is none.
+// get reads a Secret; nil if there is none. The Roles in a namespace, and with them the right to read its Secrets, go
+// with it.
 func (d *Deliveries) get(ctx context.Context, t Target) (*corev1.Secret, error) {
 	s, err := d.kube.CoreV1().Secrets(t.Namespace).Get(ctx, t.Name, metav1.GetOptions{})
+	if apierrors.IsForbidden(err) && d.NamespaceGone(ctx, t.Namespace) {
+		return nil, nil //nolint:nilnil // as documented
+	}
 	found, err := kube.Found(err)
 	if err != nil {
 		return nil, fmt.Errorf("reading Secret %s/%s: %w", t.Namespace, t.Name, err)
@@ -310,7 +375,7 @@ func (d *Deliveries) find(ctx context.Context, t Target) (*corev1.Secret, error)
 	if err != nil {
 		return nil, err
 	}
-	if n.forbidden {
+	if n.forbidden && !n.missing {
 		s, err := d.get(ctx, t)
 		if err != nil || s == nil || !isTokenSecret(s) {
 			return nil, err
@@ -366,8 +431,7 @@ func (d *Deliveries) read(ctx context.Context, name string) (*namespace, error) 
 		}
 	}
 	if len(names) == 0 { // to list what does not exist is no error
-		_, err := d.kube.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
-		n.missing = apierrors.IsNotFound(err)
+		n.missing = d.NamespaceGone(ctx, name)
 	}
 	return n, nil
 }
@@ -384,4 +448,86 @@ func (d *Deliveries) put(namespace, name string, s *corev1.Secret) {
 	if s != nil {
 		n.tokens[name] = s
 	}
+}
+
+// Found is where a token was found.
+type Found struct {
+	Target
+	// Hidden says that the template of the value could not be told, because Consul does not show the secret ID.
+	Hidden bool
+}
+
+// Find finds the keys that hold a token of the cluster, by what Deliver has recorded: in all namespaces, or, where
+// those may not be listed, in that of the cluster, and in others. all is false then.
+func (d *Deliveries) Find(ctx context.Context, accessorID, secretID string) (found []Found, all bool, err error) {
+	options := metav1.ListOptions{LabelSelector: labels.SelectorFromSet(tokenSecretLabels()).String()}
+	list, err := d.kube.CoreV1().Secrets(metav1.NamespaceAll).List(ctx, options)
+	all = !apierrors.IsForbidden(err)
+	if !all {
+		namespace, _, _ := strings.Cut(d.cluster, "/")
+		list, err = d.kube.CoreV1().Secrets(namespace).List(ctx, options)
+	}
+	if err != nil {
+		return nil, all, fmt.Errorf("looking for the Secrets with the token %s: %w", accessorID, err)
+	}
+	for i := range list.Items {
+		s := &list.Items[i]
+		for key, value := range s.Data {
+			t := Target{Namespace: s.Namespace, Name: s.Name, Key: key}
+			if s.Annotations[t.annotation()] != accessorID || s.Annotations[t.annotationCluster()] != d.cluster {
+				continue
+			}
+			if s.Type != corev1.SecretTypeOpaque {
+				t.Type = string(s.Type)
+			}
+			t.Labels, t.Declared = labelsBy(s, t.manager()), s.Annotations[t.annotationDeclared()]
+			hidden := secretID == "" || secretID == HiddenSecretID
+			if !hidden {
+				t.Template = templateOf(string(value), accessorID, secretID)
+			}
+			found = append(found, Found{Target: t, Hidden: hidden})
+		}
+	}
+	slices.SortFunc(found, func(a, b Found) int { return strings.Compare(a.String(), b.String()) })
+	return found, all, nil
+}
+
+// templateOf is a template that renders a value for a token, "" for the secret ID alone. A value that does not come
+// from the token, such as one that somebody edited, has none: it shows as not delivered.
+func templateOf(value, accessorID, secretID string) string {
+	if value == secretID || !strings.Contains(value, secretID) {
+		return ""
+	}
+	text := strings.ReplaceAll(value, "{{", `{{"{{"}}`)
+	return strings.NewReplacer(secretID, "{{.SecretID}}", accessorID, "{{.AccessorID}}").Replace(text)
+}
+
+// labelsBy are the labels of a Secret that a field manager has set, but for the provider's own.
+func labelsBy(s *corev1.Secret, manager string) map[string]string {
+	var out map[string]string
+	for _, entry := range s.ManagedFields {
+		if entry.Manager != manager || entry.FieldsV1 == nil {
+			continue
+		}
+		var fields struct {
+			Metadata struct {
+				Labels map[string]struct{} `json:"f:labels"`
+			} `json:"f:metadata"`
+		}
+		if json.Unmarshal(entry.FieldsV1.Raw, &fields) != nil {
+			continue
+		}
+		for field := range fields.Metadata.Labels {
+			name := strings.TrimPrefix(field, "f:")
+			value, there := s.Labels[name]
+			if _, own := tokenSecretLabels()[name]; own || !there {
+				continue
+			}
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[name] = value
+		}
+	}
+	return out
 }
