@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/consul/api"
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
 	"github.com/hashicorp/terraform-plugin-testing/knownvalue"
+	"github.com/hashicorp/terraform-plugin-testing/plancheck"
 	"github.com/hashicorp/terraform-plugin-testing/statecheck"
 	"github.com/hashicorp/terraform-plugin-testing/terraform"
 	"github.com/hashicorp/terraform-plugin-testing/tfjsonpath"
@@ -149,6 +150,41 @@ func TestAccACLBootstrap_lifecycle(t *testing.T) {
 				},
 				Config: hcl(namespace, ""), PlanOnly: true,
 			},
+			{ // but one whose disk is lost has none, and votes all the same: the refresh sees it, and the apply repairs it
+				PreConfig: func() {
+					c := acctest.Consul(t, namespace, "consul")
+					if _, err := k.Exec(t.Context(), namespace, "consul-server-1", "consul", nil, "rm", "/consul/data/acl-tokens.json"); err != nil {
+						t.Fatal(err)
+					}
+					if err := k.CoreV1().Pods(namespace).Delete(t.Context(), "consul-server-1", metav1.DeleteOptions{}); err != nil {
+						t.Fatal(err)
+					}
+					acctest.Wait(t, "the server to come back, without its token", func(ctx context.Context) (string, error) {
+						if missing, err := c.Missing(ctx, token(t, namespace), 3, 0); missing != "" || err != nil {
+							return missing, err
+						}
+						drift, err := c.AgentTokenDrift(ctx, token(t, namespace))
+						if err == nil && len(drift) == 0 {
+							return "nothing is wrong with its entry in the catalog", nil
+						}
+						return "", err
+					})
+				},
+				Config: hcl(namespace, ""),
+				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
+					plancheck.ExpectResourceAction("consul_k8s_cluster.test", plancheck.ResourceActionUpdate),
+				}},
+				Check: resource.ComposeTestCheckFunc(hasAgentTokens(t, namespace), func(*terraform.State) error {
+					return acctest.Consul(t, namespace, "consul").Any(t.Context(), token(t, namespace), func(client *api.Client) error {
+						node, _, err := client.Catalog().Node("consul-server-1", nil)
+						if err == nil && (node == nil || node.Node.TaggedAddresses["lan"] != node.Node.Address) {
+							err = fmt.Errorf("the entry in the catalog is %+v", node)
+						}
+						return err
+					})
+				}),
+			},
+			{Config: hcl(namespace, ""), PlanOnly: true},
 			{ // the Secret is lost: reported, and nothing else happens
 				PreConfig: func() {
 					lost = token(t, namespace)

@@ -39,6 +39,9 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		plan.setAddresses(ctx, &resp.Diagnostics)
 		if r.clients != nil { // for the ACL resources that refer to it
 			r.clients.Claims.PlanCluster(plan.ID.ValueString(), attr.PlannedCluster{ACLs: plan.mayHaveACLs(), Version: plan.Version.ValueString()})
+			if plan.CreateNamespace.ValueBool() {
+				r.clients.Claims.PlanNamespace(plan.Namespace.ValueString())
+			}
 		}
 	}
 	if req.State.Raw.IsNull() {

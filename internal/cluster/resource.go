@@ -231,6 +231,9 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 		warnLost(ctx, d, m.ID.ValueString(), &resp.Diagnostics)
 	}
 	s.Drift = append(s.Drift, world.Drift()...)
+	if world.Leader != "" {
+		s.Drift = append(s.Drift, agentTokenDrift(ctx, d.Consul, s.Spec)...)
+	}
 	resp.Diagnostics.Append(m.fromState(ctx, s, settled)...)
 	m.forgetCertificates()
 	m.readCertificates(ctx, d.Consul, &resp.Diagnostics)

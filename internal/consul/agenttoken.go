@@ -3,11 +3,15 @@ package consul
 import (
 	"context"
 	"fmt"
+	"net"
+	"slices"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/consul/api"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -34,26 +38,117 @@ func (c *Cluster) IsAgentToken(accessorID string) bool {
 // SetAgentTokens gives each running server a token of its own, with the rights
 // of its node identity and no more (node:write on itself, service:read), and
 // sets it as the agent token, which the agent persists in its data directory.
-// It needs the management token and changes nothing that is right already.
+// It needs the management token and changes nothing that is right already. Where an agent ran without a token it waits
+// until the agent has written its own entry in the catalog with it.
 func (c *Cluster) SetAgentTokens(ctx context.Context, management string) error {
 	pods, err := c.Pods(ctx)
 	if err != nil {
 		return err
 	}
 	for i := range pods {
-		if err := c.setAgentToken(ctx, management, &pods[i]); err != nil {
+		client, err := c.Server(&pods[i], management)
+		if err != nil {
+			return err
+		}
+		lacking, lackErr := lacksAgentToken(ctx, client, &pods[i], time.Now())
+		if err := c.setAgentToken(ctx, client, &pods[i]); err != nil {
 			return fmt.Errorf("setting the agent token of server %s: %w", pods[i].Name, err)
+		}
+		if lackErr != nil || !lacking {
+			continue
+		}
+		if err := awaitRegistration(ctx, client, &pods[i]); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (c *Cluster) setAgentToken(ctx context.Context, management string, pod *corev1.Pod) error {
-	ordinal, _ := server.Ordinal(c.Name, pod.Name)
-	client, err := c.Server(pod, management)
+// registrationTimeout is longer than an agent takes to compare itself with the catalog, which it does at once when it is
+// given another token, and each minute or two.
+const registrationTimeout = 3 * time.Minute
+
+func awaitRegistration(ctx context.Context, client *api.Client, pod *corev1.Pod) error {
+	ctx, cancel := context.WithTimeout(ctx, registrationTimeout)
+	defer cancel()
+	return kube.Wait(ctx, "the agent of server "+pod.Name+" to use its token", interval, func(ctx context.Context) (string, error) {
+		registered, err := isRegistered(ctx, client, pod)
+		switch {
+		case err != nil:
+			return err.Error(), nil
+		case !registered:
+			return "its entry in the catalog is not its own", nil
+		}
+		return "", nil
+	})
+}
+
+// AgentTokenDrift names the servers whose agents have no working agent token: it does not exist, or the agent does not
+// use it, as one that lost its data directory, where the token is. No endpoint tells which token an agent has. The
+// entry of its node in the catalog does: the leader makes one for every member, but only the agent itself fills in its
+// addresses, and it takes the agent token to do so. It needs the management token.
+func (c *Cluster) AgentTokenDrift(ctx context.Context, management string) (drift []string, err error) {
+	pods, err := c.Pods(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	for i := range pods {
+		ordinal, _ := server.Ordinal(c.Name, pods[i].Name)
+		if !PodReady(&pods[i]) {
+			continue // what is wrong with it shows elsewhere
+		}
+		client, err := c.Server(&pods[i], management)
+		if err != nil {
+			return nil, err
+		}
+		_, _, err = client.ACL().TokenRead(c.AgentTokenAccessor(ordinal), consistent(ctx))
+		switch {
+		case isTokenMissing(err):
+			drift = append(drift, fmt.Sprintf("server %s: its agent token does not exist", pods[i].Name))
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("reading the agent token of server %s: %w", pods[i].Name, err)
+		}
+		lacking, err := lacksAgentToken(ctx, client, &pods[i], time.Now())
+		if err != nil {
+			return nil, err
+		}
+		if lacking {
+			drift = append(drift, fmt.Sprintf("server %s: its agent does not use its agent token", pods[i].Name))
+		}
+	}
+	return drift, nil
+}
+
+// registrationAge is for how long a server must have been ready before its entry in the catalog is judged. An agent
+// that starts fills it in at once, and, where no leader answers then, within half a minute (agent/ae/ae.go of Consul).
+const registrationAge = 45 * time.Second
+
+// lacksAgentToken reports whether the agent in a pod has had the time to fill in its entry in the catalog and has not.
+func lacksAgentToken(ctx context.Context, client *api.Client, pod *corev1.Pod, now time.Time) (bool, error) {
+	i := slices.IndexFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue })
+	if i < 0 || now.Sub(pod.Status.Conditions[i].LastTransitionTime.Time) < registrationAge {
+		return false, nil
+	}
+	registered, err := isRegistered(ctx, client, pod)
+	return err == nil && !registered, err
+}
+
+// isRegistered reports whether the entry of a server in the catalog has the addresses that its agent fills in.
+func isRegistered(ctx context.Context, client *api.Client, pod *corev1.Pod) (bool, error) {
+	node, _, err := client.Catalog().Node(pod.Name, consistent(ctx))
+	if err != nil {
+		return false, fmt.Errorf("looking for server %s in the catalog: %w", pod.Name, err)
+	}
+	if node == nil || node.Node == nil {
+		return false, nil
+	}
+	address := net.ParseIP(node.Node.TaggedAddresses["lan"])
+	return address != nil && address.Equal(net.ParseIP(pod.Status.PodIP)), nil
+}
+
+func (c *Cluster) setAgentToken(ctx context.Context, client *api.Client, pod *corev1.Pod) error {
+	ordinal, _ := server.Ordinal(c.Name, pod.Name)
 	accessor := c.AgentTokenAccessor(ordinal)
 	token, _, err := client.ACL().TokenRead(accessor, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
 	if isTokenMissing(err) {

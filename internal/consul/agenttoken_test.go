@@ -1,6 +1,15 @@
 package consul
 
-import "testing"
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+)
 
 func TestCluster_IsAgentToken(t *testing.T) {
 	c, other := &Cluster{Namespace: "ns", Name: "consul"}, &Cluster{Namespace: "ns", Name: "other"}
@@ -11,5 +20,63 @@ func TestCluster_IsAgentToken(t *testing.T) {
 		if got := c.IsAgentToken(accessorID); got != want {
 			t.Errorf("%q: %t", accessorID, got)
 		}
+	}
+}
+
+// A server that lost its disk votes and is alive, and its agent token exists. That its agent does not use it shows in its
+// entry in the catalog, which the leader has made and the agent has not filled in.
+func TestAgentTokenDrift(t *testing.T) {
+	t.Parallel()
+	token := func(ordinal int) string {
+		return "GET /v1/acl/token/" + (&Cluster{Namespace: "ns", Name: "consul"}).AgentTokenAccessor(ordinal)
+	}
+	const path = "GET /v1/catalog/node/consul-server-1"
+	node := func(lan string) answers {
+		addresses := map[string]string{"lan": lan}
+		if lan == "" {
+			addresses = nil
+		}
+		return answers{path: {200, map[string]any{"Node": map[string]any{"Node": "consul-server-1", "Address": "10.0.0.2", "TaggedAddresses": addresses}}}}
+	}
+	well := answers{
+		token(0): {200, map[string]string{"AccessorID": "a"}}, token(1): {200, map[string]string{"AccessorID": "b"}},
+		"GET /v1/catalog/node/consul-server-0": {200, map[string]any{"Node": map[string]any{"TaggedAddresses": map[string]string{"lan": "10.0.0.1"}}}},
+	}.with(node("10.0.0.2"))
+	for name, tt := range map[string]struct {
+		consul answers
+		ready  time.Duration // for how long
+		want   []string
+	}{
+		"all is well":                      {well, time.Hour, nil},
+		"the agent has not registered":     {well.with(node("")), time.Hour, []string{"server consul-server-1: its agent does not use its agent token"}},
+		"the entry is that of another pod": {well.with(node("10.0.0.9")), time.Hour, []string{"server consul-server-1: its agent does not use its agent token"}},
+		"there is no entry":                {well.with(answers{path: {200, nil}}), time.Hour, []string{"server consul-server-1: its agent does not use its agent token"}},
+		"it has just started":              {well.with(node("")), 10 * time.Second, nil},
+		"it is not ready":                  {well.with(node("")), 0, nil},
+		"its token was deleted":            {well.with(answers{token(1): {403, "token does not exist: ACL not found"}}), time.Hour, []string{"server consul-server-1: its agent token does not exist"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := fake.NewClientset(bootstrappedCluster(2)...)
+			c := serveConsul(t, k, tt.consul)
+			pods, err := c.Pods(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range pods {
+				age := time.Hour
+				if i == 1 {
+					age = tt.ready
+				}
+				if age > 0 {
+					pods[i].Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(time.Now().Add(-age))}}
+				}
+			}
+			c.list = func(context.Context) ([]corev1.Pod, error) { return pods, nil }
+			got, err := c.AgentTokenDrift(t.Context(), "management")
+			if err != nil || !slices.Equal(got, tt.want) {
+				t.Errorf("%q, %v", got, err)
+			}
+		})
 	}
 }

@@ -1,0 +1,35 @@
+package cluster
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-log/tflog"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// agentTokenTimeout bounds what a refresh asks of Consul.
+const agentTokenTimeout = 10 * time.Second
+
+// agentTokenDrift names the servers whose agents have no working agent token, such as one that lost its disk: it votes and
+// answers, but can no longer keep its own entries in the catalog up to date. It names none where that cannot be told: the
+// ACLs are off or not bootstrapped yet, the management token is lost, or Consul does not answer.
+func agentTokenDrift(ctx context.Context, c *consul.Cluster, spec server.Spec) []string {
+	if !spec.ACL.Enabled || !spec.Established || spec.Origin.Pending() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, agentTokenTimeout)
+	defer cancel()
+	token, _, err := c.ManagementToken(ctx)
+	if err != nil || token == "" {
+		return nil
+	}
+	drift, err := c.AgentTokenDrift(ctx, token)
+	if err != nil {
+		tflog.Debug(ctx, "the agent tokens were not looked at: "+err.Error())
+		return nil
+	}
+	return drift
+}
