@@ -65,6 +65,10 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	if r.clients != nil && !r.clients.Unknown && !r.clients.Claims.WasRead("cluster "+state.ID.ValueString()) {
+		// Terraform plans once more when it applies, and prints what was printed with the plan.
+		defer func() { resp.Diagnostics = resp.Diagnostics.Errors() }()
+	}
 	checkChange(state, plan, &resp.Diagnostics)
 	if !plan.ID.Equal(state.ID) { // another cluster is created in place of this one
 		r.planRetained(ctx, config, plan, &resp.Diagnostics)

@@ -198,6 +198,7 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 		}
 		return
 	}
+	r.clients.Claims.MarkRead("cluster " + m.ID.ValueString())
 	namespace, name, err := server.ParseID(m.ID.ValueString())
 	if err != nil {
 		resp.Diagnostics.AddError("Invalid ID in the state", err.Error())
