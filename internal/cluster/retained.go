@@ -65,11 +65,12 @@ func (r *Resource) planRetained(ctx context.Context, config, plan model, diags *
 
 // retainedWarning names volume claims that new servers take up.
 func retainedWarning(plan model, version string, claims []rollout.Retained) string {
-	text := fmt.Sprintf("These volume claims are left of an earlier cluster of this name, and the servers of %s start with the data on them:\n\n  %s\n\n"+
+	text := fmt.Sprintf("These volume claims are left of an earlier cluster of this name, and the servers of %s start with their data:\n\n  %s\n\n"+
 		"To start with an empty cluster instead, delete them before the apply:\n\n  kubectl -n %s delete pvc %s\n",
 		plan.ID.ValueString(), strings.Join(texts(claims), "\n  "), plan.Namespace.ValueString(), strings.Join(rollout.ClaimNames(claims), " "))
 	if version != "" && slices.ContainsFunc(claims, func(c rollout.Retained) bool { return c.Version == "" }) {
-		text += fmt.Sprintf("\nWhich version of Consul wrote the data is not recorded on all of them. Make sure that it is not newer than %s: Consul has no downgrade.", version)
+		text += fmt.Sprintf("\nWhich version of Consul wrote the data is not recorded on all of them. "+
+			"Make sure that it is not newer than %s: Consul has no downgrade.", version)
 	}
 	return text
 }

@@ -57,10 +57,15 @@ func checkUpgrade(config, state, plan model, started []byte, diags *diag.Diagnos
 		diags.Append(attr.Error(at, "Invalid Consul version", err.Error()+"."))
 	case takesBack:
 		newest := running[len(running)-1]
+		disks := ""
+		if server.WritesAheadLog(newest) && !server.WritesAheadLog(to) {
+			disks = fmt.Sprintf(" A server that got its disk from %s is one of those: its Raft log is in a form that %s does not read, "+
+				"and it refuses to start empty.", newest, to)
+		}
 		diags.AddAttributeWarning(at, "An upgrade is taken back", fmt.Sprintf(
 			"The upgrade of %[1]s from %[2]s to %[3]s is not complete. This takes it back: servers that run %[3]s already restart with %[4]s and the data that they have. "+
 				"Consul has no downgrade: that goes well as long as %[2]s can read what %[3]s has written, of which there is little before a server with %[3]s leads. "+
-				"A server that cannot does not come up, and the roll holds while the others go on serving: then complete the upgrade.", id, running[0], newest, to))
+				"A server that cannot does not come up, and the roll holds while the others go on serving: then complete the upgrade.", id, running[0], newest, to)+disks)
 	}
 }
 

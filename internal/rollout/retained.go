@@ -37,7 +37,8 @@ func (r Retained) String() string {
 	if r.Version != "" {
 		data = "data of Consul " + r.Version
 	}
-	return fmt.Sprintf("%s (%s, created %s, %s ago, %s)", r.Name, r.Size, r.Created.UTC().Format(time.RFC3339), age(time.Since(r.Created)), data)
+	created := r.Created.UTC().Format(time.RFC3339)
+	return fmt.Sprintf("%s (%s, created %s, %s ago, %s)", r.Name, r.Size, created, age(time.Since(r.Created)), data)
 }
 
 // age writes how old something is as kubectl does, in its largest unit.
@@ -115,15 +116,16 @@ type RetainedDataError struct {
 
 // Error implements error.
 func (e *RetainedDataError) Error() string {
-	versions := DataVersions(e.Claims)
-	text := fmt.Sprintf("the volume claims %s hold data of Consul %s, ", strings.Join(ClaimNames(e.Claims), ", "), strings.Join(versions, " and "))
+	versions, names := DataVersions(e.Claims), ClaimNames(e.Claims)
+	text := fmt.Sprintf("the volume claims %s hold data of Consul %s, ", strings.Join(names, ", "), strings.Join(versions, " and "))
 	if jump := (*server.JumpError)(nil); errors.As(e.Err, &jump) {
 		text += "and " + jump.Error()
 	} else {
 		newest := versions[len(versions)-1]
-		text += fmt.Sprintf("and Consul has no downgrade: a server of the older %s may come up empty beside the data, and then %s no longer reads it either. Set version = %q or later", e.Version, newest, newest)
+		text += fmt.Sprintf("and Consul has no downgrade: a server of the older %s may come up empty beside the data, "+
+			"and then %s no longer reads it either. Set version = %q or later", e.Version, newest, newest)
 	}
-	return text + fmt.Sprintf(". If the data is of no more use, delete it: kubectl -n %s delete pvc %s", e.Namespace, strings.Join(ClaimNames(e.Claims), " "))
+	return text + fmt.Sprintf(". If the data is of no more use, delete it: kubectl -n %s delete pvc %s", e.Namespace, strings.Join(names, " "))
 }
 
 // Unwrap returns why.
@@ -219,7 +221,8 @@ func (d Deployment) markClaim(ctx context.Context, name, version string) error {
 		value = strconv.Quote(version)
 	}
 	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%s}}}`, server.AnnotationDataVersion, value)
-	_, err := d.Kube.CoreV1().PersistentVolumeClaims(d.Consul.Namespace).Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+	claims := d.Kube.CoreV1().PersistentVolumeClaims(d.Consul.Namespace)
+	_, err := claims.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
 	if err != nil && !apierrors.IsNotFound(err) {
 		return ignoreForbidden(fmt.Errorf("recording on volume claim %s/%s what has data there: %w", d.Consul.Namespace, name, err))
 	}

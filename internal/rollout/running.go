@@ -54,7 +54,8 @@ func (d Deployment) running(ctx context.Context, live server.Set, applied server
 	for _, i := range unknown {
 		f, err := d.Consul.Facts(ctx, token, &r.Pods[i])
 		if err != nil {
-			r.Unknown = fmt.Errorf("the configuration that server %s was started with is missing from the ConfigMap, and it does not tell how far it encrypts: %w", r.Pods[i].Name, err)
+			r.Unknown = fmt.Errorf("the configuration that server %s was started with is missing from the ConfigMap, "+
+				"and it does not tell how far it encrypts: %w", r.Pods[i].Name, err)
 			continue
 		}
 		if r.Gossip[i] != server.StagePlain {
@@ -229,7 +230,8 @@ func (d Deployment) readOrphaned(ctx context.Context, known server.Spec, live se
 	spec.Replicas, spec.Creating = known.Replicas, known.Creating
 	spec.FormerConfig = server.FormerConfig(spec, live.Config, r.Pods)
 	running, started := versions(r.Pods)
-	return State{Spec: spec, Elected: r.Established, Drift: server.Drift(server.Objects(spec), live), RunningVersion: running, Started: started}, nil
+	drift := server.Drift(server.Objects(spec), live)
+	return State{Spec: spec, Elected: r.Established, Drift: drift, RunningVersion: running, Started: started}, nil
 }
 
 // adopt makes the StatefulSet of orphaned pods from a spec that says what they run, so that

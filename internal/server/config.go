@@ -85,6 +85,13 @@ type verificationBlock struct {
 // otherwise.
 var walVersion = goversion.Must(goversion.NewVersion("1.20.0"))
 
+// WritesAheadLog reports whether a version of Consul keeps the Raft log of a new server in a
+// write-ahead log. The others keep it in BoltDB, and do not read such a log (startScript).
+func WritesAheadLog(version string) bool {
+	v, err := goversion.NewVersion(version)
+	return err == nil && !v.Core().LessThan(walVersion)
+}
+
 // newRaftLogStore turns the verification of the Raft log off, which Consul turns on wherever it
 // chooses the backend itself. A part of a large value that begins with one of two bytes
 // is taken for a checkpoint of it. The leader then refuses its own log and steps down,
@@ -94,8 +101,7 @@ var walVersion = goversion.Must(goversion.NewVersion("1.20.0"))
 //
 // A server that has its log in BoltDB keeps it there, whatever the backend.
 func newRaftLogStore(version string) *raftLogStoreBlock {
-	v, err := goversion.NewVersion(version)
-	if err != nil || v.Core().LessThan(walVersion) {
+	if !WritesAheadLog(version) {
 		return nil
 	}
 	return &raftLogStoreBlock{Backend: "wal"}
