@@ -5,10 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -254,89 +251,6 @@ func digest(s Spec, change func(extra map[string]any)) string {
 	change(extra)
 	_ = json.NewEncoder(&h).Encode(extra) // decoded from JSON
 	return shortHash(h.Bytes())
-}
-
-// ownedKeys are the paths of agent configuration that extra_config must not
-// set, with the attribute to use instead ("" where there is none). A path owns
-// everything below it.
-var ownedKeys = map[string]string{
-	"server": "", "bootstrap": "replicas", "bootstrap_expect": "replicas",
-	"datacenter": "datacenter", "primary_datacenter": "", "domain": "domain",
-	"data_dir": "storage", "node_id": "", "node_name": "",
-	"bind_addr": "", "client_addr": "", "addresses": "",
-	"advertise_addr": "", "advertise_addr_ipv4": "", "advertise_addr_ipv6": "",
-	"retry_join": "", "retry_interval": "", "start_join": "",
-	"leave_on_terminate": "", "disable_update_check": "", "autopilot": "",
-	"performance.raft_multiplier":         "performance.raft_multiplier",
-	"performance.leave_drain_time":        "performance.leave_drain_time",
-	"performance.rpc_hold_timeout":        "performance.rpc_hold_timeout",
-	"telemetry.prometheus_retention_time": "telemetry.prometheus_retention_time",
-	"ui":                                  "ui", "ui_config.enabled": "ui",
-	"acl.enabled": "acl.enabled", "acl.default_policy": "acl.default_policy",
-	"acl.enable_token_persistence": "", "acl.tokens": "consul_k8s_acl_bootstrap",
-	"ports.http": "", "ports.server": "", "ports.serf_lan": "", "ports.dns": "",
-	// Key material would end in the state.
-	"encrypt": "gossip.enabled", "encrypt_verify_incoming": "gossip.enabled", "encrypt_verify_outgoing": "gossip.enabled",
-	"disable_keyring_file": "gossip.enabled", "license_path": "", "tls": "tls.enabled", "ports.https": "tls.enabled",
-	"ca_file": "tls.enabled", "ca_path": "tls.enabled", "cert_file": "tls.enabled", "key_file": "tls.enabled",
-	"verify_incoming": "tls.enabled", "verify_outgoing": "tls.enabled", "verify_server_hostname": "tls.enabled",
-	"connect.ca_config": "",
-}
-
-// CheckExtraConfig returns an error that says what is wrong with an
-// extra_config: not a JSON object, or a key that the provider owns. Consul
-// compares keys without regard to case, and so does this check.
-func CheckExtraConfig(text string) error {
-	d := json.NewDecoder(strings.NewReader(text))
-	var v any
-	if err := d.Decode(&v); err != nil {
-		return fmt.Errorf("not valid JSON: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("more than one JSON value")
-	}
-	m, ok := v.(map[string]any)
-	if !ok {
-		return errors.New("must be a JSON object, for example jsonencode({ log_level = \"debug\" })")
-	}
-	var owned []string
-	walkKeys("", m, func(path string) {
-		attr, ok := ownedKeys[strings.ToLower(path)]
-		switch {
-		case !ok:
-		case attr == "":
-			owned = append(owned, fmt.Sprintf("%q (reserved to the provider, or not supported yet)", path))
-		case strings.HasPrefix(attr, "consul_k8s_"):
-			owned = append(owned, fmt.Sprintf("%q (use the resource %s)", path, attr))
-		default:
-			owned = append(owned, fmt.Sprintf("%q (use the attribute %s)", path, attr))
-		}
-	})
-	if len(owned) == 0 {
-		return nil
-	}
-	slices.Sort(owned)
-	return fmt.Errorf("must not set %s", strings.Join(owned, ", "))
-}
-
-func walkKeys(prefix string, m map[string]any, visit func(path string)) {
-	for k, v := range m {
-		path := k
-		if prefix != "" {
-			path = prefix + "." + k
-		}
-		visit(path)
-		switch v := v.(type) {
-		case map[string]any:
-			walkKeys(path, v, visit)
-		case []any: // Consul also takes a block as a list of one object
-			for _, e := range v {
-				if m, ok := e.(map[string]any); ok {
-					walkKeys(path, m, visit)
-				}
-			}
-		}
-	}
 }
 
 func marshalConfig(v any) string {
