@@ -208,7 +208,7 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 		ExtraConfig:        m.ExtraConfig.ValueString(),
 		DeletionProtection: m.DeletionProtection.ValueBool(),
 		Storage: server.Storage{
-			Size: attr.ToQuantity(storage.Size), Class: storage.Class.ValueString(), OnChange: storage.OnChange.ValueString(),
+			Size: attr.ToQuantity(storage.Size), Class: storage.Class.ValueString(), NoClass: !storage.Class.IsNull() && storage.Class.ValueString() == "", OnChange: storage.OnChange.ValueString(),
 			WhenDeleted: retention.WhenDeleted.ValueString(), WhenScaled: retention.WhenScaled.ValueString(),
 		},
 		Resources: resources.Spec(ctx, &diags),
@@ -308,7 +308,7 @@ func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 	m.PodAnnotations = attr.FromStrings(m.PodAnnotations, s.PodAnnotations)
 
 	storage.Size = attr.KeepQuantity(storage.Size, s.Storage.Size)
-	storage.Class = attr.OptionalString(s.Storage.Class)
+	storage.Class = types.StringPointerValue(s.Storage.ClassName())
 	storage.OnChange = types.StringValue(cmp.Or(s.Storage.OnChange, server.GrowVolumes))
 	storage.Retention = attr.Object(ctx, retentionTypes, retentionModel{
 		WhenDeleted: types.StringValue(s.Storage.WhenDeleted), WhenScaled: types.StringValue(s.Storage.WhenScaled),

@@ -157,8 +157,9 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 						MarkdownDescription: "Size of each volume, a Kubernetes quantity. Default `10Gi`. A larger size makes the volumes grow as `on_change` says; they never shrink.",
 					},
 					"class": schema.StringAttribute{
-						Optional: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
-						MarkdownDescription: "Storage class. Default: the Kubernetes cluster's default class. It can only be changed with `on_change = \"rebuild\"`.",
+						Optional: true, Validators: []validator.String{attr.Check("a storage class", checkStorageClass)},
+						MarkdownDescription: "Storage class. Default: the Kubernetes cluster's default class. `\"\"` is no class: the claims bind to PersistentVolumes without a class that you create, one for each server, " +
+							"and one for the snapshot before an upgrade unless `update.snapshot_to` or `update.snapshot_before` says otherwise. It can only be changed with `on_change = \"rebuild\"`.",
 					},
 					"on_change": schema.StringAttribute{
 						Optional: true, Computed: true, Default: stringdefault.StaticString(server.GrowVolumes),

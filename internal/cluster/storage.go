@@ -86,6 +86,9 @@ func (r *Resource) checkClasses(ctx context.Context, c storageChange, diags *dia
 		diags.Append(attr.ConnectError(err))
 		return
 	}
+	if c.rebuilds() && !c.after.Class.IsNull() && c.after.Class.ValueString() == "" {
+		return // the volumes are made by hand
+	}
 	if c.rebuilds() {
 		class, err := rollout.ReadVolumeClass(ctx, k, c.after.Class.ValueString())
 		switch {
@@ -190,8 +193,11 @@ func isOnDelete(ctx context.Context, m model, diags *diag.Diagnostics) bool {
 }
 
 func classText(s storageModel) string {
-	if s.Class.IsNull() {
+	switch {
+	case s.Class.IsNull():
 		return "the default class at creation"
+	case s.Class.ValueString() == "":
+		return "none"
 	}
 	return s.Class.ValueString()
 }

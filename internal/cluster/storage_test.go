@@ -19,6 +19,8 @@ func TestJudgeStorage(t *testing.T) {
 	const grow, rebuild = server.GrowVolumes, server.RebuildServers
 	unknown := storage("1Gi", "fast", grow)
 	unknown.Size, unknown.Class, unknown.OnChange = types.StringUnknown(), types.StringUnknown(), types.StringUnknown()
+	classless := storage("1Gi", "", grow)
+	classless.Class = types.StringValue("")
 	tests := map[string]struct {
 		before, after storageModel
 		servers       int64
@@ -34,6 +36,8 @@ func TestJudgeStorage(t *testing.T) {
 		"shrinking by a rebuild":                {before: storage("2Gi", "fast", rebuild), after: storage("1Gi", "fast", rebuild), servers: 3, want: "Keep at least 2Gi"},
 		"another class in place":                {before: storage("1Gi", "fast", grow), after: storage("1Gi", "other", grow), servers: 3, want: `storage.on_change = "rebuild"`},
 		"no class in place":                     {before: storage("1Gi", "fast", grow), after: storage("1Gi", "", grow), servers: 3, want: "(fast)"},
+		"explicitly no class in place":          {before: storage("1Gi", "", grow), after: classless, servers: 3, want: "the default class at creation"},
+		"a class in place of none":              {before: classless, after: storage("1Gi", "fast", grow), servers: 3, want: "(none)"},
 		"another class by a rebuild":            {before: storage("1Gi", "", grow), after: storage("1Gi", "other", rebuild), servers: 3},
 		"growth by a rebuild":                   {before: storage("1Gi", "fast", grow), after: storage("2Gi", "fast", rebuild), servers: 3},
 		"a rebuild of a single server":          {before: storage("1Gi", "fast", grow), after: storage("2Gi", "fast", rebuild), servers: 1, want: "Set replicas = 3"},

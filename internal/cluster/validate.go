@@ -54,6 +54,14 @@ func checkVersion(text string) error {
 	return nil
 }
 
+// checkStorageClass refuses what cannot be the name of a storage class. "" is no class.
+func checkStorageClass(text string) error {
+	if p := validation.IsDNS1123Subdomain(text); text != "" && len(p) > 0 {
+		return fmt.Errorf("Kubernetes would refuse %q: %s", text, p[0])
+	}
+	return nil
+}
+
 type replicasValidator struct{}
 
 func (replicasValidator) Description(context.Context) string               { return "1, 3, 5 or 7" }

@@ -48,8 +48,11 @@ func (c *Client) Explain(ctx context.Context, namespace, owner string, selector 
 			involved[p.Name] = true
 			if p.Status.Phase != corev1.ClaimBound {
 				class := "the default storage class"
-				if p.Spec.StorageClassName != nil {
-					class = "storage class " + *p.Spec.StorageClassName
+				switch name := p.Spec.StorageClassName; {
+				case name != nil && *name == "":
+					class = "no storage class: it waits for a volume that somebody makes"
+				case name != nil:
+					class = "storage class " + *name
 				}
 				fmt.Fprintf(&b, "Volume claim %s: %s (%s)\n", p.Name, p.Status.Phase, class)
 			} else if text := describeResize(p); text != "" {

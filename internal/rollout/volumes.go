@@ -106,7 +106,7 @@ func judgeVolumes(w *World, s server.Storage, made time.Time, claims map[string]
 // mismatch says how a volume is not as declared, "" if it is. Only a rebuild minds
 // the class.
 func mismatch(c *corev1.PersistentVolumeClaim, s server.Storage) string {
-	if class := className(c); s.OnChange == server.RebuildServers && s.Class != "" && class != s.Class {
+	if class := className(c); s.OnChange == server.RebuildServers && s.ClassName() != nil && class != s.Class {
 		return fmt.Sprintf("its volume is of the storage class %q and not %q", class, s.Class)
 	}
 	size := request(c)

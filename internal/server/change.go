@@ -106,6 +106,9 @@ func settings(s Spec) map[string]setting {
 	}
 	set(volumes, "storage.size", &s.Storage.Size)
 	set(volumes, "storage.class", s.Storage.Class)
+	if s.Storage.NoClass {
+		set(volumes, "storage.class", `""`)
+	}
 	set(Write, "storage.on_change", s.Storage.OnChange)
 	set(Write, "storage.retention.when_deleted", s.Storage.WhenDeleted)
 	set(Write, "storage.retention.when_scaled", s.Storage.WhenScaled)

@@ -254,10 +254,8 @@ func statefulSet(s Spec) *appsv1.StatefulSet {
 			Resources: corev1.VolumeResourceRequirements{
 				Requests: corev1.ResourceList{corev1.ResourceStorage: s.Storage.Size},
 			},
+			StorageClassName: s.Storage.ClassName(),
 		},
-	}
-	if s.Storage.Class != "" {
-		claim.Spec.StorageClassName = &s.Storage.Class
 	}
 	m := meta(s, StatefulSetName(s.Name))
 	m.Annotations = merged(s.Annotations, map[string]string{

@@ -157,8 +157,8 @@ func parseStorage(s *Spec, claims []corev1.PersistentVolumeClaim) {
 			continue
 		}
 		s.Storage.Size = c.Spec.Resources.Requests[corev1.ResourceStorage]
-		if c.Spec.StorageClassName != nil {
-			s.Storage.Class = *c.Spec.StorageClassName
+		if name := c.Spec.StorageClassName; name != nil {
+			s.Storage.Class, s.Storage.NoClass = *name, *name == ""
 		}
 	}
 }
@@ -169,7 +169,7 @@ func SameVolumes(a, b *appsv1.StatefulSet) bool {
 	var x, y Spec
 	parseStorage(&x, a.Spec.VolumeClaimTemplates)
 	parseStorage(&y, b.Spec.VolumeClaimTemplates)
-	return x.Storage.Size.Cmp(y.Storage.Size) == 0 && x.Storage.Class == y.Storage.Class
+	return x.Storage.Size.Cmp(y.Storage.Size) == 0 && x.Storage.Class == y.Storage.Class && x.Storage.NoClass == y.Storage.NoClass
 }
 
 // parseConfig reads the configuration that the pod template names by its digest.

@@ -88,10 +88,8 @@ func SnapshotClaim(s Spec) *corev1.PersistentVolumeClaim {
 			Resources: corev1.VolumeResourceRequirements{
 				Requests: corev1.ResourceList{corev1.ResourceStorage: s.Storage.Size},
 			},
+			StorageClassName: s.Storage.ClassName(),
 		},
-	}
-	if s.Storage.Class != "" {
-		claim.Spec.StorageClassName = &s.Storage.Class
 	}
 	return claim
 }

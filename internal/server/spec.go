@@ -125,14 +125,25 @@ const (
 type Storage struct {
 	// Size of each volume.
 	Size resource.Quantity
-	// Class is the storage class, "" for the cluster's default class.
+	// Class is the storage class, "" for the default class of the Kubernetes cluster.
 	Class string
+	// NoClass says that the claims have no class, and are bound to volumes that somebody
+	// made by hand. Class is "".
+	NoClass bool
 	// OnChange is GrowVolumes or RebuildServers; "" is GrowVolumes.
 	OnChange string
 	// WhenDeleted and WhenScaled are the StatefulSet's
 	// persistentVolumeClaimRetentionPolicy: Retain or Delete.
 	WhenDeleted string
 	WhenScaled  string
+}
+
+// ClassName is the storageClassName of the claims, nil for the default class.
+func (s Storage) ClassName() *string {
+	if s.Class == "" && !s.NoClass {
+		return nil
+	}
+	return &s.Class
 }
 
 // Resources are the compute resources of each server, by resource name.
