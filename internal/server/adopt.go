@@ -248,11 +248,8 @@ func Unserved(s Spec, svc *corev1.Service, former corev1.PodSpec) []string {
 	if s.TLS.Stage != StagePlain {
 		served = append(served, s.TLS.httpsPort())
 	}
-	var extra struct {
-		Ports map[string]int32 `json:"ports"`
-	}
-	if json.Unmarshal([]byte(s.ExtraConfig), &extra) == nil {
-		served = slices.AppendSeq(served, maps.Values(extra.Ports))
+	for _, p := range extraPorts(s) {
+		served = append(served, int32(p)) //nolint:gosec // at most 65535
 	}
 	var out []string
 	for _, p := range svc.Spec.Ports {

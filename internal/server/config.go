@@ -45,6 +45,7 @@ type agentConfig struct {
 type portsBlock struct {
 	SerfWAN int `json:"serf_wan"`
 	HTTPS   int `json:"https,omitempty"`
+	GRPCTLS int `json:"grpc_tls,omitempty"`
 }
 
 type addressesBlock struct {
@@ -212,6 +213,11 @@ func sharedConfig(s Spec) agentConfig {
 	}
 	c.setGossip(s.Gossip.Stage)
 	c.setTLS(s.TLS)
+	if ports := extraPorts(s); s.TLS.Stage != StagePlain && ports["grpc"] > 0 && ports["grpc_tls"] == 0 {
+		// Agents with certificates refuse to serve gRPC in plain text where the port over TLS is
+		// their default (agent/config/builder.go of Consul).
+		c.Ports.GRPCTLS = portGRPC
+	}
 	if s.Telemetry.PrometheusRetentionTime > 0 {
 		c.Telemetry = &telemetryBlock{
 			PrometheusRetentionTime: s.Telemetry.PrometheusRetentionTime.String(),

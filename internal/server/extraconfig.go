@@ -156,6 +156,40 @@ func checkKeys(v any, key, path string, refuse func(path, reason string)) {
 	}
 }
 
+// extraPorts are the ports that extra_config sets, by their keys in lower case.
+func extraPorts(s Spec) map[string]int {
+	var extra map[string]any
+	if json.Unmarshal([]byte(s.ExtraConfig), &extra) != nil {
+		return nil
+	}
+	ports := map[string]int{}
+	leaves("", unlisted(extra), func(path string, value any) {
+		if name, ok := strings.CutPrefix(path, "ports."); ok {
+			n, _ := value.(float64)
+			ports[name] = int(n)
+		}
+	})
+	return ports
+}
+
+// unlisted returns an object with its keys in lower case and blocks that are a list of one object
+// as that object.
+func unlisted(m map[string]any) map[string]any {
+	out := map[string]any{}
+	for k, v := range m {
+		if l, ok := v.([]any); ok && len(l) == 1 {
+			if o, ok := l[0].(map[string]any); ok {
+				v = o
+			}
+		}
+		if o, ok := v.(map[string]any); ok {
+			v = unlisted(o)
+		}
+		out[fold(k)] = v
+	}
+	return out
+}
+
 // fold maps what Consul takes for the same key to the same text (strings.EqualFold, which also
 // knows letters outside ASCII whose upper case is in it).
 func fold(key string) string { return strings.ToLower(strings.ToUpper(key)) }

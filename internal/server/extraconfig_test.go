@@ -147,3 +147,32 @@ func TestCheckExtraConfig_secrets(t *testing.T) {
 		}
 	}
 }
+
+// gRPC in plain text, as an adoption may need it, works with TLS: agents then want to be told the
+// port over TLS. Where nothing needs it the configuration stays as it was.
+func TestSharedConfig_grpcBesideTLS(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		extra string
+		stage Stage
+		want  int
+	}{
+		"no TLS":                   {`{"ports":{"grpc":8502}}`, StagePlain, 0},
+		"TLS":                      {`{"ports":{"grpc":8502}}`, StageEncrypted, portGRPC},
+		"TLS that is turned on":    {`{"ports":{"grpc":8502}}`, StageAccept, portGRPC},
+		"halfway":                  {`{"ports":{"grpc":8502}}`, StageSend, portGRPC},
+		"in upper case, in a list": {`{"Ports":[{"GRPC":8502}]}`, StageEncrypted, portGRPC},
+		"no gRPC":                  {`{"ports":{"grpc":-1}}`, StageEncrypted, 0},
+		"said otherwise":           {`{"ports":{"grpc":8502,"grpc_tls":-1}}`, StageEncrypted, 0},
+		"nothing":                  {``, StageEncrypted, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := minimal()
+			s.ExtraConfig, s.TLS.Stage = tt.extra, tt.stage
+			if got := sharedConfig(s).Ports.GRPCTLS; got != tt.want {
+				t.Errorf("ports.grpc_tls is %d, want %d", got, tt.want)
+			}
+		})
+	}
+}
