@@ -24,6 +24,7 @@ func TestUpgradePathFunction(t *testing.T) {
 		"no from":          {from: "1.22", to: "1.22.7", err: `"1.22" is not a semantic version`},
 		"no to":            {from: "1.22.7", to: "1.23.x", err: `"1.23.x" is not a semantic version`, argument: 1},
 		"neither":          {from: "old", to: "new", err: "\"old\" is not a semantic version of three numbers, such as \"1.22.7\"\n\"new\" is not"},
+		"Enterprise":       {from: "1.22.7-ent", to: "2.0.0", err: `"1.22.7-ent" is Consul Enterprise`},
 		"before that rule": {from: "1.8.0", to: "1.10.12", err: `"1.8.0" is older than 1.10.0`, argument: -1},
 	}
 	for name, tt := range tests {

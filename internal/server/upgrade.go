@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -58,8 +59,11 @@ func (l line) passed() bool {
 }
 
 // ParseVersion reads a Consul version of three numbers, such as "1.22.7" or
-// "2.0.0-rc1". It refuses build metadata, which no tag of an image can hold.
+// "2.0.0-rc1". It refuses Consul Enterprise, and build metadata, which no tag of an image can hold.
 func ParseVersion(text string) (*version.Version, error) {
+	if enterprisePart.MatchString(text) {
+		return nil, enterpriseError(text, cmp.Or(numbers.FindString(text), "1.22.7"))
+	}
 	v, err := version.NewSemver(text)
 	if err != nil || strings.HasPrefix(text, "v") || strings.Contains(text, "+") || strings.Count(strings.SplitN(text, "-", 2)[0], ".") != 2 {
 		return nil, fmt.Errorf("%q is not a semantic version of three numbers, such as \"1.22.7\"", text)

@@ -66,7 +66,7 @@ func TestUpgradePath_refusals(t *testing.T) {
 		"no version to start from":  {"1.22", "1.22.7", `"1.22" is not a semantic version of three numbers`, false},
 		"no version to go to":       {"1.22.7", "latest", `"latest" is not a semantic version of three numbers`, false},
 		"a line to go to":           {"1.18.2", "1.20.x", `"1.20.x" is not a semantic version of three numbers`, false},
-		"with metadata":             {"1.22.6", "1.22.7+ent", `"1.22.7+ent" is not a semantic version`, false},
+		"with metadata":             {"1.22.6", "1.22.7+build", `"1.22.7+build" is not a semantic version`, false},
 		"with a v":                  {"v1.22.6", "1.22.7", `"v1.22.6" is not a semantic version`, false},
 		"no number":                 {"1.22.7", "1.99999999999999999999.0", "is not a semantic version", false},
 		"nothing":                   {"", "1.22.7", `"" is not a semantic version`, false},
