@@ -10,7 +10,6 @@ import (
 
 	"github.com/hashicorp/consul/api"
 	"github.com/hashicorp/terraform-plugin-framework-validators/setvalidator"
-	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
@@ -56,17 +55,17 @@ var (
 // grantsAttributes are the schema of a grantsModel, for a role or a token.
 func grantsAttributes(what string) map[string]schema.Attribute {
 	datacenters := schema.SetAttribute{
-		Optional: true, ElementType: types.StringType, Validators: []validator.Set{setvalidator.SizeAtLeast(1)},
+		Optional: true, ElementType: types.StringType, Validators: []validator.Set{attr.NotEmpty{}},
 		MarkdownDescription: "Datacenters in which the rights hold. Without it, in all.",
 	}
 	return map[string]schema.Attribute{
 		"policies": schema.SetAttribute{
 			Optional: true, ElementType: types.StringType,
-			Validators:          []validator.Set{setvalidator.SizeAtLeast(1), setvalidator.ValueStringsAre(stringvalidator.LengthAtLeast(1))},
+			Validators:          []validator.Set{attr.NotEmpty{}, setvalidator.ValueStringsAre(attr.NotEmpty{})},
 			MarkdownDescription: "Policies of the " + what + ", each by name or by ID. Refer to `consul_k8s_policy.<name>.name`, so that the policy is made first.",
 		},
 		"service_identities": schema.SetNestedAttribute{
-			Optional: true, Validators: []validator.Set{setvalidator.SizeAtLeast(1)},
+			Optional: true, Validators: []validator.Set{attr.NotEmpty{}},
 			MarkdownDescription: "Services that the " + what + " may register and discover (`service:write` on the service and its proxy, `service:read` and `node:read` on all).",
 			NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
 				"service_name": schema.StringAttribute{Required: true, Validators: []validator.String{identityName}, MarkdownDescription: "Name of the service."},
@@ -74,19 +73,19 @@ func grantsAttributes(what string) map[string]schema.Attribute {
 			}},
 		},
 		"node_identities": schema.SetNestedAttribute{
-			Optional: true, Validators: []validator.Set{setvalidator.SizeAtLeast(1)},
+			Optional: true, Validators: []validator.Set{attr.NotEmpty{}},
 			MarkdownDescription: "Nodes that the " + what + " may register, as an agent does (`node:write` on the node, `service:read` on all).",
 			NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
 				"node_name":  schema.StringAttribute{Required: true, Validators: []validator.String{identityName}, MarkdownDescription: "Name of the node."},
-				"datacenter": schema.StringAttribute{Required: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)}, MarkdownDescription: "Datacenter of the node."},
+				"datacenter": schema.StringAttribute{Required: true, Validators: []validator.String{attr.NotEmpty{}}, MarkdownDescription: "Datacenter of the node."},
 			}},
 		},
 		"templated_policies": schema.SetNestedAttribute{
-			Optional: true, Validators: []validator.Set{setvalidator.SizeAtLeast(1)},
+			Optional: true, Validators: []validator.Set{attr.NotEmpty{}},
 			MarkdownDescription: "[Templated policies](https://developer.hashicorp.com/consul/docs/reference/acl/templated-policy) of the " + what + ", such as `builtin/dns`.",
 			NestedObject: schema.NestedAttributeObject{Validators: []validator.Object{templatedPolicy{}}, Attributes: map[string]schema.Attribute{
 				"template_name": schema.StringAttribute{Required: true, MarkdownDescription: "Name of the template: `builtin/service`, `builtin/node`, `builtin/api-gateway`, `builtin/dns`, `builtin/nomad-server` or `builtin/nomad-client`."},
-				"name":          schema.StringAttribute{Optional: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)}, MarkdownDescription: "The variable `name`, which `builtin/service`, `builtin/node` and `builtin/api-gateway` need."},
+				"name":          schema.StringAttribute{Optional: true, Validators: []validator.String{attr.NotEmpty{}}, MarkdownDescription: "The variable `name`, which `builtin/service`, `builtin/node` and `builtin/api-gateway` need."},
 				"datacenters":   datacenters,
 			}},
 		},

@@ -13,7 +13,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/hashicorp/consul/api"
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
-	"github.com/hashicorp/terraform-plugin-framework-validators/mapvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/objectvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/setvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
@@ -99,9 +98,9 @@ func (*TokenResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp
 			MarkdownDescription: "Key in the Secret. Default `token`."},
 		"template": schema.StringAttribute{Optional: true, Validators: []validator.String{templateValidator{}},
 			MarkdownDescription: "Value of the key as a [Go template](https://pkg.go.dev/text/template) with `{{.SecretID}}` and `{{.AccessorID}}`, such as a whole configuration file. Default: the secret ID alone."},
-		"type": schema.StringAttribute{Optional: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
+		"type": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.NotEmpty{}},
 			MarkdownDescription: "[Type](https://kubernetes.io/docs/concepts/configuration/secret/#secret-types) of the Secret. Default `Opaque`. A change makes the Secret anew."},
-		"labels": schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: []validator.Map{mapvalidator.SizeAtLeast(1)},
+		"labels": schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: []validator.Map{attr.NotEmpty{}},
 			MarkdownDescription: "Labels of the Secret, besides the provider's own."},
 	}
 	resp.Schema = schema.Schema{
@@ -122,7 +121,7 @@ func (*TokenResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp
 			},
 			"roles": schema.SetAttribute{
 				Optional: true, ElementType: types.StringType,
-				Validators:          []validator.Set{setvalidator.SizeAtLeast(1), setvalidator.ValueStringsAre(stringvalidator.LengthAtLeast(1))},
+				Validators:          []validator.Set{attr.NotEmpty{}, setvalidator.ValueStringsAre(attr.NotEmpty{})},
 				MarkdownDescription: "Roles of the token, each by name or by ID. Refer to `consul_k8s_role.<name>.name`, so that the role is made first.",
 			},
 			"local": schema.BoolAttribute{
@@ -151,7 +150,7 @@ func (*TokenResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp
 				MarkdownDescription: "Kubernetes Secret that the secret ID is delivered to. If the Secret is deleted or edited, the plan shows it, and the apply writes it again. A Secret that exists and is not this provider's is refused.",
 			},
 			"secrets": schema.SetNestedAttribute{
-				Optional: true, NestedObject: schema.NestedAttributeObject{Attributes: target}, Validators: []validator.Set{setvalidator.SizeAtLeast(1)},
+				Optional: true, NestedObject: schema.NestedAttributeObject{Attributes: target}, Validators: []validator.Set{attr.NotEmpty{}},
 				MarkdownDescription: "The same, for more than one Secret or key.",
 			},
 			"delivered_to": schema.SetAttribute{
