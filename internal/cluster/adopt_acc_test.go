@@ -278,7 +278,7 @@ func TestAccCluster_takesOverFromEncryptedServers(t *testing.T) {
   tls    = { %s }
   gossip = { enabled = %s }
   adopt  = { stateful_set = "old", services = ["old"] }
-`, tls, gossip))
+`, tls, gossip)+plainGRPC)
 	}
 	const theirs = `enabled = true, ca_secret = "their-ca", https_port = 8443`
 	refused := func(tls, gossip, says string) resource.TestStep {

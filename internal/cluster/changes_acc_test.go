@@ -89,10 +89,20 @@ func TestAccCluster_reloadsWhatAgentsCanLoad(t *testing.T) {
 				}),
 			},
 			{Config: config(debug), PlanOnly: true},
-			// Raft refuses less than 5 ms.
-			{Config: config(`{ log_level = "info", raft_snapshot_interval = "1ms" }`), ExpectError: acctest.Says("reload consul-server-")},
+			// What Consul refuses is refused before anything is written: keys and types, and what an agent, or Raft, looks at
+			// only when it starts.
+			{Config: config(`{ no_such_key = true }`), ExpectError: acctest.Says("invalid config key no_such_key")},
+			{Config: config(`{ raft_snapshot_interval = "1ms" }`), ExpectError: acctest.Says("SnapshotInterval is too low")},
+			// What only one agent refuses stops there.
+			{PreConfig: func() {
+				if err := resource.ComposeTestCheckFunc(notRestarted(t, namespace, &before), configIs(t, namespace, "debug"))(nil); err != nil {
+					t.Error(err)
+				}
+				breakReload(t, namespace)
+			}, Config: config(`{ log_level = "info" }`), ExpectError: acctest.Says("reload consul-server-")},
 			{
-				Config: config(`{ log_level = "info" }`),
+				PreConfig: func() { repairReload(t, namespace) },
+				Config:    config(`{ log_level = "info" }`),
 				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), notRestarted(t, namespace, &before), func(*terraform.State) error {
 					for name, a := range agents(t, namespace) {
 						if !strings.EqualFold(a.Logging.LogLevel, "info") {
@@ -105,6 +115,43 @@ func TestAccCluster_reloadsWhatAgentsCanLoad(t *testing.T) {
 			{Config: config(`{ log_level = "info" }`), PlanOnly: true},
 		},
 	})
+}
+
+// breakReload makes all agents refuse to load any configuration, and repairReload takes that back.
+func breakReload(t *testing.T, namespace string) {
+	t.Helper()
+	inServers(t, namespace, "cp /tmp/token.json /tmp/token.keep && echo '{\"no_such_key\": 1}' >/tmp/token.json")
+}
+
+func repairReload(t *testing.T, namespace string) {
+	t.Helper()
+	inServers(t, namespace, "cp /tmp/token.keep /tmp/token.json")
+}
+
+func inServers(t *testing.T, namespace, script string) {
+	t.Helper()
+	for name := range podUIDs(t, namespace) {
+		if _, err := acctest.Kube(t).Exec(t.Context(), namespace, name, server.ContainerName, nil, "/bin/sh", "-ec", script); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// configIs checks that the ConfigMap of the servers has an extra_config with a text.
+func configIs(t *testing.T, namespace, text string) resource.TestCheckFunc {
+	t.Helper()
+	return func(*terraform.State) error {
+		cm, err := acctest.Kube(t).CoreV1().ConfigMaps(namespace).Get(t.Context(), "consul-server", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		for key, config := range cm.Data {
+			if strings.HasPrefix(key, "extra-") && !strings.Contains(config, text) {
+				return fmt.Errorf("%s is %s", key, config)
+			}
+		}
+		return nil
+	}
 }
 
 // Autopilot's stored configuration is declared: what somebody changes is seen and
@@ -257,8 +304,9 @@ func TestAccCluster_badChangesHoldAtOneServer(t *testing.T) {
 	client := acctest.StartWriter(t, namespace, "no-token")
 	client.More(5)
 	for name, bad := range map[string]struct{ change, says string }{
-		"image":         {"  image = \"docker.io/hashicorp/consul:no-such-tag\"\n", "no-such-tag"},
-		"configuration": {"  extra_config = jsonencode({ no_such_key = true })\n", "exit code 1"},
+		"image": {"  image = \"docker.io/hashicorp/consul:no-such-tag\"\n", "no-such-tag"},
+		// The check of the configuration does not judge files: servers may have volumes that it has not.
+		"configuration": {"  extra_config = jsonencode({ log_file = \"/nowhere/consul.log\" })\n", "exit code 1"},
 		"placement":     {"  placement = { node_selector = { no = \"such-node\" } }\n", "not scheduled"},
 	} {
 		before := podUIDs(t, namespace)
@@ -307,11 +355,13 @@ func TestAccCluster_badChangesHoldAtOneServer(t *testing.T) {
 		t.Errorf("restarted %q", gone)
 	}
 	// So does a configuration that an agent refuses to load.
-	cli.Write("main.tf", roll("  extra_config = jsonencode({ raft_snapshot_interval = \"1ms\" })\n"))
+	breakReload(t, namespace)
+	cli.Write("main.tf", roll("  extra_config = jsonencode({ log_level = \"debug\" })\n"))
 	out, code = cli.Run(t.Context(), "apply", "-auto-approve", "-no-color")
 	if code != 1 || !acctest.Says("The change was rolled back").MatchString(out) || !acctest.Says("reload consul-server-").MatchString(out) {
 		t.Errorf("exit code %d:\n%s", code, out)
 	}
+	repairReload(t, namespace)
 	cli.Write("main.tf", roll(""))
 	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")

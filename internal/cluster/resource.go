@@ -88,6 +88,7 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	d.Unchecked = uncheckedWarning(&resp.Diagnostics)
 	err = d.Create(limited, spec)
 	var unsettled *rollout.UnsettledError
 	if err != nil && !errors.As(err, &unsettled) {
@@ -161,9 +162,12 @@ func createError(spec server.Spec, err error) diag.Diagnostic {
 	var refused *rollout.RefusedError
 	var origin *rollout.OriginError
 	var retained *rollout.RetainedDataError
+	var config *rollout.ConfigError
 	switch {
 	case errors.As(err, &retained):
 		return retainedError(path.Root("version"), spec.ID(), retained)
+	case errors.As(err, &config):
+		return configError(spec, config)
 	case errors.As(err, &origin):
 		return originError(spec, origin.Err)
 	case errors.As(err, &refused):
@@ -285,6 +289,7 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	if !recoverQuorum(limited, d, m, before, &resp.Diagnostics) {
 		return
 	}
+	d.Unchecked = uncheckedWarning(&resp.Diagnostics)
 	err = d.Update(limited, spec)
 	if err == nil {
 		started := []string{m.Version.ValueString()}
@@ -309,7 +314,8 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 		m = model{} // the state stands
 	}
 	var unsaved *rollout.SnapshotError
-	if errors.As(err, &unsaved) {
+	var config *rollout.ConfigError
+	if errors.As(err, &unsaved) || errors.As(err, &config) {
 		m = model{} // nothing was changed
 	}
 	if !m.Name.IsNull() {
@@ -322,6 +328,8 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	var paused *rollout.PausedError
 	var rolledBack *rollout.RolledBackError
 	switch {
+	case config != nil:
+		resp.Diagnostics.Append(configError(spec, config))
 	case unsaved != nil:
 		resp.Diagnostics.Append(snapshotError(spec, unsaved))
 	case errors.As(err, &paused):

@@ -262,7 +262,8 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 				Optional: true, Validators: []validator.String{extraConfigValidator{}},
 				PlanModifiers: []planmodifier.String{attr.KeepSameJSON()},
 				MarkdownDescription: "A JSON object of [agent configuration](https://developer.hashicorp.com/consul/docs/reference/agent/configuration-file), merged last, for what has no attribute. " +
-					"Keys that the provider sets are refused. It is stored in the state and in a ConfigMap: no secrets. A change restarts the servers.",
+					"The plan refuses keys that the provider sets, under their deprecated names too, and secrets: the text is stored in the state and in a ConfigMap. " +
+					"Before any server gets a changed configuration, Consul checks it: the apply quotes what it refuses. A change restarts the servers unless all changed keys can be reloaded: see [Changes without an outage](../guides/changes.md).",
 			},
 			"labels":          metadataAttribute("Labels of every object of the cluster; not of the pods, so that a change restarts nothing.", attr.Labels()),
 			"annotations":     metadataAttribute("Annotations of every object of the cluster; not of the pods.", attr.Annotations()),

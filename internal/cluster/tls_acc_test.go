@@ -357,6 +357,9 @@ func stopAtRefusedCA(t *testing.T, namespace string, refused, former pki.Pair) {
 	loaded("tls.crt", serverChain, 1)
 }
 
+// plainGRPC is what an adoption may need, with TLS as without.
+const plainGRPC = "  extra_config = jsonencode({ ports = { grpc = 8502 } })\n"
+
 // A cluster that is made with TLS: its certificate is renewed, and its authority replaced
 // by a trigger, by one that is brought, and where a Secret is lost, without a restart.
 func TestAccCluster_tlsIsServedAndItsCertificatesAreReplaced(t *testing.T) {
@@ -367,7 +370,7 @@ func TestAccCluster_tlsIsServedAndItsCertificatesAreReplaced(t *testing.T) {
 	var before map[string]types.UID
 	var s seen
 	config := func(replicas int, tls string, more ...string) string {
-		return hclVersion(namespace, acctest.ConsulVersion, fmt.Sprintf("  replicas = %d\n  gossip = { enabled = true }\n  tls = {\n    enabled = true\n    validity = \"2h\"\n%s  }\n%s", replicas, tls, strings.Join(more, "")))
+		return hclVersion(namespace, acctest.ConsulVersion, fmt.Sprintf("  replicas = %d\n  gossip = { enabled = true }\n  tls = {\n    enabled = true\n    validity = \"2h\"\n%s  }\n%s", replicas, tls, strings.Join(more, ""))+plainGRPC)
 	}
 	const later, soon = "    renew_before = \"1h\"\n", "    renew_before = \"1h59m59s\"\n"
 	ours := newTestCA(t)
@@ -491,7 +494,7 @@ func TestAccCluster_tlsOnAndOffRefusesNoWrite(t *testing.T) {
 	acctest.PreCheckLong(t)
 	namespace := acctest.NamespaceName(t)
 	config := func(tls string) string {
-		return required + hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n"+tls)
+		return required + hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n"+tls+plainGRPC)
 	}
 	on := "  tls = { enabled = true }\n"
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": config("")})

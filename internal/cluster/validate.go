@@ -155,7 +155,9 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	if !m.Version.IsUnknown() && !m.Image.IsUnknown() {
+	if err := server.CheckImage(m.Image.ValueString()); err != nil {
+		resp.Diagnostics.Append(attr.Error(path.Root("image"), "Consul Enterprise is not supported", err.Error()+"."))
+	} else if !m.Version.IsUnknown() && !m.Image.IsUnknown() {
 		if _, _, err := versionAndImage(m.Version.ValueString(), m.Image.ValueString()); err != nil {
 			resp.Diagnostics.Append(attr.Error(path.Root("version"), "No usable Consul version", err.Error()))
 		}

@@ -392,6 +392,9 @@ func (d Deployment) takeOver(ctx context.Context, spec server.Spec, live server.
 	if err != nil {
 		return err
 	}
+	if err := d.checkConfig(ctx, server.Spec{}, spec, live); err != nil {
+		return err
+	}
 	desired := int(spec.Replicas)
 	// Nobody may ever bootstrap a second cluster: there is one.
 	spec.Creating, spec.Established, spec.Replicas, spec.Takeover = true, true, 0, &f.takeover
@@ -456,6 +459,9 @@ func (d Deployment) resumeTakeover(ctx context.Context, spec server.Spec) error 
 	}
 	if !server.SameStages(before, spec) {
 		return fmt.Errorf("the take-over of %s is not complete: leave gossip.enabled and tls.enabled as they were until it is", spec.ID())
+	}
+	if err := d.checkConfig(ctx, before, spec, live); err != nil {
+		return err
 	}
 	if before.Adopt == nil || before.Takeover == nil {
 		return fmt.Errorf("the annotations of the StatefulSet %s/%s do not say what is taken over from", spec.Namespace, server.StatefulSetName(spec.Name))

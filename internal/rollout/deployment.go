@@ -30,6 +30,8 @@ type Deployment struct {
 	// Origin is where a cluster with a pending Spec.Origin gets its snapshot from. Without it an
 	// Update gives the restore up.
 	Origin *Origin
+	// Unchecked hears why Consul could not check a configuration before the servers get it.
+	Unchecked func(why error)
 }
 
 // State is a cluster as it is.
@@ -242,19 +244,23 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 	if spec.FormerConfig, err = d.formerConfig(ctx, spec, live); err != nil {
 		return err
 	}
-	// Volumes that were retained may be smaller.
-	if spec.Resizing, err = d.startVolumes(ctx, spec, live, int(spec.Replicas)); err != nil {
-		return err
+	// What the check of the configuration takes.
+	first := server.Objects(spec)
+	first = server.Set{Namespace: first.Namespace, ServiceAccount: first.ServiceAccount}
+	accepted, err := applyObjects(ctx, d.Kube, first, live)
+	if err == nil {
+		err = d.checkConfig(ctx, before, spec, first)
 	}
-	rest := server.Objects(spec)
-	namespace := server.Set{Namespace: rest.Namespace}
-	rest.Namespace = nil
-	accepted, err := applyObjects(ctx, d.Kube, namespace, live)
+	if err == nil { // volumes that were retained may be smaller
+		spec.Resizing, err = d.startVolumes(ctx, spec, live, int(spec.Replicas))
+	}
 	var made []func(context.Context) error
 	if err == nil {
 		made, err = d.ensureSecrets(ctx, before, spec)
 	}
 	if err == nil {
+		rest := server.Objects(spec)
+		rest.Namespace, rest.ServiceAccount = nil, nil
 		var more []server.Object
 		more, err = applyObjects(ctx, d.Kube, rest, live)
 		accepted = append(accepted, more...)
@@ -376,6 +382,9 @@ func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 		}
 	}
 	if err := d.checkReloads(ctx, before, spec); err != nil {
+		return err
+	}
+	if err := d.checkConfig(ctx, before, spec, live); err != nil {
 		return err
 	}
 	if orphaned { // what follows is an update like any other

@@ -1,0 +1,26 @@
+package cluster
+
+import (
+	"fmt"
+
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// configError says what Consul has against extra_config, the only part of the configuration that the schema does not check.
+func configError(spec server.Spec, err *rollout.ConfigError) diag.Diagnostic {
+	return attr.Error(path.Root("extra_config"), "Consul refuses the configuration", fmt.Sprintf(
+		"Consul %s refuses the declared configuration of %s, and nothing was changed:\n\n%s\n\nCorrect extra_config and apply again.", spec.Version, spec.ID(), err.Words))
+}
+
+// uncheckedWarning warns that Consul could not check a configuration before the servers get it.
+func uncheckedWarning(diags *diag.Diagnostics) func(error) {
+	return func(why error) {
+		diags.AddAttributeWarning(path.Root("extra_config"), "The configuration was not checked", fmt.Sprintf(
+			"Consul checks extra_config in a Job before servers get it, and could not: %s. A mistake shows at the first server that takes it up, and the change holds there.", why))
+	}
+}
