@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
@@ -27,23 +28,23 @@ const remainsTimeout = 30 * time.Second
 func recoveryAttribute() schema.Attribute {
 	return schema.SingleNestedAttribute{
 		Optional: true,
-		MarkdownDescription: "The way back when the quorum is lost: a plan warns that it is, and says what is left. It is carried out once, each time this is set or changed, and only while there is no leader. " +
-			"It takes the right to `exec` in the servers' pods. See the guide [Disasters](../guides/disasters.md).",
+		MarkdownDescription: "Recovery from the loss of the quorum. A plan warns when the quorum is lost, says what is left, and recommends a recovery if one is possible. It is carried out once each time this attribute is set or changed, and only while there is no leader and no adoption is in progress. " +
+			"`from = \"survivor\"` needs the right to `exec` in the servers' pods. See the guide [Disasters](../guides/disasters.md).",
 		Attributes: map[string]schema.Attribute{
 			"from": schema.StringAttribute{
 				Required: true, Validators: []validator.String{stringvalidator.OneOf(rollout.FromSurvivor, rollout.FromNothing)},
-				MarkdownDescription: "`survivor`: the server with data whose Raft log goes furthest becomes the only voter, and the others join it; writes that had not reached it are lost. " +
-					"`nothing`: no server has data, and all begin anew as an empty cluster, with the management token that there was; restore a backup then (`consul_k8s_restore`).",
+				MarkdownDescription: "`survivor`: the server with data whose Raft log goes furthest becomes the only voter, and the others join it; writes that had not reached it are lost. Refused while servers with data, or of which nothing is known, may be a quorum; a Raft peer without a pod is such a server as long as it has a volume. " +
+					"`nothing`: no server has data, and all start as an empty cluster, with the management token that there was; restore a backup then (`consul_k8s_restore`).",
 			},
 			"trigger": schema.StringAttribute{
 				Required: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
-				MarkdownDescription: "Any text, such as the date. A change recovers again.",
+				MarkdownDescription: "Any text, such as the date. A change of it recovers again.",
 			},
 		},
 	}
 }
 
-// recoveryFrom is the way back that a plan asks for, "" for none.
+// recoveryFrom is the recovery that a plan asks for, "" for none.
 func (m model) recoveryFrom(before model) string {
 	if m.Recovery.IsNull() || m.Recovery.IsUnknown() || m.Recovery.Equal(before.Recovery) {
 		return ""
@@ -52,7 +53,7 @@ func (m model) recoveryFrom(before model) string {
 	return from.ValueString()
 }
 
-// planRecovery refuses a way back that is none, and warns of what is lost on the others.
+// planRecovery refuses a recovery that the apply would refuse, and warns of what another one loses.
 func (r *Resource) planRecovery(ctx context.Context, state, plan model, diags *diag.Diagnostics) {
 	from := plan.recoveryFrom(state)
 	if from == "" || r.clients == nil || r.clients.Unknown {
@@ -68,22 +69,22 @@ func (r *Resource) planRecovery(ctx context.Context, state, plan model, diags *d
 	if err != nil {
 		return
 	}
-	at := path.Root("recovery")
+	at, id := path.Root("recovery"), state.ID.ValueString()
 	switch reason := remains.Check(from); {
 	case remains.Leader && remains.Recovering == from:
-		diags.AddAttributeWarning(at, "A recovery is finished", fmt.Sprintf("Cluster %s has begun anew, and the apply which did that did not come to its end.", state.ID.ValueString()))
+		diags.AddAttributeWarning(at, "A recovery is finished", fmt.Sprintf("Cluster %s has started empty, and the apply that did so was interrupted. This apply finishes it.", id))
 	case remains.Leader:
-		diags.AddAttributeWarning(at, "There is nothing to recover", fmt.Sprintf("Cluster %s has a leader: recovery does nothing.", state.ID.ValueString()))
+		diags.AddAttributeWarning(at, "There is nothing to recover", fmt.Sprintf("Cluster %s has a leader: recovery does nothing.", id))
 	case reason != "":
-		diags.Append(attr.Error(at.AtName("from"), "The cluster cannot be recovered this way", fmt.Sprintf("Cluster %s: %s.", state.ID.ValueString(), reason)))
+		diags.Append(attr.Error(at.AtName("from"), "The cluster cannot be recovered this way", fmt.Sprintf("Cluster %s: %s.", id, reason)))
 	case from == rollout.FromSurvivor:
-		diags.AddAttributeWarning(at, "A survivor becomes the only voter", fmt.Sprintf("Servers of %s %s. The one whose Raft log goes furthest leads, and the others get what it has. Writes that had not reached it are lost.", state.ID.ValueString(), remains))
+		diags.AddAttributeWarning(at, "A survivor becomes the only voter", fmt.Sprintf("Servers of %s %s. The server whose Raft log goes furthest becomes the leader, and the others get its data. Writes that had not reached it are lost.", id, remains))
 	default:
-		diags.AddAttributeWarning(at, "The cluster begins anew", fmt.Sprintf("Servers of %s %s. They become an empty cluster. Restore a backup then, before clients take it for what it was; a consul_k8s_restore that is in the state already restores when its triggers change.", state.ID.ValueString(), remains))
+		diags.AddAttributeWarning(at, "The cluster starts empty", fmt.Sprintf("Servers of %s %s. They become an empty cluster. Restore a backup right after that, before clients use the empty cluster; a consul_k8s_restore that is in the state already restores again when its triggers change.", id, remains))
 	}
 }
 
-// warnLost tells of a quorum that is lost, and of the way back.
+// warnLost warns of servers that will not elect a leader by themselves, and says what to do.
 func warnLost(ctx context.Context, d rollout.Deployment, id string, diags *diag.Diagnostics) {
 	ctx, cancel := context.WithTimeout(ctx, remainsTimeout)
 	defer cancel()
@@ -92,21 +93,38 @@ func warnLost(ctx context.Context, d rollout.Deployment, id string, diags *diag.
 		tflog.Debug(ctx, "what is left of the servers is not known: "+err.Error())
 		return
 	}
-	if !remains.Lost() {
-		return
+	if title, detail := lostText(id, remains, time.Now()); title != "" {
+		diags.AddWarning(title, detail)
 	}
-	from := rollout.FromSurvivor
-	if len(remains.Data) == 0 {
-		from = rollout.FromNothing
-	}
-	detail := fmt.Sprintf("Cluster %s has no leader, and will not elect one by itself: servers %s.\n\nThe way back is\n\n  recovery = { from = %q, trigger = %q }\n\n", id, remains, from, time.Now().UTC().Format("2006-01-02 15:04"))
-	if from == rollout.FromNothing {
-		detail += "and then consul_k8s_restore with the latest backup, of which -target makes sure that it comes next. "
-	}
-	diags.AddWarning("The quorum is lost", detail+"Where other resources of this configuration cannot be read meanwhile, apply with -target=consul_k8s_cluster.<name>. See the guide Disasters.")
 }
 
-// recoverQuorum goes the way back that a plan asks for, and reports whether the update may go on.
+// lostText says that the servers will not elect a leader by themselves, and what to do; "" where they may. It recommends
+// only a recovery that the apply accepts.
+func lostText(id string, remains rollout.Remains, now time.Time) (title, detail string) {
+	const target = "Where other resources of this configuration cannot be read meanwhile, apply with -target=consul_k8s_cluster.<name>. See the guide Disasters."
+	block := func(from string) string {
+		return fmt.Sprintf("  recovery = { from = %q, trigger = %q }\n\n", from, now.UTC().Format("2006-01-02 15:04"))
+	}
+	what := fmt.Sprintf("Cluster %s has no leader, and will not elect one by itself: servers %s.\n\n", id, remains)
+	switch recovery := remains.Recovery(); {
+	case remains.Leader || (!remains.Lost() && len(remains.Kept) == 0):
+		return "", ""
+	case !remains.Lost():
+		return "Servers without a pod are Raft peers", fmt.Sprintf("Cluster %s has no leader: servers %s. Of those, %s have a volume and no pod, and may be needed for a quorum.\n\n"+
+			"Nothing is lost: the next apply starts them again with their volumes. If `replicas` is lower than the number of these servers, the apply then removes servers one at a time. %s", id, remains, strings.Join(remains.Kept, ", "), target)
+	case recovery == rollout.FromSurvivor:
+		return "The quorum is lost", what + "Recover it with\n\n" + block(recovery) + target
+	case recovery == rollout.FromNothing:
+		return "The quorum is lost", what + "Start an empty cluster with\n\n" + block(recovery) +
+			"and then restore the latest backup with consul_k8s_restore, of which -target makes sure that it comes next. " + target
+	case len(remains.Data) > 0:
+		return "The quorum is lost", what + "It cannot be recovered now: " + remains.Check(rollout.FromSurvivor) + ". " + target
+	default:
+		return "The quorum is lost", what + "It cannot be recovered now: " + remains.Check(rollout.FromNothing) + ". " + target
+	}
+}
+
+// recoverQuorum carries out the recovery that a plan asks for, and reports whether the update may continue.
 func recoverQuorum(ctx context.Context, d rollout.Deployment, m, before model, diags *diag.Diagnostics) bool {
 	from := m.recoveryFrom(before)
 	if from == "" {
@@ -120,7 +138,7 @@ func recoverQuorum(ctx context.Context, d rollout.Deployment, m, before model, d
 	case errors.As(err, &refused):
 		diags.Append(attr.Error(path.Root("recovery").AtName("from"), "The cluster cannot be recovered this way", fmt.Sprintf("Cluster %s: %s. Nothing was changed.", spec.ID(), refused.Reason)))
 	case err != nil:
-		diags.AddError("The quorum is not recovered", fmt.Sprintf("Cluster %s: %s\n\nThe next apply goes on.", spec.ID(), err))
+		diags.AddError("The quorum is not recovered", fmt.Sprintf("Cluster %s: %s\n\nThe next apply resumes it.", spec.ID(), err))
 	}
 	return !diags.HasError()
 }

@@ -232,7 +232,7 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	}
 	settled := m.Ready.ValueBool() || imported
 	world, seen := look(ctx, d, s.Spec)
-	if s.Spec.Established && world.Leader == "" {
+	if world.Leader == "" { // also where nothing says that the cluster ever had one: its volumes may be of a former cluster
 		warnLost(ctx, d, m.ID.ValueString(), &resp.Diagnostics)
 	}
 	s.Drift = append(s.Drift, world.Drift()...)

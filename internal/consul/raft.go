@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -70,14 +73,109 @@ func (c *Cluster) HasBootstrapped(ctx context.Context, pods []corev1.Pod) (bool,
 // askTimeout bounds what a server is asked that may not answer.
 const askTimeout = 5 * time.Second
 
-// Raft asks a server whether it has the data of a cluster, which names its peers, and whether it knows a leader.
-// It needs no right; known is false where the server does not tell.
-func (c *Cluster) Raft(ctx context.Context, pod *corev1.Pod) (data, leader, known bool) {
-	if !PodRuns(pod) {
-		return false, false, false
-	}
+// RaftState is what one server knows of Raft by itself, with or without a leader.
+type RaftState struct {
+	// Leader is the address of the leader that the server follows, "" if it knows none.
+	Leader string
+	// Peers is the Raft configuration that the server has. A server without data has none.
+	Peers []RaftPeer
+	// Log is the end of the server's log; zero where the token may not read it.
+	Log LogEnd
+}
+
+// RaftPeer is one entry of a Raft configuration.
+type RaftPeer struct {
+	// ID is the node ID, "" where the token may not read it, and Address is "<ip>:<port>" of the RPC.
+	ID, Address string
+	// Voter says that the peer has a vote.
+	Voter bool
+}
+
+// LogEnd is the last entry of a Raft log.
+type LogEnd struct{ Term, Index uint64 }
+
+// Less reports whether a log ends before another one. A later term wins, whatever the index: that is how Raft compares
+// logs.
+func (e LogEnd) Less(o LogEnd) bool {
+	return e.Term < o.Term || (e.Term == o.Term && e.Index < o.Index)
+}
+
+// RaftState asks the server in a pod. The leader and the addresses of the peers need no right; the rest needs agent:read,
+// for which the server asks nobody else if the token is one of its own datacenter.
+func (c *Cluster) RaftState(ctx context.Context, token string, pod *corev1.Pod) (RaftState, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	v, err := c.raftView(ctx, pod)
-	return len(v.peers) > 0, v.leader != "", err == nil
+	if err != nil {
+		return RaftState{}, err
+	}
+	client, err := c.Server(pod, token)
+	if err != nil {
+		return RaftState{}, err
+	}
+	var self struct {
+		Stats struct {
+			Raft map[string]string `json:"raft"`
+		}
+	}
+	if _, err := client.Raw().Query("/v1/agent/self", &self, (&api.QueryOptions{}).WithContext(ctx)); err == nil {
+		if s, err := parseRaftStats(self.Stats.Raft); err == nil && len(s.Peers) == len(v.peers) {
+			s.Leader = v.leader
+			return s, nil
+		}
+	}
+	s := RaftState{Leader: v.leader}
+	for _, p := range v.peers {
+		s.Peers = append(s.Peers, RaftPeer{Address: p, Voter: true})
+	}
+	return s, nil
+}
+
+// raftPeer matches one entry of "latest_configuration" (Stats in api.go of hashicorp/raft, which prints the structs).
+var raftPeer = regexp.MustCompile(`\{Suffrage:(\S+) ID:(\S*) Address:(\S*)\}`)
+
+// parseRaftStats reads the statistics of Raft that an agent shows.
+func parseRaftStats(stats map[string]string) (s RaftState, err error) {
+	if s.Log, err = logEnd(stats); err != nil {
+		return RaftState{}, err
+	}
+	for _, m := range raftPeer.FindAllStringSubmatch(stats["latest_configuration"], -1) {
+		s.Peers = append(s.Peers, RaftPeer{ID: m[2], Address: m[3], Voter: m[1] == "Voter"})
+	}
+	return s, nil
+}
+
+// ParseLogEnd reads the end of the Raft log from what the command "consul info" prints.
+func ParseLogEnd(info string) (LogEnd, error) {
+	stats := map[string]string{}
+	for line := range strings.Lines(info) {
+		if key, value, ok := strings.Cut(strings.TrimSpace(line), " = "); ok {
+			stats[key] = value
+		}
+	}
+	return logEnd(stats)
+}
+
+func logEnd(stats map[string]string) (LogEnd, error) {
+	var log, snapshot LogEnd // a server that was just given a snapshot has no log after it
+	for key, field := range map[string]*uint64{
+		"last_log_term": &log.Term, "last_log_index": &log.Index, "last_snapshot_term": &snapshot.Term, "last_snapshot_index": &snapshot.Index,
+	} {
+		value, ok := stats[key]
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseUint(value, 10, 64)
+		if err != nil {
+			return LogEnd{}, fmt.Errorf("the server's %s: %w", key, err)
+		}
+		*field = n
+	}
+	if log.Less(snapshot) {
+		log = snapshot
+	}
+	if log.Term == 0 || log.Index == 0 {
+		return LogEnd{}, errors.New("the server does not show the end of its Raft log")
+	}
+	return log, nil
 }

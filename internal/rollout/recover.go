@@ -5,13 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
@@ -20,16 +17,23 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Ways back for a cluster that has lost its quorum.
+// Recoveries of a cluster that has lost its quorum.
 const (
 	// FromSurvivor makes a server that has its data the only voter. The others join it.
 	FromSurvivor = "survivor"
-	// FromNothing lets servers of which none has data begin anew, as an empty cluster.
+	// FromNothing lets servers of which none has data start as an empty cluster.
 	FromNothing = "nothing"
 )
 
-// leadTimeout is how long a server may take to lead as the only voter.
-const leadTimeout = 3 * time.Minute
+const (
+	// leadTimeout is how long a server may take to lead as the only voter.
+	leadTimeout = 3 * time.Minute
+	// killTimeout is how long an agent that was killed may take to end.
+	killTimeout = 45 * time.Second
+	// recoveryFor is for how long a server takes peers.json for a part of the recovery. It is longer than leadTimeout, and
+	// than Kubernetes waits before it restarts a container.
+	recoveryFor = 6 * time.Minute
+)
 
 // leaderlessFor is for how long servers must have had no leader before a recovery: longer than elections take, whose
 // timeouts grow with raft_multiplier (developer.hashicorp.com/consul/docs/reference/agent/configuration-file/general).
@@ -37,130 +41,14 @@ func leaderlessFor(p server.Performance) time.Duration {
 	return 15*time.Second + 5*time.Second*time.Duration(p.RaftMultiplier)
 }
 
-// Remains is what is left of the servers of a cluster that was established.
-type Remains struct {
-	// Leader says that there is one: nothing is lost.
-	Leader bool
-	// Data are the pods of servers that run, and have their data.
-	Data []string
-	// Empty are those that wait because they have none, or have no volume, and Unknown those of which nothing is known:
-	// they start, cannot be scheduled, or do not answer.
-	Empty, Unknown []string
-	// Recovering is the way back that has been begun, and not ended, "" if none.
-	Recovering string
-}
-
-// Lost reports whether there can be no quorum any more, whatever becomes of the servers of which nothing is known.
-func (r Remains) Lost() bool {
-	n := len(r.Data) + len(r.Empty) + len(r.Unknown)
-	return !r.Leader && n > 0 && len(r.Data)+len(r.Unknown) < n/2+1
-}
-
-// String says what is left.
-func (r Remains) String() string {
-	var parts []string
-	for _, p := range []struct {
-		pods []string
-		what string
-	}{{r.Data, "with data"}, {r.Empty, "without data"}, {r.Unknown, "of which nothing is known"}} {
-		if len(p.pods) > 0 {
-			parts = append(parts, p.what+": "+strings.Join(p.pods, ", "))
-		}
-	}
-	return strings.Join(parts, "; ")
-}
-
-// RefusedRecoveryError says why a recovery was not begun. Nothing was changed.
+// RefusedRecoveryError says why a recovery was refused. Nothing was changed.
 type RefusedRecoveryError struct{ Reason string }
 
 // Error implements error.
 func (e *RefusedRecoveryError) Error() string { return e.Reason }
 
-// Check returns why the way back is none, "" if it is one.
-func (r Remains) Check(from string) string {
-	switch {
-	case r.Recovering == from:
-		return ""
-	case from == FromSurvivor && len(r.Data) == 0:
-		return "no server runs that has its data (" + r.String() + ")"
-	case from == FromSurvivor && !r.Lost():
-		return "there may be a quorum still (" + r.String() + "): find out why it elects no leader, or wait for the servers that are not there. Of one that does not come back, delete the pod and its volume claim"
-	case from == FromNothing && (len(r.Empty) == 0 || len(r.Data)+len(r.Unknown) > 0):
-		return "there may be data left (" + r.String() + "): an empty cluster in its place would lose it. Recover from a survivor, or delete the pods and volume claims of servers whose data is known to be lost"
-	}
-	return ""
-}
-
-// Remains looks what is left of a cluster.
-func (d Deployment) Remains(ctx context.Context) (Remains, error) {
-	sts, err := d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Get(ctx, server.StatefulSetName(d.Consul.Name), metav1.GetOptions{})
-	if err != nil {
-		return Remains{}, fmt.Errorf("reading the StatefulSet of %s: %w", d.Consul.ID(), err)
-	}
-	pods, err := d.Consul.Pods(ctx)
-	if err != nil {
-		return Remains{}, err
-	}
-	claims, err := d.boundClaims(ctx)
-	if err != nil {
-		return Remains{}, err
-	}
-	r := Remains{Recovering: sts.Annotations[server.AnnotationRecovering]}
-	for ordinal := range int(*sts.Spec.Replicas) {
-		name := server.PodName(d.Consul.Name, ordinal)
-		i := slices.IndexFunc(pods, func(p corev1.Pod) bool { return p.Name == name })
-		data, leader, known := false, false, false
-		if i >= 0 {
-			data, leader, known = d.Consul.Raft(ctx, &pods[i])
-		}
-		switch {
-		case known && leader:
-			return Remains{Leader: true, Recovering: r.Recovering}, nil
-		case known && data:
-			r.Data = append(r.Data, name)
-		case i >= 0 && waitsWithoutData(&pods[i]), i >= 0 && claims != nil && hasNoVolume(&pods[i], claims), i < 0 && claims != nil && claims[server.ClaimName(name)].IsZero():
-			r.Empty = append(r.Empty, name)
-		default:
-			r.Unknown = append(r.Unknown, name)
-		}
-	}
-	return r, nil
-}
-
-// hasNoVolume reports whether a server has not been started yet, and its volume is none, or was made with the pod and
-// never mounted.
-func hasNoVolume(p *corev1.Pod, bound map[string]time.Time) bool {
-	made := bound[server.ClaimName(p.Name)]
-	return stopped(p) && (made.IsZero() || (p.Spec.NodeName == "" && made.After(p.CreationTimestamp.Add(-time.Minute))))
-}
-
-// boundClaims says when the claims that have a volume were made, nil where they may not be listed.
-func (d Deployment) boundClaims(ctx context.Context) (map[string]time.Time, error) {
-	list, err := d.Kube.CoreV1().PersistentVolumeClaims(d.Consul.Namespace).List(ctx, metav1.ListOptions{})
-	if apierrors.IsForbidden(err) {
-		return nil, nil //nolint:nilnil // as documented
-	}
-	if err != nil {
-		return nil, fmt.Errorf("listing the volume claims of %s: %w", d.Consul.ID(), err)
-	}
-	bound := map[string]time.Time{}
-	for _, c := range list.Items {
-		if c.Spec.VolumeName != "" {
-			bound[c.Name] = c.CreationTimestamp.Time
-		}
-	}
-	return bound, nil
-}
-
-// waitsWithoutData reports whether the first container of a server's pod, which ends at once where there is data, waits.
-func waitsWithoutData(p *corev1.Pod) bool {
-	return p.DeletionTimestamp == nil && slices.ContainsFunc(p.Status.InitContainerStatuses, func(s corev1.ContainerStatus) bool {
-		return s.Name == server.WaitContainerName && s.State.Running != nil && time.Since(s.State.Running.StartedAt.Time) > 5*time.Second
-	})
-}
-
-// Recover brings a cluster back that has lost its quorum, as far as that it has a leader. One that has a leader is left
-// alone. It returns a *RefusedRecoveryError where the way is none. What was interrupted goes on when it is called again.
+// Recover recovers a cluster that has lost its quorum until it has a leader, and leaves one that has a leader alone. It
+// returns a *RefusedRecoveryError for a recovery that Remains.Check refuses. A call resumes what an earlier one began.
 func (d Deployment) Recover(ctx context.Context, spec server.Spec, from string) error {
 	return d.exclusively(ctx, func(ctx context.Context) error {
 		r, err := d.leaderless(ctx, leaderlessFor(spec.Performance))
@@ -201,13 +89,13 @@ func (d Deployment) leaderless(ctx context.Context, enough time.Duration) (r Rem
 func (d Deployment) makeOnlyVoter(ctx context.Context, pods []string) error {
 	ctx, cancel := context.WithTimeout(ctx, leadTimeout)
 	defer cancel()
-	best, furthest := "", logEnd{}
+	best, furthest := "", consul.LogEnd{}
 	for _, name := range pods {
 		end, err := d.logEnd(ctx, name)
 		if err != nil {
 			return fmt.Errorf("asking server %s how far its Raft log goes: %w", name, err)
 		}
-		if best == "" || furthest.less(end) {
+		if best == "" || furthest.Less(end) {
 			best, furthest = name, end
 		}
 	}
@@ -224,13 +112,34 @@ func (d Deployment) makeOnlyVoter(ctx context.Context, pods []string) error {
 	if err != nil {
 		return err
 	}
-	// The agent is killed, and not asked to leave. It is started again in the same pod, with the same address.
-	_, err = d.Kube.Exec(ctx, d.Consul.Namespace, best, server.ContainerName, nil, "/bin/sh", "-euc",
-		`cd /consul/data/raft; printf %s "$1" >peers.new || { rm -f peers.new; exit 1; }; mv peers.new peers.json; kill -KILL "$(cat /tmp/pid)"`, "sh", string(peers))
-	if err != nil && !d.isGone(ctx, pod) {
-		return fmt.Errorf("making server %s the only voter: %w", best, err)
+	err = d.restartAlone(ctx, pod, string(peers))
+	if err != nil { // a later start of the server must not find the file
+		err = errors.Join(err, d.dropPeers(ctx, best))
 	}
-	return kube.Wait(ctx, "server "+best+" to lead", interval, func(ctx context.Context) (string, error) {
+	return err
+}
+
+// aloneScript writes peers.json, says until when that is part of a recovery (start.sh), and kills the agent, which is not
+// asked to leave. Where the agent is the first process of its PID namespace, the kernel ignores a KILL from within, and the
+// Go runtime ends it on QUIT.
+const aloneScript = `cd ` + server.RaftDir + `
+printf %s "$1" >peers.new || { rm -f peers.new; exit 1; }
+echo $(($(date +%s) + $2)) >` + server.RecoveryFile + `
+mv peers.new peers.json
+pid=$(cat /tmp/pid)
+kill -KILL "$pid"
+sleep 1
+kill -0 "$pid" 2>/dev/null && kill -QUIT "$pid"
+exit 0`
+
+// restartAlone makes the server in a pod start again as the only voter, in the same pod and with the same address, and waits
+// until it leads.
+func (d Deployment) restartAlone(ctx context.Context, pod *corev1.Pod, peers string) error {
+	_, err := d.Kube.Exec(ctx, pod.Namespace, pod.Name, server.ContainerName, nil, "/bin/sh", "-euc", aloneScript, "sh", peers, strconv.Itoa(int(recoveryFor.Seconds())))
+	if gone := d.isGone(ctx, pod); gone != nil { // the command ends with the container as a rule, which is no error
+		return fmt.Errorf("making server %s the only voter: %w", pod.Name, errors.Join(gone, err))
+	}
+	return kube.Wait(ctx, "server "+pod.Name+" to lead", interval, func(ctx context.Context) (string, error) {
 		r, err := d.Remains(ctx)
 		if err == nil && !r.Leader {
 			return "it does not lead yet", nil
@@ -239,16 +148,28 @@ func (d Deployment) makeOnlyVoter(ctx context.Context, pods []string) error {
 	})
 }
 
-// isGone reports whether the container of a server was started again, or is about to be.
-func (d Deployment) isGone(ctx context.Context, before *corev1.Pod) bool {
-	err := kube.Wait(ctx, "Consul to be started again", interval, func(ctx context.Context) (string, error) {
+// dropPeers removes the file that makes a server the only voter.
+func (d Deployment) dropPeers(ctx context.Context, pod string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), execTimeout)
+	defer cancel()
+	_, err := d.Kube.Exec(ctx, d.Consul.Namespace, pod, server.ContainerName, nil, "/bin/sh", "-c", "rm -f "+server.RaftDir+"/peers.json "+server.RaftDir+"/peers.new "+server.RecoveryFile)
+	if err != nil {
+		return fmt.Errorf("removing peers.json from server %s, which ignores it in %s: %w", pod, recoveryFor, err)
+	}
+	return nil
+}
+
+// isGone waits until the container of a server was started again, or is about to be, and returns an error where it goes on.
+func (d Deployment) isGone(ctx context.Context, before *corev1.Pod) error {
+	ctx, cancel := context.WithTimeout(ctx, killTimeout)
+	defer cancel()
+	return kube.Wait(ctx, "Consul to be started again", interval, func(ctx context.Context) (string, error) {
 		now, err := d.Kube.CoreV1().Pods(before.Namespace).Get(ctx, before.Name, metav1.GetOptions{})
 		if err == nil && now.UID == before.UID && restarts(now) == restarts(before) && consul.PodRuns(now) {
-			return "it runs", nil
+			return "the agent still runs", nil
 		}
 		return "", err
 	})
-	return err == nil
 }
 
 // restarts is how often Consul was started again in a pod.
@@ -261,46 +182,13 @@ func restarts(p *corev1.Pod) (n int32) {
 	return n
 }
 
-// logEnd is the last entry of a Raft log. That of a later term goes further, whatever its index: that is how Raft
-// compares them.
-type logEnd struct{ term, index uint64 }
-
-func (e logEnd) less(o logEnd) bool {
-	return e.term < o.term || (e.term == o.term && e.index < o.index)
-}
-
-// logEnd asks the agent in a pod, with the token that the pod has made for itself, how far its Raft log goes.
-func (d Deployment) logEnd(ctx context.Context, pod string) (logEnd, error) {
+// logEnd asks the agent in a pod how far its Raft log goes, with the token that the pod has made for itself.
+func (d Deployment) logEnd(ctx context.Context, pod string) (consul.LogEnd, error) {
 	out, err := d.Kube.Exec(ctx, d.Consul.Namespace, pod, server.ContainerName, nil, "consul", "info", "-token-file=/tmp/token")
 	if err != nil {
-		return logEnd{}, err
+		return consul.LogEnd{}, err
 	}
-	return parseLogEnd(out)
-}
-
-// parseLogEnd reads what "consul info" prints.
-func parseLogEnd(info string) (logEnd, error) {
-	var end, snapshot logEnd // a server that was just given a snapshot has no log after it
-	into := map[string]*uint64{
-		"last_log_term": &end.term, "last_log_index": &end.index, "last_snapshot_term": &snapshot.term, "last_snapshot_index": &snapshot.index,
-	}
-	for line := range strings.Lines(info) {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), " = ")
-		if field := into[key]; field != nil {
-			n, err := strconv.ParseUint(value, 10, 64)
-			if err != nil {
-				return logEnd{}, fmt.Errorf("its %s: %w", key, err)
-			}
-			*field = n
-		}
-	}
-	if end.less(snapshot) {
-		end = snapshot
-	}
-	if end.term == 0 || end.index == 0 {
-		return logEnd{}, errors.New("it does not say")
-	}
-	return end, nil
+	return consul.ParseLogEnd(out)
 }
 
 // beginAnew makes a cluster of which no server has data what it was before its first leader, waits for one, and

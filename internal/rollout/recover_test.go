@@ -1,27 +1,39 @@
 package rollout
 
-import "testing"
+import (
+	"strings"
+	"testing"
 
-// Only what no server can undo by coming back is a loss, and only where no data is left may a cluster begin anew.
-func TestRemains_lossAndWayBack(t *testing.T) {
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// Only what no server can undo by coming back is a loss, and an empty cluster may only replace one of which no data is left.
+func TestRemains_lossAndRecovery(t *testing.T) {
 	t.Parallel()
 	pods := func(n int) []string { return make([]string, n) }
 	for name, tt := range map[string]struct {
 		remains                 Remains
 		lost, survivor, nothing bool
 	}{
-		"a leader":                     {remains: Remains{Leader: true}},
-		"an election":                  {remains: Remains{Data: pods(3)}},
-		"one lost":                     {remains: Remains{Data: pods(2), Empty: pods(1)}},
-		"two lost":                     {Remains{Data: pods(1), Empty: pods(2)}, true, true, false},
-		"two may come back":            {remains: Remains{Data: pods(1), Unknown: pods(2)}},
-		"one lost, one may come back":  {remains: Remains{Data: pods(1), Empty: pods(1), Unknown: pods(1)}},
-		"two lost, one may come back":  {Remains{Empty: pods(2), Unknown: pods(1)}, true, false, false},
-		"all lost":                     {Remains{Empty: pods(3)}, true, false, true},
-		"three of five":                {Remains{Data: pods(2), Empty: pods(3)}, true, true, false},
-		"the only one":                 {Remains{Empty: pods(1)}, true, false, true},
-		"no pods: nothing can be told": {},
-		"it has begun anew half-way":   {Remains{Unknown: pods(3), Recovering: FromNothing}, false, false, true},
+		"a leader":                            {remains: Remains{Leader: true}},
+		"an election":                         {remains: Remains{Data: pods(3)}},
+		"one lost":                            {remains: Remains{Data: pods(2), Empty: pods(1)}},
+		"two lost":                            {Remains{Data: pods(1), Empty: pods(2)}, true, true, false},
+		"two lost, but one may be elected":    {remains: Remains{Data: pods(1), Empty: pods(2), electable: true}},
+		"two may come back":                   {remains: Remains{Data: pods(1), Unknown: pods(2)}},
+		"two have volumes":                    {remains: Remains{Data: pods(1), Unknown: pods(2), Kept: pods(2)}},
+		"one lost, one may come back":         {remains: Remains{Data: pods(1), Empty: pods(1), Unknown: pods(1)}},
+		"two lost, one may come back":         {Remains{Empty: pods(2), Unknown: pods(1)}, true, false, false},
+		"all lost":                            {Remains{Empty: pods(3)}, true, false, true},
+		"three of five":                       {Remains{Data: pods(2), Empty: pods(3)}, true, true, false},
+		"the only one":                        {Remains{Empty: pods(1)}, true, false, true},
+		"no pods: nothing can be told":        {},
+		"an empty start that was interrupted": {Remains{Unknown: pods(3), Recovering: FromNothing}, false, false, true},
+		"two lost, in an adoption":            {Remains{Data: pods(1), Empty: pods(2), Adopting: true}, true, false, false},
+		"all lost, in an adoption":            {Remains{Empty: pods(3), Adopting: true, Recovering: FromNothing}, true, false, false},
 	} {
 		if got := tt.remains.Lost(); got != tt.lost {
 			t.Errorf("%s: lost %v", name, got)
@@ -35,26 +47,168 @@ func TestRemains_lossAndWayBack(t *testing.T) {
 		if got := tt.remains.Check(FromNothing) == ""; got != tt.nothing {
 			t.Errorf("%s: from nothing %v", name, got)
 		}
+		// A plan recommends only what an apply accepts.
+		if from := tt.remains.Recovery(); from != "" && (!tt.lost || tt.remains.Check(from) != "") {
+			t.Errorf("%s: a plan recommends %q, which an apply refuses", name, from)
+		}
 	}
 }
 
-// A log that ends in a later term goes further than a longer one of an earlier term, which was never agreed on.
-func TestLogEnd(t *testing.T) {
+// What is left is counted in Raft peers, and in pods that are asked for, whichever are more.
+func TestJudge(t *testing.T) {
 	t.Parallel()
-	end, err := parseLogEnd("agent:\n\tcheck_monitors = 0\nraft:\n\tlast_log_index = 812\n\tlast_log_term = 7\n\tlast_snapshot_index = 0\n")
-	if err != nil || (end != logEnd{term: 7, index: 812}) {
-		t.Errorf("got %+v, %v", end, err)
+	const namespace, cluster = "ns", "c"
+	pod := func(ordinal int) string { return server.PodName(cluster, ordinal) }
+	peers := func(ordinals ...int) (list []consul.RaftPeer) {
+		for _, o := range ordinals {
+			list = append(list, consul.RaftPeer{ID: server.NodeID(namespace, cluster, o), Address: "10.0.0." + string(rune('0'+o)) + ":8300", Voter: true})
+		}
+		return list
 	}
-	if end, err := parseLogEnd("\tlast_log_index = 0\n\tlast_log_term = 0\n\tlast_snapshot_index = 700\n\tlast_snapshot_term = 7\n"); err != nil || (end != logEnd{term: 7, index: 700}) {
-		t.Errorf("after a snapshot: %+v, %v", end, err)
+	addresses := func(list []consul.RaftPeer) []consul.RaftPeer {
+		for i := range list {
+			list[i].ID = ""
+		}
+		return list
 	}
-	if _, err := parseLogEnd("Error querying agent: 403"); err == nil {
-		t.Error("what says nothing was read")
+	data := func(ordinal int, index uint64, known []consul.RaftPeer) podSight {
+		return podSight{
+			name: pod(ordinal), ip: "10.0.0." + string(rune('0'+ordinal)), state: stateData,
+			raft: consul.RaftState{Peers: known, Log: consul.LogEnd{Term: 2, Index: index}},
+		}
 	}
-	if longer := (logEnd{term: 6, index: 900}); !longer.less(end) || end.less(longer) || end.less(end) {
-		t.Error("a longer log of an earlier term goes further")
+	empty := func(ordinal int) podSight { return podSight{name: pod(ordinal), ip: "10.0.1.9", state: stateEmpty} }
+	unknown := func(ordinal int) podSight { return podSight{name: pod(ordinal)} }
+	volumes := func(ordinals ...int) map[string]bool {
+		m := map[string]bool{}
+		for o := range server.MaxReplicas {
+			m[pod(o)] = false
+		}
+		for _, o := range ordinals {
+			m[pod(o)] = true
+		}
+		return m
 	}
-	if further := (logEnd{term: 7, index: 813}); !end.less(further) {
-		t.Error("a longer log of the same term does not go further")
+	former := append(peers(0), consul.RaftPeer{ID: "f0", Address: "10.9.0.1:8300", Voter: true}, consul.RaftPeer{ID: "f1", Address: "10.9.0.2:8300", Voter: true})
+	for name, tt := range map[string]struct {
+		asked   int
+		pods    []podSight
+		volumes map[string]bool
+		want    string
+		kept    string
+		// recovery is what a plan recommends.
+		recovery string
+	}{
+		"two of three lost": {
+			3, []podSight{empty(0), data(1, 9, peers(0, 1, 2)), empty(2)}, volumes(0, 1, 2),
+			"with data: c-server-1; without data: c-server-0, c-server-2", "", FromSurvivor,
+		},
+		"two of three lost, without a token": {
+			3, []podSight{empty(0), data(1, 9, addresses(peers(0, 1, 2))), empty(2)}, volumes(0, 1, 2),
+			"with data: c-server-1; without data: c-server-0, c-server-2", "", FromSurvivor,
+		},
+		"former servers are away in an adoption": {
+			1, []podSight{data(0, 9, former)}, volumes(0),
+			"with data: c-server-0; of which nothing is known: 10.9.0.1:8300, 10.9.0.2:8300", "", "",
+		},
+		"five were scaled to two by hand": {
+			2, []podSight{data(0, 9, peers(0, 1, 2, 3, 4)), data(1, 9, peers(0, 1, 2, 3, 4))}, volumes(0, 1, 2, 3, 4),
+			"with data: c-server-0, c-server-1; of which nothing is known: c-server-2, c-server-3, c-server-4", "c-server-2, c-server-3, c-server-4", "",
+		},
+		"five were scaled to two by hand, without a token": {
+			2, []podSight{data(0, 9, addresses(peers(0, 1, 2, 3, 4))), data(1, 9, addresses(peers(0, 1, 2, 3, 4)))}, volumes(0, 1, 2, 3, 4),
+			"with data: c-server-0, c-server-1; of which nothing is known: c-server-2, c-server-3, c-server-4", "c-server-2, c-server-3, c-server-4", "",
+		},
+		"five were scaled to two by hand, and the volumes of three are gone": {
+			2, []podSight{data(0, 9, peers(0, 1, 2, 3, 4)), data(1, 9, peers(0, 1, 2, 3, 4))}, volumes(0, 1),
+			"with data: c-server-0, c-server-1; without data: c-server-2, c-server-3, c-server-4", "", FromSurvivor,
+		},
+		"five were scaled to two by hand, and the volumes of three are gone, without a token": {
+			2, []podSight{data(0, 9, addresses(peers(0, 1, 2, 3, 4))), data(1, 9, addresses(peers(0, 1, 2, 3, 4)))}, volumes(0, 1),
+			"with data: c-server-0, c-server-1; without data: 10.0.0.2:8300, 10.0.0.3:8300, 10.0.0.4:8300", "", FromSurvivor,
+		},
+		"five were scaled to two by hand, and claims may not be listed": {
+			2, []podSight{data(0, 9, peers(0, 1, 2, 3, 4)), data(1, 9, peers(0, 1, 2, 3, 4))}, nil,
+			"with data: c-server-0, c-server-1; of which nothing is known: c-server-2, c-server-3, c-server-4", "", "",
+		},
+		"five were scaled to two by hand, whose volumes are lost": {
+			2, []podSight{empty(0), empty(1)}, volumes(0, 1, 2, 3, 4),
+			"without data: c-server-0, c-server-1; of which nothing is known: c-server-2, c-server-3, c-server-4", "c-server-2, c-server-3, c-server-4", "",
+		},
+		"the leaving server died while it was a peer, and has its volume": {
+			1, []podSight{data(0, 9, peers(0, 1))}, volumes(0, 1),
+			"with data: c-server-0; of which nothing is known: c-server-1", "c-server-1", "",
+		},
+		"the leaving server died while it was a peer, with its volume": {
+			1, []podSight{data(0, 9, peers(0, 1))}, volumes(0),
+			"with data: c-server-0; without data: c-server-1", "", FromSurvivor,
+		},
+		"two empty servers, and one of which nothing is known": {
+			3, []podSight{empty(0), empty(1), unknown(2)}, volumes(0, 1, 2),
+			"without data: c-server-0, c-server-1; of which nothing is known: c-server-2", "", "",
+		},
+		"a pod is missing, and its claim too": {
+			3, []podSight{empty(0), empty(1)}, volumes(0, 1),
+			"without data: c-server-0, c-server-1, c-server-2", "", FromNothing,
+		},
+		"four are asked for, and two of three peers are left": {
+			4, []podSight{data(0, 9, peers(0, 1, 2)), data(1, 9, peers(0, 1, 2)), empty(2), empty(3)}, volumes(0, 1, 2, 3),
+			"with data: c-server-0, c-server-1; without data: c-server-2, c-server-3", "", "",
+		},
+		"one that lags behind cannot be elected, though it knows of three peers": {
+			5, []podSight{data(0, 9, peers(0, 1, 2, 3, 4)), data(1, 5, peers(0, 1, 2)), empty(2), empty(3), empty(4)}, volumes(0, 1, 2, 3, 4),
+			"with data: c-server-0, c-server-1; without data: c-server-2, c-server-3, c-server-4", "", FromSurvivor,
+		},
+		"an old volume of a server that left in good order": {
+			3, []podSight{empty(0), data(1, 9, peers(0, 1, 2)), empty(2)}, volumes(0, 1, 2, 3, 4),
+			"with data: c-server-1; without data: c-server-0, c-server-2", "", FromSurvivor,
+		},
+		"three volumes were kept, and one server is asked for": {
+			1, []podSight{data(0, 9, peers(0, 1, 2))}, volumes(0, 1, 2),
+			"with data: c-server-0; of which nothing is known: c-server-1, c-server-2", "c-server-1, c-server-2", "",
+		},
+	} {
+		r := judge(namespace, cluster, tt.asked, tt.pods, tt.volumes)
+		if got := r.String(); got != tt.want {
+			t.Errorf("%s:\n got %s\nwant %s", name, got, tt.want)
+		}
+		if got := strings.Join(r.Kept, ", "); got != tt.kept {
+			t.Errorf("%s: kept %s, want %s", name, got, tt.kept)
+		}
+		if got := r.Recovery(); got != tt.recovery {
+			t.Errorf("%s: recommends %q, want %q", name, got, tt.recovery)
+		}
+	}
+}
+
+// No refusal tells anybody to delete what may be the only copy of the data.
+func TestRemains_keepsTheOnlyCopy(t *testing.T) {
+	t.Parallel()
+	r := Remains{Empty: []string{"s-0", "s-1"}, Unknown: []string{"s-2"}}
+	if got := r.Check(FromNothing); !strings.Contains(got, "s-2 may have the only copy") || !strings.Contains(got, "keep the claim") {
+		t.Error(got)
+	}
+}
+
+// A server has no data if its container says so, however long it has run.
+func TestSaysNoData(t *testing.T) {
+	t.Parallel()
+	ended := func(code int32, message string) corev1.ContainerState {
+		return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Message: message}}
+	}
+	running := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	for name, tt := range map[string]struct {
+		status corev1.ContainerStatus
+		want   bool
+	}{
+		"it runs, and has said nothing": {corev1.ContainerStatus{State: running}, false},
+		"it has just said so":           {corev1.ContainerStatus{State: ended(1, server.NoDataReport)}, true},
+		"it has said so, and waits":     {corev1.ContainerStatus{State: running, LastTerminationState: ended(1, server.NoDataReport)}, true},
+		"it waits no more":              {corev1.ContainerStatus{State: ended(0, ""), LastTerminationState: ended(1, server.NoDataReport)}, false},
+		"it ended for another reason":   {corev1.ContainerStatus{State: running, LastTerminationState: ended(137, "OOMKilled")}, false},
+	} {
+		if got := saysNoData(tt.status); got != tt.want {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }

@@ -29,6 +29,17 @@ get() {
   [ -n "$name" ] || return 1
   curl -sf -m 2 --cacert /consul/tls/ca.crt --connect-to "::$1:$port" "https://$name:$port/v1/status/peers"
 }
+
+# report tells Kubernetes once, in the termination message, that this server has no data. The
+# provider reads it there: it needs no right to do so, and nothing else is sure.
+report() {
+  [ -e /tmp/reported ] || [ ! -e /consul/config/established ] && return
+  touch /tmp/reported
+  printf 'no data' >/dev/termination-log || return
+  echo "This server has no data. Starting again to report that."
+  exit 1
+}
+
 while :; do
   alive=0
   peers=
@@ -54,8 +65,10 @@ while :; do
   done
   if [ "$alive" -gt 0 ] || [ ! -e /consul/config/established ]; then
     [ -z "$missing" ] && exit 0
+    report
     echo "This server has no data, and these Raft peers do not answer:$missing. Waiting until they are removed or back."
   else
+    report
     echo "This server has no data, the cluster is established, and no other server answers: waiting for one. Restore the cluster if all data is lost."
   fi
   sleep 2

@@ -43,7 +43,7 @@ const (
 	// the cluster has not been seen to end: a create that was interrupted may go
 	// on, while a finished cluster is never taken over.
 	AnnotationCreating = ManagedBy + "/creating"
-	// AnnotationRecovering on the StatefulSet has the way back from a loss of all data, until it has been gone to its end.
+	// AnnotationRecovering on the StatefulSet has the recovery from a loss of all data that is in progress.
 	AnnotationRecovering = ManagedBy + "/recovering"
 	// AnnotationDeletionProtection on the StatefulSet is "true" or "false".
 	AnnotationDeletionProtection = ManagedBy + "/deletion-protection"

@@ -44,6 +44,17 @@ const (
 // ACLs once more.
 const ResetFile = dataDir + "/acl-bootstrap-reset"
 
+// RaftDir has what a server needs to be the voter that it was. A server without it has no data.
+const RaftDir = dataDir + "/raft"
+
+// RecoveryFile is the marker of a recovery in progress: until when a start takes peers.json (start.sh), as seconds since 1970.
+// It is gone with the pod.
+const RecoveryFile = "/tmp/recovery"
+
+// NoDataReport is the termination message of the container before a server that waits because it has no data
+// (await-peer-removal.sh).
+const NoDataReport = "no data"
+
 // Object is a Kubernetes object with its metadata.
 type Object interface {
 	runtime.Object

@@ -1,0 +1,81 @@
+package server
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// runScript runs a script of a pod in a directory that stands for its file system, with programs that stand for those of
+// the image, and returns its output and its exit code.
+func runScript(t *testing.T, root, script string, programs map[string]string, args ...string) (string, int) {
+	t.Helper()
+	if _, err := exec.LookPath("sh"); err != nil {
+		t.Skip("there is no shell")
+	}
+	bin := filepath.Join(root, "bin")
+	for _, dir := range []string{"bin", "tmp", "dev", "consul/config"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range programs {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil { //nolint:gosec // a program
+			t.Fatal(err)
+		}
+	}
+	script = strings.NewReplacer("/consul/", root+"/consul/", "/tmp/", root+"/tmp/", "/dev/termination-log", root+"/dev/termination-log").Replace(script)
+	c := exec.CommandContext(t.Context(), "sh", append([]string{"-c", script, "sh"}, args...)...)
+	c.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "POD_NAME=c-server-0", "POD_IP=10.0.0.9")
+	out, err := c.CombinedOutput()
+	if err != nil && c.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return string(out), c.ProcessState.ExitCode()
+}
+
+// A server without data that has to wait for others says once, in its termination message, that it has none.
+func TestAwaitPeerRemoval_reportsThatThereIsNoData(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		data, established, lonely bool
+		code                      int
+		report                    string
+	}{
+		"it has data":                    {data: true, established: true, lonely: true},
+		"the cluster was never elected":  {lonely: true},
+		"others answer, and know it not": {established: true},
+		"it waits for others":            {established: true, lonely: true, code: 1, report: NoDataReport},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			root := t.TempDir()
+			for _, dir := range []string{"tmp", "consul/config"} {
+				if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if tt.data {
+				if err := os.MkdirAll(filepath.Join(root, RaftDir), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if tt.established {
+				if err := os.WriteFile(filepath.Join(root, configDir, establishedKey), []byte("true"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			answer := `echo '["10.0.0.1:8300"]'`
+			if tt.lonely {
+				answer = "exit 1"
+			}
+			out, code := runScript(t, root, waitScript, map[string]string{"wget": answer, "curl": answer, "consul": answer, "sleep": "exit 0"}, "c-server", "ns")
+			report, _ := os.ReadFile(filepath.Join(root, "dev/termination-log"))
+			if code != tt.code || string(report) != tt.report {
+				t.Errorf("exit code %d, %q: %s", code, report, out)
+			}
+		})
+	}
+}
