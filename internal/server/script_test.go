@@ -1,11 +1,13 @@
 package server
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // runScript runs a script of a pod in a directory that stands for its file system, with programs that stand for those of
@@ -34,6 +36,57 @@ func runScript(t *testing.T, root, script string, programs map[string]string, ar
 		t.Fatal(err)
 	}
 	return string(out), c.ProcessState.ExitCode()
+}
+
+// A peers.json makes a server the only voter during a recovery, and never afterwards: one that a failed recovery left behind
+// is set aside.
+func TestStart_takesPeersOnlyDuringARecovery(t *testing.T) {
+	t.Parallel()
+	in := func(d time.Duration) string { return fmt.Sprint(time.Now().Add(d).Unix()) }
+	for name, tt := range map[string]struct {
+		marker string
+		taken  bool
+	}{
+		"a recovery is in progress": {in(time.Minute), true},
+		"it ended long ago":         {in(-time.Minute), false},
+		"there was none":            {"", false},
+		"the marker is damaged":     {"x", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			root := t.TempDir()
+			raft := filepath.Join(root, "consul/data/raft")
+			if err := os.MkdirAll(raft, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.MkdirAll(filepath.Join(root, "tmp"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(raft, "peers.json"), []byte("[]"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if tt.marker != "" {
+				if err := os.WriteFile(filepath.Join(root, RecoveryFile), []byte(tt.marker+"\n"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			consul := map[string]string{"consul": "[ -e " + raft + "/peers.json ] && echo alone || echo with the others"}
+			out, code := runScript(t, root, startScript, consul, "agent")
+			if alone := strings.Contains(out, "alone"); alone != tt.taken || code != 0 {
+				t.Errorf("exit code %d: %s", code, out)
+			}
+			if _, err := os.Stat(filepath.Join(root, RecoveryFile)); err == nil {
+				t.Error("the marker is left")
+			}
+			// A later start finds no marker.
+			if err := os.WriteFile(filepath.Join(raft, "peers.json"), []byte("[]"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if out, code := runScript(t, root, startScript, consul, "agent"); strings.Contains(out, "alone") || code != 0 {
+				t.Errorf("the next start: exit code %d: %s", code, out)
+			}
+		})
+	}
 }
 
 // A server without data that has to wait for others says once, in its termination message, that it has none.

@@ -37,6 +37,19 @@ if [ ! -e "$raft/raft.db" ] && [ -n "$(ls -A "$raft/wal" 2>/dev/null)" ]; then
   fi
 fi
 
+# peers.json makes this server the only voter. It is taken only during a recovery, whose
+# marker says until when: a file that a failed recovery left behind would cut this server
+# off from the others at some later start.
+peers=/consul/data/raft/peers.json
+if [ -e "$peers" ]; then
+  deadline=$(cat /tmp/recovery 2>/dev/null || echo 0)
+  rm -f /tmp/recovery
+  if ! [ "$(date +%s)" -le "$deadline" ]; then
+    echo "Ignoring $peers, because no recovery is in progress. It is now $peers.ignored." >&2
+    mv "$peers" "$peers.ignored"
+  fi
+fi
+
 # The stop hook ends it (leave.sh): not being the first process of its PID namespace, it
 # can be killed from within.
 echo $$ >/tmp/pid
