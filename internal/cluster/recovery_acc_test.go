@@ -12,8 +12,10 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -140,10 +142,43 @@ resource "consul_k8s_acl_bootstrap" "test" {
 	if out, code := apply(recovery("nothing", "1")); code != 1 || !acctest.Says("there may be data left").MatchString(out) {
 		t.Errorf("from nothing, with a survivor: exit code %d\n%s", code, out)
 	}
+	// A kill that has no effect leaves nothing behind.
+	survivor := server.PodName("consul", 1)
+	run := func(pod, command string) string {
+		t.Helper()
+		out, err := acctest.Kube(t).Exec(t.Context(), namespace, pod, server.ContainerName, nil, "/bin/sh", "-c", command)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	run(survivor, "cp /tmp/pid /tmp/pid.real; sleep 600 >/dev/null 2>&1 & echo $! >/tmp/pid")
+	if out, code := apply(recovery("survivor", "0.1")); code != 1 || !acctest.Says("the agent still runs").MatchString(out) {
+		t.Errorf("from a survivor that is not killed: exit code %d\n%s", code, out)
+	}
+	if left := run(survivor, "ls "+server.RaftDir+"/peers.json "+server.RaftDir+"/peers.new "+server.RecoveryFile+" 2>/dev/null; :"); left != "" {
+		t.Errorf("the attempt left files behind:\n%s", left)
+	}
+	run(survivor, "mv /tmp/pid.real /tmp/pid")
 	if out, code := apply(recovery("survivor", "1")); code != 0 {
 		t.Fatalf("from a survivor: exit code %d\n%s", code, out)
 	}
 	whole(20)
+
+	// A file that an earlier recovery left behind makes no server a cluster of its own.
+	alone := server.PodName("consul", 0)
+	run(alone, `printf '[{"id":"%s","address":"%s:8300","non_voter":false}]' "`+server.NodeID(namespace, "consul", 0)+`" "$POD_IP" >`+server.RaftDir+`/peers.json`)
+	_, _ = acctest.Kube(t).Exec(t.Context(), namespace, alone, server.ContainerName, nil, "/bin/sh", "-c", `kill -KILL "$(cat /tmp/pid)"`) // ends with the container
+	acctest.Wait(t, "the server to start again", func(ctx context.Context) (string, error) {
+		p, err := acctest.Kube(t).CoreV1().Pods(namespace).Get(ctx, alone, metav1.GetOptions{})
+		if err != nil || p.Status.ContainerStatuses[0].RestartCount == 0 {
+			return "it was not restarted", err
+		}
+		return acctest.Consul(t, namespace, "consul").Missing(ctx, token(), 3, 0)
+	})
+	if left := run(alone, "ls "+server.RaftDir); !strings.Contains(left, "peers.json.ignored") {
+		t.Errorf("the file was taken: %s", left)
+	}
 
 	// All three.
 	loseVolumes(t, namespace, server.PodName("consul", 0), server.PodName("consul", 1), server.PodName("consul", 2))
@@ -165,6 +200,96 @@ resource "consul_k8s_acl_bootstrap" "test" {
 	whole(0)
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
 	namespaceGone(t, namespace)
+}
+
+// Servers that somebody takes away while they are Raft peers come back with their volumes, and go in good order then: each is
+// removed from the peers before its pod goes.
+func TestAccCluster_bringsBackServersThatWereTakenAway(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.NamespaceName(t)
+	config := func(replicas int) string {
+		return required + hclVersion(namespace, acctest.ConsulVersion, fmt.Sprintf("  create_namespace = true\n  replicas = %d\n", replicas))
+	}
+	cli := acctest.NewCLI(t, map[string]string{"main.tf": config(3)})
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	c, k := acctest.Consul(t, namespace, "consul"), acctest.Kube(t)
+	if err := putKey(t, namespace, "kept", "x"); err != nil {
+		t.Fatal(err)
+	}
+	// They do not leave, as where their nodes die.
+	for _, ordinal := range []int{1, 2} {
+		if _, err := k.Exec(t.Context(), namespace, server.PodName("consul", ordinal), server.ContainerName, nil, "/bin/sh", "-c", "kill -STOP $(cat /tmp/pid)"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	patch := []byte(`{"spec":{"replicas":1}}`)
+	if _, err := k.AppsV1().StatefulSets(namespace).Patch(t.Context(), "consul-server", types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, ordinal := range []int{1, 2} {
+		err := k.CoreV1().Pods(namespace).Delete(t.Context(), server.PodName("consul", ordinal), metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))})
+		if _, err := kube.Found(err); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cli.Write("main.tf", config(1))
+	out, _ := cli.Run(t.Context(), "plan", "-no-color")
+	if !acctest.Says("Servers without a pod are Raft peers").MatchString(out) || !acctest.Says("consul-server-1, consul-server-2 have a volume and no pod").MatchString(out) || strings.Contains(out, "recovery =") {
+		t.Errorf("the plan says:\n%s", out)
+	}
+	cli.Write("main.tf", strings.Replace(config(1), "  replicas = 1\n", "  replicas = 1\n  recovery = { from = \"survivor\", trigger = \"1\" }\n", 1))
+	if out, code := cli.Run(t.Context(), "plan", "-no-color"); code != 1 || !acctest.Says("servers without a pod have volumes").MatchString(out) {
+		t.Errorf("a recovery is not refused: exit code %d\n%s", code, out)
+	}
+	cli.Write("main.tf", config(1))
+
+	// Whoever goes is no peer any more.
+	ctx, stop := context.WithCancel(t.Context())
+	watched := make(chan []string)
+	go func() {
+		var early []string
+		for ctx.Err() == nil {
+			early = append(early, leavingPeers(ctx, c)...)
+			time.Sleep(100 * time.Millisecond)
+		}
+		watched <- early
+	}()
+	out, code := cli.Run(t.Context(), "apply", "-auto-approve", "-no-color")
+	stop()
+	if early := <-watched; len(early) > 0 {
+		t.Errorf("pods went that were Raft peers: %q", early)
+	}
+	if code != 0 {
+		t.Fatalf("exit code %d\n%s", code, out)
+	}
+	if missing, err := c.Missing(t.Context(), "", 1, 0); err != nil || missing != "" {
+		t.Errorf("the server is not well: %s, %v", missing, err)
+	}
+	if _, err := getKey(t, namespace, "kept"); err != nil {
+		t.Error(err)
+	}
+	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
+	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
+	namespaceGone(t, namespace)
+}
+
+// leavingPeers are the pods that are being deleted while they are Raft peers.
+func leavingPeers(ctx context.Context, c *consul.Cluster) (early []string) {
+	pods, err := c.Pods(ctx)
+	if err != nil {
+		return nil
+	}
+	h, err := c.Health(ctx, "")
+	if err != nil {
+		return nil
+	}
+	for i := range pods {
+		if pods[i].DeletionTimestamp != nil && slices.ContainsFunc(h.Servers, func(s consul.ServerHealth) bool { return s.Name == pods[i].Name && s.Peer }) {
+			early = append(early, pods[i].Name)
+		}
+	}
+	return early
 }
 
 // Of five servers three are lost with their volumes. The two that are left do not have the same: everything comes back that

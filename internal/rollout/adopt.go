@@ -797,11 +797,15 @@ func (t liveTakeover) Transfer(ctx context.Context, pod string) error {
 	return t.both.TransferLeadership(ctx, t.Token, pod)
 }
 
-// Remove implements Cluster: the server is removed from the Raft peers, and from the
-// members of every agent.
+// Remove implements Cluster: the server is removed from the Raft peers, and, if its pod is
+// gone, from the members of every agent.
 func (t liveTakeover) Remove(ctx context.Context, name string) error {
 	if err := t.both.RemovePeer(ctx, t.Token, name); err != nil {
 		return err
+	}
+	pods, err := t.both.Pods(ctx)
+	if err != nil || slices.ContainsFunc(pods, func(p corev1.Pod) bool { return p.Name == name }) {
+		return err // with its pod it leaves by itself
 	}
 	return t.both.ForceLeave(ctx, t.Token, name)
 }

@@ -617,7 +617,7 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 	}
 	var limit time.Duration
 	if spec.Established { // the servers of a first start are voters at once
-		live.Soak = consul.Soak
+		live.Established, live.Soak = true, consul.Soak
 		limit = spec.Update.ServerTimeout
 		if live.PauseAt, err = d.pauseAt(ctx, live, spec.Update); err != nil {
 			return d.unsettled(ctx, err, spec)

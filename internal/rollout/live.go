@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -33,6 +34,8 @@ type Live struct {
 	Version string
 	// Storage is what volumes shall be; nil asks none for it.
 	Storage *server.Storage
+	// Established says that the cluster has had a leader: servers that were taken away since are looked for.
+	Established bool
 	// ByOthers and PauseAt are those of the World.
 	ByOthers bool
 	PauseAt  int
@@ -86,6 +89,11 @@ func (l Live) Look(ctx context.Context) (World, error) {
 	if len(ready) > 0 {
 		l.addRaft(ctx, &w, ready)
 	}
+	if w.Leader == "" && l.Established {
+		if err := l.addKept(ctx, &w, pods); err != nil {
+			return World{}, err
+		}
+	}
 	if w.Unsettled == "" && l.Version != "" && w.CanTransfer {
 		err = l.addConfig(ctx, &w, pods)
 	}
@@ -124,7 +132,7 @@ func (l Live) addRaft(ctx context.Context, w *World, ready []corev1.Pod) {
 		s := &w.Servers[i]
 		s.Peer = false
 		if j := slices.IndexFunc(h.Servers, func(e consul.ServerHealth) bool { return e.Name == s.Name }); j >= 0 {
-			s.Peer, s.LastIndex = true, h.Servers[j].LastIndex
+			s.Peer, s.LastIndex = h.Servers[j].Peer, h.Servers[j].LastIndex
 			s.Sick = s.Sick || !h.Servers[j].Healthy || !h.Servers[j].Voter
 		}
 	}
@@ -134,6 +142,36 @@ func (l Live) addRaft(ctx context.Context, w *World, ready []corev1.Pod) {
 			w.Former = append(w.Former, e.Name)
 		}
 	}
+}
+
+// addKept adds how many Raft peers the servers name without a leader, where servers that the StatefulSet does not ask for
+// have volumes.
+func (l Live) addKept(ctx context.Context, w *World, pods []corev1.Pod) error {
+	claims, err := l.claims(ctx, server.MaxReplicas)
+	if apierrors.IsForbidden(err) {
+		return nil // what is not known brings back nobody
+	}
+	if err != nil {
+		return err
+	}
+	for pod, c := range claims {
+		if ordinal, _ := server.Ordinal(l.Consul.Name, pod); c.Spec.VolumeName != "" && c.DeletionTimestamp == nil {
+			w.Kept = max(w.Kept, ordinal+1)
+		}
+	}
+	if w.Kept <= w.Replicas {
+		w.Kept = 0
+		return nil
+	}
+	for i := range pods {
+		if !consul.PodRuns(&pods[i]) {
+			continue
+		}
+		if raft, err := l.Consul.RaftState(ctx, l.Token, &pods[i]); err == nil { // one that does not answer names nobody
+			w.Peers = max(w.Peers, len(raft.Peers))
+		}
+	}
+	return nil
 }
 
 // Outdated reports whether a pod was made from another template than the

@@ -178,7 +178,7 @@ func (d Deployment) Look(ctx context.Context, spec server.Spec) (World, error) {
 	}
 	live := Live{Kube: d.Kube, Consul: d.Consul, Token: token, ACLs: spec.ACL.Enabled, Desired: server.MaxReplicas}
 	if spec.Established {
-		live.Version = server.ConfigVersion(spec)
+		live.Established, live.Version = true, server.ConfigVersion(spec)
 	}
 	if spec.Resizing {
 		live.Storage = &spec.Storage

@@ -37,6 +37,10 @@ type World struct {
 	Unsettled string
 	// Former are Raft peers that failed, and that no pod belongs to any more.
 	Former []string
+	// Peers is the number of Raft peers that a server names while there is no leader, and Kept the number of servers up to
+	// the last one that has a volume. Both are 0 unless servers without a pod have volumes.
+	Peers int `json:",omitempty"`
+	Kept  int `json:",omitempty"`
 	// Autopilot says what of autopilot's stored configuration is not as declared.
 	Autopilot []string
 	// Gossip says what of the gossip keys is not as it shall be, and GossipStage how far
@@ -117,7 +121,7 @@ func (w World) Drift() []string {
 	return out
 }
 
-// Action is the next thing to do. Exactly one field is set.
+// Action is the next thing to do. Exactly one field is set, and Without beside Scale or Retire.
 type Action struct {
 	// Done says that nothing is left to do.
 	Done bool
@@ -143,6 +147,8 @@ type Action struct {
 	Remove string
 	// Scale is the number of servers to ask for.
 	Scale int
+	// Without is the Raft peer that is removed before the pod of it goes, where Scale or Retire takes it away.
+	Without string
 	// Add is the server to add, Retire the one to take away, and Switch the Service to
 	// lead to the servers that stay, in a take-over.
 	Add, Retire, Switch string
@@ -203,11 +209,13 @@ func (a Action) words() (reason, text string) {
 //   - An outdated server that runs and is sick goes first as well, if every other
 //     one is a healthy voter: it may be what the change repairs, and while two are
 //     away a third must not go.
-//   - A server too many in which Consul does not run, and that is no Raft peer,
-//     such as one that no node has room for, is removed at once for the same reason.
+//   - A server too many that is no Raft peer, such as one that no node has room for,
+//     is removed at once for the same reason.
 //   - A server is given a new volume only where every other one is a healthy voter,
 //     and where there are at least two of those: they have the data.
-//   - Servers that were all taken away are brought back together.
+//   - Servers that were all taken away are brought back together. So are those that
+//     were taken away while they were Raft peers, if the others cannot be a quorum
+//     without them and their volumes were kept: nothing is lost.
 //   - A Raft peer that is left of a server which was taken away, and did not leave
 //     by itself, is removed: autopilot does not where that would leave fewer voters
 //     than it was told to keep.
@@ -222,7 +230,9 @@ func (a Action) words() (reason, text string) {
 //     leader last: a configuration that an agent refuses stops at one follower.
 //   - Only then is the number of servers changed, by one at a time, so that Raft
 //     never adds or removes two peers at once. The highest ordinal goes first; if
-//     it leads, the leadership moves off it before.
+//     it leads, the leadership moves off it before. It is removed from the peers
+//     before its pod goes: of two peers, one that dies on its way out would take the
+//     quorum with it.
 func Next(w World) Action {
 	if w.Takeover != nil {
 		return nextTakeover(w)
@@ -254,8 +264,11 @@ func Next(w World) Action {
 	if w.Replicas == 0 {
 		return Action{Scale: w.Desired} // their volumes have the data
 	}
-	if last := len(w.Servers) - 1; w.Replicas > w.Desired && len(w.Servers) == w.Replicas && w.Servers[last].Stopped && !w.Servers[last].Peer {
+	if last := len(w.Servers) - 1; w.Replicas > w.Desired && len(w.Servers) == w.Replicas && !w.Servers[last].Peer {
 		return Action{Scale: w.Replicas - 1}
+	}
+	if n := min(w.Peers, w.Kept); w.Leader == "" && len(w.Servers) == w.Replicas && w.Replicas < w.Peers/2+1 && n > w.Replicas {
+		return Action{Scale: n}
 	}
 	if len(w.Former) > 0 && len(w.Servers) == w.Replicas {
 		return Action{Remove: w.Former[0]}
@@ -290,15 +303,24 @@ func Next(w World) Action {
 	case w.Replicas < w.Desired:
 		return Action{Scale: w.Replicas + 1}
 	case w.Replicas > w.Desired:
-		if last := len(w.Servers) - 1; w.CanTransfer && last > 0 && w.Servers[last].Name == w.Leader {
+		last := len(w.Servers) - 1
+		if w.CanTransfer && last > 0 && w.Servers[last].Name == w.Leader {
 			return Action{Transfer: w.Servers[0].Name}
 		}
-		return Action{Scale: w.Replicas - 1}
+		return Action{Scale: w.Replicas - 1, Without: w.without(w.Servers[last])}
 	}
 	if !w.ByOthers && slices.ContainsFunc(w.Servers, func(s Server) bool { return s.Rebuild }) {
 		return Action{Wait: "a third server: fewer cannot be rebuilt, because nobody else would have their data"}
 	}
 	return Action{Done: true}
+}
+
+// without is the Raft peer that a server is, if it can be removed before the pod goes.
+func (w World) without(s Server) string {
+	if !w.CanTransfer || !s.Peer || s.Name == w.Leader {
+		return ""
+	}
+	return s.Name
 }
 
 // minRebuild is how many servers there must be for one to lose its volume: the

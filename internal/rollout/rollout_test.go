@@ -15,7 +15,7 @@ import (
 func three(leader string, outdated ...string) World {
 	w := World{Desired: 3, Replicas: 3, Observed: true, Leader: leader, CanTransfer: true}
 	for i, name := range []string{"s-0", "s-1", "s-2"} {
-		w.Servers = append(w.Servers, Server{Name: name, Outdated: slices.Contains(outdated, name), LastIndex: uint64(100 + i)})
+		w.Servers = append(w.Servers, Server{Name: name, Outdated: slices.Contains(outdated, name), Peer: true, LastIndex: uint64(100 + i)})
 	}
 	return w
 }
@@ -64,10 +64,51 @@ func TestNext(t *testing.T) {
 		},
 		"restarts come before scaling": {with(three("s-0", "s-1"), func(w *World) { w.Desired = 5 }), Action{Restart: "s-1"}},
 		"scales up by one":             {with(three("s-0"), func(w *World) { w.Desired = 5 }), Action{Scale: 4}},
-		"scales down by one":           {with(three("s-0"), func(w *World) { w.Desired = 1 }), Action{Scale: 2}},
+		"scales down by one, and removes the peer before the pod": {
+			with(three("s-0"), func(w *World) { w.Desired = 1 }), Action{Scale: 2, Without: "s-2"},
+		},
+		"without a token a server that goes leaves by itself": {
+			with(three("s-0"), func(w *World) { w.Desired, w.CanTransfer = 1, false }), Action{Scale: 2},
+		},
+		"a server too many that is no peer goes at once, as after a removal that was interrupted": {
+			with(three("s-0"), func(w *World) {
+				w.Desired, w.Servers[2].Peer, w.Unsettled = 1, false, "server s-2 is not yet a voter"
+			}),
+			Action{Scale: 2},
+		},
+		"brings back servers that were taken away as peers": {
+			with(three(""), func(w *World) {
+				w.Desired, w.Replicas, w.Servers, w.Peers, w.Kept, w.Unsettled = 5, 2, w.Servers[:2], 5, 5, "not ready: s-0, s-1"
+			}),
+			Action{Scale: 5},
+		},
+		"brings back a peer that died on its way out, though it is one too many": {
+			with(three(""), func(w *World) {
+				w.Desired, w.Replicas, w.Servers, w.Peers, w.Kept, w.Unsettled = 1, 1, w.Servers[:1], 2, 3, "not ready: s-0"
+			}),
+			Action{Scale: 2},
+		},
+		"brings back nobody while the others may be a quorum": {
+			with(three(""), func(w *World) {
+				w.Desired, w.Replicas, w.Servers, w.Peers, w.Kept, w.Unsettled = 1, 2, w.Servers[:2], 3, 3, "0 leaders"
+			}),
+			Action{Wait: "0 leaders"},
+		},
+		"brings back nobody whose volume is gone": {
+			with(three(""), func(w *World) {
+				w.Desired, w.Replicas, w.Servers, w.Peers, w.Unsettled = 1, 1, w.Servers[:1], 3, "not ready: s-0"
+			}),
+			Action{Wait: "not ready: s-0"},
+		},
+		"brings back nobody while a pod is on its way out": {
+			with(three(""), func(w *World) {
+				w.Desired, w.Replicas, w.Servers, w.Peers, w.Kept, w.Unsettled = 1, 1, w.Servers[:2], 2, 2, "2 of 1 pods exist"
+			}),
+			Action{Wait: "2 of 1 pods exist"},
+		},
 		"removes a server too many that never ran, though all are not well": {
 			with(three("s-0"), func(w *World) {
-				w.Desired, w.Servers[2].Stopped, w.Unsettled = 1, true, "not ready: s-2"
+				w.Desired, w.Servers[2].Stopped, w.Servers[2].Peer, w.Unsettled = 1, true, false, "not ready: s-2"
 			}),
 			Action{Scale: 2},
 		},

@@ -101,6 +101,11 @@ func Run(ctx context.Context, c Cluster, limit time.Duration, report func(Action
 // act carries an action out.
 func act(ctx context.Context, c Cluster, a Action) error {
 	var err error
+	if a.Without != "" {
+		if err := c.Remove(ctx, a.Without); err != nil {
+			return fmt.Errorf("%s: removing the Raft peer %s: %w", a, a.Without, err)
+		}
+	}
 	switch {
 	case a.Restart != "":
 		err = c.Restart(ctx, a.Restart)

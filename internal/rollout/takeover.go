@@ -34,7 +34,8 @@ type Takeover struct {
 //     of them, whichever side they are of.
 //   - First all servers that stay are added, then the leadership moves to one of
 //     them, then Services are led to them, and only then servers that go are retired,
-//     the highest ordinal first. So no client is ever led to a server that goes.
+//     the highest ordinal first. So no client is ever routed to a server that goes. Each
+//     is removed from the Raft peers before its pod goes.
 //   - A Raft peer that is left of a retired server, which did not leave by itself, is
 //     removed as soon as it counts as failed.
 //   - A new server in which Consul does not run, and that is no peer yet, is restarted
@@ -79,7 +80,8 @@ func nextTakeover(w World) Action {
 	case len(t.Services) > 0:
 		return Action{Switch: t.Services[0]}
 	case len(leave) > 0:
-		return Action{Retire: leave[len(leave)-1].Name}
+		last := leave[len(leave)-1]
+		return Action{Retire: last.Name, Without: w.without(last)}
 	}
 	return Action{Done: true}
 }

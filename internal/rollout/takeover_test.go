@@ -46,8 +46,8 @@ func TestNext_takeover(t *testing.T) {
 		"one server after another":                       {halfway(1, "old-1"), Action{Add: "s-1"}},
 		"the leadership moves over":                      {halfway(3, "old-1"), Action{Transfer: "s-2"}},
 		"then the Services":                              {halfway(3, "s-2"), Action{Switch: "a"}},
-		"then the old servers go, the last one first":    {with(halfway(3, "s-2"), switched), Action{Retire: "old-2"}},
-		"until none is left":                             {with(halfway(3, "s-2"), retired(1)), Action{Retire: "old-0"}},
+		"then the old servers go, the last one first":    {with(halfway(3, "s-2"), switched), Action{Retire: "old-2", Without: "old-2"}},
+		"until none is left":                             {with(halfway(3, "s-2"), retired(1)), Action{Retire: "old-0", Without: "old-0"}},
 		"all is done":                                    {with(halfway(3, "s-2"), retired(0)), Action{Done: true}},
 		"the leadership that came back moves over again": {with(halfway(3, "old-0"), retired(2)), Action{Transfer: "s-2"}},
 		"no server is added while another is no voter": {
@@ -94,7 +94,7 @@ func TestNext_takeover(t *testing.T) {
 		"back: old servers return first":          {with(halfway(3, "s-2"), back(retired(1))), Action{Add: "old-1"}},
 		"back: then the leadership":               {with(halfway(3, "s-2"), back(switched)), Action{Transfer: "old-0"}},
 		"back: then the Services":                 {with(halfway(3, "old-0"), back(func(*World) {})), Action{Switch: "a"}},
-		"back: then new servers go":               {with(halfway(3, "old-0"), back(switched)), Action{Retire: "s-2"}},
+		"back: then new servers go":               {with(halfway(3, "old-0"), back(switched)), Action{Retire: "s-2", Without: "s-2"}},
 		"back: all is as it was":                  {with(halfway(0, "old-0"), back(switched)), Action{Done: true}},
 		"back: nobody goes while one is not well": {with(halfway(3, "old-0"), back(func(w *World) { w.Unsettled = "x" })), Action{Wait: "x"}},
 	}
@@ -189,7 +189,7 @@ func TestRun_takesOver(t *testing.T) {
 	}
 	want := []string{
 		"add s-0", "add s-1", "add s-2", "transfer s-0", "switch a", "switch b",
-		"retire old-2", "remove old-2", "retire old-1", "remove old-1", "retire old-0", "remove old-0",
+		"remove old-2", "retire old-2", "remove old-2", "remove old-1", "retire old-1", "remove old-1", "remove old-0", "retire old-0", "remove old-0",
 	}
 	if !slices.Equal(s.actions, want) {
 		t.Errorf("did  %q\nwant %q", s.actions, want)

@@ -6,7 +6,18 @@
 #
 # $1 is how much longer to go on, in seconds.
 set -u
-sleep 3 # meanwhile every node takes the server out of the Services
+
+# peers prints the Raft peers that this server knows.
+peers() { timeout 2 wget -q -O - http://127.0.0.1:8500/v1/status/peers 2>/dev/null; }
+
+# Meanwhile every node takes the server out of the Services. One that was removed from the
+# peers before, as where the cluster gets smaller, forgets the leader soon, and must go
+# before it refuses what clients ask.
+drain=1
+case $(peers || echo "\"$POD_IP:") in
+  *"\"$POD_IP:"* | *"\"[$POD_IP]:"*) drain=3 ;;
+esac
+sleep "$drain"
 
 consul leave -token-file=/tmp/token >/dev/null 2>&1 &
 
@@ -16,8 +27,8 @@ tries=0
 while :; do
   [ $tries -lt 50 ] || exit 0
   tries=$((tries + 1))
-  peers=$(timeout 2 wget -q -O - http://127.0.0.1:8500/v1/status/peers 2>/dev/null) || exit 0
-  case $peers in
+  known=$(peers) || exit 0
+  case $known in
     *"\"$POD_IP:"* | *"\"[$POD_IP]:"*) sleep 0.1 ;;
     *)
       sleep 0.2 # the others hear of it by gossip

@@ -132,3 +132,33 @@ func TestAwaitPeerRemoval_reportsThatThereIsNoData(t *testing.T) {
 		})
 	}
 }
+
+// A server that leaves serves for as long as nodes may still send requests to it, unless it was removed from the Raft peers
+// before: then it soon knows no leader.
+func TestLeave_isShorterForAServerThatIsNoPeer(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct{ peers, sleeps string }{
+		"a peer":             {`echo '["10.0.0.1:8300","10.0.0.9:8300"]'; [ -e "$0.asked" ] && exit 1; touch "$0.asked"`, "3"},
+		"removed before":     {`echo '["10.0.0.1:8300","10.0.0.10:8300"]'`, "1 0.2 5"},
+		"it does not answer": {"exit 1", "3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			root := t.TempDir()
+			if err := os.MkdirAll(filepath.Join(root, "tmp"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(root, "tmp/pid"), []byte("2147483646\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			programs := map[string]string{"wget": tt.peers, "consul": "exit 0", "sleep": `echo "$1" >>` + root + "/sleeps"}
+			if out, code := runScript(t, root, leaveScript, programs, "5"); code != 0 {
+				t.Errorf("exit code %d: %s", code, out)
+			}
+			sleeps, _ := os.ReadFile(filepath.Join(root, "sleeps"))
+			if got := strings.Join(strings.Fields(string(sleeps)), " "); got != tt.sleeps {
+				t.Errorf("it sleeps %s, want %s", got, tt.sleeps)
+			}
+		})
+	}
+}
