@@ -52,6 +52,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		}
 		plan.Ready, plan.RunningVersion = types.BoolUnknown(), types.StringUnknown()
 		plan.Drift, plan.Rollout, plan.UpgradeSnapshot = noDrift, noRollout, noSnapshot
+		r.planSurplus(ctx, plan, &resp.Diagnostics)
 		r.planAdopt(ctx, &plan, &resp.Diagnostics)
 		r.planOrigin(ctx, &plan, &resp.Diagnostics)
 		r.planRetained(ctx, config, plan, &resp.Diagnostics)

@@ -1,0 +1,42 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+)
+
+// planSurplus warns of a create beside volumes of more servers than it starts: their data may be that of a cluster of which
+// the servers that start are no quorum.
+func (r *Resource) planSurplus(ctx context.Context, plan model, diags *diag.Diagnostics) {
+	if r.clients == nil || r.clients.Unknown || plan.ID.IsUnknown() || plan.Replicas.IsUnknown() {
+		return
+	}
+	d, err := r.deployment(ctx, plan.Namespace.ValueString(), plan.Name.ValueString())
+	if err != nil {
+		return // the apply says so
+	}
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	defer cancel()
+	claims, err := d.Surplus(ctx, int(plan.Replicas.ValueInt64()))
+	if err != nil || len(claims) == 0 {
+		return
+	}
+	diags.AddAttributeWarning(path.Root("replicas"), "There are volumes of more servers", surplusText(plan.ID.ValueString(), plan.Namespace.ValueString(), plan.Replicas.ValueInt64(), claims))
+}
+
+// surplusText names the volumes, and says what to do.
+func surplusText(id, namespace string, replicas int64, claims []rollout.Surplus) string {
+	var names, described []string
+	for _, c := range claims {
+		names, described = append(names, c.Claim), append(described, c.String())
+	}
+	return fmt.Sprintf("%s starts %d servers, and there are volume claims of others: %s. If the servers of an earlier cluster were Raft peers with these volumes, the servers that start may not be a quorum without them.\n\n"+
+		"To keep the data, set replicas to the number of servers that the earlier cluster had, apply, and lower replicas then. If the data on these volumes is of no use, delete it:\n\n  kubectl -n %s delete pvc %s",
+		id, replicas, strings.Join(described, ", "), namespace, strings.Join(names, " "))
+}
