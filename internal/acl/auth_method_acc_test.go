@@ -687,7 +687,7 @@ func TestAccAuthMethod_refusals(t *testing.T) {
 		refused(f.authMethod("theirs", kubernetes), "import it: terraform import consul_k8s_auth_method.<name> '"+f.ID()+"/theirs'"),
 		refused(pods+strings.Replace(pods, `"consul_k8s_auth_method" "pods"`, `"consul_k8s_auth_method" "too"`, 1), `declares the name "pods"`),
 
-		// Whoever deletes an auth method deletes its rules: a plan that makes them again is not refused.
+		// The rules of an auth method are deleted with it: a plan that makes them again is not refused.
 		{Config: rule("auth_method = \"nobody\"\n bind_type = \"service\"\n bind_name = \"a\""), PlanOnly: true, ExpectNonEmptyPlan: true},
 		{Config: rule("auth_method = \"nobody\"\n bind_type = \"service\"\n bind_name = \"a\""), ExpectError: acctest.Says(`has no auth method "nobody"`)},
 		refused(ofPods("bind_type = \"user\"\n bind_name = \"a\""), `bind_type value must be one of:`),

@@ -261,8 +261,8 @@ func (r *BindingRuleResource) checkAuthMethod(ctx context.Context, a *consul.ACL
 	if methodType == "" && !r.clients.Claims.Claimed(claimOf(authMethodKind, cluster, name)) {
 		entry, err := a.AuthMethods.Get(ctx, name)
 		if errors.Is(err, consul.ErrNotFound) {
-			// Whoever deletes an auth method deletes its binding rules, which are planned as new ones then. That is no reason to
-			// refuse a plan that is about others too.
+			// Consul deletes the binding rules of an auth method with it, and they are planned as new ones then. That is no
+			// reason to refuse a plan that is about others too.
 			diags.AddAttributeWarning(path.Root("auth_method"), "Unknown auth method", fmt.Sprintf(
 				"auth_method: cluster %s has no auth method %q. If a resource makes it, refer to that resource's attribute instead of writing the name, so that it is made first. "+
 					"Otherwise the apply of this binding rule fails.", cluster, name))
