@@ -280,7 +280,10 @@ func (r *RestoreResource) lookUp(ctx context.Context, plan restoreModel, diags *
 		diags.AddAttributeWarning(path.Root("repository").AtName("credentials_secret"), "The Secret does not exist yet", err.Error())
 		return s, "", false
 	case err != nil:
-		diags.Append(attr.JobError("The repository cannot be read", "The snapshots in it were to be listed.", plan.Cluster.ValueString(), err))
+		// It may answer by the time of the apply, which looks again, and the plan may be about other things too, as that which
+		// Terraform makes before it destroys.
+		d := attr.JobError("The repository cannot be read", "The snapshots in it were to be listed.", plan.Cluster.ValueString(), err)
+		diags.AddWarning(d.Summary(), d.Detail()+"\n\nThe apply looks again, and changes nothing unless it finds the snapshot.")
 		return s, "", false
 	}
 	s, err = restic.Choose(all, plan.Snapshot.ValueString(), plan.FromCluster.ValueString(), running.Version)
