@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/hashicorp/terraform-plugin-framework-validators/mapvalidator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
@@ -33,10 +37,19 @@ type Repository struct {
 	URL    types.String `tfsdk:"url"`
 	Claim  types.String `tfsdk:"volume_claim"`
 	Secret types.String `tfsdk:"credentials_secret"`
+	// Account has the attributes of restic.ServiceAccount.
+	Account types.Object `tfsdk:"service_account"`
+	Options types.Map    `tfsdk:"options"`
 }
 
-// RepositoryTypes are the types of a Repository.
-var RepositoryTypes = map[string]tfattr.Type{"url": types.StringType, "volume_claim": types.StringType, "credentials_secret": types.StringType}
+var (
+	// RepositoryTypes are the types of a Repository.
+	RepositoryTypes = map[string]tfattr.Type{
+		"url": types.StringType, "volume_claim": types.StringType, "credentials_secret": types.StringType,
+		"service_account": types.ObjectType{AttrTypes: accountTypes}, "options": types.MapType{ElemType: types.StringType},
+	}
+	accountTypes = map[string]tfattr.Type{"name": types.StringType, "annotations": types.MapType{ElemType: types.StringType}, "token_audience": types.StringType}
+)
 
 // Descriptions of the attributes of a repository, and of the image.
 const (
@@ -44,7 +57,16 @@ const (
 	RepositoryClaimDescription       = "A PersistentVolumeClaim in the cluster's namespace, whose volume is the repository. Either this or `url`."
 	RepositoryCredentialsDescription = "Secret in the cluster's namespace whose keys are the environment variables that restic reads: `RESTIC_PASSWORD`, which encrypts the repository, and what the store takes, such as `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or for SFTP `ssh-privatekey` and `known_hosts`. " +
 		"Keys `ca.crt`, and `tls.crt` with `tls.key`, are the authority to trust and a certificate to show. Whoever loses the password loses the backups."
-	ResticImageDescription = "Image of restic, 0.17.1 or newer, with a shell. Default `" + restic.DefaultImage + "`."
+	RepositoryAccountDescription = "ServiceAccount that the Jobs run as where a cloud gives a role to it: IAM roles for service accounts (EKS), Workload Identity (GKE, AKS). " +
+		"The Secret then needs no static keys of an `s3:`, `azure:` or `gs:` repository. Either `name` or, in a `consul_k8s_backup_schedule`, `annotations`. Default: that of the servers."
+	RepositoryAccountNameDescription        = "A ServiceAccount in the cluster's namespace, such as the `<cluster>-backup-<schedule>` of a schedule with `annotations`."
+	RepositoryAccountAnnotationsDescription = "Annotations of a ServiceAccount that the schedule creates as `<cluster>-backup-<schedule>`, such as `eks.amazonaws.com/role-arn`. Only in a `consul_k8s_backup_schedule`."
+	RepositoryAccountAudienceDescription    = "Audience of a token of the ServiceAccount, in the file `/identity/token`, such as `sts.amazonaws.com`. Only where the cloud does not put a token into the pod by itself. " +
+		"The Secret then says whose token it is: `AWS_ROLE_ARN`, or `AZURE_TENANT_ID` and `AZURE_CLIENT_ID`, or `GOOGLE_APPLICATION_CREDENTIALS`."
+	RepositoryOptionsDescription = "Extended options of restic by name, such as `\"s3.bucket-lookup\" = \"dns\"` for a store that takes no other addresses. `restic options` lists them."
+
+	ResticImageDescription = "Image of restic, 0.17.1 or newer, with a shell: by tag, by digest (`@sha256:…`), or by both, where the digest counts and the tag tells people what it is. " +
+		"It runs with the password of the repository. Default `" + restic.DefaultImage + "`, an index of images for several architectures."
 )
 
 // RepositoryAttributes are the attributes of the repository that a resource works on. The modifiers are those of
@@ -56,6 +78,19 @@ func RepositoryAttributes(modifiers ...planmodifier.String) map[string]schema.At
 		},
 		"volume_claim":       schema.StringAttribute{Optional: true, Validators: []validator.String{SecretName()}, PlanModifiers: modifiers, MarkdownDescription: RepositoryClaimDescription},
 		"credentials_secret": schema.StringAttribute{Required: true, Validators: []validator.String{SecretName()}, MarkdownDescription: RepositoryCredentialsDescription},
+		"service_account": schema.SingleNestedAttribute{
+			Optional: true, MarkdownDescription: RepositoryAccountDescription,
+			Attributes: map[string]schema.Attribute{
+				"name": schema.StringAttribute{Optional: true, Validators: []validator.String{SecretName()}, MarkdownDescription: RepositoryAccountNameDescription},
+				"annotations": schema.MapAttribute{
+					Optional: true, ElementType: types.StringType, Validators: []validator.Map{mapvalidator.SizeAtLeast(1), Annotations()}, MarkdownDescription: RepositoryAccountAnnotationsDescription,
+				},
+				"token_audience": schema.StringAttribute{Optional: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)}, MarkdownDescription: RepositoryAccountAudienceDescription},
+			},
+		},
+		"options": schema.MapAttribute{
+			Optional: true, ElementType: types.StringType, Validators: []validator.Map{mapvalidator.SizeAtLeast(1)}, MarkdownDescription: RepositoryOptionsDescription,
+		},
 	}
 }
 
@@ -70,11 +105,48 @@ func ParseRepository(ctx context.Context, o types.Object, diags *diag.Diagnostic
 
 // IsKnown reports whether nothing of it is unknown.
 func (r Repository) IsKnown() bool {
-	return !r.URL.IsUnknown() && !r.Claim.IsUnknown() && !r.Secret.IsUnknown()
+	return !r.URL.IsUnknown() && !r.Claim.IsUnknown() && !r.Secret.IsUnknown() && allKnown(r.Account) && allKnown(r.Options)
 }
 
-// Validate refuses a repository that is none, or two. at is where it is written.
+// allKnown reports whether neither a value nor anything in it is unknown.
+func allKnown(v tfattr.Value) bool {
+	var parts []tfattr.Value
+	switch v := v.(type) {
+	case types.Object:
+		parts = slices.Collect(maps.Values(v.Attributes()))
+	case types.Map:
+		parts = slices.Collect(maps.Values(v.Elements()))
+	}
+	return !v.IsUnknown() && !slices.ContainsFunc(parts, func(part tfattr.Value) bool { return !allKnown(part) })
+}
+
+// Validate refuses a repository that cannot be worked on, or one with a ServiceAccount to create, which only a schedule does.
+// at is where it is written.
 func (r Repository) Validate(at path.Path, diags *diag.Diagnostics) {
+	r.ValidateOfSchedule(at, diags)
+	if a, ok := r.Account.Attributes()["annotations"]; ok && !a.IsNull() {
+		diags.Append(Error(at.AtName("service_account").AtName("annotations"), "No ServiceAccount is created here",
+			"Only a consul_k8s_backup_schedule creates one, which exists as long as the schedule does. Set service_account.name to the name of one that exists, such as <cluster>-backup-<schedule>."))
+	}
+}
+
+// ValidateOfSchedule refuses the repository of a schedule that cannot be worked on.
+func (r Repository) ValidateOfSchedule(at path.Path, diags *diag.Diagnostics) {
+	if account := r.Account.Attributes(); len(account) > 0 {
+		name, annotations := account["name"], account["annotations"]
+		if !name.IsUnknown() && !annotations.IsUnknown() && name.IsNull() == annotations.IsNull() {
+			diags.Append(Error(at.AtName("service_account"), "One ServiceAccount", "Set either name, of one that exists, or annotations, for one that the schedule creates."))
+		}
+	}
+	for name, value := range r.Options.Elements() {
+		text, ok := value.(types.String)
+		if !ok || text.IsUnknown() || r.URL.IsUnknown() || r.Claim.IsUnknown() {
+			continue
+		}
+		if err := restic.CheckOption(r.URL.ValueString(), name, text.ValueString()); err != nil {
+			diags.Append(Error(at.AtName("options"), "Not an option", err.Error()+"."))
+		}
+	}
 	if !r.URL.IsUnknown() && !r.Claim.IsUnknown() && r.URL.IsNull() == r.Claim.IsNull() {
 		diags.Append(Error(at, "One repository", "Set either url or volume_claim."))
 	}
@@ -82,13 +154,41 @@ func (r Repository) Validate(at path.Path, diags *diag.Diagnostics) {
 
 // Spec converts it.
 func (r Repository) Spec() restic.Repository {
-	return restic.Repository{URL: r.URL.ValueString(), Claim: r.Claim.ValueString(), Secret: r.Secret.ValueString()}
+	account := r.Account.Attributes()
+	name, _ := account["name"].(types.String)
+	annotations, _ := account["annotations"].(types.Map)
+	audience, _ := account["token_audience"].(types.String)
+	return restic.Repository{
+		URL: r.URL.ValueString(), Claim: r.Claim.ValueString(), Secret: r.Secret.ValueString(), Options: knownStrings(r.Options),
+		ServiceAccount: restic.ServiceAccount{Name: name.ValueString(), Annotations: knownStrings(annotations), TokenAudience: audience.ValueString()},
+	}
+}
+
+// knownStrings are the values of a map that are known, nil if there are none.
+func knownStrings(m types.Map) map[string]string {
+	var out map[string]string
+	for k, v := range m.Elements() {
+		if text, ok := v.(types.String); ok && !text.IsNull() && !text.IsUnknown() {
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[k] = text.ValueString()
+		}
+	}
+	return out
 }
 
 // RepositoryObject is the inverse of Repository.Spec.
 func RepositoryObject(r restic.Repository) types.Object {
+	account := types.ObjectNull(accountTypes)
+	if a := r.ServiceAccount; a.Name != "" || len(a.Annotations) > 0 {
+		account = types.ObjectValueMust(accountTypes, map[string]tfattr.Value{
+			"name": OptionalString(a.Name), "annotations": FromStrings(types.MapNull(types.StringType), a.Annotations), "token_audience": OptionalString(a.TokenAudience),
+		})
+	}
 	return types.ObjectValueMust(RepositoryTypes, map[string]tfattr.Value{
 		"url": OptionalString(r.URL), "volume_claim": OptionalString(r.Claim), "credentials_secret": OptionalString(r.Secret),
+		"service_account": account, "options": FromStrings(types.MapNull(types.StringType), r.Options),
 	})
 }
 
@@ -147,6 +247,14 @@ func JobError(summary, did, cluster string, err error) diag.Diagnostic {
 	default:
 		return diag.NewErrorDiagnostic(summary, fmt.Sprintf("%s: %s", cluster, err))
 	}
+}
+
+// Image validates the reference of a container image.
+func Image() validator.String {
+	return Check("the reference of an image", func(text string) error {
+		_, err := server.ParseImage(text)
+		return err
+	})
 }
 
 // RepositoryURL validates the URL of a repository.

@@ -641,6 +641,58 @@ func forgetsNothingOfAFormerCluster(t *testing.T, namespace, repository string) 
 	return nil
 }
 
+// A cluster with a name of 45 characters has TLS, gossip encryption, ACLs, and a schedule with every task, whose Jobs run as a ServiceAccount of their own with a token.
+func TestAccBackupSchedule_ofALongName(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace, k := acctest.Namespace(t), acctest.Kube(t)
+	acctest.ClaimForBackups(t, namespace)
+	putSecret(t, namespace, map[string]string{"RESTIC_PASSWORD": "secret"})
+	name, schedule := "consul-"+strings.Repeat("x", 38), "every-"+strings.Repeat("y", 24)
+	cluster := strings.Replace(clusterHCL(namespace, acctest.ConsulVersion, "tls = { enabled = true }\n  gossip = { enabled = true }\n  acl = { enabled = true }"), `"consul"`, `"`+name+`"`, 1) + `
+resource "consul_k8s_acl_bootstrap" "test" {
+  cluster = consul_k8s_cluster.test.id
+}
+`
+	config := cluster + scheduleHCL("consul_k8s_acl_bootstrap.test.cluster", `volume_claim = "backups", options = { "local.connections" = "1" }, service_account = { annotations = { "example.com/role" = "backup" }, token_audience = "backup.example.com" }`,
+		fmt.Sprintf("name = %q\n  prune = { schedule = \"0 0 30 2 *\" }\n  check = { schedule = \"0 0 30 2 *\" }\n  drill = { schedule = \"0 0 30 2 *\" }", schedule))
+	account := restic.AccountName(name, schedule)
+	ranAs := func(*terraform.State) error {
+		made, err := k.CoreV1().ServiceAccounts(namespace).Get(t.Context(), account, metav1.GetOptions{})
+		if err != nil || made.Annotations["example.com/role"] != "backup" {
+			return fmt.Errorf("the ServiceAccount: %v, %w", made.Annotations, err)
+		}
+		for _, task := range []string{restic.TaskBackup, restic.TaskDrill} {
+			job, err := k.BatchV1().Jobs(namespace).Get(t.Context(), restic.NowName(name, schedule, task), metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			if got := job.Spec.Template.Spec.ServiceAccountName; got != account {
+				return fmt.Errorf("the %s ran as %s", task, got)
+			}
+		}
+		list, err := k.BatchV1().CronJobs(namespace).List(t.Context(), metav1.ListOptions{})
+		if err != nil || len(list.Items) != 4 {
+			return fmt.Errorf("%d CronJobs: %w", len(list.Items), err)
+		}
+		return nil
+	}
+	test(t, resource.TestCase{
+		Steps: []resource.TestStep{
+			{Config: config, Check: resource.ComposeTestCheckFunc(ranAs,
+				resource.TestCheckResourceAttr(address, "last_backup.version", acctest.ConsulVersion), resource.TestCheckResourceAttrSet(address, "last_drill.time"))},
+			{Config: config, PlanOnly: true},
+			{ResourceName: address, ImportState: true, ImportStateId: namespace + "/" + name + "/" + schedule, ImportStateVerify: true, ImportStateVerifyIgnore: []string{"timeouts"}},
+			{Config: cluster, Check: func(*terraform.State) error {
+				if _, err := k.CoreV1().ServiceAccounts(namespace).Get(t.Context(), account, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+					return fmt.Errorf("the ServiceAccount is there: %w", err)
+				}
+				return nil
+			}},
+		},
+	})
+}
+
 // Bad input is refused at plan, before there is a cluster.
 func TestAccBackupSchedule_badInput(t *testing.T) {
 	t.Parallel()
@@ -656,7 +708,13 @@ func TestAccBackupSchedule_badInput(t *testing.T) {
 		"a password":       {`url = "rest:https://me:secret@example.com/"`, "", "it holds a user or a password"},
 		"two repositories": {good + `, volume_claim = "backups"`, "", "Set either url or volume_claim"},
 		"no repository":    {`url = null`, "", "Set either url or volume_claim"},
-		"a long name":      {good, `name = "a-name-of-exactly-thirty-chars"`, "at most 52 characters"},
+		"a longer name":    {good, `name = "a-name-of-more-than-30-characters"`, "no more than 30 characters"},
+		"no option":        {good + `, options = { "bucket-lookup" = "dns" }`, "", "is no option: write"},
+		"another's option": {good + `, options = { "azure.connections" = "2" }`, "", `those begin with "s3."`},
+		"two accounts":     {good + `, service_account = { name = "a", annotations = { a = "b" } }`, "", "Set either name"},
+		"no account":       {good + `, service_account = { token_audience = "a" }`, "", "Set either name"},
+		"no image":         {good, `image = "restic/Restic"`, "is no reference of an image"},
+		"no digest":        {good, `image = "restic/restic:0.17.3@sha256:0a"`, "is no digest"},
 		"limits":           {good, `resources = { requests = { memory = "1Gi" }, limits = { memory = "512Mi" } }`, "Limit below request"},
 		"no quantity":      {good, `resources = { requests = { memory = "much" } }`, "is not a Kubernetes quantity"},
 		"a toleration":     {good, `placement = { tolerations = [{ value = "x" }] }`, "Operator Equal needs a key"},

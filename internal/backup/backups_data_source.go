@@ -74,6 +74,15 @@ func (*BackupsDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, 
 					"url":                schema.StringAttribute{Optional: true, Validators: []validator.String{attr.RepositoryURL()}, MarkdownDescription: attr.RepositoryURLDescription},
 					"volume_claim":       schema.StringAttribute{Optional: true, Validators: []validator.String{attr.SecretName()}, MarkdownDescription: attr.RepositoryClaimDescription},
 					"credentials_secret": schema.StringAttribute{Required: true, Validators: []validator.String{attr.SecretName()}, MarkdownDescription: attr.RepositoryCredentialsDescription},
+					"service_account": schema.SingleNestedAttribute{
+						Optional: true, MarkdownDescription: attr.RepositoryAccountDescription,
+						Attributes: map[string]schema.Attribute{
+							"name":           schema.StringAttribute{Optional: true, Validators: []validator.String{attr.SecretName()}, MarkdownDescription: attr.RepositoryAccountNameDescription},
+							"annotations":    schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: []validator.Map{attr.Annotations()}, MarkdownDescription: attr.RepositoryAccountAnnotationsDescription},
+							"token_audience": schema.StringAttribute{Optional: true, MarkdownDescription: attr.RepositoryAccountAudienceDescription},
+						},
+					},
+					"options": schema.MapAttribute{Optional: true, ElementType: types.StringType, MarkdownDescription: attr.RepositoryOptionsDescription},
 				},
 			},
 			"from_cluster": schema.StringAttribute{
@@ -86,7 +95,7 @@ func (*BackupsDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, 
 				Optional: true, Validators: []validator.String{attr.Check("a time in RFC 3339, such as \"2026-01-31T00:00:00Z\"", checkTime)},
 				MarkdownDescription: "Only those that were taken since, in RFC 3339.",
 			},
-			"image": schema.StringAttribute{Optional: true, MarkdownDescription: attr.ResticImageDescription},
+			"image": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.Image()}, MarkdownDescription: attr.ResticImageDescription},
 			"resources": schema.SingleNestedAttribute{
 				Optional: true, MarkdownDescription: attr.JobResourcesDescription,
 				Attributes: map[string]schema.Attribute{

@@ -208,7 +208,7 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 				},
 			},
 			"image": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage),
+				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), Validators: []validator.String{attr.Image()},
 				MarkdownDescription: attr.ResticImageDescription + " Snapshots are taken with the image of the servers.",
 			},
 			"deadline": schema.StringAttribute{
@@ -301,7 +301,7 @@ func (*ScheduleResource) ValidateConfig(ctx context.Context, req resource.Valida
 		return
 	}
 	if r, ok := attr.ParseRepository(ctx, m.Repository, &resp.Diagnostics); ok {
-		r.Validate(path.Root("repository"), &resp.Diagnostics)
+		r.ValidateOfSchedule(path.Root("repository"), &resp.Diagnostics)
 	}
 	m.Jobs.Validate(ctx, path.Empty(), &resp.Diagnostics)
 	m.placement(ctx, &resp.Diagnostics).Validate(ctx, path.Root("placement"), &resp.Diagnostics)

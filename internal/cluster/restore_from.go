@@ -59,7 +59,7 @@ func restoreFromAttribute() schema.Attribute {
 				Optional: true, Validators: []validator.String{attr.ClusterID()},
 				MarkdownDescription: "ID of the cluster that the snapshot was taken of. Default: the ID of this one.",
 			},
-			"image": schema.StringAttribute{Optional: true, MarkdownDescription: attr.ResticImageDescription},
+			"image": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.Image()}, MarkdownDescription: attr.ResticImageDescription},
 		},
 	}
 }

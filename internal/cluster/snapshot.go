@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
@@ -43,7 +44,7 @@ func snapshotToAttribute() schema.Attribute {
 		Attributes: map[string]schema.Attribute{
 			"repository": schema.SingleNestedAttribute{Required: true, MarkdownDescription: "Where it is stored.", Attributes: attr.RepositoryAttributes()},
 			"image": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), MarkdownDescription: attr.ResticImageDescription,
+				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), Validators: []validator.String{attr.Image()}, MarkdownDescription: attr.ResticImageDescription,
 			},
 		},
 	}
@@ -57,8 +58,7 @@ func toSnapshotTo(ctx context.Context, o types.Object, diags *diag.Diagnostics) 
 	var m snapshotToModel
 	diags.Append(o.As(ctx, &m, basetypes.ObjectAsOptions{})...)
 	repository, _ := attr.ParseRepository(ctx, m.Repository, diags)
-	r := repository.Spec()
-	return server.SnapshotTo{URL: r.URL, Claim: r.Claim, Secret: r.Secret, Image: m.Image.ValueString()}
+	return restic.SnapshotTo(repository.Spec(), m.Image.ValueString())
 }
 
 func fromSnapshotTo(s server.SnapshotTo) types.Object {
@@ -66,7 +66,7 @@ func fromSnapshotTo(s server.SnapshotTo) types.Object {
 		return types.ObjectNull(snapshotToTypes)
 	}
 	return types.ObjectValueMust(snapshotToTypes, map[string]tfattr.Value{
-		"repository": attr.RepositoryObject(restic.Repository{URL: s.URL, Claim: s.Claim, Secret: s.Secret}), "image": types.StringValue(s.Image),
+		"repository": attr.RepositoryObject(restic.FromSnapshotTo(s)), "image": types.StringValue(s.Image),
 	})
 }
 

@@ -61,6 +61,23 @@ func TokenSecretName(cluster, schedule string) string {
 	return cluster + "-backup-" + schedule + "-token"
 }
 
+// AccountName is the ServiceAccount that a schedule makes for its Jobs.
+func AccountName(cluster, schedule string) string { return cluster + "-backup-" + schedule }
+
+// account renders the ServiceAccount that a schedule makes, nil where it makes none.
+func (s Spec) account(namespace, cluster string) *corev1.ServiceAccount {
+	if len(s.Repository.ServiceAccount.Annotations) == 0 {
+		return nil
+	}
+	return &corev1.ServiceAccount{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: AccountName(cluster, s.Name), Namespace: namespace, Labels: Labels(cluster, s.Name), Annotations: s.Repository.ServiceAccount.Annotations,
+		},
+		AutomountServiceAccountToken: new(false),
+	}
+}
+
 // NowName is the Job that proves a task of a schedule.
 func NowName(cluster, schedule, task string) string {
 	return named(cluster, schedule, strings.TrimSuffix("-now-"+task, "-"+TaskBackup), server.MaxLabel)
@@ -134,6 +151,9 @@ func Now(s Spec, servers server.Spec, task string) *batchv1.Job {
 func (s Spec) job(servers server.Spec, task, repository string, again int32) batchv1.JobSpec {
 	servers.Jobs = servers.Jobs.With(s.JobSettings())
 	p := pod{servers: servers, repository: s.Repository, image: s.Image, labels: taskLabels(servers.Name, s.Name, task), placement: s.Placement}
+	if len(s.Repository.ServiceAccount.Annotations) > 0 {
+		p.repository.ServiceAccount.Name = AccountName(servers.Name, s.Name)
+	}
 	if servers.ACL.Enabled && task == TaskBackup {
 		p.token = token{TokenSecretName(servers.Name, s.Name), tokenKey}
 	}

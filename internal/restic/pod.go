@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -85,6 +86,14 @@ const (
 	passwd           = "consul:x:100:1000:consul:/tmp:/bin/false\n"
 )
 
+// The token of the Jobs' ServiceAccount, which a cloud takes for a role: the kubelet renews it.
+const (
+	identityVolume        = "identity"
+	identityDir           = "/identity"
+	identityFile          = "token"
+	identitySeconds int64 = 3600
+)
+
 // token is the key of a Secret with the token for the servers, "" where ACLs are off.
 type token struct{ secret, key string }
 
@@ -108,6 +117,15 @@ func (p pod) restic(name, script string, args ...string) corev1.Container {
 	c.VolumeMounts = []corev1.VolumeMount{{Name: "work", MountPath: workDir}, {Name: "tmp", MountPath: "/tmp"}, {Name: "credentials", MountPath: "/credentials", ReadOnly: true}}
 	if p.repository.Claim != "" {
 		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "repository", MountPath: p.repository.location()})
+	}
+	if flags := p.repository.flags(); flags != "" {
+		c.Env = append(c.Env, corev1.EnvVar{Name: "OPTIONS", Value: flags})
+	}
+	if p.repository.ServiceAccount.TokenAudience != "" {
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: identityVolume, MountPath: identityDir, ReadOnly: true})
+		if kind, err := KindOf(p.repository.URL); err == nil && kind.role != nil && kind.role.tokenEnv != "" {
+			c.Env = append(c.Env, corev1.EnvVar{Name: kind.role.tokenEnv, Value: identityDir + "/" + identityFile})
+		}
 	}
 	if p.repository.usesSSH() {
 		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "passwd", MountPath: "/etc/passwd", SubPath: "passwd", ReadOnly: true})
@@ -151,6 +169,12 @@ func (p pod) job(deadline time.Duration, again int32, containers ...corev1.Conta
 	if p.alone {
 		template.Spec.ServiceAccountName = ""
 	}
+	if account := p.repository.ServiceAccount; account.isSet() {
+		template.Spec.ServiceAccountName = account.Name
+		if strings.HasPrefix(p.repository.URL, "azure:") { // by which Azure's webhook finds the pods that it hands a token to
+			metav1.SetMetaDataLabel(&template.ObjectMeta, "azure.workload.identity/use", "true")
+		}
+	}
 	if at := p.placement; at != nil {
 		template.Spec.NodeSelector, template.Spec.Tolerations, template.Spec.PriorityClassName = at.NodeSelector, at.Tolerations, at.PriorityClass
 	}
@@ -170,6 +194,12 @@ func (p pod) job(deadline time.Duration, again int32, containers ...corev1.Conta
 		{Name: "passwd", VolumeSource: corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{Items: []corev1.DownwardAPIVolumeFile{{
 			Path: "passwd", FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.annotations['" + annotationPasswd + "']"},
 		}}}}},
+		{Name: identityVolume, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+			DefaultMode: new(int32(0o440)),
+			Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
+				Audience: p.repository.ServiceAccount.TokenAudience, ExpirationSeconds: new(identitySeconds), Path: identityFile,
+			}}},
+		}}},
 		{Name: "repository", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: p.repository.Claim}}},
 	}, server.NewAccess(p.servers, p.token.secret, p.token.key).Volumes...)
 	for _, v := range volumes { // those that are used

@@ -31,6 +31,15 @@ EOF
   export PATH="/tmp/bin:$PATH"
 fi
 
+# The repository's options go with every command.
+if [ -n "${OPTIONS:-}" ]; then
+  mkdir -p /tmp/bin
+  # shellcheck disable=SC2016 # the arguments are those of the command
+  printf '#!/bin/sh\nexec %s %s "$@"\n' "$(command -v restic)" "$OPTIONS" >/tmp/bin/restic
+  chmod 700 /tmp/bin/restic
+  export PATH="/tmp/bin:$PATH"
+fi
+
 # The last words of a container that fails are what its Pod says.
 fail() {
   [ ! -s /tmp/error ] || tail -n 3 /tmp/error >&2

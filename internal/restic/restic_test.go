@@ -48,6 +48,7 @@ func TestKindOf(t *testing.T) {
 
 func TestCheckKeys(t *testing.T) {
 	t.Parallel()
+	named, withToken := ServiceAccount{Name: "a"}, ServiceAccount{Name: "a", TokenAudience: "sts.amazonaws.com"}
 	for name, tt := range map[string]struct {
 		repository Repository
 		keys, want string
@@ -61,6 +62,24 @@ func TestCheckKeys(t *testing.T) {
 		"a key alone":        {Repository{URL: "sftp:me@host:/path"}, "RESTIC_PASSWORD ssh-privatekey", "ssh-privatekey and known_hosts"},
 		"a server for all":   {Repository{URL: "rest:http://host/"}, "RESTIC_PASSWORD", ""},
 		"a volume, not even": {Repository{Claim: "c"}, "", "RESTIC_PASSWORD"},
+
+		"a principal":                   {Repository{URL: "azure:c:/"}, "RESTIC_PASSWORD AZURE_ACCOUNT_NAME AZURE_TENANT_ID AZURE_CLIENT_ID AZURE_CLIENT_SECRET", ""},
+		"a role, S3":                    {Repository{URL: "s3:host/b", ServiceAccount: named}, "RESTIC_PASSWORD", ""},
+		"a role that is made, S3":       {Repository{URL: "s3:host/b", ServiceAccount: ServiceAccount{Annotations: map[string]string{"a": "b"}}}, "RESTIC_PASSWORD", ""},
+		"a role, and half of a key":     {Repository{URL: "s3:host/b", ServiceAccount: named}, "RESTIC_PASSWORD AWS_ACCESS_KEY_ID", "add AWS_SECRET_ACCESS_KEY"},
+		"a role, and keys":              {Repository{URL: "s3:host/b", ServiceAccount: named}, "RESTIC_PASSWORD AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY", ""},
+		"a role, no password":           {Repository{URL: "s3:host/b", ServiceAccount: named}, "", "RESTIC_PASSWORD"},
+		"a token, S3":                   {Repository{URL: "s3:host/b", ServiceAccount: withToken}, "RESTIC_PASSWORD AWS_ROLE_ARN", ""},
+		"a token of no role, S3":        {Repository{URL: "s3:host/b", ServiceAccount: withToken}, "RESTIC_PASSWORD", "AWS_ROLE_ARN"},
+		"a role, Azure":                 {Repository{URL: "azure:c:/", ServiceAccount: named}, "RESTIC_PASSWORD AZURE_ACCOUNT_NAME", ""},
+		"a role of no account, Azure":   {Repository{URL: "azure:c:/", ServiceAccount: named}, "RESTIC_PASSWORD", "AZURE_ACCOUNT_NAME"},
+		"a token, Azure":                {Repository{URL: "azure:c:/", ServiceAccount: withToken}, "RESTIC_PASSWORD AZURE_ACCOUNT_NAME AZURE_TENANT_ID AZURE_CLIENT_ID", ""},
+		"a token of no client, Azure":   {Repository{URL: "azure:c:/", ServiceAccount: withToken}, "RESTIC_PASSWORD AZURE_ACCOUNT_NAME AZURE_TENANT_ID", "AZURE_CLIENT_ID"},
+		"a role, Google":                {Repository{URL: "gs:b:/", ServiceAccount: named}, "RESTIC_PASSWORD", ""},
+		"a role and a project, Google":  {Repository{URL: "gs:b:/", ServiceAccount: named}, "RESTIC_PASSWORD GOOGLE_PROJECT_ID", ""},
+		"no role, Google":               {Repository{URL: "gs:b:/"}, "RESTIC_PASSWORD GOOGLE_PROJECT_ID", "set repository.service_account"},
+		"a role where there is no such": {Repository{URL: "b2:b:p", ServiceAccount: named}, "RESTIC_PASSWORD", "B2_ACCOUNT_ID and B2_ACCOUNT_KEY"},
+		"anonymous":                     {Repository{URL: "s3:host/b", Options: map[string]string{"s3.unsafe-anonymous-auth": "true"}}, "RESTIC_PASSWORD", ""},
 	} {
 		err := CheckKeys(tt.repository, strings.Fields(tt.keys))
 		if (tt.want == "") != (err == nil) || (err != nil && !strings.Contains(err.Error(), tt.want)) {

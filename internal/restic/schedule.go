@@ -86,6 +86,11 @@ func (s Schedule) Read(ctx context.Context) (Live, error) {
 		if live.Drift, err = drift(live.Spec, servers, all); err != nil {
 			return Live{}, err
 		}
+		account, err := s.accountDrift(ctx, live.Spec)
+		if err != nil {
+			return Live{}, err
+		}
+		live.Drift = append(live.Drift, account...)
 		token, err := s.tokenDrift(ctx, servers)
 		if err != nil {
 			return Live{}, err
@@ -118,6 +123,63 @@ func drift(spec Spec, servers server.Spec, live map[string]*batchv1.CronJob) ([]
 		all = append(all, fields...)
 	}
 	return all, nil
+}
+
+// accountDrift says what of the ServiceAccount of the Jobs is not as a Spec renders it.
+func (s Schedule) accountDrift(ctx context.Context, spec Spec) ([]string, error) {
+	want := spec.account(s.Consul.Namespace, s.Consul.Name)
+	if want == nil {
+		return nil, nil
+	}
+	got, err := s.Kube.CoreV1().ServiceAccounts(want.Namespace).Get(ctx, want.Name, metav1.GetOptions{})
+	switch found, err := kube.Found(err); {
+	case err != nil:
+		return nil, fmt.Errorf("reading ServiceAccount %s/%s: %w", want.Namespace, want.Name, err)
+	case !found:
+		return []string{"ServiceAccount " + want.Name + ": missing, will be created"}, nil
+	}
+	got.SetGroupVersionKind(want.GroupVersionKind())
+	fields, err := server.ObjectDrift(want, got)
+	for i := range fields {
+		fields[i] = "ServiceAccount " + want.Name + ": " + fields[i]
+	}
+	return fields, err
+}
+
+// putAccount writes the ServiceAccount of the Jobs, if the schedule makes one.
+func (s Schedule) putAccount(ctx context.Context, spec Spec) error {
+	want := spec.account(s.Consul.Namespace, s.Consul.Name)
+	if want == nil {
+		return nil
+	}
+	got, err := s.Kube.CoreV1().ServiceAccounts(want.Namespace).Get(ctx, want.Name, metav1.GetOptions{})
+	if found, err := kube.Found(err); err != nil {
+		return fmt.Errorf("reading ServiceAccount %s/%s: %w", want.Namespace, want.Name, err)
+	} else if found && !s.owns(got) {
+		return &ForeignError{"ServiceAccount " + want.Namespace + "/" + want.Name}
+	}
+	fields, err := server.Fields(want)
+	if err != nil {
+		return err
+	}
+	return s.Kube.Apply(ctx, fields)
+}
+
+// deleteAccount deletes the ServiceAccount that the schedule has made. A credential that may not read one has made none.
+func (s Schedule) deleteAccount(ctx context.Context) error {
+	accounts, name := s.Kube.CoreV1().ServiceAccounts(s.Consul.Namespace), AccountName(s.Consul.Name, s.Name)
+	got, err := accounts.Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsForbidden(err) {
+		return nil
+	}
+	found, err := kube.Found(err)
+	if err == nil && found && s.owns(got) {
+		_, err = kube.Found(accounts.Delete(ctx, name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(got.UID))}))
+	}
+	if err != nil {
+		return fmt.Errorf("deleting ServiceAccount %s/%s: %w", s.Consul.Namespace, name, err)
+	}
+	return nil
 }
 
 // tokenDrift says what is wrong with the token of the backups.
@@ -181,6 +243,12 @@ func (s Schedule) Apply(ctx context.Context, spec Spec, isNew bool) error {
 			return err
 		}
 	}
+	if err := s.putAccount(ctx, spec); err != nil {
+		if c == nil {
+			err = errors.Join(err, s.undo(ctx, !servers.ACL.Enabled))
+		}
+		return err
+	}
 	for _, task := range tasks {
 		if task == TaskDrill && spec.Drill.Schedule == "" {
 			continue
@@ -192,7 +260,10 @@ func (s Schedule) Apply(ctx context.Context, spec Spec, isNew bool) error {
 			return err
 		}
 	}
-	return s.put(ctx, spec, servers, all)
+	if err := s.put(ctx, spec, servers, all); err != nil || spec.account(s.Consul.Namespace, s.Consul.Name) != nil {
+		return err
+	}
+	return s.deleteAccount(ctx)
 }
 
 // put writes the CronJobs, and deletes those of tasks that are no longer declared.
@@ -378,6 +449,7 @@ func (s Schedule) undo(ctx context.Context, withoutACLs bool) error {
 	for _, task := range []string{TaskBackup, TaskDrill} {
 		errs = append(errs, s.Kube.RemoveJob(ctx, s.Consul.Namespace, NowName(s.Consul.Name, s.Name, task), s.owns))
 	}
+	errs = append(errs, s.deleteAccount(ctx))
 	if !withoutACLs {
 		errs = append(errs, s.Consul.DeleteBackupToken(ctx, s.Name, s.target()))
 	}

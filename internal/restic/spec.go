@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"net/url"
 	"regexp"
 	"slices"
@@ -23,6 +24,9 @@ import (
 // DefaultImage is restic's own image. 0.17.1 is the first release that tells a wrong
 // password and a locked repository apart by exit codes
 // (restic.readthedocs.io/en/stable/075_scripting.html).
+//
+// The digest is that of the index for all architectures that the tag has led to: what runs with the password of the repository
+// does not change when the tag does. "docker buildx imagetools inspect docker.io/restic/restic:0.17.3" shows it.
 const DefaultImage = "docker.io/restic/restic:0.17.3"
 
 // DefaultHistory is how many Jobs are kept where nothing else is said.
@@ -109,6 +113,10 @@ type Repository struct {
 	// Secret in the cluster's namespace whose keys are the environment variables that
 	// restic takes credentials from, RESTIC_PASSWORD among them.
 	Secret string `json:"secret"`
+	// ServiceAccount is as what Jobs run that work on it; the zero one is that of the servers.
+	ServiceAccount ServiceAccount `json:"service_account,omitzero"`
+	// Options are what restic takes as "--option", such as "s3.bucket-lookup".
+	Options map[string]string `json:"options,omitempty"`
 }
 
 // Retention is how many snapshots are kept, as "restic forget" means it: those that any
@@ -201,19 +209,42 @@ type Kind struct {
 	Scheme string
 	// Credentials are the sets of keys of which the Secret must have one whole set.
 	Credentials [][]string
+	// role is what it takes instead where the Jobs have a role; nil where the store knows none.
+	role *role
+}
+
+// role is how restic gets credentials of a cloud for what it runs as (getCredentials in internal/backend/s3/s3.go, open in
+// internal/backend/azure/azure.go, and getStorageClient in internal/backend/gs/gs.go of restic 0.17.3).
+type role struct {
+	// needs are keys that the Secret must have all the same, and may those that it can have without the rest of their set.
+	needs, may []string
+	// tokenEnv is the variable with the file of a projected token, "" where that is named elsewhere; withToken are the keys
+	// that say whose token it is.
+	tokenEnv  string
+	withToken []string
 }
 
 // kinds are the stores that restic knows, but for rclone, which takes a program of its own
 // (restic.readthedocs.io/en/stable/030_preparing_a_new_repo.html).
 func kinds() []Kind {
 	return []Kind{
-		{"s3", [][]string{{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}}},
-		{"azure", [][]string{{"AZURE_ACCOUNT_NAME", "AZURE_ACCOUNT_KEY"}, {"AZURE_ACCOUNT_NAME", "AZURE_ACCOUNT_SAS"}}},
-		{"gs", [][]string{{"GOOGLE_PROJECT_ID", "GOOGLE_APPLICATION_CREDENTIALS"}, {"GOOGLE_ACCESS_TOKEN"}}},
-		{"b2", [][]string{{"B2_ACCOUNT_ID", "B2_ACCOUNT_KEY"}}},
-		{"swift", [][]string{{"OS_AUTH_URL"}, {"ST_AUTH"}}},
-		{"rest", nil},
-		{"sftp", [][]string{{sshKey, knownHostsKey}}},
+		{"s3", [][]string{{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}}, &role{
+			tokenEnv: "AWS_WEB_IDENTITY_TOKEN_FILE", withToken: []string{"AWS_ROLE_ARN"},
+		}},
+		{"azure", [][]string{
+			{"AZURE_ACCOUNT_NAME", "AZURE_ACCOUNT_KEY"}, {"AZURE_ACCOUNT_NAME", "AZURE_ACCOUNT_SAS"},
+			{"AZURE_ACCOUNT_NAME", "AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"},
+		}, &role{
+			needs: []string{"AZURE_ACCOUNT_NAME"}, may: []string{"AZURE_TENANT_ID", "AZURE_CLIENT_ID"},
+			tokenEnv: "AZURE_FEDERATED_TOKEN_FILE", withToken: []string{"AZURE_TENANT_ID", "AZURE_CLIENT_ID"},
+		}},
+		{"gs", [][]string{{"GOOGLE_PROJECT_ID", "GOOGLE_APPLICATION_CREDENTIALS"}, {"GOOGLE_ACCESS_TOKEN"}}, &role{
+			may: []string{"GOOGLE_PROJECT_ID", "GOOGLE_APPLICATION_CREDENTIALS"}, withToken: []string{"GOOGLE_APPLICATION_CREDENTIALS"},
+		}},
+		{"b2", [][]string{{"B2_ACCOUNT_ID", "B2_ACCOUNT_KEY"}}, nil},
+		{"swift", [][]string{{"OS_AUTH_URL"}, {"ST_AUTH"}}, nil},
+		{"rest", nil, nil},
+		{"sftp", [][]string{{sshKey, knownHostsKey}}, nil},
 	}
 }
 
@@ -268,8 +299,11 @@ func CheckKeys(r Repository, keys []string) error {
 		return nil
 	}
 	kind, err := KindOf(r.URL)
-	if err != nil || len(kind.Credentials) == 0 {
+	if err != nil || len(kind.Credentials) == 0 || r.Options[optionAnonymous] == "true" {
 		return err
+	}
+	if r.ServiceAccount.isSet() && kind.role != nil {
+		return kind.checkRole(r.ServiceAccount, keys)
 	}
 	var wanted []string
 	for _, set := range kind.Credentials {
@@ -278,7 +312,72 @@ func CheckKeys(r Repository, keys []string) error {
 		}
 		wanted = append(wanted, strings.Join(set, " and "))
 	}
-	return fmt.Errorf("it lacks what a repository %s: takes: the keys %s", kind.Scheme, strings.Join(wanted, ", or "))
+	hint := ""
+	if kind.role != nil {
+		hint = "; where the Jobs get a role from the cloud instead, set repository.service_account"
+	}
+	return fmt.Errorf("it lacks what a repository %s: takes: the keys %s%s", kind.Scheme, strings.Join(wanted, ", or "), hint)
+}
+
+// checkRole returns an error that says what the Secret lacks where the Jobs have a role: no more than what says where the store is,
+// but of static credentials either all or nothing.
+func (k Kind) checkRole(account ServiceAccount, keys []string) error {
+	needed := k.role.needs
+	if account.TokenAudience != "" {
+		needed = append(slices.Clone(needed), k.role.withToken...)
+	}
+	for _, key := range needed {
+		if !slices.Contains(keys, key) {
+			return fmt.Errorf("it lacks the key %s, which a repository %s: takes also where the Jobs have a role", key, k.Scheme)
+		}
+	}
+	for _, set := range k.Credentials {
+		static := slices.DeleteFunc(slices.Clone(set), func(key string) bool { return slices.Contains(k.role.needs, key) || slices.Contains(k.role.may, key) })
+		lacks := slices.DeleteFunc(slices.Clone(static), func(key string) bool { return slices.Contains(keys, key) })
+		if len(lacks) > 0 && len(lacks) < len(static) {
+			return fmt.Errorf("it has a part of static credentials, which restic prefers to a role: add %s, or remove the rest of %s", strings.Join(lacks, " and "), strings.Join(static, " and "))
+		}
+	}
+	return nil
+}
+
+// ServiceAccount is as what Jobs run where a cloud gives a role to a ServiceAccount.
+type ServiceAccount struct {
+	// Name of one that exists. Otherwise one is made with Annotations.
+	Name        string            `json:"name,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	// TokenAudience mounts a token of it for this audience, "" mounts none.
+	TokenAudience string `json:"token_audience,omitempty"`
+}
+
+func (a ServiceAccount) isSet() bool { return a.Name != "" || len(a.Annotations) > 0 }
+
+// optionAnonymous lets restic ask S3 without credentials.
+const optionAnonymous = "s3.unsafe-anonymous-auth"
+
+var (
+	optionName  = regexp.MustCompile(`^[a-z0-9]+\.[a-z0-9-]+$`)
+	optionValue = regexp.MustCompile(`^[A-Za-z0-9._:/@+,=-]+$`)
+)
+
+// CheckOption returns an error that says why an extended option of restic cannot be set for a repository with this URL, "" for
+// one on a volume. Which options there are depends on the version of restic (restic options).
+func CheckOption(repository, name, value string) error {
+	scheme, _, found := strings.Cut(repository, ":")
+	if !found {
+		scheme = "local"
+	}
+	switch {
+	case !optionName.MatchString(name):
+		return fmt.Errorf("%q is no option: write <kind of store>.<option>, such as \"s3.bucket-lookup\"", name)
+	case !strings.HasPrefix(name, scheme+"."):
+		return fmt.Errorf("%q is no option of this repository: those begin with %q", name, scheme+".")
+	case name == "sftp.command", name == "sftp.args":
+		return fmt.Errorf("%q is set by the provider, for the key and the host keys in the Secret", name)
+	case !optionValue.MatchString(value):
+		return fmt.Errorf("%q cannot be the value of the option %q: it takes letters, digits and . _ : / @ + , = -", value, name)
+	}
+	return nil
 }
 
 // sshKey and knownHostsKey are the keys of the Secret with the private key for an SFTP server, in OpenSSH's format, and with
@@ -290,6 +389,32 @@ const (
 
 // passwordKey is the key of the Secret with the password of the repository.
 const passwordKey = "RESTIC_PASSWORD"
+
+// SnapshotTo is a repository as the servers' Spec has it.
+func SnapshotTo(r Repository, image string) server.SnapshotTo {
+	to := server.SnapshotTo{URL: r.URL, Claim: r.Claim, Secret: r.Secret, Image: image, ServiceAccount: r.ServiceAccount.Name, TokenAudience: r.ServiceAccount.TokenAudience}
+	if len(r.Options) > 0 {
+		text, _ := json.Marshal(r.Options) // strings
+		to.Options = string(text)
+	}
+	return to
+}
+
+// FromSnapshotTo is the inverse of SnapshotTo.
+func FromSnapshotTo(to server.SnapshotTo) Repository {
+	r := Repository{URL: to.URL, Claim: to.Claim, Secret: to.Secret, ServiceAccount: ServiceAccount{Name: to.ServiceAccount, TokenAudience: to.TokenAudience}}
+	_ = json.Unmarshal([]byte(to.Options), &r.Options) // what is no object is no option
+	return r
+}
+
+// flags are the options as restic takes them, in one line. No value needs quotes (CheckOption).
+func (r Repository) flags() string {
+	var flags []string
+	for _, name := range slices.Sorted(maps.Keys(r.Options)) {
+		flags = append(flags, "-o "+name+"="+r.Options[name])
+	}
+	return strings.Join(flags, " ")
+}
 
 // location is the repository as restic takes it.
 func (r Repository) location() string { return cmp.Or(r.URL, "/repository") }

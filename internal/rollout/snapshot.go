@@ -82,7 +82,7 @@ func (d Deployment) takeSnapshot(ctx context.Context, running, next server.Spec)
 // storeSnapshot takes a snapshot into a backup repository, and records it.
 func (d Deployment) storeSnapshot(ctx context.Context, running server.Spec, version string, to server.SnapshotTo, secret consul.SecretRef) (server.Snapshot, error) {
 	client := restic.Client{
-		Kube: d.Kube, Consul: d.Consul, Repository: restic.Repository{URL: to.URL, Claim: to.Claim, Secret: to.Secret}, Image: to.Image,
+		Kube: d.Kube, Consul: d.Consul, Repository: restic.FromSnapshotTo(to), Image: to.Image,
 		Deadline: snapshotTimeout - time.Minute, // the Job's reason shall be heard
 	}
 	stored, err := client.BeforeUpgrade(ctx, running, version, secret)

@@ -138,6 +138,9 @@ func settings(s Spec) map[string]setting {
 	set(Write, "update.snapshot_to.repository.url", s.Update.SnapshotTo.URL)
 	set(Write, "update.snapshot_to.repository.volume_claim", s.Update.SnapshotTo.Claim)
 	set(Write, "update.snapshot_to.repository.credentials_secret", s.Update.SnapshotTo.Secret)
+	set(Write, "update.snapshot_to.repository.service_account.name", s.Update.SnapshotTo.ServiceAccount)
+	set(Write, "update.snapshot_to.repository.service_account.token_audience", s.Update.SnapshotTo.TokenAudience)
+	set(Write, "update.snapshot_to.repository.options", s.Update.SnapshotTo.Options)
 	set(Write, "update.snapshot_to.image", s.Update.SnapshotTo.Image)
 	set(Write, "update.server_timeout", s.Update.ServerTimeout)
 	if r := s.Jobs.Resources; r != nil {

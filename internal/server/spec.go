@@ -258,6 +258,11 @@ type SnapshotTo struct {
 	Secret string `json:"secret"`
 	// Image of restic.
 	Image string `json:"image"`
+	// ServiceAccount that the Job runs as, "" for that of the servers, and TokenAudience of its token, "" for no token.
+	ServiceAccount string `json:"service_account,omitempty"`
+	TokenAudience  string `json:"token_audience,omitempty"`
+	// Options of restic as a JSON object, "" for none.
+	Options string `json:"options,omitempty"`
 }
 
 // DefaultUpdate is how changes are carried out where nothing else is said.
