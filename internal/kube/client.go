@@ -7,6 +7,7 @@ import (
 	"net"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -105,6 +106,18 @@ func (c *Client) UpdateManagedFields(ctx context.Context, kind schema.GroupVersi
 	})
 	if err != nil {
 		return fmt.Errorf("taking over fields of %s %s: %w", kind.Kind, objectName(namespace, name), err)
+	}
+	return nil
+}
+
+// Evict asks Kubernetes to remove a pod as far as its disruption budget allows. It asks once:
+// a refusal, of which apierrors.IsTooManyRequests holds, is for the caller to look at, whatever
+// time to wait it names.
+func (c *Client) Evict(ctx context.Context, namespace, pod string, opts metav1.DeleteOptions) error {
+	err := c.PolicyV1().RESTClient().Post().AbsPath("/api/v1").Namespace(namespace).Resource("pods").Name(pod).SubResource("eviction").MaxRetries(0).
+		Body(&policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: pod}, DeleteOptions: &opts}).Do(ctx).Error()
+	if err != nil {
+		return fmt.Errorf("evicting Pod %s/%s: %w", namespace, pod, err)
 	}
 	return nil
 }

@@ -661,6 +661,9 @@ var _ taker = liveTakeover{}
 func (t liveTakeover) Look(ctx context.Context) (World, error) {
 	namespace := t.Consul.Namespace
 	sts, err := t.Kube.AppsV1().StatefulSets(namespace).Get(ctx, server.StatefulSetName(t.Consul.Name), metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		err = server.ErrNoStatefulSet
+	}
 	if err != nil {
 		return World{}, fmt.Errorf("reading the StatefulSet of %s: %w", t.Consul.ID(), err)
 	}
@@ -684,7 +687,7 @@ func (t liveTakeover) Look(ctx context.Context) (World, error) {
 	}
 	var running []corev1.Pod
 	for i := range pods {
-		s := Server{Name: pods[i].Name, Stopped: stopped(&pods[i]), Peer: true}
+		s := Server{Name: pods[i].Name, UID: pods[i].UID, Stopped: stopped(&pods[i]), Peer: true}
 		if metav1.IsControlledBy(&pods[i], sts) {
 			s.Outdated = Outdated(sts, &pods[i])
 			w.Servers = append(w.Servers, s)

@@ -49,6 +49,9 @@ var _ Cluster = Live{}
 // Look implements Cluster.
 func (l Live) Look(ctx context.Context) (World, error) {
 	sts, err := l.Kube.AppsV1().StatefulSets(l.Consul.Namespace).Get(ctx, server.StatefulSetName(l.Consul.Name), metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		err = server.ErrNoStatefulSet
+	}
 	if err != nil {
 		return World{}, fmt.Errorf("reading the StatefulSet of %s: %w", l.Consul.ID(), err)
 	}
@@ -68,7 +71,7 @@ func (l Live) Look(ctx context.Context) (World, error) {
 	for i := range pods {
 		isReady := consul.PodReady(&pods[i])
 		w.Servers = append(w.Servers, Server{
-			Name: pods[i].Name, Outdated: Outdated(sts, &pods[i]), Leaving: pods[i].DeletionTimestamp != nil,
+			Name: pods[i].Name, UID: pods[i].UID, Outdated: Outdated(sts, &pods[i]), Leaving: pods[i].DeletionTimestamp != nil,
 			Template: pods[i].Annotations[server.AnnotationTemplateHash],
 			Stopped:  stopped(&pods[i]), Sick: !isReady, Peer: true,
 		})
@@ -193,14 +196,29 @@ func hasStarted(pod *corev1.Pod) bool {
 	})
 }
 
-// Restart implements Cluster. It deletes rather than evicts: an eviction waits
-// for a disruption budget that a sick server exhausts.
-func (l Live) Restart(ctx context.Context, pod string) error {
-	p, err := l.Kube.CoreV1().Pods(l.Consul.Namespace).Get(ctx, pod, metav1.GetOptions{})
-	if found, err := kube.Found(err); err != nil || !found || p.DeletionTimestamp != nil {
-		return err // one that is gone, or goes, is being replaced already
+// Restart implements Cluster. A settled server is evicted: Kubernetes then refuses (429)
+// while a drain, an autoscaler or somebody else takes another server away, which an
+// observation that is seconds old does not show. One that is stopped or sick is deleted: an
+// eviction would wait for the disruption budget that it exhausts itself.
+func (l Live) Restart(ctx context.Context, s Server) error {
+	if s.settled() {
+		return l.evict(ctx, s, metav1.DeleteOptions{})
 	}
-	return l.Kube.CoreV1().Pods(l.Consul.Namespace).Delete(ctx, pod, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(p.UID))})
+	return l.remove(ctx, s)
+}
+
+// remove deletes the pod of a server. One that is gone is being replaced already.
+func (l Live) remove(ctx context.Context, s Server) error {
+	err := l.Kube.CoreV1().Pods(l.Consul.Namespace).Delete(ctx, s.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(s.UID))})
+	_, err = kube.Found(err)
+	return err
+}
+
+// evict evicts the pod of a server (policy/v1). One that is gone is being replaced already.
+func (l Live) evict(ctx context.Context, s Server, opts metav1.DeleteOptions) error {
+	opts.Preconditions = metav1.NewUIDPreconditions(string(s.UID))
+	_, err := kube.Found(l.Kube.Evict(ctx, l.Consul.Namespace, s.Name, opts))
+	return err
 }
 
 // Transfer implements Cluster.

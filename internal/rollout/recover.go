@@ -245,7 +245,7 @@ func (d Deployment) startAll(ctx context.Context, spec server.Spec, live server.
 		return err
 	}
 	for i := range pods {
-		if err := (Live{Kube: d.Kube, Consul: d.Consul}).Restart(ctx, pods[i].Name); err != nil {
+		if err := (Live{Kube: d.Kube, Consul: d.Consul}).remove(ctx, Server{Name: pods[i].Name, UID: pods[i].UID}); err != nil {
 			return fmt.Errorf("restarting server %s: %w", pods[i].Name, err)
 		}
 	}

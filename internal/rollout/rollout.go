@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -62,6 +64,8 @@ type World struct {
 // Server is one server pod.
 type Server struct {
 	Name string
+	// UID is that of the pod: what is done to the server is done to this pod and no later one.
+	UID types.UID `json:"-"`
 	// Outdated says that the pod does not run the StatefulSet's current template.
 	Outdated bool
 	// Stopped says that Consul does not run in the pod: it is pending, cannot
@@ -88,6 +92,17 @@ type Server struct {
 	Stale bool
 	// LastIndex is the last Raft log index, 0 if unknown.
 	LastIndex uint64
+}
+
+// settled reports whether its pod serves: removing it waits for the disruption budget.
+func (s Server) settled() bool { return !s.Stopped && !s.Sick }
+
+// named is the server of a name.
+func (w World) named(name string) Server {
+	if i := slices.IndexFunc(w.Servers, func(s Server) bool { return s.Name == name }); i >= 0 {
+		return w.Servers[i]
+	}
+	return Server{Name: name}
 }
 
 // due reports whether a server is to be restarted.

@@ -204,8 +204,9 @@ type simulated struct {
 	looks   int
 	actions []string
 	lookErr error
-	// reloadErr is what a reload ends with.
-	reloadErr error
+	// reloadErr is what a reload ends with, and reloadErrs what the next ones do before.
+	reloadErr  error
+	reloadErrs []error
 }
 
 func (s *simulated) Look(context.Context) (World, error) {
@@ -219,9 +220,9 @@ func (s *simulated) Look(context.Context) (World, error) {
 	return s.world, nil
 }
 
-func (s *simulated) Restart(_ context.Context, pod string) error { return s.restart("restart", pod) }
+func (s *simulated) Restart(_ context.Context, p Server) error { return s.restart("restart", p.Name) }
 
-func (s *simulated) Rebuild(_ context.Context, pod string) error { return s.restart("rebuild", pod) }
+func (s *simulated) Rebuild(_ context.Context, p Server) error { return s.restart("rebuild", p.Name) }
 
 func (s *simulated) Grow(context.Context) error {
 	s.actions = append(s.actions, "grow")
@@ -254,6 +255,11 @@ func (s *simulated) Transfer(_ context.Context, pod string) error {
 
 func (s *simulated) Reload(_ context.Context, pod string) error {
 	s.actions = append(s.actions, "reload "+pod)
+	if len(s.reloadErrs) > 0 {
+		err := s.reloadErrs[0]
+		s.reloadErrs = s.reloadErrs[1:]
+		return err
+	}
 	for i := range s.world.Servers {
 		if s.world.Servers[i].Name == pod && s.reloadErr == nil {
 			s.world.Servers[i].Stale = false

@@ -2,10 +2,14 @@ package rollout
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
 // interval between two looks at the world.
@@ -15,10 +19,11 @@ const interval = 500 * time.Millisecond
 type Cluster interface {
 	// Look reads the world anew.
 	Look(ctx context.Context) (World, error)
-	// Restart deletes a pod; the StatefulSet makes a new one.
-	Restart(ctx context.Context, pod string) error
-	// Rebuild deletes a pod and its volume; the StatefulSet makes both anew.
-	Rebuild(ctx context.Context, pod string) error
+	// Restart removes the pod of a server as it was observed; the StatefulSet makes a new
+	// one. A settled server is evicted, any other deleted.
+	Restart(ctx context.Context, s Server) error
+	// Rebuild is Restart of a server that loses its volume too.
+	Rebuild(ctx context.Context, s Server) error
 	// Grow makes the volumes that are too small grow.
 	Grow(ctx context.Context) error
 	// Transfer moves the leadership to a pod.
@@ -69,7 +74,7 @@ func Run(ctx context.Context, c Cluster, limit time.Duration, report func(Action
 		for {
 			w, err := c.Look(ctx)
 			switch {
-			case kube.Permanent(err):
+			case lasting(err):
 				return "", err
 			case err != nil: // not seen is not known: nothing is touched
 				return missing(err.Error())
@@ -85,9 +90,9 @@ func Run(ctx context.Context, c Cluster, limit time.Duration, report func(Action
 				report(a)
 				return "", &PausedError{Left: a.Pause}
 			}
-			err = act(ctx, c, a)
+			err = act(ctx, c, w, a)
 			switch {
-			case kube.Permanent(err):
+			case lasting(err):
 				return "", err
 			case err != nil: // the world moved on: look again
 				return missing(err.Error())
@@ -98,8 +103,14 @@ func Run(ctx context.Context, c Cluster, limit time.Duration, report func(Action
 	})
 }
 
-// act carries an action out.
-func act(ctx context.Context, c Cluster, a Action) error {
+// lasting reports whether an error does not change by observing again. A pod that is not
+// found is being replaced; a StatefulSet that is not found stays away.
+func lasting(err error) bool {
+	return errors.Is(err, server.ErrNoStatefulSet) || (kube.Permanent(err) && !apierrors.IsNotFound(err))
+}
+
+// act carries out an action on the world that it was decided from.
+func act(ctx context.Context, c Cluster, w World, a Action) error {
 	var err error
 	if a.Without != "" {
 		if err := c.Remove(ctx, a.Without); err != nil {
@@ -108,9 +119,9 @@ func act(ctx context.Context, c Cluster, a Action) error {
 	}
 	switch {
 	case a.Restart != "":
-		err = c.Restart(ctx, a.Restart)
+		err = c.Restart(ctx, w.named(a.Restart))
 	case a.Rebuild != "":
-		err = c.Rebuild(ctx, a.Rebuild)
+		err = c.Rebuild(ctx, w.named(a.Rebuild))
 	case a.Grow != "":
 		err = c.Grow(ctx)
 	case a.Transfer != "":

@@ -166,13 +166,19 @@ func planVolumes(w *World, s server.Storage, resize, rebuild bool) {
 
 // Rebuild implements Cluster. The claim goes first: it stays until its pod is gone,
 // and the StatefulSet makes the next pod only with a new one
-// (pkg/controller/statefulset/stateful_pod_control.go of Kubernetes).
-func (l Live) Rebuild(ctx context.Context, pod string) error {
+// (pkg/controller/statefulset/stateful_pod_control.go of Kubernetes). Nothing brings a
+// claim back that is being deleted, so the eviction is tried before (dry run).
+func (l Live) Rebuild(ctx context.Context, s Server) error {
+	if s.settled() {
+		if err := l.evict(ctx, s, metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}); err != nil {
+			return err
+		}
+	}
 	claims := l.Kube.CoreV1().PersistentVolumeClaims(l.Consul.Namespace)
-	c, err := claims.Get(ctx, server.ClaimName(pod), metav1.GetOptions{})
+	c, err := claims.Get(ctx, server.ClaimName(s.Name), metav1.GetOptions{})
 	found, err := kube.Found(err)
 	if err != nil {
-		return fmt.Errorf("reading the volume claim of %s: %w", pod, err)
+		return fmt.Errorf("reading the volume claim of %s: %w", s.Name, err)
 	}
 	if found && c.DeletionTimestamp == nil {
 		err := claims.Delete(ctx, c.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(c.UID))})
@@ -180,7 +186,7 @@ func (l Live) Rebuild(ctx context.Context, pod string) error {
 			return fmt.Errorf("deleting volume claim %s/%s: %w", c.Namespace, c.Name, err)
 		}
 	}
-	return l.Restart(ctx, pod)
+	return l.Restart(ctx, s)
 }
 
 // Grow implements Cluster.

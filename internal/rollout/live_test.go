@@ -1,0 +1,135 @@
+package rollout
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"testing"
+
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// kubernetes is an API server that answers every request in the same way and keeps what it
+// was asked for: the method, the path, and the UID that it is about.
+func kubernetes(t *testing.T, code int32, reason metav1.StatusReason) (l Live, requests *[]string) {
+	t.Helper()
+	requests = &[]string{}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		var eviction policyv1.Eviction
+		opts := &metav1.DeleteOptions{}
+		if r.Method == http.MethodPost {
+			if err := json.Unmarshal(body, &eviction); err != nil {
+				t.Error(err)
+			}
+			opts = eviction.DeleteOptions
+		} else if err := json.Unmarshal(body, opts); len(body) > 0 && err != nil {
+			t.Error(err)
+		}
+		text := r.Method + " " + r.URL.Path
+		if len(opts.DryRun) > 0 {
+			text += " dry run"
+		}
+		if opts.Preconditions != nil {
+			text += " of " + string(*opts.Preconditions.UID)
+		}
+		*requests = append(*requests, text)
+		status := metav1.Status{
+			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure, Reason: reason, Code: code,
+			Details: &metav1.StatusDetails{RetryAfterSeconds: 10},
+		}
+		if code == http.StatusOK {
+			status = metav1.Status{TypeMeta: status.TypeMeta, Status: metav1.StatusSuccess}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Retry-After", "10")
+		w.WriteHeader(int(code))
+		_ = json.NewEncoder(w).Encode(status)
+	}))
+	t.Cleanup(s.Close)
+	k, err := kube.NewClient(&rest.Config{Host: s.URL, ContentConfig: rest.ContentConfig{ContentType: "application/json"}}, server.ManagedBy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Live{Kube: k, Consul: consul.NewConnector(k).Cluster("prod", "consul")}, requests
+}
+
+// A server that serves is evicted, which Kubernetes refuses while another one is away; one
+// that does not serve is deleted. Both are the pod that was observed, and no later one.
+func TestRestart_evictsWhatServes(t *testing.T) {
+	t.Parallel()
+	const evicted, deleted = "POST /api/v1/namespaces/prod/pods/s-1/eviction of uid-1", "DELETE /api/v1/namespaces/prod/pods/s-1 of uid-1"
+	tests := map[string]struct {
+		server Server
+		code   int32
+		reason metav1.StatusReason
+		want   string
+		ok     func(error) bool
+	}{
+		"settled":                     {Server{}, http.StatusOK, "", evicted, isNil},
+		"while another one is away":   {Server{}, http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests, evicted, apierrors.IsTooManyRequests},
+		"replaced since":              {Server{}, http.StatusConflict, metav1.StatusReasonConflict, evicted, apierrors.IsConflict},
+		"gone":                        {Server{}, http.StatusNotFound, metav1.StatusReasonNotFound, evicted, isNil},
+		"sick":                        {Server{Sick: true}, http.StatusOK, "", deleted, isNil},
+		"stopped":                     {Server{Stopped: true}, http.StatusOK, "", deleted, isNil},
+		"sick and gone":               {Server{Sick: true}, http.StatusNotFound, metav1.StatusReasonNotFound, deleted, isNil},
+		"without the right to evict":  {Server{}, http.StatusForbidden, metav1.StatusReasonForbidden, evicted, apierrors.IsForbidden},
+		"without the right to delete": {Server{Sick: true}, http.StatusForbidden, metav1.StatusReasonForbidden, deleted, apierrors.IsForbidden},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, requests := kubernetes(t, tt.code, tt.reason)
+			tt.server.Name, tt.server.UID = "s-1", "uid-1"
+			if err := l.Restart(t.Context(), tt.server); !tt.ok(err) {
+				t.Errorf("got %v", err)
+			}
+			if !slices.Equal(*requests, []string{tt.want}) {
+				t.Errorf("asked for %q, want %q", *requests, tt.want)
+			}
+		})
+	}
+}
+
+func isNil(err error) bool { return err == nil }
+
+// The volume of a server that may not be evicted is not deleted.
+func TestRebuild_keepsTheVolumeOfWhatMayNotGo(t *testing.T) {
+	t.Parallel()
+	l, requests := kubernetes(t, http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests)
+	if err := l.Rebuild(t.Context(), Server{Name: "s-1", UID: "uid-1"}); !apierrors.IsTooManyRequests(err) {
+		t.Errorf("got %v", err)
+	}
+	if want := []string{"POST /api/v1/namespaces/prod/pods/s-1/eviction dry run of uid-1"}; !slices.Equal(*requests, want) {
+		t.Errorf("asked for %q, want %q", *requests, want)
+	}
+}
+
+// A pod that is away for a moment does not end a rollout, a StatefulSet that is gone does.
+func TestRun_observesAgainWhereAPodIsNotFound(t *testing.T) {
+	t.Parallel()
+	pods := metav1.StatusReasonNotFound
+	gone := &apierrors.StatusError{ErrStatus: metav1.Status{Reason: pods, Code: http.StatusNotFound, Message: `pods "s-1" not found`}}
+	s := &simulated{t: t, world: three("s-0"), reloadErrs: []error{gone}}
+	s.world.Servers[1].Stale = true
+	if err := Run(t.Context(), s, 0, func(Action) {}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"reload s-1", "reload s-1"}; !slices.Equal(s.actions, want) {
+		t.Errorf("did %q, want %q", s.actions, want)
+	}
+	s = &simulated{t: t, world: three("s-0"), lookErr: server.ErrNoStatefulSet}
+	if err := Run(t.Context(), s, 0, func(Action) {}); !errors.Is(err, server.ErrNoStatefulSet) {
+		t.Errorf("got %v", err)
+	}
+}
