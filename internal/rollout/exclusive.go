@@ -11,15 +11,19 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"k8s.io/client-go/util/retry"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Times of the lease. One whose holder was killed is free after leaseDuration.
+// Times of the Lease. The answer to a renewal may take up to renewDeadline, and after a pause of
+// retryPeriod the next renewal may fail for as long before the work is canceled. The Lease outlives
+// all of that, and has time left in which the work ends. One whose holder was killed is free after
+// leaseDuration.
 const (
-	leaseDuration = 10 * time.Second
-	renewDeadline = 7 * time.Second
+	leaseDuration = 15 * time.Second
+	renewDeadline = 5 * time.Second
 	retryPeriod   = time.Second
 )
 
@@ -40,13 +44,14 @@ func (d Deployment) exclusively(ctx context.Context, do func(context.Context) er
 // withLease calls do once, and reports whether the Lease was lost before it returned.
 func (d Deployment) withLease(ctx context.Context, do func(context.Context) error) (lost bool, err error) {
 	host, _ := os.Hostname()
-	lock := &resourcelock.LeaseLock{
+	lock := promptLock{&resourcelock.LeaseLock{
 		LeaseMeta:  metav1.ObjectMeta{Namespace: d.Consul.Namespace, Name: server.LeaseName(d.Consul.Name)},
 		Client:     d.Kube.CoordinationV1(),
 		LockConfig: resourcelock.ResourceLockConfig{Identity: host + "/" + uuid.NewString()},
 		Labels:     server.OwnerLabels(d.Consul.Name),
-	}
-	// The Lease is held until do has returned, also where that takes longer than ctx.
+	}}
+	// The Lease is held until do has returned, also where that takes longer than ctx. The elector
+	// would release a Lease that it cannot renew before it cancels the work.
 	elect, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	type result struct {
@@ -55,7 +60,7 @@ func (d Deployment) withLease(ctx context.Context, do func(context.Context) erro
 	}
 	held, done := make(chan struct{}), make(chan result, 1)
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: lock, LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod, ReleaseOnCancel: true,
+		Lock: lock, LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(leading context.Context) {
 				close(held)
@@ -94,8 +99,44 @@ func (d Deployment) withLease(ctx context.Context, do func(context.Context) erro
 	select {
 	case <-held:
 		r := <-done
+		release(ctx, lock)
 		return r.lost && r.err != nil, r.err
 	default:
 		return false, fmt.Errorf("%s is being changed by somebody else, %s, who holds the Lease %s: %w", d.Consul.ID(), elector.GetLeader(), lock.Describe(), context.Cause(ctx))
 	}
+}
+
+// promptLock is a Lease of which every request is answered soon or counts as failed: the time of
+// a Lease runs from when the API server wrote it, and not from its answer.
+type promptLock struct{ *resourcelock.LeaseLock }
+
+// Create implements resourcelock.Interface.
+func (l promptLock) Create(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
+	ctx, cancel := context.WithTimeout(ctx, renewDeadline)
+	defer cancel()
+	return l.LeaseLock.Create(ctx, r)
+}
+
+// Update implements resourcelock.Interface.
+func (l promptLock) Update(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
+	ctx, cancel := context.WithTimeout(ctx, renewDeadline)
+	defer cancel()
+	return l.LeaseLock.Update(ctx, r)
+}
+
+// release lets the next one have the Lease at once. If it fails, the Lease expires by itself.
+func release(ctx context.Context, lock resourcelock.Interface) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), renewDeadline)
+	defer cancel()
+	// A renewal that was canceled may still arrive.
+	_ = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		held, _, err := lock.Get(ctx)
+		if err != nil || held.HolderIdentity != lock.Identity() {
+			return err
+		}
+		now := metav1.Now()
+		return lock.Update(ctx, resourcelock.LeaderElectionRecord{
+			LeaderTransitions: held.LeaderTransitions, LeaseDurationSeconds: 1, RenewTime: now, AcquireTime: now,
+		})
+	})
 }

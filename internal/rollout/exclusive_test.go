@@ -5,8 +5,10 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -111,4 +113,81 @@ func TestExclusively_aMissingRightIsToldAtOnce(t *testing.T) {
 	if !errors.Is(err, forbidden) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// There is no moment with two holders: the work has ended before the Lease is released, whatever
+// keeps it from being renewed.
+func TestExclusively_theWorkEndsBeforeTheLeaseIsReleased(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var away, ended atomic.Bool
+		d := leases(func(string) error { return nil })
+		d.Kube.Interface.(*fake.Clientset).PrependReactor("update", "leases", func(a k8stesting.Action) (bool, runtime.Object, error) {
+			switch held := a.(k8stesting.UpdateAction).GetObject().(*coordinationv1.Lease).Spec.HolderIdentity; {
+			case *held != "" && away.Load():
+				return true, nil, errors.New("the connection broke")
+			case *held == "" && !ended.Load():
+				t.Error("the Lease is released while the work goes on")
+			}
+			return false, nil, nil
+		})
+		calls := 0
+		err := d.exclusively(t.Context(), func(ctx context.Context) error {
+			if calls++; calls > 1 {
+				return nil
+			}
+			away.Store(true)
+			<-ctx.Done()
+			time.Sleep(time.Second) // it cleans up
+			ended.Store(true)
+			away.Store(false)
+			return ctx.Err()
+		})
+		if err != nil || calls != 2 {
+			t.Errorf("worked %d times, %v", calls, err)
+		}
+	})
+}
+
+// The work is canceled before the Lease expires, also where the last renewal was written at once
+// and answered late.
+func TestExclusively_theLeaseOutlivesTheLongestRenewal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var away atomic.Bool
+		var written time.Time
+		var lasts time.Duration
+		d := leases(func(string) error {
+			if away.Load() {
+				return errors.New("connection refused")
+			}
+			return nil
+		})
+		d.Kube.Interface.(*fake.Clientset).PrependReactor("update", "leases", func(a k8stesting.Action) (bool, runtime.Object, error) {
+			lease := a.(k8stesting.UpdateAction).GetObject().(*coordinationv1.Lease)
+			if *lease.Spec.HolderIdentity == "" || away.Load() {
+				return false, nil, nil
+			}
+			written, lasts = time.Now(), time.Duration(*lease.Spec.LeaseDurationSeconds)*time.Second
+			time.Sleep(renewDeadline - time.Millisecond)
+			return false, nil, nil
+		})
+		calls := 0
+		err := d.exclusively(t.Context(), func(ctx context.Context) error {
+			if calls++; calls > 1 {
+				return nil
+			}
+			time.Sleep(renewDeadline + retryPeriod/2) // the first renewal was answered
+			away.Store(true)
+			<-ctx.Done()
+			if left := lasts - time.Since(written); left < time.Second {
+				t.Errorf("the work is canceled when the Lease has %s left", left)
+			}
+			away.Store(false)
+			return ctx.Err()
+		})
+		if err != nil || calls != 2 {
+			t.Errorf("worked %d times, %v", calls, err)
+		}
+	})
 }
