@@ -91,7 +91,7 @@ func texts[T fmt.Stringer](list []T) []string {
 func restartWarning(before server.Spec, p rollout.Plan, changes, steps []string) (summary, detail string) {
 	summary, detail = fmt.Sprintf("%d servers restart", p.Restarts), "One at a time, and the next only when all servers are healthy voters again."
 	switch {
-	case before.Replicas == 1:
+	case p.Alone:
 		summary, detail = "The only server restarts", "Clients get no answer until it is back: three servers would go on answering."
 	case p.Restarts == 1:
 		summary = "1 server restarts"

@@ -327,6 +327,9 @@ func (c *Cluster) LeaderPod(ctx context.Context, pods []corev1.Pod) (*corev1.Pod
 	return nil, fmt.Errorf("finding the leader of %s: no server knows one", c.ID())
 }
 
+// At reports whether the server is the one that runs at an IP, and not the one before it.
+func (s ServerHealth) At(ip string) bool { return hasIP(s.Address, ip) }
+
 // hasIP reports whether an address "<ip>:<port>" is that of an IP.
 func hasIP(address, ip string) bool {
 	host, _, err := net.SplitHostPort(address)

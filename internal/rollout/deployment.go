@@ -540,15 +540,14 @@ func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live
 	err = d.settle(ctx, spec, desired)
 	var stuck *StuckError
 	if errors.As(err, &stuck) && spec.Update.OnFailure == server.RollBack {
-		return d.rollBack(ctx, before, spec, err)
+		return d.rollBack(ctx, before, spec, stuck, err)
 	}
 	return err
 }
 
-// rollBack brings back what ran before a change that got stuck, unless a server
-// that runs the change has led: what that wrote, the former version need not be
-// able to read.
-func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, cause error) error {
+// rollBack brings back what ran before a change that got stuck, unless a newer Consul
+// has led (keepsChange).
+func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, stuck *StuckError, cause error) error {
 	changes := server.Changes(before, changed)
 	has := func(e server.Effect) bool {
 		return slices.ContainsFunc(changes, func(c server.Change) bool { return c.Effect == e })
@@ -565,9 +564,8 @@ func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, c
 	if err != nil {
 		return errors.Join(cause, fmt.Errorf("not rolled back: %w", err))
 	}
-	i := slices.IndexFunc(w.Servers, func(s Server) bool { return s.Name == w.Leader })
-	if restarts && (i < 0 || !w.Servers[i].Outdated) {
-		return errors.Join(cause, errors.New("not rolled back: no server that runs what ran before leads"))
+	if reason := keepsChange(w, before, changed, stuck.Led); reason != "" {
+		return errors.Join(cause, errors.New("not rolled back: "+reason))
 	}
 	before.Update.PauseAfter = 0
 	before.Storage, before.Resizing = changed.Storage, changed.Resizing // volumes do not shrink
@@ -577,10 +575,29 @@ func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, c
 	if _, err := applyObjects(ctx, d.Kube, server.Objects(before), live); err != nil {
 		return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
 	}
+	if !before.Established { // what ran before had no leader either: there is nothing to wait for
+		err := d.restartUnelected(ctx)
+		return errors.Join(cause, err, errors.New("rolled back: the servers run what they ran before, and have no leader, as before"))
+	}
 	if err := d.settle(ctx, before, int(before.Replicas)); err != nil {
 		return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
 	}
 	return &RolledBackError{Err: cause}
+}
+
+// keepsChange says why a change cannot be rolled back, "" if it can: what a newer Consul
+// wrote as the leader, the older one need not be able to read. It wrote nothing that counts
+// before it led, and another configuration of the same version reads what it wrote.
+func keepsChange(w World, before, changed server.Spec, led bool) string {
+	leader := w.named(w.Leader)
+	switch {
+	case before.Version == changed.Version && before.Image == changed.Image:
+		return ""
+	case led || (w.Leader != "" && !leader.Outdated):
+		return fmt.Sprintf("a server with %s leads or has led, and %s may not be able to read what it wrote", changed.Version, before.Version)
+	default:
+		return ""
+	}
 }
 
 // restartUnelected restarts all servers of a cluster that never had a leader:
@@ -614,32 +631,40 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 	live := Live{
 		Kube: d.Kube, Consul: d.Consul, Desired: desired, Token: token, ACLs: spec.ACL.Enabled,
 		Version: server.ConfigVersion(spec), Storage: &spec.Storage, ByOthers: spec.Update.Strategy == server.OnDelete,
+		Patience: leaderlessFor(spec.Performance),
 	}
 	var limit time.Duration
+	if !spec.Creating { // a create has a time of its own
+		limit = spec.Update.ServerTimeout
+	}
 	if spec.Established { // the servers of a first start are voters at once
 		live.Established, live.Soak = true, consul.Soak
-		limit = spec.Update.ServerTimeout
 		if live.PauseAt, err = d.pauseAt(ctx, live, spec.Update); err != nil {
 			return d.unsettled(ctx, err, spec)
 		}
 	}
-	err = Run(ctx, live, limit, func(a Action) {
-		_ = d.markData(ctx) // what the roll has come to; at its end it has to succeed
-		d.Report(a)
-		d.event(ctx, a)
-	})
-	var paused *PausedError
-	switch {
-	case errors.As(err, &paused):
-		return paused
-	case err != nil:
-		return d.unsettled(ctx, err, spec)
-	}
-	if err := d.markData(ctx); err != nil {
-		return d.unsettled(ctx, err, spec)
-	}
-	if err := d.afterRoll(ctx, spec, token, desired); err != nil {
-		return d.unsettled(ctx, err, spec)
+	for {
+		err := Run(ctx, live, limit, func(a Action) {
+			_ = d.markData(ctx) // what the rollout has come to; at its end it has to succeed
+			d.Report(a)
+			d.event(ctx, a)
+		})
+		if paused := (*PausedError)(nil); errors.As(err, &paused) {
+			return paused
+		}
+		if err == nil {
+			err = d.markData(ctx)
+		}
+		if err != nil {
+			return d.unsettled(ctx, err, spec)
+		}
+		if err = d.afterRoll(ctx, spec, token, desired); err == nil {
+			break
+		}
+		// A server that went away meanwhile is waited for; any other failure stays one.
+		if w, lookErr := live.Look(ctx); lookErr != nil || Next(w).Done {
+			return d.unsettled(ctx, err, spec)
+		}
 	}
 	if spec.Resizing {
 		if err := d.markResized(ctx); err != nil {

@@ -42,6 +42,8 @@ type Live struct {
 	// Soak is how long a server must have been ready where nobody may ask
 	// whether it votes (consul.Cluster.Missing).
 	Soak time.Duration
+	// Patience is that of the World.
+	Patience time.Duration
 }
 
 var _ Cluster = Live{}
@@ -66,8 +68,9 @@ func (l Live) Look(ctx context.Context) (World, error) {
 		CanTransfer: l.Token != "" || !l.ACLs,
 		ByOthers:    l.ByOthers,
 		PauseAt:     l.PauseAt,
+		Patience:    l.Patience,
 	}
-	ready := []corev1.Pod{}
+	var ready, running []corev1.Pod
 	for i := range pods {
 		isReady := consul.PodReady(&pods[i])
 		w.Servers = append(w.Servers, Server{
@@ -78,6 +81,9 @@ func (l Live) Look(ctx context.Context) (World, error) {
 		if isReady {
 			ready = append(ready, pods[i])
 		}
+		if pods[i].DeletionTimestamp == nil && consul.PodRuns(&pods[i]) {
+			running = append(running, pods[i])
+		}
 	}
 	if l.Storage != nil {
 		if err := l.addVolumes(ctx, &w, sts, pods); err != nil {
@@ -87,26 +93,38 @@ func (l Live) Look(ctx context.Context) (World, error) {
 	if w.Unsettled, err = l.Consul.Missing(ctx, l.Token, w.Replicas, l.Soak); err != nil {
 		return World{}, err
 	}
-	// A server that starts is left alone: it refuses the request, or keeps it for
-	// seconds because there is no leader.
-	if len(ready) > 0 {
-		l.addRaft(ctx, &w, ready)
-	}
+	l.addRaft(ctx, &w, ready, running)
 	if w.Leader == "" && l.Established {
 		if err := l.addKept(ctx, &w, pods); err != nil {
 			return World{}, err
 		}
 	}
-	if w.Unsettled == "" && l.Version != "" && w.CanTransfer {
+	if l.Version != "" && w.CanTransfer {
 		err = l.addConfig(ctx, &w, pods)
 	}
 	return w, err
 }
 
-// addConfig adds which agents have not loaded the current configuration.
+// unwellTimeout bounds what servers are asked that may not answer, because they are not ready.
+const unwellTimeout = 5 * time.Second
+
+// addConfig adds which agents have not loaded the current configuration. While the cluster
+// is not settled only the sick ones that run are asked, and what they do not say is not known.
 func (l Live) addConfig(ctx context.Context, w *World, pods []corev1.Pod) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for i := range pods {
+		if s := &w.Servers[i]; w.Unsettled != "" {
+			if s.Sick && !s.Stopped && !s.Leaving {
+				g.Go(func() error {
+					ctx, cancel := context.WithTimeout(ctx, unwellTimeout)
+					defer cancel()
+					version, err := l.Consul.ConfigVersion(ctx, l.Token, &pods[i])
+					s.Stale = err == nil && version != l.Version
+					return nil
+				})
+			}
+			continue
+		}
 		g.Go(func() error {
 			version, err := l.Consul.ConfigVersion(ctx, l.Token, &pods[i])
 			w.Servers[i].Stale = version != l.Version
@@ -119,10 +137,22 @@ func (l Live) addConfig(ctx context.Context, w *World, pods []corev1.Pod) error 
 // addRaft adds what Consul knows: who leads, who is a peer and well, and how far
 // each server is. It is left out where no server tells, which Unsettled then says.
 // The leader is the one that the servers follow: autopilot hears of a new one
-// seconds later.
-func (l Live) addRaft(ctx context.Context, w *World, ready []corev1.Pod) {
-	if leader, err := l.Consul.LeaderPod(ctx, ready); err == nil {
+// seconds later. Servers that are not ready say whom they follow too. Where they follow
+// nobody, a request to the leader would be kept for seconds.
+func (l Live) addRaft(ctx context.Context, w *World, ready, running []corev1.Pod) {
+	leader, err := l.Consul.LeaderPod(ctx, ready)
+	if err != nil && len(running) > 0 {
+		short, cancel := context.WithTimeout(ctx, unwellTimeout)
+		defer cancel()
+		if leader, err = l.Consul.LeaderPod(short, running); err != nil && len(running) == w.Replicas && len(w.Servers) == w.Replicas {
+			elected, err := l.Consul.HasBootstrapped(short, running)
+			w.Unelected = err == nil && !elected
+		}
+	}
+	if err == nil {
 		w.Leader = leader.Name
+	} else if len(ready) == 0 {
+		return
 	}
 	h, err := l.Consul.Health(ctx, l.Token)
 	if consul.IsForbidden(err) {
@@ -136,6 +166,9 @@ func (l Live) addRaft(ctx context.Context, w *World, ready []corev1.Pod) {
 		s.Peer = false
 		if j := slices.IndexFunc(h.Servers, func(e consul.ServerHealth) bool { return e.Name == s.Name }); j >= 0 {
 			s.Peer, s.LastIndex = h.Servers[j].Peer, h.Servers[j].LastIndex
+			s.Voting = h.Servers[j].Healthy && h.Servers[j].Voter && slices.ContainsFunc(running, func(p corev1.Pod) bool {
+				return p.Name == s.Name && h.Servers[j].At(p.Status.PodIP)
+			})
 			s.Sick = s.Sick || !h.Servers[j].Healthy || !h.Servers[j].Voter
 		}
 	}

@@ -3,6 +3,7 @@ package rollout
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
@@ -19,6 +20,8 @@ type Plan struct {
 	Restarts int
 	// Rolls is in how many rolls they do, one after the other (server.Stages).
 	Rolls int
+	// Alone says that a server restarts while it is the only one.
+	Alone bool
 }
 
 // NewPlan says what going from one spec to another does to the servers of a
@@ -48,6 +51,7 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 			if after.Update.PauseAfter > 0 {
 				p.Restarts, p.Rolls = min(p.Restarts, int(after.Update.PauseAfter)), 1
 			}
+			p.Alone = before.Replicas == 1 && after.Replicas == 1
 		}
 		return p
 	}
@@ -69,6 +73,7 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 	}
 	planVolumes(&next, after.Storage, has(server.Resize), rebuild)
 	next.PauseAt = pauseAt(next, after.Update)
+	p.Alone = len(w.Servers) == 1 // until servers are added
 	for i := range stages {
 		if i > 0 { // another stage of the same takes every server
 			restarts := restartsBetween(stages[i-1], stages[i])
@@ -88,6 +93,8 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 			break
 		}
 	}
+	first := slices.IndexFunc(p.Steps, func(a Action) bool { return a.Scale > 1 || a.Restart != "" || a.Rebuild != "" })
+	p.Alone = p.Alone && first >= 0 && p.Steps[first].Scale == 0
 	return p
 }
 
@@ -116,8 +123,16 @@ func preview(w World) ([]Action, World) {
 			return append(steps, a), w
 		case a.Done, a.Wait != "" && w.Unsettled == "" && w.Observed && growing(w) == "":
 			return steps, w
+		case a.Wait != "" && w.Observed && w.Unsettled != "" && w.Leader == "" && !w.Leaderless:
+			w.Leaderless = true // as it will be, unless the servers elect one
+			if next := Next(w); next.Wait != "" {
+				continue
+			}
 		case a.Wait != "":
-			w.Unsettled, w.Observed = "", true
+			w.Unsettled, w.Observed, w.Unelected = "", true, false
+			if w.Leader == "" && len(w.Servers) > 0 {
+				w.Leader = w.Servers[0].Name
+			}
 			for i := range w.Servers {
 				w.Servers[i].Growing = ""
 			}
@@ -134,7 +149,9 @@ func preview(w World) ([]Action, World) {
 		case a.Transfer != "":
 			w.Leader = a.Transfer
 		case a.Scale > w.Replicas:
-			w.Servers = append(w.Servers, make([]Server, max(0, a.Scale-len(w.Servers)))...)
+			for i := len(w.Servers); i < a.Scale; i++ {
+				w.Servers = append(w.Servers, Server{Name: w.podName(i), Peer: true})
+			}
 			w.Replicas = a.Scale
 		case a.Scale != 0:
 			w.Servers = w.Servers[:min(a.Scale, len(w.Servers))]
@@ -142,6 +159,15 @@ func preview(w World) ([]Action, World) {
 		}
 		steps = append(steps, a)
 	}
+}
+
+// podName is the pod of an ordinal, "" where there is no other one to tell the name by.
+func (w World) podName(ordinal int) string {
+	if len(w.Servers) == 0 {
+		return ""
+	}
+	first := w.Servers[0].Name
+	return podOf(first[:strings.LastIndex(first, "-")], ordinal)
 }
 
 // pauseAt is World.PauseAt of a roll that starts. One that has come that far

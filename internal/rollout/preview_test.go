@@ -16,6 +16,7 @@ func TestNewPlan(t *testing.T) {
 	sick.Servers[2].Stopped, sick.Unsettled = true, "not ready: s-2"
 	away := three("s-1")
 	away.Unsettled = "server s-0 is not yet a voter"
+	single := World{Desired: 1, Replicas: 1, Observed: true, Leader: "consul-server-0", CanTransfer: true, Servers: []Server{{Name: "consul-server-0"}}}
 	ui := func(s *server.Spec) { s.UI = true }
 	tests := map[string]struct {
 		world    *World
@@ -103,6 +104,41 @@ func TestNewPlan(t *testing.T) {
 			func() *World { w := three("s-1"); w.Replicas, w.Unsettled = 1, "3 of 1 pods exist"; return &w }(), spec,
 			[]string{"wait: 3 of 1 pods exist", "scale to 2 servers", "scale to 3 servers"}, 0,
 		},
+		"a single server, and two more": {
+			&single, with(func(s *server.Spec) { s.Version, s.Replicas = "1.22.8", 3 }),
+			[]string{
+				"scale to 2 servers (the others answer while consul-server-0 restarts)",
+				"scale to 3 servers (the others answer while consul-server-0 restarts)",
+				"transfer the leadership to consul-server-1", "restart consul-server-0",
+			}, 1,
+		},
+		"a single server that is sick, and two more": {
+			func() *World {
+				w := single
+				w.Servers = []Server{{Name: "consul-server-0", Sick: true}}
+				w.Unsettled = "not ready"
+				return &w
+			}(),
+			with(func(s *server.Spec) { s.Version, s.Replicas = "1.22.8", 3 }),
+			[]string{"restart consul-server-0 (it is the only server, and not healthy)", "wait: not ready", "scale to 2 servers", "scale to 3 servers"}, 1,
+		},
+		"servers that never elected a leader": {
+			func() *World { w := unready(three("")); w.Unelected = true; return &w }(), with(ui),
+			[]string{
+				"restart s-0 (no leader was ever elected)", "restart s-1 (no leader was ever elected)", "restart s-2 (no leader was ever elected)",
+				"wait: not ready: s-0, s-1, s-2",
+			}, 3,
+		},
+		"servers without a leader": {
+			func() *World { w := unready(three("")); return &w }(), with(ui),
+			[]string{
+				"wait: not ready: s-0, s-1, s-2",
+				"restart s-0 (there is no leader, and every outdated server is unhealthy)",
+				"restart s-1 (there is no leader, and every outdated server is unhealthy)",
+				"restart s-2 (there is no leader, and every outdated server is unhealthy)",
+				"wait: not ready: s-0, s-1, s-2",
+			}, 3,
+		},
 		"servers that were not seen": {nil, with(func(s *server.Spec) { s.UI = true }), nil, 3},
 		"one that was left outdated": {&sick, spec, []string{"restart s-2", "wait: not ready: s-2"}, 1},
 		"what has to settle before": {
@@ -127,6 +163,32 @@ func TestNewPlan(t *testing.T) {
 			}
 			if tt.world != nil && slices.ContainsFunc(tt.world.Servers, func(s Server) bool { return s.Outdated }) && tt.world != &sick {
 				t.Error("the world that was seen is changed")
+			}
+		})
+	}
+}
+
+// A plan says that nobody answers only where that is so.
+func TestNewPlan_saysWhetherTheOnlyServerRestarts(t *testing.T) {
+	t.Parallel()
+	before := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "consul:1.22.7", Replicas: 1, Established: true}
+	world := &World{Desired: 1, Replicas: 1, Observed: true, Leader: "s-0", CanTransfer: true, Servers: []Server{{Name: "s-0"}}}
+	for name, tt := range map[string]struct {
+		world    *World
+		replicas int32
+		alone    bool
+	}{
+		"one server":                       {world, 1, true},
+		"one server that was not seen":     {nil, 1, true},
+		"others are added":                 {world, 3, false},
+		"others are added to one not seen": {nil, 3, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			after := before
+			after.UI, after.Replicas = true, tt.replicas
+			if p := NewPlan(tt.world, before, after); p.Alone != tt.alone {
+				t.Errorf("got %t", p.Alone)
 			}
 		})
 	}

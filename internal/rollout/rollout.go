@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -29,6 +30,12 @@ type World struct {
 	Servers []Server
 	// Leader is the name of the leader's pod, "" if unknown.
 	Leader string
+	// Unelected says that all servers run, and that none of them has ever known a leader.
+	Unelected bool `json:",omitempty"`
+	// Leaderless says that there has been no leader for longer than Patience, which is longer
+	// than elections take. Only Run knows it.
+	Leaderless bool          `json:"-"`
+	Patience   time.Duration `json:"-"`
 	// CanTransfer says that there is a token which may move the leadership.
 	CanTransfer bool
 	// Grow is the size to which volumes shall grow that have not been told to yet, ""
@@ -80,6 +87,8 @@ type Server struct {
 	Leaving bool
 	// Sick says that it is not ready, or no healthy voter.
 	Sick bool
+	// Voting says that Raft counts it as a healthy voter, whether its pod is ready or not.
+	Voting bool `json:",omitempty"`
 	// Volume says what of its volume takes a restart, "" for nothing. Such a server
 	// is restarted as an outdated one is.
 	Volume string
@@ -136,8 +145,10 @@ func (w World) Drift() []string {
 	return out
 }
 
-// Action is the next thing to do. Exactly one field is set, and Without beside Scale or Retire.
+// Action is the next thing to do. Exactly one field is set, besides Why, and Without beside Scale or Retire.
 type Action struct {
+	// Why is the reason, where the rule alone does not say it.
+	Why string
 	// Done says that nothing is left to do.
 	Done bool
 	// Snapshot says that a snapshot is taken, before anything else.
@@ -174,6 +185,9 @@ type Action struct {
 // String says what an action does.
 func (a Action) String() string {
 	_, text := a.words()
+	if a.Why != "" {
+		text += " (" + a.Why + ")"
+	}
 	return text
 }
 
@@ -222,8 +236,17 @@ func (a Action) words() (reason, text string) {
 //   - An outdated server in which Consul does not run is restarted at once: that
 //     takes nothing from the quorum, and may be what repairs it.
 //   - An outdated server that runs and is sick goes first as well, if every other
-//     one is a healthy voter: it may be what the change repairs, and while two are
-//     away a third must not go.
+//     one is a healthy voter, ready or not: it may be what the change repairs, and
+//     while two are away a third must not go. If it leads, the leadership moves off
+//     it before.
+//   - An outdated server that is sick and the only one restarts: nobody else answers.
+//   - Where no leader was ever elected there is no quorum to keep: an outdated server
+//     that is sick restarts.
+//   - Where there has been no leader for a long time, and every outdated server is
+//     sick, one restarts, and the next one when it runs and that has not helped. Raft
+//     keeps nothing alive that this could take away.
+//   - A sick server that runs the current template but not the current configuration
+//     reloads first, if every other one is well: a reload may have made it sick.
 //   - A server too many that is no Raft peer, such as one that no node has room for,
 //     is removed at once for the same reason.
 //   - A server is given a new volume only where every other one is a healthy voter,
@@ -235,6 +258,8 @@ func (a Action) words() (reason, text string) {
 //     by itself, is removed: autopilot does not where that would leave fewer voters
 //     than it was told to keep.
 //   - Otherwise nothing is touched until every server is a healthy voter.
+//   - One server, or two, restart only after more have been added, if more are declared:
+//     then others answer meanwhile, and they have the data.
 //   - While volumes grow nobody is restarted: it may turn out that a server has to be
 //     for its file system to grow, and once is enough.
 //   - Then one outdated server at a time: followers before the leader, the one
@@ -270,10 +295,28 @@ func Next(w World) Action {
 	for _, s := range outdated {
 		switch {
 		case s.Leaving:
-		case (s.Stopped || s.Sick) && othersWell(w, s):
+		case (s.Stopped || s.Sick) && w.Leader != "" && w.Leader != s.Name && othersWell(w, s):
 			return s.restart()
 		case s.Stopped && (s.Outdated || !s.Rebuild): // its volume stays for now
 			return Action{Restart: s.Name}
+		case s.Sick && w.Replicas == 1 && len(w.Servers) == 1:
+			return Action{Restart: s.Name, Why: "it is the only server, and not healthy"}
+		case s.Sick && s.Outdated && w.Unelected:
+			return Action{Restart: s.Name, Why: "no leader was ever elected"}
+		}
+	}
+	if s := w.named(w.Leader); s.Sick && s.Voting && s.due() && !w.ByOthers && othersWell(w, s) {
+		if to := heir(w); to != "" {
+			return Action{Transfer: to, Why: s.Name + " is not healthy"}
+		}
+		return s.restart() // its graceful leave moves the leadership
+	}
+	if s := stranded(w, outdated); s != "" {
+		return Action{Restart: s, Why: "there is no leader, and every outdated server is unhealthy"}
+	}
+	for _, s := range w.Servers {
+		if s.Stale && s.Sick && !s.Outdated && !s.Stopped && !s.Leaving && othersWell(w, s) {
+			return Action{Reload: s.Name, Why: "it is not healthy"}
 		}
 	}
 	if w.Replicas == 0 {
@@ -293,6 +336,9 @@ func Next(w World) Action {
 	}
 	if m := growing(w); m != "" {
 		return Action{Wait: m}
+	}
+	if len(outdated) > 0 && w.Replicas < min(w.Desired, minRebuild) {
+		return Action{Scale: w.Replicas + 1, Why: "the others answer while " + outdated[0].Name + " restarts"}
 	}
 	if len(outdated) > 0 && w.PauseAt > 0 && len(w.Servers)-len(outdated) >= w.PauseAt {
 		return Action{Pause: names(outdated)}
@@ -361,11 +407,30 @@ func growing(w World) string {
 	return strings.Join(all, ", ")
 }
 
-// othersWell reports whether every server but one is a healthy voter, and there
+// othersWell reports whether every server but one is a healthy voter, ready or not, and there
 // are all of them.
 func othersWell(w World, but Server) bool {
-	return w.Leader != "" && w.Leader != but.Name && len(w.Servers) == w.Replicas &&
-		!slices.ContainsFunc(w.Servers, func(s Server) bool { return s.Name != but.Name && (s.Sick || s.Stopped || s.Leaving) })
+	return len(w.Servers) == w.Replicas &&
+		!slices.ContainsFunc(w.Servers, func(s Server) bool { return s.Name != but.Name && !s.well() })
+}
+
+// well reports whether a server does its part in Raft.
+func (s Server) well() bool { return !s.Stopped && !s.Leaving && (!s.Sick || s.Voting) }
+
+// stranded is the outdated server to restart where there has been no leader for a long time, ""
+// if there is none: every server runs, so that the one before has had its chance, and no
+// outdated one serves.
+func stranded(w World, outdated []Server) string {
+	if !w.Leaderless || w.Leader != "" || len(w.Servers) != w.Replicas {
+		return ""
+	}
+	if slices.ContainsFunc(w.Servers, func(s Server) bool { return s.Stopped || s.Leaving || (s.due() && !s.Sick) }) {
+		return ""
+	}
+	if i := slices.IndexFunc(outdated, func(s Server) bool { return s.Outdated }); i >= 0 {
+		return outdated[i].Name
+	}
+	return ""
 }
 
 // stale is the next server whose agent loads its configuration anew, "" if none
@@ -393,10 +458,14 @@ func names(servers []Server) string {
 	return strings.Join(all, ", ")
 }
 
-// heir is the server that takes the leadership over before the leader restarts:
-// the updated one that is furthest ahead.
+// heir is the server to which the leadership moves before the leader restarts: the updated one
+// that is furthest ahead, or any other where none is updated yet because the leader is sick.
 func heir(w World) string {
-	updated := slices.DeleteFunc(slices.Clone(w.Servers), func(s Server) bool { return s.due() || s.Leaving || s.Stopped || s.Name == w.Leader })
+	others := slices.DeleteFunc(slices.Clone(w.Servers), func(s Server) bool { return !s.well() || s.Name == w.Leader })
+	updated := slices.DeleteFunc(slices.Clone(others), Server.due)
+	if len(updated) == 0 && w.named(w.Leader).Sick {
+		updated = others
+	}
 	if len(updated) == 0 || !w.CanTransfer {
 		return ""
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
@@ -17,6 +18,17 @@ func three(leader string, outdated ...string) World {
 	for i, name := range []string{"s-0", "s-1", "s-2"} {
 		w.Servers = append(w.Servers, Server{Name: name, Outdated: slices.Contains(outdated, name), Peer: true, LastIndex: uint64(100 + i)})
 	}
+	return w
+}
+
+// unready makes every server of a world sick.
+func unready(w World) World {
+	var all []string
+	for i := range w.Servers {
+		w.Servers[i].Sick = true
+		all = append(all, w.Servers[i].Name)
+	}
+	w.Unsettled = "not ready: " + strings.Join(all, ", ")
 	return w
 }
 
@@ -143,6 +155,104 @@ func TestNext(t *testing.T) {
 		"without a leader nobody counts as sick": {
 			with(three("", "s-0"), func(w *World) { w.Servers[0].Sick, w.Unsettled = true, "0 leaders" }),
 			Action{Wait: "0 leaders"},
+		},
+		"a sick leader hands over to a server that is well": {
+			with(three("s-0", "s-0"), func(w *World) {
+				w.Servers[0].Sick, w.Servers[0].Voting, w.Unsettled = true, true, "not ready: s-0"
+			}),
+			Action{Transfer: "s-2", Why: "s-0 is not healthy"},
+		},
+		"a sick leader hands over though no other server is updated": {
+			with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) {
+				w.Servers[0].Sick, w.Servers[0].Voting, w.Unsettled = true, true, "not ready: s-0"
+			}),
+			Action{Transfer: "s-2", Why: "s-0 is not healthy"},
+		},
+		"a sick leader that cannot hand over leaves": {
+			with(three("s-0", "s-0"), func(w *World) {
+				w.Servers[0].Sick, w.Servers[0].Voting, w.CanTransfer, w.Unsettled = true, true, false, "not ready: s-0"
+			}),
+			Action{Restart: "s-0"},
+		},
+		"no server is ready, but all vote: a follower goes first": {
+			with(unready(three("s-0", "s-0", "s-1", "s-2")), func(w *World) {
+				for i := range w.Servers {
+					w.Servers[i].Voting = true
+				}
+			}),
+			Action{Restart: "s-1"},
+		},
+		"no server is ready, and one does not vote: it goes first": {
+			with(unready(three("s-0", "s-0", "s-1", "s-2")), func(w *World) {
+				w.Servers[0].Voting, w.Servers[1].Voting = true, true
+			}),
+			Action{Restart: "s-2"},
+		},
+		"a single server that is sick restarts": {
+			World{Desired: 1, Replicas: 1, Observed: true, Unsettled: "not ready: s-0", Servers: []Server{{Name: "s-0", Outdated: true, Sick: true}}},
+			Action{Restart: "s-0", Why: "it is the only server, and not healthy"},
+		},
+		"a single server that is sick restarts though more are declared": {
+			World{Desired: 3, Replicas: 1, Observed: true, Unsettled: "not ready: s-0", Servers: []Server{{Name: "s-0", Outdated: true, Sick: true}}},
+			Action{Restart: "s-0", Why: "it is the only server, and not healthy"},
+		},
+		"a single server that is sick and current is waited for": {
+			World{Desired: 1, Replicas: 1, Observed: true, Unsettled: "not ready: s-0", Servers: []Server{{Name: "s-0", Sick: true}}},
+			Action{Wait: "not ready: s-0"},
+		},
+		"servers that never elected a leader restart": {
+			with(unready(three("", "s-0", "s-1", "s-2")), func(w *World) { w.Unelected = true }),
+			Action{Restart: "s-0", Why: "no leader was ever elected"},
+		},
+		"servers that never elected a leader restart up to the last": {
+			with(unready(three("", "s-2")), func(w *World) { w.Unelected = true }),
+			Action{Restart: "s-2", Why: "no leader was ever elected"},
+		},
+		"without a leader for a short time nobody restarts": {
+			unready(three("", "s-0", "s-1", "s-2")), Action{Wait: "not ready: s-0, s-1, s-2"},
+		},
+		"without a leader for a long time one restarts": {
+			with(unready(three("", "s-1", "s-2")), func(w *World) { w.Leaderless = true }),
+			Action{Restart: "s-1", Why: "there is no leader, and every outdated server is unhealthy"},
+		},
+		"without a leader for a long time one that was restarted runs before the next": {
+			with(unready(three("", "s-1", "s-2")), func(w *World) { w.Leaderless, w.Servers[0].Stopped = true, true }),
+			Action{Wait: "not ready: s-0, s-1, s-2"},
+		},
+		"without a leader for a long time an outdated server that serves is not touched": {
+			with(unready(three("", "s-1", "s-2")), func(w *World) { w.Leaderless, w.Servers[1].Sick = true, false }),
+			Action{Wait: "not ready: s-0, s-1, s-2"},
+		},
+		"without a leader for a long time no current server restarts": {
+			with(unready(three("")), func(w *World) { w.Leaderless = true }), Action{Wait: "not ready: s-0, s-1, s-2"},
+		},
+		"a server that a reload made sick reloads first": {
+			with(three("s-0"), func(w *World) {
+				w.Servers[0].Stale, w.Servers[2].Stale, w.Servers[2].Sick, w.Unsettled = true, true, true, "not ready: s-2"
+			}),
+			Action{Reload: "s-2", Why: "it is not healthy"},
+		},
+		"a leader that a reload made sick reloads": {
+			with(three("s-2"), func(w *World) { w.Servers[2].Stale, w.Servers[2].Sick, w.Unsettled = true, true, "not ready: s-2" }),
+			Action{Reload: "s-2", Why: "it is not healthy"},
+		},
+		"a sick server does not reload while another one is sick": {
+			with(three("s-0"), func(w *World) {
+				w.Servers[1].Sick, w.Servers[2].Stale, w.Servers[2].Sick, w.Unsettled = true, true, true, "not ready: s-1, s-2"
+			}),
+			Action{Wait: "not ready: s-1, s-2"},
+		},
+		"a single server restarts after others were added": {
+			World{Desired: 3, Replicas: 1, Observed: true, Leader: "s-0", CanTransfer: true, Servers: []Server{{Name: "s-0", Outdated: true}}},
+			Action{Scale: 2, Why: "the others answer while s-0 restarts"},
+		},
+		"two servers restart after a third was added": {
+			World{Desired: 3, Replicas: 2, Observed: true, Leader: "s-0", CanTransfer: true, Servers: []Server{{Name: "s-0", Outdated: true}, {Name: "s-1"}}},
+			Action{Scale: 3, Why: "the others answer while s-0 restarts"},
+		},
+		"two servers restart before one is removed": {
+			World{Desired: 1, Replicas: 2, Observed: true, Leader: "s-0", CanTransfer: true, Servers: []Server{{Name: "s-0"}, {Name: "s-1", Peer: true, Outdated: true}}},
+			Action{Restart: "s-1"},
 		},
 		"others restart what is outdated": {with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) { w.ByOthers = true }), Action{Done: true}},
 		"pauses before the first server too many": {
@@ -357,5 +467,94 @@ func TestRun_endsWhereNothingGoesOn(t *testing.T) {
 	}
 	if len(s.actions) > 0 {
 		t.Errorf("did %q", s.actions)
+	}
+}
+
+// Servers without a leader, all of them outdated and sick, restart one after the other, and the
+// rollout says so. What led is remembered: it decides whether the change may be rolled back.
+func TestRun_restartsServersWithoutALeader(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &leaderless{simulated{t: t, world: unready(three("", "s-0", "s-1", "s-2"))}}
+		s.world.Patience = 20 * time.Second
+		began := time.Now()
+		if err := Run(t.Context(), s, 0, func(Action) {}); err != nil {
+			t.Fatal(err)
+		}
+		if want := []string{"restart s-0", "restart s-1", "restart s-2"}; !slices.Equal(s.actions, want) {
+			t.Errorf("did %q, want %q", s.actions, want)
+		}
+		if took := time.Since(began); took < 3*s.world.Patience {
+			t.Errorf("a server had no time to elect a leader: all restarted in %s", took)
+		}
+	})
+}
+
+// leaderless is a cluster whose servers elect a leader when the last of them was restarted.
+type leaderless struct{ simulated }
+
+func (s *leaderless) Restart(_ context.Context, p Server) error {
+	s.actions = append(s.actions, "restart "+p.Name)
+	i := slices.IndexFunc(s.world.Servers, func(o Server) bool { return o.Name == p.Name })
+	s.world.Servers[i].Outdated = false
+	if !slices.ContainsFunc(s.world.Servers, Server.due) {
+		s.world = three("s-0")
+	}
+	return nil
+}
+
+func TestRun_knowsWhetherTheChangeHasLed(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		world World
+		led   bool
+	}{
+		"an outdated server leads":      {three("s-1", "s-0", "s-1"), false},
+		"no server leads":               {three("", "s-0", "s-1"), false},
+		"a server that runs it leads":   {three("s-2", "s-0", "s-1"), true},
+		"it is not known yet what runs": {func() World { w := three("s-2"); w.Observed = false; return w }(), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := &simulated{t: t, world: tt.world}
+			s.world.Unsettled = "server s-2 is not yet a voter"
+			var stuck *StuckError
+			if err := Run(t.Context(), s, time.Millisecond, func(Action) {}); !errors.As(err, &stuck) || stuck.Led != tt.led {
+				t.Errorf("got %v, want to hear that it has led: %t", err, tt.led)
+			}
+		})
+	}
+}
+
+// A change can be rolled back wherever the former version has nothing to read that it may not know.
+func TestKeepsChange(t *testing.T) {
+	t.Parallel()
+	spec := server.Spec{Version: "1.21.0", Image: "consul:1.21.0"}
+	upgrade := server.Spec{Version: "1.22.7", Image: "consul:1.22.7"}
+	single := func(leader string, outdated bool) World {
+		return World{Leader: leader, Servers: []Server{{Name: "s-0", Outdated: outdated, Sick: true}}}
+	}
+	for name, tt := range map[string]struct {
+		world   World
+		changed server.Spec
+		led     bool
+		keeps   bool
+	}{
+		"an upgrade while a server of before leads":           {three("s-0", "s-0", "s-1"), upgrade, false, false},
+		"an upgrade of which a server leads":                  {three("s-2", "s-0", "s-1"), upgrade, false, true},
+		"an upgrade of which a server has led":                {three("", "s-0", "s-1"), upgrade, true, true},
+		"an upgrade of which no server has led":               {three("", "s-0", "s-1"), upgrade, false, false},
+		"an upgrade of a single server that never led":        {single("", false), upgrade, false, false},
+		"an upgrade of a single server that leads":            {single("s-0", false), upgrade, false, true},
+		"a configuration of which a server leads":             {three("s-2", "s-0", "s-1"), spec, true, false},
+		"a configuration of a single server that is sick":     {single("s-0", false), spec, true, false},
+		"a configuration of servers that are all without one": {unready(three("")), spec, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := keepsChange(tt.world, spec, tt.changed, tt.led); (got != "") != tt.keeps {
+				t.Errorf("got %q", got)
+			}
+		})
 	}
 }

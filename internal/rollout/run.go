@@ -49,6 +49,8 @@ type StuckError struct {
 	Missing string
 	// Limit is how long.
 	Limit time.Duration
+	// Led says that a server that runs what was applied has led.
+	Led bool
 }
 
 // Error implements error.
@@ -63,10 +65,11 @@ func (e *StuckError) Error() string {
 // *PausedError; the servers that it had not come to are untouched. report hears of
 // every action taken.
 func Run(ctx context.Context, c Cluster, limit time.Duration, report func(Action)) error {
-	last := time.Now()
+	last, led := time.Now(), false
+	var leaderless time.Time // since when
 	missing := func(text string) (string, error) {
 		if limit > 0 && time.Since(last) > limit {
-			return "", &StuckError{Missing: text, Limit: limit}
+			return "", &StuckError{Missing: text, Limit: limit, Led: led}
 		}
 		return text, nil
 	}
@@ -77,7 +80,17 @@ func Run(ctx context.Context, c Cluster, limit time.Duration, report func(Action
 			case lasting(err):
 				return "", err
 			case err != nil: // not seen is not known: nothing is touched
+				leaderless = time.Time{}
 				return missing(err.Error())
+			}
+			switch {
+			case w.Leader != "":
+				leaderless = time.Time{}
+				led = led || (w.Observed && !w.named(w.Leader).Outdated)
+			case leaderless.IsZero():
+				leaderless = time.Now()
+			default:
+				w.Leaderless = w.Patience > 0 && time.Since(leaderless) > w.Patience
 			}
 			a := Next(w)
 			switch {
@@ -97,7 +110,7 @@ func Run(ctx context.Context, c Cluster, limit time.Duration, report func(Action
 			case err != nil: // the world moved on: look again
 				return missing(err.Error())
 			}
-			last = time.Now()
+			last, leaderless = time.Now(), time.Time{}
 			report(a)
 		}
 	})
