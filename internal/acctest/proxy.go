@@ -33,6 +33,7 @@ type KubeProxy struct {
 	Kubeconfig string
 
 	latency atomic.Int64 // nanoseconds
+	delay   atomic.Int64 // nanoseconds
 
 	mu       sync.Mutex
 	requests map[string]int
@@ -82,6 +83,11 @@ func NewKubeProxy(t testing.TB) *KubeProxy {
 		p.mu.Lock()
 		p.requests[r.Method+" "+r.URL.Path]++
 		p.mu.Unlock()
+		select {
+		case <-r.Context().Done():
+			return
+		case <-time.After(time.Duration(p.delay.Load())):
+		}
 		if r.Header.Get("Upgrade") != "" {
 			upgrade.ServeHTTP(tunnelWriter{w, p}, r)
 			return
@@ -134,6 +140,10 @@ func (p *KubeProxy) Requests() map[string]int {
 // SetLatency makes each round trip through a port-forward take that much
 // longer, half of it on either way. The bandwidth stays.
 func (p *KubeProxy) SetLatency(d time.Duration) { p.latency.Store(int64(d)) }
+
+// SetDelay makes each request to Kubernetes, also the one that opens a port-forward, arrive that
+// much later.
+func (p *KubeProxy) SetDelay(d time.Duration) { p.delay.Store(int64(d)) }
 
 // Cut breaks all port-forwards, with what is under way in them.
 func (p *KubeProxy) Cut() {

@@ -209,6 +209,7 @@ func TestAccCluster_scalesOneServerAtATime(t *testing.T) {
 	size := func(n int) string {
 		return hclVersion(namespace, acctest.ConsulVersion, fmt.Sprintf("  replicas = %d\n", n))
 	}
+	changed := func(n int) string { return strings.Replace(size(n), "  replicas", "  ui = false\n  replicas", 1) }
 	test(t, resource.TestCase{
 		CheckDestroy: acctest.NothingLeft(t, namespace),
 		Steps: []resource.TestStep{
@@ -216,15 +217,36 @@ func TestAccCluster_scalesOneServerAtATime(t *testing.T) {
 				before = podUIDs(t, namespace)
 				return nil
 			})},
-			{Config: size(3), Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), func(*terraform.State) error {
+			{ // servers are added before the only one restarts
+				Config: changed(3),
+				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
+					plancheck.ExpectKnownValue(address, tfjsonpath.New("rollout").AtMapKey("steps"), knownvalue.ListExact([]knownvalue.Check{
+						knownvalue.StringExact("scale to 2 servers (the others answer while consul-server-0 restarts)"),
+						knownvalue.StringExact("scale to 3 servers (the others answer while consul-server-0 restarts)"),
+						knownvalue.StringExact("transfer the leadership to consul-server-1"),
+						knownvalue.StringExact("restart consul-server-0"),
+					})),
+				}},
+				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), func(*terraform.State) error {
+					pods, err := acctest.Consul(t, namespace, "consul").Pods(t.Context())
+					if err != nil {
+						return err
+					}
+					if pods[0].UID == before["consul-server-0"] || pods[0].CreationTimestamp.Before(&pods[2].CreationTimestamp) {
+						return fmt.Errorf("the first server did not restart after the others were added")
+					}
+					before = podUIDs(t, namespace)
+					return nil
+				}),
+			},
+			{Config: changed(3), PlanOnly: true},
+			{Config: changed(1), Check: resource.ComposeTestCheckFunc(voters(t, namespace, 1), func(*terraform.State) error {
 				if after := podUIDs(t, namespace); after["consul-server-0"] != before["consul-server-0"] {
 					return fmt.Errorf("the first server was restarted by scaling")
 				}
 				return nil
 			})},
-			{Config: size(3), PlanOnly: true},
-			{Config: size(1), Check: voters(t, namespace, 1)},
-			{Config: size(1), PlanOnly: true},
+			{Config: changed(1), PlanOnly: true},
 		},
 	})
 }

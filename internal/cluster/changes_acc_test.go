@@ -89,6 +89,10 @@ func TestAccCluster_reloadsWhatAgentsCanLoad(t *testing.T) {
 				}),
 			},
 			{Config: config(debug), PlanOnly: true},
+			{RefreshState: true, Check: resource.ComposeTestCheckFunc( // nothing is pending
+				resource.TestCheckResourceAttr(address, "rollout.changes.#", "0"), resource.TestCheckResourceAttr(address, "rollout.steps.#", "0"),
+				resource.TestCheckResourceAttr(address, "drift.#", "0"),
+			)},
 			// What Consul refuses is refused before anything is written: keys and types, and what an agent, or Raft, looks at
 			// only when it starts.
 			{Config: config(`{ no_such_key = true }`), ExpectError: acctest.Says("invalid config key no_such_key")},
@@ -240,7 +244,8 @@ func TestAccCluster_pausesAndLeavesRestartsToOthers(t *testing.T) {
 		t.Fatalf("restarted before the pause: %q", canary)
 	}
 	restartInPlace(t, namespace, slices.Collect(maps.Keys(before)), canary[0])
-	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode"); code != 2 || !acctest.Says("2 servers restart").MatchString(out) {
+	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode"); code != 2 || !acctest.Says("2 servers restart").MatchString(out) ||
+		!acctest.Says("pending: Pod consul-server-").MatchString(out) {
 		t.Fatalf("the plan does not go on (exit code %d):\n%s", code, out)
 	}
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")

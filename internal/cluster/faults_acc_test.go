@@ -1,8 +1,10 @@
 package cluster_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +19,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 )
 
 // Evictions, as of "kubectl drain" of one node after the other, each as soon as the
@@ -181,4 +185,78 @@ func TestAccCluster_aNodeThatIsCutOffHoldsTheRoll(t *testing.T) {
 			t.Errorf("%s were restarted while %s was cut off", strings.Join(now, ", "), node)
 		}
 	})
+}
+
+// A rollout whose requests to Kubernetes take half a second meets something that evicts any server
+// as soon as it is ready, ten times a second: two voters are left at any moment, the rollout comes to
+// its end, and no acknowledged write is lost.
+func TestAccCluster_rollsAmongEvictionsWithTwoVoters(t *testing.T) {
+	acctest.PreCheckLong(t)
+	namespace, cli, client := changedUnderAClient(t)
+	before := podUIDs(t, namespace)
+	watch := acctest.WatchRaft(t, namespace, "consul", "")
+	proxy := acctest.NewKubeProxy(t)
+	proxy.SetDelay(500 * time.Millisecond)
+	cli.Setenv("KUBE_CONFIG_PATH", proxy.Kubeconfig)
+
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	evictions := make(chan int)
+	go func() { evictions <- evictServers(ctx, t, namespace) }()
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	stop()
+	if n := <-evictions; n == 0 {
+		t.Error("nothing was evicted")
+	} else {
+		t.Logf("%d servers were evicted by others", n)
+	}
+	if all := restarted(before, podUIDs(t, namespace)); len(all) != 3 {
+		t.Errorf("restarted in the end: %q", all)
+	}
+	if raft := watch.Stop(); raft.FewestVoters < 2 {
+		t.Errorf("there were only %d voters: %+v", raft.FewestVoters, raft)
+	}
+	client.More(5)
+	if err := client.VerifyNoneLost(""); err != nil {
+		t.Error(err)
+	}
+	client.Stop()
+	cli.Setenv("KUBE_CONFIG_PATH", os.Getenv("KUBE_CONFIG_PATH"))
+	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
+	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
+	namespaceGone(t, namespace)
+}
+
+// evictServers evicts any server that is ready, every 100 ms, from when the template of the servers
+// has changed until each of them runs it, and returns how many it has evicted.
+func evictServers(ctx context.Context, t *testing.T, namespace string) (n int) {
+	t.Helper()
+	k, c := acctest.Kube(t), acctest.Consul(t, namespace, "consul")
+	former := ""
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return n
+		case <-tick.C:
+		}
+		sts, err := k.AppsV1().StatefulSets(namespace).Get(ctx, "consul-server", metav1.GetOptions{})
+		if err != nil {
+			continue
+		}
+		former = cmp.Or(former, sts.Status.UpdateRevision)
+		pods, err := c.Pods(ctx)
+		if err != nil || sts.Status.UpdateRevision == former {
+			continue
+		}
+		if !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return rollout.Outdated(sts, &p) }) {
+			return n
+		}
+		for i := range pods {
+			if consul.PodReady(&pods[i]) && k.Evict(ctx, namespace, pods[i].Name, *metav1.NewPreconditionDeleteOptions(string(pods[i].UID))) == nil {
+				n++
+			}
+		}
+	}
 }

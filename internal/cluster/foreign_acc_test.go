@@ -229,7 +229,10 @@ func TestAccCluster_takesBackWhatOthersAdd(t *testing.T) {
 			{Config: config, PlanOnly: true},
 			{ // a server that already runs what was added is restarted, once
 				PreConfig: func() {
-					template(limit)
+					template(func(p *corev1.PodSpec) { // and is never ready
+						limit(p)
+						p.Containers[0].ReadinessProbe.ProbeHandler = corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"false"}}}
+					})
 					if err := k.CoreV1().Pods(namespace).Delete(t.Context(), "consul-server-0", metav1.DeleteOptions{}); err != nil {
 						t.Fatal(err)
 					}
@@ -257,6 +260,27 @@ func TestAccCluster_takesBackWhatOthersAdd(t *testing.T) {
 			},
 			{Config: config, PlanOnly: true},
 			{RefreshState: true, Check: notRestarted(t, namespace, &pods)},
+			{ // the image of a pod is changed in the pod alone
+				PreConfig: func() {
+					asSomebodyElse(t, k.CoreV1().Pods(namespace), "consul-server-0", func(p *corev1.Pod) {
+						p.Spec.Containers[0].Image = "hashicorp/consul:" + acctest.ConsulVersion
+					})
+				},
+				Config: config,
+				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
+					plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate),
+					expectBefore{"drift", []any{fmt.Sprintf(
+						"Pod consul-server-0: container consul has the image hashicorp/consul:%[1]s instead of docker.io/hashicorp/consul:%[1]s (changed by somebody-else), will restart",
+						acctest.ConsulVersion)}},
+				}},
+				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 1), func(*terraform.State) error {
+					if gone := restarted(pods, podUIDs(t, namespace)); len(gone) != 1 {
+						return fmt.Errorf("restarted %q", gone)
+					}
+					return nil
+				}),
+			},
+			{Config: config, PlanOnly: true},
 		},
 	})
 }

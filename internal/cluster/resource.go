@@ -231,7 +231,7 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 		return
 	}
 	settled := m.Ready.ValueBool() || imported
-	world, seen := look(ctx, d, s.Spec)
+	world, seen := look(ctx, d, s)
 	if world.Leader == "" { // also where nothing says that the cluster ever had one: its volumes may be of a former cluster
 		warnLost(ctx, d, m.ID.ValueString(), &resp.Diagnostics)
 	}
@@ -240,6 +240,7 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 		s.Drift = append(s.Drift, agentTokenDrift(ctx, d.Consul, s.Spec)...)
 	}
 	resp.Diagnostics.Append(m.fromState(ctx, s, settled)...)
+	m.Rollout = noRollout // what it said of the former change was done, or shows as drift
 	m.forgetCertificates()
 	m.readCertificates(ctx, d.Consul, &resp.Diagnostics)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
@@ -309,6 +310,9 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	} else if s, readErr := d.Read(context.WithoutCancel(ctx), spec); readErr == nil {
 		// As far as it got: the next plan shows the rest.
 		resp.Diagnostics.Append(m.fromState(ctx, s, errors.As(err, new(*rollout.RolledBackError)))...)
+		if !errors.As(err, new(*rollout.PausedError)) { // an apply that succeeds keeps what was planned
+			m.Rollout = noRollout
+		}
 		resp.Diagnostics.Append(keepStarted(ctx, resp.Private, s.Started)...)
 	} else {
 		m = model{} // the state stands

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
@@ -29,12 +30,13 @@ const privateWorld = "world"
 
 // look returns the servers, and the same for the private state, null where they were
 // not seen.
-func look(ctx context.Context, d rollout.Deployment, spec server.Spec) (rollout.World, []byte) {
-	w, err := d.Look(ctx, spec)
+func look(ctx context.Context, d rollout.Deployment, s rollout.State) (rollout.World, []byte) {
+	w, err := d.Look(ctx, s.Spec)
 	if err != nil {
 		tflog.Debug(ctx, "the servers were not seen: "+err.Error())
 		return rollout.World{}, []byte("null")
 	}
+	w.Pending = s.Pending
 	b, err := json.Marshal(w)
 	if err != nil {
 		return rollout.World{}, []byte("null")
@@ -65,7 +67,11 @@ func (m *model) planRollout(ctx context.Context, state model, world []byte, diag
 	var drift []string
 	diags.Append(state.Drift.ElementsAs(ctx, &drift, false)...)
 	for _, f := range drift {
-		changes = append(changes, "drift: "+f)
+		kind := "drift: "
+		if w != nil && slices.Contains(w.Pending, f) {
+			kind = "pending: "
+		}
+		changes = append(changes, kind+f)
 	}
 	steps := texts(p.Steps)
 	m.Rollout = attr.Object(ctx, rolloutTypes, rolloutModel{Changes: changes, Steps: steps}, diags)

@@ -315,12 +315,12 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 			},
 			"rollout": schema.SingleNestedAttribute{
 				Computed:            true,
-				MarkdownDescription: "What the latest change does to the servers. A plan shows it before it is done; then it stays until the next change.",
+				MarkdownDescription: "What the pending change does to the servers. A plan shows it before it is done; the next refresh empties it.",
 				Attributes: map[string]schema.Attribute{
 					"changes": schema.ListAttribute{
 						Computed: true, ElementType: types.StringType,
 						MarkdownDescription: "Each setting that changes, its values, and what that takes: `write` touches no server, `resize` makes the volumes grow, `scale` adds or removes servers, `restart` restarts all of them, and `rebuild` does with a new volume for each. " +
-							"Fields of `drift` that are taken back are here too.",
+							"Entries of `drift` are here too: `drift:` is what somebody else changed, and `pending:` the rest of a change that was interrupted or paused.",
 					},
 					"steps": schema.ListAttribute{
 						Computed: true, ElementType: types.StringType,
@@ -334,7 +334,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 			"origin":           originAttribute(),
 			"drift": schema.ListAttribute{
 				Computed: true, ElementType: types.StringType,
-				MarkdownDescription: "Fields of the cluster's objects that others changed or added and that no attribute shows, such as `Service consul: spec.ports[name=http].port`, and pods that were not made from the current template. " +
+				MarkdownDescription: "Fields of the cluster's objects that others changed or added and that no attribute shows, such as `Service consul: spec.ports[name=http].port`, pods that were not made from the current template or have another image, and what is pending of a change that was interrupted. Empty when nothing is pending. " +
 					"The next apply takes them back. Labels and annotations that others add are theirs and not named.",
 			},
 		},

@@ -40,8 +40,9 @@ type State struct {
 	// Elected says that the first leader is recorded. Where the record is lost, the Spec is
 	// taken for established without it.
 	Elected bool
-	// Drift names fields that are not as the Spec renders them (server.Drift).
-	Drift []string
+	// Drift names fields that are not as the Spec renders them (server.Drift), and Pending
+	// those of its entries that are the rest of a change that was applied.
+	Drift, Pending []string
 	// RunningVersion is the oldest version of which a server runs.
 	RunningVersion string
 	// Started are the versions that Consul was started with on the servers' volumes,
@@ -105,24 +106,22 @@ func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) 
 	}
 	var template bool
 	s.Drift, template = drift(s.Spec, known, live)
+	pending := func(text string) { s.Drift, s.Pending = append(s.Drift, text), append(s.Pending, text) }
 	if live.IsTakeover() { // all of it is applied when that goes on
-		s.Drift, template = []string{"the take-over is not complete, will go on"}, false
+		s.Drift, template = nil, false
+		pending("the take-over is not complete, will go on")
 	}
 	if s.Spec.Origin.Pending() {
-		s.Drift = append(s.Drift, "Backup: not restored yet, will be")
-	}
-	restarts := "will restart"
-	if template {
-		restarts = "will restart unless it runs what is declared"
+		pending("Backup: not restored yet, will be")
 	}
 	if s.Spec.Resizing {
-		s.Drift = append(s.Drift, "StatefulSet "+live.StatefulSet.Name+": a change of the volumes has not come to its end, will go on")
+		pending("StatefulSet " + live.StatefulSet.Name + ": a change of the volumes has not come to its end, will go on")
 	}
 	if s.Spec.Gossip.Stage.HalfWay() {
-		s.Drift = append(s.Drift, "Gossip: half-way between plain text and encryption, will go on")
+		pending("Gossip: half-way between plain text and encryption, will go on")
 	}
 	if s.Spec.TLS.Stage.HalfWay() {
-		s.Drift = append(s.Drift, TLSDrift+"half-way between plain text and encryption, will go on")
+		pending(TLSDrift + "half-way between plain text and encryption, will go on")
 	}
 	pods, err := d.Consul.Pods(ctx)
 	if err != nil {
@@ -131,7 +130,12 @@ func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) 
 	for i := range pods {
 		if Outdated(live.StatefulSet, &pods[i]) && s.Spec.Update.Strategy != server.OnDelete {
 			s.Outdated = append(s.Outdated, pods[i].Name)
-			s.Drift = append(s.Drift, fmt.Sprintf("Pod %s: made from another template than the StatefulSet's, %s", pods[i].Name, restarts))
+			why, isPending := whyOutdated(live.StatefulSet, &pods[i], template)
+			if text := "Pod " + pods[i].Name + ": " + why; isPending {
+				pending(text)
+			} else {
+				s.Drift = append(s.Drift, text)
+			}
 		}
 	}
 	s.RunningVersion, s.Started = versions(pods)

@@ -5,8 +5,10 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -61,5 +63,77 @@ func TestDrift_namesOnlyWhatNoAttributeShows(t *testing.T) {
 				t.Errorf("got %q and %v, want %q and %v", got, template, tt.want, tt.template)
 			}
 		})
+	}
+}
+
+// What an interrupted change has not reached yet is pending, and no edit of somebody else.
+func TestWhyOutdated(t *testing.T) {
+	t.Parallel()
+	spec := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "consul:1.22.7", Replicas: 3, Established: true}
+	with := func(change func(*server.Spec)) server.Spec { s := spec; change(&s); return s }
+	none := func(*corev1.Pod) {}
+	tests := map[string]struct {
+		former  server.Spec
+		edited  bool
+		change  func(*corev1.Pod)
+		want    string
+		pending bool
+	}{
+		"an upgrade": {
+			with(func(s *server.Spec) { s.Version, s.Image = "1.21.0", "consul:1.21.0" }), false, none,
+			"runs Consul 1.21.0, and the change to 1.22.7 is pending, will restart", true,
+		},
+		"a configuration": {
+			with(func(s *server.Spec) { s.UI = true }), false, none,
+			"runs the former configuration, and a change of it is pending, will restart", true,
+		},
+		"a setting of the pod": {
+			with(func(s *server.Spec) { s.Placement.PriorityClass = "high" }), false, none,
+			"runs with the former settings of its pod, and a change of them is pending, will restart", true,
+		},
+		"kubectl rollout restart": {spec, false, none, "made from another template than the StatefulSet's, will restart", false},
+		"an edit of the template": {
+			spec, true, none, "made from another template than the StatefulSet's, will restart unless it runs what is declared", false,
+		},
+		"an edit of the pod": {
+			spec, false, func(p *corev1.Pod) {
+				p.Spec.Containers[0].Image = "consul:1.21.0"
+				p.ManagedFields = []metav1.ManagedFieldsEntry{{
+					Manager: "kubectl-set", FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:containers":{"k:{\"name\":\"consul\"}":{"f:image":{}}}}}`),
+				}}
+			},
+			"container consul has the image consul:1.21.0 instead of consul:1.22.7 (changed by kubectl-set), will restart", false,
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			template := server.Objects(tt.former).StatefulSet.Spec.Template
+			pod := &corev1.Pod{ObjectMeta: *template.ObjectMeta.DeepCopy(), Spec: *template.Spec.DeepCopy()}
+			tt.change(pod)
+			why, pending := whyOutdated(server.Objects(spec).StatefulSet, pod, tt.edited)
+			if why != tt.want || pending != tt.pending {
+				t.Errorf("got %q and %t, want %q and %t", why, pending, tt.want, tt.pending)
+			}
+		})
+	}
+}
+
+// A pod of which somebody changed the image is outdated, though its revision is the current one.
+func TestOutdated_whereTheImageOfAPodWasChanged(t *testing.T) {
+	t.Parallel()
+	sts := server.Objects(server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "consul:1.22.7", Replicas: 3}).StatefulSet
+	sts.Status.UpdateRevision = "consul-server-1"
+	pod := &corev1.Pod{Spec: *sts.Spec.Template.Spec.DeepCopy()}
+	pod.Labels = map[string]string{appsv1.StatefulSetRevisionLabel: "consul-server-1"}
+	if Outdated(sts, pod) {
+		t.Error("a pod that is as it was made is outdated")
+	}
+	pod.Spec.Containers[0].Image = "consul:1.21.0"
+	pod.ManagedFields = []metav1.ManagedFieldsEntry{{
+		Manager: "kubectl-edit", FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:containers":{"k:{\"name\":\"consul\"}":{"f:image":{}}}}}`),
+	}}
+	if !Outdated(sts, pod) {
+		t.Error("a pod with another image is not outdated")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -211,10 +212,32 @@ func (l Live) addKept(ctx context.Context, w *World, pods []corev1.Pod) error {
 }
 
 // Outdated reports whether a pod was made from another template than the
-// StatefulSet's current one. Under OnDelete the revision to compare with is
-// status.updateRevision.
+// StatefulSet's current one, or somebody changed the image of its containers since. Under
+// OnDelete the revision to compare with is status.updateRevision.
 func Outdated(sts *appsv1.StatefulSet, pod *corev1.Pod) bool {
-	return pod.Labels[appsv1.StatefulSetRevisionLabel] != sts.Status.UpdateRevision
+	return pod.Labels[appsv1.StatefulSetRevisionLabel] != sts.Status.UpdateRevision || len(server.ChangedImages(sts.Spec.Template, pod)) > 0
+}
+
+// whyOutdated says why a pod is outdated, and whether that is the rest of a change that was
+// applied. edited says that somebody changed the StatefulSet's template.
+func whyOutdated(sts *appsv1.StatefulSet, pod *corev1.Pod, edited bool) (why string, pending bool) {
+	now, then := sts.Spec.Template, pod
+	differs := func(annotation string) bool { return now.Annotations[annotation] != then.Annotations[annotation] }
+	images := server.ChangedImages(now, pod)
+	switch from, to := then.Labels[server.LabelVersion], now.Labels[server.LabelVersion]; {
+	case len(images) > 0:
+		return strings.Join(images, ", ") + ", will restart", false
+	case edited:
+		return "made from another template than the StatefulSet's, will restart unless it runs what is declared", false
+	case from != to && differs(server.AnnotationTemplateHash):
+		return fmt.Sprintf("runs Consul %s, and the change to %s is pending, will restart", from, to), true
+	case differs(server.AnnotationConfigHash):
+		return "runs the former configuration, and a change of it is pending, will restart", true
+	case differs(server.AnnotationTemplateHash):
+		return "runs with the former settings of its pod, and a change of them is pending, will restart", true
+	default:
+		return "made from another template than the StatefulSet's, will restart", false
+	}
 }
 
 // stopped reports whether Consul does not run in a pod.

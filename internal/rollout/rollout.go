@@ -66,6 +66,8 @@ type World struct {
 	PauseAt int
 	// Takeover is nil unless the servers take over from others.
 	Takeover *Takeover `json:",omitempty"`
+	// Pending is State.Pending, for a plan.
+	Pending []string `json:",omitempty"`
 }
 
 // Server is one server pod.
