@@ -464,7 +464,7 @@ func updateAttribute() schema.Attribute {
 				Optional: true, Computed: true, Default: stringdefault.StaticString(server.DefaultUpdate.OnFailure),
 				Validators: []validator.String{oneOf(server.Hold, server.RollBack)},
 				MarkdownDescription: "What happens when a server does not come back within `server_timeout`. `hold` (default) leaves it for you to look at, and the others as they were. " +
-					"`roll_back` brings back what ran before, unless a server that runs the change leads already.",
+					"`roll_back` brings back what ran before, unless a server with a newer version has led.",
 			},
 			"snapshot_before": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(server.DefaultUpdate.SnapshotBefore),

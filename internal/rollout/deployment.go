@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
@@ -163,8 +164,9 @@ func versions(pods []corev1.Pod) (running string, started []string) {
 
 // drift names what is not as the Spec that was read renders it, unless it is as
 // the known one does: one attribute governs several fields, of which somebody may
-// have changed the one that it is read from. template reports whether the pod
-// template is not as it was declared.
+// have changed the one that it is read from. template reports whether somebody edited the
+// pod template: it is not as it was declared last, and not as an apply of which that does not
+// know, because it was interrupted, has written it.
 func drift(spec, known server.Spec, live server.Set) (fields []string, template bool) {
 	fields = server.Drift(server.Objects(spec), live)
 	if known.Name == "" { // an import
@@ -174,10 +176,12 @@ func drift(spec, known server.Spec, live server.Set) (fields []string, template 
 	known.Origin = spec.Origin
 	known.Takeover, known.FormerConfig = spec.Takeover, spec.FormerConfig
 	declared := server.Drift(server.Objects(known), live)
-	fields = slices.DeleteFunc(fields, func(f string) bool { return !slices.Contains(declared, f) })
-	return fields, slices.ContainsFunc(declared, func(f string) bool {
+	ofTemplate := func(f string) bool {
 		return strings.HasPrefix(f, "StatefulSet "+server.StatefulSetName(known.Name)+": spec.template.")
-	})
+	}
+	applied := server.TemplateHash(spec) == live.StatefulSet.Spec.Template.Annotations[server.AnnotationTemplateHash] && !slices.ContainsFunc(fields, ofTemplate)
+	fields = slices.DeleteFunc(fields, func(f string) bool { return !slices.Contains(declared, f) })
+	return fields, !applied && slices.ContainsFunc(declared, ofTemplate)
 }
 
 // Create makes a cluster, or goes on with a create that was interrupted, and
@@ -509,7 +513,7 @@ func (d Deployment) loadCertificates(ctx context.Context, running, spec server.S
 // updateTo carries out one stage of an update.
 func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live server.Set) error {
 	desired := int(spec.Replicas)
-	spec.Replicas = before.Replicas // the roll changes it, one by one
+	spec.Replicas, spec.Declared = before.Replicas, spec.Replicas // the roll changes it, one by one
 	spec.Established = before.Established
 	if _, err := d.ensureSecrets(ctx, before, spec); err != nil {
 		return err
@@ -536,6 +540,11 @@ func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live
 	if _, err := applyObjects(ctx, d.Kube, server.Objects(spec), live); err != nil {
 		return err
 	}
+	if before.Replicas > spec.Declared {
+		if err := d.tellServers(ctx, spec.Declared); err != nil {
+			return err
+		}
+	}
 	if restartsUnelected(before, spec) {
 		if err := d.restartUnelected(ctx); err != nil {
 			return err
@@ -547,6 +556,23 @@ func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live
 		return d.rollBack(ctx, before, spec, stuck, err)
 	}
 	return err
+}
+
+// tellServers brings the number of declared servers into the pods before any of them stops: a
+// server that knows the former number only would stay a peer (leave.sh).
+func (d Deployment) tellServers(ctx context.Context, declared int32) error {
+	pods, err := d.Consul.Pods(ctx)
+	if err != nil {
+		return err
+	}
+	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:"%d"}}}`, server.AnnotationServers, declared)
+	for i := range pods {
+		_, err := d.Kube.CoreV1().Pods(pods[i].Namespace).Patch(ctx, pods[i].Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+		if _, err := kube.Found(err); err != nil {
+			return fmt.Errorf("telling server %s how many servers are declared: %w", pods[i].Name, err)
+		}
+	}
+	return nil
 }
 
 // rollBack brings back what ran before a change that got stuck, unless a newer Consul

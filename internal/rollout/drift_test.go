@@ -46,7 +46,20 @@ func TestDrift_namesOnlyWhatNoAttributeShows(t *testing.T) {
 		"a label of the StatefulSet, not of the others": {func(s *server.Set) { s.StatefulSet.Labels["team"] = "other" }, nil, false},
 		"a label of another object":                     {func(s *server.Set) { s.Config.Labels["team"] = "other" }, []string{"ConfigMap consul-server: metadata.labels.team"}, false},
 		"the number of servers":                         {func(s *server.Set) { s.StatefulSet.Spec.Replicas = new(int32(5)) }, nil, false},
-		"an object that is gone":                        {func(s *server.Set) { s.DisruptionBudget = nil }, []string{"PodDisruptionBudget consul-server: missing"}, false},
+		"an upgrade that was applied by an apply that was killed": {func(s *server.Set) {
+			newer := spec()
+			newer.Version, newer.Image = "1.22.8", "consul:1.22.8"
+			*s = server.Objects(newer)
+		}, nil, false},
+		"a sidecar": {func(s *server.Set) {
+			c := &s.StatefulSet.Spec.Template.Spec.Containers
+			*c = append(*c, corev1.Container{Name: "sidecar"})
+			s.StatefulSet.ManagedFields = []metav1.ManagedFieldsEntry{{
+				Manager: "kubectl-edit", FieldsType: "FieldsV1",
+				FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"sidecar\"}":{".":{},"f:name":{}}}}}}}`),
+			}}
+		}, []string{"StatefulSet consul-server: spec.template.spec.containers[name=sidecar] (added by kubectl-edit)"}, true},
+		"an object that is gone": {func(s *server.Set) { s.DisruptionBudget = nil }, []string{"PodDisruptionBudget consul-server: missing"}, false},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

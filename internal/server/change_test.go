@@ -92,7 +92,7 @@ func TestChanges_sayWhatHappens(t *testing.T) {
 		"extra_config.limits.http_max_conns_per_client": func(s *Spec) { s.ExtraConfig = `{"limits":{"http_max_conns_per_client":500}}` },
 	}
 	touched := map[string]bool{ // no settings
-		"Name": true, "Namespace": true, "Established": true, "Creating": true, "UpgradeSnapshot": true, "Resizing": true, "FormerConfig": true, "Adopt": true, "Takeover": true, "Origin": true, "Restored": true,
+		"Name": true, "Namespace": true, "Established": true, "Declared": true, "Creating": true, "UpgradeSnapshot": true, "Resizing": true, "FormerConfig": true, "Adopt": true, "Takeover": true, "Origin": true, "Restored": true,
 	}
 	for name, change := range changes {
 		after := minimal()

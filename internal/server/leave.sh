@@ -4,6 +4,12 @@
 # the leader, and refuses what clients ask over connections that they kept open. Told to
 # end, it refuses them too until it has.
 #
+# A server stays a Raft peer, and only stops, if its leave would leave fewer peers than a
+# quorum of the declared servers: when several pods are deleted at once, each server that
+# left would make the quorum smaller, until one disk alone has what is acknowledged. Its
+# volume and its node ID bring it back as the peer that it is. While servers are adopted
+# the others count too, and the rollout adds and removes them one at a time.
+#
 # $1 is how much longer to go on, in seconds.
 set -u
 
@@ -18,6 +24,33 @@ case $(peers || echo "\"$POD_IP:") in
   *"\"$POD_IP:"* | *"\"[$POD_IP]:"*) drain=3 ;;
 esac
 sleep "$drain"
+
+# leaving prints the IPs of the servers that leave at this moment, or have left.
+leaving() {
+  consul members -token-file=/tmp/token 2>/dev/null | while read -r _ address status _; do
+    case $status in leaving | left) echo "${address%:*}" | tr -d '[]' ;; esac
+  done
+}
+
+declared=$(cat /consul/config/servers 2>/dev/null) || declared=1
+if [ "$drain" -eq 3 ] && [ "$declared" -gt 2 ] && [ ! -e /consul/config/former-servers ]; then
+  # Servers that stop at the same moment take turns. The highest ordinal is first: the one that
+  # stays is the first that comes back when the StatefulSet was scaled down by hand.
+  turn=$((declared - 1 - ${POD_NAME##*-}))
+  [ "$turn" -le 0 ] || sleep "$turn"
+  left=0 is_peer=
+  gone=" $(leaving | tr '\n' ' ')"
+  for peer in $(peers | tr -d '[]"' | tr ',' ' '); do
+    ip=${peer%:*}
+    case $gone in *" $ip "*) continue ;; esac
+    if [ "$ip" = "$POD_IP" ]; then is_peer=1; else left=$((left + 1)); fi
+  done
+  if [ -n "$is_peer" ] && [ "$left" -le $((declared / 2)) ]; then
+    sleep "$1"
+    kill -INT "$(cat /tmp/pid)" # on which a server ends without leaving
+    exit 0
+  fi
+fi
 
 consul leave -token-file=/tmp/token >/dev/null 2>&1 &
 

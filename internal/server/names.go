@@ -39,6 +39,9 @@ const (
 	// AnnotationConfigVersion on a pod is the ConfigVersion that its agent was last
 	// told to load.
 	AnnotationConfigVersion = ManagedBy + "/config-version"
+	// AnnotationServers on a pod is the number of declared servers that it was last told: a pod
+	// that changes gets its ConfigMap at once.
+	AnnotationServers = ManagedBy + "/servers"
 	// AnnotationCreating on the StatefulSet says that the apply which creates
 	// the cluster has not been seen to end: a create that was interrupted may go
 	// on, while a finished cluster is never taken over.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strconv"
@@ -26,6 +27,7 @@ const (
 	votesScriptKey = "votes.sh"
 	leaveScriptKey = "leave.sh"
 	establishedKey = "established"
+	serversKey     = "servers"
 	formerKey      = "former-servers"
 
 	// The user and group of the official image (hashicorp/docker-consul).
@@ -166,6 +168,7 @@ func configMap(s Spec) *corev1.ConfigMap {
 			startScriptKey: startScript,
 			votesScriptKey: votesScript,
 			leaveScriptKey: leaveScript,
+			serversKey:     strconv.Itoa(int(cmp.Or(s.Declared, s.Replicas))),
 		}),
 	}
 	if s.ExtraConfig != "" {

@@ -47,6 +47,9 @@ type Spec struct {
 
 	// Replicas is the number of servers: 1, 3, 5 or 7.
 	Replicas int32
+	// Declared is the number of servers that a change leads to one by one, 0 where it is
+	// Replicas. A server that stops compares the Raft peers that it would leave with it.
+	Declared int32
 	// Established says that the cluster has elected its first leader. From then
 	// on no server is told to expect a bootstrap: one without data joins, and
 	// never starts a second, empty cluster.
