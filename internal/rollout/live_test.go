@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -132,4 +133,40 @@ func TestRun_observesAgainWhereAPodIsNotFound(t *testing.T) {
 	if err := Run(t.Context(), s, 0, func(Action) {}); !errors.Is(err, server.ErrNoStatefulSet) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// Something evicts another server between each observation and what is decided from it: the
+// disruption budget refuses, and no server is away beside another one.
+func TestRun_amongEvictions(t *testing.T) {
+	t.Parallel()
+	s := &evicting{simulated: simulated{t: t, world: three("s-1", "s-0", "s-1", "s-2")}}
+	if err := Run(t.Context(), s, 0, func(Action) {}); err != nil {
+		t.Fatal(err)
+	}
+	if s.refused < 2 {
+		t.Errorf("the budget refused %d times", s.refused)
+	}
+	if want := []string{"restart s-2", "transfer s-2", "restart s-1"}; !slices.Equal(s.actions, want) {
+		t.Errorf("did %q, want %q", s.actions, want)
+	}
+}
+
+// evicting is a cluster in which somebody else evicts s-0 at the first restart, and s-2 at the second.
+type evicting struct {
+	simulated
+	refused int
+}
+
+func (s *evicting) Restart(ctx context.Context, p Server) error {
+	if s.away == "" && s.refused < 2 {
+		s.away = []string{"s-0", "s-2"}[s.refused]
+		s.world.Unsettled = "server " + s.away + " is not yet a voter"
+		i := slices.IndexFunc(s.world.Servers, func(o Server) bool { return o.Name == s.away })
+		s.world.Servers[i].Outdated = s.world.Servers[i].Outdated && i > 0 // s-0 runs the change by that
+	}
+	if s.away != "" {
+		s.refused++
+		return apierrors.NewTooManyRequests("Cannot evict pod as it would violate the pod's disruption budget.", 0)
+	}
+	return s.simulated.Restart(ctx, p)
 }
