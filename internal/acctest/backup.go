@@ -19,11 +19,17 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/localcluster"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/pki"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 )
 
 // BackupImages gives the nodes of the disposable cluster the images of restic and of an
 // S3 server.
-func BackupImages(ctx context.Context, c *localcluster.Cluster) error { return c.AddBackupImages(ctx) }
+func BackupImages(ctx context.Context, c *localcluster.Cluster) error {
+	if err := c.AddBackupImages(ctx); err != nil {
+		return err
+	}
+	return c.NameImage(ctx, localcluster.ResticImage, restic.DefaultImage)
+}
 
 // Credentials of the S3 server of StartS3, and of the repositories in it, as restic reads
 // them.

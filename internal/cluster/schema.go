@@ -126,7 +126,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 			},
 			"image": schema.StringAttribute{
 				Optional: true, Computed: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
-				MarkdownDescription: "Image of the servers. Default `docker.io/hashicorp/consul:<version>`. A change restarts the servers, one at a time.",
+				MarkdownDescription: "Image of the servers: by tag, by digest (`docker.io/hashicorp/consul:1.22.7@sha256:…`), or by both, where the digest counts. Without a Consul version as its tag it needs `version`. Default `docker.io/hashicorp/consul:<version>`. A change restarts the servers, one at a time.",
 			},
 			"replicas": schema.Int64Attribute{
 				Optional: true, Computed: true, Default: int64default.StaticInt64(3),

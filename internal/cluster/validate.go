@@ -181,7 +181,11 @@ func versionAndImage(v, image string) (string, string, error) {
 	case image == "":
 		return v, "docker.io/hashicorp/consul:" + v, nil
 	}
-	tag := imageTag(image)
+	parsed, err := server.ParseImage(image)
+	if err != nil {
+		return "", "", fmt.Errorf("image: %w", err)
+	}
+	tag := parsed.Tag
 	if v == "" {
 		if err := checkVersion(tag); err != nil {
 			return "", "", fmt.Errorf("the image %q does not have a Consul version as its tag: set version to what the image holds", image)
@@ -192,14 +196,6 @@ func versionAndImage(v, image string) (string, string, error) {
 		return "", "", fmt.Errorf("version is %q but the tag of image says %q: make them agree, or leave version out", v, tag)
 	}
 	return v, image, nil
-}
-
-// imageTag returns the tag of an image reference, "" if it has none.
-func imageTag(image string) string {
-	name, _, _ := strings.Cut(image, "@")
-	name = name[strings.LastIndex(name, "/")+1:]
-	_, tag, _ := strings.Cut(name, ":")
-	return tag
 }
 
 func validatePlacement(ctx context.Context, m model, diags *diag.Diagnostics) {

@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
@@ -32,6 +33,9 @@ func TestAccCluster_badInput(t *testing.T) {
 		"no version":            {"name = \"a\"\nnamespace = \"b\"", "set version"},
 		"image without version": {"name = \"a\"\nnamespace = \"b\"\nimage = \"mirror/consul:prod\"", "set version to what the image holds"},
 		"image contradicts":     {with(`image = "mirror/consul:1.21.0"`), "make them agree"},
+		"image, no digest":      {with(`image = "mirror/consul:1.22.7@sha256:0a"`), "is no digest"},
+		"image in capitals":     {with(`image = "mirror/Consul:1.22.7"`), "is no reference of an image"},
+		"image by digest alone": {"name = \"a\"\nnamespace = \"b\"\nimage = \"mirror/consul@sha256:" + strings.Repeat("0a", 32) + "\"", "set version to what the image holds"},
 		"name with capitals":    {"name = \"Consul\"\nnamespace = \"b\"\nversion = \"1.22.7\"", `Kubernetes would refuse "Consul"`},
 		"name with digit first": {"name = \"1consul\"\nnamespace = \"b\"\nversion = \"1.22.7\"", `Kubernetes would refuse "1consul"`},
 		"name too long":         {"name = \"c123456789012345678901234567890123456789012345\"\nnamespace = \"b\"\nversion = \"1.22.7\"", "no more than 45 characters"},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"text/template"
 	"time"
 
@@ -148,6 +149,27 @@ func (c *Cluster) LoadImage(ctx context.Context, path string) error {
 		group.Go(func() error { return c.importImages(ctx, n, []image{{path: path}}) })
 	}
 	return group.Wait()
+}
+
+// NameImage gives an image that all nodes have another name too, such as one with a digest, which an image that was built here cannot have: Kubernetes
+// then finds it without asking a registry.
+func (c *Cluster) NameImage(ctx context.Context, reference, name string) error {
+	if repository, digest, pinned := strings.Cut(name, "@"); pinned { // the runtime leaves the tag out
+		if at := strings.LastIndex(repository, ":"); at > strings.LastIndex(repository, "/") {
+			repository = repository[:at]
+		}
+		name = repository + "@" + digest
+	}
+	away := c.nodesAway()
+	for _, n := range nodes() {
+		if away[n.name].Stopped {
+			continue
+		}
+		if _, err := c.ctr(ctx, n, "images", "tag", "--force", reference, name); err != nil {
+			return fmt.Errorf("naming %s %s on %s: %w", reference, name, n.name, err)
+		}
+	}
+	return nil
 }
 
 // AddConsulVersion builds a Consul version, unless the cache has it, and loads its image under its public name (see [ConsulImage]) into all nodes. Only

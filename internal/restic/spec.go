@@ -27,7 +27,7 @@ import (
 //
 // The digest is that of the index for all architectures that the tag has led to: what runs with the password of the repository
 // does not change when the tag does. "docker buildx imagetools inspect docker.io/restic/restic:0.17.3" shows it.
-const DefaultImage = "docker.io/restic/restic:0.17.3"
+const DefaultImage = "docker.io/restic/restic:0.17.3@sha256:8f5a62b422a2cb1277ea0dd6e826fe1acf649e5b9f02d60e5268d5fd1976255a"
 
 // DefaultHistory is how many Jobs are kept where nothing else is said.
 const DefaultHistory = 3
