@@ -121,7 +121,8 @@ func tlsAttribute() schema.Attribute {
 			"ca_secret": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{attr.SecretName()},
 				MarkdownDescription: "A Secret of the cluster's namespace with a certificate authority of your own, root or intermediate: `tls.crt`, `tls.key` and, where `tls.crt` does not end with the root, `ca.crt`; cert-manager writes such. " +
-					"Another authority in it replaces the one in use. Default: the provider makes one, and keeps it in the Secret `<name>-ca`.",
+					"It must be able to issue certificates for servers and clients with all names of the servers: every plan tries it. " +
+					"Another authority in it replaces the one in use, and the old one put back reverts a replacement that a server refused. Default: the provider creates one, and keeps it in the Secret `<name>-ca`.",
 			},
 			"ca_validity": duration(2*minValidity, maxCAValidity, server.DefaultTLS.CAValidity, "How long a certificate authority that the provider makes is valid. It is replaced when it would end before a new server certificate."),
 			"ca_trigger": schema.StringAttribute{
