@@ -42,15 +42,16 @@ func loseVolumes(t *testing.T, namespace string, pods ...string) {
 	if err := g.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	// In between they have a volume and wait for nothing yet: then nothing is known of them.
-	acctest.Wait(t, "the servers to wait without data", func(ctx context.Context) (string, error) {
+	// In between they have a volume and have reported nothing yet: then nothing is known of them.
+	acctest.Wait(t, "the servers to report that they have no data", func(ctx context.Context) (string, error) {
 		for _, pod := range pods {
 			p, err := k.CoreV1().Pods(namespace).Get(ctx, pod, metav1.GetOptions{})
 			if found, err := kube.Found(err); err != nil || !found {
 				return pod + " is not there", err
 			}
 			if i := slices.IndexFunc(p.Status.InitContainerStatuses, func(s corev1.ContainerStatus) bool {
-				return s.State.Running != nil && time.Since(s.State.Running.StartedAt.Time) > 8*time.Second
+				ended := s.LastTerminationState.Terminated
+				return s.State.Running != nil && ended != nil && ended.Message == server.NoDataReport
 			}); i < 0 {
 				return pod + " does not wait", nil
 			}
@@ -139,7 +140,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 			t.Errorf("the plan does not say %q:\n%s", says, out)
 		}
 	}
-	if out, code := apply(recovery("nothing", "1")); code != 1 || !acctest.Says("there may be data left").MatchString(out) {
+	if out, code := apply(recovery("nothing", "1")); code != 1 || !acctest.Says("there is data left").MatchString(out) {
 		t.Errorf("from nothing, with a survivor: exit code %d\n%s", code, out)
 	}
 	// A kill that has no effect leaves nothing behind.
