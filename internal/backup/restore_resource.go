@@ -329,7 +329,7 @@ func (r *RestoreResource) Create(ctx context.Context, req resource.CreateRequest
 	defer r.clients.Backups.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	d := rollout.Deployment{Kube: client.Kube, Consul: client.Consul, Report: func(a rollout.Action) {
+	d := rollout.Deployment{Kube: client.Kube, Consul: client.Consul, Began: time.Now(), Report: func(a rollout.Action) {
 		tflog.Info(ctx, a.String(), map[string]any{"cluster": m.Cluster.ValueString()})
 	}}
 	restored, err := d.Restore(ctx, client, client.Asked(m.Snapshot.ValueString(), m.FromCluster.ValueString(), trigger))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
@@ -51,7 +52,7 @@ func (r *Resource) deployment(ctx context.Context, namespace, name string) (roll
 		return rollout.Deployment{}, err
 	}
 	c, err := r.clients.Consul(ctx, namespace, name)
-	return rollout.Deployment{Kube: k, Consul: c, Report: func(a rollout.Action) {
+	return rollout.Deployment{Kube: k, Consul: c, Began: time.Now(), Report: func(a rollout.Action) {
 		tflog.Info(ctx, a.String(), map[string]any{"cluster": namespace + "/" + name})
 	}}, err
 }

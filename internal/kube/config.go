@@ -128,9 +128,10 @@ func (c Config) RESTConfig() (*rest.Config, error) {
 		return nil, fmt.Errorf("building the Kubernetes client configuration: %w", err)
 	}
 	cfg.UserAgent = c.UserAgent
-	// The API server's own priority and fairness limits clients; client-go's
-	// default of five requests a second would make a plan crawl.
-	cfg.QPS, cfg.Burst = 50, 100
+	// The API server's own priority and fairness limits clients
+	// (kubernetes.io/docs/concepts/cluster-administration/flow-control). A limit on this side would
+	// make a plan slow, and its error would hide what an operation waited for when its time ends.
+	cfg.QPS = -1
 	return cfg, nil
 }
 

@@ -11,68 +11,165 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 )
 
-// maxEventAge keeps what is long over out of an explanation.
-const maxEventAge = 10 * time.Minute
-
 // maxEvents is how many of the newest events an explanation quotes.
-const maxEvents = 8
+const maxEvents = 5
 
-// Explain says, for the pods that a set of labels selects, what keeps them from
-// being ready: scheduling, waiting reasons, restarts, pending volumes, and the
-// newest warnings. owner is the name of the object that makes the pods, whose
-// events count too. It never fails: what cannot be read is said in its place.
-func (c *Client) Explain(ctx context.Context, namespace, owner string, selector map[string]string) string {
-	var b strings.Builder
-	opts := metav1.ListOptions{LabelSelector: labels.SelectorFromSet(selector).String()}
-	pods, err := c.CoreV1().Pods(namespace).List(ctx, opts)
-	if err != nil {
-		return fmt.Sprintf("The pods cannot be listed: %s\n", err)
+// clockSkew is how far the clock of this machine and that of the API server may differ when
+// events are told from those before an operation.
+const clockSkew = 10 * time.Second
+
+// Awaited names the pods that an operation waits for.
+type Awaited struct {
+	Namespace string
+	// Owner is the name of the object that makes the pods, a StatefulSet or a Job.
+	Owner string
+	// Selector selects the pods and their volume claims by labels.
+	Selector map[string]string
+	// Since is when the operation began. Older events are not part of it.
+	Since time.Time
+}
+
+// awaited is what Kubernetes knows of the pods that an operation waits for.
+type awaited struct {
+	pods      []corev1.Pod
+	claims    []corev1.PersistentVolumeClaim
+	events    []corev1.Event
+	obstacles []Obstacle
+	// unread says what could not be read, and why.
+	unread []string
+}
+
+// Explain says what keeps pods from being ready: the reason first, then the remedy, and then the
+// state of every pod and the newest events since the operation began. It never fails: what cannot be
+// read is named.
+func (c *Client) Explain(ctx context.Context, a Awaited) string {
+	return c.readAwaited(ctx, a).String()
+}
+
+// Blocked is the reason why waiting for pods cannot succeed, with its remedy; "" if it can, or may.
+func (c *Client) Blocked(ctx context.Context, a Awaited) string {
+	if o := blocked(c.readAwaited(ctx, a).obstacles, time.Now()); o != nil {
+		return strings.TrimSpace(o.String() + "\n" + o.Remedy)
 	}
-	if len(pods.Items) == 0 {
-		b.WriteString("There are no pods.\n")
-	}
-	involved := map[string]bool{owner: true}
-	for i := range pods.Items {
-		p := &pods.Items[i]
-		involved[p.Name] = true
-		fmt.Fprintf(&b, "Pod %s: %s\n", p.Name, describePod(p))
-	}
-	claims, err := c.CoreV1().PersistentVolumeClaims(namespace).List(ctx, opts)
-	if err != nil {
-		fmt.Fprintf(&b, "The volume claims cannot be listed: %s\n", err)
+	return ""
+}
+
+func (c *Client) readAwaited(ctx context.Context, a Awaited) awaited {
+	var r awaited
+	opts := metav1.ListOptions{LabelSelector: labels.SelectorFromSet(a.Selector).String()}
+	if pods, err := c.CoreV1().Pods(a.Namespace).List(ctx, opts); err != nil {
+		r.unread = append(r.unread, fmt.Sprintf("The pods cannot be listed: %s", err))
 	} else {
-		for i := range claims.Items {
-			p := &claims.Items[i]
-			involved[p.Name] = true
-			if p.Status.Phase != corev1.ClaimBound {
-				class := "the default storage class"
-				switch name := p.Spec.StorageClassName; {
-				case name != nil && *name == "":
-					class = "no storage class: it waits for a volume that somebody makes"
-				case name != nil:
-					class = "storage class " + *name
-				}
-				fmt.Fprintf(&b, "Volume claim %s: %s (%s)\n", p.Name, p.Status.Phase, class)
-			} else if text := describeResize(p); text != "" {
-				fmt.Fprintf(&b, "Volume claim %s: %s\n", p.Name, text)
-			}
+		r.pods = pods.Items
+	}
+	if claims, err := c.CoreV1().PersistentVolumeClaims(a.Namespace).List(ctx, opts); err != nil {
+		r.unread = append(r.unread, fmt.Sprintf("The volume claims cannot be listed: %s", err))
+	} else {
+		r.claims = claims.Items
+	}
+	events, err := c.CoreV1().Events(a.Namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		r.unread = append(r.unread, fmt.Sprintf("The events cannot be listed: %s", err))
+	} else {
+		r.events = relevantEvents(events.Items, a, r.pods, r.claims)
+	}
+	r.obstacles = findObstacles(r.pods, r.claims, r.events, a.Owner, a.Since)
+	return r
+}
+
+// relevantEvents are those of the pods and claims as they are now, and of what makes them, since the operation
+// began. An event of an earlier object of the same name is not about this one.
+func relevantEvents(events []corev1.Event, a Awaited, pods []corev1.Pod, claims []corev1.PersistentVolumeClaim) []corev1.Event {
+	involved := map[types.UID]bool{}
+	for i := range pods {
+		involved[pods[i].UID] = true
+	}
+	for i := range claims {
+		involved[claims[i].UID] = true
+	}
+	owners := []string{"StatefulSet", "Job"}
+	return slices.DeleteFunc(slices.Clone(events), func(e corev1.Event) bool {
+		of := e.InvolvedObject
+		owner := of.Name == a.Owner && slices.Contains(owners, of.Kind)
+		return (!owner && !involved[of.UID]) || eventTime(e).Before(a.Since.Add(-clockSkew))
+	})
+}
+
+// String is the text of an explanation.
+func (r awaited) String() string {
+	var b strings.Builder
+	for _, o := range r.obstacles {
+		fmt.Fprintf(&b, "%s\n", o)
+	}
+	var remedies []string
+	for _, o := range r.obstacles {
+		if o.Remedy != "" && !slices.Contains(remedies, o.Remedy) {
+			remedies = append(remedies, o.Remedy)
 		}
 	}
-	events, err := c.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{FieldSelector: "type=" + corev1.EventTypeWarning})
-	if err != nil {
-		fmt.Fprintf(&b, "The events cannot be listed: %s\n", err)
-		return b.String()
+	if len(remedies) > 0 {
+		fmt.Fprintf(&b, "\n%s\n", strings.Join(remedies, "\n"))
 	}
-	warnings := slices.DeleteFunc(events.Items, func(e corev1.Event) bool {
-		return !involved[e.InvolvedObject.Name] || time.Since(eventTime(e)) > maxEventAge
-	})
-	slices.SortFunc(warnings, func(a, b corev1.Event) int { return cmp.Compare(eventTime(b).UnixNano(), eventTime(a).UnixNano()) })
-	for _, e := range warnings[:min(len(warnings), maxEvents)] {
+	if b.Len() > 0 {
+		b.WriteString("\n")
+	}
+	if len(r.pods) == 0 && len(r.unread) == 0 {
+		b.WriteString("There are no pods.\n")
+	}
+	for i := range r.pods {
+		fmt.Fprintf(&b, "Pod %s: %s\n", r.pods[i].Name, describePod(&r.pods[i]))
+	}
+	for i := range r.claims {
+		if text := describeClaim(&r.claims[i]); text != "" {
+			fmt.Fprintf(&b, "Volume claim %s: %s\n", r.claims[i].Name, text)
+		}
+	}
+	for _, text := range r.unread {
+		fmt.Fprintf(&b, "%s\n", text)
+	}
+	for _, e := range newestWarnings(r.events, b.String()) {
 		fmt.Fprintf(&b, "Event %s, %s %s: %s: %s\n", eventTime(e).UTC().Format(time.TimeOnly), e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Reason, strings.TrimSpace(e.Message))
 	}
 	return b.String()
+}
+
+// newestWarnings are the newest warnings, one of each reason and object, without those whose message the
+// text quotes already.
+func newestWarnings(events []corev1.Event, text string) []corev1.Event {
+	warnings := slices.DeleteFunc(slices.Clone(events), func(e corev1.Event) bool {
+		return e.Type != corev1.EventTypeWarning || strings.Contains(text, strings.TrimSpace(e.Message))
+	})
+	slices.SortFunc(warnings, func(a, b corev1.Event) int { return cmp.Compare(eventTime(b).UnixNano(), eventTime(a).UnixNano()) })
+	seen := map[string]bool{}
+	warnings = slices.DeleteFunc(warnings, func(e corev1.Event) bool {
+		key := string(e.InvolvedObject.UID) + " " + e.Reason
+		defer func() { seen[key] = true }()
+		return seen[key]
+	})
+	return warnings[:min(len(warnings), maxEvents)]
+}
+
+// describeClaim says what a volume claim lacks, "" if it lacks nothing.
+func describeClaim(c *corev1.PersistentVolumeClaim) string {
+	if c.Status.Phase == corev1.ClaimBound {
+		return describeResize(c)
+	}
+	return fmt.Sprintf("%s (%s)", c.Status.Phase, describeClass(c))
+}
+
+// describeClass says where the volume of a claim is to come from.
+func describeClass(c *corev1.PersistentVolumeClaim) string {
+	switch name := c.Spec.StorageClassName; {
+	case name == nil:
+		return "the default storage class"
+	case *name == "":
+		return "no storage class: it waits for a volume that somebody makes"
+	default:
+		return "storage class " + *name
+	}
 }
 
 // describeResize says how far a bound volume has grown, and what Kubernetes says of
@@ -118,7 +215,7 @@ func describePod(p *corev1.Pod) string {
 			continue
 		}
 		if c.Type == corev1.PodScheduled {
-			parts = append(parts, fmt.Sprintf("not scheduled: %s", c.Message))
+			parts = append(parts, "not scheduled")
 		}
 		if c.Type == corev1.PodReady && p.Status.Phase == corev1.PodRunning {
 			parts = append(parts, "not ready")
@@ -126,13 +223,13 @@ func describePod(p *corev1.Pod) string {
 	}
 	for _, s := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
 		if w := s.State.Waiting; w != nil && w.Reason != "PodInitializing" {
-			parts = append(parts, strings.TrimSpace(fmt.Sprintf("container %s waits: %s %s", s.Name, w.Reason, w.Message)))
+			parts = append(parts, fmt.Sprintf("container %s waits: %s", s.Name, w.Reason))
 		}
 		if t := s.State.Terminated; t != nil && t.ExitCode != 0 {
-			parts = append(parts, strings.TrimSpace(fmt.Sprintf("container %s ended with exit code %d (%s) %s", s.Name, t.ExitCode, t.Reason, t.Message)))
+			parts = append(parts, fmt.Sprintf("container %s ended with %s", s.Name, describeEnd(t)))
 		}
 		if t := s.LastTerminationState.Terminated; t != nil && s.RestartCount > 0 {
-			parts = append(parts, fmt.Sprintf("container %s restarted %d times, last exit code %d (%s)", s.Name, s.RestartCount, t.ExitCode, t.Reason))
+			parts = append(parts, fmt.Sprintf("container %s was restarted %d times and ended with %s", s.Name, s.RestartCount, describeEnd(t)))
 		}
 	}
 	return strings.Join(parts, ", ")

@@ -84,7 +84,12 @@ func (c *Client) AwaitJob(ctx context.Context, job *batchv1.Job) (*corev1.Pod, e
 			}
 		}
 		if time.Since(notRunning) > explainAfter { // it hangs: Kubernetes knows why, as long as there is a pod
-			failed.Explanation = c.Explain(ctx, job.Namespace, job.Name, job.Spec.Template.Labels)
+			why := c.readAwaited(ctx, awaitedJob(job))
+			failed.Explanation = why.String()
+			if o := blocked(why.obstacles, time.Now()); o != nil {
+				failed.Reason = o.String()
+				return "", nil
+			}
 			notRunning = time.Now()
 		}
 		return "it has not started", nil
@@ -98,7 +103,7 @@ func (c *Client) AwaitJob(ctx context.Context, job *batchv1.Job) (*corev1.Pod, e
 		failed.Reason = err.Error()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), explainTimeout)
 		defer cancel()
-		failed.Explanation = c.Explain(ctx, job.Namespace, job.Name, job.Spec.Template.Labels)
+		failed.Explanation = c.Explain(ctx, awaitedJob(job))
 	}
 	return nil, failed
 }
@@ -204,6 +209,11 @@ func ReachedLast(j *batchv1.Job, pods []corev1.Pod) bool {
 		return last < 0 || states[last].Running != nil || states[last].Terminated != nil || !slices.ContainsFunc(states[:last], func(s corev1.ContainerState) bool {
 			return s.Terminated == nil || s.Terminated.ExitCode != 0
 		})
+// awaitedJob is what a Job waits for.
+func awaitedJob(job *batchv1.Job) Awaited {
+	return Awaited{Namespace: job.Namespace, Owner: job.Name, Selector: job.Spec.Template.Labels, Since: job.CreationTimestamp.Time}
+}
+
 	})
 }
 

@@ -621,7 +621,7 @@ type liveTakeover struct {
 
 func (d Deployment) liveTakeover(spec server.Spec, token string, desired int) liveTakeover {
 	t := liveTakeover{
-		Live:   Live{Kube: d.Kube, Consul: d.Consul, Desired: desired, Token: token, ACLs: spec.ACL.Enabled},
+		Live:   Live{Kube: d.Kube, Consul: d.Consul, Desired: desired, Token: token, ACLs: spec.ACL.Enabled, Began: d.Began},
 		spec:   spec,
 		former: d.Consul.Former(spec.Adopt.StatefulSet),
 	}

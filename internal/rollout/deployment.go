@@ -28,6 +28,8 @@ type Deployment struct {
 	// Known is what was declared before an Update, for what the live cluster does not tell; nil
 	// takes what is declared now.
 	Known *server.Spec
+	// Began is when the operation began: what Kubernetes said before is not about it.
+	Began time.Time
 	// Origin is where a cluster with a pending Spec.Origin gets its snapshot from. Without it an
 	// Update gives the restore up.
 	Origin *Origin
@@ -659,7 +661,7 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 		return d.unsettled(ctx, err, spec)
 	}
 	live := Live{
-		Kube: d.Kube, Consul: d.Consul, Desired: desired, Token: token, ACLs: spec.ACL.Enabled,
+		Kube: d.Kube, Consul: d.Consul, Desired: desired, Token: token, ACLs: spec.ACL.Enabled, Began: d.Began,
 		Version: server.ConfigVersion(spec), Storage: &spec.Storage, ByOthers: spec.Update.Strategy == server.OnDelete,
 		Patience: leaderlessFor(spec.Performance),
 	}
@@ -779,7 +781,7 @@ func (d Deployment) unsettled(ctx context.Context, err error, spec server.Spec) 
 	_ = d.markData(ctx) // a server may have written data and be unhealthy
 	return &UnsettledError{
 		Err:         err,
-		Explanation: d.Kube.Explain(ctx, spec.Namespace, server.StatefulSetName(spec.Name), server.SelectorLabels(spec.Name)),
+		Explanation: d.Kube.Explain(ctx, awaitedServers(d.Consul, d.Began)),
 	}
 }
 

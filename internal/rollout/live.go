@@ -40,6 +40,8 @@ type Live struct {
 	// ByOthers and PauseAt are those of the World.
 	ByOthers bool
 	PauseAt  int
+	// Began is when the operation began.
+	Began time.Time
 	// Soak is how long a server must have been ready where nobody may ask
 	// whether it votes (consul.Cluster.Missing).
 	Soak time.Duration
@@ -104,6 +106,16 @@ func (l Live) Look(ctx context.Context) (World, error) {
 		err = l.addConfig(ctx, &w, pods)
 	}
 	return w, err
+}
+
+// Blocked implements Cluster.
+func (l Live) Blocked(ctx context.Context) string {
+	return l.Kube.Blocked(ctx, awaitedServers(l.Consul, l.Began))
+}
+
+// awaitedServers are the pods of a cluster's servers.
+func awaitedServers(c *consul.Cluster, began time.Time) kube.Awaited {
+	return kube.Awaited{Namespace: c.Namespace, Owner: server.StatefulSetName(c.Name), Selector: server.SelectorLabels(c.Name), Since: began}
 }
 
 // unwellTimeout bounds what servers are asked that may not answer, because they are not ready.

@@ -317,7 +317,10 @@ type simulated struct {
 	// reloadErr is what a reload ends with, and reloadErrs what the next ones do before.
 	reloadErr  error
 	reloadErrs []error
+	blocked    string
 }
+
+func (s *simulated) Blocked(context.Context) string { return s.blocked }
 
 func (s *simulated) Look(context.Context) (World, error) {
 	s.looks++

@@ -35,6 +35,8 @@ type Cluster interface {
 	Remove(ctx context.Context, peer string) error
 	// Scale changes the number of servers.
 	Scale(ctx context.Context, replicas int) error
+	// Blocked says why waiting for the servers cannot succeed, "" if it can, or may.
+	Blocked(ctx context.Context) string
 }
 
 // PausedError says that a roll waits for the next apply.
@@ -43,11 +45,14 @@ type PausedError struct{ Left string }
 // Error implements error.
 func (e *PausedError) Error() string { return "the roll is paused; not done yet: " + e.Left }
 
-// StuckError says that nothing went on for as long as one server may take.
+// blockedInterval is how often a roll that waits asks whether that can succeed.
+const blockedInterval = 10 * time.Second
+
+// StuckError says that a roll makes no progress.
 type StuckError struct {
-	// Missing is what was waited for.
+	// Missing is what was waited for, or why waiting cannot succeed.
 	Missing string
-	// Limit is how long.
+	// Limit is how long one server may take; 0 where waiting cannot succeed.
 	Limit time.Duration
 	// Led says that a server that runs what was applied has led.
 	Led bool
@@ -55,17 +60,20 @@ type StuckError struct {
 
 // Error implements error.
 func (e *StuckError) Error() string {
+	if e.Limit == 0 {
+		return "waiting longer cannot help: " + e.Missing
+	}
 	return fmt.Sprintf("for %s (update.server_timeout) nothing went on: %s", e.Limit, e.Missing)
 }
 
 // Run looks, decides and acts until nothing is left to do. It can be stopped
 // anywhere and started again: it remembers nothing. When the context ends it
 // returns a *kube.TimeoutError that says what it was waiting for, after limit (0
-// is none) without an action a *StuckError, and where the roll shall pause a
+// is none) without an action, or where waiting cannot succeed, a *StuckError, and where the roll shall pause a
 // *PausedError; the servers that it had not come to are untouched. report hears of
 // every action taken.
 func Run(ctx context.Context, c Cluster, limit time.Duration, report func(Action)) error {
-	last, led := time.Now(), false
+	last, asked, led := time.Now(), time.Now(), false
 	var leaderless time.Time // since when
 	missing := func(text string) (string, error) {
 		if limit > 0 && time.Since(last) > limit {
@@ -97,6 +105,12 @@ func Run(ctx context.Context, c Cluster, limit time.Duration, report func(Action
 			case a.Done:
 				report(a)
 				return "", nil
+			case a.Wait != "" && time.Since(asked) >= blockedInterval:
+				asked = time.Now()
+				if why := c.Blocked(ctx); why != "" {
+					return "", &StuckError{Missing: why, Led: led}
+				}
+				return missing(a.Wait)
 			case a.Wait != "":
 				return missing(a.Wait)
 			case a.Pause != "":

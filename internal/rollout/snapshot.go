@@ -241,7 +241,9 @@ func (d Deployment) snapshotFailed(ctx context.Context, err error) error {
 	namespace, name := d.Consul.Namespace, d.Consul.Name
 	failed := &SnapshotError{Err: err}
 	if !errors.As(err, new(*ForeignError)) && !errors.Is(err, context.Canceled) {
-		failed.Explanation = d.Kube.Explain(ctx, namespace, server.SnapshotJobName(name), server.SnapshotLabels(name))
+		failed.Explanation = d.Kube.Explain(ctx, kube.Awaited{
+			Namespace: namespace, Owner: server.SnapshotJobName(name), Selector: server.SnapshotLabels(name), Since: d.Began,
+		})
 	}
 	if err := d.deleteSnapshotJob(ctx); err != nil {
 		failed.Err = errors.Join(failed.Err, err)

@@ -1,0 +1,220 @@
+package kube
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Obstacle is a reason why pods that an operation waits for are not ready.
+type Obstacle struct {
+	// Object is what the reason is about, such as "Pod consul-server-0".
+	Object string
+	// Reason is what Kubernetes, or the program in the pod, says.
+	Reason string
+	// Remedy is what a person can do about it, "" where the reason says it.
+	Remedy string
+	// Since is when the reason first applied, within the operation.
+	Since time.Time
+	// Final says that waiting does not change it.
+	Final bool
+}
+
+// String is the reason with its object.
+func (o Obstacle) String() string { return o.Object + ": " + o.Reason }
+
+const (
+	// grace is for how long a final obstacle is waited out: a registry may fail once, and a
+	// cluster autoscaler looks at pending pods every ten seconds
+	// (github.com/kubernetes/autoscaler, cluster-autoscaler/FAQ.md, scan-interval).
+	grace = time.Minute
+	// manyRestarts is the number of crashes after which another start of a container is not
+	// expected to help: the kubelet has then waited 10, 20, 40 and 80 seconds between them.
+	manyRestarts = 5
+)
+
+// Remedies for what keeps pods from being ready.
+const (
+	remedyScheduling = "Add a node that fits, or change what the pod asks of one: its placement, its resources, or the number of servers."
+	remedyImage      = "Check the image and its version, the image pull secrets, and whether the nodes reach the registry."
+	remedyClaim      = "Name a storage class that exists, or provide a volume that fits the claim."
+	remedyMemory     = "Raise the memory limit in resources."
+	remedyCreate     = "Change what the policy or the quota of the namespace refuses, or the policy itself."
+)
+
+// findObstacles names what keeps pods from being ready: first what waiting does not change.
+// events are those of the operation that began at a point in time, and owner is the name of the
+// object that makes the pods.
+//
+//   - A pod that the scheduler calls unschedulable stays so, unless an autoscaler has said that
+//     it adds a node.
+//   - A claim that no volume fits stays unbound, and so does the pod that waits for it.
+//   - An image that cannot be pulled, and a container whose Secret or ConfigMap is missing,
+//     stay so.
+//   - A container that has crashed many times crashes again.
+//   - An owner whose latest attempt to create a pod was refused is refused again.
+//   - A volume that cannot be attached or mounted may still be.
+func findObstacles(pods []corev1.Pod, claims []corev1.PersistentVolumeClaim, events []corev1.Event, owner string, began time.Time) []Obstacle {
+	var found []Obstacle
+	for i := range claims {
+		found = append(found, claimObstacles(&claims[i], events, began)...)
+	}
+	for i := range pods {
+		if pods[i].DeletionTimestamp == nil {
+			found = append(found, podObstacles(&pods[i], events, began)...)
+		}
+	}
+	if e := latest(events, func(e corev1.Event) bool { return e.InvolvedObject.Name == owner && e.Reason == "FailedCreate" }); e != nil {
+		if !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return !p.CreationTimestamp.Time.Before(eventTime(*e)) }) {
+			found = append(found, Obstacle{
+				Object: e.InvolvedObject.Kind + " " + owner, Reason: "cannot create a pod: " + strings.TrimSpace(e.Message),
+				Remedy: remedyCreate, Since: later(e.FirstTimestamp.Time, began), Final: true,
+			})
+		}
+	}
+	slices.SortStableFunc(found, func(a, b Obstacle) int {
+		switch {
+		case a.Final == b.Final:
+			return 0
+		case a.Final:
+			return -1
+		default:
+			return 1
+		}
+	})
+	return found
+}
+
+func claimObstacles(c *corev1.PersistentVolumeClaim, events []corev1.Event, began time.Time) []Obstacle {
+	if c.Status.Phase == corev1.ClaimBound {
+		return nil
+	}
+	e := latest(events, func(e corev1.Event) bool {
+		return e.InvolvedObject.UID == c.UID && (e.Reason == "FailedBinding" || e.Reason == "ProvisioningFailed")
+	})
+	if e == nil {
+		return nil
+	}
+	byHand := c.Spec.StorageClassName != nil && *c.Spec.StorageClassName == ""
+	return []Obstacle{{
+		Object: "Volume claim " + c.Name, Reason: fmt.Sprintf("is not bound (%s): %s", describeClass(c), strings.TrimSpace(e.Message)),
+		Remedy: remedyClaim, Since: later(e.FirstTimestamp.Time, began),
+		// A provisioner that fails tries again, and a person may still provide a volume; without a class that exists, nobody does.
+		Final: (e.Reason == "FailedBinding" && !byHand) || strings.Contains(e.Message, "not found"),
+	}}
+}
+
+func podObstacles(p *corev1.Pod, events []corev1.Event, began time.Time) []Obstacle {
+	object := "Pod " + p.Name
+	about := func(reasons ...string) func(corev1.Event) bool {
+		return func(e corev1.Event) bool { return e.InvolvedObject.UID == p.UID && slices.Contains(reasons, e.Reason) }
+	}
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
+			return []Obstacle{{
+				Object: object, Reason: "not scheduled: " + c.Message, Remedy: remedyScheduling, Since: later(c.LastTransitionTime.Time, began),
+				// The reasons of the cluster autoscaler and of Karpenter.
+				Final: latest(events, about("TriggeredScaleUp", "Nominated")) == nil,
+			}}
+		}
+	}
+	started := p.CreationTimestamp.Time
+	if p.Status.StartTime != nil {
+		started = p.Status.StartTime.Time
+	}
+	var found []Obstacle
+	for _, s := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
+		o := Obstacle{Object: object, Since: later(started, began)}
+		last := s.LastTerminationState.Terminated
+		switch w := s.State.Waiting; {
+		case w != nil && slices.Contains([]string{"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}, w.Reason):
+			message := w.Message
+			if e := latest(events, about("Failed")); e != nil && !strings.Contains(message, "rpc error") {
+				message = e.Message
+			}
+			o.Reason = fmt.Sprintf("container %s cannot have the image %s: %s: %s", s.Name, s.Image, w.Reason, strings.TrimSpace(message))
+			o.Remedy, o.Final = remedyImage, true
+		case w != nil && (w.Reason == "CreateContainerConfigError" || w.Reason == "CreateContainerError"):
+			o.Reason = fmt.Sprintf("container %s cannot be created: %s", s.Name, strings.TrimSpace(w.Message))
+			o.Final = true
+		case last != nil && last.Reason == "OOMKilled":
+			o.Reason = fmt.Sprintf("container %s was killed for want of memory, %d times", s.Name, s.RestartCount)
+			o.Remedy, o.Final = remedyMemory, s.RestartCount >= manyRestarts
+		case w != nil && w.Reason == "CrashLoopBackOff" && last != nil:
+			o.Reason = fmt.Sprintf("container %s crashed %d times: %s", s.Name, s.RestartCount, describeEnd(last))
+			o.Final = s.RestartCount >= manyRestarts
+		default:
+			continue
+		}
+		found = append(found, o)
+	}
+	if len(found) == 0 && !podRuns(p) {
+		if e := latest(events, about("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")); e != nil {
+			found = append(found, Obstacle{Object: object, Reason: strings.TrimSpace(e.Message), Since: later(e.FirstTimestamp.Time, began)})
+		}
+	}
+	return found
+}
+
+// describeEnd says how a container ended, with its last words.
+func describeEnd(t *corev1.ContainerStateTerminated) string {
+	text := fmt.Sprintf("exit code %d", t.ExitCode)
+	if t.Reason != "" && t.Reason != "Error" {
+		text += " (" + t.Reason + ")"
+	}
+	if words := lastWords(t.Message); words != "" {
+		text += ": " + words
+	}
+	return text
+}
+
+// maxWords is how many lines of a container's last words are quoted: the last ones say why.
+const maxWords = 4
+
+// lastWords are the last lines of a termination message.
+func lastWords(message string) string {
+	lines := slices.DeleteFunc(strings.Split(message, "\n"), func(l string) bool { return strings.TrimSpace(l) == "" })
+	for i := range lines {
+		lines[i] = strings.TrimSpace(lines[i])
+	}
+	return strings.Join(lines[max(0, len(lines)-maxWords):], "\n")
+}
+
+// podRuns reports whether all containers of a pod run.
+func podRuns(p *corev1.Pod) bool {
+	return len(p.Status.ContainerStatuses) > 0 &&
+		!slices.ContainsFunc(p.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.State.Running == nil })
+}
+
+// latest is the newest event that matches, nil if none does.
+func latest(events []corev1.Event, match func(corev1.Event) bool) *corev1.Event {
+	var newest *corev1.Event
+	for i := range events {
+		if match(events[i]) && (newest == nil || cmp.Compare(eventTime(events[i]).UnixNano(), eventTime(*newest).UnixNano()) > 0) {
+			newest = &events[i]
+		}
+	}
+	return newest
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// blocked is the first obstacle that waiting does not change, nil if there is none, or its grace
+// has not ended.
+func blocked(found []Obstacle, now time.Time) *Obstacle {
+	for i := range found {
+		if found[i].Final && now.Sub(found[i].Since) >= grace {
+			return &found[i]
+		}
+	}
+	return nil
+}
