@@ -4,12 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
-	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
@@ -17,6 +16,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/localcluster"
 )
 
 // The roles that the documentation prints are enough to apply, to upgrade, to plan
@@ -109,6 +109,12 @@ resource "consul_k8s_restore" "main" {
 		t.Errorf("the plan's role can apply (exit code %d):\n%s", code, out)
 	}
 
+	// What a pull request has reads no Secret, reaches no server, and plans.
+	cli.Write("main.tf", main("pull-request", "  labels = { a = \"b\" }\n"))
+	if out, code := cli.Run(t.Context(), "plan", "-refresh=false", "-no-color", "-detailed-exitcode"); code != 2 {
+		t.Errorf("the role of a pull request cannot plan without a refresh (exit code %d):\n%s", code, out)
+	}
+
 	cli.Write("main.tf", main("apply", ""))
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
 	if left := holdings(t, namespace); len(left) > 0 {
@@ -162,41 +168,26 @@ func clusterRole(t *testing.T, namespace, account, role string) {
 	}
 }
 
-// credential makes a service account with a role of the documentation, once, and
-// returns the arguments of a provider block that use it.
+// credential makes a service account with a role of the documentation, once, by the commands of the
+// documentation, and returns the arguments of a provider block that use it.
 func credential(t *testing.T, namespace, role string) string {
 	t.Helper()
 	k, ctx := acctest.Kube(t), context.WithoutCancel(t.Context())
 	account := "test-" + role
-	if _, err := k.CoreV1().ServiceAccounts(namespace).Get(ctx, account, metav1.GetOptions{}); err != nil {
-		text, err := os.ReadFile(filepath.Join(acctest.Root(t), "examples", "rbac", role+".yaml"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var r rbacv1.Role
-		if err := yaml.UnmarshalStrict(text, &r); err != nil {
-			t.Fatal(err)
-		}
-		clusterRole(t, namespace, account, "auth-method-"+role)
-		if _, err := k.RbacV1().Roles(namespace).Create(ctx, &r, metav1.CreateOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := k.CoreV1().ServiceAccounts(namespace).Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: account}}, metav1.CreateOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		_, err = k.RbacV1().RoleBindings(namespace).Create(ctx, &rbacv1.RoleBinding{
-			ObjectMeta: metav1.ObjectMeta{Name: account},
-			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: r.Name},
-			Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: account, Namespace: namespace}},
-		}, metav1.CreateOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	token, err := k.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, account, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+	text, err := os.ReadFile(filepath.Join(acctest.Root(t), "examples", "rbac", "credential.sh"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	commands := strings.Split(strings.TrimSpace(string(text)), "\n")
+	if _, err := k.CoreV1().ServiceAccounts(namespace).Get(ctx, account, metav1.GetOptions{}); err == nil {
+		commands = commands[len(commands)-1:] // only a token
+	} else if role == "apply" || role == "plan" {
+		clusterRole(t, namespace, account, "auth-method-"+role)
+	}
+	script := strings.NewReplacer(
+		"-n consul ", "-n "+namespace+" ", "=consul:terraform", "="+namespace+":"+account, "terraform", account, "consul-apply", "consul-"+role, "apply.yaml", role+".yaml",
+	).Replace(strings.Join(commands, "\n"))
+	lines := strings.Split(strings.TrimSpace(kubectlScript(t, script)), "\n")
 	file, err := clientcmd.LoadFromFile(os.Getenv("KUBE_CONFIG_PATH"))
 	if err != nil {
 		t.Fatal(err)
@@ -205,5 +196,25 @@ func credential(t *testing.T, namespace, role string) string {
 		t.Fatal(err)
 	}
 	server := file.Clusters[file.Contexts[file.CurrentContext].Cluster]
-	return fmt.Sprintf("  host = %q\n  cluster_ca_certificate = %q\n  token = %q\n", server.Server, server.CertificateAuthorityData, token.Status.Token)
+	return fmt.Sprintf("  host = %q\n  cluster_ca_certificate = %q\n  token = %q\n", server.Server, server.CertificateAuthorityData, lines[len(lines)-1])
+}
+
+// kubectlScript runs commands of the documentation beside its manifests, with the local cluster's kubectl or that of the machine,
+// and returns what they print.
+func kubectlScript(t *testing.T, script string) string {
+	t.Helper()
+	local, err := localcluster.New(os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "sh", "-euc", script)
+	cmd.Dir = filepath.Join(acctest.Root(t), "examples", "rbac")
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+os.Getenv("KUBE_CONFIG_PATH"), "PATH="+filepath.Dir(local.KubectlPath())+":"+os.Getenv("PATH"))
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, stderr.String())
+	}
+	return string(out)
 }
