@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -11,14 +10,13 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 )
 
 // ModifyPlan implements resource.ResourceWithModifyPlan. It fills in what
 // follows from the configuration, refuses what cannot be done, makes unfinished
 // work and drift show as an update, and says what that does to the servers. It
-// makes no request, unless the default policy changes to "deny", or volumes or gossip
-// are to change.
+// asks Kubernetes about a new cluster, and about changes of the default policy, the volumes
+// and the encryption. Other plans make no request.
 func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
 	var config, state, plan model
 	if req.Plan.Raw.IsNull() {
@@ -46,8 +44,8 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	}
 	if req.State.Raw.IsNull() {
 		if r.clients != nil && !r.clients.Unknown {
-			if _, err := r.clients.Config.RESTConfig(); errors.Is(err, kube.ErrNotConfigured) {
-				resp.Diagnostics.Append(attr.ConnectError(err))
+			if r.checkCreate(ctx, plan, &resp.Diagnostics); resp.Diagnostics.HasError() {
+				return
 			}
 		}
 		plan.Ready, plan.RunningVersion = types.BoolUnknown(), types.StringUnknown()

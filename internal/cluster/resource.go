@@ -161,6 +161,7 @@ func unsettledDetail(e *rollout.UnsettledError) string {
 func createError(spec server.Spec, err error) diag.Diagnostic {
 	var foreign *rollout.ForeignError
 	var refused *rollout.RefusedError
+	var denied *rollout.DeniedError
 	var origin *rollout.OriginError
 	var retained *rollout.RetainedDataError
 	var config *rollout.ConfigError
@@ -176,6 +177,9 @@ func createError(spec server.Spec, err error) diag.Diagnostic {
 	case errors.Is(err, rollout.ErrExists):
 		return diag.NewErrorDiagnostic("The cluster exists already", fmt.Sprintf(
 			"A cluster %s is there and was created by an apply that finished. It is not taken over silently: bring it into this state with\n\n  terraform import consul_k8s_cluster.<name> %s\n\nor choose another name.", spec.ID(), spec.ID()))
+	case errors.As(err, &denied):
+		return diag.NewErrorDiagnostic("Kubernetes refuses the cluster", fmt.Sprintf(
+			"Nothing was changed: %s.\n\nChange what the policy, the quota or Pod Security of the namespace %s does not accept, or have it changed. See the guide Stricter Kubernetes clusters.", denied, spec.Namespace))
 	case errors.As(err, &foreign):
 		return diag.NewErrorDiagnostic("Objects of the same name exist", fmt.Sprintf(
 			"Nothing was changed: %s. Choose another name or namespace, or delete them if nothing uses them.%s", err, foreignHint(spec)))
@@ -224,12 +228,18 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	}
 	s, err := d.Read(ctx, known)
 	if errors.Is(err, server.ErrNoStatefulSet) {
+		if !imported {
+			warnGone(ctx, d, m.ID.ValueString(), &resp.Diagnostics)
+		}
 		resp.State.RemoveResource(ctx)
 		return
 	}
 	if err != nil {
 		resp.Diagnostics.AddError("Cannot read the cluster", fmt.Sprintf("Reading %s: %s", m.ID.ValueString(), err))
 		return
+	}
+	if s.Terminating {
+		warnTerminating(m.ID.ValueString(), namespace, &resp.Diagnostics)
 	}
 	settled := m.Ready.ValueBool() || imported
 	world, seen := look(ctx, d, s)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -75,6 +76,36 @@ func (c *Client) Apply(ctx context.Context, fields map[string]any) error {
 		return fmt.Errorf("applying %s %s: %w", u.GetKind(), objectName(u.GetNamespace(), u.GetName()), err)
 	}
 	return nil
+}
+
+// TryApply is Apply that changes nothing: Kubernetes runs all its checks, admission policies and quotas among them, and
+// returns what it would refuse. It is nil too where this credential may not apply the object at all, which says nothing of
+// the credential of the apply.
+func (c *Client) TryApply(ctx context.Context, fields map[string]any) error {
+	u := &unstructured.Unstructured{Object: fields}
+	kind := u.GroupVersionKind()
+	_, err := c.objects(kind, u.GetNamespace()).Apply(ctx, u.GetName(), u, metav1.ApplyOptions{FieldManager: c.fieldManager, Force: true, DryRun: []string{metav1.DryRunAll}})
+	if apierrors.IsForbidden(err) && !c.may(ctx, kind, u.GetNamespace(), "create", "patch") {
+		return nil
+	}
+	return err
+}
+
+// may reports whether this credential has the right to all verbs on objects of a kind, and Kubernetes says so. A refusal of an
+// admission controller and a missing right have the same code.
+func (c *Client) may(ctx context.Context, kind schema.GroupVersionKind, namespace string, verbs ...string) bool {
+	resource, _ := meta.UnsafeGuessKindToResource(kind)
+	for _, verb := range verbs {
+		review, err := c.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
+			Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
+				Namespace: namespace, Verb: verb, Group: resource.Group, Version: resource.Version, Resource: resource.Resource,
+			}},
+		}, metav1.CreateOptions{})
+		if err != nil || !review.Status.Allowed {
+			return false
+		}
+	}
+	return true
 }
 
 // UpdateManagedFields changes who owns the fields of an object, and so what the

@@ -209,12 +209,12 @@ func ReachedLast(j *batchv1.Job, pods []corev1.Pod) bool {
 		return last < 0 || states[last].Running != nil || states[last].Terminated != nil || !slices.ContainsFunc(states[:last], func(s corev1.ContainerState) bool {
 			return s.Terminated == nil || s.Terminated.ExitCode != 0
 		})
+	})
+}
+
 // awaitedJob is what a Job waits for.
 func awaitedJob(job *batchv1.Job) Awaited {
 	return Awaited{Namespace: job.Namespace, Owner: job.Name, Selector: job.Spec.Template.Labels, Since: job.CreationTimestamp.Time}
-}
-
-	})
 }
 
 // LastWords are the termination message of a container of a pod that did its work, "" if that is gone.

@@ -54,6 +54,8 @@ type State struct {
 	// Outdated are the pods that do not run what the StatefulSet says, unless others
 	// restart them.
 	Outdated []string
+	// Terminating says that the namespace is being deleted, and everything in it.
+	Terminating bool
 }
 
 // Errors that a create returns before anything was touched.
@@ -107,6 +109,7 @@ func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) 
 	if s.Spec, err = server.Parse(live, known); err != nil {
 		return State{}, err
 	}
+	s.Terminating = live.Namespace != nil && live.Namespace.DeletionTimestamp != nil
 	var template bool
 	s.Drift, template = drift(s.Spec, known, live)
 	pending := func(text string) { s.Drift, s.Pending = append(s.Drift, text), append(s.Pending, text) }

@@ -1,0 +1,98 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-log/tflog"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// checkCreateTimeout bounds what a plan asks of Kubernetes about a new cluster.
+const checkCreateTimeout = 30 * time.Second
+
+// checkCreate lets a plan say what the create would end in. The provider block is known.
+func (r *Resource) checkCreate(ctx context.Context, plan model, diags *diag.Diagnostics) {
+	ctx, cancel := context.WithTimeout(ctx, checkCreateTimeout)
+	defer cancel()
+	if _, err := r.clients.Kube(ctx); err != nil {
+		diags.Append(attr.ConnectError(err))
+		return
+	}
+	if plan.Name.IsUnknown() || plan.Namespace.IsUnknown() || !plan.Adopt.IsNull() { // planAdopt looks at the rest
+		return
+	}
+	spec, ok := plan.knownSpec(ctx)
+	if !ok {
+		return
+	}
+	d, err := r.deployment(ctx, spec.Namespace, spec.Name)
+	if err != nil {
+		diags.Append(attr.ConnectError(err))
+		return
+	}
+	hasNamespace, err := d.CheckCreate(ctx, spec)
+	switch {
+	case apierrors.IsForbidden(err) && !errors.As(err, new(*rollout.DeniedError)):
+		tflog.Debug(ctx, "the objects of a new cluster were not looked at: "+err.Error())
+	case err != nil:
+		diags.Append(createError(spec, err))
+	case !hasNamespace && !spec.CreateNamespace && !r.clients.Claims.PlannedNamespace(spec.Namespace):
+		diags.AddAttributeWarning(path.Root("namespace"), "The namespace does not exist yet", fmt.Sprintf(
+			"There is no namespace %s. If nothing else in this apply creates it before the cluster, the apply fails: set create_namespace = true then.", spec.Namespace))
+	}
+}
+
+// knownSpec converts a plan of a create, if all that is declared is known.
+func (m model) knownSpec(ctx context.Context) (server.Spec, bool) {
+	m.UpgradeSnapshot, m.Origin = noSnapshot, noOrigin
+	for _, v := range []interface{ IsUnknown() bool }{
+		m.CreateNamespace, m.Version, m.Image, m.Replicas, m.Datacenter, m.Domain, m.UI, m.ExtraConfig, m.Labels, m.Annotations, m.PodLabels, m.PodAnnotations,
+		m.Storage, m.Resources, m.Placement, m.Performance, m.Telemetry, m.Autopilot, m.Service, m.ACL, m.Gossip, m.TLS, m.Update,
+	} {
+		if v.IsUnknown() {
+			return server.Spec{}, false
+		}
+	}
+	spec, diags := m.toSpec(ctx)
+	return spec, !diags.HasError()
+}
+
+// warnGone says what became of a cluster that somebody deleted, and how to get its data back.
+func warnGone(ctx context.Context, d rollout.Deployment, id string, diags *diag.Diagnostics) {
+	loss, err := d.Loss(ctx)
+	if err != nil {
+		tflog.Debug(ctx, "what is left of the cluster is not known: "+err.Error())
+		return
+	}
+	diags.AddWarning("The cluster is gone", goneText(id, d.Consul.Namespace, loss))
+}
+
+func goneText(id, namespace string, loss rollout.Loss) string {
+	const restore = "To start with the latest backup instead, set restore_from before the apply. See the guide Disasters."
+	text := fmt.Sprintf("Cluster %s was deleted outside of Terraform. The next apply creates it again", id)
+	switch {
+	case loss.NamespaceGone:
+		return text + fmt.Sprintf(", and it starts empty: the namespace %s was deleted, with the volumes of the servers, the tokens, and the keys in it. All data is lost, unless there is a backup.\n\n%s", namespace, restore)
+	case len(loss.Claims) == 0:
+		return text + ", and it starts empty: no volumes of its servers are left. All data is lost, unless there is a backup.\n\n" + restore
+	default:
+		return text + fmt.Sprintf(", and its servers start with the data on the volumes that are left: %s.\n\n%s", strings.Join(loss.Claims, ", "), restore)
+	}
+}
+
+// warnTerminating says that the namespace of a cluster is being deleted.
+func warnTerminating(id, namespace string, diags *diag.Diagnostics) {
+	diags.AddWarning("The namespace of the cluster is being deleted", fmt.Sprintf(
+		"Somebody deleted the namespace %s, and Kubernetes removes everything in it: the servers of %s, their volumes, the tokens, and the keys. This cannot be stopped. "+
+			"When the namespace is gone, the next plan creates the cluster again, and it starts empty. To start with the latest backup instead, set restore_from before that apply. See the guide Disasters.", namespace, id))
+}
