@@ -18,12 +18,16 @@ peers() { timeout 2 wget -q -O - http://127.0.0.1:8500/v1/status/peers 2>/dev/nu
 
 # Meanwhile every node takes the server out of the Services. One that was removed from the
 # peers before, as where the cluster gets smaller, forgets the leader soon, and must go
-# before it refuses what clients ask.
-drain=1
+# before it refuses what clients ask. It ends by itself: the leader takes back a member that
+# does not leave, and one that is killed as a peer again may take the quorum with it.
 case $(peers || echo "\"$POD_IP:") in
-  *"\"$POD_IP:"* | *"\"[$POD_IP]:"*) drain=3 ;;
+  *"\"$POD_IP:"* | *"\"[$POD_IP]:"*) sleep 3 ;;
+  *)
+    sleep 1
+    consul leave -token-file=/tmp/token >/dev/null 2>&1
+    exit 0
+    ;;
 esac
-sleep "$drain"
 
 # leaving prints the IPs of the servers that leave at this moment, or have left.
 leaving() {
@@ -33,7 +37,7 @@ leaving() {
 }
 
 declared=$(cat /consul/config/servers 2>/dev/null) || declared=1
-if [ "$drain" -eq 3 ] && [ "$declared" -gt 2 ] && [ ! -e /consul/config/former-servers ]; then
+if [ "$declared" -gt 2 ] && [ ! -e /consul/config/former-servers ]; then
   # Servers that stop at the same moment take turns. The highest ordinal is first: the one that
   # stays is the first that comes back when the StatefulSet was scaled down by hand.
   turn=$((declared - 1 - ${POD_NAME##*-}))
