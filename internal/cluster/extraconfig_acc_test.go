@@ -1,12 +1,14 @@
 package cluster_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 )
 
 // A create whose configuration Consul refuses says so in Consul's words before there is a server, and leaves nothing. A
@@ -25,7 +27,14 @@ func TestAccCluster_createChecksItsConfiguration(t *testing.T) {
 	if code != 1 || !acctest.Says("Invalid log level: LOUD").MatchString(out) || !acctest.Says("nothing was changed").MatchString(out) {
 		t.Errorf("exit code %d:\n%s", code, out)
 	}
-	namespaceGone(t, namespace)
+	acctest.Wait(t, "the namespace to go", func(ctx context.Context) (string, error) {
+		_, err := acctest.Kube(t).CoreV1().Namespaces().Get(ctx, namespace, metav1.GetOptions{})
+		found, err := kube.Found(err)
+		if err != nil || !found {
+			return "", err
+		}
+		return "it is still there", nil
+	})
 
 	cli.Write("main.tf", required+config(`{ log_level = "debug" }`))
 	out = cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")

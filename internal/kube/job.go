@@ -79,7 +79,7 @@ func (c *Client) AwaitJob(ctx context.Context, job *batchv1.Job) (*corev1.Pod, e
 			notRunning = time.Now()
 			return "it has not ended", nil
 		case len(pods) == 0:
-			if failed.Reason = c.refusedPod(ctx, job, time.Since(began)); failed.Reason != "" {
+			if failed.Reason = c.RefusedPod(ctx, job, time.Since(began)); failed.Reason != "" {
 				return "", nil
 			}
 		}
@@ -121,8 +121,9 @@ func podsOfJob(j *batchv1.Job, pods []corev1.Pod) []corev1.Pod {
 	return slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool { return !metav1.IsControlledBy(&p, j) })
 }
 
-// refusedPod returns what Kubernetes answers to the Job controller that tries to create a pod, "" while that may still change.
-func (c *Client) refusedPod(ctx context.Context, job *batchv1.Job, waited time.Duration) string {
+// RefusedPod returns what Kubernetes answers to the Job controller that tries to create a pod, "" while that may still change.
+// waited is for how long there has been no pod.
+func (c *Client) RefusedPod(ctx context.Context, job *batchv1.Job, waited time.Duration) string {
 	list, err := c.CoreV1().Events(job.Namespace).List(ctx, metav1.ListOptions{
 		FieldSelector: fields.Set{"involvedObject.uid": string(job.UID), "reason": reasonFailedCreate}.String(),
 	})

@@ -12,7 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
@@ -94,23 +93,26 @@ func (d Deployment) runCheck(ctx context.Context, spec server.Spec, live server.
 // awaitCheck waits for the end of the container that checks, no longer than checkGrace for a pod that does not start, and
 // no longer than checkTimeout for one that runs.
 func (d Deployment) awaitCheck(ctx context.Context, job *batchv1.Job) (*corev1.ContainerStateTerminated, error) {
-	selector := labels.SelectorFromSet(job.Spec.Template.Labels).String()
 	var ended *corev1.ContainerStateTerminated
 	since, started := time.Now(), time.Time{}
 	err := kube.Wait(ctx, "the check of the configuration", checkInterval, func(ctx context.Context) (string, error) {
-		pods, err := d.Kube.CoreV1().Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
+		pods, err := d.Kube.JobPods(ctx, job)
 		switch {
 		case kube.Permanent(err):
-			return "", fmt.Errorf("listing its pods: %w", err)
+			return "", err
 		case err != nil:
 			return err.Error(), nil
 		}
 		var why string
-		own := slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool { return !metav1.IsControlledBy(&p, job) })
-		if ended, why = checkEnded(own); ended != nil {
+		if ended, why = checkEnded(pods); ended != nil {
 			return "", nil
 		}
-		if slices.ContainsFunc(own, checkRuns) {
+		if len(pods) == 0 {
+			if refused := d.Kube.RefusedPod(ctx, job, time.Since(since)); refused != "" {
+				return "", errors.New(refused)
+			}
+		}
+		if slices.ContainsFunc(pods, checkRuns) {
 			if started.IsZero() {
 				started = time.Now()
 			}
