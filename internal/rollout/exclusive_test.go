@@ -32,6 +32,15 @@ func leases(before func(verb string) error) Deployment {
 	return Deployment{Kube: &kube.Client{Interface: set}, Consul: &consul.Cluster{Namespace: "prod", Name: "consul"}}
 }
 
+// onUpdate lets something hear of each update of the Lease, and fail it.
+func onUpdate(d Deployment, do func(*coordinationv1.Lease) error) {
+	set := d.Kube.Interface.(*fake.Clientset) //nolint:forcetypeassert // as leases made it
+	set.PrependReactor("update", "leases", func(a k8stesting.Action) (bool, runtime.Object, error) {
+		err := do(a.(k8stesting.UpdateAction).GetObject().(*coordinationv1.Lease)) //nolint:forcetypeassert // an update of a Lease
+		return err != nil, nil, err
+	})
+}
+
 // Two never work at once, also where the first takes longer than its own time.
 func TestExclusively_theSecondWaitsUntilTheFirstHasEnded(t *testing.T) {
 	t.Parallel()
@@ -122,14 +131,14 @@ func TestExclusively_theWorkEndsBeforeTheLeaseIsReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var away, ended atomic.Bool
 		d := leases(func(string) error { return nil })
-		d.Kube.Interface.(*fake.Clientset).PrependReactor("update", "leases", func(a k8stesting.Action) (bool, runtime.Object, error) {
-			switch held := a.(k8stesting.UpdateAction).GetObject().(*coordinationv1.Lease).Spec.HolderIdentity; {
-			case *held != "" && away.Load():
-				return true, nil, errors.New("the connection broke")
-			case *held == "" && !ended.Load():
-				t.Error("the Lease is released while the work goes on")
+		onUpdate(d, func(lease *coordinationv1.Lease) error {
+			switch held := *lease.Spec.HolderIdentity; {
+			case held != "" && away.Load():
+				return errors.New("the connection broke")
+			case held == "" && !ended.Load():
+				t.Error("the Lease is released while the work continues")
 			}
-			return false, nil, nil
+			return nil
 		})
 		calls := 0
 		err := d.exclusively(t.Context(), func(ctx context.Context) error {
@@ -138,7 +147,7 @@ func TestExclusively_theWorkEndsBeforeTheLeaseIsReleased(t *testing.T) {
 			}
 			away.Store(true)
 			<-ctx.Done()
-			time.Sleep(time.Second) // it cleans up
+			<-time.After(time.Second) // it cleans up
 			ended.Store(true)
 			away.Store(false)
 			return ctx.Err()
@@ -163,21 +172,19 @@ func TestExclusively_theLeaseOutlivesTheLongestRenewal(t *testing.T) {
 			}
 			return nil
 		})
-		d.Kube.Interface.(*fake.Clientset).PrependReactor("update", "leases", func(a k8stesting.Action) (bool, runtime.Object, error) {
-			lease := a.(k8stesting.UpdateAction).GetObject().(*coordinationv1.Lease)
-			if *lease.Spec.HolderIdentity == "" || away.Load() {
-				return false, nil, nil
+		onUpdate(d, func(lease *coordinationv1.Lease) error {
+			if *lease.Spec.HolderIdentity != "" && !away.Load() {
+				written, lasts = time.Now(), time.Duration(*lease.Spec.LeaseDurationSeconds)*time.Second
+				<-time.After(renewDeadline - time.Millisecond)
 			}
-			written, lasts = time.Now(), time.Duration(*lease.Spec.LeaseDurationSeconds)*time.Second
-			time.Sleep(renewDeadline - time.Millisecond)
-			return false, nil, nil
+			return nil
 		})
 		calls := 0
 		err := d.exclusively(t.Context(), func(ctx context.Context) error {
 			if calls++; calls > 1 {
 				return nil
 			}
-			time.Sleep(renewDeadline + retryPeriod/2) // the first renewal was answered
+			<-time.After(renewDeadline + retryPeriod/2) // the first renewal was answered
 			away.Store(true)
 			<-ctx.Done()
 			if left := lasts - time.Since(written); left < time.Second {
