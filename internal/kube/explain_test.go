@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -49,5 +50,37 @@ func TestDescribeResize(t *testing.T) {
 				t.Errorf("got  %q\nwant %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// Why a container ended is told in its own words, without the progress that it reported before.
+func TestDescribePod_quotesTheLastWords(t *testing.T) {
+	t.Parallel()
+	ended := func(message string) *corev1.ContainerStateTerminated {
+		return &corev1.ContainerStateTerminated{ExitCode: 1, Reason: "Error", Message: message}
+	}
+	const restarted = "Running, container consul was restarted 2 times and ended with exit code 1"
+	for message, want := range map[string]string{
+		"": restarted,
+		"failed to parse /consul/config/extra.json: 1 error occurred:\n\t* invalid config key foo\n\n": restarted +
+			": failed to parse /consul/config/extra.json: 1 error occurred:\n* invalid config key foo",
+		"2026-01-01T00:00:00Z [INFO]  agent: starting\n2026-01-01T00:00:01Z [ERROR] agent: open /consul/data/raft.db: permission denied\n2026-01-01T00:00:01Z [INFO]  agent: Exit code: code=1\n": restarted +
+			": 2026-01-01T00:00:01Z [ERROR] agent: open /consul/data/raft.db: permission denied",
+		"[INFO] only progress\n": restarted + ": [INFO] only progress",
+		"1\n2\n3\n4\n5\n":        restarted + ": 2\n3\n4\n5",
+		strings.Repeat("x", 500): restarted + ": " + strings.Repeat("x", maxWordsLength) + "…",
+	} {
+		p := &corev1.Pod{Status: corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{{
+			Name: "consul", RestartCount: 2, LastTerminationState: corev1.ContainerState{Terminated: ended(message)},
+		}}}}
+		if got := describePod(p); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+	failed := &corev1.Pod{Status: corev1.PodStatus{Phase: corev1.PodPending, InitContainerStatuses: []corev1.ContainerStatus{{
+		Name: "wait", State: corev1.ContainerState{Terminated: ended("no wget")},
+	}}}}
+	if got, want := describePod(failed), "Pending, container wait ended with exit code 1: no wget"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }

@@ -175,11 +175,28 @@ func describeEnd(t *corev1.ContainerStateTerminated) string {
 // maxWords is how many lines of a container's last words are quoted: the last ones say why.
 const maxWords = 4
 
-// lastWords are the last lines of a termination message.
+// maxWordsLength is how much of each line is quoted.
+const maxWordsLength = 400
+
+// lastWords are the last lines of a termination message. Where that falls back to the log, the reason is among the last lines that
+// do not only report progress.
 func lastWords(message string) string {
-	lines := slices.DeleteFunc(strings.Split(message, "\n"), func(l string) bool { return strings.TrimSpace(l) == "" })
-	for i := range lines {
-		lines[i] = strings.TrimSpace(lines[i])
+	var lines, progress []string
+	for line := range strings.Lines(message) {
+		line = strings.TrimSpace(line)
+		if len(line) > maxWordsLength {
+			line = strings.ToValidUTF8(line[:maxWordsLength], "") + "…"
+		}
+		switch {
+		case line == "":
+		case strings.Contains(line, "[INFO]"), strings.Contains(line, "[DEBUG]"), strings.Contains(line, "[TRACE]"):
+			progress = append(progress, line)
+		default:
+			lines = append(lines, line)
+		}
+	}
+	if len(lines) == 0 {
+		lines = progress
 	}
 	return strings.Join(lines[max(0, len(lines)-maxWords):], "\n")
 }
