@@ -44,10 +44,19 @@ type model struct {
 	UI          types.Bool   `tfsdk:"ui"`
 	ExtraConfig types.String `tfsdk:"extra_config"`
 
+	SecurityContext       types.Object `tfsdk:"security_context"`
+	ShareProcessNamespace types.Bool   `tfsdk:"share_process_namespace"`
+	ImagePullSecrets      types.List   `tfsdk:"image_pull_secrets"`
+	ServiceAccount        types.Object `tfsdk:"service_account"`
+	ExtraPod              types.String `tfsdk:"extra_pod"`
+
 	Labels         types.Map `tfsdk:"labels"`
 	Annotations    types.Map `tfsdk:"annotations"`
 	PodLabels      types.Map `tfsdk:"pod_labels"`
 	PodAnnotations types.Map `tfsdk:"pod_annotations"`
+
+	NamespaceLabels      types.Map `tfsdk:"namespace_labels"`
+	NamespaceAnnotations types.Map `tfsdk:"namespace_annotations"`
 
 	Adopt              types.Object   `tfsdk:"adopt"`
 	RestoreFrom        types.Object   `tfsdk:"restore_from"`
@@ -126,6 +135,17 @@ type serviceModel struct {
 	Annotations              types.Map    `tfsdk:"annotations"`
 	LoadBalancerClass        types.String `tfsdk:"load_balancer_class"`
 	LoadBalancerSourceRanges types.List   `tfsdk:"load_balancer_source_ranges"`
+	ClusterIP                types.String `tfsdk:"cluster_ip"`
+	IPFamilies               types.List   `tfsdk:"ip_families"`
+	IPFamilyPolicy           types.String `tfsdk:"ip_family_policy"`
+	ExternalTrafficPolicy    types.String `tfsdk:"external_traffic_policy"`
+	NodePorts                types.Object `tfsdk:"node_ports"`
+}
+
+type nodePortsModel struct {
+	HTTP  types.Int64 `tfsdk:"http"`
+	HTTPS types.Int64 `tfsdk:"https"`
+	DNS   types.Int64 `tfsdk:"dns"`
 }
 
 type aclModel struct {
@@ -157,9 +177,12 @@ var (
 		"strategy": types.StringType, "pause_after": types.Int64Type, "on_failure": types.StringType,
 		"snapshot_before": types.BoolType, "snapshot_to": types.ObjectType{AttrTypes: snapshotToTypes}, "server_timeout": types.StringType,
 	}
-	serviceTypes = map[string]tfattr.Type{
+	nodePortTypes = map[string]tfattr.Type{"http": types.Int64Type, "https": types.Int64Type, "dns": types.Int64Type}
+	serviceTypes  = map[string]tfattr.Type{
 		"type": types.StringType, "annotations": types.MapType{ElemType: types.StringType}, "load_balancer_class": types.StringType,
 		"load_balancer_source_ranges": types.ListType{ElemType: types.StringType},
+		"cluster_ip":                  types.StringType, "ip_families": types.ListType{ElemType: types.StringType}, "ip_family_policy": types.StringType,
+		"external_traffic_policy": types.StringType, "node_ports": types.ObjectType{AttrTypes: nodePortTypes},
 	}
 	aclTypes = map[string]tfattr.Type{"enabled": types.BoolType, "default_policy": types.StringType}
 )
@@ -239,23 +262,34 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 			ServerTimeout:  toDuration(update.ServerTimeout),
 		},
 		Service: server.Service{
-			Type:              service.Type.ValueString(),
-			Annotations:       attr.ToStrings(ctx, service.Annotations, &diags),
-			LoadBalancerClass: service.LoadBalancerClass.ValueString(),
+			Type:                  service.Type.ValueString(),
+			Annotations:           attr.ToStrings(ctx, service.Annotations, &diags),
+			LoadBalancerClass:     service.LoadBalancerClass.ValueString(),
+			ClusterIP:             service.ClusterIP.ValueString(),
+			IPFamilyPolicy:        service.IPFamilyPolicy.ValueString(),
+			ExternalTrafficPolicy: service.ExternalTrafficPolicy.ValueString(),
+			NodePorts:             service.toNodePorts(ctx, &diags),
 		},
 		Jobs:           m.jobs(ctx, &diags).Spec(ctx, &diags),
 		Adopt:          m.toAdopt(ctx, &diags),
 		Gossip:         m.toGossip(ctx, &diags),
 		TLS:            m.toTLS(ctx, &diags),
 		ACL:            server.ACL{Enabled: acl.Enabled.ValueBool(), DefaultPolicy: acl.DefaultPolicy.ValueString()},
+		Pod:            m.toPod(ctx, &diags),
 		Labels:         attr.ToStrings(ctx, m.Labels, &diags),
 		Annotations:    attr.ToStrings(ctx, m.Annotations, &diags),
 		PodLabels:      attr.ToStrings(ctx, m.PodLabels, &diags),
 		PodAnnotations: attr.ToStrings(ctx, m.PodAnnotations, &diags),
+
+		ServiceAccountAnnotations: m.toServiceAccount(ctx, &diags),
+
+		NamespaceLabels:      attr.ToStrings(ctx, m.NamespaceLabels, &diags),
+		NamespaceAnnotations: attr.ToStrings(ctx, m.NamespaceAnnotations, &diags),
 	}
 	s.UpgradeSnapshot = toSnapshot(ctx, m.UpgradeSnapshot, &diags)
 	s.Origin = toOrigin(ctx, m.Origin, &diags)
 	diags.Append(service.LoadBalancerSourceRanges.ElementsAs(ctx, &s.Service.LoadBalancerSourceRanges, false)...)
+	diags.Append(service.IPFamilies.ElementsAs(ctx, &s.Service.IPFamilies, false)...)
 	var spreads []topologySpreadModel
 	diags.Append(placement.TopologySpread.ElementsAs(ctx, &spreads, false)...)
 	for _, t := range spreads {
@@ -306,6 +340,8 @@ func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 	m.Annotations = attr.FromStrings(m.Annotations, s.Annotations)
 	m.PodLabels = attr.FromStrings(m.PodLabels, s.PodLabels)
 	m.PodAnnotations = attr.FromStrings(m.PodAnnotations, s.PodAnnotations)
+	m.NamespaceLabels = attr.FromStrings(m.NamespaceLabels, s.NamespaceLabels)
+	m.NamespaceAnnotations = attr.FromStrings(m.NamespaceAnnotations, s.NamespaceAnnotations)
 
 	storage.Size = attr.KeepQuantity(storage.Size, s.Storage.Size)
 	storage.Class = types.StringPointerValue(s.Storage.ClassName())
@@ -357,9 +393,11 @@ func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 	service.Annotations = attr.FromStrings(service.Annotations, s.Service.Annotations)
 	service.LoadBalancerClass = attr.OptionalString(s.Service.LoadBalancerClass)
 	service.LoadBalancerSourceRanges = attr.FromList(ctx, service.LoadBalancerSourceRanges, types.StringType, s.Service.LoadBalancerSourceRanges, &diags)
+	service.fromAddresses(ctx, s.Service, &diags)
 	m.Service = attr.Object(ctx, serviceTypes, service, &diags)
 
 	m.fromJobs(ctx, s.Jobs, &diags)
+	m.fromPod(ctx, s, &diags)
 	m.fromAdopt(ctx, s.Adopt, &diags)
 	m.ACL = attr.Object(ctx, aclTypes, aclModel{Enabled: types.BoolValue(s.ACL.Enabled), DefaultPolicy: types.StringValue(s.ACL.DefaultPolicy)}, &diags)
 	m.fromGossip(ctx, s.Gossip, &diags)
@@ -368,6 +406,38 @@ func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 	m.UpgradeSnapshot = fromSnapshot(ctx, s.UpgradeSnapshot, &diags)
 	m.Origin = fromOrigin(ctx, s.Origin, &diags)
 	return diags
+}
+
+func (s serviceModel) toNodePorts(ctx context.Context, diags *diag.Diagnostics) server.NodePorts {
+	var p nodePortsModel
+	if s.NodePorts.IsNull() || s.NodePorts.IsUnknown() {
+		return server.NodePorts{}
+	}
+	diags.Append(s.NodePorts.As(ctx, &p, basetypes.ObjectAsOptions{})...)
+	return server.NodePorts{
+		HTTP: int32(p.HTTP.ValueInt64()), HTTPS: int32(p.HTTPS.ValueInt64()), DNS: int32(p.DNS.ValueInt64()), //nolint:gosec // validated
+	}
+}
+
+// fromAddresses sets what says where the Service is reached.
+func (s *serviceModel) fromAddresses(ctx context.Context, live server.Service, diags *diag.Diagnostics) {
+	s.ClusterIP = attr.OptionalString(live.ClusterIP)
+	s.IPFamilies = attr.FromList(ctx, s.IPFamilies, types.StringType, live.IPFamilies, diags)
+	s.IPFamilyPolicy = attr.OptionalString(live.IPFamilyPolicy)
+	s.ExternalTrafficPolicy = attr.OptionalString(live.ExternalTrafficPolicy)
+	if live.NodePorts == (server.NodePorts{}) && !s.NodePorts.IsUnknown() && s.toNodePorts(ctx, diags) == (server.NodePorts{}) {
+		if s.NodePorts.IsNull() {
+			s.NodePorts = types.ObjectNull(nodePortTypes)
+		}
+		return
+	}
+	port := func(n int32) types.Int64 {
+		if n == 0 {
+			return types.Int64Null()
+		}
+		return types.Int64Value(int64(n))
+	}
+	s.NodePorts = attr.Object(ctx, nodePortTypes, nodePortsModel{HTTP: port(live.NodePorts.HTTP), HTTPS: port(live.NodePorts.HTTPS), DNS: port(live.NodePorts.DNS)}, diags)
 }
 
 func httpAddress(namespace, name string) types.String {

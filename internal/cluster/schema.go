@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/listvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/path"
@@ -87,6 +88,8 @@ var (
 	defaultService = types.ObjectValueMust(serviceTypes, map[string]tfattr.Value{
 		"type": types.StringValue(string(corev1.ServiceTypeClusterIP)), "annotations": types.MapNull(types.StringType),
 		"load_balancer_class": types.StringNull(), "load_balancer_source_ranges": types.ListNull(types.StringType),
+		"cluster_ip": types.StringNull(), "ip_families": types.ListNull(types.StringType), "ip_family_policy": types.StringNull(),
+		"external_traffic_policy": types.StringNull(), "node_ports": types.ObjectNull(nodePortTypes),
 	})
 	defaultACL = types.ObjectValueMust(aclTypes, map[string]tfattr.Value{
 		"enabled": types.BoolValue(false), "default_policy": types.StringValue("deny"),
@@ -95,6 +98,7 @@ var (
 
 // Schema implements resource.Resource.
 func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
+	pod := podAttributes()
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "A cluster of Consul servers in Kubernetes: a StatefulSet with its configuration, Services, service account and disruption budget.\n\n" +
 			"Create waits until every server is a healthy voter and one of them leads. A create that does not get that far within its timeout is not tainted: " +
@@ -126,7 +130,9 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 			},
 			"image": schema.StringAttribute{
 				Optional: true, Computed: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
-				MarkdownDescription: "Image of the servers: by tag, by digest (`docker.io/hashicorp/consul:1.22.7@sha256:…`), or by both, where the digest counts. Without a Consul version as its tag it needs `version`. Default `docker.io/hashicorp/consul:<version>`. A change restarts the servers, one at a time.",
+				MarkdownDescription: "Image of the servers: by tag, by digest (`docker.io/hashicorp/consul:1.22.7@sha256:…`), or by both, where the digest counts. Without a Consul version as its tag it needs `version`. Default `docker.io/hashicorp/consul:<version>`. A change restarts the servers, one at a time. " +
+					"Beside `consul`, the image needs a shell (`sh`) with `cat`, `cp`, `date`, `grep`, `ls`, `mkdir`, `mv`, `rm`, `sed`, `sleep`, `sort`, `timeout`, `touch` and `tr`, and `wget` or `curl`; with `tls.enabled`, `curl`. " +
+					"The container `await-peer-removal` logs what is missing when a server starts. Snapshots before upgrades and backups also use `cut`, `head`, `sha256sum`, `sync`, `tail` and `wc`.",
 			},
 			"replicas": schema.Int64Attribute{
 				Optional: true, Computed: true, Default: int64default.StaticInt64(3),
@@ -233,6 +239,33 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 						Optional: true, ElementType: types.StringType,
 						MarkdownDescription: "CIDR ranges that may use the load balancer; only with type `LoadBalancer`.",
 					},
+					"cluster_ip": schema.StringAttribute{
+						Optional: true, Validators: []validator.String{ipValidator{}},
+						MarkdownDescription: "Fixed address of the Service inside the Kubernetes cluster, such as one that node-local DNS forwards to. Default: Kubernetes chooses one. Kubernetes does not let the address of an existing Service be changed.",
+					},
+					"ip_families": schema.ListAttribute{
+						Optional: true, ElementType: types.StringType,
+						Validators: []validator.List{listvalidator.ValueStringsAre(oneOf(string(corev1.IPv4Protocol), string(corev1.IPv6Protocol))), listvalidator.UniqueValues(), listvalidator.SizeBetween(1, 2)},
+						MarkdownDescription: "`IPv4`, `IPv6`, or both, the primary one first. Default: that of the Kubernetes cluster. With `IPv6` the servers also listen on IPv6, so adding or removing it restarts them. " +
+							"Kubernetes does not let the primary one of an existing Service be changed.",
+					},
+					"ip_family_policy": schema.StringAttribute{
+						Optional: true, Validators: []validator.String{oneOf(string(corev1.IPFamilyPolicySingleStack), string(corev1.IPFamilyPolicyPreferDualStack), string(corev1.IPFamilyPolicyRequireDualStack))},
+						MarkdownDescription: "`SingleStack`, `PreferDualStack` or `RequireDualStack`. Default: `SingleStack`, or `RequireDualStack` with two `ip_families`. Anything but `SingleStack` makes the servers listen on IPv6 too.",
+					},
+					"external_traffic_policy": schema.StringAttribute{
+						Optional: true, Validators: []validator.String{oneOf(string(corev1.ServiceExternalTrafficPolicyCluster), string(corev1.ServiceExternalTrafficPolicyLocal))},
+						MarkdownDescription: "`Cluster` (default) or `Local`, which keeps the addresses of clients, and is only answered by nodes with a server; with type `NodePort` or `LoadBalancer`.",
+					},
+					"node_ports": schema.SingleNestedAttribute{
+						Optional:            true,
+						MarkdownDescription: "Ports on every node, with type `NodePort` or `LoadBalancer`. Default: Kubernetes chooses them.",
+						Attributes: map[string]schema.Attribute{
+							"http":  nodePortAttribute("Port of HTTP."),
+							"https": nodePortAttribute("Port of HTTPS; with `tls.enabled`."),
+							"dns":   nodePortAttribute("Port of DNS, over both TCP and UDP."),
+						},
+					},
 				},
 			},
 			"acl": schema.SingleNestedAttribute{
@@ -265,10 +298,18 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 					"The plan refuses keys that the provider sets, under their deprecated names too, and secrets: the text is stored in the state and in a ConfigMap. " +
 					"Before any server gets a changed configuration, Consul checks it: the apply quotes what it refuses. A change restarts the servers unless all changed keys can be reloaded: see [Changes without an outage](../guides/changes.md).",
 			},
-			"labels":          metadataAttribute("Labels of every object of the cluster; not of the pods, so that a change restarts nothing.", attr.Labels()),
-			"annotations":     metadataAttribute("Annotations of every object of the cluster; not of the pods.", attr.Annotations()),
-			"pod_labels":      metadataAttribute("Labels of the server pods. A change restarts the servers.", attr.Labels()),
-			"pod_annotations": metadataAttribute("Annotations of the server pods. A change restarts the servers.", attr.Annotations()),
+			"security_context":        pod["security_context"],
+			"share_process_namespace": pod["share_process_namespace"],
+			"image_pull_secrets":      pod["image_pull_secrets"],
+			"service_account":         pod["service_account"],
+			"extra_pod":               pod["extra_pod"],
+			"labels": metadataAttribute("Labels of every object that is made for the cluster: its Services, Secrets, ConfigMaps, volume claims, Leases, Jobs, CronJobs of backup schedules, and a namespace that it creates. "+
+				"Pods do not have them, so a change restarts nothing. The Secrets of `consul_k8s_token` have labels of their own.", attr.Labels()),
+			"annotations":           metadataAttribute("Annotations of the StatefulSet, the Services, the ConfigMap with the configuration, the service account, the disruption budget, and a namespace that the cluster creates; not of the pods.", attr.Annotations()),
+			"namespace_labels":      metadataAttribute("Labels of the namespace, in addition to `labels`, such as `pod-security.kubernetes.io/enforce`. Requires `create_namespace = true`. A change restarts nothing.", attr.Labels()),
+			"namespace_annotations": metadataAttribute("Annotations of the namespace, in addition to `annotations`. Requires `create_namespace = true`. A change restarts nothing.", attr.Annotations()),
+			"pod_labels":            metadataAttribute("Labels of the server pods. A change restarts the servers.", attr.Labels()),
+			"pod_annotations":       metadataAttribute("Annotations of the server pods. A change restarts the servers.", attr.Annotations()),
 			"deletion_protection": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(true),
 				MarkdownDescription: "Refuse to delete or replace the cluster, at plan; only `-replace` is refused at apply. Default `true`; set it to `false` and apply before destroying.",
@@ -339,6 +380,10 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 			},
 		},
 	}
+}
+
+func nodePortAttribute(description string) schema.Attribute {
+	return schema.Int64Attribute{Optional: true, Validators: []validator.Int64{int64validator.Between(1, 65535)}, MarkdownDescription: description}
 }
 
 func retentionAttribute(when string) schema.Attribute {

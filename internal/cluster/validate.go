@@ -162,6 +162,7 @@ func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConf
 			resp.Diagnostics.Append(attr.Error(path.Root("version"), "No usable Consul version", err.Error()))
 		}
 	}
+	validateNamespace(m, &resp.Diagnostics)
 	validatePlacement(ctx, m, &resp.Diagnostics)
 	validateService(ctx, m, &resp.Diagnostics)
 	validateAdopt(ctx, m, &resp.Diagnostics)
@@ -196,6 +197,19 @@ func versionAndImage(v, image string) (string, string, error) {
 		return "", "", fmt.Errorf("version is %q but the tag of image says %q: make them agree, or leave version out", v, tag)
 	}
 	return v, image, nil
+}
+
+// validateNamespace refuses labels and annotations of a namespace that somebody else creates.
+func validateNamespace(m model, diags *diag.Diagnostics) {
+	if m.CreateNamespace.IsUnknown() || m.CreateNamespace.ValueBool() {
+		return
+	}
+	for name, declared := range map[string]types.Map{"namespace_labels": m.NamespaceLabels, "namespace_annotations": m.NamespaceAnnotations} {
+		if len(declared.Elements()) > 0 {
+			diags.Append(attr.Error(path.Root(name), "Namespace of somebody else",
+				fmt.Sprintf("The cluster does not create its namespace, so it does not change it. Drop %s, or set create_namespace = true for a namespace that does not exist yet.", name)))
+		}
+	}
 }
 
 func validatePlacement(ctx context.Context, m model, diags *diag.Diagnostics) {
@@ -243,11 +257,38 @@ func validateService(ctx context.Context, m model, diags *diag.Diagnostics) {
 		return
 	}
 	diags.Append(m.Service.As(ctx, &s, basetypes.ObjectAsOptions{})...)
+	validateFamilies(s, diags)
+	isExternal := s.Type.IsUnknown() || s.Type.ValueString() == string(corev1.ServiceTypeLoadBalancer) || s.Type.ValueString() == string(corev1.ServiceTypeNodePort)
+	if !isExternal && (!s.ExternalTrafficPolicy.IsNull() || !s.NodePorts.IsNull()) {
+		diags.Append(attr.Error(nested("service", "type"), "Service contradicts itself", "external_traffic_policy and node_ports need type = \"NodePort\" or \"LoadBalancer\": set it, or drop them."))
+	}
 	if s.Type.IsUnknown() || s.Type.ValueString() == string(corev1.ServiceTypeLoadBalancer) {
 		return
 	}
 	if !s.LoadBalancerClass.IsNull() || len(s.LoadBalancerSourceRanges.Elements()) > 0 {
 		diags.Append(attr.Error(nested("service", "type"), "Service contradicts itself", "load_balancer_class and load_balancer_source_ranges need type = \"LoadBalancer\": set it, or drop them."))
+	}
+}
+
+// validateFamilies refuses IP families that Kubernetes would refuse at apply.
+func validateFamilies(s serviceModel, diags *diag.Diagnostics) {
+	families := s.IPFamilies.Elements()
+	if s.IPFamilies.IsUnknown() || s.IPFamilyPolicy.IsUnknown() {
+		return
+	}
+	if s.IPFamilyPolicy.ValueString() == string(corev1.IPFamilyPolicySingleStack) && len(families) > 1 {
+		diags.Append(attr.Error(nested("service", "ip_family_policy"), "Service contradicts itself", "SingleStack takes one of ip_families: drop one, or use PreferDualStack or RequireDualStack."))
+	}
+	if s.ClusterIP.IsNull() || s.ClusterIP.IsUnknown() || len(families) == 0 {
+		return
+	}
+	family := corev1.IPv4Protocol
+	if strings.Contains(s.ClusterIP.ValueString(), ":") {
+		family = corev1.IPv6Protocol
+	}
+	if first, ok := families[0].(types.String); ok && !first.IsUnknown() && first.ValueString() != string(family) {
+		diags.Append(attr.Error(nested("service", "cluster_ip"), "Service contradicts itself",
+			fmt.Sprintf("%s is an address of %s, and the first of ip_families is %s: make them agree.", s.ClusterIP.ValueString(), family, first.ValueString())))
 	}
 }
 

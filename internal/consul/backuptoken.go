@@ -35,7 +35,11 @@ func (c *Cluster) BackupTokenAccessor(schedule string) string {
 // key of a Secret. It needs the management token.
 func (c *Cluster) EnsureBackupToken(ctx context.Context, schedule string, target Target) error {
 	accessor, secret := c.BackupTokenAccessor(schedule), ""
-	err := c.ACL().Do(ctx, func(client *api.Client) error {
+	var err error
+	if target.Labels, err = c.declaredLabels(ctx); err != nil {
+		return err
+	}
+	err = c.ACL().Do(ctx, func(client *api.Client) error {
 		if err := ensureBackupPolicy(ctx, client); err != nil {
 			return err
 		}
@@ -69,6 +73,9 @@ func (c *Cluster) BackupTokenDrift(ctx context.Context, schedule string, target 
 	case err != nil:
 		return ""
 	}
+	if target.Labels, err = c.declaredLabels(ctx); err != nil {
+		return ""
+	}
 	if delivered, err := newDeliveries(c).Delivered(ctx, target, accessor, token.SecretID); err == nil && !delivered {
 		return fmt.Sprintf("Secret %s: does not hold the token of the backups, will be written", target.Name)
 	}
@@ -81,6 +88,15 @@ func (c *Cluster) BackupTokenDrift(ctx context.Context, schedule string, target 
 		return "the policy " + backupPolicy + " is not as it was made, will be"
 	}
 	return ""
+}
+
+// RelabelBackupToken gives the Secret with the token of a backup schedule, if there is one, the labels that are declared for
+// every object of the cluster.
+func (c *Cluster) RelabelBackupToken(ctx context.Context, schedule string, target Target) (err error) {
+	if target.Labels, err = c.declaredLabels(ctx); err != nil {
+		return err
+	}
+	return newDeliveries(c).Relabel(ctx, target, c.BackupTokenAccessor(schedule))
 }
 
 func ensureBackupPolicy(ctx context.Context, client *api.Client) error {

@@ -527,9 +527,13 @@ func (c *Cluster) storeToken(ctx context.Context, ref SecretRef, existing *corev
 func (c *Cluster) makeSecret(ctx context.Context, ref SecretRef, token string, provisional bool) error {
 	owner := server.OwnerLabels(c.Name)
 	owner[server.LabelComponent] = ComponentBootstrap
+	all, err := c.Labels(ctx, owner)
+	if err != nil {
+		return err
+	}
 	s := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: ref.Name, Namespace: c.Namespace, Labels: owner,
+			Name: ref.Name, Namespace: c.Namespace, Labels: all,
 			Annotations: map[string]string{annotationKey: ref.Key},
 		},
 		Data: map[string][]byte{ref.Key: []byte(token)},
@@ -537,7 +541,7 @@ func (c *Cluster) makeSecret(ctx context.Context, ref SecretRef, token string, p
 	if provisional {
 		s.Annotations[annotationProvisional] = "true"
 	}
-	_, err := c.kube.CoreV1().Secrets(c.Namespace).Create(ctx, s, metav1.CreateOptions{FieldManager: server.ManagedBy})
+	_, err = c.kube.CoreV1().Secrets(c.Namespace).Create(ctx, s, metav1.CreateOptions{FieldManager: server.ManagedBy})
 	switch {
 	case apierrors.IsAlreadyExists(err):
 		return c.takenError(ref)

@@ -646,7 +646,7 @@ func (w *work) published() bool {
 // the servers, with another certificate where that is due.
 func (w *work) publish(ctx context.Context) error {
 	trusted := pki.EncodeCertificates(w.trusted())
-	meta := metav1.ObjectMeta{Name: server.CAName(w.c.Name), Namespace: w.c.Namespace, Labels: w.labels(ComponentCA)}
+	meta := metav1.ObjectMeta{Name: server.CAName(w.c.Name), Namespace: w.c.Namespace, Labels: w.spec.Labeled(w.labels(ComponentCA))}
 	if !w.published() {
 		cm := &corev1.ConfigMap{ObjectMeta: meta, Data: map[string]string{server.TLSCAKey: string(trusted)}}
 		maps := w.c.kube.CoreV1().ConfigMaps(w.c.Namespace)

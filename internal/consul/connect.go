@@ -58,6 +58,8 @@ type Cluster struct {
 	Name      string
 	// list lists the server pods where they are not told by the labels of the name.
 	list func(context.Context) ([]corev1.Pod, error)
+	// declared are the labels of every object, nil where the StatefulSet tells (WithLabels).
+	declared func(context.Context) (map[string]string, error)
 }
 
 // Cluster returns access to one cluster; it connects to nothing.

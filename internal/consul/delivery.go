@@ -258,21 +258,36 @@ func (d *Deliveries) Deliver(ctx context.Context, t Target, accessorID, secretID
 			}
 			s = nil
 		}
-		all := maps.Clone(t.Labels)
-		if all == nil {
-			all = map[string]string{}
+		return d.write(ctx, t, s, accessorID, value)
+	})
+}
+
+// write applies the key of a Secret, as it was looked at; s is nil where there is none.
+func (d *Deliveries) write(ctx context.Context, t Target, s *corev1.Secret, accessorID string, value []byte) error {
+	all := maps.Clone(t.Labels)
+	if all == nil {
+		all = map[string]string{}
+	}
+	maps.Copy(all, tokenSecretLabels())
+	apply := applycorev1.Secret(t.Name, t.Namespace).WithType(corev1.SecretType(orOpaque(t.Type))).WithLabels(all).
+		WithAnnotations(map[string]string{t.annotation(): accessorID, t.annotationCluster(): d.cluster}).
+		WithData(map[string][]byte{t.Key: value})
+	if t.Declared != "" {
+		apply.WithAnnotations(map[string]string{t.annotationDeclared(): t.Declared})
+	}
+	if s != nil {
+		apply.WithResourceVersion(s.ResourceVersion)
+	}
+	return d.apply(ctx, t, apply)
+}
+
+// Relabel gives a Secret that holds a token the labels of the target, and takes away those that the target had before.
+func (d *Deliveries) Relabel(ctx context.Context, t Target, accessorID string) error {
+	return d.change(ctx, t, func(s *corev1.Secret) error {
+		if h := holder(s, t); s == nil || h.Foreign || h.AccessorID != accessorID {
+			return nil
 		}
-		maps.Copy(all, tokenSecretLabels())
-		apply := applycorev1.Secret(t.Name, t.Namespace).WithType(corev1.SecretType(orOpaque(t.Type))).WithLabels(all).
-			WithAnnotations(map[string]string{t.annotation(): accessorID, t.annotationCluster(): d.cluster}).
-			WithData(map[string][]byte{t.Key: value})
-		if t.Declared != "" {
-			apply.WithAnnotations(map[string]string{t.annotationDeclared(): t.Declared})
-		}
-		if s != nil {
-			apply.WithResourceVersion(s.ResourceVersion) // as it was looked at
-		}
-		return d.apply(ctx, t, apply)
+		return d.write(ctx, t, s, accessorID, s.Data[t.Key])
 	})
 }
 

@@ -3,10 +3,12 @@ package consul
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
@@ -17,7 +19,8 @@ import (
 // pods at the Kubernetes cluster that they run in.
 type TokenReviewer struct {
 	server.TokenReviewer
-	kube *kube.Client
+	kube    *kube.Client
+	cluster *Cluster
 }
 
 // TokenReviewer returns the token reviewer of an auth method; it asks nothing.
@@ -25,6 +28,7 @@ func (c *Cluster) TokenReviewer(authMethod string) *TokenReviewer {
 	return &TokenReviewer{
 		TokenReviewer: server.TokenReviewer{Namespace: c.Namespace, Cluster: c.Name, AuthMethod: authMethod},
 		kube:          c.kube,
+		cluster:       c,
 	}
 }
 
@@ -116,6 +120,9 @@ func read[T server.Object](got T, err error, like T) (T, error) {
 // is there, but returns a *ForeignReviewerError, and touches nothing, where
 // something is somebody else's.
 func (r *TokenReviewer) Ensure(ctx context.Context) (ReviewerCredential, error) {
+	if err := r.readLabels(ctx); err != nil {
+		return ReviewerCredential{}, err
+	}
 	live, err := r.objects(ctx)
 	if err != nil {
 		return ReviewerCredential{}, err
@@ -155,6 +162,38 @@ func (r *TokenReviewer) Ensure(ctx context.Context) (ReviewerCredential, error) 
 		return "Kubernetes has not filled it in", nil
 	})
 	return credential, err
+}
+
+// relabel applies the objects that are there, where the credential may: the plan of the auth method shows others.
+func (r *TokenReviewer) relabel(ctx context.Context) error {
+	if err := r.readLabels(ctx); err != nil {
+		return err
+	}
+	live, err := r.objects(ctx)
+	if apierrors.IsForbidden(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, want := range r.Objects().All() {
+		there := slices.ContainsFunc(live.All(), func(o server.Object) bool {
+			return r.Owns(o) && o.GetObjectKind().GroupVersionKind() == want.GetObjectKind().GroupVersionKind()
+		})
+		if !there {
+			continue
+		}
+		if err := r.apply(ctx, want); err != nil && !apierrors.IsForbidden(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// readLabels finds out which labels the objects have in common with those of the cluster.
+func (r *TokenReviewer) readLabels(ctx context.Context) (err error) {
+	r.Labels, err = r.cluster.declaredLabels(ctx)
+	return err
 }
 
 // isOfAnother reports whether a Secret can never hold a token of an account:

@@ -36,7 +36,10 @@ func (c *Cluster) ownSecret(ctx context.Context, name string) (*corev1.Secret, e
 func (c *Cluster) writeSecret(ctx context.Context, read *corev1.Secret, name string, labels map[string]string, annotations map[string]*string, data map[string][]byte) (*corev1.Secret, error) {
 	secrets := c.kube.CoreV1().Secrets(c.Namespace)
 	var s *corev1.Secret
-	var err error
+	labels, err := c.Labels(ctx, labels)
+	if err != nil {
+		return nil, err
+	}
 	if read == nil {
 		s = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: c.Namespace, Labels: labels, Annotations: map[string]string{}}, Data: data}
 		for k, v := range annotations {

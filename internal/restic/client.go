@@ -543,7 +543,7 @@ func (c Client) servers(ctx context.Context) (servers server.Spec, exist bool, e
 func (c Client) job(p pod, task string, containers ...corev1.Container) *batchv1.Job {
 	j := &batchv1.Job{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
-		ObjectMeta: metav1.ObjectMeta{GenerateName: c.Consul.Name + "-" + task + "-", Namespace: c.Consul.Namespace, Labels: p.labels},
+		ObjectMeta: metav1.ObjectMeta{GenerateName: c.Consul.Name + "-" + task + "-", Namespace: c.Consul.Namespace, Labels: p.servers.Labeled(p.labels)},
 		Spec:       p.job(c.Deadline, 0, containers...),
 	}
 	j.Spec.TTLSecondsAfterFinished = new(int32(leftFor.Seconds()))

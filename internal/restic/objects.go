@@ -111,14 +111,14 @@ func cronJob(s Spec, servers server.Spec, task, schedule string) *batchv1.CronJo
 	labels, history := taskLabels(servers.Name, s.Name, task), cmp.Or(s.History, DefaultHistory)
 	c := &batchv1.CronJob{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "CronJob"},
-		ObjectMeta: metav1.ObjectMeta{Name: TaskName(servers.Name, s.Name, task), Namespace: servers.Namespace, Labels: labels},
+		ObjectMeta: metav1.ObjectMeta{Name: TaskName(servers.Name, s.Name, task), Namespace: servers.Namespace, Labels: servers.Labeled(labels)},
 		Spec: batchv1.CronJobSpec{
 			Schedule: schedule, Suspend: new(s.Suspend),
 			ConcurrencyPolicy:          batchv1.ForbidConcurrent,
 			StartingDeadlineSeconds:    new(int64(startWithin.Seconds())),
 			SuccessfulJobsHistoryLimit: &history, FailedJobsHistoryLimit: &history,
 			JobTemplate: batchv1.JobTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				ObjectMeta: metav1.ObjectMeta{Labels: servers.Labeled(labels)},
 				Spec:       s.job(servers, task, existing, tries),
 			},
 		},
@@ -140,7 +140,7 @@ func Now(s Spec, servers server.Spec, task string) *batchv1.Job {
 	return &batchv1.Job{
 		TypeMeta: metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
 		ObjectMeta: metav1.ObjectMeta{
-			Name: NowName(servers.Name, s.Name, task), Namespace: servers.Namespace, Labels: taskLabels(servers.Name, s.Name, task),
+			Name: NowName(servers.Name, s.Name, task), Namespace: servers.Namespace, Labels: servers.Labeled(taskLabels(servers.Name, s.Name, task)),
 		},
 		Spec: s.job(servers, task, created, 0), // somebody waits for what it says
 	}

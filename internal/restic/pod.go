@@ -2,6 +2,7 @@ package restic
 
 import (
 	_ "embed" // the scripts
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -83,7 +84,6 @@ const (
 // the user that it runs as, and restic's image has none of the number that the servers, and so the Jobs, run as.
 const (
 	annotationPasswd = server.ManagedBy + "/passwd"
-	passwd           = "consul:x:100:1000:consul:/tmp:/bin/false\n"
 )
 
 // The token of the Jobs' ServiceAccount, which a cloud takes for a role: the kubelet renews it.
@@ -93,6 +93,20 @@ const (
 	identityFile          = "token"
 	identitySeconds int64 = 3600
 )
+
+// passwd is the file /etc/passwd for a user that ssh has to know. It is "" where the platform chooses the user, and adds it to the
+// file of the image.
+func passwd(servers server.Spec) string {
+	run := servers.Pod.Effective()
+	if run.User == nil {
+		return ""
+	}
+	group := *run.User
+	if run.Group != nil {
+		group = *run.Group
+	}
+	return fmt.Sprintf("consul:x:%d:%d:consul:/tmp:/bin/false\n", *run.User, group)
+}
 
 // token is the key of a Secret with the token for the servers, "" where ACLs are off.
 type token struct{ secret, key string }
@@ -127,7 +141,7 @@ func (p pod) restic(name, script string, args ...string) corev1.Container {
 			c.Env = append(c.Env, corev1.EnvVar{Name: kind.role.tokenEnv, Value: identityDir + "/" + identityFile})
 		}
 	}
-	if p.repository.usesSSH() {
+	if p.repository.usesSSH() && passwd(p.servers) != "" {
 		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "passwd", MountPath: "/etc/passwd", SubPath: "passwd", ReadOnly: true})
 	}
 	return c
@@ -183,9 +197,9 @@ func (p pod) job(deadline time.Duration, again int32, containers ...corev1.Conta
 		containers[i].Env = append(containers[i].Env, corev1.EnvVar{Name: "DEADLINE", Value: number(int64(deadline.Seconds()))})
 	}
 	template.Spec.InitContainers, template.Spec.Containers = containers[:last], containers[last:]
-	if p.repository.usesSSH() {
+	if text := passwd(p.servers); p.repository.usesSSH() && text != "" {
 		template.Annotations = maps.Clone(template.Annotations)
-		metav1.SetMetaDataAnnotation(&template.ObjectMeta, annotationPasswd, passwd)
+		metav1.SetMetaDataAnnotation(&template.ObjectMeta, annotationPasswd, text)
 	}
 	empty := corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}
 	volumes := append([]corev1.Volume{

@@ -327,7 +327,11 @@ func Refresh(ctx context.Context, k *kube.Client, c *consul.Cluster) error {
 	}
 	var errs []error
 	for _, spec := range schedules {
-		errs = append(errs, Schedule{Kube: k, Consul: c, Name: spec.Name}.refresh(ctx, spec, servers))
+		s := Schedule{Kube: k, Consul: c, Name: spec.Name}
+		errs = append(errs, s.refresh(ctx, spec, servers))
+		if servers.ACL.Enabled {
+			errs = append(errs, c.RelabelBackupToken(ctx, s.Name, s.target()))
+		}
 	}
 	return errors.Join(errs...)
 }

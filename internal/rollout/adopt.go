@@ -877,7 +877,7 @@ func (t liveTakeover) bridge(ctx context.Context, svc *corev1.Service, servers *
 	if err := t.removeBridge(ctx, svc.Name); err != nil { // of one that was killed
 		return err
 	}
-	_, err = t.Kube.DiscoveryV1().EndpointSlices(svc.Namespace).Create(ctx, server.Bridge(svc, pods), metav1.CreateOptions{FieldManager: server.ManagedBy})
+	_, err = t.Kube.DiscoveryV1().EndpointSlices(svc.Namespace).Create(ctx, server.Bridge(svc, pods, t.spec.Labels), metav1.CreateOptions{FieldManager: server.ManagedBy})
 	if apierrors.IsForbidden(err) {
 		return nil
 	}

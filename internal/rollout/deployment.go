@@ -194,6 +194,7 @@ func drift(spec, known server.Spec, live server.Set) (fields []string, template 
 // *UnsettledError means that there is no cluster: what the call itself had made
 // is removed again.
 func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
+	d.Consul = d.Consul.WithLabels(spec.Labels)
 	if spec.Adopt != nil && spec.Origin != nil {
 		return &OriginError{errors.New("a cluster that takes over from other servers has their data: drop adopt or restore_from")}
 	}
@@ -271,6 +272,9 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 	if err == nil {
 		made, err = d.ensureSecrets(ctx, before, spec)
 	}
+	if err == nil { // claims and Secrets that were retained, or left by an interrupted create
+		err = d.relabel(ctx, before.Labels, spec.Labels)
+	}
 	if err == nil {
 		rest := server.Objects(spec)
 		rest.Namespace, rest.ServiceAccount = nil, nil
@@ -338,6 +342,7 @@ func checkNamespace(live *corev1.Namespace, spec server.Spec) error {
 // call, and a *RolledBackError. Two at once wait for each other. The backup schedules of the
 // cluster go along.
 func (d Deployment) Update(ctx context.Context, spec server.Spec) error {
+	d.Consul = d.Consul.WithLabels(spec.Labels)
 	return d.exclusively(ctx, func(ctx context.Context) error {
 		if d.Origin == nil {
 			if err := d.giveUpOrigin(ctx); err != nil {
@@ -520,6 +525,9 @@ func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live
 	desired := int(spec.Replicas)
 	spec.Replicas, spec.Declared = before.Replicas, spec.Replicas // the roll changes it, one by one
 	spec.Established = before.Established
+	if err := d.relabel(ctx, before.Labels, spec.Labels); err != nil {
+		return err
+	}
 	if _, err := d.ensureSecrets(ctx, before, spec); err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ func (d Deployment) event(ctx context.Context, a Action) {
 	now := metav1.Now()
 	reason, text := a.words()
 	_, _ = d.Kube.CoreV1().Events(sts.Namespace).Create(ctx, &corev1.Event{
-		ObjectMeta: metav1.ObjectMeta{GenerateName: sts.Name + ".", Namespace: sts.Namespace},
+		ObjectMeta: metav1.ObjectMeta{GenerateName: sts.Name + ".", Namespace: sts.Namespace, Labels: server.DeclaredLabels(sts)},
 		InvolvedObject: corev1.ObjectReference{
 			APIVersion: "apps/v1", Kind: "StatefulSet", Namespace: sts.Namespace, Name: sts.Name, UID: sts.UID, ResourceVersion: sts.ResourceVersion,
 		},

@@ -44,11 +44,15 @@ func (d Deployment) exclusively(ctx context.Context, do func(context.Context) er
 // withLease calls do once, and reports whether the Lease was lost before it returned.
 func (d Deployment) withLease(ctx context.Context, do func(context.Context) error) (lost bool, err error) {
 	host, _ := os.Hostname()
+	labels, err := d.Consul.Labels(ctx, server.OwnerLabels(d.Consul.Name))
+	if err != nil { // the Lease itself says why
+		labels = server.OwnerLabels(d.Consul.Name)
+	}
 	lock := promptLock{&resourcelock.LeaseLock{
 		LeaseMeta:  metav1.ObjectMeta{Namespace: d.Consul.Namespace, Name: server.LeaseName(d.Consul.Name)},
 		Client:     d.Kube.CoordinationV1(),
 		LockConfig: resourcelock.ResourceLockConfig{Identity: host + "/" + uuid.NewString()},
-		Labels:     server.OwnerLabels(d.Consul.Name),
+		Labels:     labels,
 	}}
 	// The Lease is held until do has returned, also where that takes longer than ctx. The elector
 	// would release a Lease that it cannot renew before it cancels the work.

@@ -29,7 +29,8 @@ func leases(before func(verb string) error) Deployment {
 		err := before(a.GetVerb())
 		return err != nil, nil, err
 	})
-	return Deployment{Kube: &kube.Client{Interface: set}, Consul: &consul.Cluster{Namespace: "prod", Name: "consul"}}
+	k := &kube.Client{Interface: set}
+	return Deployment{Kube: k, Consul: consul.NewConnector(k).Cluster("prod", "consul")}
 }
 
 // onUpdate lets something hear of each update of the Lease, and fail it.

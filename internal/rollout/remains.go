@@ -351,7 +351,7 @@ func (d Deployment) waitsWithoutData(ctx context.Context, p *corev1.Pod) bool {
 // saysNoData reports whether the container has reported that there is no data, and has not ended well since.
 func saysNoData(s corev1.ContainerStatus) bool {
 	report := func(t *corev1.ContainerStateTerminated) bool {
-		return t != nil && strings.TrimSpace(t.Message) == server.NoDataReport
+		return t != nil && strings.HasPrefix(t.Message, server.NoDataReport)
 	}
 	return report(s.State.Terminated) || (s.State.Terminated == nil && report(s.LastTerminationState.Terminated))
 }

@@ -60,6 +60,7 @@ func takesSnapshot(before, after server.Spec) bool {
 func (d Deployment) takeSnapshot(ctx context.Context, running, next server.Spec) (*server.Snapshot, error) {
 	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
+	running.Labels = next.Labels // a policy may ask for them
 	running, secret, err := d.snapshotSource(ctx, running)
 	if err != nil {
 		return nil, &SnapshotError{Err: err}

@@ -261,12 +261,12 @@ func (d Deployment) markResized(ctx context.Context) error {
 	return nil
 }
 
-// replace makes a StatefulSet anew whose volumes shall be others, which Kubernetes
-// does not let be changed, or that is being deleted. The pods stay: the new one has
+// replace makes a StatefulSet again whose claims are to be different, in their volumes or in their labels, which
+// Kubernetes does not let be changed, or that is being deleted. The pods stay: the new one has
 // the same pod template, with what others added to it, and adopts them. A call that
 // is interrupted leaves pods without a StatefulSet, which the next one makes.
 func replace(ctx context.Context, k *kube.Client, live, want *appsv1.StatefulSet) error {
-	if live == nil || (live.DeletionTimestamp == nil && server.SameVolumes(live, want)) {
+	if live == nil || (live.DeletionTimestamp == nil && server.SameClaims(live, want)) {
 		return nil
 	}
 	sets := k.AppsV1().StatefulSets(live.Namespace)

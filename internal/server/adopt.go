@@ -146,12 +146,12 @@ func BridgeName(service string) string { return service + "-takeover" }
 // Bridge renders the EndpointSlice that leads a Service to pods before Kubernetes does by
 // itself. Where the ports of a Service get other names, as in a take-over, kube-proxy
 // refuses connections from when it hears of these until it hears of endpoints with them.
-func Bridge(svc *corev1.Service, pods []corev1.Pod) *discoveryv1.EndpointSlice {
+func Bridge(svc *corev1.Service, pods []corev1.Pod, declared map[string]string) *discoveryv1.EndpointSlice {
 	slice := &discoveryv1.EndpointSlice{
 		TypeMeta: metav1.TypeMeta{APIVersion: discoveryv1.SchemeGroupVersion.String(), Kind: "EndpointSlice"},
 		ObjectMeta: metav1.ObjectMeta{
 			Name: BridgeName(svc.Name), Namespace: svc.Namespace,
-			Labels: map[string]string{discoveryv1.LabelServiceName: svc.Name, discoveryv1.LabelManagedBy: ManagedBy},
+			Labels: merged(declared, map[string]string{discoveryv1.LabelServiceName: svc.Name, discoveryv1.LabelManagedBy: ManagedBy}),
 		},
 		AddressType: discoveryv1.AddressTypeIPv4,
 	}

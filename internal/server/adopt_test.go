@@ -204,7 +204,7 @@ func TestBridge_leadsToThePodsByTheNewNames(t *testing.T) {
 	t.Parallel()
 	spec := full()
 	pod := corev1.Pod{Spec: Objects(spec).StatefulSet.Spec.Template.Spec, Status: corev1.PodStatus{PodIP: "fd00::1"}}
-	slice := Bridge(Objects(spec).ClientService, []corev1.Pod{pod})
+	slice := Bridge(Objects(spec).ClientService, []corev1.Pod{pod}, nil)
 	got := map[string]int32{}
 	for _, p := range slice.Ports {
 		got[*p.Name] = *p.Port

@@ -14,18 +14,35 @@
 set -u
 umask 077
 cat /proc/sys/kernel/random/uuid >/tmp/token
-echo "{\"acl\":{\"tokens\":{\"agent_recovery\":\"$(cat /tmp/token)\"}}}" >/tmp/token.json
-[ -d /consul/data/raft ] && exit 0
 
 service=$1
 namespace=$2
 name=${3:-} # in the certificate of a server, where they have one
 port=${4:-}
 
+# What the scripts of a server need of its image, beside the shell. One with data may run without, but a change, or the
+# loss of its disk, then fails.
+lacking=
+for tool in consul cat cp date grep ls mkdir mv rm sed sleep sort timeout touch tr; do
+  command -v "$tool" >/dev/null 2>&1 || lacking="$lacking $tool,"
+done
+client=
+command -v wget >/dev/null 2>&1 && client=wget
+command -v curl >/dev/null 2>&1 && client=${client:-curl}
+[ -n "$client" ] || lacking="$lacking wget or curl,"
+[ -z "$name" ] || command -v curl >/dev/null 2>&1 || lacking="$lacking curl,"
+[ -z "$lacking" ] || echo "The image of this server lacks commands that its scripts need:${lacking%,}."
+
+echo "{\"acl\":{\"tokens\":{\"agent_recovery\":\"$(cat /tmp/token)\"}}}" >/tmp/token.json
+[ -d /consul/data/raft ] && exit 0
+
 # get prints the answer of a server; the timeout is that of a busy node. Some may answer
 # by HTTPS alone.
 get() {
-  timeout 2 wget -q -O - "http://$1:8500/v1/status/peers" 2>/dev/null && return
+  case $client in
+    wget) timeout 2 wget -q -O - "http://$1:8500/v1/status/peers" 2>/dev/null && return ;;
+    curl) curl -sf -m 2 "http://$1:8500/v1/status/peers" && return ;;
+  esac
   [ -n "$name" ] || return 1
   curl -sf -m 2 --cacert /consul/tls/ca.crt --connect-to "::$1:$port" "https://$name:$port/v1/status/peers"
 }
@@ -39,6 +56,14 @@ report() {
   echo "This server has no data. Starting again to report that."
   exit 1
 }
+
+# It would wait for ever, because no server answers it.
+if [ -z "$client" ] && [ -e /consul/config/established ]; then
+  lost="no data, and neither wget nor curl to ask the other servers: use an image that has one of them"
+  printf '%s' "$lost" >/dev/termination-log || :
+  echo "This server has $lost."
+  exit 1
+fi
 
 while :; do
   alive=0

@@ -69,6 +69,13 @@ func Changes(before, after Spec) []Change {
 		if effect == Rotate && strings.HasPrefix(n, "gossip.") && a[n].value == "" || isTrigger && (a[n].value == "" || b[n].value == "") {
 			effect = Write // the first trigger is only recorded, and the key stays
 		}
+		listens := n == "service.ip_families" || n == "service.ip_family_policy"
+		if listens && before.Service.usesIPv6() != after.Service.usesIPv6() {
+			effect = Restart // servers listen on other addresses
+		}
+		if n == "extra_config.limits.request_limits.mode" && enforcesLimits(before) != enforcesLimits(after) {
+			effect = Restart // they are probed in another way
+		}
 		if b[n].value != a[n].value {
 			out = append(out, Change{Setting: n, Before: b[n].value, After: a[n].value, Effect: effect})
 		}
@@ -119,6 +126,20 @@ func settings(s Spec) map[string]setting {
 		set(Restart, "resources.limits."+k, &q)
 	}
 
+	for name, id := range map[string]*int64{"run_as_user": s.Pod.Effective().User, "run_as_group": s.Pod.Effective().Group, "fs_group": s.Pod.Effective().FSGroup} {
+		if id != nil {
+			set(Restart, "security_context."+name, *id)
+		}
+	}
+	set(Restart, "share_process_namespace", !s.Pod.Separate)
+	set(Restart, "image_pull_secrets", list(s.Pod.PullSecrets))
+	for k, v := range s.ServiceAccountAnnotations {
+		set(Write, "service_account.annotations."+k, v)
+	}
+	var extraPod map[string]any
+	if json.Unmarshal([]byte(s.Pod.Extra), &extraPod) == nil {
+		leaves("", extraPod, func(path string, value any) { set(Restart, "extra_pod."+path, list(value)) })
+	}
 	set(Restart, "placement.anti_affinity", s.Placement.AntiAffinity)
 	set(Restart, "placement.priority_class", s.Placement.PriorityClass)
 	set(Restart, "placement.topology_spread", list(s.Placement.TopologySpread))
@@ -205,6 +226,15 @@ func settings(s Spec) map[string]setting {
 	set(Write, "service.type", s.Service.Type)
 	set(Write, "service.load_balancer_class", s.Service.LoadBalancerClass)
 	set(Write, "service.load_balancer_source_ranges", list(s.Service.LoadBalancerSourceRanges))
+	set(Write, "service.cluster_ip", s.Service.ClusterIP)
+	set(Write, "service.ip_families", list(s.Service.IPFamilies))
+	set(Write, "service.ip_family_policy", s.Service.IPFamilyPolicy)
+	set(Write, "service.external_traffic_policy", s.Service.ExternalTrafficPolicy)
+	for name, port := range map[string]int32{"http": s.Service.NodePorts.HTTP, "https": s.Service.NodePorts.HTTPS, "dns": s.Service.NodePorts.DNS} {
+		if port != 0 {
+			set(Write, "service.node_ports."+name, port)
+		}
+	}
 	for k, v := range s.Service.Annotations {
 		set(Write, "service.annotations."+k, v)
 	}
@@ -213,6 +243,12 @@ func settings(s Spec) map[string]setting {
 	}
 	for k, v := range s.Annotations {
 		set(Write, "annotations."+k, v)
+	}
+	for k, v := range s.NamespaceLabels {
+		set(Write, "namespace_labels."+k, v)
+	}
+	for k, v := range s.NamespaceAnnotations {
+		set(Write, "namespace_annotations."+k, v)
 	}
 	for k, v := range s.PodLabels {
 		set(Restart, "pod_labels."+k, v)

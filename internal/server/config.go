@@ -168,7 +168,7 @@ func sharedConfig(s Spec) agentConfig {
 		Domain:     s.Domain,
 		DataDir:    dataDir,
 		BindAddr:   "0.0.0.0",
-		ClientAddr: "0.0.0.0",
+		ClientAddr: clientAddr(s),
 		// DNS of the headless Service, which publishes pods that are not ready:
 		// cloud auto-join lists ready pods only, and no server is ready before
 		// there is a leader.
@@ -225,6 +225,15 @@ func sharedConfig(s Spec) agentConfig {
 		}
 	}
 	return c
+}
+
+// clientAddr is where servers listen for clients. Where IPv6 is turned off in the kernel, nothing can listen on "::", which
+// accepts both, so it takes a declaration; in pods that have only IPv6 the start script chooses it.
+func clientAddr(s Spec) string {
+	if s.Service.usesIPv6() {
+		return "::"
+	}
+	return "0.0.0.0"
 }
 
 // configHash is a digest of every setting whose change needs a restart.

@@ -13,8 +13,17 @@
 # $1 is how much longer to go on, in seconds.
 set -u
 
-# peers prints the Raft peers that this server knows.
-peers() { timeout 2 wget -q -O - http://127.0.0.1:8500/v1/status/peers 2>/dev/null; }
+# peers prints the Raft peers that this server knows, in quotes, with the client that the image has.
+peers() {
+  if command -v wget >/dev/null 2>&1; then
+    timeout 2 wget -q -O - http://127.0.0.1:8500/v1/status/peers 2>/dev/null
+  elif command -v curl >/dev/null 2>&1; then
+    curl -sf -m 2 http://127.0.0.1:8500/v1/status/peers
+  else
+    info=$(timeout 4 consul info -token-file=/tmp/token 2>/dev/null) || return 1
+    echo "$info" | tr ' ' '\n' | sed -n 's/^Address:\([^}]*\)}.*/"\1",/p'
+  fi
+}
 
 # Meanwhile every node takes the server out of the Services. One that was removed from the
 # peers before, as where the cluster gets smaller, forgets the leader soon, and must go

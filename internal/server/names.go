@@ -62,6 +62,8 @@ const (
 	// AnnotationTLS on the StatefulSet holds TLSSettings as JSON, unless they are
 	// DefaultTLS.
 	AnnotationTLS = ManagedBy + "/tls"
+	// AnnotationExtraPod on the StatefulSet holds Pod.Extra, if there is any.
+	AnnotationExtraPod = ManagedBy + "/extra-pod"
 	// AnnotationOrigin on the StatefulSet holds Spec.Origin as JSON.
 	AnnotationOrigin = ManagedBy + "/origin"
 	// AnnotationRestored on the StatefulSet has Spec.Restored.

@@ -26,11 +26,12 @@ const (
 	startScriptKey = "start.sh"
 	votesScriptKey = "votes.sh"
 	leaveScriptKey = "leave.sh"
+	readyScriptKey = "ready.sh"
 	establishedKey = "established"
 	serversKey     = "servers"
 	formerKey      = "former-servers"
 
-	// The user and group of the official image (hashicorp/docker-consul).
+	// The user and group of the official image (hashicorp/docker-consul): DefaultRunAs.
 	consulUser  = 100
 	consulGroup = 1000
 )
@@ -123,7 +124,7 @@ func Objects(s Spec) Set {
 	set := Set{
 		ServiceAccount: &corev1.ServiceAccount{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"},
-			ObjectMeta: meta(s, StatefulSetName(s.Name)),
+			ObjectMeta: annotatedMeta(s, StatefulSetName(s.Name), s.ServiceAccountAnnotations),
 			// Servers find each other by DNS and never call the Kubernetes API.
 			AutomountServiceAccountToken: new(false),
 		},
@@ -138,8 +139,8 @@ func Objects(s Spec) Set {
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
 			ObjectMeta: metav1.ObjectMeta{Name: s.Namespace},
 		}
-		ns.Labels = map[string]string{LabelManagedBy: ManagedBy}
-		ns.Annotations = map[string]string{AnnotationNamespaceOf: s.Name}
+		ns.Labels = merged(s.Labels, s.NamespaceLabels, map[string]string{LabelManagedBy: ManagedBy})
+		ns.Annotations = merged(s.Annotations, s.NamespaceAnnotations, map[string]string{AnnotationNamespaceOf: s.Name})
 		set.Namespace = ns
 	}
 	return set
@@ -149,10 +150,19 @@ func meta(s Spec, name string) metav1.ObjectMeta {
 	m := metav1.ObjectMeta{
 		Name:      name,
 		Namespace: s.Namespace,
-		Labels:    merged(s.Labels, OwnerLabels(s.Name)),
+		Labels:    s.Labeled(OwnerLabels(s.Name)),
 	}
 	if len(s.Annotations) > 0 {
 		m.Annotations = merged(s.Annotations)
+	}
+	return m
+}
+
+// annotatedMeta is meta of an object that has annotations of its own.
+func annotatedMeta(s Spec, name string, own map[string]string) metav1.ObjectMeta {
+	m := meta(s, name)
+	if len(own) > 0 {
+		m.Annotations = merged(s.Annotations, own)
 	}
 	return m
 }
@@ -169,6 +179,7 @@ func configMap(s Spec) *corev1.ConfigMap {
 			votesScriptKey: votesScript,
 			leaveScriptKey: leaveScript,
 			serversKey:     strconv.Itoa(int(cmp.Or(s.Declared, s.Replicas))),
+			readyScriptKey: readyScript,
 		}),
 	}
 	if s.ExtraConfig != "" {
@@ -219,13 +230,9 @@ func withHTTPS(s Spec, service *corev1.Service) *corev1.Service {
 }
 
 func clientService(s Spec) *corev1.Service {
-	m := meta(s, ClientServiceName(s.Name))
-	if len(s.Service.Annotations) > 0 {
-		m.Annotations = merged(s.Annotations, s.Service.Annotations)
-	}
 	svc := &corev1.Service{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
-		ObjectMeta: m,
+		ObjectMeta: annotatedMeta(s, ClientServiceName(s.Name), s.Service.Annotations),
 		Spec: corev1.ServiceSpec{
 			Type:     corev1.ServiceType(s.Service.Type),
 			Selector: clientSelector(s),
@@ -240,7 +247,34 @@ func clientService(s Spec) *corev1.Service {
 	if s.Service.LoadBalancerClass != "" {
 		svc.Spec.LoadBalancerClass = &s.Service.LoadBalancerClass
 	}
-	return withHTTPS(s, svc)
+	svc.Spec.ClusterIP = s.Service.ClusterIP
+	svc.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicy(s.Service.ExternalTrafficPolicy)
+	for _, f := range s.Service.IPFamilies {
+		svc.Spec.IPFamilies = append(svc.Spec.IPFamilies, corev1.IPFamily(f))
+	}
+	if s.Service.IPFamilyPolicy != "" {
+		svc.Spec.IPFamilyPolicy = new(corev1.IPFamilyPolicy(s.Service.IPFamilyPolicy))
+	}
+	svc = withHTTPS(s, svc)
+	for i := range svc.Spec.Ports {
+		if p := s.Service.nodePort(svc.Spec.Ports[i].Name); p != nil {
+			svc.Spec.Ports[i].NodePort = *p
+		}
+	}
+	return svc
+}
+
+// nodePort is the port on every node that belongs to a port of the client Service.
+func (s *Service) nodePort(name string) *int32 {
+	switch name {
+	case "http":
+		return &s.NodePorts.HTTP
+	case "https":
+		return &s.NodePorts.HTTPS
+	case "dns-tcp", "dns-udp":
+		return &s.NodePorts.DNS
+	}
+	return nil
 }
 
 func port(name string, port int32, target intstr.IntOrString, protocol corev1.Protocol) corev1.ServicePort {
@@ -262,7 +296,7 @@ func disruptionBudget(s Spec) *policyv1.PodDisruptionBudget {
 
 func statefulSet(s Spec) *appsv1.StatefulSet {
 	claim := corev1.PersistentVolumeClaim{
-		ObjectMeta: metav1.ObjectMeta{Name: dataVolume, Labels: OwnerLabels(s.Name)},
+		ObjectMeta: metav1.ObjectMeta{Name: dataVolume, Labels: s.Labeled(OwnerLabels(s.Name))},
 		Spec: corev1.PersistentVolumeClaimSpec{
 			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
 			Resources: corev1.VolumeResourceRequirements{
@@ -301,6 +335,9 @@ func statefulSet(s Spec) *appsv1.StatefulSet {
 	}
 	if !s.TLS.equal(DefaultTLS) {
 		m.Annotations[AnnotationTLS] = compactJSON(s.TLS.TLSSettings)
+	}
+	if s.Pod.Extra != "" {
+		m.Annotations[AnnotationExtraPod] = s.Pod.Extra
 	}
 	annotateAdopt(m.Annotations, s)
 	return &appsv1.StatefulSet{
@@ -362,21 +399,13 @@ func podSpec(s Spec) corev1.PodSpec {
 		ServiceAccountName:            StatefulSetName(s.Name),
 		AutomountServiceAccountToken:  new(false),
 		EnableServiceLinks:            new(false),
-		ShareProcessNamespace:         new(true), // for the stop hook
 		TerminationGracePeriodSeconds: new(gracePeriodSeconds(s)),
 		PriorityClassName:             s.Placement.PriorityClass,
 		NodeSelector:                  s.Placement.NodeSelector,
 		Tolerations:                   s.Placement.Tolerations,
 		Affinity:                      affinity(s),
 		TopologySpreadConstraints:     topologySpread(s),
-		SecurityContext: &corev1.PodSecurityContext{
-			RunAsNonRoot:        new(true),
-			RunAsUser:           new(int64(consulUser)),
-			RunAsGroup:          new(int64(consulGroup)),
-			FSGroup:             new(int64(consulGroup)),
-			FSGroupChangePolicy: new(corev1.FSGroupChangeOnRootMismatch),
-			SeccompProfile:      &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-		},
+		SecurityContext:               s.Pod.securityContext(),
 		InitContainers: []corev1.Container{{
 			Name:            WaitContainerName,
 			Image:           s.Image,
@@ -387,6 +416,8 @@ func podSpec(s Spec) corev1.PodSpec {
 			Resources:       resources,
 			SecurityContext: restricted,
 			VolumeMounts:    slices.Concat(mounts, certificateMounts),
+			// What a container says at its end is quoted by errors.
+			TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		}},
 		Containers: []corev1.Container{{
 			Name:            ContainerName,
@@ -408,6 +439,8 @@ func podSpec(s Spec) corev1.PodSpec {
 			Resources:       resources,
 			SecurityContext: restricted,
 			VolumeMounts:    slices.Concat(mounts, keyringMounts, certificateMounts),
+
+			TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 			Ports: []corev1.ContainerPort{
 				{Name: "http", ContainerPort: PortHTTP, Protocol: corev1.ProtocolTCP},
 				{Name: "server", ContainerPort: PortServer, Protocol: corev1.ProtocolTCP},
@@ -423,7 +456,7 @@ func podSpec(s Spec) corev1.PodSpec {
 			// must never make Kubernetes kill the servers that could elect one.
 			LivenessProbe: httpProbe(s, livePath, 10, 6, 5),
 			// Readiness: the leader answers through this server.
-			ReadinessProbe: httpProbe(s, readyPath, 2, 2, 5),
+			ReadinessProbe: readinessProbe(s),
 		}},
 		Volumes: slices.Concat([]corev1.Volume{
 			{Name: configVolume, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
@@ -432,6 +465,10 @@ func podSpec(s Spec) corev1.PodSpec {
 			{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 		}, keyring, certificates),
 	}
+	if !s.Pod.Separate {
+		spec.ShareProcessNamespace = new(true) // the stop hook kills Consul, which must not be the first process then
+	}
+	s.Pod.apply(&spec)
 	if s.TLS.Stage != StagePlain {
 		c := &spec.Containers[0]
 		c.Ports = append(c.Ports, corev1.ContainerPort{Name: "https", ContainerPort: s.TLS.httpsPort(), Protocol: corev1.ProtocolTCP})
@@ -446,40 +483,6 @@ func waitArgs(s Spec) []string {
 		args = append(args, TLSServerName(s), strconv.Itoa(s.TLS.HTTPSPort))
 	}
 	return args
-}
-
-const (
-	// livePath answers 200 as long as the agent runs, without a leader too.
-	livePath = "/v1/status/leader"
-	// readyPath is a read that the leader answers: 500 while there is none. It
-	// names a service that does not exist, so the answer is small, and is
-	// answered without a token (catalog reads filter instead of refusing).
-	readyPath = "/v1/health/service/readiness-of-a-server"
-)
-
-func startupProbe() *corev1.Probe {
-	return &corev1.Probe{
-		ProbeHandler:     corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"/bin/sh", configDir + "/" + votesScriptKey}}},
-		PeriodSeconds:    1,
-		FailureThreshold: 1200,
-		SuccessThreshold: 1,
-		TimeoutSeconds:   10,
-	}
-}
-
-// httpProbe asks what answers at the pod's address. Kubelets do not verify certificates.
-func httpProbe(s Spec, path string, period, failures, timeout int32) *corev1.Probe {
-	get := corev1.HTTPGetAction{Path: path, Port: intstr.FromString("http"), Scheme: corev1.URISchemeHTTP}
-	if s.TLS.onlyHTTPS() {
-		get.Port, get.Scheme = intstr.FromString("https"), corev1.URISchemeHTTPS
-	}
-	return &corev1.Probe{
-		ProbeHandler:     corev1.ProbeHandler{HTTPGet: &get},
-		PeriodSeconds:    period,
-		FailureThreshold: failures,
-		SuccessThreshold: 1,
-		TimeoutSeconds:   timeout,
-	}
 }
 
 // gracePeriodSeconds covers a graceful leave: the stop hook with its drain, and where

@@ -52,7 +52,8 @@ func full() Spec {
 	}
 	s.Autopilot = Autopilot{LastContactThreshold: time.Second, MaxTrailingLogs: 1000, ServerStabilizationTime: 10 * time.Second}
 	s.Update = Update{Strategy: OnDelete, PauseAfter: 1, OnFailure: RollBack, ServerTimeout: time.Minute}
-	s.Service = Service{Type: "LoadBalancer", Annotations: map[string]string{"lb": "internal"}, LoadBalancerClass: "lb.example/x", LoadBalancerSourceRanges: []string{"10.0.0.0/8"}}
+	s.Service = Service{Type: "LoadBalancer", Annotations: map[string]string{"lb": "internal"}, LoadBalancerClass: "lb.example/x", LoadBalancerSourceRanges: []string{"10.0.0.0/8"},
+		ClusterIP: "10.96.0.50", IPFamilies: []string{"IPv4", "IPv6"}, IPFamilyPolicy: "RequireDualStack", ExternalTrafficPolicy: "Local", NodePorts: NodePorts{HTTPS: 30501, DNS: 30053}}
 	s.ACL = ACL{Enabled: true, DefaultPolicy: "deny"}
 	s.Gossip = Gossip{Stage: StageSend, KeySecret: &SecretKey{Name: "gossip", Key: "key"}, Rotation: KeyRotation{Trigger: "1", After: time.Hour}}
 	s.TLS = TLS{Stage: StageEncrypted, TLSSettings: TLSSettings{HTTPSOnly: true, HTTPSPort: 9501, MinVersion: TLS13, VerifyClients: true, CertificateSecret: "issued", CASecret: "my-ca", KeyAlgorithm: "RSA-2048", CAValidity: 48 * time.Hour, CATrigger: "1", Validity: 2 * time.Hour, RenewBefore: time.Hour, DNSNames: []string{"consul.example.com"}, IPAddresses: []string{"192.0.2.1"}}}
@@ -64,6 +65,15 @@ func full() Spec {
 	s.Jobs = JobSettings{
 		Resources: &Resources{Requests: map[string]resource.Quantity{"cpu": resource.MustParse("1")}, Limits: map[string]resource.Quantity{"memory": resource.MustParse("512Mi")}},
 		PodLabels: map[string]string{"mesh": "none"}, PodAnnotations: map[string]string{"inject": "no"},
+	}
+	s.NamespaceLabels = map[string]string{"pod-security.kubernetes.io/enforce": "restricted"}
+	s.NamespaceAnnotations = map[string]string{"owner": "me"}
+	s.ServiceAccountAnnotations = map[string]string{"role": "consul"}
+	s.Pod = Pod{
+		RunAs: &RunAs{User: new(int64(2000)), FSGroup: new(int64(3000))}, Separate: true, PullSecrets: []string{"registry"},
+		Extra: `{"volumes":[{"name":"plugins","emptyDir":{}}],"initContainers":[{"name":"fetch","image":"fetch:1"}],` +
+			`"containers":[{"name":"exporter","image":"exporter:1","volumeMounts":[{"name":"plugins","mountPath":"/plugins"}]}],` +
+			`"env":[{"name":"HTTPS_PROXY","value":"http://proxy:3128"}],"volumeMounts":[{"name":"plugins","mountPath":"/plugins","readOnly":true}]}`,
 	}
 	s.UpgradeSnapshot = &Snapshot{
 		Claim: "consul-snapshots", File: "consul-1.21.0-20260102T030405Z.snap", Version: "1.21.0", Index: 42, Term: 2, Size: 3082,
@@ -150,7 +160,9 @@ func golden(t *testing.T, name string, objects ...Object) {
 func TestParse_isTheInverseOfObjects(t *testing.T) {
 	interrupted := minimal()
 	interrupted.Creating, interrupted.Resizing, interrupted.DeletionProtection = true, true, false
-	for name, spec := range map[string]Spec{"minimal": minimal(), "full": full(), "interrupted": interrupted, "in a take-over": takingOver()} {
+	platform := minimal()
+	platform.Pod = Pod{RunAs: &RunAs{}, Separate: true}
+	for name, spec := range map[string]Spec{"minimal": minimal(), "full": full(), "interrupted": interrupted, "left to the platform": platform, "in a take-over": takingOver()} {
 		t.Run(name, func(t *testing.T) {
 			for _, live := range []Set{Objects(spec), applied(t, Set{}, spec)} {
 				got, err := Parse(live, Spec{})
@@ -173,7 +185,7 @@ func TestParse_isTheInverseOfObjects(t *testing.T) {
 
 // normalize makes no map and an empty map the same.
 func normalize(s *Spec) {
-	for _, m := range []*map[string]string{&s.Labels, &s.Annotations, &s.PodLabels, &s.PodAnnotations, &s.Service.Annotations, &s.Placement.NodeSelector} {
+	for _, m := range []*map[string]string{&s.Labels, &s.Annotations, &s.PodLabels, &s.PodAnnotations, &s.Service.Annotations, &s.Placement.NodeSelector, &s.NamespaceLabels, &s.NamespaceAnnotations, &s.ServiceAccountAnnotations} {
 		if len(*m) == 0 {
 			*m = nil
 		}
@@ -268,6 +280,9 @@ func TestObjects_whatRestarts(t *testing.T) {
 		"extra_config":      {func(s *Spec) { s.ExtraConfig = `{"log_json":true}` }, true},
 		"reloadable":        {func(s *Spec) { s.ExtraConfig = `{"log_level":"debug","limits":{"rpc_rate":100}}` }, false},
 		"half reloadable":   {func(s *Spec) { s.ExtraConfig = `{"log_level":"debug","limits":{"https_handshake_timeout":"9s"}}` }, true},
+		"enforced limits":   {func(s *Spec) { s.ExtraConfig = `{"limits":{"request_limits":{"mode":"enforcing"}}}` }, true},
+		"permissive limits": {func(s *Spec) { s.ExtraConfig = `{"limits":{"request_limits":{"mode":"permissive"}}}` }, false},
+		"one family":        {func(s *Spec) { s.Service.IPFamilies = []string{"IPv4"} }, false},
 		"requests":          {func(s *Spec) { s.Resources.Requests = nil }, true},
 		"pod_labels":        {func(s *Spec) { s.PodLabels = map[string]string{"a": "b"} }, true},
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 	"sigs.k8s.io/structured-merge-diff/v6/value"
@@ -125,6 +126,14 @@ func owns(entries []metav1.ManagedFieldsEntry, path ...string) bool {
 	for _, name := range path {
 		p = append(p, fieldpath.FieldNameElement(name))
 	}
+	return len(entries) == 0 || slices.ContainsFunc(entries, func(e metav1.ManagedFieldsEntry) bool {
+		return e.Manager == ManagedBy && fieldSet(e).Has(p)
+	})
+}
+
+// ownsNodePort reports whether the provider chose the port on every node that belongs to a port of a Service.
+func ownsNodePort(entries []metav1.ManagedFieldsEntry, port corev1.ServicePort) bool {
+	p := fieldpath.MakePathOrDie("spec", "ports", fieldpath.KeyByFields("port", int64(port.Port), "protocol", string(port.Protocol)), "nodePort")
 	return len(entries) == 0 || slices.ContainsFunc(entries, func(e metav1.ManagedFieldsEntry) bool {
 		return e.Manager == ManagedBy && fieldSet(e).Has(p)
 	})

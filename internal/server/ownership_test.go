@@ -279,7 +279,7 @@ func TestParse_showsWhatOthersAddedToAnAttribute(t *testing.T) {
 // load balancer's controllers write into a Service: it shows nowhere and stays.
 func TestClaim_leavesToOthersWhatIsTheirs(t *testing.T) {
 	lb := full()
-	lb.Service.LoadBalancerClass = ""
+	lb.Service.LoadBalancerClass, lb.Service.ExternalTrafficPolicy, lb.Service.NodePorts = "", "", NodePorts{}
 	theirs := func(s *Set) {
 		for _, o := range s.All() {
 			o.SetLabels(merged(o.GetLabels(), map[string]string{"theirs": "yes"}))

@@ -41,10 +41,7 @@ func Parse(live Set, known Spec) (Spec, error) {
 	if sts.Spec.Replicas != nil {
 		s.Replicas = *sts.Spec.Replicas
 	}
-	s.Labels = ownedEntries(sts.ManagedFields, sts.Labels, known.Labels, "metadata", "labels")
-	for k := range OwnerLabels(cluster) {
-		delete(s.Labels, k)
-	}
+	s.Labels = declaredLabels(sts, known.Labels)
 	s.Annotations = ownedEntries(sts.ManagedFields, sts.Annotations, known.Annotations, "metadata", "annotations")
 	delete(s.Annotations, AnnotationCreating)
 	delete(s.Annotations, AnnotationRecovering)
@@ -61,6 +58,8 @@ func Parse(live Set, known Spec) (Spec, error) {
 	delete(s.Annotations, AnnotationGossip)
 	s.TLS.TLSSettings = annotated(sts.Annotations[AnnotationTLS], DefaultTLS)
 	delete(s.Annotations, AnnotationTLS)
+	s.Pod.Extra = sts.Annotations[AnnotationExtraPod]
+	delete(s.Annotations, AnnotationExtraPod)
 	s.UpgradeSnapshot = annotated[*Snapshot](sts.Annotations[AnnotationUpgradeSnapshot], nil)
 	delete(s.Annotations, AnnotationUpgradeSnapshot)
 	s.Origin = ParseOrigin(sts.Annotations)
@@ -76,6 +75,12 @@ func Parse(live Set, known Spec) (Spec, error) {
 	delete(s.Annotations, AnnotationAdopt)
 	delete(s.Annotations, AnnotationTakeover)
 	s.DeletionProtection = sts.Annotations[AnnotationDeletionProtection] != "false"
+	parseNamespace(&s, live.Namespace, known)
+	s.ServiceAccountAnnotations = known.ServiceAccountAnnotations
+	if sa := live.ServiceAccount; sa != nil {
+		s.ServiceAccountAnnotations = ownedEntries(sa.ManagedFields, sa.Annotations, known.ServiceAccountAnnotations, "metadata", "annotations")
+		dropCommon(s.ServiceAccountAnnotations, s.Annotations, known.Annotations, known.ServiceAccountAnnotations)
+	}
 	parseTemplate(&s, sts, known)
 	parseStorage(&s, sts.Spec.VolumeClaimTemplates)
 	if p := sts.Spec.PersistentVolumeClaimRetentionPolicy; p != nil {
@@ -89,18 +94,72 @@ func Parse(live Set, known Spec) (Spec, error) {
 	if svc := live.ClientService; svc != nil {
 		s.Service = Service{Type: string(svc.Spec.Type)}
 		s.Service.Annotations = ownedEntries(svc.ManagedFields, svc.Annotations, known.Service.Annotations, "metadata", "annotations")
-		for k, v := range s.Annotations {
-			if _, declared := known.Service.Annotations[k]; s.Service.Annotations[k] == v && !declared {
-				delete(s.Service.Annotations, k)
-			}
-		}
+		dropCommon(s.Service.Annotations, s.Annotations, known.Annotations, known.Service.Annotations)
 		// Where none is declared a load balancer's webhook may choose one, for good.
 		if c := svc.Spec.LoadBalancerClass; c != nil && (known.Service.LoadBalancerClass != "" || owns(svc.ManagedFields, "spec", "loadBalancerClass")) {
 			s.Service.LoadBalancerClass = *c
 		}
 		s.Service.LoadBalancerSourceRanges = slices.Clone(svc.Spec.LoadBalancerSourceRanges)
+		parseAddresses(&s.Service, svc, known.Service)
 	}
 	return s, nil
+}
+
+// parseAddresses reads where a Service is reached, as far as that is declared: Kubernetes fills in what is not.
+func parseAddresses(s *Service, svc *corev1.Service, known Service) {
+	declared := func(known bool, field string) bool { return known || owns(svc.ManagedFields, "spec", field) }
+	if declared(known.ClusterIP != "", "clusterIP") {
+		s.ClusterIP = svc.Spec.ClusterIP
+	}
+	if declared(known.ExternalTrafficPolicy != "", "externalTrafficPolicy") {
+		s.ExternalTrafficPolicy = string(svc.Spec.ExternalTrafficPolicy)
+	}
+	if p := svc.Spec.IPFamilyPolicy; p != nil && declared(known.IPFamilyPolicy != "", "ipFamilyPolicy") {
+		s.IPFamilyPolicy = string(*p)
+	}
+	if declared(len(known.IPFamilies) > 0, "ipFamilies") {
+		for _, f := range svc.Spec.IPFamilies {
+			s.IPFamilies = append(s.IPFamilies, string(f))
+		}
+	}
+	for _, p := range svc.Spec.Ports {
+		port := s.nodePort(p.Name)
+		if port == nil || p.NodePort == 0 {
+			continue
+		}
+		if *known.nodePort(p.Name) != 0 || ownsNodePort(svc.ManagedFields, p) {
+			*port = p.NodePort
+		}
+	}
+}
+
+// parseNamespace reads what a namespace that the cluster made has for itself.
+func parseNamespace(s *Spec, ns *corev1.Namespace, known Spec) {
+	if !s.CreateNamespace {
+		return
+	}
+	s.NamespaceLabels, s.NamespaceAnnotations = known.NamespaceLabels, known.NamespaceAnnotations
+	if ns == nil {
+		return
+	}
+	s.NamespaceLabels = ownedEntries(ns.ManagedFields, ns.Labels, known.NamespaceLabels, "metadata", "labels")
+	delete(s.NamespaceLabels, LabelManagedBy)
+	dropCommon(s.NamespaceLabels, s.Labels, known.Labels, known.NamespaceLabels)
+	s.NamespaceAnnotations = ownedEntries(ns.ManagedFields, ns.Annotations, known.NamespaceAnnotations, "metadata", "annotations")
+	delete(s.NamespaceAnnotations, AnnotationNamespaceOf)
+	dropCommon(s.NamespaceAnnotations, s.Annotations, known.Annotations, known.NamespaceAnnotations)
+}
+
+// dropCommon leaves out of an object's labels or annotations those that every object has, unless they are declared for it too.
+// common is what they have, known what was declared last, which somebody may have changed on one object only.
+func dropCommon(own, common, known, declared map[string]string) {
+	for _, m := range []map[string]string{common, known} {
+		for k, v := range m {
+			if _, ok := declared[k]; own[k] == v && !ok {
+				delete(own, k)
+			}
+		}
+	}
 }
 
 // annotated reads a value from an annotation. What it does not say, as one that
@@ -131,6 +190,15 @@ func parseTemplate(s *Spec, sts *appsv1.StatefulSet, known Spec) {
 		}
 		s.Image = c.Image
 		s.Resources = Resources{Requests: quantities(c.Resources.Requests), Limits: quantities(c.Resources.Limits)}
+	}
+	if c := t.Spec.SecurityContext; c != nil {
+		s.Pod.RunAs = NewRunAs(RunAs{User: c.RunAsUser, Group: c.RunAsGroup, FSGroup: c.FSGroup})
+	} else {
+		s.Pod.RunAs = &RunAs{}
+	}
+	s.Pod.Separate = t.Spec.ShareProcessNamespace == nil || !*t.Spec.ShareProcessNamespace
+	for _, r := range t.Spec.ImagePullSecrets {
+		s.Pod.PullSecrets = append(s.Pod.PullSecrets, r.Name)
 	}
 	s.Placement = Placement{
 		NodeSelector:  maps.Clone(t.Spec.NodeSelector),

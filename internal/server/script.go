@@ -17,6 +17,11 @@ var leaveScript string
 //go:embed start.sh
 var startScript string
 
+// readyScript tells whether the leader answers through a server.
+//
+//go:embed ready.sh
+var readyScript string
+
 // votesScript tells whether a server that starts has its vote.
 //
 //go:embed votes.sh

@@ -79,7 +79,7 @@ func SnapshotLabels(cluster string) map[string]string {
 // server has: three snapshots, which are compressed, take less than the data.
 func SnapshotClaim(s Spec) *corev1.PersistentVolumeClaim {
 	m := meta(s, SnapshotClaimName(s.Name))
-	m.Labels = merged(s.Labels, SnapshotLabels(s.Name))
+	m.Labels = s.Labeled(SnapshotLabels(s.Name))
 	claim := &corev1.PersistentVolumeClaim{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"},
 		ObjectMeta: m,
@@ -99,7 +99,7 @@ func SnapshotClaim(s Spec) *corev1.PersistentVolumeClaim {
 // runs where servers may, as what servers run as, and asks them as NewAccess says.
 func SnapshotJob(s Spec, secret, key string) *batchv1.Job {
 	m := meta(s, SnapshotJobName(s.Name))
-	m.Labels = merged(s.Labels, SnapshotLabels(s.Name))
+	m.Labels = s.Labeled(SnapshotLabels(s.Name))
 	access := NewAccess(s, secret, key)
 	template := JobPod(s, SnapshotLabels(s.Name))
 	template.Labels[LabelVersion] = s.Version
@@ -228,14 +228,8 @@ func JobPod(s Spec, labels map[string]string) corev1.PodTemplateSpec {
 			TerminationGracePeriodSeconds: new(int64(1)),
 			NodeSelector:                  s.Placement.NodeSelector,
 			Tolerations:                   s.Placement.Tolerations,
-			SecurityContext: &corev1.PodSecurityContext{
-				RunAsNonRoot:        new(true),
-				RunAsUser:           new(int64(consulUser)),
-				RunAsGroup:          new(int64(consulGroup)),
-				FSGroup:             new(int64(consulGroup)),
-				FSGroupChangePolicy: new(corev1.FSGroupChangeOnRootMismatch),
-				SeccompProfile:      &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-			},
+			ImagePullSecrets:              s.Pod.pullSecrets(),
+			SecurityContext:               s.Pod.securityContext(),
 		},
 	}
 }

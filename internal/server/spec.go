@@ -7,6 +7,7 @@
 package server
 
 import (
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -93,6 +94,11 @@ type Spec struct {
 	TLS         TLS
 	UI          bool
 
+	// Pod is what the pods of servers and of Jobs have in common, and ServiceAccountAnnotations are those of the account that
+	// they run as.
+	Pod                       Pod
+	ServiceAccountAnnotations map[string]string
+
 	// Update says how changes are carried out. It is no setting of the servers.
 	Update Update
 	// Jobs says how the pods of Jobs are made. It is no setting of the servers.
@@ -101,12 +107,15 @@ type Spec struct {
 	// ExtraConfig is a JSON object of agent configuration, merged last; "" is none.
 	ExtraConfig string
 
-	// Labels and Annotations are put on every object, PodLabels and
-	// PodAnnotations on the pods alone (a change to those restarts servers).
-	Labels         map[string]string
-	Annotations    map[string]string
-	PodLabels      map[string]string
-	PodAnnotations map[string]string
+	// Labels are put on every object that is made for the cluster, Annotations on those that Objects renders, PodLabels and
+	// PodAnnotations on the pods alone (a change to those restarts servers), and NamespaceLabels and NamespaceAnnotations on
+	// the Namespace that CreateNamespace renders.
+	Labels               map[string]string
+	Annotations          map[string]string
+	PodLabels            map[string]string
+	PodAnnotations       map[string]string
+	NamespaceLabels      map[string]string
+	NamespaceAnnotations map[string]string
 }
 
 // Retention of volumes, in the words of the StatefulSet.
@@ -280,6 +289,23 @@ type Service struct {
 	// LoadBalancerClass and LoadBalancerSourceRanges apply to a LoadBalancer.
 	LoadBalancerClass        string
 	LoadBalancerSourceRanges []string
+	// ClusterIP is the address that the Service is to have, "" for one that Kubernetes chooses.
+	ClusterIP string
+	// IPFamilies and IPFamilyPolicy are those of the Service, nothing for what Kubernetes chooses.
+	IPFamilies     []string
+	IPFamilyPolicy string
+	// ExternalTrafficPolicy and NodePorts apply to a NodePort and a LoadBalancer.
+	ExternalTrafficPolicy string
+	NodePorts             NodePorts
+}
+
+// NodePorts are the ports on every node; Kubernetes chooses those that are 0.
+type NodePorts struct{ HTTP, HTTPS, DNS int32 }
+
+// usesIPv6 reports whether clients may reach the servers over IPv6.
+func (s Service) usesIPv6() bool {
+	dual := s.IPFamilyPolicy == string(corev1.IPFamilyPolicyPreferDualStack) || s.IPFamilyPolicy == string(corev1.IPFamilyPolicyRequireDualStack)
+	return dual || slices.Contains(s.IPFamilies, string(corev1.IPv6Protocol))
 }
 
 // ACL is the part of the ACL system that the servers' configuration holds.

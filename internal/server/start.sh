@@ -5,7 +5,7 @@
 set -eu
 ring=/consul/data/serf/local.keyring
 if [ -e /consul/gossip/keyring ]; then
-  if [ ! -s "$ring" ] || ! cmp -s /consul/gossip/keyring "$ring.secret"; then
+  if [ ! -s "$ring" ] || [ "$(cat /consul/gossip/keyring)" != "$(cat "$ring.secret" 2>/dev/null)" ]; then
     (umask 077 && mkdir -p /consul/data/serf && cp /consul/gossip/keyring "$ring.new")
     cp -p "$ring.new" "$ring.secret.new"
     mv "$ring.new" "$ring"
@@ -50,7 +50,24 @@ if [ -e "$peers" ]; then
   fi
 fi
 
+# In a pod that has only IPv6, nothing of IPv4 reaches it.
+case ${POD_IP:-} in
+  *:*) set -- "$@" -bind=:: -client=:: ;;
+esac
+
 # The stop hook ends it (leave.sh): not being the first process of its PID namespace, it
 # can be killed from within.
-echo $$ >/tmp/pid
-exec consul "$@"
+if [ $$ -ne 1 ]; then
+  echo $$ >/tmp/pid
+  exec consul "$@"
+fi
+# In a process namespace of its own, this shell is the first process, and stays.
+consul "$@" &
+pid=$!
+echo "$pid" >/tmp/pid
+trap 'kill -TERM "$pid" 2>/dev/null || :' TERM INT
+while :; do
+  code=0
+  wait "$pid" || code=$?
+  kill -0 "$pid" 2>/dev/null || exit "$code" # else a signal ended the wait
+done

@@ -26,7 +26,11 @@ const annotationReviewerOf = ManagedBy + "/token-reviewer-of"
 // TokenReviewer is the service account by which the servers of a cluster check
 // the tokens of pods that log in through one auth method, at the Kubernetes
 // cluster that the servers run in.
-type TokenReviewer struct{ Namespace, Cluster, AuthMethod string }
+type TokenReviewer struct {
+	Namespace, Cluster, AuthMethod string
+	// Labels that are declared for every object of the cluster.
+	Labels map[string]string
+}
 
 // AccountName is the ServiceAccount, and the Secret with its token, in the
 // namespace of the cluster.
@@ -84,7 +88,7 @@ func (r TokenReviewer) Objects() TokenReviewerObjects {
 	named := func(namespace, name string) metav1.ObjectMeta {
 		return metav1.ObjectMeta{
 			Name: name, Namespace: namespace,
-			Labels:      merged(OwnerLabels(r.Cluster), map[string]string{LabelComponent: ComponentTokenReviewer}),
+			Labels:      merged(r.Labels, OwnerLabels(r.Cluster), map[string]string{LabelComponent: ComponentTokenReviewer}),
 			Annotations: map[string]string{annotationReviewerOf: r.id()},
 		}
 	}
@@ -122,6 +126,12 @@ func (r TokenReviewer) Objects() TokenReviewerObjects {
 			Type:       corev1.SecretTypeServiceAccountToken,
 		},
 	}
+}
+
+// ReviewedAuthMethod is the auth method of a cluster that an object serves as a part of its token reviewer, false for another
+// object.
+func ReviewedAuthMethod(namespace, cluster string, o metav1.Object) (string, bool) {
+	return strings.CutPrefix(o.GetAnnotations()[annotationReviewerOf], namespace+"/"+cluster+"/")
 }
 
 // Owns reports whether a live object belongs to the token reviewer.

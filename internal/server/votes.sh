@@ -12,5 +12,5 @@ info=$(consul info -token-file=/tmp/token 2>/dev/null) || exit 1
 [ -e /consul/config/established ] || exit 0
 echo "$info" | grep -q "Suffrage:Voter ID:[^ ]* Address:\[*$POD_IP\]*:" && exit 0
 echo "$info" | grep -q "leader_addr = ." && rm -f /tmp/no-leader && exit 1
-[ -e /tmp/no-leader ] || touch /tmp/no-leader
-[ -n "$(find /tmp/no-leader -mmin +1)" ]
+[ -s /tmp/no-leader ] || date +%s >/tmp/no-leader
+[ $(($(date +%s) - $(cat /tmp/no-leader))) -ge 120 ]

@@ -1,0 +1,67 @@
+package rollout
+
+import (
+	"context"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// relabel gives what exists of a cluster, and is not rendered by server.Objects, the labels that are declared for every object.
+// It runs before the StatefulSet is applied, which records them: after an interruption, the next update finds the same former
+// labels. Backup schedules follow at the end of the update (restic.Refresh).
+func (d Deployment) relabel(ctx context.Context, former, declared map[string]string) error {
+	if err := d.Consul.Relabel(ctx, former); err != nil {
+		return err
+	}
+	claims := d.Kube.CoreV1().PersistentVolumeClaims(d.Consul.Namespace)
+	list, err := claims.List(ctx, owned(d.Consul.Name))
+	if err != nil {
+		return fmt.Errorf("listing the volume claims of %s: %w", d.Consul.ID(), err)
+	}
+	for i := range list.Items {
+		c := &list.Items[i]
+		patch := server.RelabelPatch(c.Labels, former, declared)
+		if patch == nil || c.DeletionTimestamp != nil {
+			continue
+		}
+		_, err := claims.Patch(ctx, c.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+		if _, err := kube.Found(err); err != nil {
+			return fmt.Errorf("labeling volume claim %s/%s: %w", c.Namespace, c.Name, err)
+		}
+	}
+	return d.relabelLease(ctx, former, declared)
+}
+
+// relabelLease takes labels off the Lease. It has those that are declared since it was acquired.
+func (d Deployment) relabelLease(ctx context.Context, former, declared map[string]string) error {
+	leases := d.Kube.CoordinationV1().Leases(d.Consul.Namespace)
+	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error { // it is renewed meanwhile
+		lease, err := leases.Get(ctx, server.LeaseName(d.Consul.Name), metav1.GetOptions{})
+		found, err := kube.Found(err)
+		if err != nil || !found {
+			return err
+		}
+		changed := false
+		for k := range former {
+			_, kept := declared[k]
+			if _, has := lease.Labels[k]; has && !kept {
+				delete(lease.Labels, k)
+				changed = true
+			}
+		}
+		if changed {
+			_, err = leases.Update(ctx, lease, metav1.UpdateOptions{FieldManager: server.ManagedBy})
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("labeling the Lease of %s: %w", d.Consul.ID(), err)
+	}
+	return nil
+}
