@@ -174,11 +174,11 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 			"retention": schema.SingleNestedAttribute{
 				Required: true, MarkdownDescription: "How many snapshots of this schedule are kept: those that any rule keeps. At least one rule. What is no longer referred to stays in the store until it is pruned (`prune`).",
 				Attributes: map[string]schema.Attribute{
-					"last": count("So many of the latest."), "hourly": count("The last one of each of so many hours."), "daily": count("Of so many days."),
-					"weekly": count("Of so many weeks."), "monthly": count("Of so many months."), "yearly": count("Of so many years."),
+					"last": count("Number of latest snapshots to keep."), "hourly": count("Number of hourly snapshots to keep: the last one of each hour."), "daily": count("Number of daily snapshots to keep."),
+					"weekly": count("Number of weekly snapshots to keep."), "monthly": count("Number of monthly snapshots to keep."), "yearly": count("Number of yearly snapshots to keep."),
 					"within": schema.StringAttribute{
 						Optional: true, Validators: []validator.String{attr.Check("an age, such as \"2y5m7d3h\"", restic.CheckWithin)},
-						MarkdownDescription: "All that are younger, such as `2y5m7d3h`.",
+						MarkdownDescription: "Age up to which all snapshots are kept, such as `2y5m7d3h`.",
 					},
 				},
 			},
