@@ -70,8 +70,8 @@ func requireLabel(t *testing.T, namespace, label string) {
 	})
 }
 
-// Where a policy requires a label, refuses a shared process namespace's privileges, or assigns users, a cluster with all that is
-// made for it works, and its labels can be changed without a restart.
+// In a namespace whose policy requires a label, a cluster with everything that is made for it works with another user, without a
+// shared process namespace, and with containers of its own, and its labels can be changed without a restart.
 func TestAccLabels_reachEveryObject(t *testing.T) {
 	acctest.PreCheck(t)
 	t.Parallel()
@@ -94,11 +94,11 @@ func TestAccLabels_reachEveryObject(t *testing.T) {
     volumeMounts = [{ name = "shared", mountPath = "/shared" }]
     initContainers = [{
       name = "prepare", image = "docker.io/hashicorp/consul:`+acctest.ConsulVersion+`", command = ["/bin/sh", "-c", "echo prepared >/shared/file"]
-      volumeMounts = [{ name = "shared", mountPath = "/shared" }]
+      volumeMounts = [{ name = "shared", mountPath = "/shared" }], securityContext = { allowPrivilegeEscalation = false, capabilities = { drop = ["ALL"] } }
     }]
     containers = [{
       name = "sidecar", image = "docker.io/hashicorp/consul:`+acctest.ConsulVersion+`", command = ["/bin/sh", "-c", "trap exit TERM; while :; do sleep 1 & wait; done"]
-      volumeMounts = [{ name = "shared", mountPath = "/shared", readOnly = true }]
+      volumeMounts = [{ name = "shared", mountPath = "/shared", readOnly = true }], securityContext = { allowPrivilegeEscalation = false, capabilities = { drop = ["ALL"] } }
     }]
   })
 `) + `
@@ -134,7 +134,7 @@ resource "consul_k8s_auth_method" "test" {
 			},
 			{
 				ResourceName: "consul_k8s_cluster.test", ImportState: true, ImportStateId: namespace + "/consul", ImportStateVerify: true,
-				ImportStateVerifyIgnore: []string{"ready", "rollout", "timeouts", "restore_from", "recovery"},
+				ImportStateVerifyIgnore: []string{"rollout", "timeouts"},
 			},
 		},
 	})
