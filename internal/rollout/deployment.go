@@ -646,7 +646,7 @@ func keepsChange(w World, before, changed server.Spec, led bool) string {
 // restartUnelected restarts all servers of a cluster that never had a leader:
 // those that run still expect a bootstrap of the former size, or gossip in another way.
 func (d Deployment) restartUnelected(ctx context.Context) error {
-	elected, err := d.elected(ctx)
+	elected, _, err := d.elected(ctx)
 	if err != nil || elected {
 		return err
 	}
@@ -688,7 +688,7 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 	}
 	for {
 		err := Run(ctx, live, limit, func(a Action) {
-			_ = d.markData(ctx) // what the rollout has come to; at its end it has to succeed
+			_ = d.markData(ctx, spec.Established) // what the rollout has come to; at its end it has to succeed
 			d.Report(a)
 			d.event(ctx, a)
 		})
@@ -696,7 +696,7 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 			return paused
 		}
 		if err == nil {
-			err = d.markData(ctx)
+			err = d.markData(ctx, true)
 		}
 		if err != nil {
 			return d.unsettled(ctx, err, spec)
@@ -789,7 +789,7 @@ func (d Deployment) unsettled(ctx context.Context, err error, spec server.Spec) 
 	// The context has ended as a rule; the explanation has a time of its own.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
 	defer cancel()
-	_ = d.markData(ctx) // a server may have written data and be unhealthy
+	_ = d.markData(ctx, spec.Established) // a server may have written data and be unhealthy
 	return &UnsettledError{
 		Err:         err,
 		Explanation: d.Kube.Explain(ctx, awaitedServers(d.Consul, d.Began)),
@@ -881,7 +881,7 @@ func (d Deployment) deleteServers(ctx context.Context, spec server.Spec) (live s
 		return live, nil, nil
 	}
 	if spec.Storage.WhenDeleted != server.Delete { // the last moment in which the servers tell
-		if err := d.markData(ctx); err != nil {
+		if err := d.markData(ctx, live.IsEstablished() || isCreated(live.StatefulSet)); err != nil {
 			return live, nil, err
 		}
 	}

@@ -173,8 +173,9 @@ func dataVersion(marked string, pod *corev1.Pod) string {
 
 // markData records on the claims of the servers which version of Consul has data on their
 // volumes. Where a right is missing they are left as they are: then a plan that takes them
-// up again says that nothing is known of them.
-func (d Deployment) markData(ctx context.Context) error {
+// up again says that nothing is known of them. established says that the cluster has had a
+// leader: before that a server that is not ready has no data.
+func (d Deployment) markData(ctx context.Context, established bool) error {
 	pods, err := d.Consul.Pods(ctx)
 	if err != nil {
 		return err
@@ -185,7 +186,7 @@ func (d Deployment) markData(ctx context.Context) error {
 	}
 	for i := range pods {
 		j := slices.IndexFunc(claims, func(c Retained) bool { return c.Name == server.ClaimName(pods[i].Name) })
-		if j < 0 {
+		if j < 0 || (!established && !consul.PodReady(&pods[i])) {
 			continue
 		}
 		if v := dataVersion(claims[j].Version, &pods[i]); v != claims[j].Version {

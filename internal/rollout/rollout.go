@@ -367,6 +367,9 @@ func Next(w World) Action {
 		return Action{Scale: w.Replicas + 1}
 	case w.Replicas > w.Desired:
 		last := len(w.Servers) - 1
+		if last < 0 || len(w.Servers) != w.Replicas { // the last pod is not that of the server that goes
+			return Action{Scale: w.Replicas - 1}
+		}
 		if w.CanTransfer && last > 0 && w.Servers[last].Name == w.Leader {
 			return Action{Transfer: w.Servers[0].Name}
 		}

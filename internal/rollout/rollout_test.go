@@ -79,6 +79,15 @@ func TestNext(t *testing.T) {
 		"scales down by one, and removes the peer before the pod": {
 			with(three("s-0"), func(w *World) { w.Desired = 1 }), Action{Scale: 2, Without: "s-2"},
 		},
+		"scales down where no pod exists": {
+			World{Desired: 1, Replicas: 3, Observed: true, CanTransfer: true}, Action{Scale: 2},
+		},
+		"removes no peer where the pod of the server that goes is missing": {
+			with(three("s-0"), func(w *World) { w.Desired, w.Servers = 1, w.Servers[:2] }), Action{Scale: 2},
+		},
+		"moves no leadership off a server that is not the last": {
+			with(three("s-1"), func(w *World) { w.Desired, w.Servers = 1, w.Servers[:2] }), Action{Scale: 2},
+		},
 		"without a token a server that goes leaves by itself": {
 			with(three("s-0"), func(w *World) { w.Desired, w.CanTransfer = 1, false }), Action{Scale: 2},
 		},

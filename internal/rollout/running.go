@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"slices"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -40,7 +42,11 @@ func (d Deployment) running(ctx context.Context, live server.Set, applied server
 	if r.Claims, err = d.Retained(ctx); ignoreForbidden(err) != nil {
 		return r, err
 	}
-	if r.Established, err = d.established(ctx, live, r.Claims); err != nil {
+	claims := r.Claims
+	if live.StatefulSet == nil { // volumes of servers that are not started say nothing
+		claims = within(claims, r.ordinals(applied))
+	}
+	if r.Established, err = d.established(ctx, live, claims); err != nil {
 		return r, err
 	}
 	unknown := r.readStages(live.Config, applied)
@@ -66,6 +72,17 @@ func (d Deployment) running(ctx context.Context, live server.Set, applied server
 		}
 	}
 	return r, nil
+}
+
+// ordinals is how many servers start without a StatefulSet: those that are declared, and those that run.
+func (r *Running) ordinals(declared server.Spec) int {
+	n := int(declared.Replicas)
+	for i := range r.Pods {
+		if last, ok := server.Ordinal(declared.Name, r.Pods[i].Name); ok {
+			n = max(n, last+1)
+		}
+	}
+	return n
 }
 
 // look is running without a question to Consul, and with the first leader as it is recorded.
@@ -164,38 +181,61 @@ func within(claims []Retained, replicas int) []Retained {
 //
 //   - A server that knows a Raft peer or a leader decides.
 //   - In a recovery from the loss of all data nothing that was recorded before counts.
-//   - Volumes with data are those of a cluster that had a leader.
+//   - Volumes with data are those of a cluster that had a leader. The record of data on a volume does
+//     not count where the server that uses it knows no Raft peer: it has no data.
 //   - A create is only recorded as ended once there was one.
 func (d Deployment) established(ctx context.Context, live server.Set, claims []Retained) (bool, error) {
 	if live.IsEstablished() {
 		return true, nil
 	}
-	if elected, err := d.elected(ctx); err != nil || elected {
+	elected, empty, err := d.elected(ctx)
+	if err != nil || elected {
 		return elected, err
 	}
-	sts := live.StatefulSet
+	return hadLeader(live.StatefulSet, claims, empty), nil
+}
+
+// hadLeader reports whether a cluster has had a leader, of which no server that runs knows. empty are the pods of
+// those that answered that they know no Raft peer.
+func hadLeader(sts *appsv1.StatefulSet, claims []Retained, empty []corev1.Pod) bool {
 	if sts != nil && sts.Annotations[server.AnnotationRecovering] != "" {
-		return false, nil
+		return false
 	}
-	return len(DataVersions(claims)) > 0 || (sts != nil && sts.Annotations[server.AnnotationCreating] != "true"), nil
+	claims = slices.DeleteFunc(slices.Clone(claims), func(c Retained) bool {
+		return slices.ContainsFunc(empty, func(p corev1.Pod) bool { return c.Name == server.ClaimName(p.Name) })
+	})
+	return len(DataVersions(claims)) > 0 || isCreated(sts)
+}
+
+// isCreated reports whether a create has ended, which takes a leader, and no recovery from the loss of all data runs.
+func isCreated(sts *appsv1.StatefulSet) bool {
+	return sts != nil && sts.Annotations[server.AnnotationCreating] != "true" && sts.Annotations[server.AnnotationRecovering] == ""
 }
 
 // elected asks the servers that run whether the cluster has had a leader. That all of them
 // answer is waited for, unless one knows: what is done where there was none would take a
-// leader away.
-func (d Deployment) elected(ctx context.Context) (elected bool, err error) {
+// leader away. empty are the pods of the servers that answered where none knows.
+func (d Deployment) elected(ctx context.Context) (elected bool, empty []corev1.Pod, err error) {
 	err = kube.Wait(ctx, "the servers to say whether they had a leader", interval, func(ctx context.Context) (missing string, err error) {
 		pods, err := d.Consul.Pods(ctx)
 		if err != nil {
 			return "", err
 		}
-		running := slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool { return stopped(&p) })
-		if elected, err = d.Consul.HasBootstrapped(ctx, running); err != nil {
+		empty = thatRun(pods)
+		if elected, err = d.Consul.HasBootstrapped(ctx, empty); err != nil {
 			missing = err.Error()
 		}
 		return missing, nil
 	})
-	return elected, err
+	if err != nil || elected {
+		empty = nil
+	}
+	return elected, empty, err
+}
+
+// thatRun are the pods in which Consul runs, so that it can be asked.
+func thatRun(pods []corev1.Pod) []corev1.Pod {
+	return slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool { return !consul.PodRuns(&p) })
 }
 
 // restartsUnelected reports whether the servers of a cluster that never had a leader have to

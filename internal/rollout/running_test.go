@@ -184,6 +184,89 @@ func TestEstablished_withoutTheRecord(t *testing.T) {
 	}
 }
 
+// A record of data counts for nothing where the server that uses the volume knows no Raft peer.
+func TestHadLeader_whereServersAnswerThatTheyHaveNoPeers(t *testing.T) {
+	t.Parallel()
+	spec := server.Spec{Name: "consul", Namespace: "prod", Replicas: 3, Version: "1.22.7", Creating: true}
+	pods := podsOf(spec, spec, spec)
+	marked := func(ordinals ...int) []Retained {
+		var all []Retained
+		for _, i := range ordinals {
+			all = append(all, Retained{Name: server.ClaimName(server.PodName("consul", i)), Ordinal: i, Version: "1.22.7"})
+		}
+		return all
+	}
+	tests := map[string]struct {
+		creating bool
+		claims   []Retained
+		empty    []corev1.Pod
+		want     bool
+	}{
+		"all answer":                           {true, marked(0, 1, 2), pods, false},
+		"one does not run":                     {true, marked(0, 1, 2), pods[:2], true},
+		"one without a record does not run":    {true, marked(0, 1), pods[:2], false},
+		"a volume that no server uses":         {true, marked(0, 1, 2, 3), pods, true},
+		"none runs":                            {true, marked(0), nil, true},
+		"all answer, and the create has ended": {false, marked(0, 1, 2), pods, true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := spec
+			s.Creating = tt.creating
+			if got := hadLeader(server.Objects(s).StatefulSet, tt.claims, tt.empty); got != tt.want {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+}
+
+// A pod that goes and does not run is not asked: it does not answer.
+func TestThatRun(t *testing.T) {
+	t.Parallel()
+	spec := server.Spec{Name: "consul", Namespace: "prod", Replicas: 4, Version: "1.22.7"}
+	pods := podsOf(spec, spec, spec, spec)
+	for i := range pods {
+		state := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+		if i%2 == 1 {
+			state = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}
+		}
+		pods[i].Status.ContainerStatuses = []corev1.ContainerStatus{{Name: server.ContainerName, State: state}}
+		if i > 1 {
+			pods[i].DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
+		}
+	}
+	var got []string
+	for _, p := range thatRun(pods) {
+		got = append(got, p.Name)
+	}
+	if want := []string{"consul-server-0", "consul-server-2"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Volumes of servers that a new cluster does not start do not make it one that had a leader.
+func TestRunning_ofANewClusterWithVolumesOfFormerServers(t *testing.T) {
+	t.Parallel()
+	spec := server.Spec{Name: "consul", Namespace: "prod", Replicas: 3, Version: "1.22.7"}
+	for name, tt := range map[string]struct {
+		claim string
+		want  bool
+	}{
+		"of a server that it starts": {"data-consul-server-2", true},
+		"of a server beyond":         {"data-consul-server-3", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d, _ := claimsOnly(nil, claimOf(tt.claim, "1.22.7"))
+			r, err := d.running(t.Context(), server.Set{}, spec)
+			if err != nil || r.Established != tt.want || len(r.Claims) != 1 {
+				t.Errorf("got %+v, %v", r, err)
+			}
+		})
+	}
+}
+
 // Servers without a leader restart for a change of what they wait for, and for nothing else.
 func TestRestartsUnelected(t *testing.T) {
 	t.Parallel()
