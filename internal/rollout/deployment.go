@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -523,7 +524,7 @@ func (d Deployment) loadCertificates(ctx context.Context, running, spec server.S
 // updateTo carries out one stage of an update.
 func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live server.Set) error {
 	desired := int(spec.Replicas)
-	spec.Replicas, spec.Declared = before.Replicas, spec.Replicas // the roll changes it, one by one
+	spec = oneByOne(spec, before.Replicas)
 	spec.Established = before.Established
 	if err := d.relabel(ctx, before.Labels, spec.Labels); err != nil {
 		return err
@@ -538,6 +539,7 @@ func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live
 	spec.UpgradeSnapshot = before.UpgradeSnapshot
 	if !spec.Established { // nothing was elected yet: all may start at once
 		spec.Replicas = int32(desired) //nolint:gosec // at most 7
+		spec.Declared = spec.Replicas
 	} else if takesSnapshot(before, spec) {
 		if spec.UpgradeSnapshot, err = d.takeSnapshot(ctx, before, spec); err != nil {
 			return err
@@ -569,6 +571,17 @@ func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live
 		return d.rollBack(ctx, before, spec, stuck, err)
 	}
 	return err
+}
+
+// oneByOne is a spec whose servers the roll adds or removes one by one, from a number that is present. Servers that stop
+// go by the smaller number: measured by the larger one, none of a cluster that grows could leave.
+func oneByOne(spec server.Spec, present int32) server.Spec {
+	spec.Declared = spec.Replicas
+	if present > 0 { // servers that were all taken away come back together
+		spec.Declared = min(present, spec.Replicas)
+	}
+	spec.Replicas = present
+	return spec
 }
 
 // tellServers brings the number of declared servers into the pods before any of them stops: a
@@ -610,6 +623,10 @@ func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, s
 	if reason := keepsChange(w, before, changed, stuck.Led); reason != "" {
 		return errors.Join(cause, errors.New("not rolled back: "+reason))
 	}
+	desired := before.Replicas
+	if before.Established { // servers that were added leave one by one
+		before = oneByOne(before, int32(w.Replicas)) //nolint:gosec // at most 7
+	}
 	before.Update.PauseAfter = 0
 	before.Storage, before.Resizing = changed.Storage, changed.Resizing // volumes do not shrink
 	if before.FormerConfig, err = d.formerConfig(ctx, before, live); err != nil {
@@ -622,7 +639,12 @@ func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, s
 		err := d.restartUnelected(ctx)
 		return errors.Join(cause, err, errors.New("rolled back: the servers run what they ran before, and have no leader, as before"))
 	}
-	if err := d.settle(ctx, before, int(before.Replicas)); err != nil {
+	if before.Replicas > desired {
+		if err := d.tellServers(ctx, desired); err != nil {
+			return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
+		}
+	}
+	if err := d.settle(ctx, before, int(desired)); err != nil {
 		return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
 	}
 	return &RolledBackError{Err: cause}
@@ -676,6 +698,18 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 		Version: server.ConfigVersion(spec), Storage: &spec.Storage, ByOthers: spec.Update.Strategy == server.OnDelete,
 		Patience: leaderlessFor(spec.Performance),
 	}
+	live.Declare = func(ctx context.Context) error {
+		told := spec
+		told.Declared = int32(desired) //nolint:gosec // at most 7
+		if cmp.Or(spec.Declared, spec.Replicas) == told.Declared {
+			return nil
+		}
+		if _, err := applyObjects(ctx, d.Kube, server.Set{Config: server.Objects(told).Config}, server.Set{}); err != nil {
+			return err
+		}
+		spec = told
+		return nil
+	}
 	var limit time.Duration
 	if !spec.Creating { // a create has a time of its own
 		limit = spec.Update.ServerTimeout
@@ -713,6 +747,9 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 		if err := d.markResized(ctx); err != nil {
 			return d.unsettled(ctx, err, spec)
 		}
+	}
+	if err := live.Declare(ctx); err != nil {
+		return d.unsettled(ctx, err, spec)
 	}
 	if spec.Established && len(spec.FormerConfig) == 0 {
 		return nil

@@ -46,6 +46,11 @@ func TestDrift_namesOnlyWhatNoAttributeShows(t *testing.T) {
 		"a label of the StatefulSet, not of the others": {func(s *server.Set) { s.StatefulSet.Labels["team"] = "other" }, nil, false},
 		"a label of another object":                     {func(s *server.Set) { s.Config.Labels["team"] = "other" }, []string{"ConfigMap consul-server: metadata.labels.team"}, false},
 		"the number of servers":                         {func(s *server.Set) { s.StatefulSet.Spec.Replicas = new(int32(5)) }, nil, false},
+		"servers that were added one by one by an apply that was killed": {func(s *server.Set) {
+			grown := spec()
+			grown.Replicas, grown.Declared = 5, 5
+			*s = server.Objects(grown)
+		}, nil, false},
 		"an upgrade that was applied by an apply that was killed": {func(s *server.Set) {
 			newer := spec()
 			newer.Version, newer.Image = "1.22.8", "consul:1.22.8"

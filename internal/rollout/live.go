@@ -47,6 +47,9 @@ type Live struct {
 	Soak time.Duration
 	// Patience is that of the World.
 	Patience time.Duration
+	// Declare makes servers that stop go by the desired number, nil where they do. It comes before the last server is
+	// added: a roll that is killed after that leaves nothing else to see that would repair it.
+	Declare func(context.Context) error
 }
 
 var _ Cluster = Live{}
@@ -329,6 +332,11 @@ const reloadTimeout = 3 * time.Minute
 
 // Scale implements Cluster.
 func (l Live) Scale(ctx context.Context, replicas int) error {
+	if l.Declare != nil && replicas >= l.Desired {
+		if err := l.Declare(ctx); err != nil {
+			return err
+		}
+	}
 	return patchStatefulSet(ctx, l.Kube, l.Consul, fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas))
 }
 

@@ -102,6 +102,40 @@ func TestRestart_evictsWhatServes(t *testing.T) {
 	}
 }
 
+// Servers that stop go by the number that a change leads to from the last server on, and no sooner.
+func TestScale_declaresTheNumberBeforeTheLastServerIsAdded(t *testing.T) {
+	t.Parallel()
+	failed := errors.New("no")
+	for name, tt := range map[string]struct {
+		replicas, declared, requests int
+		err                          error
+	}{
+		"not the last":                   {4, 0, 1, nil},
+		"the last":                       {5, 1, 1, nil},
+		"more, to bring back lost peers": {7, 1, 1, nil},
+		"the number is not accepted":     {5, 1, 0, failed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, requests := kubernetes(t, http.StatusOK, "")
+			l.Desired = 5
+			declared := 0
+			l.Declare = func(context.Context) error {
+				if declared++; len(*requests) > 0 {
+					t.Errorf("asked for %q before", *requests)
+				}
+				return tt.err
+			}
+			if err := l.Scale(t.Context(), tt.replicas); !errors.Is(err, tt.err) {
+				t.Errorf("got %v", err)
+			}
+			if declared != tt.declared || len(*requests) != tt.requests {
+				t.Errorf("declared the number %d times and asked for %q", declared, *requests)
+			}
+		})
+	}
+}
+
 func isNil(err error) bool { return err == nil }
 
 // The volume of a server that may not be evicted is not deleted.

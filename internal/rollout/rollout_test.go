@@ -538,6 +538,35 @@ func TestRun_knowsWhetherTheChangeHasLed(t *testing.T) {
 	}
 }
 
+// The roll starts from the servers that there are, and a server that stops goes by the smaller number.
+func TestOneByOne(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		present, desired int32
+		declared         string
+	}{
+		"three grow to five":                                {3, 5, "3"},
+		"that was interrupted at four":                      {4, 5, "4"},
+		"five shrink to three":                              {5, 3, "3"},
+		"a change from one to three that is rolled back":    {3, 1, "1"},
+		"a change from three to one that is rolled back":    {2, 3, "2"},
+		"the number stays":                                  {3, 3, "3"},
+		"all were taken away and come back with each other": {0, 3, "3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := oneByOne(server.Spec{Name: "consul", Namespace: "prod", Replicas: tt.desired}, tt.present)
+			set := server.Objects(got)
+			if n := *set.StatefulSet.Spec.Replicas; n != tt.present {
+				t.Errorf("asks for %d servers at once, want %d", n, tt.present)
+			}
+			if n := set.Config.Data["servers"]; n != tt.declared {
+				t.Errorf("servers that stop go by %s, want %s", n, tt.declared)
+			}
+		})
+	}
+}
+
 // A change can be rolled back wherever the former version has nothing to read that it may not know.
 func TestKeepsChange(t *testing.T) {
 	t.Parallel()

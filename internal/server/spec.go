@@ -48,8 +48,9 @@ type Spec struct {
 
 	// Replicas is the number of servers: 1, 3, 5 or 7.
 	Replicas int32
-	// Declared is the number of servers that a change leads to one by one, 0 where it is
-	// Replicas. A server that stops compares the Raft peers that it would leave with it.
+	// Declared is the number with which a server that stops compares the Raft peers that it would
+	// leave, 0 where it is Replicas: while servers are added or removed one by one, the smaller of
+	// the former number and the one that the change leads to.
 	Declared int32
 	// Established says that the cluster has elected its first leader. From then
 	// on no server is told to expect a bootstrap: one without data joins, and
