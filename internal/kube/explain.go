@@ -68,7 +68,7 @@ func (c *Client) readAwaited(ctx context.Context, a Awaited) awaited {
 	if claims, err := c.CoreV1().PersistentVolumeClaims(a.Namespace).List(ctx, opts); err != nil {
 		r.unread = append(r.unread, fmt.Sprintf("The volume claims cannot be listed: %s", err))
 	} else {
-		r.claims = claims.Items
+		r.claims = slices.DeleteFunc(claims.Items, func(c corev1.PersistentVolumeClaim) bool { return !mounted(c.Name, r.pods) })
 	}
 	events, err := c.CoreV1().Events(a.Namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -78,6 +78,15 @@ func (c *Client) readAwaited(ctx context.Context, a Awaited) awaited {
 	}
 	r.obstacles = findObstacles(r.pods, r.claims, r.events, a.Owner, a.Since)
 	return r
+}
+
+// mounted reports whether a pod mounts a claim. One that is left of a server that is no longer there keeps nobody waiting.
+func mounted(claim string, pods []corev1.Pod) bool {
+	return slices.ContainsFunc(pods, func(p corev1.Pod) bool {
+		return slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool {
+			return v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName == claim
+		})
+	})
 }
 
 // relevantEvents are those of the pods and claims as they are now, and of what makes them, since the operation

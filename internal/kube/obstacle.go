@@ -48,7 +48,7 @@ const (
 
 // findObstacles names what keeps pods from being ready: first what waiting does not change.
 // events are those of the operation that began at a point in time, and owner is the name of the
-// object that makes the pods.
+// object that makes the pods. A pod that is ready has none, whatever happened to it before.
 //
 //   - A pod that the scheduler calls unschedulable stays so, unless an autoscaler has said that
 //     it adds a node.
@@ -64,7 +64,7 @@ func findObstacles(pods []corev1.Pod, claims []corev1.PersistentVolumeClaim, eve
 		found = append(found, claimObstacles(&claims[i], events, began)...)
 	}
 	for i := range pods {
-		if pods[i].DeletionTimestamp == nil {
+		if pods[i].DeletionTimestamp == nil && !podReady(&pods[i]) {
 			found = append(found, podObstacles(&pods[i], events, began)...)
 		}
 	}
@@ -122,13 +122,14 @@ func podObstacles(p *corev1.Pod, events []corev1.Event, began time.Time) []Obsta
 			}}
 		}
 	}
-	started := p.CreationTimestamp.Time
-	if p.Status.StartTime != nil {
-		started = p.Status.StartTime.Time
-	}
+	// A container that waits does not say since when: the first event of its failure does.
+	failed := first(events, about("Failed", "InspectFailed", "ErrImageNeverPull"))
 	var found []Obstacle
 	for _, s := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
-		o := Obstacle{Object: object, Since: later(started, began)}
+		o := Obstacle{Object: object, Since: later(p.CreationTimestamp.Time, began)}
+		if failed != nil {
+			o.Since = later(failed.FirstTimestamp.Time, began)
+		}
 		last := s.LastTerminationState.Terminated
 		switch w := s.State.Waiting; {
 		case w != nil && slices.Contains([]string{"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}, w.Reason):
@@ -137,11 +138,11 @@ func podObstacles(p *corev1.Pod, events []corev1.Event, began time.Time) []Obsta
 				message = e.Message
 			}
 			o.Reason = fmt.Sprintf("container %s cannot have the image %s: %s: %s", s.Name, s.Image, w.Reason, strings.TrimSpace(message))
-			o.Remedy, o.Final = remedyImage, true
+			o.Remedy, o.Final = remedyImage, failed != nil
 		case w != nil && (w.Reason == "CreateContainerConfigError" || w.Reason == "CreateContainerError"):
 			o.Reason = fmt.Sprintf("container %s cannot be created: %s", s.Name, strings.TrimSpace(w.Message))
-			o.Final = true
-		case last != nil && last.Reason == "OOMKilled":
+			o.Final = failed != nil
+		case s.State.Running == nil && last != nil && last.Reason == "OOMKilled":
 			o.Reason = fmt.Sprintf("container %s was killed for want of memory, %d times", s.Name, s.RestartCount)
 			o.Remedy, o.Final = remedyMemory, s.RestartCount >= manyRestarts
 		case w != nil && w.Reason == "CrashLoopBackOff" && last != nil:
@@ -205,6 +206,22 @@ func lastWords(message string) string {
 func podRuns(p *corev1.Pod) bool {
 	return len(p.Status.ContainerStatuses) > 0 &&
 		!slices.ContainsFunc(p.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.State.Running == nil })
+}
+
+// podReady reports whether a pod is ready.
+func podReady(p *corev1.Pod) bool {
+	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue })
+}
+
+// first is the event that matches and began first, nil if none does.
+func first(events []corev1.Event, match func(corev1.Event) bool) *corev1.Event {
+	var earliest *corev1.Event
+	for i := range events {
+		if match(events[i]) && (earliest == nil || events[i].FirstTimestamp.Before(&earliest.FirstTimestamp)) {
+			earliest = &events[i]
+		}
+	}
+	return earliest
 }
 
 // latest is the newest event that matches, nil if none does.

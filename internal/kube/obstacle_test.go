@@ -99,8 +99,9 @@ func TestFindObstacles(t *testing.T) {
 			want: "Pod consul-server-0: container consul cannot have the image docker.io/hashicorp/consul:1.22.7: ImagePullBackOff: Failed to pull image: not found", ends: true,
 		},
 		"a Secret is missing": {
-			pods: []corev1.Pod{waits("CreateContainerConfigError", `secret "x" not found`, asIs)},
-			want: `Pod consul-server-0: container consul cannot be created: secret "x" not found`, ends: true,
+			pods:   []corev1.Pod{waits("CreateContainerConfigError", `secret "x" not found`, asIs)},
+			events: []corev1.Event{event("Pod", owner+"-0", "pod-0", "Failed", `Error: secret "x" not found`, 3)},
+			want:   `Pod consul-server-0: container consul cannot be created: secret "x" not found`, ends: true,
 		},
 		"the first crash": {
 			pods: []corev1.Pod{waits("CrashLoopBackOff", "back-off 10s", crashed(1, "Error", "==> invalid config key no_such_key\n"))},
@@ -131,6 +132,19 @@ func TestFindObstacles(t *testing.T) {
 		"a refusal before the pod was created": {
 			pods:   []corev1.Pod{pod(func(p *corev1.Pod) { p.CreationTimestamp = at(9) })},
 			events: []corev1.Event{event("StatefulSet", owner, "sts", "FailedCreate", "exceeded quota", 3)},
+		},
+		"a pull that fails for the first time after a while": {
+			pods:   []corev1.Pod{waits("ErrImagePull", "rpc error: connection reset", asIs)},
+			events: []corev1.Event{event("Pod", owner+"-0", "pod-0", "Failed", "connection reset", 50)},
+			want:   "Pod consul-server-0: container consul cannot have the image docker.io/hashicorp/consul:1.22.7: ErrImagePull: rpc error: connection reset",
+		},
+		"ready, and killed for want of memory before": {
+			pods: []corev1.Pod{pod(func(p *corev1.Pod) {
+				s := corev1.ContainerStatus{Name: "consul", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}
+				crashed(9, "OOMKilled", "")(&s)
+				p.Status.ContainerStatuses = []corev1.ContainerStatus{s}
+				p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+			})},
 		},
 		"a volume that is not attached yet": {
 			pods:   []corev1.Pod{pod(func(*corev1.Pod) {})},

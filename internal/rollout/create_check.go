@@ -66,7 +66,12 @@ func (d Deployment) tryObjects(ctx context.Context, spec server.Spec) error {
 		ObjectMeta: *set.StatefulSet.Spec.Template.ObjectMeta.DeepCopy(), Spec: *set.StatefulSet.Spec.Template.Spec.DeepCopy(),
 	}
 	pod.Name, pod.Namespace = server.PodName(spec.Name, 0), spec.Namespace
-	pod.Spec.ServiceAccountName = "" // its own does not exist yet
+	pod.Spec.ServiceAccountName = ""                              // its own does not exist yet
+	for _, c := range set.StatefulSet.Spec.VolumeClaimTemplates { // as the StatefulSet controller does
+		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: c.Name, VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: c.Name + "-" + pod.Name},
+		}})
+	}
 	set.Namespace = nil
 	for _, o := range append(set.All(), pod) {
 		fields, err := server.Fields(o)
