@@ -41,6 +41,11 @@ func warnNoSecret(at path.Path, plan model, secret string, diags *diag.Diagnosti
 		"There is no Secret %s/%s. The apply fails, before it touches a server, unless it is made before.", plan.Namespace.ValueString(), secret))
 }
 
+// warnNotRead says that a plan could not look at what the user brings.
+func warnNotRead(at path.Path, err error, diags *diag.Diagnostics) {
+	diags.AddAttributeWarning(at, "The Secret was not looked at", "The apply finds out whether the servers can use it: "+err.Error()+".")
+}
+
 // needed is what a client agent must have to go along with the servers.
 var needed = map[string]func(cluster string) string{
 	"gossip": func(cluster string) string {

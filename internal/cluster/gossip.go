@@ -189,7 +189,7 @@ func (r *Resource) checkGossip(ctx context.Context, state *model, plan model, di
 	}
 }
 
-// checkKeySecret refuses a key that is none. The Secret may be made before the cluster.
+// checkKeySecret refuses a key that servers cannot use. The Secret may be made before the cluster.
 func (r *Resource) checkKeySecret(ctx context.Context, plan model, gossip server.Gossip, diags *diag.Diagnostics) {
 	c, err := r.clients.Consul(ctx, plan.Namespace.ValueString(), plan.Name.ValueString())
 	if err != nil {
@@ -198,6 +198,8 @@ func (r *Resource) checkKeySecret(ctx context.Context, plan model, gossip server
 	switch err := c.CheckBroughtKey(ctx, gossip); {
 	case errors.Is(err, consul.ErrNoBroughtKey):
 		warnNoSecret(nested("gossip", "key_secret"), plan, gossip.KeySecret.Name, diags)
+	case errors.As(err, new(*consul.ReadError)):
+		warnNotRead(nested("gossip", "key_secret"), err, diags)
 	case err != nil:
 		diags.Append(attr.Error(nested("gossip", "key_secret"), "No usable gossip key", err.Error()+"."))
 	}

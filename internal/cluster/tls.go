@@ -455,7 +455,8 @@ func (r *Resource) canAsk(plan model) bool {
 	return r.clients != nil && !r.clients.Unknown && !plan.Name.IsUnknown() && !plan.Namespace.IsUnknown()
 }
 
-// checkAllBrought refuses a certificate authority, or a certificate, that keeps servers from talking to each other.
+// checkAllBrought judges the Secrets with the certificate authority, or the certificate, that the user brings. state is nil where
+// the cluster is to be created.
 func (r *Resource) checkAllBrought(ctx context.Context, state *model, plan model, diags *diag.Diagnostics) {
 	t := plan.toTLS(ctx, diags)
 	if !r.canAsk(plan) || t.Stage == server.StagePlain {
@@ -469,7 +470,7 @@ func (r *Resource) checkAllBrought(ctx context.Context, state *model, plan model
 		case state == nil && plan.CreateNamespace.ValueBool():
 			refuseInNewNamespace(nested("tls", attribute), plan, name, diags)
 		default:
-			r.checkBrought(ctx, plan, t, attribute, name, diags)
+			r.checkBrought(ctx, state, plan, attribute, name, diags)
 		}
 	}
 }
@@ -513,9 +514,9 @@ func warnTLSClients(name string, before, after server.TLS, diags *diag.Diagnosti
 	}
 }
 
-// checkBrought refuses a certificate authority, or a certificate, that servers cannot use. The Secret may be made before the
-// cluster.
-func (r *Resource) checkBrought(ctx context.Context, plan model, t server.TLS, attribute, name string, diags *diag.Diagnostics) {
+// checkBrought refuses a certificate authority, or a certificate, that servers cannot use, and only warns of one that the cluster
+// has already: plans about anything else go on. The Secret may be made before the cluster.
+func (r *Resource) checkBrought(ctx context.Context, state *model, plan model, attribute, name string, diags *diag.Diagnostics) {
 	if plan.Datacenter.IsUnknown() || plan.Domain.IsUnknown() {
 		return
 	}
@@ -524,12 +525,18 @@ func (r *Resource) checkBrought(ctx context.Context, plan model, t server.TLS, a
 		return // the apply says so
 	}
 	spec := server.Spec{
-		Namespace: plan.Namespace.ValueString(), Name: plan.Name.ValueString(), Datacenter: plan.Datacenter.ValueString(), Domain: plan.Domain.ValueString(), TLS: t,
+		Namespace: plan.Namespace.ValueString(), Name: plan.Name.ValueString(), Datacenter: plan.Datacenter.ValueString(), Domain: plan.Domain.ValueString(), TLS: plan.toTLS(ctx, diags),
 	}
+	at := nested("tls", attribute)
 	switch err := c.CheckBrought(ctx, spec); {
 	case errors.Is(err, consul.ErrNoBrought):
-		warnNoSecret(nested("tls", attribute), plan, name, diags)
+		warnNoSecret(at, plan, name, diags)
+	case errors.As(err, new(*consul.ReadError)):
+		warnNotRead(at, err, diags)
+	case err != nil && state != nil && plan.TLS.Equal(state.TLS):
+		diags.AddAttributeWarning(at, "No usable certificate", fmt.Sprintf(
+			"%s. The servers keep the certificates that they have until the Secret has one that they can use. An apply that changes the cluster fails before that.", err))
 	case err != nil:
-		diags.Append(attr.Error(nested("tls", attribute), "No usable certificate", err.Error()+"."))
+		diags.Append(attr.Error(at, "No usable certificate", err.Error()+"."))
 	}
 }

@@ -1,13 +1,22 @@
 package cluster
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -82,6 +91,51 @@ func TestWarnExpiry(t *testing.T) {
 		m.warnExpiry(t.Context(), now, &diags)
 		if diags.HasError() || len(diags) != tt.want {
 			t.Errorf("%s: got %v, want %d warnings", name, diags, tt.want)
+		}
+	}
+}
+
+// A plan refuses a certificate authority that servers cannot use, and goes on where the cluster has it already, or where nobody may look.
+func TestCheckAllBrought(t *testing.T) {
+	t.Parallel()
+	forbidden := apierrors.NewForbidden(corev1.Resource("secrets"), "ours", nil)
+	unusable := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "consul", Name: "ours"}, Data: map[string][]byte{"tls.crt": []byte("none")}}
+	for name, tt := range map[string]struct {
+		exists  bool
+		secret  *corev1.Secret
+		err     error
+		want    string
+		refused bool
+	}{
+		"unusable, created":    {false, unusable, nil, "No usable certificate", true},
+		"unusable, unchanged":  {true, unusable, nil, "No usable certificate", false},
+		"missing, created":     {false, nil, nil, "The Secret does not exist yet", false},
+		"missing, unchanged":   {true, nil, nil, "The Secret does not exist yet", false},
+		"forbidden, created":   {false, nil, forbidden, "The Secret was not looked at", false},
+		"forbidden, unchanged": {true, nil, forbidden, "The Secret was not looked at", false},
+		"no answer, created":   {false, nil, context.DeadlineExceeded, "The Secret was not looked at", false},
+	} {
+		set := fake.NewClientset()
+		set.PrependReactor("get", "secrets", func(clienttesting.Action) (bool, runtime.Object, error) {
+			if tt.secret == nil && tt.err == nil {
+				return true, nil, apierrors.NewNotFound(corev1.Resource("secrets"), "ours")
+			}
+			return true, tt.secret, tt.err
+		})
+		s := server.TLS{Stage: server.StageEncrypted, TLSSettings: server.DefaultTLS}
+		s.CASecret = "ours"
+		plan := versioned("1.22.7", "", false)
+		plan.Datacenter, plan.Domain = types.StringValue("dc1"), types.StringValue("consul")
+		var diags diag.Diagnostics
+		plan.fromTLS(t.Context(), s, &diags)
+		var state *model
+		if tt.exists {
+			state = new(plan)
+		}
+		r := &Resource{clients: attr.ClientsOf(&kube.Client{Interface: set})}
+		r.checkAllBrought(t.Context(), state, plan, &diags)
+		if len(diags) != 1 || diags[0].Summary() != tt.want || diags.HasError() != tt.refused {
+			t.Errorf("%s: got %v, want %q", name, diags, tt.want)
 		}
 	}
 }

@@ -439,9 +439,23 @@ func (c *Cluster) DeletePublishedCA(ctx context.Context) error {
 // ErrNoBrought says that a Secret with what the user brings does not exist.
 var ErrNoBrought = errors.New("the Secret does not exist")
 
+// ReadError says that a Secret with what the user brings was not read, for want of a right or of an answer. It says nothing of
+// what is in the Secret.
+type ReadError struct {
+	// What was to be read, and Err, why it was not.
+	What string
+	Err  error
+}
+
+// Error implements error.
+func (e *ReadError) Error() string { return fmt.Sprintf("reading %s: %s", e.What, e.Err) }
+
+// Unwrap returns why.
+func (e *ReadError) Unwrap() error { return e.Err }
+
 // CheckBrought returns an error that says what is wrong with the certificate authority,
 // or the certificate, that the user brings: ErrNoBrought where there is no Secret, which
-// may be made meanwhile.
+// may be made meanwhile, and a *ReadError where it cannot be read.
 func (c *Cluster) CheckBrought(ctx context.Context, spec server.Spec) error {
 	_, _, err := c.brought(ctx, spec)
 	return err
@@ -460,11 +474,11 @@ func (c *Cluster) brought(ctx context.Context, spec server.Spec) (a *authority, 
 	at := fmt.Sprintf("Secret %s/%s (%s)", c.Namespace, name, attribute)
 	s, err := c.kube.CoreV1().Secrets(c.Namespace).Get(ctx, name, metav1.GetOptions{})
 	found, err := kube.Found(err)
-	if err == nil && !found {
-		err = ErrNoBrought
-	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("reading %s: %w", at, err)
+		return nil, nil, &ReadError{What: at, Err: err}
+	}
+	if !found {
+		return nil, nil, fmt.Errorf("reading %s: %w", at, ErrNoBrought)
 	}
 	if spec.TLS.CertificateSecret != "" {
 		a, p, err = parseBroughtCertificate(s.Data, spec, time.Now())

@@ -330,7 +330,7 @@ func (c *Cluster) broughtKey(ctx context.Context, g server.Gossip) (string, erro
 	at := fmt.Sprintf("key %s of Secret %s/%s (gossip.key_secret)", g.KeySecret.Key, c.Namespace, g.KeySecret.Name)
 	s, err := c.kube.CoreV1().Secrets(c.Namespace).Get(ctx, g.KeySecret.Name, metav1.GetOptions{})
 	if err != nil {
-		return "", fmt.Errorf("reading %s: %w", at, err)
+		return "", &ReadError{What: at, Err: err}
 	}
 	key := strings.TrimSpace(string(s.Data[g.KeySecret.Key]))
 	if key == "" {
@@ -347,7 +347,7 @@ func (c *Cluster) broughtKey(ctx context.Context, g server.Gossip) (string, erro
 var ErrNoBroughtKey = errors.New("the Secret does not exist")
 
 // CheckBroughtKey returns an error that says what is wrong with the key that the user
-// brings: ErrNoBroughtKey where there is no Secret, which may be made meanwhile.
+// brings: ErrNoBroughtKey where there is no Secret, which may be made meanwhile, and a *ReadError where it cannot be read.
 func (c *Cluster) CheckBroughtKey(ctx context.Context, g server.Gossip) error {
 	_, err := c.broughtKey(ctx, g)
 	if apierrors.IsNotFound(err) {
