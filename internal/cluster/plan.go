@@ -15,8 +15,9 @@ import (
 // ModifyPlan implements resource.ResourceWithModifyPlan. It fills in what
 // follows from the configuration, refuses what cannot be done, makes unfinished
 // work and drift show as an update, and says what that does to the servers. It
-// asks Kubernetes about a new cluster, and about changes of the default policy, the volumes
-// and the encryption. Other plans make no request.
+// asks Kubernetes about a new cluster, about changes of the default policy, the volumes
+// and the encryption, and about the Secrets with certificates that the user brings. Other
+// plans make no request.
 func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
 	var config, state, plan model
 	if req.Plan.Raw.IsNull() {
@@ -50,10 +51,9 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		}
 		plan.Ready, plan.RunningVersion = types.BoolUnknown(), types.StringUnknown()
 		plan.Drift, plan.Rollout, plan.UpgradeSnapshot = noDrift, noRollout, noSnapshot
-		r.planSurplus(ctx, plan, &resp.Diagnostics)
 		r.planAdopt(ctx, &plan, &resp.Diagnostics)
 		r.planOrigin(ctx, &plan, &resp.Diagnostics)
-		r.planRetained(ctx, config, plan, &resp.Diagnostics)
+		r.planVolumes(ctx, config, plan, &resp.Diagnostics)
 		r.checkGossip(ctx, nil, plan, &resp.Diagnostics)
 		r.checkTLS(ctx, nil, plan, &resp.Diagnostics)
 		plan.planCertificates(ctx, nil, &resp.Diagnostics)
@@ -70,7 +70,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	}
 	checkChange(state, plan, &resp.Diagnostics)
 	if !plan.ID.Equal(state.ID) { // another cluster is created in place of this one
-		r.planRetained(ctx, config, plan, &resp.Diagnostics)
+		r.planVolumes(ctx, config, plan, &resp.Diagnostics)
 	}
 	keepDoneAdopt(state, &plan, &resp.Diagnostics)
 	started, diags := req.Private.GetKey(ctx, privateStarted)

@@ -11,7 +11,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
@@ -21,22 +20,14 @@ import (
 // planRetained looks for volume claims that the servers of a new cluster would take up,
 // names them, and refuses a version that must not start with their data. What adopts
 // servers, or starts from a backup, refuses them by itself.
-func (r *Resource) planRetained(ctx context.Context, config, plan model, diags *diag.Diagnostics) {
-	if r.clients == nil || r.clients.Unknown || plan.ID.IsUnknown() || !plan.RestoreFrom.IsNull() || !plan.Adopt.IsNull() {
+func planRetained(ctx context.Context, d rollout.Deployment, config, plan model, diags *diag.Diagnostics) {
+	if !plan.RestoreFrom.IsNull() || !plan.Adopt.IsNull() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
-	defer cancel()
-	d, err := r.deployment(ctx, plan.Namespace.ValueString(), plan.Name.ValueString())
-	if err != nil {
-		return // the apply says so
-	}
-	at := path.Root("storage")
 	claims, err := d.Retained(ctx)
 	switch {
 	case apierrors.IsForbidden(err):
-		diags.AddAttributeWarning(at, "Whether volumes of the name exist is not known", classUnknown(errors.Join(rollout.ErrNoRight, err),
-			"If there are volume claims of an earlier cluster of this name, the servers start with their data."))
+		warnVolumesUnknown(plan, err, diags)
 		return
 	case err != nil: // the apply says so
 		tflog.Debug(ctx, "the volume claims were not seen: "+err.Error())
@@ -48,10 +39,6 @@ func (r *Resource) planRetained(ctx context.Context, config, plan model, diags *
 	if len(claims) == 0 {
 		return
 	}
-	_, err = d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Get(ctx, server.StatefulSetName(d.Consul.Name), metav1.GetOptions{})
-	if !apierrors.IsNotFound(err) {
-		return // they are in use: the apply resumes a create, or refuses
-	}
 	version := ""
 	if !plan.Version.IsUnknown() {
 		version = plan.Version.ValueString()
@@ -60,7 +47,16 @@ func (r *Resource) planRetained(ctx context.Context, config, plan model, diags *
 			return
 		}
 	}
-	diags.AddAttributeWarning(at, "The servers start with data that exists", retainedWarning(plan, version, claims))
+	diags.AddAttributeWarning(path.Root("storage"), "The servers start with data that exists", retainedWarning(plan, version, claims))
+}
+
+// warnVolumesUnknown says that a plan may not look for volumes of the name.
+func warnVolumesUnknown(plan model, err error, diags *diag.Diagnostics) {
+	if !plan.RestoreFrom.IsNull() || !plan.Adopt.IsNull() {
+		return
+	}
+	diags.AddAttributeWarning(path.Root("storage"), "Whether volumes of the name exist is not known", classUnknown(errors.Join(rollout.ErrNoRight, err),
+		"If there are volume claims of an earlier cluster of this name, the servers start with their data."))
 }
 
 // retainedWarning names volume claims that new servers take up.

@@ -2,12 +2,24 @@ package cluster
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -52,5 +64,46 @@ func TestCreateError_retainedData(t *testing.T) {
 	}
 	if at := versionPath(model{}); !at.Equal(path.Root("image")) {
 		t.Errorf("a version that follows from the image is refused at %s", at)
+	}
+}
+
+// A plan names the volumes that a new cluster finds, and none of servers that run.
+func TestPlanVolumes(t *testing.T) {
+	t.Parallel()
+	var claims []runtime.Object
+	for ordinal := range 2 {
+		claims = append(claims, &corev1.PersistentVolumeClaim{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "consul", Name: server.ClaimName(server.PodName("consul", ordinal))}, Spec: corev1.PersistentVolumeClaimSpec{VolumeName: "v"},
+		})
+	}
+	sts := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "consul", Name: server.StatefulSetName("consul")}}
+	for name, tt := range map[string]struct {
+		objects   []runtime.Object
+		forbidden bool
+		want      []string
+	}{
+		"nothing is there": {nil, false, nil},
+		"volumes are left": {claims, false, []string{"There are volumes of more servers", "The servers start with data that exists"}},
+		"servers run":      {append([]runtime.Object{sts}, claims...), false, nil},
+		"nobody may look":  {claims, true, []string{"Whether volumes of the name exist is not known"}},
+	} {
+		set := fake.NewClientset(tt.objects...)
+		if tt.forbidden {
+			set.PrependReactor("get", "statefulsets", func(clienttesting.Action) (bool, runtime.Object, error) {
+				return true, nil, apierrors.NewForbidden(appsv1.Resource("statefulsets"), sts.Name, nil)
+			})
+		}
+		plan := versioned("1.22.7", "", false)
+		plan.Replicas = types.Int64Value(1)
+		var diags diag.Diagnostics
+		r := &Resource{clients: attr.ClientsOf(&kube.Client{Interface: set})}
+		r.planVolumes(t.Context(), plan, plan, &diags)
+		var got []string
+		for _, d := range diags {
+			got = append(got, d.Summary())
+		}
+		if !slices.Equal(got, tt.want) || diags.HasError() {
+			t.Errorf("%s: got %v, want %v", name, diags, tt.want)
+		}
 	}
 }

@@ -7,22 +7,41 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// planSurplus warns of a create beside volumes of more servers than it starts: their data may be that of a cluster of which
-// the servers that start are no quorum.
-func (r *Resource) planSurplus(ctx context.Context, plan model, diags *diag.Diagnostics) {
-	if r.clients == nil || r.clients.Unknown || plan.ID.IsUnknown() || plan.Replicas.IsUnknown() {
+// planVolumes says which volumes a new cluster finds. Where its StatefulSet exists they are in use: the apply resumes a create, or
+// refuses.
+func (r *Resource) planVolumes(ctx context.Context, config, plan model, diags *diag.Diagnostics) {
+	if r.clients == nil || r.clients.Unknown || plan.ID.IsUnknown() {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	defer cancel()
 	d, err := r.deployment(ctx, plan.Namespace.ValueString(), plan.Name.ValueString())
 	if err != nil {
 		return // the apply says so
 	}
-	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
-	defer cancel()
+	_, err = d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Get(ctx, server.StatefulSetName(d.Consul.Name), metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		planSurplus(ctx, d, plan, diags)
+		planRetained(ctx, d, config, plan, diags)
+	case apierrors.IsForbidden(err):
+		warnVolumesUnknown(plan, err, diags)
+	}
+}
+
+// planSurplus warns of a create beside volumes of more servers than it starts: their data may be that of a cluster of which
+// the servers that start are no quorum.
+func planSurplus(ctx context.Context, d rollout.Deployment, plan model, diags *diag.Diagnostics) {
+	if plan.Replicas.IsUnknown() {
+		return
+	}
 	claims, err := d.Surplus(ctx, int(plan.Replicas.ValueInt64()))
 	if err != nil || len(claims) == 0 {
 		return
