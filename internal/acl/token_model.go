@@ -100,8 +100,8 @@ func (*TokenResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp
 			MarkdownDescription: "Value of the key as a [Go template](https://pkg.go.dev/text/template) with `{{.SecretID}}` and `{{.AccessorID}}`, such as a whole configuration file. Default: the secret ID alone."},
 		"type": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.NotEmpty{}},
 			MarkdownDescription: "[Type](https://kubernetes.io/docs/concepts/configuration/secret/#secret-types) of the Secret. Default `Opaque`. A change makes the Secret anew."},
-		"labels": schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: []validator.Map{attr.NotEmpty{}},
-			MarkdownDescription: "Labels of the Secret, besides the provider's own."},
+		"labels": schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: []validator.Map{attr.NotEmpty{}, attr.LabelsBeside(consul.TokenSecretLabels())},
+			MarkdownDescription: "Labels of the Secret, in addition to the provider's own `app.kubernetes.io/managed-by` and `app.kubernetes.io/component`."},
 	}
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "An ACL token. Its secret ID goes into Kubernetes Secrets and never into the state, a plan or a log.\n\n" +

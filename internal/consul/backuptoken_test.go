@@ -41,7 +41,7 @@ func TestDeleteBackupToken_finishesWhereItIsGone(t *testing.T) {
 			t.Parallel()
 			k := fake.NewClientset(bootstrappedCluster(1)...)
 			target := Target{Namespace: "ns", Name: "backup", Key: "token"}
-			s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "backup", Labels: tokenSecretLabels()}, Data: map[string][]byte{"token": []byte("secret")}}
+			s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "backup", Labels: TokenSecretLabels()}, Data: map[string][]byte{"token": []byte("secret")}}
 			s.Annotations = map[string]string{target.annotation(): accessor}
 			if err := k.Tracker().Add(s); err != nil {
 				t.Fatal(err)

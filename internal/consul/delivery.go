@@ -135,7 +135,8 @@ func newDeliveries(c *Cluster) *Deliveries {
 	return &Deliveries{kube: c.kube, cluster: c.ID(), namespaces: map[string]*namespace{}}
 }
 
-func tokenSecretLabels() map[string]string {
+// TokenSecretLabels are the labels that the provider sets on the Secrets of delivered tokens.
+func TokenSecretLabels() map[string]string {
 	return map[string]string{server.LabelManagedBy: server.ManagedBy, server.LabelComponent: ComponentToken}
 }
 
@@ -200,7 +201,7 @@ func holder(s *corev1.Secret, t Target) Holder {
 }
 
 func isTokenSecret(s *corev1.Secret) bool {
-	return labels.SelectorFromSet(tokenSecretLabels()).Matches(labels.Set(s.Labels))
+	return labels.SelectorFromSet(TokenSecretLabels()).Matches(labels.Set(s.Labels))
 }
 
 // NamespaceMissing reports whether a namespace is known not to exist, or to be on its way out.
@@ -268,7 +269,7 @@ func (d *Deliveries) write(ctx context.Context, t Target, s *corev1.Secret, acce
 	if all == nil {
 		all = map[string]string{}
 	}
-	maps.Copy(all, tokenSecretLabels())
+	maps.Copy(all, TokenSecretLabels())
 	apply := applycorev1.Secret(t.Name, t.Namespace).WithType(corev1.SecretType(orOpaque(t.Type))).WithLabels(all).
 		WithAnnotations(map[string]string{t.annotation(): accessorID, t.annotationCluster(): d.cluster}).
 		WithData(map[string][]byte{t.Key: value})
@@ -426,7 +427,7 @@ func (d *Deliveries) look(ctx context.Context, name string) (*namespace, error) 
 
 func (d *Deliveries) read(ctx context.Context, name string) (*namespace, error) {
 	n := &namespace{tokens: map[string]*corev1.Secret{}, others: map[string]bool{}}
-	list, err := d.kube.CoreV1().Secrets(name).List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(tokenSecretLabels()).String()})
+	list, err := d.kube.CoreV1().Secrets(name).List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(TokenSecretLabels()).String()})
 	var names []string
 	if err == nil {
 		names, err = d.kube.SecretNames(ctx, name)
@@ -475,7 +476,7 @@ type Found struct {
 // Find finds the keys that hold a token of the cluster, by what Deliver has recorded: in all namespaces, or, where
 // those may not be listed, in that of the cluster, and in others. all is false then.
 func (d *Deliveries) Find(ctx context.Context, accessorID, secretID string) (found []Found, all bool, err error) {
-	options := metav1.ListOptions{LabelSelector: labels.SelectorFromSet(tokenSecretLabels()).String()}
+	options := metav1.ListOptions{LabelSelector: labels.SelectorFromSet(TokenSecretLabels()).String()}
 	list, err := d.kube.CoreV1().Secrets(metav1.NamespaceAll).List(ctx, options)
 	all = !apierrors.IsForbidden(err)
 	if !all {
@@ -535,7 +536,7 @@ func labelsBy(s *corev1.Secret, manager string) map[string]string {
 		for field := range fields.Metadata.Labels {
 			name := strings.TrimPrefix(field, "f:")
 			value, there := s.Labels[name]
-			if _, own := tokenSecretLabels()[name]; own || !there {
+			if _, own := TokenSecretLabels()[name]; own || !there {
 				continue
 			}
 			if out == nil {
