@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -124,7 +125,7 @@ func allKnown(v tfattr.Value) bool {
 // at is where it is written.
 func (r Repository) Validate(at path.Path, diags *diag.Diagnostics) {
 	r.ValidateOfSchedule(at, diags)
-	if a, ok := r.Account.Attributes()["annotations"]; ok && !a.IsNull() {
+	if mayBeSet(r.Account.Attributes()["annotations"]) {
 		diags.Append(Error(at.AtName("service_account").AtName("annotations"), "No ServiceAccount is created here",
 			"Only a consul_k8s_backup_schedule creates one, which exists as long as the schedule does. Set service_account.name to the name of one that exists, such as <cluster>-backup-<schedule>."))
 	}
@@ -134,13 +135,13 @@ func (r Repository) Validate(at path.Path, diags *diag.Diagnostics) {
 func (r Repository) ValidateOfSchedule(at path.Path, diags *diag.Diagnostics) {
 	if account := r.Account.Attributes(); len(account) > 0 {
 		name, annotations := account["name"], account["annotations"]
-		if !name.IsUnknown() && !annotations.IsUnknown() && name.IsNull() == annotations.IsNull() {
+		if !name.IsUnknown() && allKnown(annotations) && name.IsNull() == !mayBeSet(annotations) {
 			diags.Append(Error(at.AtName("service_account"), "One ServiceAccount", "Set either name, of one that exists, or annotations, for one that the schedule creates."))
 		}
 	}
 	for name, value := range r.Options.Elements() {
 		text, ok := value.(types.String)
-		if !ok || text.IsUnknown() || r.URL.IsUnknown() || r.Claim.IsUnknown() {
+		if !ok || text.IsNull() || text.IsUnknown() || r.URL.IsUnknown() || r.Claim.IsUnknown() {
 			continue
 		}
 		if err := restic.CheckOption(r.URL.ValueString(), name, text.ValueString()); err != nil {
@@ -150,6 +151,12 @@ func (r Repository) ValidateOfSchedule(at path.Path, diags *diag.Diagnostics) {
 	if !r.URL.IsUnknown() && !r.Claim.IsUnknown() && r.URL.IsNull() == r.Claim.IsNull() {
 		diags.Append(Error(at, "One repository", "Set either url or volume_claim."))
 	}
+}
+
+// mayBeSet reports whether a map is not known, or has an element: one that is null is not set.
+func mayBeSet(v tfattr.Value) bool {
+	m, ok := v.(types.Map)
+	return ok && (m.IsUnknown() || slices.ContainsFunc(slices.Collect(maps.Values(m.Elements())), func(e tfattr.Value) bool { return !e.IsNull() }))
 }
 
 // Spec converts it.
@@ -178,8 +185,11 @@ func knownStrings(m types.Map) map[string]string {
 	return out
 }
 
-// RepositoryObject is the inverse of Repository.Spec.
-func RepositoryObject(r restic.Repository) types.Object {
+// RepositoryObject is the inverse of Repository.Spec. A prior that says the same in another way, with elements that are null, stays.
+func RepositoryObject(ctx context.Context, prior types.Object, r restic.Repository, diags *diag.Diagnostics) types.Object {
+	if p, ok := ParseRepository(ctx, prior, diags); ok && p.IsKnown() && reflect.DeepEqual(p.Spec(), r) {
+		return prior
+	}
 	account := types.ObjectNull(accountTypes)
 	if a := r.ServiceAccount; a.Name != "" || len(a.Annotations) > 0 {
 		account = types.ObjectValueMust(accountTypes, map[string]tfattr.Value{

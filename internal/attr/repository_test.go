@@ -22,13 +22,41 @@ func TestRepository_isReadBack(t *testing.T) {
 		{URL: "gs:b:/", Secret: "s", ServiceAccount: restic.ServiceAccount{Annotations: map[string]string{"a": "b"}}},
 	} {
 		var diags diag.Diagnostics
-		r, ok := ParseRepository(t.Context(), RepositoryObject(want), &diags)
+		none := types.ObjectNull(RepositoryTypes)
+		r, ok := ParseRepository(t.Context(), RepositoryObject(t.Context(), none, want, &diags), &diags)
 		if diags.HasError() || !ok || !r.IsKnown() {
 			t.Fatalf("%+v: %v", want, diags)
 		}
-		if got := RepositoryObject(r.Spec()); !got.Equal(RepositoryObject(want)) {
+		if got := RepositoryObject(t.Context(), none, r.Spec(), &diags); !got.Equal(RepositoryObject(t.Context(), none, want, &diags)) {
 			t.Errorf("%s, want %+v", got, want)
 		}
+	}
+}
+
+// An annotation or an option that is null is not set: it is read back as it was written, and is no change.
+func TestRepository_nullIsNotSet(t *testing.T) {
+	t.Parallel()
+	null := map[string]tfattr.Value{"a": types.StringNull()}
+	written := types.ObjectValueMust(RepositoryTypes, map[string]tfattr.Value{
+		"url": types.StringValue("s3:host/b"), "volume_claim": types.StringNull(), "credentials_secret": types.StringValue("s"),
+		"service_account": types.ObjectValueMust(accountTypes, map[string]tfattr.Value{
+			"name": types.StringValue("a"), "token_audience": types.StringNull(), "annotations": types.MapValueMust(types.StringType, null),
+		}),
+		"options": types.MapValueMust(types.StringType, null),
+	})
+	var diags diag.Diagnostics
+	r, _ := ParseRepository(t.Context(), written, &diags)
+	r.Validate(path.Root("repository"), &diags)
+	if diags.HasError() {
+		t.Fatal(diags)
+	}
+	if got := RepositoryObject(t.Context(), written, r.Spec(), &diags); !got.Equal(written) {
+		t.Errorf("%s is read back, want %s", got, written)
+	}
+	other := r.Spec()
+	other.Options = map[string]string{"s3.bucket-lookup": "dns"}
+	if got := RepositoryObject(t.Context(), written, other, &diags); got.Equal(written) || diags.HasError() {
+		t.Errorf("another option is not read back: %s, %v", got, diags)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 )
 
 // KeepSameQuantity plans no change where only the way of writing a quantity
@@ -36,6 +38,26 @@ func KeepSameJSON() planmodifier.String {
 		var x, y any
 		return json.Unmarshal([]byte(a), &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
 	}}
+}
+
+// KeepFormerResticImage leaves the image of restic that an earlier version of the provider has set by default as it is.
+func KeepFormerResticImage() planmodifier.String { return keepFormerImage{} }
+
+type keepFormerImage struct{}
+
+// Description implements planmodifier.String.
+func (keepFormerImage) Description(context.Context) string {
+	return "The default of an earlier version of the provider stays."
+}
+
+// MarkdownDescription implements planmodifier.String.
+func (m keepFormerImage) MarkdownDescription(ctx context.Context) string { return m.Description(ctx) }
+
+// PlanModifyString implements planmodifier.String.
+func (keepFormerImage) PlanModifyString(_ context.Context, req planmodifier.StringRequest, resp *planmodifier.StringResponse) {
+	if req.ConfigValue.IsNull() && req.StateValue.ValueString() == restic.FormerDefaultImage {
+		resp.PlanValue = req.StateValue
+	}
 }
 
 type keepSame struct {

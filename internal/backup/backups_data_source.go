@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/hashicorp/terraform-plugin-framework-validators/mapvalidator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
 	"github.com/hashicorp/terraform-plugin-framework/datasource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/path"
@@ -78,11 +80,13 @@ func (*BackupsDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, 
 						Optional: true, MarkdownDescription: attr.RepositoryAccountDescription,
 						Attributes: map[string]schema.Attribute{
 							"name":           schema.StringAttribute{Optional: true, Validators: []validator.String{attr.SecretName()}, MarkdownDescription: attr.RepositoryAccountNameDescription},
-							"annotations":    schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: []validator.Map{attr.Annotations()}, MarkdownDescription: attr.RepositoryAccountAnnotationsDescription},
-							"token_audience": schema.StringAttribute{Optional: true, MarkdownDescription: attr.RepositoryAccountAudienceDescription},
+							"annotations":    schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: []validator.Map{mapvalidator.SizeAtLeast(1), attr.Annotations()}, MarkdownDescription: attr.RepositoryAccountAnnotationsDescription},
+							"token_audience": schema.StringAttribute{Optional: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)}, MarkdownDescription: attr.RepositoryAccountAudienceDescription},
 						},
 					},
-					"options": schema.MapAttribute{Optional: true, ElementType: types.StringType, MarkdownDescription: attr.RepositoryOptionsDescription},
+					"options": schema.MapAttribute{
+						Optional: true, ElementType: types.StringType, Validators: []validator.Map{mapvalidator.SizeAtLeast(1)}, MarkdownDescription: attr.RepositoryOptionsDescription,
+					},
 				},
 			},
 			"from_cluster": schema.StringAttribute{

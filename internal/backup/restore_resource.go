@@ -112,7 +112,7 @@ func (*RestoreResource) Schema(ctx context.Context, _ resource.SchemaRequest, re
 				MarkdownDescription: "Any texts. A change restores again.",
 			},
 			"image": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), Validators: []validator.String{attr.Image()}, MarkdownDescription: attr.ResticImageDescription,
+				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), Validators: []validator.String{attr.Image()}, PlanModifiers: []planmodifier.String{attr.KeepFormerResticImage()}, MarkdownDescription: attr.ResticImageDescription,
 			},
 			"snapshot_id":        schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "ID of the snapshot that is restored. A plan that can look into the repository shows it, unless it is the `latest`."},
 			"version":            schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "Version of Consul that the snapshot was taken from."},

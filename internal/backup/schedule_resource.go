@@ -208,7 +208,7 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 				},
 			},
 			"image": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), Validators: []validator.String{attr.Image()},
+				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), Validators: []validator.String{attr.Image()}, PlanModifiers: []planmodifier.String{attr.KeepFormerResticImage()},
 				MarkdownDescription: attr.ResticImageDescription + " Snapshots are taken with the image of the servers.",
 			},
 			"deadline": schema.StringAttribute{
@@ -379,7 +379,7 @@ func (m *scheduleModel) fromSpec(ctx context.Context, s restic.Spec, diags *diag
 	if d, err := time.ParseDuration(m.Deadline.ValueString()); err != nil || d != s.Deadline {
 		m.Deadline = types.StringValue(attr.ShortDuration(s.Deadline))
 	}
-	m.Repository = attr.RepositoryObject(s.Repository)
+	m.Repository = attr.RepositoryObject(ctx, m.Repository, s.Repository, diags)
 	m.Retention = types.ObjectValueMust(retentionTypes, map[string]tfattr.Value{
 		"last": number(s.Retention.Last), "hourly": number(s.Retention.Hourly), "daily": number(s.Retention.Daily), "weekly": number(s.Retention.Weekly),
 		"monthly": number(s.Retention.Monthly), "yearly": number(s.Retention.Yearly), "within": attr.OptionalString(s.Retention.Within),

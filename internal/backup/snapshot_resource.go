@@ -78,7 +78,7 @@ func (*SnapshotResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 				MarkdownDescription: "Any texts. A change takes another snapshot; the former one stays stored.",
 			},
 			"image": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), Validators: []validator.String{attr.Image()}, MarkdownDescription: attr.ResticImageDescription,
+				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), Validators: []validator.String{attr.Image()}, PlanModifiers: []planmodifier.String{attr.KeepFormerResticImage()}, MarkdownDescription: attr.ResticImageDescription,
 			},
 			"snapshot_id": schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "ID in the repository."},
 			"version":     schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "Version of Consul. A restore takes servers of the same release line, or of one that can be upgraded to from it."},

@@ -385,7 +385,7 @@ func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 		PauseAfter:     types.Int64Value(s.Update.PauseAfter),
 		OnFailure:      types.StringValue(s.Update.OnFailure),
 		SnapshotBefore: types.BoolValue(s.Update.SnapshotBefore),
-		SnapshotTo:     fromSnapshotTo(s.Update.SnapshotTo),
+		SnapshotTo:     fromSnapshotTo(ctx, update.SnapshotTo, s.Update.SnapshotTo, &diags),
 		ServerTimeout:  fromDuration(update.ServerTimeout, s.Update.ServerTimeout),
 	}, &diags)
 

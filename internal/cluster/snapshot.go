@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
@@ -44,7 +45,7 @@ func snapshotToAttribute() schema.Attribute {
 		Attributes: map[string]schema.Attribute{
 			"repository": schema.SingleNestedAttribute{Required: true, MarkdownDescription: "Where it is stored.", Attributes: attr.RepositoryAttributes()},
 			"image": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), Validators: []validator.String{attr.Image()}, MarkdownDescription: attr.ResticImageDescription,
+				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), Validators: []validator.String{attr.Image()}, PlanModifiers: []planmodifier.String{attr.KeepFormerResticImage()}, MarkdownDescription: attr.ResticImageDescription,
 			},
 		},
 	}
@@ -61,12 +62,16 @@ func toSnapshotTo(ctx context.Context, o types.Object, diags *diag.Diagnostics) 
 	return restic.SnapshotTo(repository.Spec(), m.Image.ValueString())
 }
 
-func fromSnapshotTo(s server.SnapshotTo) types.Object {
+func fromSnapshotTo(ctx context.Context, prior types.Object, s server.SnapshotTo, diags *diag.Diagnostics) types.Object {
 	if s == (server.SnapshotTo{}) {
 		return types.ObjectNull(snapshotToTypes)
 	}
+	repository, ok := prior.Attributes()["repository"].(types.Object)
+	if !ok {
+		repository = types.ObjectNull(attr.RepositoryTypes)
+	}
 	return types.ObjectValueMust(snapshotToTypes, map[string]tfattr.Value{
-		"repository": attr.RepositoryObject(restic.FromSnapshotTo(s)), "image": types.StringValue(s.Image),
+		"repository": attr.RepositoryObject(ctx, repository, restic.FromSnapshotTo(s), diags), "image": types.StringValue(s.Image),
 	})
 }
 
@@ -80,7 +85,7 @@ func (m model) snapshotRepository(ctx context.Context, diags *diag.Diagnostics) 
 	return attr.ParseRepository(ctx, repository, diags)
 }
 
-// validateSnapshotTo refuses a repository that is none.
+// validateSnapshotTo refuses a repository that cannot be worked on.
 func validateSnapshotTo(ctx context.Context, m model, diags *diag.Diagnostics) {
 	if r, ok := m.snapshotRepository(ctx, diags); ok {
 		r.Validate(snapshotToPath.AtName("repository"), diags)

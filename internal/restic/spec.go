@@ -29,6 +29,9 @@ import (
 // does not change when the tag does. "docker buildx imagetools inspect docker.io/restic/restic:0.17.3" shows it.
 const DefaultImage = "docker.io/restic/restic:0.17.3@sha256:8f5a62b422a2cb1277ea0dd6e826fe1acf649e5b9f02d60e5268d5fd1976255a"
 
+// FormerDefaultImage was the default of earlier versions of the provider.
+const FormerDefaultImage = "docker.io/restic/restic:0.17.3"
+
 // DefaultHistory is how many Jobs are kept where nothing else is said.
 const DefaultHistory = 3
 
