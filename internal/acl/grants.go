@@ -194,12 +194,12 @@ func (m *grantsModel) fromAPI(ctx context.Context, g grants, diags *diag.Diagnos
 	for _, s := range g.serviceIdentities {
 		services = append(services, serviceIdentityModel{ServiceName: types.StringValue(s.ServiceName), Datacenters: setOf(ctx, s.Datacenters, diags)})
 	}
-	m.ServiceIdentities = nestedSet(ctx, serviceIdentityType, services, diags)
+	m.ServiceIdentities = keepSet(m.ServiceIdentities, nestedSet(ctx, serviceIdentityType, services, diags))
 	var nodes []nodeIdentityModel
 	for _, n := range g.nodeIdentities {
 		nodes = append(nodes, nodeIdentityModel{NodeName: types.StringValue(n.NodeName), Datacenter: types.StringValue(n.Datacenter)})
 	}
-	m.NodeIdentities = nestedSet(ctx, nodeIdentityType, nodes, diags)
+	m.NodeIdentities = keepSet(m.NodeIdentities, nestedSet(ctx, nodeIdentityType, nodes, diags))
 	var templated []templatedPolicyModel
 	for _, t := range g.templatedPolicies {
 		p := templatedPolicyModel{TemplateName: types.StringValue(t.TemplateName), Datacenters: setOf(ctx, t.Datacenters, diags)}
@@ -208,7 +208,24 @@ func (m *grantsModel) fromAPI(ctx context.Context, g grants, diags *diag.Diagnos
 		}
 		templated = append(templated, p)
 	}
-	m.TemplatedPolicies = nestedSet(ctx, templatedPolicyType, templated, diags)
+	m.TemplatedPolicies = keepSet(m.TemplatedPolicies, nestedSet(ctx, templatedPolicyType, templated, diags))
+}
+
+// keepSet is what was read, or the prior if that says the same in another way, with an element that is null.
+func keepSet(prior, read types.Set) types.Set {
+	if prior.IsNull() || prior.IsUnknown() {
+		return read
+	}
+	set := slices.DeleteFunc(prior.Elements(), func(e tfattr.Value) bool { return e.IsNull() })
+	for _, e := range read.Elements() {
+		if !slices.ContainsFunc(set, e.Equal) {
+			return read
+		}
+	}
+	if len(set) != len(read.Elements()) {
+		return read
+	}
+	return prior
 }
 
 // nestedSet makes a set of objects, null if there are none.
@@ -245,19 +262,21 @@ func fromLinks(ctx context.Context, before types.Set, links []*api.ACLLink, diag
 			refs = append(refs, l.Name)
 		}
 	}
-	return setOf(ctx, refs, diags)
+	return keepSet(before, setOf(ctx, refs, diags))
 }
 
-// objectsOf reads a set of objects; one that is not known has none.
+// objectsOf reads a set of objects; one that is not known has none, and an element that is null is not set.
 func objectsOf[T any](ctx context.Context, set types.Set, into *[]T) diag.Diagnostics {
 	known := slices.DeleteFunc(set.Elements(), func(v tfattr.Value) bool { return v.IsUnknown() })
 	if set.IsUnknown() || set.IsNull() || len(known) < len(set.Elements()) {
 		return nil
 	}
-	return set.ElementsAs(ctx, into, false)
+	var diags diag.Diagnostics
+	*into = attr.Objects[T](ctx, set, &diags)
+	return diags
 }
 
-// texts are the known elements of a set.
+// texts are the known elements of a set. One that is null is not set.
 func texts(ctx context.Context, set types.Set, diags *diag.Diagnostics) []string {
 	var elements []types.String
 	if !set.IsUnknown() && !set.IsNull() {
@@ -265,7 +284,7 @@ func texts(ctx context.Context, set types.Set, diags *diag.Diagnostics) []string
 	}
 	var out []string
 	for _, e := range elements {
-		if !e.IsUnknown() {
+		if !e.IsNull() && !e.IsUnknown() {
 			out = append(out, e.ValueString())
 		}
 	}

@@ -412,7 +412,7 @@ func (m *policyModel) fromAPI(ctx context.Context, p api.ACLPolicy, diags *diag.
 	if same, d := m.Rules.StringSemanticEquals(ctx, rules); m.Rules.IsNull() || d.HasError() || !same {
 		m.Rules = rules
 	}
-	m.Datacenters = setOf(ctx, p.Datacenters, diags)
+	m.Datacenters = keepSet(m.Datacenters, setOf(ctx, p.Datacenters, diags))
 }
 
 // setOf makes a set of texts, null if there are none.

@@ -276,7 +276,17 @@ func targetFrom(ctx context.Context, o types.Object, namespace string, diags *di
 	}
 	t = consul.Target{Namespace: text("namespace", namespace), Name: text("name", ""), Key: text("key", defaultKey), Template: text("template", ""), Type: text("type", "")}
 	if m, ok := a["labels"].(types.Map); ok && !m.IsNull() {
-		diags.Append(m.ElementsAs(ctx, &t.Labels, false)...)
+		var all map[string]types.String
+		diags.Append(m.ElementsAs(ctx, &all, false)...)
+		for k, v := range all {
+			if v.IsNull() { // it is not set
+				continue
+			}
+			if t.Labels == nil {
+				t.Labels = map[string]string{}
+			}
+			t.Labels[k] = v.ValueString()
+		}
 	}
 	return t, true
 }

@@ -2,10 +2,13 @@ package attr
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 )
 
 // OptionalString is null for "".
@@ -16,22 +19,28 @@ func OptionalString(s string) types.String {
 	return types.StringValue(s)
 }
 
-// ToStrings reads a map whose values are known, nil where it is empty.
-func ToStrings(ctx context.Context, m types.Map, diags *diag.Diagnostics) map[string]string {
-	if len(m.Elements()) == 0 {
-		return nil
+// ToStrings reads a map of texts, nil where it is empty. An element that is null is not set, and one that is
+// unknown is left out.
+func ToStrings(m types.Map) map[string]string {
+	var out map[string]string
+	for k, e := range m.Elements() {
+		if s, ok := e.(interface{ ValueString() string }); ok && isSet(e) {
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[k] = s.ValueString()
+		}
 	}
-	out := map[string]string{}
-	diags.Append(m.ElementsAs(ctx, &out, false)...)
 	return out
 }
 
-// FromStrings is the inverse of ToStrings. Of no map and an empty one the prior stays.
+// FromStrings is the inverse of ToStrings. A prior that says the same in another way, with elements that are null or
+// with no elements at all, stays.
 func FromStrings(prior types.Map, m map[string]string) types.Map {
+	if !prior.IsNull() && !prior.IsUnknown() && maps.Equal(ToStrings(prior), m) {
+		return prior
+	}
 	if len(m) == 0 {
-		if !prior.IsNull() && !prior.IsUnknown() && len(prior.Elements()) == 0 {
-			return prior
-		}
 		return types.MapNull(types.StringType)
 	}
 	e := map[string]tfattr.Value{}
@@ -41,16 +50,62 @@ func FromStrings(prior types.Map, m map[string]string) types.Map {
 	return types.MapValueMust(types.StringType, e)
 }
 
-// FromList is the list of what a slice holds. Of no list and an empty one the prior stays.
-func FromList[T any](ctx context.Context, prior types.List, elem tfattr.Type, v []T, diags *diag.Diagnostics) types.List {
-	if len(v) == 0 {
-		if !prior.IsNull() && !prior.IsUnknown() && len(prior.Elements()) == 0 {
-			return prior
+// Texts reads the elements of a list or a set of texts. An element that is null is not set, and one that is unknown is
+// left out.
+func Texts(list interface{ Elements() []tfattr.Value }) []string {
+	var out []string
+	for _, e := range list.Elements() {
+		if s, ok := e.(interface{ ValueString() string }); ok && isSet(e) {
+			out = append(out, s.ValueString())
 		}
-		return types.ListNull(elem)
 	}
+	return out
+}
+
+// FromTexts is the inverse of Texts for a list. A prior that says the same in another way stays.
+func FromTexts(prior types.List, v []string) types.List {
+	if !prior.IsNull() && !prior.IsUnknown() && slices.Equal(Texts(prior), v) {
+		return prior
+	}
+	if len(v) == 0 {
+		return types.ListNull(types.StringType)
+	}
+	var e []tfattr.Value
+	for _, s := range v {
+		e = append(e, types.StringValue(s))
+	}
+	return types.ListValueMust(types.StringType, e)
+}
+
+// Objects reads a list or a set of objects. An element that is null is not set; the caller has made sure that the others are known.
+func Objects[T any](ctx context.Context, list interface{ Elements() []tfattr.Value }, diags *diag.Diagnostics) []T {
+	var out []T
+	for _, e := range list.Elements() {
+		if o, ok := e.(types.Object); ok && isSet(e) {
+			var v T
+			diags.Append(o.As(ctx, &v, basetypes.ObjectAsOptions{})...)
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+func isSet(v tfattr.Value) bool { return !v.IsNull() && !v.IsUnknown() }
+
+// FromList is the list of what a slice holds. A prior that says the same in another way, with elements that are null or with no
+// elements at all, stays.
+func FromList[T any](ctx context.Context, prior types.List, elem tfattr.Type, v []T, diags *diag.Diagnostics) types.List {
 	l, d := types.ListValueFrom(ctx, elem, v)
 	diags.Append(d...)
+	if !prior.IsNull() && !prior.IsUnknown() {
+		set := slices.DeleteFunc(prior.Elements(), func(e tfattr.Value) bool { return e.IsNull() })
+		if slices.EqualFunc(set, l.Elements(), tfattr.Value.Equal) {
+			return prior
+		}
+	}
+	if len(v) == 0 {
+		return types.ListNull(elem)
+	}
 	return l
 }
 

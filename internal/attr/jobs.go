@@ -76,9 +76,9 @@ func (j Jobs) IsKnown(ctx context.Context) bool {
 
 // Spec converts what is known.
 func (j Jobs) Spec(ctx context.Context, diags *diag.Diagnostics) server.JobSettings {
-	s := server.JobSettings{PodLabels: ToStrings(ctx, j.PodLabels, diags), PodAnnotations: ToStrings(ctx, j.PodAnnotations, diags)}
+	s := server.JobSettings{PodLabels: ToStrings(j.PodLabels), PodAnnotations: ToStrings(j.PodAnnotations)}
 	if !j.Resources.IsNull() && !j.Resources.IsUnknown() {
-		s.Resources = new(j.resources(ctx, diags).Spec(ctx, diags))
+		s.Resources = new(j.resources(ctx, diags).Spec())
 	}
 	return s
 }

@@ -145,9 +145,7 @@ func (t tolerationModel) validate(at path.Path, diags *diag.Diagnostics) {
 
 // ToTolerations converts tolerations that are known.
 func (p Placement) ToTolerations(ctx context.Context, diags *diag.Diagnostics) (all []corev1.Toleration) {
-	var models []tolerationModel
-	diags.Append(p.Tolerations.ElementsAs(ctx, &models, false)...)
-	for _, t := range models {
+	for _, t := range Objects[tolerationModel](ctx, p.Tolerations, diags) {
 		all = append(all, corev1.Toleration{
 			Key: t.Key.ValueString(), Operator: corev1.TolerationOperator(t.Operator.ValueString()), Value: t.Value.ValueString(),
 			Effect: corev1.TaintEffect(t.Effect.ValueString()), TolerationSeconds: t.TolerationSeconds.ValueInt64Pointer(),

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -49,15 +48,13 @@ func ToQuantity(s types.String) resource.Quantity {
 	return q
 }
 
-func toQuantities(ctx context.Context, m types.Map, diags *diag.Diagnostics) map[string]resource.Quantity {
-	if len(m.Elements()) == 0 {
-		return nil
-	}
-	in := map[string]types.String{}
-	diags.Append(m.ElementsAs(ctx, &in, false)...)
-	out := map[string]resource.Quantity{}
-	for k, v := range in {
-		out[k] = ToQuantity(v)
+func toQuantities(m types.Map) map[string]resource.Quantity {
+	var out map[string]resource.Quantity
+	for k, text := range ToStrings(m) {
+		if out == nil {
+			out = map[string]resource.Quantity{}
+		}
+		out[k] = ToQuantity(types.StringValue(text))
 	}
 	return out
 }

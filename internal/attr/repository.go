@@ -166,23 +166,9 @@ func (r Repository) Spec() restic.Repository {
 	annotations, _ := account["annotations"].(types.Map)
 	audience, _ := account["token_audience"].(types.String)
 	return restic.Repository{
-		URL: r.URL.ValueString(), Claim: r.Claim.ValueString(), Secret: r.Secret.ValueString(), Options: knownStrings(r.Options),
-		ServiceAccount: restic.ServiceAccount{Name: name.ValueString(), Annotations: knownStrings(annotations), TokenAudience: audience.ValueString()},
+		URL: r.URL.ValueString(), Claim: r.Claim.ValueString(), Secret: r.Secret.ValueString(), Options: ToStrings(r.Options),
+		ServiceAccount: restic.ServiceAccount{Name: name.ValueString(), Annotations: ToStrings(annotations), TokenAudience: audience.ValueString()},
 	}
-}
-
-// knownStrings are the values of a map that are known, nil if there are none.
-func knownStrings(m types.Map) map[string]string {
-	var out map[string]string
-	for k, v := range m.Elements() {
-		if text, ok := v.(types.String); ok && !text.IsNull() && !text.IsUnknown() {
-			if out == nil {
-				out = map[string]string{}
-			}
-			out[k] = text.ValueString()
-		}
-	}
-	return out
 }
 
 // RepositoryObject is the inverse of Repository.Spec. A prior that says the same in another way, with elements that are null, stays.

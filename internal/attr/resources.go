@@ -1,7 +1,6 @@
 package attr
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/hashicorp/terraform-plugin-framework-validators/mapvalidator"
@@ -29,8 +28,8 @@ func Quantities() []validator.Map {
 }
 
 // Spec converts what is known.
-func (r Resources) Spec(ctx context.Context, diags *diag.Diagnostics) server.Resources {
-	return server.Resources{Requests: toQuantities(ctx, r.Requests, diags), Limits: toQuantities(ctx, r.Limits, diags)}
+func (r Resources) Spec() server.Resources {
+	return server.Resources{Requests: toQuantities(r.Requests), Limits: toQuantities(r.Limits)}
 }
 
 // From is the inverse of Spec. What is written in another way and means the same stays as it is.
@@ -43,7 +42,7 @@ func (r Resources) Validate(at path.Path, diags *diag.Diagnostics) {
 	for k, l := range r.Limits.Elements() {
 		limit, ok := l.(types.String)
 		request, found := r.Requests.Elements()[k].(types.String)
-		if !ok || !found || limit.IsUnknown() || request.IsUnknown() {
+		if !ok || !found || !isSet(limit) || !isSet(request) {
 			continue
 		}
 		a, b := ToQuantity(request), ToQuantity(limit)

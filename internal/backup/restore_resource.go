@@ -295,11 +295,8 @@ func (r *RestoreResource) lookUp(ctx context.Context, plan restoreModel, diags *
 }
 
 // trigger tells restores of one snapshot apart.
-func (m restoreModel) trigger(ctx context.Context, diags *diag.Diagnostics) string {
-	texts := map[string]string{}
-	if !m.Triggers.IsNull() {
-		diags.Append(m.Triggers.ElementsAs(ctx, &texts, false)...)
-	}
+func (m restoreModel) trigger() string {
+	texts := attr.ToStrings(m.Triggers)
 	if len(texts) == 0 {
 		return ""
 	}
@@ -313,7 +310,7 @@ func (r *RestoreResource) Create(ctx context.Context, req resource.CreateRequest
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
 	timeout, diags := m.Timeouts.Create(ctx, restoreTimeout)
 	resp.Diagnostics.Append(diags...)
-	trigger, jobs := m.trigger(ctx, &resp.Diagnostics), m.Jobs.Spec(ctx, &resp.Diagnostics)
+	trigger, jobs := m.trigger(), m.Jobs.Spec(ctx, &resp.Diagnostics)
 	repository, _ := attr.ParseRepository(ctx, m.Repository, &resp.Diagnostics)
 	m.checkConfirm(&resp.Diagnostics)
 	if resp.Diagnostics.HasError() {

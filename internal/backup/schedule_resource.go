@@ -353,7 +353,7 @@ func (m scheduleModel) toSpec(ctx context.Context, diags *diag.Diagnostics) rest
 	placement := m.placement(ctx, diags)
 	if !m.Placement.IsNull() {
 		spec.Placement = &restic.Placement{
-			NodeSelector: attr.ToStrings(ctx, placement.NodeSelector, diags), Tolerations: placement.ToTolerations(ctx, diags), PriorityClass: placement.PriorityClass.ValueString(),
+			NodeSelector: attr.ToStrings(placement.NodeSelector), Tolerations: placement.ToTolerations(ctx, diags), PriorityClass: placement.PriorityClass.ValueString(),
 		}
 	}
 	return spec

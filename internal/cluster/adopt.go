@@ -106,7 +106,7 @@ func (m model) toAdopt(ctx context.Context, diags *diag.Diagnostics) *server.Ado
 	var a adoptModel
 	diags.Append(m.Adopt.As(ctx, &a, basetypes.ObjectAsOptions{})...)
 	out := &server.Adopt{StatefulSet: a.StatefulSet.ValueString()}
-	diags.Append(a.Services.ElementsAs(ctx, &out.Services, false)...)
+	out.Services = attr.Texts(a.Services)
 	if !a.TokenSecret.IsNull() {
 		var t secretKeyModel
 		diags.Append(a.TokenSecret.As(ctx, &t, basetypes.ObjectAsOptions{})...)
@@ -131,7 +131,7 @@ func (m *model) fromAdopt(ctx context.Context, a *server.Adopt, diags *diag.Diag
 	}
 	m.Adopt = attr.Object(ctx, adoptTypes, adoptModel{
 		StatefulSet: types.StringValue(a.StatefulSet),
-		Services:    attr.FromList(ctx, prior.Services, types.StringType, a.Services, diags),
+		Services:    attr.FromTexts(prior.Services, a.Services),
 		TokenSecret: secret,
 	}, diags)
 }

@@ -234,10 +234,10 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 			Size: attr.ToQuantity(storage.Size), Class: storage.Class.ValueString(), NoClass: !storage.Class.IsNull() && storage.Class.ValueString() == "", OnChange: storage.OnChange.ValueString(),
 			WhenDeleted: retention.WhenDeleted.ValueString(), WhenScaled: retention.WhenScaled.ValueString(),
 		},
-		Resources: resources.Spec(ctx, &diags),
+		Resources: resources.Spec(),
 		Placement: server.Placement{
 			AntiAffinity:  placement.AntiAffinity.ValueString(),
-			NodeSelector:  attr.ToStrings(ctx, placement.NodeSelector, &diags),
+			NodeSelector:  attr.ToStrings(placement.NodeSelector),
 			Tolerations:   placement.ToTolerations(ctx, &diags),
 			PriorityClass: placement.PriorityClass.ValueString(),
 		},
@@ -263,7 +263,7 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 		},
 		Service: server.Service{
 			Type:                  service.Type.ValueString(),
-			Annotations:           attr.ToStrings(ctx, service.Annotations, &diags),
+			Annotations:           attr.ToStrings(service.Annotations),
 			LoadBalancerClass:     service.LoadBalancerClass.ValueString(),
 			ClusterIP:             service.ClusterIP.ValueString(),
 			IPFamilyPolicy:        service.IPFamilyPolicy.ValueString(),
@@ -276,23 +276,20 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 		TLS:            m.toTLS(ctx, &diags),
 		ACL:            server.ACL{Enabled: acl.Enabled.ValueBool(), DefaultPolicy: acl.DefaultPolicy.ValueString()},
 		Pod:            m.toPod(ctx, &diags),
-		Labels:         attr.ToStrings(ctx, m.Labels, &diags),
-		Annotations:    attr.ToStrings(ctx, m.Annotations, &diags),
-		PodLabels:      attr.ToStrings(ctx, m.PodLabels, &diags),
-		PodAnnotations: attr.ToStrings(ctx, m.PodAnnotations, &diags),
+		Labels:         attr.ToStrings(m.Labels),
+		Annotations:    attr.ToStrings(m.Annotations),
+		PodLabels:      attr.ToStrings(m.PodLabels),
+		PodAnnotations: attr.ToStrings(m.PodAnnotations),
 
 		ServiceAccountAnnotations: m.toServiceAccount(ctx, &diags),
 
-		NamespaceLabels:      attr.ToStrings(ctx, m.NamespaceLabels, &diags),
-		NamespaceAnnotations: attr.ToStrings(ctx, m.NamespaceAnnotations, &diags),
+		NamespaceLabels:      attr.ToStrings(m.NamespaceLabels),
+		NamespaceAnnotations: attr.ToStrings(m.NamespaceAnnotations),
 	}
 	s.UpgradeSnapshot = toSnapshot(ctx, m.UpgradeSnapshot, &diags)
 	s.Origin = toOrigin(ctx, m.Origin, &diags)
-	diags.Append(service.LoadBalancerSourceRanges.ElementsAs(ctx, &s.Service.LoadBalancerSourceRanges, false)...)
-	diags.Append(service.IPFamilies.ElementsAs(ctx, &s.Service.IPFamilies, false)...)
-	var spreads []topologySpreadModel
-	diags.Append(placement.TopologySpread.ElementsAs(ctx, &spreads, false)...)
-	for _, t := range spreads {
+	s.Service.LoadBalancerSourceRanges, s.Service.IPFamilies = attr.Texts(service.LoadBalancerSourceRanges), attr.Texts(service.IPFamilies)
+	for _, t := range attr.Objects[topologySpreadModel](ctx, placement.TopologySpread, &diags) {
 		s.Placement.TopologySpread = append(s.Placement.TopologySpread, server.TopologySpread{
 			TopologyKey: t.TopologyKey.ValueString(), MaxSkew: int32(t.MaxSkew.ValueInt64()), //nolint:gosec // validated
 			WhenUnsatisfiable: t.WhenUnsatisfiable.ValueString(),
@@ -392,7 +389,7 @@ func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 	service.Type = types.StringValue(s.Service.Type)
 	service.Annotations = attr.FromStrings(service.Annotations, s.Service.Annotations)
 	service.LoadBalancerClass = attr.OptionalString(s.Service.LoadBalancerClass)
-	service.LoadBalancerSourceRanges = attr.FromList(ctx, service.LoadBalancerSourceRanges, types.StringType, s.Service.LoadBalancerSourceRanges, &diags)
+	service.LoadBalancerSourceRanges = attr.FromTexts(service.LoadBalancerSourceRanges, s.Service.LoadBalancerSourceRanges)
 	service.fromAddresses(ctx, s.Service, &diags)
 	m.Service = attr.Object(ctx, serviceTypes, service, &diags)
 
@@ -422,7 +419,7 @@ func (s serviceModel) toNodePorts(ctx context.Context, diags *diag.Diagnostics) 
 // fromAddresses sets what says where the Service is reached.
 func (s *serviceModel) fromAddresses(ctx context.Context, live server.Service, diags *diag.Diagnostics) {
 	s.ClusterIP = attr.OptionalString(live.ClusterIP)
-	s.IPFamilies = attr.FromList(ctx, s.IPFamilies, types.StringType, live.IPFamilies, diags)
+	s.IPFamilies = attr.FromTexts(s.IPFamilies, live.IPFamilies)
 	s.IPFamilyPolicy = attr.OptionalString(live.IPFamilyPolicy)
 	s.ExternalTrafficPolicy = attr.OptionalString(live.ExternalTrafficPolicy)
 	if live.NodePorts == (server.NodePorts{}) && !s.NodePorts.IsUnknown() && s.toNodePorts(ctx, diags) == (server.NodePorts{}) {

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
+	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -63,8 +67,30 @@ func (m model) knownSpec(ctx context.Context) (server.Spec, bool) {
 			return server.Spec{}, false
 		}
 	}
+	for _, v := range []tfattr.Value{
+		m.Labels, m.Annotations, m.PodLabels, m.PodAnnotations, m.NamespaceLabels, m.NamespaceAnnotations, m.ImagePullSecrets, m.ServiceAccount,
+		m.Resources, m.Placement, m.Service, m.TLS, m.Jobs,
+	} {
+		if hasUnknownElement(v) {
+			return server.Spec{}, false
+		}
+	}
 	spec, diags := m.toSpec(ctx)
 	return spec, !diags.HasError()
+}
+
+// hasUnknownElement reports whether an element of a map, a list or a set in a value is unknown: a spec leaves those out.
+func hasUnknownElement(v tfattr.Value) bool {
+	var elements []tfattr.Value
+	switch v := v.(type) {
+	case types.Object:
+		return slices.ContainsFunc(slices.Collect(maps.Values(v.Attributes())), hasUnknownElement)
+	case types.Map:
+		elements = slices.Collect(maps.Values(v.Elements()))
+	case interface{ Elements() []tfattr.Value }:
+		elements = v.Elements()
+	}
+	return slices.ContainsFunc(elements, func(e tfattr.Value) bool { return e.IsUnknown() || hasUnknownElement(e) })
 }
 
 // warnGone says what became of a cluster that somebody deleted, and how to get its data back.

@@ -96,7 +96,7 @@ func (m model) toPod(ctx context.Context, diags *diag.Diagnostics) (p server.Pod
 	diags.Append(m.SecurityContext.As(ctx, &s, basetypes.ObjectAsOptions{})...)
 	p.RunAs = server.NewRunAs(server.RunAs{User: s.RunAsUser.ValueInt64Pointer(), Group: s.RunAsGroup.ValueInt64Pointer(), FSGroup: s.FSGroup.ValueInt64Pointer()})
 	p.Separate = !m.ShareProcessNamespace.ValueBool()
-	diags.Append(m.ImagePullSecrets.ElementsAs(ctx, &p.PullSecrets, false)...)
+	p.PullSecrets = attr.Texts(m.ImagePullSecrets)
 	p.Extra = m.ExtraPod.ValueString()
 	return p
 }
@@ -107,13 +107,13 @@ func (m model) toServiceAccount(ctx context.Context, diags *diag.Diagnostics) ma
 		return nil
 	}
 	diags.Append(m.ServiceAccount.As(ctx, &a, basetypes.ObjectAsOptions{})...)
-	return attr.ToStrings(ctx, a.Annotations, diags)
+	return attr.ToStrings(a.Annotations)
 }
 
 func (m *model) fromPod(ctx context.Context, s server.Spec, diags *diag.Diagnostics) {
 	m.SecurityContext = securityContextObject(s.Pod.Effective())
 	m.ShareProcessNamespace = types.BoolValue(!s.Pod.Separate)
-	m.ImagePullSecrets = attr.FromList(ctx, m.ImagePullSecrets, types.StringType, s.Pod.PullSecrets, diags)
+	m.ImagePullSecrets = attr.FromTexts(m.ImagePullSecrets, s.Pod.PullSecrets)
 	m.ExtraPod = attr.OptionalString(s.Pod.Extra)
 	var a serviceAccountModel
 	switch {

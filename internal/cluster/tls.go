@@ -173,8 +173,7 @@ func (m model) toTLS(ctx context.Context, diags *diag.Diagnostics) server.TLS {
 		CASecret:          t.CASecret.ValueString(), KeyAlgorithm: t.KeyAlgorithm.ValueString(), CAValidity: toDuration(t.CAValidity), CATrigger: t.CATrigger.ValueString(),
 		Validity: toDuration(t.Validity), RenewBefore: renewBefore(t.RenewBefore.ValueString(), toDuration(t.Validity)),
 	}}
-	diags.Append(t.DNSNames.ElementsAs(ctx, &s.DNSNames, true)...)
-	diags.Append(t.IPAddresses.ElementsAs(ctx, &s.IPAddresses, true)...)
+	s.DNSNames, s.IPAddresses = attr.Texts(t.DNSNames), attr.Texts(t.IPAddresses)
 	if t.Enabled.ValueBool() {
 		s.Stage = server.StageEncrypted
 	}
@@ -196,8 +195,8 @@ func (m *model) fromTLS(ctx context.Context, s server.TLS, diags *diag.Diagnosti
 			break
 		}
 	}
-	t.DNSNames = attr.FromList(ctx, t.DNSNames, types.StringType, s.DNSNames, diags)
-	t.IPAddresses = attr.FromList(ctx, t.IPAddresses, types.StringType, s.IPAddresses, diags)
+	t.DNSNames = attr.FromTexts(t.DNSNames, s.DNSNames)
+	t.IPAddresses = attr.FromTexts(t.IPAddresses, s.IPAddresses)
 	m.TLS = attr.Object(ctx, tlsTypes, t, diags)
 }
 

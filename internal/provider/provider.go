@@ -188,7 +188,7 @@ func (m model) config(ctx context.Context, diags *diag.Diagnostics) kube.Config 
 	}
 	switch {
 	case !m.ConfigPaths.IsNull():
-		diags.Append(m.ConfigPaths.ElementsAs(ctx, &c.ConfigPaths, false)...)
+		c.ConfigPaths = attr.Texts(m.ConfigPaths)
 	case !m.ConfigPath.IsNull():
 		c.ConfigPaths = []string{m.ConfigPath.ValueString()}
 	case os.Getenv("KUBE_CONFIG_PATHS") != "":
@@ -198,8 +198,7 @@ func (m model) config(ctx context.Context, diags *diag.Diagnostics) kube.Config 
 	}
 	if m.Exec != nil {
 		c.Exec = &kube.Exec{APIVersion: m.Exec.APIVersion.ValueString(), Command: m.Exec.Command.ValueString()}
-		diags.Append(m.Exec.Args.ElementsAs(ctx, &c.Exec.Args, false)...)
-		diags.Append(m.Exec.Env.ElementsAs(ctx, &c.Exec.Env, false)...)
+		c.Exec.Args, c.Exec.Env = attr.Texts(m.Exec.Args), attr.ToStrings(m.Exec.Env)
 	}
 	return c
 }
