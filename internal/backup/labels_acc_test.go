@@ -24,10 +24,10 @@ func requireLabel(t *testing.T, namespace, label string) {
 	t.Helper()
 	k, ctx := acctest.Kube(t), context.WithoutCancel(t.Context())
 	policies, bindings := k.AdmissionregistrationV1().ValidatingAdmissionPolicies(), k.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings()
-	rule := func(group, version string, resources ...string) admissionv1.NamedRuleWithOperations {
+	rule := func(group string, resources ...string) admissionv1.NamedRuleWithOperations {
 		return admissionv1.NamedRuleWithOperations{RuleWithOperations: admissionv1.RuleWithOperations{
 			Operations: []admissionv1.OperationType{admissionv1.Create, admissionv1.Update},
-			Rule:       admissionv1.Rule{APIGroups: []string{group}, APIVersions: []string{version}, Resources: resources},
+			Rule:       admissionv1.Rule{APIGroups: []string{group}, APIVersions: []string{"v1"}, Resources: resources},
 		}}
 	}
 	name := "requires-a-label." + namespace
@@ -39,8 +39,8 @@ func requireLabel(t *testing.T, namespace, label string) {
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: admissionv1.ValidatingAdmissionPolicySpec{
 			MatchConstraints: &admissionv1.MatchResources{ResourceRules: []admissionv1.NamedRuleWithOperations{
-				rule("", "v1", "secrets", "configmaps", "serviceaccounts", "services", "persistentvolumeclaims"),
-				rule("apps", "v1", "statefulsets"), rule("batch", "v1", "jobs", "cronjobs"), rule("policy", "v1", "poddisruptionbudgets"), rule("coordination.k8s.io", "v1", "leases"),
+				rule("", "secrets", "configmaps", "serviceaccounts", "services", "persistentvolumeclaims"),
+				rule("apps", "statefulsets"), rule("batch", "jobs", "cronjobs"), rule("policy", "poddisruptionbudgets"), rule("coordination.k8s.io", "leases"),
 			}},
 			MatchConditions: []admissionv1.MatchCondition{{Name: "not-of-kubernetes", Expression: `!(object.metadata.name in ["kube-root-ca.crt", "default"])`}},
 			Validations: []admissionv1.Validation{{
@@ -208,7 +208,7 @@ func checkStrict(t *testing.T, namespace, team string, tier bool) error {
 	}
 	out, err := k.Exec(ctx, namespace, "consul-server-0", "consul", nil, "/bin/sh", "-c", `echo "$(id -u):$(id -g) $$ $(cat /proc/1/comm) $(cat /shared/file) $GOTRACEBACK"`)
 	add(err)
-	if got := string(out); !regexpUser.MatchString(got) {
+	if got := out; !regexpUser.MatchString(got) {
 		return fmt.Errorf("in the container of Consul: %q", got)
 	}
 	return nil

@@ -250,9 +250,11 @@ func TestAccCluster_bringsBackServersThatWereTakenAway(t *testing.T) {
 	watched := make(chan []string)
 	go func() {
 		var early []string
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
 		for ctx.Err() == nil {
 			early = append(early, leavingPeers(ctx, c)...)
-			time.Sleep(100 * time.Millisecond)
+			<-tick.C
 		}
 		watched <- early
 	}()

@@ -57,7 +57,7 @@ func checkVersion(text string) error {
 // checkStorageClass refuses what cannot be the name of a storage class. "" is no class.
 func checkStorageClass(text string) error {
 	if p := validation.IsDNS1123Subdomain(text); text != "" && len(p) > 0 {
-		return fmt.Errorf("Kubernetes would refuse %q: %s", text, p[0])
+		return fmt.Errorf("%q would be refused by Kubernetes: %s", text, p[0])
 	}
 	return nil
 }

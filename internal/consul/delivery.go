@@ -530,7 +530,7 @@ func labelsBy(s *corev1.Secret, manager string) map[string]string {
 				Labels map[string]struct{} `json:"f:labels"`
 			} `json:"f:metadata"`
 		}
-		if json.Unmarshal(entry.FieldsV1.Raw, &fields) != nil {
+		if json.Unmarshal(entry.FieldsV1.GetRawBytes(), &fields) != nil {
 			continue
 		}
 		for field := range fields.Metadata.Labels {

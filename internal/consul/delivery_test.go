@@ -134,7 +134,7 @@ func TestDeliveries_Find(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Labels["theirs"] = "x"
-	s.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: all[0].manager(), FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:metadata":{"f:labels":{"f:team":{},"f:app.kubernetes.io/managed-by":{}}}}`)}}}
+	s.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: all[0].manager(), FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{"f:team":{},"f:app.kubernetes.io/managed-by":{}}}}`)}}
 	if _, err := k.CoreV1().Secrets("app").Update(t.Context(), s, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package consul
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net"
 	"net/http"
@@ -62,7 +63,7 @@ func serverPod(ordinal int) *corev1.Pod {
 	p := &corev1.Pod{}
 	p.Namespace, p.Name, p.Labels = "ns", server.PodName("consul", ordinal), server.SelectorLabels("consul")
 	p.UID = types.UID(p.Name)
-	p.Status = corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.0.0." + string(rune('1'+ordinal))}
+	p.Status = corev1.PodStatus{Phase: corev1.PodRunning, PodIP: fmt.Sprintf("10.0.0.%d", 1+ordinal)}
 	return p
 }
 

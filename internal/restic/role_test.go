@@ -119,11 +119,11 @@ func TestRepositoryScript_options(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := os.WriteFile(filepath.Join(bin, "restic"), []byte("#!/bin/sh\necho \"$@\"\n"), 0o700); err != nil { //nolint:gosec // it is a program
+		if err := os.WriteFile(filepath.Join(bin, "restic"), []byte("#!/bin/sh\necho \"$@\"\n"), 0o700); err != nil {
 			t.Fatal(err)
 		}
 		script := strings.NewReplacer("/credentials", dir+"/credentials", "/scratch", dir+"/scratch", "/tmp/", dir+"/tmp/").Replace(repositoryScript)
-		cmd := exec.CommandContext(t.Context(), "sh", "-c", script+"restic snapshots --json") //nolint:gosec // it is ours
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", script+"restic snapshots --json")
 		cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "DEADLINE=600", "OPTIONS="+tt.options)
 		out, err := cmd.CombinedOutput()
 		if got := strings.TrimSpace(string(out)); err != nil || got != tt.want {

@@ -26,7 +26,7 @@ func newShell(t *testing.T, commands map[string]string) shell {
 		}
 	}
 	for name, text := range commands {
-		if err := os.WriteFile(filepath.Join(s.dir, "bin", name), []byte("#!/bin/sh\n"+text), 0o755); err != nil { //nolint:gosec // a command
+		if err := os.WriteFile(filepath.Join(s.dir, "bin", name), []byte("#!/bin/sh\n"+text), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -53,7 +53,7 @@ func (s shell) read(elem ...string) string {
 func (s shell) run(t *testing.T, script string, env []string, args ...string) (string, error) {
 	t.Helper()
 	script = strings.NewReplacer("/scratch", s.path("scratch"), "/credentials", s.path("credentials"), "/tmp/", s.path("tmp")+"/", "sleep 3", "sleep 0", "sleep 1", "sleep 0").Replace(script)
-	cmd := exec.CommandContext(t.Context(), "/bin/sh", append([]string{"-c", script, "sh"}, args...)...) //nolint:gosec // the script under test
+	cmd := exec.CommandContext(t.Context(), "/bin/sh", append([]string{"-c", script, "sh"}, args...)...)
 	cmd.Env = append(append(os.Environ(), "PATH="+s.path("bin")+":"+os.Getenv("PATH"), "DIR="+s.dir, "DEADLINE=600"), env...)
 	out, err := cmd.CombinedOutput()
 	return string(out), err

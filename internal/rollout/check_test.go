@@ -47,7 +47,12 @@ func TestCheckConfig(t *testing.T) {
 				if tt.err != nil {
 					return true, nil, tt.err
 				}
-				made = a.(clienttesting.CreateAction).GetObject().(*batchv1.Job).DeepCopy()
+				create, _ := a.(clienttesting.CreateAction)
+				job, ok := create.GetObject().(*batchv1.Job)
+				if !ok {
+					t.Fatalf("a %T was created", create.GetObject())
+				}
+				made = job.DeepCopy()
 				made.UID = "job"
 				return true, made, set.Tracker().Add(&corev1.Pod{
 					ObjectMeta: metav1.ObjectMeta{

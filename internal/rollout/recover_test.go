@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -61,7 +62,7 @@ func TestJudge(t *testing.T) {
 	pod := func(ordinal int) string { return server.PodName(cluster, ordinal) }
 	peers := func(ordinals ...int) (list []consul.RaftPeer) {
 		for _, o := range ordinals {
-			list = append(list, consul.RaftPeer{ID: server.NodeID(namespace, cluster, o), Address: "10.0.0." + string(rune('0'+o)) + ":8300", Voter: true})
+			list = append(list, consul.RaftPeer{ID: server.NodeID(namespace, cluster, o), Address: fmt.Sprintf("10.0.0.%d:8300", o), Voter: true})
 		}
 		return list
 	}
@@ -73,7 +74,7 @@ func TestJudge(t *testing.T) {
 	}
 	data := func(ordinal int, index uint64, known []consul.RaftPeer) podSight {
 		return podSight{
-			name: pod(ordinal), ip: "10.0.0." + string(rune('0'+ordinal)), state: stateData,
+			name: pod(ordinal), ip: fmt.Sprintf("10.0.0.%d", ordinal), state: stateData,
 			raft: consul.RaftState{Peers: known, Log: consul.LogEnd{Term: 2, Index: index}},
 		}
 	}

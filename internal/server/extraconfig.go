@@ -16,12 +16,11 @@ const (
 	federated  = "federation with other datacenters is not supported"
 	enterprise = "a setting of Consul Enterprise, which the servers do not run"
 	internal   = "internal to Consul, which ignores it"
-	secret     = "a secret, and extra_config is stored in the state and in a ConfigMap" //nolint:gosec // it is none
+	bootstrap  = "use the resource consul_k8s_acl_bootstrap"
+	secret     = "a secret, and extra_config is stored in the state and in a ConfigMap"
 )
 
 func attribute(name string) string { return "use the attribute " + name }
-
-func resourceType(name string) string { return "use the resource " + name }
 
 // renamed is the reason to refuse a deprecated name of a key that extra_config may set. Consul
 // maps deprecated names to the present ones before it merges files, so what the provider sets
@@ -66,10 +65,10 @@ var ownedKeys = map[string]string{
 
 	// ACLs.
 	"acl.enabled": attribute("acl.enabled"), "acl.default_policy": attribute("acl.default_policy"), "acl_default_policy": attribute("acl.default_policy"),
-	"acl.enable_token_persistence": reserved, "acl.tokens": resourceType("consul_k8s_acl_bootstrap"),
-	"acl_agent_master_token": resourceType("consul_k8s_acl_bootstrap"), "acl_agent_token": resourceType("consul_k8s_acl_bootstrap"),
-	"acl_master_token": resourceType("consul_k8s_acl_bootstrap"), "acl_replication_token": resourceType("consul_k8s_acl_bootstrap"),
-	"acl_token":       resourceType("consul_k8s_acl_bootstrap"),
+	"acl.enable_token_persistence": reserved, "acl.tokens": bootstrap,
+	"acl_agent_master_token": bootstrap, "acl_agent_token": bootstrap,
+	"acl_master_token": bootstrap, "acl_replication_token": bootstrap,
+	"acl_token":       bootstrap,
 	"acl_down_policy": renamed("acl.down_policy"), "acl_ttl": renamed("acl.token_ttl"), "acl_enable_key_list_policy": renamed("acl.enable_key_list_policy"),
 
 	// Encryption.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,8 +33,8 @@ func TestRelabelPatch(t *testing.T) {
 	t.Parallel()
 	labels := func(kv ...string) map[string]string {
 		m := map[string]string{}
-		for i := 0; i < len(kv); i += 2 {
-			m[kv[i]] = kv[i+1]
+		for pair := range slices.Chunk(kv, 2) {
+			m[pair[0]] = pair[1]
 		}
 		return m
 	}

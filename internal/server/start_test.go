@@ -17,7 +17,7 @@ func newStartRun(t *testing.T) startRun {
 	t.Helper()
 	r := startRun{dir: t.TempDir()}
 	r.write(t, "bin/consul", "#!/bin/sh\necho started \"$@\"\n")
-	if err := os.Chmod(filepath.Join(r.dir, "bin", "consul"), 0o700); err != nil { //nolint:gosec // it is run
+	if err := os.Chmod(filepath.Join(r.dir, "bin", "consul"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	r.write(t, "tmp/token.json", "{}")
