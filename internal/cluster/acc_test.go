@@ -193,12 +193,23 @@ func (e expectBefore) CheckPlan(_ context.Context, req plancheck.CheckPlanReques
 			continue
 		}
 		before, _ := rc.Change.Before.(map[string]any)
-		if got := before[e.attribute]; fmt.Sprint(got) != fmt.Sprint(e.want) {
+		if got := before[e.attribute]; fmt.Sprint(withoutNull(got)) != fmt.Sprint(withoutNull(e.want)) {
 			resp.Error = fmt.Errorf("before the plan, %s is %v, want %v", e.attribute, got, e.want)
 		}
 		return
 	}
 	resp.Error = fmt.Errorf("no change of %s is planned", address)
+}
+
+// withoutNull is a value without the attributes of an object that are not set.
+func withoutNull(v any) any {
+	o, ok := v.(map[string]any)
+	if !ok {
+		return v
+	}
+	o = maps.Clone(o)
+	maps.DeleteFunc(o, func(_ string, v any) bool { return v == nil })
+	return o
 }
 
 func TestAccCluster_scalesOneServerAtATime(t *testing.T) {

@@ -302,7 +302,7 @@ func TestAccCluster_badChangesHoldAtOneServer(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.NamespaceName(t)
 	config := func(more string) string {
-		return required + hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n  update = { server_timeout = \"45s\" }\n"+more)
+		return required + hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n  update = { server_timeout = \"75s\" }\n"+more)
 	}
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": config("")})
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")

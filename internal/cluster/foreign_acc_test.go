@@ -162,7 +162,7 @@ func TestAccCluster_takesBackWhatOthersAdd(t *testing.T) {
 						"tolerations":     []any{map[string]any{"key": "example.com/a", "operator": "Exists", "value": nil, "effect": nil, "toleration_seconds": nil}},
 						"topology_spread": []any{map[string]any{"topology_key": "kubernetes.io/hostname", "max_skew": 1, "when_unsatisfiable": "ScheduleAnyway"}},
 					}},
-					expectBefore{"service", map[string]any{"type": "NodePort", "annotations": nil, "load_balancer_class": nil, "load_balancer_source_ranges": nil}},
+					expectBefore{"service", map[string]any{"type": "NodePort"}},
 					expectBefore{"drift", []any{outdated}},
 				}},
 				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 1), notRestarted(t, namespace, &pods), sameSpecs(t, namespace, &before)),

@@ -157,13 +157,13 @@ func (p *Provider) Configure(ctx context.Context, req provider.ConfigureRequest,
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	clients.Config = m.config(ctx, &resp.Diagnostics)
+	clients.Config = m.config(&resp.Diagnostics)
 	clients.Config.UserAgent = fmt.Sprintf("%s/%s Terraform/%s", name, p.version, req.TerraformVersion)
 	clients.ExpectedUID = or(m.ExpectedClusterUID, "KUBE_EXPECTED_CLUSTER_UID")
 }
 
 // config merges the block and the environment: an attribute wins over its variable.
-func (m model) config(ctx context.Context, diags *diag.Diagnostics) kube.Config {
+func (m model) config(diags *diag.Diagnostics) kube.Config {
 	c := kube.Config{
 		Host:                 or(m.Host, "KUBE_HOST"),
 		Username:             or(m.Username, "KUBE_USER"),
