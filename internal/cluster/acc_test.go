@@ -371,9 +371,10 @@ func TestAccCluster_timeoutExplainsAndGoesOn(t *testing.T) {
   timeouts = { create = %q, update = "5m" }
 `, acctest.ConsulVersion, image, timeout))
 	}
-	cli := acctest.NewCLI(t, map[string]string{"main.tf": config("docker.io/hashicorp/consul:no-such-tag", "60s")})
+	cli := acctest.NewCLI(t, map[string]string{"main.tf": config("docker.io/hashicorp/consul:no-such-tag", "10m")})
 	out := cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
-	for _, want := range []string{"The cluster is not up yet", "consul-server-0", "no-such-tag", "ImagePull"} {
+	// Waiting for the image ends long before the timeout.
+	for _, want := range []string{"The cluster is not up yet", "waiting longer cannot help", "consul-server-0", "no-such-tag", "ImagePull"} {
 		if !strings.Contains(strings.Join(strings.Fields(out), " "), want) && !strings.Contains(out, want) {
 			t.Errorf("the warning does not say %q:\n%s", want, out)
 		}
@@ -382,7 +383,7 @@ func TestAccCluster_timeoutExplainsAndGoesOn(t *testing.T) {
 	if code != 2 || !strings.Contains(out, "1 to change, 0 to destroy") {
 		t.Fatalf("the next plan (exit code %d) is not to go on:\n%s", code, out)
 	}
-	cli.Write("main.tf", config("docker.io/hashicorp/consul:"+acctest.ConsulVersion, "20s"))
+	cli.Write("main.tf", config("docker.io/hashicorp/consul:"+acctest.ConsulVersion, "10m"))
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 	if err := voters(t, namespace, 1)(nil); err != nil {
 		t.Error(err)

@@ -44,11 +44,6 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		}
 	}
 	if req.State.Raw.IsNull() {
-		if r.clients != nil && !r.clients.Unknown {
-			if r.checkCreate(ctx, plan, &resp.Diagnostics); resp.Diagnostics.HasError() {
-				return
-			}
-		}
 		plan.Ready, plan.RunningVersion = types.BoolUnknown(), types.StringUnknown()
 		plan.Drift, plan.Rollout, plan.UpgradeSnapshot = noDrift, noRollout, noSnapshot
 		r.planAdopt(ctx, &plan, &resp.Diagnostics)
@@ -56,6 +51,9 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		r.planVolumes(ctx, config, plan, &resp.Diagnostics)
 		r.checkGossip(ctx, nil, plan, &resp.Diagnostics)
 		r.checkTLS(ctx, nil, plan, &resp.Diagnostics)
+		if r.clients != nil && !r.clients.Unknown && !resp.Diagnostics.HasError() {
+			r.checkCreate(ctx, plan, &resp.Diagnostics)
+		}
 		plan.planCertificates(ctx, nil, &resp.Diagnostics)
 		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 		return

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -48,6 +49,8 @@ func (r *Resource) checkCreate(ctx context.Context, plan model, diags *diag.Diag
 	switch {
 	case apierrors.IsForbidden(err) && !errors.As(err, new(*rollout.DeniedError)):
 		tflog.Debug(ctx, "the objects of a new cluster were not looked at: "+err.Error())
+	case errors.As(err, new(*url.Error)): // there is no answer
+		diags.Append(attr.ConnectError(err))
 	case err != nil:
 		diags.Append(createError(spec, err))
 	case !hasNamespace && !spec.CreateNamespace && !r.clients.Claims.PlannedNamespace(spec.Namespace):

@@ -46,7 +46,7 @@ func TestAccCluster_badInput(t *testing.T) {
 		"storage retention":     {with(`storage = { retention = { when_deleted = "keep" } }`), `"Retain" "Delete"`},
 		"extra_config HCL":      {with(`extra_config = "log_level = \"debug\""`), `extra_config = jsonencode({ log_level = "debug" })`},
 		"extra_config secret":   {with(`extra_config = jsonencode({ services = [{ name = "a", token = "b" }] })`), `"services[0].token" (a secret`},
-		"storage class":         {with(`storage = { class = "Fast_1" }`), `storage.class: Kubernetes would refuse "Fast_1"`},
+		"storage class":         {with(`storage = { class = "Fast_1" }`), `storage.class: "Fast_1" would be refused by Kubernetes`},
 		"extra_config list":     {with(`extra_config = "[]"`), "must be a JSON object"},
 		"extra_config owned":    {with(`extra_config = jsonencode({ datacenter = "x" })`), "use the attribute datacenter"},
 		"extra_config tokens":   {with(`extra_config = jsonencode({ acl = { tokens = { agent = "x" } } })`), "consul_k8s_acl_bootstrap"},
