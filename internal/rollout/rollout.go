@@ -122,6 +122,9 @@ func (s Server) due() bool { return s.Outdated || s.Volume != "" }
 // Drift names what Consul has otherwise than declared, and what becomes of it.
 func (w World) Drift() []string {
 	var out []string
+	if n := w.takenAway(); n > 0 {
+		out = append(out, fmt.Sprintf("Servers: %d of %d Raft peers have a pod, which is no quorum; those with volumes will be brought back", w.Replicas, w.Peers))
+	}
 	for _, s := range w.Servers {
 		if s.Stale && !s.Outdated {
 			out = append(out, "Server "+s.Name+": has not loaded the present configuration, will reload")
@@ -327,7 +330,7 @@ func Next(w World) Action {
 	if last := len(w.Servers) - 1; w.Replicas > w.Desired && len(w.Servers) == w.Replicas && !w.Servers[last].Peer {
 		return Action{Scale: w.Replicas - 1}
 	}
-	if n := min(w.Peers, w.Kept); w.Leader == "" && len(w.Servers) == w.Replicas && w.Replicas < w.Peers/2+1 && n > w.Replicas {
+	if n := w.takenAway(); n > 0 {
 		return Action{Scale: n}
 	}
 	if len(w.Former) > 0 && len(w.Servers) == w.Replicas {
@@ -379,6 +382,16 @@ func Next(w World) Action {
 		return Action{Wait: "a third server: fewer cannot be rebuilt, because nobody else would have their data"}
 	}
 	return Action{Done: true}
+}
+
+// takenAway is the number of servers to ask for so that those come back which were taken away while they were Raft peers, if the
+// others cannot be a quorum without them; 0 if there are none.
+func (w World) takenAway() int {
+	n := min(w.Peers, w.Kept)
+	if w.Leader != "" || len(w.Servers) != w.Replicas || w.Replicas >= w.Peers/2+1 || n <= w.Replicas {
+		return 0
+	}
+	return n
 }
 
 // without is the Raft peer that a server is, if it can be removed before the pod goes.

@@ -599,3 +599,16 @@ func TestKeepsChange(t *testing.T) {
 		})
 	}
 }
+
+// Servers that were taken away are drift, also where as many are declared as are left: otherwise no apply brings them back.
+func TestWorldDrift_namesServersThatWereTakenAway(t *testing.T) {
+	t.Parallel()
+	w := World{Desired: 1, Replicas: 1, Servers: []Server{{Name: "s-0"}}, Peers: 3, Kept: 3}
+	want := "Servers: 1 of 3 Raft peers have a pod, which is no quorum; those with volumes will be brought back"
+	if got := w.Drift(); len(got) != 1 || got[0] != want {
+		t.Errorf("got %q", got)
+	}
+	if w.Leader = "s-0"; len(w.Drift()) > 0 {
+		t.Errorf("with a leader: %q", w.Drift())
+	}
+}
