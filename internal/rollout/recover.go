@@ -51,7 +51,7 @@ func (e *RefusedRecoveryError) Error() string { return e.Reason }
 // returns a *RefusedRecoveryError for a recovery that Remains.Check refuses. A call resumes what an earlier one began.
 func (d Deployment) Recover(ctx context.Context, spec server.Spec, from string) error {
 	return d.exclusively(ctx, func(ctx context.Context) error {
-		r, err := d.leaderless(ctx, leaderlessFor(spec.Performance))
+		r, err := d.leaderless(ctx, from, leaderlessFor(spec.Performance))
 		if err != nil || (r.Leader && r.Recovering != from) {
 			return err
 		}
@@ -68,14 +68,19 @@ func (d Deployment) Recover(ctx context.Context, spec server.Spec, from string) 
 	})
 }
 
-// leaderless looks until there is a leader, or has been none for long enough.
-func (d Deployment) leaderless(ctx context.Context, enough time.Duration) (r Remains, err error) {
+// answerTimeout is for how much longer servers of which nothing is known are asked before a recovery is refused for that.
+const answerTimeout = 30 * time.Second
+
+// leaderless looks until there is a leader, or has been none for long enough. What would be refused is looked at for some more
+// time: a busy server may not have answered.
+func (d Deployment) leaderless(ctx context.Context, from string, enough time.Duration) (r Remains, err error) {
 	began := time.Now()
 	err = kube.Wait(ctx, "the servers", interval, func(ctx context.Context) (string, error) {
 		if r, err = d.Remains(ctx); err != nil {
 			return "", err
 		}
-		if r.Leader || time.Since(began) > enough {
+		waited := time.Since(began)
+		if r.Leader || (waited > enough && r.Check(from) == "") || waited > enough+answerTimeout {
 			return "", nil
 		}
 		return "there is no leader", nil
