@@ -110,7 +110,8 @@ resource "consul_k8s_restore" "main" {
 	}
 
 	// What a pull request has reads no Secret, reaches no server, and plans.
-	cli.Write("main.tf", main("pull-request", "  labels = { a = \"b\" }\n"))
+	const data = "data \"consul_k8s_members\" \"main\" {\n  cluster = consul_k8s_acl_bootstrap.main.cluster\n}\n"
+	cli.Write("main.tf", strings.Replace(main("pull-request", "  labels = { a = \"b\" }\n"), data, "", 1))
 	if out, code := cli.Run(t.Context(), "plan", "-refresh=false", "-no-color", "-detailed-exitcode"); code != 2 {
 		t.Errorf("the role of a pull request cannot plan without a refresh (exit code %d):\n%s", code, out)
 	}
