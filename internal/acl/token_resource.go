@@ -783,8 +783,12 @@ func (r *TokenResource) Delete(ctx context.Context, req resource.DeleteRequest, 
 }
 
 // remove takes a token out of its Secrets and revokes it, in this order: the state knows the resource as long as there is
-// the token, so that whatever is left by a failure is known to the next apply.
+// the token, so that whatever is left by a failure is known to the next apply. Where the management token may not revoke it,
+// the Secrets stay: the workloads still use it.
 func (*TokenResource) remove(ctx context.Context, a *consul.ACL, targets []consul.Target, accessor string) error {
+	if err := a.Authorize(ctx, "write"); err != nil && !errors.Is(err, consul.ErrNoCluster) {
+		return err
+	}
 	successor := consul.Successor(accessor) // of a rotation that was interrupted
 	for _, t := range targets {
 		if err := withdraw(ctx, a, t, accessor, successor); err != nil {
