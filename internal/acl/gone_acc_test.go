@@ -15,7 +15,7 @@ import (
 )
 
 // What somebody deletes that a token needs, such as the namespace of its Secret or a policy, is drift of that one token: every
-// other plan, apply and destroy goes on. The token is delivered again when its namespace is back.
+// other plan, apply, and destroy works. The token is delivered again when its namespace is back.
 func TestAccToken_whatIsGoneBlocksNothingElse(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
