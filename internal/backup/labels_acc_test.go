@@ -19,7 +19,7 @@ import (
 // regexpUser is what a server says that runs as declared, in a process namespace of its own.
 var regexpUser = regexp.MustCompile(`^2000:3000 [0-9]+ sh prepared single\n$`)
 
-// requireLabel lets a policy refuse every object without a label in a namespace, whoever makes it.
+// requireLabel lets a policy refuse every object without a label in a namespace, no matter what creates it.
 func requireLabel(t *testing.T, namespace, label string) {
 	t.Helper()
 	k, ctx := acctest.Kube(t), context.WithoutCancel(t.Context())

@@ -245,7 +245,7 @@ func TestAccCluster_bringsBackServersThatWereTakenAway(t *testing.T) {
 	}
 	cli.Write("main.tf", config(1))
 
-	// Whoever goes is no peer any more.
+	// A server that leaves is no longer a Raft peer.
 	ctx, stop := context.WithCancel(t.Context())
 	watched := make(chan []string)
 	go func() {

@@ -514,7 +514,7 @@ func warnTLSClients(name string, before, after server.TLS, diags *diag.Diagnosti
 }
 
 // checkBrought refuses a certificate authority, or a certificate, that servers cannot use, and only warns of one that the cluster
-// has already: plans about anything else go on. The Secret may be made before the cluster.
+// has already: plans of anything else succeed. The Secret may be made before the cluster.
 func (r *Resource) checkBrought(ctx context.Context, state *model, plan model, attribute, name string, diags *diag.Diagnostics) {
 	if plan.Datacenter.IsUnknown() || plan.Domain.IsUnknown() {
 		return
