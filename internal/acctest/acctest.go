@@ -120,16 +120,6 @@ func PreCheck(t testing.TB) {
 	}
 }
 
-// PreCheckLong is PreCheck of a test that takes minutes for itself and wants a quiet
-// machine: it runs with TF_ACC_LONG only.
-func PreCheckLong(t testing.TB) {
-	t.Helper()
-	PreCheck(t)
-	if os.Getenv("TF_ACC_LONG") == "" {
-		t.Skip("long acceptance tests run with TF_ACC_LONG=1: make testacc-long")
-	}
-}
-
 // LocalCluster returns the local cluster, for a test that stops or cuts nodes. A
 // test that needs it cannot run on a cluster of somebody else.
 func LocalCluster(t *testing.T) *localcluster.Cluster {

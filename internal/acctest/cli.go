@@ -24,11 +24,13 @@ type CLI struct {
 	env  []string
 }
 
+// buildOnce builds the provider where the package before has built it: it is linked once for all.
 var buildOnce = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "provider-*")
+	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", err
 	}
+	dir := filepath.Join(cache, "terraform-provider-consul-k8s", "acceptance")
 	out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "terraform-provider-consul-k8s"),
 		"github.com/consul-k8s/terraform-provider-consul-k8s").CombinedOutput()
 	if err != nil {
@@ -69,7 +71,11 @@ func mergeFiles(a, b map[string]string) map[string]string {
 // Write writes a file into the working directory.
 func (c *CLI) Write(name, text string) {
 	c.t.Helper()
-	if err := os.WriteFile(filepath.Join(c.dir, name), []byte(text), 0o600); err != nil {
+	path := filepath.Join(c.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		c.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		c.t.Fatal(err)
 	}
 }

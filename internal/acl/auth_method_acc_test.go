@@ -653,10 +653,6 @@ func TestAccAuthMethod_refusals(t *testing.T) {
 		_, _, err := acl.AuthMethodCreate(&api.ACLAuthMethod{Name: "theirs", Type: "jwt", Config: map[string]any{"JWTValidationPubKeys": []string{public}}}, nil)
 		return err
 	})
-	// A plan that is made is no refusal, whatever it says.
-	refused := func(hcl, says string) resource.TestStep {
-		return resource.TestStep{Config: hcl, PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says(says)}
-	}
 	const kubernetes = `type = "kubernetes"`
 	jwt := func(config string) string { return "type = \"jwt\"\n  config_json = " + config }
 	rule := func(more string) string { return f.bindingRule("app", more) }
@@ -665,44 +661,45 @@ func TestAccAuthMethod_refusals(t *testing.T) {
 		return pods + rule("auth_method = consul_k8s_auth_method.pods.name\n  "+more)
 	}
 	ca := "-----BEGIN NOTHING-----"
+	expectRefusals(t, []refusal{
+		{f.authMethod("a b", kubernetes), "Invalid resource name"},
+		{strings.Replace(pods, `name = "pods"`, `name = "p.o"`, 1), `name: Consul would refuse "p.o"`},
+		{f.authMethod("pods", `type = "oidc"`), "type: the type oidc takes Consul Enterprise"},
+		{f.authMethod("pods", `type = "ldap"`), `type: there is no type "ldap"`},
+		{f.authMethod("pods", kubernetes+"\n max_token_ttl = \"30s\""), `max_token_ttl: "30s" must be a duration between 1m0s and 87600h0m0s`},
+		{f.authMethod("pods", kubernetes+"\n token_locality = \"both\""), `token_locality value must be one of: ["local" "global"], got: "both"`},
+		{f.authMethod("pods", kubernetes+"\n config_json = \"{}\""), "config_json: the type kubernetes takes the attribute kubernetes instead"},
+		{f.authMethod("pods", kubernetes+"\n kubernetes = { host = \"http://api\" }"), `kubernetes.host: "http://api" is not an address`},
+		{f.authMethod("pods", kubernetes+"\n kubernetes = { ca_cert = \""+ca+"\" }"), "kubernetes.ca_cert: there is no PEM certificate in it"},
+		{f.authMethod("pods", kubernetes+"\n kubernetes = { host = \"h\", ca_cert = \"c\", service_account_jwt_wo = \"hidden\", service_account_jwt_wo_version = \"1\" }"), "it is not a JSON web token"},
+		{f.authMethod("pods", kubernetes+"\n kubernetes = { service_account_jwt_wo = \"e30.e30.e30\" }"), "kubernetes.host"},
+		{f.authMethod("pods", kubernetes+"\n namespace_rules = []"), "namespace_rules"},
+		{f.authMethod("pods", `type = "jwt"`), "config_json: the type jwt must be told whom to trust"},
+		{f.authMethod("pods", jwt(`"{}"`)+"\n kubernetes = {}"), "kubernetes: the type jwt takes config_json instead"},
+		{f.authMethod("pods", jwt(`"[]"`)), "config_json: it is not a JSON object"},
+		{f.authMethod("pods", jwt(`"{"`)), "config_json: it is not a JSON object"},
+		{f.authMethod("pods", jwt(`"{}"`)), "exactly one of"},
+		{f.authMethod("pods", jwt(`jsonencode({ JWKSURL = "https://i", OIDCClientSecret = "s" })`)), "config_json: OIDCClientSecret is for Consul Enterprise"},
+		{f.authMethod("theirs", kubernetes), "import it: terraform import consul_k8s_auth_method.<name> '" + f.ID() + "/theirs'"},
+		{pods + strings.Replace(pods, `"consul_k8s_auth_method" "pods"`, `"consul_k8s_auth_method" "too"`, 1), `declares the name "pods"`},
+		{ofPods("bind_type = \"user\"\n bind_name = \"a\""), `bind_type value must be one of:`},
+		{ofPods("bind_type = \"role\"\n bind_name = \"nobody\""), `has no role of the name "nobody"`},
+		{ofPods("bind_type = \"policy\"\n bind_name = \"nobody\""), `has no policy of the name "nobody"`},
+		{ofPods("bind_type = \"policy\"\n bind_name = \"a/b\""), `no login would get a policy with "/" in its name`},
+		{ofPods("bind_type = \"service\"\n bind_name = \"A\""), "bind_name: the name would be refused"},
+		{ofPods("bind_type = \"service\"\n bind_name = \"$${value.user}\""), `bind_name: there is not all that "${value.user}" refers to: the type kubernetes has serviceaccount.namespace, serviceaccount.name, serviceaccount.uid`},
+		{ofPods("bind_type = \"service\"\n bind_name = \"a\"\n bind_vars = { name = \"a\" }"), `only bind_type = "templated-policy" has variables`},
+		{ofPods("bind_type = \"templated-policy\"\n bind_name = \"builtin/service\""), "needs bind_vars"},
+		{ofPods("bind_type = \"templated-policy\"\n bind_name = \"builtin/nothing\""), `there is no template "builtin/nothing"`},
+		{ofPods("bind_type = \"service\"\n bind_name = \"a\"\n selector = \"serviceaccount.name = \\\"a\\\"\""), "selector:"},
+		{ofPods("bind_type = \"service\"\n bind_name = \"a\"\n selector = \"serviceaccount.nmae == \\\"a\\\"\""), `selector: no type of auth methods has all that it asks for`},
+		{rule("auth_method = \"theirs\"\n bind_type = \"service\"\n bind_name = \"a\"\n selector = \"serviceaccount.name == \\\"a\\\"\""), `selector: Selector "serviceaccount" is not valid: the type jwt has value.<key>, list.<key>`},
+		{ofPods("bind_type = \"service\"\n bind_name = \"a\"") + f.bindingRule("too", "auth_method = consul_k8s_auth_method.pods.name\n bind_type = \"service\"\n bind_name = \"a\""), "the very same content"},
+	})
 	test(t, resource.TestCase{Steps: []resource.TestStep{
-		refused(f.authMethod("a b", kubernetes), "Invalid resource name"),
-		refused(strings.Replace(pods, `name = "pods"`, `name = "p.o"`, 1), `name: Consul would refuse "p.o"`),
-		refused(f.authMethod("pods", `type = "oidc"`), "type: the type oidc takes Consul Enterprise"),
-		refused(f.authMethod("pods", `type = "ldap"`), `type: there is no type "ldap"`),
-		refused(f.authMethod("pods", kubernetes+"\n max_token_ttl = \"30s\""), `max_token_ttl: "30s" must be a duration between 1m0s and 87600h0m0s`),
-		refused(f.authMethod("pods", kubernetes+"\n token_locality = \"both\""), `token_locality value must be one of: ["local" "global"], got: "both"`),
-		refused(f.authMethod("pods", kubernetes+"\n config_json = \"{}\""), "config_json: the type kubernetes takes the attribute kubernetes instead"),
-		refused(f.authMethod("pods", kubernetes+"\n kubernetes = { host = \"http://api\" }"), `kubernetes.host: "http://api" is not an address`),
-		refused(f.authMethod("pods", kubernetes+"\n kubernetes = { ca_cert = \""+ca+"\" }"), "kubernetes.ca_cert: there is no PEM certificate in it"),
-		refused(f.authMethod("pods", kubernetes+"\n kubernetes = { host = \"h\", ca_cert = \"c\", service_account_jwt_wo = \"hidden\", service_account_jwt_wo_version = \"1\" }"), "it is not a JSON web token"),
-		refused(f.authMethod("pods", kubernetes+"\n kubernetes = { service_account_jwt_wo = \"e30.e30.e30\" }"), "kubernetes.host"),
-		refused(f.authMethod("pods", kubernetes+"\n namespace_rules = []"), "namespace_rules"),
-		refused(f.authMethod("pods", `type = "jwt"`), "config_json: the type jwt must be told whom to trust"),
-		refused(f.authMethod("pods", jwt(`"{}"`)+"\n kubernetes = {}"), "kubernetes: the type jwt takes config_json instead"),
-		refused(f.authMethod("pods", jwt(`"[]"`)), "config_json: it is not a JSON object"),
-		refused(f.authMethod("pods", jwt(`"{"`)), "config_json: it is not a JSON object"),
-		refused(f.authMethod("pods", jwt(`"{}"`)), "exactly one of"),
-		refused(f.authMethod("pods", jwt(`jsonencode({ JWKSURL = "https://i", OIDCClientSecret = "s" })`)), "config_json: OIDCClientSecret is for Consul Enterprise"),
-		refused(f.authMethod("theirs", kubernetes), "import it: terraform import consul_k8s_auth_method.<name> '"+f.ID()+"/theirs'"),
-		refused(pods+strings.Replace(pods, `"consul_k8s_auth_method" "pods"`, `"consul_k8s_auth_method" "too"`, 1), `declares the name "pods"`),
-
 		// The rules of an auth method are deleted with it: a plan that makes them again is not refused.
 		{Config: rule("auth_method = \"nobody\"\n bind_type = \"service\"\n bind_name = \"a\""), PlanOnly: true, ExpectNonEmptyPlan: true},
 		{Config: rule("auth_method = \"nobody\"\n bind_type = \"service\"\n bind_name = \"a\""), ExpectError: acctest.Says(`has no auth method "nobody"`)},
-		refused(ofPods("bind_type = \"user\"\n bind_name = \"a\""), `bind_type value must be one of:`),
-		refused(ofPods("bind_type = \"role\"\n bind_name = \"nobody\""), `has no role of the name "nobody"`),
-		refused(ofPods("bind_type = \"policy\"\n bind_name = \"nobody\""), `has no policy of the name "nobody"`),
-		refused(ofPods("bind_type = \"policy\"\n bind_name = \"a/b\""), `no login would get a policy with "/" in its name`),
-		refused(ofPods("bind_type = \"service\"\n bind_name = \"A\""), "bind_name: the name would be refused"),
-		refused(ofPods("bind_type = \"service\"\n bind_name = \"$${value.user}\""), `bind_name: there is not all that "${value.user}" refers to: the type kubernetes has serviceaccount.namespace, serviceaccount.name, serviceaccount.uid`),
-		refused(ofPods("bind_type = \"service\"\n bind_name = \"a\"\n bind_vars = { name = \"a\" }"), `only bind_type = "templated-policy" has variables`),
-		refused(ofPods("bind_type = \"templated-policy\"\n bind_name = \"builtin/service\""), "needs bind_vars"),
-		refused(ofPods("bind_type = \"templated-policy\"\n bind_name = \"builtin/nothing\""), `there is no template "builtin/nothing"`),
-		refused(ofPods("bind_type = \"service\"\n bind_name = \"a\"\n selector = \"serviceaccount.name = \\\"a\\\"\""), "selector:"),
-		refused(ofPods("bind_type = \"service\"\n bind_name = \"a\"\n selector = \"serviceaccount.nmae == \\\"a\\\"\""), `selector: no type of auth methods has all that it asks for`),
-		refused(rule("auth_method = \"theirs\"\n bind_type = \"service\"\n bind_name = \"a\"\n selector = \"serviceaccount.name == \\\"a\\\"\""), `selector: Selector "serviceaccount" is not valid: the type jwt has value.<key>, list.<key>`),
-		refused(ofPods("bind_type = \"service\"\n bind_name = \"a\"")+f.bindingRule("too", "auth_method = consul_k8s_auth_method.pods.name\n bind_type = \"service\"\n bind_name = \"a\""), "the very same content"),
 
 		{Config: pods, ResourceName: methodAddress, ImportState: true, ImportStateId: f.ID() + "/nobody", ExpectError: acctest.Says("nobody of " + f.ID() + ": it does not exist.")},
 		{Config: pods, ResourceName: methodAddress, ImportState: true, ImportStateId: "nobody", ExpectError: acctest.Says(`is not of the form "<namespace>/<cluster>/<name>"`)},

@@ -205,43 +205,41 @@ func TestAccACLObjects_refusals(t *testing.T) {
 	if _, err := acctest.Kube(t).CoreV1().Secrets(f.Namespace).Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "theirs"}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	// A plan that is made is no refusal, whatever it says.
-	refused := func(hcl, says string) resource.TestStep {
-		return resource.TestStep{Config: hcl, PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says(says)}
-	}
 	some := `rules = "operator = \"read\""`
 	expires := func(in time.Duration) string {
 		return fmt.Sprintf("expiration_time = %q", time.Now().Add(in).UTC().Format(time.RFC3339))
 	}
+	expectRefusals(t, []refusal{
+		{f.policy("a", "name = \"a b\"\n"+some), `name: Consul would refuse "a b"`},
+		{f.policy("a", "name = \"builtin/x\"\n"+some), `names that begin with "builtin/" are Consul's own`},
+		{f.policy("a", "name = \"global-management\"\n"+some), "built into Consul"},
+		{f.policy("a", "name = \"a\"\nrules = \"key_prefix \\\"x\\\" {\""), "rules: line 1, column 18: not HCL"},
+		{f.policy("a", "name = \"a\"\nrules = \"keyprefix \\\"x\\\" { policy = \\\"read\\\" }\""), "rules: line 1, column 1: there is no resource keyprefix"},
+		{f.policy("a", "name = \"a\"\nrules = \"node \\\"x\\\" { policy = \\\"list\\\" }\""), `rules: line 1, column 6: node "x": policy cannot be "list", which is for key and key_prefix only`},
+		{f.policy("a", "name = \"theirs\"\n"+`rules = "operator = \"write\""`), "import it: terraform import consul_k8s_policy.<name> '" + f.ID() + "/theirs'"},
+		{f.role("a", `name = "theirs"`), "import it: terraform import consul_k8s_role.<name> '" + f.ID() + "/theirs'"},
+		{f.policy("a", "name = \"same\"\n"+some) + f.policy("b", "name = \"same\"\n"+some), `declares the name "same"`},
+		{f.role("a", "name = \"a\"\npolicies = [\"nobody\"]"), `has no policy "nobody"`},
+		{f.tokenHCL("a", `roles = ["nobody"]`), `has no role "nobody"`},
+		{f.role("a", "name = \"a\"\nservice_identities = [{ service_name = \"UPPER\" }]"), `Consul would refuse "UPPER"`},
+		{f.role("a", "name = \"a\"\ntemplated_policies = [{ template_name = \"builtin/dnss\" }]"), `templated_policies: there is no template "builtin/dnss"`},
+		{f.tokenHCL("a", `templated_policies = [{ template_name = "builtin/service" }]`), "templated_policies: the template builtin/service needs the attribute name"},
+		{f.tokenHCL("a", `expiration_ttl = "30s"`), `expiration_ttl: "30s" must be a duration between 1m0s and 87600h0m0s`},
+		{f.tokenHCL("a", `expiration_time = "tomorrow"`), `expiration_time: "tomorrow" is not a time in RFC 3339`},
+		{f.tokenHCL("a", expires(30*time.Second)), "Set a later time, or use expiration_ttl"},
+		{f.tokenHCL("a", expires(11*365*24*time.Hour)), "is more than ten years ahead"},
+		{f.tokenHCL("a", expires(time.Hour)+"\nexpiration_ttl = \"1h\""), `Attribute "expiration_ttl" cannot be specified when "expiration_time" is specified`},
+		{f.tokenHCL("a", `secret = { name = "theirs" }`), "is not this provider's"},
+		{f.tokenHCL("a", `secret = { name = "x" }`) + f.tokenHCL("b", `secret = { name = "x" }`), "delivers to the key token of Secret"},
+		{f.tokenHCL("a", `secret = { name = "x", template = "none" }`), "must have {{.SecretID}}"},
+		{f.tokenHCL("a", `secret = { name = "x", template = "{{.Nothing}}" }`), "it is no Go template"},
+		{f.tokenHCL("a", `secrets = [{ name = "x" }, { name = "x", type = "Opaque" }]`), "is there twice"},
+		{f.tokenHCL("a", "secret = { name = \"x\" }\nsecrets = [{ name = \"y\" }]"), `Attribute "secrets" cannot be specified when "secret" is specified`},
+		{f.tokenHCL("a", "accessor_id = \"8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55\"\nrotation = { trigger = \"x\" }"), "leave accessor_id out"},
+		{f.tokenHCL("a", "accessor_id = \"00000000-0000-0000-0000-000000000002\"\nsecret = { name = \"x\" }"), "The anonymous token has no secret ID"},
+		{f.tokenHCL("a", `accessor_id = "x"`), "it must be a UUID"},
+	})
 	test(t, resource.TestCase{Steps: []resource.TestStep{
-		refused(f.policy("a", "name = \"a b\"\n"+some), `name: Consul would refuse "a b"`),
-		refused(f.policy("a", "name = \"builtin/x\"\n"+some), `names that begin with "builtin/" are Consul's own`),
-		refused(f.policy("a", "name = \"global-management\"\n"+some), "built into Consul"),
-		refused(f.policy("a", "name = \"a\"\nrules = \"key_prefix \\\"x\\\" {\""), "rules: line 1, column 18: not HCL"),
-		refused(f.policy("a", "name = \"a\"\nrules = \"keyprefix \\\"x\\\" { policy = \\\"read\\\" }\""), "rules: line 1, column 1: there is no resource keyprefix"),
-		refused(f.policy("a", "name = \"a\"\nrules = \"node \\\"x\\\" { policy = \\\"list\\\" }\""), `rules: line 1, column 6: node "x": policy cannot be "list", which is for key and key_prefix only`),
-		refused(f.policy("a", "name = \"theirs\"\n"+`rules = "operator = \"write\""`), "import it: terraform import consul_k8s_policy.<name> '"+f.ID()+"/theirs'"),
-		refused(f.role("a", `name = "theirs"`), "import it: terraform import consul_k8s_role.<name> '"+f.ID()+"/theirs'"),
-		refused(f.policy("a", "name = \"same\"\n"+some)+f.policy("b", "name = \"same\"\n"+some), `declares the name "same"`),
-		refused(f.role("a", "name = \"a\"\npolicies = [\"nobody\"]"), `has no policy "nobody"`),
-		refused(f.tokenHCL("a", `roles = ["nobody"]`), `has no role "nobody"`),
-		refused(f.role("a", "name = \"a\"\nservice_identities = [{ service_name = \"UPPER\" }]"), `Consul would refuse "UPPER"`),
-		refused(f.role("a", "name = \"a\"\ntemplated_policies = [{ template_name = \"builtin/dnss\" }]"), `templated_policies: there is no template "builtin/dnss"`),
-		refused(f.tokenHCL("a", `templated_policies = [{ template_name = "builtin/service" }]`), "templated_policies: the template builtin/service needs the attribute name"),
-		refused(f.tokenHCL("a", `expiration_ttl = "30s"`), `expiration_ttl: "30s" must be a duration between 1m0s and 87600h0m0s`),
-		refused(f.tokenHCL("a", `expiration_time = "tomorrow"`), `expiration_time: "tomorrow" is not a time in RFC 3339`),
-		refused(f.tokenHCL("a", expires(30*time.Second)), "Set a later time, or use expiration_ttl"),
-		refused(f.tokenHCL("a", expires(11*365*24*time.Hour)), "is more than ten years ahead"),
-		refused(f.tokenHCL("a", expires(time.Hour)+"\nexpiration_ttl = \"1h\""), `Attribute "expiration_ttl" cannot be specified when "expiration_time" is specified`),
-		refused(f.tokenHCL("a", `secret = { name = "theirs" }`), "is not this provider's"),
-		refused(f.tokenHCL("a", `secret = { name = "x" }`)+f.tokenHCL("b", `secret = { name = "x" }`), "delivers to the key token of Secret"),
-		refused(f.tokenHCL("a", `secret = { name = "x", template = "none" }`), "must have {{.SecretID}}"),
-		refused(f.tokenHCL("a", `secret = { name = "x", template = "{{.Nothing}}" }`), "it is no Go template"),
-		refused(f.tokenHCL("a", `secrets = [{ name = "x" }, { name = "x", type = "Opaque" }]`), "is there twice"),
-		refused(f.tokenHCL("a", "secret = { name = \"x\" }\nsecrets = [{ name = \"y\" }]"), `Attribute "secrets" cannot be specified when "secret" is specified`),
-		refused(f.tokenHCL("a", "accessor_id = \"8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55\"\nrotation = { trigger = \"x\" }"), "leave accessor_id out"),
-		refused(f.tokenHCL("a", "accessor_id = \"00000000-0000-0000-0000-000000000002\"\nsecret = { name = \"x\" }"), "The anonymous token has no secret ID"),
-		refused(f.tokenHCL("a", `accessor_id = "x"`), "it must be a UUID"),
 		// What may be otherwise by the time of the apply is a warning, and the apply says what is wrong.
 		{Config: f.tokenHCL("a", `expiration_time = "2001-01-01T00:00:00Z"`), PlanOnly: true, ExpectNonEmptyPlan: true},
 		{Config: f.tokenHCL("a", `expiration_time = "2001-01-01T00:00:00Z"`), ExpectError: acctest.Says("expiration_time: 2001-01-01T00:00:00Z has passed")},
@@ -256,6 +254,19 @@ func TestAccACLObjects_refusals(t *testing.T) {
 		}, ExpectError: acctest.Says("is the management token")},
 		{Config: f.tokenHCL("a", ""), ResourceName: "consul_k8s_token.a", ImportState: true, ImportStateId: f.ID() + "/" + f.AgentTokenAccessor(0), ExpectError: acctest.Says("is the agent token of a server")},
 	}})
+}
+
+type refusal struct{ hcl, says string }
+
+// expectRefusals plans each configuration with a provider of its own: what one declares is no
+// concern of another.
+func expectRefusals(t *testing.T, list []refusal) {
+	t.Helper()
+	var refusals []acctest.Refusal
+	for _, r := range list {
+		refusals = append(refusals, acctest.Refusal{Config: "provider \"consul\" {}\n" + r.hcl, Says: r.says})
+	}
+	acctest.ExpectRefusals(t, "", refusals)
 }
 
 // What an apply that was killed left behind is taken over: the very same, and

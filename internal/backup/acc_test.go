@@ -698,7 +698,8 @@ func TestAccBackupSchedule_badInput(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
 	const good = `url = "s3:https://s3.example.com/bucket"`
-	for name, tt := range map[string]struct{ repository, more, says string }{
+	var refusals []acctest.Refusal
+	for _, tt := range map[string]struct{ repository, more, says string }{
 		"no schedule":      {good, `schedule = "every hour"`, `"every hour" is no schedule`},
 		"six fields":       {good, `schedule = "0 40 * * * *"`, "is no schedule"},
 		"a time zone":      {good, `time_zone = "Europe/Parys"`, `"Europe/Parys" is no time zone`},
@@ -721,11 +722,7 @@ func TestAccBackupSchedule_badInput(t *testing.T) {
 		"no label":         {good, `placement = { node_selector = { "a b" = "x" } }`, "would be refused by Kubernetes"},
 		"no time":          {good, `deadline = "1s"`, "must be a duration between 1m0s and 24h0m0s"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(t, resource.TestCase{Steps: []resource.TestStep{{
-				Config: scheduleHCL(`"nowhere/a-cluster-with-a-long-name"`, tt.repository, tt.more), PlanOnly: true, ExpectError: acctest.Says(tt.says),
-			}}})
-		})
+		refusals = append(refusals, acctest.Refusal{Config: scheduleHCL(`"nowhere/a-cluster-with-a-long-name"`, tt.repository, tt.more), Says: tt.says})
 	}
+	acctest.ExpectRefusals(t, "", refusals)
 }

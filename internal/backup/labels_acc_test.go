@@ -12,6 +12,7 @@ import (
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
 )
@@ -77,6 +78,10 @@ func TestAccLabels_reachEveryObject(t *testing.T) {
 	t.Parallel()
 	namespace := acctest.Namespace(t)
 	acctest.ClaimForBackups(t, namespace)
+	claims := acctest.Kube(t).CoreV1().PersistentVolumeClaims(namespace) // the scheduler changes it
+	if _, err := claims.Patch(t.Context(), "backups", types.MergePatchType, []byte(`{"metadata":{"labels":{"team":"platform"}}}`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	requireLabel(t, namespace, "team")
 	hcl := func(labels string) string {
 		return clusterHCL(namespace, acctest.ConsulVersion, labels+`

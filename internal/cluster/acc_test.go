@@ -264,8 +264,7 @@ func TestAccCluster_scalesOneServerAtATime(t *testing.T) {
 
 // Five servers on three nodes cannot be; going back to three must not wait for
 // the fourth.
-func TestAccCluster_takesBackServersThatNoNodeHasRoomFor(t *testing.T) {
-	t.Parallel()
+func TestAccLong_takesBackServersThatNoNodeHasRoomFor(t *testing.T) {
 	acctest.PreCheck(t)
 	acctest.LocalCluster(t) // of three nodes
 	namespace := acctest.Namespace(t)
@@ -279,43 +278,6 @@ func TestAccCluster_takesBackServersThatNoNodeHasRoomFor(t *testing.T) {
 			{Config: size(5), ExpectError: acctest.Says("consul-server-3: Pending, not scheduled")},
 			{Config: size(3), Check: voters(t, namespace, 3)},
 			{Config: size(3), PlanOnly: true},
-		},
-	})
-}
-
-func TestAccCluster_upgradeRestartsEveryServer(t *testing.T) {
-	t.Parallel()
-	acctest.PreCheck(t)
-	namespace := acctest.Namespace(t)
-	test(t, resource.TestCase{
-		CheckDestroy: acctest.NothingLeft(t, namespace),
-		Steps: []resource.TestStep{
-			{Config: hclVersion(namespace, acctest.OlderVersion, ""), Check: voters(t, namespace, 3)},
-			{
-				Config: hclVersion(namespace, acctest.ConsulVersion, ""),
-				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), func(*terraform.State) error {
-					h, err := acctest.Consul(t, namespace, "consul").Health(t.Context(), "")
-					if err != nil {
-						return err
-					}
-					for _, s := range h.Servers {
-						if s.Version != acctest.ConsulVersion {
-							return fmt.Errorf("%s runs %s", s.Name, s.Version)
-						}
-					}
-					return nil
-				}),
-				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
-					plancheck.ExpectKnownValue(address, tfjsonpath.New("rollout").AtMapKey("changes"), knownvalue.ListExact([]knownvalue.Check{
-						knownvalue.StringExact(fmt.Sprintf("version: %s -> %s (restart)", acctest.OlderVersion, acctest.ConsulVersion)),
-					})),
-				}},
-				ConfigStateChecks: []statecheck.StateCheck{
-					statecheck.ExpectKnownValue(address, tfjsonpath.New("running_version"), knownvalue.StringExact(acctest.ConsulVersion)),
-					ranAsPlanned{t, namespace},
-				},
-			},
-			{Config: hclVersion(namespace, acctest.ConsulVersion, ""), PlanOnly: true},
 		},
 	})
 }
@@ -452,9 +414,8 @@ func TestAccCluster_resumesAfterKilledCreate(t *testing.T) {
 }
 
 // A change that is killed half-way shows in the next plan, and that goes on.
-func TestAccCluster_resumesAfterKilledUpdate(t *testing.T) {
+func TestAccLong_resumesAfterKilledUpdate(t *testing.T) {
 	acctest.PreCheck(t)
-	t.Parallel()
 	namespace := acctest.NamespaceName(t)
 	config := func(ui bool) string {
 		return required + hclVersion(namespace, acctest.ConsulVersion, fmt.Sprintf("  create_namespace = true\n  ui = %v\n", ui))
@@ -503,25 +464,6 @@ func TestAccCluster_resumesAfterKilledDestroy(t *testing.T) {
 		t.Errorf("the cluster was forgotten:\n%s", out)
 	}
 	namespaceGone(t, namespace)
-}
-
-// Volumes are kept by default, and a cluster of the same name has the data back.
-func TestAccCluster_retainedVolumesBringTheDataBack(t *testing.T) {
-	t.Parallel()
-	acctest.PreCheck(t)
-	namespace := acctest.Namespace(t)
-	config := hcl(namespace, fmt.Sprintf("  version = %q\n  storage = { size = \"1Gi\" }\n", acctest.ConsulVersion))
-	test(t, resource.TestCase{Steps: []resource.TestStep{
-		{Config: config, Check: func(*terraform.State) error { return putKey(t, namespace, "greeting", "hello") }},
-		{Config: config, Destroy: true},
-		{Config: config, Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), func(*terraform.State) error {
-			got, err := getKey(t, namespace, "greeting")
-			if err == nil && got != "hello" {
-				err = fmt.Errorf("the key is %q", got)
-			}
-			return err
-		})},
-	}})
 }
 
 // A server that lost its disk while it is still a Raft peer must not vote with

@@ -136,9 +136,8 @@ func contents(t *testing.T, namespace string) []string {
 // Servers made by hand, as in many tutorials, are taken over from while a client
 // writes through their Service: no write fails but one that arrives while the leadership
 // moves, and every one that was acknowledged is there.
-func TestAccCluster_takesOverFromHandMadeServers(t *testing.T) {
-	t.Parallel()
-	acctest.PreCheckLong(t)
+func TestAccLong_takesOverFromHandMadeServers(t *testing.T) {
+	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
 	old := startOld(t, namespace, "handmade", "consul", "", "VERSION", acctest.ConsulVersion)
 	old.put("", 200)
@@ -176,9 +175,8 @@ func TestAccCluster_takesOverFromHandMadeServers(t *testing.T) {
 
 // Servers of the Helm chart, with ACLs, are taken over from and upgraded in one go,
 // and consul_k8s_acl_bootstrap goes on with their management token.
-func TestAccCluster_takesOverFromTheHelmChart(t *testing.T) {
-	t.Parallel()
-	acctest.PreCheckLong(t)
+func TestAccLong_takesOverFromTheHelmChart(t *testing.T) {
+	acctest.PreCheck(t)
 	namespace, k := acctest.Namespace(t), acctest.Kube(t)
 	const management = "6a4b7d3e-1c1e-4f0a-9d0e-5d1b2f3c4a5b"
 	secret := func(name, key, value string) {
@@ -245,9 +243,8 @@ func TestAccCluster_takesOverFromTheHelmChart(t *testing.T) {
 // Servers that encrypt their gossip and speak TLS to each other are taken over from with
 // their keys and the authority of their certificates: everything stays encrypted at every
 // moment, and one authority of the provider's own can follow.
-func TestAccCluster_takesOverFromEncryptedServers(t *testing.T) {
-	t.Parallel()
-	acctest.PreCheckLong(t)
+func TestAccLong_takesOverFromEncryptedServers(t *testing.T) {
+	acctest.PreCheck(t)
 	namespace, k := acctest.Namespace(t), acctest.Kube(t)
 	ca := newTestCA(t)
 	putCA(t, namespace, "their-ca", ca, nil)
@@ -353,9 +350,8 @@ func replicas(ctx context.Context, t *testing.T, namespace, name string) int32 {
 
 // A take-over that is killed or runs out of time goes on with the next apply,
 // wherever it was, and no acknowledged write is lost.
-func TestAccCluster_resumesAfterKilledTakeover(t *testing.T) {
-	t.Parallel()
-	acctest.PreCheckLong(t)
+func TestAccLong_resumesAfterKilledTakeover(t *testing.T) {
+	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
 	old := startOld(t, namespace, "handmade", "consul", "", "VERSION", acctest.ConsulVersion)
 	old.put("", 50)
@@ -406,9 +402,8 @@ func TestAccCluster_resumesAfterKilledTakeover(t *testing.T) {
 
 // As long as an old server is there, a destroy gives everything back: the old servers
 // are three again, lead, have their Service and every write.
-func TestAccCluster_destroyGivesATakeoverBack(t *testing.T) {
-	t.Parallel()
-	acctest.PreCheckLong(t)
+func TestAccLong_destroyGivesATakeoverBack(t *testing.T) {
+	acctest.PreCheck(t)
 	namespace, k := acctest.Namespace(t), acctest.Kube(t)
 	old := startOld(t, namespace, "handmade", "consul", "", "VERSION", acctest.ConsulVersion)
 	old.put("", 50)

@@ -391,9 +391,8 @@ func changedUnderAClient(t *testing.T) (namespace string, cli *acctest.CLI, clie
 
 // The apply is killed after each step of a roll, again and again: the next one goes
 // on, every server is restarted once, and no write is refused.
-func TestAccCluster_killedAfterEveryStepOfARoll(t *testing.T) {
-	t.Parallel()
-	acctest.PreCheckLong(t)
+func TestAccLong_killedAfterEveryStepOfARoll(t *testing.T) {
+	acctest.PreCheck(t)
 	namespace, cli, client := changedUnderAClient(t)
 	seen := map[string]map[types.UID]bool{}
 	for name, uid := range podUIDs(t, namespace) {
@@ -448,8 +447,7 @@ func rolloutEvents(t *testing.T, namespace string) int {
 
 // Two applies at once, of two workspaces that do not know of each other, wait for
 // each other: no two servers are away at the same time.
-func TestAccCluster_twoAppliesAtOnceWaitForEachOther(t *testing.T) {
-	t.Parallel()
+func TestAccLong_twoAppliesAtOnceWaitForEachOther(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
 	config := func(label string) string {
@@ -491,8 +489,7 @@ func TestAccCluster_twoAppliesAtOnceWaitForEachOther(t *testing.T) {
 
 // A server whose volume was kept when it was removed comes back with what the others
 // have, however long it was away.
-func TestAccCluster_returnsWithAStaleVolume(t *testing.T) {
-	t.Parallel()
+func TestAccLong_returnsWithAStaleVolume(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
 	size := func(n int) string {

@@ -103,7 +103,7 @@ type finding struct{ summary, detail string }
 //   - Rights of the anonymous token stay in force: that is a warning too.
 //
 // Who has a token is then refused nothing while the servers change one by one
-// (TestAccACL_inAMixedClusterTheLeaderDecides).
+// (TestAccLong_inAMixedClusterTheLeaderDecides).
 func judgeDeny(id string, before server.ACL, f consul.DenyFacts) (refusals, warnings []finding) {
 	refuse := func(summary, format string, args ...any) {
 		refusals = append(refusals, finding{summary, fmt.Sprintf(format, args...)})

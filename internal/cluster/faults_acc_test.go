@@ -136,8 +136,7 @@ func leader(t *testing.T, namespace string) string {
 
 // The leader dies, without leaving, while another server is away: the roll waits until
 // all are back, and no acknowledged write is lost.
-func TestAccCluster_aLeaderThatDiesInTheMiddleOfARoll(t *testing.T) {
-	t.Parallel()
+func TestAccLong_aLeaderThatDiesInTheMiddleOfARoll(t *testing.T) {
 	acctest.PreCheck(t)
 	duringRoll(t, func(namespace string, _ map[string]types.UID) {
 		now := int64(0)
@@ -150,8 +149,8 @@ func TestAccCluster_aLeaderThatDiesInTheMiddleOfARoll(t *testing.T) {
 
 // A node is cut off in the middle of a roll: it holds, no other server is touched, and
 // it goes on when the node is back. Nodes are shared, so this runs for itself.
-func TestAccCluster_aNodeThatIsCutOffHoldsTheRoll(t *testing.T) {
-	acctest.PreCheckLong(t)
+func TestAccLong_aNodeThatIsCutOffHoldsTheRoll(t *testing.T) {
+	acctest.PreCheck(t)
 	nodes := acctest.LocalCluster(t)
 	duringRoll(t, func(namespace string, before map[string]types.UID) {
 		whole(t, namespace) // the first server votes again
@@ -190,8 +189,8 @@ func TestAccCluster_aNodeThatIsCutOffHoldsTheRoll(t *testing.T) {
 // A rollout whose requests to Kubernetes take half a second meets something that evicts any server
 // as soon as it is ready, ten times a second: two voters are left at any moment, the rollout comes to
 // its end, and no acknowledged write is lost.
-func TestAccCluster_rollsAmongEvictionsWithTwoVoters(t *testing.T) {
-	acctest.PreCheckLong(t)
+func TestAccLong_rollsAmongEvictionsWithTwoVoters(t *testing.T) {
+	acctest.PreCheck(t)
 	namespace, cli, client := changedUnderAClient(t)
 	before := podUIDs(t, namespace)
 	watch := acctest.WatchRaft(t, namespace, "consul", "")

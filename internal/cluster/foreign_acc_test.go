@@ -287,8 +287,7 @@ func TestAccCluster_takesBackWhatOthersAdd(t *testing.T) {
 
 // Of three servers only the one that runs what somebody added is restarted to take
 // it back, once, whichever way it was added.
-func TestAccCluster_restartsOnlyServersThatRunWhatOthersAdded(t *testing.T) {
-	t.Parallel()
+func TestAccLong_restartsOnlyServersThatRunWhatOthersAdded(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
 	k := acctest.Kube(t)

@@ -269,8 +269,8 @@ func putSecret(t *testing.T, namespace, name, key, value string) {
 
 // Encryption is turned on and off on a running cluster, in three rolls each, and no
 // write fails; killed in the middle of the second roll, the next apply goes on.
-func TestAccCluster_gossipOnAndOffRefusesNoWrite(t *testing.T) {
-	acctest.PreCheckLong(t)
+func TestAccLong_gossipOnAndOffRefusesNoWrite(t *testing.T) {
+	acctest.PreCheck(t)
 	namespace := acctest.NamespaceName(t)
 	config := func(gossip string) string {
 		return required + hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n"+gossip)

@@ -243,8 +243,7 @@ func scale(t *testing.T, namespace string, replicas int) {
 // nothing on the way to "deny". A token that Consul does not know does not matter
 // to servers without ACLs, but is refused by all others, with "allow" too: a
 // client must not send one before it is made.
-func TestAccACL_inAMixedClusterTheLeaderDecides(t *testing.T) {
-	t.Parallel()
+func TestAccLong_inAMixedClusterTheLeaderDecides(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
 	c := acctest.Consul(t, namespace, "consul")

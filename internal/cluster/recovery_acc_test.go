@@ -205,8 +205,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 
 // Servers that somebody takes away while they are Raft peers come back with their volumes, and go in good order then: each is
 // removed from the peers before its pod goes.
-func TestAccCluster_bringsBackServersThatWereTakenAway(t *testing.T) {
-	t.Parallel()
+func TestAccLong_bringsBackServersThatWereTakenAway(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.NamespaceName(t)
 	config := func(replicas int) string {
@@ -297,8 +296,8 @@ func leavingPeers(ctx context.Context, c *consul.Cluster) (early []string) {
 
 // Of five servers three are lost with their volumes. The two that are left do not have the same: everything comes back that
 // one of them has.
-func TestAccCluster_comesBackFromTwoSurvivorsOfFive(t *testing.T) {
-	acctest.PreCheckLong(t)
+func TestAccLong_comesBackFromTwoSurvivorsOfFive(t *testing.T) {
+	acctest.PreCheck(t)
 	namespace := acctest.NamespaceName(t)
 	config := func(more string) string {
 		return required + hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n  replicas = 5\n  placement = { anti_affinity = \"preferred\" }\n"+more)

@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -19,7 +20,7 @@ func TestAccCluster_startsWithRetainedDataAndNeverBesideIt(t *testing.T) {
 	namespace := acctest.Namespace(t)
 	config := func(version string) string {
 		return required + hcl(namespace, fmt.Sprintf(
-			"  version = %q\n  replicas = 1\n  storage = { size = \"1Gi\" }\n  update = { snapshot_before = false, server_timeout = \"2m\" }\n", version))
+			"  version = %q\n  storage = { size = \"1Gi\" }\n  update = { snapshot_before = false, server_timeout = \"2m\" }\n", version))
 	}
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": config(acctest.ConsulVersion)})
 	if out := cli.Must(t.Context(), "apply", "-auto-approve", "-no-color"); strings.Contains(out, "data that exists") {
@@ -32,8 +33,8 @@ func TestAccCluster_startsWithRetainedDataAndNeverBesideIt(t *testing.T) {
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
 	cli.Write("main.tf", config(acctest.OlderVersion))
 	out, code := cli.Run(t.Context(), "plan", "-no-color")
-	if code == 0 || !acctest.Says("the volume claims data-consul-server-0 hold data of Consul "+acctest.ConsulVersion).MatchString(unframed(out)) ||
-		!acctest.Says("kubectl -n "+namespace+" delete pvc data-consul-server-0").MatchString(unframed(out)) {
+	if code == 0 || !acctest.Says("the volume claims data-consul-server-0, data-consul-server-1, data-consul-server-2 hold data of Consul "+acctest.ConsulVersion).MatchString(unframed(out)) ||
+		!acctest.Says("kubectl -n "+namespace+" delete pvc data-consul-server-0 data-consul-server-1 data-consul-server-2").MatchString(unframed(out)) {
 		t.Errorf("an older version is not refused (exit code %d):\n%s", code, out)
 	}
 	cli.Write("main.tf", config(acctest.ConsulVersion))
@@ -43,7 +44,7 @@ func TestAccCluster_startsWithRetainedDataAndNeverBesideIt(t *testing.T) {
 			t.Errorf("the plan does not say %q:\n%s", want, out)
 		}
 	}
-	if err := hasKey(t, namespace, "greeting", "hello"); err != nil {
+	if err := errors.Join(voters(t, namespace, 3)(nil), hasKey(t, namespace, "greeting", "hello")); err != nil {
 		t.Error(err)
 	}
 	claim, err := acctest.Kube(t).CoreV1().PersistentVolumeClaims(namespace).Get(t.Context(), "data-consul-server-0", metav1.GetOptions{})

@@ -12,9 +12,8 @@ import (
 
 // A replacement of the gossip key and one of the certificate authority are killed in each
 // of their phases. The next apply goes on; meanwhile no write fails, and no server restarts.
-func TestAccCluster_resumesAfterKilledRotation(t *testing.T) {
-	t.Parallel()
-	acctest.PreCheckLong(t)
+func TestAccLong_resumesAfterKilledRotation(t *testing.T) {
+	acctest.PreCheck(t)
 	namespace := acctest.NamespaceName(t)
 	config := func(key, ca string) string {
 		return required + hclVersion(namespace, acctest.ConsulVersion, `

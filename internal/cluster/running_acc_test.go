@@ -15,8 +15,8 @@ import (
 // An apply that finds no StatefulSet and turns TLS and gossip encryption on, with another
 // version, goes through every stage and takes the snapshot before: what the servers run is
 // read from their pods.
-func TestAccCluster_tlsOnAndOffWithoutItsStatefulSet(t *testing.T) {
-	acctest.PreCheckLong(t)
+func TestAccLong_tlsOnAndOffWithoutItsStatefulSet(t *testing.T) {
+	acctest.PreCheck(t)
 	namespace := acctest.NamespaceName(t)
 	config := func(version, more string) string {
 		return required + hclVersion(namespace, version, "  create_namespace = true\n"+more)

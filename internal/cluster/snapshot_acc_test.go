@@ -53,14 +53,19 @@ func TestAccCluster_upgradeCanBeTakenBackFromItsSnapshot(t *testing.T) {
 				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
 					plancheck.ExpectUnknownValue(address, snapshot),
 					plancheck.ExpectKnownValue(address, tfjsonpath.New("rollout").AtMapKey("steps").AtSliceIndex(0), knownvalue.StringExact("take a snapshot")),
+					plancheck.ExpectKnownValue(address, tfjsonpath.New("rollout").AtMapKey("changes"), knownvalue.ListExact([]knownvalue.Check{
+						knownvalue.StringExact(fmt.Sprintf("version: %s -> %s (restart)", acctest.OlderVersion, acctest.ConsulVersion)),
+					})),
 				}},
 				ConfigStateChecks: []statecheck.StateCheck{
+					statecheck.ExpectKnownValue(address, tfjsonpath.New("running_version"), knownvalue.StringExact(acctest.ConsulVersion)),
+					ranAsPlanned{t, namespace},
 					statecheck.ExpectKnownValue(address, snapshot.AtMapKey("claim"), knownvalue.StringExact("consul-snapshots")),
 					statecheck.ExpectKnownValue(address, snapshot.AtMapKey("version"), knownvalue.StringExact(acctest.OlderVersion)),
 					statecheck.ExpectKnownValue(address, snapshot.AtMapKey("file"), knownvalue.StringRegexp(regexp.MustCompile(`^consul-`+regexp.QuoteMeta(acctest.OlderVersion)+`-\d{8}T\d{6}Z\.snap$`))),
 				},
 				Check: func(s *terraform.State) error {
-					if err := noJob(t, namespace); err != nil {
+					if err := errors.Join(noJob(t, namespace), allRun(t, namespace, acctest.ConsulVersion)); err != nil {
 						return err
 					}
 					a := s.RootModule().Resources[address].Primary.Attributes
@@ -73,6 +78,24 @@ func TestAccCluster_upgradeCanBeTakenBackFromItsSnapshot(t *testing.T) {
 			},
 		},
 	})
+}
+
+// allRun checks which version three servers say that they run.
+func allRun(t *testing.T, namespace, version string) error {
+	t.Helper()
+	h, err := acctest.Consul(t, namespace, "consul").Health(t.Context(), managementToken(t, namespace))
+	if err != nil {
+		return err
+	}
+	if m := h.MissingVoters(3); m != "" {
+		return fmt.Errorf("not three healthy voters: %s", m)
+	}
+	for _, s := range h.Servers {
+		if s.Version != version {
+			return fmt.Errorf("%s runs %s", s.Name, s.Version)
+		}
+	}
+	return nil
 }
 
 // restoreByHand deletes a key that the snapshot has, does what the guide says, and

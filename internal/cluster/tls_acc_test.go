@@ -490,8 +490,8 @@ func TestAccCluster_tlsIsServedAndItsCertificatesAreReplaced(t *testing.T) {
 
 // TLS is turned on and off on a running cluster, and no write fails; killed in the middle
 // of the second roll, the next apply goes on.
-func TestAccCluster_tlsOnAndOffRefusesNoWrite(t *testing.T) {
-	acctest.PreCheckLong(t)
+func TestAccLong_tlsOnAndOffRefusesNoWrite(t *testing.T) {
+	acctest.PreCheck(t)
 	namespace := acctest.NamespaceName(t)
 	config := func(tls string) string {
 		return required + hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n"+tls+plainGRPC)
@@ -612,9 +612,8 @@ func answers(t *testing.T, namespace string, n int, overHTTP bool) resource.Test
 
 // Where HTTP is closed a server without data finds the others, and a snapshot is taken,
 // by HTTPS.
-func TestAccCluster_httpsOnly(t *testing.T) {
-	t.Parallel()
-	acctest.PreCheckLong(t)
+func TestAccLong_httpsOnly(t *testing.T) {
+	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
 	config := func(version string, replicas int, httpsOnly bool) string {
 		return hclVersion(namespace, version, fmt.Sprintf("  replicas = %d\n  tls = {\n    enabled = true\n    https_only = %v\n  }\n", replicas, httpsOnly))

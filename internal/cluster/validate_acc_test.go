@@ -91,12 +91,11 @@ func TestAccCluster_badInput(t *testing.T) {
 		"labels value":          {with(`pod_labels = { a = "b c" }`), `Kubernetes would refuse "b c"`},
 		"datacenter":            {with(`datacenter = "DC 1"`), "lower-case letters"},
 	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			config := "provider \"consul\" { host = \"https://127.0.0.1:1\" }\nresource \"consul_k8s_cluster\" \"test\" {\n" + tt.attributes + "\n}\n"
-			test(t, resource.TestCase{Steps: []resource.TestStep{{Config: config, PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says(tt.want)}}})
-		})
+	var refusals []acctest.Refusal
+	for _, tt := range tests {
+		refusals = append(refusals, acctest.Refusal{Config: "resource \"consul_k8s_cluster\" \"test\" {\n" + tt.attributes + "\n}\n", Says: tt.want})
 	}
+	acctest.ExpectRefusals(t, `provider "consul" { host = "https://127.0.0.1:1" }`, refusals)
 }
 
 func TestAccCluster_importOfAWrongID(t *testing.T) {

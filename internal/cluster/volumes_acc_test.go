@@ -286,8 +286,7 @@ func noContainerRestarted(t *testing.T, namespace string) error {
 
 // A volume of which the file system only grows when it is mounted anew takes its
 // server with it, and no other.
-func TestAccVolumes_aFileSystemThatWaitsRestartsItsServerAlone(t *testing.T) {
-	t.Parallel()
+func TestAccLong_aFileSystemThatWaitsRestartsItsServerAlone(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace, class := acctest.Namespace(t), ", class = \""+acctest.ExpandableClass(t)+"\""
 	acctest.StartResizer(t, namespace, "consul-server-0", "consul-server-2")
@@ -389,9 +388,8 @@ func TestAccVolumes_growthThatHangsIsExplained(t *testing.T) {
 
 // Every server moves to a new and larger volume of another class, with its ACL
 // token, while a client writes: no write that was acknowledged is lost.
-func TestAccVolumes_rebuildLosesNoWrite(t *testing.T) {
-	t.Parallel()
-	acctest.PreCheckLong(t)
+func TestAccLong_rebuildLosesNoWrite(t *testing.T) {
+	acctest.PreCheck(t)
 	namespace, class := acctest.Namespace(t), acctest.ExpandableClass(t)
 	config := func(size, storage string) string {
 		return storageHCL(namespace, size, storage, stepDeny) + bootstrapHCL("") + clientHCL(namespace)
@@ -445,9 +443,8 @@ func TestAccVolumes_rebuildLosesNoWrite(t *testing.T) {
 
 // A rebuild that is killed, before the first server's volume is gone and again
 // after it, shows in the plan and goes on with the servers that are left.
-func TestAccVolumes_rebuildThatIsKilledGoesOn(t *testing.T) {
+func TestAccLong_rebuildThatIsKilledGoesOn(t *testing.T) {
 	acctest.PreCheck(t)
-	t.Parallel()
 	namespace := acctest.NamespaceName(t)
 	k := acctest.Kube(t)
 	config := func(size, storage string) string {

@@ -41,6 +41,12 @@ func (c *Cluster) IsAgentToken(accessorID string) bool {
 // It needs the management token and changes nothing that is right already. Where an agent ran without a token it waits
 // until the agent has written its own entry in the catalog with it.
 func (c *Cluster) SetAgentTokens(ctx context.Context, management string) error {
+	return c.setAgentTokens(ctx, management, true)
+}
+
+// setAgentTokens is SetAgentTokens, which may leave the entries in the catalog to the agents: they compare themselves with it every
+// minute or two.
+func (c *Cluster) setAgentTokens(ctx context.Context, management string, await bool) error {
 	pods, err := c.Pods(ctx)
 	if err != nil {
 		return err
@@ -50,11 +56,17 @@ func (c *Cluster) SetAgentTokens(ctx context.Context, management string) error {
 		if err != nil {
 			return err
 		}
-		lacking, lackErr := lacksAgentToken(ctx, client, &pods[i], time.Now())
+		lacking, err := lacksAgentToken(ctx, client, &pods[i], time.Now())
+		lacking = lacking && err == nil && await
+		if lacking { // an agent compares itself with the catalog at once when it is given another token
+			if _, err := client.Agent().UpdateAgentACLToken("", write(ctx)); err != nil {
+				return fmt.Errorf("taking the agent token of server %s away: %w", pods[i].Name, err)
+			}
+		}
 		if err := c.setAgentToken(ctx, client, &pods[i]); err != nil {
 			return fmt.Errorf("setting the agent token of server %s: %w", pods[i].Name, err)
 		}
-		if lackErr != nil || !lacking {
+		if !lacking {
 			continue
 		}
 		if err := awaitRegistration(ctx, client, &pods[i]); err != nil {
@@ -64,8 +76,7 @@ func (c *Cluster) SetAgentTokens(ctx context.Context, management string) error {
 	return nil
 }
 
-// registrationTimeout is longer than an agent takes to compare itself with the catalog, which it does at once when it is
-// given another token, and each minute or two.
+// registrationTimeout is longer than an agent takes to compare itself with the catalog, where nothing makes it do so at once.
 const registrationTimeout = 3 * time.Minute
 
 func awaitRegistration(ctx context.Context, client *api.Client, pod *corev1.Pod) error {

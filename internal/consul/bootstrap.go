@@ -160,7 +160,8 @@ func (c *Cluster) settleSecret(ctx context.Context, ref SecretRef) error {
 // BootstrapOptions say where the management token may be, and what to do when it is lost.
 type BootstrapOptions struct {
 	// Provisional says that the Secret may have another name later: an EnsureBootstrap that is not provisional
-	// moves the token to where it shall be.
+	// moves the token to where it shall be. The agents' entries in the catalog are not awaited: it may still be that of
+	// other servers.
 	Provisional bool
 	// Reset lets EnsureBootstrap bootstrap once more.
 	Reset bool
@@ -224,7 +225,7 @@ func (c *Cluster) EnsureBootstrap(ctx context.Context, ref SecretRef, options Bo
 			return "", err
 		}
 	}
-	return accessor, c.finishBootstrap(ctx, token)
+	return accessor, c.finishBootstrap(ctx, token, options.Provisional)
 }
 
 // deleteToken deletes a token; one that does not exist is no error.
@@ -247,7 +248,7 @@ func (c *Cluster) deleteToken(ctx context.Context, management, accessor string) 
 
 // finishBootstrap waits for all voters, which only a token can see, and sets
 // the agent tokens.
-func (c *Cluster) finishBootstrap(ctx context.Context, token string) error {
+func (c *Cluster) finishBootstrap(ctx context.Context, token string, provisional bool) error {
 	return kube.Wait(ctx, "the servers", interval, func(ctx context.Context) (string, error) {
 		n, err := c.replicas(ctx)
 		if err != nil {
@@ -256,7 +257,7 @@ func (c *Cluster) finishBootstrap(ctx context.Context, token string) error {
 		if missing, err := c.Missing(ctx, token, n, 0); err != nil || missing != "" {
 			return missing, err
 		}
-		err = c.SetAgentTokens(ctx, token)
+		err = c.setAgentTokens(ctx, token, !provisional)
 		if isTransient(err) || IsUnknownToken(err) { // a follower hears of the token a moment later
 			return err.Error(), nil
 		}

@@ -12,8 +12,8 @@ import (
 // Heal makes a cluster whole again after a snapshot was restored into it. With ACLs its management token,
 // which the snapshot need not have, is made valid again by a reset, and each server is given its agent token.
 // Nodes that have the name of a server and the ID of another one go: Consul would not let the
-// server into the catalog (developer.hashicorp.com/consul/docs/error-messages/consul). Called again, it goes
-// on from what is there.
+// server into the catalog (developer.hashicorp.com/consul/docs/error-messages/consul), where its agent
+// is awaited then. Called again, it goes on from what is there.
 func (c *Cluster) Heal(ctx context.Context, acl bool) error {
 	token := ""
 	if acl {
@@ -30,6 +30,9 @@ func (c *Cluster) Heal(ctx context.Context, acl bool) error {
 	}
 	return kube.Wait(ctx, "the servers", interval, func(ctx context.Context) (string, error) {
 		err := c.deregisterReplaced(ctx, token)
+		if err == nil && acl {
+			err = c.SetAgentTokens(ctx, token)
+		}
 		if isTransient(err) {
 			return err.Error(), nil
 		}
