@@ -210,8 +210,7 @@ func TestAccACLBootstrap_lifecycle(t *testing.T) {
 
 // A process that died between any two steps left one of these behind; the next
 // apply goes on from it.
-func TestAccACLBootstrap_goesOnFromAnyStep(t *testing.T) {
-	t.Parallel()
+func TestAccLong_goesOnFromAnyStep(t *testing.T) {
 	acctest.PreCheck(t)
 	tests := map[string]func(t *testing.T, c *consul.Cluster, ref consul.SecretRef) error{
 		"the Secret is stored": func(t *testing.T, c *consul.Cluster, ref consul.SecretRef) error {

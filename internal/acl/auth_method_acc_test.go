@@ -777,8 +777,7 @@ removed {
 
 // Auth methods that get another address in the configuration, without a block "moved", are destroyed and created at once,
 // in no order: they are there afterwards, each with its token reviewer.
-func TestAccAuthMethod_getAnotherAddress(t *testing.T) {
-	t.Parallel()
+func TestAccLong_getAnotherAddress(t *testing.T) {
 	f := bootstrapped(t)
 	f.cleanUp()
 	const n = 8
@@ -811,8 +810,7 @@ func TestAccAuthMethod_getAnotherAddress(t *testing.T) {
 
 // The provider may be killed anywhere: the next apply goes on, and a destroy
 // leaves nothing.
-func TestAccAuthMethod_killedApplyGoesOn(t *testing.T) {
-	t.Parallel()
+func TestAccLong_killedApplyGoesOn(t *testing.T) {
 	f := bootstrapped(t)
 	f.cleanUp()
 	k, account := acctest.Kube(t), f.reviewer().AccountName()

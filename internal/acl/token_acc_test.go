@@ -142,8 +142,7 @@ func TestAccToken_rotatesByAge(t *testing.T) {
 
 // The provider is killed while it waits for the grace period: both tokens live.
 // The next apply goes on with the very same new token.
-func TestAccToken_aKilledRotationGoesOn(t *testing.T) {
-	t.Parallel()
+func TestAccLong_aKilledRotationGoesOn(t *testing.T) {
 	f := bootstrapped(t)
 	hcl := func(trigger, grace string) string {
 		return `terraform {

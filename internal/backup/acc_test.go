@@ -323,8 +323,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 
 // A volume is a repository too, of a cluster without ACLs and TLS. A store that is away is
 // told, and leaves nothing behind.
-func TestAccBackupSchedule_storesInAVolume(t *testing.T) {
-	t.Parallel()
+func TestAccLong_storesInAVolume(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace, k := acctest.Namespace(t), acctest.Kube(t)
 	acctest.ClaimForBackups(t, namespace)
@@ -565,8 +564,7 @@ func podsAreAsDeclared(t *testing.T, namespace string) resource.TestCheckFunc {
 }
 
 // A backup waits for a store that is away, and one whose pod is killed meanwhile is taken again.
-func TestAccBackupSchedule_survivesAStoreThatIsAwayAndAKill(t *testing.T) {
-	t.Parallel()
+func TestAccLong_survivesAStoreThatIsAwayAndAKill(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace, k := acctest.Namespace(t), acctest.Kube(t)
 	repository := "s3:" + acctest.StartS3(t, namespace) + "/bucket/consul"

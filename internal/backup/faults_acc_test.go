@@ -21,8 +21,7 @@ import (
 
 // A store whose disk is full fails the backup, and keeps what it had; a damaged index is found, and repaired as the guide
 // says.
-func TestAccBackupSchedule_aFullDiskAndADamagedIndex(t *testing.T) {
-	t.Parallel()
+func TestAccLong_aFullDiskAndADamagedIndex(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
 	repository := "s3:" + acctest.StartSmallS3(t, namespace, "32Mi") + "/bucket/consul"
@@ -96,8 +95,7 @@ func killIn(ctx context.Context, t *testing.T, namespace string, ended int) bool
 }
 
 // A restore whose pod is killed at any of its steps has changed nothing, or is finished by the next apply.
-func TestAccRestore_survivesAKillAtEachStep(t *testing.T) {
-	t.Parallel()
+func TestAccLong_survivesAKillAtEachStep(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace, k := acctest.Namespace(t), acctest.Kube(t)
 	repository := fmt.Sprintf("url = \"s3:%s/bucket/consul\"", acctest.StartS3(t, namespace))

@@ -169,8 +169,7 @@ resource "consul_k8s_policy" "test" {
 
 // A backup that cannot be restored keeps all away that depends on the cluster, which is neither lost nor tainted: the
 // restore goes on when its repository is mended, or is given up.
-func TestAccCluster_waitsForItsBackup(t *testing.T) {
-	t.Parallel()
+func TestAccLong_waitsForItsBackup(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
 	url := acctest.StartS3(t, namespace)

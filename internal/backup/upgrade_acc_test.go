@@ -17,8 +17,7 @@ import (
 
 // The snapshot before an upgrade is stored in the repository of a schedule, whose retention leaves it there, and brings back
 // what was there before; an upgrade that cannot store it does not begin.
-func TestAccCluster_storesTheSnapshotBeforeAnUpgrade(t *testing.T) {
-	t.Parallel()
+func TestAccLong_storesTheSnapshotBeforeAnUpgrade(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace, k := acctest.Namespace(t), acctest.Kube(t)
 	url := "s3:" + acctest.StartS3(t, namespace) + "/bucket/consul"

@@ -26,8 +26,7 @@ import (
 // Evictions, as of "kubectl drain" of one node after the other, each as soon as the
 // disruption budget allows it: a server counts as away until it votes again, so two
 // voters are left at any moment, and no write is lost.
-func TestAccCluster_evictionsOneAfterTheOtherLeaveTwoVoters(t *testing.T) {
-	t.Parallel()
+func TestAccLong_evictionsOneAfterTheOtherLeaveTwoVoters(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
 	k := acctest.Kube(t)

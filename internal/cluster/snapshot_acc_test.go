@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-testing/statecheck"
 	"github.com/hashicorp/terraform-plugin-testing/terraform"
 	"github.com/hashicorp/terraform-plugin-testing/tfjsonpath"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	quantity "k8s.io/apimachinery/pkg/api/resource"
@@ -146,6 +148,10 @@ func restoreByHand(t *testing.T, namespace, file, sha256 string) error {
 		}
 		return h.MissingVoters(3), nil
 	})
+	acctest.Wait(t, "the agents to write their entries in the catalog anew", func(ctx context.Context) (string, error) {
+		drift, err := c.AgentTokenDrift(ctx, token)
+		return strings.Join(drift, ", "), err
+	})
 	call(t, c, token, func(c *api.Client) error {
 		pair, _, err := c.KV().Get("precious", &api.QueryOptions{RequireConsistent: true})
 		if err == nil && pair == nil {
@@ -221,8 +227,10 @@ func TestAccCluster_noUpgradeWithoutItsSnapshot(t *testing.T) {
 
 	cli.Write("main.tf", strings.Replace(config(acctest.ConsulVersion, bootstrapHCL("")), `"30s"`, `"5m"`, 1))
 	killed, out := cli.RunAndKill(t.Context(), "apply", func(ctx context.Context) bool {
-		job, err := k.BatchV1().Jobs(namespace).Get(ctx, "consul-snapshot", metav1.GetOptions{})
-		return err == nil && job.Status.Succeeded > 0
+		pods, err := k.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=consul-snapshot"})
+		return err == nil && slices.ContainsFunc(pods.Items, func(p corev1.Pod) bool {
+			return len(p.Status.ContainerStatuses) > 0 && p.Status.ContainerStatuses[0].State.Terminated != nil
+		})
 	})
 	if !killed {
 		t.Fatalf("the apply ended before it could be killed:\n%s", out)

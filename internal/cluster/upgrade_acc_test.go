@@ -60,9 +60,8 @@ func TestAccCluster_refusesIllegalUpgrades(t *testing.T) {
 
 // An upgrade that was stopped half-way can go back to what the other servers run,
 // and to nothing else; what was written in between is kept.
-func TestAccCluster_takesAnUnfinishedUpgradeBack(t *testing.T) {
+func TestAccLong_takesAnUnfinishedUpgradeBack(t *testing.T) {
 	acctest.PreCheck(t)
-	t.Parallel()
 	namespace := acctest.NamespaceName(t)
 	config := func(version string) string {
 		return required + hclVersion(namespace, version, "  create_namespace = true\n")

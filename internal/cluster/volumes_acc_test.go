@@ -216,8 +216,7 @@ func TestAccVolumes_growthInPlaceRestartsNobody(t *testing.T) {
 // What others added to the StatefulSet and to its pod template stays when it is made
 // anew, so that no pod differs from it; and what the provider has set it can still
 // take away.
-func TestAccVolumes_growthInPlaceKeepsWhatIsTheirs(t *testing.T) {
-	t.Parallel()
+func TestAccLong_growthInPlaceKeepsWhatIsTheirs(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace, class := acctest.Namespace(t), ", class = \""+acctest.ExpandableClass(t)+"\""
 	acctest.StartResizer(t, namespace)
@@ -498,9 +497,8 @@ func TestAccLong_rebuildThatIsKilledGoesOn(t *testing.T) {
 // The provider is killed when it has deleted the StatefulSet and not made it again.
 // The cluster is not forgotten: the plan is an update, which makes the StatefulSet
 // around the pods. And what is left can be destroyed as well.
-func TestAccVolumes_killedBeforeTheStatefulSetIsMadeAgainGoesOn(t *testing.T) {
+func TestAccLong_killedBeforeTheStatefulSetIsMadeAgainGoesOn(t *testing.T) {
 	acctest.PreCheck(t)
-	t.Parallel()
 	namespace, class := acctest.NamespaceName(t), acctest.ExpandableClass(t)
 	k := acctest.Kube(t)
 	config := func(size string) string {

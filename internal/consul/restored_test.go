@@ -35,13 +35,13 @@ func TestHeal_makesRoomForTheAgents(t *testing.T) {
 	}
 	var done []string
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch call := r.Method + " " + r.URL.Path; {
-		case call == deregister:
+		switch r.Method + " " + r.URL.Path {
+		case deregister:
 			done = append(done, "deregister")
 			known.with(answers{}).ServeHTTP(w, r)
 			known[catalog] = answers{catalog: {200, nil}}[catalog]
 			return
-		case call == give:
+		case give:
 			done = append(done, "give")
 			if slices.Contains(done, "deregister") {
 				known[catalog] = answers{catalog: {200, node("own", "10.0.0.1")}}[catalog]

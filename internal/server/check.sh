@@ -2,7 +2,7 @@
 # keys, types, and combinations. What an agent refuses only when it starts, such as a log level, shows when one
 # starts: on the loopback interface, with an empty store, and without servers to join. Exits with 1 if Consul
 # refuses the configuration, which are then the last words in the log, and with 3 if that could not be found out.
-# Nothing is used but Consul and the shell.
+# It needs nothing but Consul and the shell.
 set -u
 cd "$1" || exit 3
 printf '%s' "$CONFIG" >config.json
@@ -22,11 +22,12 @@ esac
   echo $? >ended
 } &
 # The agent writes its process ID when all that may refuse a setting has started but its listeners and watches,
-# which take milliseconds. To ask for the version takes long enough for those.
+# which take milliseconds. Where there is no sleep, to ask Consul for its version takes as long.
+pause() { sleep 0.2 2>/dev/null || consul version >/dev/null; }
 until [ -e pid ] || [ -e ended ]; do
-  consul version >/dev/null
+  pause
 done
-consul version >/dev/null
+pause
 [ -e ended ] || exit 0
 until read -r code <ended; do :; done
 [ "$code" -le 2 ] || exit 3 # killed

@@ -90,7 +90,7 @@ func TestCheckScript(t *testing.T) {
 		"refused at the start":      {"exit 0", "echo bad level; exit 1", 1, "bad level"},
 		"a panic":                   {"exit 0", "echo panic; exit 2", 1, "panic"},
 		"killed":                    {"exit 0", "exit 137", 3, ""},
-		"a listener does not start": {"exit 0", "echo 1 >pid; echo bad port; exit 1", 1, "bad port"},
+		"a listener does not start": {"exit 0", "echo 1 >dying; echo 1 >pid; echo bad port; exit 1", 1, "bad port"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -101,7 +101,8 @@ func TestCheckScript(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			fake := "#!" + shell + "\ncase $1 in\nvalidate) [ \"$3 $4\" = \"config.json extra.json\" ] || exit 9; " + tt.validate + " ;;\nagent) " + tt.agent + " ;;\nesac\n"
+			fake := "#!" + shell + "\ncase $1 in\nvalidate) [ \"$3 $4\" = \"config.json extra.json\" ] || exit 9; " + tt.validate + " ;;\nagent) " + tt.agent + " ;;\n" +
+				"version) [ ! -e dying ] || until [ -e ended ]; do :; done ;;\nesac\n" // an agent that dies does so meanwhile
 			if err := os.WriteFile(filepath.Join(bin, "consul"), []byte(fake), 0o755); err != nil {
 				t.Fatal(err)
 			}
