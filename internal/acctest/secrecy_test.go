@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/scripttest"
 )
 
 // A secret ID is found in a log, a state, a plan and its JSON, and is not taken
@@ -82,9 +84,7 @@ func TestSecretIDs_leaks(t *testing.T) {
 func TestRecordRuns(t *testing.T) {
 	dir, work := t.TempDir(), t.TempDir()
 	cli := filepath.Join(t.TempDir(), "tofu")
-	if err := os.WriteFile(cli, []byte("#!/bin/sh\necho \"printed $2\"\necho state >terraform.tfstate\nexit 3\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	scripttest.Write(t, cli, "#!/bin/sh\necho \"printed $2\"\necho state >terraform.tfstate\nexit 3\n")
 	t.Setenv("TF_ACC_TERRAFORM_PATH", cli)
 	if err := recordRuns(dir); err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/scripttest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -119,9 +120,7 @@ func TestRepositoryScript_options(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := os.WriteFile(filepath.Join(bin, "restic"), []byte("#!/bin/sh\necho \"$@\"\n"), 0o700); err != nil {
-			t.Fatal(err)
-		}
+		scripttest.Write(t, filepath.Join(bin, "restic"), "#!/bin/sh\necho \"$@\"\n")
 		script := strings.NewReplacer("/credentials", dir+"/credentials", "/scratch", dir+"/scratch", "/tmp/", dir+"/tmp/").Replace(repositoryScript)
 		cmd := exec.CommandContext(t.Context(), "sh", "-c", script+"restic snapshots --json")
 		cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "DEADLINE=600", "OPTIONS="+tt.options)

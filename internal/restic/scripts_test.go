@@ -11,6 +11,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/scripttest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -26,9 +27,7 @@ func newShell(t *testing.T, commands map[string]string) shell {
 		}
 	}
 	for name, text := range commands {
-		if err := os.WriteFile(filepath.Join(s.dir, "bin", name), []byte("#!/bin/sh\n"+text), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		scripttest.Write(t, filepath.Join(s.dir, "bin", name), "#!/bin/sh\n"+text)
 	}
 	return s
 }

@@ -922,7 +922,7 @@ func (d Deployment) deleteServers(ctx context.Context, spec server.Spec) (live s
 			return live, nil, err
 		}
 	}
-	if err := d.stop(ctx, spec); err != nil {
+	if err := d.stop(ctx, spec, int(*live.StatefulSet.Spec.Replicas)); err != nil {
 		return live, nil, err
 	}
 	if err := d.deleteSnapshotJob(ctx); err != nil { // it may hold a volume
@@ -959,21 +959,29 @@ func (d Deployment) deleteServers(ctx context.Context, spec server.Spec) (live s
 	return live, kept, nil
 }
 
-// stop takes all servers away and waits until they are gone. Their volumes stay.
-func (d Deployment) stop(ctx context.Context, spec server.Spec) error {
-	patch := []byte(`{"spec":{"replicas":0,"persistentVolumeClaimRetentionPolicy":{"whenScaled":"Retain"}}}`)
-	if err := patchStatefulSet(ctx, d.Kube, d.Consul, patch); err != nil {
-		return fmt.Errorf("stopping the servers of %s: %w", spec.ID(), err)
+// stop takes all servers away and waits until they are gone. Their volumes stay. Where they are kept, one server goes at
+// a time: servers that leave at once may each hold the others for the peers that are left, and then no later cluster elects a
+// leader from their volumes.
+func (d Deployment) stop(ctx context.Context, spec server.Spec, replicas int) error {
+	left := 0
+	if spec.Storage.WhenDeleted != server.Delete {
+		left = max(0, replicas-1)
 	}
-	err := kube.Wait(ctx, "the servers to stop", interval, func(ctx context.Context) (string, error) {
-		pods, err := d.Consul.Pods(ctx)
-		if err != nil || len(pods) == 0 {
-			return "", err
+	for ; left >= 0; left-- {
+		patch := fmt.Appendf(nil, `{"spec":{"replicas":%d,"persistentVolumeClaimRetentionPolicy":{"whenScaled":"Retain"}}}`, left)
+		if err := patchStatefulSet(ctx, d.Kube, d.Consul, patch); err != nil {
+			return fmt.Errorf("stopping the servers of %s: %w", spec.ID(), err)
 		}
-		return fmt.Sprintf("%d pods are left", len(pods)), nil
-	})
-	if err != nil {
-		return d.unsettled(ctx, err, spec)
+		err := kube.Wait(ctx, "the servers to stop", interval, func(ctx context.Context) (string, error) {
+			pods, err := d.Consul.Pods(ctx)
+			if err != nil || len(pods) <= left {
+				return "", err
+			}
+			return fmt.Sprintf("%d pods are left", len(pods)), nil
+		})
+		if err != nil {
+			return d.unsettled(ctx, err, spec)
+		}
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/scripttest"
 )
 
 func TestCheckJob_golden(t *testing.T) {
@@ -103,9 +105,7 @@ func TestCheckScript(t *testing.T) {
 			}
 			fake := "#!" + shell + "\ncase $1 in\nvalidate) [ \"$3 $4\" = \"config.json extra.json\" ] || exit 9; " + tt.validate + " ;;\nagent) " + tt.agent + " ;;\n" +
 				"version) [ ! -e dying ] || until [ -e ended ]; do :; done ;;\nesac\n" // an agent that dies does so meanwhile
-			if err := os.WriteFile(filepath.Join(bin, "consul"), []byte(fake), 0o755); err != nil {
-				t.Fatal(err)
-			}
+			scripttest.Write(t, filepath.Join(bin, "consul"), fake)
 			cmd := exec.CommandContext(t.Context(), shell, "-c", checkScript, "sh", dir)
 			cmd.Env = []string{"PATH=" + bin, `CONFIG={"a":"%s\n"}`, "TRIAL={}", "EXTRA={}"}
 			log, err := os.Create(filepath.Join(tmp, "log")) // a pipe would be waited for, and the agent goes on

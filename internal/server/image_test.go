@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/scripttest"
 )
 
 // scriptTools are what the scripts of servers may use beside the commands that the documentation of image names.
@@ -42,9 +44,7 @@ func newImage(t *testing.T, tools ...string) image {
 // standIn is a command of the image that a shell script stands for.
 func (i image) standIn(name, script string) {
 	i.t.Helper()
-	if err := os.WriteFile(filepath.Join(i.root, "bin", name), []byte("#!/bin/sh\n"+script), 0o755); err != nil {
-		i.t.Fatal(err)
-	}
+	scripttest.Write(i.t, filepath.Join(i.root, "bin", name), "#!/bin/sh\n"+script)
 }
 
 func (i image) write(file, text string) {

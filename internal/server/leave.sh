@@ -13,15 +13,18 @@
 # $1 is how much longer to go on, in seconds.
 set -u
 
-# peers prints the Raft peers that this server knows, in quotes, with the client that the image has.
-peers() {
+# status prints what this server knows of Raft, its peers or its leader, in quotes, with the client that the image has.
+status() {
   if command -v wget >/dev/null 2>&1; then
-    timeout 2 wget -q -O - http://127.0.0.1:8500/v1/status/peers 2>/dev/null
+    timeout 2 wget -q -O - "http://127.0.0.1:8500/v1/status/$1" 2>/dev/null
   elif command -v curl >/dev/null 2>&1; then
-    curl -sf -m 2 http://127.0.0.1:8500/v1/status/peers
+    curl -sf -m 2 "http://127.0.0.1:8500/v1/status/$1"
   else
     info=$(timeout 4 consul info -token-file=/tmp/token 2>/dev/null) || return 1
-    echo "$info" | tr ' ' '\n' | sed -n 's/^Address:\([^}]*\)}.*/"\1",/p'
+    case $1 in
+      peers) echo "$info" | tr ' ' '\n' | sed -n 's/^Address:\([^}]*\)}.*/"\1",/p' ;;
+      leader) echo "$info" | sed -n 's/.*leader_addr = \(.*\)/"\1"/p' ;;
+    esac
   fi
 }
 
@@ -29,7 +32,7 @@ peers() {
 # peers before, as where the cluster gets smaller, forgets the leader soon, and must go
 # before it refuses what clients ask. It ends by itself: the leader takes back a member that
 # does not leave, and one that is killed as a peer again may take the quorum with it.
-case $(peers || echo "\"$POD_IP:") in
+case $(status peers || echo "\"$POD_IP:") in
   *"\"$POD_IP:"* | *"\"[$POD_IP]:"*) sleep 3 ;;
   *)
     sleep 1
@@ -49,11 +52,14 @@ declared=$(cat /consul/config/servers 2>/dev/null) || declared=1
 if [ "$declared" -gt 2 ] && [ ! -e /consul/config/former-servers ]; then
   # Servers that stop at the same moment take turns. The highest ordinal is first: the one that
   # stays is the first that comes back when the StatefulSet was scaled down by hand.
+  # The leader is the last: one that leaves takes itself off the peers, and if nobody is there any
+  # more to follow it, its disk alone knows of that, and the others elect nobody without it.
   turn=$((declared - 1 - ${POD_NAME##*-}))
+  case $(status leader) in *"\"$POD_IP:"* | *"\"[$POD_IP]:"*) turn=$declared ;; esac
   [ "$turn" -le 0 ] || sleep "$turn"
   left=0 is_peer=
   gone=" $(leaving | tr '\n' ' ')"
-  for peer in $(peers | tr -d '[]"' | tr ',' ' '); do
+  for peer in $(status peers | tr -d '[]"' | tr ',' ' '); do
     ip=${peer%:*}
     case $gone in *" $ip "*) continue ;; esac
     if [ "$ip" = "$POD_IP" ]; then is_peer=1; else left=$((left + 1)); fi
@@ -73,7 +79,7 @@ tries=0
 while :; do
   [ $tries -lt 50 ] || exit 0
   tries=$((tries + 1))
-  known=$(peers) || exit 0
+  known=$(status peers) || exit 0
   case $known in
     *"\"$POD_IP:"* | *"\"[$POD_IP]:"*) sleep 0.1 ;;
     *)

@@ -4,8 +4,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/scripttest"
 )
 
 // A server that stops leaves the cluster unless fewer peers than a quorum of the declared servers
@@ -44,25 +47,21 @@ func TestLeave_staysAPeerWhereAQuorumOfTheDeclaredServersIsNotLeft(t *testing.T)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			write := func(name, text string, mode os.FileMode) {
-				if err := os.WriteFile(filepath.Join(dir, name), []byte(text), mode); err != nil {
-					t.Fatal(err)
-				}
-			}
+			write := func(name, text string) { scripttest.Write(t, filepath.Join(dir, name), text) }
 			if tt.declared != "" {
-				write("servers", tt.declared, 0o600)
+				write("servers", tt.declared)
 			}
 			if tt.adopting {
-				write("former-servers", "old-0", 0o600)
+				write("former-servers", "old-0")
 			}
-			write("pid", "12345", 0o600)
-			write("peers", tt.peers, 0o600)
-			write("members", "Node  Address  Status  Type\n"+tt.members, 0o600)
+			write("pid", "12345")
+			write("peers", tt.peers)
+			write("members", "Node  Address  Status  Type\n"+tt.members)
 			// Stand-ins: the server is no peer any more as soon as it has left.
-			write("wget", "#!/bin/sh\ncat "+dir+"/peers\n", 0o700)
-			write("timeout", "#!/bin/sh\nshift\nexec \"$@\"\n", 0o700)
-			write("sleep", "#!/bin/sh\n", 0o700)
-			write("consul", "#!/bin/sh\ncase $1 in\nleave) echo leave >>"+dir+"/did; echo '[]' >"+dir+"/peers ;;\nmembers) cat "+dir+"/members ;;\nesac\n", 0o700)
+			write("wget", "#!/bin/sh\ncase $4 in */peers) cat "+dir+"/peers ;; */leader) echo '\"10.0.0.2:8300\"' ;; esac\n")
+			write("timeout", "#!/bin/sh\nshift\nexec \"$@\"\n")
+			write("sleep", "#!/bin/sh\n")
+			write("consul", "#!/bin/sh\ncase $1 in\nleave) echo leave >>"+dir+"/did; echo '[]' >"+dir+"/peers ;;\nmembers) cat "+dir+"/members ;;\nesac\n")
 			script := strings.NewReplacer("/consul/config/", dir+"/", "/tmp/", dir+"/").Replace(leaveScript)
 			script = "kill() { echo \"kill $1\" >>" + dir + "/did; }\n" + script
 			ip := self
@@ -83,6 +82,49 @@ func TestLeave_staysAPeerWhereAQuorumOfTheDeclaredServersIsNotLeft(t *testing.T)
 			}
 			if stays := strings.Contains(string(did), "kill -INT"); stays == tt.leaves {
 				t.Errorf("it did %q", did)
+			}
+		})
+	}
+}
+
+// Servers that stop at the same moment take turns, and the leader is the last.
+func TestLeave_theLeaderIsTheLast(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("sh"); err != nil {
+		t.Skip("there is no shell")
+	}
+	for name, tt := range map[string]struct{ leader, pod, turn string }{
+		"the leader":         {"10.0.0.1", "consul-server-2", "3"},
+		"the highest":        {"10.0.0.2", "consul-server-2", ""},
+		"the next":           {"10.0.0.2", "consul-server-1", "1"},
+		"the lowest":         {"10.0.0.2", "consul-server-0", "2"},
+		"no leader is known": {"", "consul-server-0", "2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			write := func(name, text string) { scripttest.Write(t, filepath.Join(dir, name), text) }
+			write("servers", "3")
+			write("pid", "12345")
+			write("wget", "#!/bin/sh\ncase $4 in */peers) [ ! -e "+dir+"/left ] || exit 1; echo '[\"10.0.0.1:8300\",\"10.0.0.2:8300\",\"10.0.0.3:8300\"]' ;; */leader) echo '\""+tt.leader+":8300\"' ;; esac\n")
+			write("timeout", "#!/bin/sh\nshift\nexec \"$@\"\n")
+			write("sleep", "#!/bin/sh\necho \"$1\" >>"+dir+"/slept\n")
+			write("consul", "#!/bin/sh\n[ $1 != leave ] || touch "+dir+"/left\n")
+			script := "kill() { :; }\n" + strings.NewReplacer("/consul/config/", dir+"/", "/tmp/", dir+"/").Replace(leaveScript)
+			cmd := exec.CommandContext(t.Context(), "sh", "-c", script, "leave.sh", "0")
+			cmd.Env = []string{"PATH=" + dir + ":" + os.Getenv("PATH"), "POD_IP=10.0.0.1", "POD_NAME=" + tt.pod}
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			slept, err := os.ReadFile(filepath.Join(dir, "slept"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := []string{"3", tt.turn} // until it is out of the Services, and its turn
+			if got := strings.Fields(string(slept)); !slices.Equal(got[:min(len(got), 2)], slices.DeleteFunc(want, func(s string) bool { return s == "" })) && tt.turn != "" {
+				t.Errorf("it slept %q, want %q first", got, want)
+			} else if tt.turn == "" && len(got) > 1 && slices.Contains([]string{"1", "2", "3"}, got[1]) {
+				t.Errorf("it slept %q, and it is its turn", got)
 			}
 		})
 	}

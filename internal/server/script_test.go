@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/scripttest"
 )
 
 // runScript runs a script of a pod in a directory that stands for its file system, with programs that stand for those of
@@ -25,9 +27,7 @@ func runScript(t *testing.T, root, script string, programs map[string]string, ar
 		}
 	}
 	for name, text := range programs {
-		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil {
-			t.Fatal(err)
-		}
+		scripttest.Write(t, filepath.Join(bin, name), "#!/bin/sh\n"+text+"\n")
 	}
 	script = strings.NewReplacer("/consul/", root+"/consul/", "/tmp/", root+"/tmp/", "/dev/termination-log", root+"/dev/termination-log").Replace(script)
 	c := exec.CommandContext(t.Context(), "sh", append([]string{"-c", script, "sh"}, args...)...)

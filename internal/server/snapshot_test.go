@@ -12,6 +12,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/scripttest"
 )
 
 func TestSnapshotJob_golden(t *testing.T) {
@@ -147,9 +149,7 @@ func newSnapshotRun(t *testing.T) snapshotRun {
 		}
 	}
 	for name, text := range map[string]string{"consul": fakeConsul, "sleep": "#!/bin/sh\n"} {
-		if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		scripttest.Write(t, filepath.Join(bin, name), text)
 	}
 	r.env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "CALL="+r.call)
 	return r

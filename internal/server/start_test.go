@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/scripttest"
 )
 
 // startRun runs the start script in a folder that stands for the root of a server's file
@@ -16,10 +18,10 @@ type startRun struct{ dir string }
 func newStartRun(t *testing.T) startRun {
 	t.Helper()
 	r := startRun{dir: t.TempDir()}
-	r.write(t, "bin/consul", "#!/bin/sh\necho started \"$@\"\n")
-	if err := os.Chmod(filepath.Join(r.dir, "bin", "consul"), 0o700); err != nil {
+	if err := os.Mkdir(filepath.Join(r.dir, "bin"), 0o700); err != nil {
 		t.Fatal(err)
 	}
+	scripttest.Write(t, filepath.Join(r.dir, "bin", "consul"), "#!/bin/sh\necho started \"$@\"\n")
 	r.write(t, "tmp/token.json", "{}")
 	return r
 }
