@@ -24,27 +24,33 @@ type CLI struct {
 	env  []string
 }
 
-// buildOnce builds the provider where the package before has built it: it is linked once for all.
-var buildOnce = sync.OnceValues(func() (string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	dir := filepath.Join(cache, "terraform-provider-consul-k8s", "acceptance")
-	out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "terraform-provider-consul-k8s"),
-		"github.com/consul-k8s/terraform-provider-consul-k8s").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("building the provider: %w: %s", err, out)
-	}
-	return dir, nil
-})
+// build is the provider of this repository, where the package before has built it: it is linked once for all.
+var build struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+func buildProvider(t testing.TB) (dir string, err error) {
+	t.Helper()
+	root := Root(t)
+	build.once.Do(func() {
+		build.dir = filepath.Join(root, ".local", "acceptance")
+		cmd := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(build.dir, "terraform-provider-consul-k8s"), ".")
+		cmd.Dir = root
+		if out, err := cmd.CombinedOutput(); err != nil {
+			build.err = fmt.Errorf("building the provider: %w: %s", err, out)
+		}
+	})
+	return build.dir, build.err
+}
 
 // NewCLI builds the provider, once a process, and writes files into a new
 // working directory. The files name the provider with the source
 // registry.terraform.io/consul-k8s/consul-k8s.
 func NewCLI(t testing.TB, files map[string]string) *CLI {
 	t.Helper()
-	binary, err := buildOnce()
+	binary, err := buildProvider(t)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -226,7 +226,7 @@ func TestAccACLObjects_refusals(t *testing.T) {
 		{f.tokenHCL("a", `templated_policies = [{ template_name = "builtin/service" }]`), "templated_policies: the template builtin/service needs the attribute name"},
 		{f.tokenHCL("a", `expiration_ttl = "30s"`), `expiration_ttl: "30s" must be a duration between 1m0s and 87600h0m0s`},
 		{f.tokenHCL("a", `expiration_time = "tomorrow"`), `expiration_time: "tomorrow" is not a time in RFC 3339`},
-		{f.tokenHCL("a", expires(30*time.Second)), "Set a later time, or use expiration_ttl"},
+		{f.tokenHCL("a", expires(50*time.Second)), "Set a later time, or use expiration_ttl"},
 		{f.tokenHCL("a", expires(11*365*24*time.Hour)), "is more than ten years ahead"},
 		{f.tokenHCL("a", expires(time.Hour)+"\nexpiration_ttl = \"1h\""), `Attribute "expiration_ttl" cannot be specified when "expiration_time" is specified`},
 		{f.tokenHCL("a", `secret = { name = "theirs" }`), "is not this provider's"},

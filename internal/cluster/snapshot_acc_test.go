@@ -229,7 +229,11 @@ func TestAccCluster_noUpgradeWithoutItsSnapshot(t *testing.T) {
 	killed, out := cli.RunAndKill(t.Context(), "apply", func(ctx context.Context) bool {
 		pods, err := k.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=consul-snapshot"})
 		return err == nil && slices.ContainsFunc(pods.Items, func(p corev1.Pod) bool {
-			return len(p.Status.ContainerStatuses) > 0 && p.Status.ContainerStatuses[0].State.Terminated != nil
+			if len(p.Status.ContainerStatuses) == 0 {
+				return false
+			}
+			ended := p.Status.ContainerStatuses[0].State.Terminated
+			return ended != nil && ended.ExitCode == 0
 		})
 	})
 	if !killed {

@@ -58,12 +58,7 @@ func (c *Cluster) setAgentTokens(ctx context.Context, management string, await b
 		}
 		lacking, err := lacksAgentToken(ctx, client, &pods[i], time.Now())
 		lacking = lacking && err == nil && await
-		if lacking { // an agent compares itself with the catalog at once when it is given another token
-			if _, err := client.Agent().UpdateAgentACLToken("", write(ctx)); err != nil {
-				return fmt.Errorf("taking the agent token of server %s away: %w", pods[i].Name, err)
-			}
-		}
-		if err := c.setAgentToken(ctx, client, &pods[i]); err != nil {
+		if err := c.setAgentToken(ctx, client, &pods[i], lacking); err != nil {
 			return fmt.Errorf("setting the agent token of server %s: %w", pods[i].Name, err)
 		}
 		if !lacking {
@@ -158,7 +153,9 @@ func isRegistered(ctx context.Context, client *api.Client, pod *corev1.Pod) (boo
 	return address != nil && address.Equal(net.ParseIP(pod.Status.PodIP)), nil
 }
 
-func (c *Cluster) setAgentToken(ctx context.Context, client *api.Client, pod *corev1.Pod) error {
+// setAgentToken gives a server its token. anew makes its agent compare itself with the catalog at once, which it does when it is
+// given another token: it gets none, and then its own.
+func (c *Cluster) setAgentToken(ctx context.Context, client *api.Client, pod *corev1.Pod, anew bool) error {
 	ordinal, _ := server.Ordinal(c.Name, pod.Name)
 	accessor := c.AgentTokenAccessor(ordinal)
 	token, _, err := client.ACL().TokenRead(accessor, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
@@ -176,7 +173,15 @@ func (c *Cluster) setAgentToken(ctx context.Context, client *api.Client, pod *co
 	if err != nil {
 		return err
 	}
-	_, err = client.Agent().UpdateAgentACLToken(token.SecretID, (&api.WriteOptions{}).WithContext(ctx))
+	if anew {
+		if _, err := client.Agent().UpdateAgentACLToken("", write(ctx)); err != nil {
+			return err
+		}
+		var cancel context.CancelFunc // an agent that was left without a token need not show it
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
+		defer cancel()
+	}
+	_, err = client.Agent().UpdateAgentACLToken(token.SecretID, write(ctx))
 	return err
 }
 

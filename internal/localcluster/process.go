@@ -2,6 +2,7 @@ package localcluster
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -127,7 +128,7 @@ func (c *Cluster) startProcess(s spec) (ended <-chan struct{}, err error) {
 	cmd := exec.Command(argv[0], argv[1:]...) //nolint:noctx // the daemon outlives the command that starts it
 	cmd.Dir = c.dir
 	// Collecting garbage less often costs memory, of which there is more than of CPU time.
-	cmd.Env = append(daemonEnvironment(os.Environ()), ownerVariable+"="+c.dir, "GOGC=400")
+	cmd.Env = append(daemonEnvironment(os.Environ()), ownerVariable+"="+c.dir, "GOGC="+cmp.Or(os.Getenv("GOGC"), "400"))
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {

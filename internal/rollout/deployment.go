@@ -922,7 +922,7 @@ func (d Deployment) deleteServers(ctx context.Context, spec server.Spec) (live s
 			return live, nil, err
 		}
 	}
-	if err := d.stop(ctx, spec, int(*live.StatefulSet.Spec.Replicas)); err != nil {
+	if err := d.stop(ctx, spec, live); err != nil {
 		return live, nil, err
 	}
 	if err := d.deleteSnapshotJob(ctx); err != nil { // it may hold a volume
@@ -960,24 +960,35 @@ func (d Deployment) deleteServers(ctx context.Context, spec server.Spec) (live s
 }
 
 // stop takes all servers away and waits until they are gone. Their volumes stay. Where they are kept, one server goes at
-// a time: servers that leave at once may each hold the others for the peers that are left, and then no later cluster elects a
-// leader from their volumes.
-func (d Deployment) stop(ctx context.Context, spec server.Spec, replicas int) error {
-	left := 0
-	if spec.Storage.WhenDeleted != server.Delete {
-		left = max(0, replicas-1)
+// a time, the highest ordinal first: servers that leave at once may each take the others for the peers that are left, and then no
+// later cluster elects a leader from their volumes.
+func (d Deployment) stop(ctx context.Context, spec server.Spec, live server.Set) error {
+	left, terminating := 0, live.Namespace != nil && live.Namespace.DeletionTimestamp != nil
+	if spec.Storage.WhenDeleted != server.Delete && !terminating {
+		left = int(*live.StatefulSet.Spec.Replicas) // one that was taken away before may not be gone yet
 	}
 	for ; left >= 0; left-- {
 		patch := fmt.Appendf(nil, `{"spec":{"replicas":%d,"persistentVolumeClaimRetentionPolicy":{"whenScaled":"Retain"}}}`, left)
-		if err := patchStatefulSet(ctx, d.Kube, d.Consul, patch); err != nil {
+		if err := patchStatefulSet(ctx, d.Kube, d.Consul, patch); apierrors.IsNotFound(err) {
+			left = 0 // somebody deleted it, and all its pods go
+		} else if err != nil {
 			return fmt.Errorf("stopping the servers of %s: %w", spec.ID(), err)
 		}
 		err := kube.Wait(ctx, "the servers to stop", interval, func(ctx context.Context) (string, error) {
 			pods, err := d.Consul.Pods(ctx)
-			if err != nil || len(pods) <= left {
+			if err != nil {
 				return "", err
 			}
-			return fmt.Sprintf("%d pods are left", len(pods)), nil
+			var stopping []string
+			for i := range pods {
+				if ordinal, ok := server.Ordinal(spec.Name, pods[i].Name); ordinal >= left || !ok && left == 0 {
+					stopping = append(stopping, pods[i].Name)
+				}
+			}
+			if len(stopping) == 0 {
+				return "", nil
+			}
+			return "still there: " + strings.Join(stopping, ", "), nil
 		})
 		if err != nil {
 			return d.unsettled(ctx, err, spec)

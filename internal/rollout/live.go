@@ -196,7 +196,7 @@ func (l Live) addRaft(ctx context.Context, w *World, ready, running []corev1.Pod
 	}
 }
 
-// addKept adds how many Raft peers the servers name without a leader, where servers that the StatefulSet does not ask for
+// addKept adds which Raft peers the servers name without a leader, where servers that the StatefulSet does not ask for
 // have volumes.
 func (l Live) addKept(ctx context.Context, w *World, pods []corev1.Pod) error {
 	claims, err := l.claims(ctx, server.MaxReplicas)
@@ -206,24 +206,45 @@ func (l Live) addKept(ctx context.Context, w *World, pods []corev1.Pod) error {
 	if err != nil {
 		return err
 	}
+	volumes := map[int]bool{}
+	more := false
 	for pod, c := range claims {
 		if ordinal, _ := server.Ordinal(l.Consul.Name, pod); c.Spec.VolumeName != "" && c.DeletionTimestamp == nil {
-			w.Kept = max(w.Kept, ordinal+1)
+			volumes[ordinal] = true
+			more = more || ordinal >= w.Replicas
 		}
 	}
-	if w.Kept <= w.Replicas {
-		w.Kept = 0
+	if !more {
 		return nil
 	}
 	for i := range pods {
 		if !consul.PodRuns(&pods[i]) {
 			continue
 		}
-		if raft, err := l.Consul.RaftState(ctx, l.Token, &pods[i]); err == nil { // one that does not answer names nobody
-			w.Peers = max(w.Peers, len(raft.Peers))
+		if raft, err := l.Consul.RaftState(ctx, l.Token, &pods[i]); err == nil && len(raft.Peers) > w.Peers { // one that does not answer names nobody
+			w.Peers = len(raft.Peers)
+			w.Away, w.Kept = peersAway(raft.Peers, l.Consul.Namespace, l.Consul.Name, w.Replicas, volumes)
 		}
 	}
 	return nil
+}
+
+// peersAway is how many of the Raft peers a StatefulSet of so many servers does not ask for, and the number of servers up to the
+// last peer that has a volume. Peers without an ID are taken for the first servers.
+func peersAway(peers []consul.RaftPeer, namespace, cluster string, replicas int, volumes map[int]bool) (away, kept int) {
+	for ordinal := range server.MaxReplicas {
+		is := func(p consul.RaftPeer) bool { return p.ID == server.NodeID(namespace, cluster, ordinal) }
+		if !slices.ContainsFunc(peers, is) && (named(peers) || ordinal >= len(peers)) {
+			continue
+		}
+		if ordinal >= replicas {
+			away++
+		}
+		if volumes[ordinal] {
+			kept = ordinal + 1
+		}
+	}
+	return away, kept
 }
 
 // Outdated reports whether a pod was made from another template than the

@@ -46,9 +46,11 @@ type World struct {
 	Unsettled string
 	// Former are Raft peers that failed, and that no pod belongs to any more.
 	Former []string
-	// Peers is the number of Raft peers that a server names while there is no leader, and Kept the number of servers up to
-	// the last one that has a volume. Both are 0 unless servers without a pod have volumes.
+	// Peers is the number of Raft peers that a server names while there is no leader, Away how many of them the StatefulSet does
+	// not ask for, and Kept the number of servers up to the last peer that has a volume. All are 0 unless servers that the
+	// StatefulSet does not ask for have volumes.
 	Peers int `json:",omitempty"`
+	Away  int `json:",omitempty"`
 	Kept  int `json:",omitempty"`
 	// Autopilot says what of autopilot's stored configuration is not as declared.
 	Autopilot []string
@@ -123,7 +125,7 @@ func (s Server) due() bool { return s.Outdated || s.Volume != "" }
 func (w World) Drift() []string {
 	var out []string
 	if n := w.takenAway(); n > 0 {
-		out = append(out, fmt.Sprintf("Servers: %d of %d Raft peers have a pod, which is no quorum; those with volumes will be brought back", w.Replicas, w.Peers))
+		out = append(out, fmt.Sprintf("Servers: %d of %d Raft peers have a pod, which is no quorum; those with volumes will be brought back", w.Peers-w.Away, w.Peers))
 	}
 	for _, s := range w.Servers {
 		if s.Stale && !s.Outdated {
@@ -387,11 +389,10 @@ func Next(w World) Action {
 // takenAway is the number of servers to ask for so that those come back which were taken away while they were Raft peers, if the
 // others cannot be a quorum without them; 0 if there are none.
 func (w World) takenAway() int {
-	n := min(w.Peers, w.Kept)
-	if w.Leader != "" || len(w.Servers) != w.Replicas || w.Replicas >= w.Peers/2+1 || n <= w.Replicas {
+	if w.Leader != "" || len(w.Servers) != w.Replicas || w.Peers-w.Away >= w.Peers/2+1 || w.Kept <= w.Replicas {
 		return 0
 	}
-	return n
+	return w.Kept
 }
 
 // without is the Raft peer that a server is, if it can be removed before the pod goes.

@@ -3,12 +3,14 @@ package rollout
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -99,19 +101,25 @@ func TestNext(t *testing.T) {
 		},
 		"brings back servers that were taken away as peers": {
 			with(three(""), func(w *World) {
-				w.Desired, w.Replicas, w.Servers, w.Peers, w.Kept, w.Unsettled = 5, 2, w.Servers[:2], 5, 5, "not ready: s-0, s-1"
+				w.Desired, w.Replicas, w.Servers, w.Peers, w.Away, w.Kept, w.Unsettled = 5, 2, w.Servers[:2], 5, 3, 5, "not ready: s-0, s-1"
 			}),
 			Action{Scale: 5},
 		},
 		"brings back a peer that died on its way out, though it is one too many": {
 			with(three(""), func(w *World) {
-				w.Desired, w.Replicas, w.Servers, w.Peers, w.Kept, w.Unsettled = 1, 1, w.Servers[:1], 2, 3, "not ready: s-0"
+				w.Desired, w.Replicas, w.Servers, w.Peers, w.Away, w.Kept, w.Unsettled = 1, 1, w.Servers[:1], 2, 1, 2, "not ready: s-0"
 			}),
 			Action{Scale: 2},
 		},
+		"brings back the peer that stayed, which is not the next server": {
+			with(three(""), func(w *World) {
+				w.Desired, w.Replicas, w.Servers, w.Peers, w.Away, w.Kept, w.Unsettled = 1, 2, w.Servers[:2], 2, 1, 3, "0 leaders"
+			}),
+			Action{Scale: 3},
+		},
 		"brings back nobody while the others may be a quorum": {
 			with(three(""), func(w *World) {
-				w.Desired, w.Replicas, w.Servers, w.Peers, w.Kept, w.Unsettled = 1, 2, w.Servers[:2], 3, 3, "0 leaders"
+				w.Desired, w.Replicas, w.Servers, w.Peers, w.Away, w.Kept, w.Unsettled = 1, 2, w.Servers[:2], 3, 1, 3, "0 leaders"
 			}),
 			Action{Wait: "0 leaders"},
 		},
@@ -123,7 +131,7 @@ func TestNext(t *testing.T) {
 		},
 		"brings back nobody while a pod is on its way out": {
 			with(three(""), func(w *World) {
-				w.Desired, w.Replicas, w.Servers, w.Peers, w.Kept, w.Unsettled = 1, 1, w.Servers[:2], 2, 2, "2 of 1 pods exist"
+				w.Desired, w.Replicas, w.Servers, w.Peers, w.Away, w.Kept, w.Unsettled = 1, 1, w.Servers[:2], 2, 1, 2, "2 of 1 pods exist"
 			}),
 			Action{Wait: "2 of 1 pods exist"},
 		},
@@ -603,12 +611,44 @@ func TestKeepsChange(t *testing.T) {
 // Servers that were taken away are drift, also where as many are declared as are left: otherwise no apply brings them back.
 func TestWorldDrift_namesServersThatWereTakenAway(t *testing.T) {
 	t.Parallel()
-	w := World{Desired: 1, Replicas: 1, Servers: []Server{{Name: "s-0"}}, Peers: 3, Kept: 3}
+	w := World{Desired: 1, Replicas: 1, Servers: []Server{{Name: "s-0"}}, Peers: 3, Away: 2, Kept: 3}
 	want := "Servers: 1 of 3 Raft peers have a pod, which is no quorum; those with volumes will be brought back"
 	if got := w.Drift(); len(got) != 1 || got[0] != want {
 		t.Errorf("got %q", got)
 	}
 	if w.Leader = "s-0"; len(w.Drift()) > 0 {
 		t.Errorf("with a leader: %q", w.Drift())
+	}
+}
+
+// Which peers the StatefulSet does not ask for follows from their node IDs, where they are known.
+func TestPeersAway(t *testing.T) {
+	t.Parallel()
+	peers := func(ordinals ...int) (out []consul.RaftPeer) {
+		for _, o := range ordinals {
+			out = append(out, consul.RaftPeer{ID: server.NodeID("ns", "consul", o), Address: fmt.Sprintf("10.0.0.%d:8300", o), Voter: true})
+		}
+		return out
+	}
+	anonymous := []consul.RaftPeer{{Address: "10.0.0.1:8300"}, {Address: "10.0.0.9:8300"}}
+	all := map[int]bool{0: true, 1: true, 2: true}
+	for name, tt := range map[string]struct {
+		peers      []consul.RaftPeer
+		replicas   int
+		volumes    map[int]bool
+		away, kept int
+	}{
+		"the first two":          {peers(0, 1), 1, all, 1, 2},
+		"the first and the last": {peers(0, 2), 1, all, 1, 3},
+		"another one has a pod":  {peers(0, 2), 2, all, 1, 3},
+		"all":                    {peers(0, 1, 2), 1, all, 2, 3},
+		"a volume is gone":       {peers(0, 1, 2), 1, map[int]bool{0: true, 1: true}, 2, 2},
+		"they are not named":     {anonymous, 1, all, 1, 2},
+		"a former server is one": {append(peers(0, 1), consul.RaftPeer{ID: "old", Address: "10.0.0.9:8300"}), 1, all, 1, 2},
+		"all of them have a pod": {peers(0, 1), 3, all, 0, 2},
+	} {
+		if away, kept := peersAway(tt.peers, "ns", "consul", tt.replicas, tt.volumes); away != tt.away || kept != tt.kept {
+			t.Errorf("%s: %d away, kept up to %d, want %d and %d", name, away, kept, tt.away, tt.kept)
+		}
 	}
 }

@@ -22,12 +22,11 @@ esac
   echo $? >ended
 } &
 # The agent writes its process ID when all that may refuse a setting has started but its listeners and watches,
-# which take milliseconds. Where there is no sleep, to ask Consul for its version takes as long.
-pause() { sleep 0.2 2>/dev/null || consul version >/dev/null; }
+# which take milliseconds. To ask Consul for its version takes longer, on a slow machine too.
 until [ -e pid ] || [ -e ended ]; do
-  pause
+  sleep 0.2 2>/dev/null || consul version >/dev/null
 done
-pause
+consul version >/dev/null
 [ -e ended ] || exit 0
 until read -r code <ended; do :; done
 [ "$code" -le 2 ] || exit 3 # killed

@@ -106,6 +106,9 @@ func TestCheckScript(t *testing.T) {
 			fake := "#!" + shell + "\ncase $1 in\nvalidate) [ \"$3 $4\" = \"config.json extra.json\" ] || exit 9; " + tt.validate + " ;;\nagent) " + tt.agent + " ;;\n" +
 				"version) [ ! -e dying ] || until [ -e ended ]; do :; done ;;\nesac\n" // an agent that dies does so meanwhile
 			scripttest.Write(t, filepath.Join(bin, "consul"), fake)
+			if len(name)%2 == 0 { // a sleep need not be there
+				scripttest.Write(t, filepath.Join(bin, "sleep"), "#!"+shell+"\n")
+			}
 			cmd := exec.CommandContext(t.Context(), shell, "-c", checkScript, "sh", dir)
 			cmd.Env = []string{"PATH=" + bin, `CONFIG={"a":"%s\n"}`, "TRIAL={}", "EXTRA={}"}
 			log, err := os.Create(filepath.Join(tmp, "log")) // a pipe would be waited for, and the agent goes on

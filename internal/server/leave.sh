@@ -50,8 +50,8 @@ leaving() {
 
 declared=$(cat /consul/config/servers 2>/dev/null) || declared=1
 if [ "$declared" -gt 2 ] && [ ! -e /consul/config/former-servers ]; then
-  # Servers that stop at the same moment take turns. The highest ordinal is first: the one that
-  # stays is the first that comes back when the StatefulSet was scaled down by hand.
+  # Servers that stop at the same moment take turns. The highest ordinal is first: those that
+  # stay are the first that come back when the StatefulSet was scaled down by hand.
   # The leader is the last: one that leaves takes itself off the peers, and if nobody is there any
   # more to follow it, its disk alone knows of that, and the others elect nobody without it.
   turn=$((declared - 1 - ${POD_NAME##*-}))

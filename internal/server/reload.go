@@ -12,7 +12,7 @@ const MetaConfigVersion = ManagedBy + "-config-version"
 
 // reloadable are the paths of agent configuration that a running agent takes
 // over when it is told to reload; a path stands for everything below it.
-// TestAccCluster_reloadsWhatTheTableSays holds each against a real agent
+// TestAccCluster_reloadsWhatAgentsCanLoad holds each against a real agent
 // (developer.hashicorp.com/consul/docs/fundamentals/agent, "Reloadable
 // configuration").
 //

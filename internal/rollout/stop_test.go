@@ -1,0 +1,104 @@
+package rollout
+
+import (
+	"encoding/json"
+	"slices"
+	"sync"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// Where volumes are kept, the next server is told to go when the one before is gone.
+func TestStop(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		whenDeleted string
+		replicas    int
+		pods        []int // ordinals
+		terminating bool  // the namespace
+		lostAt      int   // the number of servers at which somebody deletes the StatefulSet
+		want        []int // the numbers that the StatefulSet is told
+	}{
+		"volumes are kept":              {server.Retain, 3, []int{0, 1, 2}, false, -1, []int{3, 2, 1, 0}},
+		"volumes go too":                {server.Delete, 3, []int{0, 1, 2}, false, -1, []int{0}},
+		"one server":                    {server.Retain, 1, []int{0}, false, -1, []int{1, 0}},
+		"it was interrupted":            {server.Retain, 1, []int{0, 1}, false, -1, []int{1, 0}},
+		"a server is missing":           {server.Retain, 3, []int{1, 2}, false, -1, []int{3, 2, 1, 0}},
+		"none is left":                  {server.Retain, 0, nil, false, -1, []int{0}},
+		"the namespace is going":        {server.Retain, 3, []int{0, 1, 2}, true, -1, []int{0}},
+		"somebody deletes it meanwhile": {server.Retain, 3, []int{0, 1, 2}, false, 1, []int{3, 2, 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sts := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: "consul-server", Labels: server.OwnerLabels("consul")}}
+			sts.Spec.Replicas = new(int32(tt.replicas)) //nolint:gosec // a handful
+			objects := []runtime.Object{sts}
+			for _, ordinal := range tt.pods {
+				objects = append(objects, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: server.PodName("consul", ordinal), Labels: server.SelectorLabels("consul")}})
+			}
+			set := fake.NewClientset(objects...)
+			var mu sync.Mutex
+			var told []int
+			goes := map[int]int{} // how often a server was seen since it was told to go
+			set.PrependReactor("patch", "statefulsets", func(a clienttesting.Action) (bool, runtime.Object, error) {
+				var patch struct{ Spec struct{ Replicas int } }
+				if err := json.Unmarshal(a.(clienttesting.PatchAction).GetPatch(), &patch); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				told = append(told, patch.Spec.Replicas)
+				if patch.Spec.Replicas == tt.lostAt {
+					return true, nil, apierrors.NewNotFound(appsv1.Resource("statefulsets"), "consul-server")
+				}
+				return false, nil, nil
+			})
+			set.PrependReactor("list", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				asked := told[len(told)-1]
+				if asked == tt.lostAt {
+					asked = 0
+				}
+				list, going := &corev1.PodList{}, 0
+				for _, ordinal := range tt.pods {
+					if ordinal >= asked {
+						if goes[ordinal]++; goes[ordinal] > 2 {
+							continue
+						}
+						going++
+					}
+					list.Items = append(list.Items, corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: server.PodName("consul", ordinal), Labels: server.SelectorLabels("consul")}})
+				}
+				if tt.whenDeleted == server.Retain && !tt.terminating && asked != 0 && going > 1 {
+					t.Errorf("%d servers go at once", going)
+				}
+				return true, list, nil
+			})
+			k := &kube.Client{Interface: set}
+			d := Deployment{Kube: k, Consul: consul.NewConnector(k).Cluster("prod", "consul")}
+			live := server.Set{StatefulSet: sts, Namespace: &corev1.Namespace{}}
+			if tt.terminating {
+				live.Namespace.DeletionTimestamp = &metav1.Time{}
+			}
+			spec := server.Spec{Namespace: "prod", Name: "consul", Storage: server.Storage{WhenDeleted: tt.whenDeleted}}
+			if err := d.stop(t.Context(), spec, live); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(told, tt.want) {
+				t.Errorf("the StatefulSet is told %v, want %v", told, tt.want)
+			}
+		})
+	}
+}
