@@ -44,7 +44,7 @@ func restoreFromAttribute() schema.Attribute {
 	return schema.SingleNestedAttribute{
 		Optional: true,
 		MarkdownDescription: "The backup that the cluster begins with. It counts when the cluster is created, and does nothing later: to restore into a cluster that is there, use `consul_k8s_restore`. " +
-			"Until it is restored, the client Service leads nowhere, so that no client meets an empty cluster; `consul_k8s_acl_bootstrap` and backup schedules wait for it. The management token of `consul_k8s_acl_bootstrap` is made before, and is valid after it. " +
+			"Until it is restored, the client Service has no endpoints, so that no client meets an empty cluster; `consul_k8s_acl_bootstrap` and backup schedules wait for it. The management token of `consul_k8s_acl_bootstrap` is made before, and is valid after it. " +
 			"See the guide [Restore a cluster](../guides/restore.md#a-new-cluster-from-a-backup).",
 		Attributes: map[string]schema.Attribute{
 			"repository": schema.SingleNestedAttribute{

@@ -121,7 +121,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 			},
 			"create_namespace": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-				MarkdownDescription: "Whether the cluster makes its namespace. It must not exist before, and is deleted with the cluster once nothing else is in it. Default `false`.",
+				MarkdownDescription: "Whether the cluster makes its namespace. It must not exist before, and is deleted with the cluster once nothing else is in it. What must be in it before, such as a Secret of `tls.ca_secret`, `gossip.key_secret`, `restore_from` or `image_pull_secrets`, takes a namespace that is made elsewhere. Default `false`.",
 			},
 			"version": schema.StringAttribute{
 				Optional: true, Computed: true, Validators: []validator.String{versionValidator{}},
@@ -130,7 +130,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 			},
 			"image": schema.StringAttribute{
 				Optional: true, Computed: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
-				MarkdownDescription: "Image of the servers: by tag, by digest (`docker.io/hashicorp/consul:1.22.7@sha256:…`), or by both, where the digest counts. Without a Consul version as its tag it needs `version`. Default `docker.io/hashicorp/consul:<version>`. A change restarts the servers, one at a time. " +
+				MarkdownDescription: "Image of the servers: by tag, by digest (`docker.io/hashicorp/consul:1.22.7@sha256:…`), or by both, where the digest counts. Without a Consul version as its tag it needs `version`, and nothing tells before the servers run whether the two agree: prefer tag and digest together. Default `docker.io/hashicorp/consul:<version>`. A change restarts the servers, one at a time. " +
 					"Beside `consul`, the image needs a shell (`sh`) with `cat`, `cp`, `date`, `grep`, `ls`, `mkdir`, `mv`, `rm`, `sed`, `sleep`, `sort`, `timeout`, `touch` and `tr`, and `wget` or `curl`; with `tls.enabled`, `curl`. " +
 					"The container `await-peer-removal` logs what is missing when a server starts. Snapshots before upgrades and backups also use `cut`, `head`, `sha256sum`, `sync`, `tail` and `wc`.",
 			},
@@ -303,8 +303,8 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 			"image_pull_secrets":      pod["image_pull_secrets"],
 			"service_account":         pod["service_account"],
 			"extra_pod":               pod["extra_pod"],
-			"labels": metadataAttribute("Labels of every object that is made for the cluster: its Services, Secrets, ConfigMaps, volume claims, Leases, Jobs, CronJobs of backup schedules, and a namespace that it creates. "+
-				"Pods do not have them, so a change restarts nothing. The Secrets of `consul_k8s_token` have labels of their own.", attr.Labels()),
+			"labels": metadataAttribute("Labels of every object that is made for the cluster: its StatefulSet, ServiceAccount, PodDisruptionBudget, Services, Secrets, ConfigMaps, volume claims, Leases, CronJobs of backup schedules, Jobs and their pods, and a namespace that it creates. "+
+				"Pods of servers have `pod_labels` instead, so a change restarts nothing. The Secrets of `consul_k8s_token` have labels of their own.", attr.Labels()),
 			"annotations":           metadataAttribute("Annotations of the StatefulSet, the Services, the ConfigMap with the configuration, the service account, the disruption budget, and a namespace that the cluster creates; not of the pods.", attr.Annotations()),
 			"namespace_labels":      metadataAttribute("Labels of the namespace, in addition to `labels`, such as `pod-security.kubernetes.io/enforce`. Requires `create_namespace = true`. A change restarts nothing.", attr.Labels()),
 			"namespace_annotations": metadataAttribute("Annotations of the namespace, in addition to `annotations`. Requires `create_namespace = true`. A change restarts nothing.", attr.Annotations()),

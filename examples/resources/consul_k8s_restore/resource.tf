@@ -1,3 +1,11 @@
+terraform {
+  required_providers {
+    consul = {
+      source = "registry.terraform.io/consul-k8s/consul-k8s"
+    }
+  }
+}
+
 resource "consul_k8s_cluster" "main" {
   name      = "consul"
   namespace = "consul"
