@@ -53,8 +53,8 @@ func TestStop(t *testing.T) {
 			goes := map[int]int{} // how often a server was seen since it was told to go
 			set.PrependReactor("patch", "statefulsets", func(a clienttesting.Action) (bool, runtime.Object, error) {
 				var patch struct{ Spec struct{ Replicas int } }
-				if err := json.Unmarshal(a.(clienttesting.PatchAction).GetPatch(), &patch); err != nil {
-					t.Error(err)
+				if action, ok := a.(clienttesting.PatchAction); !ok || json.Unmarshal(action.GetPatch(), &patch) != nil {
+					t.Errorf("it did %v", a)
 				}
 				mu.Lock()
 				defer mu.Unlock()

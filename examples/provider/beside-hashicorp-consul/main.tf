@@ -21,7 +21,8 @@ resource "consul_k8s_cluster" "main" {
   create_namespace = true
   version          = "1.22.7"
 
-  # Small, and easy to remove. In production leave these three out.
+  # Small, and easy to remove. In production leave these four out.
+  replicas            = 1
   storage             = { size = "1Gi", retention = { when_deleted = "Delete" } }
   resources           = { requests = { cpu = "100m", memory = "256Mi" } }
   deletion_protection = false
