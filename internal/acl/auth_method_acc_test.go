@@ -662,7 +662,6 @@ func TestAccAuthMethod_refusals(t *testing.T) {
 	}
 	ca := "-----BEGIN NOTHING-----"
 	expectRefusals(t, []refusal{
-		{f.authMethod("a b", kubernetes), "Invalid resource name"},
 		{strings.Replace(pods, `name = "pods"`, `name = "p.o"`, 1), `name: Consul would refuse "p.o"`},
 		{f.authMethod("pods", `type = "oidc"`), "type: the type oidc takes Consul Enterprise"},
 		{f.authMethod("pods", `type = "ldap"`), `type: there is no type "ldap"`},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -264,7 +265,8 @@ func expectRefusals(t *testing.T, list []refusal) {
 	t.Helper()
 	var refusals []acctest.Refusal
 	for _, r := range list {
-		refusals = append(refusals, acctest.Refusal{Config: "provider \"consul\" {}\n" + r.hcl, Says: r.says})
+		own := fmt.Sprintf("provider \"consul\" {\n  config_path = %q\n}\n", os.Getenv("KUBE_CONFIG_PATH")) // an empty block would be that of the root
+		refusals = append(refusals, acctest.Refusal{Config: own + r.hcl, Says: r.says})
 	}
 	acctest.ExpectRefusals(t, "", refusals)
 }
