@@ -312,7 +312,6 @@ func TestAccCluster_badChangesHoldAtOneServer(t *testing.T) {
 		"image": {"  image = \"docker.io/hashicorp/consul:no-such-tag\"\n", "no-such-tag"},
 		// The check of the configuration does not judge files: servers may have volumes that it has not.
 		"configuration": {"  extra_config = jsonencode({ log_file = \"/nowhere/consul.log\" })\n", "exit code 1"},
-		"placement":     {"  placement = { node_selector = { no = \"such-node\" } }\n", "not scheduled"},
 	} {
 		before := podUIDs(t, namespace)
 		cli.Write("main.tf", config(bad.change))
