@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/rand"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
@@ -251,7 +252,7 @@ func evictServers(ctx context.Context, t *testing.T, namespace string) (n int) {
 		if !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return rollout.Outdated(sts, &p) }) {
 			return n
 		}
-		for i := range pods {
+		for _, i := range rand.Perm(len(pods)) { // in the order of their names, the first would be evicted again and again
 			if consul.PodReady(&pods[i]) && k.Evict(ctx, namespace, pods[i].Name, *metav1.NewPreconditionDeleteOptions(string(pods[i].UID))) == nil {
 				n++
 			}
