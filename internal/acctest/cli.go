@@ -24,7 +24,8 @@ type CLI struct {
 	env  []string
 }
 
-// build is the provider of this repository, where the package before has built it: it is linked once for all.
+// build is the directory with the provider. All packages with acceptance tests use the same one, so that only the first of them
+// links the provider.
 var build struct {
 	once sync.Once
 	dir  string

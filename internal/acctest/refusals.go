@@ -28,7 +28,7 @@ func ExpectRefusals(t *testing.T, root string, refusals []Refusal) {
 	cli := NewCLI(t, files)
 	cli.Must(t.Context(), "get")
 	refused := map[int]bool{}
-	for again := true; again; { // what plans find is only told when nothing is refused before them
+	for again := true; again; { // Terraform validates all resources before it plans the first
 		again = false
 		out, _ := cli.Run(t.Context(), "plan", "-json")
 		for module, text := range planErrors(out) {

@@ -158,9 +158,9 @@ func (w *Writer) Verify(token string) error {
 	return w.VerifyWith(Consul(w.t, w.namespace, "consul"), token)
 }
 
-// whileTheLeaderMoves is how often a leader may answer what while it hands over: to writes that begin, and to the one that it has
-// begun and whose end it does not see any more (raft.ErrLeadershipTransferInProgress and raft.ErrLeadershipLost of hashicorp/raft).
-// A hand-over takes milliseconds: of ten writes a second, that is much.
+// whileTheLeaderMoves are the errors that a leader returns during a leadership transfer, each with the number of writes that may
+// fail with it: the first for new writes, the second for a write that it has not committed yet
+// (raft.ErrLeadershipTransferInProgress and raft.ErrLeadershipLost of hashicorp/raft). A transfer takes milliseconds.
 var whileTheLeaderMoves = map[string]int{"leadership transfer in progress": 5, "leadership lost while committing log": 1}
 
 // VerifyWith is Verify of the keys that other servers hold.

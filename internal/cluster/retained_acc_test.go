@@ -13,14 +13,14 @@ import (
 )
 
 // A new cluster of the name of a former one says at plan which volumes it starts with, and
-// refuses an older version.
+// refuses an older version. It uses the namespace again that the former one created.
 func TestAccCluster_startsWithRetainedDataAndNeverBesideIt(t *testing.T) {
 	acctest.PreCheck(t)
 	t.Parallel()
-	namespace := acctest.Namespace(t)
+	namespace := acctest.NamespaceName(t)
 	config := func(version string) string {
 		return required + hcl(namespace, fmt.Sprintf(
-			"  version = %q\n  storage = { size = \"1Gi\" }\n  update = { snapshot_before = false, server_timeout = \"2m\" }\n", version))
+			"  create_namespace = true\n  version = %q\n  storage = { size = \"1Gi\" }\n  update = { snapshot_before = false, server_timeout = \"2m\" }\n", version))
 	}
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": config(acctest.ConsulVersion)})
 	if out := cli.Must(t.Context(), "apply", "-auto-approve", "-no-color"); strings.Contains(out, "data that exists") {

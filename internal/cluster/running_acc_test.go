@@ -80,7 +80,7 @@ func TestAccCluster_resumesAKilledCreateWithFewerServers(t *testing.T) {
 	t.Parallel()
 	namespace := acctest.NamespaceName(t)
 	config := func(more string) string {
-		// A volume that is kept may be on the node that another server has meanwhile.
+		// Another server may run by then on the node that a kept volume is bound to.
 		return required + strings.Replace(hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n"+more),
 			`when_deleted = "Delete"`, `when_deleted = "Delete", when_scaled = "Delete"`, 1)
 	}

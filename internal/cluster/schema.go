@@ -121,7 +121,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 			},
 			"create_namespace": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-				MarkdownDescription: "Whether the cluster makes its namespace. It must not exist before, and is deleted with the cluster once nothing else is in it. What must be in it before, such as a Secret of `tls.ca_secret`, `gossip.key_secret`, `restore_from` or `image_pull_secrets`, takes a namespace that is made elsewhere. Default `false`.",
+				MarkdownDescription: "Whether the cluster makes its namespace. Default `false`. The namespace must not exist, unless an earlier cluster of this name created it, and is deleted with the cluster if it is empty. If the cluster needs a Secret that you bring, such as one of `tls.ca_secret`, `gossip.key_secret`, `restore_from` or `image_pull_secrets`, create the namespace and the Secret elsewhere.",
 			},
 			"version": schema.StringAttribute{
 				Optional: true, Computed: true, Validators: []validator.String{versionValidator{}},
@@ -130,7 +130,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 			},
 			"image": schema.StringAttribute{
 				Optional: true, Computed: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
-				MarkdownDescription: "Image of the servers: by tag, by digest (`docker.io/hashicorp/consul:1.22.7@sha256:…`), or by both, where the digest counts. Without a Consul version as its tag it needs `version`, and nothing tells before the servers run whether the two agree: prefer tag and digest together. Default `docker.io/hashicorp/consul:<version>`. A change restarts the servers, one at a time. " +
+				MarkdownDescription: "Image of the servers: by tag, by digest (`docker.io/hashicorp/consul:1.22.7@sha256:…`), or by both, where the digest counts. Without a Consul version as its tag it needs `version`, and no plan can check that the two agree: prefer tag and digest together. Default `docker.io/hashicorp/consul:<version>`. A change restarts the servers, one at a time. " +
 					"Beside `consul`, the image needs a shell (`sh`) with `cat`, `cp`, `date`, `grep`, `ls`, `mkdir`, `mv`, `rm`, `sed`, `sleep`, `sort`, `timeout`, `touch` and `tr`, and `wget` or `curl`; with `tls.enabled`, `curl`. " +
 					"The container `await-peer-removal` logs what is missing when a server starts. Snapshots before upgrades and backups also use `cut`, `head`, `sha256sum`, `sync`, `tail` and `wc`.",
 			},

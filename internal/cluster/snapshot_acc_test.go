@@ -148,7 +148,7 @@ func restoreByHand(t *testing.T, namespace, file, sha256 string) error {
 		}
 		return h.MissingVoters(3), nil
 	})
-	acctest.Wait(t, "the agents to write their entries in the catalog anew", func(ctx context.Context) (string, error) {
+	acctest.Wait(t, "the agents to update their entries in the catalog", func(ctx context.Context) (string, error) {
 		drift, err := c.AgentTokenDrift(ctx, token)
 		return strings.Join(drift, ", "), err
 	})

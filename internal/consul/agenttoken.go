@@ -44,8 +44,8 @@ func (c *Cluster) SetAgentTokens(ctx context.Context, management string) error {
 	return c.setAgentTokens(ctx, management, true)
 }
 
-// setAgentTokens is SetAgentTokens, which may leave the entries in the catalog to the agents: they compare themselves with it every
-// minute or two.
+// setAgentTokens is SetAgentTokens. Without await it does not wait for the agents, which compare themselves with the catalog every minute
+// or two.
 func (c *Cluster) setAgentTokens(ctx context.Context, management string, await bool) error {
 	pods, err := c.Pods(ctx)
 	if err != nil {
@@ -71,7 +71,7 @@ func (c *Cluster) setAgentTokens(ctx context.Context, management string, await b
 	return nil
 }
 
-// registrationTimeout is longer than an agent takes to compare itself with the catalog, where nothing makes it do so at once.
+// registrationTimeout is longer than the interval in which an agent compares itself with the catalog.
 const registrationTimeout = 3 * time.Minute
 
 func awaitRegistration(ctx context.Context, client *api.Client, pod *corev1.Pod) error {
@@ -153,9 +153,9 @@ func isRegistered(ctx context.Context, client *api.Client, pod *corev1.Pod) (boo
 	return address != nil && address.Equal(net.ParseIP(pod.Status.PodIP)), nil
 }
 
-// setAgentToken gives a server its token. anew makes its agent compare itself with the catalog at once, which it does when it is
-// given another token: it gets none, and then its own.
-func (c *Cluster) setAgentToken(ctx context.Context, client *api.Client, pod *corev1.Pod, anew bool) error {
+// setAgentToken gives a server its token. With resync, its agent also compares itself with the catalog at once. An agent does so
+// when its token changes, so it gets an empty token first.
+func (c *Cluster) setAgentToken(ctx context.Context, client *api.Client, pod *corev1.Pod, resync bool) error {
 	ordinal, _ := server.Ordinal(c.Name, pod.Name)
 	accessor := c.AgentTokenAccessor(ordinal)
 	token, _, err := client.ACL().TokenRead(accessor, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
@@ -173,11 +173,11 @@ func (c *Cluster) setAgentToken(ctx context.Context, client *api.Client, pod *co
 	if err != nil {
 		return err
 	}
-	if anew {
+	if resync {
 		if _, err := client.Agent().UpdateAgentACLToken("", write(ctx)); err != nil {
 			return err
 		}
-		var cancel context.CancelFunc // an agent that was left without a token need not show it
+		var cancel context.CancelFunc // an interruption must not leave the agent without a token
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
 		defer cancel()
 	}

@@ -160,8 +160,8 @@ func (c *Cluster) settleSecret(ctx context.Context, ref SecretRef) error {
 // BootstrapOptions say where the management token may be, and what to do when it is lost.
 type BootstrapOptions struct {
 	// Provisional says that the Secret may have another name later: an EnsureBootstrap that is not provisional
-	// moves the token to where it shall be. The agents' entries in the catalog are not awaited: it may still be that of
-	// other servers.
+	// moves the token to the declared Secret. It does not wait for the agents to register in the catalog, which may still
+	// belong to other servers.
 	Provisional bool
 	// Reset lets EnsureBootstrap bootstrap once more.
 	Reset bool

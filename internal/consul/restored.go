@@ -11,9 +11,9 @@ import (
 
 // Heal makes a cluster whole again after a snapshot was restored into it. With ACLs its management token,
 // which the snapshot need not have, is made valid again by a reset, and each server is given its agent token.
-// Nodes that have the name of a server and the ID of another one go: Consul would not let the
-// server into the catalog (developer.hashicorp.com/consul/docs/error-messages/consul), where its agent
-// is awaited then. Called again, it goes on from what is there.
+// It removes nodes that have the name of a server and another ID, because Consul would refuse to register the
+// server (developer.hashicorp.com/consul/docs/error-messages/consul), and then waits for the agents to
+// register. Another call resumes it.
 func (c *Cluster) Heal(ctx context.Context, acl bool) error {
 	token := ""
 	if acl {

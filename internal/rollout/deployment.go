@@ -959,18 +959,18 @@ func (d Deployment) deleteServers(ctx context.Context, spec server.Spec) (live s
 	return live, kept, nil
 }
 
-// stop takes all servers away and waits until they are gone. Their volumes stay. Where they are kept, one server goes at
-// a time, the highest ordinal first: servers that leave at once may each take the others for the peers that are left, and then no
-// later cluster elects a leader from their volumes.
+// stop stops all servers and waits until their pods are gone. Their volumes stay. If the volumes outlive the cluster, one server
+// stops at a time, the highest ordinal first: if several leave at once, each may count on the others to stay Raft peers, and a new
+// cluster cannot elect a leader from their volumes.
 func (d Deployment) stop(ctx context.Context, spec server.Spec, live server.Set) error {
 	left, terminating := 0, live.Namespace != nil && live.Namespace.DeletionTimestamp != nil
 	if spec.Storage.WhenDeleted != server.Delete && !terminating {
-		left = int(*live.StatefulSet.Spec.Replicas) // one that was taken away before may not be gone yet
+		left = int(*live.StatefulSet.Spec.Replicas) // first wait for pods that an earlier scale-down has not stopped yet
 	}
 	for ; left >= 0; left-- {
 		patch := fmt.Appendf(nil, `{"spec":{"replicas":%d,"persistentVolumeClaimRetentionPolicy":{"whenScaled":"Retain"}}}`, left)
 		if err := patchStatefulSet(ctx, d.Kube, d.Consul, patch); apierrors.IsNotFound(err) {
-			left = 0 // somebody deleted it, and all its pods go
+			left = 0 // somebody deleted it, which stops all its pods
 		} else if err != nil {
 			return fmt.Errorf("stopping the servers of %s: %w", spec.ID(), err)
 		}

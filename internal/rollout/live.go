@@ -196,8 +196,7 @@ func (l Live) addRaft(ctx context.Context, w *World, ready, running []corev1.Pod
 	}
 }
 
-// addKept adds which Raft peers the servers name without a leader, where servers that the StatefulSet does not ask for
-// have volumes.
+// addKept sets Peers, Away and Kept, unless no server beyond the replicas of the StatefulSet has a volume.
 func (l Live) addKept(ctx context.Context, w *World, pods []corev1.Pod) error {
 	claims, err := l.claims(ctx, server.MaxReplicas)
 	if apierrors.IsForbidden(err) {
@@ -229,8 +228,8 @@ func (l Live) addKept(ctx context.Context, w *World, pods []corev1.Pod) error {
 	return nil
 }
 
-// peersAway is how many of the Raft peers a StatefulSet of so many servers does not ask for, and the number of servers up to the
-// last peer that has a volume. Peers without an ID are taken for the first servers.
+// peersAway returns World.Away and World.Kept of a StatefulSet with that many replicas. volumes has the ordinals of the servers with
+// a volume. Peers without an ID count as the first servers.
 func peersAway(peers []consul.RaftPeer, namespace, cluster string, replicas int, volumes map[int]bool) (away, kept int) {
 	for ordinal := range server.MaxReplicas {
 		is := func(p consul.RaftPeer) bool { return p.ID == server.NodeID(namespace, cluster, ordinal) }

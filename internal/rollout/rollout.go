@@ -46,9 +46,9 @@ type World struct {
 	Unsettled string
 	// Former are Raft peers that failed, and that no pod belongs to any more.
 	Former []string
-	// Peers is the number of Raft peers that a server names while there is no leader, Away how many of them the StatefulSet does
-	// not ask for, and Kept the number of servers up to the last peer that has a volume. All are 0 unless servers that the
-	// StatefulSet does not ask for have volumes.
+	// Peers is the number of Raft peers in the configuration of a server while there is no leader, Away the number of them beyond
+	// the replicas of the StatefulSet, and Kept the number of servers up to the last peer with a volume. All are 0 unless a
+	// server beyond the replicas has a volume.
 	Peers int `json:",omitempty"`
 	Away  int `json:",omitempty"`
 	Kept  int `json:",omitempty"`

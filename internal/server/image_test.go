@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,11 +20,12 @@ var scriptTools = []string{"cat", "cp", "date", "grep", "ls", "mkdir", "mv", "rm
 type image struct {
 	t    *testing.T
 	root string
+	pod  string // its name
 }
 
 func newImage(t *testing.T, tools ...string) image {
 	t.Helper()
-	i := image{t: t, root: t.TempDir()}
+	i := image{t: t, root: t.TempDir(), pod: "consul-server-0"}
 	for _, dir := range []string{"bin", "config", "data", "tmp", "gossip"} {
 		if err := os.Mkdir(filepath.Join(i.root, dir), 0o755); err != nil {
 			t.Fatal(err)
@@ -59,7 +61,7 @@ func (i image) run(script string, args ...string) (out string, code int) {
 	i.t.Helper()
 	script = strings.NewReplacer("/tmp/", i.root+"/tmp/", "/consul/", i.root+"/", "/dev/termination-log", i.root+"/tmp/termination-log").Replace(script)
 	cmd := exec.CommandContext(i.t.Context(), "/bin/sh", append([]string{"-c", script, "sh"}, args...)...)
-	cmd.Env = []string{"PATH=" + filepath.Join(i.root, "bin"), "POD_IP=10.0.0.1", "POD_NAME=consul-server-0", "ROOT=" + i.root}
+	cmd.Env = []string{"PATH=" + filepath.Join(i.root, "bin"), "POD_IP=10.0.0.1", "POD_NAME=" + i.pod, "ROOT=" + i.root}
 	text, err := cmd.CombinedOutput()
 	if err != nil && cmd.ProcessState == nil {
 		i.t.Fatal(err)
@@ -159,6 +161,50 @@ func TestLeave_seesThePeersWithWhateverTheImageHas(t *testing.T) {
 				t.Error("nobody was asked for the peers")
 			}
 		})
+	}
+}
+
+// Servers that stop at the same moment take turns, and the leader is the last, whichever client its image has.
+func TestLeave_theLeaderIsTheLast(t *testing.T) {
+	t.Parallel()
+	const peers = `[ ! -e "$ROOT/left" ] || exit 1; `
+	for name, tt := range map[string]struct {
+		leader, pod string
+		slept       []string // 3 seconds until it is out of the Services, and then until it is its turn
+	}{
+		"the leader":         {"10.0.0.1", "consul-server-2", []string{"3", "3"}},
+		"the highest":        {"10.0.0.2", "consul-server-2", []string{"3"}},
+		"the next":           {"10.0.0.2", "consul-server-1", []string{"3", "1"}},
+		"the lowest":         {"10.0.0.2", "consul-server-0", []string{"3", "2"}},
+		"no leader is known": {"", "consul-server-0", []string{"3", "2"}},
+	} {
+		http := `case "$*" in */leader) echo '"` + tt.leader + `:8300"' ;; *) ` + peers + `echo '["10.0.0.1:8300","10.0.0.2:8300","10.0.0.3:8300"]' ;; esac`
+		info := peers + "printf '\\tlatest_configuration = [{Suffrage:Voter ID:a Address:10.0.0.1:8300} {Suffrage:Voter ID:b Address:10.0.0.2:8300} " +
+			"{Suffrage:Voter ID:c Address:10.0.0.3:8300}]\\n\\tleader_addr = " + tt.leader + ":8300\\n'"
+		for client, standIn := range map[string]func(image){
+			"wget":    func(i image) { i.standIn("wget", http) },
+			"curl":    func(i image) { i.standIn("curl", http) },
+			"neither": func(image) {},
+		} {
+			t.Run(name+", "+client, func(t *testing.T) {
+				t.Parallel()
+				i := newImage(t, "cat", "sed", "timeout", "tr")
+				i.pod = tt.pod
+				i.standIn("sleep", `echo "$1" >>"$ROOT/slept"`)
+				i.standIn("consul", `case $1 in leave) : >"$ROOT/left" ;; info) `+info+` ;; esac`)
+				standIn(i)
+				i.write("config/servers", "3")
+				i.write("tmp/pid", "")
+				if out, code := i.run("kill() { :; }\n"+leaveScript, "0"); code != 0 {
+					t.Fatalf("exit code %d: %s", code, out)
+				}
+				text, err := os.ReadFile(filepath.Join(i.root, "slept"))
+				slept := slices.DeleteFunc(strings.Fields(string(text)), func(s string) bool { return s == "0.1" }) // until it has left
+				if err != nil || !slices.Equal(slept, tt.slept) {
+					t.Errorf("it slept %q, want %q: %v", slept, tt.slept, err)
+				}
+			})
+		}
 	}
 }
 

@@ -52,8 +52,8 @@ declared=$(cat /consul/config/servers 2>/dev/null) || declared=1
 if [ "$declared" -gt 2 ] && [ ! -e /consul/config/former-servers ]; then
   # Servers that stop at the same moment take turns. The highest ordinal is first: those that
   # stay are the first that come back when the StatefulSet was scaled down by hand.
-  # The leader is the last: one that leaves takes itself off the peers, and if nobody is there any
-  # more to follow it, its disk alone knows of that, and the others elect nobody without it.
+  # The leader is last. A leader that leaves removes itself from the peers: if no follower is left
+  # to commit that, it is on its disk only, and the others cannot elect a leader without it.
   turn=$((declared - 1 - ${POD_NAME##*-}))
   case $(status leader) in *"\"$POD_IP:"* | *"\"[$POD_IP]:"*) turn=$declared ;; esac
   [ "$turn" -le 0 ] || sleep "$turn"

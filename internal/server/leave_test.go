@@ -4,7 +4,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -82,49 +81,6 @@ func TestLeave_staysAPeerWhereAQuorumOfTheDeclaredServersIsNotLeft(t *testing.T)
 			}
 			if stays := strings.Contains(string(did), "kill -INT"); stays == tt.leaves {
 				t.Errorf("it did %q", did)
-			}
-		})
-	}
-}
-
-// Servers that stop at the same moment take turns, and the leader is the last.
-func TestLeave_theLeaderIsTheLast(t *testing.T) {
-	t.Parallel()
-	if _, err := exec.LookPath("sh"); err != nil {
-		t.Skip("there is no shell")
-	}
-	for name, tt := range map[string]struct{ leader, pod, turn string }{
-		"the leader":         {"10.0.0.1", "consul-server-2", "3"},
-		"the highest":        {"10.0.0.2", "consul-server-2", ""},
-		"the next":           {"10.0.0.2", "consul-server-1", "1"},
-		"the lowest":         {"10.0.0.2", "consul-server-0", "2"},
-		"no leader is known": {"", "consul-server-0", "2"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			dir := t.TempDir()
-			write := func(name, text string) { scripttest.Write(t, filepath.Join(dir, name), text) }
-			write("servers", "3")
-			write("pid", "12345")
-			write("wget", "#!/bin/sh\ncase $4 in */peers) [ ! -e "+dir+"/left ] || exit 1; echo '[\"10.0.0.1:8300\",\"10.0.0.2:8300\",\"10.0.0.3:8300\"]' ;; */leader) echo '\""+tt.leader+":8300\"' ;; esac\n")
-			write("timeout", "#!/bin/sh\nshift\nexec \"$@\"\n")
-			write("sleep", "#!/bin/sh\necho \"$1\" >>"+dir+"/slept\n")
-			write("consul", "#!/bin/sh\n[ $1 != leave ] || touch "+dir+"/left\n")
-			script := "kill() { :; }\n" + strings.NewReplacer("/consul/config/", dir+"/", "/tmp/", dir+"/").Replace(leaveScript)
-			cmd := exec.CommandContext(t.Context(), "sh", "-c", script, "leave.sh", "0")
-			cmd.Env = []string{"PATH=" + dir + ":" + os.Getenv("PATH"), "POD_IP=10.0.0.1", "POD_NAME=" + tt.pod}
-			if out, err := cmd.CombinedOutput(); err != nil {
-				t.Fatalf("%v: %s", err, out)
-			}
-			slept, err := os.ReadFile(filepath.Join(dir, "slept"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			want := []string{"3", tt.turn} // until it is out of the Services, and its turn
-			if got := strings.Fields(string(slept)); !slices.Equal(got[:min(len(got), 2)], slices.DeleteFunc(want, func(s string) bool { return s == "" })) && tt.turn != "" {
-				t.Errorf("it slept %q, want %q first", got, want)
-			} else if tt.turn == "" && len(got) > 1 && slices.Contains([]string{"1", "2", "3"}, got[1]) {
-				t.Errorf("it slept %q, and it is its turn", got)
 			}
 		})
 	}
