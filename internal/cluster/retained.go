@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,32 +8,20 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
-	"github.com/hashicorp/terraform-plugin-log/tflog"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// planRetained looks for volume claims that the servers of a new cluster would take up,
-// names them, and refuses a version that must not start with their data. What adopts
-// servers, or starts from a backup, refuses them by itself.
-func planRetained(ctx context.Context, d rollout.Deployment, config, plan model, diags *diag.Diagnostics) {
+// planRetained names the volume claims that the servers of a new cluster would take up, and refuses a version that must not
+// start with their data. What adopts servers, or starts from a backup, refuses them by itself.
+func planRetained(config, plan model, claims []rollout.Retained, diags *diag.Diagnostics) {
 	if !plan.RestoreFrom.IsNull() || !plan.Adopt.IsNull() {
 		return
 	}
-	claims, err := d.Retained(ctx)
-	switch {
-	case apierrors.IsForbidden(err):
-		warnVolumesUnknown(plan, err, diags)
-		return
-	case err != nil: // the apply says so
-		tflog.Debug(ctx, "the volume claims were not seen: "+err.Error())
-		return
-	}
 	if !plan.Replicas.IsUnknown() {
-		claims = slices.DeleteFunc(claims, func(c rollout.Retained) bool { return int64(c.Ordinal) >= plan.Replicas.ValueInt64() })
+		claims = slices.DeleteFunc(slices.Clone(claims), func(c rollout.Retained) bool { return int64(c.Ordinal) >= plan.Replicas.ValueInt64() })
 	}
 	if len(claims) == 0 {
 		return

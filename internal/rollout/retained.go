@@ -29,6 +29,8 @@ type Retained struct {
 	Created time.Time
 	// Version of Consul that wrote the data, "" where nothing is known of any data.
 	Version string
+	// Bound says that the claim has a volume. One without has no data.
+	Bound bool
 }
 
 // String names the claim, with its size, its age, and what wrote its data.
@@ -97,6 +99,7 @@ func retainedClaims(cluster string, claims []corev1.PersistentVolumeClaim) []Ret
 		size := request(c)
 		out = append(out, Retained{
 			Name: c.Name, Ordinal: n, Size: size.String(), Created: c.CreationTimestamp.Time, Version: c.Annotations[server.AnnotationDataVersion],
+			Bound: c.Spec.VolumeName != "",
 		})
 	}
 	slices.SortFunc(out, func(a, b Retained) int { return cmp.Compare(a.Ordinal, b.Ordinal) })
