@@ -56,7 +56,12 @@ func Main(m *testing.M, prepare ...func(context.Context, *localcluster.Cluster) 
 			return code
 		}
 	}
-	os.Exit(run())
+	code := run()
+	if err := lent.deleteAll(); err != nil {
+		fmt.Fprintln(os.Stderr, "acceptance tests: deleting the clusters that tests had in turn:", err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 func setUp(ctx context.Context, prepare []func(context.Context, *localcluster.Cluster) error) error {
@@ -176,27 +181,37 @@ func NamespaceName(t testing.TB) string {
 func Namespace(t testing.TB) string {
 	t.Helper()
 	name := NamespaceName(t)
-	patch := map[string]any{
-		"apiVersion": "v1", "kind": "Namespace",
-		"metadata": map[string]any{
-			"name":   name,
-			"labels": map[string]any{"pod-security.kubernetes.io/enforce": "restricted"},
-		},
-	}
-	if err := Kube(t).Apply(t.Context(), patch); err != nil {
+	if err := createNamespace(t.Context(), Kube(t), name); err != nil {
 		t.Fatal(err)
 	}
 	return name
 }
 
+func createNamespace(ctx context.Context, k *kube.Client, name string) error {
+	return k.Apply(ctx, map[string]any{
+		"apiVersion": "v1", "kind": "Namespace",
+		"metadata": map[string]any{
+			"name":   name,
+			"labels": map[string]any{"pod-security.kubernetes.io/enforce": "restricted"},
+		},
+	})
+}
+
 func deleteNamespace(t testing.TB, k *kube.Client, name string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	err := k.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
+	if err := removeNamespace(k, name); err != nil {
 		t.Errorf("cleaning up: %v", err)
 	}
+}
+
+// removeNamespace has a time of its own: it runs when the test has ended.
+func removeNamespace(k *kube.Client, name string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := k.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
+		return err
+	}
+	return nil
 }
 
 // Small is HCL that makes a test's cluster small, to go into a

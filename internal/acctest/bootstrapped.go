@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -21,9 +22,16 @@ func Bootstrapped(t testing.TB, version string, changes ...func(*server.Spec)) (
 	PreCheck(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	k := Kube(t)
+	c, token, err := startBootstrapped(ctx, Kube(t), Namespace(t), version, changes...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, token
+}
+
+func startBootstrapped(ctx context.Context, k *kube.Client, namespace, version string, changes ...func(*server.Spec)) (c *consul.Cluster, token string, err error) {
 	spec := server.Spec{
-		Name: "consul", Namespace: Namespace(t),
+		Name: "consul", Namespace: namespace,
 		Version: version, Image: "docker.io/hashicorp/consul:" + version, Replicas: 1,
 		Datacenter: "dc1", Domain: "consul",
 		Storage:     server.Storage{Size: resource.MustParse("1Gi"), WhenDeleted: server.Delete, WhenScaled: server.Delete},
@@ -41,19 +49,16 @@ func Bootstrapped(t testing.TB, version string, changes ...func(*server.Spec)) (
 	for _, o := range server.Objects(spec).All() {
 		fields, err := server.Fields(o)
 		if err != nil {
-			t.Fatal(err)
+			return nil, "", err
 		}
 		if err := k.Apply(ctx, fields); err != nil {
-			t.Fatal(err)
+			return nil, "", err
 		}
 	}
 	c = consul.NewConnector(k).Cluster(spec.Namespace, spec.Name)
 	if _, err := c.EnsureBootstrap(ctx, consul.SecretRef{Name: "consul-bootstrap-token", Key: "token"}, consul.BootstrapOptions{}); err != nil {
-		t.Fatal(err)
+		return nil, "", err
 	}
-	token, _, err := c.ManagementToken(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c, token
+	token, _, err = c.ManagementToken(ctx)
+	return c, token, err
 }

@@ -38,7 +38,7 @@ type fixture struct {
 
 func bootstrapped(t *testing.T) fixture {
 	t.Helper()
-	c, token := acctest.Bootstrapped(t, acctest.ConsulVersion)
+	c, token := acctest.Lend(t)
 	return fixture{Cluster: c, t: t, token: token}
 }
 

@@ -1,0 +1,167 @@
+package acctest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/rand"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+)
+
+// lent are the clusters that the tests of this process have in turn.
+var lent pool
+
+// pool keeps clusters that no test uses at the moment.
+type pool struct {
+	mu   sync.Mutex
+	idle []*lentCluster
+}
+
+// lentCluster is a cluster of Bootstrapped, and what it was when it was new.
+type lentCluster struct {
+	kube            *kube.Client
+	namespace, name string
+	token           string
+	snapshot        []byte
+	contents        []string // of its namespace
+}
+
+// Lend gives a test a cluster as Bootstrapped does, which it has for itself until it ends. The next test gets the same cluster with
+// what it held when it was new: starting one costs more than most tests of what it holds. A cluster that a test has changed in another
+// way, or that a failed test has had, is not given to the next.
+func Lend(t testing.TB) (c *consul.Cluster, token string) {
+	t.Helper()
+	PreCheck(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	l, err := lent.take(ctx, Kube(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // the test's own has ended
+		defer cancel()
+		err := errors.New("the test failed")
+		if !t.Failed() {
+			err = l.renew(ctx)
+		}
+		if err == nil {
+			lent.put(l)
+			return
+		}
+		t.Logf("no other test gets the cluster %s/%s: %v", l.namespace, l.name, err)
+		deleteNamespace(t, l.kube, l.namespace)
+	})
+	return l.cluster(), l.token
+}
+
+// take returns an idle cluster, or else a new one.
+func (p *pool) take(ctx context.Context, k *kube.Client) (*lentCluster, error) {
+	p.mu.Lock()
+	if n := len(p.idle); n > 0 {
+		l := p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		p.mu.Unlock()
+		return l, nil
+	}
+	p.mu.Unlock()
+	l := &lentCluster{kube: k, namespace: "lent-" + rand.String(5), name: "consul"}
+	if err := l.start(ctx); err != nil {
+		return nil, errors.Join(err, removeNamespace(k, l.namespace))
+	}
+	return l, nil
+}
+
+func (p *pool) put(l *lentCluster) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.idle = append(p.idle, l)
+}
+
+// deleteAll ends the pool with its process.
+func (p *pool) deleteAll() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	for _, l := range p.idle {
+		errs = append(errs, removeNamespace(l.kube, l.namespace))
+	}
+	p.idle = nil
+	return errors.Join(errs...)
+}
+
+// cluster has no memory of what another test has read.
+func (l *lentCluster) cluster() *consul.Cluster {
+	return consul.NewConnector(l.kube).Cluster(l.namespace, l.name)
+}
+
+func (l *lentCluster) start(ctx context.Context) (err error) {
+	if err := createNamespace(ctx, l.kube, l.namespace); err != nil {
+		return err
+	}
+	c, token, err := startBootstrapped(ctx, l.kube, l.namespace, ConsulVersion)
+	if err != nil {
+		return err
+	}
+	l.token = token
+	err = c.Any(ctx, token, func(client *api.Client) error {
+		snapshot, _, err := client.Snapshot().Save(nil)
+		if err != nil {
+			return err
+		}
+		defer snapshot.Close()
+		l.snapshot, err = io.ReadAll(snapshot)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	l.contents, err = l.kube.NamespaceContents(ctx, l.namespace)
+	return err
+}
+
+// renew makes a cluster again what it was when it was new. It returns an error where a test changed more than what Consul holds and
+// Secrets.
+func (l *lentCluster) renew(ctx context.Context) error {
+	c := l.cluster()
+	if token, _, err := c.ManagementToken(ctx); err != nil || token != l.token {
+		return errors.Join(errors.New("it has another management token"), err)
+	}
+	err := c.Any(ctx, l.token, func(client *api.Client) error { return client.Snapshot().Restore(nil, bytes.NewReader(l.snapshot)) })
+	if err != nil {
+		return fmt.Errorf("restoring what it held: %w", err)
+	}
+	if missing, err := c.Missing(ctx, l.token, 1, 0); err != nil || missing != "" {
+		return errors.Join(errors.New("missing: "+missing), err)
+	}
+	contents, err := l.kube.NamespaceContents(ctx, l.namespace)
+	if err != nil {
+		return err
+	}
+	for _, o := range contents {
+		secret, isSecret := strings.CutPrefix(o, "secret/")
+		if slices.Contains(l.contents, o) || !isSecret {
+			continue
+		}
+		if err := l.kube.CoreV1().Secrets(l.namespace).Delete(ctx, secret, metav1.DeleteOptions{}); err != nil {
+			return err
+		}
+	}
+	contents = slices.DeleteFunc(contents, func(o string) bool { return strings.HasPrefix(o, "secret/") && !slices.Contains(l.contents, o) })
+	if !slices.Equal(contents, l.contents) {
+		return fmt.Errorf("its namespace has %q and not %q", contents, l.contents)
+	}
+	return nil
+}
