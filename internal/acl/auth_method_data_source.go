@@ -37,17 +37,17 @@ type authMethodSourceModel struct {
 // Schema implements datasource.DataSource.
 func (*authMethodDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "An auth method, without its secrets.",
+		MarkdownDescription: "Reads an auth method, without its secrets.",
 		Attributes: map[string]schema.Attribute{
 			"cluster":        clusterOfSource(),
 			"name":           schema.StringAttribute{Required: true, Validators: []validator.String{authMethodName}, MarkdownDescription: "Name of the auth method."},
-			"id":             schema.StringAttribute{Computed: true, MarkdownDescription: "The same as `name`."},
-			"type":           schema.StringAttribute{Computed: true, MarkdownDescription: "Type, such as `kubernetes`."},
-			"display_name":   schema.StringAttribute{Computed: true, MarkdownDescription: "Name for people."},
-			"description":    schema.StringAttribute{Computed: true, MarkdownDescription: "Description."},
-			"max_token_ttl":  schema.StringAttribute{Computed: true, MarkdownDescription: "How long a token lives that was got by logging in; null if until it is logged out."},
-			"token_locality": schema.StringAttribute{Computed: true, MarkdownDescription: "`local` or `global`."},
-			"config_json":    schema.StringAttribute{Computed: true, MarkdownDescription: "Configuration, a JSON object, without the service account's token: for the type `kubernetes` with the keys `Host` and `CACert`."},
+			"id":             schema.StringAttribute{Computed: true, MarkdownDescription: "Same as `name`."},
+			"type":           schema.StringAttribute{Computed: true, MarkdownDescription: "Type of the auth method, such as `kubernetes`."},
+			"display_name":   schema.StringAttribute{Computed: true, MarkdownDescription: "Display name of the auth method."},
+			"description":    schema.StringAttribute{Computed: true, MarkdownDescription: "Description of the auth method."},
+			"max_token_ttl":  schema.StringAttribute{Computed: true, MarkdownDescription: "How long a token from a login is valid. Null if it is valid until logout."},
+			"token_locality": schema.StringAttribute{Computed: true, MarkdownDescription: "Where tokens are valid: `local` or `global`."},
+			"config_json":    schema.StringAttribute{Computed: true, MarkdownDescription: "Configuration, as a JSON object, without the token of the service account. For the type `kubernetes`, it has the keys `Host` and `CACert`."},
 		},
 	}
 }

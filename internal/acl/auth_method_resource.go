@@ -96,86 +96,86 @@ var (
 // Schema implements resource.Resource.
 func (*AuthMethodResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "An auth method: a way for pods, and others who can prove who they are, to log in to Consul and get a token of their own. What they may do is up to `consul_k8s_binding_rule`.\n\n" +
-			"With `type = \"kubernetes\"` and nothing else it is for the pods of the Kubernetes cluster that the servers run in. The resource then makes what the servers need to check a pod's token there: " +
-			"a ServiceAccount, a Secret with its token, and a ClusterRole with its binding that lets it review tokens and read ServiceAccounts. It needs [rights](../guides/rights.md) in the whole Kubernetes cluster for that.\n\n" +
-			"Destroying it deletes its binding rules and every token that was got through it.",
+		MarkdownDescription: "Manages an auth method, through which pods, and other clients that can prove who they are, log in to Consul and get a token of their own. `consul_k8s_binding_rule` determines what they may do.\n\n" +
+			"With `type = \"kubernetes\"` and no other settings, the auth method is for the pods of the Kubernetes cluster that the servers run in. The resource then creates what the servers need to check the token of a pod: " +
+			"a ServiceAccount, a Secret with its token, and a ClusterRole with a ClusterRoleBinding, which allow it to review tokens and read ServiceAccounts. This requires [rights](../guides/rights.md) in the whole Kubernetes cluster.\n\n" +
+			"Destroying the auth method deletes its binding rules and every token that a login through it created.",
 		Attributes: objectAttributes(ctx, map[string]schema.Attribute{
 			"id": schema.StringAttribute{
 				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
-				MarkdownDescription: "The same as `name`.",
+				MarkdownDescription: "Same as `name`.",
 			},
 			"name": schema.StringAttribute{
 				Required:            true,
 				Validators:          []validator.String{authMethodName},
 				PlanModifiers:       []planmodifier.String{stringplanmodifier.RequiresReplace()},
-				MarkdownDescription: "Name, unique in the cluster: up to 128 letters, digits, `-` and `_`. It is what a login names. A change replaces the auth method.",
+				MarkdownDescription: "Name of the auth method, which a login must state. Must be unique in the cluster, with up to 128 letters, digits, `-`, and `_`. A change replaces the auth method.",
 			},
 			"type": schema.StringAttribute{
 				Required: true, Validators: []validator.String{authMethodType{}},
 				PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
-				MarkdownDescription: "`kubernetes` for pods, `jwt` for whoever has a [JSON web token](https://developer.hashicorp.com/consul/docs/reference/acl/auth-method/jwt), " +
-					"`aws-iam` for [IAM users and roles](https://developer.hashicorp.com/consul/docs/secure/acl/auth-method/aws). OIDC takes Consul Enterprise. A change replaces the auth method.",
+				MarkdownDescription: "Type of the auth method: `kubernetes` for pods, `jwt` for clients that have a [JSON web token](https://developer.hashicorp.com/consul/docs/reference/acl/auth-method/jwt), " +
+					"or `aws-iam` for [IAM users and roles](https://developer.hashicorp.com/consul/docs/secure/acl/auth-method/aws). OIDC requires Consul Enterprise. A change replaces the auth method.",
 			},
 			"display_name": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(""),
-				MarkdownDescription: "Name for people, where a user interface shows it instead of `name`.",
+				MarkdownDescription: "Display name, which a user interface may show instead of `name`.",
 			},
 			"description": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(""),
-				MarkdownDescription: "Description for people.",
+				MarkdownDescription: "Description of the auth method.",
 			},
 			"max_token_ttl": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{attr.DurationBetween(minExpiry, maxExpiry)}, PlanModifiers: []planmodifier.String{attr.KeepSameDuration()},
-				MarkdownDescription: "How long a token lives that was got by logging in, such as `8h`; `1m` to `87600h`, and before Consul 1.16 `24h` at most. Without it, until it is logged out. A change is for later logins.",
+				MarkdownDescription: "How long a token from a login is valid, such as `8h`. Must be from `1m` to `87600h`, or at most `24h` before Consul 1.16. If not set, a token is valid until it is logged out. A change applies to later logins.",
 			},
 			"token_locality": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString("local"), Validators: []validator.String{stringvalidator.OneOf("local", "global")},
-				MarkdownDescription: "`local` (default): tokens are valid in this datacenter only. `global`: they are replicated to others.",
+				MarkdownDescription: "Where tokens are valid: `local` or `global`. Defaults to `local`, which is this datacenter only. With `global`, tokens are replicated to other datacenters.",
 			},
 			"kubernetes": schema.SingleNestedAttribute{
 				Optional:            true,
-				MarkdownDescription: "Which Kubernetes cluster the pods are in, for `type = \"kubernetes\"`. Without it, the one that the servers run in.",
+				MarkdownDescription: "Kubernetes cluster that the pods are in, for `type = \"kubernetes\"`. Defaults to the one that the servers run in.",
 				Attributes: map[string]schema.Attribute{
 					"host": schema.StringAttribute{
 						Optional: true, Validators: []validator.String{apiServerHost{}},
-						MarkdownDescription: "Address of the Kubernetes API server as the servers reach it, `https://host:port`. Default `" + server.KubernetesHost + "`.",
+						MarkdownDescription: "Address of the Kubernetes API server as the servers reach it, `https://host:port`. Defaults to `" + server.KubernetesHost + "`.",
 					},
 					"ca_cert": schema.StringAttribute{
 						Optional: true, Validators: []validator.String{certificates{}},
-						MarkdownDescription: "Certificate authority of the API server, PEM. Default: the one that Kubernetes gives to its service accounts.",
+						MarkdownDescription: "Certificate authority of the API server, in PEM format. Defaults to the one that Kubernetes gives to its service accounts.",
 					},
 					"service_account_jwt_wo": schema.StringAttribute{
 						Optional: true, WriteOnly: true, Sensitive: true,
 						Validators: []validator.String{jsonWebToken{}, stringvalidator.AlsoRequires(
 							path.MatchRelative().AtParent().AtName("host"), path.MatchRelative().AtParent().AtName("ca_cert"), path.MatchRelative().AtParent().AtName("service_account_jwt_wo_version"))},
-						MarkdownDescription: "Token of a service account, by which the servers may review tokens and read ServiceAccounts in another Kubernetes cluster. With it this resource makes nothing in Kubernetes. " +
-							"Write-only: it takes Terraform 1.11 or OpenTofu 1.11, and is in no state or plan.",
+						MarkdownDescription: "Token of a service account, with which the servers may review tokens and read ServiceAccounts in another Kubernetes cluster. If it is set, this resource creates nothing in Kubernetes. " +
+							"Write-only: requires Terraform 1.11 or OpenTofu 1.11, and is not in any state or plan.",
 					},
 					"service_account_jwt_wo_version": schema.StringAttribute{
 						Optional: true, Validators: []validator.String{stringvalidator.AlsoRequires(path.MatchRelative().AtParent().AtName("service_account_jwt_wo"))},
-						MarkdownDescription: "Any text. When it changes, or somebody else gave Consul another token, the one in `service_account_jwt_wo` is written.",
+						MarkdownDescription: "Any text. When it changes, or when another tool or person gave Consul another token, the token in `service_account_jwt_wo` is written.",
 					},
 				},
 			},
 			"config_json": schema.StringAttribute{
 				Optional: true, PlanModifiers: []planmodifier.String{attr.KeepSameJSON()},
-				MarkdownDescription: "Configuration of the types `jwt` and `aws-iam`, a JSON object with the keys of the type ([jwt](https://developer.hashicorp.com/consul/docs/reference/acl/auth-method/jwt), [aws-iam](https://developer.hashicorp.com/consul/docs/secure/acl/auth-method/aws)), such as `JWKSURL`. " +
-					"Refused when planned: a key that the type does not have. Times such as `ExpirationLeeway` are numbers of nanoseconds. Another way of writing the same is no change.",
+				MarkdownDescription: "Configuration of the types `jwt` and `aws-iam`, as a JSON object with the keys of the type ([jwt](https://developer.hashicorp.com/consul/docs/reference/acl/auth-method/jwt), [aws-iam](https://developer.hashicorp.com/consul/docs/secure/acl/auth-method/aws)), such as `JWKSURL`. " +
+					"The plan refuses a key that the type does not have. Times such as `ExpirationLeeway` are numbers of nanoseconds. A different notation of the same configuration is not a change.",
 			},
 			"token_reviewer": schema.SingleNestedAttribute{
 				Computed:            true,
-				MarkdownDescription: "What this resource makes in Kubernetes; null if nothing.",
+				MarkdownDescription: "Objects that this resource creates in Kubernetes. Null if it creates none.",
 				Attributes: map[string]schema.Attribute{
-					"namespace":       schema.StringAttribute{Computed: true, MarkdownDescription: "Namespace of the ServiceAccount and the Secret: that of the cluster."},
+					"namespace":       schema.StringAttribute{Computed: true, MarkdownDescription: "Namespace of the ServiceAccount and the Secret, which is the namespace of the cluster."},
 					"service_account": schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the ServiceAccount."},
-					"secret":          schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the Secret with its token."},
-					"cluster_role":    schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the ClusterRole, and of the ClusterRoleBinding."},
+					"secret":          schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the Secret with the token of the ServiceAccount."},
+					"cluster_role":    schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the ClusterRole and the ClusterRoleBinding."},
 				},
 			},
 			"drift": schema.ListAttribute{
 				Computed: true, ElementType: types.StringType,
-				MarkdownDescription: "What somebody changed and no attribute shows: of the objects in Kubernetes, such as `ClusterRoleBinding …: missing`, and of Consul's access to it, such as `auth method: Config.Host`. The next apply mends it.",
+				MarkdownDescription: "Changes that another tool or person made and that no attribute shows: to the objects in Kubernetes, such as `ClusterRoleBinding …: missing`, and to the access of Consul to Kubernetes, such as `auth method: Config.Host`. The next apply fixes them.",
 			},
 		}),
 	}

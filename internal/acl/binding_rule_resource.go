@@ -66,9 +66,9 @@ var bindVarsTypes = map[string]tfattr.Type{"name": types.StringType}
 // Schema implements resource.Resource.
 func (*BindingRuleResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "A binding rule: what whoever logs in through an auth method gets. The token has the rights of all rules whose selector matches; where none does, the login is refused.\n\n" +
-			"`bind_name` and `bind_vars` may refer to who logs in. In HCL the dollar sign of such a reference is doubled: `\"$${serviceaccount.name}\"`. " +
-			"With the type `kubernetes` there are `serviceaccount.namespace`, `serviceaccount.name` and `serviceaccount.uid`; with `jwt` the mapped claims, as `value.<name>`.",
+		MarkdownDescription: "Manages a binding rule, which determines what a client that logs in through an auth method gets. The token has the rights of all rules whose selector matches. If no rule matches, the login is refused.\n\n" +
+			"`bind_name` and `bind_vars` may refer to the identity that logs in. In HCL, double the dollar sign of such a reference: `\"$${serviceaccount.name}\"`. " +
+			"With the type `kubernetes`, the references are `serviceaccount.namespace`, `serviceaccount.name`, and `serviceaccount.uid`. With `jwt`, they are the mapped claims, as `value.<name>`.",
 		Attributes: objectAttributes(ctx, map[string]schema.Attribute{
 			"id": schema.StringAttribute{
 				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
@@ -77,31 +77,31 @@ func (*BindingRuleResource) Schema(ctx context.Context, _ resource.SchemaRequest
 			"auth_method": schema.StringAttribute{
 				Required: true, Validators: []validator.String{authMethodName},
 				PlanModifiers:       []planmodifier.String{stringplanmodifier.RequiresReplace()},
-				MarkdownDescription: "Name of the auth method. Refer to `consul_k8s_auth_method.<name>.name`, so that it is made first. A change replaces the rule.",
+				MarkdownDescription: "Name of the auth method. Refer to `consul_k8s_auth_method.<name>.name`, so that the auth method is created first. A change replaces the rule.",
 			},
 			"description": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(""),
-				MarkdownDescription: "Description for people.",
+				MarkdownDescription: "Description of the binding rule.",
 			},
 			"selector": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(""), Validators: []validator.String{selector{}},
-				MarkdownDescription: "Whom the rule is for, a [boolean expression](https://developer.hashicorp.com/consul/api-docs/acl/binding-rules) such as " +
-					"`serviceaccount.namespace == \"shop\" and serviceaccount.name != \"default\"`. It is checked when planned. Without it, everybody who logs in through the auth method.",
+				MarkdownDescription: "Logins that the rule applies to, as a [boolean expression](https://developer.hashicorp.com/consul/api-docs/acl/binding-rules) such as " +
+					"`serviceaccount.namespace == \"shop\" and serviceaccount.name != \"default\"`. The plan checks the expression. Defaults to every login through the auth method.",
 			},
 			"bind_type": schema.StringAttribute{
 				Required: true, Validators: []validator.String{stringvalidator.OneOf(bindTypes()...)},
-				MarkdownDescription: "What the token gets: `role` or `policy`, of the name in `bind_name`; `service` or `node`, the identity of that name; or `templated-policy`, the template of that name, such as `builtin/dns`.",
+				MarkdownDescription: "What the token gets: `role` or `policy` for the role or policy with the name in `bind_name`, `service` or `node` for the identity of that name, or `templated-policy` for the template of that name, such as `builtin/dns`.",
 			},
 			"bind_name": schema.StringAttribute{
 				Required: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
-				MarkdownDescription: "Name of the role, policy, service, node or template. For a role or policy refer to the `name` of its resource, so that it is made first.",
+				MarkdownDescription: "Name of the role, policy, service, node, or template. For a role or policy, refer to the `name` of its resource, so that it is created first.",
 			},
 			"bind_vars": schema.SingleNestedAttribute{
 				Optional:            true,
 				MarkdownDescription: "Variables of the template, for `bind_type = \"templated-policy\"`.",
 				Attributes: map[string]schema.Attribute{
 					"name": schema.StringAttribute{Required: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
-						MarkdownDescription: "The variable `name` of `builtin/service`, `builtin/node` and `builtin/api-gateway`."},
+						MarkdownDescription: "Variable `name` of `builtin/service`, `builtin/node`, and `builtin/api-gateway`."},
 				},
 			},
 		}),

@@ -72,37 +72,37 @@ func (*BootstrapResource) Metadata(_ context.Context, req resource.MetadataReque
 func (*BootstrapResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Bootstraps the ACL system of a cluster once, and gives every server an agent token of its own.\n\n" +
-			"The management token is chosen first, stored in a Kubernetes Secret, and only then told to Consul: whatever is interrupted, the token is not lost, and the next apply goes on. " +
-			"The state holds its accessor ID and the name of the Secret, never the token. Other resources find it in the Secret.\n\n" +
-			"Destroying this resource alone changes nothing in Consul, which cannot be un-bootstrapped: the Secret stays as long as the cluster does.",
+			"The provider first chooses the management token, then stores it in a Kubernetes Secret, and only then passes it to Consul. If a step is interrupted, the token is not lost, and the next apply resumes. " +
+			"The state contains the accessor ID and the name of the Secret, but never the token. Other resources find the token in the Secret.\n\n" +
+			"Destroying only this resource changes nothing in Consul, because a bootstrap cannot be undone. The Secret stays as long as the cluster does.",
 		Attributes: map[string]schema.Attribute{
 			"id": schema.StringAttribute{
 				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
-				MarkdownDescription: "The same as `cluster`.",
+				MarkdownDescription: "Same as `cluster`.",
 			},
 			"cluster": schema.StringAttribute{
 				Required: true, Validators: []validator.String{attr.ClusterID()},
 				PlanModifiers:       []planmodifier.String{stringplanmodifier.RequiresReplace()},
-				MarkdownDescription: "ID of the cluster, `<namespace>/<name>`. Its `acl.enabled` must be true. Let other ACL resources refer to this attribute: they then wait for the bootstrap.",
+				MarkdownDescription: "ID of the cluster, `<namespace>/<name>`. Its `acl.enabled` must be true. Refer to this attribute in other ACL resources, so that they wait for the bootstrap.",
 			},
 			"secret": schema.SingleNestedAttribute{
 				Optional: true, Computed: true,
 				PlanModifiers:       []planmodifier.Object{objectplanmodifier.UseStateForUnknown()},
-				MarkdownDescription: "The Secret with the management token, in the namespace of the cluster. This resource makes it. One that exists is used if it carries the labels of the cluster and the annotation that names the key, which the plan prints, as after an earlier cluster of the name, or where you bring the token (guide *Operating a cluster*); any other is refused by the plan. A change of its name or key is refused.",
+				MarkdownDescription: "Secret with the management token, in the namespace of the cluster. This resource creates it. An existing Secret is used if it has the labels of the cluster and the annotation that names the key. This is the case if the Secret is from an earlier cluster of the same name, or if you bring the token (guide *Operating a cluster*). The plan refuses any other existing Secret, and prints the labels and the annotation. A change of the name or key is refused.",
 				Attributes: map[string]schema.Attribute{
 					"namespace": schema.StringAttribute{Computed: true, MarkdownDescription: "Namespace of the cluster.",
 						PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()}},
 					"name": schema.StringAttribute{Optional: true, Computed: true, Validators: []validator.String{attr.DNSLabel(63, false)},
 						PlanModifiers:       []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
-						MarkdownDescription: "Default `<name of the cluster>-bootstrap-token`."},
+						MarkdownDescription: "Name of the Secret. Defaults to `<name of the cluster>-bootstrap-token`."},
 					"key": schema.StringAttribute{Optional: true, Computed: true, Default: stringdefault.StaticString(defaultKey), Validators: []validator.String{secretKeyValidator{}},
-						MarkdownDescription: "Default `token`."},
+						MarkdownDescription: "Key of the token in the Secret. Defaults to `token`."},
 				},
 			},
 			"reset": schema.StringAttribute{
 				Optional: true,
-				MarkdownDescription: "Any text, such as a date. When it changes and the management token is lost, ACLs are bootstrapped once more by Consul's reset procedure and the lost token is deleted. " +
-					"It takes the right to exec in the leader's pod. When the token is not lost a change does nothing.",
+				MarkdownDescription: "Any text, such as a date. If it changes while the management token is lost, the ACLs are bootstrapped again through the reset procedure of Consul, and the lost token is deleted. " +
+					"This requires the right to `exec` in the pod of the leader. If the token is not lost, a change only gives the servers agent tokens that they lack.",
 			},
 			"accessor_id": schema.StringAttribute{
 				Computed:            true,
@@ -110,8 +110,8 @@ func (*BootstrapResource) Schema(ctx context.Context, _ resource.SchemaRequest, 
 			},
 			"timeouts": timeouts.Attributes(ctx, timeouts.Opts{
 				Create: true, Update: true,
-				CreateDescription: "How long to wait for a leader and for all voters. Default `10m`.",
-				UpdateDescription: "Likewise. Default `10m`.",
+				CreateDescription: "How long a create waits for a leader and for all voters. Defaults to `10m`.",
+				UpdateDescription: "How long an update waits for a leader and for all voters. Defaults to `10m`.",
 			}),
 		},
 	}

@@ -43,29 +43,29 @@ func clusterOfSource() schema.StringAttribute {
 func nameOrID(kind string, attributes map[string]schema.Attribute) map[string]schema.Attribute {
 	attributes["cluster"] = clusterOfSource()
 	attributes["id"] = schema.StringAttribute{Optional: true, Computed: true, Validators: []validator.String{stringvalidator.ExactlyOneOf(path.MatchRoot("id"), path.MatchRoot("name"))},
-		MarkdownDescription: "ID of the " + kind + "; either this or `name`."}
-	attributes["name"] = schema.StringAttribute{Optional: true, Computed: true, MarkdownDescription: "Name of the " + kind + "; either this or `id`."}
+		MarkdownDescription: "ID of the " + kind + ". Set either this or `name`."}
+	attributes["name"] = schema.StringAttribute{Optional: true, Computed: true, MarkdownDescription: "Name of the " + kind + ". Set either this or `id`."}
 	return attributes
 }
 
 // grantsOfSource are the attributes of a grantsModel in a data source.
 func grantsOfSource(attributes map[string]schema.Attribute) map[string]schema.Attribute {
-	datacenters := schema.SetAttribute{Computed: true, ElementType: types.StringType, MarkdownDescription: "Datacenters in which the rights hold; null for all."}
-	attributes["policies"] = schema.SetAttribute{Computed: true, ElementType: types.StringType, MarkdownDescription: "Names of its policies."}
-	attributes["service_identities"] = schema.SetNestedAttribute{Computed: true, MarkdownDescription: "Its service identities.",
+	datacenters := schema.SetAttribute{Computed: true, ElementType: types.StringType, MarkdownDescription: "Datacenters in which the rights are valid. Null for all datacenters."}
+	attributes["policies"] = schema.SetAttribute{Computed: true, ElementType: types.StringType, MarkdownDescription: "Names of the policies."}
+	attributes["service_identities"] = schema.SetNestedAttribute{Computed: true, MarkdownDescription: "Service identities.",
 		NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
 			"service_name": schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the service."},
 			"datacenters":  datacenters,
 		}}}
-	attributes["node_identities"] = schema.SetNestedAttribute{Computed: true, MarkdownDescription: "Its node identities.",
+	attributes["node_identities"] = schema.SetNestedAttribute{Computed: true, MarkdownDescription: "Node identities.",
 		NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
 			"node_name":  schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the node."},
 			"datacenter": schema.StringAttribute{Computed: true, MarkdownDescription: "Datacenter of the node."},
 		}}}
-	attributes["templated_policies"] = schema.SetNestedAttribute{Computed: true, MarkdownDescription: "Its templated policies.",
+	attributes["templated_policies"] = schema.SetNestedAttribute{Computed: true, MarkdownDescription: "Templated policies.",
 		NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
 			"template_name": schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the template."},
-			"name":          schema.StringAttribute{Computed: true, MarkdownDescription: "The template's variable `name`."},
+			"name":          schema.StringAttribute{Computed: true, MarkdownDescription: "Variable `name` of the template."},
 			"datacenters":   datacenters,
 		}}}
 	return attributes
@@ -104,11 +104,11 @@ type policySourceModel struct {
 // Schema implements datasource.DataSource.
 func (*policyDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "An ACL policy, also one that is built in, such as `global-management`.",
+		MarkdownDescription: "Reads an ACL policy, including a built-in one such as `global-management`.",
 		Attributes: nameOrID("policy", map[string]schema.Attribute{
-			"description": schema.StringAttribute{Computed: true, MarkdownDescription: "Description."},
-			"rules":       schema.StringAttribute{Computed: true, MarkdownDescription: "Rules, as they are stored."},
-			"datacenters": schema.SetAttribute{Computed: true, ElementType: types.StringType, MarkdownDescription: "Datacenters in which the policy is valid; null for all."},
+			"description": schema.StringAttribute{Computed: true, MarkdownDescription: "Description of the policy."},
+			"rules":       schema.StringAttribute{Computed: true, MarkdownDescription: "Rules, as Consul stores them."},
+			"datacenters": schema.SetAttribute{Computed: true, ElementType: types.StringType, MarkdownDescription: "Datacenters in which the policy is valid. Null for all datacenters."},
 		}),
 	}
 }
@@ -164,9 +164,9 @@ type roleSourceModel struct {
 // Schema implements datasource.DataSource.
 func (*roleDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "An ACL role.",
+		MarkdownDescription: "Reads an ACL role.",
 		Attributes: nameOrID("role", grantsOfSource(map[string]schema.Attribute{
-			"description": schema.StringAttribute{Computed: true, MarkdownDescription: "Description."},
+			"description": schema.StringAttribute{Computed: true, MarkdownDescription: "Description of the role."},
 		})),
 	}
 }
@@ -221,17 +221,17 @@ type tokenSourceModel struct {
 // Schema implements datasource.DataSource.
 func (*tokenDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "An ACL token, without its secret ID: that is read by the ephemeral resource `consul_k8s_token`.",
+		MarkdownDescription: "Reads an ACL token without its secret ID. To read the secret ID, use the ephemeral resource `consul_k8s_token`.",
 		Attributes: grantsOfSource(map[string]schema.Attribute{
 			"cluster":         clusterOfSource(),
 			"accessor_id":     schema.StringAttribute{Required: true, Validators: []validator.String{uuidValidator{}}, MarkdownDescription: "Accessor ID of the token."},
-			"id":              schema.StringAttribute{Computed: true, MarkdownDescription: "The same as `accessor_id`."},
-			"description":     schema.StringAttribute{Computed: true, MarkdownDescription: "Description."},
-			"roles":           schema.SetAttribute{Computed: true, ElementType: types.StringType, MarkdownDescription: "Names of its roles."},
-			"local":           schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether it is valid in one datacenter only."},
-			"auth_method":     schema.StringAttribute{Computed: true, MarkdownDescription: "Auth method that it was made by; null if by none."},
-			"expiration_time": schema.StringAttribute{Computed: true, MarkdownDescription: "When it expires, in RFC 3339; null if never."},
-			"create_time":     schema.StringAttribute{Computed: true, MarkdownDescription: "When it was made, in RFC 3339."},
+			"id":              schema.StringAttribute{Computed: true, MarkdownDescription: "Same as `accessor_id`."},
+			"description":     schema.StringAttribute{Computed: true, MarkdownDescription: "Description of the token."},
+			"roles":           schema.SetAttribute{Computed: true, ElementType: types.StringType, MarkdownDescription: "Names of the roles."},
+			"local":           schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the token is valid in one datacenter only."},
+			"auth_method":     schema.StringAttribute{Computed: true, MarkdownDescription: "Auth method that created the token. Null if none did."},
+			"expiration_time": schema.StringAttribute{Computed: true, MarkdownDescription: "When the token expires, in RFC 3339 format. Null if it never expires."},
+			"create_time":     schema.StringAttribute{Computed: true, MarkdownDescription: "When the token was created, in RFC 3339 format."},
 		}),
 	}
 }

@@ -56,13 +56,13 @@ var (
 func grantsAttributes(what string) map[string]schema.Attribute {
 	datacenters := schema.SetAttribute{
 		Optional: true, ElementType: types.StringType, Validators: []validator.Set{attr.NotEmpty{}},
-		MarkdownDescription: "Datacenters in which the rights hold. Without it, in all.",
+		MarkdownDescription: "Datacenters in which the rights are valid. Defaults to all datacenters.",
 	}
 	return map[string]schema.Attribute{
 		"policies": schema.SetAttribute{
 			Optional: true, ElementType: types.StringType,
 			Validators:          []validator.Set{attr.NotEmpty{}, setvalidator.ValueStringsAre(attr.NotEmpty{})},
-			MarkdownDescription: "Policies of the " + what + ", each by name or by ID. Refer to `consul_k8s_policy.<name>.name`, so that the policy is made first.",
+			MarkdownDescription: "Policies of the " + what + ", each by name or by ID. Refer to `consul_k8s_policy.<name>.name`, so that the policy is created first.",
 		},
 		"service_identities": schema.SetNestedAttribute{
 			Optional: true, Validators: []validator.Set{attr.NotEmpty{}},
@@ -84,8 +84,8 @@ func grantsAttributes(what string) map[string]schema.Attribute {
 			Optional: true, Validators: []validator.Set{attr.NotEmpty{}},
 			MarkdownDescription: "[Templated policies](https://developer.hashicorp.com/consul/docs/reference/acl/templated-policy) of the " + what + ", such as `builtin/dns`.",
 			NestedObject: schema.NestedAttributeObject{Validators: []validator.Object{templatedPolicy{}}, Attributes: map[string]schema.Attribute{
-				"template_name": schema.StringAttribute{Required: true, MarkdownDescription: "Name of the template: `builtin/service`, `builtin/node`, `builtin/api-gateway`, `builtin/dns`, `builtin/nomad-server` or `builtin/nomad-client`."},
-				"name":          schema.StringAttribute{Optional: true, Validators: []validator.String{attr.NotEmpty{}}, MarkdownDescription: "The variable `name`, which `builtin/service`, `builtin/node` and `builtin/api-gateway` need."},
+				"template_name": schema.StringAttribute{Required: true, MarkdownDescription: "Name of the template: `builtin/service`, `builtin/node`, `builtin/api-gateway`, `builtin/dns`, `builtin/nomad-server`, or `builtin/nomad-client`."},
+				"name":          schema.StringAttribute{Optional: true, Validators: []validator.String{attr.NotEmpty{}}, MarkdownDescription: "Variable `name`, which `builtin/service`, `builtin/node`, and `builtin/api-gateway` require."},
 				"datacenters":   datacenters,
 			}},
 		},

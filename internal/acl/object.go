@@ -309,13 +309,13 @@ func objectAttributes(ctx context.Context, attributes map[string]schema.Attribut
 		Required: true, Validators: []validator.String{attr.ClusterID()},
 		PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
 		MarkdownDescription: "ID of the cluster, `<namespace>/<name>`. Refer to the attribute `cluster` of its `consul_k8s_acl_bootstrap`, so that ACLs are bootstrapped first. " +
-			"Another cluster means another object: it is replaced.",
+			"A change replaces the object.",
 	}
 	attributes["timeouts"] = timeouts.Attributes(ctx, timeouts.Opts{
 		Create: true, Update: true, Delete: true,
-		CreateDescription: "How long to wait for a server that is overloaded or has no leader. Default `5m`.",
-		UpdateDescription: "Likewise. Default `5m`.",
-		DeleteDescription: "Likewise. Default `5m`.",
+		CreateDescription: "How long a create waits for a server that is overloaded or has no leader. Defaults to `5m`.",
+		UpdateDescription: "How long an update waits for a server that is overloaded or has no leader. Defaults to `5m`.",
+		DeleteDescription: "How long a delete waits for a server that is overloaded or has no leader. Defaults to `5m`.",
 	})
 	return attributes
 }

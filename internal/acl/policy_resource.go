@@ -53,14 +53,14 @@ type policyModel struct {
 }
 
 // madeAnew is what a plan cannot say of a policy or role.
-const madeAnew = "So does making it anew by `-replace` or `replace_triggered_by`, and there the plan cannot name them: Terraform deletes first. What this configuration manages gets the rights back by a second apply. " +
-	"With `lifecycle { create_before_destroy = true }` the replacement of one that is not changed otherwise leaves it as it is, with its ID, and takes nothing away."
+const madeAnew = "A replacement by `-replace` or `replace_triggered_by` also takes these rights away, and then the plan cannot name what is affected, because Terraform deletes first. A second apply gives the rights back to what this configuration manages. " +
+	"With `lifecycle { create_before_destroy = true }`, a replacement without any other change leaves the object as it is, with its ID, and takes nothing away."
 
 // Schema implements resource.Resource.
 func (*PolicyResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "An ACL policy: a named set of rules that tokens and roles refer to.\n\n" +
-			"Renaming it keeps its ID, and what refers to it. Destroying one that is in use takes its rights from the tokens and roles that use it: the plan names them.\n\n" +
+		MarkdownDescription: "Manages an ACL policy: a named set of rules that tokens and roles refer to.\n\n" +
+			"Renaming a policy keeps its ID and what refers to it. Destroying a policy that is in use takes its rights from the tokens and roles that use it. The plan names these tokens and roles.\n\n" +
 			madeAnew,
 		Attributes: objectAttributes(ctx, map[string]schema.Attribute{
 			"id": schema.StringAttribute{
@@ -70,21 +70,21 @@ func (*PolicyResource) Schema(ctx context.Context, _ resource.SchemaRequest, res
 			"name": schema.StringAttribute{
 				Required:            true,
 				Validators:          []validator.String{policyName},
-				MarkdownDescription: "Name, unique in the cluster: up to 128 letters, digits, `-`, `_` and `/`. It does not begin with `builtin/`.",
+				MarkdownDescription: "Name of the policy. Must be unique in the cluster, with up to 128 letters, digits, `-`, `_`, and `/`. Must not begin with `builtin/`.",
 			},
 			"description": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(""),
-				MarkdownDescription: "Description for people.",
+				MarkdownDescription: "Description of the policy.",
 			},
 			"rules": schema.StringAttribute{
 				Required: true, CustomType: attr.RulesType{}, PlanModifiers: []planmodifier.String{attr.KeepSameRules()},
-				MarkdownDescription: "[Rules](https://developer.hashicorp.com/consul/docs/reference/acl/rule) in HCL or JSON. They are checked when planned: syntax, names of resources, dispositions. " +
-					"Another way of writing the same rules is no change. The function `policy_rules` makes them of an object.",
+				MarkdownDescription: "[Rules](https://developer.hashicorp.com/consul/docs/reference/acl/rule) in HCL or JSON. The plan checks the syntax, the names of resources, and the dispositions. " +
+					"A different notation of the same rules is not a change. The function `policy_rules` creates rules from an object.",
 			},
 			"datacenters": schema.SetAttribute{
 				Optional: true, ElementType: types.StringType,
 				Validators:          []validator.Set{attr.NotEmpty{}, setvalidator.ValueStringsAre(attr.NotEmpty{})},
-				MarkdownDescription: "Datacenters in which the policy is valid. Without it, in all.",
+				MarkdownDescription: "Datacenters in which the policy is valid. Defaults to all datacenters.",
 			},
 		}),
 	}

@@ -49,8 +49,8 @@ type roleModel struct {
 // Schema implements resource.Resource.
 func (*RoleResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "An ACL role: a named set of policies and identities that tokens and binding rules refer to. Renaming it keeps its ID, and what refers to it.\n\n" +
-			"Destroying one that is in use takes its rights from the tokens that use it: the plan names them.\n\n" +
+		MarkdownDescription: "Manages an ACL role: a named set of policies and identities that tokens and binding rules refer to. Renaming a role keeps its ID and what refers to it.\n\n" +
+			"Destroying a role that is in use takes its rights from the tokens that use it. The plan names these tokens.\n\n" +
 			madeAnew,
 		Attributes: objectAttributes(ctx, withGrants("role", map[string]schema.Attribute{
 			"id": schema.StringAttribute{
@@ -60,11 +60,11 @@ func (*RoleResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp 
 			"name": schema.StringAttribute{
 				Required:            true,
 				Validators:          []validator.String{roleName},
-				MarkdownDescription: "Name, unique in the cluster: up to 256 letters, digits, `-` and `_`.",
+				MarkdownDescription: "Name of the role. Must be unique in the cluster, with up to 256 letters, digits, `-`, and `_`.",
 			},
 			"description": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(""),
-				MarkdownDescription: "Description for people.",
+				MarkdownDescription: "Description of the role.",
 			},
 		})),
 	}

@@ -70,21 +70,21 @@ func (e *tokenEphemeral) Configure(_ context.Context, req ephemeral.ConfigureReq
 func (*tokenEphemeral) Schema(_ context.Context, _ ephemeral.SchemaRequest, resp *ephemeral.SchemaResponse) {
 	refs := func(what string) schema.SetAttribute {
 		return schema.SetAttribute{Optional: true, ElementType: types.StringType, Validators: []validator.Set{setvalidator.SizeAtLeast(1), setvalidator.ConflictsWith(path.MatchRoot("accessor_id"))},
-			MarkdownDescription: what + " of a short-lived token, each by name or by ID. Of one that the same apply makes refer to the attribute `id`, which is known only then."}
+			MarkdownDescription: what + " of a short-lived token, each by name or by ID. For one that the same apply creates, refer to the attribute `id`, which is known only after it is created."}
 	}
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "The secret ID of a token for the time of one Terraform run, in no state and no plan: of a token that exists, by its `accessor_id`, or of a short-lived one, " +
-			"with `policies` or `roles`, that is made for the run and revoked at its end. It may go into provider blocks and write-only attributes. It takes Terraform 1.10 or OpenTofu 1.11.",
+		MarkdownDescription: "Provides the secret ID of a token for the time of one Terraform run, without writing it to any state or plan. It reads an existing token by its `accessor_id`, or it creates a short-lived token " +
+			"with `policies` or `roles` for the run and revokes it at the end. Use the secret ID in provider blocks and write-only attributes. Requires Terraform 1.10 or OpenTofu 1.11.",
 		Attributes: map[string]schema.Attribute{
 			"cluster": schema.StringAttribute{Required: true, Validators: []validator.String{attr.ClusterID()}, MarkdownDescription: "ID of the cluster, `<namespace>/<name>`."},
 			"accessor_id": schema.StringAttribute{Optional: true, Computed: true, Validators: []validator.String{uuidValidator{}},
-				MarkdownDescription: "Accessor ID of the token that exists. Without it, that of the short-lived token."},
+				MarkdownDescription: "Accessor ID of an existing token. If not set, this is the accessor ID of the short-lived token."},
 			"policies": refs("Policies"),
 			"roles":    refs("Roles"),
 			"ttl": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.DurationBetween(minExpiry, maxExpiry), stringvalidator.ConflictsWith(path.MatchRoot("accessor_id"))},
-				MarkdownDescription: "When a short-lived token expires if the run does not come to revoke it; `1m` to `87600h`, and before Consul 1.16 `24h` at most. Default `1h`."},
-			"secret_id":       schema.StringAttribute{Computed: true, Sensitive: true, MarkdownDescription: "Secret ID."},
-			"expiration_time": schema.StringAttribute{Computed: true, MarkdownDescription: "When the token expires, in RFC 3339; null if never."},
+				MarkdownDescription: "How long a short-lived token is valid if the run does not revoke it. Must be from `1m` to `87600h`, or at most `24h` before Consul 1.16. Defaults to `1h`."},
+			"secret_id":       schema.StringAttribute{Computed: true, Sensitive: true, MarkdownDescription: "Secret ID of the token."},
+			"expiration_time": schema.StringAttribute{Computed: true, MarkdownDescription: "When the token expires, in RFC 3339 format. Null if it never expires."},
 		},
 	}
 }

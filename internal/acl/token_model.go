@@ -91,84 +91,84 @@ func (m *rotationModel) from(o types.Object) {
 func (*TokenResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	target := map[string]schema.Attribute{
 		"namespace": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.DNSLabel(63, false)},
-			MarkdownDescription: "Namespace of the Secret. Default: the namespace of the cluster. It must exist when the token is made. If it is deleted later, each plan warns and includes the token, and the first apply after it is back delivers the token again."},
+			MarkdownDescription: "Namespace of the Secret. Defaults to the namespace of the cluster. The namespace must exist when the token is created. If it is deleted later, each plan warns and includes the token, and the first apply after the namespace is back delivers the token again."},
 		"name": schema.StringAttribute{Required: true, Validators: []validator.String{attr.SecretName()},
-			MarkdownDescription: "Name of the Secret. It is made by this resource; others may deliver to other keys of it."},
+			MarkdownDescription: "Name of the Secret. This resource creates the Secret. Other tokens may be delivered to other keys of it."},
 		"key": schema.StringAttribute{Optional: true, Validators: []validator.String{targetKeyValidator{}},
-			MarkdownDescription: "Key in the Secret. Default `token`."},
+			MarkdownDescription: "Key in the Secret. Defaults to `token`."},
 		"template": schema.StringAttribute{Optional: true, Validators: []validator.String{templateValidator{}},
-			MarkdownDescription: "Value of the key as a [Go template](https://pkg.go.dev/text/template) with `{{.SecretID}}` and `{{.AccessorID}}`, such as a whole configuration file. Default: the secret ID alone."},
+			MarkdownDescription: "Value of the key as a [Go template](https://pkg.go.dev/text/template) with `{{.SecretID}}` and `{{.AccessorID}}`, such as a whole configuration file. Defaults to the secret ID alone."},
 		"type": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.NotEmpty{}},
-			MarkdownDescription: "[Type](https://kubernetes.io/docs/concepts/configuration/secret/#secret-types) of the Secret. Default `Opaque`. A change makes the Secret anew."},
+			MarkdownDescription: "[Type](https://kubernetes.io/docs/concepts/configuration/secret/#secret-types) of the Secret. Defaults to `Opaque`. A change creates the Secret again."},
 		"labels": schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: []validator.Map{attr.NotEmpty{}, attr.LabelsBeside(consul.TokenSecretLabels())},
 			MarkdownDescription: "Labels of the Secret, in addition to the provider's own `app.kubernetes.io/managed-by` and `app.kubernetes.io/component`."},
 	}
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "An ACL token. Its secret ID goes into Kubernetes Secrets and never into the state, a plan or a log.\n\n" +
-			"A token that Consul cannot change in place (`local`, its expiry, the chosen secret ID), or whose rotation is due, is replaced without an outage: " +
-			"a new token is made and delivered, the grace period passes, and only then the old one is revoked. The apply waits for that.",
+		MarkdownDescription: "Manages an ACL token. Its secret ID goes into Kubernetes Secrets, and never into the state, a plan, or a log.\n\n" +
+			"If Consul cannot change a token in place (`local`, its expiry, the chosen secret ID), or if its rotation is due, the token is replaced without an outage. " +
+			"A new token is created and delivered, the grace period passes, and only then the old token is revoked. The apply waits until this is done.",
 		Attributes: objectAttributes(ctx, withGrants("token", map[string]schema.Attribute{
-			"id": schema.StringAttribute{Computed: true, MarkdownDescription: "The same as `accessor_id`."},
+			"id": schema.StringAttribute{Computed: true, MarkdownDescription: "Same as `accessor_id`."},
 			"accessor_id": schema.StringAttribute{
 				Optional: true, Computed: true, Validators: []validator.String{uuidValidator{}},
 				PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplaceIfConfigured()},
-				MarkdownDescription: "Accessor ID, a UUID. Leave it out as a rule; with one of your own the token cannot be rotated in place. " +
-					"`00000000-0000-0000-0000-000000000002` manages the anonymous token, what requests without a token may do; destroying that takes its rights away.",
+				MarkdownDescription: "Accessor ID, a UUID. Usually, do not set it: a token with an accessor ID of your own cannot be rotated in place. " +
+					"Set `00000000-0000-0000-0000-000000000002` to manage the anonymous token, which determines what requests without a token may do. Destroying the resource takes the rights of the anonymous token away.",
 			},
 			"description": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(""),
-				MarkdownDescription: "Description for people.",
+				MarkdownDescription: "Description of the token.",
 			},
 			"roles": schema.SetAttribute{
 				Optional: true, ElementType: types.StringType,
 				Validators:          []validator.Set{attr.NotEmpty{}, setvalidator.ValueStringsAre(attr.NotEmpty{})},
-				MarkdownDescription: "Roles of the token, each by name or by ID. Refer to `consul_k8s_role.<name>.name`, so that the role is made first.",
+				MarkdownDescription: "Roles of the token, each by name or by ID. Refer to `consul_k8s_role.<name>.name`, so that the role is created first.",
 			},
 			"local": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-				MarkdownDescription: "Valid in the cluster's datacenter only, and not replicated to others. Default `false`. A change rotates the token.",
+				MarkdownDescription: "Whether the token is valid only in the datacenter of the cluster, and not replicated to others. Defaults to `false`. A change rotates the token.",
 			},
 			"expiration_time": schema.StringAttribute{
 				Optional: true, Computed: true, Validators: []validator.String{expiryValidator{}, stringvalidator.ConflictsWith(path.MatchRoot("expiration_ttl"))},
-				MarkdownDescription: "When the token expires, in RFC 3339, such as `2030-01-31T12:00:00Z`: at least a minute after it is made, and at most ten years. Once it has expired, plans warn, and the apply does not make it again until a later time is set; with `expiration_ttl` the next apply makes it again. " +
-					"A change, or leaving it out again, rotates the token.",
+				MarkdownDescription: "When the token expires, in RFC 3339 format, such as `2030-01-31T12:00:00Z`. Must be from one minute to ten years after the token is created. After the token has expired, plans warn, and the apply creates it again only if you set a later time. With `expiration_ttl`, the next apply creates it again. " +
+					"A change, or removing the attribute, rotates the token.",
 			},
 			"expiration_ttl": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{attr.DurationBetween(minExpiry, maxExpiry)}, PlanModifiers: []planmodifier.String{attr.KeepSameDuration()},
-				MarkdownDescription: "How long the token lives, such as `8h`, instead of `expiration_time`; `1m` to `87600h`, and before Consul 1.16 `24h` at most. An expired token is made anew by the next apply. A change, or leaving it out again, rotates the token.",
+				MarkdownDescription: "How long the token is valid, such as `8h`, instead of `expiration_time`. Must be from `1m` to `87600h`, or at most `24h` before Consul 1.16. The next apply creates an expired token again. A change, or removing the attribute, rotates the token.",
 			},
 			"secret_id_wo": schema.StringAttribute{
 				Optional: true, WriteOnly: true, Sensitive: true, Validators: []validator.String{uuidValidator{}, stringvalidator.AlsoRequires(path.MatchRoot("secret_id_wo_version"))},
-				MarkdownDescription: "Secret ID of your choice, a UUID. Write-only: it takes Terraform 1.11 or OpenTofu 1.11, and is in no state or plan. Without it one is generated.",
+				MarkdownDescription: "Secret ID of your choice, a UUID. By default, one is generated. Write-only: requires Terraform 1.11 or OpenTofu 1.11, and is not in any state or plan.",
 			},
 			"secret_id_wo_version": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{stringvalidator.AlsoRequires(path.MatchRoot("secret_id_wo"))},
-				MarkdownDescription: "Any text. When it changes, or is set for the first time, the token is rotated to the secret ID in `secret_id_wo`, which must be another one. A token that was imported with that very secret ID is left as it is.",
+				MarkdownDescription: "Any text. When it changes, or is set for the first time, the token is rotated to the secret ID in `secret_id_wo`, which must be a different one. A token that was imported with that secret ID stays as it is.",
 			},
 			"secret": schema.SingleNestedAttribute{
 				Optional: true, Attributes: target, Validators: []validator.Object{objectvalidator.ConflictsWith(path.MatchRoot("secrets"))},
-				MarkdownDescription: "Kubernetes Secret that the secret ID is delivered to. If the Secret is deleted or edited, the plan shows it, and the apply writes it again. A Secret that exists and is not this provider's is refused.",
+				MarkdownDescription: "Kubernetes Secret that the secret ID is delivered to. If the Secret is deleted or edited, the plan shows it, and the apply writes the Secret again. An existing Secret that does not belong to this provider is refused.",
 			},
 			"secrets": schema.SetNestedAttribute{
 				Optional: true, NestedObject: schema.NestedAttributeObject{Attributes: target}, Validators: []validator.Set{attr.NotEmpty{}},
-				MarkdownDescription: "The same, for more than one Secret or key.",
+				MarkdownDescription: "Kubernetes Secrets that the secret ID is delivered to, instead of `secret`, for more than one Secret or key.",
 			},
 			"delivered_to": schema.SetAttribute{
 				Computed: true, ElementType: types.StringType,
-				MarkdownDescription: "Where the secret ID is, each as `<namespace>/<name>:<key>`. One that is declared and missing here is delivered by the next apply.",
+				MarkdownDescription: "Where the secret ID is, each as `<namespace>/<name>:<key>`. If a declared place is missing here, the next apply delivers the secret ID to it.",
 			},
 			"rotation": schema.SingleNestedAttribute{
 				Optional:            true,
-				MarkdownDescription: "When to replace the token by a new one.",
+				MarkdownDescription: "When to replace the token with a new one.",
 				Attributes: map[string]schema.Attribute{
-					"trigger": schema.StringAttribute{Optional: true, MarkdownDescription: "Any text, such as a date. When it changes, the token is rotated; the first one that is set is only recorded."},
+					"trigger": schema.StringAttribute{Optional: true, MarkdownDescription: "Any text, such as a date. When it changes, the token is rotated. The first text is only recorded."},
 					"after": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.DurationBetween(time.Minute, 10*365*24*time.Hour)},
-						MarkdownDescription: "Age, such as `720h`, at which the next apply rotates the token."},
+						MarkdownDescription: "Age at which the next apply rotates the token, such as `720h`."},
 					"grace_period": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.DurationBetween(0, maxGracePeriod)},
-						MarkdownDescription: "How long the old token stays valid after the new one was delivered, up to `1h`. The apply waits. Default `2m`: a kubelet takes a minute and more to bring a changed Secret into a running pod."},
+						MarkdownDescription: "How long the old token stays valid after the new token is delivered, up to `1h`. The apply waits that long. Defaults to `2m`, because a kubelet takes a minute or more to bring a changed Secret into a running pod."},
 				},
 			},
-			"create_time": schema.StringAttribute{Computed: true, MarkdownDescription: "When the token was made, in RFC 3339."},
+			"create_time": schema.StringAttribute{Computed: true, MarkdownDescription: "When the token was created, in RFC 3339 format."},
 		})),
 	}
 }

@@ -30,10 +30,10 @@ var JobsTypes = map[string]tfattr.Type{
 // Descriptions of the attributes of Jobs.
 const (
 	JobQuantitiesDescription = "Quantities by resource name."
-	JobResourcesDescription  = "Compute resources of each container of its Jobs. Default: those of `jobs` of the cluster, and without them those of a server."
-	JobPodLabelsDescription  = "Labels of the pods of its Jobs, in addition to those of `jobs` of the cluster. The pods do not have the labels of the server pods. " +
-		"By default they have those that keep the service meshes Istio, Kuma, Linkerd, Consul, App Mesh and Open Service Mesh from injecting a sidecar; a label or an annotation that is set here takes precedence."
-	JobPodAnnotationsDescription = "Annotations of the pods of its Jobs, in addition to those of `jobs` of the cluster."
+	JobResourcesDescription  = "Compute resources of each container of the Jobs. Defaults to those in `jobs` of the cluster, or, if these are not set, to those of a server."
+	JobPodLabelsDescription  = "Labels of the pods of the Jobs, in addition to those in `jobs` of the cluster. The pods do not have the labels of the server pods. " +
+		"By default, the pods have the labels and annotations that keep the service meshes Istio, Kuma, Linkerd, Consul, App Mesh, and Open Service Mesh from injecting a sidecar. A label or an annotation that you set here takes precedence."
+	JobPodAnnotationsDescription = "Annotations of the pods of the Jobs, in addition to those in `jobs` of the cluster."
 )
 
 // JobsAttributes are the attributes of Jobs, with others.

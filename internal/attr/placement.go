@@ -66,24 +66,24 @@ func PlacementAttributes(others map[string]schema.Attribute) map[string]schema.A
 			NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
 				"key": schema.StringAttribute{
 					Optional: true, Validators: []validator.String{LabelKey()},
-					MarkdownDescription: "Key of the taint; without it, with operator `Exists`, every taint.",
+					MarkdownDescription: "Key of the taint. If the key is not set and the operator is `Exists`, every taint is tolerated.",
 				},
 				"operator": schema.StringAttribute{
 					Optional: true, Computed: true, Default: stringdefault.StaticString(string(corev1.TolerationOpEqual)),
 					Validators:          []validator.String{stringvalidator.OneOf(string(corev1.TolerationOpEqual), string(corev1.TolerationOpExists))},
-					MarkdownDescription: "`Equal` (default) or `Exists`.",
+					MarkdownDescription: "How the taint is compared: `Equal` or `Exists`. Defaults to `Equal`.",
 				},
 				"value": schema.StringAttribute{
 					Optional: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
-					MarkdownDescription: "Value of the taint, with operator `Equal`.",
+					MarkdownDescription: "Value of the taint, for the operator `Equal`.",
 				},
 				"effect": schema.StringAttribute{
 					Optional: true, Validators: []validator.String{stringvalidator.OneOf("NoSchedule", "PreferNoSchedule", "NoExecute")},
-					MarkdownDescription: "`NoSchedule`, `PreferNoSchedule` or `NoExecute`; without it, all of them.",
+					MarkdownDescription: "Effect of the taint: `NoSchedule`, `PreferNoSchedule`, or `NoExecute`. Defaults to all effects.",
 				},
 				"toleration_seconds": schema.Int64Attribute{
 					Optional: true, Validators: []validator.Int64{int64validator.AtLeast(0)},
-					MarkdownDescription: "Seconds for which a `NoExecute` taint is tolerated; without it, for ever.",
+					MarkdownDescription: "Number of seconds for which a `NoExecute` taint is tolerated. If not set, the taint is tolerated forever.",
 				},
 			}},
 		},

@@ -54,20 +54,20 @@ var (
 
 // Descriptions of the attributes of a repository, and of the image.
 const (
-	RepositoryURLDescription         = "The repository as restic writes it, without credentials: `s3:https://host/bucket/path`, `azure:container:/path`, `gs:bucket:/path`, `b2:bucket:path`, `swift:container:/path`, `rest:https://host/path` or `sftp:user@host:/path`. Either this or `volume_claim`."
-	RepositoryClaimDescription       = "A PersistentVolumeClaim in the cluster's namespace, whose volume is the repository. Either this or `url`."
-	RepositoryCredentialsDescription = "Secret in the cluster's namespace whose keys are the environment variables that restic reads: `RESTIC_PASSWORD`, which encrypts the repository, and what the store takes, such as `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or for SFTP `ssh-privatekey` and `known_hosts`. " +
-		"Keys `ca.crt`, and `tls.crt` with `tls.key`, are the authority to trust and a certificate to show. Whoever loses the password loses the backups."
-	RepositoryAccountDescription = "ServiceAccount that the Jobs run as where a cloud gives a role to it: IAM roles for service accounts (EKS), Workload Identity (GKE, AKS). " +
-		"The Secret then needs no static keys of an `s3:`, `azure:` or `gs:` repository. Either `name` or, in a `consul_k8s_backup_schedule`, `annotations`. Default: that of the servers."
-	RepositoryAccountNameDescription        = "A ServiceAccount in the cluster's namespace, such as the `<cluster>-backup-<schedule>` of a schedule with `annotations`."
-	RepositoryAccountAnnotationsDescription = "Annotations of a ServiceAccount that the schedule creates as `<cluster>-backup-<schedule>`, such as `eks.amazonaws.com/role-arn`. Only in a `consul_k8s_backup_schedule`."
-	RepositoryAccountAudienceDescription    = "Audience of a token of the ServiceAccount, in the file `/identity/token`, such as `sts.amazonaws.com`. Only where the cloud does not put a token into the pod by itself. " +
-		"The Secret then says whose token it is: `AWS_ROLE_ARN`, or `AZURE_TENANT_ID` and `AZURE_CLIENT_ID`, or `GOOGLE_APPLICATION_CREDENTIALS`."
-	RepositoryOptionsDescription = "Extended options of restic by name, such as `\"s3.bucket-lookup\" = \"dns\"` for a store that takes no other addresses. `restic options` lists them."
+	RepositoryURLDescription         = "Repository, in the notation of restic and without credentials: `s3:https://host/bucket/path`, `azure:container:/path`, `gs:bucket:/path`, `b2:bucket:path`, `swift:container:/path`, `rest:https://host/path`, or `sftp:user@host:/path`. Set either this or `volume_claim`."
+	RepositoryClaimDescription       = "PersistentVolumeClaim in the cluster's namespace whose volume is the repository. Set either this or `url`."
+	RepositoryCredentialsDescription = "Secret in the cluster's namespace whose keys are the environment variables that restic reads: `RESTIC_PASSWORD`, which encrypts the repository, and the credentials of the store, such as `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or for SFTP `ssh-privatekey` and `known_hosts`. " +
+		"The key `ca.crt` is the certificate authority to trust, and `tls.crt` with `tls.key` is a client certificate. If you lose the password, you lose the backups."
+	RepositoryAccountDescription = "ServiceAccount that the Jobs run as, if a cloud gives a role to a ServiceAccount: IAM roles for service accounts (EKS) or Workload Identity (GKE, AKS). " +
+		"The Secret then needs no static keys for an `s3:`, `azure:`, or `gs:` repository. Set either `name` or, in a `consul_k8s_backup_schedule`, `annotations`. Defaults to the ServiceAccount of the servers."
+	RepositoryAccountNameDescription        = "Name of a ServiceAccount in the cluster's namespace, such as `<cluster>-backup-<schedule>` of a schedule with `annotations`."
+	RepositoryAccountAnnotationsDescription = "Annotations of a ServiceAccount that the schedule creates as `<cluster>-backup-<schedule>`, such as `eks.amazonaws.com/role-arn`. Only for a `consul_k8s_backup_schedule`."
+	RepositoryAccountAudienceDescription    = "Audience of a token of the ServiceAccount, such as `sts.amazonaws.com`. The token is in the file `/identity/token`. Set this only if the cloud does not put a token into the pod itself. " +
+		"The Secret then states whose token it is: `AWS_ROLE_ARN`, or `AZURE_TENANT_ID` and `AZURE_CLIENT_ID`, or `GOOGLE_APPLICATION_CREDENTIALS`."
+	RepositoryOptionsDescription = "Extended options of restic by name, such as `\"s3.bucket-lookup\" = \"dns\"` for a store that accepts no other form of address. `restic options` lists them."
 
-	ResticImageDescription = "Image of restic, 0.17.1 or newer, with a shell: by tag, by digest (`@sha256:…`), or by both, where the digest counts and the tag tells people what it is. " +
-		"It runs with the password of the repository. Default `" + restic.DefaultImage + "`, an index of images for several architectures."
+	ResticImageDescription = "Image of restic 0.17.1 or later, with a shell, by tag, by digest (`@sha256:…`), or by both. If it has both, the digest decides, and the tag tells people what the image is. " +
+		"The image runs with the password of the repository. Defaults to `" + restic.DefaultImage + "`, an index of images for several architectures."
 )
 
 // RepositoryAttributes are the attributes of the repository that a resource works on. The modifiers are those of

@@ -62,16 +62,16 @@ func (*BackupsDataSource) Metadata(_ context.Context, req datasource.MetadataReq
 // Schema implements datasource.DataSource.
 func (*BackupsDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "The snapshots that a backup repository holds, the latest first.\n\n" +
-			"To look, it runs a Job in the cluster's namespace and reads its log, also when a plan reads it: that takes some seconds, and the right to make Jobs.",
+		MarkdownDescription: "Lists the snapshots in a backup repository, latest first.\n\n" +
+			"Each read, even during a plan, runs a Job in the cluster's namespace and reads its log. This takes some seconds and requires the right to create Jobs.",
 		Attributes: map[string]schema.Attribute{
-			"id": schema.StringAttribute{Computed: true, MarkdownDescription: "The same as `cluster`."},
+			"id": schema.StringAttribute{Computed: true, MarkdownDescription: "Same as `cluster`."},
 			"cluster": schema.StringAttribute{
 				Required: true, Validators: []validator.String{attr.ClusterID()},
-				MarkdownDescription: "ID of the cluster in whose namespace the Job runs, and whose snapshots are listed, `<namespace>/<name>`.",
+				MarkdownDescription: "ID of the cluster in whose namespace the Job runs and whose snapshots are listed, `<namespace>/<name>`.",
 			},
 			"repository": schema.SingleNestedAttribute{
-				Required: true, MarkdownDescription: "The repository.",
+				Required: true, MarkdownDescription: "Repository to look into.",
 				Attributes: map[string]schema.Attribute{
 					"url":                schema.StringAttribute{Optional: true, Validators: []validator.String{attr.RepositoryURL()}, MarkdownDescription: attr.RepositoryURLDescription},
 					"volume_claim":       schema.StringAttribute{Optional: true, Validators: []validator.String{attr.SecretName()}, MarkdownDescription: attr.RepositoryClaimDescription},
@@ -91,13 +91,13 @@ func (*BackupsDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, 
 			},
 			"from_cluster": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{attr.Check("the ID of a cluster, or \"*\"", checkFromCluster)},
-				MarkdownDescription: "Only snapshots of this cluster, `*` for all clusters. Default: the same as `cluster`.",
+				MarkdownDescription: "ID of the cluster whose snapshots are listed, or `*` for all clusters. Defaults to the value of `cluster`.",
 			},
-			"schedule": schema.StringAttribute{Optional: true, MarkdownDescription: "Only those that the schedule of this name has taken."},
-			"version":  schema.StringAttribute{Optional: true, MarkdownDescription: "Only those of this version of Consul."},
+			"schedule": schema.StringAttribute{Optional: true, MarkdownDescription: "Name of a schedule. Lists only the snapshots that this schedule took."},
+			"version":  schema.StringAttribute{Optional: true, MarkdownDescription: "Consul version. Lists only the snapshots of this version."},
 			"since": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{attr.Check("a time in RFC 3339, such as \"2026-01-31T00:00:00Z\"", checkTime)},
-				MarkdownDescription: "Only those that were taken since, in RFC 3339.",
+				MarkdownDescription: "Time in RFC 3339 format. Lists only the snapshots that were taken since then.",
 			},
 			"image": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.Image()}, MarkdownDescription: attr.ResticImageDescription},
 			"resources": schema.SingleNestedAttribute{
@@ -114,19 +114,19 @@ func (*BackupsDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, 
 				Optional: true, ElementType: types.StringType, Validators: []validator.Map{attr.Annotations()}, MarkdownDescription: attr.JobPodAnnotationsDescription,
 			},
 			"backups": schema.ListNestedAttribute{
-				Computed: true, MarkdownDescription: "The snapshots.",
+				Computed: true, MarkdownDescription: "Snapshots that were found, latest first.",
 				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
-					"id":             schema.StringAttribute{Computed: true, MarkdownDescription: "ID in the repository, as `consul_k8s_restore` takes it."},
-					"time":           schema.StringAttribute{Computed: true, MarkdownDescription: "When it was stored, in RFC 3339."},
-					"cluster":        schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the cluster that it was taken of."},
-					"schedule":       schema.StringAttribute{Computed: true, MarkdownDescription: "The schedule that has taken it, if one has."},
-					"name":           schema.StringAttribute{Computed: true, MarkdownDescription: "The name of a `consul_k8s_snapshot`."},
-					"before_restore": schema.StringAttribute{Computed: true, MarkdownDescription: "The ID of the snapshot that was restored right after it."},
-					"before_upgrade": schema.StringAttribute{Computed: true, MarkdownDescription: "The version of Consul that the cluster was upgraded to right after it (`update.snapshot_to` of the cluster)."},
-					"version":        schema.StringAttribute{Computed: true, MarkdownDescription: "Version of Consul."},
-					"index":          schema.Int64Attribute{Computed: true, MarkdownDescription: "Index of the last Raft log entry in it."},
-					"size":           schema.Int64Attribute{Computed: true, MarkdownDescription: "Size in bytes, unpacked."},
-					"stored":         schema.Int64Attribute{Computed: true, MarkdownDescription: "Bytes that it added to the repository."},
+					"id":             schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the snapshot in the repository, as `consul_k8s_restore` takes it."},
+					"time":           schema.StringAttribute{Computed: true, MarkdownDescription: "When the snapshot was stored, in RFC 3339 format."},
+					"cluster":        schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the cluster that the snapshot was taken from."},
+					"schedule":       schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the schedule that took the snapshot, if a schedule did."},
+					"name":           schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the `consul_k8s_snapshot` that took the snapshot."},
+					"before_restore": schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the snapshot that was restored right after this one was taken."},
+					"before_upgrade": schema.StringAttribute{Computed: true, MarkdownDescription: "Consul version that the cluster was upgraded to right after the snapshot was taken (`update.snapshot_to` of the cluster)."},
+					"version":        schema.StringAttribute{Computed: true, MarkdownDescription: "Consul version of the snapshot."},
+					"index":          schema.Int64Attribute{Computed: true, MarkdownDescription: "Index of the last Raft log entry in the snapshot."},
+					"size":           schema.Int64Attribute{Computed: true, MarkdownDescription: "Size of the unpacked snapshot in bytes."},
+					"stored":         schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of bytes that the snapshot added to the repository."},
 				}},
 			},
 		},

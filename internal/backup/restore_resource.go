@@ -80,54 +80,54 @@ func (*RestoreResource) Schema(ctx context.Context, _ resource.SchemaRequest, re
 	replace := []planmodifier.String{stringplanmodifier.RequiresReplace()}
 	keep := []planmodifier.String{stringplanmodifier.UseStateForUnknown()}
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "Replaces **all that a cluster has** by a snapshot from a backup repository: keys, services, ACLs with their tokens, everything. What was written since the snapshot is gone.\n\n" +
-			"The apply refuses unless all servers are healthy voters and run the release line of Consul that the snapshot was taken from, such as 1.22, or one that it can be upgraded to. It reads the snapshot back and verifies it, and stores a snapshot of what the cluster has in the same repository; only then does it restore. " +
-			"Then it makes whole what a restore breaks: the management token in its Secret, agent tokens, the tokens of backup schedules, servers whose name the snapshot has given to another node. " +
-			"Tokens of `consul_k8s_token` and other objects that differ now are shown by the next plan. See the guide [Restore a cluster](../guides/restore.md).\n\n" +
-			"The restore is done once, when the resource is created: take it out of the configuration afterwards, or it restores again where the state is lost. A change of `snapshot`, `triggers`, or where it comes from, does another. Destroying the resource does nothing.",
+		MarkdownDescription: "Replaces **all data of a cluster** with a snapshot from a backup repository: keys, services, ACLs with their tokens, and everything else. What was written since the snapshot is lost.\n\n" +
+			"The apply refuses unless all servers are healthy voters and run the release line of Consul that the snapshot was taken from, such as 1.22, or a release line that the snapshot can be upgraded to. The apply reads the snapshot back, verifies it, and stores a snapshot of the current data of the cluster in the same repository. Only then does it restore. " +
+			"After that, the apply fixes what a restore breaks: the management token in its Secret, agent tokens, the tokens of backup schedules, and servers whose name belongs to another node in the snapshot. " +
+			"The next plan shows tokens of `consul_k8s_token` and other objects that differ now. See the guide [Restore a cluster](../guides/restore.md).\n\n" +
+			"The restore runs once, when the resource is created. Remove the resource from the configuration afterwards. Otherwise, it restores again if the state is lost. A change of `snapshot`, `triggers`, or where the snapshot comes from restores again. Destroying the resource does nothing.",
 		Attributes: attr.JobsAttributes(map[string]schema.Attribute{
-			"id": schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "The same as `cluster`."},
+			"id": schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "Same as `cluster`."},
 			"cluster": schema.StringAttribute{
 				Required: true, Validators: []validator.String{attr.ClusterID()}, PlanModifiers: replace,
-				MarkdownDescription: "ID of the cluster that is overwritten, `<namespace>/<name>`. With ACLs refer to the `cluster` of its `consul_k8s_acl_bootstrap`.",
+				MarkdownDescription: "ID of the cluster that is overwritten, `<namespace>/<name>`. With ACLs, refer to the `cluster` of its `consul_k8s_acl_bootstrap`.",
 			},
 			"confirm": schema.StringAttribute{
 				Required:            true,
-				MarkdownDescription: "The ID of the cluster once more, as a text and not as a reference: all that it has will be replaced.",
+				MarkdownDescription: "ID of the cluster again, written as a text and not as a reference, to confirm that all data of the cluster will be replaced.",
 			},
 			"repository": schema.SingleNestedAttribute{
-				Required: true, MarkdownDescription: "Where the snapshot is, and where that of the cluster as it was is stored before the restore. It is read and written from within the cluster's namespace.",
+				Required: true, MarkdownDescription: "Repository that contains the snapshot. Before the restore, a snapshot of the current data of the cluster is stored there too. The repository is read and written from within the cluster's namespace.",
 				Attributes: attr.RepositoryAttributes(replace...),
 			},
 			"snapshot": schema.StringAttribute{
 				Required: true, PlanModifiers: replace, Validators: []validator.String{attr.Snapshot()},
-				MarkdownDescription: "ID of the snapshot in the repository, or the beginning of one, as `last_backup` of a schedule and the data source `consul_k8s_backups` have it; or `latest`, which the apply looks up; a plan says which one it would be. Refer to nothing that changes with each backup, such as `last_backup` of a schedule: each change restores again.",
+				MarkdownDescription: "ID of the snapshot in the repository, the beginning of the ID, or `latest`. `last_backup` of a schedule and the data source `consul_k8s_backups` show IDs. The apply looks up `latest`, and a plan reports which snapshot that would be. Do not refer to anything that changes with each backup, such as `last_backup` of a schedule, because each change restores again.",
 			},
 			"from_cluster": schema.StringAttribute{
 				Optional: true, Computed: true, Validators: []validator.String{attr.ClusterID()}, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown(), stringplanmodifier.RequiresReplace()},
-				MarkdownDescription: "ID of the cluster that the snapshot was taken of. Default: the same as `cluster`. A snapshot of another one is refused: its tokens become valid here.",
+				MarkdownDescription: "ID of the cluster that the snapshot was taken from. Defaults to the value of `cluster`. A snapshot of any other cluster is refused, because its tokens become valid here.",
 			},
 			"triggers": schema.MapAttribute{
 				Optional: true, ElementType: types.StringType, PlanModifiers: []planmodifier.Map{mapplanmodifier.RequiresReplace()},
-				MarkdownDescription: "Any texts. A change restores again.",
+				MarkdownDescription: "Any texts, by name. A change restores again.",
 			},
 			"image": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), Validators: []validator.String{attr.Image()}, PlanModifiers: []planmodifier.String{attr.KeepFormerResticImage()}, MarkdownDescription: attr.ResticImageDescription,
 			},
-			"snapshot_id":        schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "ID of the snapshot that is restored. A plan that can look into the repository shows it, unless it is the `latest`."},
-			"version":            schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "Version of Consul that the snapshot was taken from."},
-			"taken":              schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "When the snapshot was taken, in RFC 3339. What was written later is lost."},
-			"before_snapshot_id": schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "ID of the snapshot of what the cluster had before, in the same repository: the way back. No retention forgets it."},
-			"time":               schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "When it was restored, in RFC 3339."},
+			"snapshot_id":        schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "ID of the snapshot that is restored. A plan that can look into the repository shows it, unless `snapshot` is `latest`."},
+			"version":            schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "Consul version that the snapshot was taken from."},
+			"taken":              schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "When the snapshot was taken, in RFC 3339 format. What was written later is lost."},
+			"before_snapshot_id": schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "ID of the snapshot of what the cluster had before the restore, in the same repository. Restore that snapshot to revert the restore. No retention forgets it."},
+			"time":               schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "When the snapshot was restored, in RFC 3339 format."},
 			"snapshot_counts": schema.MapAttribute{
 				Computed: true, ElementType: types.Int64Type, PlanModifiers: []planmodifier.Map{mapplanmodifier.UseStateForUnknown()},
-				MarkdownDescription: "How many records of each kind the snapshot has, such as `KVS` and `ACLToken`.",
+				MarkdownDescription: "Number of records of each kind in the snapshot, such as `KVS` and `ACLToken`.",
 			},
 			"counts": schema.MapAttribute{
 				Computed: true, ElementType: types.Int64Type, PlanModifiers: []planmodifier.Map{mapplanmodifier.UseStateForUnknown()},
-				MarkdownDescription: "How many the cluster had after the restore. A warning tells of fewer keys, tokens, policies or roles.",
+				MarkdownDescription: "Number of records of each kind in the cluster after the restore. A warning reports if there are fewer keys, tokens, policies, or roles than in the snapshot.",
 			},
-			"timeouts": timeouts.Attributes(ctx, timeouts.Opts{Create: true, CreateDescription: "How long the restore may take, with all that comes before and after it. Default `40m`."}),
+			"timeouts": timeouts.Attributes(ctx, timeouts.Opts{Create: true, CreateDescription: "How long the restore may take, with all that comes before and after it. Defaults to `40m`."}),
 		}),
 	}
 }

@@ -139,40 +139,40 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 		return schema.Int64Attribute{Optional: true, Validators: []validator.Int64{int64validator.Between(1, 100000)}, MarkdownDescription: what}
 	}
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "Takes snapshots of a cluster at fixed times, verifies each before it is stored, encrypted, in a [restic](https://restic.net) repository, and forgets old ones.\n\n" +
-			"A create, and every change of how backups are made, first takes a backup that way. Only if it was stored does the schedule get into its place: one with a wrong password or a store that cannot be reached never does. " +
+		MarkdownDescription: "Takes snapshots of a cluster at fixed times, verifies each snapshot before it is stored, encrypted, in a [restic](https://restic.net) repository, and forgets old snapshots.\n\n" +
+			"A create, and every change of how backups are taken, first takes a backup with the new settings. The schedule is written only if that backup was stored, so a schedule with a wrong password or a store that cannot be reached never takes effect. " +
 			"See the guide [Back a cluster up](../guides/backup.md).",
 		Attributes: attr.JobsAttributes(map[string]schema.Attribute{
 			"id": schema.StringAttribute{
 				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
-				MarkdownDescription: "`<namespace>/<cluster>/<name>`.",
+				MarkdownDescription: "ID of the schedule, `<namespace>/<cluster>/<name>`.",
 			},
 			"cluster": schema.StringAttribute{
 				Required: true, Validators: []validator.String{attr.ClusterID()}, PlanModifiers: replace,
-				MarkdownDescription: "ID of the cluster, `<namespace>/<name>`. With ACLs refer to the `cluster` of its `consul_k8s_acl_bootstrap`. A change replaces the schedule; what is stored stays.",
+				MarkdownDescription: "ID of the cluster, `<namespace>/<name>`. With ACLs, refer to the `cluster` of its `consul_k8s_acl_bootstrap`. A change replaces the schedule. Stored snapshots stay.",
 			},
 			"name": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(defaultName), Validators: []validator.String{attr.DNSLabel(30, false)}, PlanModifiers: replace,
-				MarkdownDescription: "Name among the schedules of the cluster. Default `backup`. The CronJob is called `<cluster>-<name>`; a hash replaces the end of a name that is too long for Kubernetes. A change replaces the schedule.",
+				MarkdownDescription: "Name of the schedule among the schedules of the cluster. Defaults to `backup`. The name of the CronJob is `<cluster>-<name>`. If that is too long for Kubernetes, a hash replaces its end. A change replaces the schedule.",
 			},
 			"schedule": schema.StringAttribute{
 				Optional: true, Computed: true, Validators: []validator.String{attr.Check("a schedule in cron's five fields", restic.CheckSchedule)},
-				MarkdownDescription: "When, in the five fields of cron, such as `40 * * * *`. Default: once an hour, at a minute that follows from the names.",
+				MarkdownDescription: "When backups start, in the five fields of cron, such as `40 * * * *`. Defaults to once an hour, at a minute that follows from the names.",
 			},
 			"time_zone": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{attr.Check("a time zone, such as \"Europe/Paris\"", checkTimeZone)},
-				MarkdownDescription: "The IANA time zone that `schedule` is meant in, such as `Europe/Paris`. Default: that of the Kubernetes control plane, usually UTC.",
+				MarkdownDescription: "IANA time zone of `schedule`, such as `Europe/Paris`. Defaults to the time zone of the Kubernetes control plane, usually UTC.",
 			},
 			"suspend": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-				MarkdownDescription: "Whether no backup starts for the time being. Default `false`.",
+				MarkdownDescription: "Whether the schedule is suspended. While it is `true`, no backup, prune, check, or drill starts. Defaults to `false`.",
 			},
 			"repository": schema.SingleNestedAttribute{
-				Required: true, MarkdownDescription: "Where snapshots are stored. It is made when the schedule is, if it does not exist. Several schedules of a cluster may share one; each Kubernetes cluster needs its own, or its own path.",
+				Required: true, MarkdownDescription: "Repository that stores the snapshots. It is created with the schedule if it does not exist. Several schedules of a cluster may share one repository. Each Kubernetes cluster needs its own repository, or its own path.",
 				Attributes: attr.RepositoryAttributes(),
 			},
 			"retention": schema.SingleNestedAttribute{
-				Required: true, MarkdownDescription: "How many snapshots of this schedule are kept: those that any rule keeps. At least one rule. What is no longer referred to stays in the store until it is pruned (`prune`).",
+				Required: true, MarkdownDescription: "How many snapshots of this schedule to keep. A snapshot is kept if any rule keeps it. At least one rule is required. Data that no snapshot refers to stays in the store until it is pruned (`prune`).",
 				Attributes: map[string]schema.Attribute{
 					"last": count("Number of latest snapshots to keep."), "hourly": count("Number of hourly snapshots to keep: the last one of each hour."), "daily": count("Number of daily snapshots to keep."),
 					"weekly": count("Number of weekly snapshots to keep."), "monthly": count("Number of monthly snapshots to keep."), "yearly": count("Number of yearly snapshots to keep."),
@@ -183,27 +183,27 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 				},
 			},
 			"prune": schema.SingleNestedAttribute{
-				Optional: true, MarkdownDescription: "When what was forgotten is removed from the store. Backups wait meanwhile. Of several schedules that share a repository one is enough.",
+				Optional: true, MarkdownDescription: "When to remove forgotten data from the store. Backups wait during a prune. If several schedules share a repository, one prune is enough.",
 				Attributes: map[string]schema.Attribute{"schedule": taskSchedule("`0 3 * * 0`")},
 			},
 			"check": schema.SingleNestedAttribute{
-				Optional: true, MarkdownDescription: "When the repository is looked through for damage.",
+				Optional: true, MarkdownDescription: "When to check the repository for damage.",
 				Attributes: map[string]schema.Attribute{
 					"schedule": taskSchedule("`0 4 * * *`"),
 					"parts": schema.Int64Attribute{
 						Optional: true, Computed: true, Default: int64default.StaticInt64(defaultParts), Validators: []validator.Int64{int64validator.Between(1, 256)},
-						MarkdownDescription: "Each check reads one of so many parts of the data, another one each time. `1` reads all of it. Default `7`.",
+						MarkdownDescription: "Number of parts into which the data is divided. Each check reads one part, a different one each time. `1` reads all of the data. Defaults to `7`.",
 					},
 				},
 			},
 			"drill": schema.SingleNestedAttribute{
-				Optional: true, MarkdownDescription: "When the latest backup is restored into a server that is thrown away, and what that has is compared with what the snapshot had: keys, tokens, policies, roles, auth methods, binding rules, configuration entries and prepared queries, and, where the restore takes less than 50 seconds, nodes, services and health checks. " +
-					"That server asks for the resources of one of the cluster's. A drill that is new is done once by the apply.",
+				Optional: true, MarkdownDescription: "When to restore the latest backup into a temporary server and compare the result with the snapshot. Compared are keys, tokens, policies, roles, auth methods, binding rules, configuration entries, and prepared queries, and, if the restore takes less than 50 seconds, nodes, services, and health checks. " +
+					"The temporary server requests the resources of a server of the cluster. The apply runs a new drill once.",
 				Attributes: map[string]schema.Attribute{
 					"schedule": taskSchedule("`0 5 * * 1`"),
 					"sentinel_key": schema.StringAttribute{
 						Optional: true, Validators: []validator.String{stringvalidator.LengthBetween(1, 512)},
-						MarkdownDescription: "A key of the key/value store that must be there after the restore.",
+						MarkdownDescription: "Key in the key/value store that must exist after the restore.",
 					},
 				},
 			},
@@ -214,55 +214,55 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 			"deadline": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(defaultDeadline), PlanModifiers: []planmodifier.String{attr.KeepSameDuration()},
 				Validators:          []validator.String{attr.DurationBetween(minDeadline, attr.MaxDeadline)},
-				MarkdownDescription: "How long one backup, and each prune, check and drill, may take, with up to two more tries. Default `30m`.",
+				MarkdownDescription: "How long one backup, prune, check, or drill may take, including up to two more tries. Defaults to `30m`.",
 			},
 			"history": schema.Int64Attribute{
 				Optional: true, Computed: true, Default: int64default.StaticInt64(restic.DefaultHistory), Validators: []validator.Int64{int64validator.Between(1, 100)},
-				MarkdownDescription: "How many Jobs of each task are kept that succeeded, and how many that failed. What `last_backup` and the others say comes from them. Default `3`.",
+				MarkdownDescription: "Number of successful Jobs, and of failed Jobs, to keep for each task. `last_backup`, `last_prune`, `last_check`, and `last_drill` come from these Jobs. Defaults to `3`.",
 			},
 			"placement": schema.SingleNestedAttribute{
-				Optional: true, MarkdownDescription: "On which nodes its Jobs run. Default: where the servers may.", Attributes: attr.PlacementAttributes(nil),
+				Optional: true, MarkdownDescription: "Placement of the Jobs on nodes. Defaults to the nodes that the servers may use.", Attributes: attr.PlacementAttributes(nil),
 			},
 			"drift": schema.ListAttribute{
 				Computed: true, ElementType: types.StringType,
-				MarkdownDescription: "Fields of the CronJob that somebody else has changed. The next apply brings them back.",
+				MarkdownDescription: "Fields of the CronJob that another tool or person has changed. The next apply reverts them.",
 			},
 			"last_backup": schema.SingleNestedAttribute{
-				Computed: true, MarkdownDescription: "The latest backup that was stored, as far as Kubernetes still knows it. A plan warns if a later one failed, or if it is older than it should be.",
+				Computed: true, MarkdownDescription: "Latest backup that was stored, read from the Jobs that Kubernetes keeps. A plan warns if a later backup failed, or if the latest one is older than it should be.",
 				Attributes: map[string]schema.Attribute{
-					"time":     schema.StringAttribute{Computed: true, MarkdownDescription: "When, in RFC 3339."},
+					"time":     schema.StringAttribute{Computed: true, MarkdownDescription: "When the backup was stored, in RFC 3339 format."},
 					"snapshot": schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the snapshot in the repository."},
-					"version":  schema.StringAttribute{Computed: true, MarkdownDescription: "Version of Consul. A restore takes servers of the same release line, or of one that can be upgraded to from it."},
-					"index":    schema.Int64Attribute{Computed: true, MarkdownDescription: "Index of the last Raft log entry in it."},
-					"size":     schema.Int64Attribute{Computed: true, MarkdownDescription: "Size in bytes, unpacked."},
-					"stored":   schema.Int64Attribute{Computed: true, MarkdownDescription: "Bytes that it added to the repository."},
+					"version":  schema.StringAttribute{Computed: true, MarkdownDescription: "Consul version of the snapshot. A restore requires servers of the same release line, or of a line that this one can be upgraded to."},
+					"index":    schema.Int64Attribute{Computed: true, MarkdownDescription: "Index of the last Raft log entry in the snapshot."},
+					"size":     schema.Int64Attribute{Computed: true, MarkdownDescription: "Size of the unpacked snapshot in bytes."},
+					"stored":   schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of bytes that the snapshot added to the repository."},
 				},
 			},
 			"last_prune": schema.SingleNestedAttribute{
-				Computed: true, MarkdownDescription: "The latest prune that succeeded, as far as Kubernetes still knows it. A plan warns if a later one failed.",
-				Attributes: map[string]schema.Attribute{"time": schema.StringAttribute{Computed: true, MarkdownDescription: "When, in RFC 3339."}},
+				Computed: true, MarkdownDescription: "Latest prune that succeeded, read from the Jobs that Kubernetes keeps. A plan warns if a later prune failed.",
+				Attributes: map[string]schema.Attribute{"time": schema.StringAttribute{Computed: true, MarkdownDescription: "When the prune ran, in RFC 3339 format."}},
 			},
 			"last_check": schema.SingleNestedAttribute{
-				Computed: true, MarkdownDescription: "The latest check that succeeded. A plan warns if a later one failed.",
+				Computed: true, MarkdownDescription: "Latest check that succeeded. A plan warns if a later check failed.",
 				Attributes: map[string]schema.Attribute{
-					"time":  schema.StringAttribute{Computed: true, MarkdownDescription: "When, in RFC 3339."},
-					"part":  schema.Int64Attribute{Computed: true, MarkdownDescription: "Which part of the data it has read."},
-					"parts": schema.Int64Attribute{Computed: true, MarkdownDescription: "Of how many."},
+					"time":  schema.StringAttribute{Computed: true, MarkdownDescription: "When the check ran, in RFC 3339 format."},
+					"part":  schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of the part of the data that the check read."},
+					"parts": schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of parts into which the data was divided."},
 				},
 			},
 			"last_drill": schema.SingleNestedAttribute{
-				Computed: true, MarkdownDescription: "The latest drill that succeeded. A plan warns if a later one failed, or if it is older than it should be.",
+				Computed: true, MarkdownDescription: "Latest drill that succeeded. A plan warns if a later drill failed, or if the latest one is older than it should be.",
 				Attributes: map[string]schema.Attribute{
-					"time":    schema.StringAttribute{Computed: true, MarkdownDescription: "When, in RFC 3339."},
-					"index":   schema.Int64Attribute{Computed: true, MarkdownDescription: "Index of the last Raft log entry in the snapshot that was restored."},
-					"seconds": schema.Int64Attribute{Computed: true, MarkdownDescription: "How long the server took to start, to restore it and to be compared."},
+					"time":    schema.StringAttribute{Computed: true, MarkdownDescription: "When the drill ran, in RFC 3339 format."},
+					"index":   schema.Int64Attribute{Computed: true, MarkdownDescription: "Index of the last Raft log entry in the restored snapshot."},
+					"seconds": schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of seconds that the server took to start, to restore the snapshot, and to be compared."},
 				},
 			},
 			"timeouts": timeouts.Attributes(ctx, timeouts.Opts{
 				Create: true, Update: true, Delete: true,
-				CreateDescription: "How long the backup that proves the schedule may take. Default `40m`.",
-				UpdateDescription: "Likewise. Default `40m`.",
-				DeleteDescription: "How long to wait until all is gone. A backup that runs is ended. Default `40m`.",
+				CreateDescription: "How long the backup that proves a new schedule may take. Defaults to `40m`.",
+				UpdateDescription: "How long the backup that proves a changed schedule may take. Defaults to `40m`.",
+				DeleteDescription: "How long to wait until everything is deleted. A backup that runs is ended. Defaults to `40m`.",
 			}),
 		}),
 	}
@@ -272,7 +272,7 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 func taskSchedule(example string) schema.Attribute {
 	return schema.StringAttribute{
 		Required: true, Validators: []validator.String{attr.Check("a schedule in cron's five fields", restic.CheckSchedule)},
-		MarkdownDescription: "When, in the five fields of cron, such as " + example + ", in `time_zone`.",
+		MarkdownDescription: "When to run, in the five fields of cron, such as " + example + ", in `time_zone`.",
 	}
 }
 

@@ -57,35 +57,35 @@ func (*SnapshotResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 	keep := []planmodifier.String{stringplanmodifier.UseStateForUnknown()}
 	keepNumber := []planmodifier.Int64{int64planmodifier.UseStateForUnknown()}
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "A snapshot of a cluster **now**, as before a migration of data: verified, and stored encrypted in a backup repository, where no retention forgets it.\n\n" +
-			"It is taken once, when the resource is created; a change of `triggers`, `name` or the repository takes another. Destroying the resource leaves what is stored. Backups at fixed times are `consul_k8s_backup_schedule`.",
+		MarkdownDescription: "Takes a snapshot of a cluster **now**, for example before a migration of data. The snapshot is verified and stored encrypted in a backup repository, where no retention forgets it.\n\n" +
+			"The snapshot is taken once, when the resource is created. A change of `triggers`, `name`, or the repository takes another one. Destroying the resource leaves what is stored. For backups at fixed times, use `consul_k8s_backup_schedule`.",
 		Attributes: attr.JobsAttributes(map[string]schema.Attribute{
-			"id": schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "The same as `snapshot_id`."},
+			"id": schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "Same as `snapshot_id`."},
 			"cluster": schema.StringAttribute{
 				Required: true, Validators: []validator.String{attr.ClusterID()}, PlanModifiers: replace,
-				MarkdownDescription: "ID of the cluster, `<namespace>/<name>`. With ACLs refer to the `cluster` of its `consul_k8s_acl_bootstrap`: the snapshot is taken with the management token.",
+				MarkdownDescription: "ID of the cluster, `<namespace>/<name>`. With ACLs, refer to the `cluster` of its `consul_k8s_acl_bootstrap`, because the snapshot is taken with the management token.",
 			},
 			"name": schema.StringAttribute{
 				Required: true, Validators: []validator.String{attr.DNSLabel(63, false)}, PlanModifiers: replace,
-				MarkdownDescription: "What it is for, such as `before-migration`. The repository shows it as the tag `snapshot=<name>`. It need not be unique.",
+				MarkdownDescription: "Purpose of the snapshot, such as `before-migration`. The repository shows it as the tag `snapshot=<name>`. The name does not need to be unique.",
 			},
 			"repository": schema.SingleNestedAttribute{
-				Required: true, MarkdownDescription: "Where it is stored. It is made, if it does not exist.",
+				Required: true, MarkdownDescription: "Repository that stores the snapshot. It is created if it does not exist.",
 				Attributes: attr.RepositoryAttributes(replace...),
 			},
 			"triggers": schema.MapAttribute{
 				Optional: true, ElementType: types.StringType, PlanModifiers: []planmodifier.Map{mapplanmodifier.RequiresReplace()},
-				MarkdownDescription: "Any texts. A change takes another snapshot; the former one stays stored.",
+				MarkdownDescription: "Any texts, by name. A change takes another snapshot. The previous one stays stored.",
 			},
 			"image": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), Validators: []validator.String{attr.Image()}, PlanModifiers: []planmodifier.String{attr.KeepFormerResticImage()}, MarkdownDescription: attr.ResticImageDescription,
 			},
-			"snapshot_id": schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "ID in the repository."},
-			"version":     schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "Version of Consul. A restore takes servers of the same release line, or of one that can be upgraded to from it."},
-			"index":       schema.Int64Attribute{Computed: true, PlanModifiers: keepNumber, MarkdownDescription: "Index of the last Raft log entry in it."},
-			"size":        schema.Int64Attribute{Computed: true, PlanModifiers: keepNumber, MarkdownDescription: "Size in bytes, unpacked."},
-			"time":        schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "When it was stored, in RFC 3339."},
-			"timeouts":    timeouts.Attributes(ctx, timeouts.Opts{Create: true, CreateDescription: "How long it may take. Default `40m`."}),
+			"snapshot_id": schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "ID of the snapshot in the repository."},
+			"version":     schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "Consul version of the snapshot. A restore requires servers of the same release line, or of a line that this one can be upgraded to."},
+			"index":       schema.Int64Attribute{Computed: true, PlanModifiers: keepNumber, MarkdownDescription: "Index of the last Raft log entry in the snapshot."},
+			"size":        schema.Int64Attribute{Computed: true, PlanModifiers: keepNumber, MarkdownDescription: "Size of the unpacked snapshot in bytes."},
+			"time":        schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "When the snapshot was stored, in RFC 3339 format."},
+			"timeouts":    timeouts.Attributes(ctx, timeouts.Opts{Create: true, CreateDescription: "How long it may take to take and store the snapshot. Defaults to `40m`."}),
 		}),
 	}
 }

@@ -46,32 +46,32 @@ var (
 func adoptAttribute() schema.Attribute {
 	return schema.SingleNestedAttribute{
 		Optional: true, Computed: true, PlanModifiers: []planmodifier.Object{keepAdopt{}},
-		MarkdownDescription: "Take over from servers that were made by hand or by the Helm chart: the new servers join the old ones, get the data, the leadership and the Services, and then the old ones are retired, " +
-			"one at a time. See the guide [Take over a running cluster](../guides/adopt.md). It only counts when the cluster is created; afterwards it may stay or be removed, and neither changes anything. " +
-			"The old servers must be in the same namespace and datacenter, with ACLs and encryption as they are declared, and of the same version as `version` or an older one.",
+		MarkdownDescription: "Servers to adopt, which were created by hand or by the Helm chart. The new servers join the old servers and get their data, leadership, and Services. Then the old servers are retired " +
+			"one at a time. See the guide [Take over a running cluster](../guides/adopt.md). The attribute counts only when the cluster is created. Later, you may keep it or remove it, and neither changes anything. " +
+			"The old servers must be in the same namespace and datacenter, have the ACL and encryption settings that are declared here, and run `version` or an older version.",
 		Attributes: map[string]schema.Attribute{
 			"stateful_set": schema.StringAttribute{
 				Required: true, Validators: []validator.String{attr.DNSLabel(63, false)},
-				MarkdownDescription: "Name of the StatefulSet of the old servers. It is scaled to 0 and stays, and so do its volumes.",
+				MarkdownDescription: "Name of the StatefulSet of the old servers. The StatefulSet is scaled to 0 and kept, with its volumes.",
 			},
 			"services": schema.ListAttribute{
 				Optional: true, ElementType: types.StringType,
 				Validators: []validator.List{listvalidator.UniqueValues(), listvalidator.ValueStringsAre(attr.DNSLabel(63, false))},
-				MarkdownDescription: "Services of the old servers that clients go on using. They are led to the new servers, before any old one is retired, and stay otherwise as they are. " +
-					"One that has the name of the cluster becomes the cluster's own Service, if it is not headless.",
+				MarkdownDescription: "Services of the old servers that clients continue to use. They route clients to the new servers before any old server is retired, and otherwise stay unchanged. " +
+					"A Service that has the name of the cluster becomes the cluster's own client Service, if it is not headless.",
 			},
 			"token_secret": schema.SingleNestedAttribute{
 				Optional: true,
-				MarkdownDescription: "The Secret with a management token of the old servers, in the namespace of the cluster; required if they have ACLs. " +
+				MarkdownDescription: "Secret with a management token of the old servers, in the namespace of the cluster. Required if the old servers have ACLs. " +
 					"The token is copied into the Secret `<name>-bootstrap-token`, where `consul_k8s_acl_bootstrap` finds it.",
 				Attributes: map[string]schema.Attribute{
 					"name": schema.StringAttribute{
 						Required: true, Validators: []validator.String{attr.DNSLabel(63, false)},
-						MarkdownDescription: "Name of the Secret. The Helm chart's is `<release>-consul-bootstrap-acl-token`.",
+						MarkdownDescription: "Name of the Secret. The Helm chart uses `<release>-consul-bootstrap-acl-token`.",
 					},
 					"key": schema.StringAttribute{
 						Required:            true,
-						MarkdownDescription: "Key of the token in the Secret. The Helm chart's is `token`.",
+						MarkdownDescription: "Key of the token in the Secret. The Helm chart uses `token`.",
 					},
 				},
 			},

@@ -57,30 +57,30 @@ func gossipAttribute() schema.Attribute {
 		Attributes: map[string]schema.Attribute{
 			"enabled": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-				MarkdownDescription: "Whether agents encrypt what they tell each other, and take nothing else. Default `false`. The keys are in the Secret `<name>-gossip`: `key` is what client agents need. " +
-					"A change of a running cluster takes three rolls of all servers, so that all understand each other meanwhile; client agents have to go along.",
+				MarkdownDescription: "Whether agents encrypt their gossip and refuse gossip that is not encrypted. Defaults to `false`. The gossip keys are in the Secret `<name>-gossip`. Client agents need the one in `key`. " +
+					"On a running cluster, a change takes three rollouts across all servers, so that all servers understand each other throughout. Client agents must follow.",
 			},
 			"key_secret": schema.SingleNestedAttribute{
 				Optional: true,
-				MarkdownDescription: "A key of your own: base64 of 16, 24 or 32 bytes, such as `consul keygen` makes. " +
-					"Another one in the Secret replaces the one in use, as `rotation` does. Default: the provider makes one.",
+				MarkdownDescription: "Secret with a gossip key of your own: base64 of 16, 24, or 32 bytes, as `consul keygen` generates. " +
+					"If the Secret gets another key, that key replaces the one in use, as `rotation` does. By default, the provider generates a key.",
 				Attributes: map[string]schema.Attribute{
-					"name": schema.StringAttribute{Required: true, Validators: []validator.String{attr.SecretName()}, MarkdownDescription: "Secret in the cluster's namespace."},
-					"key":  schema.StringAttribute{Required: true, Validators: notEmpty, MarkdownDescription: "Key of the Secret."},
+					"name": schema.StringAttribute{Required: true, Validators: []validator.String{attr.SecretName()}, MarkdownDescription: "Name of the Secret in the cluster's namespace."},
+					"key":  schema.StringAttribute{Required: true, Validators: notEmpty, MarkdownDescription: "Key in the Secret that contains the gossip key."},
 				},
 			},
 			"rotation": schema.SingleNestedAttribute{
 				Optional:            true,
-				MarkdownDescription: "When the key is replaced by a new one, while the servers run and without a restart; only for a key that the provider made.",
+				MarkdownDescription: "When to replace the gossip key with a new one. The servers continue to run and do not restart. Only for a key that the provider generated.",
 				Attributes: map[string]schema.Attribute{
 					"trigger": schema.StringAttribute{
 						Optional: true, Validators: notEmpty,
-						MarkdownDescription: "Any text: the key is replaced whenever it changes. The first one is only recorded.",
+						MarkdownDescription: "Any text. Whenever it changes, the key is replaced. The first text is only recorded.",
 					},
 					"after": schema.StringAttribute{
 						Optional: true, PlanModifiers: []planmodifier.String{attr.KeepSameDuration()},
 						Validators:          []validator.String{attr.DurationBetween(minKeyAge, maxKeyAge)},
-						MarkdownDescription: "Age at which the next apply replaces it, such as `2160h`; at least `1h`.",
+						MarkdownDescription: "Age at which the next apply replaces the key, such as `2160h`. Must be at least `1h`.",
 					},
 				},
 			},

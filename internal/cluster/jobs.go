@@ -24,14 +24,14 @@ func jobsAttribute() schema.Attribute {
 			all[name] = a
 		}
 	}
-	set("resources", "Compute resources of each container. Default: those of a server. A LimitRange or a quota may ask for others.")
-	set("pod_labels", "Labels of the pods, in addition to `labels`. By default the pods have those that keep the service meshes Istio, Kuma, Linkerd, Consul, App Mesh and Open Service Mesh from injecting a sidecar, which would keep a Job running; "+
-		"a label or an annotation that is set here takes precedence.")
+	set("resources", "Compute resources of each container. Defaults to those of a server. A LimitRange or a quota may require other values.")
+	set("pod_labels", "Labels of the pods, in addition to `labels`. By default, the pods also have the labels and annotations that keep the service meshes Istio, Kuma, Linkerd, Consul, App Mesh, and Open Service Mesh from injecting a sidecar, which would keep a Job running. "+
+		"A label or an annotation that you set here takes precedence.")
 	set("pod_annotations", "Annotations of the pods.")
 	return schema.SingleNestedAttribute{
 		Optional: true,
-		MarkdownDescription: "Pods of the Jobs that run for the cluster: those that take snapshots before upgrades and restore `restore_from`, and, unless they say otherwise themselves, those of backup schedules, snapshots, restores and lookups of backups. " +
-			"They do not have `pod_labels` and `pod_annotations` of the cluster, so nothing that selects servers selects them. A change touches no server.",
+		MarkdownDescription: "Settings for the pods of the Jobs that run for the cluster. These Jobs take snapshots before upgrades and restore `restore_from`. The settings also apply to the Jobs of backup schedules, snapshots, restores, and backup lookups, unless those have settings of their own. " +
+			"The pods do not have the `pod_labels` and `pod_annotations` of the cluster, so nothing that selects servers selects them. A change touches no server.",
 		Attributes: all,
 	}
 }

@@ -49,26 +49,26 @@ func (*membersDataSource) Metadata(_ context.Context, req datasource.MetadataReq
 // Schema implements datasource.DataSource.
 func (*membersDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "The servers of a cluster as autopilot sees them now: who leads, who votes, who is healthy.\n\n" +
-			"With ACLs it uses the management token that `consul_k8s_acl_bootstrap` stored; before the bootstrap it cannot be read.",
+		MarkdownDescription: "Lists the servers of a cluster as autopilot sees them now: which one is the leader, which ones vote, and which ones are healthy.\n\n" +
+			"With ACLs, the data source uses the management token that `consul_k8s_acl_bootstrap` stored, so it cannot be read before the bootstrap.",
 		Attributes: map[string]schema.Attribute{
 			"cluster":           schema.StringAttribute{Required: true, Validators: []validator.String{attr.ClusterID()}, MarkdownDescription: "ID of the cluster, `<namespace>/<name>`."},
-			"id":                schema.StringAttribute{Computed: true, MarkdownDescription: "The same as `cluster`."},
+			"id":                schema.StringAttribute{Computed: true, MarkdownDescription: "Same as `cluster`."},
 			"healthy":           schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether every server is healthy."},
-			"failure_tolerance": schema.Int64Attribute{Computed: true, MarkdownDescription: "How many more servers may fail before the quorum is lost."},
-			"leader":            schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the leader; null while there is none."},
+			"failure_tolerance": schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of further servers that may fail before the quorum is lost."},
+			"leader":            schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the leader. Null while there is no leader."},
 			"servers": schema.ListNestedAttribute{
 				Computed:            true,
-				MarkdownDescription: "The servers, by name.",
+				MarkdownDescription: "Servers of the cluster, sorted by name.",
 				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
-					"name":    schema.StringAttribute{Computed: true, MarkdownDescription: "Node name, which is also the pod's name."},
+					"name":    schema.StringAttribute{Computed: true, MarkdownDescription: "Node name, which is also the name of the pod."},
 					"node_id": schema.StringAttribute{Computed: true, MarkdownDescription: "Node ID, which is also the Raft ID."},
 					"address": schema.StringAttribute{Computed: true, MarkdownDescription: "RPC address, `ip:port`."},
-					"version": schema.StringAttribute{Computed: true, MarkdownDescription: "Consul version that runs."},
-					"status":  schema.StringAttribute{Computed: true, MarkdownDescription: "Serf status: `alive`, `leaving`, `left` or `failed`."},
-					"leader":  schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether it leads."},
-					"voter":   schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether it votes. A server that just joined does not for about ten seconds."},
-					"healthy": schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether it is alive, in contact with the leader, and not far behind."},
+					"version": schema.StringAttribute{Computed: true, MarkdownDescription: "Consul version that the server runs."},
+					"status":  schema.StringAttribute{Computed: true, MarkdownDescription: "Serf status: `alive`, `leaving`, `left`, or `failed`."},
+					"leader":  schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the server is the leader."},
+					"voter":   schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the server votes. A server that has just joined does not vote for about ten seconds."},
+					"healthy": schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the server is alive, in contact with the leader, and not far behind."},
 				}},
 			},
 		},

@@ -52,41 +52,41 @@ func podAttributes() map[string]schema.Attribute {
 	return map[string]schema.Attribute{
 		"security_context": schema.SingleNestedAttribute{
 			Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultSecurityContext),
-			MarkdownDescription: "User and groups of the server pods and of every Job of the cluster. Default: user 100, group 1000, volumes of group 1000, as in the official image. " +
-				"An attribute that is left out of the object is left to the platform, so `security_context = {}` suits platforms that assign IDs to each namespace, such as OpenShift. " +
-				"Elsewhere, an image that runs as root needs `run_as_user`. A change restarts the servers.",
+			MarkdownDescription: "User and groups of the server pods and of all Jobs of the cluster. Defaults to user 100, group 1000, and volumes of group 1000, as in the official image. " +
+				"If you leave an attribute out of the object, the platform sets it. Use `security_context = {}` on platforms that assign IDs to each namespace, such as OpenShift. " +
+				"On other platforms, an image that runs as root needs `run_as_user`. A change restarts the servers.",
 			Attributes: map[string]schema.Attribute{
-				"run_as_user":  id(1, "User ID of the containers; not root."),
+				"run_as_user":  id(1, "User ID of the containers. Must not be root."),
 				"run_as_group": id(0, "Group ID of the containers."),
-				"fs_group":     id(0, "Group ID that owns the volumes. A group that cannot write the existing data stops the servers from starting."),
+				"fs_group":     id(0, "Group ID that owns the volumes. If the group cannot write the existing data, the servers do not start."),
 			},
 		},
 		"share_process_namespace": schema.BoolAttribute{
 			Optional: true, Computed: true, Default: booldefault.StaticBool(true),
-			MarkdownDescription: "Whether the containers of a server pod share a process namespace. Default `true`. `false` suits policies that refuse it: a shell is then the parent process of Consul, " +
-				"and containers of `extra_pod` and debug containers cannot see its processes. A change restarts the servers.",
+			MarkdownDescription: "Whether the containers of a server pod share a process namespace. Defaults to `true`. Set it to `false` if a policy refuses a shared process namespace. A shell is then the parent process of Consul, " +
+				"and containers of `extra_pod` and debug containers cannot see the processes of Consul. A change restarts the servers.",
 		},
 		"image_pull_secrets": schema.ListAttribute{
 			Optional: true, ElementType: types.StringType, Validators: []validator.List{listvalidator.ValueStringsAre(attr.SecretName()), listvalidator.UniqueValues()},
-			MarkdownDescription: "Names of Secrets in the cluster's namespace with the credentials for private registries, for the servers and for every Job of the cluster. A change restarts the servers.",
+			MarkdownDescription: "Names of Secrets in the cluster's namespace with the credentials for private registries, for the servers and for all Jobs of the cluster. A change restarts the servers.",
 		},
 		"service_account": schema.SingleNestedAttribute{
 			Optional:            true,
-			MarkdownDescription: "The service account `<name>-server`, which the servers and Jobs of the cluster run as. Its token is not mounted.",
+			MarkdownDescription: "ServiceAccount `<name>-server`, which the servers and Jobs of the cluster run as. Its token is not mounted.",
 			Attributes: map[string]schema.Attribute{
 				"annotations": schema.MapAttribute{
 					Optional: true, ElementType: types.StringType, Validators: []validator.Map{attr.Annotations()},
-					MarkdownDescription: "Annotations of the service account, in addition to `annotations`, such as the cloud identity of the pods. A change restarts nothing: pods take it over when they start.",
+					MarkdownDescription: "Annotations of the ServiceAccount, in addition to `annotations`, such as the cloud identity of the pods. A change restarts nothing: pods use the new annotations when they start.",
 				},
 			},
 		},
 		"extra_pod": schema.StringAttribute{
 			Optional: true, Validators: []validator.String{attr.Check("an addition to the pods of servers", server.CheckExtraPod)},
 			PlanModifiers: []planmodifier.String{attr.KeepSameJSON()},
-			MarkdownDescription: "A JSON object of the [Kubernetes API](https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/), added to the server pods, but not to Jobs: " +
-				"`volumes`, `initContainers` (they run before the provider's own, in this order; with `restartPolicy = \"Always\"` they are native sidecars), `containers`, and for the container in which Consul runs `env`, `envFrom` and `volumeMounts`. " +
-				"Unknown fields, and names that the provider uses, are refused at plan. Containers run under `security_context`; a namespace with the Pod Security standard `restricted` also requires their own `securityContext`. " +
-				"It is stored in the state and in an annotation: no secrets, refer to them with `valueFrom`. A change restarts the servers.",
+			MarkdownDescription: "JSON object of the [Kubernetes API](https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/) that is added to the server pods, but not to Jobs: " +
+				"`volumes`, `initContainers` (they run before those of the provider, in this order; with `restartPolicy = \"Always\"` they are native sidecars), `containers`, and, for the container in which Consul runs, `env`, `envFrom`, and `volumeMounts`. " +
+				"The plan refuses unknown fields and names that the provider uses. Containers run under `security_context`. In a namespace with the Pod Security standard `restricted`, they also need a `securityContext` of their own. " +
+				"The object is stored in the state and in an annotation, so do not put secrets in it. Refer to secrets with `valueFrom`. A change restarts the servers.",
 		},
 	}
 }

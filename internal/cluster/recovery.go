@@ -28,17 +28,17 @@ const remainsTimeout = 30 * time.Second
 func recoveryAttribute() schema.Attribute {
 	return schema.SingleNestedAttribute{
 		Optional: true,
-		MarkdownDescription: "Recovery from the loss of the quorum. A plan warns when the quorum is lost, says what is left, and recommends a recovery if one is possible. It is carried out once each time this attribute is set or changed, and only while there is no leader and no adoption is in progress. " +
-			"`from = \"survivor\"` needs the right to `exec` in the servers' pods. See the guide [Disasters](../guides/disasters.md).",
+		MarkdownDescription: "Recovery from the loss of the quorum. If the quorum is lost, the plan warns, reports what is left, and recommends a recovery if one is possible. The recovery runs once each time this attribute is set or changed, and only while there is no leader and no adoption is in progress. " +
+			"`from = \"survivor\"` requires the right to `exec` in the pods of the servers. See the guide [Disasters](../guides/disasters.md).",
 		Attributes: map[string]schema.Attribute{
 			"from": schema.StringAttribute{
 				Required: true, Validators: []validator.String{stringvalidator.OneOf(rollout.FromSurvivor, rollout.FromNothing)},
-				MarkdownDescription: "`survivor`: the server with data whose Raft log goes furthest becomes the only voter, and the others join it; writes that had not reached it are lost. Refused while servers with data, or of which nothing is known, may be a quorum; a Raft peer without a pod is such a server as long as it has a volume. " +
-					"`nothing`: no server has data, and all start as an empty cluster, with the management token that there was; restore a backup then (`consul_k8s_restore`).",
+				MarkdownDescription: "What to recover from: `survivor` or `nothing`. With `survivor`, the server with data whose Raft log goes furthest becomes the only voter, and the others join it. Writes that had not reached this server are lost. This recovery is refused while servers that have data, or may have data, could be a quorum. A Raft peer without a pod counts as such a server while its volume exists. " +
+					"With `nothing`, no server has data, and all servers start as an empty cluster with the previous management token. Then restore a backup (`consul_k8s_restore`).",
 			},
 			"trigger": schema.StringAttribute{
 				Required: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
-				MarkdownDescription: "Any text, such as the date. A change of it recovers again.",
+				MarkdownDescription: "Any text, such as the date. A change starts another recovery.",
 			},
 		},
 	}

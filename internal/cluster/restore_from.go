@@ -43,21 +43,21 @@ type restoreFromModel struct {
 func restoreFromAttribute() schema.Attribute {
 	return schema.SingleNestedAttribute{
 		Optional: true,
-		MarkdownDescription: "The backup that the cluster begins with. It counts when the cluster is created, and does nothing later: to restore into a cluster that is there, use `consul_k8s_restore`. " +
-			"Until it is restored, the client Service has no endpoints, so that no client meets an empty cluster; `consul_k8s_acl_bootstrap` and backup schedules wait for it. The management token of `consul_k8s_acl_bootstrap` is made before, and is valid after it. " +
+		MarkdownDescription: "Backup that the cluster starts with. The attribute counts when the cluster is created, and does nothing later. To restore into an existing cluster, use `consul_k8s_restore`. " +
+			"Until the backup is restored, the client Service has no endpoints, so that no client uses an empty cluster, and `consul_k8s_acl_bootstrap` and backup schedules wait. The management token of `consul_k8s_acl_bootstrap` is created before the restore and is valid after it. " +
 			"See the guide [Restore a cluster](../guides/restore.md#a-new-cluster-from-a-backup).",
 		Attributes: map[string]schema.Attribute{
 			"repository": schema.SingleNestedAttribute{
-				Required: true, MarkdownDescription: "Where the snapshot is. The namespace, the Secret with the credentials and a volume claim have to be there before the cluster.",
+				Required: true, MarkdownDescription: "Repository that contains the snapshot. The namespace, the Secret with the credentials, and the volume claim, if you use one, must exist before the cluster.",
 				Attributes: attr.RepositoryAttributes(),
 			},
 			"snapshot": schema.StringAttribute{
 				Required: true, Validators: []validator.String{attr.Snapshot()},
-				MarkdownDescription: "ID of the snapshot in the repository, or the beginning of one; or `latest`. It has to be of the release line that `version` is of, or of one that can be upgraded to it.",
+				MarkdownDescription: "ID of the snapshot in the repository, the beginning of the ID, or `latest`. The snapshot must be from the release line of `version`, or from a release line that can be upgraded to it.",
 			},
 			"from_cluster": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{attr.ClusterID()},
-				MarkdownDescription: "ID of the cluster that the snapshot was taken of. Default: the ID of this one.",
+				MarkdownDescription: "ID of the cluster that the snapshot was taken from. Defaults to the ID of this cluster.",
 			},
 			"image": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.Image()}, MarkdownDescription: attr.ResticImageDescription},
 		},
@@ -66,12 +66,12 @@ func restoreFromAttribute() schema.Attribute {
 
 func originAttribute() schema.Attribute {
 	return schema.SingleNestedAttribute{
-		Computed: true, MarkdownDescription: "The snapshot that the cluster has begun with (`restore_from`); null if it began empty.",
+		Computed: true, MarkdownDescription: "Snapshot that the cluster started with (`restore_from`). Null if the cluster started empty.",
 		Attributes: map[string]schema.Attribute{
-			"snapshot_id": schema.StringAttribute{Computed: true, MarkdownDescription: "ID in the repository."},
-			"version":     schema.StringAttribute{Computed: true, MarkdownDescription: "Version of Consul that it was taken from."},
-			"taken":       schema.StringAttribute{Computed: true, MarkdownDescription: "When it was taken, in RFC 3339."},
-			"restored":    schema.StringAttribute{Computed: true, MarkdownDescription: "When it was restored, in RFC 3339; null as long as it is not."},
+			"snapshot_id": schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the snapshot in the repository."},
+			"version":     schema.StringAttribute{Computed: true, MarkdownDescription: "Consul version that the snapshot was taken from."},
+			"taken":       schema.StringAttribute{Computed: true, MarkdownDescription: "When the snapshot was taken, in RFC 3339 format."},
+			"restored":    schema.StringAttribute{Computed: true, MarkdownDescription: "When the snapshot was restored, in RFC 3339 format. Null until then."},
 		},
 	}
 }

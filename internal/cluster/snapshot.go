@@ -40,10 +40,10 @@ type snapshotToModel struct {
 func snapshotToAttribute() schema.Attribute {
 	return schema.SingleNestedAttribute{
 		Optional: true,
-		MarkdownDescription: "The backup repository that the snapshot before an upgrade is stored in, encrypted and outside of this cluster's volumes. It is made if it does not exist, and may be that of a `consul_k8s_backup_schedule`, " +
-			"whose retention does not touch it. Without it the snapshot is a file on a volume.",
+		MarkdownDescription: "Backup repository that stores the snapshot before an upgrade, encrypted and outside of this cluster's volumes. The repository is created if it does not exist. It may be the repository of a `consul_k8s_backup_schedule`, " +
+			"whose retention does not remove the snapshot. If `snapshot_to` is not set, the snapshot is a file on a volume.",
 		Attributes: map[string]schema.Attribute{
-			"repository": schema.SingleNestedAttribute{Required: true, MarkdownDescription: "Where it is stored.", Attributes: attr.RepositoryAttributes()},
+			"repository": schema.SingleNestedAttribute{Required: true, MarkdownDescription: "Repository that stores the snapshot.", Attributes: attr.RepositoryAttributes()},
 			"image": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), Validators: []validator.String{attr.Image()}, PlanModifiers: []planmodifier.String{attr.KeepFormerResticImage()}, MarkdownDescription: attr.ResticImageDescription,
 			},
@@ -112,18 +112,18 @@ func (r *Resource) checkSnapshotTo(ctx context.Context, state, plan model, diags
 func upgradeSnapshotAttribute() schema.Attribute {
 	return schema.SingleNestedAttribute{
 		Computed: true,
-		MarkdownDescription: "The snapshot that was taken before the latest upgrade (`update.snapshot_before`); null before the first. " +
-			"[Operating a cluster](../guides/operating.md#the-snapshot-before-an-upgrade) says how to restore it. It holds every secret that Consul holds.",
+		MarkdownDescription: "Snapshot that was taken before the latest upgrade (`update.snapshot_before`). Null before the first one. " +
+			"To restore it, see [Operating a cluster](../guides/operating.md#the-snapshot-before-an-upgrade). The snapshot contains every secret that Consul holds.",
 		Attributes: map[string]schema.Attribute{
-			"claim":       schema.StringAttribute{Computed: true, MarkdownDescription: "PersistentVolumeClaim, in the cluster's namespace, with the volume that the file, or the repository, is on."},
-			"file":        schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the file in the root of that volume; null in a repository."},
-			"url":         schema.StringAttribute{Computed: true, MarkdownDescription: "The repository that it is stored in, if that has a URL."},
-			"snapshot_id": schema.StringAttribute{Computed: true, MarkdownDescription: "ID in the repository, as `consul_k8s_restore` takes it; null where it is a file."},
-			"version":     schema.StringAttribute{Computed: true, MarkdownDescription: "Consul version of the leader that it was taken from."},
-			"index":       schema.Int64Attribute{Computed: true, MarkdownDescription: "Index of the last Raft log entry in it."},
-			"size":        schema.Int64Attribute{Computed: true, MarkdownDescription: "Size in bytes: of the file, or unpacked in a repository."},
-			"sha256":      schema.StringAttribute{Computed: true, MarkdownDescription: "SHA-256 of the file, in hexadecimal; null in a repository."},
-			"time":        schema.StringAttribute{Computed: true, MarkdownDescription: "When it was taken, in UTC (RFC 3339)."},
+			"claim":       schema.StringAttribute{Computed: true, MarkdownDescription: "PersistentVolumeClaim in the cluster's namespace whose volume contains the file or the repository."},
+			"file":        schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the file in the root of that volume. Null if the snapshot is in a repository."},
+			"url":         schema.StringAttribute{Computed: true, MarkdownDescription: "URL of the repository that stores the snapshot, if the repository has a URL."},
+			"snapshot_id": schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the snapshot in the repository, as `consul_k8s_restore` takes it. Null if the snapshot is a file."},
+			"version":     schema.StringAttribute{Computed: true, MarkdownDescription: "Consul version of the leader that the snapshot was taken from."},
+			"index":       schema.Int64Attribute{Computed: true, MarkdownDescription: "Index of the last Raft log entry in the snapshot."},
+			"size":        schema.Int64Attribute{Computed: true, MarkdownDescription: "Size in bytes, of the file or, in a repository, of the unpacked snapshot."},
+			"sha256":      schema.StringAttribute{Computed: true, MarkdownDescription: "SHA-256 of the file, in hexadecimal. Null if the snapshot is in a repository."},
+			"time":        schema.StringAttribute{Computed: true, MarkdownDescription: "When the snapshot was taken, in UTC and RFC 3339 format."},
 		},
 	}
 }

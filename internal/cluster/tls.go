@@ -83,7 +83,7 @@ func tlsAttribute() schema.Attribute {
 		return schema.StringAttribute{
 			Optional: true, Computed: true, Default: stringdefault.StaticString(attr.ShortDuration(def)),
 			PlanModifiers: []planmodifier.String{attr.KeepSameDuration()}, Validators: []validator.String{attr.DurationBetween(low, high)},
-			MarkdownDescription: text + fmt.Sprintf(" From `%s` to `%s`; default `%s`.", attr.ShortDuration(low), attr.ShortDuration(high), attr.ShortDuration(def)),
+			MarkdownDescription: text + fmt.Sprintf(" From `%s` to `%s`. Defaults to `%s`.", attr.ShortDuration(low), attr.ShortDuration(high), attr.ShortDuration(def)),
 		}
 	}
 	return schema.SingleNestedAttribute{
@@ -92,63 +92,63 @@ func tlsAttribute() schema.Attribute {
 		Attributes: map[string]schema.Attribute{
 			"enabled": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-				MarkdownDescription: "Whether agents speak TLS to each other, verify whom they speak to, and take nothing else. Default `false`. " +
-					"Clients find what to trust in key `ca.crt` of the ConfigMap `<name>-ca`. A change of a running cluster takes two rolls of all servers, so that all understand each other meanwhile; client agents have to go along.",
+				MarkdownDescription: "Whether agents use TLS with each other, verify each other, and refuse connections without TLS. Defaults to `false`. " +
+					"Clients find the certificate authority to trust in the key `ca.crt` of the ConfigMap `<name>-ca`. On a running cluster, a change takes two rollouts across all servers, so that all servers understand each other throughout. Client agents must follow.",
 			},
 			"https_only": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-				MarkdownDescription: "Whether HTTP is closed: it answers inside the server pods alone then, and the Services have no port 8500 any more. Default `false`. A change restarts the servers. " +
-					"Who still uses HTTP is cut off when the apply begins.",
+				MarkdownDescription: "Whether to close HTTP. If `true`, HTTP answers only inside the server pods, and the Services have no port 8500. Defaults to `false`. A change restarts the servers. " +
+					"Clients that still use HTTP are cut off when the apply starts.",
 			},
 			"https_port": schema.Int64Attribute{
 				Optional: true, Computed: true, Default: int64default.StaticInt64(int64(server.DefaultTLS.HTTPSPort)),
 				Validators:          []validator.Int64{int64validator.Between(1024, 65535)},
-				MarkdownDescription: fmt.Sprintf("The port of HTTPS, of the servers and the Services. Default `%d`. A change restarts the servers; clients have to follow at once.", server.DefaultTLS.HTTPSPort),
+				MarkdownDescription: fmt.Sprintf("HTTPS port of the servers and the Services. Defaults to `%d`. A change restarts the servers, and clients must use the new port at once.", server.DefaultTLS.HTTPSPort),
 			},
 			"min_version": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(server.DefaultTLS.MinVersion), Validators: []validator.String{oneOf(server.TLS12, server.TLS13)},
-				MarkdownDescription: "The oldest version of TLS that servers speak: `" + server.TLS12 + "`, `" + server.TLS13 + "`. Default `" + server.DefaultTLS.MinVersion + "`. A change restarts the servers.",
+				MarkdownDescription: "Oldest TLS version that the servers accept: `" + server.TLS12 + "` or `" + server.TLS13 + "`. Defaults to `" + server.DefaultTLS.MinVersion + "`. A change restarts the servers.",
 			},
 			"verify_clients": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-				MarkdownDescription: "Whether HTTPS takes only clients with a certificate of the servers' certificate authority. Default `false`. A change restarts the servers. Not with `https_only`: Kubernetes has no certificate to ask with whether a server is ready.",
+				MarkdownDescription: "Whether HTTPS accepts only clients with a certificate from the certificate authority of the servers. Defaults to `false`. A change restarts the servers. Cannot be combined with `https_only`, because Kubernetes has no certificate for readiness probes.",
 			},
 			"certificate_secret": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{attr.SecretName()},
-				MarkdownDescription: "A Secret of the cluster's namespace with a certificate for all servers, issued elsewhere: `tls.crt`, `tls.key` and `ca.crt`. Another one in it replaces the one in use, without a restart, with the next apply; so does another `ca.crt`. " +
-					"It must be for servers and clients, and have the names `server.<datacenter>.<domain>` and `<name>.<namespace>.svc`. Default: the provider issues one.",
+				MarkdownDescription: "Secret in the cluster's namespace with a certificate for all servers, issued elsewhere. Its keys are `tls.crt`, `tls.key`, and `ca.crt`. If the Secret gets another certificate or another `ca.crt`, the next apply replaces the one in use, without a restart. " +
+					"The certificate must be valid for servers and clients, and have the names `server.<datacenter>.<domain>` and `<name>.<namespace>.svc`. By default, the provider issues a certificate.",
 			},
 			"ca_secret": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{attr.SecretName()},
-				MarkdownDescription: "A Secret of the cluster's namespace with a certificate authority of your own, root or intermediate: `tls.crt`, `tls.key` and, where `tls.crt` does not end with the root, `ca.crt`; cert-manager writes such. " +
-					"It must be able to issue certificates for servers and clients with all names of the servers: every plan tries it. " +
-					"Another authority in it replaces the one in use, and the old one put back reverts a replacement that a server refused. Default: the provider creates one, and keeps it in the Secret `<name>-ca`.",
+				MarkdownDescription: "Secret in the cluster's namespace with a certificate authority of your own, root or intermediate. Its keys are `tls.crt`, `tls.key`, and, if `tls.crt` does not end with the root, `ca.crt`. cert-manager writes such Secrets. " +
+					"The authority must be able to issue certificates for servers and clients with all names of the servers. Every plan tries this. " +
+					"If the Secret gets another authority, that authority replaces the one in use. To revert a replacement that a server refused, put the old authority back. By default, the provider creates an authority and keeps it in the Secret `<name>-ca`.",
 			},
-			"ca_validity": duration(2*minValidity, maxCAValidity, server.DefaultTLS.CAValidity, "How long a certificate authority that the provider makes is valid. It is replaced when it would end before a new server certificate."),
+			"ca_validity": duration(2*minValidity, maxCAValidity, server.DefaultTLS.CAValidity, "How long a certificate authority that the provider creates is valid. It is replaced if it would expire before a new server certificate."),
 			"ca_trigger": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
-				MarkdownDescription: "Any text: the certificate authority that the provider made is replaced whenever it changes, without a restart. The first one is only recorded. Clients have to trust the new one by then: see the guide.",
+				MarkdownDescription: "Any text. Whenever it changes, the certificate authority that the provider created is replaced, without a restart. The first text is only recorded. Clients must trust the new authority when it is replaced: see the guide.",
 			},
 			"key_algorithm": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(server.DefaultTLS.KeyAlgorithm),
 				Validators:          []validator.String{oneOf(pki.Algorithms()...)},
-				MarkdownDescription: "The kind of the private keys that the provider makes: `" + strings.Join(pki.Algorithms(), "`, `") + "`. Default `" + server.DefaultTLS.KeyAlgorithm + "`. A change replaces the certificate authority, too, if the provider made it.",
+				MarkdownDescription: "Algorithm of the private keys that the provider creates: `" + strings.Join(pki.Algorithms(), "`, `") + "`. Defaults to `" + server.DefaultTLS.KeyAlgorithm + "`. A change also replaces the certificate authority, if the provider created it.",
 			},
-			"validity": duration(minValidity, maxValidity, server.DefaultTLS.Validity, "How long the servers' certificate is valid."),
+			"validity": duration(minValidity, maxValidity, server.DefaultTLS.Validity, "How long the certificate of the servers is valid."),
 			"renew_before": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(defaultRenewBefore),
 				PlanModifiers: []planmodifier.String{attr.KeepSameDuration()}, Validators: []validator.String{renewBeforeValidator{}},
-				MarkdownDescription: "How long before its end the plan shows that the certificate is replaced, by the next apply and without a restart: a duration, or a part of `validity`. Something must run an apply within that time. Default `" + defaultRenewBefore + "`.",
+				MarkdownDescription: "How long before the certificate expires a plan shows its replacement, as a duration or a percentage of `validity`. The next apply then replaces the certificate, without a restart. Make sure that an apply runs within that time. Defaults to `" + defaultRenewBefore + "`.",
 			},
 			"dns_names": schema.ListAttribute{
 				Optional: true, ElementType: types.StringType,
 				Validators:          []validator.List{listvalidator.SizeAtLeast(1), listvalidator.UniqueValues(), listvalidator.ValueStringsAre(dnsNameValidator{})},
-				MarkdownDescription: "Names in the servers' certificate beside those that pods use (the Services' and the pods' names, `localhost`), such as `consul.example.com`.",
+				MarkdownDescription: "Additional names in the certificate of the servers, such as `consul.example.com`. The names that pods use (those of the Services and pods, and `localhost`) are included anyway.",
 			},
 			"ip_addresses": schema.ListAttribute{
 				Optional: true, ElementType: types.StringType,
 				Validators:          []validator.List{listvalidator.SizeAtLeast(1), listvalidator.UniqueValues(), listvalidator.ValueStringsAre(ipValidator{})},
-				MarkdownDescription: "IP addresses in the servers' certificate beside the loopback ones, such as that of a load balancer.",
+				MarkdownDescription: "Additional IP addresses in the certificate of the servers, such as that of a load balancer. The loopback addresses are included anyway.",
 			},
 		},
 	}
