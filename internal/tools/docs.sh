@@ -71,6 +71,10 @@ docs() {
 	}
 }
 cp -R templates examples "$tmp/site"
+for kind in resources data-sources ephemeral-resources; do # one page for all of them
+	cp templates/page.md.tmpl "$tmp/site/templates/$kind.md.tmpl"
+done
+rm "$tmp/site/templates/page.md.tmpl"
 docs generate --rendered-provider-name consul-k8s
 docs validate
 
