@@ -37,7 +37,7 @@ resource "consul_k8s_cluster" "main" {
 	cli.Setenv("KUBE_CONFIG_PATH", "") // the administrator's
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 
-	warned := acctest.Says("Whether the volumes can grow is not known")
+	warned := acctest.Says("Could not check whether the volumes can grow")
 	cli.Write("main.tf", main("plan", "2Gi", "grow"))
 	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode"); code != 2 || !warned.MatchString(out) {
 		t.Errorf("without the right to read classes the plan does not warn and go on (exit code %d):\n%s", code, out)

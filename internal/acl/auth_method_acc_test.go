@@ -592,7 +592,7 @@ provider "consul" {
 	if _, err := app(login); err != nil {
 		t.Fatal(err)
 	}
-	if out := cli.Must(ctx, "plan", "-destroy", "-no-color"); !acctest.Says("the tokens that were got through it are deleted: 1 now").MatchString(out) {
+	if out := cli.Must(ctx, "plan", "-destroy", "-no-color"); !acctest.Says("the tokens that logins through it created: 1 now").MatchString(out) {
 		t.Errorf("the plan does not warn:\n%s", out)
 	}
 	cli.Must(ctx, "destroy", "-auto-approve", "-no-color")
@@ -663,37 +663,37 @@ func TestAccAuthMethod_refusals(t *testing.T) {
 	ca := "-----BEGIN NOTHING-----"
 	expectRefusals(t, []refusal{
 		{strings.Replace(pods, `name = "pods"`, `name = "p.o"`, 1), `name: Consul would refuse "p.o"`},
-		{f.authMethod("pods", `type = "oidc"`), "type: the type oidc takes Consul Enterprise"},
+		{f.authMethod("pods", `type = "oidc"`), "type: the type oidc requires Consul Enterprise"},
 		{f.authMethod("pods", `type = "ldap"`), `type: there is no type "ldap"`},
 		{f.authMethod("pods", kubernetes+"\n max_token_ttl = \"30s\""), `max_token_ttl: "30s" must be a duration between 1m0s and 87600h0m0s`},
 		{f.authMethod("pods", kubernetes+"\n token_locality = \"both\""), `token_locality value must be one of: ["local" "global"], got: "both"`},
-		{f.authMethod("pods", kubernetes+"\n config_json = \"{}\""), "config_json: the type kubernetes takes the attribute kubernetes instead"},
+		{f.authMethod("pods", kubernetes+"\n config_json = \"{}\""), "config_json: the type kubernetes uses the attribute kubernetes instead"},
 		{f.authMethod("pods", kubernetes+"\n kubernetes = { host = \"http://api\" }"), `kubernetes.host: "http://api" is not an address`},
-		{f.authMethod("pods", kubernetes+"\n kubernetes = { ca_cert = \""+ca+"\" }"), "kubernetes.ca_cert: there is no PEM certificate in it"},
+		{f.authMethod("pods", kubernetes+"\n kubernetes = { ca_cert = \""+ca+"\" }"), "kubernetes.ca_cert: it contains no PEM certificate"},
 		{f.authMethod("pods", kubernetes+"\n kubernetes = { host = \"h\", ca_cert = \"c\", service_account_jwt_wo = \"hidden\", service_account_jwt_wo_version = \"1\" }"), "it is not a JSON web token"},
 		{f.authMethod("pods", kubernetes+"\n kubernetes = { service_account_jwt_wo = \"e30.e30.e30\" }"), "kubernetes.host"},
 		{f.authMethod("pods", kubernetes+"\n namespace_rules = []"), "namespace_rules"},
-		{f.authMethod("pods", `type = "jwt"`), "config_json: the type jwt must be told whom to trust"},
-		{f.authMethod("pods", jwt(`"{}"`)+"\n kubernetes = {}"), "kubernetes: the type jwt takes config_json instead"},
+		{f.authMethod("pods", `type = "jwt"`), "config_json: the type jwt needs to know whom to trust"},
+		{f.authMethod("pods", jwt(`"{}"`)+"\n kubernetes = {}"), "kubernetes: the type jwt uses config_json instead"},
 		{f.authMethod("pods", jwt(`"[]"`)), "config_json: it is not a JSON object"},
 		{f.authMethod("pods", jwt(`"{"`)), "config_json: it is not a JSON object"},
 		{f.authMethod("pods", jwt(`"{}"`)), "exactly one of"},
-		{f.authMethod("pods", jwt(`jsonencode({ JWKSURL = "https://i", OIDCClientSecret = "s" })`)), "config_json: OIDCClientSecret is for Consul Enterprise"},
+		{f.authMethod("pods", jwt(`jsonencode({ JWKSURL = "https://i", OIDCClientSecret = "s" })`)), "config_json: OIDCClientSecret requires Consul Enterprise"},
 		{f.authMethod("theirs", kubernetes), "import it: terraform import consul_k8s_auth_method.<name> '" + f.ID() + "/theirs'"},
 		{pods + strings.Replace(pods, `"consul_k8s_auth_method" "pods"`, `"consul_k8s_auth_method" "too"`, 1), `declares the name "pods"`},
 		{ofPods("bind_type = \"user\"\n bind_name = \"a\""), `bind_type value must be one of:`},
-		{ofPods("bind_type = \"role\"\n bind_name = \"nobody\""), `has no role of the name "nobody"`},
-		{ofPods("bind_type = \"policy\"\n bind_name = \"nobody\""), `has no policy of the name "nobody"`},
-		{ofPods("bind_type = \"policy\"\n bind_name = \"a/b\""), `no login would get a policy with "/" in its name`},
+		{ofPods("bind_type = \"role\"\n bind_name = \"nobody\""), `has no role with the name "nobody"`},
+		{ofPods("bind_type = \"policy\"\n bind_name = \"nobody\""), `has no policy with the name "nobody"`},
+		{ofPods("bind_type = \"policy\"\n bind_name = \"a/b\""), `no login can get a policy with "/" in its name`},
 		{ofPods("bind_type = \"service\"\n bind_name = \"A\""), "bind_name: the name would be refused"},
-		{ofPods("bind_type = \"service\"\n bind_name = \"$${value.user}\""), `bind_name: there is not all that "${value.user}" refers to: the type kubernetes has serviceaccount.namespace, serviceaccount.name, serviceaccount.uid`},
+		{ofPods("bind_type = \"service\"\n bind_name = \"$${value.user}\""), `bind_name: "${value.user}" refers to something that does not exist: the type kubernetes has serviceaccount.namespace, serviceaccount.name, serviceaccount.uid`},
 		{ofPods("bind_type = \"service\"\n bind_name = \"a\"\n bind_vars = { name = \"a\" }"), `only bind_type = "templated-policy" has variables`},
 		{ofPods("bind_type = \"templated-policy\"\n bind_name = \"builtin/service\""), "needs bind_vars"},
 		{ofPods("bind_type = \"templated-policy\"\n bind_name = \"builtin/nothing\""), `there is no template "builtin/nothing"`},
 		{ofPods("bind_type = \"service\"\n bind_name = \"a\"\n selector = \"serviceaccount.name = \\\"a\\\"\""), "selector:"},
-		{ofPods("bind_type = \"service\"\n bind_name = \"a\"\n selector = \"serviceaccount.nmae == \\\"a\\\"\""), `selector: no type of auth methods has all that it asks for`},
+		{ofPods("bind_type = \"service\"\n bind_name = \"a\"\n selector = \"serviceaccount.nmae == \\\"a\\\"\""), `selector: no type of auth method has all the fields that it uses`},
 		{rule("auth_method = \"theirs\"\n bind_type = \"service\"\n bind_name = \"a\"\n selector = \"serviceaccount.name == \\\"a\\\"\""), `selector: Selector "serviceaccount" is not valid: the type jwt has value.<key>, list.<key>`},
-		{ofPods("bind_type = \"service\"\n bind_name = \"a\"") + f.bindingRule("too", "auth_method = consul_k8s_auth_method.pods.name\n bind_type = \"service\"\n bind_name = \"a\""), "the very same content"},
+		{ofPods("bind_type = \"service\"\n bind_name = \"a\"") + f.bindingRule("too", "auth_method = consul_k8s_auth_method.pods.name\n bind_type = \"service\"\n bind_name = \"a\""), "has exactly the same content"},
 	})
 	test(t, resource.TestCase{Steps: []resource.TestStep{
 		// The rules of an auth method are deleted with it: a plan that makes them again is not refused.
@@ -708,7 +708,7 @@ func TestAccAuthMethod_refusals(t *testing.T) {
 					t.Fatal(err)
 				}
 			},
-			Config: pods, PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("were not made by this provider for this auth method: ClusterRole " + role),
+			Config: pods, PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("this provider did not create them for this auth method: ClusterRole " + role),
 		},
 	}})
 	if r, err := k.RbacV1().ClusterRoles().Get(t.Context(), role, metav1.GetOptions{}); err != nil || len(r.Rules) > 0 {

@@ -190,19 +190,19 @@ func (*AuthMethodResource) ValidateConfig(ctx context.Context, req resource.Vali
 	}
 	kind := m.Type.ValueString()
 	if supported(kind) != nil {
-		return // its validator has spoken
+		return // the validator reports it
 	}
 	if kind == consul.AuthMethodKubernetes {
 		if !m.ConfigJSON.IsNull() {
-			resp.Diagnostics.Append(attr.Error(path.Root("config_json"), "Not for this type", "the type kubernetes takes the attribute kubernetes instead."))
+			resp.Diagnostics.Append(attr.Error(path.Root("config_json"), "Wrong attribute for this type", "the type kubernetes uses the attribute kubernetes instead."))
 		}
 		return
 	}
 	if !m.Kubernetes.IsNull() {
-		resp.Diagnostics.Append(attr.Error(path.Root("kubernetes"), "Not for this type", fmt.Sprintf("the type %s takes config_json instead.", kind)))
+		resp.Diagnostics.Append(attr.Error(path.Root("kubernetes"), "Wrong attribute for this type", fmt.Sprintf("the type %s uses config_json instead.", kind)))
 	}
 	if m.ConfigJSON.IsNull() {
-		resp.Diagnostics.Append(attr.Error(path.Root("config_json"), "Missing configuration", fmt.Sprintf("the type %s must be told whom to trust: set config_json = jsonencode({ … }).", kind)))
+		resp.Diagnostics.Append(attr.Error(path.Root("config_json"), "Missing configuration", fmt.Sprintf("the type %s needs to know whom to trust. Set config_json = jsonencode({ … }).", kind)))
 	}
 	if m.ConfigJSON.IsNull() || m.ConfigJSON.IsUnknown() {
 		return
@@ -259,7 +259,7 @@ func (r *AuthMethodResource) ModifyPlan(ctx context.Context, req resource.Modify
 }
 
 // isReviewed reports whether the pods are in the Kubernetes cluster that the
-// servers run in, so that the resource makes the token reviewer.
+// servers run in. Only then does the resource create the token reviewer.
 func (m authMethodModel) isReviewed(ctx context.Context, diags *diag.Diagnostics) bool {
 	return m.Type.ValueString() == consul.AuthMethodKubernetes && m.kubernetes(ctx, diags).JWT.IsNull()
 }
@@ -280,7 +280,7 @@ func (*AuthMethodResource) plannedReviewer(ctx context.Context, plan, config aut
 func reviewerObject(ctx context.Context, m authMethodModel, diags *diag.Diagnostics) types.Object {
 	namespace, cluster, err := server.ParseID(m.Cluster.ValueString())
 	if err != nil {
-		return types.ObjectUnknown(tokenReviewerTypes) // the validator has said so
+		return types.ObjectUnknown(tokenReviewerTypes) // the validator reports it
 	}
 	reviewer := server.TokenReviewer{Namespace: namespace, Cluster: cluster, AuthMethod: m.Name.ValueString()}
 	o, d := types.ObjectValueFrom(ctx, tokenReviewerTypes, tokenReviewerModel{
@@ -291,16 +291,16 @@ func reviewerObject(ctx context.Context, m authMethodModel, diags *diag.Diagnost
 	return o
 }
 
-// claimType lets the binding rules that are planned later know what they can
-// select by.
+// claimType records the type for binding rules that are planned later. They
+// need it to check their selectors and references.
 func (r *AuthMethodResource) claimType(plan authMethodModel) {
 	if r.clients != nil && !plan.Name.IsUnknown() && !plan.Type.IsUnknown() {
 		r.clients.Claims.Claim(claimOf(plan.Type.ValueString()+" "+authMethodKind, plan.Cluster.ValueString(), plan.Name.ValueString()), plan.Name.ValueString(), "")
 	}
 }
 
-// checkReviewer reports objects of somebody else that are in the way. Where the auth method exists that is drift of it, and
-// no reason to refuse a plan that is about others too.
+// checkReviewer reports objects that have the names of the token reviewer, but that another tool or person made. If the auth
+// method exists, this is drift, and only a warning: it must not block the plan of other resources.
 func (*AuthMethodResource) checkReviewer(ctx context.Context, a *consul.ACL, plan authMethodModel, creating bool, diags *diag.Diagnostics) {
 	if plan.TokenReviewer.IsNull() || plan.TokenReviewer.IsUnknown() {
 		return
@@ -309,18 +309,18 @@ func (*AuthMethodResource) checkReviewer(ctx context.Context, a *consul.ACL, pla
 	if err != nil || len(s.Foreign) == 0 {
 		return
 	}
-	d := reviewerFailed("make", &consul.ForeignReviewerError{Objects: s.Foreign})
+	d := reviewerFailed("create", &consul.ForeignReviewerError{Objects: s.Foreign})
 	if !creating {
-		d = diag.NewWarningDiagnostic(d.Summary(), d.Detail()+" Until then the apply of this auth method fails.")
+		d = diag.NewWarningDiagnostic(d.Summary(), d.Detail()+" Until you do, the apply of this auth method fails.")
 	}
 	diags.Append(d)
 }
 
-// checkName reports an auth method of the planned name, unless it is what an
-// interrupted create left behind: then it is the very same.
+// checkName reports an auth method that already has the planned name. It is only
+// a warning if the content is the same, as an interrupted create leaves it.
 func (r *AuthMethodResource) checkName(ctx context.Context, a *consul.ACL, plan, config authMethodModel, diags *diag.Diagnostics) {
 	if _, err := a.AuthMethods.Get(ctx, plan.Name.ValueString()); err != nil {
-		return // there is none, or apply will tell
+		return // there is none, or the apply reports the error
 	}
 	same := true
 	for _, v := range []tfattr.Value{plan.Type, plan.DisplayName, plan.Description, plan.MaxTokenTTL, plan.TokenLocality, plan.ConfigJSON, config.Kubernetes} {
@@ -337,15 +337,15 @@ func (r *AuthMethodResource) checkName(ctx context.Context, a *consul.ACL, plan,
 	}
 	cluster, name := plan.Cluster.ValueString(), plan.Name.ValueString()
 	if same {
-		diags.AddAttributeWarning(path.Root("name"), "The auth method exists already", fmt.Sprintf(
-			"Cluster %s has an auth method %q with the same content, as after an apply that was interrupted. It will be taken over.", cluster, name))
+		diags.AddAttributeWarning(path.Root("name"), "The auth method already exists", fmt.Sprintf(
+			"Cluster %s already has an auth method %q with the same content, for example from an interrupted apply. The apply adopts it.", cluster, name))
 		return
 	}
-	diags.Append(attr.Error(path.Root("name"), "The auth method exists already", fmt.Sprintf(
-		"cluster %s has an auth method %q. Choose another name, or import it: %s", cluster, name, r.importCommand(cluster, name))))
+	diags.Append(attr.Error(path.Root("name"), "The auth method already exists", fmt.Sprintf(
+		"cluster %s already has an auth method %q. Choose another name, or import it: %s", cluster, name, r.importCommand(cluster, name))))
 }
 
-// warnInUse says how many tokens go with the auth method.
+// warnInUse warns how many tokens are deleted with the auth method.
 func (*AuthMethodResource) warnInUse(ctx context.Context, a *consul.ACL, state authMethodModel, diags *diag.Diagnostics) {
 	if a == nil {
 		return
@@ -362,7 +362,7 @@ func (*AuthMethodResource) warnInUse(ctx context.Context, a *consul.ACL, state a
 	}
 	if n > 0 {
 		diags.AddWarning("The auth method is in use", fmt.Sprintf(
-			"When the auth method %q of %s goes, the tokens that were got through it are deleted: %d now. Whoever uses one must log in anew.", state.Name.ValueString(), state.Cluster.ValueString(), n))
+			"If the auth method %q of %s is deleted, Consul also deletes the tokens that logins through it created: %d now. Clients that use such a token must log in again.", state.Name.ValueString(), state.Cluster.ValueString(), n))
 	}
 }
 
@@ -392,7 +392,7 @@ func (r *AuthMethodResource) Create(ctx context.Context, req resource.CreateRequ
 			return
 		}
 	}
-	// Before anything is touched.
+	// Check before anything is changed.
 	failed := func(err error) {
 		resp.Diagnostics.Append(r.failed("create", r.importCommand(m.Cluster.ValueString(), m.Name.ValueString()), err))
 	}
@@ -403,7 +403,7 @@ func (r *AuthMethodResource) Create(ctx context.Context, req resource.CreateRequ
 	if reviewed {
 		credential, err = reviewer.Ensure(ctx)
 		if err != nil {
-			resp.Diagnostics.Append(reviewerFailed("make", err))
+			resp.Diagnostics.Append(reviewerFailed("create", err))
 			undo(ctx, reviewer, before, &resp.Diagnostics)
 			return
 		}
@@ -423,7 +423,7 @@ func (r *AuthMethodResource) Create(ctx context.Context, req resource.CreateRequ
 	saveJWT(ctx, wanted, reviewed, resp.Private, &resp.Diagnostics)
 }
 
-// undo takes the token reviewer back that a failed create made.
+// undo deletes the token reviewer that a failed create made.
 func undo(ctx context.Context, reviewer *consul.TokenReviewer, before consul.ReviewerState, diags *diag.Diagnostics) {
 	if before.Exists {
 		return
@@ -431,23 +431,23 @@ func undo(ctx context.Context, reviewer *consul.TokenReviewer, before consul.Rev
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	if err := reviewer.Delete(ctx); err != nil {
-		diags.AddWarning("The token reviewer was not removed", "The next apply goes on with it: "+err.Error()+".")
+		diags.AddWarning("The token reviewer was not removed", "The auth method was not created, and its token reviewer could not be deleted: "+err.Error()+". The next apply uses the token reviewer.")
 	}
 }
 
-// warnIfNobodyCanLogIn lets the servers review a token.
+// warnIfNobodyCanLogIn lets the servers review a token, and warns if they cannot.
 func (*AuthMethodResource) warnIfNobodyCanLogIn(ctx context.Context, a *consul.ACL, made api.ACLAuthMethod, diags *diag.Diagnostics) {
 	if made.Type != consul.AuthMethodKubernetes {
 		return
 	}
 	auth := consul.KubernetesAuthOf(made.Config)
 	if err := a.CheckLogin(ctx, made.Name, auth.ServiceAccountJWT); err != nil {
-		diags.AddWarning("Nobody can log in yet", fmt.Sprintf("The auth method %q of %s is there, but the servers could not check a token at %s: %s.\n\n"+
-			"They must resolve and reach that address, trust its certificate, and be let through by network policies.", made.Name, a.Cluster().ID(), auth.Host, err))
+		diags.AddWarning("Nobody can log in yet", fmt.Sprintf("The auth method %q of %s exists, but the servers could not check a token at %s: %s.\n\n"+
+			"The servers must be able to resolve and reach that address, and they must trust its certificate. Network policies must allow the connection.", made.Name, a.Cluster().ID(), auth.Host, err))
 	}
 }
 
-// reviewerFailed is the diagnostic of what went wrong in Kubernetes.
+// reviewerFailed returns the diagnostic of an error in Kubernetes.
 func reviewerFailed(doing string, err error) diag.Diagnostic {
 	summary := fmt.Sprintf("Cannot %s the token reviewer", doing)
 	var foreign *consul.ForeignReviewerError
@@ -455,8 +455,8 @@ func reviewerFailed(doing string, err error) diag.Diagnostic {
 	case errors.As(err, &foreign):
 		return diag.NewErrorDiagnostic(summary, err.Error()+". Delete them, or give the auth method another name.")
 	case apierrors.IsForbidden(err):
-		return diag.NewErrorDiagnostic(summary, err.Error()+".\n\nThe guide \"Rights\" prints the ClusterRole that this takes. "+
-			"Or have the ServiceAccount made by somebody else, and set host, ca_cert and service_account_jwt_wo in the attribute kubernetes.")
+		return diag.NewErrorDiagnostic(summary, err.Error()+".\n\nThe guide \"Rights\" prints the ClusterRole that allows this. "+
+			"Or let somebody else create the ServiceAccount, and set host, ca_cert, and service_account_jwt_wo in the attribute kubernetes.")
 	}
 	return diag.NewErrorDiagnostic(summary, err.Error()+".")
 }
@@ -479,7 +479,7 @@ func (r *AuthMethodResource) Read(ctx context.Context, req resource.ReadRequest,
 		if !r.readFailed(err, imported, &resp.Diagnostics) {
 			return
 		}
-		// What is left in Kubernetes must not be forgotten.
+		// Objects that are left in Kubernetes must stay in the state.
 		if left, leftErr := reviewer.Read(ctx); m.TokenReviewer.IsNull() || (leftErr == nil && (!left.Exists || len(left.Foreign) > 0)) {
 			resp.State.RemoveResource(ctx)
 			return
@@ -501,7 +501,7 @@ func (r *AuthMethodResource) Read(ctx context.Context, req resource.ReadRequest,
 			if imported {
 				resp.Diagnostics.Append(reviewerFailed("read", err))
 			} else {
-				resp.Diagnostics.AddWarning("The token reviewer was not read", "What the state says of it and of the auth method stands: "+err.Error()+".")
+				resp.Diagnostics.AddWarning("The token reviewer was not read", "The state of the token reviewer and of the auth method stays as it is: "+err.Error()+".")
 			}
 			return
 		}
@@ -518,8 +518,8 @@ func (r *AuthMethodResource) Read(ctx context.Context, req resource.ReadRequest,
 	r.save(ctx, m, *current, reviews, reviewed, &resp.State, resp.Identity, &resp.Diagnostics)
 }
 
-// importedKubernetes is the attribute kubernetes that an auth method which was
-// made with a token reviewer takes: null if it is for the cluster of the servers.
+// importedKubernetes returns the attribute kubernetes of an imported auth method
+// that has a token reviewer: null if the pods are in the cluster of the servers.
 func importedKubernetes(ctx context.Context, current api.ACLAuthMethod, reviews consul.ReviewerState, diags *diag.Diagnostics) types.Object {
 	auth, k := consul.KubernetesAuthOf(current.Config), kubernetesAuthModel{}
 	if auth.Host != server.KubernetesHost {
@@ -534,8 +534,8 @@ func importedKubernetes(ctx context.Context, current api.ACLAuthMethod, reviews 
 	return kubernetesObject(ctx, k, diags)
 }
 
-// find reads an auth method. The list, which is shared, tells quickly where
-// Consul does not answer.
+// find reads an auth method. It asks for the shared list first, which fails
+// quickly if Consul does not answer.
 func find(ctx context.Context, a *consul.ACL, name string) (*api.ACLAuthMethod, error) {
 	if _, err := a.AuthMethods.Get(ctx, name); err != nil {
 		return nil, err
@@ -567,7 +567,7 @@ func (r *AuthMethodResource) Update(ctx context.Context, req resource.UpdateRequ
 	var err error
 	if reviewed {
 		if credential, err = reviewer.Ensure(ctx); err != nil {
-			resp.Diagnostics.Append(reviewerFailed("make", err))
+			resp.Diagnostics.Append(reviewerFailed("create", err))
 			return
 		}
 	}
@@ -588,8 +588,8 @@ func (r *AuthMethodResource) Update(ctx context.Context, req resource.UpdateRequ
 	saveJWT(ctx, wanted, reviewed, resp.Private, &resp.Diagnostics)
 }
 
-// Delete implements resource.Resource. The token reviewer goes last: as long as
-// the auth method is there, it is of use.
+// Delete implements resource.Resource. The token reviewer is deleted last,
+// because the auth method needs it.
 func (r *AuthMethodResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
 	var m authMethodModel
 	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
@@ -608,7 +608,7 @@ func (r *AuthMethodResource) Delete(ctx context.Context, req resource.DeleteRequ
 	if a == nil {
 		return
 	}
-	// The list knows whether there is a cluster.
+	// The list reports whether the cluster exists.
 	_, err := a.AuthMethods.List(ctx)
 	if !errors.Is(err, consul.ErrNoCluster) {
 		err = a.AuthMethods.Delete(ctx, m.Name.ValueString())
@@ -632,7 +632,7 @@ func (r *AuthMethodResource) save(ctx context.Context, m authMethodModel, curren
 }
 
 // jwtKey is where the private state keeps the hash of the service account's
-// token that was written, so that another one in Consul is noticed.
+// token that was written. It shows whether Consul has another token now.
 const jwtKey = "service_account_jwt"
 
 func hashOf(m api.ACLAuthMethod) string {
@@ -685,7 +685,7 @@ func (m authMethodModel) config() (map[string]any, error) {
 
 // toAPI takes the write-only token from the configuration.
 func (m authMethodModel) toAPI(ctx context.Context, config authMethodModel, credential consul.ReviewerCredential, diags *diag.Diagnostics) api.ACLAuthMethod {
-	ttl, _ := time.ParseDuration(m.MaxTokenTTL.ValueString()) // its validator has spoken
+	ttl, _ := time.ParseDuration(m.MaxTokenTTL.ValueString()) // the validator has checked it
 	out := api.ACLAuthMethod{
 		Name: m.Name.ValueString(), Type: m.Type.ValueString(), DisplayName: m.DisplayName.ValueString(), Description: m.Description.ValueString(),
 		MaxTokenTTL: ttl, TokenLocality: m.TokenLocality.ValueString(),
@@ -706,8 +706,8 @@ func (m authMethodModel) toAPI(ctx context.Context, config authMethodModel, cred
 	return out
 }
 
-// fromAPI keeps the state's way of writing what means the same. The token in
-// the configuration is compared and goes nowhere.
+// fromAPI keeps the notation of the state for values that mean the same. It only
+// compares the token in the configuration, and never stores it.
 func (m *authMethodModel) fromAPI(ctx context.Context, current api.ACLAuthMethod, reviews consul.ReviewerState, reviewed bool, diags *diag.Diagnostics) {
 	m.ID, m.Name, m.Type = types.StringValue(current.Name), types.StringValue(current.Name), types.StringValue(current.Type)
 	m.DisplayName, m.Description = types.StringValue(current.DisplayName), types.StringValue(current.Description)
@@ -773,16 +773,16 @@ func supported(authMethodType string) error {
 	case consul.AuthMethodKubernetes, consul.AuthMethodJWT, consul.AuthMethodAWS:
 		return nil
 	case "oidc":
-		return errors.New("the type oidc takes Consul Enterprise; whoever has a JSON web token already can log in through the type jwt")
+		return errors.New("the type oidc requires Consul Enterprise; clients that already have a JSON web token can log in through the type jwt")
 	}
-	return fmt.Errorf("there is no type %q; there are kubernetes, jwt and aws-iam", authMethodType)
+	return fmt.Errorf("there is no type %q: use kubernetes, jwt, or aws-iam", authMethodType)
 }
 
 // authMethodType validates the type of an auth method.
 type authMethodType struct{}
 
 // Description implements validator.String.
-func (authMethodType) Description(context.Context) string { return "kubernetes, jwt or aws-iam" }
+func (authMethodType) Description(context.Context) string { return "kubernetes, jwt, or aws-iam" }
 
 // MarkdownDescription implements validator.String.
 func (v authMethodType) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
@@ -801,7 +801,7 @@ func (authMethodType) ValidateString(_ context.Context, req validator.StringRequ
 type apiServerHost struct{}
 
 // Description implements validator.String.
-func (apiServerHost) Description(context.Context) string { return "https://host:port, or host:port" }
+func (apiServerHost) Description(context.Context) string { return "https://host:port or host:port" }
 
 // MarkdownDescription implements validator.String.
 func (v apiServerHost) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
@@ -824,7 +824,7 @@ func (v apiServerHost) ValidateString(ctx context.Context, req validator.StringR
 type certificates struct{}
 
 // Description implements validator.String.
-func (certificates) Description(context.Context) string { return "certificates, PEM" }
+func (certificates) Description(context.Context) string { return "PEM certificates" }
 
 // MarkdownDescription implements validator.String.
 func (v certificates) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
@@ -835,7 +835,7 @@ func (certificates) ValidateString(_ context.Context, req validator.StringReques
 		return
 	}
 	if _, err := cert.ParseCertsPEM([]byte(req.ConfigValue.ValueString())); err != nil {
-		resp.Diagnostics.Append(attr.Error(req.Path, "Not a certificate", fmt.Sprintf("there is no PEM certificate in it: %s.", err)))
+		resp.Diagnostics.Append(attr.Error(req.Path, "Not a certificate", fmt.Sprintf("it contains no PEM certificate: %s.", err)))
 	}
 }
 
@@ -860,6 +860,6 @@ func (jsonWebToken) ValidateString(_ context.Context, req validator.StringReques
 		valid = valid && p != "" && err == nil
 	}
 	if !valid {
-		resp.Diagnostics.Append(attr.Error(req.Path, "Not a token", "it is not a JSON web token: three parts in base64, with dots between. The Secret of a service account has one in its key token."))
+		resp.Diagnostics.Append(attr.Error(req.Path, "Not a token", "it is not a JSON web token, which has three base64 parts with dots between them. The Secret of a service account contains one in its key token."))
 	}
 }

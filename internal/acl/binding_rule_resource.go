@@ -139,11 +139,11 @@ func (*BindingRuleResource) ValidateConfig(ctx context.Context, req resource.Val
 	}
 }
 
-// reference is a reference to who logs in, in a name.
+// reference matches a reference to the identity that logs in.
 var reference = regexp.MustCompile(`\$\{\s*([^{}]*?)\s*\}`)
 
 // checkBindName returns an error if Consul would refuse a name, now or at a
-// login. What is referred to may be any name.
+// login. A reference stands for any name.
 func checkBindName(bindType, name string) error {
 	name = reference.ReplaceAllString(name, "x")
 	if strings.Contains(name, "${") {
@@ -161,10 +161,10 @@ func checkBindName(bindType, name string) error {
 	case api.BindingRuleBindTypeRole:
 		return valid(roleName)
 	case api.BindingRuleBindTypePolicy:
-		// A policy may be named with a slash, but then Consul refuses the login
+		// The name of a policy may contain a slash, but then Consul refuses the login
 		// (agent/consul/auth/binder.go).
 		if strings.Contains(name, "/") {
-			return errors.New("no login would get a policy with \"/\" in its name: bind a role that has the policy")
+			return errors.New("no login can get a policy with \"/\" in its name: bind a role that has the policy")
 		}
 		return valid(roleName)
 	case api.BindingRuleBindTypeTemplatedPolicy:
@@ -189,7 +189,7 @@ func (r *BindingRuleResource) ModifyPlan(ctx context.Context, req resource.Modif
 		return // it is replaced, and planned again as a new one
 	}
 	if !creating && r.clients != nil && r.leaves(authMethodKind, plan.Cluster, plan.AuthMethod.ValueString()) {
-		// Consul deletes it with the auth method, which is made anew.
+		// Consul deletes the rule with the auth method, which is created again.
 		plan.ID = types.StringUnknown()
 		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 		resp.RequiresReplace.Append(path.Root("id"))
@@ -210,10 +210,10 @@ func (r *BindingRuleResource) ModifyPlan(ctx context.Context, req resource.Modif
 	}
 }
 
-// claimContent makes two resources of the same content an error: nothing else
-// tells their rules apart, so that one could take the other's for what an
-// interrupted create of its own left. What the rule was before this apply counts
-// too: until then it is there.
+// claimContent refuses two resources with the same content. Nothing else
+// distinguishes their rules, so one resource could mistake the rule of the other
+// for a rule that its own interrupted create left behind. The content before this
+// apply counts too, because the rule has it until then.
 func (r *BindingRuleResource) claimContent(ctx context.Context, plan, state bindingRuleModel, diags *diag.Diagnostics) {
 	if r.clients == nil {
 		return
@@ -226,8 +226,8 @@ func (r *BindingRuleResource) claimContent(ctx context.Context, plan, state bind
 		rule.ID = ""
 		content, _ := json.Marshal(rule) //nolint:errchkjson // a struct of texts
 		if _, ok := r.clients.Claims.Claim(claimOf(r.kind, m.Cluster.ValueString(), string(content)), state.ID.ValueString(), state.ID.ValueString()); !ok {
-			diags.AddError("Duplicate binding rule", fmt.Sprintf("Another %s has, or has until this apply, the very same content in cluster %s (bind_type %q, bind_name %q). "+
-				"Remove one of the two, or tell them apart by their descriptions.", r.typeName, m.Cluster.ValueString(), m.BindType.ValueString(), m.BindName.ValueString()))
+			diags.AddError("Duplicate binding rule", fmt.Sprintf("Another %s has exactly the same content in cluster %s, or has it until this apply (bind_type %q, bind_name %q). "+
+				"Remove one of the two, or give them different descriptions.", r.typeName, m.Cluster.ValueString(), m.BindType.ValueString(), m.BindName.ValueString()))
 			return
 		}
 	}
@@ -246,7 +246,7 @@ func (m bindingRuleModel) sameContent(o bindingRuleModel) bool {
 }
 
 // checkAuthMethod reports an auth method that does not exist and that no
-// resource planned so far makes, and what its type does not have.
+// resource planned so far creates. It also reports fields that its type lacks.
 func (r *BindingRuleResource) checkAuthMethod(ctx context.Context, a *consul.ACL, plan bindingRuleModel, diags *diag.Diagnostics) {
 	if plan.AuthMethod.IsUnknown() {
 		return
@@ -261,14 +261,14 @@ func (r *BindingRuleResource) checkAuthMethod(ctx context.Context, a *consul.ACL
 	if methodType == "" && !r.clients.Claims.Claimed(claimOf(authMethodKind, cluster, name)) {
 		entry, err := a.AuthMethods.Get(ctx, name)
 		if errors.Is(err, consul.ErrNotFound) {
-			// Consul deletes the binding rules of an auth method with it, and they are planned as new ones then. That is no
-			// reason to refuse a plan that is about others too.
+			// Consul deletes the binding rules with their auth method, and Terraform then plans new ones. This must not block
+			// the plan of other resources.
 			diags.AddAttributeWarning(path.Root("auth_method"), "Unknown auth method", fmt.Sprintf(
-				"auth_method: cluster %s has no auth method %q. If a resource makes it, refer to that resource's attribute instead of writing the name, so that it is made first. "+
-					"Otherwise the apply of this binding rule fails.", cluster, name))
+				"auth_method: cluster %s has no auth method %q. If a resource creates the auth method, refer to the attribute of that resource instead of writing the name, so that the auth method is created first. "+
+					"Otherwise, the apply of this binding rule fails.", cluster, name))
 		}
 		if err != nil {
-			return // apply will tell
+			return // the apply reports it
 		}
 		methodType = entry.Type
 	}
@@ -291,7 +291,7 @@ func (m bindingRuleModel) checkReferences(ctx context.Context, methodType string
 }
 
 // checkBound reports a role or policy that does not exist and that no resource
-// planned so far makes: Consul would ignore the rule.
+// planned so far creates. Consul would ignore the rule.
 func (r *BindingRuleResource) checkBound(ctx context.Context, a *consul.ACL, plan bindingRuleModel, diags *diag.Diagnostics) {
 	if plan.BindName.IsUnknown() || plan.BindType.IsUnknown() || reference.MatchString(plan.BindName.ValueString()) {
 		return
@@ -302,7 +302,7 @@ func (r *BindingRuleResource) checkBound(ctx context.Context, a *consul.ACL, pla
 	case api.BindingRuleBindTypeRole:
 		list, err := a.Roles.List(ctx)
 		if err != nil {
-			return // apply will tell
+			return // the apply reports it
 		}
 		for _, role := range list {
 			known[role.Name] = true
@@ -320,11 +320,11 @@ func (r *BindingRuleResource) checkBound(ctx context.Context, a *consul.ACL, pla
 	}
 	if name := plan.BindName.ValueString(); !known[name] && !r.clients.Claims.Claimed(claimOf(kind, plan.Cluster.ValueString(), name)) {
 		diags.Append(attr.Error(path.Root("bind_name"), "Unknown "+kind, fmt.Sprintf(
-			"cluster %s has no %s of the name %q. If a resource makes it, refer to that resource's attribute instead of writing the name, so that it is made first.", plan.Cluster.ValueString(), kind, name)))
+			"cluster %s has no %s with the name %q. If a resource creates it, refer to the attribute of that resource instead of writing the name, so that it is created first.", plan.Cluster.ValueString(), kind, name)))
 	}
 }
 
-// warnTakeOver says so where a rule of the same content is there already.
+// warnTakeOver warns if a rule with the same content already exists.
 func (r *BindingRuleResource) warnTakeOver(ctx context.Context, a *consul.ACL, plan bindingRuleModel, diags *diag.Diagnostics) {
 	if !plan.isKnown() || r.leaves(authMethodKind, plan.Cluster, plan.AuthMethod.ValueString()) {
 		return
@@ -336,8 +336,8 @@ func (r *BindingRuleResource) warnTakeOver(ctx context.Context, a *consul.ACL, p
 	wanted := plan.toAPI(ctx, diags)
 	for _, rule := range list {
 		if consul.SameBindingRule(wanted, *rule) {
-			diags.AddWarning("The binding rule exists already", fmt.Sprintf(
-				"Cluster %s has a binding rule %s with the same content, as after an apply that was interrupted. It will be taken over.", plan.Cluster.ValueString(), rule.ID))
+			diags.AddWarning("The binding rule already exists", fmt.Sprintf(
+				"Cluster %s already has a binding rule %s with the same content, for example from an interrupted apply. The apply adopts it.", plan.Cluster.ValueString(), rule.ID))
 			return
 		}
 	}
@@ -471,7 +471,7 @@ func (m bindingRuleModel) toAPI(ctx context.Context, diags *diag.Diagnostics) ap
 	return out
 }
 
-// What a selector can ask of who logged in, for each type of auth method
+// Fields of the identity that logs in, for each type of auth method
 // (agent/consul/authmethod of Consul 1.22).
 type (
 	kubernetesIdentity struct {
@@ -494,8 +494,8 @@ type (
 	}
 )
 
-// identityOf is what there is to select by, for a type of auth methods, and the
-// names by which selectors and references know it; those with <key> are maps.
+// identityOf returns the identity that logs in through a type of auth method, and
+// the names of its fields in selectors and in references. Names with <key> are maps.
 func identityOf(methodType string) (identity any, fields, references []string) {
 	switch methodType {
 	case consul.AuthMethodKubernetes:
@@ -510,7 +510,7 @@ func identityOf(methodType string) (identity any, fields, references []string) {
 	return nil, nil, nil
 }
 
-// methodTypes are a type of auth methods, or all for "": it is not known yet.
+// methodTypes returns a type of auth method, or all types if it is "", which is not known yet.
 func methodTypes(methodType string) []string {
 	if methodType == "" {
 		return []string{consul.AuthMethodKubernetes, consul.AuthMethodJWT, consul.AuthMethodAWS}
@@ -518,14 +518,14 @@ func methodTypes(methodType string) []string {
 	return []string{methodType}
 }
 
-// checkSelector returns an error unless a selector can be evaluated for a type
-// of auth methods; "" stands for any type. It asks the library that Consul asks.
+// checkSelector returns an error unless a selector can be evaluated for a type of
+// auth method; "" stands for any type. It uses the same library as Consul.
 func checkSelector(methodType, text string) error {
 	if text == "" {
 		return nil
 	}
 	if _, err := bexpr.CreateEvaluatorForType(text, nil, nil); err != nil {
-		return fmt.Errorf("it is no expression such as serviceaccount.namespace == \"shop\" and serviceaccount.name != \"default\": %w", err)
+		return fmt.Errorf("it is not an expression such as serviceaccount.namespace == \"shop\" and serviceaccount.name != \"default\": %w", err)
 	}
 	var known []string
 	var errs []error
@@ -541,13 +541,13 @@ func checkSelector(methodType, text string) error {
 		known, errs = append(known, knownTo(t, fields)), append(errs, err)
 	}
 	if len(errs) > 1 {
-		return fmt.Errorf("no type of auth methods has all that it asks for: %s", strings.Join(known, "; "))
+		return fmt.Errorf("no type of auth method has all the fields that it uses: %s", strings.Join(known, "; "))
 	}
 	return fmt.Errorf("%w: %s", errs[0], strings.Join(known, "; "))
 }
 
-// checkReferences returns an error if a name refers to what a type of auth
-// methods does not know; "" stands for any type.
+// checkReferences returns an error if a name refers to a field that a type of
+// auth method does not have; "" stands for any type.
 func checkReferences(methodType, name string) error {
 	var known []string
 	for _, t := range methodTypes(methodType) {
@@ -559,14 +559,14 @@ func checkReferences(methodType, name string) error {
 		}
 		known = append(known, knownTo(t, references))
 	}
-	return fmt.Errorf("there is not all that %q refers to: %s", name, strings.Join(known, "; "))
+	return fmt.Errorf("%q refers to something that does not exist: %s", name, strings.Join(known, "; "))
 }
 
 func knownTo(methodType string, fields []string) string {
 	return fmt.Sprintf("the type %s has %s", methodType, strings.Join(fields, ", "))
 }
 
-// isNamed reports whether a name is that of a field.
+// isNamed reports whether a name is the name of a field.
 func isNamed(field, name string) bool {
 	prefix, isMap := strings.CutSuffix(field, "<key>")
 	key, has := strings.CutPrefix(name, prefix)

@@ -37,9 +37,9 @@ func TestCheckSelector_knowsTheTypeOfTheAuthMethod(t *testing.T) {
 	}{
 		{"", "", ""},
 		{"", `serviceaccount.name == "x"`, ""},
-		{"", `any.thing == "x" and not other is empty`, "no type of auth methods has all that it asks for: the type kubernetes has serviceaccount.namespace,"},
-		{"", `serviceaccount.name == "x" and value.user == "x"`, "no type of auth methods"},
-		{"", `serviceaccount.name = "x"`, `it is no expression such as serviceaccount.namespace == "shop"`},
+		{"", `any.thing == "x" and not other is empty`, "no type of auth method has all the fields that it uses: the type kubernetes has serviceaccount.namespace,"},
+		{"", `serviceaccount.name == "x" and value.user == "x"`, "no type of auth method"},
+		{"", `serviceaccount.name = "x"`, `it is not an expression such as serviceaccount.namespace == "shop"`},
 		{"oidc", `any.thing == "x"`, ""}, // made by somebody else
 		{"kubernetes", `serviceaccount.namespace == "shop" and serviceaccount.name != "default"`, ""},
 		{"kubernetes", `serviceaccount.namespace==default and serviceaccount.name!=vault`, ""}, // of Consul's documentation
@@ -65,8 +65,8 @@ func TestCheckReferences(t *testing.T) {
 	}{
 		{"", "web-${value.user}", ""},
 		{"", "${serviceaccount.name}", ""},
-		{"", "${anything}", `there is not all that "${anything}" refers to: the type kubernetes has serviceaccount.namespace, serviceaccount.name, serviceaccount.uid; the type jwt has value.<key>;`},
-		{"", "${serviceaccount.name}${value.user}", "there is not all"}, // of two types
+		{"", "${anything}", `"${anything}" refers to something that does not exist: the type kubernetes has serviceaccount.namespace, serviceaccount.name, serviceaccount.uid; the type jwt has value.<key>;`},
+		{"", "${serviceaccount.name}${value.user}", "refers to something that does not exist"}, // of two types
 		{"oidc", "${anything}", ""},
 		{"kubernetes", "web", ""},
 		{"kubernetes", "${serviceaccount.namespace}-${serviceaccount.name}-${serviceaccount.uid}", ""},

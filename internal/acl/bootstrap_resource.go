@@ -1,4 +1,4 @@
-// Package acl is the resources of Consul's ACL system.
+// Package acl contains the resources of Consul's ACL system.
 package acl
 
 import (
@@ -136,7 +136,7 @@ func (r *BootstrapResource) ModifyPlan(ctx context.Context, req resource.ModifyP
 	}
 	namespace, name, err := server.ParseID(plan.Cluster.ValueString())
 	if err != nil {
-		return // the validator has said so
+		return // the validator reports it
 	}
 	if req.State.Raw.IsNull() {
 		r.checkCluster(ctx, plan.Cluster.ValueString(), &resp.Diagnostics)
@@ -176,7 +176,7 @@ func (r *BootstrapResource) ModifyPlan(ctx context.Context, req resource.ModifyP
 			resp.Diagnostics.Append(state.Secret.As(ctx, &old, basetypes.ObjectAsOptions{})...)
 			if (!secret.Name.IsUnknown() && !secret.Name.Equal(old.Name)) || (!secret.Key.IsUnknown() && !secret.Key.Equal(old.Key)) {
 				resp.Diagnostics.Append(attr.Error(path.Root("secret"), "The Secret cannot be moved", fmt.Sprintf(
-					"The management token is in key %q of Secret %s/%s. Keep that.", old.Key.ValueString(), old.Namespace.ValueString(), old.Name.ValueString())))
+					"the management token is in key %q of Secret %s/%s. Keep this Secret and key.", old.Key.ValueString(), old.Namespace.ValueString(), old.Name.ValueString())))
 			}
 			plan.AccessorID = state.AccessorID
 			if !plan.Reset.Equal(state.Reset) && !plan.Reset.IsNull() {
@@ -187,8 +187,8 @@ func (r *BootstrapResource) ModifyPlan(ctx context.Context, req resource.ModifyP
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 }
 
-// checkCluster refuses the bootstrap of a cluster that is planned without ACLs,
-// and warns of one that does not exist.
+// checkCluster refuses to bootstrap a cluster that is planned without ACLs, and
+// warns about a cluster that does not exist.
 func (r *BootstrapResource) checkCluster(ctx context.Context, id string, diags *diag.Diagnostics) {
 	if r.clients == nil || r.clients.Unknown {
 		return
@@ -201,24 +201,24 @@ func (r *BootstrapResource) checkCluster(ctx context.Context, id string, diags *
 	}
 	cluster, err := r.cluster(ctx, id)
 	if err != nil {
-		return // apply will tell
+		return // the apply reports it
 	}
 	if exists, err := cluster.Exists(ctx); err == nil && !exists {
 		warnOfNoCluster(r.clients, id, diags)
 	}
 }
 
-// secretTimeout bounds what a plan asks Kubernetes.
+// secretTimeout limits how long a plan waits for Kubernetes.
 const secretTimeout = 10 * time.Second
 
-// checkSecret refuses a Secret that the bootstrap would not take, where that can be told.
+// checkSecret refuses a Secret that the bootstrap cannot use, if the plan can read it.
 func (r *BootstrapResource) checkSecret(ctx context.Context, id string, secret secretModel, diags *diag.Diagnostics) {
 	if r.clients == nil || r.clients.Unknown || secret.Name.IsUnknown() || secret.Key.IsUnknown() {
 		return
 	}
 	cluster, err := r.cluster(ctx, id)
 	if err != nil {
-		return // apply will tell
+		return // the apply reports it
 	}
 	ctx, cancel := context.WithTimeout(ctx, secretTimeout)
 	defer cancel()
@@ -243,8 +243,8 @@ func (r *BootstrapResource) Create(ctx context.Context, req resource.CreateReque
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	// An error leaves nothing in the state: the next apply creates again, and
-	// finds what there is.
+	// An error leaves nothing in the state. The next apply creates the resource
+	// again, and continues with what exists.
 	if r.apply(ctx, &m, timeout, "", !m.Reset.IsNull(), &resp.Diagnostics) {
 		resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 	}
@@ -290,13 +290,13 @@ func (r *BootstrapResource) apply(ctx context.Context, m *bootstrapModel, timeou
 	}
 	m.AccessorID = types.StringValue(accessor)
 	tflog.Info(ctx, "ACLs are bootstrapped", map[string]any{"cluster": m.Cluster.ValueString(), "accessor_id": accessor})
-	// Schedules that were there before the ACLs take tokens from now on.
+	// Backup schedules that are older than the ACLs need tokens from now on.
 	k, err := r.clients.Kube(ctx)
 	if err == nil {
 		err = restic.EnsureTokens(ctx, k, cluster)
 	}
 	if err != nil {
-		diags.AddWarning("Backups have no token", fmt.Sprintf("ACLs of %s are bootstrapped, and the tokens of its backup schedules could not be made. The next apply of the schedules makes them; until then they fail. %s", m.Cluster.ValueString(), err))
+		diags.AddWarning("Backups have no token", fmt.Sprintf("The ACLs of %s are bootstrapped, but the tokens of its backup schedules could not be created. The next apply of the schedules creates them. Until then, the schedules fail. %s", m.Cluster.ValueString(), err))
 	}
 	return true
 }
@@ -313,25 +313,25 @@ func bootstrapError(cluster string, err error) diag.Diagnostic {
 		return attr.NotRestored(cluster)
 	case errors.Is(err, consul.ErrACLDisabled):
 		return diag.NewAttributeErrorDiagnostic(path.Root("cluster"), "ACLs are not enabled",
-			fmt.Sprintf("Cluster %s has no ACLs to bootstrap: set acl = { enabled = true, default_policy = \"allow\" } on it. A new cluster may have \"deny\" at once.", cluster))
+			fmt.Sprintf("Cluster %s has no ACLs to bootstrap: set acl = { enabled = true, default_policy = \"allow\" } on the cluster. A new cluster can start with \"deny\".", cluster))
 	case errors.Is(err, consul.ErrSecretLost):
 		return diag.NewAttributeErrorDiagnostic(path.Root("reset"), "The management token is lost",
-			fmt.Sprintf("Cluster %s: %s. Put the right token back into the Secret, or set reset to a new value, such as today's date, to bootstrap once more.", cluster, err))
+			fmt.Sprintf("Cluster %s: %s. Put the valid token back into the Secret. Or set reset to a new value, such as today's date, to bootstrap the ACLs again.", cluster, err))
 	default:
 		return diag.NewErrorDiagnostic("Cannot bootstrap ACLs",
-			fmt.Sprintf("Cluster %s: %s\n\nNothing is lost: the next apply goes on.", cluster, err))
+			fmt.Sprintf("Cluster %s: %s\n\nNothing is lost. The next apply resumes the bootstrap.", cluster, err))
 	}
 }
 
-// Read implements resource.Resource. A lost Secret is a warning and no error:
-// only a plan can bring the remedy.
+// Read implements resource.Resource. A lost Secret is a warning and not an error,
+// because only a plan can fix it.
 func (r *BootstrapResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	var m bootstrapModel
 	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	if r.clients.Unknown { // where the cluster is: the state stands
+	if r.clients.Unknown { // where the cluster is: the state stays as it is
 		if m.Cluster.IsNull() {
 			resp.Diagnostics.Append(attr.ConnectError(attr.ErrUnknown)) // an import has none yet
 		}
@@ -366,18 +366,18 @@ func (r *BootstrapResource) Read(ctx context.Context, req resource.ReadRequest, 
 		}, &resp.Diagnostics)
 	case imported:
 		resp.Diagnostics.AddError("Cannot import the ACL bootstrap", fmt.Sprintf("Cluster %s: %s. "+
-			"The Secret with the management token must carry the labels of the cluster; without one, create the resource instead of importing it.", cluster.ID(), err))
+			"The Secret with the management token must have the labels of the cluster. If there is no such Secret, create the resource instead of importing it.", cluster.ID(), err))
 		return
 	case errors.Is(err, consul.ErrSecretLost):
 		resp.Diagnostics.Append(lostWarning(cluster.ID(), err))
-	default: // Consul is not reached: the state stands
+	default: // Consul cannot be reached: the state stays as it is
 		tflog.Warn(ctx, "the management token was not verified: "+err.Error())
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 }
 
-// lostWarning says what is wrong with the Secret. It may be said while a reset is
-// planned, which a refresh does not know.
+// lostWarning reports what is wrong with the Secret. A refresh does not know
+// whether a reset is planned.
 func lostWarning(cluster string, err error) diag.Diagnostic {
 	reason := err.Error()
 	var lost *consul.LostError
@@ -385,12 +385,12 @@ func lostWarning(cluster string, err error) diag.Diagnostic {
 		reason = lost.Reason
 	}
 	return diag.NewAttributeWarningDiagnostic(path.Root("secret"), "The management token is not in its Secret", fmt.Sprintf(
-		"Cluster %s: %s. The servers go on, but nothing that needs the management token can be read or changed. "+
-			"Put it back into the Secret, or set reset to a new value to bootstrap once more, unless this plan does so.", cluster, reason))
+		"Cluster %s: %s. The servers continue to run, but nothing that needs the management token can be read or changed. "+
+			"Put the token back into the Secret, or set reset to a new value to bootstrap the ACLs again, unless this plan does so.", cluster, reason))
 }
 
-// Delete implements resource.Resource. Consul cannot be un-bootstrapped, and
-// the token is the only way in: both stay until the cluster goes.
+// Delete implements resource.Resource. A bootstrap of Consul cannot be undone, and
+// only the token gives access. Both stay until the cluster is deleted.
 func (r *BootstrapResource) Delete(ctx context.Context, req resource.DeleteRequest, _ *resource.DeleteResponse) {
 	var m bootstrapModel
 	_ = req.State.Get(ctx, &m)

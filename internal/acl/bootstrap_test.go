@@ -15,8 +15,8 @@ func TestLostWarning_namesTheReasonAndTheWaysOut(t *testing.T) {
 		err  error
 		want string
 	}{
-		{&consul.LostError{Reason: "the token x in the Secret lacks the policy global-management"}, "Cluster a/b: the token x in the Secret lacks the policy global-management. The servers go on"},
-		{errors.Join(&consul.LostError{Reason: "there is no Secret with it"}), "Cluster a/b: there is no Secret with it."},
+		{&consul.LostError{Reason: "the token x in the Secret lacks the policy global-management"}, "Cluster a/b: the token x in the Secret lacks the policy global-management. The servers continue to run"},
+		{errors.Join(&consul.LostError{Reason: "no Secret contains it"}), "Cluster a/b: no Secret contains it."},
 	} {
 		d := lostWarning("a/b", c.err)
 		if d.Severity() != diag.SeverityWarning || strings.Contains(d.Summary()+d.Detail(), "lost") ||

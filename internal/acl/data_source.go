@@ -18,7 +18,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 )
 
-// source is what the data sources of single ACL objects share.
+// source is the common part of the data sources of single ACL objects.
 type source struct{ object }
 
 // Metadata implements datasource.DataSource.
@@ -71,8 +71,8 @@ func grantsOfSource(attributes map[string]schema.Attribute) map[string]schema.At
 	return attributes
 }
 
-// notRead is the diagnostic of a data source whose object does not exist, or
-// could not be read.
+// notRead returns the diagnostic of a data source whose object does not exist or
+// cannot be read.
 func (s *source) notRead(err error) diag.Diagnostic { return s.failed("read", "", err) }
 
 func missing(kind, key, cluster string) error {

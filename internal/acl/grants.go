@@ -22,7 +22,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 )
 
-// grantsModel is what gives a role or a token its rights.
+// grantsModel contains the attributes that give rights to a role or a token.
 type grantsModel struct {
 	Policies          types.Set `tfsdk:"policies"`
 	ServiceIdentities types.Set `tfsdk:"service_identities"`
@@ -112,7 +112,7 @@ func needsName(template string) bool { return templates()[template] }
 // checkTemplate returns an error unless Consul has a template.
 func checkTemplate(name string) error {
 	if _, ok := templates()[name]; !ok {
-		return fmt.Errorf("there is no template %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(templates())), ", "))
+		return fmt.Errorf("there is no template %q: use one of %s", name, strings.Join(slices.Sorted(maps.Keys(templates())), ", "))
 	}
 	return nil
 }
@@ -138,7 +138,7 @@ func (templatedPolicy) ValidateObject(ctx context.Context, req validator.ObjectR
 	if resp.Diagnostics.HasError() || m.TemplateName.IsUnknown() {
 		return
 	}
-	// An element of a set has no path that tells it from the others.
+	// An element of a set has no path that distinguishes it from the others.
 	at, template := req.Path.ParentPath(), m.TemplateName.ValueString()
 	if err := checkTemplate(template); err != nil {
 		resp.Diagnostics.Append(attr.Error(at, "Unknown template", err.Error()+"."))
@@ -211,7 +211,7 @@ func (m *grantsModel) fromAPI(ctx context.Context, g grants, diags *diag.Diagnos
 	m.TemplatedPolicies = keepSet(m.TemplatedPolicies, nestedSet(ctx, templatedPolicyType, templated, diags))
 }
 
-// keepSet is what was read, or the prior if that says the same in another way, with an element that is null.
+// keepSet returns the set that was read, or the prior set if that differs only by null elements.
 func keepSet(prior, read types.Set) types.Set {
 	if prior.IsNull() || prior.IsUnknown() {
 		return read
@@ -228,7 +228,7 @@ func keepSet(prior, read types.Set) types.Set {
 	return prior
 }
 
-// nestedSet makes a set of objects, null if there are none.
+// nestedSet returns a set of objects, or null if there are none.
 func nestedSet[T any](ctx context.Context, of types.ObjectType, values []T, diags *diag.Diagnostics) types.Set {
 	if len(values) == 0 {
 		return types.SetNull(of)
@@ -238,8 +238,8 @@ func nestedSet[T any](ctx context.Context, of types.ObjectType, values []T, diag
 	return set
 }
 
-// toLinks takes what looks like an ID for an ID: Consul's names may look so too,
-// but nobody's do.
+// toLinks treats everything that looks like an ID as an ID. Consul allows names
+// that look like one, but nobody uses them.
 func toLinks(ctx context.Context, set types.Set, diags *diag.Diagnostics) []*api.ACLLink {
 	var links []*api.ACLLink
 	for _, ref := range texts(ctx, set, diags) {
@@ -265,7 +265,7 @@ func fromLinks(ctx context.Context, before types.Set, links []*api.ACLLink, diag
 	return keepSet(before, setOf(ctx, refs, diags))
 }
 
-// objectsOf reads a set of objects; one that is not known has none, and an element that is null is not set.
+// objectsOf reads a set of objects. It reads none from a set that is not wholly known, and skips null elements.
 func objectsOf[T any](ctx context.Context, set types.Set, into *[]T) diag.Diagnostics {
 	known := slices.DeleteFunc(set.Elements(), func(v tfattr.Value) bool { return v.IsUnknown() })
 	if set.IsUnknown() || set.IsNull() || len(known) < len(set.Elements()) {
@@ -276,7 +276,7 @@ func objectsOf[T any](ctx context.Context, set types.Set, into *[]T) diag.Diagno
 	return diags
 }
 
-// texts are the known elements of a set. One that is null is not set.
+// texts returns the known elements of a set, without those that are null.
 func texts(ctx context.Context, set types.Set, diags *diag.Diagnostics) []string {
 	var elements []types.String
 	if !set.IsUnknown() && !set.IsNull() {
@@ -291,15 +291,15 @@ func texts(ctx context.Context, set types.Set, diags *diag.Diagnostics) []string
 	return out
 }
 
-// checkPolicies reports policies that do not exist and that no resource planned so far makes. One that was declared
-// before was there: somebody has deleted it, which is no reason to refuse a plan that is about others too.
+// checkPolicies reports policies that do not exist and that no resource planned so far creates. If such a policy was declared
+// before, somebody has deleted it since. This must not block the plan of other resources, so it is only a warning.
 func (o *object) checkPolicies(ctx context.Context, a *consul.ACL, cluster types.String, set types.Set, declared []string, diags *diag.Diagnostics) {
-	if known, err := policyRefs(ctx, a); err == nil { // otherwise apply will tell
+	if known, err := policyRefs(ctx, a); err == nil { // otherwise, the apply reports it
 		o.checkLinks(ctx, "policy", "policies", known, cluster, set, declared, diags)
 	}
 }
 
-// checkRoles is checkPolicies for roles.
+// checkRoles does for roles what checkPolicies does for policies.
 func (o *object) checkRoles(ctx context.Context, a *consul.ACL, cluster types.String, set types.Set, declared []string, diags *diag.Diagnostics) {
 	if known, err := roleRefs(ctx, a); err == nil {
 		o.checkLinks(ctx, "role", "roles", known, cluster, set, declared, diags)
@@ -307,7 +307,7 @@ func (o *object) checkRoles(ctx context.Context, a *consul.ACL, cluster types.St
 }
 
 // linksKey is where the private state keeps the policies and roles that were declared when the resource was last applied.
-// The state does not: what somebody deletes in Consul is taken out of it by the refresh.
+// The state does not keep them: a refresh removes those that somebody deleted in Consul.
 const linksKey = "declared_links"
 
 func declaredLinks(ctx context.Context, private privateReader, diags *diag.Diagnostics) (refs []string) {
@@ -330,7 +330,7 @@ func saveLinks(ctx context.Context, private privateWriter, diags *diag.Diagnosti
 	}
 }
 
-// refs gives the IDs of all objects of one type, by ID and by name.
+// refs returns the IDs of all objects of one type, by ID and by name.
 type refs func(context.Context, *consul.ACL) (map[string]string, error)
 
 func policyRefs(ctx context.Context, a *consul.ACL) (map[string]string, error) {
@@ -351,9 +351,9 @@ func roleRefs(ctx context.Context, a *consul.ACL) (map[string]string, error) {
 	return known, err
 }
 
-// keepLinks returns what the state says of policies or roles if the plan names
-// the same ones in another way, by ID instead of by name, as after an import; and
-// else the plan.
+// keepLinks returns the policies or roles of the state if the plan names the same
+// ones in another way, such as by ID instead of by name after an import. Otherwise,
+// it returns those of the plan.
 func (o *object) keepLinks(ctx context.Context, cluster types.String, plan, state types.Set, of refs) types.Set {
 	if plan.Equal(state) || plan.IsNull() || state.IsNull() || !isWhollyKnown(plan) {
 		return plan
@@ -372,7 +372,7 @@ func isWhollyKnown(set types.Set) bool {
 	return !set.IsUnknown() && !slices.ContainsFunc(set.Elements(), func(v tfattr.Value) bool { return v.IsUnknown() })
 }
 
-// sameLinks reports whether two sets name the same objects of those that are known.
+// sameLinks reports whether two sets name the same known objects.
 func sameLinks(ctx context.Context, a, b types.Set, known map[string]string) bool {
 	resolve := func(set types.Set) (ids []string, ok bool) {
 		var diags diag.Diagnostics
@@ -395,10 +395,10 @@ func (o *object) checkLinks(ctx context.Context, kind, attribute string, known m
 		switch missing := known[ref] == "" && !o.clients.Claims.Claimed(claimOf(kind, cluster.ValueString(), ref)); {
 		case missing && slices.Contains(declared, ref):
 			diags.AddAttributeWarning(path.Root(attribute), "A "+kind+" is gone", fmt.Sprintf(
-				"%s: cluster %s has no %s %q any more. Until it is there again, or removed from the configuration, the apply of this %s fails.", attribute, cluster.ValueString(), kind, ref, o.kind))
+				"%s: cluster %s no longer has the %s %q. Until you create it again, or remove it from the configuration, the apply of this %s fails.", attribute, cluster.ValueString(), kind, ref, o.kind))
 		case missing:
 			diags.Append(attr.Error(path.Root(attribute), "Unknown "+kind, fmt.Sprintf(
-				"cluster %s has no %s %q. If a resource makes it, refer to that resource's attribute instead of writing the name, so that it is made first.", cluster.ValueString(), kind, ref)))
+				"cluster %s has no %s %q. If a resource creates it, refer to the attribute of that resource instead of writing the name, so that it is created first.", cluster.ValueString(), kind, ref)))
 		}
 	}
 }
@@ -406,14 +406,14 @@ func (o *object) checkLinks(ctx context.Context, kind, attribute string, known m
 // leaving is the claim of an object that is planned to be destroyed.
 func leaving(kind, cluster, id string) string { return claimOf("leaving "+kind, cluster, id) }
 
-// leaves records, at plan, that an object goes.
+// leave records, at plan time, that an object is planned to be destroyed.
 func (o *object) leave(cluster, id types.String) {
 	if o.clients != nil {
 		o.clients.Claims.Claim(leaving(o.kind, cluster.ValueString(), id.ValueString()), id.ValueString(), "")
 	}
 }
 
-// leaves reports whether an object of another kind was planned to go.
+// leaves reports whether an object of any kind is planned to be destroyed.
 func (o *object) leaves(kind string, cluster types.String, id string) bool {
 	return o.clients.Claims.Claimed(leaving(kind, cluster.ValueString(), id))
 }

@@ -22,7 +22,7 @@ func TestTemplatedPolicy_isCheckedAtPlan(t *testing.T) {
 		{text("builtin/service"), unknown, ""},
 		{unknown, null, ""},
 		{text("builtin/api-gateway"), text("Upper"), ""}, // Consul takes it
-		{text("builtin/dnss"), null, `templated_policies: there is no template "builtin/dnss"; there are builtin/api-gateway, builtin/dns,`},
+		{text("builtin/dnss"), null, `templated_policies: there is no template "builtin/dnss": use one of builtin/api-gateway, builtin/dns,`},
 		{text(""), null, `there is no template ""`},
 		{text("builtin/workload-identity"), text("a"), "there is no template"}, // Consul 1.21 and 1.22 refuse it
 		{text("builtin/service"), null, "templated_policies: the template builtin/service needs the attribute name."},

@@ -28,11 +28,11 @@ import (
 // objectTimeout is how long a change of an ACL object may wait for Consul.
 const objectTimeout = 5 * time.Minute
 
-// object is what the resources of single ACL objects share. Its methods decide
-// what the errors of internal/consul mean for Terraform's state.
+// object is the common part of the resources of single ACL objects. Its methods
+// decide what the errors of internal/consul mean for the state.
 type object struct {
 	clients *attr.Clients
-	// kind in words for the user, such as "policy", and the resource's type.
+	// kind is a word for the user, such as "policy"; typeName is the type of the resource.
 	kind, typeName string
 }
 
@@ -96,7 +96,7 @@ func (o *object) importKey() string {
 	return "name or ID"
 }
 
-// importCommand is how to take an existing object over.
+// importCommand returns the command that imports an existing object.
 func (o *object) importCommand(cluster, id string) string {
 	return fmt.Sprintf("terraform import %s.<name> '%s/%s'", o.typeName, cluster, id)
 }
@@ -114,10 +114,9 @@ func (o *object) acl(ctx context.Context, cluster string) (*consul.ACL, error) {
 	return c.ACL(), nil
 }
 
-// reading connects for a refresh. It returns nil where the state stands as it
-// is, because the cluster is not known, or where the connection failed. The
-// identity is there whatever comes of it: versions of Terraform without
-// identities hand over none.
+// reading connects for a refresh. It returns nil if the connection failed, or if
+// the state stays as it is because the cluster is not known. It sets the identity in
+// any case, because versions of Terraform without identities do not pass one.
 func (o *object) reading(ctx context.Context, cluster, id types.String, imported bool, resp *resource.ReadResponse) *consul.ACL {
 	if !imported {
 		resp.Diagnostics.Append(resp.Identity.Set(ctx, objectIdentity{Cluster: cluster, ID: id})...)
@@ -132,7 +131,7 @@ func (o *object) reading(ctx context.Context, cluster, id types.String, imported
 	return o.changing(ctx, cluster, &resp.Diagnostics)
 }
 
-// changing connects for a change. It returns nil where that failed.
+// changing connects for a change. It returns nil if that failed.
 func (o *object) changing(ctx context.Context, cluster types.String, diags *diag.Diagnostics) *consul.ACL {
 	a, err := o.acl(ctx, cluster.ValueString())
 	if err != nil {
@@ -142,9 +141,9 @@ func (o *object) changing(ctx context.Context, cluster types.String, diags *diag
 	return a
 }
 
-// forPlan connects to the ACL system at plan. It returns nil where nothing can
-// be asked yet: the cluster is not known, or does not exist, or has no ACLs; apply
-// will tell.
+// forPlan connects to the ACL system at plan time. It returns nil if a plan cannot
+// ask Consul yet, for example because the cluster is not known. The apply reports
+// such problems.
 func (o *object) forPlan(ctx context.Context, cluster types.String) *consul.ACL {
 	if o.clients == nil || o.clients.Unknown || cluster.IsUnknown() || cluster.IsNull() {
 		return nil
@@ -156,8 +155,8 @@ func (o *object) forPlan(ctx context.Context, cluster types.String) *consul.ACL 
 	return a
 }
 
-// mayWrite is an error at plan where the management token lacks the right to
-// carry the plan out. It reports whether Consul can be asked at all.
+// mayWrite adds an error to the plan if the management token lacks the right to
+// apply it. It returns whether Consul can be asked at all.
 func (o *object) mayWrite(ctx context.Context, a *consul.ACL, diags *diag.Diagnostics) bool {
 	if a == nil {
 		return false
@@ -175,7 +174,7 @@ func (o *object) mayWrite(ctx context.Context, a *consul.ACL, diags *diag.Diagno
 	return true
 }
 
-// answers returns an error where Consul cannot be asked. The list, which is shared, knows quickly.
+// answers returns an error if Consul cannot be asked. The shared list shows this quickly.
 func answers(ctx context.Context, a *consul.ACL) error {
 	if _, err := a.Policies.List(ctx); err != nil && !isPermission(err) {
 		return err
@@ -183,8 +182,8 @@ func answers(ctx context.Context, a *consul.ACL) error {
 	return nil
 }
 
-// forDestroy connects to the ACL system for what the plan of a destroy warns of. It returns nil where nothing can be asked.
-// It refuses nothing, whatever it finds: a destroy may be what is left to do.
+// forDestroy connects to the ACL system for the warnings in the plan of a destroy. It returns nil if Consul cannot be asked.
+// It never adds an error, because a destroy may be the only thing that is left to do.
 func (o *object) forDestroy(ctx context.Context, cluster types.String) *consul.ACL {
 	a := o.forPlan(ctx, cluster)
 	if a == nil || answers(ctx, a) != nil {
@@ -193,20 +192,20 @@ func (o *object) forDestroy(ctx context.Context, cluster types.String) *consul.A
 	return a
 }
 
-// warnOfNoCluster says, once a run, that a cluster does not exist, unless it is
-// planned: then it was planned before what refers to it.
+// warnOfNoCluster warns, once in each run, that a cluster does not exist. It does
+// not warn if the cluster is planned, which happens before the plan of what refers to it.
 func warnOfNoCluster(clients *attr.Clients, cluster string, diags *diag.Diagnostics) {
 	if _, planned := clients.Claims.PlannedCluster(cluster); planned {
 		return
 	}
 	if _, first := clients.Claims.Claim("absence of cluster "+cluster, attr.NewOwner, ""); first {
 		diags.AddAttributeWarning(path.Root("cluster"), "There is no such cluster", fmt.Sprintf(
-			"Cluster %s does not exist, and no consul_k8s_cluster that was planned before makes it. If one does, refer to its attribute id, or to cluster of its consul_k8s_acl_bootstrap, so that it is made first. Otherwise correct the name.", cluster))
+			"Cluster %s does not exist, and no consul_k8s_cluster that was planned so far creates it. If a resource creates the cluster, refer to the attribute id of that resource, or to the attribute cluster of its consul_k8s_acl_bootstrap, so that the cluster is created first. Otherwise, correct the name.", cluster))
 	}
 }
 
-// warnOnce drops the warnings of a plan that Terraform makes once more when it applies it. They were printed with the plan.
-// A resource that does not exist yet has no ID, and is not told.
+// warnOnce drops the warnings if Terraform plans the same change again during an apply: they were printed with the first plan.
+// It cannot tell this for a resource that does not exist yet, which has no ID.
 func (o *object) warnOnce(cluster, id types.String, diags *diag.Diagnostics) {
 	if o.clients == nil || id.ValueString() == "" || o.clients.Claims.WasRead(claimOf(o.kind, cluster.ValueString(), id.ValueString())) {
 		return
@@ -219,10 +218,10 @@ func isPermission(err error) bool {
 	return errors.As(err, &p)
 }
 
-// readFailed decides what a failed read means. It reports whether the object
-// leaves the state: only where Consul, asked with a good credential, or
-// Kubernetes, says that there is none. Where nothing is known the state stands,
-// so that a plan can bring the remedy; but an import must know.
+// readFailed decides what a failed read means. It reports whether the object must
+// be removed from the state: only if Consul, asked with a valid credential, or
+// Kubernetes reports that the object does not exist. Otherwise, the state stays as it
+// is, so that a plan can fix the cause; for an import, every failure is an error.
 func (o *object) readFailed(err error, imported bool, diags *diag.Diagnostics) (gone bool) {
 	switch {
 	case imported && (errors.Is(err, consul.ErrNotFound) || errors.Is(err, consul.ErrNoCluster)):
@@ -232,14 +231,14 @@ func (o *object) readFailed(err error, imported bool, diags *diag.Diagnostics) (
 	case !imported && (errors.Is(err, consul.ErrUnreachable) || errors.Is(err, consul.ErrCredential) || errors.Is(err, consul.ErrACLDisabled) ||
 		errors.Is(err, consul.ErrNotRestored) || errors.As(err, new(*consul.SecretError))):
 		diags.AddWarning("The ACL system was not read",
-			"What the state says of it stands, and may be outdated: "+err.Error()+".")
+			"The state stays as it is, and may be outdated: "+err.Error()+".")
 	default:
 		diags.Append(o.failed("read", "", err))
 	}
 	return false
 }
 
-// failed is the diagnostic of a failed call, with the remedy.
+// failed returns the diagnostic of a failed call, which says what to do.
 func (o *object) failed(doing, importCommand string, err error) diag.Diagnostic {
 	summary := fmt.Sprintf("Cannot %s the %s", doing, o.kind)
 	var permission *consul.PermissionError
@@ -247,21 +246,21 @@ func (o *object) failed(doing, importCommand string, err error) diag.Diagnostic 
 	switch {
 	case errors.As(err, &namespace):
 		return diag.NewErrorDiagnostic(summary, fmt.Sprintf(
-			"%s, so the token cannot be delivered. Create the namespace and apply again, or deliver to another one.", err))
+			"%s, so the token cannot be delivered. Create the namespace and apply again, or deliver the token to another namespace.", err))
 	case errors.As(err, &permission):
-		return diag.NewErrorDiagnostic(summary, err.Error()+". It is not the one that consul_k8s_acl_bootstrap stored: put that back into its Secret, or set the attribute reset of that resource to a new value.")
+		return diag.NewErrorDiagnostic(summary, err.Error()+". It is not the management token that consul_k8s_acl_bootstrap stored. Put that token back into its Secret, or set the attribute reset of that resource to a new value.")
 	case errors.Is(err, consul.ErrExists) && importCommand != "":
 		return diag.NewErrorDiagnostic(summary, fmt.Sprintf("%s. To manage the existing one, import it: %s", err, importCommand))
 	case errors.Is(err, consul.ErrCredential):
-		return diag.NewErrorDiagnostic(summary, err.Error()+". Refer to the cluster as consul_k8s_acl_bootstrap.<name>.cluster, so that ACLs are bootstrapped first; "+
-			"if the management token is lost, set the attribute reset of that resource to a new value, and apply it first: -target=consul_k8s_acl_bootstrap.<name>.")
+		return diag.NewErrorDiagnostic(summary, err.Error()+". Refer to the cluster as consul_k8s_acl_bootstrap.<name>.cluster, so that ACLs are bootstrapped first. "+
+			"If the management token is lost, set the attribute reset of that resource to a new value, and apply that resource first: -target=consul_k8s_acl_bootstrap.<name>.")
 	case errors.Is(err, consul.ErrACLDisabled):
 		return diag.NewErrorDiagnostic(summary, err.Error()+". Set acl = { enabled = true, default_policy = \"allow\" } on the cluster, and add a consul_k8s_acl_bootstrap.")
 	}
 	return diag.NewErrorDiagnostic(summary, err.Error()+".")
 }
 
-// claimName claims the name of an object at plan: two resources that plan one
+// claimName claims the name of an object at plan time. Two resources with the same
 // name are an error. It returns the ID of the object that this one replaces.
 func (o *object) claimName(cluster, name, owner types.String, config tfsdk.Config, diags *diag.Diagnostics) (replaces string) {
 	if o.clients == nil || cluster.IsUnknown() || name.IsUnknown() {
@@ -274,7 +273,7 @@ func (o *object) claimName(cluster, name, owner types.String, config tfsdk.Confi
 	return replaces
 }
 
-// fingerprint tells configurations apart; nothing can be read from it.
+// fingerprint distinguishes configurations without revealing them.
 func fingerprint(config tfsdk.Config) string {
 	return fmt.Sprintf("%x", sha256.Sum256([]byte(config.Raw.String())))
 }
@@ -282,16 +281,17 @@ func fingerprint(config tfsdk.Config) string {
 // claimOf names something in a cluster that one resource owns.
 func claimOf(kind, cluster, name string) string { return kind + " " + cluster + " " + name }
 
-// keep records that an object belongs to a resource that was made in this run;
-// another that is destroyed, such as the same one under its old address, leaves
-// it alone.
+// keep records that an object belongs to a resource that this run has created. If
+// another resource is destroyed, such as the same one under its old address, it
+// does not delete the object.
 func (o *object) keep(cluster, id types.String) {
 	o.clients.Claims.Claim(claimOf("kept "+o.kind, cluster.ValueString(), id.ValueString()), attr.NewOwner, "")
 }
 
-// alone waits until nobody else in this run creates or deletes an object of a name, for binding rules that of their auth
-// method, and holds the others back until release is called. What has got another address in the configuration is destroyed there and created here at once: either
-// the new one is kept, or it comes when the old one is gone.
+// alone waits until nothing else in this run creates or deletes an object with the same name (for binding rules: with the same
+// auth method), and makes others wait until release is called. If the address of a resource changes in the configuration,
+// Terraform destroys it under the old address and creates it under the new one at the same time: either the new object is kept,
+// or it is created after the old one is gone.
 func (o *object) alone(cluster, name types.String) (release func()) {
 	thing := claimOf(o.kind, cluster.ValueString(), name.ValueString())
 	o.clients.Objects.LockKey(thing)

@@ -212,11 +212,11 @@ func TestAccACLObjects_refusals(t *testing.T) {
 	}
 	expectRefusals(t, []refusal{
 		{f.policy("a", "name = \"a b\"\n"+some), `name: Consul would refuse "a b"`},
-		{f.policy("a", "name = \"builtin/x\"\n"+some), `names that begin with "builtin/" are Consul's own`},
+		{f.policy("a", "name = \"builtin/x\"\n"+some), `names that begin with "builtin/" are reserved for Consul`},
 		{f.policy("a", "name = \"global-management\"\n"+some), "built into Consul"},
 		{f.policy("a", "name = \"a\"\nrules = \"key_prefix \\\"x\\\" {\""), "rules: line 1, column 18: not HCL"},
 		{f.policy("a", "name = \"a\"\nrules = \"keyprefix \\\"x\\\" { policy = \\\"read\\\" }\""), "rules: line 1, column 1: there is no resource keyprefix"},
-		{f.policy("a", "name = \"a\"\nrules = \"node \\\"x\\\" { policy = \\\"list\\\" }\""), `rules: line 1, column 6: node "x": policy cannot be "list", which is for key and key_prefix only`},
+		{f.policy("a", "name = \"a\"\nrules = \"node \\\"x\\\" { policy = \\\"list\\\" }\""), `rules: line 1, column 6: node "x": policy cannot be "list", which only key and key_prefix support`},
 		{f.policy("a", "name = \"theirs\"\n"+`rules = "operator = \"write\""`), "import it: terraform import consul_k8s_policy.<name> '" + f.ID() + "/theirs'"},
 		{f.role("a", `name = "theirs"`), "import it: terraform import consul_k8s_role.<name> '" + f.ID() + "/theirs'"},
 		{f.policy("a", "name = \"same\"\n"+some) + f.policy("b", "name = \"same\"\n"+some), `declares the name "same"`},
@@ -230,11 +230,11 @@ func TestAccACLObjects_refusals(t *testing.T) {
 		{f.tokenHCL("a", expires(50*time.Second)), "Set a later time, or use expiration_ttl"},
 		{f.tokenHCL("a", expires(11*365*24*time.Hour)), "is more than ten years ahead"},
 		{f.tokenHCL("a", expires(time.Hour)+"\nexpiration_ttl = \"1h\""), `Attribute "expiration_ttl" cannot be specified when "expiration_time" is specified`},
-		{f.tokenHCL("a", `secret = { name = "theirs" }`), "is not this provider's"},
+		{f.tokenHCL("a", `secret = { name = "theirs" }`), "this provider did not create it"},
 		{f.tokenHCL("a", `secret = { name = "x" }`) + f.tokenHCL("b", `secret = { name = "x" }`), "delivers to the key token of Secret"},
 		{f.tokenHCL("a", `secret = { name = "x", template = "none" }`), "must have {{.SecretID}}"},
-		{f.tokenHCL("a", `secret = { name = "x", template = "{{.Nothing}}" }`), "it is no Go template"},
-		{f.tokenHCL("a", `secrets = [{ name = "x" }, { name = "x", type = "Opaque" }]`), "is there twice"},
+		{f.tokenHCL("a", `secret = { name = "x", template = "{{.Nothing}}" }`), "it is not a Go template"},
+		{f.tokenHCL("a", `secrets = [{ name = "x" }, { name = "x", type = "Opaque" }]`), "is declared twice"},
 		{f.tokenHCL("a", "secret = { name = \"x\" }\nsecrets = [{ name = \"y\" }]"), `Attribute "secrets" cannot be specified when "secret" is specified`},
 		{f.tokenHCL("a", "accessor_id = \"8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55\"\nrotation = { trigger = \"x\" }"), "leave accessor_id out"},
 		{f.tokenHCL("a", "accessor_id = \"00000000-0000-0000-0000-000000000002\"\nsecret = { name = \"x\" }"), "The anonymous token has no secret ID"},
@@ -543,7 +543,7 @@ func TestAccACLObjects_planNamesWhoLosesRights(t *testing.T) {
 		return err
 	})
 	out := cli.Must(t.Context(), "plan", "-destroy", "-no-color")
-	for _, says := range []string{`When the policy "a" of ` + f.ID() + ` goes, it takes its rights from: role "other", token`, "(of the web team)", `When the role "a" of`} {
+	for _, says := range []string{`Deleting the policy "a" of ` + f.ID() + ` takes its rights from: role "other", token`, "(of the web team)", `Deleting the role "a" of`} {
 		if !acctest.Says(says).MatchString(out) {
 			t.Errorf("the plan does not say %q:\n%s", says, out)
 		}
@@ -557,7 +557,7 @@ func TestAccACLObjects_planNamesWhoLosesRights(t *testing.T) {
 	}
 	cli.Write("main.tf", required+strings.ReplaceAll(objects, f.ID(), f.Namespace+"/other"))
 	out = cli.Must(t.Context(), "plan", "-no-color")
-	for _, says := range []string{`When the policy "a" of ` + f.ID() + ` goes, it takes its rights from: role`, `When the role "a" of ` + f.ID() + ` goes, it takes its rights from: token`} {
+	for _, says := range []string{`Deleting the policy "a" of ` + f.ID() + ` takes its rights from: role`, `Deleting the role "a" of ` + f.ID() + ` takes its rights from: token`} {
 		if !acctest.Says(says).MatchString(out) {
 			t.Errorf("the plan for another cluster does not say %q:\n%s", says, out)
 		}

@@ -52,7 +52,7 @@ type policyModel struct {
 	Timeouts    timeouts.Value  `tfsdk:"timeouts"`
 }
 
-// madeAnew is what a plan cannot say of a policy or role.
+// madeAnew describes replacements whose effect a plan cannot show.
 const madeAnew = "A replacement by `-replace` or `replace_triggered_by` also takes these rights away, and then the plan cannot name what is affected, because Terraform deletes first. A second apply gives the rights back to what this configuration manages. " +
 	"With `lifecycle { create_before_destroy = true }`, a replacement without any other change leaves the object as it is, with its ID, and takes nothing away."
 
@@ -119,28 +119,28 @@ func (r *PolicyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlan
 	}
 	list, err := a.Policies.List(ctx)
 	if err != nil {
-		return // apply will tell
+		return // the apply reports it
 	}
 	i := slices.IndexFunc(list, func(p *api.ACLPolicyListEntry) bool { return p.Name == plan.Name.ValueString() })
 	if i < 0 || list[i].ID == state.ID.ValueString() || list[i].ID == replaces {
 		return
 	}
-	// What an interrupted create left behind is taken over: it is the very same.
+	// A policy with the same content, as an interrupted create leaves it, is adopted.
 	if req.State.Raw.IsNull() && !plan.Description.IsUnknown() && !plan.Rules.IsUnknown() && !plan.Datacenters.IsUnknown() {
 		if existing, err := a.Policies.Read(ctx, list[i].ID); err == nil && consul.SamePolicy(plan.toAPI(ctx, &resp.Diagnostics), *existing) {
-			resp.Diagnostics.AddAttributeWarning(path.Root("name"), "The policy exists already", fmt.Sprintf(
-				"Cluster %s has a policy %q with the same content, as after an apply that was interrupted. It will be taken over.", plan.Cluster.ValueString(), plan.Name.ValueString()))
+			resp.Diagnostics.AddAttributeWarning(path.Root("name"), "The policy already exists", fmt.Sprintf(
+				"Cluster %s already has a policy %q with the same content, for example from an interrupted apply. The apply adopts it.", plan.Cluster.ValueString(), plan.Name.ValueString()))
 			return
 		}
 	}
-	resp.Diagnostics.Append(attr.Error(path.Root("name"), "The policy exists already", fmt.Sprintf(
-		"cluster %s has a policy %q. Choose another name, or import it: %s", plan.Cluster.ValueString(), plan.Name.ValueString(), r.importCommand(plan.Cluster.ValueString(), plan.Name.ValueString()))))
+	resp.Diagnostics.Append(attr.Error(path.Root("name"), "The policy already exists", fmt.Sprintf(
+		"cluster %s already has a policy %q. Choose another name, or import it: %s", plan.Cluster.ValueString(), plan.Name.ValueString(), r.importCommand(plan.Cluster.ValueString(), plan.Name.ValueString()))))
 }
 
-// warnInUse names the tokens and roles that lose rights with the policy, but
-// for those that are planned to go too. It is for what a provider is told to
-// destroy: of a replacement that somebody asks for (-replace, replace_triggered_by)
-// it hears in a second plan, the warnings of which Terraform does not show.
+// warnInUse names the tokens and roles that lose the rights of the policy, except
+// those that are planned to be destroyed too. It cannot warn about a replacement by
+// -replace or replace_triggered_by: the provider learns of it only in a second plan,
+// and Terraform does not show the warnings of that plan.
 func (r *PolicyResource) warnInUse(ctx context.Context, a *consul.ACL, state policyModel, diags *diag.Diagnostics) {
 	if a == nil {
 		return
@@ -163,28 +163,27 @@ func (r *PolicyResource) warnInUse(ctx context.Context, a *consul.ACL, state pol
 		return append(users, r.tokensThatStay(state.Cluster, tokens, func(t *api.ACLTokenListEntry) bool { return links(t.Policies, state.ID.ValueString()) })...)
 	})
 	if len(users) > 0 {
-		diags.AddWarning("The policy is in use", fmt.Sprintf("When the policy %q of %s goes, it takes its rights from: %s.", state.Name.ValueString(), state.Cluster.ValueString(), atMost(users, 20)))
+		diags.AddWarning("The policy is in use", fmt.Sprintf("Deleting the policy %q of %s takes its rights from: %s.", state.Name.ValueString(), state.Cluster.ValueString(), atMost(users, 20)))
 	}
 }
 
-// leaveTimeout is for how long the plan of a destroy waits for the plans of what uses the object. Terraform makes them at
-// the same time, and in any order, where the configuration does not refer from one to the other, or is gone.
+// leaveTimeout is how long the plan of a destroy waits for the plans of what uses the object. Terraform makes these plans at
+// the same time and in any order if the configuration is gone, or if nothing in it refers from one to the other.
 const leaveTimeout = 1500 * time.Millisecond
 
-// thatStay returns the users of an object that are not planned to be destroyed too, as soon as there are none, or when the
-// plans of those that are had their time.
+// thatStay returns the users of an object that are not planned to be destroyed too. It returns as soon as there are none, or
+// after leaveTimeout, which gives the plans of the others time.
 func thatStay(ctx context.Context, users func() []string) []string {
 	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
-	_ = kube.Wait(ctx, "the plans of its users", 50*time.Millisecond, func(context.Context) (string, error) { // what is left is the answer
+	_ = kube.Wait(ctx, "the plans of its users", 50*time.Millisecond, func(context.Context) (string, error) { // the users that are left are the answer
 		return strings.Join(users(), ", "), nil
 	})
 	return users()
 }
 
-// tokensThatStay names the tokens that use something, but for those that are
-// planned to go too. Tokens that were got by logging in come and go: those of one
-// auth method are one name.
+// tokensThatStay names the tokens that use an object, except those that are planned
+// to be destroyed too. Login tokens come and go, so it names only their auth method.
 func (o *object) tokensThatStay(cluster types.String, tokens []*api.ACLTokenListEntry, uses func(*api.ACLTokenListEntry) bool) (names []string) {
 	for _, t := range tokens {
 		name := tokenTitle(t)
@@ -214,7 +213,7 @@ func tokenTitle(t *api.ACLTokenListEntry) string {
 	return fmt.Sprintf("token %s (%s)", t.AccessorID, t.Description)
 }
 
-// atMost joins names, but no more than n of them.
+// atMost joins up to n names, and counts the others.
 func atMost(names []string, n int) string {
 	if len(names) <= n {
 		return strings.Join(names, ", ")
@@ -249,8 +248,8 @@ func (r *PolicyResource) Create(ctx context.Context, req resource.CreateRequest,
 	r.save(ctx, m, made.Hash, &resp.State, resp.Identity, resp.Private, &resp.Diagnostics)
 }
 
-// Read implements resource.Resource. The list tells by its hash whether the
-// rules, which it does not hold, are those in the state.
+// Read implements resource.Resource. The list does not contain the rules, but its
+// hash shows whether they are those in the state.
 func (r *PolicyResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	var m policyModel
 	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
@@ -270,7 +269,7 @@ func (r *PolicyResource) Read(ctx context.Context, req resource.ReadRequest, res
 		return
 	}
 	if imported && consul.IsBuiltInPolicy(entry.ID, entry.Name) {
-		resp.Diagnostics.AddError("Cannot import the policy", fmt.Sprintf("The policy %q is built into Consul, which does not let it be changed or deleted. Refer to it by its name.", entry.Name))
+		resp.Diagnostics.AddError("Cannot import the policy", fmt.Sprintf("The policy %q is built into Consul, and cannot be changed or deleted. Refer to it by its name.", entry.Name))
 		return
 	}
 	known := savedHash(ctx, req.Private, &resp.Diagnostics)
@@ -291,7 +290,7 @@ func (r *PolicyResource) Read(ctx context.Context, req resource.ReadRequest, res
 	r.save(ctx, m, entry.Hash, &resp.State, resp.Identity, resp.Private, &resp.Diagnostics)
 }
 
-// find finds the policy in the list; an import may name it by its name.
+// find finds the policy in the list by its ID, or, for an import, by its ID or name.
 func (*PolicyResource) find(ctx context.Context, a *consul.ACL, id string, imported bool) (*api.ACLPolicyListEntry, error) {
 	if imported {
 		list, err := a.Policies.List(ctx)
@@ -373,8 +372,8 @@ type privateReader interface {
 	GetKey(ctx context.Context, key string) ([]byte, diag.Diagnostics)
 }
 
-// hashKey is where the private state keeps the content hash of what the state
-// holds.
+// hashKey is where the private state keeps the content hash of the object in the
+// state.
 const hashKey = "hash"
 
 func hashText(hash []byte) string { return fmt.Sprintf("%x", hash) }
@@ -405,7 +404,7 @@ func (m policyModel) toAPI(ctx context.Context, diags *diag.Diagnostics) api.ACL
 	return p
 }
 
-// fromAPI keeps the state's way of writing rules that mean the same.
+// fromAPI keeps the notation of the state for rules that mean the same.
 func (m *policyModel) fromAPI(ctx context.Context, p api.ACLPolicy, diags *diag.Diagnostics) {
 	m.ID, m.Name, m.Description = types.StringValue(p.ID), types.StringValue(p.Name), types.StringValue(p.Description)
 	rules := attr.NewRulesValue(p.Rules)
@@ -415,7 +414,7 @@ func (m *policyModel) fromAPI(ctx context.Context, p api.ACLPolicy, diags *diag.
 	m.Datacenters = keepSet(m.Datacenters, setOf(ctx, p.Datacenters, diags))
 }
 
-// setOf makes a set of texts, null if there are none.
+// setOf returns a set of texts, or null if there are none.
 func setOf(ctx context.Context, values []string, diags *diag.Diagnostics) types.Set {
 	if len(values) == 0 {
 		return types.SetNull(types.StringType)

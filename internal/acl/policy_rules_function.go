@@ -73,12 +73,12 @@ func (*PolicyRulesFunction) Run(ctx context.Context, req function.RunRequest, re
 	}
 }
 
-// rulesReader reads the argument of policy_rules, all of it whatever is wrong.
+// rulesReader reads the whole argument of policy_rules, whatever is wrong with it.
 type rulesReader struct {
 	rules []consul.Rule
 	// problems begin with the path of the value within the argument.
 	problems []string
-	// unknown says that a part of the argument is not known yet.
+	// unknown reports that a part of the argument is not known yet.
 	unknown bool
 }
 
@@ -112,8 +112,8 @@ func (r *rulesReader) readAbout(at, resource string, value tfattr.Value) {
 	}
 }
 
-// readSegment reads what a segment is set to: a disposition, or an object of
-// them.
+// readSegment reads the value of a segment: a disposition, or an object of
+// dispositions.
 func (r *rulesReader) readSegment(at string, rule consul.Rule, value tfattr.Value) {
 	if isNull(value) {
 		return
@@ -128,7 +128,7 @@ func (r *rulesReader) readSegment(at string, rule consul.Rule, value tfattr.Valu
 		for _, name := range slices.Sorted(maps.Keys(attributes)) {
 			to := map[string]*string{"policy": &rule.Policy, "intentions": &rule.Intentions}[name]
 			if to == nil {
-				r.problem(at+"."+name, "there is no such attribute; there are policy and, for services, intentions")
+				r.problem(at+"."+name, "there is no such attribute: use policy and, for services, intentions")
 				ok = false
 				continue
 			}
@@ -150,8 +150,8 @@ func (r *rulesReader) add(at string, rule consul.Rule) {
 	r.rules = append(r.rules, rule)
 }
 
-// disposition reads a string; null is "". It reports false where there is none,
-// and why.
+// disposition reads a string; null is "". If the value is not a known string, it
+// returns false and records why.
 func (r *rulesReader) disposition(at string, value tfattr.Value) (text string, ok bool) {
 	value = underlying(value)
 	switch v, isText := value.(basetypes.StringValue); {
@@ -168,8 +168,8 @@ func (r *rulesReader) disposition(at string, value tfattr.Value) (text string, o
 	}
 }
 
-// elements returns the elements of an object or a map; none for null. It reports
-// false where there is neither, and why.
+// elements returns the elements of an object or a map, none for null. If the value
+// is neither, or is not known, it returns false and records why.
 func (r *rulesReader) elements(at string, value tfattr.Value, what string) (elements map[string]tfattr.Value, ok bool) {
 	value = underlying(value)
 	switch {
@@ -189,7 +189,7 @@ func (r *rulesReader) elements(at string, value tfattr.Value, what string) (elem
 	return nil, false
 }
 
-// underlying is the value in a dynamic one.
+// underlying returns the value inside a dynamic value.
 func underlying(value tfattr.Value) tfattr.Value {
 	for {
 		d, ok := value.(basetypes.DynamicValue)

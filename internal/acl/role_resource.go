@@ -111,30 +111,30 @@ func (r *RoleResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 	r.checkName(ctx, a, plan, state, replaces, &resp.Diagnostics)
 }
 
-// checkName reports a role of the planned name, unless it is what an
-// interrupted create left behind: then it is the very same.
+// checkName reports a role that already has the planned name. It is only a warning
+// if the content is the same, as an interrupted create leaves it.
 func (r *RoleResource) checkName(ctx context.Context, a *consul.ACL, plan, state roleModel, replaces string, diags *diag.Diagnostics) {
 	if plan.Name.IsUnknown() || plan.Name.Equal(state.Name) {
 		return
 	}
 	list, err := a.Roles.List(ctx)
 	if err != nil {
-		return // apply will tell
+		return // the apply reports it
 	}
 	i := slices.IndexFunc(list, func(p *api.ACLRole) bool { return p.Name == plan.Name.ValueString() })
 	if i < 0 || list[i].ID == state.ID.ValueString() || list[i].ID == replaces {
 		return
 	}
 	if state.ID.IsNull() && consul.SameRole(plan.toAPI(ctx, diags), *list[i]) {
-		diags.AddAttributeWarning(path.Root("name"), "The role exists already", fmt.Sprintf(
-			"Cluster %s has a role %q with the same content, as after an apply that was interrupted. It will be taken over.", plan.Cluster.ValueString(), plan.Name.ValueString()))
+		diags.AddAttributeWarning(path.Root("name"), "The role already exists", fmt.Sprintf(
+			"Cluster %s already has a role %q with the same content, for example from an interrupted apply. The apply adopts it.", plan.Cluster.ValueString(), plan.Name.ValueString()))
 		return
 	}
-	diags.Append(attr.Error(path.Root("name"), "The role exists already", fmt.Sprintf(
-		"cluster %s has a role %q. Choose another name, or import it: %s", plan.Cluster.ValueString(), plan.Name.ValueString(), r.importCommand(plan.Cluster.ValueString(), plan.Name.ValueString()))))
+	diags.Append(attr.Error(path.Root("name"), "The role already exists", fmt.Sprintf(
+		"cluster %s already has a role %q. Choose another name, or import it: %s", plan.Cluster.ValueString(), plan.Name.ValueString(), r.importCommand(plan.Cluster.ValueString(), plan.Name.ValueString()))))
 }
 
-// warnInUse names the tokens that lose rights with the role.
+// warnInUse names the tokens that lose the rights of the role.
 func (r *RoleResource) warnInUse(ctx context.Context, a *consul.ACL, state roleModel, diags *diag.Diagnostics) {
 	if a == nil {
 		return
@@ -147,7 +147,7 @@ func (r *RoleResource) warnInUse(ctx context.Context, a *consul.ACL, state roleM
 		return r.tokensThatStay(state.Cluster, tokens, func(t *api.ACLTokenListEntry) bool { return links(t.Roles, state.ID.ValueString()) })
 	})
 	if len(users) > 0 {
-		diags.AddWarning("The role is in use", fmt.Sprintf("When the role %q of %s goes, it takes its rights from: %s.", state.Name.ValueString(), state.Cluster.ValueString(), atMost(users, 20)))
+		diags.AddWarning("The role is in use", fmt.Sprintf("Deleting the role %q of %s takes its rights from: %s.", state.Name.ValueString(), state.Cluster.ValueString(), atMost(users, 20)))
 	}
 }
 
@@ -201,7 +201,7 @@ func (r *RoleResource) Read(ctx context.Context, req resource.ReadRequest, resp 
 	r.save(ctx, m, *role, &resp.State, resp.Identity, &resp.Diagnostics)
 }
 
-// find finds the role in the list; an import may name it by its name.
+// find finds the role in the list by its ID, or, for an import, by its ID or name.
 func (*RoleResource) find(ctx context.Context, a *consul.ACL, id string, imported bool) (*api.ACLRole, error) {
 	if imported {
 		list, err := a.Roles.List(ctx)

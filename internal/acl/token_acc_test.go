@@ -590,7 +590,7 @@ func TestAccToken_keepsItsOwn(t *testing.T) {
 			{
 				Config:   a("secret = { name = \"z\", key = \"a\" }") + f.tokenHCL("b", "secret = { name = \"z\", key = \"b\", type = \"example.com/x\" }"),
 				PlanOnly: true, ExpectNonEmptyPlan: true,
-				ExpectError: acctest.Says("is declared with another type too"),
+				ExpectError: acctest.Says("is also declared with another type"),
 			},
 			{Config: a("secret = { name = \"z\", key = \"a\" }") + f.tokenHCL("b", "secret = { name = \"z\", key = \"b\" }")},
 		},

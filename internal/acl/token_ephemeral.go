@@ -36,7 +36,7 @@ func NewTokenEphemeral() ephemeral.EphemeralResource {
 	return &tokenEphemeral{object{kind: "token", typeName: "consul_k8s_token"}}
 }
 
-// defaultTTL outlives a run that does not close its tokens.
+// defaultTTL limits the life of a token that its run does not revoke.
 const defaultTTL = time.Hour
 
 type tokenEphemeralModel struct {
@@ -49,7 +49,7 @@ type tokenEphemeralModel struct {
 	ExpirationTime types.String `tfsdk:"expiration_time"`
 }
 
-// closing is what Close needs to know of a token that Open made.
+// closing is what Close needs to know about a token that Open created.
 type closing struct{ Cluster, AccessorID string }
 
 const closingKey = "token"
@@ -94,7 +94,7 @@ func (*tokenEphemeral) ValidateConfig(ctx context.Context, req ephemeral.Validat
 	var m tokenEphemeralModel
 	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
 	if m.AccessorID.IsNull() && m.Policies.IsNull() && m.Roles.IsNull() {
-		resp.Diagnostics.Append(attr.Error(path.Root("accessor_id"), "Which token?", "set accessor_id for a token that exists, or policies or roles for a short-lived one."))
+		resp.Diagnostics.Append(attr.Error(path.Root("accessor_id"), "No token declared", "set accessor_id for an existing token, or policies or roles for a short-lived token."))
 	}
 }
 
@@ -150,7 +150,7 @@ func unknownLinks(ctx context.Context, a *consul.ACL, m tokenEphemeralModel, dia
 			}
 			found = true
 			diags.Append(attr.Error(path.Root(of.attribute), "Unknown "+of.kind, fmt.Sprintf(
-				"cluster %s has no %s %q. If the same apply makes it, refer to its attribute id, which is known only then.", m.Cluster.ValueString(), of.kind, ref)))
+				"cluster %s has no %s %q. If the same apply creates it, refer to its attribute id, which is known only after it is created.", m.Cluster.ValueString(), of.kind, ref)))
 		}
 	}
 	return found
@@ -166,7 +166,7 @@ func (e *tokenEphemeral) open(ctx context.Context, a *consul.ACL, m tokenEphemer
 	}
 	ttl := defaultTTL
 	if !m.TTL.IsNull() {
-		ttl, _ = time.ParseDuration(m.TTL.ValueString()) // its validator has spoken
+		ttl, _ = time.ParseDuration(m.TTL.ValueString()) // the validator has checked it
 	}
 	token, err := a.Tokens.Create(ctx, api.ACLToken{
 		AccessorID: uuid.NewString(), SecretID: uuid.NewString(), ExpirationTTL: ttl,
@@ -175,14 +175,14 @@ func (e *tokenEphemeral) open(ctx context.Context, a *consul.ACL, m tokenEphemer
 	if err != nil {
 		return nil, err
 	}
-	// It is used at once, and by whom knows which server.
+	// The token is used at once, and possibly through any server.
 	if err := a.AwaitToken(ctx, token.AccessorID); err != nil {
 		return nil, errors.Join(err, a.Tokens.Delete(context.WithoutCancel(ctx), token.AccessorID))
 	}
 	return token, nil
 }
 
-// Close implements ephemeral.EphemeralResourceWithClose: it revokes what Open made.
+// Close implements ephemeral.EphemeralResourceWithClose. It revokes the token that Open created.
 func (e *tokenEphemeral) Close(ctx context.Context, req ephemeral.CloseRequest, resp *ephemeral.CloseResponse) {
 	raw, diags := req.Private.GetKey(ctx, closingKey)
 	resp.Diagnostics.Append(diags...)
@@ -201,6 +201,6 @@ func (e *tokenEphemeral) Close(ctx context.Context, req ephemeral.CloseRequest, 
 		return
 	}
 	if err := a.Tokens.Delete(ctx, c.AccessorID); err != nil && !errors.Is(err, consul.ErrNoCluster) {
-		resp.Diagnostics.AddWarning("The short-lived token was not revoked", "It expires by itself: "+err.Error()+".")
+		resp.Diagnostics.AddWarning("The short-lived token was not revoked", "The token could not be revoked, and stays valid until it expires: "+err.Error()+".")
 	}
 }

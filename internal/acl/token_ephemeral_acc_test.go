@@ -175,7 +175,7 @@ func TestAccTokenEphemeral_refusals(t *testing.T) {
 	test(t, resource.TestCase{
 		TerraformVersionChecks: []tfversion.TerraformVersionCheck{tfversion.SkipBelow(tfversion.Version1_10_0)},
 		Steps: []resource.TestStep{
-			refused(token(f.ID(), `policies = ["builtin/global-read-only", "nobody"]`), fmt.Sprintf(`policies: cluster %s has no policy "nobody". If the same apply makes it, refer to its attribute id`, f.ID())),
+			refused(token(f.ID(), `policies = ["builtin/global-read-only", "nobody"]`), fmt.Sprintf(`policies: cluster %s has no policy "nobody". If the same apply creates it, refer to its attribute id`, f.ID())),
 			refused(token(f.ID(), `policies = ["`+unknown+`"]`), fmt.Sprintf(`has no policy %q`, unknown)),
 			refused(token(f.ID(), `roles = ["nobody"]`), `roles: cluster `+f.ID()+` has no role "nobody"`),
 			refused(token(f.Namespace+"/other", `roles = ["nobody"]`), "Cannot create the token"),

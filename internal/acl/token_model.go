@@ -34,18 +34,18 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Bounds of a token's life time. Consul refuses less than a minute
-// (ACLTokenMinExpirationTTL). Since 1.16 it refuses no length that is meant (290
-// years, ACLTokenMaxExpirationTTL in agent/consul/config.go of Consul 1.21; before,
-// and in its API documentation still, 24 hours): the upper bound finds mistakes.
+// Bounds of the lifetime of a token. Consul refuses less than a minute
+// (ACLTokenMinExpirationTTL). Its upper limit is 290 years since 1.16
+// (ACLTokenMaxExpirationTTL in agent/consul/config.go of Consul 1.21), and was 24
+// hours before, as its API documentation still says. The upper bound here finds mistakes.
 const (
 	minExpiry = time.Minute
 	maxExpiry = 10 * 365 * 24 * time.Hour
 )
 
 const (
-	// defaultGracePeriod is longer than a kubelet takes to bring a changed Secret
-	// into a running pod: its sync period of a minute, and its cache.
+	// defaultGracePeriod is longer than a kubelet needs to bring a changed Secret
+	// into a running pod: its sync period of a minute, and the delay of its cache.
 	defaultGracePeriod = 2 * time.Minute
 	maxGracePeriod     = time.Hour
 )
@@ -185,22 +185,22 @@ func (*TokenResource) ValidateConfig(ctx context.Context, req resource.ValidateC
 	set := func(v types.String) bool { return !v.IsNull() && !v.IsUnknown() }
 	rotates := set(rotation.Trigger) || set(rotation.After)
 	if rotates && set(m.AccessorID) {
-		resp.Diagnostics.Append(attr.Error(path.Root("rotation"), "A chosen accessor ID cannot be rotated", "leave accessor_id out: a new token has a new one."))
+		resp.Diagnostics.Append(attr.Error(path.Root("rotation"), "A chosen accessor ID cannot be rotated", "leave accessor_id out, because a rotation creates a token with a new accessor ID."))
 	}
 	if rotates && set(m.SecretID) {
-		resp.Diagnostics.Append(attr.Error(path.Root("rotation"), "A chosen secret ID is rotated by its version", "leave trigger and after out, and change secret_id_wo_version with secret_id_wo."))
+		resp.Diagnostics.Append(attr.Error(path.Root("rotation"), "A chosen secret ID is rotated by its version", "leave trigger and after out. To rotate the token, change secret_id_wo_version together with secret_id_wo."))
 	}
 	seen := map[string]bool{}
 	targets, _ := m.targets(ctx, &resp.Diagnostics)
 	for _, t := range targets {
 		if seen[t.String()] {
-			resp.Diagnostics.Append(attr.Error(path.Root("secrets"), "One key twice", fmt.Sprintf("the key %s of Secret %s/%s is there twice.", t.Key, t.Namespace, t.Name)))
+			resp.Diagnostics.Append(attr.Error(path.Root("secrets"), "Duplicate key", fmt.Sprintf("the key %s of Secret %s/%s is declared twice.", t.Key, t.Namespace, t.Name)))
 		}
 		seen[t.String()] = true
 	}
 	if m.isAnonymous() {
 		if !m.Secret.IsNull() || !m.Secrets.IsNull() || !m.SecretID.IsNull() || !m.ExpirationTime.IsNull() || !m.ExpirationTTL.IsNull() || m.Local.ValueBool() {
-			resp.Diagnostics.Append(attr.Error(path.Root("accessor_id"), "The anonymous token has no secret ID", "leave secret, secrets, secret_id_wo, local and the expiry out."))
+			resp.Diagnostics.Append(attr.Error(path.Root("accessor_id"), "The anonymous token has no secret ID", "leave out secret, secrets, secret_id_wo, local, expiration_time, and expiration_ttl."))
 		}
 	}
 }
@@ -218,8 +218,8 @@ func (m tokenModel) gracePeriod() time.Duration {
 	return defaultGracePeriod
 }
 
-// targets are the declared Secrets, in an order that only they decide. known is
-// false while some are not known.
+// targets returns the declared Secrets, in an order that depends only on them. known
+// is false while some of them are not known.
 func (m tokenModel) targets(ctx context.Context, diags *diag.Diagnostics) (targets []consul.Target, known bool) {
 	if m.Cluster.IsUnknown() || m.Secret.IsUnknown() || m.Secrets.IsUnknown() {
 		return nil, false
@@ -235,7 +235,7 @@ func (m tokenModel) targets(ctx context.Context, diags *diag.Diagnostics) (targe
 			}
 		}
 	}
-	namespace, _, _ := server.ParseID(m.Cluster.ValueString()) // its validator has spoken
+	namespace, _, _ := server.ParseID(m.Cluster.ValueString()) // the validator has checked it
 	known = true
 	for _, o := range models {
 		t, ok := targetFrom(ctx, o, namespace, diags)
@@ -279,7 +279,7 @@ func targetFrom(ctx context.Context, o types.Object, namespace string, diags *di
 		var all map[string]types.String
 		diags.Append(m.ElementsAs(ctx, &all, false)...)
 		for k, v := range all {
-			if v.IsNull() { // it is not set
+			if v.IsNull() { // not set
 				continue
 			}
 			if t.Labels == nil {
@@ -291,8 +291,8 @@ func targetFrom(ctx context.Context, o types.Object, namespace string, diags *di
 	return t, true
 }
 
-// keepTargets keeps what the state says of the Secrets if the plan asks for the same in another way, as after an import,
-// which writes down the namespace and the key even where the configuration leaves them to their defaults.
+// keepTargets keeps the Secrets of the state if the plan declares the same ones in another way. This happens after an import,
+// which records the namespace and the key even if the configuration leaves them to their defaults.
 func (m *tokenModel) keepTargets(ctx context.Context, state tokenModel, diags *diag.Diagnostics) {
 	if m.Secret.IsNull() != state.Secret.IsNull() || m.Secrets.IsNull() != state.Secrets.IsNull() {
 		return
@@ -304,8 +304,8 @@ func (m *tokenModel) keepTargets(ctx context.Context, state tokenModel, diags *d
 	}
 }
 
-// declaredModel is what is declared of a token and neither Consul nor its Secrets tell. It is kept with the Secrets, for
-// an import.
+// declaredModel is the part of the configuration of a token that neither Consul nor its Secrets show. It is stored with the
+// Secrets, for an import.
 type declaredModel struct {
 	Rotation        *declaredRotation `json:"rotation,omitempty"`
 	ExpirationTTL   string            `json:"expirationTTL,omitempty"`
@@ -318,7 +318,7 @@ type declaredRotation struct {
 	GracePeriod *string `json:"gracePeriod,omitempty"`
 }
 
-// declared is a declaredModel as JSON, "" where nothing is declared.
+// declared returns a declaredModel as JSON, or "" if nothing is declared.
 func (m tokenModel) declared() string {
 	d := declaredModel{ExpirationTTL: m.ExpirationTTL.ValueString(), SecretIDVersion: m.SecretIDVersion.ValueString()}
 	if !m.Rotation.IsNull() && !m.Rotation.IsUnknown() {
@@ -333,7 +333,7 @@ func (m tokenModel) declared() string {
 	return string(text)
 }
 
-// fromFound fills in what an import finds of the Secrets that the token is in, and of what is kept with them.
+// fromFound fills in the Secrets that an import finds for the token, and what is stored with them.
 func (m *tokenModel) fromFound(ctx context.Context, found []consul.Found, diags *diag.Diagnostics) {
 	if len(found) == 0 {
 		return
@@ -376,17 +376,17 @@ func (m *tokenModel) fromFound(ctx context.Context, found []consul.Found, diags 
 	}
 }
 
-// takenRemedy names the ways out where somebody else holds a target.
+// takenRemedy says what to do if something else already holds a target.
 func (r *TokenResource) takenRemedy(t consul.Target, h consul.Holder) string {
 	const remedy = "Choose another name or key."
 	if !h.Foreign {
 		return remedy + " If it is this very token, import it: " + r.importCommand(h.Cluster, h.AccessorID)
 	}
-	return remedy + fmt.Sprintf(" Or delete the Secret, if nothing uses it. Or let the key be added to it, which it must not have yet: kubectl label secret -n %s %s %s=%s %s=%s",
+	return remedy + fmt.Sprintf(" Or delete the Secret, if nothing uses it. Or allow the provider to add the key, which the Secret must not have yet: kubectl label secret -n %s %s %s=%s %s=%s",
 		t.Namespace, t.Name, server.LabelManagedBy, server.ManagedBy, server.LabelComponent, consul.ComponentToken)
 }
 
-// targetNames is the attribute delivered_to: never null.
+// targetNames returns the attribute delivered_to, which is never null.
 func targetNames(ctx context.Context, targets []consul.Target, diags *diag.Diagnostics) types.Set {
 	names := []string{}
 	for _, t := range targets {
@@ -446,16 +446,16 @@ func (uuidValidator) ValidateString(_ context.Context, req validator.StringReque
 	case uuid.Validate(v) != nil || !isUUID(v):
 		resp.Diagnostics.Append(attr.Error(req.Path, "Not a UUID", "it must be a UUID in lower case, such as 8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55."))
 	case strings.HasPrefix(v, "00000000-0000-0000-0000-0000000000") && v != consul.AnonymousAccessorID:
-		resp.Diagnostics.Append(attr.Error(req.Path, "Reserved UUID", "Consul keeps the UUIDs that begin with 00000000-0000-0000-0000-0000000000 for itself."))
+		resp.Diagnostics.Append(attr.Error(req.Path, "Reserved UUID", "UUIDs that begin with 00000000-0000-0000-0000-0000000000 are reserved for Consul."))
 	}
 }
 
-// expiryValidator does not judge whether the time has passed: that matters only
-// where a token is made (checkExpiry).
+// expiryValidator does not check whether the time has passed, which matters only
+// when a token is created (checkExpiry).
 type expiryValidator struct{}
 
 func (expiryValidator) Description(context.Context) string {
-	return "a time in RFC 3339"
+	return "a time in RFC 3339 format"
 }
 
 func (v expiryValidator) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
@@ -465,23 +465,23 @@ func (expiryValidator) ValidateString(_ context.Context, req validator.StringReq
 		return
 	}
 	if _, err := time.Parse(time.RFC3339, req.ConfigValue.ValueString()); err != nil {
-		resp.Diagnostics.Append(attr.Error(req.Path, "Not a time", fmt.Sprintf("%q is not a time in RFC 3339, such as 2030-01-31T12:00:00Z.", req.ConfigValue.ValueString())))
+		resp.Diagnostics.Append(attr.Error(req.Path, "Not a time", fmt.Sprintf("%q is not a time in RFC 3339 format, such as 2030-01-31T12:00:00Z.", req.ConfigValue.ValueString())))
 	}
 }
 
-// checkExpiry says why no token that is made now can expire at a time; "" if one
-// can, or the time is not known. passed says that it is because the time has passed.
+// checkExpiry returns why a token that is created now cannot expire at a time, or ""
+// if it can, or if the time is not known. passed reports that the time has passed.
 func checkExpiry(expires types.String, now time.Time) (passed bool, problem string) {
 	at, err := time.Parse(time.RFC3339, expires.ValueString())
 	switch left := at.Sub(now); {
 	case err != nil:
 		return false, ""
 	case left <= 0:
-		return true, fmt.Sprintf("%s has passed, and Consul makes no token that has expired. Set a later time, or use expiration_ttl, which counts from when a token is made.", expires.ValueString())
+		return true, fmt.Sprintf("%s has passed, and Consul creates no token that has expired. Set a later time, or use expiration_ttl, which counts from the creation of a token.", expires.ValueString())
 	case left < minExpiry:
-		return false, fmt.Sprintf("%s is less than %s ahead, and Consul refuses that. Set a later time, or use expiration_ttl, which counts from when a token is made.", expires.ValueString(), minExpiry)
+		return false, fmt.Sprintf("%s is less than %s ahead, which Consul refuses. Set a later time, or use expiration_ttl, which counts from the creation of a token.", expires.ValueString(), minExpiry)
 	case left > maxExpiry:
-		return false, fmt.Sprintf("%s is more than ten years ahead. Set an earlier time, or leave it out for a token that does not expire.", expires.ValueString())
+		return false, fmt.Sprintf("%s is more than ten years ahead. Set an earlier time, or leave expiration_time out for a token that does not expire.", expires.ValueString())
 	}
 	return false, ""
 }
@@ -516,7 +516,7 @@ func (templateValidator) ValidateString(_ context.Context, req validator.StringR
 	out, err := consul.Target{Template: req.ConfigValue.ValueString()}.Render("accessor", example)
 	switch {
 	case err != nil:
-		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid template", "it is no Go template: "+err.Error()+"."))
+		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid template", "it is not a Go template: "+err.Error()+"."))
 	case !strings.Contains(string(out), example):
 		resp.Diagnostics.Append(attr.Error(req.Path, "The template has no secret ID", "it must have {{.SecretID}} where the secret ID belongs."))
 	}

@@ -88,7 +88,7 @@ func TestCheckExpiry(t *testing.T) {
 		"2026-06-01T16:00:00+02:00": "",
 		"2036-05-29T12:00:00Z":      "",
 		"2026-06-01T12:00:59Z":      "is less than 1m0s ahead",
-		"2026-06-01T12:00:00Z":      "has passed, and Consul makes no token that has expired. Set a later time, or use expiration_ttl",
+		"2026-06-01T12:00:00Z":      "has passed, and Consul creates no token that has expired. Set a later time, or use expiration_ttl",
 		"2026-06-01T13:00:00+02:00": "has passed",
 		"2036-05-29T12:00:01Z":      "is more than ten years ahead",
 	} {

@@ -69,7 +69,7 @@ func (r *TokenResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanR
 	plan.ExpirationTime = config.ExpirationTime
 	now, before := time.Now(), state
 	if exists && state.SecretIDVersion.IsNull() && r.hasChosen(ctx, state, config) {
-		before.SecretIDVersion = plan.SecretIDVersion // which needs only to be recorded
+		before.SecretIDVersion = plan.SecretIDVersion // the apply only needs to record it
 	}
 	due, reason := rotationDue(plan, before, declaredExpiry(ctx, req.Private, &resp.Diagnostics), now)
 	switch {
@@ -78,18 +78,18 @@ func (r *TokenResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanR
 	case reason == "":
 		plan.ID, plan.AccessorID, plan.CreateTime, plan.ExpirationTime = state.ID, state.AccessorID, state.CreateTime, state.ExpirationTime
 	case !config.AccessorID.IsNull():
-		resp.RequiresReplace = append(resp.RequiresReplace, path.Root(due)) // one accessor ID has one token
+		resp.RequiresReplace = append(resp.RequiresReplace, path.Root(due)) // two tokens cannot share an accessor ID
 		r.claimTargets(plan, targets, state.ID, req.Config, &resp.Diagnostics)
 		return
 	default:
 		plan.ID, plan.AccessorID, plan.CreateTime, plan.ExpirationTime = types.StringUnknown(), types.StringUnknown(), types.StringUnknown(), plannedExpiry(plan)
 		resp.Diagnostics.AddWarning("The token is rotated", fmt.Sprintf(
-			"The token %s of %s is replaced by a new one because %s. The new one is delivered first; the old one is revoked %s later.",
+			"The token %s of %s is replaced by a new token because %s. The new token is delivered first, and the old token is revoked %s later.",
 			state.AccessorID.ValueString(), state.Cluster.ValueString(), reason, plan.gracePeriod()))
 	}
 	if exists && reason == "" {
 		warnOfRecordedTrigger(plan, state, &resp.Diagnostics)
-	} else { // a token is made
+	} else { // a token is created
 		planExpiry(config, now, &resp.Diagnostics)
 	}
 	plan.DeliveredTo = plannedDelivery(ctx, state, exists, targets, known, &resp.Diagnostics)
@@ -120,7 +120,7 @@ func (r *TokenResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanR
 		r.checkRoles(ctx, a, plan.Cluster, plan.Roles, declared, &resp.Diagnostics)
 	}
 	if replaces != "" {
-		state.AccessorID = types.StringValue(replaces) // what holds its targets is the former self
+		state.AccessorID = types.StringValue(replaces) // the replaced token holds its targets
 	}
 	r.checkTargets(ctx, a, targets, state, &resp.Diagnostics)
 	switch existing, err := a.Tokens.Get(ctx, plan.AccessorID.ValueString()); {
@@ -129,27 +129,27 @@ func (r *TokenResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanR
 		warnOfLostRights(plan, existing, r.importCommand(plan.Cluster.ValueString(), "anonymous"), &resp.Diagnostics)
 	default:
 		if existing.Description != consul.Unfinished && !r.leaves("token", plan.Cluster, existing.AccessorID) {
-			resp.Diagnostics.Append(attr.Error(path.Root("accessor_id"), "The token exists already", fmt.Sprintf(
+			resp.Diagnostics.Append(attr.Error(path.Root("accessor_id"), "The token already exists", fmt.Sprintf(
 				"import it: %s", r.importCommand(plan.Cluster.ValueString(), plan.AccessorID.ValueString()))))
 		}
 	}
 }
 
-// planExpiry refuses an expiration time that no new token can have. One that has passed is a warning: the token that had
-// it has expired, and nothing else in the plan is to wait for another time. The apply does not make the token.
+// planExpiry refuses an expiration time that no new token can have. A time that has passed is only a warning: the token with
+// this time has expired, which must not block the rest of the plan. The apply does not create the token.
 func planExpiry(config tokenModel, now time.Time, diags *diag.Diagnostics) {
 	switch passed, problem := checkExpiry(config.ExpirationTime, now); {
 	case problem == "":
 	case passed:
-		diags.AddAttributeWarning(path.Root("expiration_time"), "The token has expired", fmt.Sprintf("expiration_time: %s The apply does not make the token.", problem))
+		diags.AddAttributeWarning(path.Root("expiration_time"), "The token has expired", fmt.Sprintf("expiration_time: %s The apply does not create the token.", problem))
 	default:
-		diags.Append(attr.Error(path.Root("expiration_time"), "No token can expire then", problem))
+		diags.Append(attr.Error(path.Root("expiration_time"), "The expiration time is not possible", problem))
 	}
 }
 
-// plannedDelivery is delivered_to as far as a plan can tell. It follows from the state alone: Terraform plans once more
-// when it applies, and takes what is not known then, and was known before, for an error. What is to be delivered again
-// may fail with its namespace.
+// plannedDelivery returns what a plan can know about delivered_to. It depends only on the state: Terraform plans again when it
+// applies, and a value that was known in the first plan and is unknown in the second is an error. A repeated delivery may fail
+// because its namespace does not exist.
 func plannedDelivery(ctx context.Context, state tokenModel, exists bool, targets []consul.Target, known bool, diags *diag.Diagnostics) types.Set {
 	if !known {
 		return types.SetUnknown(types.StringType)
@@ -161,19 +161,19 @@ func plannedDelivery(ctx context.Context, state tokenModel, exists bool, targets
 	return planned
 }
 
-// warnOfRecordedTrigger says that a trigger which was not there before, as after an
-// import, does not rotate.
+// warnOfRecordedTrigger warns that a trigger which was not set before, for example
+// after an import, does not rotate the token.
 func warnOfRecordedTrigger(plan, state tokenModel, diags *diag.Diagnostics) {
 	var p, s rotationModel
 	p.from(plan.Rotation)
 	s.from(state.Rotation)
 	if !p.Trigger.IsNull() && s.Trigger.IsNull() {
 		diags.AddAttributeWarning(path.Root("rotation").AtName("trigger"), "The token is not rotated yet", fmt.Sprintf(
-			"The token %s had no trigger before: this apply only records it. To rotate the token, apply, and change the trigger once more.", state.AccessorID.ValueString()))
+			"The token %s had no trigger before, so this apply only records the trigger. To rotate the token, apply, and then change the trigger again.", state.AccessorID.ValueString()))
 	}
 }
 
-// warnOfLostRights names what the anonymous token may do now and is not declared.
+// warnOfLostRights names the rights of the anonymous token that are replaced by the declared ones.
 func warnOfLostRights(plan tokenModel, existing *api.ACLTokenListEntry, importCommand string, diags *diag.Diagnostics) {
 	var lost []string
 	for _, l := range existing.Policies {
@@ -186,13 +186,13 @@ func warnOfLostRights(plan tokenModel, existing *api.ACLTokenListEntry, importCo
 		lost = append(lost, "identities and templated policies")
 	}
 	if len(lost) > 0 {
-		diags.AddWarning("The anonymous token has rights already", fmt.Sprintf(
-			"What is declared takes the place of what it has in %s: %s. To see each change in a plan, import it first: %s", plan.Cluster.ValueString(), atMost(lost, 20), importCommand))
+		diags.AddWarning("The anonymous token already has rights", fmt.Sprintf(
+			"The declared rights replace the rights that the token has in %s: %s. To see each change in a plan, import the token first: %s", plan.Cluster.ValueString(), atMost(lost, 20), importCommand))
 	}
 }
 
-// hasChosen reports whether a token is known to have the secret ID that is chosen
-// for it now, as one that was imported may.
+// hasChosen reports whether a token is known to have the declared secret ID, as an
+// imported token may.
 func (r *TokenResource) hasChosen(ctx context.Context, state, config tokenModel) bool {
 	if config.SecretID.IsNull() || config.SecretID.IsUnknown() {
 		return false
@@ -205,7 +205,7 @@ func (r *TokenResource) hasChosen(ctx context.Context, state, config tokenModel)
 	return err == nil && existing.SecretID == config.SecretID.ValueString()
 }
 
-// plannedExpiry is the expiration time as far as a plan can know it.
+// plannedExpiry returns the expiration time, if a plan can know it.
 func plannedExpiry(m tokenModel) types.String {
 	if !m.ExpirationTTL.IsNull() {
 		return types.StringUnknown()
@@ -213,11 +213,11 @@ func plannedExpiry(m tokenModel) types.String {
 	return m.ExpirationTime
 }
 
-// rotationDue says why a new token must take the place of the one in the state,
-// and which attribute says so; "" if it need not: it is wanted, or what changed
-// Consul does not change. The expiration time of plan is what is configured, and
-// that of state was so too if expiryDeclared: that of an imported token is left
-// alone.
+// rotationDue returns why a new token must replace the one in the state, and which
+// attribute requires it, or "" if no rotation is due. A rotation is due if the
+// configuration asks for it, or if Consul cannot change in place what changed. The
+// expiration time of plan is the declared one. That of state was declared if
+// expiryDeclared is true; the expiration time of an imported token is left alone.
 func rotationDue(plan, state tokenModel, expiryDeclared bool, now time.Time) (attribute, reason string) {
 	var p, s rotationModel
 	p.from(plan.Rotation)
@@ -247,7 +247,7 @@ func rotationDue(plan, state tokenModel, expiryDeclared bool, now time.Time) (at
 	return "", ""
 }
 
-// livesFor reports whether a token of which the state does not say how long it lives, as after an import, lives for a time.
+// livesFor reports whether a token has the given lifetime although the state does not record it, as after an import.
 func livesFor(state tokenModel, ttl types.String) bool {
 	want, errWant := time.ParseDuration(ttl.ValueString())
 	created, errCreated := time.Parse(time.RFC3339Nano, state.CreateTime.ValueString())
@@ -256,7 +256,7 @@ func livesFor(state tokenModel, ttl types.String) bool {
 }
 
 // expiryKey is where the private state keeps whether the expiration time in the
-// state was declared: an imported one looks the same.
+// state was declared. The state of an imported token looks the same.
 const expiryKey = "expiration_time_declared"
 
 func declaredExpiry(ctx context.Context, private privateReader, diags *diag.Diagnostics) (declared bool) {
@@ -281,9 +281,9 @@ func sameTime(a, b types.String) bool {
 	return a.Equal(b) || (errX == nil && errY == nil && x.Equal(y))
 }
 
-// claimTargets reports an accessor ID, or a key of a Secret, that another resource
-// of the configuration declares as well, and a Secret that is declared in two
-// ways. It returns the ID of the token that this one replaces.
+// claimTargets reports an accessor ID or a key of a Secret that another resource
+// declares too, and a Secret that is declared with different types or labels. It
+// returns the ID of the token that this one replaces.
 func (r *TokenResource) claimTargets(plan tokenModel, targets []consul.Target, owner types.String, config tfsdk.Config, diags *diag.Diagnostics) (replaces string) {
 	if r.clients == nil {
 		return ""
@@ -291,7 +291,7 @@ func (r *TokenResource) claimTargets(plan tokenModel, targets []consul.Target, o
 	if accessor := plan.AccessorID; !accessor.IsUnknown() {
 		var ok bool
 		if replaces, ok = r.clients.Claims.Claim(claimOf("token", plan.Cluster.ValueString(), accessor.ValueString()), owner.ValueString(), fingerprint(config)); !ok {
-			diags.Append(attr.Error(path.Root("accessor_id"), "One token twice", fmt.Sprintf("another %s declares the token %s too. Remove one of the two.", r.typeName, accessor.ValueString())))
+			diags.Append(attr.Error(path.Root("accessor_id"), "Duplicate token", fmt.Sprintf("another %s declares the token %s too. Remove one of the two.", r.typeName, accessor.ValueString())))
 		}
 	}
 	for _, t := range targets {
@@ -310,15 +310,15 @@ func (r *TokenResource) claimTargets(plan tokenModel, targets []consul.Target, o
 				continue
 			}
 			diags.Append(attr.Error(path.Root("secret"), "One Secret, two forms", fmt.Sprintf(
-				"the Secret %s/%s is declared with another %s too. Write the same for each of its keys.", t.Namespace, t.Name, part)))
+				"the Secret %s/%s is also declared with another %s. Use the same one for each of its keys.", t.Namespace, t.Name, part)))
 		}
 	}
 	return replaces
 }
 
-// checkTargets reports Secrets that cannot be delivered to. What happens to a Secret that was declared before is drift of
-// this token, and no reason to refuse a plan that is about others too: that is a warning. So is a namespace that does
-// not exist: it may be made by the same apply.
+// checkTargets reports Secrets that the token cannot be delivered to. If the Secret was declared before, this is drift of this
+// token, and only a warning: it must not block the plan of other resources. A namespace that does not exist is a warning too,
+// because the same apply may create it.
 func (r *TokenResource) checkTargets(ctx context.Context, a *consul.ACL, targets []consul.Target, state tokenModel, diags *diag.Diagnostics) {
 	delivered := texts(ctx, state.DeliveredTo, diags)
 	before, _ := state.targets(ctx, diags)
@@ -335,38 +335,38 @@ func (r *TokenResource) checkTargets(ctx context.Context, a *consul.ACL, targets
 		}
 		h, err := a.Deliveries.Holder(ctx, t)
 		if err != nil {
-			continue // apply will tell
+			continue // the apply reports it
 		}
 		if taken := r.taken(ctx, a, h, state); !taken {
 			continue
 		}
 		detail := (&consul.TakenError{Target: t, Holder: h}).Error() + ". " + r.takenRemedy(t, h)
 		if declared {
-			diags.AddAttributeWarning(path.Root("secret"), "The Secret is taken", "secret: "+detail+" Until then the apply of this token fails.")
+			diags.AddAttributeWarning(path.Root("secret"), "The Secret is taken", "secret: "+detail+"\n\nUntil you do, the apply of this token fails.")
 			continue
 		}
 		diags.Append(attr.Error(path.Root("secret"), "The Secret is taken", detail))
 	}
 }
 
-// warnOfNamespace says that a target has no namespace. declared says that it was declared before.
+// warnOfNamespace warns that the namespace of a target does not exist. declared says that the target was declared before.
 func warnOfNamespace(t consul.Target, declared bool, diags *diag.Diagnostics) {
 	if declared {
 		diags.AddAttributeWarning(path.Root("secret"), "The namespace of a Secret is gone", fmt.Sprintf(
-			"secret: the namespace %s does not exist, or is being deleted, and the Secret %s with the token went with it. The token stays valid. "+
-				"It is delivered again by the first apply after the namespace is back. If it does not come back, remove the Secret from the configuration, or destroy the token.", t.Namespace, t.Name))
+			"secret: the namespace %s does not exist or is being deleted, and the Secret %s with the token is deleted with it. The token stays valid. "+
+				"The first apply after the namespace is back delivers the token again. If the namespace does not come back, remove the Secret from the configuration, or destroy the token.", t.Namespace, t.Name))
 		return
 	}
 	diags.AddAttributeWarning(path.Root("secret"), "There is no such namespace", fmt.Sprintf(
-		"secret: the namespace %s of the Secret %s does not exist. If the same apply creates it, refer to it, as with namespace = kubernetes_namespace.<name>.metadata[0].name, so that it is created first. "+
-			"Otherwise create it before: the apply does not make a token that it cannot deliver.", t.Namespace, t.Name))
+		"secret: the namespace %s of the Secret %s does not exist. If the same apply creates the namespace, refer to it, for example with namespace = kubernetes_namespace.<name>.metadata[0].name, so that it is created first. "+
+			"Otherwise, create the namespace before the apply, which does not create a token that it cannot deliver.", t.Namespace, t.Name))
 }
 
 func isAmong(targets []consul.Target, t consul.Target) bool {
 	return slices.ContainsFunc(targets, func(o consul.Target) bool { return o.String() == t.String() })
 }
 
-// refuseMissing is an error where a target that was not declared before has no namespace. Nothing was changed then.
+// refuseMissing returns an error if the namespace of a newly declared target does not exist. Nothing has been changed then.
 func refuseMissing(ctx context.Context, a *consul.ACL, targets, before []consul.Target) error {
 	for _, t := range targets {
 		if !isAmong(before, t) && a.Deliveries.NamespaceGone(ctx, t.Namespace) {
@@ -376,9 +376,9 @@ func refuseMissing(ctx context.Context, a *consul.ACL, targets, before []consul.
 	return nil
 }
 
-// taken reports whether what holds a key keeps this resource from it: somebody
-// else's Secret, or a token that lives and is not this one, the one that it was
-// about to be replaced by, or what an interrupted create left.
+// taken reports whether the holder of a key prevents this resource from using it.
+// This is a Secret that another tool or person made, or a token that still exists,
+// unless it is this token, its successor, or one that an interrupted create left.
 func (*TokenResource) taken(ctx context.Context, a *consul.ACL, h consul.Holder, state tokenModel) bool {
 	own := state.AccessorID.ValueString()
 	switch {
@@ -421,7 +421,7 @@ func (r *TokenResource) Create(ctx context.Context, req resource.CreateRequest, 
 		return
 	}
 	if _, problem := checkExpiry(config.ExpirationTime, time.Now()); problem != "" {
-		resp.Diagnostics.Append(attr.Error(path.Root("expiration_time"), "No token can expire then", problem))
+		resp.Diagnostics.Append(attr.Error(path.Root("expiration_time"), "The expiration time is not possible", problem))
 		return
 	}
 	if err := refuseMissing(ctx, a, targets, nil); err != nil {
@@ -441,7 +441,7 @@ func (r *TokenResource) Create(ctx context.Context, req resource.CreateRequest, 
 		token, err = r.create(ctx, a, wanted, targets, !config.SecretID.IsNull())
 	}
 	if errors.Is(err, consul.ErrExists) && m.AccessorID.IsUnknown() && config.SecretID.IsNull() {
-		// Consul keeps an expired token for a while, which it says does not exist.
+		// Consul keeps an expired token for a while, but reports that it does not exist.
 		wanted.AccessorID = uuid.NewString()
 		token, err = r.create(ctx, a, wanted, targets, false)
 	}
@@ -454,8 +454,8 @@ func (r *TokenResource) Create(ctx context.Context, req resource.CreateRequest, 
 	saveLinks(ctx, resp.Private, &resp.Diagnostics, m.Policies, m.Roles)
 }
 
-// accessorFor is the accessor ID that follows from a target, unless a token has
-// it that was delivered there once and is in use elsewhere now.
+// accessorFor returns the accessor ID that follows from a target, unless a token
+// already has it that was once delivered there and is now in use elsewhere.
 func (*TokenResource) accessorFor(ctx context.Context, a *consul.ACL, t consul.Target) (string, error) {
 	accessorID := a.Cluster().AccessorFor(t)
 	existing, err := a.Tokens.Read(ctx, accessorID)
@@ -468,8 +468,8 @@ func (*TokenResource) accessorFor(ctx context.Context, a *consul.ACL, t consul.T
 	return accessorID, err
 }
 
-// create makes a token and delivers it. Until that is done its description says
-// so: whatever interrupts it, the next call goes on with the same token.
+// create creates a token and delivers it. Until this is done, the description of
+// the token says so: after an interruption, the next call resumes with the same token.
 func (r *TokenResource) create(ctx context.Context, a *consul.ACL, wanted api.ACLToken, targets []consul.Target, insist bool) (*api.ACLToken, error) {
 	unfinished := wanted
 	unfinished.Description = consul.Unfinished
@@ -496,14 +496,14 @@ func secretID(config tokenModel) string {
 	return uuid.NewString()
 }
 
-// deliver brings a token into all targets once every server knows it. It returns those that have no namespace: they are
-// no reason not to deliver to the others.
+// deliver writes a token into all targets as soon as every server knows it. It returns the targets whose namespace does not
+// exist, and still delivers to the others.
 func (r *TokenResource) deliver(ctx context.Context, a *consul.ACL, targets []consul.Target, token api.ACLToken, previous string) (missing []consul.Target, err error) {
 	if len(targets) == 0 {
 		return nil, nil
 	}
 	if token.SecretID == consul.HiddenSecretID {
-		return nil, &consul.PermissionError{Permission: "acl:write"} // only then Consul tells a secret ID
+		return nil, &consul.PermissionError{Permission: "acl:write"} // Consul shows secret IDs only to tokens with it
 	}
 	if err := a.AwaitToken(ctx, token.AccessorID); err != nil {
 		return nil, err
@@ -523,9 +523,9 @@ func (r *TokenResource) deliver(ctx context.Context, a *consul.ACL, targets []co
 	return missing, errors.Join(errs...)
 }
 
-// formerHolder is the accessor ID whose place in a target may be taken: that of
-// the token that is replaced, or one that is gone, or that an abandoned rotation
-// put there.
+// formerHolder returns the accessor ID that may be overwritten in a target: that of
+// the replaced token, or of a token that no longer exists, or of a token that an
+// abandoned rotation delivered.
 func (r *TokenResource) formerHolder(ctx context.Context, a *consul.ACL, t consul.Target, accessorID, previous string) (string, error) {
 	h, err := a.Deliveries.Holder(ctx, t)
 	if err != nil || h.Foreign || h.AccessorID == "" || h.AccessorID == accessorID || h.AccessorID == previous {
@@ -537,7 +537,7 @@ func (r *TokenResource) formerHolder(ctx context.Context, a *consul.ACL, t consu
 	return h.AccessorID, nil
 }
 
-// undo takes back what a create made that cannot end.
+// undo reverts a create that cannot be completed.
 func (*TokenResource) undo(ctx context.Context, a *consul.ACL, targets []consul.Target, accessorID string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
@@ -565,12 +565,12 @@ func (r *TokenResource) Read(ctx context.Context, req resource.ReadRequest, resp
 			m.ID = types.StringValue(consul.AnonymousAccessorID)
 		}
 		if own, err := a.IsOwnToken(ctx, m.ID.ValueString()); err == nil && own {
-			resp.Diagnostics.AddError("Cannot import the token", fmt.Sprintf("The token %s is the management token, with which the provider works. It belongs to consul_k8s_acl_bootstrap.", m.ID.ValueString()))
+			resp.Diagnostics.AddError("Cannot import the token", fmt.Sprintf("The token %s is the management token, which the provider itself uses. It belongs to consul_k8s_acl_bootstrap.", m.ID.ValueString()))
 			return
 		}
 		if a.Cluster().IsAgentToken(m.ID.ValueString()) {
 			resp.Diagnostics.AddError("Cannot import the token", fmt.Sprintf(
-				"The token %s is the agent token of a server, which could not keep its own entries in the catalog up to date without it. It belongs to consul_k8s_acl_bootstrap.", m.ID.ValueString()))
+				"The token %s is the agent token of a server, which needs it to keep its own entries in the catalog up to date. It belongs to consul_k8s_acl_bootstrap.", m.ID.ValueString()))
 			return
 		}
 	}
@@ -595,8 +595,8 @@ func (r *TokenResource) Read(ctx context.Context, req resource.ReadRequest, resp
 			return
 		}
 		if !all {
-			resp.Diagnostics.AddWarning("Not all Secrets were looked at", fmt.Sprintf(
-				"This credential may not list the Secrets of all namespaces: those that hold the token %s were looked for in the namespace of the cluster alone. Others show as a change in the next plan, which delivers to them once more.", entry.AccessorID))
+			resp.Diagnostics.AddWarning("Not all Secrets were searched", fmt.Sprintf(
+				"This credential may not list the Secrets of all namespaces, so the provider searched only the namespace of the cluster for Secrets with the token %s. The next plan shows declared Secrets in other namespaces as a change, and the apply delivers the token to them again.", entry.AccessorID))
 		}
 		m.fromFound(ctx, found, &resp.Diagnostics)
 	}
@@ -604,7 +604,7 @@ func (r *TokenResource) Read(ctx context.Context, req resource.ReadRequest, resp
 	targets = slices.DeleteFunc(targets, func(t consul.Target) bool {
 		delivered, err := a.Deliveries.Delivered(ctx, t, entry.AccessorID, entry.SecretID)
 		if err != nil {
-			resp.Diagnostics.AddWarning("A Secret was not read", "What the state says of it stands: "+err.Error()+".")
+			resp.Diagnostics.AddWarning("A Secret was not read", "The state of the Secret stays as it is: "+err.Error()+".")
 			return false
 		}
 		return !delivered
@@ -615,9 +615,9 @@ func (r *TokenResource) Read(ctx context.Context, req resource.ReadRequest, resp
 	}, targets, &resp.State, resp.Identity, &resp.Diagnostics)
 }
 
-// Update implements resource.Resource. A rotation that is interrupted goes on:
-// the accessor ID of the new token follows from that of the old one, which the
-// state holds until the old one is revoked.
+// Update implements resource.Resource. It resumes a rotation that was interrupted:
+// the accessor ID of the new token follows from that of the old one, which stays in
+// the state until the old token is revoked.
 func (r *TokenResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
 	var m, state, config tokenModel
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
@@ -645,7 +645,7 @@ func (r *TokenResource) Update(ctx context.Context, req resource.UpdateRequest, 
 		return
 	}
 	old := state.AccessorID.ValueString()
-	if rotate && state.SecretIDVersion.IsNull() && r.hasChosen(ctx, state, config) { // what the plan did not know
+	if rotate && state.SecretIDVersion.IsNull() && r.hasChosen(ctx, state, config) { // the plan did not know this
 		planned, before := m, state
 		planned.ExpirationTime, before.SecretIDVersion = config.ExpirationTime, m.SecretIDVersion
 		_, reason := rotationDue(planned, before, declaredExpiry(ctx, req.Private, &resp.Diagnostics), time.Now())
@@ -653,7 +653,7 @@ func (r *TokenResource) Update(ctx context.Context, req resource.UpdateRequest, 
 	}
 	if rotate {
 		if _, problem := checkExpiry(config.ExpirationTime, time.Now()); problem != "" {
-			resp.Diagnostics.Append(attr.Error(path.Root("expiration_time"), "No token can expire then", problem))
+			resp.Diagnostics.Append(attr.Error(path.Root("expiration_time"), "The expiration time is not possible", problem))
 			return
 		}
 	}
@@ -672,7 +672,7 @@ func (r *TokenResource) Update(ctx context.Context, req resource.UpdateRequest, 
 		return
 	}
 	delivered := slices.DeleteFunc(slices.Clone(targets), func(t consul.Target) bool { return isAmong(missing, t) })
-	if !m.DeliveredTo.IsUnknown() { // the plan knew nothing of what is missing; the next refresh sees it
+	if !m.DeliveredTo.IsUnknown() { // the plan did not know what is missing; the next refresh detects it
 		delivered = targets
 		for _, t := range missing {
 			warnOfNamespace(t, true, &resp.Diagnostics)
@@ -684,7 +684,7 @@ func (r *TokenResource) Update(ctx context.Context, req resource.UpdateRequest, 
 		}
 	}
 	if err != nil {
-		// The Secrets that are left must not be forgotten: the next apply tries again.
+		// Secrets that are left must stay in the state, so that the next apply tries again.
 		m.Secret, m.Secrets = state.Secret, state.Secrets
 		resp.Diagnostics.Append(r.failed("change", "", err))
 	}
@@ -693,8 +693,8 @@ func (r *TokenResource) Update(ctx context.Context, req resource.UpdateRequest, 
 	saveLinks(ctx, resp.Private, &resp.Diagnostics, m.Policies, m.Roles)
 }
 
-// withdraw takes a token out of a target, whichever of the accessor IDs it is there with, or one that was replaced and is
-// gone.
+// withdraw removes a token from a target, whichever of the accessor IDs the target records. It also removes one that was
+// replaced and no longer exists.
 func withdraw(ctx context.Context, a *consul.ACL, t consul.Target, accessorIDs ...string) error {
 	if h, err := a.Deliveries.Holder(ctx, t); err == nil && !h.Foreign && h.AccessorID != "" && h.Cluster == a.Cluster().ID() {
 		if _, err := a.Tokens.Get(ctx, h.AccessorID); errors.Is(err, consul.ErrNotFound) {
@@ -708,8 +708,8 @@ func withdraw(ctx context.Context, a *consul.ACL, t consul.Target, accessorIDs .
 	return errors.Join(errs...)
 }
 
-// change changes a token in place and delivers it where it lacks. What an
-// abandoned rotation left is removed, after the grace period: it may be in use.
+// change changes a token in place and delivers it where it is missing. A token that
+// an abandoned rotation left is removed after the grace period, because it may be in use.
 func (r *TokenResource) change(ctx context.Context, a *consul.ACL, wanted api.ACLToken, targets []consul.Target, grace time.Duration) (token *api.ACLToken, missing []consul.Target, err error) {
 	token, err = a.Tokens.Update(ctx, wanted)
 	if err != nil {
@@ -725,10 +725,10 @@ func (r *TokenResource) change(ctx context.Context, a *consul.ACL, wanted api.AC
 	return token, missing, nil
 }
 
-// rotate delivers a new token, waits until those who read the Secrets have had
-// the time to notice, and revokes the old one.
+// rotate delivers a new token, waits for the grace period, so that clients can read
+// it from the Secrets, and revokes the old token.
 func (r *TokenResource) rotate(ctx context.Context, a *consul.ACL, wanted api.ACLToken, targets []consul.Target, old string, grace time.Duration, insist bool) (token *api.ACLToken, missing []consul.Target, err error) {
-	token, err = a.EnsureToken(ctx, wanted, insist, func(api.ACLToken) bool { return true }) // nobody else makes a successor
+	token, err = a.EnsureToken(ctx, wanted, insist, func(api.ACLToken) bool { return true }) // nothing else creates a successor
 	if err != nil {
 		return nil, nil, err
 	}
@@ -741,7 +741,7 @@ func (r *TokenResource) rotate(ctx context.Context, a *consul.ACL, wanted api.AC
 // revoke deletes a token after its grace period.
 func revoke(ctx context.Context, a *consul.ACL, accessorID string, grace time.Duration) error {
 	over := time.Now().Add(grace)
-	err := kube.Wait(ctx, "the grace period of the old token", time.Second, func(context.Context) (string, error) {
+	err := kube.Wait(ctx, "the grace period of the old token to end", time.Second, func(context.Context) (string, error) {
 		if left := time.Until(over); left > 0 {
 			return left.Round(time.Second).String() + " left", nil
 		}
@@ -753,8 +753,8 @@ func revoke(ctx context.Context, a *consul.ACL, accessorID string, grace time.Du
 	return a.Tokens.Delete(ctx, accessorID)
 }
 
-// Delete implements resource.Resource. The anonymous token cannot be deleted:
-// it loses its rights.
+// Delete implements resource.Resource. The anonymous token cannot be deleted, and
+// only loses its rights.
 func (r *TokenResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
 	var m tokenModel
 	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
@@ -782,9 +782,9 @@ func (r *TokenResource) Delete(ctx context.Context, req resource.DeleteRequest, 
 	}
 }
 
-// remove takes a token out of its Secrets and revokes it, in this order: the state knows the resource as long as there is
-// the token, so that whatever is left by a failure is known to the next apply. Where the management token may not revoke it,
-// the Secrets stay: the workloads still use it.
+// remove removes a token from its Secrets and revokes it, in this order: the resource stays in the state as long as the token
+// exists, so that the next apply knows what a failure left behind. If the management token may not revoke the token, the
+// Secrets stay, because the workloads still use it.
 func (*TokenResource) remove(ctx context.Context, a *consul.ACL, targets []consul.Target, accessor string) error {
 	if err := a.Authorize(ctx, "write"); err != nil && !errors.Is(err, consul.ErrNoCluster) {
 		return err

@@ -50,7 +50,7 @@ func TestAccToken_aLabelledSecretOfSomebodyElseTakesAKey(t *testing.T) {
 			},
 			{Config: hcl, PlanOnly: true},
 			{ // a key that it has is never written
-				Config: hcl + f.tokenHCL("b", `secret = { name = "theirs", key = "password" }`), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("its key password, exists and is not this provider's"),
+				Config: hcl + f.tokenHCL("b", `secret = { name = "theirs", key = "password" }`), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("its key password, exists, and this provider did not create it"),
 			},
 		},
 	})
@@ -125,7 +125,7 @@ func TestAccToken_takesNothingOfOthers(t *testing.T) {
 		}
 	}
 	out := acctest.NewCLI(t, map[string]string{"main.tf": requiredProviders + f.tokenHCL("b", fmt.Sprintf("accessor_id = %q", anonymous))}).Must(t.Context(), "plan", "-no-color")
-	if says := "What is declared takes the place of what it has in " + f.ID() + `: policy "builtin/global-read-only". To see each change in a plan, import it first: terraform import consul_k8s_token.<name> '` + f.ID() + `/anonymous'`; !acctest.Says(says).MatchString(out) {
+	if says := "The declared rights replace the rights that the token has in " + f.ID() + `: policy "builtin/global-read-only". To see each change in a plan, import the token first: terraform import consul_k8s_token.<name> '` + f.ID() + `/anonymous'`; !acctest.Says(says).MatchString(out) {
 		t.Errorf("the plan does not say %q:\n%s", says, out)
 	}
 	if known, err := f.knows(before); err != nil || !known || f.secret("x", "token") != before {

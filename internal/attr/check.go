@@ -6,7 +6,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 )
 
-// Check is a validator of a text that is to be something. f returns an error that says why it is not.
+// Check returns a validator for a text. what describes a valid text, and f returns an error that says why a text is not valid.
 func Check(what string, f func(string) error) validator.String { return check{what, f} }
 
 type check struct {

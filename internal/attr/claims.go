@@ -2,16 +2,16 @@ package attr
 
 import "sync"
 
-// Claims records what the resources of one run have planned to own, such as the
-// name of a policy or the key of a Secret, so that two of them are not planned
-// to own the same. The zero value is ready. It is safe for concurrent use.
+// Claims records what the resources of one run plan to own, such as the name of
+// a policy or the key of a Secret, so that no two of them plan to own the same
+// thing. The zero value is ready to use. It is safe for concurrent use.
 type Claims struct {
 	mu       sync.Mutex
 	claims   map[string]claim
 	clusters map[string]PlannedCluster // by ID
-	// namespaces are those that clusters are planned to make.
+	// namespaces are the ones that planned clusters create.
 	namespaces map[string]bool
-	// read are the resources that were refreshed.
+	// read holds the resources that were refreshed.
 	read map[string]bool
 }
 
@@ -20,16 +20,16 @@ type claim struct {
 	replaced      bool
 }
 
-// NewOwner is the owner of what a resource that does not exist yet claims.
+// NewOwner is the owner of what a new resource claims, one that does not exist yet.
 const NewOwner = ""
 
-// Claim claims a thing for an owner, the ID of a resource or NewOwner, and
-// reports false if another one has claimed it. The same owner may claim twice;
-// two new resources may not.
+// Claim claims a thing for an owner, which is the ID of a resource or NewOwner,
+// and reports false if another owner has claimed it. The same owner may claim a
+// thing twice, but two new resources may not.
 //
-// A resource that is to be replaced is planned twice: as what it is, and as a new
-// one of the same configuration. Once, such a claim is granted too, and replaces
-// is the ID of the former owner.
+// A resource that will be replaced is planned twice: as the resource that exists,
+// and as a new one with the same configuration. Claim grants such a second claim
+// once, and replaces is the ID of the former owner.
 func (c *Claims) Claim(thing, owner, config string) (replaces string, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -51,7 +51,7 @@ func (c *Claims) Claim(thing, owner, config string) (replaces string, ok bool) {
 	return "", true
 }
 
-// Claimed reports whether somebody has claimed a thing.
+// Claimed reports whether any resource has claimed a thing.
 func (c *Claims) Claimed(thing string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -59,15 +59,15 @@ func (c *Claims) Claimed(thing string) bool {
 	return taken
 }
 
-// PlannedCluster is what is planned of a cluster.
+// PlannedCluster describes a planned cluster.
 type PlannedCluster struct {
-	// ACLs says whether it may have ACLs.
+	// ACLs reports whether the cluster may have ACLs.
 	ACLs bool
-	// Version of Consul, "" where it is not known yet.
+	// Version of Consul, or "" if it is not known yet.
 	Version string
 }
 
-// PlanCluster records that a cluster, "<namespace>/<name>", is planned to be there.
+// PlanCluster records that the cluster with an ID, "<namespace>/<name>", is planned to exist.
 func (c *Claims) PlanCluster(id string, planned PlannedCluster) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -77,9 +77,9 @@ func (c *Claims) PlanCluster(id string, planned PlannedCluster) {
 	c.clusters[id] = planned
 }
 
-// PlannedCluster reports whether a cluster was planned so far, and as what.
-// What refers to a cluster is planned after it; of anything else the order
-// is not known.
+// PlannedCluster returns what was planned for a cluster, and whether the cluster
+// has been planned so far. Resources that refer to a cluster are planned after
+// it. The order of all others is not known.
 func (c *Claims) PlannedCluster(id string) (cluster PlannedCluster, planned bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -87,7 +87,7 @@ func (c *Claims) PlannedCluster(id string) (cluster PlannedCluster, planned bool
 	return cluster, planned
 }
 
-// PlanNamespace records that a namespace is planned to be made with a cluster.
+// PlanNamespace records that a planned cluster creates a namespace.
 func (c *Claims) PlanNamespace(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -97,7 +97,7 @@ func (c *Claims) PlanNamespace(name string) {
 	c.namespaces[name] = true
 }
 
-// PlannedNamespace reports whether a cluster that was planned so far makes a namespace.
+// PlannedNamespace reports whether a cluster that has been planned so far creates a namespace.
 func (c *Claims) PlannedNamespace(name string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -114,8 +114,8 @@ func (c *Claims) MarkRead(thing string) {
 	c.read[thing] = true
 }
 
-// WasRead reports whether a resource was refreshed in this run. Terraform plans each change once more when it applies it, in
-// another run, which refreshes nothing.
+// WasRead reports whether a resource was refreshed in this run. When Terraform applies a change, it plans the change again, in
+// another run that refreshes nothing.
 func (c *Claims) WasRead(thing string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -16,9 +16,9 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Clients is what the provider block hands to resources and data sources. It
-// connects when it is first asked to, so that a configuration which is not
-// known yet can be planned over. It is safe for concurrent use.
+// Clients holds the clients that the provider block passes to resources and data
+// sources. It connects on first use, so that a plan works even if the provider
+// block is not known yet. It is safe for concurrent use.
 type Clients struct {
 	// Config of the Kubernetes cluster; meaningless while Unknown.
 	Config kube.Config
@@ -29,11 +29,11 @@ type Clients struct {
 	ExpectedUID string
 	// Claims of the resources that are planned in this run.
 	Claims Claims
-	// Backups is held while backup schedules are set up or removed: of two that make one
-	// repository at once, restic may leave one that nobody can open.
+	// Backups is held while backup schedules are set up or removed: if two of them create
+	// the same repository at once, restic may leave a repository that nobody can open.
 	Backups sync.Mutex
 
-	// Objects holds the names of ACL objects that are created or deleted at the moment.
+	// Objects locks the names of ACL objects that are being created or deleted.
 	Objects keymutex.KeyMutex
 
 	mu     sync.Mutex
@@ -44,18 +44,18 @@ type Clients struct {
 // ErrUnknown says that the provider block is not known yet.
 var ErrUnknown = errors.New("the provider block depends on values that are not known yet")
 
-// NewClients returns Clients that are to be configured.
+// NewClients returns Clients that are not configured yet.
 func NewClients() *Clients { return &Clients{Objects: keymutex.NewHashed(1000)} }
 
-// ClientsOf returns Clients that are connected already.
+// ClientsOf returns Clients that are already connected.
 func ClientsOf(k *kube.Client) *Clients {
 	c := NewClients()
 	c.kube, c.consul = k, consul.NewConnector(k)
 	return c
 }
 
-// Kube returns the Kubernetes client, after making sure that it is the cluster
-// that was expected.
+// Kube returns the Kubernetes client, after making sure that it is connected to
+// the expected cluster.
 func (c *Clients) Kube(ctx context.Context) (*kube.Client, error) {
 	k, _, err := c.connect(ctx)
 	return k, err
@@ -100,8 +100,8 @@ func (c *Clients) connect(ctx context.Context) (*kube.Client, *consul.Connector,
 	return c.kube, c.consul, nil
 }
 
-// WrongClusterError says that the provider is connected to another Kubernetes
-// cluster than expected_cluster_uid names.
+// WrongClusterError says that the provider is connected to a Kubernetes cluster
+// other than the one that expected_cluster_uid names.
 type WrongClusterError struct {
 	Host, UID, Expected string
 }
@@ -121,18 +121,18 @@ func ConnectError(err error) diag.Diagnostic {
 	case errors.Is(err, kube.ErrNotConfigured):
 		return diag.NewErrorDiagnostic("No Kubernetes cluster is configured",
 			"The provider block must say which cluster to use: set host (with token, client_certificate and client_key, or exec), or config_path (KUBE_CONFIG_PATH) or config_paths (KUBE_CONFIG_PATHS). "+
-				"The provider never falls back to localhost, to the KUBECONFIG variable, or to the cluster that it may run in.\n\n"+err.Error())
+				"The provider never falls back to localhost, to the KUBECONFIG variable, or to the cluster that it runs in.\n\n"+err.Error())
 	case errors.Is(err, ErrUnknown):
 		return diag.NewErrorDiagnostic("The Kubernetes cluster is not known yet",
-			"The provider block depends on values that become known during apply. Resources can be planned, but this cannot be read before then: give it a depends_on, or apply in two steps.")
+			"The provider block depends on values that become known during apply. Until then, resources can be planned, but nothing can be read from the cluster. Add a depends_on to this block, or apply in two steps.")
 	default:
 		return diag.NewErrorDiagnostic("Cannot connect to Kubernetes",
-			err.Error()+"\n\nCheck the provider block and its environment variables: config_path (KUBE_CONFIG_PATH), config_context (KUBE_CTX), host (KUBE_HOST) and what goes with them.")
+			err.Error()+"\n\nCheck the provider block and its environment variables: config_path (KUBE_CONFIG_PATH), config_context (KUBE_CTX), host (KUBE_HOST), and the attributes that belong to them.")
 	}
 }
 
-// FromProviderData returns the Clients that Configure was given; nil, without a
-// diagnostic, while the provider is not configured yet.
+// FromProviderData returns the Clients that were passed to Configure. While the
+// provider is not configured yet, it returns nil without a diagnostic.
 func FromProviderData(data any) (*Clients, diag.Diagnostics) {
 	var diags diag.Diagnostics
 	if data == nil {
@@ -140,7 +140,7 @@ func FromProviderData(data any) (*Clients, diag.Diagnostics) {
 	}
 	c, ok := data.(*Clients)
 	if !ok {
-		diags.AddError("Unexpected provider data", fmt.Sprintf("Expected *attr.Clients, got %T. This is an error of the provider: please report it.", data))
+		diags.AddError("Unexpected provider data", fmt.Sprintf("Expected *attr.Clients, got %T. This is a bug in the provider. Please report it.", data))
 	}
 	return c, diags
 }

@@ -15,7 +15,7 @@ import (
 // ClusterID validates a reference to a cluster, "<namespace>/<name>".
 func ClusterID() validator.String { return clusterID{} }
 
-// CheckClusterID returns an error that says why a text is no reference to a cluster.
+// CheckClusterID returns an error that says why a text is not a reference to a cluster.
 func CheckClusterID(text string) error {
 	_, _, err := server.ParseID(text)
 	return err
@@ -37,19 +37,19 @@ func (clusterID) ValidateString(_ context.Context, req validator.StringRequest, 
 		return
 	}
 	if err := CheckClusterID(req.ConfigValue.ValueString()); err != nil {
-		resp.Diagnostics.Append(Error(req.Path, "Not a cluster's ID", err.Error()+". Use the id attribute of a consul_k8s_cluster."))
+		resp.Diagnostics.Append(Error(req.Path, "Not a cluster ID", err.Error()+". Use the id attribute of a consul_k8s_cluster."))
 	}
 }
 
 // NotRestored is the diagnostic of consul.ErrNotRestored.
 func NotRestored(cluster string) diag.Diagnostic {
 	return Error(path.Root("cluster"), "The cluster is not restored yet",
-		fmt.Sprintf("Cluster %s begins with a backup (restore_from), which could not be restored: see the warning of consul_k8s_cluster. Apply again when that is mended.", cluster))
+		fmt.Sprintf("Cluster %s starts with a backup (restore_from) that could not be restored. See the warning of consul_k8s_cluster, fix the problem, and apply again.", cluster))
 }
 
-// DNSLabel validates a name that Kubernetes takes as a DNS label (RFC 1123) of
-// at most max characters. Names that also become a Service must start with a
-// letter.
+// DNSLabel validates a name that Kubernetes uses as a DNS label (RFC 1123) of at
+// most max characters. A name that also becomes the name of a Service must start
+// with a letter.
 func DNSLabel(maxLength int, service bool) validator.String {
 	return dnsLabel{max: maxLength, service: service}
 }
@@ -61,7 +61,7 @@ type dnsLabel struct {
 
 // Description implements validator.String.
 func (v dnsLabel) Description(context.Context) string {
-	return fmt.Sprintf("at most %d lower-case letters, digits and hyphens", v.max)
+	return fmt.Sprintf("at most %d lower-case letters, digits, and hyphens", v.max)
 }
 
 // MarkdownDescription implements validator.String.

@@ -11,7 +11,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 )
 
-// OptionalString is null for "".
+// OptionalString returns null for "".
 func OptionalString(s string) types.String {
 	if s == "" {
 		return types.StringNull()
@@ -19,8 +19,7 @@ func OptionalString(s string) types.String {
 	return types.StringValue(s)
 }
 
-// ToStrings reads a map of texts, nil where it is empty. An element that is null is not set, and one that is
-// unknown is left out.
+// ToStrings returns the elements of a map of texts, or nil if there are none. Null and unknown elements are left out.
 func ToStrings(m types.Map) map[string]string {
 	var out map[string]string
 	for k, e := range m.Elements() {
@@ -34,8 +33,8 @@ func ToStrings(m types.Map) map[string]string {
 	return out
 }
 
-// FromStrings is the inverse of ToStrings. A prior that says the same in another way, with elements that are null or
-// with no elements at all, stays.
+// FromStrings is the inverse of ToStrings. It returns prior if prior means the same, even if prior has null elements or
+// no elements at all.
 func FromStrings(prior types.Map, m map[string]string) types.Map {
 	if !prior.IsNull() && !prior.IsUnknown() && maps.Equal(ToStrings(prior), m) {
 		return prior
@@ -50,8 +49,7 @@ func FromStrings(prior types.Map, m map[string]string) types.Map {
 	return types.MapValueMust(types.StringType, e)
 }
 
-// Texts reads the elements of a list or a set of texts. An element that is null is not set, and one that is unknown is
-// left out.
+// Texts returns the elements of a list or a set of texts. Null and unknown elements are left out.
 func Texts(list interface{ Elements() []tfattr.Value }) []string {
 	var out []string
 	for _, e := range list.Elements() {
@@ -62,7 +60,7 @@ func Texts(list interface{ Elements() []tfattr.Value }) []string {
 	return out
 }
 
-// FromTexts is the inverse of Texts for a list. A prior that says the same in another way stays.
+// FromTexts is the inverse of Texts for a list. It returns prior if prior means the same.
 func FromTexts(prior types.List, v []string) types.List {
 	if !prior.IsNull() && !prior.IsUnknown() && slices.Equal(Texts(prior), v) {
 		return prior
@@ -77,7 +75,7 @@ func FromTexts(prior types.List, v []string) types.List {
 	return types.ListValueMust(types.StringType, e)
 }
 
-// Objects reads a list or a set of objects. An element that is null is not set; the caller has made sure that the others are known.
+// Objects returns the elements of a list or a set of objects. Null elements are left out. The caller has made sure that the others are known.
 func Objects[T any](ctx context.Context, list interface{ Elements() []tfattr.Value }, diags *diag.Diagnostics) []T {
 	var out []T
 	for _, e := range list.Elements() {
@@ -92,8 +90,8 @@ func Objects[T any](ctx context.Context, list interface{ Elements() []tfattr.Val
 
 func isSet(v tfattr.Value) bool { return !v.IsNull() && !v.IsUnknown() }
 
-// FromList is the list of what a slice holds. A prior that says the same in another way, with elements that are null or with no
-// elements at all, stays.
+// FromList returns a list with the elements of a slice. It returns prior if prior means the same, even if prior has null elements
+// or no elements at all.
 func FromList[T any](ctx context.Context, prior types.List, elem tfattr.Type, v []T, diags *diag.Diagnostics) types.List {
 	l, d := types.ListValueFrom(ctx, elem, v)
 	diags.Append(d...)
@@ -109,7 +107,7 @@ func FromList[T any](ctx context.Context, prior types.List, elem tfattr.Type, v 
 	return l
 }
 
-// Object is the object of what a struct holds.
+// Object returns an object with the fields of a struct.
 func Object(ctx context.Context, t map[string]tfattr.Type, v any, diags *diag.Diagnostics) types.Object {
 	o, d := types.ObjectValueFrom(ctx, t, v)
 	diags.Append(d...)

@@ -8,7 +8,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 )
 
-// DurationBetween validates a Go duration that lies between two bounds.
+// DurationBetween validates a Go duration between two bounds.
 func DurationBetween(low, high time.Duration) validator.String {
 	return durationBetween{low: low, high: high}
 }
@@ -32,13 +32,13 @@ func (v durationBetween) ValidateString(ctx context.Context, req validator.Strin
 	d, err := time.ParseDuration(text)
 	switch {
 	case err != nil:
-		resp.Diagnostics.Append(Error(req.Path, "Not a duration", fmt.Sprintf("%q is not a duration. Write numbers with units, such as \"500ms\", \"10s\" or \"1m30s\"; days are written in hours, such as \"2160h\" for 90 days.", text)))
+		resp.Diagnostics.Append(Error(req.Path, "Not a duration", fmt.Sprintf("%q is not a duration. Write numbers with units, such as \"500ms\", \"10s\", or \"1m30s\". Write days in hours, such as \"2160h\" for 90 days.", text)))
 	case d < v.low || d > v.high:
 		resp.Diagnostics.Append(Error(req.Path, "Duration out of range", fmt.Sprintf("%q must be %s.", text, v.Description(ctx))))
 	}
 }
 
-// ShortDuration writes a duration as people do: "10s", "1m", not "1m0s".
+// ShortDuration formats a duration as people write it: "10s", "1m", not "1m0s".
 func ShortDuration(d time.Duration) string {
 	switch {
 	case d == 0:

@@ -13,7 +13,7 @@ import (
 func TestDurationBetween_saysHowToWriteDays(t *testing.T) {
 	for text, want := range map[string]string{
 		"2160h": "",
-		"90d":   `after: "90d" is not a duration. Write numbers with units, such as "500ms", "10s" or "1m30s"; days are written in hours, such as "2160h" for 90 days.`,
+		"90d":   `after: "90d" is not a duration. Write numbers with units, such as "500ms", "10s", or "1m30s". Write days in hours, such as "2160h" for 90 days.`,
 		"1s":    "must be a duration between",
 	} {
 		var resp validator.StringResponse

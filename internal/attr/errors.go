@@ -7,15 +7,15 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/path"
 )
 
-// Error is the diagnostic of an attribute. The detail begins with the
-// attribute's name: Terraform shows the line of a nested attribute only as that
-// of the whole block.
+// Error returns the error diagnostic of an attribute. The detail starts with the
+// name of the attribute, because for a nested attribute Terraform shows only the
+// line where the whole block starts.
 func Error(at path.Path, summary, detail string) diag.Diagnostic {
 	return diag.NewAttributeErrorDiagnostic(at, summary, Text(at)+": "+detail)
 }
 
-// Text is a path as a user writes it: "labels[\"a\"]", "placement.tolerations[0].key". An element of a set, which nobody
-// can refer to, goes by the name of the set: "node_identities.datacenter".
+// Text returns a path as a user writes it: "labels[\"a\"]", "placement.tolerations[0].key". An element of a set has no
+// address, so it is written as the name of the set: "node_identities.datacenter".
 func Text(at path.Path) string {
 	var b strings.Builder
 	for i, step := range at.Steps() {

@@ -15,7 +15,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Jobs are the attributes of everything that runs Jobs: how their pods are made.
+// Jobs holds the attributes that every resource which runs Jobs has: the settings for their pods.
 type Jobs struct {
 	Resources      types.Object `tfsdk:"resources"`
 	PodLabels      types.Map    `tfsdk:"pod_labels"`
@@ -36,7 +36,7 @@ const (
 	JobPodAnnotationsDescription = "Annotations of the pods of the Jobs, in addition to those in `jobs` of the cluster."
 )
 
-// JobsAttributes are the attributes of Jobs, with others.
+// JobsAttributes returns the attributes of Jobs, together with others.
 func JobsAttributes(others map[string]schema.Attribute) map[string]schema.Attribute {
 	quantities := schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: Quantities(), MarkdownDescription: JobQuantitiesDescription}
 	all := map[string]schema.Attribute{
@@ -50,7 +50,7 @@ func JobsAttributes(others map[string]schema.Attribute) map[string]schema.Attrib
 	return all
 }
 
-// resources reads what is known of the resources.
+// resources returns the attribute resources, or its zero value if it is not known.
 func (j Jobs) resources(ctx context.Context, diags *diag.Diagnostics) (r Resources) {
 	if !j.Resources.IsNull() && !j.Resources.IsUnknown() {
 		diags.Append(j.Resources.As(ctx, &r, basetypes.ObjectAsOptions{})...)
@@ -58,12 +58,12 @@ func (j Jobs) resources(ctx context.Context, diags *diag.Diagnostics) (r Resourc
 	return r
 }
 
-// Validate refuses requests above their limits. at is the object that the attributes are in.
+// Validate refuses requests above their limits. at is the path of the object that has the attributes.
 func (j Jobs) Validate(ctx context.Context, at path.Path, diags *diag.Diagnostics) {
 	j.resources(ctx, diags).Validate(at.AtName("resources"), diags)
 }
 
-// IsKnown reports whether nothing of them is unknown.
+// IsKnown reports whether all of them are known.
 func (j Jobs) IsKnown(ctx context.Context) bool {
 	for _, v := range []tfattr.Value{j.Resources, j.PodLabels, j.PodAnnotations} {
 		t, err := v.ToTerraformValue(ctx)
@@ -74,7 +74,7 @@ func (j Jobs) IsKnown(ctx context.Context) bool {
 	return true
 }
 
-// Spec converts what is known.
+// Spec converts what is known of them.
 func (j Jobs) Spec(ctx context.Context, diags *diag.Diagnostics) server.JobSettings {
 	s := server.JobSettings{PodLabels: ToStrings(j.PodLabels), PodAnnotations: ToStrings(j.PodAnnotations)}
 	if !j.Resources.IsNull() && !j.Resources.IsUnknown() {
@@ -83,7 +83,7 @@ func (j Jobs) Spec(ctx context.Context, diags *diag.Diagnostics) server.JobSetti
 	return s
 }
 
-// From is the inverse of Spec. What is written in another way and means the same stays as it is.
+// From is the inverse of Spec. A value that is written in another way but means the same stays as it is.
 func (j Jobs) From(ctx context.Context, s server.JobSettings, diags *diag.Diagnostics) Jobs {
 	out := Jobs{Resources: types.ObjectNull(ResourcesTypes), PodLabels: FromStrings(j.PodLabels, s.PodLabels), PodAnnotations: FromStrings(j.PodAnnotations, s.PodAnnotations)}
 	if s.Resources != nil {

@@ -13,24 +13,24 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Labels validates labels of Kubernetes objects: keys, values, and that none is one that the provider sets.
+// Labels validates labels of Kubernetes objects: their keys, their values, and that the provider does not set them itself.
 func Labels() validator.Map {
 	reserved := server.OwnerLabels("")
 	reserved[server.LabelVersion] = ""
 	return metadata{labels: true, reserved: reserved, prefix: server.ManagedBy + "/"}
 }
 
-// LabelsBeside is Labels for an object on which the provider sets only the reserved ones.
+// LabelsBeside is Labels for an object on which the provider sets only the labels in reserved.
 func LabelsBeside(reserved map[string]string) validator.Map {
 	return metadata{labels: true, reserved: reserved}
 }
 
-// Annotations validates the keys and the size of annotations of Kubernetes objects, and that none is one that the provider sets.
+// Annotations validates the keys and the size of annotations of Kubernetes objects, and that the provider does not set them itself.
 func Annotations() validator.Map { return metadata{prefix: server.ManagedBy + "/"} }
 
 type metadata struct {
 	labels bool
-	// reserved are keys that the provider sets, and prefix, unless "", is what others begin with.
+	// reserved holds keys that the provider sets. prefix, unless "", is the prefix of more such keys.
 	reserved map[string]string
 	prefix   string
 }
@@ -54,7 +54,7 @@ func (v metadata) ValidateMap(_ context.Context, req validator.MapRequest, resp 
 			continue
 		}
 		at, key := req.Path.AtMapKey(k), k
-		if !v.labels { // as Kubernetes judges keys of annotations
+		if !v.labels { // Kubernetes validates keys of annotations in lower case
 			key = strings.ToLower(k)
 		}
 		if p := validation.IsQualifiedName(key); len(p) > 0 {
@@ -76,6 +76,6 @@ func (v metadata) ValidateMap(_ context.Context, req validator.MapRequest, resp 
 		}
 	}
 	if err := apivalidation.ValidateAnnotationsSize(values); err != nil && !v.labels {
-		resp.Diagnostics.Append(Error(req.Path, "Annotations too long", fmt.Sprintf("Kubernetes would refuse them: %s.", err)))
+		resp.Diagnostics.Append(Error(req.Path, "Annotations are too long", fmt.Sprintf("Kubernetes would refuse the annotations: %s.", err)))
 	}
 }

@@ -15,7 +15,7 @@ var (
 	_ validator.Map    = NotEmpty{}
 )
 
-const emptyDetail = "It must not be empty. Leave it out, or set a value."
+const emptyDetail = "The value must not be empty. Set a value, or leave it out."
 
 // Description implements all validators.
 func (NotEmpty) Description(context.Context) string { return "not empty" }

@@ -21,8 +21,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// Placement is what the attributes placement of all families have in common: on which nodes pods run, and how
-// important they are.
+// Placement holds what the placement attributes of all resources have in common: on which nodes pods run, and their
+// priority.
 type Placement struct {
 	NodeSelector  types.Map    `tfsdk:"node_selector"`
 	Tolerations   types.List   `tfsdk:"tolerations"`
@@ -43,7 +43,7 @@ var TolerationTypes = map[string]tfattr.Type{
 	"effect": types.StringType, "toleration_seconds": types.Int64Type,
 }
 
-// PlacementTypes are the types of a Placement, with others.
+// PlacementTypes returns the types of a Placement, together with others.
 func PlacementTypes(others map[string]tfattr.Type) map[string]tfattr.Type {
 	all := map[string]tfattr.Type{
 		"node_selector": types.MapType{ElemType: types.StringType}, "tolerations": types.ListType{ElemType: types.ObjectType{AttrTypes: TolerationTypes}},
@@ -53,7 +53,7 @@ func PlacementTypes(others map[string]tfattr.Type) map[string]tfattr.Type {
 	return all
 }
 
-// PlacementAttributes are the attributes of a Placement, with others.
+// PlacementAttributes returns the attributes of a Placement, together with others.
 func PlacementAttributes(others map[string]schema.Attribute) map[string]schema.Attribute {
 	all := map[string]schema.Attribute{
 		"node_selector": schema.MapAttribute{
@@ -109,7 +109,7 @@ func labelValue() validator.String {
 	})
 }
 
-// asKubernetes is the first of what Kubernetes has against a text, nil if it has nothing.
+// asKubernetes returns an error with the first problem that Kubernetes finds in a text, or nil if there is none.
 func asKubernetes(text string, problems []string) error {
 	if len(problems) == 0 {
 		return nil
@@ -117,9 +117,9 @@ func asKubernetes(text string, problems []string) error {
 	return fmt.Errorf("%q would be refused by Kubernetes: %s", text, problems[0])
 }
 
-// Validate refuses tolerations that contradict themselves. at is where the placement is written.
+// Validate refuses tolerations that contradict themselves. at is the path of the placement.
 func (p Placement) Validate(ctx context.Context, at path.Path, diags *diag.Diagnostics) {
-	for i, e := range p.Tolerations.Elements() { // none where they are unknown
+	for i, e := range p.Tolerations.Elements() { // empty if they are unknown
 		o, ok := e.(types.Object)
 		if !ok || o.IsUnknown() || o.IsNull() {
 			continue
@@ -135,11 +135,11 @@ func (t tolerationModel) validate(at path.Path, diags *diag.Diagnostics) {
 	switch {
 	case t.Operator.IsUnknown() || t.Key.IsUnknown() || t.Value.IsUnknown() || t.Effect.IsUnknown():
 	case exists && !t.Value.IsNull():
-		diags.Append(Error(at.AtName("value"), "Placement contradicts itself", "Operator Exists tolerates every value: drop value, or use operator Equal."))
+		diags.Append(Error(at.AtName("value"), "The placement contradicts itself", "Operator Exists tolerates every value: remove value, or use operator Equal."))
 	case !exists && t.Key.IsNull():
-		diags.Append(Error(at.AtName("key"), "Placement contradicts itself", "Operator Equal needs a key: set it, or use operator Exists to tolerate every taint."))
+		diags.Append(Error(at.AtName("key"), "The placement contradicts itself", "Operator Equal needs a key: set it, or use operator Exists to tolerate every taint."))
 	case !t.TolerationSeconds.IsNull() && t.Effect.ValueString() != string(corev1.TaintEffectNoExecute):
-		diags.Append(Error(at.AtName("toleration_seconds"), "Placement contradicts itself", "toleration_seconds only has a meaning with effect NoExecute: set that effect, or drop it."))
+		diags.Append(Error(at.AtName("toleration_seconds"), "The placement contradicts itself", "toleration_seconds applies only to effect NoExecute: set that effect, or remove toleration_seconds."))
 	}
 }
 
@@ -154,7 +154,7 @@ func (p Placement) ToTolerations(ctx context.Context, diags *diag.Diagnostics) (
 	return all
 }
 
-// From is the Placement of what was read. What is written in another way and means the same stays as it is.
+// From returns the Placement that was read. A value that is written in another way but means the same stays as it is.
 func (p Placement) From(ctx context.Context, nodes map[string]string, tolerations []corev1.Toleration, priority string, diags *diag.Diagnostics) Placement {
 	var models []tolerationModel
 	for _, t := range tolerations {

@@ -32,13 +32,13 @@ func (positiveQuantity) ValidateString(_ context.Context, req validator.StringRe
 	q, err := resource.ParseQuantity(text)
 	switch {
 	case err != nil:
-		resp.Diagnostics.Append(Error(req.Path, "Not a quantity", fmt.Sprintf("%q is not a Kubernetes quantity. Write a number with a unit, such as \"10Gi\", \"512Mi\" or \"500m\".", text)))
+		resp.Diagnostics.Append(Error(req.Path, "Not a quantity", fmt.Sprintf("%q is not a Kubernetes quantity. Write a number with a unit, such as \"10Gi\", \"512Mi\", or \"500m\".", text)))
 	case q.Sign() <= 0:
-		resp.Diagnostics.Append(Error(req.Path, "Quantity not positive", fmt.Sprintf("%q must be more than zero.", text)))
+		resp.Diagnostics.Append(Error(req.Path, "The quantity is not positive", fmt.Sprintf("%q must be more than zero.", text)))
 	}
 }
 
-// ToQuantity returns the amount, zero where there is none; validation has made
+// ToQuantity returns the amount, or zero if there is none. Validation has made
 // sure that it parses.
 func ToQuantity(s types.String) resource.Quantity {
 	q, err := resource.ParseQuantity(s.ValueString())
@@ -68,7 +68,7 @@ func fromQuantities(prior types.Map, m map[string]resource.Quantity) types.Map {
 	return FromStrings(prior, text)
 }
 
-// KeepQuantity keeps the way in which the same amount was written.
+// KeepQuantity returns prior if it is the same amount, so that it stays as it was written.
 func KeepQuantity(prior types.String, q resource.Quantity) types.String {
 	if p, err := resource.ParseQuantity(prior.ValueString()); err == nil && p.Cmp(q) == 0 {
 		return prior

@@ -27,13 +27,13 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// LookUpTimeout bounds the look of a plan into a backup repository, with the pull of an image.
+// LookUpTimeout limits how long a plan may look into a backup repository, including the pull of an image.
 const LookUpTimeout = 3 * time.Minute
 
-// MaxDeadline is the longest that a Job which works on a repository may take.
+// MaxDeadline is the longest time that a Job may work on a repository.
 const MaxDeadline = 24 * time.Hour
 
-// Repository is the attribute repository of all that works on one.
+// Repository is the attribute repository of every resource that works on a repository.
 type Repository struct {
 	URL    types.String `tfsdk:"url"`
 	Claim  types.String `tfsdk:"volume_claim"`
@@ -70,8 +70,8 @@ const (
 		"The image runs with the password of the repository. Defaults to `" + restic.DefaultImage + "`, an index of images for several architectures."
 )
 
-// RepositoryAttributes are the attributes of the repository that a resource works on. The modifiers are those of
-// where it is.
+// RepositoryAttributes returns the attributes of the repository that a resource works on. modifiers are the plan modifiers
+// of the attributes that say where the repository is.
 func RepositoryAttributes(modifiers ...planmodifier.String) map[string]schema.Attribute {
 	return map[string]schema.Attribute{
 		"url": schema.StringAttribute{
@@ -95,7 +95,7 @@ func RepositoryAttributes(modifiers ...planmodifier.String) map[string]schema.At
 	}
 }
 
-// ParseRepository reads a repository, unless it is not known yet.
+// ParseRepository reads a repository. known is false if the repository is not set or not known yet.
 func ParseRepository(ctx context.Context, o types.Object, diags *diag.Diagnostics) (r Repository, known bool) {
 	if o.IsNull() || o.IsUnknown() {
 		return r, false
@@ -104,12 +104,12 @@ func ParseRepository(ctx context.Context, o types.Object, diags *diag.Diagnostic
 	return r, true
 }
 
-// IsKnown reports whether nothing of it is unknown.
+// IsKnown reports whether all of it is known.
 func (r Repository) IsKnown() bool {
 	return !r.URL.IsUnknown() && !r.Claim.IsUnknown() && !r.Secret.IsUnknown() && allKnown(r.Account) && allKnown(r.Options)
 }
 
-// allKnown reports whether neither a value nor anything in it is unknown.
+// allKnown reports whether a value and everything in it is known.
 func allKnown(v tfattr.Value) bool {
 	var parts []tfattr.Value
 	switch v := v.(type) {
@@ -121,22 +121,22 @@ func allKnown(v tfattr.Value) bool {
 	return !v.IsUnknown() && !slices.ContainsFunc(parts, func(part tfattr.Value) bool { return !allKnown(part) })
 }
 
-// Validate refuses a repository that cannot be worked on, or one with a ServiceAccount to create, which only a schedule does.
-// at is where it is written.
+// Validate refuses an invalid repository, and one with annotations for a new ServiceAccount, because only a schedule creates
+// one. at is the path of the repository.
 func (r Repository) Validate(at path.Path, diags *diag.Diagnostics) {
 	r.ValidateOfSchedule(at, diags)
 	if mayBeSet(r.Account.Attributes()["annotations"]) {
 		diags.Append(Error(at.AtName("service_account").AtName("annotations"), "No ServiceAccount is created here",
-			"Only a consul_k8s_backup_schedule creates one, which exists as long as the schedule does. Set service_account.name to the name of one that exists, such as <cluster>-backup-<schedule>."))
+			"Only a consul_k8s_backup_schedule creates one, and only for as long as the schedule exists. Set service_account.name to the name of a ServiceAccount that exists, such as <cluster>-backup-<schedule>."))
 	}
 }
 
-// ValidateOfSchedule refuses the repository of a schedule that cannot be worked on.
+// ValidateOfSchedule refuses an invalid repository of a schedule.
 func (r Repository) ValidateOfSchedule(at path.Path, diags *diag.Diagnostics) {
 	if account := r.Account.Attributes(); len(account) > 0 {
 		name, annotations := account["name"], account["annotations"]
 		if !name.IsUnknown() && allKnown(annotations) && name.IsNull() == !mayBeSet(annotations) {
-			diags.Append(Error(at.AtName("service_account"), "One ServiceAccount", "Set either name, of one that exists, or annotations, for one that the schedule creates."))
+			diags.Append(Error(at.AtName("service_account"), "Invalid ServiceAccount", "Set either name, for a ServiceAccount that exists, or annotations, for a ServiceAccount that the schedule creates."))
 		}
 	}
 	for name, value := range r.Options.Elements() {
@@ -145,21 +145,21 @@ func (r Repository) ValidateOfSchedule(at path.Path, diags *diag.Diagnostics) {
 			continue
 		}
 		if err := restic.CheckOption(r.URL.ValueString(), name, text.ValueString()); err != nil {
-			diags.Append(Error(at.AtName("options"), "Not an option", err.Error()+"."))
+			diags.Append(Error(at.AtName("options"), "Invalid option", err.Error()+"."))
 		}
 	}
 	if !r.URL.IsUnknown() && !r.Claim.IsUnknown() && r.URL.IsNull() == r.Claim.IsNull() {
-		diags.Append(Error(at, "One repository", "Set either url or volume_claim."))
+		diags.Append(Error(at, "Invalid repository", "Set either url or volume_claim."))
 	}
 }
 
-// mayBeSet reports whether a map is not known, or has an element: one that is null is not set.
+// mayBeSet reports whether a map is unknown or has an element that is not null.
 func mayBeSet(v tfattr.Value) bool {
 	m, ok := v.(types.Map)
 	return ok && (m.IsUnknown() || slices.ContainsFunc(slices.Collect(maps.Values(m.Elements())), func(e tfattr.Value) bool { return !e.IsNull() }))
 }
 
-// Spec converts it.
+// Spec converts the repository.
 func (r Repository) Spec() restic.Repository {
 	account := r.Account.Attributes()
 	name, _ := account["name"].(types.String)
@@ -171,7 +171,7 @@ func (r Repository) Spec() restic.Repository {
 	}
 }
 
-// RepositoryObject is the inverse of Repository.Spec. A prior that says the same in another way, with elements that are null, stays.
+// RepositoryObject is the inverse of Repository.Spec. It returns prior if prior means the same, even if prior has null elements.
 func RepositoryObject(ctx context.Context, prior types.Object, r restic.Repository, diags *diag.Diagnostics) types.Object {
 	if p, ok := ParseRepository(ctx, prior, diags); ok && p.IsKnown() && reflect.DeepEqual(p.Spec(), r) {
 		return prior
@@ -188,8 +188,9 @@ func RepositoryObject(ctx context.Context, prior types.Object, r restic.Reposito
 	})
 }
 
-// CheckSecret refuses, in a plan, credentials that are not complete. What does not exist may be made meanwhile: that is a
-// warning, which ends with what happens otherwise. at is where the repository is written.
+// CheckSecret makes a plan refuse incomplete credentials. If the Secret or the volume claim does not exist, it may still be
+// created before the apply, so that is only a warning. The warning ends with otherwise, which says what happens if the object
+// is not created. at is the path of the repository.
 func (r Repository) CheckSecret(ctx context.Context, k *kube.Client, namespace string, at path.Path, otherwise string, diags *diag.Diagnostics) {
 	err := restic.CheckSecret(ctx, k, namespace, r.Spec())
 	secret := at.AtName("credentials_secret")
@@ -199,13 +200,13 @@ func (r Repository) CheckSecret(ctx context.Context, k *kube.Client, namespace s
 	case errors.Is(err, restic.ErrNoSecret):
 		diags.AddAttributeWarning(secret, "The Secret does not exist yet", fmt.Sprintf("There is no Secret %s in the namespace %s. %s", r.Secret.ValueString(), namespace, otherwise))
 	case errors.As(err, new(*restic.KeysError)):
-		diags.Append(Error(secret, "The credentials are not complete", err.Error()+"."))
-	case err != nil: // no right, or no answer
-		diags.AddAttributeWarning(secret, "The credentials were not looked at", "The apply finds out whether they are complete. "+err.Error())
+		diags.Append(Error(secret, "The credentials are incomplete", err.Error()+"."))
+	case err != nil: // a right is missing, or there is no answer
+		diags.AddAttributeWarning(secret, "The credentials were not checked", "The apply checks whether the credentials are complete. The plan could not: "+err.Error())
 	}
 }
 
-// ResticClient prepares the work on a repository.
+// ResticClient returns a client for a repository.
 func ResticClient(ctx context.Context, clients *Clients, cluster string, r Repository, image string, deadline time.Duration) (restic.Client, error) {
 	namespace, name, err := server.ParseID(cluster)
 	if err != nil {
@@ -219,12 +220,12 @@ func ResticClient(ctx context.Context, clients *Clients, cluster string, r Repos
 	return restic.Client{Kube: k, Consul: c, Repository: r.Spec(), Image: image, Deadline: deadline}, err
 }
 
-// Interrupted reports that somebody, or Terraform's time limit, has ended the apply: nothing failed, and the next apply resumes it.
+// Interrupted reports that a person, or Terraform's time limit, ended the apply. Nothing failed, and the next apply resumes it.
 func Interrupted(what string, err error) diag.Diagnostic {
-	return diag.NewErrorDiagnostic("The operation was interrupted", fmt.Sprintf("%s: %s. Nothing failed: apply again to resume.", what, err))
+	return diag.NewErrorDiagnostic("The operation was interrupted", fmt.Sprintf("%s: %s. Nothing failed. To resume, apply again.", what, err))
 }
 
-// JobError explains why a Job did not do its work.
+// JobError explains why a Job failed.
 func JobError(summary, did, cluster string, err error) diag.Diagnostic {
 	var failed *kube.JobError
 	switch {
@@ -239,15 +240,15 @@ func JobError(summary, did, cluster string, err error) diag.Diagnostic {
 	case errors.Is(err, consul.ErrNotRestored):
 		return NotRestored(cluster)
 	case errors.Is(err, restic.ErrNoCluster):
-		return diag.NewAttributeErrorDiagnostic(path.Root("cluster"), "The cluster does not exist", "There is no cluster "+cluster+". Refer to the id of its consul_k8s_cluster.")
+		return diag.NewAttributeErrorDiagnostic(path.Root("cluster"), "The cluster does not exist", "There is no cluster "+cluster+". Use the id attribute of a consul_k8s_cluster.")
 	default:
 		return diag.NewErrorDiagnostic(summary, fmt.Sprintf("%s: %s", cluster, err))
 	}
 }
 
-// Image validates the reference of a container image.
+// Image validates a reference to a container image.
 func Image() validator.String {
-	return Check("the reference of an image", func(text string) error {
+	return Check("an image reference", func(text string) error {
 		_, err := server.ParseImage(text)
 		return err
 	})
@@ -255,17 +256,17 @@ func Image() validator.String {
 
 // RepositoryURL validates the URL of a repository.
 func RepositoryURL() validator.String {
-	return Check("a repository as restic writes it", func(text string) error {
+	return Check("a repository in the notation of restic", func(text string) error {
 		_, err := restic.KindOf(text)
 		return err
 	})
 }
 
-// Snapshot validates what names a snapshot in a repository.
+// Snapshot validates a reference to a snapshot in a repository.
 func Snapshot() validator.String {
-	return Check("the ID of a snapshot, or \"latest\"", func(text string) error {
+	return Check("a snapshot ID, or \"latest\"", func(text string) error {
 		if text != restic.Latest && (len(text) < 6 || len(text) > 64 || strings.Trim(text, "0123456789abcdef") != "") {
-			return fmt.Errorf("%q is none: write at least six hexadecimal digits of an ID, or %q", text, restic.Latest)
+			return fmt.Errorf("%q is not a snapshot ID: write at least six hexadecimal digits of an ID, or %q", text, restic.Latest)
 		}
 		return nil
 	})

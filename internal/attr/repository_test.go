@@ -87,7 +87,7 @@ func TestRepository_Validate(t *testing.T) {
 		"neither":          {Repository{URL: s3, Account: account("", "x", nil)}, "Set either name", "Set either name"},
 		"not known yet":    {Repository{URL: s3, Account: unknown}, "", ""},
 		"an option":        {Repository{URL: s3, Options: option("s3.bucket-lookup", "dns")}, "", ""},
-		"of another store": {Repository{URL: s3, Options: option("gs.region", "eu")}, `those begin with "s3."`, `those begin with "s3."`},
+		"of another store": {Repository{URL: s3, Options: option("gs.region", "eu")}, `its options begin with "s3."`, `its options begin with "s3."`},
 		"of any store":     {Repository{URL: types.StringUnknown(), Options: option("gs.region", "eu")}, "", ""},
 	} {
 		for want, validate := range map[*string]func(path.Path, *diag.Diagnostics){&tt.ofSchedule: tt.r.ValidateOfSchedule, &tt.others: tt.r.Validate} {

@@ -20,9 +20,9 @@ var (
 	_ xattr.ValidateableAttribute                = RulesValue{}
 )
 
-// RulesType is the type of an attribute that holds the rules of an ACL policy,
-// HCL or JSON. Rules that Consul would refuse, or would not heed, are refused at
-// plan, and two ways of writing the same rules are equal.
+// RulesType is the type of an attribute that holds the rules of an ACL policy in
+// HCL or JSON. The plan refuses rules that Consul would refuse or ignore, and two
+// ways of writing the same rules are equal.
 type RulesType struct{ basetypes.StringType }
 
 // RulesValue is a value of RulesType.
@@ -96,8 +96,8 @@ func KeepSameRules() planmodifier.String {
 	return keepSame{what: "rules", same: sameRules}
 }
 
-// sameRules compares by meaning. Rules that cannot be read, which somebody may
-// have written into Consul by hand, are the same as nothing else.
+// sameRules compares rules by meaning. Rules that cannot be read, which somebody
+// may have written into Consul by hand, differ from all other rules.
 func sameRules(a, b string) bool {
 	x, errX := consul.ParseRules(a)
 	y, errY := consul.ParseRules(b)

@@ -12,9 +12,9 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 )
 
-// KeepSameQuantity plans no change where only the way of writing a quantity
-// changed. Terraform compares planned values as texts, whatever their type says
-// of equality.
+// KeepSameQuantity plans no change if a quantity is only written in another way.
+// Terraform compares planned values as texts, even if their type defines another
+// equality.
 func KeepSameQuantity() planmodifier.String {
 	return keepSame{what: "quantity", same: func(a, b string) bool {
 		x, errX := resource.ParseQuantity(a)
@@ -40,14 +40,14 @@ func KeepSameJSON() planmodifier.String {
 	}}
 }
 
-// KeepFormerResticImage leaves the image of restic that an earlier version of the provider has set by default as it is.
+// KeepFormerResticImage keeps the image of restic that was the default of an earlier version of the provider.
 func KeepFormerResticImage() planmodifier.String { return keepFormerImage{} }
 
 type keepFormerImage struct{}
 
 // Description implements planmodifier.String.
 func (keepFormerImage) Description(context.Context) string {
-	return "The default of an earlier version of the provider stays."
+	return "Keeps the default of an earlier version of the provider."
 }
 
 // MarkdownDescription implements planmodifier.String.
@@ -67,7 +67,7 @@ type keepSame struct {
 
 // Description implements planmodifier.String.
 func (m keepSame) Description(context.Context) string {
-	return "Another way of writing the same " + m.what + " is no change."
+	return "Writing the same " + m.what + " in another way is not a change."
 }
 
 // MarkdownDescription implements planmodifier.String.

@@ -96,7 +96,7 @@ func (*BackupsDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, 
 			"schedule": schema.StringAttribute{Optional: true, MarkdownDescription: "Name of a schedule. Lists only the snapshots that this schedule took."},
 			"version":  schema.StringAttribute{Optional: true, MarkdownDescription: "Consul version. Lists only the snapshots of this version."},
 			"since": schema.StringAttribute{
-				Optional: true, Validators: []validator.String{attr.Check("a time in RFC 3339, such as \"2026-01-31T00:00:00Z\"", checkTime)},
+				Optional: true, Validators: []validator.String{attr.Check("a time in RFC 3339 format, such as \"2026-01-31T00:00:00Z\"", checkTime)},
 				MarkdownDescription: "Time in RFC 3339 format. Lists only the snapshots that were taken since then.",
 			},
 			"image": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.Image()}, MarkdownDescription: attr.ResticImageDescription},
@@ -187,7 +187,7 @@ func (d *BackupsDataSource) Read(ctx context.Context, req datasource.ReadRequest
 	defer cancel()
 	all, err := client.List(ctx)
 	if err != nil {
-		resp.Diagnostics.Append(attr.JobError("The repository cannot be read", "The snapshots in it were to be listed.", m.Cluster.ValueString(), err))
+		resp.Diagnostics.Append(attr.JobError("The repository cannot be read", "The snapshots in the repository could not be listed.", m.Cluster.ValueString(), err))
 		return
 	}
 	m.ID, m.Backups = m.Cluster, []backupModel{}

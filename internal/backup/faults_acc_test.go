@@ -130,7 +130,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 			t.Fatalf("%s: the pod was not killed:\n%s", step, out)
 		case code == 0:
 			t.Logf("%s: the pod was killed too late to matter", step)
-		case strings.Contains(strings.Join(strings.Fields(strings.ReplaceAll(out, "│", "")), " "), "nothing of the cluster was changed"):
+		case strings.Contains(strings.Join(strings.Fields(strings.ReplaceAll(out, "│", "")), " "), "nothing in the cluster was changed"):
 			if err := hasKeys(t, namespace, map[string]int{"kept": 300, "later": 1})(nil); err != nil {
 				t.Errorf("%s: something was changed: %v\n%s", step, err, out)
 			}

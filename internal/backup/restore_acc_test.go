@@ -265,8 +265,8 @@ resource "consul_k8s_snapshot" "test" {
 			Config: recent + restore("0123456789", ""), PlanOnly: true, ExpectError: acctest.Says(`the repository holds no snapshot "0123456789"`),
 		},
 		{Config: recent + restore("latest", "from_cluster = \"elsewhere/consul\""), PlanOnly: true, ExpectError: acctest.Says("the repository holds no snapshot of the cluster elsewhere/consul")},
-		{Config: recent + restoreHCL("consul_k8s_cluster.test.id", "consul", repository, `"latest"`, ""), PlanOnly: true, ExpectError: acctest.Says("All that cluster " + id + " has would be replaced")},
-		{Config: recent + restore("yesterday", ""), PlanOnly: true, ExpectError: acctest.Says(`"yesterday" is none`)},
+		{Config: recent + restoreHCL("consul_k8s_cluster.test.id", "consul", repository, `"latest"`, ""), PlanOnly: true, ExpectError: acctest.Says("this restore replaces all data of cluster " + id)},
+		{Config: recent + restore("yesterday", ""), PlanOnly: true, ExpectError: acctest.Says(`"yesterday" is not a snapshot ID`)},
 		{Config: recent + other, ExpectError: acctest.Says("There is no cluster " + namespace + "/other")},
 		{Config: recent + snapshot("2"), Check: resource.TestCheckResourceAttr(address, "version", acctest.ConsulVersion)},
 		{ // damaged where the list does not show it

@@ -106,7 +106,7 @@ resource "consul_k8s_policy" "test" {
 	}
 	fresh.Write("main.tf", begin("latest", from))
 	out := fresh.Must(t.Context(), "plan", "-no-color")
-	if !strings.Contains(out, "The cluster begins with a backup") {
+	if !strings.Contains(out, "The cluster starts with a backup") {
 		t.Errorf("the plan does not say with what the cluster begins:\n%s", out)
 	}
 	met := 0
@@ -189,7 +189,7 @@ func TestAccLong_waitsForItsBackup(t *testing.T) {
 		keys int
 		keep bool
 	}{
-		{"the restore is given up", func() {}, "The cluster begins empty", 0, false},
+		{"the restore is given up", func() {}, "The cluster starts without its backup", 0, false},
 		{"the repository is mended", func() {
 			acctest.InS3(t, namespace, "rm -r /data/bucket/consul; mv /data/whole /data/bucket/consul")
 		}, "Apply complete", 10, true},

@@ -33,7 +33,7 @@ import (
 )
 
 const (
-	// restoreTimeout is how long a restore may take by default, with all that comes before and after
+	// restoreTimeout is how long a restore may take by default, including all that comes before and after
 	// it.
 	restoreTimeout = 40 * time.Minute
 )
@@ -153,12 +153,12 @@ func (*RestoreResource) ValidateConfig(ctx context.Context, req resource.Validat
 	m.checkConfirm(&resp.Diagnostics)
 }
 
-// checkConfirm refuses what is not confirmed.
+// checkConfirm refuses a restore that is not confirmed.
 func (m restoreModel) checkConfirm(diags *diag.Diagnostics) {
 	if m.Confirm.IsUnknown() || m.Cluster.IsUnknown() || m.Confirm.Equal(m.Cluster) {
 		return
 	}
-	diags.Append(attr.Error(path.Root("confirm"), "The restore is not confirmed", fmt.Sprintf("All that cluster %[1]s has would be replaced. If that is meant, write confirm = %[1]q.", m.Cluster.ValueString())))
+	diags.Append(attr.Error(path.Root("confirm"), "The restore is not confirmed", fmt.Sprintf("this restore replaces all data of cluster %[1]s. To confirm that, set confirm = %[1]q.", m.Cluster.ValueString())))
 }
 
 // ModifyPlan implements resource.ResourceWithModifyPlan.
@@ -188,7 +188,7 @@ func (r *RestoreResource) ModifyPlan(ctx context.Context, req resource.ModifyPla
 		if len(resp.RequiresReplace) == 0 {
 			return
 		}
-		// It is planned once more, as new, and Terraform shows what is said here.
+		// Terraform plans it again, as a new resource, and shows the warnings of this plan.
 	}
 	if resp.Diagnostics.HasError() {
 		return
@@ -196,28 +196,28 @@ func (r *RestoreResource) ModifyPlan(ctx context.Context, req resource.ModifyPla
 	plan.SnapshotID, plan.Version, plan.Taken = types.StringUnknown(), types.StringUnknown(), types.StringUnknown()
 	plan.Before, plan.Time = types.StringUnknown(), types.StringUnknown()
 	plan.Counts, plan.After = types.MapUnknown(types.Int64Type), types.MapUnknown(types.Int64Type)
-	what := "a snapshot that is looked up by the apply"
+	what := "a snapshot that the apply looks up"
 	if snapshot, running, ok := r.lookUp(ctx, plan, &resp.Diagnostics); ok {
-		what = fmt.Sprintf("what %s had on %s (snapshot %.8s of %s, Consul %s, index %d)",
+		what = fmt.Sprintf("the data that %s had on %s (snapshot %.8s of %s, Consul %s, index %d)",
 			snapshot.Cluster, snapshot.Time.UTC().Format(time.RFC3339), snapshot.ID, snapshot.For(), snapshot.Version, snapshot.Index)
 		if older, _ := restic.CheckVersion(snapshot.Version, running); older {
-			resp.Diagnostics.AddAttributeWarning(path.Root("snapshot"), "The snapshot is of an older Consul", fmt.Sprintf(
-				"It was taken from Consul %s, and the servers of %s run %s. Consul promises a restore into the version that it was taken from; servers take what they can be upgraded from, as they do in an upgrade.", snapshot.Version, plan.Cluster.ValueString(), running))
+			resp.Diagnostics.AddAttributeWarning(path.Root("snapshot"), "The snapshot is from an older version of Consul", fmt.Sprintf(
+				"The snapshot was taken from Consul %s, and the servers of %s run %s. Consul promises that a snapshot can be restored into the version that it was taken from. Servers also accept a snapshot of a version that they can be upgraded from, as they do in an upgrade.", snapshot.Version, plan.Cluster.ValueString(), running))
 		}
-		if plan.Snapshot.ValueString() == restic.Latest { // another one may be the latest when it is applied
-			what += ", unless there is a later one by then"
+		if plan.Snapshot.ValueString() == restic.Latest { // another one may be the latest at the time of the apply
+			what += ", unless a later snapshot exists by then"
 		} else {
 			plan.setSnapshot(snapshot)
 		}
 	}
 	if !resp.Diagnostics.HasError() {
 		r.warnOfExec(ctx, plan, &resp.Diagnostics)
-		resp.Diagnostics.AddWarning("All that the cluster has is replaced", fmt.Sprintf("Cluster %s gets %s. What was written since is lost, but for a snapshot that is stored before.", plan.Cluster.ValueString(), what))
+		resp.Diagnostics.AddWarning("All data of the cluster is replaced", fmt.Sprintf("The data of cluster %s is replaced with %s. What was written since then is lost, except for a snapshot of the current data that is stored before the restore.", plan.Cluster.ValueString(), what))
 	}
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 }
 
-// warnOfExec tells of a right that is missed only when all is replaced.
+// warnOfExec warns about a missing right that would otherwise show only after all data is replaced.
 func (r *RestoreResource) warnOfExec(ctx context.Context, plan restoreModel, diags *diag.Diagnostics) {
 	namespace, _, err := server.ParseID(plan.Cluster.ValueString())
 	if err != nil || r.clients == nil || r.clients.Unknown {
@@ -228,13 +228,13 @@ func (r *RestoreResource) warnOfExec(ctx context.Context, plan restoreModel, dia
 	}
 	k, err := r.clients.Kube(ctx)
 	if err != nil {
-		return // the apply says so
+		return // the apply reports it
 	}
 	ctx, cancel := context.WithTimeout(ctx, planTimeout)
 	defer cancel()
 	if may, err := k.MayExec(ctx, namespace); err == nil && !may {
 		diags.AddAttributeWarning(path.Root("cluster"), "The management token may be lost", fmt.Sprintf(
-			"This credential may not create pods/exec in the namespace %s. If the cluster has ACLs, and the snapshot does not have the management token that is in the Secret, as that of another cluster, or from before a reset, the restore leaves it without a valid one until somebody with that right applies.", namespace))
+			"This credential may not create pods/exec in the namespace %s. If the cluster has ACLs, and the snapshot does not contain the management token that is in the Secret, the restore leaves the cluster without a valid management token until somebody with that right applies. A snapshot of another cluster, or one from before a reset, does not contain that token.", namespace))
 	}
 }
 
@@ -242,9 +242,8 @@ func (m *restoreModel) setSnapshot(s restic.Stored) {
 	m.SnapshotID, m.Version, m.Taken = types.StringValue(s.ID), types.StringValue(s.Version), rfc3339(s.Time)
 }
 
-// lookUp finds the snapshot that is to be restored, where a plan can: the cluster is there, and everything
-// known, and says which version of Consul it would be restored into. It refuses one that does not exist, or that the
-// servers would not take.
+// lookUp finds the snapshot to restore, and the version of Consul that it would be restored into, if a plan can: the cluster
+// must exist, and all values must be known. It refuses a snapshot that does not exist or that the servers would not accept.
 func (r *RestoreResource) lookUp(ctx context.Context, plan restoreModel, diags *diag.Diagnostics) (s restic.Stored, version string, ok bool) {
 	repository, known := attr.ParseRepository(ctx, plan.Repository, diags)
 	if !known || !repository.IsKnown() || plan.Cluster.IsUnknown() || plan.Snapshot.IsUnknown() || plan.FromCluster.IsUnknown() || plan.Image.IsUnknown() || !plan.Jobs.IsKnown(ctx) || r.clients == nil || r.clients.Unknown {
@@ -252,16 +251,16 @@ func (r *RestoreResource) lookUp(ctx context.Context, plan restoreModel, diags *
 	}
 	client, err := attr.ResticClient(ctx, r.clients, plan.Cluster.ValueString(), repository, plan.Image.ValueString(), attr.LookUpTimeout)
 	if err != nil {
-		return s, "", false // the apply says so
+		return s, "", false // the apply reports it
 	}
 	client.Jobs = plan.Jobs.Spec(ctx, diags)
 	ctx, cancel := context.WithTimeout(ctx, attr.LookUpTimeout)
 	defer cancel()
 	running, err := restic.Servers(ctx, client.Kube, client.Consul)
 	if errors.Is(err, restic.ErrNoCluster) || errors.Is(err, consul.ErrNotRestored) {
-		return s, "", false // it may be made, or restored, in the same apply
+		return s, "", false // the same apply may create or restore it
 	}
-	// It may be upgraded by the same apply.
+	// The same apply may upgrade the cluster.
 	if planned, ok := r.clients.Claims.PlannedCluster(plan.Cluster.ValueString()); ok && planned.Version != "" {
 		running.Version = planned.Version
 	}
@@ -271,7 +270,7 @@ func (r *RestoreResource) lookUp(ctx context.Context, plan restoreModel, diags *
 	}
 	switch {
 	case apierrors.IsForbidden(err):
-		diags.AddWarning("The snapshot is not looked up", "This credential may not make the Job that looks into the repository; the apply looks. "+err.Error())
+		diags.AddWarning("The snapshot was not looked up", "This credential may not create the Job that looks into the repository. The apply looks up the snapshot. "+err.Error())
 		return s, "", false
 	case errors.Is(err, restic.ErrNoClaim):
 		diags.AddAttributeWarning(path.Root("repository").AtName("volume_claim"), "The volume claim does not exist yet", err.Error())
@@ -280,10 +279,10 @@ func (r *RestoreResource) lookUp(ctx context.Context, plan restoreModel, diags *
 		diags.AddAttributeWarning(path.Root("repository").AtName("credentials_secret"), "The Secret does not exist yet", err.Error())
 		return s, "", false
 	case err != nil:
-		// It may answer by the time of the apply, which looks again, and the plan may be about other things too, as that which
-		// Terraform makes before it destroys.
-		d := attr.JobError("The repository cannot be read", "The snapshots in it were to be listed.", plan.Cluster.ValueString(), err)
-		diags.AddWarning(d.Summary(), d.Detail()+"\n\nThe apply looks again, and changes nothing unless it finds the snapshot.")
+		// The repository may answer by the time of the apply, which looks again. The plan may be about other things too, such as
+		// the one that Terraform makes before a destroy.
+		d := attr.JobError("The repository cannot be read", "The snapshots in the repository could not be listed.", plan.Cluster.ValueString(), err)
+		diags.AddWarning(d.Summary(), d.Detail()+"\n\nThe apply looks again, and changes nothing if it does not find the snapshot.")
 		return s, "", false
 	}
 	s, err = restic.Choose(all, plan.Snapshot.ValueString(), plan.FromCluster.ValueString(), running.Version)
@@ -294,7 +293,7 @@ func (r *RestoreResource) lookUp(ctx context.Context, plan restoreModel, diags *
 	return s, running.Version, true
 }
 
-// trigger tells restores of one snapshot apart.
+// trigger distinguishes restores of the same snapshot.
 func (m restoreModel) trigger() string {
 	texts := attr.ToStrings(m.Triggers)
 	if len(texts) == 0 {
@@ -335,22 +334,22 @@ func (r *RestoreResource) Create(ctx context.Context, req resource.CreateRequest
 		return
 	}
 	if restored.Resumed {
-		resp.Diagnostics.AddWarning("An interrupted restore was finished", fmt.Sprintf("Cluster %s was restored at %s, by an apply that did not come to its end, and not once more. To restore it again, change triggers.", m.Cluster.ValueString(), restored.Time.Format(time.RFC3339)))
+		resp.Diagnostics.AddWarning("An interrupted restore was finished", fmt.Sprintf("An apply that was interrupted restored cluster %s at %s. This apply did not restore the cluster again. To restore it again, change triggers.", m.Cluster.ValueString(), restored.Time.Format(time.RFC3339)))
 	}
 	m.setSnapshot(restored.Stored)
 	m.ID, m.Before, m.Time = m.Cluster, attr.OptionalString(restored.Before.Snapshot), rfc3339(restored.Time)
 	m.Counts, m.After = countsOf(restored.Snapshot.Counts), countsOf(restored.After.Counts)
 	if missing := fewer(restored.Snapshot.Counts, restored.After.Counts); missing != "" {
-		resp.Diagnostics.AddWarning("Not all that the snapshot has is there", fmt.Sprintf("Cluster %s was restored, and has %s. Tokens that have expired are deleted, and keys that sessions hold whose nodes are gone may be; clients may have deleted others.", m.Cluster.ValueString(), missing))
+		resp.Diagnostics.AddWarning("The cluster has less than the snapshot", fmt.Sprintf("Cluster %s was restored, and has %s. Consul deletes tokens that have expired. It may also delete keys that are held by sessions of nodes that no longer exist. Clients may have deleted others.", m.Cluster.ValueString(), missing))
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 }
 
-// compared are the kinds of records that a cluster has as many of after a restore as the snapshot,
-// unless somebody deletes some.
+// compared are the kinds of records of which a cluster has as many after a restore as the snapshot,
+// unless some are deleted.
 var compared = []string{"KVS", "ACLToken", "ACLPolicy", "ACLRole", "ACLAuthMethod", "ACLBindingRule", "ConfigEntry", "PreparedQuery"}
 
-// fewer says of what there is less than there was, "" if of nothing.
+// fewer names the kinds of records of which there are fewer than before, or returns "".
 func fewer(before, after map[string]int64) string {
 	var texts []string
 	for _, kind := range compared {
@@ -369,15 +368,15 @@ func countsOf(counts map[string]int64) types.Map {
 	return types.MapValueMust(types.Int64Type, values)
 }
 
-// Read implements resource.Resource. What was restored is past.
+// Read implements resource.Resource. A restore that has happened does not change.
 func (*RestoreResource) Read(context.Context, resource.ReadRequest, *resource.ReadResponse) {}
 
-// Update implements resource.Resource. What does not restore again changes nothing.
+// Update implements resource.Resource. A change that does not restore again changes nothing in the cluster.
 func (*RestoreResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
 	var m restoreModel
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 }
 
-// Delete implements resource.Resource. What was restored stays.
+// Delete implements resource.Resource. The restored data stays.
 func (*RestoreResource) Delete(context.Context, resource.DeleteRequest, *resource.DeleteResponse) {}

@@ -1,4 +1,4 @@
-// Package backup is the resources that back clusters up.
+// Package backup contains the resources that back up and restore clusters.
 package backup
 
 import (
@@ -42,7 +42,7 @@ const (
 	// defaultTimeout is longer than a backup may take by default.
 	defaultTimeout = 40 * time.Minute
 	defaultParts   = 7
-	// planTimeout bounds what a plan asks Kubernetes.
+	// planTimeout limits how long a plan waits for Kubernetes.
 	planTimeout = 10 * time.Second
 )
 
@@ -156,7 +156,7 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 				MarkdownDescription: "Name of the schedule among the schedules of the cluster. Defaults to `backup`. The name of the CronJob is `<cluster>-<name>`. If that is too long for Kubernetes, a hash replaces its end. A change replaces the schedule.",
 			},
 			"schedule": schema.StringAttribute{
-				Optional: true, Computed: true, Validators: []validator.String{attr.Check("a schedule in cron's five fields", restic.CheckSchedule)},
+				Optional: true, Computed: true, Validators: []validator.String{attr.Check("a schedule in the five fields of cron", restic.CheckSchedule)},
 				MarkdownDescription: "When backups start, in the five fields of cron, such as `40 * * * *`. Defaults to once an hour, at a minute that follows from the names.",
 			},
 			"time_zone": schema.StringAttribute{
@@ -268,20 +268,20 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 	}
 }
 
-// taskSchedule is when a task is done.
+// taskSchedule is the attribute that says when a task runs.
 func taskSchedule(example string) schema.Attribute {
 	return schema.StringAttribute{
-		Required: true, Validators: []validator.String{attr.Check("a schedule in cron's five fields", restic.CheckSchedule)},
+		Required: true, Validators: []validator.String{attr.Check("a schedule in the five fields of cron", restic.CheckSchedule)},
 		MarkdownDescription: "When to run, in the five fields of cron, such as " + example + ", in `time_zone`.",
 	}
 }
 
 func checkTimeZone(text string) error {
 	if text == "" || text == "Local" {
-		return fmt.Errorf("%q is no name of a time zone", text)
+		return fmt.Errorf("%q is not the name of a time zone", text)
 	}
 	if _, err := time.LoadLocation(text); err != nil {
-		return fmt.Errorf("%q is no time zone of the IANA database", text)
+		return fmt.Errorf("%q is not a time zone of the IANA database", text)
 	}
 	return nil
 }
@@ -313,10 +313,10 @@ func (*ScheduleResource) ValidateConfig(ctx context.Context, req resource.Valida
 			return
 		}
 	}
-	resp.Diagnostics.Append(attr.Error(path.Root("retention"), "Nothing would be kept", "Set at least one rule, such as hourly = 24 and daily = 7."))
+	resp.Diagnostics.Append(attr.Error(path.Root("retention"), "Nothing would be kept", "set at least one rule, such as hourly = 24 and daily = 7."))
 }
 
-// toSpec needs values that are all known.
+// toSpec requires that all values are known.
 func (m scheduleModel) toSpec(ctx context.Context, diags *diag.Diagnostics) restic.Spec {
 	r, _ := attr.ParseRepository(ctx, m.Repository, diags)
 	var keep retentionModel
@@ -359,7 +359,7 @@ func (m scheduleModel) toSpec(ctx context.Context, diags *diag.Diagnostics) rest
 	return spec
 }
 
-// placement reads what is said of the nodes; what is null or unknown is left out.
+// placement reads the placement of the Jobs, or nothing if it is null or unknown.
 func (m scheduleModel) placement(ctx context.Context, diags *diag.Diagnostics) (p attr.Placement) {
 	if !m.Placement.IsNull() && !m.Placement.IsUnknown() {
 		diags.Append(m.Placement.As(ctx, &p, basetypes.ObjectAsOptions{})...)
@@ -402,7 +402,7 @@ func (m *scheduleModel) fromSpec(ctx context.Context, s restic.Spec, diags *diag
 	}
 }
 
-// fromState fills in what is computed. What Kubernetes has forgotten is kept.
+// fromState fills in what is computed. It keeps what Kubernetes no longer has.
 func (m *scheduleModel) fromState(s restic.State) {
 	if last := s.Backup.Last; last != nil && !last.Time.Before(timeOf(m.Last)) {
 		m.Last = types.ObjectValueMust(lastTypes, map[string]tfattr.Value{
@@ -423,7 +423,7 @@ func (m *scheduleModel) fromState(s restic.State) {
 	m.settle()
 }
 
-// done are the attributes with the latest tasks beside backups.
+// done returns the attributes with the latest run of each task other than backups.
 func (m *scheduleModel) done() map[string]*types.Object {
 	return map[string]*types.Object{restic.TaskPrune: &m.LastPrune, restic.TaskCheck: &m.LastCheck, restic.TaskDrill: &m.LastDrill}
 }
@@ -432,7 +432,7 @@ func doneTypes(task string) map[string]tfattr.Type {
 	return map[string]map[string]tfattr.Type{restic.TaskPrune: lastPruneTypes, restic.TaskCheck: lastCheckTypes, restic.TaskDrill: lastDrillTypes}[task]
 }
 
-// settle says that what is not known never was.
+// settle sets attributes that are still unknown to null.
 func (m *scheduleModel) settle() {
 	if m.Last.IsUnknown() {
 		m.Last = types.ObjectNull(lastTypes)
@@ -452,21 +452,21 @@ func (m *scheduleModel) forget() {
 	}
 }
 
-// keepDone takes what tasks have filled in from another model.
+// keepDone copies the results of tasks from another model.
 func (m *scheduleModel) keepDone(from scheduleModel) {
 	m.Last, m.LastPrune, m.LastCheck, m.LastDrill = from.Last, from.LastPrune, from.LastCheck, from.LastDrill
 }
 
 func rfc3339(t time.Time) types.String { return types.StringValue(t.UTC().Format(time.RFC3339)) }
 
-// timeOf is when a task was done, the zero time if none is known.
+// timeOf returns when a task was done, or the zero time if that is not known.
 func timeOf(o types.Object) time.Time {
 	text, _ := o.Attributes()["time"].(types.String)
 	t, _ := time.Parse(time.RFC3339, text.ValueString()) // which leaves it zero
 	return t
 }
 
-// warn tells of tasks that fail, or that do not come.
+// warn warns about tasks that fail or do not run.
 func (m *scheduleModel) warn(s restic.State, now time.Time, diags *diag.Diagnostics) {
 	id := m.ID.ValueString()
 	failed := func(what string, at time.Time, reason string) {
@@ -476,7 +476,7 @@ func (m *scheduleModel) warn(s restic.State, now time.Time, diags *diag.Diagnost
 	}
 	old := func(what, schedule string, last time.Time) {
 		if !last.IsZero() && !m.Suspend.ValueBool() && restic.Overdue(schedule, m.TimeZone.ValueString(), last, now) {
-			diags.AddWarning("The latest "+what+" is old", fmt.Sprintf("Backup schedule %s has done none since %s, and two were due since. Look at its Jobs: kubectl --namespace %s get jobs --selector %s=%s",
+			diags.AddWarning("The latest "+what+" is old", fmt.Sprintf("Backup schedule %s has completed none since %s, although two were due. Look at its Jobs: kubectl --namespace %s get jobs --selector %s=%s",
 				id, last.Format(time.RFC3339), strings.Split(id, "/")[0], restic.LabelSchedule, m.Name.ValueString()))
 		}
 	}
@@ -485,9 +485,9 @@ func (m *scheduleModel) warn(s restic.State, now time.Time, diags *diag.Diagnost
 	switch last := s.Backup.Last; {
 	case last == nil || last.Forgotten:
 	case last.Anew:
-		diags.AddWarning("The cluster has started empty since older backups", fmt.Sprintf("Backups of schedule %s that are older than the latest go further than it (a higher index): the cluster that it was taken of has started empty since. Until one of them is restored nothing is forgotten, and \"latest\" is not restored. If they are of no more use, forget them with restic.", id))
+		diags.AddWarning("The cluster has started empty since older backups", fmt.Sprintf("Older backups of schedule %s have a higher index than the latest backup, because the cluster has started empty since then. Until one of the older backups is restored, no backup is forgotten, and a restore of \"latest\" is refused. If you no longer need the older backups, forget them with restic.", id))
 	default:
-		diags.AddWarning("Old backups were not forgotten", fmt.Sprintf("The latest backup of schedule %s was stored, but the repository was locked, or could not be changed: nothing was forgotten. The next backup tries again.", id))
+		diags.AddWarning("Old backups were not forgotten", fmt.Sprintf("The latest backup of schedule %s was stored, but no old backup was forgotten, because the repository was locked or could not be changed. The next backup tries again.", id))
 	}
 	for _, t := range []struct {
 		task     string
@@ -560,7 +560,7 @@ func (r *ScheduleResource) ModifyPlan(ctx context.Context, req resource.ModifyPl
 	}
 }
 
-// checkSecret refuses credentials that are not complete. The Secret may be made before the
+// checkSecret refuses incomplete credentials. A Secret that does not exist may still be created before the
 // schedule.
 func (r *ScheduleResource) checkSecret(ctx context.Context, plan scheduleModel, diags *diag.Diagnostics) {
 	repository, ok := attr.ParseRepository(ctx, plan.Repository, diags)
@@ -569,11 +569,11 @@ func (r *ScheduleResource) checkSecret(ctx context.Context, plan scheduleModel, 
 	}
 	schedule, err := r.schedule(ctx, plan.Cluster.ValueString(), plan.Name.ValueString())
 	if err != nil {
-		return // the apply says so
+		return // the apply reports it
 	}
 	ctx, cancel := context.WithTimeout(ctx, planTimeout)
 	defer cancel()
-	repository.CheckSecret(ctx, schedule.Kube, schedule.Consul.Namespace, path.Root("repository"), "Unless it is made before the schedule, its first backup fails.", diags)
+	repository.CheckSecret(ctx, schedule.Kube, schedule.Consul.Namespace, path.Root("repository"), "Unless it is created before the schedule, the first backup fails.", diags)
 }
 
 // Create implements resource.Resource.
@@ -593,7 +593,7 @@ func (r *ScheduleResource) Update(ctx context.Context, req resource.UpdateReques
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
 	var state scheduleModel
 	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
-	m.keepDone(state) // what Kubernetes has forgotten is kept
+	m.keepDone(state) // keep what Kubernetes no longer has
 	timeout, diags := m.Timeouts.Update(ctx, defaultTimeout)
 	resp.Diagnostics.Append(diags...)
 	if !resp.Diagnostics.HasError() && r.apply(ctx, &m, timeout, false, &resp.Diagnostics) {
@@ -601,7 +601,7 @@ func (r *ScheduleResource) Update(ctx context.Context, req resource.UpdateReques
 	}
 }
 
-// apply reports whether the schedule is in its place.
+// apply reports whether the schedule was written.
 func (r *ScheduleResource) apply(ctx context.Context, m *scheduleModel, timeout time.Duration, isNew bool, diags *diag.Diagnostics) bool {
 	m.ID = types.StringValue(m.Cluster.ValueString() + "/" + m.Name.ValueString())
 	if m.Schedule.IsUnknown() {
@@ -628,7 +628,7 @@ func (r *ScheduleResource) apply(ctx context.Context, m *scheduleModel, timeout 
 	live, err := schedule.Read(ctx)
 	m.settle()
 	if err != nil {
-		diags.AddWarning("The schedule cannot be read", fmt.Sprintf("Backup schedule %s is in its place, but: %s", m.ID.ValueString(), err))
+		diags.AddWarning("The schedule cannot be read", fmt.Sprintf("Backup schedule %s was written, but reading it back failed: %s", m.ID.ValueString(), err))
 	}
 	m.Drift = noDrift
 	m.fromState(live.State)
@@ -641,7 +641,7 @@ func applyError(id, cluster string, err error) diag.Diagnostic {
 	case errors.Is(err, context.Canceled):
 		return attr.Interrupted("Backup schedule "+id, err)
 	case errors.As(err, &failed):
-		detail := fmt.Sprintf("A backup, or a drill, was tried the way that is declared, to see that it works, and failed. Nothing was changed. %s", failed.Reason)
+		detail := fmt.Sprintf("To test the declared settings, a backup or a drill was run with them, and failed. Nothing was changed. %s", failed.Reason)
 		if failed.Explanation != "" {
 			detail += "\n\n" + failed.Explanation
 		}
@@ -650,8 +650,8 @@ func applyError(id, cluster string, err error) diag.Diagnostic {
 		}
 		return diag.NewErrorDiagnostic("The backup does not work", detail)
 	case errors.Is(err, restic.ErrExists):
-		return diag.NewErrorDiagnostic("The schedule exists already", fmt.Sprintf(
-			"A backup schedule %s is there, and is not as declared. It is not taken over silently: bring it into this state with\n\n  terraform import consul_k8s_backup_schedule.<name> %s\n\nor choose another name.", id, id))
+		return diag.NewErrorDiagnostic("The schedule already exists", fmt.Sprintf(
+			"A backup schedule %s already exists, and is not as declared. It is not adopted without your consent: import it with\n\n  terraform import consul_k8s_backup_schedule.<name> %s\n\nor choose another name.", id, id))
 	case errors.Is(err, consul.ErrNotRestored):
 		return attr.NotRestored(cluster)
 	case errors.Is(err, restic.ErrNoCluster):
@@ -668,7 +668,7 @@ func (r *ScheduleResource) Read(ctx context.Context, req resource.ReadRequest, r
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	if r.clients.Unknown { // where the cluster is: the state stands
+	if r.clients.Unknown { // where the cluster is: the state stays as it is
 		if m.Schedule.IsNull() {
 			resp.Diagnostics.Append(attr.ConnectError(attr.ErrUnknown)) // an import has none yet
 		}

@@ -144,15 +144,15 @@ func (r *SnapshotResource) Create(ctx context.Context, req resource.CreateReques
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 }
 
-// Read implements resource.Resource. What was stored is past.
+// Read implements resource.Resource. A stored snapshot does not change.
 func (*SnapshotResource) Read(context.Context, resource.ReadRequest, *resource.ReadResponse) {}
 
-// Update implements resource.Resource. What does not take another snapshot changes nothing.
+// Update implements resource.Resource. A change that does not take another snapshot changes nothing in the repository.
 func (*SnapshotResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
 	var m snapshotModel
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 }
 
-// Delete implements resource.Resource. What is stored stays.
+// Delete implements resource.Resource. The stored snapshot stays.
 func (*SnapshotResource) Delete(context.Context, resource.DeleteRequest, *resource.DeleteResponse) {}

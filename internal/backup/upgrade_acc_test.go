@@ -46,7 +46,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 		{Config: config(acctest.OlderVersion, "restic", ""), Check: resource.TestCheckNoResourceAttr(cluster, "upgrade_snapshot")},
 		{
 			PreConfig: func() { putKeys(t, namespace, "kept", 300) },
-			Config:    config(acctest.ConsulVersion, "little", ""), PlanOnly: true, ExpectError: acctest.Says("it lacks what a repository s3: takes"),
+			Config:    config(acctest.ConsulVersion, "little", ""), PlanOnly: true, ExpectError: acctest.Says("it lacks the keys that a repository s3: needs"),
 		},
 		{Config: config(acctest.ConsulVersion, "missing", ""), ExpectError: acctest.Says("Nothing was changed, because no snapshot")},
 		{Config: config(acctest.ConsulVersion, "wrong", ""), ExpectError: acctest.Says("The password is not that of the repository.")},

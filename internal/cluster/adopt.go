@@ -79,12 +79,12 @@ func adoptAttribute() schema.Attribute {
 	}
 }
 
-// keepAdopt plans what the state says of a take-over where the configuration says
-// nothing any more: its end is no change.
+// keepAdopt keeps the adoption that is in the state when the configuration no
+// longer has it: removing it is not a change.
 type keepAdopt struct{}
 
 func (keepAdopt) Description(context.Context) string {
-	return "stays as it is when it leaves the configuration"
+	return "keeps its value when it is removed from the configuration"
 }
 func (k keepAdopt) MarkdownDescription(ctx context.Context) string { return k.Description(ctx) }
 
@@ -98,7 +98,7 @@ func (keepAdopt) PlanModifyObject(_ context.Context, req planmodifier.ObjectRequ
 	}
 }
 
-// toAdopt returns what is to be taken over from, nil where there is nothing.
+// toAdopt returns the servers to adopt, or nil if there are none.
 func (m model) toAdopt(ctx context.Context, diags *diag.Diagnostics) *server.Adopt {
 	if m.Adopt.IsNull() || m.Adopt.IsUnknown() {
 		return nil
@@ -115,7 +115,7 @@ func (m model) toAdopt(ctx context.Context, diags *diag.Diagnostics) *server.Ado
 	return out
 }
 
-// fromAdopt keeps the way in which "no Services" was written.
+// fromAdopt sets the attribute adopt. It keeps the way in which "no Services" was written.
 func (m *model) fromAdopt(ctx context.Context, a *server.Adopt, diags *diag.Diagnostics) {
 	if a == nil {
 		m.Adopt = types.ObjectNull(adoptTypes)
@@ -136,7 +136,7 @@ func (m *model) fromAdopt(ctx context.Context, a *server.Adopt, diags *diag.Diag
 	}, diags)
 }
 
-// validateAdopt refuses what cannot be taken over from, whatever runs.
+// validateAdopt refuses an adoption that is impossible whatever runs.
 func validateAdopt(ctx context.Context, m model, diags *diag.Diagnostics) {
 	if m.Adopt.IsNull() || m.Adopt.IsUnknown() {
 		return
@@ -145,19 +145,19 @@ func validateAdopt(ctx context.Context, m model, diags *diag.Diagnostics) {
 	diags.Append(m.Adopt.As(ctx, &a, basetypes.ObjectAsOptions{})...)
 	if m.CreateNamespace.ValueBool() {
 		diags.Append(attr.Error(path.Root("create_namespace"), "The namespace exists already",
-			"The servers to take over from are in the namespace of the cluster: leave create_namespace false."))
+			"The servers to adopt are in the namespace of the cluster: leave create_namespace false."))
 	}
 	if name := m.Name.ValueString(); !m.Name.IsUnknown() && !a.StatefulSet.IsUnknown() && a.StatefulSet.ValueString() == server.StatefulSetName(name) {
 		diags.Append(attr.Error(path.Root("name"), "The name is taken", fmt.Sprintf(
-			"The StatefulSet of a cluster %s would be %s, which is that of the servers to take over from: choose another name, such as %q.",
+			"The StatefulSet of a cluster %s would be %s, which is the StatefulSet of the servers to adopt. Choose another name, such as %q.",
 			name, server.StatefulSetName(name), name+"-main")))
 	}
 }
 
-// adoptPlanTimeout bounds the look at the old servers that a plan takes.
+// adoptPlanTimeout limits how long a plan may look at the old servers.
 const adoptPlanTimeout = 30 * time.Second
 
-// planAdopt says at plan whether a take-over can begin, and what it will do.
+// planAdopt makes a plan say whether an adoption can start, and what it will do.
 func (r *Resource) planAdopt(ctx context.Context, plan *model, diags *diag.Diagnostics) {
 	if plan.Adopt.IsNull() {
 		return
@@ -172,7 +172,7 @@ func (r *Resource) planAdopt(ctx context.Context, plan *model, diags *diag.Diagn
 	}
 	deployment, err := r.deployment(ctx, spec.Namespace, spec.Name)
 	if err != nil {
-		return // the apply says so
+		return // the apply reports this
 	}
 	ctx, cancel := context.WithTimeout(ctx, adoptPlanTimeout)
 	defer cancel()
@@ -182,8 +182,8 @@ func (r *Resource) planAdopt(ctx context.Context, plan *model, diags *diag.Diagn
 	switch {
 	case errors.As(err, &refused), errors.As(err, &foreign):
 		diags.Append(createError(spec, err))
-	case err != nil: // a plan may have less rights than an apply
-		tflog.Debug(ctx, "the servers to take over from were not seen: "+err.Error())
+	case err != nil: // a plan may have fewer rights than an apply
+		tflog.Debug(ctx, "could not look at the servers to adopt: "+err.Error())
 	case former > 0:
 		m := rolloutModel{
 			Changes: []string{fmt.Sprintf("take over from the StatefulSet %s", spec.Adopt.StatefulSet)},
@@ -193,20 +193,20 @@ func (r *Resource) planAdopt(ctx context.Context, plan *model, diags *diag.Diagn
 	}
 }
 
-// keepDoneAdopt keeps what the state says of a take-over that is complete, and warns
-// of another one that is declared.
+// keepDoneAdopt keeps a complete adoption as the state has it, and warns if another
+// one is declared.
 func keepDoneAdopt(state model, plan *model, diags *diag.Diagnostics) {
 	if plan.Adopt.Equal(state.Adopt) || plan.Adopt.IsUnknown() || !state.Ready.ValueBool() {
 		return
 	}
-	diags.AddAttributeWarning(path.Root("adopt"), "Nothing is taken over",
-		fmt.Sprintf("The cluster %s exists: adopt only counts when it is created. Remove it from the configuration.", state.ID.ValueString()))
+	diags.AddAttributeWarning(path.Root("adopt"), "Nothing is adopted",
+		fmt.Sprintf("Cluster %s exists, and adopt counts only when a cluster is created. Remove adopt from the configuration.", state.ID.ValueString()))
 	if !state.Adopt.IsNull() {
 		plan.Adopt = state.Adopt
 	}
 }
 
-// isAdoptKnown reports whether all that decides on a take-over is known.
+// isAdoptKnown reports whether everything that an adoption depends on is known.
 func (m model) isAdoptKnown(ctx context.Context) bool {
 	for _, v := range []tfattr.Value{m.Name, m.Namespace, m.Version, m.Replicas, m.Datacenter, m.Domain, m.ACL, m.Service, m.Gossip, m.TLS, m.Adopt} {
 		if t, err := v.ToTerraformValue(ctx); err != nil || !t.IsFullyKnown() {
@@ -216,43 +216,43 @@ func (m model) isAdoptKnown(ctx context.Context) bool {
 	return true
 }
 
-// refusedError explains why a take-over does not begin.
+// refusedError explains why an adoption does not start.
 func refusedError(spec server.Spec, err *rollout.RefusedError) diag.Diagnostic {
-	return diag.NewAttributeErrorDiagnostic(path.Root("adopt"), "The servers cannot be taken over from", fmt.Sprintf(
-		"Nothing was changed. %s cannot take over from the StatefulSet %s:\n\n  - %s", spec.ID(), err.From, strings.Join(err.Reasons, "\n  - ")))
+	return diag.NewAttributeErrorDiagnostic(path.Root("adopt"), "The servers cannot be adopted", fmt.Sprintf(
+		"Nothing was changed. Cluster %s cannot adopt the servers of the StatefulSet %s:\n\n  - %s", spec.ID(), err.From, strings.Join(err.Reasons, "\n  - ")))
 }
 
-// foreignHint names the ways out where a cluster that takes over finds its names
-// taken.
+// foreignHint says what to do if a cluster that adopts servers finds that its names
+// are taken.
 func foreignHint(spec server.Spec) string {
 	if spec.Adopt == nil {
 		return ""
 	}
-	hint := fmt.Sprintf(" To take over from %s, choose a name of which nothing exists, such as %q; clients keep the Services that adopt.services names.", spec.Adopt.StatefulSet, spec.Name+"-main")
+	hint := fmt.Sprintf(" To adopt the servers of %s, choose a name that no object uses, such as %q. Clients keep the Services that adopt.services lists.", spec.Adopt.StatefulSet, spec.Name+"-main")
 	if !slices.Contains(spec.Adopt.Services, server.ClientServiceName(spec.Name)) {
-		hint += fmt.Sprintf(" A Service %s of the old servers becomes the cluster's own if adopt.services names it and it is not headless.", server.ClientServiceName(spec.Name))
+		hint += fmt.Sprintf(" A Service %s of the old servers becomes the cluster's own if adopt.services lists it and it is not headless.", server.ClientServiceName(spec.Name))
 	}
 	return hint
 }
 
-// leftoverWarning says what a take-over has left, and how to be rid of it.
+// leftoverWarning says what an adoption leaves, and how to remove it.
 func leftoverWarning(spec server.Spec, l rollout.Leftover) (summary, detail string) {
 	summary = "The old servers are retired"
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s has taken over from the StatefulSet %s, which is scaled to 0. It and its volumes are kept, and nothing uses them. "+
+	fmt.Fprintf(&b, "Cluster %s has adopted the servers of the StatefulSet %s, which is now scaled to 0. The StatefulSet and its volumes are kept, but nothing uses them. "+
 		"Do not scale it up again: its servers would join with old data.\n", spec.ID(), l.StatefulSet)
 	if len(l.Unserved) > 0 {
-		fmt.Fprintf(&b, "\nNo server listens behind these ports of Services: %s. gRPC is served with extra_config = jsonencode({ ports = { grpc = 8502 } }).\n", strings.Join(l.Unserved, ", "))
+		fmt.Fprintf(&b, "\nNo server listens on these ports of Services: %s. To serve gRPC, set extra_config = jsonencode({ ports = { grpc = 8502 } }).\n", strings.Join(l.Unserved, ", "))
 	}
 	if l.HelmRelease != "" {
-		fmt.Fprintf(&b, "\nThe Helm release %s still owns it, and its Services with it: an upgrade of the release would start the old servers again. "+
-			"If clients use a Service of the release, keep it with\n\n", l.HelmRelease)
+		fmt.Fprintf(&b, "\nThe Helm release %s still owns the StatefulSet and its Services. An upgrade of the release would start the old servers again. "+
+			"If clients use a Service of the release, keep that Service:\n\n", l.HelmRelease)
 		for _, s := range spec.Adopt.Services {
 			fmt.Fprintf(&b, "  kubectl --namespace %s annotate service %s helm.sh/resource-policy=keep\n", spec.Namespace, s)
 		}
-		fmt.Fprintf(&b, "\nand then, when you are sure that you will not go back:\n\n  helm --namespace %s uninstall %s\n", spec.Namespace, l.HelmRelease)
+		fmt.Fprintf(&b, "\nThen, when you are sure that you will not revert the adoption, delete what is left:\n\n  helm --namespace %s uninstall %s\n", spec.Namespace, l.HelmRelease)
 	} else {
-		fmt.Fprintf(&b, "\nWhen you are sure that you will not go back:\n\n  kubectl --namespace %s delete statefulset %s\n", spec.Namespace, l.StatefulSet)
+		fmt.Fprintf(&b, "\nWhen you are sure that you will not revert the adoption, delete what is left:\n\n  kubectl --namespace %s delete statefulset %s\n", spec.Namespace, l.StatefulSet)
 	}
 	if len(l.Claims) > 0 {
 		fmt.Fprintf(&b, "  kubectl --namespace %s delete persistentvolumeclaim %s\n", spec.Namespace, strings.Join(l.Claims, " "))
@@ -260,14 +260,14 @@ func leftoverWarning(spec server.Spec, l rollout.Leftover) (summary, detail stri
 	return summary, b.String()
 }
 
-// warnLeftover adds the warning if a take-over has just ended.
+// warnLeftover adds the warning if an adoption has just ended.
 func warnLeftover(ctx context.Context, d rollout.Deployment, spec server.Spec, diags *diag.Diagnostics) {
 	if spec.Adopt == nil {
 		return
 	}
 	l, err := d.Leftover(ctx, spec)
 	if err != nil {
-		tflog.Debug(ctx, "what the take-over left was not seen: "+err.Error())
+		tflog.Debug(ctx, "could not look for what the adoption left: "+err.Error())
 		return
 	}
 	if l.StatefulSet != "" {

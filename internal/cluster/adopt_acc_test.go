@@ -209,7 +209,7 @@ func TestAccLong_takesOverFromTheHelmChart(t *testing.T) {
 		Steps: []resource.TestStep{
 			{
 				Config:      strings.Replace(config, "acl = { enabled = true }", "", 1),
-				ExpectError: acctest.Says("its ACLs are on: declare acl = { enabled = true }"),
+				ExpectError: acctest.Says("the ACLs of the servers are on: declare acl = { enabled = true }"),
 				PlanOnly:    true,
 			},
 			{
@@ -287,8 +287,8 @@ func TestAccLong_takesOverFromEncryptedServers(t *testing.T) {
 		Steps: []resource.TestStep{
 			refused("enabled = false", "true", "declare tls = { enabled = true }"),
 			refused("enabled = true", "true", "name the certificate authority of their certificates in tls.ca_secret"),
-			refused(`enabled = true, ca_secret = "another-ca"`, "true", "would refuse each other, by the certificate authority that is declared"),
-			refused(theirs, "false", "declare gossip = { enabled = true }, and its keys are taken over"),
+			refused(`enabled = true, ca_secret = "another-ca"`, "true", "would refuse each other with the declared certificate authority"),
+			refused(theirs, "false", "declare gossip = { enabled = true }, and the cluster keeps their gossip keys"),
 			{
 				Config: config(theirs, "true"),
 				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), old.taken("", 200), func(*terraform.State) error {

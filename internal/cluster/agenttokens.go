@@ -10,12 +10,12 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// agentTokenTimeout bounds what a refresh asks of Consul.
+// agentTokenTimeout limits how long a refresh waits for Consul.
 const agentTokenTimeout = 10 * time.Second
 
-// agentTokenDrift names the servers whose agents have no working agent token, such as one that lost its disk: it votes and
-// answers, but can no longer keep its own entries in the catalog up to date. It names none where that cannot be told: the
-// ACLs are off or not bootstrapped yet, the management token is lost, or Consul does not answer.
+// agentTokenDrift names the servers whose agents have no working agent token, such as a server that lost its volume: it votes
+// and answers, but can no longer keep its own entries in the catalog up to date. It names none if this cannot be determined,
+// because ACLs are off or not bootstrapped yet, the management token is lost, or Consul does not answer.
 func agentTokenDrift(ctx context.Context, c *consul.Cluster, spec server.Spec) []string {
 	if !spec.ACL.Enabled || !spec.Established || spec.Origin.Pending() {
 		return nil
@@ -28,7 +28,7 @@ func agentTokenDrift(ctx context.Context, c *consul.Cluster, spec server.Spec) [
 	}
 	drift, err := c.AgentTokenDrift(ctx, token)
 	if err != nil {
-		tflog.Debug(ctx, "the agent tokens were not looked at: "+err.Error())
+		tflog.Debug(ctx, "could not look at the agent tokens: "+err.Error())
 		return nil
 	}
 	return drift

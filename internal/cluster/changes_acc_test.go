@@ -238,7 +238,7 @@ func TestAccCluster_pausesAndLeavesRestartsToOthers(t *testing.T) {
 
 	cli.Write("main.tf", config(false, "pause_after = 1"))
 	says(cli.Must(t.Context(), "plan", "-no-color"), "1 server restarts")
-	says(cli.Must(t.Context(), "apply", "-auto-approve", "-no-color"), "The roll is paused")
+	says(cli.Must(t.Context(), "apply", "-auto-approve", "-no-color"), "The rollout is paused")
 	canary := restarted(before, podUIDs(t, namespace))
 	if len(canary) != 1 {
 		t.Fatalf("restarted before the pause: %q", canary)

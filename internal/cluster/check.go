@@ -11,7 +11,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// configError says what Consul has against extra_config, the only part of the configuration that the schema does not check.
+// configError quotes why Consul refuses extra_config, the only part of the configuration that the schema does not check.
 func configError(spec server.Spec, err *rollout.ConfigError) diag.Diagnostic {
 	return attr.Error(path.Root("extra_config"), "Consul refuses the configuration", fmt.Sprintf(
 		"Consul %s refuses the declared configuration of %s, and nothing was changed:\n\n%s\n\nCorrect extra_config and apply again.", spec.Version, spec.ID(), err.Words))
@@ -21,6 +21,6 @@ func configError(spec server.Spec, err *rollout.ConfigError) diag.Diagnostic {
 func uncheckedWarning(diags *diag.Diagnostics) func(error) {
 	return func(why error) {
 		diags.AddAttributeWarning(path.Root("extra_config"), "The configuration was not checked", fmt.Sprintf(
-			"Consul checks extra_config in a Job before servers get it, and could not: %s. A mistake shows at the first server that takes it up, and the change holds there.", why))
+			"Consul checks extra_config in a Job before any server gets it, but the check was not possible: %s. A mistake shows only when the first server gets the configuration, and the rollout stops there.", why))
 	}
 }

@@ -18,17 +18,18 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// denyTimeout bounds what a plan waits for Consul, and what an apply waits for the
-// servers to take their agent tokens.
+// denyTimeout limits how long a plan waits for Consul, and how long an apply waits
+// for the servers to accept their agent tokens.
 const denyTimeout = 30 * time.Second
 
-// defaultPolicy is the attribute that all of this is about.
+// defaultPolicy is the path of the attribute that these checks are about.
 func defaultPolicy() path.Path { return nested("acl", "default_policy") }
 
-// checkACL judges a change of acl of a cluster that runs. It warns of what turning
-// ACLs on does to clients, whatever the default policy. A change to a default
-// policy of "deny" it refuses where that would cut everybody off, and warns of
-// those that it can see would be; no other plan makes a request for this.
+// checkACL checks a change of acl on a running cluster. It warns of what turning
+// ACLs on does to clients, whatever the default policy is. It refuses a change of
+// the default policy to "deny" if that would cut off all clients, and warns of the
+// nodes, services, and sessions that the change may cut off. No other plan makes
+// requests for this check.
 func (r *Resource) checkACL(ctx context.Context, state, plan model, diags *diag.Diagnostics) {
 	if r.clients == nil || !plan.Name.Equal(state.Name) || !plan.Namespace.Equal(state.Namespace) { // another cluster
 		return
@@ -40,8 +41,8 @@ func (r *Resource) checkACL(ctx context.Context, state, plan model, diags *diag.
 		return
 	case !before.Enabled && after.Enabled && !denies(after):
 		diags.AddAttributeWarning(nested("acl", "enabled"), "Unknown tokens will be refused", fmt.Sprintf(
-			"From this change on %s refuses a token that it does not know, with default_policy = \"allow\" too, and a snapshot without a token that allows acl:write. "+
-				"Until now neither mattered: take left-over tokens out of the clients, and expect backup jobs to fail until they have a token.", id))
+			"After this change, %s refuses a token that it does not know, even with default_policy = \"allow\". It also refuses a snapshot without a token that allows acl:write. "+
+				"Until now, neither mattered. Remove left-over tokens from the clients, and expect backup jobs to fail until they have a token.", id))
 		return
 	case denies(before) || !denies(after):
 		return
@@ -53,9 +54,9 @@ func (r *Resource) checkACL(ctx context.Context, state, plan model, diags *diag.
 	if err == nil {
 		facts, err = c.DenyFacts(ctx, before.Enabled)
 	}
-	if err != nil { // prepareDeny has the last word
-		diags.AddAttributeWarning(defaultPolicy(), "Who would be cut off is not known",
-			fmt.Sprintf("Consul could not be asked: %s. The apply restarts no server unless each has taken its agent token.", err))
+	if err != nil { // prepareDeny decides
+		diags.AddAttributeWarning(defaultPolicy(), "Could not check which clients would be cut off",
+			fmt.Sprintf("The provider could not query Consul: %s. The apply restarts no server unless all servers have accepted their agent tokens.", err))
 		return
 	}
 	refusals, warnings := judgeDeny(id, before, facts)
@@ -67,8 +68,8 @@ func (r *Resource) checkACL(ctx context.Context, state, plan model, diags *diag.
 	}
 }
 
-// aclChange returns acl before and after a change, as far as both are known. What
-// is not known yet is looked at again at apply.
+// aclChange returns acl before and after a change, and whether both are known. The
+// apply checks again what is not known yet.
 func aclChange(ctx context.Context, state, plan model, diags *diag.Diagnostics) (before, after server.ACL, known bool) {
 	if plan.ACL.IsUnknown() || plan.ACL.IsNull() || state.ACL.IsNull() {
 		return before, after, false
@@ -81,28 +82,28 @@ func aclChange(ctx context.Context, state, plan model, diags *diag.Diagnostics) 
 	return before, after, !wanted.Enabled.IsUnknown() && !wanted.DefaultPolicy.IsUnknown()
 }
 
-// denies reports whether a server with a refuses what no policy allows.
+// denies reports whether a server with these ACLs refuses what no policy allows.
 func denies(a server.ACL) bool { return a.Enabled && a.DefaultPolicy == "deny" }
 
-// finding is one reason against going to "deny".
+// finding is one reason not to change to "deny".
 type finding struct{ summary, detail string }
 
-// judgeDeny decides whether the cluster id may go to a default policy of "deny",
-// and names those who would be cut off.
+// judgeDeny decides whether the cluster id may change to a default policy of
+// "deny", and names what the change would cut off.
 //
-//   - One that never had a leader may: it has no clients.
-//   - One without ACLs may not: its clients have no tokens, and the token that
-//     could repair it does not exist. It goes by "allow".
-//   - Neither may one of which a server still runs without ACLs, or that has no
-//     valid management token: tokens could not be made any more, or not be used.
-//   - Every server needs its agent token: without it, it can no longer keep its own
-//     node in the catalog up to date.
-//   - Nodes and services without a token of an identity, and holders of sessions on
-//     such nodes, may have tokens of which Consul does not tell whose they are: that
-//     is a warning.
-//   - Rights of the anonymous token stay in force: that is a warning too.
+//   - A cluster that never had a leader may change: it has no clients.
+//   - A cluster without ACLs may not: its clients have no tokens, and the token that
+//     could repair it does not exist. It must go through "allow".
+//   - A cluster may not if one of its servers still runs without ACLs, or if it has
+//     no valid management token: tokens could no longer be created, or not be used.
+//   - Every server needs its agent token. Without the token, a server can no longer
+//     keep its own node in the catalog up to date.
+//   - Nodes and services without a token that has their identity, and holders of
+//     sessions on such nodes, may have other tokens. Consul does not say whose those
+//     are, so this is only a warning.
+//   - Rights of the anonymous token stay in force. This is a warning too.
 //
-// Who has a token is then refused nothing while the servers change one by one
+// While the servers change one at a time, clients with a token are refused nothing
 // (TestAccLong_inAMixedClusterTheLeaderDecides).
 func judgeDeny(id string, before server.ACL, f consul.DenyFacts) (refusals, warnings []finding) {
 	refuse := func(summary, format string, args ...any) {
@@ -115,16 +116,16 @@ func judgeDeny(id string, before server.ACL, f consul.DenyFacts) (refusals, warn
 	case !f.Established:
 		return nil, nil
 	case !before.Enabled:
-		refuse("The clients would be cut off", "The servers of %s run without ACLs. With \"deny\" they would refuse every client that has no token. "+
-			"Go by \"allow\": set acl = { enabled = true, default_policy = \"allow\" } and apply, then add consul_k8s_acl_bootstrap and the tokens of the clients and apply, "+
-			"and set \"deny\" when every client uses its token.", id)
+		refuse("The clients would be cut off", "The servers of %s run without ACLs. With \"deny\", they would refuse every client that has no token. "+
+			"Go through \"allow\": set acl = { enabled = true, default_policy = \"allow\" } and apply. Then add consul_k8s_acl_bootstrap and the tokens of the clients, and apply. "+
+			"When every client uses its token, set \"deny\".", id)
 		return refusals, nil
 	case f.Disabled:
-		refuse("Servers run without ACLs", "The change of %s to default_policy = \"allow\" is not complete: its leader still runs without ACLs. Apply that first.", id)
+		refuse("Servers run without ACLs", "The change of %s to default_policy = \"allow\" is not complete: its leader still runs without ACLs. Apply that change first.", id)
 		return refusals, nil
 	case f.Credential != "":
-		refuse("There is no valid management token", "The ACL system of %s is not bootstrapped, or its management token is lost: %s. With \"deny\" nobody could do anything any more. "+
-			"Keep default_policy = \"allow\", add a consul_k8s_acl_bootstrap for this cluster (or, where there is one, set its reset to a new value) and apply; then set \"deny\".", id, f.Credential)
+		refuse("There is no valid management token", "The ACL system of %s is not bootstrapped, or its management token is lost: %s. With \"deny\", nobody could do anything any more. "+
+			"Keep default_policy = \"allow\", add a consul_k8s_acl_bootstrap for this cluster (or, if there is one, set its reset to a new value), and apply. Then set \"deny\".", id, f.Credential)
 		return refusals, nil
 	}
 	var without, lacking []string
@@ -137,26 +138,26 @@ func judgeDeny(id string, before server.ACL, f consul.DenyFacts) (refusals, warn
 		}
 	}
 	if len(without) > 0 {
-		refuse("Servers run without ACLs", "The change of %s to default_policy = \"allow\" is not complete: these servers still run without ACLs, or are not there: %s. Apply that first.", id, list(without))
+		refuse("Servers run without ACLs", "The change of %s to default_policy = \"allow\" is not complete: these servers still run without ACLs, or are missing: %s. Apply that change first.", id, list(without))
 	}
 	if len(lacking) > 0 {
-		refuse("Servers have no agent token", "These servers of %s have no valid agent token: %s. With \"deny\" they could not keep their own entries in the catalog up to date. "+
-			"Keep default_policy = \"allow\", add a consul_k8s_acl_bootstrap for this cluster (or, where there is one, set its reset to a new value) and apply; then set \"deny\".", id, list(lacking))
+		refuse("Servers have no agent token", "These servers of %s have no valid agent token: %s. With \"deny\", they could not keep their own entries in the catalog up to date. "+
+			"Keep default_policy = \"allow\", add a consul_k8s_acl_bootstrap for this cluster (or, if there is one, set its reset to a new value), and apply. Then set \"deny\".", id, list(lacking))
 	}
 	if nodes := slices.DeleteFunc(slices.Clone(f.Nodes), func(n string) bool { return f.NodeTokens[n] }); len(nodes) > 0 {
-		warn("Nodes may be cut off", "No token has an identity of these nodes, which are registered in %s: %s. "+
-			"An agent whose token does not allow node:write on its node can no longer keep it up to date. Nothing is to be done for those whose token has a policy that allows it.", id, list(nodes))
+		warn("Nodes may be cut off", "No token has the identity of these nodes, which are registered in %s: %s. "+
+			"An agent whose token does not allow node:write on its node can no longer keep the node up to date. Ignore this warning for agents whose token has a policy that allows it.", id, list(nodes))
 	}
 	if services := slices.DeleteFunc(slices.Clone(f.Services), func(s string) bool { return f.ServiceTokens[s] }); len(services) > 0 {
-		warn("Services may be cut off", "No token has an identity of these services, which are registered in %s: %s. "+
-			"Whoever registers one without a token that allows service:write on it is refused. Nothing is to be done for those whose token has a policy that allows it.", id, list(services))
+		warn("Services may be cut off", "No token has the identity of these services, which are registered in %s: %s. "+
+			"Consul refuses clients that register such a service without a token that allows service:write on it. Ignore this warning for clients whose token has a policy that allows it.", id, list(services))
 	}
 	if len(f.Services) > 0 && len(f.AnonymousRights) == 0 {
-		warn("DNS may find no services", "The servers of %s answer DNS queries with the rights of the anonymous token, which has none: with \"deny\" they find no service and no node. "+
-			"If anybody asks Consul by DNS, give the anonymous token a policy that reads service_prefix \"\" and node_prefix \"\". Nothing is to be done if the servers were given a token for DNS.", id)
+		warn("DNS may find no services", "The servers of %s answer DNS queries with the rights of the anonymous token, which has none. With \"deny\", DNS queries find no service and no node. "+
+			"If clients use the DNS of Consul, give the anonymous token a policy that reads service_prefix \"\" and node_prefix \"\". Ignore this warning if the servers have a token for DNS.", id)
 	}
 	if nodes, total := sessionsWithout(f); total > 0 {
-		warn("Sessions may expire", "Sessions in %s: %d, on the nodes %s. Who holds one without a token that allows session:write on the node can no longer renew it, and loses its locks.",
+		warn("Sessions may expire", "Sessions in %s: %d, on the nodes %s. A client that holds a session without a token that allows session:write on the node can no longer renew the session, and loses its locks.",
 			id, total, list(nodes))
 	}
 	if len(f.AnonymousRights) > 0 {
@@ -166,8 +167,8 @@ func judgeDeny(id string, before server.ACL, f consul.DenyFacts) (refusals, warn
 }
 
 // sessionsWithout returns the nodes that hold sessions and have no token of their
-// own, and how many sessions those are. The servers are among the nodes: a session
-// there belongs to a client that talks to them directly, and not to the agent.
+// own, and the number of these sessions. The servers are always included: a session
+// on a server belongs to a client that uses the server directly, not to the agent.
 func sessionsWithout(f consul.DenyFacts) (nodes []string, sessions int) {
 	for _, node := range slices.Sorted(maps.Keys(f.Sessions)) {
 		isServer := slices.ContainsFunc(f.Servers, func(s consul.DenyServer) bool { return s.Name == node })
@@ -178,7 +179,7 @@ func sessionsWithout(f consul.DenyFacts) (nodes []string, sessions int) {
 	return nodes, sessions
 }
 
-// list writes names, of many only the first.
+// list joins names. If there are many, it lists only the first ones.
 func list(names []string) string {
 	const most = 20
 	if len(names) <= most {
@@ -187,8 +188,8 @@ func list(names []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
-// prepareDeny does, before the first server refuses anything, what the plan could
-// not be sure of: each server takes its agent token once more.
+// prepareDeny makes each server accept its agent token again before the first
+// server refuses anything, because a plan cannot be sure that the server has it.
 func prepareDeny(ctx context.Context, c *consul.Cluster, state, plan model) diag.Diagnostics {
 	var diags diag.Diagnostics
 	if before, after, ok := aclChange(ctx, state, plan, &diags); !ok || !before.Enabled || denies(before) || !denies(after) {
@@ -199,10 +200,10 @@ func prepareDeny(ctx context.Context, c *consul.Cluster, state, plan model) diag
 	switch err := c.RenewAgentTokens(ctx); {
 	case errors.Is(err, consul.ErrSecretLost), errors.Is(err, consul.ErrACLDisabled):
 		diags.Append(attr.Error(defaultPolicy(), "The servers have no agent tokens", fmt.Sprintf(
-			"Nothing was changed in %s: %s. Keep default_policy = \"allow\" and apply, with a consul_k8s_acl_bootstrap for this cluster; then set \"deny\".", c.ID(), err)))
+			"Nothing was changed in %s: %s. Keep default_policy = \"allow\", add a consul_k8s_acl_bootstrap for this cluster, and apply. Then set \"deny\".", c.ID(), err)))
 	case err != nil:
-		diags.Append(attr.Error(defaultPolicy(), "The servers did not take their agent tokens", fmt.Sprintf(
-			"Nothing was changed in %s: %s. Mend that, or keep default_policy = \"allow\" until the servers answer.", c.ID(), err)))
+		diags.Append(attr.Error(defaultPolicy(), "The servers did not accept their agent tokens", fmt.Sprintf(
+			"Nothing was changed in %s: %s. Fix that, or keep default_policy = \"allow\" until the servers answer.", c.ID(), err)))
 	}
 	return diags
 }

@@ -38,11 +38,11 @@ func TestJudgeDeny(t *testing.T) {
 		"everybody has a token": {before: allow, change: func(f *consul.DenyFacts) { f.Services = nil }},
 		"it never had a leader": {before: off, change: func(f *consul.DenyFacts) { *f = consul.DenyFacts{} }},
 		"it never had a leader, nor a bootstrap": {before: allow, change: func(f *consul.DenyFacts) {
-			*f = consul.DenyFacts{Credential: "there is no Secret with it"}
+			*f = consul.DenyFacts{Credential: "no Secret contains it"}
 		}},
 		"straight from no ACLs": {
 			before: off, change: func(f *consul.DenyFacts) { *f = consul.DenyFacts{Established: true} },
-			refusals: []string{`Go by "allow"`},
+			refusals: []string{`Go through "allow"`},
 		},
 		"the leader is without ACLs": {
 			before: allow, change: func(f *consul.DenyFacts) { *f = consul.DenyFacts{Established: true, Disabled: true} },
@@ -50,13 +50,13 @@ func TestJudgeDeny(t *testing.T) {
 		},
 		"not bootstrapped": {
 			before: allow, change: func(f *consul.DenyFacts) {
-				*f = consul.DenyFacts{Established: true, Credential: "there is no Secret with it"}
+				*f = consul.DenyFacts{Established: true, Credential: "no Secret contains it"}
 			},
-			refusals: []string{"is not bootstrapped, or its management token is lost: there is no Secret with it"},
+			refusals: []string{"is not bootstrapped, or its management token is lost: no Secret contains it"},
 		},
 		"a server is without ACLs": {
 			before: allow, change: func(f *consul.DenyFacts) { f.Servers[1].ACLs = false; f.Services = nil },
-			refusals: []string{"still run without ACLs, or are not there: consul-server-1."},
+			refusals: []string{"still run without ACLs, or are missing: consul-server-1."},
 		},
 		"two servers lack their agent tokens": {
 			before: allow, change: func(f *consul.DenyFacts) {

@@ -38,7 +38,7 @@ func TestAccCluster_createChecksItsConfiguration(t *testing.T) {
 
 	cli.Write("main.tf", required+config(`{ log_level = "debug" }`))
 	out = cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
-	if !acctest.Says("no storage class: it waits for a volume that somebody makes").MatchString(out) {
+	if !acctest.Says("no storage class: it waits for a volume that a person or another tool creates").MatchString(out) {
 		t.Errorf("the warning does not say what is missing:\n%s", out)
 	}
 	claim, err := acctest.Kube(t).CoreV1().PersistentVolumeClaims(namespace).Get(t.Context(), "data-consul-server-0", metav1.GetOptions{})

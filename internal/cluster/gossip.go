@@ -88,7 +88,7 @@ func gossipAttribute() schema.Attribute {
 	}
 }
 
-// gossip returns the attribute as far as it is known.
+// gossip returns what is known of the attribute.
 func (m model) gossip(ctx context.Context, diags *diag.Diagnostics) (g gossipModel, key secretKeyModel, rotation rotationModel) {
 	as := func(o types.Object, target any) {
 		if !o.IsNull() && !o.IsUnknown() {
@@ -115,7 +115,7 @@ func (m model) toGossip(ctx context.Context, diags *diag.Diagnostics) server.Gos
 
 func (m *model) fromGossip(ctx context.Context, s server.Gossip, diags *diag.Diagnostics) {
 	g, _, rotation := m.gossip(ctx, diags)
-	// Half-way it stays what it was declared to be, and shows as drift.
+	// While a change is half-way, enabled stays as it was declared, and the rest shows as drift.
 	if s.Stage == server.StagePlain || s.Stage == server.StageEncrypted || g.Enabled.IsNull() || g.Enabled.IsUnknown() {
 		g.Enabled = types.BoolValue(s.Stage == server.StageEncrypted)
 	}
@@ -137,8 +137,8 @@ func (m *model) fromGossip(ctx context.Context, s server.Gossip, diags *diag.Dia
 	m.Gossip = attr.Object(ctx, gossipTypes, g, diags)
 }
 
-// validateGossip refuses a key that is both brought and made, and one in the provider's
-// own Secret.
+// validateGossip refuses rotation of a key that the user provides, and a key in the
+// provider's own Secret.
 func validateGossip(ctx context.Context, m model, diags *diag.Diagnostics) {
 	g, key, _ := m.gossip(ctx, diags)
 	if own := server.GossipSecretName(m.Name.ValueString()); !m.Name.IsUnknown() && key.Name.ValueString() == own {
@@ -149,15 +149,16 @@ func validateGossip(ctx context.Context, m model, diags *diag.Diagnostics) {
 		return
 	}
 	diags.Append(attr.Error(nested("gossip", "rotation"), "Two ways to replace the gossip key",
-		"A key of your own is replaced by another one in its Secret: leave rotation out. Or leave key_secret out, and the provider makes the key and replaces it."))
+		"To replace a key of your own, put another key into its Secret, and leave rotation out. Or leave key_secret out: the provider then creates the key and replaces it."))
 }
 
-// gossipTimeout bounds what a plan asks Kubernetes and Consul.
+// gossipTimeout limits how long a plan waits for Kubernetes and Consul.
 const gossipTimeout = 10 * time.Second
 
-// checkGossip judges a plan's gossip: the key that the user brings, and whom turning
-// encryption on or off may cut off. state is nil where the cluster is to be created. It
-// makes no request unless a key is brought, or encryption changes on a running cluster.
+// checkGossip checks the planned gossip: the key that the user provides, and which
+// agents turning encryption on or off may cut off. state is nil if the plan creates the
+// cluster. It makes requests only if the user provides a key, or if encryption changes on
+// a running cluster.
 func (r *Resource) checkGossip(ctx context.Context, state *model, plan model, diags *diag.Diagnostics) {
 	if plan.Gossip.IsUnknown() || (state != nil && plan.Gossip.Equal(state.Gossip)) {
 		return
@@ -189,11 +190,11 @@ func (r *Resource) checkGossip(ctx context.Context, state *model, plan model, di
 	}
 }
 
-// checkKeySecret refuses a key that servers cannot use. The Secret may be made before the cluster.
+// checkKeySecret refuses a key that the servers cannot use. If the Secret does not exist, it may still be created before the cluster.
 func (r *Resource) checkKeySecret(ctx context.Context, plan model, gossip server.Gossip, diags *diag.Diagnostics) {
 	c, err := r.clients.Consul(ctx, plan.Namespace.ValueString(), plan.Name.ValueString())
 	if err != nil {
-		return // the apply says so
+		return // the apply reports this
 	}
 	switch err := c.CheckBroughtKey(ctx, gossip); {
 	case errors.Is(err, consul.ErrNoBroughtKey):

@@ -291,7 +291,7 @@ func TestAccLong_gossipOnAndOffRefusesNoWrite(t *testing.T) {
 	}
 	cli.Write("main.tf", config(on+"  update = { pause_after = 1 }\n"))
 	before := podUIDs(t, namespace)
-	if out := cli.Must(t.Context(), "apply", "-auto-approve", "-no-color"); !strings.Contains(out, "The roll is paused") || len(restarted(before, podUIDs(t, namespace))) != 1 {
+	if out := cli.Must(t.Context(), "apply", "-auto-approve", "-no-color"); !strings.Contains(out, "The rollout is paused") || len(restarted(before, podUIDs(t, namespace))) != 1 {
 		t.Errorf("not paused after one server:\n%s", out)
 	}
 

@@ -36,7 +36,7 @@ func jobsAttribute() schema.Attribute {
 	}
 }
 
-// jobs reads the attribute jobs; what is null or unknown is left out.
+// jobs returns the attribute jobs, without settings if it is null or unknown.
 func (m model) jobs(ctx context.Context, diags *diag.Diagnostics) (j attr.Jobs) {
 	j = attr.Jobs{Resources: types.ObjectNull(attr.ResourcesTypes), PodLabels: types.MapNull(types.StringType), PodAnnotations: types.MapNull(types.StringType)}
 	if !m.Jobs.IsNull() && !m.Jobs.IsUnknown() {
@@ -45,7 +45,7 @@ func (m model) jobs(ctx context.Context, diags *diag.Diagnostics) (j attr.Jobs) 
 	return j
 }
 
-// fromJobs sets the attribute jobs. Without settings none and an empty one mean the same: the model's own stays.
+// fromJobs sets the attribute jobs. Without settings, null and an empty object mean the same, and the model's own value stays.
 func (m *model) fromJobs(ctx context.Context, s server.JobSettings, diags *diag.Diagnostics) {
 	none := s.Resources == nil && len(s.PodLabels) == 0 && len(s.PodAnnotations) == 0
 	if none && (m.Jobs.IsNull() || m.Jobs.IsUnknown()) {

@@ -113,7 +113,7 @@ func (d *membersDataSource) Read(ctx context.Context, req datasource.ReadRequest
 		case consul.IsForbidden(err) && token == "":
 			detail += "\n\nACLs are on, and there is no Secret with a management token. If the cluster was never bootstrapped, add a consul_k8s_acl_bootstrap and refer to it here: cluster = consul_k8s_acl_bootstrap.main.cluster. If the Secret was lost, put it back, or set reset of the consul_k8s_acl_bootstrap to a new value."
 		case consul.IsForbidden(err):
-			detail += "\n\nConsul does not know the token in Secret " + ref.Name + ": put the right one back, or set reset of the consul_k8s_acl_bootstrap to a new value."
+			detail += "\n\nConsul does not know the token in Secret " + ref.Name + ". Put the right token back, or set reset of the consul_k8s_acl_bootstrap to a new value."
 		}
 		resp.Diagnostics.AddError("Cannot read the members", detail)
 		return

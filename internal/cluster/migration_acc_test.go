@@ -123,8 +123,8 @@ func TestAccACL_denyIsRefusedUntilTheServersAreReady(t *testing.T) {
 	const refused, changed = 1, 2
 
 	apply(config(stepOff, ""))
-	plan(config(stepDeny, ""), refused, "acl.default_policy:", `Go by "allow"`)
-	plan(config("  acl = { enabled = true }\n", ""), refused, `Go by "allow"`) // the default
+	plan(config(stepDeny, ""), refused, "acl.default_policy:", `Go through "allow"`)
+	plan(config("  acl = { enabled = true }\n", ""), refused, `Go through "allow"`) // the default
 	plan(config(stepAllow, ""), changed, "refuses a token that it does not know", "a snapshot without a token")
 	apply(config(stepAllow, ""))
 	if err := c.Any(t.Context(), "", saveSnapshot); !consul.IsForbidden(err) {
@@ -168,7 +168,7 @@ func TestAccACL_denyIsRefusedUntilTheServersAreReady(t *testing.T) {
 	plan(config(stepDeny, again), changed, "keep these rights in "+namespace+"/consul: policy dns-lookups.")
 
 	scale(t, namespace, 0)
-	plan(config(stepDeny, again), changed, "Who would be cut off is not known")
+	plan(config(stepDeny, again), changed, "Could not check which clients would be cut off")
 	if out, code := cli.Run(t.Context(), "apply", "-auto-approve", "-no-color"); code != 1 || !acctest.Says("Nothing was changed in "+namespace+"/consul").MatchString(out) {
 		t.Errorf("an apply that cannot know either ends with exit code %d:\n%s", code, out)
 	}

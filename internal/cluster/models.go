@@ -16,9 +16,9 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// model is consul_k8s_cluster as Terraform sees it. Everything that is declared
-// has a representation with its default filled in, so that what is read back
-// from Kubernetes needs no knowledge of how it was written.
+// model is consul_k8s_cluster as Terraform sees it. Every declared attribute has a
+// representation with its default filled in, so that reading the cluster back from
+// Kubernetes does not depend on how the attribute was written.
 type model struct {
 	ID              types.String `tfsdk:"id"`
 	Name            types.String `tfsdk:"name"`
@@ -187,8 +187,8 @@ var (
 	aclTypes = map[string]tfattr.Type{"enabled": types.BoolType, "default_policy": types.StringType}
 )
 
-// toSpec converts a model whose declared attributes are all known. What only a
-// live cluster knows (Established, Creating, Resizing) is left to the caller.
+// toSpec converts a model whose declared attributes are all known. The caller sets
+// what only a live cluster knows (Established, Creating, Resizing).
 func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 	var diags diag.Diagnostics
 	var storage storageModel
@@ -298,8 +298,8 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 	return s, diags
 }
 
-// fromSpec sets every declared attribute from what was read. Where two ways of
-// writing mean the same (no map and an empty one), the model's own stays.
+// fromSpec sets every declared attribute from what was read. If two ways of writing
+// mean the same (no map and an empty map), the model's own value stays.
 func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 	var diags diag.Diagnostics
 	var storage storageModel
@@ -416,7 +416,7 @@ func (s serviceModel) toNodePorts(ctx context.Context, diags *diag.Diagnostics) 
 	}
 }
 
-// fromAddresses sets what says where the Service is reached.
+// fromAddresses sets the attributes that say where clients reach the Service.
 func (s *serviceModel) fromAddresses(ctx context.Context, live server.Service, diags *diag.Diagnostics) {
 	s.ClusterIP = attr.OptionalString(live.ClusterIP)
 	s.IPFamilies = attr.FromTexts(s.IPFamilies, live.IPFamilies)
@@ -445,7 +445,7 @@ func dnsAddress(namespace, name string) types.String {
 	return types.StringValue(fmt.Sprintf("%s.%s.svc:53", server.ClientServiceName(name), namespace))
 }
 
-// toDuration returns the duration; validation has made sure that it parses.
+// toDuration returns the duration. Validation has made sure that it parses.
 func toDuration(s types.String) time.Duration {
 	d, err := time.ParseDuration(s.ValueString())
 	if err != nil {
@@ -454,7 +454,7 @@ func toDuration(s types.String) time.Duration {
 	return d
 }
 
-// fromDuration keeps the way in which the same duration was written.
+// fromDuration returns prior if it is the same duration, so that it stays as it was written.
 func fromDuration(prior types.String, d time.Duration) types.String {
 	if p, err := time.ParseDuration(prior.ValueString()); err == nil && p == d {
 		return prior

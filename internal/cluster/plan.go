@@ -12,12 +12,12 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 )
 
-// ModifyPlan implements resource.ResourceWithModifyPlan. It fills in what
-// follows from the configuration, refuses what cannot be done, makes unfinished
-// work and drift show as an update, and says what that does to the servers. It
-// asks Kubernetes about a new cluster, about changes of the default policy, the volumes
-// and the encryption, and about the Secrets with certificates that the user brings. Other
-// plans make no request.
+// ModifyPlan implements resource.ResourceWithModifyPlan. It fills in what follows
+// from the configuration, refuses what is impossible, shows unfinished work and
+// drift as an update, and says what the update does to the servers. It makes
+// requests for a new cluster, for changes of the default policy, the volumes, and
+// encryption, and for Secrets with certificates that the user provides. Other plans
+// make no requests.
 func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
 	var config, state, plan model
 	if req.Plan.Raw.IsNull() {
@@ -36,7 +36,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	if !plan.Name.IsUnknown() && !plan.Namespace.IsUnknown() {
 		plan.ID = types.StringValue(plan.Namespace.ValueString() + "/" + plan.Name.ValueString())
 		plan.setAddresses(ctx, &resp.Diagnostics)
-		if r.clients != nil { // for the ACL resources that refer to it
+		if r.clients != nil { // for the ACL resources that refer to the cluster
 			r.clients.Claims.PlanCluster(plan.ID.ValueString(), attr.PlannedCluster{ACLs: plan.mayHaveACLs(), Version: plan.Version.ValueString()})
 			if plan.CreateNamespace.ValueBool() {
 				r.clients.Claims.PlanNamespace(plan.Namespace.ValueString())
@@ -63,11 +63,11 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		return
 	}
 	if r.clients != nil && !r.clients.Unknown && !r.clients.Claims.WasRead("cluster "+state.ID.ValueString()) {
-		// Terraform plans once more when it applies, and prints what was printed with the plan.
+		// Terraform plans again when it applies, and would print the warnings of the plan a second time.
 		defer func() { resp.Diagnostics = resp.Diagnostics.Errors() }()
 	}
 	checkChange(state, plan, &resp.Diagnostics)
-	if !plan.ID.Equal(state.ID) { // another cluster is created in place of this one
+	if !plan.ID.Equal(state.ID) { // a new cluster replaces this one
 		r.planVolumes(ctx, config, plan, &resp.Diagnostics)
 	}
 	keepDoneAdopt(state, &plan, &resp.Diagnostics)
@@ -81,7 +81,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	r.planRecovery(ctx, state, plan, &resp.Diagnostics)
 	r.checkSnapshotTo(ctx, state, plan, &resp.Diagnostics)
 
-	// What is computed is known unless something is to be done.
+	// Computed attributes are known unless there is something to do.
 	plan.Ready, plan.RunningVersion, plan.Drift, plan.Rollout = state.Ready, state.RunningVersion, state.Drift, state.Rollout
 	plan.UpgradeSnapshot = state.UpgradeSnapshot
 	plan.keepOrigin(state, &resp.Diagnostics)
@@ -92,9 +92,9 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	}
 	changed := !resp.Plan.Raw.Equal(req.State.Raw)
 	if changed || !state.Ready.ValueBool() || len(state.Drift.Elements()) > 0 {
-		// An update that does not get this far is an error.
+		// An update that does not reach this state ends with an error.
 		plan.Ready, plan.Drift = types.BoolValue(true), noDrift
-		if plan.mayPause() { // which is no error
+		if plan.mayPause() { // a pause is not an error
 			plan.Ready, plan.Drift = types.BoolUnknown(), types.ListUnknown(types.StringType)
 		}
 		if !state.Ready.ValueBool() || !plan.Version.Equal(state.RunningVersion) {
@@ -137,12 +137,12 @@ func planVersion(config model, plan *model) {
 	}
 	v, image, err := versionAndImage(config.Version.ValueString(), config.Image.ValueString())
 	if err != nil {
-		return // ValidateConfig has said so
+		return // ValidateConfig reports this
 	}
 	plan.Version, plan.Image = types.StringValue(v), types.StringValue(image)
 }
 
-// checkChange refuses changes that a running cluster cannot make.
+// checkChange refuses changes that are impossible on a running cluster.
 func checkChange(state, plan model, diags *diag.Diagnostics) {
 	replaced := (!plan.Name.IsUnknown() && !plan.Name.Equal(state.Name)) || (!plan.Namespace.IsUnknown() && !plan.Namespace.Equal(state.Namespace))
 	if replaced {
@@ -153,15 +153,15 @@ func checkChange(state, plan model, diags *diag.Diagnostics) {
 	}
 	if !plan.Datacenter.IsUnknown() && !plan.Datacenter.Equal(state.Datacenter) {
 		diags.Append(attr.Error(path.Root("datacenter"), "The datacenter cannot be changed", fmt.Sprintf(
-			"The data of %s belongs to datacenter %q: servers of another refuse to start with it, and clients and tokens name it. Keep %q; to move, create a second cluster and restore a snapshot into it.",
+			"The data of %s belongs to datacenter %q. Servers of another datacenter refuse to start with this data, and clients and tokens refer to the datacenter by name. Keep %q. To move to another datacenter, create a second cluster and restore a snapshot into it.",
 			state.ID.ValueString(), state.Datacenter.ValueString(), state.Datacenter.ValueString())))
 	}
 	if !plan.CreateNamespace.IsUnknown() && plan.CreateNamespace.ValueBool() && !state.CreateNamespace.ValueBool() {
 		diags.Append(attr.Error(path.Root("create_namespace"), "The namespace exists already",
-			fmt.Sprintf("The namespace %s was not made by this cluster: leave create_namespace false.", state.Namespace.ValueString())))
+			fmt.Sprintf("This cluster did not create the namespace %s: leave create_namespace false.", state.Namespace.ValueString())))
 	}
 	if !plan.CreateNamespace.IsUnknown() && !plan.CreateNamespace.ValueBool() && state.CreateNamespace.ValueBool() {
 		diags.Append(attr.Error(path.Root("create_namespace"), "The namespace belongs to the cluster",
-			fmt.Sprintf("The namespace %s was made by this cluster and goes with it: keep create_namespace = true.", state.Namespace.ValueString())))
+			fmt.Sprintf("This cluster created the namespace %s, and the namespace is deleted with the cluster: keep create_namespace = true.", state.Namespace.ValueString())))
 	}
 }

@@ -22,10 +22,10 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// checkCreateTimeout bounds what a plan asks of Kubernetes about a new cluster.
+// checkCreateTimeout limits how long a plan of a new cluster waits for Kubernetes.
 const checkCreateTimeout = 30 * time.Second
 
-// checkCreate lets a plan say what the create would end in. The provider block is known.
+// checkCreate makes a plan report the error that the create would return. The provider block is known.
 func (r *Resource) checkCreate(ctx context.Context, plan model, diags *diag.Diagnostics) {
 	ctx, cancel := context.WithTimeout(ctx, checkCreateTimeout)
 	defer cancel()
@@ -33,7 +33,7 @@ func (r *Resource) checkCreate(ctx context.Context, plan model, diags *diag.Diag
 		diags.Append(attr.ConnectError(err))
 		return
 	}
-	if plan.Name.IsUnknown() || plan.Namespace.IsUnknown() || !plan.Adopt.IsNull() { // planAdopt looks at the rest
+	if plan.Name.IsUnknown() || plan.Namespace.IsUnknown() || !plan.Adopt.IsNull() { // planAdopt checks adoptions
 		return
 	}
 	spec, ok := plan.knownSpec(ctx)
@@ -48,18 +48,18 @@ func (r *Resource) checkCreate(ctx context.Context, plan model, diags *diag.Diag
 	hasNamespace, err := d.CheckCreate(ctx, spec)
 	switch {
 	case apierrors.IsForbidden(err) && !errors.As(err, new(*rollout.DeniedError)):
-		tflog.Debug(ctx, "the objects of a new cluster were not looked at: "+err.Error())
-	case errors.As(err, new(*url.Error)): // there is no answer
+		tflog.Debug(ctx, "could not look at the objects of a new cluster: "+err.Error())
+	case errors.As(err, new(*url.Error)): // Kubernetes does not answer
 		diags.Append(attr.ConnectError(err))
 	case err != nil:
 		diags.Append(createError(spec, err))
 	case !hasNamespace && !spec.CreateNamespace && !r.clients.Claims.PlannedNamespace(spec.Namespace):
 		diags.AddAttributeWarning(path.Root("namespace"), "The namespace does not exist yet", fmt.Sprintf(
-			"There is no namespace %s. If nothing else in this apply creates it before the cluster, the apply fails: set create_namespace = true then.", spec.Namespace))
+			"There is no namespace %s. If nothing else in this apply creates it before the cluster, the apply fails. In that case, set create_namespace = true.", spec.Namespace))
 	}
 }
 
-// knownSpec converts a plan of a create, if all that is declared is known.
+// knownSpec converts the plan of a create, if everything that is declared is known.
 func (m model) knownSpec(ctx context.Context) (server.Spec, bool) {
 	m.UpgradeSnapshot, m.Origin = noSnapshot, noOrigin
 	for _, v := range []interface{ IsUnknown() bool }{
@@ -82,7 +82,7 @@ func (m model) knownSpec(ctx context.Context) (server.Spec, bool) {
 	return spec, !diags.HasError()
 }
 
-// hasUnknownElement reports whether an element of a map, a list or a set in a value is unknown: a spec leaves those out.
+// hasUnknownElement reports whether an element of a map, a list or a set in a value is unknown. A spec leaves unknown elements out.
 func hasUnknownElement(v tfattr.Value) bool {
 	var elements []tfattr.Value
 	switch v := v.(type) {
@@ -96,11 +96,11 @@ func hasUnknownElement(v tfattr.Value) bool {
 	return slices.ContainsFunc(elements, func(e tfattr.Value) bool { return e.IsUnknown() || hasUnknownElement(e) })
 }
 
-// warnGone says what became of a cluster that somebody deleted, and how to get its data back.
+// warnGone says what is left of a cluster that was deleted outside of Terraform, and how to get its data back.
 func warnGone(ctx context.Context, d rollout.Deployment, id string, diags *diag.Diagnostics) {
 	loss, err := d.Loss(ctx)
 	if err != nil {
-		tflog.Debug(ctx, "what is left of the cluster is not known: "+err.Error())
+		tflog.Debug(ctx, "could not look for what is left of the cluster: "+err.Error())
 		return
 	}
 	diags.AddWarning("The cluster is gone", goneText(id, d.Consul.Namespace, loss))

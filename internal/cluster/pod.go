@@ -44,7 +44,7 @@ func securityContextObject(r server.RunAs) types.Object {
 // maxID is the largest user or group ID that Kubernetes accepts.
 const maxID = 1<<31 - 1
 
-// podAttributes are those of the pods of servers and of Jobs, beside placement and resources.
+// podAttributes returns the attributes of server pods and of Job pods, in addition to placement and resources.
 func podAttributes() map[string]schema.Attribute {
 	id := func(smallest int64, description string) schema.Attribute {
 		return schema.Int64Attribute{Optional: true, Validators: []validator.Int64{int64validator.Between(smallest, maxID)}, MarkdownDescription: description}
@@ -81,7 +81,7 @@ func podAttributes() map[string]schema.Attribute {
 			},
 		},
 		"extra_pod": schema.StringAttribute{
-			Optional: true, Validators: []validator.String{attr.Check("an addition to the pods of servers", server.CheckExtraPod)},
+			Optional: true, Validators: []validator.String{attr.Check("a valid addition to the server pods", server.CheckExtraPod)},
 			PlanModifiers: []planmodifier.String{attr.KeepSameJSON()},
 			MarkdownDescription: "JSON object of the [Kubernetes API](https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/) that is added to the server pods, but not to Jobs: " +
 				"`volumes`, `initContainers` (they run before those of the provider, in this order; with `restartPolicy = \"Always\"` they are native sidecars), `containers`, and, for the container in which Consul runs, `env`, `envFrom`, and `volumeMounts`. " +

@@ -22,7 +22,7 @@ import (
 
 var recoveryTypes = map[string]tfattr.Type{"from": types.StringType, "trigger": types.StringType}
 
-// remainsTimeout bounds the look at servers that may not answer.
+// remainsTimeout limits how long to look at servers that may not answer.
 const remainsTimeout = 30 * time.Second
 
 func recoveryAttribute() schema.Attribute {
@@ -44,7 +44,7 @@ func recoveryAttribute() schema.Attribute {
 	}
 }
 
-// recoveryFrom is the recovery that a plan asks for, "" for none.
+// recoveryFrom returns the recovery that a plan declares, or "" for none.
 func (m model) recoveryFrom(before model) string {
 	if m.Recovery.IsNull() || m.Recovery.IsUnknown() || m.Recovery.Equal(before.Recovery) {
 		return ""
@@ -53,7 +53,7 @@ func (m model) recoveryFrom(before model) string {
 	return from.ValueString()
 }
 
-// planRecovery refuses a recovery that the apply would refuse, and warns of what another one loses.
+// planRecovery refuses a recovery that the apply would refuse, and otherwise warns of what the recovery loses.
 func (r *Resource) planRecovery(ctx context.Context, state, plan model, diags *diag.Diagnostics) {
 	from := plan.recoveryFrom(state)
 	if from == "" || r.clients == nil || r.clients.Unknown {
@@ -61,7 +61,7 @@ func (r *Resource) planRecovery(ctx context.Context, state, plan model, diags *d
 	}
 	d, err := r.deployment(ctx, state.Namespace.ValueString(), state.Name.ValueString())
 	if err != nil {
-		return // the apply says so
+		return // the apply reports this
 	}
 	ctx, cancel := context.WithTimeout(ctx, remainsTimeout)
 	defer cancel()
@@ -72,25 +72,25 @@ func (r *Resource) planRecovery(ctx context.Context, state, plan model, diags *d
 	at, id := path.Root("recovery"), state.ID.ValueString()
 	switch reason := remains.Check(from); {
 	case remains.Leader && remains.Recovering == from:
-		diags.AddAttributeWarning(at, "A recovery is finished", fmt.Sprintf("Cluster %s has started empty, and the apply that did so was interrupted. This apply finishes it.", id))
+		diags.AddAttributeWarning(at, "An interrupted recovery is completed", fmt.Sprintf("Cluster %s has started empty, and the apply that recovered it was interrupted. This apply completes the recovery.", id))
 	case remains.Leader:
-		diags.AddAttributeWarning(at, "There is nothing to recover", fmt.Sprintf("Cluster %s has a leader: recovery does nothing.", id))
+		diags.AddAttributeWarning(at, "There is nothing to recover", fmt.Sprintf("Cluster %s has a leader, so the recovery does nothing.", id))
 	case reason != "":
 		diags.Append(attr.Error(at.AtName("from"), "The cluster cannot be recovered this way", fmt.Sprintf("Cluster %s: %s.", id, reason)))
 	case from == rollout.FromSurvivor:
-		diags.AddAttributeWarning(at, "A survivor becomes the only voter", fmt.Sprintf("Servers of %s %s. The server whose Raft log goes furthest becomes the leader, and the others get its data. Writes that had not reached it are lost.", id, remains))
+		diags.AddAttributeWarning(at, "A survivor becomes the only voter", fmt.Sprintf("Servers of %s %s. The server whose Raft log goes furthest becomes the leader, and the others get its data. Writes that had not reached this server are lost.", id, remains))
 	default:
-		diags.AddAttributeWarning(at, "The cluster starts empty", fmt.Sprintf("Servers of %s %s. They become an empty cluster. Restore a backup right after that, before clients use the empty cluster; a consul_k8s_restore that is in the state already restores again when its triggers change.", id, remains))
+		diags.AddAttributeWarning(at, "The cluster starts empty", fmt.Sprintf("Servers of %s %s. They become an empty cluster. Restore a backup right after that, before clients use the empty cluster. A consul_k8s_restore that is already in the state restores again when its triggers change.", id, remains))
 	}
 }
 
-// warnLost warns of servers that will not elect a leader by themselves, and says what to do.
+// warnLost warns if the servers will not elect a leader by themselves, and says what to do.
 func warnLost(ctx context.Context, d rollout.Deployment, id string, diags *diag.Diagnostics) {
 	ctx, cancel := context.WithTimeout(ctx, remainsTimeout)
 	defer cancel()
 	remains, err := d.Remains(ctx)
 	if err != nil {
-		tflog.Debug(ctx, "what is left of the servers is not known: "+err.Error())
+		tflog.Debug(ctx, "could not look for what is left of the servers: "+err.Error())
 		return
 	}
 	if title, detail := lostText(id, remains, time.Now()); title != "" {
@@ -98,10 +98,10 @@ func warnLost(ctx context.Context, d rollout.Deployment, id string, diags *diag.
 	}
 }
 
-// lostText says that the servers will not elect a leader by themselves, and what to do; "" where they may. It recommends
-// only a recovery that the apply accepts.
+// lostText says that the servers will not elect a leader by themselves, and what to do. It returns "" if they may elect one. It
+// recommends only a recovery that the apply accepts.
 func lostText(id string, remains rollout.Remains, now time.Time) (title, detail string) {
-	const target = "Where other resources of this configuration cannot be read meanwhile, apply with -target=consul_k8s_cluster.<name>. See the guide Disasters."
+	const target = "If other resources of this configuration cannot be read until then, apply with -target=consul_k8s_cluster.<name>. See the guide Disasters."
 	block := func(from string) string {
 		return fmt.Sprintf("  recovery = { from = %q, trigger = %q }\n\n", from, now.UTC().Format("2006-01-02 15:04"))
 	}
@@ -111,20 +111,20 @@ func lostText(id string, remains rollout.Remains, now time.Time) (title, detail 
 		return "", ""
 	case !remains.Lost():
 		return "Servers without a pod are Raft peers", fmt.Sprintf("Cluster %s has no leader: servers %s. Of those, %s have a volume and no pod, and may be needed for a quorum.\n\n"+
-			"Nothing is lost: the next apply starts them again with their volumes. If `replicas` is lower than the number of these servers, the apply then removes servers one at a time. %s", id, remains, strings.Join(remains.Kept, ", "), target)
+			"Nothing is lost: the next apply starts these servers again with their volumes. If `replicas` is lower than the number of these servers, the apply then removes servers one at a time. %s", id, remains, strings.Join(remains.Kept, ", "), target)
 	case recovery == rollout.FromSurvivor:
-		return "The quorum is lost", what + "Recover it with\n\n" + block(recovery) + target
+		return "The quorum is lost", what + "To recover the cluster, set\n\n" + block(recovery) + target
 	case recovery == rollout.FromNothing:
-		return "The quorum is lost", what + "Start an empty cluster with\n\n" + block(recovery) +
-			"and then restore the latest backup with consul_k8s_restore, of which -target makes sure that it comes next. " + target
+		return "The quorum is lost", what + "To start an empty cluster, set\n\n" + block(recovery) +
+			"Then restore the latest backup with consul_k8s_restore. Use -target to make sure that the restore comes next. " + target
 	case len(remains.Data) > 0:
-		return "The quorum is lost", what + "It cannot be recovered now: " + remains.Check(rollout.FromSurvivor) + ". " + target
+		return "The quorum is lost", what + "The cluster cannot be recovered now: " + remains.Check(rollout.FromSurvivor) + ". " + target
 	default:
-		return "The quorum is lost", what + "It cannot be recovered now: " + remains.Check(rollout.FromNothing) + ". " + target
+		return "The quorum is lost", what + "The cluster cannot be recovered now: " + remains.Check(rollout.FromNothing) + ". " + target
 	}
 }
 
-// recoverQuorum carries out the recovery that a plan asks for, and reports whether the update may continue.
+// recoverQuorum carries out the recovery that a plan declares, and reports whether the update may continue.
 func recoverQuorum(ctx context.Context, d rollout.Deployment, m, before model, diags *diag.Diagnostics) bool {
 	from := m.recoveryFrom(before)
 	if from == "" {
@@ -138,7 +138,7 @@ func recoverQuorum(ctx context.Context, d rollout.Deployment, m, before model, d
 	case errors.As(err, &refused):
 		diags.Append(attr.Error(path.Root("recovery").AtName("from"), "The cluster cannot be recovered this way", fmt.Sprintf("Cluster %s: %s. Nothing was changed.", spec.ID(), refused.Reason)))
 	case err != nil:
-		diags.AddError("The quorum is not recovered", fmt.Sprintf("Cluster %s: %s\n\nThe next apply resumes it.", spec.ID(), err))
+		diags.AddError("The quorum is not recovered", fmt.Sprintf("Cluster %s: %s\n\nThe next apply resumes the recovery.", spec.ID(), err))
 	}
 	return !diags.HasError()
 }

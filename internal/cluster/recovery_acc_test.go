@@ -183,7 +183,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 
 	// All three.
 	loseVolumes(t, namespace, server.PodName("consul", 0), server.PodName("consul", 1), server.PodName("consul", 2))
-	if out, code := apply(recovery("survivor", "2")); code != 1 || !acctest.Says("no server runs that has its data").MatchString(out) {
+	if out, code := apply(recovery("survivor", "2")); code != 1 || !acctest.Says("no running server has its data").MatchString(out) {
 		t.Errorf("from a survivor, with none: exit code %d\n%s", code, out)
 	}
 	before = podUIDs(t, namespace)

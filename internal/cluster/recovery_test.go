@@ -26,7 +26,7 @@ func TestLostText(t *testing.T) {
 		},
 		"peers whose volumes were kept": {
 			rollout.Remains{Data: []string{"s-0", "s-1"}, Unknown: []string{"s-2", "s-3", "s-4"}, Kept: []string{"s-2", "s-3", "s-4"}},
-			"Servers without a pod are Raft peers", "the next apply starts them again", "recovery = {",
+			"Servers without a pod are Raft peers", "the next apply starts these servers again", "recovery = {",
 		},
 		"in an adoption": {
 			rollout.Remains{Adopting: true, Data: []string{"s-0"}, Empty: []string{"s-1", "s-2"}}, "The quorum is lost", "an adoption is in progress", "recovery = {",

@@ -1,5 +1,5 @@
-// Package cluster is the resource consul_k8s_cluster and the data sources that
-// describe a running cluster.
+// Package cluster implements the resource consul_k8s_cluster and the data sources
+// that describe a running cluster.
 package cluster
 
 import (
@@ -57,16 +57,16 @@ func (r *Resource) deployment(ctx context.Context, namespace, name string) (roll
 	}}, err
 }
 
-// Create implements resource.Resource. Once the StatefulSet is there it returns
-// no error, whatever happens: Terraform would mark the cluster as tainted and
-// destroy it with the next apply.
+// Create implements resource.Resource. When the StatefulSet exists, Create returns
+// no error, whatever happens: Terraform would mark the cluster as tainted, and the
+// next apply would destroy it.
 func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
 	var m model
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	if m.RestoreFrom.IsNull() { // it may not have been known when it was planned
+	if m.RestoreFrom.IsNull() { // it may not have been known to the plan
 		m.Origin = noOrigin
 	}
 	timeout, diags := m.Timeouts.Create(ctx, m.defaultCreateTimeout())
@@ -99,7 +99,7 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 	if unsettled != nil {
 		resp.Diagnostics.AddWarning("The cluster is not up yet",
 			"All objects of "+spec.ID()+" were created, but "+unsettledDetail(unsettled)+
-				"\nNothing is lost and nothing will be destroyed: fix what is wrong and apply again. Until then ready is false.")
+				"\nNothing is lost, and nothing will be destroyed. Fix what is wrong, and apply again. Until then, ready is false.")
 	}
 	m.fromApplied(ctx, unsettled == nil, &resp.Diagnostics)
 	m.readOrigin(ctx, d, &resp.Diagnostics)
@@ -111,10 +111,11 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 	}
 }
 
-// fromApplied fills in what is computed after an apply. What is declared stays
-// as planned, even where somebody, such as an admission webhook, has changed it
-// on its way: Terraform takes any difference for an error of the provider, and a
-// create that ends in one for tainted. The next refresh shows it.
+// fromApplied fills in the computed attributes after an apply. Declared attributes
+// stay as planned, even if something such as an admission webhook changed them on
+// the way: Terraform reports any difference as an error of the provider, and marks
+// the cluster as tainted after a create with an error. The next refresh shows the
+// difference.
 func (m *model) fromApplied(ctx context.Context, settled bool, diags *diag.Diagnostics) {
 	m.ID = types.StringValue(m.Namespace.ValueString() + "/" + m.Name.ValueString())
 	m.setAddresses(ctx, diags)
@@ -133,8 +134,8 @@ func (m *model) fromApplied(ctx context.Context, settled bool, diags *diag.Diagn
 
 var noDrift = types.ListValueMust(types.StringType, nil)
 
-// fromState sets everything from what was read. settled is what is known so
-// far; a server that runs something else than declared unsettles the cluster.
+// fromState sets everything from what was read. settled says whether the cluster was
+// settled so far. If a server runs anything other than what is declared, it is not.
 func (m *model) fromState(ctx context.Context, s rollout.State, settled bool) diag.Diagnostics {
 	diags := m.fromSpec(ctx, s.Spec)
 	m.Ready = types.BoolValue(settled && len(s.Outdated) == 0 && !s.Spec.Origin.Pending())
@@ -176,16 +177,16 @@ func createError(spec server.Spec, err error) diag.Diagnostic {
 		return refusedError(spec, refused)
 	case errors.Is(err, rollout.ErrExists):
 		return diag.NewErrorDiagnostic("The cluster exists already", fmt.Sprintf(
-			"A cluster %s is there and was created by an apply that finished. It is not taken over silently: bring it into this state with\n\n  terraform import consul_k8s_cluster.<name> %s\n\nor choose another name.", spec.ID(), spec.ID()))
+			"Cluster %s exists, and was created by an apply that finished. The provider does not adopt it silently. Import it into this state:\n\n  terraform import consul_k8s_cluster.<name> %s\n\nOr choose another name.", spec.ID(), spec.ID()))
 	case errors.As(err, &denied):
 		return diag.NewErrorDiagnostic("Kubernetes refuses the cluster", fmt.Sprintf(
-			"Nothing was changed: %s.\n\nChange what the policy, the quota or Pod Security of the namespace %s does not accept, or have it changed. See the guide Stricter Kubernetes clusters.", denied, spec.Namespace))
+			"Nothing was changed: %s.\n\nChange the settings that the policy, the quota, or Pod Security of the namespace %s does not accept, or have that restriction changed. See the guide Stricter Kubernetes clusters.", denied, spec.Namespace))
 	case errors.As(err, &foreign):
 		return diag.NewErrorDiagnostic("Objects of the same name exist", fmt.Sprintf(
-			"Nothing was changed: %s. Choose another name or namespace, or delete them if nothing uses them.%s", err, foreignHint(spec)))
+			"Nothing was changed: %s. Choose another name or namespace, or delete these objects if nothing uses them.%s", err, foreignHint(spec)))
 	case errors.Is(err, rollout.ErrNamespaceExists):
 		return diag.NewAttributeErrorDiagnostic(path.Root("create_namespace"), "The namespace exists already", fmt.Sprintf(
-			"The namespace %s was not made by this cluster. Set create_namespace = false to use it as it is.", spec.Namespace))
+			"This cluster did not create the namespace %s. To use the namespace as it is, set create_namespace = false.", spec.Namespace))
 	case apierrors.IsNotFound(err) && strings.Contains(err.Error(), "namespaces"):
 		return diag.NewAttributeErrorDiagnostic(path.Root("namespace"), "The namespace does not exist", fmt.Sprintf(
 			"There is no namespace %s. Create it, or set create_namespace = true.", spec.Namespace))
@@ -201,9 +202,9 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	if r.clients.Unknown { // where the cluster is: the state stands
+	if r.clients.Unknown { // it is not known where the cluster is: keep the state
 		if m.Name.IsNull() {
-			resp.Diagnostics.Append(attr.ConnectError(attr.ErrUnknown)) // an import has none yet
+			resp.Diagnostics.Append(attr.ConnectError(attr.ErrUnknown)) // an import has no state yet
 		}
 		return
 	}
@@ -218,7 +219,7 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 		resp.Diagnostics.Append(attr.ConnectError(err))
 		return
 	}
-	// Import sets only the ID: then what runs decides.
+	// Import sets only the ID. Everything else comes from what runs.
 	imported := m.Name.IsNull()
 	var known server.Spec
 	if !imported {
@@ -243,7 +244,7 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	}
 	settled := m.Ready.ValueBool() || imported
 	world, seen := look(ctx, d, s)
-	if world.Leader == "" { // also where nothing says that the cluster ever had one: its volumes may be of a former cluster
+	if world.Leader == "" { // even if nothing says that the cluster ever had a leader: its volumes may be those of an earlier cluster
 		warnLost(ctx, d, m.ID.ValueString(), &resp.Diagnostics)
 	}
 	s.Drift = append(s.Drift, world.Drift()...)
@@ -251,22 +252,22 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 		s.Drift = append(s.Drift, agentTokenDrift(ctx, d.Consul, s.Spec)...)
 	}
 	resp.Diagnostics.Append(m.fromState(ctx, s, settled)...)
-	m.Rollout = noRollout // what it said of the former change was done, or shows as drift
+	m.Rollout = noRollout // the change that it described is complete, or shows as drift
 	m.forgetCertificates()
 	m.readCertificates(ctx, d.Consul, &resp.Diagnostics)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 	resp.Diagnostics.Append(resp.Private.SetKey(ctx, privateWorld, seen)...)
 	resp.Diagnostics.Append(keepStarted(ctx, resp.Private, s.Started)...)
 	if s.Spec.Creating && s.Elected {
-		// The state holds the cluster: the create has been seen to end.
+		// The cluster is in the state, so Terraform knows that the create has ended.
 		if err := d.MarkCreated(ctx); err != nil {
 			tflog.Debug(ctx, err.Error())
 		}
 	}
 }
 
-// Update implements resource.Resource. An error does not taint, and the next
-// apply goes on where this one stopped.
+// Update implements resource.Resource. An error does not taint the resource, and the
+// next apply resumes where this one stopped.
 func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
 	var m, before model
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
@@ -305,7 +306,7 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	err = d.Update(limited, spec)
 	if err == nil {
 		started := []string{m.Version.ValueString()}
-		if spec.Update.Strategy == server.OnDelete { // what runs is what others have restarted
+		if spec.Update.Strategy == server.OnDelete { // only the servers that others restarted run the change
 			if s, readErr := d.Read(ctx, spec); readErr == nil {
 				started = s.Started
 				if m.RunningVersion.IsUnknown() {
@@ -315,18 +316,18 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 		}
 		m.fromApplied(ctx, true, &resp.Diagnostics)
 		resp.Diagnostics.Append(keepStarted(ctx, resp.Private, started)...)
-		if !before.Ready.ValueBool() { // a take-over that was interrupted may have ended
+		if !before.Ready.ValueBool() { // an interrupted adoption may have ended
 			warnLeftover(ctx, d, spec, &resp.Diagnostics)
 		}
 	} else if s, readErr := d.Read(context.WithoutCancel(ctx), spec); readErr == nil {
-		// As far as it got: the next plan shows the rest.
+		// The state has what was done. The next plan shows the rest.
 		resp.Diagnostics.Append(m.fromState(ctx, s, errors.As(err, new(*rollout.RolledBackError)))...)
-		if !errors.As(err, new(*rollout.PausedError)) { // an apply that succeeds keeps what was planned
+		if !errors.As(err, new(*rollout.PausedError)) { // a pause is a success: keep what was planned
 			m.Rollout = noRollout
 		}
 		resp.Diagnostics.Append(keepStarted(ctx, resp.Private, s.Started)...)
 	} else {
-		m = model{} // the state stands
+		m = model{} // keep the state
 	}
 	var unsaved *rollout.SnapshotError
 	var config *rollout.ConfigError
@@ -348,8 +349,8 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	case unsaved != nil:
 		resp.Diagnostics.Append(snapshotError(spec, unsaved))
 	case errors.As(err, &paused):
-		resp.Diagnostics.AddWarning("The roll is paused", fmt.Sprintf(
-			"%s runs the change on %d of its servers, as update.pause_after says. Not done yet: %s.\nLook at it for as long as you like; the next apply goes on to the end, and one with the former settings goes back.",
+		resp.Diagnostics.AddWarning("The rollout is paused", fmt.Sprintf(
+			"Cluster %s runs the change on %d of its servers, as update.pause_after declares. Not done yet: %s.\nCheck the result for as long as you like. The next apply completes the rollout. An apply with the previous settings reverts it.",
 			spec.ID(), spec.Update.PauseAfter, paused.Left))
 	case errors.As(err, &rolledBack):
 		detail := rolledBack.Error()
@@ -357,11 +358,11 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 			detail = unsettledDetail(unsettled)
 		}
 		resp.Diagnostics.AddError("The change was rolled back",
-			"The change of "+spec.ID()+" did not work, and all servers run what they ran before, as update.on_failure says: "+detail)
+			"The change of "+spec.ID()+" failed, and all servers run what they ran before, as update.on_failure declares: "+detail)
 	case errors.As(err, &unsettled):
 		resp.Diagnostics.AddError("The change is not complete",
 			"The change of "+spec.ID()+" was applied, but "+unsettledDetail(unsettled)+
-				"\nServers that were not reached yet are untouched. Fix what is wrong and apply again: it goes on where it stopped.")
+				"\nServers that the change has not reached are untouched. Fix what is wrong, and apply again: the next apply resumes where this one stopped.")
 	case err != nil:
 		resp.Diagnostics.AddError("Cannot change the cluster", fmt.Sprintf("Changing %s: %s", spec.ID(), err))
 	}
@@ -398,8 +399,8 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 		return
 	}
 	if len(kept) > 0 {
-		resp.Diagnostics.AddWarning("Some of the cluster is kept",
-			fmt.Sprintf("The cluster %s is deleted. Kept, as storage.retention says: %s. A new cluster of the same name starts with them; delete them by hand to delete the data.", spec.ID(), strings.Join(kept, "; ")))
+		resp.Diagnostics.AddWarning("Parts of the cluster are kept",
+			fmt.Sprintf("Cluster %s is deleted. As storage.retention declares, these are kept: %s. A new cluster of the same name starts with them. To delete the data, delete them by hand.", spec.ID(), strings.Join(kept, "; ")))
 	}
 }
 

@@ -76,7 +76,7 @@ func originAttribute() schema.Attribute {
 	}
 }
 
-// validateRestoreFrom refuses what cannot begin with a backup.
+// validateRestoreFrom refuses a cluster that cannot start with a backup.
 func validateRestoreFrom(ctx context.Context, m model, diags *diag.Diagnostics) {
 	if m.RestoreFrom.IsNull() || m.RestoreFrom.IsUnknown() {
 		return
@@ -88,14 +88,14 @@ func validateRestoreFrom(ctx context.Context, m model, diags *diag.Diagnostics) 
 		repository.Validate(at.AtName("repository"), diags)
 	}
 	if m.CreateNamespace.ValueBool() {
-		diags.Append(attr.Error(at, "The namespace has to be there", "The Secret with the credentials has to be there before the cluster, so leave create_namespace false, and make the namespace and the Secret before."))
+		diags.Append(attr.Error(at, "The namespace must exist", "The Secret with the credentials must exist before the cluster. Leave create_namespace false, and create the namespace and the Secret first."))
 	}
 	if !m.Adopt.IsNull() && !m.Adopt.IsUnknown() {
-		diags.Append(attr.Error(at, "Two beginnings", "A cluster that takes over from other servers has their data: drop adopt or restore_from."))
+		diags.Append(attr.Error(at, "adopt and restore_from exclude each other", "A cluster that adopts other servers has their data. Remove adopt or restore_from."))
 	}
 }
 
-// restoreFrom reads restore_from; ok is false where there is none, or not all of it is known.
+// restoreFrom returns restore_from. ok is false if it is not set, or if not all of it is known.
 func (m model) restoreFrom(ctx context.Context, diags *diag.Diagnostics) (r restoreFromModel, repository attr.Repository, ok bool) {
 	if m.RestoreFrom.IsNull() || m.RestoreFrom.IsUnknown() {
 		return r, repository, false
@@ -105,7 +105,7 @@ func (m model) restoreFrom(ctx context.Context, diags *diag.Diagnostics) (r rest
 	return r, repository, ok && repository.IsKnown() && !r.Snapshot.IsUnknown() && !r.FromCluster.IsUnknown() && !r.Image.IsUnknown()
 }
 
-// defaultCreateTimeout is how long a create may take, with the restore of what the cluster begins with.
+// defaultCreateTimeout is how long a create may take, including the restore of the backup that the cluster starts with.
 func (m model) defaultCreateTimeout() time.Duration {
 	if m.RestoreFrom.IsNull() {
 		return defaultCreateTimeout
@@ -113,7 +113,7 @@ func (m model) defaultCreateTimeout() time.Duration {
 	return defaultUpdateTimeout
 }
 
-// setOrigin tells a deployment where a cluster that begins with a snapshot gets it from.
+// setOrigin sets, in a deployment, the snapshot that the cluster starts with.
 func (m model) setOrigin(ctx context.Context, d *rollout.Deployment, spec server.Spec, deadline time.Duration, diags *diag.Diagnostics) {
 	r, repository, ok := m.restoreFrom(ctx, diags)
 	if !ok {
@@ -125,67 +125,67 @@ func (m model) setOrigin(ctx context.Context, d *rollout.Deployment, spec server
 	d.Origin = &rollout.Origin{Client: client, Restore: client.Asked(r.Snapshot.ValueString(), cmp.Or(r.FromCluster.ValueString(), spec.ID()), "origin")}
 }
 
-// planOrigin looks into the repository, where it is known, and refuses to begin with a snapshot that does not exist or that
-// the servers would not take.
+// planOrigin looks into the repository, if the repository is known, and refuses to start with a snapshot that does not exist or
+// that the servers would not accept.
 func (r *Resource) planOrigin(ctx context.Context, plan *model, diags *diag.Diagnostics) {
 	plan.Origin = noOrigin
 	if plan.RestoreFrom.IsNull() {
 		return
 	}
 	plan.Origin = types.ObjectUnknown(originTypes)
-	validateRestoreFrom(ctx, *plan, diags) // by now more may be known
+	validateRestoreFrom(ctx, *plan, diags) // more may be known now
 	if r.clients == nil || r.clients.Unknown || plan.ID.IsUnknown() || plan.Version.IsUnknown() || plan.Image.IsUnknown() || plan.ACL.IsUnknown() || diags.HasError() {
 		return
 	}
 	spec, unknown := plan.toSpec(ctx)
-	if unknown.HasError() { // the apply looks
+	if unknown.HasError() { // the apply looks into the repository
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, attr.LookUpTimeout)
 	defer cancel()
 	d, err := r.deployment(ctx, spec.Namespace, spec.Name)
 	if err != nil {
-		return // the apply says so
+		return // the apply reports this
 	}
 	if plan.setOrigin(ctx, &d, spec, attr.LookUpTimeout, diags); d.Origin == nil || diags.HasError() {
 		return
 	}
 	if exists, err := d.Consul.Exists(ctx); err != nil || exists {
-		return // the apply goes on, or refuses
+		return // the apply resumes, or refuses
 	}
 	found, err := d.FindOrigin(ctx, *d.Origin)
 	at := path.Root("restore_from")
 	switch {
 	case apierrors.IsForbidden(err):
-		diags.AddAttributeWarning(at, "The snapshot is not looked up", "This credential may not look into the repository; the apply does. "+err.Error())
+		diags.AddAttributeWarning(at, "The snapshot was not looked up", "The credential of the provider lacks a right that is needed to look into the repository. The apply looks up the snapshot. "+err.Error())
 	case errors.Is(err, restic.ErrNoClaim):
-		diags.AddAttributeWarning(at.AtName("repository").AtName("volume_claim"), "The volume claim does not exist yet", "It has to be there before the cluster. "+err.Error())
+		diags.AddAttributeWarning(at.AtName("repository").AtName("volume_claim"), "The volume claim does not exist yet", "The volume claim must exist before the cluster. "+err.Error())
 	case errors.Is(err, restic.ErrNoSecret):
-		diags.AddAttributeWarning(at.AtName("repository").AtName("credentials_secret"), "The Secret does not exist yet", "It has to be there before the cluster. "+err.Error())
+		diags.AddAttributeWarning(at.AtName("repository").AtName("credentials_secret"), "The Secret does not exist yet", "The Secret must exist before the cluster. "+err.Error())
 	case err != nil:
 		diags.Append(originError(spec, err))
 	default:
-		diags.AddAttributeWarning(at, "The cluster begins with a backup", fmt.Sprintf("%s gets what %s had on %s (snapshot %.8s of %s, Consul %s, index %d).",
+		diags.AddAttributeWarning(at, "The cluster starts with a backup", fmt.Sprintf("%s gets the data that %s had at %s (snapshot %.8s of %s, Consul %s, index %d).",
 			spec.ID(), found.Cluster, found.Time.UTC().Format(time.RFC3339), found.ID, found.For(), found.Version, found.Index))
 	}
 }
 
-// keepOrigin plans the origin of a cluster that is there.
+// keepOrigin plans the origin of a cluster that exists.
 func (m *model) keepOrigin(state model, diags *diag.Diagnostics) {
 	m.Origin = state.Origin
 	at := path.Root("restore_from")
 	switch {
 	case !state.isUnrestored():
 		if !m.RestoreFrom.Equal(state.RestoreFrom) && !m.RestoreFrom.IsNull() {
-			diags.AddAttributeWarning(at, "The cluster has begun already", fmt.Sprintf("restore_from counts when a cluster is created: it does nothing to %s. To restore a backup into it, use consul_k8s_restore.", state.ID.ValueString()))
+			diags.AddAttributeWarning(at, "Nothing is restored", fmt.Sprintf("restore_from counts only when a cluster is created, so it does nothing to %s. To restore a backup into this cluster, use consul_k8s_restore.", state.ID.ValueString()))
 		}
 	case m.RestoreFrom.IsNull():
 		m.Origin = noOrigin
-		diags.AddAttributeWarning(at, "The cluster begins empty", fmt.Sprintf("The backup that %s was to begin with is not known to be restored. Without restore_from the cluster stays as it is, which is empty unless the restore had come to its last step, and clients are led to it.", state.ID.ValueString()))
+		diags.AddAttributeWarning(at, "The cluster starts without its backup", fmt.Sprintf("It is not known whether the backup that %s should start with has been restored. Without restore_from, the cluster stays as it is, which is empty unless the restore had reached its last step, and clients are routed to it.", state.ID.ValueString()))
 	}
 }
 
-// isUnrestored reports whether the snapshot that the cluster begins with is still to be restored.
+// isUnrestored reports whether the snapshot that the cluster starts with is not restored yet.
 func (m model) isUnrestored() bool {
 	restored, ok := m.Origin.Attributes()["restored"].(types.String)
 	return ok && restored.IsNull()
@@ -211,7 +211,7 @@ func fromOrigin(ctx context.Context, o *server.Origin, diags *diag.Diagnostics) 
 	return attr.Object(ctx, originTypes, originModel{SnapshotID: attr.OptionalString(o.Snapshot), Version: attr.OptionalString(o.Version), Taken: at(o.Taken), Restored: at(o.Restored)}, diags)
 }
 
-// toOrigin is what is planned, or what the state knows, for the case that the StatefulSet is lost.
+// toOrigin returns the origin in the plan or the state, in case the StatefulSet is lost.
 func toOrigin(ctx context.Context, o types.Object, diags *diag.Diagnostics) *server.Origin {
 	switch {
 	case o.IsNull():
@@ -228,29 +228,29 @@ func toOrigin(ctx context.Context, o types.Object, diags *diag.Diagnostics) *ser
 	return &server.Origin{Snapshot: m.SnapshotID.ValueString(), Version: m.Version.ValueString(), Taken: at(m.Taken), Restored: at(m.Restored)}
 }
 
-// readOrigin fills in what was restored, after an apply.
+// readOrigin fills in, after an apply, what was restored.
 func (m *model) readOrigin(ctx context.Context, d rollout.Deployment, diags *diag.Diagnostics) {
 	if !m.Origin.IsUnknown() {
 		return
 	}
 	o, err := d.ReadOrigin(context.WithoutCancel(ctx))
-	if err != nil { // the next refresh can
+	if err != nil { // the next refresh reads it
 		o = &server.Origin{}
 	}
 	m.Origin = fromOrigin(ctx, o, diags)
 }
 
-// originError says why a cluster cannot begin with its backup.
+// originError says why a cluster cannot start with its backup.
 func originError(spec server.Spec, err error) diag.Diagnostic {
 	var volumes *rollout.VolumesExistError
 	var failed *kube.JobError
 	at := path.Root("restore_from")
 	switch {
 	case errors.As(err, &volumes):
-		return attr.Error(at, "Volumes of a former cluster are there", fmt.Sprintf("A new cluster %s would take up their data: %v. Delete the volume claims if what they hold is of no more use. Otherwise drop restore_from, and use consul_k8s_restore when the cluster is there.", spec.ID(), volumes.Claims))
+		return attr.Error(at, "Volumes of an earlier cluster exist", fmt.Sprintf("A new cluster %s would start with the data on these volume claims: %v. If you do not need the data, delete the volume claims. Otherwise, remove restore_from, and use consul_k8s_restore when the cluster exists.", spec.ID(), volumes.Claims))
 	case errors.As(err, &failed):
-		return attr.JobError("The repository cannot be read", "The backup was looked for that is to be the beginning of", spec.ID(), err)
+		return attr.JobError("The repository cannot be read", "Could not look up the backup to start with for cluster", spec.ID(), err)
 	default:
-		return attr.Error(at, "The cluster cannot begin with this backup", err.Error()+".")
+		return attr.Error(at, "The cluster cannot start with this backup", err.Error()+".")
 	}
 }

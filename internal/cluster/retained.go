@@ -14,8 +14,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// planRetained names the volume claims that the servers of a new cluster would take up, and refuses a version that must not
-// start with their data. What adopts servers, or starts from a backup, refuses them by itself.
+// planRetained names the volume claims that the servers of a new cluster would use, and refuses a version that must not start
+// with their data. A cluster that adopts servers or starts with a backup refuses such claims elsewhere.
 func planRetained(config, plan model, claims []rollout.Retained, diags *diag.Diagnostics) {
 	if !plan.RestoreFrom.IsNull() || !plan.Adopt.IsNull() {
 		return
@@ -34,31 +34,31 @@ func planRetained(config, plan model, claims []rollout.Retained, diags *diag.Dia
 			return
 		}
 	}
-	diags.AddAttributeWarning(path.Root("storage"), "The servers start with data that exists", retainedWarning(plan, version, claims))
+	diags.AddAttributeWarning(path.Root("storage"), "The servers start with existing data", retainedWarning(plan, version, claims))
 }
 
-// warnVolumesUnknown says that a plan may not look for volumes of the name.
+// warnVolumesUnknown says that a plan lacks the right to look for volumes of an earlier cluster.
 func warnVolumesUnknown(plan model, err error, diags *diag.Diagnostics) {
 	if !plan.RestoreFrom.IsNull() || !plan.Adopt.IsNull() {
 		return
 	}
-	diags.AddAttributeWarning(path.Root("storage"), "Whether volumes of the name exist is not known", classUnknown(errors.Join(rollout.ErrNoRight, err),
+	diags.AddAttributeWarning(path.Root("storage"), "Could not check for volumes of an earlier cluster", classUnknown(errors.Join(rollout.ErrNoRight, err),
 		"If there are volume claims of an earlier cluster of this name, the servers start with their data."))
 }
 
-// retainedWarning names volume claims that new servers take up.
+// retainedWarning names the volume claims that new servers use.
 func retainedWarning(plan model, version string, claims []rollout.Retained) string {
-	text := fmt.Sprintf("These volume claims are left of an earlier cluster of this name, and the servers of %s start with their data:\n\n  %s\n\n"+
-		"To start with an empty cluster instead, delete them before the apply:\n\n  kubectl -n %s delete pvc %s\n",
+	text := fmt.Sprintf("These volume claims are left from an earlier cluster of this name, and the servers of %s start with their data:\n\n  %s\n\n"+
+		"To start with an empty cluster instead, delete the volume claims before the apply:\n\n  kubectl -n %s delete pvc %s\n",
 		plan.ID.ValueString(), strings.Join(texts(claims), "\n  "), plan.Namespace.ValueString(), strings.Join(rollout.ClaimNames(claims), " "))
 	if version != "" && slices.ContainsFunc(claims, func(c rollout.Retained) bool { return c.Version == "" }) {
-		text += fmt.Sprintf("\nWhich version of Consul wrote the data is not recorded on all of them. "+
+		text += fmt.Sprintf("\nNot all of the volume claims record which version of Consul wrote the data. "+
 			"Make sure that it is not newer than %s: Consul has no downgrade.", version)
 	}
 	return text
 }
 
-// versionPath is the attribute that a version was declared by.
+// versionPath returns the path of the attribute that declares the version.
 func versionPath(config model) path.Path {
 	if config.Version.IsNull() {
 		return path.Root("image")

@@ -23,7 +23,7 @@ func TestAccCluster_startsWithRetainedDataAndNeverBesideIt(t *testing.T) {
 			"  create_namespace = true\n  version = %q\n  storage = { size = \"1Gi\" }\n  update = { snapshot_before = false, server_timeout = \"2m\" }\n", version))
 	}
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": config(acctest.ConsulVersion)})
-	if out := cli.Must(t.Context(), "apply", "-auto-approve", "-no-color"); strings.Contains(out, "data that exists") {
+	if out := cli.Must(t.Context(), "apply", "-auto-approve", "-no-color"); strings.Contains(out, "existing data") {
 		t.Errorf("nothing exists, and the plan warns:\n%s", out)
 	}
 	if err := putKey(t, namespace, "greeting", "hello"); err != nil {

@@ -83,9 +83,9 @@ func TestPlanVolumes(t *testing.T) {
 		want      []string
 	}{
 		"nothing is there": {nil, false, nil},
-		"volumes are left": {claims, false, []string{"There are volumes of more servers", "The servers start with data that exists"}},
+		"volumes are left": {claims, false, []string{"Volumes of more servers exist", "The servers start with existing data"}},
 		"servers run":      {append([]runtime.Object{sts}, claims...), false, nil},
-		"nobody may look":  {claims, true, []string{"Whether volumes of the name exist is not known"}},
+		"nobody may look":  {claims, true, []string{"Could not check for volumes of an earlier cluster"}},
 	} {
 		set := fake.NewClientset(tt.objects...)
 		if tt.forbidden {

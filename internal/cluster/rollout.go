@@ -23,17 +23,17 @@ var (
 	noRollout    = types.ObjectValueMust(rolloutTypes, map[string]tfattr.Value{"changes": noDrift, "steps": noDrift})
 )
 
-// privateWorld is the key of the private state under which a refresh leaves the
-// servers as it saw them. Terraform asks for a plan once more when it applies it,
-// and takes a different one for an error: it must follow from the state alone.
+// privateWorld is the key of the private state under which a refresh stores the
+// servers as it saw them. When Terraform applies a plan, it plans again, and reports
+// a different plan as an error. So a plan must follow from the state alone.
 const privateWorld = "world"
 
-// look returns the servers, and the same for the private state, null where they were
-// not seen.
+// look returns the servers, and their form for the private state, which is null if the
+// servers could not be looked at.
 func look(ctx context.Context, d rollout.Deployment, s rollout.State) (rollout.World, []byte) {
 	w, err := d.Look(ctx, s.Spec)
 	if err != nil {
-		tflog.Debug(ctx, "the servers were not seen: "+err.Error())
+		tflog.Debug(ctx, "could not look at the servers: "+err.Error())
 		return rollout.World{}, []byte("null")
 	}
 	w.Pending = s.Pending
@@ -50,17 +50,17 @@ func (m model) mayPause() bool {
 	return !ok || after.IsUnknown() || after.ValueInt64() > 0
 }
 
-// planRollout says what an update does to the servers, in the attribute and, if
-// servers restart, in a warning.
+// planRollout sets the attribute rollout to what an update does to the servers, and
+// adds a warning if servers restart.
 func (m *model) planRollout(ctx context.Context, state model, world []byte, diags *diag.Diagnostics) {
 	before, d := state.toSpec(ctx)
 	diags.Append(d...)
 	after, d := m.toSpec(ctx)
 	diags.Append(d...)
-	before.Established = true // as far as the state knows
+	before.Established = true // the state knows nothing else
 	var w *rollout.World
 	if err := json.Unmarshal(world, &w); err != nil {
-		w = nil // never seen
+		w = nil // the servers were never seen
 	}
 	p := rollout.NewPlan(w, before, after)
 	changes := texts(p.Changes)
@@ -95,10 +95,10 @@ func texts[T fmt.Stringer](list []T) []string {
 
 // restartWarning says how many servers restart, and what that means for clients.
 func restartWarning(before server.Spec, p rollout.Plan, changes, steps []string) (summary, detail string) {
-	summary, detail = fmt.Sprintf("%d servers restart", p.Restarts), "One at a time, and the next only when all servers are healthy voters again."
+	summary, detail = fmt.Sprintf("%d servers restart", p.Restarts), "Servers restart one at a time, and the next one only when all servers are healthy voters again."
 	switch {
 	case p.Alone:
-		summary, detail = "The only server restarts", "Clients get no answer until it is back: three servers would go on answering."
+		summary, detail = "The only server restarts", "Clients get no answer until the server is back. With three servers, the others would continue to answer."
 	case p.Restarts == 1:
 		summary = "1 server restarts"
 	}
@@ -106,7 +106,7 @@ func restartWarning(before server.Spec, p rollout.Plan, changes, steps []string)
 		summary += fmt.Sprintf(", %d times", p.Rolls)
 	}
 	if len(steps) > 0 {
-		detail += "\n\nAs far as is known now: " + strings.Join(steps, ", ") + "."
+		detail += "\n\nSteps known now: " + strings.Join(steps, ", ") + "."
 	}
 	return summary, fmt.Sprintf("%s\n\nChanges of %s:\n  %s", detail, before.ID(), strings.Join(changes, "\n  "))
 }

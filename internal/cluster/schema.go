@@ -28,8 +28,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Default timeouts. A create or an update that runs into one loses nothing: the
-// next apply goes on.
+// Default timeouts. A create or an update that times out loses nothing: the next
+// apply resumes it.
 const (
 	defaultCreateTimeout = 15 * time.Minute
 	defaultUpdateTimeout = 60 * time.Minute
@@ -40,7 +40,7 @@ const (
 // StatefulSet pods carry as a label of at most 63 characters.
 const maxNameLength = 45
 
-// Defaults of what is declared.
+// Defaults of the declared attributes.
 var (
 	defaultRetention = types.ObjectValueMust(retentionTypes, map[string]tfattr.Value{
 		"when_deleted": types.StringValue("Retain"), "when_scaled": types.StringValue("Retain"),
@@ -143,13 +143,13 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 			"datacenter": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString("dc1"),
 				Validators: []validator.String{stringvalidator.RegexMatches(regexp.MustCompile(`^[a-z0-9_-]{1,63}$`),
-					"must be lower-case letters, digits, hyphens and underscores, at most 63")},
+					"must have only lower-case letters, digits, hyphens, and underscores, and at most 63 of them")},
 				MarkdownDescription: "Name of the Consul datacenter. Defaults to `dc1`. Cannot be changed, because servers of another datacenter refuse the existing data.",
 			},
 			"domain": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString("consul"),
 				Validators: []validator.String{stringvalidator.RegexMatches(regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`),
-					"must be a DNS domain in lower case, without a final dot")},
+					"must be a DNS domain in lower case, without a dot at the end")},
 				MarkdownDescription: "DNS domain that Consul answers for. Defaults to `consul`. A change restarts the servers, and is refused while `tls.enabled` is true.",
 			},
 			"storage": schema.SingleNestedAttribute{
@@ -163,7 +163,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 						MarkdownDescription: "Size of each volume, as a Kubernetes quantity. Defaults to `10Gi`. `on_change` sets how a larger size is applied. Volumes never shrink.",
 					},
 					"class": schema.StringAttribute{
-						Optional: true, Validators: []validator.String{attr.Check("a storage class", checkStorageClass)},
+						Optional: true, Validators: []validator.String{attr.Check("the name of a storage class", checkStorageClass)},
 						MarkdownDescription: "Storage class of the volumes. Defaults to the default class of the Kubernetes cluster. `\"\"` means no class: the volume claims bind to PersistentVolumes without a class that you create. Create one for each server, " +
 							"and one for the snapshot before an upgrade unless `update.snapshot_to` is set or `update.snapshot_before` is false. The class can be changed only with `on_change = \"rebuild\"`.",
 					},
@@ -527,7 +527,7 @@ func updateAttribute() schema.Attribute {
 	}
 }
 
-// nested is the path of a nested attribute.
+// nested returns the path of a nested attribute.
 func nested(names ...string) path.Path {
 	p := path.Root(names[0])
 	for _, n := range names[1:] {

@@ -51,7 +51,7 @@ func snapshotToAttribute() schema.Attribute {
 	}
 }
 
-// toSnapshotTo reads update.snapshot_to, which is known.
+// toSnapshotTo converts update.snapshot_to, which is known.
 func toSnapshotTo(ctx context.Context, o types.Object, diags *diag.Diagnostics) server.SnapshotTo {
 	if o.IsNull() {
 		return server.SnapshotTo{}
@@ -75,7 +75,7 @@ func fromSnapshotTo(ctx context.Context, prior types.Object, s server.SnapshotTo
 	})
 }
 
-// snapshotRepository is where snapshots before upgrades are stored; ok is false where that is no repository, or not known.
+// snapshotRepository returns the repository that stores snapshots before upgrades. ok is false if there is no repository, or if it is not known.
 func (m model) snapshotRepository(ctx context.Context, diags *diag.Diagnostics) (r attr.Repository, ok bool) {
 	to, _ := m.Update.Attributes()["snapshot_to"].(types.Object)
 	if to.IsNull() || to.IsUnknown() {
@@ -85,7 +85,7 @@ func (m model) snapshotRepository(ctx context.Context, diags *diag.Diagnostics) 
 	return attr.ParseRepository(ctx, repository, diags)
 }
 
-// validateSnapshotTo refuses a repository that cannot be worked on.
+// validateSnapshotTo refuses an invalid repository.
 func validateSnapshotTo(ctx context.Context, m model, diags *diag.Diagnostics) {
 	if r, ok := m.snapshotRepository(ctx, diags); ok {
 		r.Validate(snapshotToPath.AtName("repository"), diags)
@@ -94,7 +94,7 @@ func validateSnapshotTo(ctx context.Context, m model, diags *diag.Diagnostics) {
 
 var snapshotToPath = path.Root("update").AtName("snapshot_to")
 
-// checkSnapshotTo looks, in a plan, for the credentials of the repository, where it is new or an upgrade needs it.
+// checkSnapshotTo makes a plan check the credentials of the repository, if the repository is new or an upgrade needs it.
 func (r *Resource) checkSnapshotTo(ctx context.Context, state, plan model, diags *diag.Diagnostics) {
 	repository, ok := plan.snapshotRepository(ctx, diags)
 	if !ok || !repository.IsKnown() || r.clients == nil || r.clients.Unknown || plan.Update.Equal(state.Update) && !plan.takesSnapshot(state) {
@@ -104,9 +104,9 @@ func (r *Resource) checkSnapshotTo(ctx context.Context, state, plan model, diags
 	defer cancel()
 	d, err := r.deployment(ctx, plan.Namespace.ValueString(), plan.Name.ValueString())
 	if err != nil {
-		return // the apply says so
+		return // the apply reports this
 	}
-	repository.CheckSecret(ctx, d.Kube, d.Consul.Namespace, snapshotToPath.AtName("repository"), "Without it no upgrade starts.", diags)
+	repository.CheckSecret(ctx, d.Kube, d.Consul.Namespace, snapshotToPath.AtName("repository"), "Without it, no upgrade starts.", diags)
 }
 
 func upgradeSnapshotAttribute() schema.Attribute {
@@ -150,7 +150,7 @@ func fromSnapshot(ctx context.Context, s *server.Snapshot, diags *diag.Diagnosti
 	}, diags)
 }
 
-// toSnapshot is what the state knows, for the case that the StatefulSet is lost.
+// toSnapshot returns the snapshot in the state, in case the StatefulSet is lost.
 func toSnapshot(ctx context.Context, o types.Object, diags *diag.Diagnostics) *server.Snapshot {
 	if o.IsNull() || o.IsUnknown() {
 		return nil
@@ -167,7 +167,7 @@ func toSnapshot(ctx context.Context, o types.Object, diags *diag.Diagnostics) *s
 	}
 }
 
-// takesSnapshot reports whether an update starts with a snapshot, or may.
+// takesSnapshot reports whether an update starts with a snapshot, or may start with one.
 func (m model) takesSnapshot(state model) bool {
 	before, ok := m.Update.Attributes()["snapshot_before"].(types.Bool)
 	return !m.Version.Equal(state.Version) && (!ok || before.IsUnknown() || before.ValueBool())
@@ -181,19 +181,19 @@ func (m *model) readSnapshot(ctx context.Context, d rollout.Deployment, diags *d
 	s, err := d.UpgradeSnapshot(ctx)
 	if err != nil {
 		diags.AddWarning("The snapshot cannot be read", fmt.Sprintf(
-			"The upgrade of %s is complete. Which snapshot was taken before could not be read, the next refresh will: %s", m.ID.ValueString(), err))
+			"The upgrade of %s is complete, but the snapshot that was taken before it could not be read: %s. The next refresh tries again.", m.ID.ValueString(), err))
 	}
 	m.UpgradeSnapshot = fromSnapshot(ctx, s, diags)
 }
 
 func snapshotError(spec server.Spec, e *rollout.SnapshotError) diag.Diagnostic {
 	if errors.Is(e.Err, context.Canceled) {
-		return attr.Interrupted("The snapshot of "+spec.ID()+" before the upgrade was not waited for, and the servers run what they ran", e.Err)
+		return attr.Interrupted("The apply stopped waiting for the snapshot of "+spec.ID()+" before the upgrade, and the servers run what they ran before", e.Err)
 	}
-	detail := fmt.Sprintf("Nothing was changed, because no snapshot of %s could be taken before: %s.", spec.ID(), e.Err)
+	detail := fmt.Sprintf("Nothing was changed, because no snapshot of %s could be taken before the upgrade: %s.", spec.ID(), e.Err)
 	if e.Explanation != "" {
 		detail += "\n\n" + e.Explanation
 	}
 	return diag.NewAttributeErrorDiagnostic(path.Root("update").AtName("snapshot_before"), "No snapshot before the upgrade",
-		detail+"\nFix that and apply again. To upgrade without a snapshot to return to, set update = { snapshot_before = false }.")
+		detail+"\nFix that, and apply again. To upgrade without a snapshot to return to, set update = { snapshot_before = false }.")
 }

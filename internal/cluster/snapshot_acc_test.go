@@ -215,7 +215,7 @@ func TestAccCluster_noUpgradeWithoutItsSnapshot(t *testing.T) {
 			t.Errorf("the plan of what was before is not empty:\n%s", out)
 		}
 	}
-	refused("", "the management token is lost: there is no Secret with it", "bootstrap them with consul_k8s_acl_bootstrap")
+	refused("", "the management token is lost: no Secret contains it", "bootstrap them with consul_k8s_acl_bootstrap")
 
 	cli.Write("main.tf", config(acctest.OlderVersion, bootstrapHCL("")))
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")

@@ -15,16 +15,16 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// storageTimeout bounds what a plan waits for Kubernetes.
+// storageTimeout limits how long a plan waits for Kubernetes.
 const storageTimeout = 30 * time.Second
 
-// storageChange is a change of storage as far as it is known.
+// storageChange is what is known of a change of storage.
 type storageChange struct {
 	id            string
 	before, after storageModel
-	// servers is the larger number of servers, before or after; 0 is not known yet.
+	// servers is the larger number of servers, before or after the change. 0 means that it is not known yet.
 	servers int64
-	// byOthers says that others restart the servers.
+	// byOthers says that the provider does not restart the servers.
 	byOthers bool
 }
 
@@ -46,9 +46,9 @@ func (c storageChange) rebuilds() bool {
 	return c.after.OnChange.ValueString() == server.RebuildServers
 }
 
-// checkStorage judges a change of storage of a cluster that runs. It asks
-// Kubernetes whether volumes can grow only where they shall, and whether a class
-// exists only where it is another.
+// checkStorage checks a change of storage on a running cluster. It asks Kubernetes
+// whether volumes can grow only if they should grow, and whether a class exists only
+// if the class changes.
 func (r *Resource) checkStorage(ctx context.Context, state, plan model, diags *diag.Diagnostics) {
 	if plan.Storage.IsUnknown() || state.Storage.IsNull() || !plan.Name.Equal(state.Name) || !plan.Namespace.Equal(state.Namespace) {
 		return
@@ -68,8 +68,8 @@ func (r *Resource) checkStorage(ctx context.Context, state, plan model, diags *d
 	}
 	if c.rebuilds() {
 		diags.AddAttributeWarning(path.Root("storage"), "The servers get new volumes", fmt.Sprintf(
-			"One server of %s after the other restarts with a new, empty volume and gets all data from the leader. Each old volume is deleted when its server is gone, and its data with it "+
-				"if the reclaim policy of its PersistentVolume is Delete.", c.id))
+			"The servers of %s restart one at a time, each with a new, empty volume, and get all data from the leader. When a server is gone, its old volume claim is deleted, and the data with it "+
+				"if the reclaim policy of the PersistentVolume is Delete.", c.id))
 	}
 	if r.clients == nil || r.clients.Unknown {
 		return
@@ -87,17 +87,17 @@ func (r *Resource) checkClasses(ctx context.Context, c storageChange, diags *dia
 		return
 	}
 	if c.rebuilds() && !c.after.Class.IsNull() && c.after.Class.ValueString() == "" {
-		return // the volumes are made by hand
+		return // the volumes are created by hand
 	}
 	if c.rebuilds() {
 		class, err := rollout.ReadVolumeClass(ctx, k, c.after.Class.ValueString())
 		switch {
 		case err != nil:
-			diags.AddAttributeWarning(nested("storage", "class"), "Whether the storage class exists is not known", classUnknown(err,
-				"If it does not, the first server gets no volume and the apply holds there, with the others untouched."))
+			diags.AddAttributeWarning(nested("storage", "class"), "Could not check the storage class", classUnknown(err,
+				"If the storage class does not exist, the first server gets no volume. The apply then stops there, and the other servers are untouched."))
 		case class.Name != "" && !class.Exists:
 			diags.Append(attr.Error(nested("storage", "class"), "The storage class does not exist",
-				fmt.Sprintf("There is no storage class %q in the Kubernetes cluster: no server of %s would get a volume. Create it first, or name another.", class.Name, c.id)))
+				fmt.Sprintf("There is no storage class %q in the Kubernetes cluster, so no server of %s would get a volume. Create the storage class first, or use another one.", class.Name, c.id)))
 		}
 		return
 	}
@@ -107,15 +107,15 @@ func (r *Resource) checkClasses(ctx context.Context, c storageChange, diags *dia
 		classes, err = rollout.VolumeClasses(ctx, k, namespace, name)
 	}
 	if err != nil {
-		diags.AddAttributeWarning(nested("storage", "size"), "Whether the volumes can grow is not known", classUnknown(err,
-			"If their storage class does not let them, the apply is refused and changes nothing."))
+		diags.AddAttributeWarning(nested("storage", "size"), "Could not check whether the volumes can grow", classUnknown(err,
+			"If their storage class does not allow it, the apply fails and changes nothing."))
 		return
 	}
 	for _, class := range classes {
 		if !class.Expands {
 			diags.Append(attr.Error(nested("storage", "size"), "The volumes cannot grow in place", fmt.Sprintf(
-				"Volumes of %s are of %s. Let one server after the other be rebuilt with a larger volume: set storage.on_change = %q. "+
-					"Or, if the driver of the class can expand volumes, set allowVolumeExpansion = true on it. Or keep %s.",
+				"Volumes of %s have %s. To rebuild the servers one at a time with larger volumes, set storage.on_change = %q. "+
+					"Or, if the driver of the storage class can expand volumes, set allowVolumeExpansion = true on the storage class. Or keep %s.",
 				c.id, whyNot(class), server.RebuildServers, c.before.Size.ValueString())))
 		}
 	}
@@ -124,9 +124,9 @@ func (r *Resource) checkClasses(ctx context.Context, c storageChange, diags *dia
 func whyNot(class rollout.VolumeClass) string {
 	switch {
 	case class.Name == "":
-		return "no storage class, so that Kubernetes cannot let them grow"
+		return "no storage class, so Kubernetes cannot grow them"
 	case !class.Exists:
-		return fmt.Sprintf("the storage class %q, which does not exist any more", class.Name)
+		return fmt.Sprintf("the storage class %q, which no longer exists", class.Name)
 	default:
 		return fmt.Sprintf("the storage class %q, which does not allow it (allowVolumeExpansion)", class.Name)
 	}
@@ -136,29 +136,29 @@ func classUnknown(err error, then string) string {
 	if errors.Is(err, rollout.ErrNoRight) {
 		return fmt.Sprintf("The credential of the provider lacks a right (see the guide Rights): %s. %s", err, then)
 	}
-	return fmt.Sprintf("Kubernetes could not be asked: %s. %s", err, then)
+	return fmt.Sprintf("The provider could not query Kubernetes: %s. %s", err, then)
 }
 
-// refusal is one reason against a change.
+// refusal is one reason to refuse a change.
 type refusal struct {
 	at              path.Path
 	summary, detail string
 }
 
-// judgeStorage decides whether a change of storage may be, as far as no request is
-// needed.
+// judgeStorage decides whether a change of storage is possible. It checks only what
+// needs no request.
 //
 //   - No volume shrinks.
 //   - A class changes only by a rebuild.
-//   - A rebuild takes three servers: the others have the data of the one that loses
-//     its volume, and a quorum. It takes that the provider restarts them.
+//   - A rebuild takes three servers: the others have the data of the server that loses
+//     its volume, and they are a quorum. The provider must be the one that restarts them.
 func judgeStorage(c storageChange) []refusal {
 	var refusals []refusal
 	refuse := func(attribute, summary, format string, args ...any) {
 		refusals = append(refusals, refusal{nested("storage", attribute), summary, fmt.Sprintf(format, args...)})
 	}
 	if c.shrinks() {
-		refuse("size", "A volume cannot shrink", "The volumes have %s, %s is less. Keep at least %s.",
+		refuse("size", "A volume cannot shrink", "The volumes have %s, and %s is less. Keep at least %s.",
 			c.before.Size.ValueString(), c.after.Size.ValueString(), c.before.Size.ValueString())
 	}
 	if c.after.OnChange.IsUnknown() {
@@ -166,18 +166,18 @@ func judgeStorage(c storageChange) []refusal {
 	}
 	if c.changesClass() && !c.rebuilds() {
 		refuse("class", "The storage class cannot be changed in place",
-			"Volumes keep their class (%s). To let one server after the other be rebuilt with a volume of another class, set storage.on_change = %q.", classText(c.before), server.RebuildServers)
+			"Volumes keep their storage class (%s). To rebuild the servers one at a time with volumes of another class, set storage.on_change = %q.", classText(c.before), server.RebuildServers)
 	}
 	if !c.rebuilds() || (c.after.OnChange.Equal(c.before.OnChange) && !c.grows() && !c.changesClass()) {
 		return refusals
 	}
 	if c.servers == 1 {
 		refuse("on_change", "A single server cannot be rebuilt",
-			"The only server of %s has the only copy of the data: with a new, empty volume it would be lost. Set replicas = 3, which may be in the same apply, or keep on_change = %q.", c.id, server.GrowVolumes)
+			"The only server of %s has the only copy of the data. A new, empty volume would lose that data. Set replicas = 3, which you can do in the same apply, or keep on_change = %q.", c.id, server.GrowVolumes)
 	}
 	if c.byOthers {
-		refuse("on_change", "Nobody would rebuild the servers",
-			"With update.strategy = %q the provider restarts none of %s. Set %q for this change.", server.OnDelete, c.id, server.Rolling)
+		refuse("on_change", "The provider does not restart the servers",
+			"With update.strategy = %q, the provider restarts no server of %s, so it cannot rebuild them. Set %q for this change.", server.OnDelete, c.id, server.Rolling)
 	}
 	return refusals
 }

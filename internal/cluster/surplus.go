@@ -16,8 +16,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// planVolumes says which volumes a new cluster finds. Where its StatefulSet exists they are in use: the apply resumes a create, or
-// refuses.
+// planVolumes says which volumes of an earlier cluster exist for a new cluster. If the StatefulSet exists, the volumes are in use:
+// the apply resumes a create, or refuses.
 func (r *Resource) planVolumes(ctx context.Context, config, plan model, diags *diag.Diagnostics) {
 	if r.clients == nil || r.clients.Unknown || plan.ID.IsUnknown() {
 		return
@@ -26,7 +26,7 @@ func (r *Resource) planVolumes(ctx context.Context, config, plan model, diags *d
 	defer cancel()
 	d, err := r.deployment(ctx, plan.Namespace.ValueString(), plan.Name.ValueString())
 	if err != nil {
-		return // the apply says so
+		return // the apply reports this
 	}
 	_, err = d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Get(ctx, server.StatefulSetName(d.Consul.Name), metav1.GetOptions{})
 	switch {
@@ -35,8 +35,8 @@ func (r *Resource) planVolumes(ctx context.Context, config, plan model, diags *d
 		switch {
 		case apierrors.IsForbidden(err):
 			warnVolumesUnknown(plan, err, diags)
-		case err != nil: // the apply says so
-			tflog.Debug(ctx, "the volume claims were not seen: "+err.Error())
+		case err != nil: // the apply reports this
+			tflog.Debug(ctx, "could not look at the volume claims: "+err.Error())
 		default:
 			planSurplus(plan, claims, diags)
 			planRetained(config, plan, claims, diags)
@@ -46,22 +46,22 @@ func (r *Resource) planVolumes(ctx context.Context, config, plan model, diags *d
 	}
 }
 
-// planSurplus warns of a create beside volumes of more servers than it starts: their data may be that of a cluster of which
-// the servers that start are no quorum.
+// planSurplus warns if volumes exist for more servers than a create starts: they may belong to a cluster in which the servers
+// that start are not a quorum.
 func planSurplus(plan model, claims []rollout.Retained, diags *diag.Diagnostics) {
 	if plan.Replicas.IsUnknown() {
 		return
 	}
 	claims = slices.DeleteFunc(slices.Clone(claims), func(c rollout.Retained) bool { return int64(c.Ordinal) < plan.Replicas.ValueInt64() || !c.Bound })
 	if len(claims) > 0 {
-		diags.AddAttributeWarning(path.Root("replicas"), "There are volumes of more servers", surplusText(plan.ID.ValueString(), plan.Namespace.ValueString(), plan.Replicas.ValueInt64(), claims))
+		diags.AddAttributeWarning(path.Root("replicas"), "Volumes of more servers exist", surplusText(plan.ID.ValueString(), plan.Namespace.ValueString(), plan.Replicas.ValueInt64(), claims))
 	}
 }
 
-// surplusText names the volumes, and says what to do.
+// surplusText names the volume claims, and says what to do.
 func surplusText(id, namespace string, replicas int64, claims []rollout.Retained) string {
-	return fmt.Sprintf("%s starts %d servers, and there are volume claims of others:\n\n  %s\n\n"+
-		"If the servers of an earlier cluster were Raft peers with these volumes, the servers that start may not be a quorum without them. "+
-		"To keep the data, set replicas to the number of servers that the earlier cluster had, apply, and lower replicas then. If the data on these volumes is of no use, delete it:\n\n  kubectl -n %s delete pvc %s",
+	return fmt.Sprintf("%s starts %d servers, but volume claims of other servers exist:\n\n  %s\n\n"+
+		"If servers with these volumes are Raft peers of an earlier cluster, the servers that start may not be a quorum without them. "+
+		"To keep the data, set replicas to the number of servers that the earlier cluster had, and apply. Then lower replicas. If you do not need the data on these volumes, delete it:\n\n  kubectl -n %s delete pvc %s",
 		id, replicas, strings.Join(texts(claims), "\n  "), namespace, strings.Join(rollout.ClaimNames(claims), " "))
 }

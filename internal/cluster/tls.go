@@ -67,10 +67,10 @@ var (
 	expiryTypes = map[string]tfattr.Type{"ca": types.StringType, "server": types.StringType}
 )
 
-// defaultRenewBefore is a part of the default validity.
+// defaultRenewBefore is a percentage of the validity.
 const defaultRenewBefore = "25%"
 
-// How long certificates may be valid, and how long before its end one may be renewed.
+// How long certificates may be valid, and how long before it expires a certificate may be renewed.
 const (
 	minValidity    = time.Hour
 	maxValidity    = 10 * 365 * 24 * time.Hour
@@ -154,7 +154,7 @@ func tlsAttribute() schema.Attribute {
 	}
 }
 
-// tls returns the attribute as far as it is known.
+// tls returns what is known of the attribute.
 func (m model) tls(ctx context.Context, diags *diag.Diagnostics) (t tlsModel) {
 	if !m.TLS.IsNull() && !m.TLS.IsUnknown() {
 		diags.Append(m.TLS.As(ctx, &t, basetypes.ObjectAsOptions{})...)
@@ -163,7 +163,7 @@ func (m model) tls(ctx context.Context, diags *diag.Diagnostics) (t tlsModel) {
 }
 
 func (m model) toTLS(ctx context.Context, diags *diag.Diagnostics) server.TLS {
-	if m.TLS.IsNull() { // a state from before there was TLS
+	if m.TLS.IsNull() { // the state is older than the attribute tls
 		return server.TLS{TLSSettings: server.DefaultTLS}
 	}
 	t := m.tls(ctx, diags)
@@ -182,7 +182,7 @@ func (m model) toTLS(ctx context.Context, diags *diag.Diagnostics) server.TLS {
 
 func (m *model) fromTLS(ctx context.Context, s server.TLS, diags *diag.Diagnostics) {
 	t := m.tls(ctx, diags)
-	// Half-way it stays what it was declared to be, and shows as drift.
+	// While a change is half-way, enabled stays as it was declared, and the rest shows as drift.
 	if !s.Stage.HalfWay() || t.Enabled.IsNull() || t.Enabled.IsUnknown() {
 		t.Enabled = types.BoolValue(s.Stage == server.StageEncrypted)
 	}
@@ -200,8 +200,8 @@ func (m *model) fromTLS(ctx context.Context, s server.TLS, diags *diag.Diagnosti
 	m.TLS = attr.Object(ctx, tlsTypes, t, diags)
 }
 
-// planCertificates plans what is computed of the certificates: unless they are to be
-// made or replaced it is left as it is.
+// planCertificates plans the computed attributes of the certificates. They change only if
+// certificates are created or replaced.
 func (m *model) planCertificates(ctx context.Context, state *model, diags *diag.Diagnostics) {
 	enabled := m.tls(ctx, diags).Enabled
 	if state != nil {
@@ -226,7 +226,7 @@ func (m *model) planCertificates(ctx context.Context, state *model, diags *diag.
 	}
 }
 
-// fullyKnown reports whether all attributes of an object are.
+// fullyKnown reports whether all attributes of an object are known.
 func fullyKnown(o types.Object) bool {
 	if o.IsUnknown() {
 		return false
@@ -257,7 +257,7 @@ func (m model) httpsAddress(ctx context.Context, diags *diag.Diagnostics) types.
 	return types.StringValue(fmt.Sprintf("%s.%s.svc:%d", server.ClientServiceName(m.Name.ValueString()), m.Namespace.ValueString(), port.ValueInt64()))
 }
 
-// renewBefore reads a duration, or a percentage of the validity; 0 is neither.
+// renewBefore converts a duration, or a percentage of the validity. It returns 0 for any other text.
 func renewBefore(text string, validity time.Duration) time.Duration {
 	if part, ok := strings.CutSuffix(text, "%"); ok {
 		percent, err := strconv.Atoi(part)
@@ -274,7 +274,7 @@ type renewBeforeValidator struct{}
 
 // Description implements validator.String.
 func (renewBeforeValidator) Description(context.Context) string {
-	return fmt.Sprintf("a duration of at least %s, or a part of validity from \"1%%\" to \"90%%\"", attr.ShortDuration(minRenewBefore))
+	return fmt.Sprintf("a duration of at least %s, or a percentage of validity from \"1%%\" to \"90%%\"", attr.ShortDuration(minRenewBefore))
 }
 
 // MarkdownDescription implements validator.String.
@@ -289,11 +289,11 @@ func (v renewBeforeValidator) ValidateString(ctx context.Context, req validator.
 		return
 	}
 	if d := renewBefore(req.ConfigValue.ValueString(), 100); d < 1 || d > 90 {
-		resp.Diagnostics.Append(attr.Error(req.Path, "Out of range", fmt.Sprintf("%q must be %s.", req.ConfigValue.ValueString(), v.Description(ctx))))
+		resp.Diagnostics.Append(attr.Error(req.Path, "Value out of range", fmt.Sprintf("%q must be %s.", req.ConfigValue.ValueString(), v.Description(ctx))))
 	}
 }
 
-// setAddresses fills in where clients reach the servers.
+// setAddresses fills in the addresses at which clients reach the servers.
 func (m *model) setAddresses(ctx context.Context, diags *diag.Diagnostics) {
 	m.HTTPAddress, m.DNSAddress = httpAddress(m.Namespace.ValueString(), m.Name.ValueString()), dnsAddress(m.Namespace.ValueString(), m.Name.ValueString())
 	switch t := m.tls(ctx, diags); {
@@ -304,8 +304,8 @@ func (m *model) setAddresses(ctx context.Context, diags *diag.Diagnostics) {
 	}
 }
 
-// readCertificates fills in what is computed of the certificates. What was planned
-// stays: the next refresh shows what is different.
+// readCertificates fills in the computed attributes of the certificates. Planned values
+// stay, and the next refresh shows what is different.
 func (m *model) readCertificates(ctx context.Context, c *consul.Cluster, diags *diag.Diagnostics) {
 	if !m.HTTPSAddress.IsUnknown() && !m.CACertificate.IsUnknown() && !m.CertificateExpiry.IsUnknown() {
 		return
@@ -329,25 +329,25 @@ func (m *model) readCertificates(ctx context.Context, c *consul.Cluster, diags *
 	}
 }
 
-// forgetCertificates makes readCertificates fill all in.
+// forgetCertificates makes readCertificates fill in all of them.
 func (m *model) forgetCertificates() {
 	m.HTTPSAddress, m.CACertificate, m.CertificateExpiry = types.StringUnknown(), types.StringUnknown(), types.ObjectUnknown(expiryTypes)
 }
 
-// validateTLS refuses ages that do not fit together, an authority that is both brought
-// and made, and one in the provider's own Secret.
+// validateTLS refuses durations that contradict each other, ca_trigger for an authority
+// that the user provides, and an authority in the provider's own Secrets.
 func validateTLS(ctx context.Context, m model, diags *diag.Diagnostics) {
 	t := m.tls(ctx, diags)
 	if t.HTTPSOnly.ValueBool() && !t.Enabled.IsUnknown() && !t.Enabled.ValueBool() {
-		diags.Append(attr.Error(nested("tls", "https_only"), "There is no HTTPS", "https_only = true needs enabled = true: otherwise nobody reaches the servers."))
+		diags.Append(attr.Error(nested("tls", "https_only"), "There is no HTTPS", "https_only = true needs enabled = true: otherwise no client can reach the servers."))
 	}
 	set := func(s types.String) bool { return !s.IsNull() && !s.IsUnknown() }
 	if taken := server.Ports(); !t.HTTPSPort.IsNull() && slices.Contains(taken, t.HTTPSPort.ValueInt64()) {
-		diags.Append(attr.Error(nested("tls", "https_port"), "The port is taken", fmt.Sprintf("Every server listens on %d for something else: take another port than %v.", t.HTTPSPort.ValueInt64(), taken)))
+		diags.Append(attr.Error(nested("tls", "https_port"), "The port is taken", fmt.Sprintf("Every server listens on %d for something else. Choose a port other than %v.", t.HTTPSPort.ValueInt64(), taken)))
 	}
 	if t.HTTPSOnly.ValueBool() && t.VerifyClients.ValueBool() {
 		diags.Append(attr.Error(nested("tls", "verify_clients"), "https_only and verify_clients exclude each other",
-			"With https_only Kubernetes asks the servers by HTTPS whether they are ready, and it has no certificate: leave one of https_only and verify_clients out."))
+			"With https_only, Kubernetes probes the readiness of the servers over HTTPS, and it has no client certificate: leave one of https_only and verify_clients out."))
 	}
 	for attribute, name := range map[string]types.String{"ca_secret": t.CASecret, "certificate_secret": t.CertificateSecret} {
 		for _, own := range []string{server.CAName(m.Name.ValueString()), server.TLSSecretName(m.Name.ValueString())} {
@@ -361,13 +361,13 @@ func validateTLS(ctx context.Context, m model, diags *diag.Diagnostics) {
 		for attribute, isSet := range map[string]bool{"ca_secret": set(t.CASecret), "ca_trigger": set(t.CATrigger), "dns_names": !t.DNSNames.IsNull(), "ip_addresses": !t.IPAddresses.IsNull()} {
 			if isSet {
 				diags.Append(attr.Error(nested("tls", attribute), "certificate_secret and "+attribute+" exclude each other",
-					"The servers have the certificate of certificate_secret as it is: leave "+attribute+" out. Or leave certificate_secret out, and the provider issues one."))
+					"The servers use the certificate of certificate_secret as it is: leave "+attribute+" out. Or leave certificate_secret out: the provider then issues a certificate."))
 			}
 		}
 	}
 	if set(t.CASecret) && set(t.CATrigger) {
 		diags.Append(attr.Error(nested("tls", "ca_trigger"), "Two ways to replace the certificate authority",
-			"A certificate authority of your own is replaced by another one in its Secret: leave ca_trigger out. Or leave ca_secret out, and the provider makes the authority and replaces it."))
+			"To replace a certificate authority of your own, put another one into its Secret, and leave ca_trigger out. Or leave ca_secret out: the provider then creates the authority and replaces it."))
 	}
 	or := func(s types.String, def time.Duration) time.Duration { // the configuration has no defaults
 		if s.IsNull() {
@@ -381,17 +381,17 @@ func validateTLS(ctx context.Context, m model, diags *diag.Diagnostics) {
 		return
 	}
 	if !t.RenewBefore.IsUnknown() && !strings.HasSuffix(t.RenewBefore.ValueString(), "%") && before >= validity {
-		diags.Append(attr.Error(nested("tls", "renew_before"), "Renewed for ever",
+		diags.Append(attr.Error(nested("tls", "renew_before"), "The certificate would always be renewed",
 			fmt.Sprintf("renew_before (%s) must be less than validity (%s): otherwise every plan replaces the certificate.", attr.ShortDuration(before), attr.ShortDuration(validity))))
 	}
 	if !t.CAValidity.IsUnknown() && t.CASecret.IsNull() && t.CertificateSecret.IsNull() && ca < 2*validity {
-		diags.Append(attr.Error(nested("tls", "ca_validity"), "The certificate authority ends too early",
+		diags.Append(attr.Error(nested("tls", "ca_validity"), "The certificate authority expires too early",
 			fmt.Sprintf("ca_validity (%s) must be at least twice validity (%s).", attr.ShortDuration(ca), attr.ShortDuration(validity))))
 	}
 }
 
-// warnExpiry warns of the end of what the user brings, which no apply can put off: the
-// certificate of the servers, or the authority that signs it.
+// warnExpiry warns when something that the user provides expires soon, which no apply can
+// renew: the certificate of the servers, or the authority that signs it.
 func (m model) warnExpiry(ctx context.Context, now time.Time, diags *diag.Diagnostics) {
 	tls := m.toTLS(ctx, diags)
 	expiry := m.CertificateExpiry.Attributes()
@@ -401,25 +401,25 @@ func (m model) warnExpiry(ctx context.Context, now time.Time, diags *diag.Diagno
 		if secret == "" || tls.Stage == server.StagePlain || err != nil || now.Before(end.Add(-tls.RenewBefore)) {
 			return
 		}
-		diags.AddAttributeWarning(nested("tls", attribute), "What you bring for TLS ends soon", fmt.Sprintf(
-			"The %s in Secret %s/%s is valid until %s. Put another one into it before, and apply: it is loaded without a restart. Afterwards the servers refuse each other.",
+		diags.AddAttributeWarning(nested("tls", attribute), "A certificate of your own expires soon", fmt.Sprintf(
+			"The %s in Secret %s/%s is valid until %s. Before that time, put another one into the Secret, and apply: the servers load it without a restart. After that time, the servers refuse each other.",
 			what, m.Namespace.ValueString(), secret, text.ValueString()))
 	}
 	warn("certificate of the servers", "server", "certificate_secret", tls.CertificateSecret)
 	warn("certificate authority", "ca", "ca_secret", tls.CASecret)
 }
 
-// checkTLS judges a plan's TLS as checkGossip does its gossip.
+// checkTLS checks the planned TLS, as checkGossip checks the planned gossip.
 func (r *Resource) checkTLS(ctx context.Context, state *model, plan model, diags *diag.Diagnostics) {
 	if state != nil && state.tls(ctx, diags).Enabled.ValueBool() && !plan.Domain.IsUnknown() && !plan.Domain.Equal(state.Domain) {
 		diags.Append(attr.Error(path.Root("domain"), "The domain cannot change while TLS is on",
-			"Servers know each other by the name server.<datacenter>.<domain> in their certificate: those with the new name and those with the old one would refuse each other. Turn TLS off, change the domain, and turn TLS on, each with an apply."))
+			"Servers recognize each other by the name server.<datacenter>.<domain> in their certificates. Servers with the new name and servers with the old name would refuse each other. Turn TLS off, change the domain, and turn TLS on again, each in an apply of its own."))
 	}
 	if plan.TLS.IsUnknown() || (state != nil && plan.TLS.Equal(state.TLS)) {
 		if state != nil {
 			state.warnExpiry(ctx, time.Now(), diags)
 		}
-		if !plan.TLS.IsUnknown() { // the Secret may have another authority by now
+		if !plan.TLS.IsUnknown() { // the Secret may have another authority now
 			r.checkAllBrought(ctx, state, plan, diags)
 		}
 		return
@@ -434,8 +434,8 @@ func (r *Resource) checkTLS(ctx context.Context, state *model, plan model, diags
 		return
 	}
 	if state != nil && before.Stage != after.Stage && plan.mayHaveACLs() && !state.mayHaveACLs() {
-		diags.Append(attr.Error(nested("tls", "enabled"), "ACLs and TLS are turned on one after the other",
-			"Between its two rolls TLS takes a reload of every server, which needs the management token, and there is none before ACLs are bootstrapped: change acl.enabled and tls.enabled with an apply each."))
+		diags.Append(attr.Error(nested("tls", "enabled"), "ACLs and TLS cannot be turned on together",
+			"Between its two rollouts, turning TLS on reloads every server. The reload needs the management token, which does not exist before ACLs are bootstrapped. Change acl.enabled and tls.enabled in separate applies."))
 		return
 	}
 	if state != nil && fullyKnown(plan.TLS) {
@@ -449,13 +449,13 @@ func (r *Resource) checkTLS(ctx context.Context, state *model, plan model, diags
 	}
 }
 
-// canAsk reports whether the cluster that is planned can be looked at.
+// canAsk reports whether it is possible to look at the planned cluster.
 func (r *Resource) canAsk(plan model) bool {
 	return r.clients != nil && !r.clients.Unknown && !plan.Name.IsUnknown() && !plan.Namespace.IsUnknown()
 }
 
-// checkAllBrought judges the Secrets with the certificate authority, or the certificate, that the user brings. state is nil where
-// the cluster is to be created.
+// checkAllBrought checks the Secrets with the certificate authority or the certificate that the user provides. state is nil if the
+// plan creates the cluster.
 func (r *Resource) checkAllBrought(ctx context.Context, state *model, plan model, diags *diag.Diagnostics) {
 	t := plan.toTLS(ctx, diags)
 	if !r.canAsk(plan) || t.Stage == server.StagePlain {
@@ -474,15 +474,15 @@ func (r *Resource) checkAllBrought(ctx context.Context, state *model, plan model
 	}
 }
 
-// warnTLSClients names what clients of a running cluster have to follow at once.
+// warnTLSClients names the changes that clients of a running cluster must follow immediately.
 func warnTLSClients(name string, before, after server.TLS, diags *diag.Diagnostics) {
 	if after.Stage != server.StagePlain && after.HTTPSOnly && (before.Stage == server.StagePlain || !before.HTTPSOnly) {
-		when := "as soon as the apply begins"
+		when := "as soon as the apply starts"
 		if before.Stage == server.StagePlain {
-			when = "before the last roll"
+			when = "before the last rollout"
 		}
 		diags.AddAttributeWarning(nested("tls", "https_only"), "HTTP clients are cut off", fmt.Sprintf(
-			"The Services lose port %d %s. Who uses HTTP fails from then on.", server.PortHTTP, when))
+			"The Services lose port %d %s. From then on, clients that use HTTP fail.", server.PortHTTP, when))
 	}
 	if before.Stage == server.StagePlain || after.Stage == server.StagePlain {
 		return
@@ -500,28 +500,28 @@ func warnTLSClients(name string, before, after server.TLS, diags *diag.Diagnosti
 		replaced = "key_algorithm"
 	}
 	if replaced != "" {
-		diags.AddAttributeWarning(nested("tls", replaced), "Clients have to trust another certificate authority", fmt.Sprintf(
-			"No server restarts, and some seconds after the apply begins all show a certificate of the new certificate authority. Who trusts the former one alone fails from then on, until he has read the ConfigMap %s anew; client agents need a certificate of the new one, too: "+
-				"see the guide \"Turn TLS on\", \"Replace the certificate authority\".", server.CAName(name)))
+		diags.AddAttributeWarning(nested("tls", replaced), "Clients must trust another certificate authority", fmt.Sprintf(
+			"No server restarts. A few seconds after the apply starts, all servers present a certificate of the new certificate authority. From then on, clients that trust only the previous authority fail until they read the ConfigMap %s again. Client agents also need a certificate of the new authority. "+
+				"See \"Replace the certificate authority\" in the guide \"Turn TLS on\".", server.CAName(name)))
 	}
 	if after.VerifyClients && !before.VerifyClients {
-		diags.AddAttributeWarning(nested("tls", "verify_clients"), "HTTPS clients need a certificate", "From when the first server has restarted on, who asks it by HTTPS without a certificate of the servers' certificate authority fails.")
+		diags.AddAttributeWarning(nested("tls", "verify_clients"), "HTTPS clients need a certificate", "As soon as the first server has restarted, it refuses HTTPS clients that have no certificate of the servers' certificate authority.")
 	}
 	if after.HTTPSPort != before.HTTPSPort {
-		diags.AddAttributeWarning(nested("tls", "https_port"), "HTTPS clients have to follow", fmt.Sprintf(
-			"The Services change port %d to %d as soon as the apply begins. Who uses the former one fails from then on.", before.HTTPSPort, after.HTTPSPort))
+		diags.AddAttributeWarning(nested("tls", "https_port"), "HTTPS clients must use another port", fmt.Sprintf(
+			"The Services change port %d to %d as soon as the apply starts. From then on, clients that use the previous port fail.", before.HTTPSPort, after.HTTPSPort))
 	}
 }
 
-// checkBrought refuses a certificate authority, or a certificate, that servers cannot use, and only warns of one that the cluster
-// has already: plans of anything else succeed. The Secret may be made before the cluster.
+// checkBrought refuses a certificate authority or a certificate that the servers cannot use. It only warns if the cluster already
+// has it, so that plans of other changes succeed. If the Secret does not exist, it may still be created before the cluster.
 func (r *Resource) checkBrought(ctx context.Context, state *model, plan model, attribute, name string, diags *diag.Diagnostics) {
 	if plan.Datacenter.IsUnknown() || plan.Domain.IsUnknown() {
 		return
 	}
 	c, err := r.clients.Consul(ctx, plan.Namespace.ValueString(), plan.Name.ValueString())
 	if err != nil {
-		return // the apply says so
+		return // the apply reports this
 	}
 	spec := server.Spec{
 		Namespace: plan.Namespace.ValueString(), Name: plan.Name.ValueString(), Datacenter: plan.Datacenter.ValueString(), Domain: plan.Domain.ValueString(), TLS: plan.toTLS(ctx, diags),
@@ -534,7 +534,7 @@ func (r *Resource) checkBrought(ctx context.Context, state *model, plan model, a
 		warnNotRead(at, err, diags)
 	case err != nil && state != nil && plan.TLS.Equal(state.TLS):
 		diags.AddAttributeWarning(at, "No usable certificate", fmt.Sprintf(
-			"%s. The servers keep the certificates that they have until the Secret has one that they can use. An apply that changes the cluster fails before that.", err))
+			"%s. The servers keep the certificates that they have until the Secret has one that they can use. Until then, an apply that changes the cluster fails.", err))
 	case err != nil:
 		diags.Append(attr.Error(at, "No usable certificate", err.Error()+"."))
 	}

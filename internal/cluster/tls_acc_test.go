@@ -443,7 +443,7 @@ func TestAccCluster_tlsIsServedAndItsCertificatesAreReplaced(t *testing.T) {
 			{Config: config(3, later+"    ca_secret = \"ours\"\n"), ExpectError: acctest.Says("reading Secret " + namespace + "/ours (tls.ca_secret): the Secret does not exist")},
 			{
 				PreConfig: func() { putCA(t, namespace, "ours", ours, newTestCA(t).Certificate()) },
-				Config:    config(3, later+"    ca_secret = \"ours\"\n"), ExpectError: acctest.Says("does not lead to one in ca.crt"),
+				Config:    config(3, later+"    ca_secret = \"ours\"\n"), ExpectError: acctest.Says("does not chain to one in ca.crt"),
 			},
 			{
 				PreConfig: func() { putCA(t, namespace, "ours", ours, ours.Certificate()) },
@@ -750,12 +750,12 @@ func TestAccCluster_tlsIsNotTurnedOnWithoutTheToken(t *testing.T) {
 		CheckDestroy: acctest.NothingLeft(t, namespace),
 		Steps: []resource.TestStep{
 			{Config: config(""), Check: voters(t, namespace, 1)},
-			{Config: config(acls + on), ExpectError: acctest.Says("ACLs and TLS are turned on one after the other")},
+			{Config: config(acls + on), ExpectError: acctest.Says("ACLs and TLS cannot be turned on together")},
 			{Config: config(acls), Check: func(*terraform.State) error {
 				before = podUIDs(t, namespace)
 				return nil
 			}},
-			{Config: config(acls + on), ExpectError: acctest.Says("takes a good management token, and nothing was changed")},
+			{Config: config(acls + on), ExpectError: acctest.Says("requires a valid management token, and nothing was changed")},
 			{Config: config(acls), Check: notRestarted(t, namespace, &before)},
 		},
 	})

@@ -33,14 +33,14 @@ func TestWarnTLSClients(t *testing.T) {
 		"both at once":       {func(s *server.TLS) { s.Stage = server.StagePlain }, func(s *server.TLS) { s.Stage, s.HTTPSOnly = server.StageEncrypted, true }, "HTTP clients are cut off", false},
 		"names":              {nil, func(s *server.TLS) { s.DNSNames = []string{"a.example"} }, "", false},
 		"the first trigger":  {nil, func(s *server.TLS) { s.CATrigger = "1" }, "", false},
-		"another trigger":    {func(s *server.TLS) { s.CATrigger = "1" }, func(s *server.TLS) { s.CATrigger = "2" }, "Clients have to trust another certificate authority", false},
-		"an authority":       {nil, func(s *server.TLS) { s.CASecret = "ours" }, "Clients have to trust another certificate authority", false},
-		"a certificate":      {nil, func(s *server.TLS) { s.CertificateSecret = "ours" }, "Clients have to trust another certificate authority", false},
-		"keys":               {nil, func(s *server.TLS) { s.KeyAlgorithm = "RSA-2048" }, "Clients have to trust another certificate authority", false},
+		"another trigger":    {func(s *server.TLS) { s.CATrigger = "1" }, func(s *server.TLS) { s.CATrigger = "2" }, "Clients must trust another certificate authority", false},
+		"an authority":       {nil, func(s *server.TLS) { s.CASecret = "ours" }, "Clients must trust another certificate authority", false},
+		"a certificate":      {nil, func(s *server.TLS) { s.CertificateSecret = "ours" }, "Clients must trust another certificate authority", false},
+		"keys":               {nil, func(s *server.TLS) { s.KeyAlgorithm = "RSA-2048" }, "Clients must trust another certificate authority", false},
 		"keys, CA brought":   {func(s *server.TLS) { s.CASecret = "ours" }, func(s *server.TLS) { s.CASecret, s.KeyAlgorithm = "ours", "RSA-2048" }, "", false},
 		"HTTP is closed":     {nil, func(s *server.TLS) { s.HTTPSOnly = true }, "HTTP clients are cut off", true},
 		"HTTP is opened":     {func(s *server.TLS) { s.HTTPSOnly = true }, func(*server.TLS) {}, "", true},
-		"another port":       {nil, func(s *server.TLS) { s.HTTPSPort = 9501 }, "HTTPS clients have to follow", true},
+		"another port":       {nil, func(s *server.TLS) { s.HTTPSPort = 9501 }, "HTTPS clients must use another port", true},
 		"newer versions":     {nil, func(s *server.TLS) { s.MinVersion = server.TLS13 }, "", true},
 		"clients are judged": {nil, func(s *server.TLS) { s.VerifyClients = true }, "HTTPS clients need a certificate", true},
 	} {
@@ -111,9 +111,9 @@ func TestCheckAllBrought(t *testing.T) {
 		"unusable, unchanged":  {true, unusable, nil, "No usable certificate", false},
 		"missing, created":     {false, nil, nil, "The Secret does not exist yet", false},
 		"missing, unchanged":   {true, nil, nil, "The Secret does not exist yet", false},
-		"forbidden, created":   {false, nil, forbidden, "The Secret was not looked at", false},
-		"forbidden, unchanged": {true, nil, forbidden, "The Secret was not looked at", false},
-		"no answer, created":   {false, nil, context.DeadlineExceeded, "The Secret was not looked at", false},
+		"forbidden, created":   {false, nil, forbidden, "The Secret was not checked", false},
+		"forbidden, unchanged": {true, nil, forbidden, "The Secret was not checked", false},
+		"no answer, created":   {false, nil, context.DeadlineExceeded, "The Secret was not checked", false},
 	} {
 		set := fake.NewClientset()
 		set.PrependReactor("get", "secrets", func(clienttesting.Action) (bool, runtime.Object, error) {

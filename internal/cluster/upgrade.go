@@ -13,8 +13,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// privateStarted is the key of the private state under which the versions are that
-// servers were last seen to have started (rollout.State.Started).
+// privateStarted is the key of the private state for the versions that servers were
+// last seen to have started (rollout.State.Started).
 const privateStarted = "started"
 
 // privateState is the private state of a response.
@@ -22,22 +22,22 @@ type privateState interface {
 	SetKey(ctx context.Context, key string, value []byte) diag.Diagnostics
 }
 
-// keepStarted leaves the versions for the next plan. Where none was seen, as while
-// the only server cannot pull its image, those that were seen before stay: the data
-// is theirs.
+// keepStarted stores the versions for the next plan. If none was seen, for example
+// because the only server cannot pull its image, the versions that were seen before
+// stay, because they wrote the data.
 func keepStarted(ctx context.Context, private privateState, started []string) diag.Diagnostics {
 	if len(started) == 0 {
 		return nil
 	}
 	b, err := json.Marshal(started)
 	if err != nil {
-		return diag.Diagnostics{diag.NewWarningDiagnostic("The versions that run are not remembered", err.Error())} // an error would taint
+		return diag.Diagnostics{diag.NewWarningDiagnostic("The running versions were not recorded", err.Error())} // an error would taint
 	}
 	return private.SetKey(ctx, privateStarted, b)
 }
 
-// checkUpgrade refuses a version that the servers which run cannot be changed to
-// (server.CheckUpgrade), and warns where it takes an upgrade back.
+// checkUpgrade refuses a version that the running servers cannot change to
+// (server.CheckUpgrade), and warns if the change reverts an upgrade.
 func checkUpgrade(config, state, plan model, started []byte, diags *diag.Diagnostics) {
 	if plan.Version.IsUnknown() || !plan.Name.Equal(state.Name) || !plan.Namespace.Equal(state.Namespace) { // or another cluster
 		return
@@ -59,27 +59,27 @@ func checkUpgrade(config, state, plan model, started []byte, diags *diag.Diagnos
 		newest := running[len(running)-1]
 		disks := ""
 		if server.WritesAheadLog(newest) && !server.WritesAheadLog(to) {
-			disks = fmt.Sprintf(" A server that got its disk from %s is one of those: its Raft log is in a form that %s does not read, "+
-				"and it refuses to start empty.", newest, to)
+			disks = fmt.Sprintf(" This applies to every server that got its volume from %s: its Raft log has a format that %s does not read, "+
+				"and the server refuses to start empty.", newest, to)
 		}
-		diags.AddAttributeWarning(at, "An upgrade is taken back", fmt.Sprintf(
-			"The upgrade of %[1]s from %[2]s to %[3]s is not complete. This takes it back: servers that run %[3]s already restart with %[4]s and the data that they have. "+
-				"Consul has no downgrade: that goes well as long as %[2]s can read what %[3]s has written, of which there is little before a server with %[3]s leads. "+
-				"A server that cannot does not come up, and the roll holds while the others go on serving: then complete the upgrade.", id, running[0], newest, to)+disks)
+		diags.AddAttributeWarning(at, "An upgrade is reverted", fmt.Sprintf(
+			"The upgrade of %[1]s from %[2]s to %[3]s is not complete. This change reverts it: servers that already run %[3]s restart with %[4]s and the data that they have. "+
+				"Consul has no downgrade, so this works only if %[2]s can read what %[3]s has written, which is little until a server with %[3]s leads. "+
+				"A server that cannot read the data does not start, and the rollout stops while the other servers continue to serve. In that case, complete the upgrade.", id, running[0], newest, to)+disks)
 	}
 }
 
-// runningVersions are the versions that count for an upgrade, oldest first: what
-// servers were last seen to have started, not what is declared. A version that never
-// started, such as one without an image, has written nothing: it may be corrected to
-// an older one. Of a cluster in which no server ever started nothing is known.
+// runningVersions returns the versions that count for an upgrade, oldest first: those
+// that servers were last seen to have started, not those that are declared. A version
+// that never started, such as one without an image, has written nothing, so it may be
+// corrected to an older one. If no server of a cluster ever started, nothing is known.
 func runningVersions(state model, started []byte) []string {
 	var versions []string
 	switch {
 	case json.Unmarshal(started, &versions) == nil && len(versions) > 0:
 	case !state.RunningVersion.IsNull():
 		versions = []string{state.RunningVersion.ValueString()}
-	case state.Ready.ValueBool(): // then all ran it
+	case state.Ready.ValueBool(): // then all servers ran it
 		versions = []string{state.Version.ValueString()}
 	}
 	return server.SortVersions(versions)

@@ -38,11 +38,11 @@ func TestAccCluster_refusesIllegalUpgrades(t *testing.T) {
 		CheckDestroy: acctest.NothingLeft(t, namespace),
 		Steps: []resource.TestStep{
 			{Config: version(acctest.OlderVersion), Check: voters(t, namespace, 1)},
-			refused(version("1.25.0"), "version: The servers of "+namespace+"/consul run 1.21.0: one upgrade of Consul may go over two release lines at most, "+
+			refused(version("1.25.0"), "version: The servers of "+namespace+"/consul run 1.21.0: one upgrade of Consul may span at most two release lines, "+
 				"and from 1.21.0 to 1.25.0 there are more. Apply these versions one after the other: 1.21.0 -> 1.23.x -> 1.25.0."),
-			refused(version("2.1.0"), "1.21.0 -> 2.0.x -> 2.1.0. For x take the latest release of the line"),
+			refused(version("2.1.0"), "1.21.0 -> 2.0.x -> 2.1.0. For x, use the latest release of the line"),
 			refused(image("2.1.0"), "image: The servers of "+namespace+"/consul run 1.21.0: one upgrade"),
-			refused(version("1.20.6"), "1.20.6 is older than 1.21.0, and Consul has no downgrade"),
+			refused(version("1.20.6"), "1.20.6 is older than 1.21.0, and Consul does not support downgrades"),
 			{Config: version("1.22.77"), ExpectError: acctest.Says("The change is not complete")}, // there is no image of it
 			refused(version(acctest.OlderVersion+"-rc1"), "is older than 1.21.0"),
 			{
@@ -51,8 +51,8 @@ func TestAccCluster_refusesIllegalUpgrades(t *testing.T) {
 					statecheck.ExpectKnownValue(address, tfjsonpath.New("running_version"), knownvalue.StringExact(acctest.ConsulVersion)),
 				},
 			},
-			refused(version(acctest.OlderVersion), "1.21.0 is older than 1.22.7, and Consul has no downgrade"),
-			refused(version("1.22.6"), "create a second cluster with 1.22.6 and restore into it the snapshot from before the upgrade"),
+			refused(version(acctest.OlderVersion), "1.21.0 is older than 1.22.7, and Consul does not support downgrades"),
+			refused(version("1.22.6"), "create a second cluster with 1.22.6, and restore the snapshot from before the upgrade into it"),
 			{Config: patient, PlanOnly: true},
 		},
 	})
@@ -101,11 +101,11 @@ func TestAccLong_takesAnUnfinishedUpgradeBack(t *testing.T) {
 
 	cli.Write("main.tf", config("1.21.5"))
 	out, code := cli.Run(t.Context(), "plan", "-no-color", "-lock=false")
-	if code == 0 || !acctest.Says("take the upgrade back to 1.21.0, which servers still run").MatchString(unframed(out)) {
+	if code == 0 || !acctest.Says("revert it to 1.21.0, which servers still run").MatchString(unframed(out)) {
 		t.Errorf("another version than those that run is not refused (exit code %d):\n%s", code, out)
 	}
 	cli.Write("main.tf", config(acctest.OlderVersion))
-	if out, code = cli.Run(t.Context(), "plan", "-no-color", "-lock=false", "-detailed-exitcode"); code != 2 || !strings.Contains(out, "An upgrade is taken back") {
+	if out, code = cli.Run(t.Context(), "plan", "-no-color", "-lock=false", "-detailed-exitcode"); code != 2 || !strings.Contains(out, "An upgrade is reverted") {
 		t.Errorf("the plan does not say what it does (exit code %d):\n%s", code, out)
 	}
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-lock=false")
@@ -115,7 +115,7 @@ func TestAccLong_takesAnUnfinishedUpgradeBack(t *testing.T) {
 	if v := versions(t.Context()); v[acctest.OlderVersion] != 3 {
 		t.Errorf("the servers run %v", v)
 	}
-	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode", "-lock=false"); code != 0 || strings.Contains(out, "taken back") {
+	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode", "-lock=false"); code != 0 || strings.Contains(out, "is reverted") {
 		t.Errorf("the plan after that is not empty (exit code %d):\n%s", code, out)
 	}
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color", "-lock=false")

@@ -53,6 +53,6 @@ func TestAccUpgradePath_refusals(t *testing.T) {
 	testUpgradePath(t,
 		refuses(`"1.22", "1.22.7"`, `"1.22" is not a semantic version of three numbers, such as "1.22.7"`),
 		refuses(`"1.22.7", null`, "argument must not be null"),
-		refuses(`"1.22.7", "1.21.0"`, "1.21.0 is older than 1.22.7, and Consul has no downgrade"),
+		refuses(`"1.22.7", "1.21.0"`, "1.21.0 is older than 1.22.7, and Consul does not support downgrades"),
 	)
 }

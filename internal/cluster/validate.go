@@ -22,8 +22,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// minVersion is the oldest supported Consul: the first to take a chosen
-// bootstrap secret and to transfer the leadership on request.
+// minVersion is the oldest supported Consul version: the first that accepts a
+// chosen bootstrap secret and transfers the leadership on request.
 var minVersion = version.Must(version.NewVersion("1.15.0"))
 
 type versionValidator struct{}
@@ -42,19 +42,19 @@ func (versionValidator) ValidateString(_ context.Context, req validator.StringRe
 	}
 }
 
-// checkVersion refuses what is no full semantic version, or too old.
+// checkVersion refuses a text that is not a full semantic version, and a version that is too old.
 func checkVersion(text string) error {
 	v, err := server.ParseVersion(text)
 	if err != nil {
 		return err
 	}
 	if v.Core().LessThan(minVersion) {
-		return fmt.Errorf("%q is older than %s, the oldest Consul that can be bootstrapped and rolled safely: use a later version", text, minVersion)
+		return fmt.Errorf("%q is older than %s, the oldest Consul version that can be bootstrapped and restarted safely: use a later version", text, minVersion)
 	}
 	return nil
 }
 
-// checkStorageClass refuses what cannot be the name of a storage class. "" is no class.
+// checkStorageClass refuses a text that cannot be the name of a storage class. "" means no class.
 func checkStorageClass(text string) error {
 	if p := validation.IsDNS1123Subdomain(text); text != "" && len(p) > 0 {
 		return fmt.Errorf("%q would be refused by Kubernetes: %s", text, p[0])
@@ -64,7 +64,7 @@ func checkStorageClass(text string) error {
 
 type replicasValidator struct{}
 
-func (replicasValidator) Description(context.Context) string               { return "1, 3, 5 or 7" }
+func (replicasValidator) Description(context.Context) string               { return "1, 3, 5, or 7" }
 func (v replicasValidator) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
 
 func (replicasValidator) ValidateInt64(_ context.Context, req validator.Int64Request, resp *validator.Int64Response) {
@@ -74,10 +74,10 @@ func (replicasValidator) ValidateInt64(_ context.Context, req validator.Int64Req
 	n := req.ConfigValue.ValueInt64()
 	switch {
 	case n < 1 || n > server.MaxReplicas:
-		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid number of servers", fmt.Sprintf("%d servers are not possible: use 1, 3, 5 or 7.", n)))
+		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid number of servers", fmt.Sprintf("%d servers are not possible: use 1, 3, 5, or 7.", n)))
 	case n%2 == 0:
 		resp.Diagnostics.Append(attr.Error(req.Path, "Even number of servers",
-			fmt.Sprintf("%d servers tolerate the loss of no more servers than %d do, and need one more for a quorum: use 1, 3, 5 or 7.", n, n-1)))
+			fmt.Sprintf("%d servers survive the loss of no more servers than %d do, and need one more for a quorum: use 1, 3, 5, or 7.", n, n-1)))
 	}
 }
 
@@ -99,7 +99,7 @@ func (extraConfigValidator) ValidateString(_ context.Context, req validator.Stri
 	}
 }
 
-// oneOf is a validator whose message says what to write.
+// oneOf returns a validator whose message says which values are possible.
 func oneOf(values ...string) validator.String { return oneOfValidator{values: values} }
 
 type oneOfValidator struct{ values []string }
@@ -116,7 +116,7 @@ func (v oneOfValidator) ValidateString(ctx context.Context, req validator.String
 	resp.Diagnostics.Append(attr.Error(req.Path, "Invalid value", fmt.Sprintf("%q is not possible: use %s.", req.ConfigValue.ValueString(), v.Description(ctx))))
 }
 
-// dnsNameValidator accepts a DNS name, also a wildcard.
+// dnsNameValidator accepts a DNS name, including a wildcard.
 type dnsNameValidator struct{}
 
 func (dnsNameValidator) Description(context.Context) string               { return "a DNS name" }
@@ -147,8 +147,8 @@ func (ipValidator) ValidateString(_ context.Context, req validator.StringRequest
 	}
 }
 
-// ValidateConfig implements resource.ResourceWithValidateConfig: what no single
-// attribute can tell. Unknown values are left for the plan.
+// ValidateConfig implements resource.ResourceWithValidateConfig. It checks what the
+// validators of single attributes cannot check. The plan checks unknown values.
 func (r *Resource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
 	var m model
 	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
@@ -189,7 +189,7 @@ func versionAndImage(v, image string) (string, string, error) {
 	tag := parsed.Tag
 	if v == "" {
 		if err := checkVersion(tag); err != nil {
-			return "", "", fmt.Errorf("the image %q does not have a Consul version as its tag: set version to what the image holds", image)
+			return "", "", fmt.Errorf("the image %q does not have a Consul version as its tag: set version to the Consul version in the image", image)
 		}
 		return tag, image, nil
 	}
@@ -199,15 +199,15 @@ func versionAndImage(v, image string) (string, string, error) {
 	return v, image, nil
 }
 
-// validateNamespace refuses labels and annotations of a namespace that somebody else creates.
+// validateNamespace refuses labels and annotations of a namespace that the cluster does not create.
 func validateNamespace(m model, diags *diag.Diagnostics) {
 	if m.CreateNamespace.IsUnknown() || m.CreateNamespace.ValueBool() {
 		return
 	}
 	for name, declared := range map[string]types.Map{"namespace_labels": m.NamespaceLabels, "namespace_annotations": m.NamespaceAnnotations} {
 		if len(declared.Elements()) > 0 {
-			diags.Append(attr.Error(path.Root(name), "Namespace of somebody else",
-				fmt.Sprintf("The cluster does not create its namespace, so it does not change it. Drop %s, or set create_namespace = true for a namespace that does not exist yet.", name)))
+			diags.Append(attr.Error(path.Root(name), "The namespace does not belong to the cluster",
+				fmt.Sprintf("The cluster does not create its namespace, so it does not change the namespace. Remove %s, or set create_namespace = true for a namespace that does not exist yet.", name)))
 		}
 	}
 }
@@ -224,8 +224,8 @@ func validatePlacement(ctx context.Context, m model, diags *diag.Diagnostics) {
 		replicas = m.Replicas.ValueInt64()
 	}
 	if host, ok := p.NodeSelector.Elements()[corev1.LabelHostname]; ok && required && !p.AntiAffinity.IsUnknown() && replicas > 1 {
-		diags.Append(attr.Error(nested("placement", "node_selector"), "Placement contradicts itself",
-			fmt.Sprintf("node_selector puts all %d servers on the node %s, while anti_affinity = %q allows one server a node. Drop the selector, or set anti_affinity = %q.", replicas, host, server.AntiAffinityRequired, server.AntiAffinityPreferred)))
+		diags.Append(attr.Error(nested("placement", "node_selector"), "The placement contradicts itself",
+			fmt.Sprintf("node_selector puts all %d servers on the node %s, while anti_affinity = %q allows one server per node. Remove the selector, or set anti_affinity = %q.", replicas, host, server.AntiAffinityRequired, server.AntiAffinityPreferred)))
 	}
 	p.Validate(ctx, path.Root("placement"), diags)
 	if p.TopologySpread.IsUnknown() {
@@ -244,8 +244,8 @@ func validatePlacement(ctx context.Context, m model, diags *diag.Diagnostics) {
 		}
 		key := t.TopologyKey.ValueString() + "/" + t.WhenUnsatisfiable.ValueString()
 		if seen[key] {
-			diags.Append(attr.Error(nested("placement", "topology_spread").AtListIndex(i).AtName("topology_key"), "Placement contradicts itself",
-				fmt.Sprintf("Two topology_spread constraints speak of %q in the same way: keep one.", t.TopologyKey.ValueString())))
+			diags.Append(attr.Error(nested("placement", "topology_spread").AtListIndex(i).AtName("topology_key"), "The placement contradicts itself",
+				fmt.Sprintf("Two topology_spread constraints have the topology_key %q and the same when_unsatisfiable: keep one.", t.TopologyKey.ValueString())))
 		}
 		seen[key] = true
 	}
@@ -260,13 +260,13 @@ func validateService(ctx context.Context, m model, diags *diag.Diagnostics) {
 	validateFamilies(s, diags)
 	isExternal := s.Type.IsUnknown() || s.Type.ValueString() == string(corev1.ServiceTypeLoadBalancer) || s.Type.ValueString() == string(corev1.ServiceTypeNodePort)
 	if !isExternal && (!s.ExternalTrafficPolicy.IsNull() || !s.NodePorts.IsNull()) {
-		diags.Append(attr.Error(nested("service", "type"), "Service contradicts itself", "external_traffic_policy and node_ports need type = \"NodePort\" or \"LoadBalancer\": set it, or drop them."))
+		diags.Append(attr.Error(nested("service", "type"), "The service contradicts itself", "external_traffic_policy and node_ports need type = \"NodePort\" or \"LoadBalancer\": set it, or remove them."))
 	}
 	if s.Type.IsUnknown() || s.Type.ValueString() == string(corev1.ServiceTypeLoadBalancer) {
 		return
 	}
 	if !s.LoadBalancerClass.IsNull() || len(s.LoadBalancerSourceRanges.Elements()) > 0 {
-		diags.Append(attr.Error(nested("service", "type"), "Service contradicts itself", "load_balancer_class and load_balancer_source_ranges need type = \"LoadBalancer\": set it, or drop them."))
+		diags.Append(attr.Error(nested("service", "type"), "The service contradicts itself", "load_balancer_class and load_balancer_source_ranges need type = \"LoadBalancer\": set it, or remove them."))
 	}
 }
 
@@ -277,7 +277,7 @@ func validateFamilies(s serviceModel, diags *diag.Diagnostics) {
 		return
 	}
 	if s.IPFamilyPolicy.ValueString() == string(corev1.IPFamilyPolicySingleStack) && len(families) > 1 {
-		diags.Append(attr.Error(nested("service", "ip_family_policy"), "Service contradicts itself", "SingleStack takes one of ip_families: drop one, or use PreferDualStack or RequireDualStack."))
+		diags.Append(attr.Error(nested("service", "ip_family_policy"), "The service contradicts itself", "SingleStack takes only one of ip_families: remove the other one, or use PreferDualStack or RequireDualStack."))
 	}
 	if s.ClusterIP.IsNull() || s.ClusterIP.IsUnknown() || len(families) == 0 {
 		return
@@ -287,12 +287,12 @@ func validateFamilies(s serviceModel, diags *diag.Diagnostics) {
 		family = corev1.IPv6Protocol
 	}
 	if first, ok := families[0].(types.String); ok && !first.IsUnknown() && first.ValueString() != string(family) {
-		diags.Append(attr.Error(nested("service", "cluster_ip"), "Service contradicts itself",
-			fmt.Sprintf("%s is an address of %s, and the first of ip_families is %s: make them agree.", s.ClusterIP.ValueString(), family, first.ValueString())))
+		diags.Append(attr.Error(nested("service", "cluster_ip"), "The service contradicts itself",
+			fmt.Sprintf("%s is an %s address, but the first of ip_families is %s: make them agree.", s.ClusterIP.ValueString(), family, first.ValueString())))
 	}
 }
 
-// validateResources refuses requests, also the default ones, above their limits.
+// validateResources refuses requests above their limits, including the default requests.
 func validateResources(ctx context.Context, m model, diags *diag.Diagnostics) {
 	var r attr.Resources
 	if m.Resources.IsNull() || m.Resources.IsUnknown() {

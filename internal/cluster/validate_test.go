@@ -15,10 +15,10 @@ func TestVersionAndImage(t *testing.T) {
 		{"", "mirror:5000/consul:1.22.7" + digest, "1.22.7", "mirror:5000/consul:1.22.7" + digest, ""},
 		{"1.22.7", "mirror/consul" + digest, "1.22.7", "mirror/consul" + digest, ""},
 		{"1.22.7", "mirror/consul:prod" + digest, "1.22.7", "mirror/consul:prod" + digest, ""},
-		{"", "mirror/consul" + digest, "", "", "set version to what the image holds"},
+		{"", "mirror/consul" + digest, "", "", "set version to the Consul version in the image"},
 		{"1.22.7", "mirror/consul:1.21.0" + digest, "", "", "make them agree"},
-		{"1.22.7", "mirror/consul@sha256:0a", "", "", "is no digest"},
-		{"1.22.7", "mirror/Consul", "", "", "is no reference of an image"},
+		{"1.22.7", "mirror/consul@sha256:0a", "", "", "is not a digest"},
+		{"1.22.7", "mirror/Consul", "", "", "is not an image reference"},
 		{"", "", "", "", "set version"},
 	} {
 		v, image, err := versionAndImage(tt.version, tt.image)

@@ -374,7 +374,7 @@ func TestAccVolumes_growthThatHangsIsExplained(t *testing.T) {
 				before = podUIDs(t, namespace)
 				return nil
 			}},
-			{Config: config("2Gi", "15s"), ExpectError: acctest.Says("Volume claim data-consul-server-0: it has 1Gi, and 2Gi were asked for")},
+			{Config: config("2Gi", "15s"), ExpectError: acctest.Says("Volume claim data-consul-server-0: it has 1Gi, and 2Gi is requested")},
 			{
 				PreConfig: func() { acctest.StartResizer(t, namespace) },
 				Config:    config("2Gi", "60m"),

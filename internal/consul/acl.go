@@ -16,18 +16,17 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Errors of ACL, apart from *PermissionError. Any other one means that nothing
-// is known of the object.
+// Errors of ACL, apart from *PermissionError. Any other error means that nothing is known about the object.
 var (
-	// ErrNotFound says that an object does not exist, on the word of a credential
-	// that Consul knows.
+	// ErrNotFound says that an object does not exist, according to a request with a credential that Consul
+	// knows.
 	ErrNotFound = errors.New("it does not exist")
-	// ErrExists says that there is an object of the name, or a token of the IDs.
-	ErrExists = errors.New("it exists already")
-	// ErrCredential says that Consul does not know the management token, or that
-	// there is none: nothing that it answered says whether an object exists.
+	// ErrExists says that there is an object with the name, or a token with the IDs.
+	ErrExists = errors.New("it already exists")
+	// ErrCredential says that Consul does not know the management token, or that there is no management token:
+	// no answer of Consul says whether an object exists.
 	ErrCredential = errors.New("the management token is not valid")
-	// ErrUnreachable says that no server answered, or none that has a leader.
+	// ErrUnreachable says that no server answered, or no server that has a leader.
 	ErrUnreachable = errors.New("no answer from Consul")
 )
 
@@ -46,12 +45,10 @@ func (e *PermissionError) Error() string {
 	return fmt.Sprintf("the management token %s lacks the right %s", e.AccessorID, e.Permission)
 }
 
-// ACL is the ACL system of one cluster as one run of the provider sees it. It
-// uses the management token in the cluster's Secret. Each type is listed once
-// and the list shared by all who ask; what is written meanwhile is written into
-// the list too, so that it never hides a change of the same run. Calls wait for a
-// server that is overloaded (429, 503) or has no leader until their context ends.
-// It is safe for concurrent use.
+// ACL is the ACL system of one cluster as one run of the provider sees it. It uses the management token in the
+// cluster's Secret. Each type is listed once, and all callers share the list. What is written meanwhile is also
+// written into the list, so that the list never hides a change of the same run. Calls wait for a server that is
+// overloaded (429, 503) or has no leader, until their context ends. ACL is safe for concurrent use.
 type ACL struct {
 	Policies     *Objects[api.ACLPolicy, *api.ACLPolicyListEntry]
 	Roles        *Objects[api.ACLRole, *api.ACLRole]
@@ -70,8 +67,7 @@ type ACL struct {
 	listedAt   time.Time // servers
 }
 
-// ACL returns the ACL system of the cluster, the same one for all who share the
-// Connector.
+// ACL returns the ACL system of the cluster, the same one for all users of the Connector.
 func (c *Cluster) ACL() *ACL {
 	c.connector.mu.Lock()
 	defer c.connector.mu.Unlock()
@@ -96,7 +92,7 @@ func (a *ACL) IsOwnToken(ctx context.Context, accessorID string) (bool, error) {
 	return err == nil && self.AccessorID == accessorID, err
 }
 
-// forget makes everything be asked anew, as after a bootstrap.
+// forget makes the next calls ask Consul again, as after a bootstrap.
 func (a *ACL) forget() {
 	a.mu.Lock()
 	a.credential = ""
@@ -113,11 +109,9 @@ func retryDelay() wait.DelayFunc {
 	return wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 8, Cap: 5 * time.Second}.DelayFunc()
 }
 
-// Do calls do with a client that has the management token, on one server after
-// another, until one answers or the context ends; one without a deadline is
-// given listTimeout. It returns ErrNoCluster,
-// ErrCredential, ErrUnreachable, ErrACLDisabled, a *PermissionError, or what do
-// returned.
+// Do calls do with a client that has the management token, on one server after another, until one answers or
+// the context ends. A context without a deadline gets listTimeout. It returns ErrNoCluster, ErrCredential,
+// ErrUnreachable, ErrACLDisabled, a *PermissionError, or what do returned.
 func (a *ACL) Do(ctx context.Context, do func(*api.Client) error) error {
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
@@ -129,7 +123,7 @@ func (a *ACL) Do(ctx context.Context, do func(*api.Client) error) error {
 		last = a.once(ctx, do)
 		credential := errors.Is(last, ErrCredential)
 		if credential || isTransient(last) {
-			// What does not exist has no credential, and is not waited for.
+			// A cluster that does not exist has no credential: do not wait for it.
 			if gone, goneErr := a.cluster.gone(ctx); goneErr == nil && gone {
 				last = ErrNoCluster
 				return true, nil
@@ -170,8 +164,8 @@ func (a *ACL) once(ctx context.Context, do func(*api.Client) error) error {
 	return a.any(ctx, fresh, do)
 }
 
-// podsAge is for how long the server pods are not listed again while they
-// answer: a thousand objects need not ask Kubernetes a thousand times.
+// podsAge is how long the list of server pods is used while the servers answer: a thousand objects need not ask
+// Kubernetes a thousand times.
 const podsAge = 5 * time.Second
 
 // any is Cluster.Any, with a list of pods that may be a moment old.
@@ -197,8 +191,8 @@ func (a *ACL) any(ctx context.Context, token string, do func(*api.Client) error)
 	return err
 }
 
-// token returns the management token. It reads the Secret once, and again if
-// the one that it has is the stale one.
+// token returns the management token. It reads the Secret once, and again if the token that it has is the stale
+// one.
 func (a *ACL) token(ctx context.Context, stale string) (string, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -243,7 +237,7 @@ func (a *ACL) Authorize(ctx context.Context, access string) error {
 	})
 	select {
 	case <-ctx.Done():
-		return fmt.Errorf("asking %s for the right acl:%s: %w", a.cluster.ID(), access, ctx.Err())
+		return fmt.Errorf("asking %s whether the token has the right acl:%s: %w", a.cluster.ID(), access, ctx.Err())
 	case r := <-flight:
 		return r.Err
 	}
@@ -257,7 +251,7 @@ func (a *ACL) authorize(ctx context.Context, access string) error {
 		return known
 	}
 	type question struct{ Resource, Access string }
-	var self *api.ACLToken // of who lacks the right
+	var self *api.ACLToken // of the token that lacks the right
 	err := a.Do(ctx, func(client *api.Client) (err error) {
 		var answers []struct{ Allow bool }
 		self = nil
@@ -270,7 +264,7 @@ func (a *ACL) authorize(ctx context.Context, access string) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("asking %s for the right acl:%s: %w", a.cluster.ID(), access, err)
+		return fmt.Errorf("asking %s whether the token has the right acl:%s: %w", a.cluster.ID(), access, err)
 	}
 	var refused error
 	if self != nil {
@@ -291,9 +285,8 @@ func readSelf(ctx context.Context, client *api.Client) (*api.ACLToken, error) {
 	return self, err
 }
 
-// caughtUp calls a write, and once more where an object that it names was not
-// found: a new leader answers writes before it has applied the log that it took
-// over, and a consistent read only after that.
+// caughtUp calls a write, and calls it again if an object that it names was not found: a new leader answers
+// writes before it has applied the log of its predecessor, but a consistent read only after that.
 func caughtUp[T any](write, consistentRead func() (*T, error)) (*T, error) {
 	written, err := write()
 	if !isUpdateOfMissing(err) && !isLinkOfMissing(err) {
@@ -323,11 +316,9 @@ type Objects[T, L any] struct {
 	entry func(T) L
 	// same reports whether an object has the content that is wanted.
 	same func(wanted, existing T) bool
-	// find reads the object that a create collides with; nil if there is none, or
-	// it cannot be told which one.
+	// find reads the object that a create collides with; nil if there is none, or if it is not known which one.
 	find func(ctx context.Context, client *api.Client, wanted T) (*T, error)
-	// findFirst says that Consul does not refuse a create that collides: it is
-	// asked before.
+	// findFirst says that Consul does not refuse a create that collides: find is called before the create.
 	findFirst bool
 
 	list   func(context.Context, *api.Client) ([]L, error)
@@ -335,7 +326,7 @@ type Objects[T, L any] struct {
 	create func(context.Context, *api.Client, *T) (*T, error)
 	update func(context.Context, *api.Client, *T) (*T, error)
 	remove func(context.Context, *api.Client, string) error
-	// linkedBy hears when an object was renamed or deleted: their lists show it.
+	// linkedBy are notified when an object was renamed or deleted, because their lists show it.
 	linkedBy []interface{ forget() }
 
 	flight   singleflight.Group
@@ -350,8 +341,8 @@ type Objects[T, L any] struct {
 	owned      map[string]bool
 }
 
-// patience is for how long a list that failed is not tried again: a thousand
-// objects must not wait, one by one, for a Consul that does not answer.
+// patience is how long a list that failed is not tried again: a thousand objects must not wait, one by one, for
+// a Consul that does not answer.
 const patience = 15 * time.Second
 
 // listTimeout bounds the wait for a list.
@@ -363,8 +354,8 @@ func (o *Objects[T, L]) List(ctx context.Context) ([]L, error) {
 	if done {
 		return entries, err
 	}
-	// A list that began before a write is not shared with who asks after it.
-	// It goes on without the caller that began it.
+	// A list that began before a write is not shared with callers that ask after the write. It continues
+	// without the caller that began it.
 	flight := o.flight.DoChan(strconv.Itoa(generation), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), listTimeout)
 		defer cancel()
@@ -379,7 +370,7 @@ func (o *Objects[T, L]) List(ctx context.Context) ([]L, error) {
 	}
 }
 
-// cached returns how the last list ended, done if that still stands.
+// cached returns how the last list ended. done says that this is still valid.
 func (o *Objects[T, L]) cached() (entries []L, generation int, done bool, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -444,9 +435,9 @@ func (o *Objects[T, L]) Read(ctx context.Context, id string) (*T, error) {
 	return object, nil
 }
 
-// Create makes an object and returns it as the leader reads it. What a create
-// whose answer was lost has made is found again by its name and content, unless
-// it is somebody else's (Own). Otherwise ErrExists is returned.
+// Create creates an object and returns it as the leader reads it. If the answer to an earlier create was lost,
+// the object is found by its name and content, unless it belongs to another resource (Own). Otherwise,
+// ErrExists is returned.
 func (o *Objects[T, L]) Create(ctx context.Context, wanted T) (*T, error) {
 	var made *T
 	err := o.acl.Do(ctx, func(client *api.Client) (err error) {
@@ -476,8 +467,7 @@ func (o *Objects[T, L]) tryCreate(ctx context.Context, client *api.Client, wante
 		func() (*T, error) { return o.find(ctx, client, wanted) })
 	switch {
 	case err == nil && !o.claim(o.id(*made)):
-		// Another resource of this run, planned with the same name, has found and
-		// taken it.
+		// Another resource of this run, planned with the same name, has found it and claimed it.
 		return nil, duplicate(o.kind)
 	case isDuplicate(err) && !o.findFirst:
 		existing, findErr := o.find(ctx, client, wanted)
@@ -520,17 +510,16 @@ func (o *Objects[T, L]) Update(ctx context.Context, wanted T) (*T, error) {
 	return o.written(ctx, o.id(wanted))
 }
 
-// readBack is for how long an object that was just written may be missing: a
-// new leader may not have applied it, and a server that asked for a token too
-// early remembers for 30 s that there is none (acl_token_ttl). A server that does
-// not answer is waited for as long as the caller has time.
+// readBack is how long an object that was just written may be missing: a new leader may not have applied it,
+// and a server that asked for a token too early remembers for 30 s that the token does not exist
+// (acl_token_ttl). If a server does not answer, the call waits for it as long as the caller has time.
 const readBack = 35 * time.Second
 
 // written reads what was just written, and puts it into the list.
 func (o *Objects[T, L]) written(ctx context.Context, id string) (*T, error) {
 	var object *T
 	var err error
-	var missing time.Time // since when it is
+	var missing time.Time // since when it is missing
 	_ = retryDelay().Until(ctx, true, true, func(ctx context.Context) (bool, error) {
 		object, err = o.Read(ctx, id)
 		if !errors.Is(err, ErrNotFound) {
@@ -550,22 +539,22 @@ func (o *Objects[T, L]) written(ctx context.Context, id string) (*T, error) {
 	return object, nil
 }
 
-// Delete deletes an object. One that is gone already, on the word of a good
-// credential, is no error.
+// Delete deletes an object. An object that no longer exists, according to a request with a valid credential, is
+// not an error.
 func (o *Objects[T, L]) Delete(ctx context.Context, id string) error {
 	err := o.acl.Do(ctx, func(client *api.Client) error {
 		err := o.remove(ctx, client, id)
 		if !isMissing(err) {
 			return err
 		}
-		// Consul answers so to a credential that it does not know, too, and so may a
-		// new leader that has not caught up. A consistent read tells.
+		// Consul also gives this answer to a credential that it does not know, and a new leader that has not
+		// caught up may give it. A consistent read shows which it is.
 		existing, err := o.read(ctx, client, id)
 		switch {
 		case isMissing(err) || (err == nil && existing == nil):
 			return nil
 		case err == nil:
-			return fmt.Errorf("the %s %s was not found, but is there", o.kind, id)
+			return fmt.Errorf("the %s %s was not found, but it exists", o.kind, id)
 		}
 		return err
 	})
@@ -581,8 +570,7 @@ func (o *Objects[T, L]) Delete(ctx context.Context, id string) error {
 	return nil
 }
 
-// Own records that an object belongs to something in the state: a create does
-// not take it for its own.
+// Own records that an object belongs to a resource in the state: a create does not claim it.
 func (o *Objects[T, L]) Own(id string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -595,7 +583,7 @@ func (o *Objects[T, L]) isOwned(id string) bool {
 	return o.owned[id]
 }
 
-// claim is Own, unless the object is somebody else's already.
+// claim is Own, unless another resource already owns the object.
 func (o *Objects[T, L]) claim(id string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -639,7 +627,7 @@ func (o *Objects[T, L]) renamed() {
 	}
 }
 
-// doubt makes the next List ask again where a write may have been carried out.
+// doubt makes the next List ask again if a write may have been carried out.
 func (o *Objects[T, L]) doubt(err error) {
 	if !errors.Is(err, ErrUnreachable) {
 		return

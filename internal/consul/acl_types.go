@@ -107,8 +107,8 @@ func roles(a *ACL) *Objects[api.ACLRole, *api.ACLRole] {
 	}
 }
 
-// tokens are told apart by their accessor IDs, which whoever creates one
-// chooses, with the secret ID: that makes a repeated create harmless.
+// tokens are identified by their accessor IDs. The caller of a create chooses the accessor ID and the secret
+// ID, which makes a repeated create harmless.
 func tokens(a *ACL) *Objects[api.ACLToken, *api.ACLTokenListEntry] {
 	return &Objects[api.ACLToken, *api.ACLTokenListEntry]{
 		acl: a, kind: "token", owned: map[string]bool{},
@@ -125,7 +125,7 @@ func tokens(a *ACL) *Objects[api.ACLToken, *api.ACLTokenListEntry] {
 		same: func(a, b api.ACLToken) bool { return a.AccessorID == b.AccessorID && a.SecretID == b.SecretID },
 		find: func(ctx context.Context, client *api.Client, wanted api.ACLToken) (*api.ACLToken, error) {
 			t, _, err := client.ACL().TokenRead(wanted.AccessorID, consistent(ctx))
-			if isTokenMissing(err) { // then it is the secret ID that is in use
+			if isTokenMissing(err) { // then the secret ID is in use
 				return nil, nil //nolint:nilnil // as documented
 			}
 			return t, err
@@ -155,12 +155,11 @@ func tokens(a *ACL) *Objects[api.ACLToken, *api.ACLTokenListEntry] {
 	}
 }
 
-// authMethods have no ID but their name. To Consul a create and a change are the
-// same request.
+// authMethods have no ID except their name. For Consul, a create and a change are the same request.
 func authMethods(a *ACL) *Objects[api.ACLAuthMethod, *api.ACLAuthMethodListEntry] {
 	return &Objects[api.ACLAuthMethod, *api.ACLAuthMethodListEntry]{
 		acl: a, kind: "auth method", owned: map[string]bool{},
-		linkedBy:  []interface{ forget() }{a.BindingRules, a.Tokens}, // they go with it
+		linkedBy:  []interface{ forget() }{a.BindingRules, a.Tokens}, // Consul deletes them with it
 		findFirst: true,
 		id:        func(m api.ACLAuthMethod) string { return m.Name },
 		entryID:   func(m *api.ACLAuthMethodListEntry) string { return m.Name },
@@ -202,7 +201,7 @@ func authMethods(a *ACL) *Objects[api.ACLAuthMethod, *api.ACLAuthMethodListEntry
 	}
 }
 
-// bindingRules have no names: nothing but their content tells that one exists.
+// bindingRules have no names: only their content shows that one exists.
 func bindingRules(a *ACL) *Objects[api.ACLBindingRule, *api.ACLBindingRule] {
 	var o *Objects[api.ACLBindingRule, *api.ACLBindingRule]
 	o = &Objects[api.ACLBindingRule, *api.ACLBindingRule]{
@@ -262,7 +261,7 @@ func SameRole(a, b api.ACLRole) bool {
 		sameSet(keys(a.TemplatedPolicies, templateKey), keys(b.TemplatedPolicies, templateKey))
 }
 
-// linksAll reports whether all that some links name is named by others.
+// linksAll reports whether others name everything that some links name.
 func linksAll(links, by []*api.ACLLink) bool {
 	for _, l := range links {
 		if !slices.ContainsFunc(by, func(o *api.ACLLink) bool {
@@ -274,8 +273,8 @@ func linksAll(links, by []*api.ACLLink) bool {
 	return true
 }
 
-// SameAuthMethod reports whether an auth method has the content that is wanted.
-// Consul fills in how the tokens are named.
+// SameAuthMethod reports whether an auth method has the wanted content. Consul fills in the format of token
+// names.
 func SameAuthMethod(wanted, existing api.ACLAuthMethod) bool {
 	return wanted.Name == existing.Name && wanted.Type == existing.Type &&
 		wanted.DisplayName == existing.DisplayName && wanted.Description == existing.Description &&
@@ -297,7 +296,7 @@ func SameBindingRule(a, b api.ACLBindingRule) bool {
 		a.BindType == b.BindType && a.BindName == b.BindName && vars(a) == vars(b)
 }
 
-// sameJSON compares what Consul would be sent: one of the two has been there.
+// sameJSON compares what would be sent to Consul: one of the two was read from Consul.
 func sameJSON(a, b any) bool {
 	x, errX := json.Marshal(a)
 	y, errY := json.Marshal(b)
@@ -334,8 +333,7 @@ func sameSet(a, b []string) bool {
 	return len(a) == 0 && len(b) == 0 || reflect.DeepEqual(slices.Compact(a), slices.Compact(b))
 }
 
-// IsBuiltInPolicy reports whether Consul itself makes a policy, so that it can
-// be neither created nor deleted.
+// IsBuiltInPolicy reports whether a policy is built into Consul, so that it can be neither created nor deleted.
 func IsBuiltInPolicy(id, name string) bool {
 	return id == GlobalManagementID || id == GlobalReadOnlyID || name == "global-management" || strings.HasPrefix(name, "builtin/")
 }

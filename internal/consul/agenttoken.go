@@ -18,14 +18,14 @@ import (
 // agentTokens is the UUID name space of the accessor IDs of agent tokens.
 var agentTokens = uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://github.com/consul-k8s/terraform-provider-consul-k8s#agent-token"))
 
-// AgentTokenAccessor is the accessor ID of one server's agent token. It follows
-// from the node's ID, so that a token is found again and never made twice.
+// AgentTokenAccessor is the accessor ID of one server's agent token. It is derived from the node's ID, so that
+// a token is found again and never created twice.
 func (c *Cluster) AgentTokenAccessor(ordinal int) string {
 	return uuid.NewSHA1(agentTokens, []byte(server.NodeID(c.Namespace, c.Name, ordinal))).String()
 }
 
-// IsAgentToken reports whether an accessor ID is that of a server's agent token,
-// also of a server that there is no more, or not yet.
+// IsAgentToken reports whether an accessor ID is that of a server's agent token, including servers that no
+// longer exist or do not exist yet.
 func (c *Cluster) IsAgentToken(accessorID string) bool {
 	for ordinal := range server.MaxReplicas {
 		if accessorID == c.AgentTokenAccessor(ordinal) {
@@ -35,11 +35,10 @@ func (c *Cluster) IsAgentToken(accessorID string) bool {
 	return false
 }
 
-// SetAgentTokens gives each running server a token of its own, with the rights
-// of its node identity and no more (node:write on itself, service:read), and
-// sets it as the agent token, which the agent persists in its data directory.
-// It needs the management token and changes nothing that is right already. Where an agent ran without a token it waits
-// until the agent has written its own entry in the catalog with it.
+// SetAgentTokens gives each running server a token of its own, which only has the rights of its node identity
+// (node:write on itself, service:read), and sets it as the agent token, which the agent persists in its data
+// directory. It needs the management token, and does not change what is already right. If an agent ran without a
+// token, it waits until the agent has written its own entry in the catalog with the new token.
 func (c *Cluster) SetAgentTokens(ctx context.Context, management string) error {
 	return c.setAgentTokens(ctx, management, true)
 }
@@ -83,16 +82,16 @@ func awaitRegistration(ctx context.Context, client *api.Client, pod *corev1.Pod)
 		case err != nil:
 			return err.Error(), nil
 		case !registered:
-			return "its entry in the catalog is not its own", nil
+			return "the agent has not written its own entry in the catalog", nil
 		}
 		return "", nil
 	})
 }
 
-// AgentTokenDrift names the servers whose agents have no working agent token: it does not exist, or the agent does not
-// use it, as one that lost its data directory, where the token is. No endpoint tells which token an agent has. The
-// entry of its node in the catalog does: the leader makes one for every member, but only the agent itself fills in its
-// addresses, and it takes the agent token to do so. It needs the management token.
+// AgentTokenDrift names the servers whose agents have no working agent token: the token does not exist, or the agent
+// does not use it, for example because it lost its data directory, where the token is. No endpoint shows which token
+// an agent has, but the entry of its node in the catalog does: the leader makes one for every member, but only the
+// agent itself fills in its addresses, and it needs the agent token to do so. It needs the management token.
 func (c *Cluster) AgentTokenDrift(ctx context.Context, management string) (drift []string, err error) {
 	pods, err := c.Pods(ctx)
 	if err != nil {
@@ -101,7 +100,7 @@ func (c *Cluster) AgentTokenDrift(ctx context.Context, management string) (drift
 	for i := range pods {
 		ordinal, _ := server.Ordinal(c.Name, pods[i].Name)
 		if !PodReady(&pods[i]) {
-			continue // what is wrong with it shows elsewhere
+			continue // other checks show what is wrong with it
 		}
 		client, err := c.Server(&pods[i], management)
 		if err != nil {
@@ -126,8 +125,8 @@ func (c *Cluster) AgentTokenDrift(ctx context.Context, management string) (drift
 	return drift, nil
 }
 
-// registrationAge is for how long a server must have been ready before its entry in the catalog is judged. An agent
-// that starts fills it in at once, and, where no leader answers then, within half a minute (agent/ae/ae.go of Consul).
+// registrationAge is how long a server must have been ready before its entry in the catalog is checked. An agent that
+// starts fills in the entry at once, or, if no leader answers then, within half a minute (agent/ae/ae.go of Consul).
 const registrationAge = 45 * time.Second
 
 // lacksAgentToken reports whether the agent in a pod has had the time to fill in its entry in the catalog and has not.

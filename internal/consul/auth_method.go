@@ -73,9 +73,8 @@ func isOneOf(keys []string, key string) bool {
 	return slices.ContainsFunc(keys, func(k string) bool { return strings.EqualFold(k, key) })
 }
 
-// CheckAuthConfig returns an error if Consul would refuse a configuration of
-// the type jwt or aws-iam, as far as that can be told without asking what it
-// refers to.
+// CheckAuthConfig returns an error if Consul would refuse a configuration of the type jwt or aws-iam. It does
+// not check what the configuration refers to.
 func CheckAuthConfig(authMethodType string, config map[string]any) error {
 	for _, k := range slices.Sorted(maps.Keys(config)) {
 		enterprise := []string{
@@ -89,9 +88,9 @@ func CheckAuthConfig(authMethodType string, config map[string]any) error {
 			return fmt.Errorf("%s is a number of nanoseconds: write %d for %s", k, d.Nanoseconds(), text)
 		case isOneOf(keysOf(authMethodType), k):
 		case isOneOf(enterprise, k):
-			return fmt.Errorf("%s is for Consul Enterprise", k)
+			return fmt.Errorf("%s requires Consul Enterprise", k)
 		default:
-			return fmt.Errorf("the type %s has no %s; it has %s", authMethodType, k, strings.Join(keysOf(authMethodType), ", "))
+			return fmt.Errorf("the type %s has no key %s; its keys are %s", authMethodType, k, strings.Join(keysOf(authMethodType), ", "))
 		}
 	}
 	has := func(key string) bool {
@@ -115,16 +114,16 @@ func CheckAuthConfig(authMethodType string, config map[string]any) error {
 		case n != 1:
 			return fmt.Errorf("exactly one of %s, %s and %s must be set", keyPublicKeys, keyJWKSURL, keyDiscoveryURL)
 		case has("JWKSCACert") && !has(keyJWKSURL):
-			return fmt.Errorf("JWKSCACert is for %s, which is not set", keyJWKSURL)
+			return fmt.Errorf("JWKSCACert requires %s, which is not set", keyJWKSURL)
 		case has("OIDCDiscoveryCACert") && !has(keyDiscoveryURL):
-			return fmt.Errorf("OIDCDiscoveryCACert is for %s, which is not set", keyDiscoveryURL)
+			return fmt.Errorf("OIDCDiscoveryCACert requires %s, which is not set", keyDiscoveryURL)
 		}
 	case AuthMethodAWS:
 		switch {
 		case !has(keyPrincipals):
 			return fmt.Errorf("%s must be set", keyPrincipals)
 		case has(keyEntityTags) && !has(keyEntityDetails):
-			return fmt.Errorf("%s takes %s", keyEntityTags, keyEntityDetails)
+			return fmt.Errorf("%s requires %s", keyEntityTags, keyEntityDetails)
 		}
 	}
 	return nil
@@ -142,11 +141,11 @@ const (
 type KubernetesAuth struct {
 	// Host is the address of the API server, CACert its certificate authority, PEM.
 	Host, CACert string
-	// ServiceAccountJWT is the token, a secret, by which Consul asks it.
+	// ServiceAccountJWT is the token, a secret, with which Consul asks the API server.
 	ServiceAccountJWT string
 }
 
-// Config is the configuration as Consul takes it.
+// Config is the configuration in the form that Consul accepts.
 func (k KubernetesAuth) Config() map[string]any {
 	return map[string]any{keyHost: k.Host, keyCACert: k.CACert, keyServiceAccountJWT: k.ServiceAccountJWT}
 }
@@ -164,8 +163,8 @@ func KubernetesAuthOf(config map[string]any) KubernetesAuth {
 // SameConfig reports whether two configurations of auth methods are the same.
 func SameConfig(a, b map[string]any) bool { return sameJSON(a, b) }
 
-// AuthMethodIsFree returns ErrExists if there is an auth method of the name,
-// unless it is the very same one, as an interrupted create leaves it.
+// AuthMethodIsFree returns ErrExists if there is an auth method with the name, unless it has the same content,
+// as an interrupted create leaves it.
 func (a *ACL) AuthMethodIsFree(ctx context.Context, wanted api.ACLAuthMethod) error {
 	existing, err := a.AuthMethods.Read(ctx, wanted.Name)
 	switch {
@@ -179,8 +178,8 @@ func (a *ACL) AuthMethodIsFree(ctx context.Context, wanted api.ACLAuthMethod) er
 	return nil
 }
 
-// ChangeAuthMethod changes an auth method, or makes it anew if it is gone. What
-// it says nothing of stays.
+// ChangeAuthMethod changes an auth method, or creates it again if it no longer exists. It keeps the settings
+// that wanted does not specify.
 func (a *ACL) ChangeAuthMethod(ctx context.Context, wanted api.ACLAuthMethod) (*api.ACLAuthMethod, error) {
 	existing, err := a.AuthMethods.Read(ctx, wanted.Name)
 	if errors.Is(err, ErrNotFound) {
@@ -193,8 +192,8 @@ func (a *ACL) ChangeAuthMethod(ctx context.Context, wanted api.ACLAuthMethod) (*
 	return a.AuthMethods.Update(ctx, wanted)
 }
 
-// loginTimeout is how long CheckLogin tries: rights that were just given take a
-// moment, and an address that does not answer must not hold up an apply.
+// loginTimeout is how long CheckLogin tries: new rights take a moment to apply, and an address that does not
+// answer must not hold up an apply.
 const loginTimeout = 20 * time.Second
 
 // CheckLogin finds out whether pods can log in through an auth method of the
@@ -219,8 +218,7 @@ func (a *ACL) CheckLogin(ctx context.Context, authMethod, jwt string) error {
 	return err
 }
 
-// login returns no error where the token was checked, whether or not anything
-// is bound to it.
+// login returns no error if the token was checked, whether or not anything is bound to it.
 func (a *ACL) login(ctx context.Context, authMethod, jwt string) error {
 	var token *api.ACLToken
 	err := a.cluster.Any(ctx, "", func(client *api.Client) (err error) {
@@ -233,7 +231,7 @@ func (a *ACL) login(ctx context.Context, authMethod, jwt string) error {
 			_, err := client.ACL().Logout(write(ctx))
 			return err
 		})
-	case permissionError(err) != nil: // known, and bound to nothing
+	case permissionError(err) != nil: // the token is valid, and nothing is bound to it
 		return nil //nolint:nilerr // as documented
 	}
 	return err

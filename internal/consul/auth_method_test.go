@@ -18,15 +18,15 @@ func TestCheckAuthConfig(t *testing.T) {
 		{"jwt", `{}`, "exactly one of JWTValidationPubKeys, JWKSURL and OIDCDiscoveryURL must be set"},
 		{"jwt", `{"JWKSURL":"a","OIDCDiscoveryURL":"b"}`, "exactly one of"},
 		{"jwt", `{"JWTValidationPubKeys":[],"JWKSURL":"","OIDCDiscoveryURL":null}`, "exactly one of"},
-		{"jwt", `{"JWTValidationPubKeys":["k"],"JWKSCACert":"c"}`, "JWKSCACert is for JWKSURL"},
-		{"jwt", `{"JWTValidationPubKeys":["k"],"OIDCDiscoveryCACert":"c"}`, "OIDCDiscoveryCACert is for OIDCDiscoveryURL"},
-		{"jwt", `{"JWKSURL":"a","JWKSUrls":"b"}`, "the type jwt has no JWKSUrls; it has JWTSupportedAlgs"},
-		{"jwt", `{"OIDCDiscoveryURL":"a","OIDCClientSecret":"s"}`, "OIDCClientSecret is for Consul Enterprise"},
-		{"jwt", `{"JWKSURL":"a","ServiceAccountJWT":"s"}`, "the type jwt has no ServiceAccountJWT"},
+		{"jwt", `{"JWTValidationPubKeys":["k"],"JWKSCACert":"c"}`, "JWKSCACert requires JWKSURL"},
+		{"jwt", `{"JWTValidationPubKeys":["k"],"OIDCDiscoveryCACert":"c"}`, "OIDCDiscoveryCACert requires OIDCDiscoveryURL"},
+		{"jwt", `{"JWKSURL":"a","JWKSUrls":"b"}`, "the type jwt has no key JWKSUrls; its keys are JWTSupportedAlgs"},
+		{"jwt", `{"OIDCDiscoveryURL":"a","OIDCClientSecret":"s"}`, "OIDCClientSecret requires Consul Enterprise"},
+		{"jwt", `{"JWKSURL":"a","ServiceAccountJWT":"s"}`, "the type jwt has no key ServiceAccountJWT"},
 		{"aws-iam", `{"BoundIAMPrincipalARNs":["arn:aws:iam::123456789012:role/r"]}`, ""},
 		{"aws-iam", `{"BoundIAMPrincipalARNs":["arn"],"IAMEntityTags":["t"],"EnableIAMEntityDetails":true}`, ""},
 		{"aws-iam", `{}`, "BoundIAMPrincipalARNs must be set"},
-		{"aws-iam", `{"BoundIAMPrincipalARNs":["arn"],"IAMEntityTags":["t"],"EnableIAMEntityDetails":false}`, "IAMEntityTags takes EnableIAMEntityDetails"},
+		{"aws-iam", `{"BoundIAMPrincipalARNs":["arn"],"IAMEntityTags":["t"],"EnableIAMEntityDetails":false}`, "IAMEntityTags requires EnableIAMEntityDetails"},
 	} {
 		var config map[string]any
 		if err := json.Unmarshal([]byte(c.config), &config); err != nil {

@@ -12,9 +12,8 @@ import (
 // backupTokens is the UUID name space of the accessor IDs of backup tokens.
 var backupTokens = uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://github.com/consul-k8s/terraform-provider-consul-k8s#backup-token"))
 
-// backupRules are what a snapshot takes (Authorizer.Snapshot in acl/policy_authorizer.go of
-// Consul), and what it takes to ask which version the leader runs. They amount to all rights: a snapshot has the secret ID of
-// every token in it.
+// backupRules are the rights that a snapshot requires (Authorizer.Snapshot in acl/policy_authorizer.go of Consul), and those
+// to ask which version the leader runs. They amount to all rights: a snapshot contains the secret ID of every token.
 const backupRules = `acl = "write"
 operator = "read"
 node_prefix "" { policy = "read" }`
@@ -25,14 +24,14 @@ const backupDescription = "Takes snapshots; made by terraform-provider-consul-k8
 // backupPolicy is the name of the policy that all backup tokens of a cluster have.
 const backupPolicy = "terraform-backup"
 
-// BackupTokenAccessor is the accessor ID of the token of a backup schedule. It follows from
-// its name, so that a token is found again and never made twice.
+// BackupTokenAccessor is the accessor ID of the token of a backup schedule. It is derived from the name of the
+// schedule, so that a token is found again and never created twice.
 func (c *Cluster) BackupTokenAccessor(schedule string) string {
 	return uuid.NewSHA1(backupTokens, []byte(c.ID()+"/"+schedule)).String()
 }
 
-// EnsureBackupToken makes the token of a backup schedule, unless it is there, and puts it into a
-// key of a Secret. It needs the management token.
+// EnsureBackupToken creates the token of a backup schedule, unless it exists, and puts it into a key of a
+// Secret. It needs the management token.
 func (c *Cluster) EnsureBackupToken(ctx context.Context, schedule string, target Target) error {
 	accessor, secret := c.BackupTokenAccessor(schedule), ""
 	var err error
@@ -56,14 +55,13 @@ func (c *Cluster) EnsureBackupToken(ctx context.Context, schedule string, target
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("making the token of the backup schedule %s: %w", schedule, err)
+		return fmt.Errorf("creating the token of the backup schedule %s: %w", schedule, err)
 	}
 	return newDeliveries(c).Deliver(ctx, target, accessor, secret, "")
 }
 
-// BackupTokenDrift says what is wrong with the token of a backup schedule, "" if nothing
-// is, as far as it can be told: while Consul does not answer, a schedule is what
-// Kubernetes says.
+// BackupTokenDrift says what is wrong with the token of a backup schedule, "" if nothing is known to be wrong.
+// While Consul does not answer, only the objects in Kubernetes count.
 func (c *Cluster) BackupTokenDrift(ctx context.Context, schedule string, target Target) string {
 	accessor := c.BackupTokenAccessor(schedule)
 	token, err := c.ACL().Tokens.Get(ctx, accessor)
@@ -113,7 +111,7 @@ func ensureBackupPolicy(ctx context.Context, client *api.Client) error {
 		}
 		return err
 	case existing.Description != backupDescription:
-		return fmt.Errorf("a policy %s exists and was not made by this provider: rename it", backupPolicy)
+		return fmt.Errorf("a policy %s exists, and this provider did not create it: rename that policy", backupPolicy)
 	case existing.Rules != backupRules:
 		existing.Rules = backupRules
 		_, _, err = client.ACL().PolicyUpdate(existing, write(ctx))
@@ -122,9 +120,9 @@ func ensureBackupPolicy(ctx context.Context, client *api.Client) error {
 	return nil
 }
 
-// DeleteBackupToken deletes the token of a backup schedule and removes it from the Secret. The policy
-// is deleted with the last token that uses it. What is gone already, such as the token, the Secret or
-// the whole cluster, is no error.
+// DeleteBackupToken deletes the token of a backup schedule and removes it from the Secret. The policy is
+// deleted with the last token that uses it. It is not an error if the token, the Secret, or the whole cluster
+// no longer exists.
 func (c *Cluster) DeleteBackupToken(ctx context.Context, schedule string, target Target) error {
 	accessor := c.BackupTokenAccessor(schedule)
 	err := c.ACL().Tokens.Delete(ctx, accessor)
@@ -134,7 +132,7 @@ func (c *Cluster) DeleteBackupToken(ctx context.Context, schedule string, target
 	if err != nil && !c.hasNoTokens(ctx, err) {
 		return fmt.Errorf("deleting the token of the backup schedule %s: %w", schedule, err)
 	}
-	// The Secret is deleted last: while it is there, somebody sees that a token is left.
+	// The Secret is deleted last: while it exists, somebody can see that a token is left.
 	return newDeliveries(c).Withdraw(ctx, target, accessor)
 }
 

@@ -34,8 +34,8 @@ type SecretRef struct {
 	Key  string
 }
 
-// interval between two tries. A server that has just elected a leader, or does not
-// know the new token yet, is ready a moment later.
+// interval between two tries. A server that has just elected a leader, or that does not know the new token yet,
+// is ready a moment later.
 const interval = 250 * time.Millisecond
 
 // annotationKey records the key of the management token on its Secret, and annotationProvisional that it may be moved
@@ -45,7 +45,7 @@ const (
 	annotationProvisional = server.ManagedBy + "/provisional"
 )
 
-// DefaultSecretRef is where the management token is if nothing else is said.
+// DefaultSecretRef is where the management token is by default.
 func DefaultSecretRef(cluster string) SecretRef {
 	return SecretRef{Name: cluster + "-bootstrap-token", Key: "token"}
 }
@@ -54,11 +54,11 @@ func DefaultSecretRef(cluster string) SecretRef {
 // does not hold a token that it knows.
 var ErrSecretLost = errors.New("the management token is lost")
 
-// ErrNoCluster says that there is no cluster of the name.
+// ErrNoCluster says that there is no cluster with the name.
 var ErrNoCluster = errors.New("there is no such cluster")
 
-// ErrNotRestored says that a cluster is not restored yet from the snapshot that it begins with.
-var ErrNotRestored = errors.New("the cluster is not restored yet from the backup that it begins with")
+// ErrNotRestored says that a cluster is not restored yet from the snapshot that it starts from.
+var ErrNotRestored = errors.New("the cluster is not restored yet from the backup that it starts from")
 
 // ErrACLDisabled says that the servers run without ACLs.
 var ErrACLDisabled = errors.New("ACLs are not enabled")
@@ -75,14 +75,14 @@ func (e *LostError) Error() string { return ErrSecretLost.Error() + ": " + e.Rea
 // Is makes a LostError an ErrSecretLost.
 func (e *LostError) Is(target error) bool { return target == ErrSecretLost }
 
-// SecretError says why the management token cannot be in the Secret that it is declared to be in. Waiting does not change it.
+// SecretError says why the management token cannot be in the declared Secret. Waiting does not help.
 type SecretError struct{ Reason string }
 
 // Error implements error.
 func (e *SecretError) Error() string { return e.Reason }
 
-// ManagementToken finds the management token of the cluster in its Secret, by
-// label. It returns "" and a zero reference where there is no such Secret.
+// ManagementToken finds the management token of the cluster in its Secret, by label. It returns "" and a zero
+// reference if there is no such Secret.
 func (c *Cluster) ManagementToken(ctx context.Context) (token string, ref SecretRef, err error) {
 	s, err := c.managementSecret(ctx)
 	if err != nil || s == nil {
@@ -105,7 +105,7 @@ func (c *Cluster) managementSecret(ctx context.Context) (*corev1.Secret, error) 
 	if err != nil {
 		return nil, err
 	}
-	if len(all) > 1 { // it is being moved
+	if len(all) > 1 { // the token is being moved
 		all = slices.DeleteFunc(all, isProvisional)
 	}
 	switch len(all) {
@@ -118,7 +118,7 @@ func (c *Cluster) managementSecret(ctx context.Context) (*corev1.Secret, error) 
 	for i := range all {
 		names = append(names, all[i].Name)
 	}
-	return nil, &SecretError{fmt.Sprintf("more than one Secret claims to hold the management token of %s: %s; delete all but the right one", c.ID(), strings.Join(names, ", "))}
+	return nil, &SecretError{fmt.Sprintf("more than one Secret is labeled as the one with the management token of %s: %s; delete all except the right one", c.ID(), strings.Join(names, ", "))}
 }
 
 func (c *Cluster) managementSecrets(ctx context.Context) ([]corev1.Secret, error) {
@@ -133,7 +133,7 @@ func (c *Cluster) managementSecrets(ctx context.Context) ([]corev1.Secret, error
 
 func isProvisional(s corev1.Secret) bool { return s.Annotations[annotationProvisional] != "" }
 
-// settleSecret ends that the management token may be moved, and deletes the Secrets that it was moved from.
+// settleSecret fixes the place of the management token, and deletes the Secrets from which it was moved.
 func (c *Cluster) settleSecret(ctx context.Context, ref SecretRef) error {
 	all, err := c.managementSecrets(ctx)
 	if err != nil {
@@ -163,10 +163,10 @@ type BootstrapOptions struct {
 	// moves the token to the declared Secret. It does not wait for the agents to register in the catalog, which may still
 	// belong to other servers.
 	Provisional bool
-	// Reset lets EnsureBootstrap bootstrap once more.
+	// Reset lets EnsureBootstrap bootstrap again.
 	Reset bool
-	// Keep says that it shall have the secret ID that is in the Secret: Consul has lost the token, as by
-	// a restore, and not its owner.
+	// Keep says that the token keeps the secret ID that is in the Secret: Consul has lost the token, for
+	// example by a restore, but its owner has not.
 	Keep bool
 	// LostAccessor is the accessor ID of the lost token, "" if unknown. It is
 	// deleted after a reset.
@@ -177,10 +177,9 @@ type BootstrapOptions struct {
 // the management token, that all servers are healthy voters, and that each has
 // its agent token. It returns the accessor ID of the management token.
 //
-// The secret is chosen and stored before Consul hears of it, and any step may be
-// the last of a process: called again, it goes on from what is there. While
-// there is no leader it tries again until the context ends. It returns
-// ErrNoCluster, ErrNotRestored unless it is provisional, ErrACLDisabled, and a *LostError where the token is lost and no reset allowed.
+// The secret is chosen and stored before Consul gets it, and the process may end after any step: another call resumes from what exists.
+// While there is no leader, it tries again until the context ends. It returns ErrNoCluster, ErrNotRestored unless it is provisional,
+// ErrACLDisabled, and a *LostError if the token is lost and no reset is allowed.
 func (c *Cluster) EnsureBootstrap(ctx context.Context, ref SecretRef, options BootstrapOptions) (accessor string, err error) {
 	switch sts, err := c.statefulSet(ctx); {
 	case err != nil:
@@ -191,7 +190,7 @@ func (c *Cluster) EnsureBootstrap(ctx context.Context, ref SecretRef, options Bo
 		return "", ErrNotRestored
 	}
 	err = kube.Wait(ctx, "the ACL bootstrap", interval, func(ctx context.Context) (string, error) {
-		// Before anything is stored: there may be no ACLs to bootstrap.
+		// Before anything is stored, because ACLs may be off.
 		if err := c.checkACLs(ctx); isTransient(err) {
 			return err.Error(), nil
 		} else if err != nil {
@@ -228,14 +227,14 @@ func (c *Cluster) EnsureBootstrap(ctx context.Context, ref SecretRef, options Bo
 	return accessor, c.finishBootstrap(ctx, token, options.Provisional)
 }
 
-// deleteToken deletes a token; one that does not exist is no error.
+// deleteToken deletes a token. A token that does not exist is not an error.
 func (c *Cluster) deleteToken(ctx context.Context, management, accessor string) error {
 	err := c.Any(ctx, management, func(client *api.Client) error {
 		_, _, err := client.ACL().TokenRead(accessor, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
 		if err == nil {
 			_, err = client.ACL().TokenDelete(accessor, (&api.WriteOptions{}).WithContext(ctx))
 		}
-		if isMissing(err) { // somebody else was faster
+		if isMissing(err) { // another call was faster
 			return nil
 		}
 		return err
@@ -246,8 +245,7 @@ func (c *Cluster) deleteToken(ctx context.Context, management, accessor string) 
 	return nil
 }
 
-// finishBootstrap waits for all voters, which only a token can see, and sets
-// the agent tokens.
+// finishBootstrap waits for all voters, which only a token shows, and sets the agent tokens.
 func (c *Cluster) finishBootstrap(ctx context.Context, token string, provisional bool) error {
 	return kube.Wait(ctx, "the servers", interval, func(ctx context.Context) (string, error) {
 		n, err := c.replicas(ctx)
@@ -258,7 +256,7 @@ func (c *Cluster) finishBootstrap(ctx context.Context, token string, provisional
 			return missing, err
 		}
 		err = c.setAgentTokens(ctx, token, !provisional)
-		if isTransient(err) || IsUnknownToken(err) { // a follower hears of the token a moment later
+		if isTransient(err) || IsUnknownToken(err) { // a follower knows the token a moment later
 			return err.Error(), nil
 		}
 		return "", err
@@ -273,8 +271,8 @@ func (c *Cluster) replicas(ctx context.Context) (int, error) {
 	return int(*sts.Spec.Replicas), nil
 }
 
-// Exists reports whether the cluster exists: its StatefulSet, or where somebody deleted
-// that its ConfigMap or a server.
+// Exists reports whether the cluster exists: its StatefulSet, or, if somebody deleted the StatefulSet, its
+// ConfigMap or a server.
 func (c *Cluster) Exists(ctx context.Context) (bool, error) {
 	if runs, err := c.runs(ctx); err != nil || runs {
 		return runs, err
@@ -309,9 +307,8 @@ func (c *Cluster) statefulSet(ctx context.Context) (*appsv1.StatefulSet, error) 
 	return sts, nil
 }
 
-// gone reports whether a cluster is gone for good: neither its StatefulSet is
-// there nor a server, nor a volume, which would bring its ACLs back. It returns an
-// error where that cannot be told.
+// gone reports whether a cluster no longer exists: neither its StatefulSet, nor a server, nor a volume, which
+// would bring its ACLs back. It returns an error if this cannot be determined.
 func (c *Cluster) gone(ctx context.Context) (bool, error) {
 	if runs, err := c.runs(ctx); err != nil || runs {
 		return false, err
@@ -320,12 +317,12 @@ func (c *Cluster) gone(ctx context.Context) (bool, error) {
 		LabelSelector: labels.SelectorFromSet(server.SelectorLabels(c.Name)).String(),
 	})
 	if err != nil {
-		return false, fmt.Errorf("looking for the volumes of %s: %w", c.ID(), err)
+		return false, fmt.Errorf("listing the volume claims of %s: %w", c.ID(), err)
 	}
 	return len(claims.Items) == 0, nil
 }
 
-// checkACLs returns ErrACLDisabled where the servers run without ACLs.
+// checkACLs returns ErrACLDisabled if the servers run without ACLs.
 func (c *Cluster) checkACLs(ctx context.Context) error {
 	err := c.Any(ctx, "", func(client *api.Client) error {
 		_, _, err := client.ACL().TokenReadSelf((&api.QueryOptions{}).WithContext(ctx))
@@ -347,7 +344,7 @@ func (c *Cluster) bootstrap(ctx context.Context, ref SecretRef, provisional bool
 	if err != nil {
 		return "", err
 	}
-	// A Secret whose token works is all there is to want.
+	// If the token in the Secret works, nothing is left to do.
 	accessor, err = c.VerifyToken(ctx, secret)
 	if err == nil || !errors.Is(err, ErrSecretLost) {
 		return accessor, err
@@ -356,8 +353,7 @@ func (c *Cluster) bootstrap(ctx context.Context, ref SecretRef, provisional bool
 	if _, done := bootstrapped(err); !done {
 		return accessor, err
 	}
-	// It may have been this very try, if the answer of one server was lost and
-	// another was asked.
+	// It may have been this try, if the answer of one server was lost and another server was asked.
 	if accessor, err := c.VerifyToken(ctx, secret); err == nil {
 		return accessor, nil
 	}
@@ -382,12 +378,12 @@ func (c *Cluster) bootstrapWith(ctx context.Context, secret string) (accessor st
 	return accessor, nil
 }
 
-// VerifyToken returns the accessor ID of the management token that a Secret
-// held. It returns an ErrSecretLost if there is none or the servers do not know
-// it, and another error if they cannot be asked.
+// VerifyToken returns the accessor ID of the management token in secret, which was read from a Secret. It
+// returns an ErrSecretLost if there is no token or the servers do not know it, and another error if they cannot
+// be asked.
 func (c *Cluster) VerifyToken(ctx context.Context, secret string) (accessor string, err error) {
 	if secret == "" {
-		return "", &LostError{Reason: "there is no Secret with it"}
+		return "", &LostError{Reason: "no Secret contains it"}
 	}
 	var self *api.ACLToken
 	err = c.Any(ctx, secret, func(client *api.Client) error {
@@ -409,8 +405,8 @@ func (c *Cluster) VerifyToken(ctx context.Context, secret string) (accessor stri
 	return self.AccessorID, nil
 }
 
-// isTransient reports whether an error is one to wait out: no leader yet, a
-// server that is not reached.
+// isTransient reports whether an error may go away by waiting: there is no leader yet, or a server is not
+// reached.
 func isTransient(err error) bool {
 	switch {
 	case err == nil, errors.Is(err, ErrACLDisabled), errors.Is(err, ErrSecretLost), errors.Is(err, ErrNotRestored), errors.As(err, new(*SecretError)):
@@ -425,9 +421,9 @@ func isTransient(err error) bool {
 	return elsewhere(err)
 }
 
-// PrepareSecret returns the token in the Secret, after making what is missing of
-// the two. A token that is there is never overwritten, and neither is a Secret
-// that is not the cluster's. One that is provisional may be moved by a later call.
+// PrepareSecret returns the token in the Secret, and creates the Secret and the token if they are missing. It
+// never overwrites an existing token, or a Secret that does not belong to the cluster. A later call may move a
+// provisional token.
 func (c *Cluster) PrepareSecret(ctx context.Context, ref SecretRef, provisional bool) (string, error) {
 	existing, err := c.managementSecret(ctx)
 	if err != nil {
@@ -451,7 +447,7 @@ func (c *Cluster) PrepareSecret(ctx context.Context, ref SecretRef, provisional 
 	return token, c.makeSecret(ctx, ref, token, provisional)
 }
 
-// CheckSecret returns a *SecretError where EnsureBootstrap would refuse a Secret, or what is in it. It changes nothing.
+// CheckSecret returns a *SecretError if EnsureBootstrap would refuse a Secret, or its contents. It changes nothing.
 func (c *Cluster) CheckSecret(ctx context.Context, ref SecretRef) error {
 	existing, err := c.managementSecret(ctx)
 	if err != nil {
@@ -475,29 +471,29 @@ func (c *Cluster) CheckSecret(ctx context.Context, ref SecretRef) error {
 	case token == "" || uuid.Validate(token) == nil:
 		return nil
 	}
-	// Servers that run may have been given such a token by their configuration.
+	// Running servers may have been given such a token by their configuration.
 	if exists, err := c.Exists(ctx); err != nil || exists {
 		return err
 	}
-	return &SecretError{fmt.Sprintf("the key %s of Secret %s/%s does not hold a UUID, and Consul takes nothing else as a management token: put a UUID there, such as uuidgen makes", ref.Key, c.Namespace, ref.Name)}
+	return &SecretError{fmt.Sprintf("the key %s of Secret %s/%s does not hold a UUID, and Consul accepts nothing else as a management token: put a UUID there, such as one that uuidgen prints", ref.Key, c.Namespace, ref.Name)}
 }
 
 func (c *Cluster) elsewhereError(found, ref SecretRef) error {
-	return &SecretError{fmt.Sprintf("the management token of %s is in key %q of Secret %s, not in key %q of %s: name that one, or move it", c.ID(), found.Key, found.Name, ref.Key, ref.Name)}
+	return &SecretError{fmt.Sprintf("the management token of %s is in key %q of Secret %s, and not in key %q of Secret %s: declare the Secret that holds the token, or move the token", c.ID(), found.Key, found.Name, ref.Key, ref.Name)}
 }
 
-// takenError says how a Secret that somebody else makes becomes the one with the management token.
+// takenError says how a Secret that another tool or person made becomes the one with the management token.
 func (c *Cluster) takenError(ref SecretRef) error {
 	owner := server.OwnerLabels(c.Name)
 	owner[server.LabelComponent] = ComponentBootstrap
-	return &SecretError{fmt.Sprintf("the Secret %[1]s/%[2]s exists and does not say that it is this cluster's. Choose another name, or delete it if nothing uses it. "+
-		"If its key %[3]s holds the management token, or a UUID that is to become it, say so:\n\n"+
+	return &SecretError{fmt.Sprintf("the Secret %[1]s/%[2]s exists, and does not have the labels of this cluster. Choose another name, or delete the Secret if nothing uses it. "+
+		"If its key %[3]s holds the management token, or a UUID that is to become the management token, label and annotate the Secret:\n\n"+
 		"  kubectl label secret --namespace %[1]s %[2]s %[4]s\n  kubectl annotate secret --namespace %[1]s %[2]s %[5]s=%[3]s\n\n"+
-		"Where another program writes the Secret, such as the External Secrets Operator, let it write these labels and the annotation too", c.Namespace, ref.Name, ref.Key,
+		"If another program writes the Secret, such as the External Secrets Operator, let it write these labels and the annotation too", c.Namespace, ref.Name, ref.Key,
 		strings.ReplaceAll(labels.FormatLabels(owner), ",", " "), annotationKey)}
 }
 
-// moveToken puts the token of a provisional Secret where it shall be. settleSecret ends it.
+// moveToken puts the token of a provisional Secret where it is declared. settleSecret completes the move.
 func (c *Cluster) moveToken(ctx context.Context, from *corev1.Secret, to SecretRef) error {
 	token, ref := tokenIn(from)
 	if from.Name != to.Name {
@@ -512,8 +508,7 @@ func (c *Cluster) moveToken(ctx context.Context, from *corev1.Secret, to SecretR
 	return nil
 }
 
-// storeToken chooses a token and puts it into the Secret. It fails if somebody else changed
-// that meanwhile.
+// storeToken chooses a token and puts it into the Secret. It fails if the Secret was changed meanwhile.
 func (c *Cluster) storeToken(ctx context.Context, ref SecretRef, existing *corev1.Secret) (token string, err error) {
 	token = uuid.NewString()
 	patch := fmt.Appendf(nil, `{"metadata":{"resourceVersion":%q},"data":{%q:%q}}`, existing.ResourceVersion, ref.Key, base64.StdEncoding.EncodeToString([]byte(token)))
@@ -524,7 +519,7 @@ func (c *Cluster) storeToken(ctx context.Context, ref SecretRef, existing *corev
 	return token, nil
 }
 
-// makeSecret makes the Secret with a management token.
+// makeSecret creates the Secret with a management token.
 func (c *Cluster) makeSecret(ctx context.Context, ref SecretRef, token string, provisional bool) error {
 	owner := server.OwnerLabels(c.Name)
 	owner[server.LabelComponent] = ComponentBootstrap
@@ -552,16 +547,16 @@ func (c *Cluster) makeSecret(ctx context.Context, ref SecretRef, token string, p
 	return nil
 }
 
-// reset bootstraps once more after the management token was lost, by Consul's
-// reset procedure: the reset index goes into the leader's data directory, which
-// takes exec in that pod. The token is a new one, whatever the Secret holds, unless that is to be kept.
+// reset bootstraps again after the management token was lost, by the reset procedure of Consul: the reset index
+// is written into the data directory of the leader, which requires exec in that pod. The token is a new one,
+// whatever the Secret holds, unless keep is set.
 func (c *Cluster) reset(ctx context.Context, lost *LostError, keep bool) (accessor string, err error) {
 	existing, err := c.managementSecret(ctx)
 	if err != nil {
 		return "", err
 	}
 	if existing == nil {
-		return "", lost // it was there a moment ago
+		return "", lost // it existed a moment ago
 	}
 	token, ref := tokenIn(existing)
 	if !keep || token == "" {
@@ -569,7 +564,7 @@ func (c *Cluster) reset(ctx context.Context, lost *LostError, keep bool) (access
 			return "", err
 		}
 	}
-	// Only a refused bootstrap tells the index that is valid now.
+	// Only a refused bootstrap shows the index that is valid now.
 	accessor, err = c.bootstrapWith(ctx, token)
 	index, done := bootstrapped(err)
 	if !done {
@@ -583,8 +578,8 @@ func (c *Cluster) reset(ctx context.Context, lost *LostError, keep bool) (access
 	if err != nil {
 		return "", err
 	}
-	// The index is no secret, and an argument arrives: containerd may end a command
-	// before all of its stdin is there (containerd/containerd#12734).
+	// The index is not a secret, and an argument always arrives: containerd may end a command before all of its
+	// stdin has arrived (containerd/containerd#12734).
 	_, err = c.kube.Exec(ctx, c.Namespace, leader.Name, server.ContainerName, nil,
 		"/bin/sh", "-c", `printf %s "$1" > `+server.ResetFile, "sh", strconv.FormatUint(index, 10))
 	if err != nil {

@@ -35,7 +35,7 @@ func TestCheckSecret(t *testing.T) {
 		"it says so, empty":      {[]func(*corev1.Secret){marked}, SecretRef{"mine", "token"}, ""},
 		"it does not say so":     {[]func(*corev1.Secret){holds(token)}, SecretRef{"mine", "token"}, "kubectl label secret --namespace ns mine app.kubernetes.io/component=acl-bootstrap"},
 		"the token is in it":     {[]func(*corev1.Secret){marked, holds(token)}, SecretRef{"other", "token"}, `is in key "token" of Secret mine`},
-		"the key is another":     {[]func(*corev1.Secret){marked, holds(token)}, SecretRef{"mine", "key"}, `not in key "key" of mine`},
+		"the key is another":     {[]func(*corev1.Secret){marked, holds(token)}, SecretRef{"mine", "key"}, `not in key "key" of Secret mine`},
 		"what it holds is wrong": {[]func(*corev1.Secret){marked, holds("hunter2")}, SecretRef{"mine", "token"}, "does not hold a UUID"},
 	} {
 		k := fake.NewClientset()

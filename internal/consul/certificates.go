@@ -22,21 +22,20 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// The Secret <name>-ca has the certificate authority of a cluster, and the Secret
-// <name>-tls what the servers mount: their certificate, and the authorities that they
-// trust. An authority is replaced in an order in which all servers trust each other at
-// any moment, also those that start meanwhile:
+// The Secret <name>-ca has the certificate authority of a cluster, and the Secret <name>-tls has what the
+// servers mount: their certificate, and the authorities that they trust. An authority is replaced in an order
+// in which all servers trust each other at any moment, including those that start meanwhile:
 //
-//  1. the new one is trusted beside the old one;
+//  1. the new one is trusted in addition to the old one;
 //  2. it signs the servers' certificate, and the old one is still trusted;
-//  3. the old one is trusted no more.
+//  3. the old one is no longer trusted.
 //
-// Each comes after all servers have loaded the one before. After an interruption, the next apply resumes from what the
-// Secrets say.
+// Each step begins after all servers have loaded the result of the one before. After an interruption, the next apply
+// resumes from what the Secrets say.
 //
-// A server may refuse what it is given. Where another authority is declared by then, such as the old one again, the
-// replacement is reverted before anything is loaded: in step 1 no server has a certificate of the new one, and in step 2
-// all servers trust both, so that a certificate of the old one, which is kept until step 3, is as good as one of the new.
+// A server may refuse what it gets. If another authority is declared by then, such as the old one again, the replacement
+// is reverted before anything is loaded: in step 1, no server has a certificate of the new one, and in step 2, all
+// servers trust both, so that a certificate of the old one, which is kept until step 3, is as good as one of the new.
 const (
 	// ComponentCA is the component label of the Secret and the ConfigMap <name>-ca,
 	// ComponentTLS that of the Secret <name>-tls.
@@ -57,16 +56,16 @@ const (
 // maxCommonName is the longest common name of a certificate (RFC 5280, ub-common-name-length).
 const maxCommonName = 64
 
-// certificateTimeout is how long one server may take to load what the Secret says: a
-// kubelet brings a volume up to date within a minute or two.
+// certificateTimeout is how long one server may take to load what the Secret says: a kubelet updates a volume
+// within a minute or two.
 const certificateTimeout = 3 * time.Minute
 
-// authority is a certificate authority. It can sign only where its key is known.
+// authority is a certificate authority. It can sign only if its key is known.
 type authority struct {
 	pki.Pair
-	// roots are what clients trust to trust it: itself, or what vouches for it.
+	// roots are the certificates through which clients trust it: itself, or those that vouch for it.
 	roots []*x509.Certificate
-	// brought says that the user brings it.
+	// brought says that the user provides it.
 	brought bool
 }
 
@@ -75,7 +74,7 @@ func (a authority) same(b authority) bool {
 	return a.Certificate().Equal(b.Certificate()) && !slices.ContainsFunc(a.roots, lacks(b.roots)) && !slices.ContainsFunc(b.roots, lacks(a.roots))
 }
 
-// lacks tells whether a certificate is missing among all.
+// lacks returns a function that reports whether a certificate is missing among all.
 func lacks(all []*x509.Certificate) func(*x509.Certificate) bool {
 	return func(c *x509.Certificate) bool { return !slices.ContainsFunc(all, c.Equal) }
 }
@@ -83,17 +82,18 @@ func lacks(all []*x509.Certificate) func(*x509.Certificate) bool {
 // authorities is what the Secret <name>-ca says.
 type authorities struct {
 	current authority
-	// next shall be current, once all servers trust it; nil if none shall.
+	// next is to become current once all servers trust it; nil if there is none.
 	next *authority
-	// former are trusted as long as a server may have a certificate of theirs.
+	// former are trusted while a server may have a certificate of theirs.
 	former []*x509.Certificate
-	// kept is what was current before, until all servers have a certificate of the one that is; nil if there is none.
+	// kept is what was current before, until all servers have a certificate of the current authority; nil if there is
+	// none.
 	kept *kept
 	// trigger belongs to the latest one.
 	trigger string
 }
 
-// kept is an authority, and the last certificate of the servers that it has signed.
+// kept is an authority, and the last certificate of the servers that it signed.
 type kept struct {
 	authority
 	server pki.Pair
@@ -114,7 +114,7 @@ func (a authorities) trusted() []*x509.Certificate {
 	return out
 }
 
-// latest is the authority whose certificates all servers shall trust, the newest last.
+// latest is the newest authority, whose certificates all servers are to trust.
 func (a authorities) latest() authority {
 	if a.next != nil {
 		return *a.next
@@ -122,8 +122,8 @@ func (a authorities) latest() authority {
 	return a.current
 }
 
-// due says why the authority is to be replaced, "" if it is not. brought is the one that
-// the user brings, nil if the provider makes it.
+// due says why the authority has to be replaced, "" if it does not. brought is the authority that the user
+// provides, nil if the provider makes it.
 func (a authorities) due(t server.TLSSettings, brought *authority, now time.Time) string {
 	latest := a.latest()
 	switch {
@@ -145,8 +145,8 @@ func (a authorities) due(t server.TLSSettings, brought *authority, now time.Time
 	return ""
 }
 
-// next is what the Secret says next, once all servers have loaded what it says now, and
-// false where nothing is left to do.
+// advance returns what the Secret says next, once all servers have loaded what it says now, and false if
+// nothing is left to do.
 func (a authorities) advance(t server.TLSSettings, cluster string, brought *authority, now time.Time) (authorities, bool, error) {
 	switch {
 	case a.due(t, brought, now) != "":
@@ -165,7 +165,7 @@ func (a authorities) advance(t server.TLSSettings, cluster string, brought *auth
 		a.current, a.next = *a.next, nil
 	case len(a.former) > 0:
 		a.former, a.kept = nil, nil
-	case a.trigger != t.CATrigger: // which is only to be known
+	case a.trigger != t.CATrigger: // only recorded
 		a.trigger = t.CATrigger
 	default:
 		return a, false, nil
@@ -173,8 +173,8 @@ func (a authorities) advance(t server.TLSSettings, cluster string, brought *auth
 	return a, true, nil
 }
 
-// reverted is what the Secret says instead of a replacement that is under way, where another authority than the new one is
-// declared by now; false where nothing is to be reverted. c is the certificate of the servers, nil if there is none.
+// reverted is what the Secret says instead of a replacement that is in progress, if another authority than the new one is
+// declared by now; false if there is nothing to revert. c is the certificate of the servers, nil if there is none.
 func (a authorities) reverted(c *certificate, brought *authority, now time.Time) (authorities, bool) {
 	latest := a.latest()
 	if (brought == nil && !latest.brought) || (brought != nil && brought.same(latest)) {
@@ -212,9 +212,9 @@ type certificate struct {
 	unloaded bool
 }
 
-// certificateDue says why a server certificate is to be replaced, "" if it is not.
+// certificateDue says why a server certificate has to be replaced, "" if it does not.
 //
-// One that the user brings is due as soon as all servers trust its authority.
+// A certificate that the user provides is due as soon as all servers trust its authority.
 func certificateDue(c certificate, a authorities, spec server.Spec, brought *pki.Pair, now time.Time) string {
 	leads := func(p pki.Pair) bool { return pki.CheckChain(p, a.current.roots, now) == nil }
 	switch {
@@ -222,12 +222,12 @@ func certificateDue(c certificate, a authorities, spec server.Spec, brought *pki
 		return "Secret " + spec.TLS.CertificateSecret + " has another certificate"
 	case a.keeps(now) && !leads(c.Pair):
 		return "the replacement of the certificate authority is reverted"
-	case brought != nil || a.current.Key == nil: // which goes before
+	case brought != nil || a.current.Key == nil: // which takes precedence
 		return ""
 	}
 	dns, ips := server.CertificateNames(spec)
 	end := c.Certificate().NotAfter
-	// Near the end of an authority that the user brings nothing is won.
+	// Near the end of an authority that the user provides, a new certificate would not be valid longer.
 	longer := slices.MinFunc([]time.Time{now.Add(spec.TLS.Validity), a.current.Ends()}, time.Time.Compare).Sub(end) > time.Second
 	switch err := pki.CheckServer(c.Pair, a.current.Pair, dns, ips); {
 	case err != nil:
@@ -240,16 +240,16 @@ func certificateDue(c certificate, a authorities, spec server.Spec, brought *pki
 	return ""
 }
 
-// keeps reports whether the certificate that is kept is the only one to be had of the current authority.
+// keeps reports whether the kept certificate is the only one that is available of the current authority.
 func (a authorities) keeps(now time.Time) bool {
 	return a.kept != nil && a.current.Key == nil && pki.CheckChain(a.kept.server, a.current.roots, now) == nil
 }
 
 func day(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// EnsureCertificates makes sure that the Secrets and the ConfigMap are there before a
-// server needs them, and reports whether it made them. running says that servers run with
-// certificates: others load what the Secret says when they start.
+// EnsureCertificates makes sure that the Secrets and the ConfigMap exist before a server needs them, and
+// reports whether it created them. running says that servers run with certificates: others load what the Secret
+// says when they start.
 func (c *Cluster) EnsureCertificates(ctx context.Context, spec server.Spec, running bool) (made bool, err error) {
 	w, err := c.readCertificates(ctx, spec)
 	if err != nil {
@@ -260,7 +260,7 @@ func (c *Cluster) EnsureCertificates(ctx context.Context, spec server.Spec, runn
 	if w.ca == nil {
 		a := authorities{trigger: spec.TLS.CATrigger}
 		switch {
-		case w.certificate != nil: // the servers trust those, whose keys are lost
+		case w.certificate != nil: // the servers trust these authorities, whose keys are lost
 			a.current = authority{Pair: pki.Pair{Chain: w.certificate.trusted[:1]}, roots: w.certificate.trusted}
 		case w.brought != nil:
 			a.current = *w.brought
@@ -279,7 +279,7 @@ func (c *Cluster) EnsureCertificates(ctx context.Context, spec server.Spec, runn
 	return made, w.publish(ctx)
 }
 
-// revert reverts a replacement of the authority where another one is declared by now.
+// revert reverts a replacement of the authority if another one is declared by now.
 func (w *work) revert(ctx context.Context) error {
 	for w.ca != nil {
 		back, ok := w.reverted(w.certificate, w.brought, time.Now())
@@ -293,9 +293,8 @@ func (w *work) revert(ctx context.Context) error {
 	return nil
 }
 
-// SettleCertificates makes all servers load what the Secret says, one after the other,
-// and replaces the certificate, and the authority, where that is due. With ACLs on it
-// needs agent:write.
+// SettleCertificates makes all servers load what the Secret says, one after the other, and replaces the
+// certificate and the authority if they are due. With ACLs on, it needs agent:write.
 func (c *Cluster) SettleCertificates(ctx context.Context, token string, spec server.Spec) error {
 	w, err := c.readCertificates(ctx, spec)
 	if err != nil {
@@ -332,21 +331,21 @@ func (c *Cluster) SettleCertificates(ctx context.Context, token string, spec ser
 	}
 }
 
-// checkDropped returns an error where the servers would no longer trust the authority of their own certificate.
+// checkDropped returns an error if the servers would no longer trust the authority of their own certificate.
 func (w *work) checkDropped(next authorities) error {
 	if len(next.former) > 0 || len(w.former) == 0 {
 		return nil
 	}
 	if err := pki.CheckChain(w.certificate.Pair, next.trusted(), time.Now()); err != nil {
-		return fmt.Errorf("the certificate of the servers is not of the authority that replaces the former one, which the servers therefore continue to trust: %w: "+
-			"put that authority back into its Secret, or delete the Secret %s/%s while the servers run, and apply again: the authority is replaced then", err, w.c.Namespace, server.CAName(w.c.Name))
+		return fmt.Errorf("the new certificate authority did not sign the certificate of the servers, so the servers continue to trust the former authority: %w: "+
+			"put the new authority back into its Secret, or delete the Secret %s/%s while the servers run, and apply again: the apply then replaces the authority", err, w.c.Namespace, server.CAName(w.c.Name))
 	}
 	return nil
 }
 
-// LoadCertificates makes the servers that run load what the Secret says, where they may
-// not have: before a roll, which goes by their health, because that may need it. Whether
-// all have it SettleCertificates tells. With ACLs on it needs agent:write.
+// LoadCertificates makes the running servers load what the Secret says, if they may not have. It runs before a
+// rollout, which depends on the health of the servers, because they may need the certificates to be healthy.
+// SettleCertificates checks whether all servers have loaded them. With ACLs on, it needs agent:write.
 func (c *Cluster) LoadCertificates(ctx context.Context, token string, spec server.Spec) error {
 	w, err := c.readCertificates(ctx, spec)
 	if err != nil || w.certificate == nil || !w.certificate.unloaded {
@@ -359,7 +358,7 @@ func (c *Cluster) LoadCertificates(ctx context.Context, token string, spec serve
 	return w.loadInto(ctx, token, slices.DeleteFunc(pods, func(p corev1.Pod) bool { return !PodRuns(&p) }))
 }
 
-// CertificateDrift names what of the certificates is not as it shall be.
+// CertificateDrift lists what is wrong with the certificates.
 func (c *Cluster) CertificateDrift(ctx context.Context, spec server.Spec) (drift []string) {
 	w, err := c.readCertificates(ctx, spec)
 	switch {
@@ -390,7 +389,7 @@ func (c *Cluster) CertificateDrift(ctx context.Context, spec server.Spec) (drift
 	return drift
 }
 
-// Certificates is what clients and people want to know of a cluster's certificates.
+// Certificates is what clients and people need to know about a cluster's certificates.
 type Certificates struct {
 	// CA is what to trust, in PEM.
 	CA string
@@ -413,7 +412,7 @@ func (c *Cluster) Certificates(ctx context.Context) (*Certificates, error) {
 	return &ends, nil
 }
 
-// DeleteCertificates deletes the Secrets and the ConfigMap. Somebody else's stay.
+// DeleteCertificates deletes the Secrets and the ConfigMap. It keeps objects that do not belong to the cluster.
 func (c *Cluster) DeleteCertificates(ctx context.Context) error {
 	errs := []error{c.DeletePublishedCA(ctx)}
 	for _, name := range []string{server.TLSSecretName(c.Name), server.CAName(c.Name)} {
@@ -422,7 +421,7 @@ func (c *Cluster) DeleteCertificates(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// DeletePublishedCA deletes the ConfigMap. Somebody else's stays.
+// DeletePublishedCA deletes the ConfigMap. It keeps one that does not belong to the cluster.
 func (c *Cluster) DeletePublishedCA(ctx context.Context) error {
 	name, maps := server.CAName(c.Name), c.kube.CoreV1().ConfigMaps(c.Namespace)
 	cm, err := maps.Get(ctx, name, metav1.GetOptions{})
@@ -436,11 +435,11 @@ func (c *Cluster) DeletePublishedCA(ctx context.Context) error {
 	return nil
 }
 
-// ErrNoBrought says that a Secret with what the user brings does not exist.
+// ErrNoBrought says that a Secret that the user provides does not exist.
 var ErrNoBrought = errors.New("the Secret does not exist")
 
-// ReadError says that a Secret with what the user brings was not read, for want of a right or of an answer. It says nothing of
-// what is in the Secret.
+// ReadError says that a Secret that the user provides was not read, because a right or an answer is missing. It says nothing
+// about the contents of the Secret.
 type ReadError struct {
 	// What was to be read, and Err, why it was not.
 	What string
@@ -453,16 +452,16 @@ func (e *ReadError) Error() string { return fmt.Sprintf("reading %s: %s", e.What
 // Unwrap returns why.
 func (e *ReadError) Unwrap() error { return e.Err }
 
-// CheckBrought returns an error that says what is wrong with the certificate authority,
-// or the certificate, that the user brings: ErrNoBrought where there is no Secret, which
-// may be made meanwhile, and a *ReadError where it cannot be read.
+// CheckBrought returns an error that says what is wrong with the certificate authority, or the certificate,
+// that the user provides: ErrNoBrought if there is no Secret, which may be created meanwhile, and a *ReadError
+// if it cannot be read.
 func (c *Cluster) CheckBrought(ctx context.Context, spec server.Spec) error {
 	_, _, err := c.brought(ctx, spec)
 	return err
 }
 
-// brought reads what the user brings, nil where that is nothing: the certificate
-// authority, or the certificate of the servers with what vouches for it.
+// brought reads what the user provides, nil if that is nothing: the certificate authority, or the certificate
+// of the servers with the certificates that vouch for it.
 func (c *Cluster) brought(ctx context.Context, spec server.Spec) (a *authority, p *pki.Pair, err error) {
 	name, attribute := spec.TLS.CASecret, "tls.ca_secret"
 	if spec.TLS.CertificateSecret != "" {
@@ -491,7 +490,8 @@ func (c *Cluster) brought(ctx context.Context, spec server.Spec) (a *authority, 
 	return a, p, nil
 }
 
-// parseBroughtCA reads a certificate authority, and tries whether servers with certificates of it would accept each other.
+// parseBroughtCA reads a certificate authority, and checks whether servers with certificates of it would accept each
+// other.
 func parseBroughtCA(data map[string][]byte, spec server.Spec, now time.Time) (*authority, error) {
 	a, err := parseAuthority(data, "")
 	if err != nil {
@@ -504,8 +504,8 @@ func parseBroughtCA(data map[string][]byte, spec server.Spec, now time.Time) (*a
 	return &a, pki.CheckCA(a.Pair, a.roots, dns, ips, now)
 }
 
-// parseBroughtCertificate reads a certificate of the servers. The authority is the first
-// of what vouches for it.
+// parseBroughtCertificate reads a certificate of the servers. The authority is the first of the certificates
+// that vouch for it.
 func parseBroughtCertificate(data map[string][]byte, spec server.Spec, now time.Time) (*authority, *pki.Pair, error) {
 	for _, key := range []string{server.TLSCertKey, server.TLSKeyKey, server.TLSCAKey} {
 		if len(data[key]) == 0 {
@@ -529,7 +529,7 @@ func parseBroughtCertificate(data map[string][]byte, spec server.Spec, now time.
 		}
 	}
 	if err := pki.CheckPeers(p, roots, server.TLSServerName(spec), now); err != nil {
-		return nil, nil, fmt.Errorf("servers would refuse each other with the certificate: %w", err)
+		return nil, nil, fmt.Errorf("servers with this certificate would refuse each other: %w", err)
 	}
 	return &authority{Pair: pki.Pair{Chain: roots[:1]}, roots: roots, brought: true}, &p, nil
 }
@@ -552,13 +552,12 @@ func parseAuthority(data map[string][]byte, prefix string) (a authority, err err
 	return a, err
 }
 
-// work is what the Secrets and the ConfigMap say, and what is brought.
+// work is what the Secrets and the ConfigMap say, and what the user provides.
 type work struct {
 	c       *Cluster
 	spec    server.Spec
 	brought *authority
-	// broughtCertificate is the certificate of the servers that the user brings, nil if
-	// one is issued.
+	// broughtCertificate is the certificate of the servers that the user provides, nil if one is issued.
 	broughtCertificate *pki.Pair
 	running            bool // servers run with certificates
 
@@ -597,13 +596,12 @@ func (c *Cluster) readCertificates(ctx context.Context, spec server.Spec) (w *wo
 	case !found:
 		w.public = nil
 	case !server.Owns(c.Name, w.public.Labels):
-		return nil, fmt.Errorf("the ConfigMap %s/%s exists and was not made by this provider for this cluster: rename it, or delete it if nothing uses it", c.Namespace, w.public.Name)
+		return nil, fmt.Errorf("the ConfigMap %s/%s exists, and this provider did not create it for this cluster: rename it, or delete it if nothing uses it", c.Namespace, w.public.Name)
 	}
 	return w, nil
 }
 
-// parseAuthorities reads the Secret. An authority that the user brings is there without
-// its key.
+// parseAuthorities reads the Secret. An authority that the user provides is in it without its key.
 func parseAuthorities(s *corev1.Secret, brought *authority) (a authorities, err error) {
 	a.trigger = s.Annotations[annotationTrigger]
 	read := func(prefix string) (one authority, err error) {
@@ -634,7 +632,7 @@ func parseAuthorities(s *corev1.Secret, brought *authority) (a authorities, err 
 		}
 	}
 	if err != nil {
-		return a, fmt.Errorf("reading Secret %s/%s: %w: delete it while the servers run, and apply again; the certificate authority is replaced then", s.Namespace, s.Name, err)
+		return a, fmt.Errorf("reading Secret %s/%s: %w: delete the Secret while the servers run, and apply again: the apply then replaces the certificate authority", s.Namespace, s.Name, err)
 	}
 	return a, nil
 }
@@ -646,7 +644,7 @@ func parseCertificate(s *corev1.Secret) (*certificate, error) {
 		c.trusted, err = pki.ParseCertificates(s.Data[server.TLSCAKey])
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading Secret %s/%s: %w: delete it, and apply again; another one is made", s.Namespace, s.Name, err)
+		return nil, fmt.Errorf("reading Secret %s/%s: %w: delete the Secret, and apply again: the apply then creates another one", s.Namespace, s.Name, err)
 	}
 	return &c, nil
 }
@@ -656,8 +654,8 @@ func (w *work) published() bool {
 	return w.public != nil && w.public.Data[server.TLSCAKey] == string(pki.EncodeCertificates(w.trusted()))
 }
 
-// publish writes what the authorities say: the ConfigMap for clients, and the Secret of
-// the servers, with another certificate where that is due.
+// publish writes what the authorities say: the ConfigMap for clients, and the Secret of the servers, with
+// another certificate if that is due.
 func (w *work) publish(ctx context.Context) error {
 	trusted := pki.EncodeCertificates(w.trusted())
 	meta := metav1.ObjectMeta{Name: server.CAName(w.c.Name), Namespace: w.c.Namespace, Labels: w.spec.Labeled(w.labels(ComponentCA))}
@@ -715,7 +713,7 @@ func (w *work) issue(now time.Time) (pki.Pair, error) {
 	case w.broughtCertificate != nil && pki.CheckChain(*w.broughtCertificate, w.trusted(), now) == nil:
 		return *w.broughtCertificate, nil
 	case w.current.Key == nil:
-		return pki.Pair{}, fmt.Errorf("the Secret %s/%s is lost, and so is the key of the certificate authority that signed what was in it: delete the Secret %s too, and apply again; both are made again", w.c.Namespace, server.TLSSecretName(w.c.Name), server.CAName(w.c.Name))
+		return pki.Pair{}, fmt.Errorf("the Secret %s/%s is lost, and so is the key of the certificate authority that signed what was in it: delete the Secret %s too, and apply again: the apply then creates both again", w.c.Namespace, server.TLSSecretName(w.c.Name), server.CAName(w.c.Name))
 	}
 	dns, ips := server.CertificateNames(w.spec)
 	return pki.NewServer(w.current.Pair, w.spec.TLS.KeyAlgorithm, server.Shorten(server.TLSServerName(w.spec), maxCommonName), dns, ips, w.spec.TLS.Validity, now)
@@ -798,7 +796,7 @@ func (w *work) loadInto(ctx context.Context, token string, pods []corev1.Pod) er
 		limited, cancel := context.WithTimeout(ctx, certificateTimeout)
 		err := kube.Wait(limited, "the certificates of server "+pods[i].Name, interval, func(ctx context.Context) (string, error) {
 			missing := w.unloaded(ctx, &pods[i])
-			if missing == "" && reloaded { // once at least: authorities may have the same name
+			if missing == "" && reloaded { // at least once: authorities may have the same name
 				return "", nil
 			}
 			if err := w.c.Reload(ctx, token, &pods[i]); err != nil {
@@ -818,17 +816,17 @@ func (w *work) loadInto(ctx context.Context, token string, pods []corev1.Pod) er
 	return nil
 }
 
-// handshakeTimeout is how long a server may take to accept a client or not.
+// handshakeTimeout is how long a server may take to accept or refuse a client.
 const handshakeTimeout = 5 * time.Second
 
-// alpnRPC is what a client of the RPC port says that it wants to speak (ALPN_RPCConsul in
-// agent/pool/conn.go of Consul). To whoever says so at once, in TLS, a server answers only
-// after both have verified each other, also where it takes plain text too.
+// alpnRPC is the protocol that a client of the RPC port announces (ALPN_RPCConsul in agent/pool/conn.go of
+// Consul). A server answers a client that announces it at once, in TLS, only after both have verified each
+// other, even if the server also accepts plain text.
 const alpnRPC = "consul/rpc-single"
 
-// ticketTaken hears that a server sent a session ticket. In TLS 1.3 a client has ended the
-// handshake before the server has verified it, and the ticket is what the server sends
-// next (RFC 8446, section 4.6.1).
+// ticketTaken is notified when a server sent a session ticket. In TLS 1.3, a client has ended the handshake
+// before the server has verified the client, and the ticket is what the server sends next (RFC 8446, section
+// 4.6.1).
 type ticketTaken chan struct{}
 
 // Get implements tls.ClientSessionCache.
@@ -842,8 +840,8 @@ func (t ticketTaken) Put(string, *tls.ClientSessionState) {
 	}
 }
 
-// unloaded says what of the certificates a server has not loaded, "" if it has all: a
-// handshake shows its certificate, that it trusts the latest authority, and whom else.
+// unloaded says which certificates a server has not loaded, "" if it has loaded all: a handshake shows its
+// certificate, that it trusts the latest authority, and which other authorities it trusts.
 func (w *work) unloaded(ctx context.Context, pod *corev1.Pod) string {
 	client := w.certificate.Pair
 	if w.broughtCertificate != nil {
@@ -859,16 +857,16 @@ func (w *work) unloaded(ctx context.Context, pod *corev1.Pod) string {
 	case err != nil:
 		return err.Error()
 	case !shown.Equal(w.certificate.Certificate()):
-		return "it has another certificate than the Secret"
+		return "its certificate is not the one in the Secret"
 	case !sameSubjects(trusts, w.trusted()):
-		return "it trusts other certificate authorities than the Secret says"
+		return "it trusts other certificate authorities than those in the Secret"
 	}
 	return ""
 }
 
-// CheckFormerTLS says why servers that something else runs and those that a spec describes
-// would refuse each other's connections, "" if they would not. Each takes part in a
-// handshake with a certificate of the authority that the user brings.
+// CheckFormerTLS says why servers that another tool runs and those that a spec describes would refuse each
+// other's connections, "" if they would not. Each takes part in a handshake with a certificate of the authority
+// that the user provides.
 func (c *Cluster) CheckFormerTLS(ctx context.Context, spec server.Spec, pods []corev1.Pod) (reason string, err error) {
 	w := &work{c: c, spec: spec}
 	if w.brought, w.broughtCertificate, err = c.brought(ctx, spec); err != nil || w.brought == nil {
@@ -883,19 +881,19 @@ func (c *Cluster) CheckFormerTLS(ctx context.Context, spec server.Spec, pods []c
 	}
 	for i := range pods {
 		if _, _, err := w.handshake(ctx, &pods[i], client); err != nil {
-			return fmt.Sprintf("server %s and new ones would refuse each other, by the certificate authority that is declared: %s", pods[i].Name, err), nil
+			return fmt.Sprintf("server %s and new servers would refuse each other with the declared certificate authority: %s", pods[i].Name, err), nil
 		}
 	}
 	return "", nil
 }
 
-// newClient issues a certificate to talk to a server with.
+// newClient issues a certificate with which to connect to a server.
 func newClient(ca pki.Pair) (pki.Pair, error) {
 	return pki.NewServer(ca, "ECDSA-P256", "terraform-provider-consul-k8s", nil, nil, time.Hour, time.Now())
 }
 
-// handshake connects to the RPC port of a server, and returns the certificate that it
-// shows and the subjects of whom it trusts. Where one does not trust the other it is an error.
+// handshake connects to the RPC port of a server, and returns the certificate that the server shows and the
+// subjects of the authorities that it trusts. It returns an error if one side does not trust the other.
 func (w *work) handshake(ctx context.Context, pod *corev1.Pod, client pki.Pair) (shown *x509.Certificate, trusts [][]byte, err error) {
 	chain := make([][]byte, len(client.Chain))
 	for i, c := range client.Chain {
@@ -928,7 +926,7 @@ func (w *work) handshake(ctx context.Context, pod *corev1.Pod, client pki.Pair) 
 	case err := <-refused:
 		return nil, nil, fmt.Errorf("it does not accept a connection: %w", err)
 	case <-time.After(handshakeTimeout):
-		return nil, nil, errors.New("it does not say whether it accepts a connection")
+		return nil, nil, errors.New("it does not confirm that it accepts a connection")
 	}
 	return tlsConn.ConnectionState().PeerCertificates[0], trusts, nil
 }

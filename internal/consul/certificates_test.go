@@ -219,8 +219,8 @@ func TestParseBroughtCertificate(t *testing.T) {
 		"good":              {good, 0, ""},
 		"no key":            {with("tls.key", nil), 0, "the key tls.key is missing"},
 		"no authority":      {with("ca.crt", nil), 0, "the key ca.crt is missing"},
-		"another's key":     {with("tls.key", data(nil)["tls.key"]), 0, "the private key is not that of the certificate"},
-		"another authority": {with("ca.crt", pki.EncodeCertificates(stranger.Chain)), 0, "that leads to one in ca.crt"},
+		"another's key":     {with("tls.key", data(nil)["tls.key"]), 0, "the private key does not belong to the certificate"},
+		"another authority": {with("ca.crt", pki.EncodeCertificates(stranger.Chain)), 0, "that chains to one in ca.crt"},
 		"no PEM":            {with("ca.crt", []byte("x")), 0, "ca.crt: there is no certificate in PEM"},
 		"expired":           {good, 2 * time.Hour, "expired"},
 		"no name of agents": {data([]string{"consul.ns.svc"}), 0, "the certificate is not valid for server.dc1.consul"},
@@ -257,10 +257,10 @@ func TestEnsureCertificates_leavesOthersAlone(t *testing.T) {
 		settings func(*server.TLSSettings)
 		want     string
 	}{
-		"a Secret":      {fake.NewClientset(&corev1.Secret{ObjectMeta: named("consul-tls")}), unchanged, "was not made by this provider"},
-		"another":       {fake.NewClientset(&corev1.Secret{ObjectMeta: named("consul-ca")}), unchanged, "was not made by this provider"},
-		"the ConfigMap": {fake.NewClientset(&corev1.ConfigMap{ObjectMeta: named("consul-ca")}), unchanged, "was not made by this provider"},
-		"not PEM":       {fake.NewClientset(own("consul-ca", map[string][]byte{"tls.crt": []byte("secret"), "tls.key": []byte("secret")})), unchanged, "there is no certificate in PEM: delete it while the servers run"},
+		"a Secret":      {fake.NewClientset(&corev1.Secret{ObjectMeta: named("consul-tls")}), unchanged, "this provider did not create it"},
+		"another":       {fake.NewClientset(&corev1.Secret{ObjectMeta: named("consul-ca")}), unchanged, "this provider did not create it"},
+		"the ConfigMap": {fake.NewClientset(&corev1.ConfigMap{ObjectMeta: named("consul-ca")}), unchanged, "this provider did not create it"},
+		"not PEM":       {fake.NewClientset(own("consul-ca", map[string][]byte{"tls.crt": []byte("secret"), "tls.key": []byte("secret")})), unchanged, "there is no certificate in PEM: delete the Secret while the servers run"},
 		"no key":        {fake.NewClientset(&corev1.Secret{ObjectMeta: named("ours"), Data: map[string][]byte{"tls.crt": chain}}), brought, "the key tls.key is missing"},
 		"no chain":      {fake.NewClientset(&corev1.Secret{ObjectMeta: named("ours"), Data: map[string][]byte{"tls.key": key}}), brought, "the key tls.crt is missing"},
 		"brought":       {fake.NewClientset(&corev1.Secret{ObjectMeta: named("ours"), Data: map[string][]byte{"tls.crt": chain, "tls.key": key}}), brought, ""},

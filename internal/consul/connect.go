@@ -1,6 +1,5 @@
-// Package consul is Consul as this product uses it: it reaches the servers
-// through the Kubernetes API, reads their health, and sets up ACLs. It knows
-// nothing of Terraform.
+// Package consul is Consul as this product uses it: it reaches the servers through the Kubernetes API, reads
+// their health, and sets up ACLs. It does not know about Terraform.
 package consul
 
 import (
@@ -44,7 +43,7 @@ func NewConnector(k *kube.Client) *Connector {
 	return &Connector{kube: k, forwards: map[types.UID]forward{}, acls: map[string]*ACL{}}
 }
 
-// forward is the way to one pod.
+// forward is the connection to one pod.
 type forward struct {
 	cluster   string
 	transport *http.Transport
@@ -56,9 +55,9 @@ type Cluster struct {
 	kube      *kube.Client
 	Namespace string
 	Name      string
-	// list lists the server pods where they are not told by the labels of the name.
+	// list lists the server pods if the labels of the name do not select them.
 	list func(context.Context) ([]corev1.Pod, error)
-	// declared are the labels of every object, nil where the StatefulSet tells (WithLabels).
+	// declared returns the labels of every object, nil if the StatefulSet shows them (WithLabels).
 	declared func(context.Context) (map[string]string, error)
 }
 
@@ -112,7 +111,7 @@ func (c *Cluster) Server(pod *corev1.Pod, token string) (*api.Client, error) {
 	return client, nil
 }
 
-// transport returns the way to a pod, the same for all requests.
+// transport returns the connection to a pod, the same for all requests.
 func (c *Connector) transport(cluster string, pod *corev1.Pod) http.RoundTripper {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -131,7 +130,7 @@ func (c *Connector) transport(cluster string, pod *corev1.Pod) http.RoundTripper
 	return f.transport
 }
 
-// forget closes the ways to pods of a cluster that are gone.
+// forget closes the connections to pods of a cluster that no longer exist.
 func (c *Connector) forget(cluster string, pods []corev1.Pod) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -143,9 +142,8 @@ func (c *Connector) forget(cluster string, pods []corev1.Pod) {
 	}
 }
 
-// identity sends requests as the owner of one token, or as nobody. The API
-// library takes defaults from CONSUL_* environment variables, which speak of
-// another Consul: what they add to a request is removed.
+// identity sends requests with one token, or without a token. The API library takes defaults from CONSUL_*
+// environment variables, which are about another Consul: what they add to a request is removed.
 type identity struct {
 	token string
 	next  http.RoundTripper
@@ -175,9 +173,8 @@ func (i identity) RoundTrip(r *http.Request) (*http.Response, error) {
 // ErrNoServer says that no server pod of a cluster is running.
 var ErrNoServer = errors.New("no server is running")
 
-// Any calls do with a client of one server after another, running pods first
-// ready ones, until it succeeds or fails with something that another server
-// would answer alike.
+// Any calls do with a client of one server after another, ready ones first among the running pods, until it
+// succeeds or fails with an error that another server would return as well.
 func (c *Cluster) Any(ctx context.Context, token string, do func(*api.Client) error) error {
 	pods, err := c.Pods(ctx)
 	if err != nil {
@@ -211,8 +208,8 @@ func rank(p *corev1.Pod) int {
 	return 1
 }
 
-// PodRuns reports whether Consul runs in a pod. A sidecar beside it does not count; where no container has the name that
-// the provider gives it, as in servers that something else has made, any container does.
+// PodRuns reports whether Consul runs in a pod. A sidecar does not count. If no container has the name that the provider
+// gives it, as in servers that another tool made, any container counts.
 func PodRuns(p *corev1.Pod) bool {
 	named := slices.ContainsFunc(p.Spec.Containers, func(c corev1.Container) bool { return c.Name == server.ContainerName }) ||
 		slices.ContainsFunc(p.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == server.ContainerName })
@@ -221,7 +218,7 @@ func PodRuns(p *corev1.Pod) bool {
 	})
 }
 
-// PodReady reports whether a pod is Ready and not on its way out.
+// PodReady reports whether a pod is Ready and not being deleted.
 func PodReady(p *corev1.Pod) bool {
 	return p.DeletionTimestamp == nil && slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
 		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue

@@ -28,8 +28,7 @@ import (
 // ComponentToken is the component label of Secrets with delivered tokens.
 const ComponentToken = "acl-token"
 
-// Target is a key of a Kubernetes Secret that a token's secret ID is delivered
-// to.
+// Target is a key of a Kubernetes Secret to which a token's secret ID is delivered.
 type Target struct {
 	Namespace, Name, Key string
 	// Template of the value, in text/template, with {{.SecretID}} and
@@ -39,8 +38,8 @@ type Target struct {
 	Type string
 	// Labels of the Secret, besides the provider's own.
 	Labels map[string]string
-	// Declared is what the owner of the token keeps with it, as JSON, because neither Consul nor the value tells it; "" is
-	// nothing.
+	// Declared is what the owner of the token stores with it, as JSON, because neither Consul nor the value contains it;
+	// "" is nothing.
 	Declared string
 }
 
@@ -59,7 +58,7 @@ func (t Target) Render(accessorID, secretID string) ([]byte, error) {
 	type ids struct{ AccessorID, SecretID string }
 	var out bytes.Buffer
 	if parsed.Execute(&out, ids{accessorID, secretID}) != nil {
-		// The error may quote a value or a part of it: it is told of a made-up one.
+		// The error may quote a value or a part of it: report the error for a made-up value instead.
 		if err := parsed.Execute(io.Discard, ids{accessorID, "00000000-1111-2222-3333-444444444444"}); err != nil {
 			return nil, err
 		}
@@ -87,7 +86,7 @@ func (t Target) Same(o Target) bool {
 	if t.Template == o.Template {
 		return true
 	}
-	// Two samples tell a template that names an ID from one that holds it.
+	// Two samples distinguish a template that names an ID from one that contains it.
 	for _, sample := range []string{"00000000-1111-2222-3333-44444444444", "55555555-6666-7777-8888-99999999999"} {
 		x, errX := t.Render(sample+"0", sample+"1")
 		y, errY := o.Render(sample+"0", sample+"1")
@@ -100,7 +99,7 @@ func (t Target) Same(o Target) bool {
 
 // Holder says who holds the key of a Secret.
 type Holder struct {
-	// Foreign says that the Secret, or its key, is not this provider's.
+	// Foreign says that the Secret, or its key, does not belong to this provider.
 	Foreign bool
 	// AccessorID of the token in the key, and the ID of its Cluster; "" if the key
 	// is free.
@@ -114,7 +113,7 @@ type Deliveries struct {
 	cluster string
 
 	flight     singleflight.Group
-	writing    sync.Mutex // tokens of one apply share Secrets
+	writing    sync.Mutex // tokens of one apply may share Secrets
 	mu         sync.Mutex
 	namespaces map[string]*namespace // those that were asked for
 }
@@ -143,8 +142,8 @@ func TokenSecretLabels() map[string]string {
 // annotationCluster records, for each key, whose token it is.
 func (t Target) annotationCluster() string { return server.ManagedBy + "/cluster." + t.Key }
 
-// Delivered reports whether a target holds a token as it should. Where the
-// secret ID may not be known ("<hidden>"), the record of it has to do.
+// Delivered reports whether a target holds a token as it should. If the secret ID may not be known
+// ("<hidden>"), only its record is checked.
 func (d *Deliveries) Delivered(ctx context.Context, t Target, accessorID, secretID string) (bool, error) {
 	s, err := d.find(ctx, t)
 	if err != nil || s == nil {
@@ -165,8 +164,7 @@ func (d *Deliveries) Delivered(ctx context.Context, t Target, accessorID, secret
 	return err == nil && bytes.Equal(s.Data[t.Key], value), err
 }
 
-// HiddenSecretID is what Consul shows instead of a secret ID to who may only
-// read ACLs.
+// HiddenSecretID is what Consul shows instead of a secret ID to a token that may only read ACLs.
 const HiddenSecretID = "<hidden>"
 
 func orOpaque(secretType string) string {
@@ -195,7 +193,7 @@ func holder(s *corev1.Secret, t Target) Holder {
 	}
 	record := s.Annotations[t.annotation()]
 	if _, has := s.Data[t.Key]; record == "" && (has || !isTokenSecret(s)) {
-		return Holder{Foreign: true} // the record alone proves it, if a label was lost
+		return Holder{Foreign: true} // the record alone proves ownership, if a label was lost
 	}
 	return Holder{AccessorID: record, Cluster: s.Annotations[t.annotationCluster()]}
 }
@@ -204,7 +202,7 @@ func isTokenSecret(s *corev1.Secret) bool {
 	return labels.SelectorFromSet(TokenSecretLabels()).Matches(labels.Set(s.Labels))
 }
 
-// NamespaceMissing reports whether a namespace is known not to exist, or to be on its way out.
+// NamespaceMissing reports whether a namespace is known not to exist, or to be terminating.
 func (d *Deliveries) NamespaceMissing(ctx context.Context, name string) bool {
 	n, err := d.look(ctx, name)
 	return err == nil && n.missing
@@ -224,7 +222,7 @@ func (e *NamespaceError) Error() string {
 	return fmt.Sprintf("the namespace %s of the Secret %s does not exist, or is being deleted", e.Target.Namespace, e.Target.Name)
 }
 
-// TakenError says that a key of a Secret is somebody else's.
+// TakenError says that a key of a Secret is already in use.
 type TakenError struct {
 	Target Target
 	Holder Holder
@@ -233,14 +231,14 @@ type TakenError struct {
 // Error implements error.
 func (e *TakenError) Error() string {
 	if e.Holder.Foreign {
-		return fmt.Sprintf("Secret %s/%s, or its key %s, exists and is not this provider's", e.Target.Namespace, e.Target.Name, e.Target.Key)
+		return fmt.Sprintf("Secret %s/%s, or its key %s, exists, and this provider did not create it", e.Target.Namespace, e.Target.Name, e.Target.Key)
 	}
 	return fmt.Sprintf("the key %s of Secret %s/%s holds the token %s of cluster %s", e.Target.Key, e.Target.Namespace, e.Target.Name, e.Holder.AccessorID, e.Holder.Cluster)
 }
 
-// Deliver writes a token into a target. The key must be free, or hold the very
-// token, or the previous one that it replaces; else a *TakenError is returned. Where there is no namespace to write
-// to it returns a *NamespaceError.
+// Deliver writes a token into a target. The key must be free, or hold the same token, or the previous token that
+// this one replaces; otherwise a *TakenError is returned. If the namespace does not exist, a *NamespaceError is
+// returned.
 func (d *Deliveries) Deliver(ctx context.Context, t Target, accessorID, secretID, previous string) error {
 	value, err := t.Render(accessorID, secretID)
 	if err != nil {
@@ -263,7 +261,7 @@ func (d *Deliveries) Deliver(ctx context.Context, t Target, accessorID, secretID
 	})
 }
 
-// write applies the key of a Secret, as it was looked at; s is nil where there is none.
+// write applies the key of a Secret, which is s as it was read, or nil if there is none.
 func (d *Deliveries) write(ctx context.Context, t Target, s *corev1.Secret, accessorID string, value []byte) error {
 	all := maps.Clone(t.Labels)
 	if all == nil {
@@ -282,7 +280,7 @@ func (d *Deliveries) write(ctx context.Context, t Target, s *corev1.Secret, acce
 	return d.apply(ctx, t, apply)
 }
 
-// Relabel gives a Secret that holds a token the labels of the target, and takes away those that the target had before.
+// Relabel gives a Secret that holds a token the labels of the target, and removes those that the target had before.
 func (d *Deliveries) Relabel(ctx context.Context, t Target, accessorID string) error {
 	return d.change(ctx, t, func(s *corev1.Secret) error {
 		if h := holder(s, t); s == nil || h.Foreign || h.AccessorID != accessorID {
@@ -292,9 +290,8 @@ func (d *Deliveries) Relabel(ctx context.Context, t Target, accessorID string) e
 	})
 }
 
-// Withdraw removes a token from a target, and the Secret if nothing else is in
-// it. A key that holds another token is left alone, and what is gone already, with its namespace or without, is no
-// error.
+// Withdraw removes a token from a target, and deletes the Secret if nothing else is in it. A key that holds
+// another token is left alone. It is not an error if the key, the Secret, or its namespace no longer exists.
 func (d *Deliveries) Withdraw(ctx context.Context, t Target, accessorID string) error {
 	return d.change(ctx, t, func(s *corev1.Secret) error {
 		if h := holder(s, t); s == nil || h.Foreign || h.AccessorID != accessorID {
@@ -303,7 +300,7 @@ func (d *Deliveries) Withdraw(ctx context.Context, t Target, accessorID string) 
 		if !others(s, t) {
 			return d.deleteSecret(ctx, s)
 		}
-		// What this manager no longer applies goes.
+		// What this field manager no longer applies is removed.
 		return d.apply(ctx, t, applycorev1.Secret(t.Name, t.Namespace).WithType(s.Type).WithResourceVersion(s.ResourceVersion))
 	})
 }
@@ -318,8 +315,8 @@ func others(s *corev1.Secret, t Target) bool {
 	return false
 }
 
-// change looks at a Secret and changes it, one change at a time, and again if
-// somebody else was faster.
+// change reads a Secret and changes it, one change at a time, and tries again if another client changed it
+// meanwhile.
 func (d *Deliveries) change(ctx context.Context, t Target, do func(*corev1.Secret) error) error {
 	d.writing.Lock()
 	defer d.writing.Unlock()
@@ -355,7 +352,7 @@ func isNamespaceMissing(err error) bool {
 	return apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) || (apierrors.IsNotFound(err) && details != nil && details.Kind == "namespaces")
 }
 
-// deleteSecret deletes a Secret as it was seen.
+// deleteSecret deletes a Secret as it was read.
 func (d *Deliveries) deleteSecret(ctx context.Context, s *corev1.Secret) error {
 	err := d.kube.CoreV1().Secrets(s.Namespace).Delete(ctx, s.Name, metav1.DeleteOptions{
 		Preconditions: &metav1.Preconditions{UID: &s.UID, ResourceVersion: &s.ResourceVersion},
@@ -367,8 +364,8 @@ func (d *Deliveries) deleteSecret(ctx context.Context, s *corev1.Secret) error {
 	return nil
 }
 
-// get reads a Secret; nil if there is none. The Roles in a namespace, and with them the right to read its Secrets, go
-// with it.
+// get reads a Secret; nil if there is none. With a namespace, its Roles are deleted too, and with them the right to
+// read its Secrets.
 func (d *Deliveries) get(ctx context.Context, t Target) (*corev1.Secret, error) {
 	s, err := d.kube.CoreV1().Secrets(t.Namespace).Get(ctx, t.Name, metav1.GetOptions{})
 	if apierrors.IsForbidden(err) && d.NamespaceGone(ctx, t.Namespace) {
@@ -384,8 +381,8 @@ func (d *Deliveries) get(ctx context.Context, t Target) (*corev1.Secret, error) 
 	return s, nil
 }
 
-// find finds a Secret of delivered tokens in the list of its namespace; nil if
-// there is none. Where listing is forbidden it reads the one.
+// find finds a Secret of delivered tokens in the list of its namespace; nil if there is none. If listing is
+// forbidden, it reads only this Secret.
 func (d *Deliveries) find(ctx context.Context, t Target) (*corev1.Secret, error) {
 	n, err := d.look(ctx, t.Namespace)
 	if err != nil {
@@ -403,7 +400,7 @@ func (d *Deliveries) find(ctx context.Context, t Target) (*corev1.Secret, error)
 	return n.tokens[t.Name], nil
 }
 
-// look reads what there is to know of a namespace, once.
+// look reads the Secrets of a namespace, once.
 func (d *Deliveries) look(ctx context.Context, name string) (*namespace, error) {
 	d.mu.Lock()
 	n, known := d.namespaces[name]
@@ -446,13 +443,13 @@ func (d *Deliveries) read(ctx context.Context, name string) (*namespace, error) 
 			delete(n.others, list.Items[i].Name)
 		}
 	}
-	if len(names) == 0 { // to list what does not exist is no error
+	if len(names) == 0 { // listing in a namespace that does not exist is not an error
 		n.missing = d.NamespaceGone(ctx, name)
 	}
 	return n, nil
 }
 
-// put writes what was written into the list.
+// put updates the list with what was written.
 func (d *Deliveries) put(namespace, name string, s *corev1.Secret) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -469,12 +466,12 @@ func (d *Deliveries) put(namespace, name string, s *corev1.Secret) {
 // Found is where a token was found.
 type Found struct {
 	Target
-	// Hidden says that the template of the value could not be told, because Consul does not show the secret ID.
+	// Hidden says that the template of the value is not known, because Consul does not show the secret ID.
 	Hidden bool
 }
 
-// Find finds the keys that hold a token of the cluster, by what Deliver has recorded: in all namespaces, or, where
-// those may not be listed, in that of the cluster, and in others. all is false then.
+// Find finds the keys that hold a token of the cluster, according to the records of Deliver: in all namespaces,
+// or, if those may not be listed, in that of the cluster only. all is false in the second case.
 func (d *Deliveries) Find(ctx context.Context, accessorID, secretID string) (found []Found, all bool, err error) {
 	options := metav1.ListOptions{LabelSelector: labels.SelectorFromSet(TokenSecretLabels()).String()}
 	list, err := d.kube.CoreV1().Secrets(metav1.NamespaceAll).List(ctx, options)
@@ -508,8 +505,8 @@ func (d *Deliveries) Find(ctx context.Context, accessorID, secretID string) (fou
 	return found, all, nil
 }
 
-// templateOf is a template that renders a value for a token, "" for the secret ID alone. A value that does not come
-// from the token, such as one that somebody edited, has none: it shows as not delivered.
+// templateOf is a template that renders a value for a token, "" for the secret ID alone. A value that is not
+// derived from the token, for example because somebody edited it, has no template: it shows as not delivered.
 func templateOf(value, accessorID, secretID string) string {
 	if value == secretID || !strings.Contains(value, secretID) {
 		return ""
@@ -518,7 +515,7 @@ func templateOf(value, accessorID, secretID string) string {
 	return strings.NewReplacer(secretID, "{{.SecretID}}", accessorID, "{{.AccessorID}}").Replace(text)
 }
 
-// labelsBy are the labels of a Secret that a field manager has set, but for the provider's own.
+// labelsBy are the labels of a Secret that a field manager has set, except for those of the provider.
 func labelsBy(s *corev1.Secret, manager string) map[string]string {
 	var out map[string]string
 	for _, entry := range s.ManagedFields {

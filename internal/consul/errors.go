@@ -22,7 +22,7 @@ func statusOf(err error) (code int, body string, ok bool) {
 	return s.Code, strings.TrimSpace(strings.TrimPrefix(s.Body, "rpc error making call: ")), true
 }
 
-// IsForbidden reports whether a server refused a request for lack of a right.
+// IsForbidden reports whether a server refused a request because a right is missing.
 func IsForbidden(err error) bool {
 	code, _, ok := statusOf(err)
 	return ok && code == http.StatusForbidden
@@ -59,10 +59,9 @@ func isNoLeader(err error) bool {
 		slices.ContainsFunc(brokenConnection, func(end string) bool { return strings.HasSuffix(body, end) }))
 }
 
-// brokenConnection is how the answer of a follower ends whose connection to the
-// leader broke while it passed a request on: the leader died or restarts. Which
-// it is depends on the moment. (github.com/hashicorp/yamux, const.go; the
-// standard library's net, io and syscall.)
+// brokenConnection are the ends of answers from a follower whose connection to the leader broke while it
+// forwarded a request: the leader died or restarts. Which end it is depends on the moment.
+// (github.com/hashicorp/yamux, const.go; the standard library's net, io and syscall.)
 var brokenConnection = []string{
 	"EOF", "session shutdown", "stream closed", "stream reset", "connection write timeout", "keepalive timeout", "i/o deadline reached",
 	"remote end is not accepting connections", "connection reset by peer", "broken pipe", "use of closed network connection", "i/o timeout",
@@ -108,15 +107,14 @@ func isLinkOfMissing(err error) bool {
 	return ok && strings.Contains(body, "No such ACL ")
 }
 
-// isDuplicate reports whether an object of the name, or a token of the IDs,
-// exists already.
+// isDuplicate reports whether an object with the name, or a token with the IDs, already exists.
 func isDuplicate(err error) bool {
 	_, body, ok := statusOf(err)
 	return ok && (strings.HasSuffix(body, "already exists") || strings.HasSuffix(body, "is already in use"))
 }
 
-// duplicate and updateOfMissing are the answers of isDuplicate and
-// isUpdateOfMissing where Consul itself does not give them.
+// duplicate and updateOfMissing are answers that isDuplicate and isUpdateOfMissing recognize, for cases in
+// which Consul itself does not give them.
 func duplicate(kind string) error {
 	return api.StatusError{Code: http.StatusInternalServerError, Body: "the " + kind + " already exists"}
 }
@@ -127,7 +125,7 @@ func updateOfMissing(kind string) error {
 
 var lacksPermission = regexp.MustCompile(`Permission denied: token with AccessorID '([^']*)' lacks permission '([^']*)'`)
 
-// permissionError translates a refusal for lack of a right; nil if it is none.
+// permissionError translates a refusal because of a missing right; nil if the error is not one.
 func permissionError(err error) *PermissionError {
 	code, body, ok := statusOf(err)
 	if !ok || code != http.StatusForbidden || !strings.HasPrefix(body, "Permission denied") {
@@ -141,8 +139,8 @@ func permissionError(err error) *PermissionError {
 
 var resetIndex = regexp.MustCompile(`(?:ACL bootstrap no longer allowed \(|Invalid bootstrap reset index \(.*)reset index: (\d+)\)`)
 
-// bootstrapped reports whether the ACL system was bootstrapped before, and the
-// index that allows to do it again.
+// bootstrapped reports whether the ACL system was bootstrapped before, and returns the index that allows
+// another bootstrap.
 func bootstrapped(err error) (index uint64, ok bool) {
 	_, body, isStatus := statusOf(err)
 	m := resetIndex.FindStringSubmatch(body)

@@ -15,8 +15,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 )
 
-// Former returns access to servers that something else runs as a StatefulSet of the
-// same namespace; none if it does not exist. It connects to nothing.
+// Former returns access to servers that another tool runs as a StatefulSet in the same namespace. If the
+// StatefulSet does not exist, there are no servers. It connects to nothing.
 func (c *Cluster) Former(statefulSet string) *Cluster {
 	f := &Cluster{connector: c.connector, kube: c.kube, Namespace: c.Namespace, Name: statefulSet + " (StatefulSet)"}
 	f.list = func(ctx context.Context) ([]corev1.Pod, error) {
@@ -55,8 +55,8 @@ func (c *Cluster) podsOf(ctx context.Context, sts *appsv1.StatefulSet) ([]corev1
 	return pods, nil
 }
 
-// With returns access to the servers of two StatefulSets as to those of one cluster,
-// which they are as long as one takes over from the other.
+// With returns access to the servers of two StatefulSets as to those of one cluster, which they are while one
+// adopts the servers of the other.
 func (c *Cluster) With(other *Cluster) *Cluster {
 	both := &Cluster{connector: c.connector, kube: c.kube, Namespace: c.Namespace, Name: c.Name + " and " + other.Name}
 	both.list = func(ctx context.Context) ([]corev1.Pod, error) {
@@ -75,7 +75,7 @@ func (c *Cluster) With(other *Cluster) *Cluster {
 	return both
 }
 
-// AgentFacts is what an agent says of itself.
+// AgentFacts is what an agent reports about itself.
 type AgentFacts struct {
 	// Pod that the agent runs in, and Node, its name in Consul.
 	Pod, Node string
@@ -92,10 +92,10 @@ type AgentFacts struct {
 	// VerifiesIncoming says that the agent refuses RPC connections without TLS, and
 	// VerifiesOutgoing that it does not make them.
 	VerifiesIncoming, VerifiesOutgoing bool
-	// ACLs says that ACLs are enabled, and DefaultPolicy what is allowed without a rule.
+	// ACLs says that ACLs are enabled, and DefaultPolicy says what is allowed without a rule.
 	ACLs          bool
 	DefaultPolicy string
-	// Local says that the HTTP API answers the pod itself alone.
+	// Local says that the HTTP API only answers inside the pod.
 	Local bool
 	// SerfPort is the port of gossip in the LAN.
 	SerfPort int
@@ -115,8 +115,8 @@ func (c *Cluster) Facts(ctx context.Context, token string, pod *corev1.Pod) (Age
 	return self.facts(pod.Name), nil
 }
 
-// agentSelf is the part of the answer that is of interest. DebugConfig has no
-// promised form: what is missing counts as not set.
+// agentSelf is the relevant part of the answer. The format of DebugConfig is not stable: what is missing counts
+// as not set.
 type agentSelf struct {
 	Config struct {
 		Datacenter, NodeName, Version string
@@ -166,16 +166,16 @@ func (c *Cluster) ForceLeave(ctx context.Context, token, node string) error {
 	return nil
 }
 
-// KeepManagementToken puts a management token that works into the Secret in which
-// ManagementToken finds it, and from which consul_k8s_acl_bootstrap may move it. It
-// reports whether it made the Secret. One that holds another token is an error.
+// KeepManagementToken puts a valid management token into the Secret in which ManagementToken finds it, and from
+// which consul_k8s_acl_bootstrap may move it. It reports whether it created the Secret. A Secret that holds
+// another token is an error.
 func (c *Cluster) KeepManagementToken(ctx context.Context, token string) (made bool, err error) {
 	held, ref, err := c.ManagementToken(ctx)
 	if err != nil || held == token {
 		return false, err
 	}
 	if held != "" {
-		return false, fmt.Errorf("the Secret %s/%s holds another management token of %s: delete it if it is left of an earlier cluster", c.Namespace, ref.Name, c.ID())
+		return false, fmt.Errorf("the Secret %s/%s holds another management token of %s: delete the Secret if it is left over from an earlier cluster", c.Namespace, ref.Name, c.ID())
 	}
 	if err := c.makeSecret(ctx, DefaultSecretRef(c.Name), token, true); err != nil {
 		return false, err
@@ -196,8 +196,8 @@ func (c *Cluster) ForgetManagementToken(ctx context.Context) error {
 	return nil
 }
 
-// SecretToken reads a token from a key of a Secret in the namespace of the cluster,
-// "" where the Secret has no such key.
+// SecretToken reads a token from a key of a Secret in the namespace of the cluster, "" if the Secret has no
+// such key.
 func (c *Cluster) SecretToken(ctx context.Context, ref SecretRef) (string, error) {
 	s, err := c.kube.CoreV1().Secrets(c.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Health is what autopilot says of the servers.
+// Health is what autopilot reports for the servers.
 type Health struct {
 	// Healthy says that every server is healthy.
 	Healthy bool
@@ -26,7 +26,7 @@ type Health struct {
 	Servers []ServerHealth
 }
 
-// ServerHealth is one server in autopilot's eyes.
+// ServerHealth is what autopilot reports for one server.
 type ServerHealth struct {
 	// Name is the node name, which is the pod's name, and ID the node ID.
 	Name string
@@ -58,9 +58,8 @@ func (h Health) Leader() *ServerHealth {
 	return nil
 }
 
-// Health asks autopilot how the servers are, and the leader who votes: autopilot
-// looks every two seconds only (server_health_interval in agent/config/default.go
-// of Consul). It needs operator:read.
+// Health asks autopilot for the health of the servers, and the leader for the voters: autopilot only checks
+// every two seconds (server_health_interval in agent/config/default.go of Consul). It needs operator:read.
 func (c *Cluster) Health(ctx context.Context, token string) (Health, error) {
 	var h Health
 	err := c.Any(ctx, token, func(client *api.Client) error {
@@ -82,8 +81,8 @@ func (c *Cluster) Health(ctx context.Context, token string) (Health, error) {
 	return h, nil
 }
 
-// newHealth joins what autopilot last saw with the Raft configuration of now. A
-// server that is no peer has no vote, whatever autopilot saw.
+// newHealth joins what autopilot last saw with the current Raft configuration. A server that is not a peer has
+// no vote, whatever autopilot saw.
 func newHealth(reply *api.OperatorHealthReply, raft *api.RaftConfiguration) Health {
 	h := Health{Healthy: reply.Healthy}
 	voters, healthy := 0, 0
@@ -137,7 +136,7 @@ func (h Health) MissingVoters(n int) string {
 		missing = append(missing, fmt.Sprintf("autopilot knows %d of %d servers", len(h.Servers), n))
 	}
 	if leaders != 1 {
-		missing = append(missing, fmt.Sprintf("%d leaders", leaders))
+		missing = append(missing, fmt.Sprintf("there are %d leaders", leaders))
 	}
 	if len(missing) == 0 && h.FailureTolerance < (n-1)/2 {
 		missing = append(missing, fmt.Sprintf("the failure tolerance is %d of %d", h.FailureTolerance, (n-1)/2))
@@ -145,25 +144,24 @@ func (h Health) MissingVoters(n int) string {
 	return strings.Join(missing, ", ")
 }
 
-// missingAddresses says which of the pods is not the server that votes under its
-// name: the peer may still be the one before it.
+// missingAddresses says which of the pods is not the server that votes under its name: the peer may still be
+// its predecessor.
 func (h Health) missingAddresses(pods []corev1.Pod) string {
 	var missing []string
 	for i := range pods {
 		if !slices.ContainsFunc(h.Servers, func(s ServerHealth) bool {
 			return s.Name == pods[i].Name && hasIP(s.Address, pods[i].Status.PodIP)
 		}) {
-			missing = append(missing, fmt.Sprintf("server %s is not yet a Raft peer with its present address", pods[i].Name))
+			missing = append(missing, fmt.Sprintf("server %s is not yet a Raft peer with its current address", pods[i].Name))
 		}
 	}
 	return strings.Join(missing, ", ")
 }
 
-// Missing says what keeps the cluster from being n servers that are healthy
-// voters with one leader; "" if nothing does. Without a token that may ask
-// autopilot, as before ACLs are bootstrapped, it asks every server for its
-// leader and its Raft peers, which needs no right. That does not tell a voter
-// from a server that has just joined, so each must have been ready for soak.
+// Missing says what keeps the cluster from being n servers that are healthy voters with one leader; "" if
+// nothing does. Without a token that may ask autopilot, as before ACLs are bootstrapped, it asks every server
+// for its leader and its Raft peers, which requires no right. This does not distinguish a voter from a server
+// that has just joined, so each server must have been ready for soak.
 func (c *Cluster) Missing(ctx context.Context, token string, n int, soak time.Duration) (string, error) {
 	pods, err := c.Pods(ctx)
 	if err != nil {
@@ -177,7 +175,7 @@ func (c *Cluster) Missing(ctx context.Context, token string, n int, soak time.Du
 	case err == nil:
 		return cmp.Or(h.MissingVoters(n), h.missingAddresses(pods)), nil
 	case !IsForbidden(err):
-		return err.Error(), nil // an unreachable server is something to wait for
+		return err.Error(), nil // an unreachable server may come back
 	}
 	views := make([]raftView, len(pods))
 	for i := range pods {
@@ -191,9 +189,8 @@ func (c *Cluster) Missing(ctx context.Context, token string, n int, soak time.Du
 	return missingSoak(pods, soak, time.Now()), nil
 }
 
-// SetAutopilot stores the autopilot configuration of n servers, as declared; the
-// rest of it stays. Consul reads it from the configuration file at the first
-// bootstrap only. It needs operator:write.
+// SetAutopilot stores the declared autopilot configuration for n servers, and keeps the rest. Consul only reads
+// the configuration file for this at the first bootstrap. It needs operator:write.
 func (c *Cluster) SetAutopilot(ctx context.Context, token string, want server.Autopilot, n int) error {
 	err := c.Any(ctx, token, func(client *api.Client) error {
 		conf, err := client.Operator().AutopilotGetConfiguration((&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
@@ -202,7 +199,7 @@ func (c *Cluster) SetAutopilot(ctx context.Context, token string, want server.Au
 		}
 		ok, err := client.Operator().AutopilotCASConfiguration(conf, (&api.WriteOptions{}).WithContext(ctx))
 		if err == nil && !ok {
-			err = errors.New("somebody else changed it at the same time")
+			err = errors.New("another client changed it at the same time")
 		}
 		return err
 	})
@@ -212,8 +209,8 @@ func (c *Cluster) SetAutopilot(ctx context.Context, token string, want server.Au
 	return nil
 }
 
-// AutopilotDrift names what of the stored autopilot configuration is not that of n
-// servers, as declared. It needs operator:read.
+// AutopilotDrift lists what in the stored autopilot configuration is not as declared for n servers. It needs
+// operator:read.
 func (c *Cluster) AutopilotDrift(ctx context.Context, token string, want server.Autopilot, n int) (drift []string, err error) {
 	err = c.Any(ctx, token, func(client *api.Client) error {
 		conf, err := client.Operator().AutopilotGetConfiguration((&api.QueryOptions{}).WithContext(ctx))
@@ -228,8 +225,7 @@ func (c *Cluster) AutopilotDrift(ctx context.Context, token string, want server.
 	return drift, nil
 }
 
-// adjustAutopilot changes a configuration to that of n servers, and says what it
-// had to change.
+// adjustAutopilot changes a configuration to that of n servers, and returns what it had to change.
 func adjustAutopilot(conf *api.AutopilotConfiguration, want server.Autopilot, n int) (changed []string) {
 	set := func(name string, from, to any, assign func()) {
 		if from != to {
@@ -263,14 +259,14 @@ func missingSoak(pods []corev1.Pod, soak time.Duration, now time.Time) string {
 	for _, pod := range pods {
 		for _, c := range pod.Status.Conditions {
 			if c.Type == corev1.PodReady && now.Sub(c.LastTransitionTime.Time) < soak {
-				return fmt.Sprintf("server %s may not be a voter yet, and there is no token to ask with", pod.Name)
+				return fmt.Sprintf("server %s may not be a voter yet, and there is no token to check this with", pod.Name)
 			}
 		}
 	}
 	return ""
 }
 
-// missingPods says which of the n pods is not there or not ready.
+// missingPods says which of the n pods are missing or not ready.
 func missingPods(pods []corev1.Pod, n int) string {
 	if len(pods) != n {
 		return fmt.Sprintf("%d of %d pods exist", len(pods), n)
@@ -287,7 +283,7 @@ func missingPods(pods []corev1.Pod, n int) string {
 	return "not ready: " + strings.Join(notReady, ", ")
 }
 
-// raftView is what one server says of Raft without any right.
+// raftView is what one server reports about Raft without any right.
 type raftView struct {
 	pod    string
 	ip     string
@@ -311,7 +307,7 @@ func (c *Cluster) raftView(ctx context.Context, pod *corev1.Pod) (raftView, erro
 	return v, nil
 }
 
-// LeaderPod finds the leader's pod among the server pods without any right.
+// LeaderPod finds the leader's pod among the server pods. It requires no right.
 func (c *Cluster) LeaderPod(ctx context.Context, pods []corev1.Pod) (*corev1.Pod, error) {
 	for i := range pods {
 		v, err := c.raftView(ctx, &pods[i])
@@ -327,7 +323,7 @@ func (c *Cluster) LeaderPod(ctx context.Context, pods []corev1.Pod) (*corev1.Pod
 	return nil, fmt.Errorf("finding the leader of %s: no server knows one", c.ID())
 }
 
-// At reports whether the server is the one that runs at an IP, and not the one before it.
+// At reports whether the server is the one that runs at an IP, and not its predecessor.
 func (s ServerHealth) At(ip string) bool { return hasIP(s.Address, ip) }
 
 // hasIP reports whether an address "<ip>:<port>" is that of an IP.

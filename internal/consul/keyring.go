@@ -20,15 +20,15 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// The Secret of a cluster has the gossip keys that its servers shall have, and every
-// server starts with these. A key is replaced in an order in which all agents
-// understand each other at any moment, also those that start meanwhile:
+// The Secret of a cluster has the desired gossip keys of its servers, and every server starts with these. A key
+// is replaced in an order in which all agents understand each other at any moment, including those that start
+// meanwhile:
 //
 //  1. the Secret gets the new key as the second, and all agents install it;
 //  2. the new key becomes the first in the Secret, and all agents encrypt with it;
 //  3. the old key leaves the Secret, and all agents remove it.
 //
-// Where it was interrupted it goes on from what the Secret says.
+// After an interruption, it resumes from what the Secret says.
 const (
 	// ComponentGossip is the component label of that Secret.
 	ComponentGossip = "gossip"
@@ -44,8 +44,8 @@ const (
 // keyringTimeout is how long all agents may take to change their keys.
 const keyringTimeout = 2 * time.Minute
 
-// ErrKeyringLost says that the servers encrypt gossip, that the Secret with their keys
-// is gone, and that they could not be asked for them.
+// ErrKeyringLost says that the servers encrypt gossip, that the Secret with their keys is lost, and that the
+// servers could not be asked for the keys.
 var ErrKeyringLost = errors.New("the Secret with the gossip keys is lost")
 
 // CheckGossipKey returns an error that says what is wrong with a gossip key. It does not
@@ -53,10 +53,10 @@ var ErrKeyringLost = errors.New("the Secret with the gossip keys is lost")
 func CheckGossipKey(key string) error {
 	raw, err := base64.StdEncoding.DecodeString(key)
 	if err != nil {
-		return errors.New("the gossip key is not base64: make one with \"consul keygen\"")
+		return errors.New("the gossip key is not base64: create one with \"consul keygen\"")
 	}
 	if n := len(raw); n != 16 && n != 24 && n != 32 {
-		return fmt.Errorf("the gossip key has %d bytes: it must have 16, 24 or 32, as those that \"consul keygen\" makes", n)
+		return fmt.Errorf("the gossip key has %d bytes: it must have 16, 24, or 32 bytes, such as a key that \"consul keygen\" prints", n)
 	}
 	return nil
 }
@@ -70,17 +70,17 @@ func newGossipKey() string {
 
 // keyring is what the Secret says.
 type keyring struct {
-	// keys are those that all agents shall have, the one to encrypt with first.
+	// keys are those that all agents are to have. The first one is for encryption.
 	keys []string
-	// phase says that the second key shall become the first, or shall go; "" is neither.
+	// phase says that the second key is to become the first, or is to be removed; "" is neither.
 	phase string
 	// trigger and made belong to the latest key.
 	trigger string
 	made    time.Time
 }
 
-// due says why the key is to be replaced, "" if it is not. brought is the key that the
-// user brings, "" if the provider makes it.
+// due says why the key has to be replaced, "" if it does not. brought is the key that the user provides, "" if
+// the provider makes it.
 func (k keyring) due(g server.Gossip, brought string, now time.Time) string {
 	switch {
 	case k.phase != "":
@@ -97,8 +97,7 @@ func (k keyring) due(g server.Gossip, brought string, now time.Time) string {
 	return ""
 }
 
-// next is what the Secret says next, once all agents have what it says now, and false
-// where nothing is left to do.
+// next is what the Secret says next, once all agents have what it says now, and false if nothing is left to do.
 func (k keyring) next(g server.Gossip, brought string, now time.Time) (keyring, bool) {
 	switch {
 	case k.phase == phaseInstall:
@@ -111,7 +110,7 @@ func (k keyring) next(g server.Gossip, brought string, now time.Time) (keyring, 
 			key = newGossipKey()
 		}
 		k.keys, k.phase, k.trigger, k.made = []string{k.keys[0], key}, phaseInstall, g.Rotation.Trigger, now
-	case k.trigger != g.Rotation.Trigger: // which is only to be known
+	case k.trigger != g.Rotation.Trigger: // only recorded
 		k.trigger = g.Rotation.Trigger
 	default:
 		return k, false
@@ -123,18 +122,17 @@ func (k keyring) next(g server.Gossip, brought string, now time.Time) (keyring, 
 type ring struct {
 	// nodes is the number of agents that answered.
 	nodes int
-	// keys and primary are on how many of them a key is installed, and encrypted with.
+	// keys and primary are the numbers of agents that have a key installed, and that encrypt with it.
 	keys, primary map[string]int
-	// problems are what agents said instead.
+	// problems are what agents answered instead.
 	problems []string
 }
 
-// ringStep is what brings the agents' keys closer to those that they shall have. At most
-// one field is set.
+// ringStep is a step that brings the keys of the agents closer to the desired ones. At most one field is set.
 type ringStep struct{ wait, install, use, remove string }
 
-// nextRingStep decides: all keys to all agents, then the first to encrypt with, and only
-// then away with what is left. It goes on only while all servers are among the agents.
+// nextRingStep decides: all keys are installed on all agents, then all agents encrypt with the first one, and
+// only then are other keys removed. It only continues while all servers are among the agents.
 func nextRingStep(keys []string, r ring, servers int) ringStep {
 	switch {
 	case len(r.problems) > 0:
@@ -158,17 +156,17 @@ func nextRingStep(keys []string, r ring, servers int) ringStep {
 	return ringStep{}
 }
 
-// EnsureKeyring makes sure that the Secret with the gossip keys is there before a server
-// needs it, and reports whether it made it. encrypted says that servers have keys
-// already: then a Secret that is missing is made from those, with a token that has
-// keyring:read. It returns ErrKeyringLost where they do not tell.
+// EnsureKeyring makes sure that the Secret with the gossip keys exists before a server needs it, and reports
+// whether it created it. encrypted says that servers already have keys: if the Secret is missing, it is then
+// created from those keys, with a token that has keyring:read. It returns ErrKeyringLost if the servers do not
+// list their keys.
 func (c *Cluster) EnsureKeyring(ctx context.Context, token string, g server.Gossip, encrypted bool) (made bool, err error) {
 	if k, _, err := c.readKeyring(ctx); err != nil || len(k.keys) > 0 {
 		return false, err
 	}
 	if encrypted {
 		switch r, err := c.ring(ctx, token); {
-		case errors.Is(err, ErrNoServer): // nobody has another
+		case errors.Is(err, ErrNoServer): // no server has other keys
 		case err != nil:
 			return false, errors.Join(ErrKeyringLost, err)
 		default:
@@ -186,8 +184,8 @@ func (c *Cluster) EnsureKeyring(ctx context.Context, token string, g server.Goss
 	return err == nil, err
 }
 
-// KeepKeyring makes the Secret with the gossip keys from those that other servers have,
-// with a token that has keyring:read, and reports whether it made it.
+// KeepKeyring creates the Secret with the gossip keys from those that other servers have, with a token that has
+// keyring:read, and reports whether it created it.
 func (c *Cluster) KeepKeyring(ctx context.Context, token string, g server.Gossip, other *Cluster) (made bool, err error) {
 	if k, _, err := c.readKeyring(ctx); err != nil || len(k.keys) > 0 {
 		return false, err
@@ -199,7 +197,7 @@ func (c *Cluster) KeepKeyring(ctx context.Context, token string, g server.Gossip
 	return c.writeRing(ctx, g, r)
 }
 
-// writeRing makes the Secret from the keys that agents have.
+// writeRing creates the Secret from the keys that agents have.
 func (c *Cluster) writeRing(ctx context.Context, g server.Gossip, r ring) (made bool, err error) {
 	k := keyring{keys: sortedKeys(r), trigger: g.Rotation.Trigger, made: time.Now()}
 	if len(k.keys) == 0 {
@@ -222,8 +220,8 @@ func sortedKeys(r ring) []string {
 	return keys
 }
 
-// SettleKeyring makes the agents' keys those of the Secret, and replaces the key where
-// that is due. It needs keyring:write. servers is how many there are.
+// SettleKeyring gives the agents the keys of the Secret, and replaces the key if it is due. It needs
+// keyring:write. servers is the number of servers.
 func (c *Cluster) SettleKeyring(ctx context.Context, token string, g server.Gossip, servers int) error {
 	brought, err := c.broughtKey(ctx, g)
 	if err != nil {
@@ -253,8 +251,7 @@ func (c *Cluster) SettleKeyring(ctx context.Context, token string, g server.Goss
 	}
 }
 
-// KeyringDrift names what of the gossip keys is not as it shall be, as far as it can be
-// told.
+// KeyringDrift lists what is known to be wrong with the gossip keys.
 func (c *Cluster) KeyringDrift(ctx context.Context, token string, g server.Gossip, servers int) (drift []string) {
 	k, s, err := c.readKeyring(ctx)
 	if err != nil {
@@ -280,8 +277,8 @@ func (c *Cluster) KeyringDrift(ctx context.Context, token string, g server.Gossi
 	return drift
 }
 
-// DeleteKeyring deletes the Secret with the gossip keys, if there is one. Somebody else's
-// stays.
+// DeleteKeyring deletes the Secret with the gossip keys, if there is one. It keeps one that does not belong to
+// the cluster.
 func (c *Cluster) DeleteKeyring(ctx context.Context) error {
 	return c.deleteOwnSecret(ctx, server.GossipSecretName(c.Name))
 }
@@ -298,7 +295,7 @@ func (c *Cluster) readKeyring(ctx context.Context) (keyring, *corev1.Secret, err
 		k.made = s.CreationTimestamp.Time
 	}
 	if json.Unmarshal(s.Data[server.KeyringKey], &k.keys) != nil || len(k.keys) == 0 || slices.ContainsFunc(k.keys, func(key string) bool { return CheckGossipKey(key) != nil }) {
-		return keyring{}, nil, fmt.Errorf("key %s of Secret %s/%s is no list of gossip keys: delete the Secret while the servers run, and apply again; it is made from their keys then", server.KeyringKey, c.Namespace, s.Name)
+		return keyring{}, nil, fmt.Errorf("key %s of Secret %s/%s is not a list of gossip keys: delete the Secret while the servers run, and apply again: the apply then creates the Secret from the keys of the servers", server.KeyringKey, c.Namespace, s.Name)
 	}
 	if len(k.keys) == 1 {
 		k.phase = ""
@@ -322,7 +319,7 @@ func (c *Cluster) writeKeyring(ctx context.Context, read *corev1.Secret, k keyri
 	return c.writeSecret(ctx, read, server.GossipSecretName(c.Name), labels, annotations, data)
 }
 
-// broughtKey reads the key that the user brings, "" if there is none.
+// broughtKey reads the key that the user provides, "" if there is none.
 func (c *Cluster) broughtKey(ctx context.Context, g server.Gossip) (string, error) {
 	if g.KeySecret == nil {
 		return "", nil
@@ -343,11 +340,11 @@ func (c *Cluster) broughtKey(ctx context.Context, g server.Gossip) (string, erro
 	return base64.StdEncoding.EncodeToString(raw), err // as agents write it
 }
 
-// ErrNoBroughtKey says that the Secret of the key that the user brings does not exist.
+// ErrNoBroughtKey says that the Secret of the key that the user provides does not exist.
 var ErrNoBroughtKey = errors.New("the Secret does not exist")
 
-// CheckBroughtKey returns an error that says what is wrong with the key that the user
-// brings: ErrNoBroughtKey where there is no Secret, which may be made meanwhile, and a *ReadError where it cannot be read.
+// CheckBroughtKey returns an error that says what is wrong with the key that the user provides: ErrNoBroughtKey if there
+// is no Secret, which may be created meanwhile, and a *ReadError if it cannot be read.
 func (c *Cluster) CheckBroughtKey(ctx context.Context, g server.Gossip) error {
 	_, err := c.broughtKey(ctx, g)
 	if apierrors.IsNotFound(err) {
@@ -367,7 +364,7 @@ func (c *Cluster) ring(ctx context.Context, token string) (ring, error) {
 			}
 			r.nodes, r.keys, r.primary = k.NumNodes, k.Keys, k.PrimaryKeys
 			for node := range k.Messages { // the message may quote a key
-				r.problems = append(r.problems, node+" does not tell its keys")
+				r.problems = append(r.problems, node+" does not list its keys")
 			}
 		}
 		return err
@@ -379,13 +376,13 @@ func (c *Cluster) ring(ctx context.Context, token string) (ring, error) {
 	return r, nil
 }
 
-// settleRing makes all agents have the keys and no other.
+// settleRing makes all agents have these keys and no others.
 func (c *Cluster) settleRing(ctx context.Context, token string, keys []string, servers int) error {
 	ctx, cancel := context.WithTimeout(ctx, keyringTimeout)
 	defer cancel()
 	return kube.Wait(ctx, "the gossip keys of all agents", interval, func(ctx context.Context) (string, error) {
-		// The ring counts whoever answers; a server that is away would keep a key that
-		// the others give up.
+		// The ring counts the agents that answer. A server that is away would keep a key that the others
+		// remove.
 		if missing, err := c.Missing(ctx, token, servers, 0); err != nil || missing != "" {
 			return missing, err
 		}
@@ -411,7 +408,7 @@ func (c *Cluster) settleRing(ctx context.Context, token string, keys []string, s
 	})
 }
 
-// doRingStep tells all agents, and says what.
+// doRingStep carries out a step on all agents, and returns what it is.
 func (c *Cluster) doRingStep(ctx context.Context, token string, step ringStep) (what string, err error) {
 	what = "removing a key"
 	switch {
@@ -433,7 +430,7 @@ func (c *Cluster) doRingStep(ctx context.Context, token string, step ringStep) (
 	return what, err
 }
 
-// withoutKeys takes keys out of a text.
+// withoutKeys removes keys from a text.
 func withoutKeys(text string, keys []string) string {
 	for _, k := range keys {
 		text = strings.ReplaceAll(text, k, "(a key)")
@@ -441,7 +438,7 @@ func withoutKeys(text string, keys []string) string {
 	return text
 }
 
-// ClientAgents are the agents that run and are no servers of the cluster, by node name.
+// ClientAgents are the running agents that are not servers of the cluster, by node name.
 func (c *Cluster) ClientAgents(ctx context.Context) (names []string, err error) {
 	token, _, err := c.ManagementToken(ctx)
 	if err != nil {

@@ -102,8 +102,8 @@ func TestCheckGossipKey(t *testing.T) {
 	for key, want := range map[string]string{
 		newGossipKey():             "",
 		"AAAAAAAAAAAAAAAAAAAAAA==": "",
-		"AAAA":                     "the gossip key has 3 bytes: it must have 16, 24 or 32, as those that \"consul keygen\" makes",
-		"secret!":                  "the gossip key is not base64: make one with \"consul keygen\"",
+		"AAAA":                     "the gossip key has 3 bytes: it must have 16, 24, or 32 bytes, such as a key that \"consul keygen\" prints",
+		"secret!":                  "the gossip key is not base64: create one with \"consul keygen\"",
 	} {
 		got := ""
 		if err := CheckGossipKey(key); err != nil {

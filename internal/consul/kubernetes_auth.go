@@ -15,8 +15,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// TokenReviewer is the service account by which the servers check the tokens of
-// pods at the Kubernetes cluster that they run in.
+// TokenReviewer is the service account with which the servers check the tokens of pods in the Kubernetes
+// cluster that they run in.
 type TokenReviewer struct {
 	server.TokenReviewer
 	kube    *kube.Client
@@ -32,29 +32,27 @@ func (c *Cluster) TokenReviewer(authMethod string) *TokenReviewer {
 	}
 }
 
-// ReviewerCredential is what an auth method needs of a token reviewer: its
-// token, which is a secret, and the certificate authority of the API server,
-// PEM. Both are "" where there is none.
+// ReviewerCredential is what an auth method needs from a token reviewer: its token, which is a secret, and the
+// certificate authority of the API server, in PEM format. Both are "" if there is none.
 type ReviewerCredential struct{ ServiceAccountJWT, CACert string }
 
 // ReviewerState is a token reviewer as it was read.
 type ReviewerState struct {
 	// Exists says that there is at least one of its objects.
 	Exists bool
-	// Drift names what is missing or different, Foreign the objects of its names
-	// that are somebody else's.
+	// Drift names what is missing or different, and Foreign names the objects with its names that do not belong
+	// to it.
 	Drift, Foreign []string
 	// Credential in its Secret.
 	Credential ReviewerCredential
 }
 
-// ForeignReviewerError says that objects with the names of a token reviewer
-// exist and are not its own.
+// ForeignReviewerError says that objects with the names of a token reviewer exist and do not belong to it.
 type ForeignReviewerError struct{ Objects []string }
 
 // Error implements error.
 func (e *ForeignReviewerError) Error() string {
-	return "these objects exist and were not made by this provider for this auth method: " + strings.Join(e.Objects, ", ")
+	return "these objects exist, and this provider did not create them for this auth method: " + strings.Join(e.Objects, ", ")
 }
 
 // Read reads the objects of the token reviewer and changes nothing.
@@ -99,8 +97,8 @@ func (r *TokenReviewer) objects(ctx context.Context) (o server.TokenReviewerObje
 	return o, err
 }
 
-// read turns the answer to a Get into the object, with the kind that a typed
-// Get leaves out, or nil if there is none.
+// read turns the answer to a Get into the object, with the kind, which a typed Get does not set, or nil if
+// there is none.
 func read[T server.Object](got T, err error, like T) (T, error) {
 	var none T
 	kind := like.GetObjectKind().GroupVersionKind()
@@ -115,10 +113,9 @@ func read[T server.Object](got T, err error, like T) (T, error) {
 	return got, nil
 }
 
-// Ensure makes the objects of the token reviewer as they should be, waits until
-// Kubernetes has filled in the token, and returns it. It goes on from whatever
-// is there, but returns a *ForeignReviewerError, and touches nothing, where
-// something is somebody else's.
+// Ensure creates or corrects the objects of the token reviewer, waits until Kubernetes has filled in the token,
+// and returns it. It resumes from whatever exists. If an object belongs to something else, it returns a
+// *ForeignReviewerError and touches nothing.
 func (r *TokenReviewer) Ensure(ctx context.Context) (ReviewerCredential, error) {
 	if err := r.readLabels(ctx); err != nil {
 		return ReviewerCredential{}, err
@@ -132,7 +129,7 @@ func (r *TokenReviewer) Ensure(ctx context.Context) (ReviewerCredential, error) 
 	}
 	want := r.Objects()
 	if live.Binding != nil && live.Binding.RoleRef != want.Binding.RoleRef {
-		// Kubernetes does not let it be changed.
+		// Kubernetes does not allow changing it.
 		if err := r.delete(ctx, live.Binding); err != nil {
 			return ReviewerCredential{}, err
 		}
@@ -149,7 +146,7 @@ func (r *TokenReviewer) Ensure(ctx context.Context) (ReviewerCredential, error) 
 			return "", err
 		}
 		switch {
-		case live.ServiceAccount == nil: // somebody has deleted it meanwhile
+		case live.ServiceAccount == nil: // somebody deleted it meanwhile
 			return "the ServiceAccount is gone", r.apply(ctx, want.ServiceAccount)
 		case live.HasToken():
 			credential = credentialIn(live)
@@ -157,14 +154,14 @@ func (r *TokenReviewer) Ensure(ctx context.Context) (ReviewerCredential, error) 
 		case live.Secret == nil:
 			return "Kubernetes has not filled it in", r.apply(ctx, want.Secret)
 		case isOfAnother(live.Secret, live.ServiceAccount):
-			return "the Secret with the old token is there", r.delete(ctx, live.Secret)
+			return "the Secret still holds the old token", r.delete(ctx, live.Secret)
 		}
 		return "Kubernetes has not filled it in", nil
 	})
 	return credential, err
 }
 
-// relabel applies the objects that are there, where the credential may: the plan of the auth method shows others.
+// relabel applies the objects that exist, if the credential may: the plan of the auth method shows others.
 func (r *TokenReviewer) relabel(ctx context.Context) error {
 	if err := r.readLabels(ctx); err != nil {
 		return err
@@ -190,14 +187,14 @@ func (r *TokenReviewer) relabel(ctx context.Context) error {
 	return nil
 }
 
-// readLabels finds out which labels the objects have in common with those of the cluster.
+// readLabels reads the labels that the objects have in common with those of the cluster.
 func (r *TokenReviewer) readLabels(ctx context.Context) (err error) {
 	r.Labels, err = r.cluster.declaredLabels(ctx)
 	return err
 }
 
-// isOfAnother reports whether a Secret can never hold a token of an account:
-// neither the type nor the account of one can be changed.
+// isOfAnother reports whether a Secret can never hold a token of an account: neither its type nor its account
+// can be changed.
 func isOfAnother(s *corev1.Secret, a *corev1.ServiceAccount) bool {
 	uid := s.Annotations[corev1.ServiceAccountUIDKey]
 	return s.Type != corev1.SecretTypeServiceAccountToken || s.Annotations[corev1.ServiceAccountNameKey] != a.Name || (uid != "" && uid != string(a.UID))
@@ -211,8 +208,8 @@ func (r *TokenReviewer) apply(ctx context.Context, o server.Object) error {
 	return r.kube.Apply(ctx, fields)
 }
 
-// Delete deletes the objects of the token reviewer, the rights first. Those
-// that are gone, and those that are somebody else's, are no error.
+// Delete deletes the objects of the token reviewer, the rights first. Objects that no longer exist, and objects
+// that do not belong to it, are not an error.
 func (r *TokenReviewer) Delete(ctx context.Context) error {
 	live, err := r.objects(ctx)
 	if err != nil {
@@ -230,7 +227,7 @@ func (r *TokenReviewer) Delete(ctx context.Context) error {
 	return nil
 }
 
-// delete deletes an object as it was seen.
+// delete deletes an object as it was read.
 func (r *TokenReviewer) delete(ctx context.Context, o server.Object) error {
 	uid := o.GetUID()
 	options := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}}

@@ -13,16 +13,16 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// WithLabels returns access to the same cluster that knows which labels are declared for every object of it. Without it they
-// are read from the StatefulSet, which has them once they were applied.
+// WithLabels returns access to the same cluster with the labels that are declared for every object of it. Without it, the
+// labels are read from the StatefulSet, which has them once they were applied.
 func (c *Cluster) WithLabels(declared map[string]string) *Cluster {
 	with := *c
 	with.declared = func(context.Context) (map[string]string, error) { return declared, nil }
 	return &with
 }
 
-// Labels returns the labels of an object that has some of its own: those that are declared for every object of the cluster,
-// and its own.
+// Labels returns the labels of an object that has labels of its own: those that are declared for every object of the
+// cluster, and its own.
 func (c *Cluster) Labels(ctx context.Context, own map[string]string) (map[string]string, error) {
 	declared, err := c.declaredLabels(ctx)
 	if err != nil {
@@ -50,7 +50,7 @@ func (c *Cluster) declaredLabels(ctx context.Context) (map[string]string, error)
 }
 
 // Relabel gives the Secrets of the cluster, and the ConfigMap with the certificate authority, the labels that are declared for
-// every object, and takes away those that were declared before. The objects of token reviewers go along.
+// every object, and removes those that were declared before. It also relabels the objects of token reviewers.
 func (c *Cluster) Relabel(ctx context.Context, former map[string]string) error {
 	declared, err := c.declaredLabels(ctx)
 	if err != nil {

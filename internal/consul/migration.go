@@ -16,16 +16,16 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// DenyFacts are what can be known of a running cluster before it refuses what
-// no policy allows (default policy "deny").
+// DenyFacts are what can be known about a running cluster before it refuses what no policy allows (default
+// policy "deny").
 type DenyFacts struct {
-	// Established says that the cluster has had a leader. One that has not has no
-	// clients, and nothing else is asked of it.
+	// Established says that the cluster has had a leader. A cluster that has not has no clients, and is not
+	// asked for anything else.
 	Established bool
-	// Disabled says that ACLs are off where the leader was asked.
+	// Disabled says that ACLs are off according to the leader.
 	Disabled bool
-	// Credential says why the management token cannot be used, as before the
-	// bootstrap; "" if it can. What follows is known only if it can.
+	// Credential says why the management token cannot be used, as before the bootstrap; "" if it can. The
+	// fields below are known only if it can.
 	Credential string
 	// Servers are the server pods, by ordinal.
 	Servers []DenyServer
@@ -33,8 +33,8 @@ type DenyFacts struct {
 	// service "consul", by name.
 	Nodes    []string
 	Services []string
-	// NodeTokens and ServiceTokens are the nodes and services that a valid token
-	// names in an identity, its own or that of a role.
+	// NodeTokens and ServiceTokens are the nodes and services that a valid token names in an identity, either
+	// its own or that of a role.
 	NodeTokens    map[string]bool
 	ServiceTokens map[string]bool
 	// Sessions is the number of sessions by the node that holds them.
@@ -48,21 +48,19 @@ type DenyServer struct {
 	Name string
 	// ACLs says that the server runs with ACLs, as its gossip tag says.
 	ACLs bool
-	// AgentToken says that its agent token (AgentTokenAccessor) exists and has not
-	// expired. No endpoint tells which token an agent uses: /v1/agent/self hides all
-	// of them, set or not, and under "allow" an agent without one does all that one
-	// with a token does. So this is half of the proof, and RenewAgentTokens, which
-	// runs before the first server refuses anything, is the other half.
+	// AgentToken says that its agent token (AgentTokenAccessor) exists and has not expired. No endpoint shows
+	// which token an agent uses: /v1/agent/self hides all tokens, set or not, and with "allow", an agent
+	// without a token can do everything that one with a token can. So this is half of the proof, and
+	// RenewAgentTokens, which runs before the first server refuses anything, is the other half.
 	AgentToken bool
 }
 
-// DenyFacts gathers them. acls says whether the cluster was declared to run with
-// ACLs so far: one without is asked nothing. It changes nothing, and takes at
-// most six requests to a server.
+// DenyFacts collects the facts. acls says whether the cluster was declared to run with ACLs so far: a cluster
+// without ACLs is not asked. It changes nothing, and sends at most six requests to a server.
 func (c *Cluster) DenyFacts(ctx context.Context, acls bool) (DenyFacts, error) {
 	f, err := c.denyFacts(ctx, acls)
 	if err != nil {
-		return DenyFacts{}, fmt.Errorf("asking %s who would be refused: %w", c.ID(), err)
+		return DenyFacts{}, fmt.Errorf("finding out which clients %s would refuse: %w", c.ID(), err)
 	}
 	return f, nil
 }
@@ -76,7 +74,7 @@ func (c *Cluster) denyFacts(ctx context.Context, acls bool) (f DenyFacts, err er
 		return f, err
 	}
 	if token == "" {
-		f.Credential = "there is no Secret with it"
+		f.Credential = "no Secret contains it"
 		return f, nil
 	}
 	pods, err := c.Pods(ctx)
@@ -108,9 +106,8 @@ func (c *Cluster) denyFacts(ctx context.Context, acls bool) (f DenyFacts, err er
 	return f, nil
 }
 
-// Established reports whether the cluster has had a leader (server.Spec). Where the
-// ConfigMap does not say so the servers that run are asked, and where it is lost and
-// none runs, it has.
+// Established reports whether the cluster has had a leader (server.Spec). If the ConfigMap does not say so, the
+// running servers are asked. If the ConfigMap is lost and no server runs, the answer is yes.
 func (c *Cluster) Established(ctx context.Context) (bool, error) {
 	config, err := c.kube.CoreV1().ConfigMaps(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
 	found, err := kube.Found(err)
@@ -165,8 +162,8 @@ func (c *Cluster) denyAnswers(ctx context.Context, token string) (a denyAnswers,
 	return a, err
 }
 
-// runsACLs reports whether the gossip tag of a server says that it runs ACLs. A
-// member that is gone says nothing.
+// runsACLs reports whether the gossip tag of a server says that it runs with ACLs. A member that left says
+// nothing.
 func (a denyAnswers) runsACLs(name string) bool {
 	return slices.ContainsFunc(a.members, func(m *api.AgentMember) bool {
 		return m.Name == name && m.ACLMode() == api.ACLModeEnabled
@@ -198,7 +195,7 @@ func (a denyAnswers) addCatalog(f *DenyFacts) {
 	}
 }
 
-// sidecarSuffix is what a service's identity allows besides the service
+// sidecarSuffix is the suffix of the service that an identity allows in addition to its own
 // (agent/structs/acltemplatedpolicy/policies/ce/service.hcl of Consul).
 const sidecarSuffix = "-sidecar-proxy"
 
@@ -275,11 +272,10 @@ func templateVariable(p *api.ACLTemplatedPolicy) string {
 	return p.TemplateVariables.Name
 }
 
-// RenewAgentTokens makes sure that each server has an agent token and uses it,
-// by setting it once more, before servers start to refuse what no policy allows.
-// An agent may have lost the token that Consul still knows, with its disk. While
-// a server does not answer it tries again until the context ends. A cluster that
-// is not established has nobody to ask and nothing to lose.
+// RenewAgentTokens makes sure that each server has an agent token and uses it, by setting it again, before
+// servers start to refuse what no policy allows. An agent may have lost the token that Consul still knows,
+// together with its volume. While a server does not answer, it tries again until the context ends. A cluster
+// that is not established has nothing to ask and nothing to lose.
 func (c *Cluster) RenewAgentTokens(ctx context.Context) error {
 	established, err := c.Established(ctx)
 	if err != nil || !established {

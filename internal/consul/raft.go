@@ -14,8 +14,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// TransferLeadership moves the leadership to a server, by its name (POST
-// /v1/operator/raft/transfer-leader, Consul 1.15 and later). It needs operator:write.
+// TransferLeadership transfers the leadership to a server, by its name (POST /v1/operator/raft/transfer-leader,
+// Consul 1.15 and later). It needs operator:write.
 func (c *Cluster) TransferLeadership(ctx context.Context, token, name string) error {
 	s, err := c.known(ctx, token, name)
 	if err != nil {
@@ -30,8 +30,8 @@ func (c *Cluster) TransferLeadership(ctx context.Context, token, name string) er
 	})
 }
 
-// RemovePeer removes a server from the Raft peers, by its name (DELETE
-// /v1/operator/raft/peer). One that is no peer is no error. It needs operator:write.
+// RemovePeer removes a server from the Raft peers, by its name (DELETE /v1/operator/raft/peer). It is not an
+// error if the server is not a peer. It needs operator:write.
 func (c *Cluster) RemovePeer(ctx context.Context, token, name string) error {
 	s, err := c.known(ctx, token, name)
 	if err != nil || !s.Peer {
@@ -42,7 +42,7 @@ func (c *Cluster) RemovePeer(ctx context.Context, token, name string) error {
 	})
 }
 
-// known is what autopilot says of one server.
+// known is what autopilot reports for one server.
 func (c *Cluster) known(ctx context.Context, token, name string) (ServerHealth, error) {
 	h, err := c.Health(ctx, token)
 	if err != nil {
@@ -55,9 +55,9 @@ func (c *Cluster) known(ctx context.Context, token, name string) (ServerHealth, 
 	return h.Servers[i], nil
 }
 
-// HasBootstrapped reports whether one of the servers in the pods knows a Raft peer: then
-// there was a leader, whether there is one now or not. It needs no right. An error
-// means that a server did not tell, and that nobody else knows one.
+// HasBootstrapped reports whether one of the servers in the pods knows a Raft peer. If so, there was a leader,
+// whether there is one now or not. It requires no right. An error means that a server did not answer, and that
+// no other server knows a peer.
 func (c *Cluster) HasBootstrapped(ctx context.Context, pods []corev1.Pod) (bool, error) {
 	var errs []error
 	for i := range pods {
@@ -70,22 +70,22 @@ func (c *Cluster) HasBootstrapped(ctx context.Context, pods []corev1.Pod) (bool,
 	return false, errors.Join(errs...)
 }
 
-// askTimeout bounds what a server is asked that may not answer.
+// askTimeout bounds requests to a server that may not answer.
 const askTimeout = 5 * time.Second
 
 // RaftState is what one server knows of Raft by itself, with or without a leader.
 type RaftState struct {
-	// Leader is the address of the leader that the server follows, "" if it knows none.
+	// Leader is the address of the leader that the server follows, "" if it knows no leader.
 	Leader string
 	// Peers is the Raft configuration that the server has. A server without data has none.
 	Peers []RaftPeer
-	// Log is the end of the server's log; zero where the token may not read it.
+	// Log is the end of the server's log; zero if the token may not read it.
 	Log LogEnd
 }
 
 // RaftPeer is one entry of a Raft configuration.
 type RaftPeer struct {
-	// ID is the node ID, "" where the token may not read it, and Address is "<ip>:<port>" of the RPC.
+	// ID is the node ID, "" if the token may not read it, and Address is "<ip>:<port>" of the RPC.
 	ID, Address string
 	// Voter says that the peer has a vote.
 	Voter bool
@@ -100,8 +100,8 @@ func (e LogEnd) Less(o LogEnd) bool {
 	return e.Term < o.Term || (e.Term == o.Term && e.Index < o.Index)
 }
 
-// RaftState asks the server in a pod. The leader and the addresses of the peers need no right; the rest needs agent:read,
-// for which the server asks nobody else if the token is one of its own datacenter.
+// RaftState asks the server in a pod. The leader and the addresses of the peers require no right. The rest requires
+// agent:read, for which the server asks no other server if the token belongs to its own datacenter.
 func (c *Cluster) RaftState(ctx context.Context, token string, pod *corev1.Pod) (RaftState, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -157,7 +157,7 @@ func ParseLogEnd(info string) (LogEnd, error) {
 }
 
 func logEnd(stats map[string]string) (LogEnd, error) {
-	var log, snapshot LogEnd // a server that was just given a snapshot has no log after it
+	var log, snapshot LogEnd // a server that has just got a snapshot has no log after it
 	for key, field := range map[string]*uint64{
 		"last_log_term": &log.Term, "last_log_index": &log.Index, "last_snapshot_term": &snapshot.Term, "last_snapshot_index": &snapshot.Index,
 	} {
@@ -167,7 +167,7 @@ func logEnd(stats map[string]string) (LogEnd, error) {
 		}
 		n, err := strconv.ParseUint(value, 10, 64)
 		if err != nil {
-			return LogEnd{}, fmt.Errorf("the server's %s: %w", key, err)
+			return LogEnd{}, fmt.Errorf("parsing %s of the server: %w", key, err)
 		}
 		*field = n
 	}

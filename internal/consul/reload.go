@@ -10,15 +10,15 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// ConfigVersion returns the version of the configuration that the agent in a pod
-// has loaded, as it says itself; "" where it knows none. It needs agent:read.
+// ConfigVersion returns the version of the configuration that the agent in a pod reports to have loaded; "" if
+// it knows none. It needs agent:read.
 func (c *Cluster) ConfigVersion(ctx context.Context, token string, pod *corev1.Pod) (string, error) {
 	client, err := c.Server(pod, token)
 	if err != nil {
 		return "", err
 	}
-	// The agent replaces what it shows here as the last step of a reload that worked;
-	// Meta, beside it, changes before a reload fails.
+	// The agent replaces what it shows here as the last step of a successful reload; Meta, next to it, changes
+	// before a reload fails.
 	var self struct {
 		DebugConfig struct{ NodeMeta map[string]string }
 	}
@@ -28,8 +28,8 @@ func (c *Cluster) ConfigVersion(ctx context.Context, token string, pod *corev1.P
 	return self.DebugConfig.NodeMeta[server.MetaConfigVersion], nil
 }
 
-// Reload makes the agent in a pod load its configuration anew. An agent that
-// refuses it goes on with the one it has. It needs agent:write.
+// Reload makes the agent in a pod reload its configuration. An agent that refuses the new configuration keeps
+// the one that it has. It needs agent:write.
 func (c *Cluster) Reload(ctx context.Context, token string, pod *corev1.Pod) error {
 	client, err := c.Server(pod, token)
 	if err != nil {

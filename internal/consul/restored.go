@@ -9,11 +9,11 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 )
 
-// Heal makes a cluster whole again after a snapshot was restored into it. With ACLs its management token,
-// which the snapshot need not have, is made valid again by a reset, and each server is given its agent token.
-// It removes nodes that have the name of a server and another ID, because Consul would refuse to register the
-// server (developer.hashicorp.com/consul/docs/error-messages/consul), and then waits for the agents to
-// register. Another call resumes it.
+// Heal repairs a cluster after a snapshot was restored into it. With ACLs its management token, which may be
+// missing in the snapshot, is made valid again by a reset, and each server is given its agent token. It removes
+// nodes that have the name of a server and another ID, because Consul would refuse to register the server
+// (developer.hashicorp.com/consul/docs/error-messages/consul), and then waits for the agents to register.
+// Another call resumes it.
 func (c *Cluster) Heal(ctx context.Context, acl bool) error {
 	token := ""
 	if acl {
@@ -40,7 +40,7 @@ func (c *Cluster) Heal(ctx context.Context, acl bool) error {
 	})
 }
 
-// deregisterReplaced takes nodes out of the catalog that have a server's name and are not it.
+// deregisterReplaced removes nodes from the catalog that have the name of a server and another ID.
 func (c *Cluster) deregisterReplaced(ctx context.Context, token string) error {
 	pods, err := c.Pods(ctx)
 	if err != nil {
@@ -55,7 +55,7 @@ func (c *Cluster) deregisterReplaced(ctx context.Context, token string) error {
 			Config struct{ NodeName, NodeID string }
 		}
 		if _, err := client.Raw().Query("/v1/agent/self", &self, (&api.QueryOptions{}).WithContext(ctx)); err != nil {
-			return fmt.Errorf("asking server %s who it is: %w", pods[i].Name, err)
+			return fmt.Errorf("asking server %s for its node ID: %w", pods[i].Name, err)
 		}
 		node, _, err := client.Catalog().Node(self.Config.NodeName, consistent(ctx))
 		if err != nil {
@@ -65,7 +65,7 @@ func (c *Cluster) deregisterReplaced(ctx context.Context, token string) error {
 			continue
 		}
 		if _, err := client.Catalog().Deregister(&api.CatalogDeregistration{Node: self.Config.NodeName}, write(ctx)); err != nil {
-			return fmt.Errorf("taking the node %s out of the catalog, which is another one: %w", self.Config.NodeName, err)
+			return fmt.Errorf("removing the node %s from the catalog, because it has the ID of another server: %w", self.Config.NodeName, err)
 		}
 	}
 	return nil

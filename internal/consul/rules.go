@@ -12,8 +12,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	// Version 1 of HCL, with the patches of Consul's own go.mod: rules are HCL 1,
-	// which version 2 does not read ("}," between blocks, unquoted keys). MPL-2.0.
+	// Version 1 of HCL, with the patches of Consul's own go.mod: rules are HCL 1, which version 2 cannot read
+	// ("}," between blocks, unquoted keys). MPL-2.0.
 	"github.com/hashicorp/hcl/hcl/ast"
 	hclparser "github.com/hashicorp/hcl/hcl/parser"
 	"github.com/hashicorp/hcl/hcl/scanner"
@@ -22,8 +22,8 @@ import (
 	jsonparser "github.com/hashicorp/hcl/json/parser"
 )
 
-// Rules is the meaning of the text of an ACL policy: who may do what, however
-// it is written. The zero value grants nothing.
+// Rules is the meaning of the text of an ACL policy: which rights it grants, in whatever form it is written.
+// The zero value grants nothing.
 type Rules struct {
 	rights map[scope]right
 }
@@ -31,7 +31,7 @@ type Rules struct {
 // scope is what a rule is about.
 type scope struct{ resource, segment string }
 
-// right is what a rule says of it.
+// right is what a rule says about its scope.
 type right struct{ policy, intentions string }
 
 // Rule is one rule of an ACL policy, such as key_prefix "vault/" { policy = "write" }.
@@ -41,12 +41,11 @@ type Rule struct {
 	// Segment is the name or the prefix of names that the rule is about; "" for a
 	// resource that has none. The prefix "" stands for all names.
 	Segment string
-	// Policy is "deny", "read" or "write", or for keys "list", which is read with
-	// the right to list keys (acl.enable_key_list_policy).
+	// Policy is "deny", "read", or "write", or for keys "list", which is read and the right to list keys
+	// (acl.enable_key_list_policy).
 	Policy string
-	// Intentions is what may be done with the intentions of a service: "deny",
-	// "read" or "write"; "" leaves it to Consul, which lets those read that may
-	// read or write the service.
+	// Intentions is what may be done with the intentions of a service: "deny", "read", or "write"; "" leaves it
+	// to Consul, which allows tokens that may read or write the service to read them.
 	Intentions string
 }
 
@@ -67,8 +66,8 @@ func (e *RuleError) Error() string {
 	return fmt.Sprintf("line %d, column %d: %s", e.Line, e.Column, e.Problem)
 }
 
-// Dispositions, the strictest first: the order in which Consul lets one win
-// where several policies speak of the same segment (acl/policy.go).
+// Dispositions, the strictest first: the order of precedence in Consul if several policies are about the same
+// segment (acl/policy.go).
 const (
 	policyDeny  = "deny"
 	policyWrite = "write"
@@ -89,15 +88,15 @@ var resources = map[string]bool{
 	"session": true, "session_prefix": true,
 }
 
-// HasSegments reports whether rules about a resource name a segment. The error
-// says what is wrong with the name of a resource that there is not.
+// HasSegments reports whether rules about a resource name a segment. If the resource does not exist, the error
+// says what is wrong with its name.
 func HasSegments(resource string) (bool, error) {
 	segments, ok := resources[resource]
 	switch {
 	case ok:
 		return segments, nil
 	case slices.Contains([]string{"namespace", "namespace_prefix", "partition", "partition_prefix", "sentinel"}, resource):
-		return false, &RuleError{Problem: resource + " needs Consul Enterprise: this provider runs the community edition, which ignores it"}
+		return false, &RuleError{Problem: resource + " requires Consul Enterprise: this provider runs the community edition, which ignores it"}
 	case resource == "identity" || resource == "identity_prefix":
 		return false, &RuleError{Problem: "Consul no longer has the resource " + resource + " and ignores it: remove it"}
 	}
@@ -106,7 +105,7 @@ func HasSegments(resource string) (bool, error) {
 	if near := nearest(resource, names); near != "" {
 		hint = "did you mean " + near + "?"
 	}
-	return false, &RuleError{Problem: fmt.Sprintf("there is no resource %s, and Consul would ignore it without a word: %s", resource, hint)}
+	return false, &RuleError{Problem: fmt.Sprintf("there is no resource %s, and Consul would silently ignore it: %s", resource, hint)}
 }
 
 // NewRules returns the meaning of rules. The error joins a *RuleError for each
@@ -134,7 +133,7 @@ func (r Rule) Validate() error {
 	case r.Policy == "":
 		return &RuleError{Problem: fmt.Sprintf("%s has no policy: it must be %s", r.name(), anyOf(r.dispositions()))}
 	case r.Intentions != "" && !hasIntentions(r.Resource):
-		return &RuleError{Problem: r.name() + " takes no intentions: only service and service_prefix do"}
+		return &RuleError{Problem: r.name() + " does not support intentions: only service and service_prefix do"}
 	}
 	if err := checkDisposition(r.name(), "policy", r.Policy, r.dispositions()); err != nil {
 		return err
@@ -152,10 +151,10 @@ func checkDisposition(name, attribute, disposition string, legal []string) error
 		return nil
 	case slices.Contains(legal, lower):
 		// acl/policy.go: isPolicyValid ignores the case, takesPrecedenceOver does not.
-		return &RuleError{Problem: fmt.Sprintf("%s: write %s in lower case, as %q: Consul accepts %q, but lets any other rule win over it, and ignores it in a rule without a segment",
+		return &RuleError{Problem: fmt.Sprintf("%s: write %s in lower case, as %q: Consul accepts %q, but any other rule takes precedence over it, and Consul ignores it in a rule without a segment",
 			name, attribute, lower, disposition)}
 	case lower == policyList:
-		return &RuleError{Problem: fmt.Sprintf("%s: %s cannot be %q, which is for key and key_prefix only: it must be %s", name, attribute, disposition, anyOf(legal))}
+		return &RuleError{Problem: fmt.Sprintf("%s: %s cannot be %q, which only key and key_prefix support: it must be %s", name, attribute, disposition, anyOf(legal))}
 	}
 	return &RuleError{Problem: fmt.Sprintf("%s: %s cannot be %q: it must be %s", name, attribute, disposition, anyOf(legal))}
 }
@@ -189,7 +188,7 @@ func anyOf(words []string) string {
 	return strings.Join(quoted[:last], ", ") + " or " + quoted[last]
 }
 
-// Equal reports whether two texts meant the same.
+// Equal reports whether two texts mean the same.
 func (r Rules) Equal(o Rules) bool { return maps.Equal(r.rights, o.rights) }
 
 // List returns the rules by resource and segment, those without segments first.
@@ -270,9 +269,8 @@ func quoteHCL(s string) string {
 // ParseRules reads the text of an ACL policy, HCL 1 or JSON, as Consul does. The
 // error joins a *RuleError for each thing that is wrong.
 //
-// It refuses what Consul refuses, and also what Consul accepts but does not
-// heed or what is as likely as not a mistake: names that it ignores, different
-// rights for one segment, dispositions in upper case, JSON that is cut off.
+// It refuses what Consul refuses, and also what Consul accepts but ignores, or what is probably a mistake:
+// unknown names, different rights for one segment, dispositions in upper case, and JSON that is cut off.
 func ParseRules(text string) (Rules, error) {
 	b := rulesBuilder{json: isJSON(text)}
 	list, err := b.parse(text)
@@ -283,7 +281,7 @@ func ParseRules(text string) (Rules, error) {
 	return b.build()
 }
 
-// isJSON reports whether the HCL library, and so Consul, takes a text for JSON.
+// isJSON reports whether the HCL library, and so Consul, treats a text as JSON.
 func isJSON(text string) bool {
 	return strings.HasPrefix(strings.TrimLeftFunc(text, unicode.IsSpace), "{")
 }
@@ -306,7 +304,7 @@ func (b *rulesBuilder) add(at token.Pos, problem string) {
 	b.problems = append(b.problems, &RuleError{Line: at.Line, Column: at.Column, Problem: problem})
 }
 
-// put adds a rule that is right by itself.
+// put adds a rule that is valid by itself.
 func (b *rulesBuilder) put(at token.Pos, r Rule) {
 	of, is := scope{r.Resource, r.Segment}, right{r.Policy, r.Intentions}
 	was, ok := b.rights[of]
@@ -318,14 +316,14 @@ func (b *rulesBuilder) put(at token.Pos, r Rule) {
 		b.rights[of] = is
 	case was == is:
 	case resources[r.Resource]:
-		b.add(at, fmt.Sprintf("%s is there twice, with %s and with %s: Consul would take %s of the two, as deny wins over write, write over list, and list over read; keep one",
+		b.add(at, fmt.Sprintf("%s is declared twice, with %s and with %s: Consul would apply %s, because deny takes precedence over write, write over list, and list over read; keep one",
 			r.name(), was, is, right{stricter(was.policy, is.policy), stricter(was.intentions, is.intentions)}))
 	default:
-		b.add(at, fmt.Sprintf("%s is there twice, as %q and as %q: Consul would take the last; keep one", r.name(), was.policy, is.policy))
+		b.add(at, fmt.Sprintf("%s is declared twice, as %q and as %q: Consul would apply the last one; keep one", r.name(), was.policy, is.policy))
 	}
 }
 
-// String says it to a user.
+// String describes a right to a user.
 func (r right) String() string {
 	if r.intentions == "" {
 		return fmt.Sprintf("policy %q", r.policy)
@@ -333,7 +331,7 @@ func (r right) String() string {
 	return fmt.Sprintf("policy %q and intentions %q", r.policy, r.intentions)
 }
 
-// stricter is the one of two dispositions that Consul lets win.
+// stricter is the one of two dispositions that takes precedence in Consul.
 func stricter(a, b string) string {
 	for _, p := range []string{policyDeny, policyWrite, policyList, policyRead} {
 		if a == p || b == p {
@@ -348,7 +346,7 @@ func (b *rulesBuilder) parse(text string) (*ast.ObjectList, error) {
 	if b.json {
 		return parseJSON(text)
 	}
-	// Arguments that are there twice are told of later, with what they are.
+	// Duplicate arguments are reported later, with their values.
 	file, err := hclparser.ParseDontErrorOnDuplicateKeys([]byte(text))
 	var at *hclparser.PosError
 	switch {
@@ -367,7 +365,7 @@ func (b *rulesBuilder) parse(text string) (*ast.ObjectList, error) {
 
 func lastToken(text string) token.Token {
 	s := scanner.New([]byte(text))
-	s.Error = func(token.Pos, string) {} // the parser has told
+	s.Error = func(token.Pos, string) {} // the parser has reported this
 	var last token.Token
 	for {
 		switch t := s.Scan(); t.Type {
@@ -380,9 +378,8 @@ func lastToken(text string) token.Token {
 	}
 }
 
-// parseJSON returns the syntax tree of a JSON text, without positions. The
-// parser of the HCL library takes much for JSON that is not, such as a text that
-// is cut off.
+// parseJSON returns the syntax tree of a JSON text, without positions. The parser of the HCL library accepts
+// much that is not JSON, such as a text that is cut off.
 func parseJSON(text string) (*ast.ObjectList, error) {
 	var syntax *json.SyntaxError
 	if err := json.Unmarshal([]byte(text), new(any)); errors.As(err, &syntax) {
@@ -393,7 +390,7 @@ func parseJSON(text string) (*ast.ObjectList, error) {
 	}
 	file, err := jsonparser.Parse([]byte(text))
 	if err != nil {
-		return nil, &RuleError{Problem: "not JSON that Consul reads: " + err.Error()}
+		return nil, &RuleError{Problem: "not JSON that Consul can read: " + err.Error()}
 	}
 	list, _ := file.Node.(*ast.ObjectList)
 	return list, nil
@@ -405,7 +402,7 @@ func position(text string, n int64) (line, column int) {
 	return 1 + strings.Count(before, "\n"), 1 + utf8.RuneCountInString(before[strings.LastIndex(before, "\n")+1:])
 }
 
-// file reads what is on the top of the syntax tree: resources.
+// file reads the top of the syntax tree: resources.
 func (b *rulesBuilder) file(list *ast.ObjectList) {
 	for _, item := range b.once(list) {
 		name, err := unquoted(item.Keys[0].Token)
@@ -452,7 +449,7 @@ func (b *rulesBuilder) once(list *ast.ObjectList) []*ast.ObjectItem {
 func (b *rulesBuilder) single(resource string, item *ast.ObjectItem) {
 	policy, ok := argument(item)
 	if !ok {
-		b.add(item.Pos(), fmt.Sprintf("%s has no segments and takes no block: write %s = \"read\"", resource, resource))
+		b.add(item.Pos(), fmt.Sprintf("%s has no segments and cannot have a block: write %s = \"read\"", resource, resource))
 		return
 	}
 	b.rule(item.Pos(), Rule{Resource: resource, Policy: policy}, policy == "") // "" and null grant nothing
@@ -476,14 +473,14 @@ func (b *rulesBuilder) segments(resource string, item *ast.ObjectItem) {
 				b.block(resource, sub.Keys, body)
 				continue
 			}
-			b.add(sub.Pos(), fmt.Sprintf("%s takes a segment, and a block for it: %s", resource, form))
+			b.add(sub.Pos(), fmt.Sprintf("%s requires a segment with a block: %s", resource, form))
 		}
 	case *ast.ListType:
 		if len(val.List) > 0 {
-			b.add(item.Pos(), fmt.Sprintf("%s takes no list: %s", resource, form))
+			b.add(item.Pos(), fmt.Sprintf("%s cannot be a list: %s", resource, form))
 		}
 	default:
-		b.add(item.Pos(), fmt.Sprintf("%s takes a segment, and a block for it: %s", resource, form))
+		b.add(item.Pos(), fmt.Sprintf("%s requires a segment with a block: %s", resource, form))
 	}
 }
 
@@ -500,7 +497,7 @@ func (b *rulesBuilder) block(resource string, keys []*ast.ObjectKey, body *ast.O
 		// The JSON parser makes one of blocks within blocks.
 		next, err := unquoted(keys[1].Token)
 		if err == nil {
-			err = fmt.Errorf("%s takes one segment, but here is %q too", r.name(), next)
+			err = fmt.Errorf("%s has one segment, but %q follows it", r.name(), next)
 		}
 		if strings.EqualFold(next, "sentinel") {
 			_, err = HasSegments("sentinel")
@@ -536,18 +533,18 @@ func (b *rulesBuilder) attribute(r *Rule, item *ast.ObjectItem) {
 	case name == "intentions" && hasIntentions(r.Resource):
 		set = &r.Intentions
 	case name == "intentions":
-		b.add(item.Pos(), r.name()+" takes no intentions, and Consul would ignore them: only service and service_prefix do")
+		b.add(item.Pos(), r.name()+" does not support intentions, and Consul would ignore them: only service and service_prefix do")
 		return
 	case name == "sentinel":
 		_, err := HasSegments(name)
 		b.add(item.Pos(), fmt.Sprintf("%s: %v", r.name(), err))
 		return
 	default:
-		hint := "it takes " + strings.Join(legal, " and ")
+		hint := "it supports " + strings.Join(legal, " and ")
 		if near := nearest(name, legal); near != "" {
 			hint = "did you mean " + near + "?"
 		}
-		b.add(item.Pos(), fmt.Sprintf("%s: there is no attribute %s, and Consul would ignore it without a word: %s", r.name(), name, hint))
+		b.add(item.Pos(), fmt.Sprintf("%s: there is no attribute %s, and Consul would silently ignore it: %s", r.name(), name, hint))
 		return
 	}
 	value, ok := argument(item)
@@ -555,7 +552,7 @@ func (b *rulesBuilder) attribute(r *Rule, item *ast.ObjectItem) {
 	case !ok:
 		b.add(item.Pos(), fmt.Sprintf("%s: write %s = \"read\"", r.name(), name))
 	case *set != "" && *set != value:
-		b.add(item.Pos(), fmt.Sprintf("%s has the %s %q and %q: Consul would take the last; keep one", r.name(), name, *set, value))
+		b.add(item.Pos(), fmt.Sprintf("%s has the %s %q and %q: Consul would apply the last one; keep one", r.name(), name, *set, value))
 	default:
 		*set = value
 	}
@@ -590,7 +587,7 @@ func unquoted(t token.Token) (string, error) {
 	var err error
 	switch {
 	case t.Type == token.HEREDOC:
-		return "", &RuleError{Problem: "a rule takes no here document: its text ends with a line break"}
+		return "", &RuleError{Problem: "a rule cannot have a here document, because its text ends with a line break"}
 	case t.Type != token.STRING:
 		return t.Text, nil
 	case t.Text == "": // null in JSON

@@ -26,13 +26,13 @@ func (c *Cluster) ownSecret(ctx context.Context, name string) (*corev1.Secret, e
 	case !found:
 		return nil, nil //nolint:nilnil // as documented
 	case !server.Owns(c.Name, s.Labels):
-		return nil, fmt.Errorf("the Secret %s/%s exists and was not made by this provider for this cluster: rename it, or delete it if nothing uses it", c.Namespace, name)
+		return nil, fmt.Errorf("the Secret %s/%s exists, and this provider did not create it for this cluster: rename it, or delete it if nothing uses it", c.Namespace, name)
 	}
 	return s, nil
 }
 
-// writeSecret makes a Secret, or changes it as it was read: the data becomes exactly this,
-// and annotations that are nil go.
+// writeSecret creates a Secret, or changes it as it was read: it sets exactly this data, and removes
+// annotations that are nil.
 func (c *Cluster) writeSecret(ctx context.Context, read *corev1.Secret, name string, labels map[string]string, annotations map[string]*string, data map[string][]byte) (*corev1.Secret, error) {
 	secrets := c.kube.CoreV1().Secrets(c.Namespace)
 	var s *corev1.Secret
@@ -68,7 +68,8 @@ func (c *Cluster) writeSecret(ctx context.Context, read *corev1.Secret, name str
 	return s, nil
 }
 
-// deleteOwnSecret deletes a Secret of the cluster, if there is one. Somebody else's stays.
+// deleteOwnSecret deletes a Secret of the cluster, if there is one. It keeps one that does not belong to the
+// cluster.
 func (c *Cluster) deleteOwnSecret(ctx context.Context, name string) error {
 	secrets := c.kube.CoreV1().Secrets(c.Namespace)
 	s, err := secrets.Get(ctx, name, metav1.GetOptions{})
@@ -82,8 +83,8 @@ func (c *Cluster) deleteOwnSecret(ctx context.Context, name string) error {
 	return nil
 }
 
-// touchPods changes an annotation of every server's pod: its kubelet brings the mounted
-// Secret up to date at once then.
+// touchPods changes an annotation of every server's pod, so that its kubelet updates the mounted Secret at
+// once.
 func (c *Cluster) touchPods(ctx context.Context, version string) error {
 	pods, err := c.Pods(ctx)
 	if err != nil {

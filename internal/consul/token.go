@@ -14,12 +14,11 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 )
 
-// tokenIDs is the UUID name space of accessor IDs that follow from something.
+// tokenIDs is the UUID name space of accessor IDs that are derived from other data.
 var tokenIDs = uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://github.com/consul-k8s/terraform-provider-consul-k8s#token"))
 
-// AccessorFor is the accessor ID of the first token that a cluster has for a
-// target. It follows from both, so that a create which was interrupted finds its
-// token again.
+// AccessorFor is the accessor ID of the first token that a cluster has for a target. It is derived from both,
+// so that an interrupted create finds its token again.
 func (c *Cluster) AccessorFor(t Target) string {
 	return uuid.NewSHA1(tokenIDs, []byte(c.ID()+" "+t.String())).String()
 }
@@ -30,14 +29,13 @@ func Successor(accessorID string) string {
 	return uuid.NewSHA1(tokenIDs, []byte("after "+accessorID)).String()
 }
 
-// Unfinished is the description of a token whose create has not ended: what was
-// left behind by one that was interrupted is told by it from a token in use.
+// Unfinished is the description of a token whose create has not ended. It distinguishes a token that an
+// interrupted create left behind from a token in use.
 const Unfinished = "Not in use yet: being created by terraform-provider-consul-k8s"
 
-// EnsureToken makes a token with the accessor ID and secret ID in wanted, or
-// goes on with what an interrupted call has made: resumable tells whether one of
-// that accessor ID is that. It keeps its secret ID unless wanted insists on its
-// own. Another token of the accessor ID is ErrExists.
+// EnsureToken creates a token with the accessor ID and secret ID in wanted, or resumes an interrupted create:
+// resumable reports whether a token with that accessor ID is what the interrupted call left. That token keeps
+// its secret ID unless insist is set. Another token with the accessor ID is ErrExists.
 func (a *ACL) EnsureToken(ctx context.Context, wanted api.ACLToken, insist bool, resumable func(api.ACLToken) bool) (*api.ACLToken, error) {
 	made, err := a.Tokens.Create(ctx, wanted)
 	if !errors.Is(err, ErrExists) {
@@ -55,15 +53,15 @@ func (a *ACL) EnsureToken(ctx context.Context, wanted api.ACLToken, insist bool,
 		wanted.SecretID = existing.SecretID
 		return a.Tokens.Update(ctx, wanted)
 	}
-	// What cannot be changed is made anew.
+	// A token that cannot be changed is created again.
 	if err := a.Tokens.Delete(ctx, wanted.AccessorID); err != nil {
 		return nil, err
 	}
 	return a.Tokens.Create(ctx, wanted)
 }
 
-// sameLife reports whether two tokens are alike in what Consul does not change:
-// where they are valid, and until when.
+// sameLife reports whether two tokens agree in what Consul does not change: where they are valid, and until
+// when.
 func sameLife(wanted, existing api.ACLToken) bool {
 	if wanted.Local != existing.Local {
 		return false
@@ -77,9 +75,8 @@ func sameLife(wanted, existing api.ACLToken) bool {
 	return (existing.ExpirationTime.Sub(existing.CreateTime) - wanted.ExpirationTTL).Abs() < time.Second
 }
 
-// AwaitToken waits until every running server knows a token: whoever gets it may
-// ask any of them, and one that does not know a token yet refuses it. It asks for
-// the accessor ID, which no server remembers as unknown.
+// AwaitToken waits until every running server knows a token: its user may ask any of them, and a server that
+// does not know a token yet refuses it. It asks for the accessor ID, which no server caches as unknown.
 func (a *ACL) AwaitToken(ctx context.Context, accessorID string) error {
 	return kube.Wait(ctx, "all servers to know the token "+accessorID, 200*time.Millisecond, func(ctx context.Context) (string, error) {
 		pods, err := a.cluster.Pods(ctx)
@@ -93,7 +90,7 @@ func (a *ACL) AwaitToken(ctx context.Context, accessorID string) error {
 		var missing []string
 		for i := range pods {
 			if pods[i].Status.Phase != corev1.PodRunning || !PodReady(&pods[i]) {
-				continue // it learns before it serves
+				continue // it gets the token before it serves
 			}
 			client, err := a.cluster.Server(&pods[i], management)
 			if err != nil {

@@ -20,13 +20,11 @@ import (
 // PodDialer opens connections to the ports of one pod through the Kubernetes
 // API server (the port-forward subresource). It is safe for concurrent use.
 //
-// Every connection is a port-forward of its own, though one could carry many: they
-// would not be independent. Each end has five workers for the frames of all of
-// them, and a frame that nobody reads stops its worker (handleDataFrame in
-// github.com/moby/spdystream); every fifth stream then hangs, which shows as 30 s
-// until "Timeout occurred" (kubernetes/kubectl#1368). Such a frame is, on the
-// node, a request to a port where nobody listens (until containerd 1.6.22, 1.7.3
-// and 2.1.0), and here a response that is not read yet.
+// Every connection is a port-forward of its own. One port-forward could carry many connections, but they would
+// not be independent. Each end has five workers for the frames of all of them, and a frame that nobody reads
+// stops its worker (handleDataFrame in github.com/moby/spdystream); every fifth stream then hangs, which shows
+// as 30 s until "Timeout occurred" (kubernetes/kubectl#1368). Such a frame is, on the node, a request to a port
+// where nobody listens (until containerd 1.6.22, 1.7.3 and 2.1.0), and here a response that is not read yet.
 type PodDialer struct {
 	client    *Client
 	namespace string
@@ -38,8 +36,8 @@ func (c *Client) PodDialer(namespace, pod string) *PodDialer {
 	return &PodDialer{client: c, namespace: namespace, pod: pod}
 }
 
-// Dial opens a connection to a port of the pod. It succeeds even if nobody
-// listens there: the first Read fails then, and says so.
+// Dial opens a connection to a port of the pod. It succeeds even if no process listens there: in that case, the
+// first Read fails, and its error says so.
 func (d *PodDialer) Dial(ctx context.Context, port int) (net.Conn, error) {
 	if d.client.Dial != nil {
 		return d.client.Dial(ctx, d.namespace, d.pod, port)
@@ -49,7 +47,7 @@ func (d *PodDialer) Dial(ctx context.Context, port int) (net.Conn, error) {
 		err  error
 	}
 	done := make(chan result, 1)
-	go func() { // the handshake knows no context
+	go func() { // the handshake does not support a context
 		conn, err := d.dial(port)
 		done <- result{conn, err}
 	}()
@@ -115,7 +113,7 @@ func (d *PodDialer) forward() (httpstream.Connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	// WebSockets pass proxies that SPDY does not; older API servers know SPDY alone.
+	// WebSockets pass proxies that SPDY does not pass; older API servers only support SPDY.
 	dialer := portforward.NewFallbackDialerForStreaming(overWebSocket, overSPDY, func(err error) bool {
 		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 	})
@@ -123,8 +121,8 @@ func (d *PodDialer) forward() (httpstream.Connection, error) {
 	return forward, err
 }
 
-// podConn makes a net.Conn of a port-forward with one data stream. Deadlines are
-// left to the HTTP client's contexts: streams have none.
+// podConn makes a net.Conn from a port-forward with one data stream. Deadlines are left to the contexts of the
+// HTTP client, because streams have none.
 type podConn struct {
 	httpstream.Stream
 	dialer  *PodDialer

@@ -16,8 +16,8 @@ import (
 	"k8s.io/streaming/pkg/httpstream"
 )
 
-// Exec runs a command in a container and returns its standard output. What is
-// secret goes to stdin: arguments are visible to everyone on the node.
+// Exec runs a command in a container and returns its standard output. Secrets must be passed on stdin:
+// arguments are visible to everyone on the node.
 func (c *Client) Exec(ctx context.Context, namespace, pod, container string, stdin io.Reader, command ...string) (string, error) {
 	url := c.CoreV1().RESTClient().Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("exec").
 		VersionedParams(&corev1.PodExecOptions{
@@ -53,7 +53,7 @@ func (c *Client) MayExec(ctx context.Context, namespace string) (bool, error) {
 		}},
 	}, metav1.CreateOptions{})
 	if err != nil {
-		return false, fmt.Errorf("asking for the right to run commands in the pods of %s: %w", namespace, err)
+		return false, fmt.Errorf("checking the right to run commands in the pods of %s: %w", namespace, err)
 	}
 	return review.Status.Allowed, nil
 }

@@ -17,14 +17,14 @@ import (
 // maxEvents is how many of the newest events an explanation quotes.
 const maxEvents = 5
 
-// clockSkew is how far the clock of this machine and that of the API server may differ when
-// events are told from those before an operation.
+// clockSkew is how far the clocks of this machine and of the API server may differ when events are compared
+// with the start of an operation.
 const clockSkew = 10 * time.Second
 
 // Awaited names the pods that an operation waits for.
 type Awaited struct {
 	Namespace string
-	// Owner is the name of the object that makes the pods, a StatefulSet or a Job.
+	// Owner is the name of the object that creates the pods, a StatefulSet or a Job.
 	Owner string
 	// Selector selects the pods and their volume claims by labels.
 	Selector map[string]string
@@ -32,7 +32,7 @@ type Awaited struct {
 	Since time.Time
 }
 
-// awaited is what Kubernetes knows of the pods that an operation waits for.
+// awaited is what Kubernetes knows about the pods that an operation waits for.
 type awaited struct {
 	pods      []corev1.Pod
 	claims    []corev1.PersistentVolumeClaim
@@ -42,14 +42,13 @@ type awaited struct {
 	unread []string
 }
 
-// Explain says what keeps pods from being ready: the reason first, then the remedy, and then the
-// state of every pod and the newest events since the operation began. It never fails: what cannot be
-// read is named.
+// Explain says what keeps pods from being ready: the reason first, then the remedy, and then the state of every
+// pod and the newest events since the operation began. It never fails: it names what cannot be read.
 func (c *Client) Explain(ctx context.Context, a Awaited) string {
 	return c.readAwaited(ctx, a).String()
 }
 
-// Blocked is the reason why waiting for pods cannot succeed, with its remedy; "" if it can, or may.
+// Blocked is the reason why waiting for pods cannot succeed, with its remedy; "" if it can or may succeed.
 func (c *Client) Blocked(ctx context.Context, a Awaited) string {
 	if o := blocked(c.readAwaited(ctx, a).obstacles, time.Now()); o != nil {
 		return strings.TrimSpace(o.String() + "\n" + o.Remedy)
@@ -80,7 +79,8 @@ func (c *Client) readAwaited(ctx context.Context, a Awaited) awaited {
 	return r
 }
 
-// mounted reports whether a pod mounts a claim. One that is left of a server that is no longer there keeps nobody waiting.
+// mounted reports whether a pod mounts a claim. A claim that is left of a server that no longer exists does not block an
+// operation.
 func mounted(claim string, pods []corev1.Pod) bool {
 	return slices.ContainsFunc(pods, func(p corev1.Pod) bool {
 		return slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool {
@@ -89,8 +89,8 @@ func mounted(claim string, pods []corev1.Pod) bool {
 	})
 }
 
-// relevantEvents are those of the pods and claims as they are now, and of what makes them, since the operation
-// began. An event of an earlier object of the same name is not about this one.
+// relevantEvents are the events of the current pods and claims, and of the object that creates them, since the
+// operation began. An event of an earlier object with the same name is not about this one.
 func relevantEvents(events []corev1.Event, a Awaited, pods []corev1.Pod, claims []corev1.PersistentVolumeClaim) []corev1.Event {
 	involved := map[types.UID]bool{}
 	for i := range pods {
@@ -145,8 +145,8 @@ func (r awaited) String() string {
 	return b.String()
 }
 
-// newestWarnings are the newest warnings, one of each reason and object, without those whose message the
-// text quotes already.
+// newestWarnings are the newest warnings, one for each reason and object, without those whose message the text
+// already quotes.
 func newestWarnings(events []corev1.Event, text string) []corev1.Event {
 	warnings := slices.DeleteFunc(slices.Clone(events), func(e corev1.Event) bool {
 		return e.Type != corev1.EventTypeWarning || strings.Contains(text, strings.TrimSpace(e.Message))
@@ -175,20 +175,20 @@ func describeClass(c *corev1.PersistentVolumeClaim) string {
 	case name == nil:
 		return "the default storage class"
 	case *name == "":
-		return "no storage class: it waits for a volume that somebody makes"
+		return "no storage class: it waits for a volume that a person or another tool creates"
 	default:
 		return "storage class " + *name
 	}
 }
 
-// describeResize says how far a bound volume has grown, and what Kubernetes says of
-// that; "" where it has all that was asked for.
+// describeResize says how far a bound volume has grown, and what Kubernetes reports about that; "" if it has
+// the requested size.
 func describeResize(p *corev1.PersistentVolumeClaim) string {
 	asked, has := p.Spec.Resources.Requests[corev1.ResourceStorage], p.Status.Capacity[corev1.ResourceStorage]
 	if has.Cmp(asked) >= 0 {
 		return ""
 	}
-	parts := []string{fmt.Sprintf("it has %s, and %s were asked for", has.String(), asked.String())}
+	parts := []string{fmt.Sprintf("it has %s, and %s is requested", has.String(), asked.String())}
 	if s := p.Status.AllocatedResourceStatuses[corev1.ResourceStorage]; s != "" {
 		parts = append(parts, string(s))
 	}
@@ -198,7 +198,7 @@ func describeResize(p *corev1.PersistentVolumeClaim) string {
 		}
 	}
 	if len(parts) == 1 {
-		parts = append(parts, "no controller has said anything of it: is the resizer of the storage driver running?")
+		parts = append(parts, "no controller has reported on this: is the resizer of the storage driver running?")
 	}
 	return strings.Join(parts, ", ")
 }
@@ -232,7 +232,7 @@ func describePod(p *corev1.Pod) string {
 	}
 	for _, s := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
 		if w := s.State.Waiting; w != nil && w.Reason != "PodInitializing" {
-			parts = append(parts, fmt.Sprintf("container %s waits: %s", s.Name, w.Reason))
+			parts = append(parts, fmt.Sprintf("container %s is waiting: %s", s.Name, w.Reason))
 		}
 		if t := s.State.Terminated; t != nil && t.ExitCode != 0 {
 			parts = append(parts, fmt.Sprintf("container %s ended with %s", s.Name, describeEnd(t)))

@@ -25,20 +25,20 @@ func TestDescribeResize(t *testing.T) {
 		"grown":  {has: "2Gi"},
 		"larger": {has: "3Gi"},
 		"nobody cares": {
-			has: "1Gi", want: "it has 1Gi, and 2Gi were asked for, no controller has said anything of it: is the resizer of the storage driver running?",
+			has: "1Gi", want: "it has 1Gi, and 2Gi is requested, no controller has reported on this: is the resizer of the storage driver running?",
 		},
 		"its file system waits": {
 			has: "1Gi", status: corev1.PersistentVolumeClaimStatus{Conditions: []corev1.PersistentVolumeClaimCondition{
 				condition(corev1.PersistentVolumeClaimResizing, corev1.ConditionFalse, "over"),
 				condition(corev1.PersistentVolumeClaimFileSystemResizePending, corev1.ConditionTrue, "start a pod"),
 			}},
-			want: "it has 1Gi, and 2Gi were asked for, FileSystemResizePending start a pod",
+			want: "it has 1Gi, and 2Gi is requested, FileSystemResizePending start a pod",
 		},
 		"it cannot be": {
 			has: "1Gi", status: corev1.PersistentVolumeClaimStatus{AllocatedResourceStatuses: map[corev1.ResourceName]corev1.ClaimResourceStatus{
 				corev1.ResourceStorage: corev1.PersistentVolumeClaimControllerResizeInfeasible,
 			}},
-			want: "it has 1Gi, and 2Gi were asked for, ControllerResizeInfeasible",
+			want: "it has 1Gi, and 2Gi is requested, ControllerResizeInfeasible",
 		},
 	}
 	for name, tt := range tests {

@@ -17,10 +17,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// JobError says that a Job was tried, and why it failed.
+// JobError says that a Job ran, and why it failed.
 type JobError struct {
 	Reason string
-	// Explanation is what Kubernetes says of the Job's pod (Client.Explain), "" where there was no need to ask.
+	// Explanation is what Kubernetes reports for the Job's pod (Client.Explain), "" if there was no need to
+	// ask.
 	Explanation string
 }
 
@@ -30,26 +31,28 @@ func (e *JobError) Error() string { return e.Reason }
 const (
 	// jobInterval is how often a Job is looked at.
 	jobInterval = time.Second
-	// explainAfter is for how long a pod may not run before it is asked why.
+	// explainAfter is how long a pod may not be running before the reason is looked for.
 	explainAfter = 10 * time.Second
-	// explainTimeout bounds the question why a Job has failed.
+	// explainTimeout bounds the search for the reason why a Job has failed.
 	explainTimeout = 30 * time.Second
-	// refusalPatience is for how long an answer to the creation of a pod is waited out that may change.
+	// refusalPatience is how long to wait if Kubernetes refuses to create a pod for a reason that may go away.
 	refusalPatience = 30 * time.Second
 )
 
-// StartJob makes a Job. For one of its name that is there it returns an error of which apierrors.IsAlreadyExists holds.
+// StartJob creates a Job. If a Job with its name exists, it returns an error for which apierrors.IsAlreadyExists is
+// true.
 func (c *Client) StartJob(ctx context.Context, job *batchv1.Job) (*batchv1.Job, error) {
 	made, err := c.BatchV1().Jobs(job.Namespace).Create(ctx, job, metav1.CreateOptions{FieldManager: c.fieldManager})
 	if err != nil {
-		return nil, fmt.Errorf("making a Job in %s: %w", job.Namespace, err)
+		return nil, fmt.Errorf("creating a Job in %s: %w", job.Namespace, err)
 	}
 	return made, nil
 }
 
-// AwaitJob waits until a Job has ended (JobOutcome), and returns the pod that did its work, nil if that is gone. It returns
-// a *JobError where the Job failed, or has not ended in time, and where Kubernetes refuses to create its pods. An interruption is
-// a *TimeoutError that wraps context.Canceled, and not a failure of the Job. An API that does not answer is waited out.
+// AwaitJob waits until a Job has ended (JobOutcome), and returns the pod that did its work, nil if that no longer exists. It
+// returns a *JobError if the Job failed or has not ended in time, or if Kubernetes refuses to create its pods. An interruption is
+// a *TimeoutError that wraps context.Canceled, and not a failure of the Job. While the API does not answer, AwaitJob keeps
+// waiting.
 func (c *Client) AwaitJob(ctx context.Context, job *batchv1.Job) (*corev1.Pod, error) {
 	var done *corev1.Pod
 	failed := &JobError{}
@@ -83,7 +86,7 @@ func (c *Client) AwaitJob(ctx context.Context, job *batchv1.Job) (*corev1.Pod, e
 				return "", nil
 			}
 		}
-		if time.Since(notRunning) > explainAfter { // it hangs: Kubernetes knows why, as long as there is a pod
+		if time.Since(notRunning) > explainAfter { // it hangs: while the pod exists, Kubernetes knows why
 			why := c.readAwaited(ctx, awaitedJob(job))
 			failed.Explanation = why.String()
 			if o := blocked(why.obstacles, time.Now()); o != nil {
@@ -122,13 +125,13 @@ func podsOfJob(j *batchv1.Job, pods []corev1.Pod) []corev1.Pod {
 }
 
 // RefusedPod returns what Kubernetes answers to the Job controller that tries to create a pod, "" while that may still change.
-// waited is for how long there has been no pod.
+// waited is how long there has been no pod.
 func (c *Client) RefusedPod(ctx context.Context, job *batchv1.Job, waited time.Duration) string {
 	list, err := c.CoreV1().Events(job.Namespace).List(ctx, metav1.ListOptions{
 		FieldSelector: fields.Set{"involvedObject.uid": string(job.UID), "reason": reasonFailedCreate}.String(),
 	})
 	if err != nil {
-		return "" // a credential that may not read events finds out when the wait ends
+		return "" // with a credential that may not read events, the wait ends with a timeout
 	}
 	return refusal(list.Items, job.UID, waited)
 }
@@ -139,7 +142,7 @@ const reasonFailedCreate = "FailedCreate"
 
 // refusal is the latest answer in the events of a Job that has had no pod for some time, "" if it may still get one. Admission
 // plugins and policies answer "is forbidden", webhooks "denied the request", and validation "is invalid": that does not change. Other
-// answers, such as those of a webhook that is away for a moment, are waited out for a while.
+// answers, such as those of a webhook that is not available for a moment, may change.
 func refusal(events []corev1.Event, job types.UID, waited time.Duration) string {
 	var latest *corev1.Event
 	for i, e := range events {
@@ -160,8 +163,9 @@ func refusal(events []corev1.Event, job types.UID, waited time.Duration) string 
 	return "Kubernetes does not create its pod: " + strings.TrimSpace(strings.TrimPrefix(latest.Message, "Error creating: "))
 }
 
-// ownStates are the states of the containers that a Job declares in one of its pods, in their order; the zero state where the
-// pod does not report one yet. What admission webhooks have added, such as the sidecars of a service mesh, is left out.
+// ownStates are the states of the containers that a Job declares in one of its pods, in their order; the zero state if the
+// pod does not report one yet. Containers that admission webhooks have added, such as the sidecars of a service mesh, are
+// left out.
 func ownStates(j *batchv1.Job, p *corev1.Pod) (all []corev1.ContainerState) {
 	reported := slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses)
 	for _, c := range slices.Concat(j.Spec.Template.Spec.InitContainers, j.Spec.Template.Spec.Containers) {
@@ -179,7 +183,7 @@ func starts(j *batchv1.Job, p *corev1.Pod) bool {
 	return slices.ContainsFunc(ownStates(j, p), func(s corev1.ContainerState) bool { return s.Running != nil || s.Terminated != nil })
 }
 
-// succeeded reports whether all containers that a Job declares have ended well in a pod, whatever others still do, and when.
+// succeeded reports whether all containers that a Job declares have succeeded in a pod, whatever others still do, and when.
 func succeeded(j *batchv1.Job, p *corev1.Pod) (at time.Time, ok bool) {
 	for _, s := range ownStates(j, p) {
 		if ok = s.Terminated != nil && s.Terminated.ExitCode == 0; !ok {
@@ -190,8 +194,8 @@ func succeeded(j *batchv1.Job, p *corev1.Pod) (at time.Time, ok bool) {
 	return at, ok
 }
 
-// broke reports whether a pod of a Job will not do its work: a container that the Job declares has failed, or the pod was ended
-// before they had all succeeded. Pods of Jobs do not start containers again.
+// broke reports whether a pod of a Job will not do its work: a container that the Job declares has failed, or the pod was
+// terminated before all had succeeded. Pods of Jobs do not restart containers.
 func broke(j *batchv1.Job, p *corev1.Pod) bool {
 	if _, ok := succeeded(j, p); ok {
 		return false
@@ -218,7 +222,8 @@ func awaitedJob(job *batchv1.Job) Awaited {
 	return Awaited{Namespace: job.Namespace, Owner: job.Name, Selector: job.Spec.Template.Labels, Since: job.CreationTimestamp.Time}
 }
 
-// LastWords are the termination message of a container of a pod that did its work, "" if that is gone.
+// LastWords are the termination message of a container of a pod that did its work, "" if the pod no longer
+// exists.
 func LastWords(p *corev1.Pod, container string) string {
 	if p == nil {
 		return ""
@@ -231,10 +236,10 @@ func LastWords(p *corev1.Pod, container string) string {
 	return ""
 }
 
-// RemoveJob deletes a Job that is owned with its pods, and waits until they are gone.
+// RemoveJob deletes a Job that is owned, with its pods, and waits until they no longer exist.
 func (c *Client) RemoveJob(ctx context.Context, namespace, name string, owns func(metav1.Object) bool) error {
 	jobs := c.BatchV1().Jobs(namespace)
-	return Wait(ctx, "the Job "+namespace+"/"+name+" to go", jobInterval, func(ctx context.Context) (string, error) {
+	return Wait(ctx, "the Job "+namespace+"/"+name+" to be deleted", jobInterval, func(ctx context.Context) (string, error) {
 		job, err := jobs.Get(ctx, name, metav1.GetOptions{})
 		if found, err := Found(err); err != nil || !found || !owns(job) {
 			return "", err
@@ -245,13 +250,13 @@ func (c *Client) RemoveJob(ctx context.Context, namespace, name string, owns fun
 				return "", err
 			}
 		}
-		return "it is still there", nil
+		return "it still exists", nil
 	})
 }
 
-// JobOutcome says when a Job ended, and whether it failed; the zero time if it has not. The containers that the Job declares
-// decide: a sidecar that was injected and does not end keeps a Job running until its deadline, and Kubernetes then counts it as
-// failed. Where the pods are gone, what Kubernetes says decides.
+// JobOutcome says when a Job ended, and whether it failed; the zero time if it has not ended. The containers that the Job
+// declares decide: an injected sidecar that does not end keeps a Job running until its deadline, and Kubernetes then counts the
+// Job as failed. If the pods no longer exist, what Kubernetes reports decides.
 func JobOutcome(j *batchv1.Job, pods []corev1.Pod) (at time.Time, failed bool) {
 	if p := JobPod(j, pods); p != nil {
 		at, _ = succeeded(j, p)
@@ -290,7 +295,8 @@ func JobPod(j *batchv1.Job, pods []corev1.Pod) *corev1.Pod {
 	return nil
 }
 
-// JobMessage is what the last container that a Job declares says in the pod that did its work, "" if there is none.
+// JobMessage is the termination message of the last container that a Job declares, in the pod that did its work; ""
+// if there is none.
 func JobMessage(j *batchv1.Job, pods []corev1.Pod) string {
 	message := ""
 	for _, c := range j.Spec.Template.Spec.Containers {
@@ -299,7 +305,7 @@ func JobMessage(j *batchv1.Job, pods []corev1.Pod) string {
 	return message
 }
 
-// JobReason is why a Job failed: the last words of its latest pod, or what Kubernetes says.
+// JobReason is why a Job failed: the last words of its latest pod, or what Kubernetes reports.
 func JobReason(j *batchv1.Job, pods []corev1.Pod) string {
 	var latest *corev1.Pod
 	mine := podsOfJob(j, pods)
@@ -322,7 +328,7 @@ func JobReason(j *batchv1.Job, pods []corev1.Pod) string {
 			}
 		}
 		if text := strings.TrimSpace(latest.Status.Message); latest.Status.Phase == corev1.PodFailed && text != "" {
-			return "its pod was ended: " + text
+			return "its pod was terminated: " + text
 		}
 	}
 	for _, c := range j.Status.Conditions {

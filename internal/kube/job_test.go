@@ -152,7 +152,7 @@ func TestJobMessage(t *testing.T) {
 	}{
 		"beside a sidecar": {jobPod(corev1.PodRunning, "fetch 0", "verify 1:no such snapshot", "|", "proxy 1:killed", "restore waits"), "container verify: no such snapshot"},
 		"without a word":   {jobPod(corev1.PodFailed, "fetch 1", "verify waits", "|", "restore waits"), "container fetch ended with exit code 1 (Error)"},
-		"at its deadline":  {ended, "its pod was ended: Pod was active on the node longer than the specified deadline"},
+		"at its deadline":  {ended, "its pod was terminated: Pod was active on the node longer than the specified deadline"},
 		"a sidecar alone":  {jobPod(corev1.PodFailed, "fetch 0", "verify 0", "|", "proxy 1:killed", "restore waits"), "Kubernetes' words"},
 	} {
 		if got := JobReason(theJob(batchv1.JobFailed), []corev1.Pod{tt.pod}); got != tt.want {

@@ -12,9 +12,9 @@ import (
 	"k8s.io/client-go/discovery"
 )
 
-// NamespaceContents names what somebody put into a namespace: every object but
-// those that Kubernetes makes itself and those that go with their owner. A kind
-// that cannot be listed is named too: it may hold something.
+// NamespaceContents names what was put into a namespace: every object except those that Kubernetes makes itself
+// and those that are deleted with their owner. It also names a kind that cannot be listed, because there may be
+// objects of it.
 func (c *Client) NamespaceContents(ctx context.Context, namespace string) ([]string, error) {
 	lists, err := discovery.ServerPreferredNamespacedResources(c.Discovery())
 	var out []string

@@ -16,11 +16,11 @@ type Obstacle struct {
 	Object string
 	// Reason is what Kubernetes, or the program in the pod, says.
 	Reason string
-	// Remedy is what a person can do about it, "" where the reason says it.
+	// Remedy is what a person can do about it, "" if the reason says it.
 	Remedy string
 	// Since is when the reason first applied, within the operation.
 	Since time.Time
-	// Final says that waiting does not change it.
+	// Final says that waiting does not help.
 	Final bool
 }
 
@@ -28,9 +28,9 @@ type Obstacle struct {
 func (o Obstacle) String() string { return o.Object + ": " + o.Reason }
 
 const (
-	// grace is for how long a final obstacle is waited out: a registry may fail once, and a
-	// cluster autoscaler looks at pending pods every ten seconds
-	// (github.com/kubernetes/autoscaler, cluster-autoscaler/FAQ.md, scan-interval).
+	// grace is how long to wait in spite of a final obstacle: a registry may fail once, and a cluster
+	// autoscaler looks at pending pods every ten seconds (github.com/kubernetes/autoscaler,
+	// cluster-autoscaler/FAQ.md, scan-interval).
 	grace = time.Minute
 	// manyRestarts is the number of crashes after which another start of a container is not
 	// expected to help: the kubelet has then waited 10, 20, 40 and 80 seconds between them.
@@ -39,25 +39,25 @@ const (
 
 // Remedies for what keeps pods from being ready.
 const (
-	remedyScheduling = "Add a node that fits, or change what the pod asks of one: its placement, its resources, or the number of servers."
-	remedyImage      = "Check the image and its version, the image pull secrets, and whether the nodes reach the registry."
+	remedyScheduling = "Add a node on which the pod fits, or change what the pod requires: its placement, its resources, or the number of servers."
+	remedyImage      = "Check the image and its version, the image pull secrets, and whether the nodes can reach the registry."
 	remedyClaim      = "Name a storage class that exists, or provide a volume that fits the claim."
 	remedyMemory     = "Raise the memory limit in resources."
 	remedyCreate     = "Change what the policy or the quota of the namespace refuses, or the policy itself."
 )
 
-// findObstacles names what keeps pods from being ready: first what waiting does not change.
-// events are those of the operation that began at a point in time, and owner is the name of the
-// object that makes the pods. A pod that is ready has none, whatever happened to it before.
+// findObstacles names what keeps pods from being ready: first the obstacles for which waiting does not help.
+// events are those of the operation, which began at a point in time, and owner is the name of the object that
+// creates the pods. A ready pod has no obstacles, whatever happened to it before.
 //
-//   - A pod that the scheduler calls unschedulable stays so, unless an autoscaler has said that
-//     it adds a node.
-//   - A claim that no volume fits stays unbound, and so does the pod that waits for it.
+//   - A pod that the scheduler reports as unschedulable stays so, unless an autoscaler has announced another
+//     node.
+//   - A claim that no volume fits stays unbound, and the pod that waits for it stays pending.
 //   - An image that cannot be pulled, and a container whose Secret or ConfigMap is missing,
 //     stay so.
 //   - A container that has crashed many times crashes again.
 //   - An owner whose latest attempt to create a pod was refused is refused again.
-//   - A volume that cannot be attached or mounted may still be.
+//   - A volume that cannot be attached or mounted may still be later.
 func findObstacles(pods []corev1.Pod, claims []corev1.PersistentVolumeClaim, events []corev1.Event, owner string, began time.Time) []Obstacle {
 	var found []Obstacle
 	for i := range claims {
@@ -103,7 +103,8 @@ func claimObstacles(c *corev1.PersistentVolumeClaim, events []corev1.Event, bega
 	return []Obstacle{{
 		Object: "Volume claim " + c.Name, Reason: fmt.Sprintf("is not bound (%s): %s", describeClass(c), strings.TrimSpace(e.Message)),
 		Remedy: remedyClaim, Since: later(e.FirstTimestamp.Time, began),
-		// A provisioner that fails tries again, and a person may still provide a volume; without a class that exists, nobody does.
+		// A provisioner that fails tries again, and a person may still provide a volume; without an existing class, no provisioner
+		// does.
 		Final: (e.Reason == "FailedBinding" && !byHand) || strings.Contains(e.Message, "not found"),
 	}}
 }
@@ -122,7 +123,7 @@ func podObstacles(p *corev1.Pod, events []corev1.Event, began time.Time) []Obsta
 			}}
 		}
 	}
-	// A container that waits does not say since when: the first event of its failure does.
+	// A container that waits does not report since when: the first event of its failure does.
 	failed := first(events, about("Failed", "InspectFailed", "ErrImageNeverPull"))
 	var found []Obstacle
 	for _, s := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
@@ -137,13 +138,13 @@ func podObstacles(p *corev1.Pod, events []corev1.Event, began time.Time) []Obsta
 			if e := latest(events, about("Failed")); e != nil && !strings.Contains(message, "rpc error") {
 				message = e.Message
 			}
-			o.Reason = fmt.Sprintf("container %s cannot have the image %s: %s: %s", s.Name, s.Image, w.Reason, strings.TrimSpace(message))
+			o.Reason = fmt.Sprintf("container %s cannot get the image %s: %s: %s", s.Name, s.Image, w.Reason, strings.TrimSpace(message))
 			o.Remedy, o.Final = remedyImage, failed != nil
 		case w != nil && (w.Reason == "CreateContainerConfigError" || w.Reason == "CreateContainerError"):
 			o.Reason = fmt.Sprintf("container %s cannot be created: %s", s.Name, strings.TrimSpace(w.Message))
 			o.Final = failed != nil
 		case s.State.Running == nil && last != nil && last.Reason == "OOMKilled":
-			o.Reason = fmt.Sprintf("container %s was killed for want of memory, %d times", s.Name, s.RestartCount)
+			o.Reason = fmt.Sprintf("container %s was killed because it ran out of memory, %d times", s.Name, s.RestartCount)
 			o.Remedy, o.Final = remedyMemory, s.RestartCount >= manyRestarts
 		case w != nil && w.Reason == "CrashLoopBackOff" && last != nil:
 			o.Reason = fmt.Sprintf("container %s crashed %d times: %s", s.Name, s.RestartCount, describeEnd(last))
@@ -179,8 +180,8 @@ const maxWords = 4
 // maxWordsLength is how much of each line is quoted.
 const maxWordsLength = 400
 
-// lastWords are the last lines of a termination message. Where that falls back to the log, the reason is among the last lines that
-// do not only report progress.
+// lastWords are the last lines of a termination message. If that falls back to the log, the reason is among the last lines that do
+// not only report progress.
 func lastWords(message string) string {
 	var lines, progress []string
 	for line := range strings.Lines(message) {
@@ -213,7 +214,7 @@ func podReady(p *corev1.Pod) bool {
 	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue })
 }
 
-// first is the event that matches and began first, nil if none does.
+// first is the matching event that began first, nil if none matches.
 func first(events []corev1.Event, match func(corev1.Event) bool) *corev1.Event {
 	var earliest *corev1.Event
 	for i := range events {
@@ -224,7 +225,7 @@ func first(events []corev1.Event, match func(corev1.Event) bool) *corev1.Event {
 	return earliest
 }
 
-// latest is the newest event that matches, nil if none does.
+// latest is the newest matching event, nil if none matches.
 func latest(events []corev1.Event, match func(corev1.Event) bool) *corev1.Event {
 	var newest *corev1.Event
 	for i := range events {
@@ -242,8 +243,8 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// blocked is the first obstacle that waiting does not change, nil if there is none, or its grace
-// has not ended.
+// blocked is the first obstacle for which waiting does not help, nil if there is none, or if its grace has not
+// ended.
 func blocked(found []Obstacle, now time.Time) *Obstacle {
 	for i := range found {
 		if found[i].Final && now.Sub(found[i].Since) >= grace {

@@ -96,7 +96,7 @@ func TestFindObstacles(t *testing.T) {
 			events: []corev1.Event{
 				event("Pod", owner+"-0", "pod-0", "Failed", "Failed to pull image: not found", 3),
 			},
-			want: "Pod consul-server-0: container consul cannot have the image docker.io/hashicorp/consul:1.22.7: ImagePullBackOff: Failed to pull image: not found", ends: true,
+			want: "Pod consul-server-0: container consul cannot get the image docker.io/hashicorp/consul:1.22.7: ImagePullBackOff: Failed to pull image: not found", ends: true,
 		},
 		"a Secret is missing": {
 			pods:   []corev1.Pod{waits("CreateContainerConfigError", `secret "x" not found`, asIs)},
@@ -113,7 +113,7 @@ func TestFindObstacles(t *testing.T) {
 		},
 		"no memory": {
 			pods: []corev1.Pod{waits("CrashLoopBackOff", "back-off 2m40s", crashed(6, "OOMKilled", ""))},
-			want: "Pod consul-server-0: container consul was killed for want of memory, 6 times", ends: true,
+			want: "Pod consul-server-0: container consul was killed because it ran out of memory, 6 times", ends: true,
 		},
 		"no storage class": {
 			claims: []corev1.PersistentVolumeClaim{pending()},
@@ -136,7 +136,7 @@ func TestFindObstacles(t *testing.T) {
 		"a pull that fails for the first time after a while": {
 			pods:   []corev1.Pod{waits("ErrImagePull", "rpc error: connection reset", asIs)},
 			events: []corev1.Event{event("Pod", owner+"-0", "pod-0", "Failed", "connection reset", 50)},
-			want:   "Pod consul-server-0: container consul cannot have the image docker.io/hashicorp/consul:1.22.7: ErrImagePull: rpc error: connection reset",
+			want:   "Pod consul-server-0: container consul cannot get the image docker.io/hashicorp/consul:1.22.7: ErrImagePull: rpc error: connection reset",
 		},
 		"ready, and killed for want of memory before": {
 			pods: []corev1.Pod{pod(func(p *corev1.Pod) {

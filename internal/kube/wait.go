@@ -60,8 +60,7 @@ func Wait(ctx context.Context, what string, interval time.Duration, check func(c
 	}
 }
 
-// Permanent reports whether an answer of the Kubernetes API will not change by
-// waiting.
+// Permanent reports whether waiting does not change an answer of the Kubernetes API.
 func Permanent(err error) bool {
 	var status apierrors.APIStatus
 	return errors.As(err, &status) &&

@@ -34,7 +34,7 @@ var algorithms = map[string]func() (crypto.Signer, error){
 // Algorithms lists the kinds of private keys that can be made.
 func Algorithms() []string { return slices.Sorted(maps.Keys(algorithms)) }
 
-// algorithmOf is the name of the kind of a public key; "" is one that is not made here.
+// algorithmOf is the name of the kind of a public key; "" is a kind that is not made here.
 func algorithmOf(public crypto.PublicKey) string {
 	switch k := public.(type) {
 	case *ecdsa.PublicKey:
@@ -45,13 +45,12 @@ func algorithmOf(public crypto.PublicKey) string {
 	return ""
 }
 
-// backdate is how much before now certificates are valid: clocks differ.
+// backdate is how long before now certificates become valid, because clocks differ.
 const backdate = 5 * time.Minute
 
 // Pair is a certificate with its private key.
 type Pair struct {
-	// Chain is the certificate, and after it those that lead to one that is trusted,
-	// without that.
+	// Chain is the certificate, followed by those that chain to a trusted one, without the trusted one.
 	Chain []*x509.Certificate
 	Key   crypto.Signer
 }
@@ -76,8 +75,8 @@ func (p Pair) PEM() (chain, key []byte, err error) {
 	return EncodeCertificates(p.Chain), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-// NewCA makes a certificate authority that signs itself. It can sign certificates of
-// servers, and no other authorities.
+// NewCA makes a self-signed certificate authority. It can sign certificates of servers, but no other
+// authorities.
 func NewCA(algorithm, commonName string, validity time.Duration, now time.Time) (Pair, error) {
 	return sign(algorithm, &x509.Certificate{
 		Subject:               pkix.Name{CommonName: commonName},
@@ -90,9 +89,9 @@ func NewCA(algorithm, commonName string, validity time.Duration, now time.Time) 
 	}, nil)
 }
 
-// NewServer makes a certificate of a server, which is a client of others too, signed by
-// an authority. Its chain holds the authority's where that is not trusted by itself. It
-// ends with the authority at the latest.
+// NewServer makes a certificate of a server, which is also a client of others, signed by an authority. Its
+// chain contains the certificates of the authority that are not self-signed. It expires with the authority at
+// the latest.
 func NewServer(ca Pair, algorithm, commonName string, dns, ips []string, validity time.Duration, now time.Time) (Pair, error) {
 	t := &x509.Certificate{
 		Subject:     pkix.Name{CommonName: commonName},
@@ -105,7 +104,7 @@ func NewServer(ca Pair, algorithm, commonName string, dns, ips []string, validit
 	for _, text := range ips {
 		ip := net.ParseIP(text)
 		if ip == nil {
-			return Pair{}, fmt.Errorf("%q is no IP address", text)
+			return Pair{}, fmt.Errorf("%q is not an IP address", text)
 		}
 		t.IPAddresses = append(t.IPAddresses, ip)
 	}
@@ -121,12 +120,11 @@ func NewServer(ca Pair, algorithm, commonName string, dns, ips []string, validit
 	return p, err
 }
 
-// sign makes a key and signs the certificate of a template, by the key itself if there
-// is no authority.
+// sign makes a key and signs the certificate of a template, with the key itself if there is no authority.
 func sign(algorithm string, t *x509.Certificate, ca *Pair) (Pair, error) {
 	generate, ok := algorithms[algorithm]
 	if !ok {
-		return Pair{}, fmt.Errorf("there is no key algorithm %q", algorithm)
+		return Pair{}, fmt.Errorf("the key algorithm %q does not exist", algorithm)
 	}
 	key, err := generate()
 	if err != nil {
@@ -147,13 +145,12 @@ func sign(algorithm string, t *x509.Certificate, ca *Pair) (Pair, error) {
 	return Pair{Chain: []*x509.Certificate{c}, Key: key}, err
 }
 
-// selfSigned reports whether nobody else vouches for a certificate.
+// selfSigned reports whether no other certificate vouches for a certificate.
 func selfSigned(c *x509.Certificate) bool {
 	return bytes.Equal(c.RawIssuer, c.RawSubject) && c.CheckSignatureFrom(c) == nil
 }
 
-// ParsePair reads a certificate with what leads to one that is trusted, and the private
-// key of the first. The errors quote neither.
+// ParsePair reads a certificate with its chain to a trusted one, and its private key. The errors quote neither.
 func ParsePair(chain, key []byte) (Pair, error) {
 	var p Pair
 	var err error
@@ -172,7 +169,7 @@ func ParsePair(chain, key []byte) (Pair, error) {
 	}
 	public, ok := p.Key.Public().(interface{ Equal(crypto.PublicKey) bool })
 	if !ok || !public.Equal(p.Certificate().PublicKey) {
-		return Pair{}, errors.New("the private key is not that of the certificate")
+		return Pair{}, errors.New("the private key does not belong to the certificate")
 	}
 	return p, nil
 }
@@ -189,7 +186,7 @@ func parseKey(der []byte) (crypto.Signer, error) {
 	if s, ok := k.(crypto.Signer); err == nil && ok {
 		return s, nil
 	}
-	return nil, errors.New("the private key cannot be read: it must be PKCS #8, PKCS #1 or SEC 1, and not encrypted")
+	return nil, errors.New("the private key cannot be read: it must be in PKCS #8, PKCS #1, or SEC 1 format, and not encrypted")
 }
 
 // ParseCertificates reads one or more certificates.
@@ -224,7 +221,7 @@ func EncodeCertificates(all []*x509.Certificate) []byte {
 	return b.Bytes()
 }
 
-// Pool is what trusts these certificates.
+// Pool returns a pool of trusted certificates.
 func Pool(trusted []*x509.Certificate) *x509.CertPool {
 	pool := x509.NewCertPool()
 	for _, c := range trusted {
@@ -234,23 +231,23 @@ func Pool(trusted []*x509.Certificate) *x509.CertPool {
 }
 
 // CheckCA returns an error that says why a pair cannot be the authority of servers with these names, whose certificates are
-// trusted through one of the roots. It issues such a certificate and lets two servers talk with it; the first name is the one
-// by which agents know a server.
+// trusted through one of the roots. It issues such a certificate and lets two servers connect with it. The first name is the
+// one by which agents know a server.
 func CheckCA(ca Pair, roots []*x509.Certificate, dns, ips []string, now time.Time) error {
 	c := ca.Certificate()
 	switch {
 	case !c.IsCA || !c.BasicConstraintsValid:
-		return errors.New("the certificate is not that of a certificate authority (basic constraint CA:TRUE)")
+		return errors.New("the certificate does not belong to a certificate authority (basic constraint CA:TRUE)")
 	case c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCertSign == 0:
-		return errors.New("the certificate may not sign others (key usage keyCertSign)")
+		return errors.New("the certificate may not sign other certificates (key usage keyCertSign)")
 	case now.After(c.NotAfter):
 		return fmt.Errorf("the certificate expired on %s", c.NotAfter.UTC().Format(time.RFC3339))
 	case now.Before(c.NotBefore):
-		return fmt.Errorf("the certificate is valid from %s on only", c.NotBefore.UTC().Format(time.RFC3339))
+		return fmt.Errorf("the certificate is not valid before %s", c.NotBefore.UTC().Format(time.RFC3339))
 	}
 	_, err := c.Verify(x509.VerifyOptions{Roots: Pool(roots), Intermediates: Pool(ca.Chain[1:]), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	if err != nil {
-		return fmt.Errorf("the certificate does not lead to one in ca.crt: %w", err)
+		return fmt.Errorf("the certificate does not chain to one in ca.crt: %w", err)
 	}
 	trial, err := NewServer(ca, "ECDSA-P256", dns[0], dns, ips, time.Hour, now)
 	if err != nil {
@@ -262,14 +259,14 @@ func CheckCA(ca Pair, roots []*x509.Certificate, dns, ips []string, now time.Tim
 	return nil
 }
 
-// usages are what the certificate of a server has to be good for.
+// usages are those that the certificate of a server must allow.
 var usages = []struct {
 	x509.ExtKeyUsage
 	name string
 }{{x509.ExtKeyUsageServerAuth, "serverAuth"}, {x509.ExtKeyUsageClientAuth, "clientAuth"}}
 
-// CheckChain returns an error that says why a certificate of a server, which is a client of others too, does not lead to one
-// of the roots.
+// CheckChain returns an error that says why a certificate of a server, which is also a client of others, does not chain to
+// one of the roots.
 func CheckChain(server Pair, roots []*x509.Certificate, now time.Time) error {
 	for _, usage := range usages {
 		_, err := server.Certificate().Verify(x509.VerifyOptions{
@@ -280,10 +277,10 @@ func CheckChain(server Pair, roots []*x509.Certificate, now time.Time) error {
 		}
 		var invalid x509.CertificateInvalidError
 		if errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage {
-			return fmt.Errorf("the extended key usage of %q has no %s: servers are clients of each other, so that either it has both serverAuth and clientAuth, or an authority has none",
+			return fmt.Errorf("the extended key usage of %q has no %s: servers are clients of each other, so a certificate must have both serverAuth and clientAuth, or, if it belongs to an authority, no extended key usage",
 				lacking(append(slices.Clone(server.Chain), roots...), usage.ExtKeyUsage), usage.name)
 		}
-		return fmt.Errorf("the certificate is not that of a server and client that leads to one in ca.crt: %w", err)
+		return fmt.Errorf("the certificate is not a server and client certificate that chains to one in ca.crt: %w", err)
 	}
 	return nil
 }
@@ -302,9 +299,9 @@ func lacking(all []*x509.Certificate, usage x509.ExtKeyUsage) string {
 // peersTimeout bounds a handshake in memory.
 const peersTimeout = 10 * time.Second
 
-// CheckPeers returns an error that says why two servers with this certificate that trust the roots would refuse each other,
-// which know each other by a name. They shake hands in memory, as agents do by verify_incoming, verify_outgoing and
-// verify_server_hostname.
+// CheckPeers returns an error that says why two servers with this certificate, which trust the roots and know each other by
+// a name, would refuse each other. They perform a handshake in memory, as agents do with verify_incoming, verify_outgoing,
+// and verify_server_hostname.
 func CheckPeers(server Pair, roots []*x509.Certificate, name string, now time.Time) error {
 	if err := CheckChain(server, roots, now); err != nil {
 		return err
@@ -335,15 +332,14 @@ func CheckPeers(server Pair, roots []*x509.Certificate, name string, now time.Ti
 	acceptErr := <-accepted
 	switch {
 	case dialErr != nil:
-		return fmt.Errorf("as a client, a server refuses another one: %w", dialErr)
+		return fmt.Errorf("a server refuses another server that it connects to: %w", dialErr)
 	case acceptErr != nil:
-		return fmt.Errorf("a server refuses another one as its client: %w", acceptErr)
+		return fmt.Errorf("a server refuses another server that connects to it: %w", acceptErr)
 	}
 	return nil
 }
 
-// CheckServer says why a certificate is not that of a server with these names which an
-// authority has signed.
+// CheckServer says why a certificate is not that of a server with these names, signed by an authority.
 func CheckServer(server Pair, ca Pair, dns, ips []string) error {
 	c := server.Certificate()
 	var addresses []string

@@ -151,10 +151,10 @@ func TestCheckCA(t *testing.T) {
 		want  string
 	}{
 		"good":            {ca, ca.Chain, now, ""},
-		"no authority":    {s, ca.Chain, now, "is not that of a certificate authority"},
+		"no authority":    {s, ca.Chain, now, "does not belong to a certificate authority"},
 		"expired":         {ca, ca.Chain, now.Add(49 * time.Hour), "expired on 2026-01-04T03:04:05Z"},
-		"not yet":         {ca, ca.Chain, now.Add(-time.Hour), "valid from"},
-		"another root":    {ca, root.Chain, now, "does not lead to one in ca.crt"},
+		"not yet":         {ca, ca.Chain, now.Add(-time.Hour), "is not valid before"},
+		"another root":    {ca, root.Chain, now, "does not chain to one in ca.crt"},
 		"an intermediate": {intermediate(t, root), root.Chain, now, ""},
 	} {
 		err := CheckCA(tt.ca, tt.roots, dns, ips, tt.at)
@@ -311,7 +311,7 @@ func TestParsePair(t *testing.T) {
 		"PKCS #1":       {chain, encode("RSA PRIVATE KEY", pkcs1), ""},
 		"SEC 1":         {ecChain, encode("EC PRIVATE KEY", sec1), ""},
 		"of openssl":    {ecChain, append(encode("EC PARAMETERS", []byte{6}), encode("EC PRIVATE KEY", sec1)...), ""},
-		"another's":     {chain, ecKey, "not that of the certificate"},
+		"another's":     {chain, ecKey, "does not belong to the certificate"},
 		"no PEM":        {chain, []byte("secret"), "there is no private key in PEM"},
 		"no key":        {chain, encode("PRIVATE KEY", []byte("secret")), "cannot be read"},
 		"no chain":      {key, key, "there is no certificate"},

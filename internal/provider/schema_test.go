@@ -286,7 +286,7 @@ func check(t *testing.T, s tfprotov6.ProviderServer, name string, typ tftypes.Ty
 // frameworkErrors are parts of texts that are written for developers of providers.
 var frameworkErrors = []string{
 	"Value Conversion", "unexpected error", "provider developer", "always an error in the provider",
-	"error of the provider", "Value({", "tftypes",
+	"bug in the provider", "Value({", "tftypes",
 }
 
 // requiredMissing is the framework's own refusal of a configuration that lacks an attribute, which names the attribute.

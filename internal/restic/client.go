@@ -20,7 +20,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Client works on a repository, with Jobs that run where the servers of a cluster do.
+// Client works on a repository with Jobs in the namespace of a cluster.
 type Client struct {
 	Kube       *kube.Client
 	Consul     *consul.Cluster
@@ -29,18 +29,18 @@ type Client struct {
 	Image string
 	// Deadline of one Job.
 	Deadline time.Duration
-	// Jobs is what is declared of the pods of the Jobs, over what is declared of the cluster's.
+	// Jobs are the declared settings for the pods of the Jobs. They override those of the cluster.
 	Jobs server.JobSettings
-	// Planned are the servers of a cluster that begins with a snapshot: they need not be there yet, nor be
+	// Planned are the servers of a cluster that starts with a snapshot. They need not exist yet, nor be
 	// restored.
 	Planned *server.Spec
 }
 
 const (
-	// leftFor is for how long Kubernetes keeps a Job whose end nobody has waited for.
+	// leftFor is how long Kubernetes keeps a Job that ended while no provider waited for it.
 	leftFor = 10 * time.Minute
-	// restoreLeftFor is the same for a restore: one that was carried out must not be
-	// carried out again because of what was still to be done after it.
+	// restoreLeftFor is the same for a restore. A restore that succeeded must not run
+	// again because the steps after it are not done.
 	restoreLeftFor = 24 * time.Hour
 )
 
@@ -53,18 +53,18 @@ const (
 	taskInspect  = "inspect"
 )
 
-// AnnotationRestore of a Job has the Restore that it carries out.
+// AnnotationRestore of a Job contains the Restore that it runs.
 const AnnotationRestore = server.ManagedBy + "/restore"
 
 // Stored is a snapshot in a repository.
 type Stored struct {
 	ID   string
 	Time time.Time
-	// Cluster that it was taken of, "<namespace>/<name>".
+	// Cluster that it was taken from, "<namespace>/<name>".
 	Cluster string
-	// Schedule that has taken it, or Name of a snapshot that was asked for, or BeforeRestore: the ID of
-	// the snapshot that was restored after it was taken, or BeforeUpgrade: the version that the servers got
-	// after it was taken.
+	// Schedule that took it; or Name of a consul_k8s_snapshot; or BeforeRestore: the ID of the snapshot that
+	// was restored after it was taken; or BeforeUpgrade: the version that the servers were upgraded to after it
+	// was taken.
 	Schedule, Name, BeforeRestore, BeforeUpgrade string
 	// Version of Consul, and Index of the last Raft log entry.
 	Version string
@@ -75,7 +75,7 @@ type Stored struct {
 	Size, Added int64
 }
 
-// For says what it was taken for.
+// For returns what it was taken for.
 func (s Stored) For() string {
 	switch {
 	case s.Schedule != "":
@@ -89,7 +89,7 @@ func (s Stored) For() string {
 	}
 }
 
-// ParseList reads what "restic snapshots --json" prints. Snapshots of something else are left out.
+// ParseList reads the output of "restic snapshots --json". It leaves out snapshots that are not of Consul.
 // The latest comes first.
 func ParseList(text []byte) ([]Stored, error) {
 	var list []struct {
@@ -103,7 +103,7 @@ func ParseList(text []byte) ([]Stored, error) {
 		} `json:"summary"`
 	}
 	if err := json.Unmarshal(text, &list); err != nil {
-		return nil, fmt.Errorf("restic's list of snapshots cannot be read: %w", err)
+		return nil, fmt.Errorf("the list of snapshots from restic cannot be read: %w", err)
 	}
 	var all []Stored
 	for _, l := range list {
@@ -138,8 +138,8 @@ func ParseList(text []byte) ([]Stored, error) {
 	return all, nil
 }
 
-// Find returns the snapshot that an ID, or the beginning of one, names; Latest names the latest that
-// a cluster's schedules, or those who asked for one, have taken. all comes from ParseList.
+// Find returns the snapshot with an ID, or with an ID that begins so. Latest stands for the latest snapshot of
+// a cluster, except those that were taken before a restore. all comes from ParseList.
 func Find(all []Stored, id, cluster string) (Stored, error) {
 	if id == Latest {
 		return latest(all, cluster)
@@ -154,18 +154,18 @@ func Find(all []Stored, id, cluster string) (Stored, error) {
 	case len(found) == 0:
 		return Stored{}, fmt.Errorf("the repository holds no snapshot %q", id)
 	case len(found) > 1:
-		return Stored{}, fmt.Errorf("%q is the beginning of %d snapshots of the repository", id, len(found))
+		return Stored{}, fmt.Errorf("%q is the beginning of the IDs of %d snapshots in the repository", id, len(found))
 	}
 	return found[0], nil
 }
 
-// together is how far apart snapshots of several schedules may be that were taken at once, and stored in
+// together is how far apart snapshots of several schedules may be that were taken at the same time but stored in
 // another order.
 const together = 10 * time.Minute
 
-// latest is the latest snapshot of a cluster. A Raft log only grows, and continues from that of a snapshot which
-// is restored: where the index has fallen since, and nothing was restored, the cluster has started empty, and the
-// latest one is hardly what is looked for.
+// latest returns the latest snapshot of a cluster. A Raft log only grows, and after a restore it continues from the
+// index of the restored snapshot. If the index has fallen and nothing was restored, the cluster has started empty, and
+// the latest snapshot is probably not the one to restore.
 func latest(all []Stored, cluster string) (Stored, error) {
 	var last, highest, before Stored
 	mark := ""
@@ -190,21 +190,21 @@ func latest(all []Stored, cluster string) (Stored, error) {
 	case last.ID == "":
 		return Stored{}, fmt.Errorf("the repository holds no snapshot of the cluster %s", cluster)
 	case before.ID != "":
-		return Stored{}, fmt.Errorf("the cluster %s started empty after the snapshot %.8s of %s, which has a higher index than later ones, and nothing was restored since. Name the snapshot that is meant by its ID; the latest is %.8s",
+		return Stored{}, fmt.Errorf("the cluster %s started empty after the snapshot %.8s of %s, which has a higher index than later snapshots, and nothing was restored since then. Set the ID of the snapshot to restore. The latest one is %.8s",
 			cluster, before.ID, before.Time.UTC().Format(time.RFC3339), last.ID)
 	}
 	return last, nil
 }
 
-// Choose finds the snapshot that shall be restored into servers of a version. It returns an error for one of
-// another cluster than is meant, or that the servers would not take.
+// Choose finds the snapshot to restore into servers of a version. It returns an error if the snapshot is from
+// another cluster than declared, or if the servers would not accept it.
 func Choose(all []Stored, id, cluster, version string) (Stored, error) {
 	s, err := Find(all, id, cluster)
 	switch {
 	case err != nil:
 		return s, err
 	case s.Cluster != cluster:
-		return s, fmt.Errorf("snapshot %.8s is one of cluster %s: if that is meant, write from_cluster = %q", s.ID, s.Cluster, s.Cluster)
+		return s, fmt.Errorf("snapshot %.8s was taken from cluster %s: to restore it, set from_cluster = %q", s.ID, s.Cluster, s.Cluster)
 	}
 	if _, err := CheckVersion(s.Version, version); err != nil {
 		return s, fmt.Errorf("snapshot %.8s: %w", s.ID, err)
@@ -212,10 +212,10 @@ func Choose(all []Stored, id, cluster, version string) (Stored, error) {
 	return s, nil
 }
 
-// CheckVersion returns an error where servers of a version do not take a snapshot of another, and reports whether
-// it is of an older release line. Consul promises a restore into the version that it was taken from
-// (developer.hashicorp.com/consul/api-docs/snapshot). Releases of one line are taken for that; and a server takes the
-// snapshots of what it can be upgraded from, because that is what it finds on its disk in an upgrade.
+// CheckVersion returns an error if servers of a version do not accept a snapshot of another version, and reports whether
+// the snapshot is from an older release line. Consul promises a restore into the version that the snapshot was taken from
+// (developer.hashicorp.com/consul/api-docs/snapshot). All releases of one line count as this version. A server also accepts
+// snapshots of versions that it can be upgraded from, because it finds such snapshots on its volume in an upgrade.
 func CheckVersion(snapshot, servers string) (older bool, err error) {
 	line := func(version string) string {
 		parts := strings.SplitN(version, ".", 3)
@@ -230,12 +230,12 @@ func CheckVersion(snapshot, servers string) (older bool, err error) {
 	case err == nil:
 		return true, nil
 	case errors.As(err, &downgrade):
-		err = errors.New("they need not be able to read what a newer one has written")
+		err = errors.New("servers may not be able to read what a newer version has written")
 	}
 	return false, fmt.Errorf("it was taken from Consul %s, and the servers run %s: %w. Restore it into servers with version = %q, such as a new cluster with restore_from", snapshot, servers, err, snapshot)
 }
 
-// List returns the snapshots in the repository, the latest first. It returns a *kube.JobError, ErrNoSecret,
+// List returns the snapshots in the repository, the latest first. Its errors include *kube.JobError, ErrNoSecret, and
 // ErrNoCluster.
 func (c Client) List(ctx context.Context) ([]Stored, error) {
 	p, err := c.pod(ctx, taskList, token{})
@@ -246,7 +246,7 @@ func (c Client) List(ctx context.Context) ([]Stored, error) {
 	_, err = c.once(ctx, p, taskList, func(ctx context.Context, done *corev1.Pod) error {
 		ctx, cancel := context.WithTimeout(ctx, cleanUpTimeout)
 		defer cancel()
-		// A kubelet may not know the log for a moment.
+		// The kubelet may not have the log for a moment.
 		return kube.Wait(ctx, "the log of Pod "+done.Namespace+"/"+done.Name, interval, func(ctx context.Context) (string, error) {
 			var err error
 			text, err = c.Kube.CoreV1().Pods(done.Namespace).GetLogs(done.Name, &corev1.PodLogOptions{Container: containerRestic}).DoRaw(ctx)
@@ -262,8 +262,8 @@ func (c Client) List(ctx context.Context) ([]Stored, error) {
 	return ParseList(text)
 }
 
-// Snapshot takes a snapshot at once, and keeps it under a name, which no retention forgets. It
-// returns a *kube.JobError, ErrNoSecret, ErrNoCluster.
+// Snapshot takes a snapshot at once, and stores it under a name, so that no retention forgets it. Its errors
+// include *kube.JobError, ErrNoSecret, and ErrNoCluster.
 func (c Client) Snapshot(ctx context.Context, name string, management consul.SecretRef) (Result, error) {
 	p, err := c.pod(ctx, taskSnapshot, token{management.Name, management.Key})
 	if err != nil {
@@ -272,8 +272,8 @@ func (c Client) Snapshot(ctx context.Context, name string, management consul.Sec
 	return c.stored(ctx, p, taskSnapshot, tagName+name)
 }
 
-// BeforeUpgrade takes a snapshot of servers, which run what is given, before they get another version. No
-// retention forgets it. It returns a *kube.JobError, ErrNoSecret.
+// BeforeUpgrade takes a snapshot of the running servers before they are upgraded to a version. No
+// retention forgets it. Its errors include *kube.JobError and ErrNoSecret.
 func (c Client) BeforeUpgrade(ctx context.Context, running server.Spec, version string, management consul.SecretRef) (Result, error) {
 	p, err := c.podOf(ctx, running, taskUpgrade, token{management.Name, management.Key})
 	if err != nil {
@@ -302,12 +302,12 @@ type Inspection struct {
 func parseInspection(message string) (Inspection, error) {
 	var i Inspection
 	if err := json.Unmarshal([]byte(message), &i); err != nil {
-		return Inspection{}, fmt.Errorf("its result %q cannot be read: %w", message, err)
+		return Inspection{}, fmt.Errorf("the result %q of the Job cannot be read: %w", message, err)
 	}
 	return i, nil
 }
 
-// Inspect says what the servers have, by a snapshot that is not kept.
+// Inspect returns what the servers have. It takes a snapshot for this, which it does not keep.
 func (c Client) Inspect(ctx context.Context, management consul.SecretRef) (Inspection, error) {
 	p, err := c.pod(ctx, taskInspect, token{management.Name, management.Key})
 	if err != nil {
@@ -320,9 +320,9 @@ func (c Client) Inspect(ctx context.Context, management consul.SecretRef) (Inspe
 	return parseInspection(kube.LastWords(done, containerSnapshot))
 }
 
-// Restore is what somebody asks for. Two that are equal are the same one.
+// Restore is a restore as it is declared. Two that are equal are the same restore.
 type Restore struct {
-	// Snapshot is an ID, the beginning of one, or Latest, and Cluster the one that it was taken of.
+	// Snapshot is an ID, the beginning of one, or Latest; Cluster is the cluster that it was taken from.
 	Snapshot string `json:"snapshot"`
 	Cluster  string `json:"cluster"`
 	// Location of the repository.
@@ -331,7 +331,7 @@ type Restore struct {
 	Trigger string `json:"trigger,omitempty"`
 }
 
-// record is what a Job that restores says of itself.
+// record is the annotation of a Job that restores.
 type record struct {
 	Restore Restore `json:"restore"`
 	// Stored is the snapshot that was found.
@@ -340,27 +340,27 @@ type record struct {
 
 // Asked prepares a restore from the repository.
 func (c Client) Asked(snapshot, cluster, trigger string) Restore {
-	if trigger != "" { // it may be anything, and what is compared is no more than whether it is the same
+	if trigger != "" { // it may be any text, and is only compared
 		trigger = fmt.Sprintf("%x", sha256.Sum256([]byte(trigger)))
 	}
 	return Restore{Snapshot: snapshot, Cluster: cluster, Location: cmp.Or(c.Repository.URL, "claim "+c.Repository.Claim), Trigger: trigger}
 }
 
-// Restored is a restore that was carried out.
+// Restored is a restore that succeeded.
 type Restored struct {
 	// Stored is the snapshot, and Snapshot what is in it.
 	Stored   Stored
 	Snapshot Inspection
-	// Before was taken of the cluster before, and stored in the repository. Where the Job's pod is gone, it and
-	// Snapshot are not known.
+	// Before is the snapshot of the cluster that was taken and stored before the restore. If the pod of the Job is
+	// gone, Before and Snapshot are not known.
 	Before Result
 	Time   time.Time
 }
 
-// ErrRestoring says that another restore of the cluster is under way.
+// ErrRestoring reports that another restore of the cluster is in progress.
 var ErrRestoring = errors.New("another restore of the cluster is under way")
 
-// UncertainError says that the last step of a restore failed: the cluster may have been changed.
+// UncertainError reports that the last step of a restore failed. The cluster may have been changed.
 type UncertainError struct{ Err error }
 
 // Error implements error.
@@ -369,22 +369,22 @@ func (e *UncertainError) Error() string { return e.Err.Error() }
 // Unwrap returns why.
 func (e *UncertainError) Unwrap() error { return e.Err }
 
-// RestoreJobName is the Job that restores a snapshot into a cluster. There is one at a time.
+// RestoreJobName returns the name of the Job that restores a snapshot into a cluster. There is one at a time.
 func RestoreJobName(cluster string) string { return cluster + "-restore" }
 
 // Restoring is the Job of a restore.
 type Restoring struct {
 	// Stored is the snapshot.
 	Stored Stored
-	// Same says that it is what is asked for.
+	// Same reports that it is the restore that is asked for.
 	Same bool
-	// Ended says that it has come to its end, and Changed that the cluster may have been changed.
+	// Ended reports that the Job has ended; Changed reports that the cluster may have been changed.
 	Ended, Changed bool
 
 	job *batchv1.Job
 }
 
-// Restoring looks for a restore whose consequences have not been dealt with (FinishRestore), nil if there
+// Restoring returns the restore whose last steps are not done (FinishRestore), or nil if there
 // is none.
 func (c Client) Restoring(ctx context.Context, r Restore) (*Restoring, error) {
 	job, err := c.Kube.BatchV1().Jobs(c.Consul.Namespace).Get(ctx, RestoreJobName(c.Consul.Name), metav1.GetOptions{})
@@ -398,7 +398,7 @@ func (c Client) Restoring(ctx context.Context, r Restore) (*Restoring, error) {
 		return nil, &ForeignError{"Job " + job.Namespace + "/" + job.Name}
 	}
 	var is record
-	_ = json.Unmarshal([]byte(job.Annotations[AnnotationRestore]), &is) // otherwise it is another one
+	_ = json.Unmarshal([]byte(job.Annotations[AnnotationRestore]), &is) // if that fails, it is another restore
 	pods, err := c.Kube.JobPods(ctx, job)
 	if err != nil {
 		return nil, fmt.Errorf("looking for a restore of %s: %w", c.Consul.ID(), err)
@@ -417,19 +417,19 @@ func (c Client) Restoring(ctx context.Context, r Restore) (*Restoring, error) {
 func (c Client) begun(ctx context.Context, was *batchv1.Job) (bool, error) {
 	job, err := c.Kube.BatchV1().Jobs(was.Namespace).Get(ctx, was.Name, metav1.GetOptions{})
 	if found, err := kube.Found(err); err != nil {
-		return true, fmt.Errorf("looking how far a restore of %s has come: %w", c.Consul.ID(), err)
+		return true, fmt.Errorf("checking the progress of a restore of %s: %w", c.Consul.ID(), err)
 	} else if !found || job.UID != was.UID {
-		return true, nil // nobody knows
+		return true, nil // this cannot be known
 	}
 	pods, err := c.Kube.JobPods(ctx, job)
 	if err != nil {
-		return true, fmt.Errorf("looking how far a restore of %s has come: %w", c.Consul.ID(), err)
+		return true, fmt.Errorf("checking the progress of a restore of %s: %w", c.Consul.ID(), err)
 	}
 	return kube.ReachedLast(job, pods) || (len(pods) == 0 && job.Status.Failed > 0), nil
 }
 
-// StartRestore makes the Job that reads a snapshot back, verifies it, takes and stores a snapshot of what the cluster has, and
-// only then replaces that by the first.
+// StartRestore creates the Job that reads a snapshot back, verifies it, takes and stores a snapshot of the current data of the
+// cluster, and only then restores.
 func (c Client) StartRestore(ctx context.Context, r Restore, snapshot Stored, management consul.SecretRef) (*Restoring, error) {
 	p, err := c.pod(ctx, taskRestore, token{management.Name, management.Key})
 	if err != nil {
@@ -449,8 +449,8 @@ func (c Client) StartRestore(ctx context.Context, r Restore, snapshot Stored, ma
 	return &Restoring{Stored: snapshot, Same: true, job: job}, nil
 }
 
-// AwaitRestore waits for a restore. It returns a *kube.JobError that says that nothing of the cluster was changed, or an
-// *UncertainError. Where the context ends before the last step, there will be none.
+// AwaitRestore waits for a restore. It returns a *kube.JobError, after which nothing in the cluster was changed, or an
+// *UncertainError. If the context ends before the last step, the last step does not run.
 func (c Client) AwaitRestore(ctx context.Context, r *Restoring) (Restored, error) {
 	done, err := c.Kube.AwaitJob(ctx, r.job)
 	if err != nil {
@@ -460,13 +460,13 @@ func (c Client) AwaitRestore(ctx context.Context, r *Restoring) (Restored, error
 		if begun || beginErr != nil {
 			return Restored{}, &UncertainError{errors.Join(err, beginErr)}
 		}
-		if finishErr := c.FinishRestore(ctx); finishErr != nil { // then it may go on
+		if finishErr := c.FinishRestore(ctx); finishErr != nil { // then it may continue
 			return Restored{}, &UncertainError{errors.Join(err, finishErr)}
 		}
 		return Restored{}, err
 	}
 	restored := Restored{Stored: r.Stored, Time: time.Now().UTC()}
-	// The pod may be gone with its words: that it was restored is sure.
+	// The pod may be gone, and its messages with it, but the restore has succeeded.
 	if before, err := ParseResult(kube.LastWords(done, containerStore)); err == nil {
 		restored.Before = before
 	}
@@ -479,12 +479,12 @@ func (c Client) AwaitRestore(ctx context.Context, r *Restoring) (Restored, error
 	return restored, nil
 }
 
-// FinishRestore removes the Job of a restore, whose consequences have been dealt with.
+// FinishRestore removes the Job of a restore whose last steps are done.
 func (c Client) FinishRestore(ctx context.Context) error {
 	return c.Kube.RemoveJob(ctx, c.Consul.Namespace, RestoreJobName(c.Consul.Name), c.owns)
 }
 
-// AwaitOthers waits until no restore of the cluster is under way.
+// AwaitOthers waits until no restore of the cluster is in progress.
 func (c Client) AwaitOthers(ctx context.Context) error {
 	return kube.Wait(ctx, "a restore of "+c.Consul.ID()+" to end", interval, func(ctx context.Context) (string, error) {
 		r, err := c.Restoring(ctx, Restore{})
@@ -495,7 +495,7 @@ func (c Client) AwaitOthers(ctx context.Context) error {
 		case err != nil && !kube.Permanent(err):
 			return err.Error(), nil
 		case err == nil && r != nil && !r.Ended:
-			return "the Job " + RestoreJobName(c.Consul.Name) + " runs", nil
+			return "the Job " + RestoreJobName(c.Consul.Name) + " is still running", nil
 		}
 		return "", err
 	})
@@ -503,7 +503,7 @@ func (c Client) AwaitOthers(ctx context.Context) error {
 
 func (c Client) owns(o metav1.Object) bool { return server.Owns(c.Consul.Name, o.GetLabels()) }
 
-// pod prepares the pods of a task, for the servers that run.
+// pod prepares the pods of a task for the running servers.
 func (c Client) pod(ctx context.Context, task string, t token) (pod, error) {
 	servers, exist, err := c.servers(ctx)
 	if err != nil {
@@ -514,7 +514,7 @@ func (c Client) pod(ctx context.Context, task string, t token) (pod, error) {
 	return p, err
 }
 
-// podOf prepares the pods of a task, for servers that are known.
+// podOf prepares the pods of a task for the given servers.
 func (c Client) podOf(ctx context.Context, servers server.Spec, task string, t token) (pod, error) {
 	if !servers.ACL.Enabled {
 		t = token{}
@@ -528,7 +528,7 @@ func (c Client) podOf(ctx context.Context, servers server.Spec, task string, t t
 	return pod{servers: servers, repository: c.Repository, image: c.Image, labels: l, token: t}, nil
 }
 
-// servers are those that run, or the planned ones that do not exist.
+// servers returns the running servers, or the planned ones if none exist.
 func (c Client) servers(ctx context.Context) (servers server.Spec, exist bool, err error) {
 	servers, err = Servers(ctx, c.Kube, c.Consul)
 	switch {
@@ -550,7 +550,7 @@ func (c Client) job(p pod, task string, containers ...corev1.Container) *batchv1
 	return j
 }
 
-// once runs a Job, and removes it when its pod was seen to, whatever came of it.
+// once runs a Job, passes its pod to see, and removes the Job whatever the outcome.
 func (c Client) once(ctx context.Context, p pod, task string, see func(context.Context, *corev1.Pod) error, containers ...corev1.Container) (*corev1.Pod, error) {
 	job, err := start(ctx, c.Kube, c.job(p, task, containers...))
 	if err != nil {
@@ -558,7 +558,7 @@ func (c Client) once(ctx context.Context, p pod, task string, see func(context.C
 	}
 	done, err := c.Kube.AwaitJob(ctx, job)
 	if err == nil && done == nil {
-		err = &kube.JobError{Reason: "its pod, and what it says with it, is gone"}
+		err = &kube.JobError{Reason: "the pod of the Job is gone, and its result with it"}
 	}
 	if err == nil && see != nil {
 		err = see(ctx, done)

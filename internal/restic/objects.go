@@ -29,9 +29,9 @@ const (
 
 	// tokenKey is the key of the Secret with the token.
 	tokenKey = "token"
-	// startWithin is how late a task may start.
+	// startWithin is how late a task may start at most.
 	startWithin = 10 * time.Minute
-	// tries is how often a task that fails is tried again, with growing pauses.
+	// tries is how often a failed task is tried again, with growing pauses.
 	tries = 2
 )
 
@@ -43,28 +43,28 @@ const (
 	TaskDrill  = "drill"
 )
 
-// CronJobName is the CronJob of a schedule that takes its backups.
+// CronJobName returns the name of the CronJob that takes the backups of a schedule.
 func CronJobName(cluster, schedule string) string { return TaskName(cluster, schedule, TaskBackup) }
 
-// TaskName is the CronJob of any task of a schedule.
+// TaskName returns the name of the CronJob of any task of a schedule.
 func TaskName(cluster, schedule, task string) string {
 	return named(cluster, schedule, strings.TrimSuffix("-"+task, "-"+TaskBackup), server.MaxCronJob)
 }
 
-// named joins the name of a cluster and that of a schedule, which are shortened where otherwise they would not fit with what follows.
+// named joins the names of a cluster and a schedule, and shortens them if they would not fit together with the suffix.
 func named(cluster, schedule, suffix string, longest int) string {
 	return server.Shorten(cluster+"-"+schedule, longest-len(suffix)) + suffix
 }
 
-// TokenSecretName is the Secret with the token of a schedule.
+// TokenSecretName returns the name of the Secret with the token of a schedule.
 func TokenSecretName(cluster, schedule string) string {
 	return cluster + "-backup-" + schedule + "-token"
 }
 
-// AccountName is the ServiceAccount that a schedule makes for its Jobs.
+// AccountName returns the name of the ServiceAccount that a schedule creates for its Jobs.
 func AccountName(cluster, schedule string) string { return cluster + "-backup-" + schedule }
 
-// account renders the ServiceAccount that a schedule makes, nil where it makes none.
+// account renders the ServiceAccount that a schedule creates, or nil if it creates none.
 func (s Spec) account(namespace, cluster string) *corev1.ServiceAccount {
 	if len(s.Repository.ServiceAccount.Annotations) == 0 {
 		return nil
@@ -78,23 +78,23 @@ func (s Spec) account(namespace, cluster string) *corev1.ServiceAccount {
 	}
 }
 
-// NowName is the Job that proves a task of a schedule.
+// NowName returns the name of the Job that proves a task of a schedule.
 func NowName(cluster, schedule, task string) string {
 	return named(cluster, schedule, strings.TrimSuffix("-now-"+task, "-"+TaskBackup), server.MaxLabel)
 }
 
-// Labels are on all that belongs to a schedule. They prove the ownership as
-// server.OwnerLabels do.
+// Labels returns the labels of all objects of a schedule. Like server.OwnerLabels,
+// they prove ownership.
 func Labels(cluster, schedule string) map[string]string {
 	l := server.OwnerLabels(cluster)
 	l[server.LabelComponent], l[LabelSchedule] = Component, schedule
 	return l
 }
 
-// Host is under what name restic stores the snapshots of a cluster.
+// Host returns the host name under which restic stores the snapshots of a cluster.
 func Host(namespace, cluster string) string { return namespace + "." + cluster }
 
-// CronJobs renders the CronJobs of a schedule, for the servers that run. The first is that of
+// CronJobs renders the CronJobs of a schedule for the running servers. The first one takes
 // the backups.
 func CronJobs(s Spec, servers server.Spec) []*batchv1.CronJob {
 	all := []*batchv1.CronJob{cronJob(s, servers, TaskBackup, s.Schedule)}
@@ -135,19 +135,19 @@ func taskLabels(cluster, schedule, task string) map[string]string {
 	return l
 }
 
-// Now renders the Job that does a task of a schedule at once.
+// Now renders the Job that runs a task of a schedule at once.
 func Now(s Spec, servers server.Spec, task string) *batchv1.Job {
 	return &batchv1.Job{
 		TypeMeta: metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
 		ObjectMeta: metav1.ObjectMeta{
 			Name: NowName(servers.Name, s.Name, task), Namespace: servers.Namespace, Labels: servers.Labeled(taskLabels(servers.Name, s.Name, task)),
 		},
-		Spec: s.job(servers, task, created, 0), // somebody waits for what it says
+		Spec: s.job(servers, task, created, 0), // the provider waits for its result
 	}
 }
 
-// job renders one run of a task. Backups go into a repository that may be new or has to be an existing
-// one: a CronJob that made another one would hide that all backups are gone.
+// job renders one run of a task. repository says whether the repository may be new or must exist: a CronJob
+// that created a repository again would hide that all backups are gone.
 func (s Spec) job(servers server.Spec, task, repository string, again int32) batchv1.JobSpec {
 	servers.Jobs = servers.Jobs.With(s.JobSettings())
 	p := pod{servers: servers, repository: s.Repository, image: s.Image, labels: taskLabels(servers.Name, s.Name, task), placement: s.Placement}
@@ -167,7 +167,7 @@ func (s Spec) job(servers server.Spec, task, repository string, again int32) bat
 		containers = []corev1.Container{p.restic(containerRestic, checkScript, result, number(s.Check.Parts), number(int64(intervalOf(s.Check.Schedule).Seconds())))}
 	case TaskDrill:
 		drill := p.consul(containerDrill, drillScript, append([]string{workDir, result, servers.Datacenter, s.Drill.SentinelKey}, server.LogStoreFlags(servers.Version)...)...)
-		drill.Resources = servers.Resources.Requirements() // it is a server
+		drill.Resources = servers.Resources.Requirements() // this container runs a server
 		containers = []corev1.Container{
 			p.restic(containerFetch, fetchScript, workDir, Latest, Host(servers.Namespace, servers.Name), tagSchedule+s.Name),
 			p.consul(containerVerify, verifyScript, workDir, "0", result), drill,
@@ -192,11 +192,11 @@ type Result struct {
 	// Version of Consul that it was taken from, and Index of the last Raft log entry in it.
 	Version string `json:"version"`
 	Index   int64  `json:"index"`
-	// Size in bytes, unpacked, and Stored, how much of that was new to the repository, packed.
+	// Size is the unpacked size in bytes; Stored is how much of it was new to the repository, packed.
 	Size   int64 `json:"size"`
 	Stored int64 `json:"stored"`
-	// Forgotten says that the retention was carried out, and Anew that it was not because older snapshots have a
-	// higher index: the cluster has started empty since.
+	// Forgotten reports that the retention was applied; Anew reports that it was not, because older snapshots have a
+	// higher index: the cluster has started empty since then.
 	Forgotten bool      `json:"forgotten"`
 	Anew      bool      `json:"anew"`
 	Time      time.Time `json:"time"`
@@ -206,22 +206,22 @@ type Result struct {
 func ParseResult(message string) (Result, error) {
 	var r Result
 	if err := json.Unmarshal([]byte(message), &r); err != nil {
-		return Result{}, fmt.Errorf("its result %q cannot be read: %w", message, err)
+		return Result{}, fmt.Errorf("the result %q of the Job cannot be read: %w", message, err)
 	}
 	if r.Snapshot == "" || r.Index == 0 || r.Size == 0 || r.Time.IsZero() {
-		return Result{}, errors.New("its result is not that of a stored snapshot: " + message)
+		return Result{}, errors.New("the result of the Job is not that of a stored snapshot: " + message)
 	}
 	return r, nil
 }
 
-// Done is a task that succeeded. What is set beside Time depends on the task.
+// Done is a task that succeeded. Which fields other than Time are set depends on the task.
 type Done struct {
 	Time time.Time `json:"time"`
 	// Part of the Parts of the data that a check has read.
 	Part  int64 `json:"part"`
 	Parts int64 `json:"parts"`
-	// Index of the last Raft log entry in the snapshot that a drill has restored, and how many
-	// seconds that took.
+	// Index of the last Raft log entry in the snapshot that a drill has restored, and the number of
+	// seconds that this took.
 	Index   int64 `json:"index"`
 	Seconds int64 `json:"seconds"`
 }
@@ -230,31 +230,31 @@ type Done struct {
 func ParseDone(message string) (Done, error) {
 	var d Done
 	if err := json.Unmarshal([]byte(message), &d); err != nil {
-		return Done{}, fmt.Errorf("its result %q cannot be read: %w", message, err)
+		return Done{}, fmt.Errorf("the result %q of the Job cannot be read: %w", message, err)
 	}
 	if d.Time.IsZero() {
-		return Done{}, errors.New("its result has no time: " + message)
+		return Done{}, errors.New("the result of the Job has no time: " + message)
 	}
 	return d, nil
 }
 
-// Outcome is what came of one task.
+// Outcome is the outcome of one task.
 type Outcome[T any] struct {
 	// Last is the latest one that succeeded, nil if none is known.
 	Last *T
-	// Failed is when the latest one failed and Reason why, if that is later than Last.
+	// Failed and Reason say when and why the latest one failed, if that is later than Last.
 	Failed time.Time
 	Reason string
 }
 
-// State is what came of a schedule's tasks.
+// State is the outcome of the tasks of a schedule.
 type State struct {
 	Backup Outcome[Result]
-	// Tasks are the others, by name.
+	// Tasks are the other tasks, by name.
 	Tasks map[string]Outcome[Done]
 }
 
-// Summarize says what came of the Jobs of a schedule, with their pods.
+// Summarize returns the outcome of the Jobs of a schedule. pods are their pods.
 func Summarize(jobs []batchv1.Job, pods []corev1.Pod) State {
 	byTask := map[string][]batchv1.Job{}
 	for _, j := range jobs {
@@ -273,7 +273,7 @@ func outcome[T any](jobs []batchv1.Job, pods []corev1.Pod, parse func(string) (T
 	for i := range jobs {
 		at, failed := kube.JobOutcome(&jobs[i], pods)
 		switch {
-		case at.IsZero(): // it runs
+		case at.IsZero(): // still running
 		case failed:
 			if o.Reason == "" {
 				o.Failed, o.Reason = at, kube.JobReason(&jobs[i], pods)

@@ -16,7 +16,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// The scripts of containers. Those of restic's begin with repositoryScript, and those of
+// The scripts of containers. Scripts in restic's image begin with repositoryScript, and scripts in
 // the servers' image with inspectScript.
 var (
 	//go:embed repository.sh
@@ -55,11 +55,11 @@ const (
 	containerDrill    = "drill"
 )
 
-// workDir is the volume that the containers of a pod hand on to each other. restic
-// stores the path along.
+// workDir is the mount path of the volume that the containers of a pod share. restic
+// stores the path with the snapshot.
 const workDir = "/scratch"
 
-// result is where a container leaves what came of it.
+// result is the file where a container writes its result.
 const result = server.TerminationMessage
 
 // Tags that say what a snapshot in the repository is for.
@@ -74,19 +74,19 @@ const (
 // Latest stands for the ID of the latest snapshot.
 const Latest = "latest"
 
-// existing and created say whether a repository has to be there, or may be made.
+// existing and created say whether a repository must exist or may be created.
 const (
 	existing = "existing"
 	created  = "new"
 )
 
-// annotationPasswd of a pod has the file /etc/passwd of restic's containers. The command ssh, which restic starts, wants to know
-// the user that it runs as, and restic's image has none of the number that the servers, and so the Jobs, run as.
+// annotationPasswd of a pod contains the file /etc/passwd of restic's containers. The command ssh, which restic starts, must know
+// the user that it runs as, and restic's image has no user with the number that the servers, and so the Jobs, run as.
 const (
 	annotationPasswd = server.ManagedBy + "/passwd"
 )
 
-// The token of the Jobs' ServiceAccount, which a cloud takes for a role: the kubelet renews it.
+// The token of the Jobs' ServiceAccount, which a cloud accepts for a role. The kubelet renews it.
 const (
 	identityVolume        = "identity"
 	identityDir           = "/identity"
@@ -94,8 +94,8 @@ const (
 	identitySeconds int64 = 3600
 )
 
-// passwd is the file /etc/passwd for a user that ssh has to know. It is "" where the platform chooses the user, and adds it to the
-// file of the image.
+// passwd returns the file /etc/passwd with the user that ssh must know. It is "" if the platform chooses the user and adds it to
+// the file of the image.
 func passwd(servers server.Spec) string {
 	run := servers.Pod.Effective()
 	if run.User == nil {
@@ -108,7 +108,7 @@ func passwd(servers server.Spec) string {
 	return fmt.Sprintf("consul:x:%d:%d:consul:/tmp:/bin/false\n", *run.User, group)
 }
 
-// token is the key of a Secret with the token for the servers, "" where ACLs are off.
+// token is the key of a Secret with the token for the servers, or "" if ACLs are disabled.
 type token struct{ secret, key string }
 
 // pod renders the pods of Jobs, whose containers run one after the other.
@@ -156,8 +156,8 @@ func (p pod) consul(name, script string, args ...string) corev1.Container {
 	return c
 }
 
-// asking renders a container that asks the servers: their address, the file for its result and that of
-// the token are added to its arguments.
+// asking renders a container that sends requests to the servers. It adds their address, the file for the result, and the
+// file of the token to the arguments.
 func (p pod) asking(name, script string, args ...string) corev1.Container {
 	access := server.NewAccess(p.servers, p.token.secret, p.token.key)
 	c := p.consul(name, script, args...)
@@ -177,7 +177,7 @@ func (p pod) snapshot(tag, repository string, retention []string) []corev1.Conta
 	return []corev1.Container{p.asking(containerSnapshot, snapshotScript, workDir, p.servers.Version), store}
 }
 
-// job renders the Job whose pod has the containers; one that fails is tried again so many times.
+// job renders the Job whose pod has the containers. again is how often a failed pod is tried again.
 func (p pod) job(deadline time.Duration, again int32, containers ...corev1.Container) batchv1.JobSpec {
 	template := server.JobPod(p.servers, p.labels)
 	if p.alone {
@@ -185,7 +185,7 @@ func (p pod) job(deadline time.Duration, again int32, containers ...corev1.Conta
 	}
 	if account := p.repository.ServiceAccount; account.isSet() {
 		template.Spec.ServiceAccountName = account.Name
-		if strings.HasPrefix(p.repository.URL, "azure:") { // by which Azure's webhook finds the pods that it hands a token to
+		if strings.HasPrefix(p.repository.URL, "azure:") { // Azure's webhook gives a token to pods with this label
 			metav1.SetMetaDataLabel(&template.ObjectMeta, "azure.workload.identity/use", "true")
 		}
 	}
@@ -216,14 +216,15 @@ func (p pod) job(deadline time.Duration, again int32, containers ...corev1.Conta
 		}}},
 		{Name: "repository", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: p.repository.Claim}}},
 	}, server.NewAccess(p.servers, p.token.secret, p.token.key).Volumes...)
-	for _, v := range volumes { // those that are used
+	for _, v := range volumes { // only those that a container mounts
 		if slices.ContainsFunc(containers, func(c corev1.Container) bool {
 			return slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == v.Name })
 		}) {
 			template.Spec.Volumes = append(template.Spec.Volumes, v)
 		}
 	}
-	// A pod that is ended at its own deadline stays, with what its containers have said; those of a Job that is go.
+	// A pod that ends at its own deadline stays, with the messages of its containers. The pods of a Job that ends at its deadline
+	// are deleted.
 	template.Spec.ActiveDeadlineSeconds = new(int64(deadline.Seconds()))
 	spec := batchv1.JobSpec{BackoffLimit: &again, ActiveDeadlineSeconds: new(int64((deadline + lateStart).Seconds())), Template: template}
 	if again > 0 {
@@ -232,11 +233,11 @@ func (p pod) job(deadline time.Duration, again int32, containers ...corev1.Conta
 	return spec
 }
 
-// lateStart is how long a pod may take until a node has it, so that its deadline comes before that of its Job.
+// lateStart is how long a pod may wait until it is scheduled, so that its deadline comes before that of its Job.
 const lateStart = time.Minute
 
-// tryAgainAfter lets a Job try again where one of its containers failed, and not where only a sidecar did that was injected, such as one
-// that was still running at the deadline.
+// tryAgainAfter lets a Job try again if one of its containers failed, but not if only an injected sidecar failed, such as one that
+// was still running at the deadline.
 func tryAgainAfter(containers []corev1.Container) *batchv1.PodFailurePolicy {
 	failed := func(action batchv1.PodFailurePolicyAction, container *string) batchv1.PodFailurePolicyRule {
 		return batchv1.PodFailurePolicyRule{Action: action, OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{
@@ -251,5 +252,5 @@ func tryAgainAfter(containers []corev1.Container) *batchv1.PodFailurePolicy {
 	return policy
 }
 
-// number is a decimal argument.
+// number formats a decimal argument.
 func number(n int64) string { return strconv.FormatInt(n, 10) }

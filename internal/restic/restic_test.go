@@ -245,7 +245,7 @@ func TestFind(t *testing.T) {
 		"latest of one emptied":  {Latest, "ns/emptied", "", "started empty after the snapshot ff66"},
 		"a beginning":            {"bb", "ns/consul", "bb22", ""},
 		"a whole ID":             {"aa33", "ns/consul", "aa33", ""},
-		"a beginning of several": {"aa", "ns/consul", "", "the beginning of 2 snapshots"},
+		"a beginning of several": {"aa", "ns/consul", "", "the beginning of the IDs of 2 snapshots"},
 		"unknown":                {"dd", "ns/consul", "", "no snapshot \"dd\""},
 	} {
 		got, err := Find(all, tt.id, tt.cluster)
@@ -264,7 +264,7 @@ func TestCheckVersion(t *testing.T) {
 	}{
 		{"1.22.7", "1.22.7", false, ""}, {"1.22.7", "1.22.0", false, ""}, {"2.0.1", "2.0.4", false, ""},
 		{"1.21.5", "1.22.7", true, ""}, {"1.20.0", "1.22.7", true, ""}, {"1.19.2", "1.22.7", false, "1.19.2"},
-		{"1.22.7", "1.21.5", false, "need not be able to read"}, {"2.0.1", "1.22.7", false, "need not be able to read"},
+		{"1.22.7", "1.21.5", false, "may not be able to read"}, {"2.0.1", "1.22.7", false, "may not be able to read"},
 	} {
 		older, err := CheckVersion(tt.snapshot, tt.servers)
 		if older != tt.older || (err == nil) != (tt.refused == "") || (err != nil && !strings.Contains(err.Error(), tt.refused)) {

@@ -10,7 +10,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 )
 
-// ForeignError says that an object with a name that is needed is somebody else's.
+// ForeignError reports that another tool or person made an object with a name that is needed.
 type ForeignError struct{ Object string }
 
 // Error implements error.
@@ -20,11 +20,11 @@ func (e *ForeignError) Error() string {
 
 const (
 	interval = time.Second
-	// cleanUpTimeout bounds what is done after a failure.
+	// cleanUpTimeout limits how long the cleanup after a failure may take.
 	cleanUpTimeout = 30 * time.Second
 )
 
-// start makes a Job. One of its name that is there is a *ForeignError.
+// start creates a Job. It returns a *ForeignError if a Job with its name exists.
 func start(ctx context.Context, k *kube.Client, job *batchv1.Job) (*batchv1.Job, error) {
 	made, err := k.StartJob(ctx, job)
 	if apierrors.IsAlreadyExists(err) {

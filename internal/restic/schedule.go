@@ -20,21 +20,21 @@ import (
 
 // Errors of a Schedule.
 var (
-	// ErrNoSchedule says that there is no CronJob.
+	// ErrNoSchedule reports that there is no CronJob.
 	ErrNoSchedule = errors.New("there is no such schedule")
-	// ErrExists says that a schedule of the name exists.
-	ErrExists = errors.New("the schedule exists already")
-	// ErrNoCluster says that there are no servers to back up.
+	// ErrExists reports that a schedule with the name exists.
+	ErrExists = errors.New("the schedule already exists")
+	// ErrNoCluster reports that there are no servers to back up.
 	ErrNoCluster = errors.New("the cluster does not exist")
-	// ErrNoConfig says that the configuration of the servers is gone: the next apply of the cluster makes it again.
+	// ErrNoConfig reports that the configuration of the servers is gone. The next apply of the cluster creates it again.
 	ErrNoConfig = errors.New("the configuration of the servers is gone")
-	// ErrNoSecret says that there is no Secret with the credentials.
+	// ErrNoSecret reports that there is no Secret with the credentials.
 	ErrNoSecret = errors.New("the Secret does not exist")
-	// ErrNoClaim says that there is no PersistentVolumeClaim with the repository.
+	// ErrNoClaim reports that there is no PersistentVolumeClaim with the repository.
 	ErrNoClaim = errors.New("the PersistentVolumeClaim does not exist")
 )
 
-// KeysError says what the Secret with the credentials of a repository lacks.
+// KeysError reports what the Secret with the credentials of a repository lacks.
 type KeysError struct {
 	Secret string
 	Err    error
@@ -55,10 +55,10 @@ type Schedule struct {
 	Name   string
 }
 
-// Live is a schedule as it is.
+// Live is a schedule as it exists in Kubernetes.
 type Live struct {
 	Spec Spec
-	// Drift names fields that are not as the Spec renders them for the servers that run.
+	// Drift names fields that differ from what the Spec renders for the running servers.
 	Drift []string
 	State State
 }
@@ -101,7 +101,7 @@ func (s Schedule) Read(ctx context.Context) (Live, error) {
 	return live, err
 }
 
-// drift says what of the CronJobs is not as a Spec renders them.
+// drift names the fields of the CronJobs that differ from what a Spec renders.
 func drift(spec Spec, servers server.Spec, live map[string]*batchv1.CronJob) ([]string, error) {
 	var all []string
 	want := CronJobs(spec, servers)
@@ -125,7 +125,7 @@ func drift(spec Spec, servers server.Spec, live map[string]*batchv1.CronJob) ([]
 	return all, nil
 }
 
-// accountDrift says what of the ServiceAccount of the Jobs is not as a Spec renders it.
+// accountDrift names the fields of the ServiceAccount of the Jobs that differ from what a Spec renders.
 func (s Schedule) accountDrift(ctx context.Context, spec Spec) ([]string, error) {
 	want := spec.account(s.Consul.Namespace, s.Consul.Name)
 	if want == nil {
@@ -146,7 +146,7 @@ func (s Schedule) accountDrift(ctx context.Context, spec Spec) ([]string, error)
 	return fields, err
 }
 
-// putAccount writes the ServiceAccount of the Jobs, if the schedule makes one.
+// putAccount writes the ServiceAccount of the Jobs, if the schedule has one of its own.
 func (s Schedule) putAccount(ctx context.Context, spec Spec) error {
 	want := spec.account(s.Consul.Namespace, s.Consul.Name)
 	if want == nil {
@@ -165,7 +165,7 @@ func (s Schedule) putAccount(ctx context.Context, spec Spec) error {
 	return s.Kube.Apply(ctx, fields)
 }
 
-// deleteAccount deletes the ServiceAccount that the schedule has made. A credential that may not read one has made none.
+// deleteAccount deletes the ServiceAccount that the schedule created. A credential that may not read ServiceAccounts has created none.
 func (s Schedule) deleteAccount(ctx context.Context) error {
 	accounts, name := s.Kube.CoreV1().ServiceAccounts(s.Consul.Namespace), AccountName(s.Consul.Name, s.Name)
 	got, err := accounts.Get(ctx, name, metav1.GetOptions{})
@@ -182,7 +182,7 @@ func (s Schedule) deleteAccount(ctx context.Context) error {
 	return nil
 }
 
-// tokenDrift says what is wrong with the token of the backups.
+// tokenDrift reports what is wrong with the token of the backups.
 func (s Schedule) tokenDrift(ctx context.Context, servers server.Spec) ([]string, error) {
 	if !servers.ACL.Enabled {
 		return nil, nil
@@ -200,10 +200,10 @@ func (s Schedule) tokenDrift(ctx context.Context, servers server.Spec) ([]string
 	return nil, nil
 }
 
-// Apply takes a backup as the schedule would, and only if that was stored puts the schedule in its
-// place: one that cannot work never is. Where the backups are made as before, none is taken. A drill
-// that is new is done once too. isNew says that there shall be no schedule yet. Beside errors that say
-// that nothing was changed it returns a *kube.JobError, which says the same.
+// Apply takes a backup as the schedule would, and writes the schedule only if the backup was stored, so
+// that a schedule that cannot work never takes effect. If backups are taken as before, it takes none. It
+// also runs a new drill once. isNew says that the schedule must not exist yet. It returns a *kube.JobError if
+// the backup or the drill fails; nothing was changed then.
 func (s Schedule) Apply(ctx context.Context, spec Spec, isNew bool) error {
 	servers, err := Servers(ctx, s.Kube, s.Consul)
 	if err != nil {
@@ -227,7 +227,7 @@ func (s Schedule) Apply(ctx context.Context, spec Spec, isNew bool) error {
 		if err != nil {
 			return err
 		}
-		if isNew && !before.Equal(spec) { // otherwise it is what an interrupted create has left
+		if isNew && !before.Equal(spec) { // an equal one is what an interrupted create left
 			return ErrExists
 		}
 		tasks = toProve(before, spec, len(changed) > 0)
@@ -297,11 +297,11 @@ func (s Schedule) deleteCronJob(ctx context.Context, name string) error {
 	return nil
 }
 
-// toProve are the tasks that a change has to be proved by: a backup where how they are made changes, or
-// somebody has changed it, and a drill that was not declared before.
+// toProve returns the tasks that must prove a change: a backup if a change or drift affects how backups are
+// taken, and a drill that was not declared before.
 func toProve(before, after Spec, drift bool) (tasks []string) {
 	drill := after.Drill != before.Drill && (before.Drill == Drill{} || before.Drill.SentinelKey != after.Drill.SentinelKey)
-	// When it is done, and what else is done, is no matter.
+	// When backups run, and which other tasks run, does not matter.
 	before.Schedule, before.TimeZone, before.Suspend, before.History = after.Schedule, after.TimeZone, after.Suspend, after.History
 	before.Prune, before.Check, before.Drill = after.Prune, after.Check, after.Drill
 	if !before.Equal(after) || drift {
@@ -313,9 +313,8 @@ func toProve(before, after Spec, drift bool) (tasks []string) {
 	return tasks
 }
 
-// Refresh brings the schedules of a cluster in line with the servers that it runs by now:
-// their version, how they are reached. It changes nothing else: when tasks start, and whether they are suspended, stays as it is,
-// and a CronJob that was deleted is not created again.
+// Refresh adapts the schedules of a cluster to the servers that it runs now: their version, and how to reach them. It changes
+// nothing else: when tasks start, and whether they are suspended, stays as it is. A CronJob that was deleted is not created again.
 func Refresh(ctx context.Context, k *kube.Client, c *consul.Cluster) error {
 	schedules, err := schedulesOf(ctx, k, c)
 	if err != nil || len(schedules) == 0 {
@@ -336,7 +335,7 @@ func Refresh(ctx context.Context, k *kube.Client, c *consul.Cluster) error {
 	return errors.Join(errs...)
 }
 
-// refresh renders the pods of the CronJobs that are there for the servers that run.
+// refresh renders the pods of the existing CronJobs for the running servers.
 func (s Schedule) refresh(ctx context.Context, spec Spec, servers server.Spec) error {
 	live, err := s.cronJobs(ctx)
 	if err != nil {
@@ -358,15 +357,15 @@ func (s Schedule) refresh(ctx context.Context, spec Spec, servers server.Spec) e
 	return nil
 }
 
-// asScheduled returns a CronJob that starts its Jobs when another one does, and is suspended if that is.
+// asScheduled returns a CronJob with the schedule of another one, and suspended if that one is.
 func asScheduled(c, is *batchv1.CronJob) *batchv1.CronJob {
 	c = c.DeepCopy()
 	c.Spec.Schedule, c.Spec.TimeZone, c.Spec.Suspend = is.Spec.Schedule, is.Spec.TimeZone, is.Spec.Suspend
 	return c
 }
 
-// EnsureTokens makes the tokens of all schedules of a cluster whole, when ACLs are new, or were replaced by those of
-// a snapshot.
+// EnsureTokens creates or repairs the tokens of all schedules of a cluster, after ACLs were bootstrapped, or replaced
+// by those of a snapshot.
 func EnsureTokens(ctx context.Context, k *kube.Client, c *consul.Cluster) error {
 	schedules, err := schedulesOf(ctx, k, c)
 	errs := []error{err}
@@ -376,12 +375,12 @@ func EnsureTokens(ctx context.Context, k *kube.Client, c *consul.Cluster) error 
 	return errors.Join(errs...)
 }
 
-// schedulesOf are the schedules of a cluster. What cannot be read is an error beside the others.
+// schedulesOf returns the schedules of a cluster. For one that cannot be read, it returns an error beside the others.
 func schedulesOf(ctx context.Context, k *kube.Client, c *consul.Cluster) (all []Spec, err error) {
 	selector := server.OwnerLabels(c.Name)
 	selector[server.LabelComponent] = Component
 	list, err := k.BatchV1().CronJobs(c.Namespace).List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(selector).String()})
-	if apierrors.IsForbidden(err) { // who may not see schedules has none
+	if apierrors.IsForbidden(err) { // a credential that may not list schedules has none
 		return nil, nil
 	}
 	if err != nil {
@@ -390,7 +389,7 @@ func schedulesOf(ctx context.Context, k *kube.Client, c *consul.Cluster) (all []
 	var errs []error
 	for i := range list.Items {
 		if list.Items[i].Name != CronJobName(c.Name, list.Items[i].Labels[LabelSchedule]) {
-			continue // another task
+			continue // the CronJob of another task
 		}
 		spec, err := ParseSpec(&list.Items[i])
 		if err != nil {
@@ -402,9 +401,9 @@ func schedulesOf(ctx context.Context, k *kube.Client, c *consul.Cluster) (all []
 	return all, errors.Join(errs...)
 }
 
-// Delete deletes the schedule with its Jobs and its token. What is stored stays, and what is gone already is no
-// error. The CronJob of the backups is deleted last: while it is there the schedule is known, and a delete that
-// failed is finished by the next one.
+// Delete deletes the schedule with its Jobs and its token. Stored backups stay. An object that is already gone is no
+// error. The CronJob of the backups is deleted last: as long as it exists, the schedule is known, and the next delete
+// can finish one that failed.
 func (s Schedule) Delete(ctx context.Context) error {
 	all, err := s.cronJobs(ctx)
 	if err != nil {
@@ -438,14 +437,14 @@ func (s Schedule) Delete(ctx context.Context) error {
 	return kube.Wait(ctx, "the Jobs of schedule "+s.Name+" to end", interval, func(ctx context.Context) (string, error) {
 		all, err := s.cronJobs(ctx)
 		for name := range all {
-			return "CronJob " + name + " is still there", nil
+			return "CronJob " + name + " still exists", nil
 		}
 		return "", err
 	})
 }
 
-// undo removes the Job that proves the schedule, and the token, also where the context has
-// ended. Where the servers are gone the Secret may be left.
+// undo removes the Jobs that prove the schedule, and the token, even if the context has
+// ended. If the servers are gone, the Secret may be left.
 func (s Schedule) undo(ctx context.Context, withoutACLs bool) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 	defer cancel()
@@ -460,8 +459,8 @@ func (s Schedule) undo(ctx context.Context, withoutACLs bool) error {
 	return errors.Join(errs...)
 }
 
-// CheckSecret returns an error that says what is wrong with the Secret with the credentials of a
-// repository: ErrNoSecret where there is none, and ErrNoClaim where there is no volume claim, which may be made meanwhile.
+// CheckSecret returns an error that says what is wrong with the Secret with the credentials of a repository: ErrNoSecret if the
+// Secret does not exist, and ErrNoClaim if the volume claim does not exist. Both may still be created.
 func CheckSecret(ctx context.Context, k *kube.Client, namespace string, r Repository) error {
 	secret, err := k.CoreV1().Secrets(namespace).Get(ctx, r.Secret, metav1.GetOptions{})
 	found, err := kube.Found(err)
@@ -478,7 +477,7 @@ func CheckSecret(ctx context.Context, k *kube.Client, namespace string, r Reposi
 		return nil
 	}
 	_, err = k.CoreV1().PersistentVolumeClaims(namespace).Get(ctx, r.Claim, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) { // who may not look finds out when the Job does not start
+	if apierrors.IsNotFound(err) { // without the right to look, the Job shows it when it does not start
 		return fmt.Errorf("the repository on the volume of %s: %w", r.Claim, ErrNoClaim)
 	}
 	return nil
@@ -503,7 +502,7 @@ func (s Schedule) cronJobs(ctx context.Context) (map[string]*batchv1.CronJob, er
 	return all, nil
 }
 
-// checkFree returns an error where somebody else's CronJob has a name that the schedule needs.
+// checkFree returns an error if a CronJob that another tool or person made has a name that the schedule needs.
 func (s Schedule) checkFree(ctx context.Context, spec Spec, servers server.Spec) error {
 	for _, want := range CronJobs(spec, servers) {
 		c, err := s.Kube.BatchV1().CronJobs(want.Namespace).Get(ctx, want.Name, metav1.GetOptions{})
@@ -520,8 +519,8 @@ func (s Schedule) owns(o metav1.Object) bool {
 	return server.Owns(s.Consul.Name, o.GetLabels()) && o.GetLabels()[LabelSchedule] == s.Name
 }
 
-// Servers reads what runs of a cluster, or returns ErrNoCluster or ErrNoConfig. With consul.ErrNotRestored it returns what
-// runs all the same.
+// Servers reads the running servers of a cluster, or returns ErrNoCluster or ErrNoConfig. It returns the servers even with
+// consul.ErrNotRestored.
 func Servers(ctx context.Context, k *kube.Client, c *consul.Cluster) (server.Spec, error) {
 	name := server.StatefulSetName(c.Name)
 	sts, err := k.AppsV1().StatefulSets(c.Namespace).Get(ctx, name, metav1.GetOptions{})
@@ -543,7 +542,7 @@ func Servers(ctx context.Context, k *kube.Client, c *consul.Cluster) (server.Spe
 	return spec, err
 }
 
-// state says what came of the backups.
+// state returns the outcome of the tasks.
 func (s Schedule) state(ctx context.Context) (State, error) {
 	jobs, err := s.Kube.BatchV1().Jobs(s.Consul.Namespace).List(ctx, s.all())
 	if err != nil {
@@ -553,7 +552,7 @@ func (s Schedule) state(ctx context.Context) (State, error) {
 	return Summarize(jobs.Items, pods), err
 }
 
-// prove does a task at once, with a Job that stays, because it says what came of it.
+// prove runs a task at once, with a Job that stays, because it contains the outcome.
 func (s Schedule) prove(ctx context.Context, spec Spec, servers server.Spec, task string) error {
 	name := NowName(s.Consul.Name, s.Name, task)
 	if err := s.Kube.RemoveJob(ctx, s.Consul.Namespace, name, s.owns); err != nil {
@@ -578,7 +577,7 @@ func (s Schedule) prove(ctx context.Context, spec Spec, servers server.Spec, tas
 	return err
 }
 
-// all selects what belongs to the schedule.
+// all selects the objects of the schedule.
 func (s Schedule) all() metav1.ListOptions {
 	return metav1.ListOptions{LabelSelector: labels.SelectorFromSet(Labels(s.Consul.Name, s.Name)).String()}
 }

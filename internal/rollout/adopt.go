@@ -21,7 +21,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// RefusedError says why servers cannot be taken over from. Nothing was changed.
+// RefusedError says why servers cannot be adopted. Nothing was changed.
 type RefusedError struct {
 	// From is the StatefulSet of the former servers.
 	From    string
@@ -30,38 +30,38 @@ type RefusedError struct {
 
 // Error implements error.
 func (e *RefusedError) Error() string {
-	return "cannot take over from the StatefulSet " + e.From + ": " + strings.Join(e.Reasons, "; ")
+	return "cannot adopt the servers of the StatefulSet " + e.From + ": " + strings.Join(e.Reasons, "; ")
 }
 
-// Leftover is what a take-over leaves, none of which is used any more.
+// Leftover is what an adoption leaves behind. Nothing uses it any more.
 type Leftover struct {
 	// StatefulSet of the former servers, scaled to 0.
 	StatefulSet string
 	// Claims are the volume claims of the former servers.
 	Claims []string
-	// HelmRelease made the StatefulSet; "" where Helm did not.
+	// HelmRelease is the release that created the StatefulSet, "" if Helm did not create it.
 	HelmRelease string
 	// Unserved are the ports of switched Services, "<service>: <port>", behind which no
 	// server listens.
 	Unserved []string
 }
 
-// former is what was found of the servers to take over from.
+// former is what was found of the servers to adopt.
 type former struct {
 	takeover server.Takeover
 	// token is the management token, "" where ACLs are off.
 	token string
 }
 
-// CheckAdopt finds out whether the cluster that a spec describes can take over from
-// spec.Adopt, and changes nothing. It returns how many servers there are, and a
-// *RefusedError with all reasons why not. A take-over that has begun is not refused.
+// CheckAdopt checks whether the cluster that a spec describes can adopt the servers of spec.Adopt,
+// and changes nothing. It returns the number of these servers, or a *RefusedError with all reasons
+// why not. An adoption that is in progress is not refused.
 func (d Deployment) CheckAdopt(ctx context.Context, spec server.Spec) (servers int, err error) {
 	live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
 	if err != nil {
 		return 0, err
 	}
-	if live.StatefulSet != nil { // begun, or another cluster: the create tells
+	if live.StatefulSet != nil { // in progress, or another cluster: the create reports it
 		sts, err := d.formerSet(ctx, spec.Adopt.StatefulSet)
 		if err != nil || sts == nil {
 			return 0, err
@@ -72,7 +72,7 @@ func (d Deployment) CheckAdopt(ctx context.Context, spec server.Spec) (servers i
 	return int(f.takeover.Replicas), err
 }
 
-// checkAdopt is CheckAdopt of a cluster that there is nothing of.
+// checkAdopt is CheckAdopt for a cluster of which nothing exists.
 func (d Deployment) checkAdopt(ctx context.Context, spec server.Spec, live server.Set) (former, error) {
 	adopt := spec.Adopt
 	refused := &RefusedError{From: spec.Namespace + "/" + adopt.StatefulSet}
@@ -87,11 +87,11 @@ func (d Deployment) checkAdopt(ctx context.Context, spec server.Spec, live serve
 		return former{}, err
 	}
 	if sts == nil {
-		refuse("it does not exist")
+		refuse("the StatefulSet does not exist")
 		return former{}, refused
 	}
 	if sts.Labels[server.LabelManagedBy] == server.ManagedBy {
-		refuse("it belongs to the cluster %s of this provider, which is imported and not taken over", sts.Labels[server.LabelInstance])
+		refuse("the StatefulSet belongs to the cluster %s of this provider: import that cluster instead", sts.Labels[server.LabelInstance])
 		return former{}, refused
 	}
 	for _, name := range adopt.Services {
@@ -108,7 +108,7 @@ func (d Deployment) checkAdopt(ctx context.Context, spec server.Spec, live serve
 		return former{}, err
 	}
 	if len(claims) > 0 {
-		refuse("the volume claims %s hold the data of an earlier cluster %s, which new servers of the name would take up: delete them, or choose another name", strings.Join(claims, ", "), spec.Name)
+		refuse("the volume claims %s hold the data of an earlier cluster %s, and new servers of that name would start with it: delete the claims, or choose another name", strings.Join(claims, ", "), spec.Name)
 	}
 	f := former{takeover: server.Takeover{Replicas: replicasOf(sts)}}
 	if ref := adopt.TokenSecret; ref != nil {
@@ -120,7 +120,7 @@ func (d Deployment) checkAdopt(ctx context.Context, spec server.Spec, live serve
 		case err != nil:
 			return former{}, err
 		case f.token == "":
-			refuse("the Secret %s of token_secret has nothing in its key %q", ref.Name, ref.Key)
+			refuse("the Secret %s of token_secret has no value in its key %q", ref.Name, ref.Key)
 			return former{}, refused
 		}
 	}
@@ -136,11 +136,11 @@ func (d Deployment) checkAdopt(ctx context.Context, spec server.Spec, live serve
 	return f, nil
 }
 
-// wellTimeout is for how long a check waits for the former servers to be well: one
-// that is busy does not count as healthy for a moment.
+// wellTimeout is how long a check waits for the former servers to be healthy: a busy server may
+// count as unhealthy for a moment.
 const wellTimeout = 10 * time.Second
 
-// checkServers asks the former servers themselves, and says where they gossip.
+// checkServers asks the former servers themselves, and returns their gossip addresses.
 func (d Deployment) checkServers(ctx context.Context, spec server.Spec, sts *appsv1.StatefulSet, token string) (reasons, join []string, err error) {
 	servers := d.Consul.Former(sts.Name)
 	pods, err := servers.Pods(ctx)
@@ -148,7 +148,7 @@ func (d Deployment) checkServers(ctx context.Context, spec server.Spec, sts *app
 		return nil, nil, err
 	}
 	if len(pods) == 0 {
-		return []string{"it has no pods: the servers must be running"}, nil, nil
+		return []string{"the StatefulSet has no pods: its servers must be running"}, nil, nil
 	}
 	var facts []consul.AgentFacts
 	for i := range pods {
@@ -160,9 +160,9 @@ func (d Deployment) checkServers(ctx context.Context, spec server.Spec, sts *app
 		case consul.IsForbidden(err) && token == "":
 			return []string{"ACLs are on: set token_secret to a Secret with a management token"}, nil, nil
 		case consul.IsForbidden(err):
-			return []string{fmt.Sprintf("the token of token_secret is refused: %s", err)}, nil, nil
+			return []string{fmt.Sprintf("Consul does not accept the token of token_secret: %s", err)}, nil, nil
 		case err != nil:
-			return []string{fmt.Sprintf("its HTTP API on port %d does not answer without TLS: %s", server.PortHTTP, err)}, nil, nil
+			return []string{fmt.Sprintf("the HTTP API of the servers on port %d does not answer without TLS: %s", server.PortHTTP, err)}, nil, nil
 		}
 		facts = append(facts, f)
 	}
@@ -196,7 +196,7 @@ func (d Deployment) checkServers(ctx context.Context, spec server.Spec, sts *app
 	var timeout *kube.TimeoutError
 	switch {
 	case errors.As(err, &timeout) && ctx.Err() == nil:
-		return []string{"its servers are not all healthy voters, and the only ones: " + timeout.Missing}, nil, nil
+		return []string{"the servers of the StatefulSet are not all healthy voters, or not the only servers: " + timeout.Missing}, nil, nil
 	case err != nil:
 		return nil, nil, err
 	}
@@ -208,56 +208,56 @@ func (d Deployment) checkServers(ctx context.Context, spec server.Spec, sts *app
 	return nil, join, err
 }
 
-// refusals says why servers that describe themselves so cannot be taken over from.
+// refusals says why servers with these facts cannot be adopted.
 func refusals(spec server.Spec, facts []consul.AgentFacts) []string {
 	var reasons []string
 	refuse := func(format string, args ...any) {
-		// What is true of all servers is said once.
+		// A reason that applies to all servers is given once.
 		if r := fmt.Sprintf(format, args...); !slices.Contains(reasons, r) {
 			reasons = append(reasons, r)
 		}
 	}
 	for _, f := range facts {
 		if f.Node != f.Pod {
-			refuse("server %s calls itself %s in Consul: its node name must be that of its pod", f.Pod, f.Node)
+			refuse("server %s has the node name %s in Consul: the node name must be the name of the pod", f.Pod, f.Node)
 		}
 		if err := server.CheckAdoptVersion(f.Version, spec.Version); err != nil {
 			refuse("%s", err)
 		}
 		if f.Datacenter != spec.Datacenter {
-			refuse("its datacenter is %q: declare datacenter = %q", f.Datacenter, f.Datacenter)
+			refuse("the datacenter of the servers is %q: declare datacenter = %q", f.Datacenter, f.Datacenter)
 		}
 		if f.Domain != "" && f.Domain != spec.Domain {
-			refuse("its DNS domain is %q: declare domain = %q", f.Domain, f.Domain)
+			refuse("the DNS domain of the servers is %q: declare domain = %q", f.Domain, f.Domain)
 		}
 		switch on := spec.Gossip.Stage != server.StagePlain; {
 		case f.Encrypted && !on:
-			refuse("its gossip is encrypted: declare gossip = { enabled = true }, and its keys are taken over")
+			refuse("the servers encrypt gossip: declare gossip = { enabled = true }, and the cluster keeps their gossip keys")
 		case !f.Encrypted && on:
-			refuse("its gossip is not encrypted: take it over without gossip.enabled, and turn it on with the next apply")
+			refuse("the servers do not encrypt gossip: adopt them without gossip.enabled, and turn it on with the next apply")
 		}
 		switch on := spec.TLS.Stage != server.StagePlain; {
 		case f.VerifiesIncoming != f.VerifiesOutgoing:
-			refuse("its servers have only one of verify_incoming and verify_outgoing for their RPC: set both, or none")
+			refuse("the servers set only one of verify_incoming and verify_outgoing for RPC: set both, or neither")
 		case f.VerifiesIncoming && !on:
-			refuse("its servers speak TLS to each other: declare tls = { enabled = true } with the certificate authority of their certificates in ca_secret")
+			refuse("the servers use TLS between each other: declare tls = { enabled = true }, with the certificate authority of their certificates in ca_secret")
 		case f.VerifiesIncoming && spec.TLS.CASecret == "" && spec.TLS.CertificateSecret == "":
-			refuse("its servers speak TLS to each other: name the certificate authority of their certificates in tls.ca_secret, or a certificate of it in tls.certificate_secret; another one can replace it with a later apply")
+			refuse("the servers use TLS between each other: name the certificate authority of their certificates in tls.ca_secret, or a certificate that it signed in tls.certificate_secret; a later apply can replace the authority")
 		case !f.VerifiesIncoming && on:
-			refuse("its servers do not speak TLS to each other: take it over without tls.enabled, and turn it on with the next apply")
+			refuse("the servers do not use TLS between each other: adopt them without tls.enabled, and turn it on with the next apply")
 		}
 		if f.Local {
-			refuse("its HTTP API listens on the loopback address alone (client_addr): new servers must be able to ask it for Raft peers")
+			refuse("the HTTP API of the servers listens only on the loopback address (client_addr): new servers must be able to ask it for the Raft peers")
 		}
 		switch {
 		case f.ACLs != spec.ACL.Enabled:
-			refuse("its ACLs are %s: declare acl = { enabled = %t }", onOff(f.ACLs), f.ACLs)
+			refuse("the ACLs of the servers are %s: declare acl = { enabled = %t }", onOff(f.ACLs), f.ACLs)
 		case f.ACLs && f.DefaultPolicy != spec.ACL.DefaultPolicy:
-			refuse("its default policy is %q: declare acl = { enabled = true, default_policy = %q }", f.DefaultPolicy, f.DefaultPolicy)
+			refuse("the default policy of the servers is %q: declare acl = { enabled = true, default_policy = %q }", f.DefaultPolicy, f.DefaultPolicy)
 		case f.ACLs && spec.Adopt.TokenSecret == nil:
 			refuse("ACLs are on: set token_secret to a Secret with a management token")
 		case !f.ACLs && spec.Adopt.TokenSecret != nil:
-			refuse("its ACLs are off: leave token_secret out")
+			refuse("the ACLs of the servers are off: remove token_secret")
 		}
 	}
 	return reasons
@@ -284,20 +284,20 @@ func (d Deployment) checkService(ctx context.Context, spec server.Spec, sts *app
 	}
 	for k, v := range svc.Spec.Selector {
 		if sts.Spec.Template.Labels[k] != v {
-			return fmt.Sprintf("it does not lead to the servers, which lack the label %s=%s", k, v), nil
+			return fmt.Sprintf("it does not select the servers, which do not have the label %s=%s", k, v), nil
 		}
 	}
 	if name != server.ClientServiceName(spec.Name) {
 		return "", nil
 	}
 	if err := server.CheckClientService(spec, svc); err != nil {
-		return fmt.Sprintf("it cannot become the cluster's own: %s. Or choose another name for the cluster, then the Service stays beside the cluster's own", err), nil
+		return fmt.Sprintf("it cannot become the client Service of the cluster: %s. Or choose another name for the cluster: the Service then stays beside the client Service", err), nil
 	}
 	return "", nil
 }
 
-// joinAddresses are where new servers find the former ones: their IPs, and the DNS
-// name of their governing Service if it has their addresses.
+// joinAddresses are the addresses at which new servers find the former ones: their IPs, and the DNS
+// name of their governing Service if it is headless.
 func (d Deployment) joinAddresses(ctx context.Context, sts *appsv1.StatefulSet, pods []corev1.Pod, port string) ([]string, error) {
 	var join []string
 	svc, err := d.Kube.CoreV1().Services(sts.Namespace).Get(ctx, sts.Spec.ServiceName, metav1.GetOptions{})
@@ -336,11 +336,11 @@ func replicasOf(sts *appsv1.StatefulSet) int32 {
 	return *sts.Spec.Replicas
 }
 
-// claimsOf lists the volume claims whose names are one of the prefixes and an ordinal.
+// claimsOf lists the volume claims whose names are one of the prefixes followed by an ordinal.
 func (d Deployment) claimsOf(ctx context.Context, prefixes ...string) ([]string, error) {
 	list, err := d.Kube.CoreV1().PersistentVolumeClaims(d.Consul.Namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("listing the volumes in %s: %w", d.Consul.Namespace, err)
+		return nil, fmt.Errorf("listing the volume claims in %s: %w", d.Consul.Namespace, err)
 	}
 	var claims []string
 	for i := range list.Items {
@@ -355,8 +355,8 @@ func (d Deployment) claimsOf(ctx context.Context, prefixes ...string) ([]string,
 	return claims, nil
 }
 
-// withoutClaimable leaves the Service of the former servers out that becomes the
-// cluster's own when Services are switched. Until then it is not touched.
+// withoutClaimable removes the Service of the former servers that becomes the client Service of the
+// cluster when Services are switched. Before that, it is not touched.
 func withoutClaimable(live server.Set, spec server.Spec) server.Set {
 	if isClaimable(live, spec) {
 		live.ClientService = nil
@@ -369,7 +369,7 @@ func isClaimable(live server.Set, spec server.Spec) bool {
 	return svc != nil && spec.Adopt != nil && !server.Owns(spec.Name, svc.Labels) && slices.Contains(spec.Adopt.Services, svc.Name)
 }
 
-// applyTakeover applies the objects of a take-over.
+// applyTakeover applies the objects of an adoption.
 func (d Deployment) applyTakeover(ctx context.Context, spec server.Spec, live server.Set) (accepted []server.Object, err error) {
 	set := server.Objects(spec)
 	if isClaimable(live, spec) {
@@ -378,9 +378,8 @@ func (d Deployment) applyTakeover(ctx context.Context, spec server.Spec, live se
 	return applyObjects(ctx, d.Kube, set, live)
 }
 
-// takeOver makes a cluster out of servers that something else made, or goes on with
-// it. Like Create it returns an error other than an *UnsettledError only where there
-// is no cluster.
+// takeOver makes a cluster out of servers that another tool made, or resumes that. Like Create, it
+// returns an error other than an *UnsettledError only if there is no cluster.
 func (d Deployment) takeOver(ctx context.Context, spec server.Spec, live server.Set) error {
 	if live.IsTakeover() {
 		if live.StatefulSet.Annotations[server.AnnotationCreating] != "true" {
@@ -396,7 +395,7 @@ func (d Deployment) takeOver(ctx context.Context, spec server.Spec, live server.
 		return err
 	}
 	desired := int(spec.Replicas)
-	// Nobody may ever bootstrap a second cluster: there is one.
+	// No server may bootstrap a second cluster: there is one.
 	spec.Creating, spec.Established, spec.Replicas, spec.Takeover = true, true, 0, &f.takeover
 	var accepted []server.Object
 	made, err := d.keepSecrets(ctx, spec, f)
@@ -409,9 +408,9 @@ func (d Deployment) takeOver(ctx context.Context, spec server.Spec, live server.
 	return d.begun(ctx, spec, func(ctx context.Context) error { return d.runTakeover(ctx, spec, desired) })
 }
 
-// keepSecrets makes sure that the new servers find the management token and the gossip
-// keys of the former ones, and certificates of their authority. It returns what removes the
-// Secrets that it made.
+// keepSecrets makes sure that the new servers find the management token and the gossip keys of the
+// former servers, and certificates of their authority. It returns functions that remove the Secrets
+// that it made.
 func (d Deployment) keepSecrets(ctx context.Context, spec server.Spec, f former) (made []func(context.Context) error, err error) {
 	if f.token != "" {
 		isNew, err := d.Consul.KeepManagementToken(ctx, f.token)
@@ -435,8 +434,8 @@ func (d Deployment) keepSecrets(ctx context.Context, spec server.Spec, f former)
 	return append(made, more...), err
 }
 
-// begun does something for a cluster that is there by now, while nobody else changes
-// it. That there was no time for it leaves the cluster unsettled.
+// begun calls do for a cluster that exists, while no other apply changes the cluster. If the time
+// ran out, the cluster is unsettled.
 func (d Deployment) begun(ctx context.Context, spec server.Spec, do func(context.Context) error) error {
 	err := d.exclusively(ctx, do)
 	var unsettled *UnsettledError
@@ -446,8 +445,8 @@ func (d Deployment) begun(ctx context.Context, spec server.Spec, do func(context
 	return err
 }
 
-// resumeTakeover goes on with a take-over from the live objects, with a spec that may
-// have changed since it began.
+// resumeTakeover resumes an adoption from the live objects, with a spec that may have changed since
+// the adoption began.
 func (d Deployment) resumeTakeover(ctx context.Context, spec server.Spec) error {
 	live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
 	if err != nil {
@@ -458,19 +457,19 @@ func (d Deployment) resumeTakeover(ctx context.Context, spec server.Spec) error 
 		return err
 	}
 	if !server.SameStages(before, spec) {
-		return fmt.Errorf("the take-over of %s is not complete: leave gossip.enabled and tls.enabled as they were until it is", spec.ID())
+		return fmt.Errorf("the adoption of servers by %s is not complete: keep the former values of gossip.enabled and tls.enabled until it is", spec.ID())
 	}
 	if err := d.checkConfig(ctx, before, spec, live); err != nil {
 		return err
 	}
 	if before.Adopt == nil || before.Takeover == nil {
-		return fmt.Errorf("the annotations of the StatefulSet %s/%s do not say what is taken over from", spec.Namespace, server.StatefulSetName(spec.Name))
+		return fmt.Errorf("the annotations of the StatefulSet %s/%s do not name the servers that the cluster adopts", spec.Namespace, server.StatefulSetName(spec.Name))
 	}
 	if spec.Adopt == nil {
 		spec.Adopt = before.Adopt
 	}
 	if spec.Adopt.StatefulSet != before.Adopt.StatefulSet {
-		return fmt.Errorf("the take-over from the StatefulSet %s is not complete: keep adopt.stateful_set", before.Adopt.StatefulSet)
+		return fmt.Errorf("the adoption of the servers of the StatefulSet %s is not complete: keep adopt.stateful_set", before.Adopt.StatefulSet)
 	}
 	if err := foreign(withoutClaimable(live, spec), spec.Name); err != nil {
 		return err
@@ -492,7 +491,7 @@ func (d Deployment) resumeTakeover(ctx context.Context, spec server.Spec) error 
 	return d.runTakeover(ctx, spec, desired)
 }
 
-// rejoin is a take-over with the addresses that the former servers have now.
+// rejoin is a Takeover with the current addresses of the former servers.
 func (d Deployment) rejoin(ctx context.Context, before server.Takeover, statefulSet string) (*server.Takeover, error) {
 	sts, err := d.formerSet(ctx, statefulSet)
 	if err != nil || sts == nil || len(before.Join) == 0 {
@@ -504,13 +503,13 @@ func (d Deployment) rejoin(ctx context.Context, before server.Takeover, stateful
 	}
 	_, port, err := net.SplitHostPort(before.Join[0])
 	if err != nil {
-		return &before, fmt.Errorf("the address %q of a former server: %w", before.Join[0], err)
+		return &before, fmt.Errorf("parsing the address %q of a former server: %w", before.Join[0], err)
 	}
 	join, err := d.joinAddresses(ctx, sts, pods, port)
 	return &server.Takeover{Replicas: before.Replicas, Join: join}, err
 }
 
-// runTakeover carries a take-over out whose objects are applied, and ends it.
+// runTakeover carries out and ends an adoption whose objects are applied.
 func (d Deployment) runTakeover(ctx context.Context, spec server.Spec, desired int) error {
 	token, _, err := d.Consul.ManagementToken(ctx)
 	if err != nil {
@@ -535,11 +534,10 @@ func (d Deployment) runTakeover(ctx context.Context, spec server.Spec, desired i
 	return d.settle(ctx, spec, desired)
 }
 
-// goBack gives up a take-over that is not complete: the former servers are brought
-// back to their number, get the leadership and their Services, and the cluster's own
-// leave one by one. Where there is no take-over, or no former server any more, it
-// does nothing. It returns the objects of the cluster without those that it gave
-// back.
+// goBack reverts an adoption that is not complete: it brings the former servers back to their
+// number, gives them the leadership and their Services, and removes the servers of the cluster one
+// at a time. It does nothing if there is no adoption, or no former server any more. It returns the
+// objects of the cluster without those that it gave back.
 func (d Deployment) goBack(ctx context.Context, spec server.Spec, live server.Set) (server.Set, error) {
 	if !live.IsTakeover() {
 		return live, nil
@@ -572,7 +570,7 @@ func (d Deployment) goBack(ctx context.Context, spec server.Spec, live server.Se
 	return withoutClaimable(live, before), nil
 }
 
-// Leftover says what a take-over has left.
+// Leftover says what an adoption has left behind.
 func (d Deployment) Leftover(ctx context.Context, spec server.Spec) (Leftover, error) {
 	l := Leftover{StatefulSet: spec.Adopt.StatefulSet}
 	sts, err := d.formerSet(ctx, l.StatefulSet)
@@ -590,7 +588,7 @@ func (d Deployment) Leftover(ctx context.Context, spec server.Spec) (Leftover, e
 	for _, name := range spec.Adopt.Services {
 		svc, err := d.Kube.CoreV1().Services(spec.Namespace).Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
-			continue // gone, or the cluster's own by now
+			continue // deleted, or the client Service of the cluster by now
 		}
 		for _, port := range server.Unserved(spec, svc, sts.Spec.Template.Spec) {
 			l.Unserved = append(l.Unserved, name+": "+port)
@@ -599,9 +597,9 @@ func (d Deployment) Leftover(ctx context.Context, spec server.Spec) (Leftover, e
 	return l, nil
 }
 
-// drain is how long new connections may still arrive at the former servers of a
-// Service that was switched: until kube-proxy has heard of it, and as long as names
-// of a headless Service are remembered.
+// drain is how long new connections may still arrive at the former servers of a Service that was
+// switched: until kube-proxy has been notified, and until cached DNS names of a headless Service
+// have expired.
 func drain(svc *corev1.Service) time.Duration {
 	if svc.Spec.ClusterIP == corev1.ClusterIPNone {
 		return 30 * time.Second
@@ -609,12 +607,12 @@ func drain(svc *corev1.Service) time.Duration {
 	return 15 * time.Second
 }
 
-// liveTakeover is a take-over in Kubernetes.
+// liveTakeover is an adoption in Kubernetes.
 type liveTakeover struct {
 	Live
 	spec   server.Spec
 	former *consul.Cluster
-	// both is the servers of both sides.
+	// both has the servers of both sides.
 	both *consul.Cluster
 	back bool
 }
@@ -629,23 +627,23 @@ func (d Deployment) liveTakeover(spec server.Spec, token string, desired int) li
 	return t
 }
 
-// taker is a Cluster that can take over from another one.
+// taker is a Cluster that can adopt the servers of another one.
 type taker interface {
 	Cluster
 	// Add adds the next server of the side that stays, and Retire takes the last one
 	// of the other side away.
 	Add(ctx context.Context, pod string) error
 	Retire(ctx context.Context, pod string) error
-	// Switch leads a Service to the side that stays.
+	// Switch routes a Service to the side that stays.
 	Switch(ctx context.Context, service string) error
 }
 
-// actTakeover carries out what only a take-over asks for.
+// actTakeover carries out the actions that occur only in an adoption.
 func actTakeover(ctx context.Context, c Cluster, a Action) error {
 	t, ok := c.(taker)
 	switch {
 	case !ok:
-		return errors.New("no take-over is going on")
+		return errors.New("no adoption is in progress")
 	case a.Add != "":
 		return t.Add(ctx, a.Add)
 	case a.Retire != "":
@@ -713,12 +711,12 @@ func (t liveTakeover) Look(ctx context.Context) (World, error) {
 	return w, err
 }
 
-// addPeers adds who is a Raft peer, how far each server is, and who is left of the
-// retired ones. It is left out where no server tells, which Unsettled then says.
+// addPeers adds which servers are Raft peers, how far the log of each goes, and which peers are
+// left of retired servers. If no server answers, it adds nothing: Unsettled then says so.
 func (t liveTakeover) addPeers(ctx context.Context, w *World, pods []corev1.Pod) error {
 	h, err := t.both.Health(ctx, t.Token)
 	if consul.IsForbidden(err) {
-		return fmt.Errorf("the management token is not good: %w", err)
+		return fmt.Errorf("the management token is not valid: %w", err)
 	}
 	if err != nil {
 		return nil //nolint:nilerr // Unsettled says so
@@ -740,7 +738,7 @@ func (t liveTakeover) addPeers(ctx context.Context, w *World, pods []corev1.Pod)
 	return nil
 }
 
-// toSwitch lists the Services that lead to the side that goes.
+// toSwitch lists the Services that route to the side that is removed.
 func (t liveTakeover) toSwitch(ctx context.Context) ([]string, error) {
 	var out []string
 	for _, name := range t.spec.Adopt.Services {
@@ -765,13 +763,13 @@ func (t liveTakeover) Add(ctx context.Context, pod string) error { return t.scal
 // Retire implements taker.
 func (t liveTakeover) Retire(ctx context.Context, pod string) error { return t.scale(ctx, pod, 0) }
 
-// scale makes a pod the last one of its StatefulSet (more is 1), or the first that
-// is gone (0). The volumes of former servers stay, whatever their StatefulSet says.
+// scale makes a pod the last one of its StatefulSet (more is 1), or the first one that is removed
+// (0). The volumes of former servers are kept, whatever their StatefulSet says.
 func (t liveTakeover) scale(ctx context.Context, pod string, more int32) error {
 	dash := strings.LastIndex(pod, "-")
 	ordinal, err := strconv.Atoi(pod[dash+1:])
 	if err != nil || dash < 0 {
-		return fmt.Errorf("%q is no pod of a StatefulSet", pod)
+		return fmt.Errorf("%q is not a pod of a StatefulSet", pod)
 	}
 	name := pod[:dash]
 	sets := t.Kube.AppsV1().StatefulSets(t.Consul.Namespace)
@@ -785,7 +783,7 @@ func (t liveTakeover) scale(ctx context.Context, pod string, more int32) error {
 	}
 	replicas := int32(ordinal) - start + more //nolint:gosec // an ordinal
 	if replicas-replicasOf(sts) != 2*more-1 {
-		return fmt.Errorf("somebody else scaled the StatefulSet %s to %d", name, replicasOf(sts))
+		return fmt.Errorf("another tool or person scaled the StatefulSet %s to %d", name, replicasOf(sts))
 	}
 	patch := fmt.Appendf(nil, `{"metadata":{"resourceVersion":%q},"spec":{"replicas":%d}}`, sts.ResourceVersion, replicas)
 	if p := sts.Spec.PersistentVolumeClaimRetentionPolicy; name == t.spec.Adopt.StatefulSet && p != nil && p.WhenScaled == appsv1.DeletePersistentVolumeClaimRetentionPolicyType {
@@ -808,7 +806,7 @@ func (t liveTakeover) Remove(ctx context.Context, name string) error {
 	}
 	pods, err := t.both.Pods(ctx)
 	if err != nil || slices.ContainsFunc(pods, func(p corev1.Pod) bool { return p.Name == name }) {
-		return err // with its pod it leaves by itself
+		return err // a server with a pod leaves by itself
 	}
 	return t.both.ForceLeave(ctx, t.Token, name)
 }
@@ -839,8 +837,8 @@ func (t liveTakeover) Switch(ctx context.Context, name string) (err error) {
 		return pause(ctx, drain(svc))
 	}
 	if !server.IsSwitched(svc) {
-		// By a manager of its own: what the provider's own applies set, the next one
-		// without it would remove.
+		// With a separate field manager: the next apply of the provider would remove what an
+		// earlier apply set.
 		if err := patch(server.RecordFormer(svc), server.ManagedBy+"-adopt"); err != nil {
 			return err
 		}
@@ -864,8 +862,8 @@ func (t liveTakeover) Switch(ctx context.Context, name string) (err error) {
 	return pause(ctx, drain(svc))
 }
 
-// bridge leads a Service, as it shall be, to servers before its ports are renamed. Who may
-// not write EndpointSlices goes without.
+// bridge routes a Service, as it is desired, to servers before its ports are renamed. A credential
+// that may not write EndpointSlices does without it.
 func (t liveTakeover) bridge(ctx context.Context, svc *corev1.Service, servers *consul.Cluster) error {
 	pods, err := servers.Pods(ctx)
 	if err != nil {
@@ -882,29 +880,29 @@ func (t liveTakeover) bridge(ctx context.Context, svc *corev1.Service, servers *
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("leading Service %s/%s to %s: %w", svc.Namespace, svc.Name, servers.ID(), err)
+		return fmt.Errorf("routing Service %s/%s to %s: %w", svc.Namespace, svc.Name, servers.ID(), err)
 	}
 	return pause(ctx, bridgeLag)
 }
 
-// bridgeLag is within what time every kube-proxy has heard of an EndpointSlice.
+// bridgeLag is the time within which every kube-proxy has been notified of an EndpointSlice.
 const bridgeLag = 3 * time.Second
 
 func (t liveTakeover) removeBridge(ctx context.Context, service string) error {
 	_, err := kube.Found(t.Kube.DiscoveryV1().EndpointSlices(t.Consul.Namespace).Delete(ctx, server.BridgeName(service), metav1.DeleteOptions{}))
-	if apierrors.IsForbidden(err) { // then none was made
+	if apierrors.IsForbidden(err) { // then it was never created
 		return nil
 	}
 	return err
 }
 
-// hasBridge reports whether one is left of a take-over that was killed.
+// hasBridge reports whether an interrupted adoption has left one behind.
 func (t liveTakeover) hasBridge(ctx context.Context, service string) bool {
 	_, err := t.Kube.DiscoveryV1().EndpointSlices(t.Consul.Namespace).Get(ctx, server.BridgeName(service), metav1.GetOptions{})
 	return err == nil
 }
 
-// pause lets time pass.
+// pause waits.
 func pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -916,7 +914,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// lookTakeover is Look in the middle of a take-over.
+// lookTakeover is Look during an adoption.
 func (d Deployment) lookTakeover(ctx context.Context, spec server.Spec, token string) (World, error) {
 	w, err := d.liveTakeover(spec, token, server.MaxReplicas).Look(ctx)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// ConfigError says that Consul refuses the declared configuration, and that nothing was changed.
+// ConfigError says that Consul refuses the declared configuration. Nothing was changed.
 type ConfigError struct {
 	// Words are Consul's own.
 	Words string
@@ -28,15 +28,16 @@ func (e *ConfigError) Error() string { return "Consul refuses the configuration:
 
 const (
 	checkInterval = 250 * time.Millisecond
-	// checkGrace is how long a check may be kept from starting by what waiting does not change, such as a full cluster.
+	// checkGrace is how long to wait if an obstacle that does not go away by itself, such as a full cluster, keeps a
+	// check from starting.
 	checkGrace = 15 * time.Second
-	// checkTimeout is how long a check may run. It takes two seconds.
+	// checkTimeout is how long a check may run. It usually takes two seconds.
 	checkTimeout = time.Minute
 )
 
-// checkConfig lets Consul check the configuration of a spec, if that is not what runs (server.NeedsCheck). It returns a
-// *ConfigError where Consul refuses it. A check that cannot run keeps nobody from a change: the servers take it up one at
-// a time, and the first that does not come back ends it.
+// checkConfig lets Consul check the configuration of a spec, unless the servers already run it (server.NeedsCheck). It
+// returns a *ConfigError if Consul refuses the configuration. A check that cannot run does not prevent a change: the
+// servers load the configuration one at a time, and the change stops at the first server that does not come back.
 func (d Deployment) checkConfig(ctx context.Context, before, spec server.Spec, live server.Set) error {
 	if !server.NeedsCheck(before, spec) {
 		return nil
@@ -56,7 +57,7 @@ func (d Deployment) checkConfig(ctx context.Context, before, spec server.Spec, l
 
 func (d Deployment) runCheck(ctx context.Context, spec server.Spec, live server.Set) error {
 	if !server.FitsCheck(spec) {
-		return errors.New("it is too large")
+		return errors.New("the configuration is too large")
 	}
 	job := server.CheckJob(spec)
 	if pod := &job.Spec.Template.Spec; live.ServiceAccount == nil && pod.ServiceAccountName == server.StatefulSetName(spec.Name) {
@@ -68,7 +69,7 @@ func (d Deployment) runCheck(ctx context.Context, spec server.Spec, live server.
 		made, err = jobs.Get(ctx, job.Name, metav1.GetOptions{})
 	}
 	if err != nil {
-		return fmt.Errorf("making the Job that checks the configuration: %w", err)
+		return fmt.Errorf("creating the Job that checks the configuration: %w", err)
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
@@ -90,8 +91,8 @@ func (d Deployment) runCheck(ctx context.Context, spec server.Spec, live server.
 	}
 }
 
-// awaitCheck waits for the end of the container that checks, no longer than checkGrace for a pod that does not start, and
-// no longer than checkTimeout for one that runs.
+// awaitCheck waits until the container of the check ends: at most checkGrace for a pod that does not start, and at most
+// checkTimeout for one that runs.
 func (d Deployment) awaitCheck(ctx context.Context, job *batchv1.Job) (*corev1.ContainerStateTerminated, error) {
 	var ended *corev1.ContainerStateTerminated
 	since, started := time.Now(), time.Time{}
@@ -117,14 +118,14 @@ func (d Deployment) awaitCheck(ctx context.Context, job *batchv1.Job) (*corev1.C
 				started = time.Now()
 			}
 			if time.Since(started) > checkTimeout {
-				return "", fmt.Errorf("it has not ended after %s", checkTimeout)
+				return "", fmt.Errorf("the check has not ended after %s", checkTimeout)
 			}
-			return "it runs", nil
+			return "it is running", nil
 		}
 		switch {
 		case why == "":
 			since = time.Now()
-			return "its pod starts", nil
+			return "its pod is starting", nil
 		case time.Since(since) > checkGrace:
 			return "", errors.New(why)
 		}
@@ -133,11 +134,11 @@ func (d Deployment) awaitCheck(ctx context.Context, job *batchv1.Job) (*corev1.C
 	return ended, err
 }
 
-// checkEnded returns how the check ended, or why it does not start, as far as it is known that waiting does not help;
-// neither while it starts or runs.
+// checkEnded returns how the check ended, or why it does not start if waiting is known not to help. It returns
+// neither while the check starts or runs.
 func checkEnded(pods []corev1.Pod) (ended *corev1.ContainerStateTerminated, why string) {
 	if len(pods) == 0 {
-		return nil, "Kubernetes makes no pod for it"
+		return nil, "Kubernetes has not created a pod for it"
 	}
 	p := &pods[0]
 	for _, c := range p.Status.Conditions {
@@ -159,7 +160,7 @@ func checkEnded(pods []corev1.Pod) (ended *corev1.ContainerStateTerminated, why 
 	return state.Terminated, ""
 }
 
-// checkRuns reports whether the container that checks runs.
+// checkRuns reports whether the container of the check runs.
 func checkRuns(p corev1.Pod) bool {
 	return slices.ContainsFunc(p.Status.ContainerStatuses, func(c corev1.ContainerStatus) bool {
 		return c.Name == server.CheckContainerName && c.State.Running != nil

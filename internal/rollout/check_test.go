@@ -99,7 +99,7 @@ func TestCheckEnded(t *testing.T) {
 		ended bool
 		why   string
 	}{
-		"no pod":    {nil, false, "makes no pod"},
+		"no pod":    {nil, false, "has not created a pod"},
 		"a new pod": {pod(func(*corev1.PodStatus) {}), false, ""},
 		"no room": {pod(func(p *corev1.PodStatus) {
 			p.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Message: "0/3 nodes"}}

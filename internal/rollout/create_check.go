@@ -25,9 +25,9 @@ func (e *DeniedError) Error() string { return "Kubernetes refuses " + e.Object +
 // Unwrap returns what Kubernetes says.
 func (e *DeniedError) Unwrap() error { return e.Err }
 
-// CheckCreate tells at plan time what a create would end in, and changes nothing. It returns ErrExists, ErrNamespaceExists or
-// a *ForeignError as Create does, and a *DeniedError for what an admission policy, a quota or Pod Security refuses.
-// hasNamespace is false where the namespace is known not to exist; then nothing in it can be tried.
+// CheckCreate finds out at plan time how a create would fail, and changes nothing. It returns ErrExists, ErrNamespaceExists,
+// or a *ForeignError as Create does, and a *DeniedError for what an admission policy, a quota, or Pod Security refuses.
+// hasNamespace is false if the namespace is known not to exist. In that case, nothing in it can be tried.
 func (d Deployment) CheckCreate(ctx context.Context, spec server.Spec) (hasNamespace bool, err error) {
 	namespace, err := d.Kube.CoreV1().Namespaces().Get(ctx, spec.Namespace, metav1.GetOptions{})
 	switch {
@@ -58,7 +58,8 @@ func (d Deployment) CheckCreate(ctx context.Context, spec server.Spec) (hasNames
 	return true, d.tryObjects(ctx, spec)
 }
 
-// tryObjects lets Kubernetes try the objects of a spec, and one pod of its StatefulSet: Pod Security and quotas judge pods only.
+// tryObjects lets Kubernetes try the objects of a spec in a dry run, and one pod of its StatefulSet: Pod Security and quotas
+// only judge pods.
 func (d Deployment) tryObjects(ctx context.Context, spec server.Spec) error {
 	set := server.Objects(spec)
 	pod := &corev1.Pod{
@@ -83,13 +84,13 @@ func (d Deployment) tryObjects(ctx context.Context, spec server.Spec) error {
 			return &DeniedError{Object: fmt.Sprintf("%s %s/%s", o.GetObjectKind().GroupVersionKind().Kind, o.GetNamespace(), o.GetName()), Err: err}
 		}
 		if err != nil {
-			return fmt.Errorf("trying %s %s/%s: %w", o.GetObjectKind().GroupVersionKind().Kind, o.GetNamespace(), o.GetName(), err)
+			return fmt.Errorf("dry run of %s %s/%s: %w", o.GetObjectKind().GroupVersionKind().Kind, o.GetNamespace(), o.GetName(), err)
 		}
 	}
 	return nil
 }
 
-// Loss says what became of a cluster that is no longer there.
+// Loss says what happened to a cluster that no longer exists.
 type Loss struct {
 	// NamespaceGone says that its namespace does not exist, or is being deleted.
 	NamespaceGone bool
@@ -97,7 +98,7 @@ type Loss struct {
 	Claims []string
 }
 
-// Loss looks for what is left of a cluster whose StatefulSet is gone.
+// Loss looks for what is left of a cluster whose StatefulSet no longer exists.
 func (d Deployment) Loss(ctx context.Context) (Loss, error) {
 	namespace, err := d.Kube.CoreV1().Namespaces().Get(ctx, d.Consul.Namespace, metav1.GetOptions{})
 	switch {

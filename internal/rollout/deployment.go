@@ -24,30 +24,31 @@ import (
 type Deployment struct {
 	Kube   *kube.Client
 	Consul *consul.Cluster
-	// Report hears of every action of a roll. Each is an Event of the StatefulSet too.
+	// Report is called for every action of a rollout. Each is an Event of the StatefulSet too.
 	Report func(Action)
-	// Known is what was declared before an Update, for what the live cluster does not tell; nil
-	// takes what is declared now.
+	// Known is what was declared before an Update, for settings that cannot be read from the live
+	// cluster. If it is nil, the current declaration is used.
 	Known *server.Spec
-	// Began is when the operation began: what Kubernetes said before is not about it.
+	// Began is when the operation began: what Kubernetes reported before is not about it.
 	Began time.Time
-	// Origin is where a cluster with a pending Spec.Origin gets its snapshot from. Without it an
-	// Update gives the restore up.
+	// Origin is where a cluster with a pending Spec.Origin gets its snapshot from. Without it, an
+	// Update cancels the restore.
 	Origin *Origin
-	// Unchecked hears why Consul could not check a configuration before the servers get it.
+	// Unchecked is called with the reason why Consul could not check a configuration before the
+	// servers get it.
 	Unchecked func(why error)
 }
 
 // State is a cluster as it is.
 type State struct {
 	Spec server.Spec
-	// Elected says that the first leader is recorded. Where the record is lost, the Spec is
-	// taken for established without it.
+	// Elected says that the first leader is recorded. If the record is lost, the Spec counts as
+	// established without it.
 	Elected bool
 	// Drift names fields that are not as the Spec renders them (server.Drift), and Pending
 	// those of its entries that are the rest of a change that was applied.
 	Drift, Pending []string
-	// RunningVersion is the oldest version of which a server runs.
+	// RunningVersion is the oldest version that a server runs.
 	RunningVersion string
 	// Started are the versions that Consul was started with on the servers' volumes,
 	// oldest first: those that run, and those that may have written data and crashed.
@@ -62,17 +63,17 @@ type State struct {
 // Errors that a create returns before anything was touched.
 var (
 	// ErrExists says that a finished cluster of the name exists.
-	ErrExists = errors.New("the cluster exists already")
+	ErrExists = errors.New("the cluster already exists")
 	// ErrNamespaceExists says that a namespace that was to be created exists.
-	ErrNamespaceExists = errors.New("the namespace exists already")
+	ErrNamespaceExists = errors.New("the namespace already exists")
 )
 
-// UnsettledError says that everything was applied, but that the servers are not
-// all healthy voters that run it. Nothing is lost: the same call goes on.
+// UnsettledError says that everything was applied, but that not all servers are healthy voters that
+// run it. Nothing is lost: the same call resumes the operation.
 type UnsettledError struct {
 	// Err says what was waited for, and what autopilot said.
 	Err error
-	// Explanation is what Kubernetes says of the pods (kube.Client.Explain).
+	// Explanation is what Kubernetes reports for the pods (kube.Client.Explain).
 	Explanation string
 }
 
@@ -82,8 +83,8 @@ func (e *UnsettledError) Error() string { return e.Err.Error() + "\n\n" + e.Expl
 // Unwrap returns what was waited for.
 func (e *UnsettledError) Unwrap() error { return e.Err }
 
-// RolledBackError says that a change did not work, and that everything runs again
-// what it ran before.
+// RolledBackError says that a change did not work, and that all servers run again what they ran
+// before.
 type RolledBackError struct{ Err error }
 
 // Error implements error.
@@ -92,10 +93,9 @@ func (e *RolledBackError) Error() string { return e.Err.Error() }
 // Unwrap returns why.
 func (e *RolledBackError) Unwrap() error { return e.Err }
 
-// Read reads the cluster as it is. It asks Kubernetes alone, so it works while
-// Consul does not. What cannot be read is taken from known, what was declared
-// last. It returns server.ErrNoStatefulSet where there is no cluster. One of which
-// only the StatefulSet is missing is there.
+// Read reads the cluster as it is. It only asks Kubernetes, so it works while Consul does not. What
+// cannot be read is taken from known, which was declared last. It returns server.ErrNoStatefulSet
+// if there is no cluster. A cluster of which only the StatefulSet is missing exists.
 func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) {
 	live, err := ReadObjects(ctx, d.Kube, d.Consul.Namespace, d.Consul.Name)
 	if err != nil {
@@ -114,7 +114,7 @@ func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) 
 	var template bool
 	s.Drift, template = drift(s.Spec, known, live)
 	pending := func(text string) { s.Drift, s.Pending = append(s.Drift, text), append(s.Pending, text) }
-	if live.IsTakeover() { // all of it is applied when that goes on
+	if live.IsTakeover() { // all of it is applied when the adoption resumes
 		s.Drift, template = nil, false
 		pending("the take-over is not complete, will go on")
 	}
@@ -168,11 +168,10 @@ func versions(pods []corev1.Pod) (running string, started []string) {
 	return running, server.SortVersions(started)
 }
 
-// drift names what is not as the Spec that was read renders it, unless it is as
-// the known one does: one attribute governs several fields, of which somebody may
-// have changed the one that it is read from. template reports whether somebody edited the
-// pod template: it is not as it was declared last, and not as an apply of which that does not
-// know, because it was interrupted, has written it.
+// drift names the fields that are not as the Spec that was read renders them. It leaves out fields
+// that are as the known Spec renders them: one attribute governs several fields, and somebody may
+// have changed the one from which it is read. template reports whether somebody edited the pod
+// template: the template is neither as it was declared last, nor as an interrupted apply wrote it.
 func drift(spec, known server.Spec, live server.Set) (fields []string, template bool) {
 	fields = server.Drift(server.Objects(spec), live)
 	if known.Name == "" { // an import
@@ -190,14 +189,13 @@ func drift(spec, known server.Spec, live server.Set) (fields []string, template 
 	return fields, !applied && slices.ContainsFunc(declared, ofTemplate)
 }
 
-// Create makes a cluster, or goes on with a create that was interrupted, and
-// waits until all servers are healthy voters, and restores what it begins with (Origin). An error other than an
-// *UnsettledError means that there is no cluster: what the call itself had made
-// is removed again.
+// Create creates a cluster, or resumes an interrupted create, waits until all servers are healthy voters, and
+// restores what the cluster starts from (Origin). An error other than an *UnsettledError means that there is no
+// cluster: Create has removed what it created.
 func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 	d.Consul = d.Consul.WithLabels(spec.Labels)
 	if spec.Adopt != nil && spec.Origin != nil {
-		return &OriginError{errors.New("a cluster that takes over from other servers has their data: drop adopt or restore_from")}
+		return &OriginError{errors.New("a cluster that adopts servers has their data: remove adopt or restore_from")}
 	}
 	live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
 	if err != nil {
@@ -222,7 +220,7 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 		before = running.spec(spec, true)
 	}
 	if before.Established && !server.SameStages(before, spec) {
-		return fmt.Errorf("servers of %s run without a StatefulSet, and do not encrypt as declared: create the cluster with gossip.enabled and tls.enabled as they are, and change them with the next apply", spec.ID())
+		return fmt.Errorf("servers of %s run without a StatefulSet, and their encryption is not as declared: create the cluster with the gossip.enabled and tls.enabled of these servers, and change them with the next apply", spec.ID())
 	}
 	if live.StatefulSet != nil {
 		if before, err = server.Parse(live, spec); err != nil {
@@ -233,10 +231,10 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 		if spec.Origin != nil && before.Origin != nil {
 			spec.Origin = before.Origin
 		}
-		// One that has had a leader is only ever finished as it was declared: any
-		// other change is an update, one server at a time.
+		// A cluster that has had a leader is only completed as it was declared: any other change is
+		// an update, one server at a time.
 		rendered := server.Objects(spec)
-		if spec.Origin != nil { // where its client Service leads changes in the middle of a create
+		if spec.Origin != nil { // its client Service changes its destination in the middle of a create
 			rendered.ClientService = nil
 		}
 		if !before.Creating || (before.Established && len(server.Drift(rendered, live)) > 0) {
@@ -251,7 +249,7 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 		if _, err := d.FindOrigin(ctx, *d.Origin); err != nil {
 			return &OriginError{err}
 		}
-		// Of a cluster that was deleted by hand: it was restored into that.
+		// Of a cluster that was deleted by hand: the snapshot was restored into that cluster.
 		if err := d.Origin.Client.FinishRestore(ctx); err != nil {
 			return &OriginError{err}
 		}
@@ -259,7 +257,7 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 	if spec.FormerConfig, err = d.formerConfig(ctx, spec, live); err != nil {
 		return err
 	}
-	// What the check of the configuration takes.
+	// What the check of the configuration requires.
 	first := server.Objects(spec)
 	first = server.Set{Namespace: first.Namespace, ServiceAccount: first.ServiceAccount}
 	accepted, err := applyObjects(ctx, d.Kube, first, live)
@@ -301,10 +299,10 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 		if _, err := d.restoreOrigin(ctx); err != nil {
 			return err
 		}
-		return d.leadClients(ctx) // also where the Lease was lost right before
+		return d.leadClients(ctx) // also if the Lease was lost right before
 	})
 	var unsettled *UnsettledError
-	if err != nil && !errors.As(err, &unsettled) { // the cluster is there, whatever it is
+	if err != nil && !errors.As(err, &unsettled) { // the cluster exists, whatever the error is
 		return &UnsettledError{Err: err}
 	}
 	return err
@@ -337,11 +335,11 @@ func checkNamespace(live *corev1.Namespace, spec server.Spec) error {
 	}
 }
 
-// Update applies a changed spec and reloads, restarts, adds and removes servers,
-// one at a time, until all run it. Beside errors that say that nothing was changed,
-// it returns an *UnsettledError, a *PausedError where the roll waits for the next
-// call, and a *RolledBackError. Two at once wait for each other. The backup schedules of the
-// cluster go along.
+// Update applies a changed spec, and reloads, restarts, adds, and removes servers, one at a time,
+// until all run it. Besides errors that say that nothing was changed, it returns an
+// *UnsettledError, a *PausedError if the rollout waits for the next call, or a *RolledBackError.
+// Two updates at the same time wait for each other. The backup schedules of the cluster follow the
+// change.
 func (d Deployment) Update(ctx context.Context, spec server.Spec) error {
 	d.Consul = d.Consul.WithLabels(spec.Labels)
 	return d.exclusively(ctx, func(ctx context.Context) error {
@@ -350,7 +348,7 @@ func (d Deployment) Update(ctx context.Context, spec server.Spec) error {
 				return err
 			}
 		}
-		if err := (restic.Client{Kube: d.Kube, Consul: d.Consul}).AwaitOthers(ctx); err != nil { // one whose provider was killed
+		if err := (restic.Client{Kube: d.Kube, Consul: d.Consul}).AwaitOthers(ctx); err != nil { // a restore whose provider was killed
 			return err
 		}
 		if err := d.update(ctx, spec); err != nil {
@@ -413,12 +411,12 @@ func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 	}
 	stages := server.Stages(before, spec)
 	if len(stages) > 1 && spec.Update.Strategy == server.OnDelete {
-		return errors.New("encryption is turned on and off in several rolls, each complete before the next: that takes update.strategy = \"rolling\"")
+		return errors.New("turning encryption on or off takes several rollouts, each of which must complete before the next one starts: set update.strategy = \"rolling\"")
 	}
 	for i, stage := range stages {
 		if err := d.updateTo(ctx, before, stage, live); err != nil {
 			if rolledBack := (*RolledBackError)(nil); i > 0 && errors.As(err, &rolledBack) {
-				rolledBack.Err = fmt.Errorf("%w\nEncryption is half-way, as it was before this roll; the next apply goes on from there", rolledBack.Err)
+				rolledBack.Err = fmt.Errorf("%w\nThe change of the encryption is half-way, as it was before this rollout. The next apply resumes it from there", rolledBack.Err)
 			}
 			return err
 		}
@@ -441,7 +439,7 @@ func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 	return err
 }
 
-// readRunning finds out what an update starts from.
+// readRunning reads what an update starts from.
 func (d Deployment) readRunning(ctx context.Context, spec server.Spec, live server.Set, orphaned bool) (server.Spec, Running, error) {
 	applied := spec
 	if d.Known != nil {
@@ -455,14 +453,14 @@ func (d Deployment) readRunning(ctx context.Context, spec server.Spec, live serv
 	}
 	r, err := d.running(ctx, live, applied)
 	before := r.spec(applied, orphaned)
-	if orphaned { // the volumes are no matter of the pods, and another size would take another StatefulSet
+	if orphaned { // pods do not show the size of the volumes, and another size requires another StatefulSet
 		before.Storage = spec.Storage
 	}
 	return before, r, err
 }
 
-// checkReloads refuses to turn TLS on or off where the servers could not be told to reload
-// between the rolls: the second one would then cut off its first server.
+// checkReloads refuses to turn TLS on or off if the servers could not be told to reload between the
+// rollouts: the second rollout would then cut off its first server.
 func (d Deployment) checkReloads(ctx context.Context, before, spec server.Spec) error {
 	if !before.Established || !spec.ACL.Enabled || before.TLS.Stage == spec.TLS.Stage {
 		return nil
@@ -472,14 +470,14 @@ func (d Deployment) checkReloads(ctx context.Context, before, spec server.Spec) 
 		_, err = d.Consul.VerifyToken(ctx, token)
 	}
 	if err != nil {
-		return fmt.Errorf("turning TLS on or off on servers with ACLs takes a good management token, and nothing was changed: %w", err)
+		return fmt.Errorf("turning TLS on or off on servers with ACLs requires a valid management token, and nothing was changed: %w", err)
 	}
 	return nil
 }
 
-// ensureSecrets makes sure that the servers of a spec find the gossip keys and the
-// certificates, and returns what removes the Secrets that it made. running is the spec of
-// those that run, the zero Spec if there are none.
+// ensureSecrets makes sure that the servers of a spec find the gossip keys and the certificates. It
+// returns functions that remove the Secrets that it made. running is the spec of the servers that
+// run, or the zero Spec if none run.
 func (d Deployment) ensureSecrets(ctx context.Context, running, spec server.Spec) (made []func(context.Context) error, err error) {
 	if spec.Gossip.Stage != server.StagePlain {
 		token, _, err := d.Consul.ManagementToken(ctx)
@@ -506,9 +504,9 @@ func (d Deployment) ensureSecrets(ctx context.Context, running, spec server.Spec
 	return made, nil
 }
 
-// loadCertificates lets servers that lack a certificate of the others' authority, or have
-// one that has ended, be healthy before the roll waits for it. What does not load it is for
-// the roll to mend: afterRoll asks again.
+// loadCertificates makes servers load their certificates before the rollout waits for them to be
+// healthy: they may lack a certificate of the authority of the others, or have one that has
+// expired. The rollout has to fix a server that does not load them, and afterRoll checks again.
 func (d Deployment) loadCertificates(ctx context.Context, running, spec server.Spec) error {
 	if running.TLS.Stage == server.StagePlain || spec.TLS.Stage == server.StagePlain {
 		return nil
@@ -537,14 +535,14 @@ func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live
 	}
 	var err error
 	spec.UpgradeSnapshot = before.UpgradeSnapshot
-	if !spec.Established { // nothing was elected yet: all may start at once
+	if !spec.Established { // no leader was elected yet: all may start at once
 		spec.Replicas = int32(desired) //nolint:gosec // at most 7
 		spec.Declared = spec.Replicas
 	} else if takesSnapshot(before, spec) {
 		if spec.UpgradeSnapshot, err = d.takeSnapshot(ctx, before, spec); err != nil {
 			return err
 		}
-		before.UpgradeSnapshot = spec.UpgradeSnapshot // should it be rolled back
+		before.UpgradeSnapshot = spec.UpgradeSnapshot // in case it is rolled back
 	}
 	if spec.Resizing, err = d.startVolumes(ctx, spec, live, int(before.Replicas)); err != nil {
 		return err
@@ -573,11 +571,11 @@ func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live
 	return err
 }
 
-// oneByOne is a spec whose servers the roll adds or removes one by one, from a number that is present. Servers that stop
-// go by the smaller number: measured by the larger one, none of a cluster that grows could leave.
+// oneByOne is a spec whose servers the rollout adds or removes one by one, starting from the number that is present.
+// Servers that stop compare with the smaller number: with the larger number, no server of a growing cluster could leave.
 func oneByOne(spec server.Spec, present int32) server.Spec {
 	spec.Declared = spec.Replicas
-	if present > 0 { // servers that were all taken away come back together
+	if present > 0 { // if all servers were taken away, they come back together
 		spec.Declared = min(present, spec.Replicas)
 	}
 	spec.Replicas = present
@@ -585,7 +583,7 @@ func oneByOne(spec server.Spec, present int32) server.Spec {
 }
 
 // tellServers brings the number of declared servers into the pods before any of them stops: a
-// server that knows the former number only would stay a peer (leave.sh).
+// server that only knows the former number would stay a peer (leave.sh).
 func (d Deployment) tellServers(ctx context.Context, declared int32) error {
 	pods, err := d.Consul.Pods(ctx)
 	if err != nil {
@@ -595,14 +593,14 @@ func (d Deployment) tellServers(ctx context.Context, declared int32) error {
 	for i := range pods {
 		_, err := d.Kube.CoreV1().Pods(pods[i].Namespace).Patch(ctx, pods[i].Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
 		if _, err := kube.Found(err); err != nil {
-			return fmt.Errorf("telling server %s how many servers are declared: %w", pods[i].Name, err)
+			return fmt.Errorf("passing the number of declared servers to server %s: %w", pods[i].Name, err)
 		}
 	}
 	return nil
 }
 
-// rollBack brings back what ran before a change that got stuck, unless a newer Consul
-// has led (keepsChange).
+// rollBack brings back what ran before a change that got stuck, unless a newer Consul has been the
+// leader (keepsChange).
 func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, stuck *StuckError, cause error) error {
 	changes := server.Changes(before, changed)
 	has := func(e server.Effect) bool {
@@ -610,7 +608,7 @@ func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, s
 	}
 	restarts := has(server.Restart) || restartsBetween(before, changed)
 	if !restarts && !has(server.Reload) && server.SameStages(before, changed) {
-		return cause // an earlier call has made the change: what was before is not known
+		return cause // an earlier call made the change: what ran before is not known
 	}
 	live, err := ReadObjects(ctx, d.Kube, before.Namespace, before.Name)
 	if err != nil {
@@ -637,7 +635,7 @@ func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, s
 	}
 	if !before.Established { // what ran before had no leader either: there is nothing to wait for
 		err := d.restartUnelected(ctx)
-		return errors.Join(cause, err, errors.New("rolled back: the servers run what they ran before, and have no leader, as before"))
+		return errors.Join(cause, err, errors.New("rolled back: the servers run what they ran before, and still have no leader"))
 	}
 	if before.Replicas > desired {
 		if err := d.tellServers(ctx, desired); err != nil {
@@ -650,23 +648,23 @@ func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, s
 	return &RolledBackError{Err: cause}
 }
 
-// keepsChange says why a change cannot be rolled back, "" if it can: what a newer Consul
-// wrote as the leader, the older one need not be able to read. It wrote nothing that counts
-// before it led, and another configuration of the same version reads what it wrote.
+// keepsChange says why a change cannot be rolled back, "" if it can. The older Consul may not be
+// able to read what a newer one wrote as the leader. Before it was the leader, it wrote nothing
+// that matters, and another configuration of the same version can read what it wrote.
 func keepsChange(w World, before, changed server.Spec, led bool) string {
 	leader := w.named(w.Leader)
 	switch {
 	case before.Version == changed.Version && before.Image == changed.Image:
 		return ""
 	case led || (w.Leader != "" && !leader.Outdated):
-		return fmt.Sprintf("a server with %s leads or has led, and %s may not be able to read what it wrote", changed.Version, before.Version)
+		return fmt.Sprintf("a server with Consul %s is or was the leader, and %s may not be able to read what it wrote", changed.Version, before.Version)
 	default:
 		return ""
 	}
 }
 
-// restartUnelected restarts all servers of a cluster that never had a leader:
-// those that run still expect a bootstrap of the former size, or gossip in another way.
+// restartUnelected restarts all servers of a cluster that never had a leader: those that run still
+// expect a bootstrap of the former size, or use other encryption for gossip.
 func (d Deployment) restartUnelected(ctx context.Context) error {
 	elected, _, err := d.elected(ctx)
 	if err != nil || elected {
@@ -685,9 +683,8 @@ func (d Deployment) restartUnelected(ctx context.Context) error {
 	return nil
 }
 
-// settle rolls until all servers are healthy voters that run what was applied,
-// gives new servers their agent tokens, and records that the cluster is
-// established.
+// settle runs the rollout until all servers are healthy voters that run what was applied, gives new
+// servers their agent tokens, and records that the cluster is established.
 func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) error {
 	token, _, err := d.Consul.ManagementToken(ctx)
 	if err != nil {
@@ -711,7 +708,7 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 		return nil
 	}
 	var limit time.Duration
-	if !spec.Creating { // a create has a time of its own
+	if !spec.Creating { // a create has its own timeout
 		limit = spec.Update.ServerTimeout
 	}
 	if spec.Established { // the servers of a first start are voters at once
@@ -722,7 +719,7 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 	}
 	for {
 		err := Run(ctx, live, limit, func(a Action) {
-			_ = d.markData(ctx, spec.Established) // what the rollout has come to; at its end it has to succeed
+			_ = d.markData(ctx, spec.Established) // the progress of the rollout; only at its end does this have to succeed
 			d.Report(a)
 			d.event(ctx, a)
 		})
@@ -738,7 +735,7 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 		if err = d.afterRoll(ctx, spec, token, desired); err == nil {
 			break
 		}
-		// A server that went away meanwhile is waited for; any other failure stays one.
+		// If a server went away meanwhile, wait for it. Any other failure remains.
 		if w, lookErr := live.Look(ctx); lookErr != nil || Next(w).Done {
 			return d.unsettled(ctx, err, spec)
 		}
@@ -775,10 +772,10 @@ func (d Deployment) formerConfig(ctx context.Context, spec server.Spec, live ser
 	return server.FormerConfig(spec, live.Config, pods), nil
 }
 
-// afterRoll does what takes rights in Consul: the agent tokens of servers that
-// are new, autopilot's configuration, the gossip keys and the certificates. Before the
-// bootstrap, and with a token that is lost, nobody has them; the bootstrap makes up for
-// the first two, and a plan shows the others.
+// afterRoll does what requires rights in Consul: it sets the agent tokens of new servers, the
+// configuration of autopilot, the gossip keys, and the certificates. Before the bootstrap, and if
+// the token is lost, there are no such rights. The bootstrap makes up for the first two, and a plan
+// shows the others.
 func (d Deployment) afterRoll(ctx context.Context, spec server.Spec, token string, desired int) error {
 	if spec.ACL.Enabled {
 		if _, err := d.Consul.VerifyToken(ctx, token); errors.Is(err, consul.ErrSecretLost) {
@@ -804,12 +801,12 @@ func (d Deployment) afterRoll(ctx context.Context, spec server.Spec, token strin
 	return d.Consul.SettleCertificates(ctx, token, spec)
 }
 
-// pauseAt is World.PauseAt of a roll that starts now.
+// pauseAt is World.PauseAt of a rollout that starts now.
 func (d Deployment) pauseAt(ctx context.Context, live Live, u server.Update) (int, error) {
 	if u.PauseAfter == 0 {
 		return 0, nil
 	}
-	live.Version = "" // no agent needs to be asked
+	live.Version = "" // there is no need to ask the agents
 	var at int
 	err := kube.Wait(ctx, "the StatefulSet controller to see the change", interval, func(ctx context.Context) (string, error) {
 		w, err := live.Look(ctx)
@@ -823,7 +820,7 @@ func (d Deployment) pauseAt(ctx context.Context, live Live, u server.Update) (in
 }
 
 func (d Deployment) unsettled(ctx context.Context, err error, spec server.Spec) error {
-	// The context has ended as a rule; the explanation has a time of its own.
+	// The context has usually ended; the explanation has its own timeout.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
 	defer cancel()
 	_ = d.markData(ctx, spec.Established) // a server may have written data and be unhealthy
@@ -833,8 +830,7 @@ func (d Deployment) unsettled(ctx context.Context, err error, spec server.Spec) 
 	}
 }
 
-// MarkCreated records that the create was seen to end: a later create refuses
-// to take the cluster over.
+// MarkCreated records that the create has ended: a later create refuses the cluster.
 func (d Deployment) MarkCreated(ctx context.Context) error {
 	if err := removeAnnotation(ctx, d.Kube, d.Consul, server.AnnotationCreating); err != nil {
 		return fmt.Errorf("marking %s as created: %w", d.Consul.ID(), err)
@@ -842,9 +838,9 @@ func (d Deployment) MarkCreated(ctx context.Context) error {
 	return nil
 }
 
-// Delete deletes the cluster and waits until its pods are gone. Volumes, and
-// the Secrets that are worth nothing without them, follow the retention policy;
-// kept names what stays behind, in words for the user.
+// Delete deletes the cluster and waits until its pods no longer exist. Volumes, and the Secrets
+// that are useless without them, follow the retention policy. kept names what is kept, for the
+// user.
 func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string, err error) {
 	live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
 	if err != nil {
@@ -856,7 +852,7 @@ func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string
 		}
 	}
 	exclusively := d.exclusively
-	if live.Namespace != nil && live.Namespace.DeletionTimestamp != nil { // which takes no Lease any more
+	if live.Namespace != nil && live.Namespace.DeletionTimestamp != nil { // in which no Lease can be created any more
 		exclusively = func(ctx context.Context, do func(context.Context) error) error { return do(ctx) }
 	}
 	err = exclusively(ctx, func(ctx context.Context) error {
@@ -870,8 +866,8 @@ func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string
 	if err := lease.Delete(ctx, server.LeaseName(spec.Name), metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 		return nil, fmt.Errorf("deleting the Lease of %s: %w", spec.ID(), err)
 	}
-	// The StatefulSet goes last: as long as it is there, a delete that was
-	// interrupted is not forgotten, and the next one goes on.
+	// The StatefulSet is deleted last: while it exists, an interrupted delete is not forgotten, and
+	// the next one resumes it.
 	namespace, sts := live.Namespace, live.StatefulSet
 	if namespace != nil && namespace.Annotations[server.AnnotationNamespaceOf] == spec.Name {
 		left, err := d.Kube.NamespaceContents(ctx, spec.Namespace)
@@ -882,14 +878,14 @@ func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string
 		if len(left) == 0 {
 			return kept, d.deleteNamespace(ctx, namespace)
 		}
-		kept = append(kept, fmt.Sprintf("namespace %s, which still holds %s", spec.Namespace, strings.Join(left, ", ")))
+		kept = append(kept, fmt.Sprintf("namespace %s, which still contains %s", spec.Namespace, strings.Join(left, ", ")))
 	}
 	return kept, deleteObject(ctx, d.Kube, sts)
 }
 
-// deleteServers deletes all of a cluster but the StatefulSet, which has no servers any
-// more then, and the namespace. It returns the objects as they were, without a
-// StatefulSet if there was none.
+// deleteServers deletes everything of a cluster except the StatefulSet, which then has no servers
+// any more, and the namespace. It returns the objects as they were, without a StatefulSet if there
+// was none.
 func (d Deployment) deleteServers(ctx context.Context, spec server.Spec) (live server.Set, kept []string, err error) {
 	if live, err = ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name); err != nil {
 		return live, nil, err
@@ -917,7 +913,7 @@ func (d Deployment) deleteServers(ctx context.Context, spec server.Spec) (live s
 	if live.StatefulSet == nil {
 		return live, nil, nil
 	}
-	if spec.Storage.WhenDeleted != server.Delete { // the last moment in which the servers tell
+	if spec.Storage.WhenDeleted != server.Delete { // the last moment in which the servers answer
 		if err := d.markData(ctx, live.IsEstablished() || isCreated(live.StatefulSet)); err != nil {
 			return live, nil, err
 		}
@@ -925,7 +921,7 @@ func (d Deployment) deleteServers(ctx context.Context, spec server.Spec) (live s
 	if err := d.stop(ctx, spec, live); err != nil {
 		return live, nil, err
 	}
-	if err := d.deleteSnapshotJob(ctx); err != nil { // it may hold a volume
+	if err := d.deleteSnapshotJob(ctx); err != nil { // it may use a volume
 		return live, nil, err
 	}
 	if err := (restic.Client{Kube: d.Kube, Consul: d.Consul}).FinishRestore(ctx); err != nil {
@@ -970,7 +966,7 @@ func (d Deployment) stop(ctx context.Context, spec server.Spec, live server.Set)
 	for ; left >= 0; left-- {
 		patch := fmt.Appendf(nil, `{"spec":{"replicas":%d,"persistentVolumeClaimRetentionPolicy":{"whenScaled":"Retain"}}}`, left)
 		if err := patchStatefulSet(ctx, d.Kube, d.Consul, patch); apierrors.IsNotFound(err) {
-			left = 0 // somebody deleted it, which stops all its pods
+			left = 0 // somebody deleted it, and that stops all its pods
 		} else if err != nil {
 			return fmt.Errorf("stopping the servers of %s: %w", spec.ID(), err)
 		}
@@ -988,7 +984,7 @@ func (d Deployment) stop(ctx context.Context, spec server.Spec, live server.Set)
 			if len(stopping) == 0 {
 				return "", nil
 			}
-			return "still there: " + strings.Join(stopping, ", "), nil
+			return "not stopped: " + strings.Join(stopping, ", "), nil
 		})
 		if err != nil {
 			return d.unsettled(ctx, err, spec)
@@ -997,24 +993,23 @@ func (d Deployment) stop(ctx context.Context, spec server.Spec, live server.Set)
 	return nil
 }
 
-// deleteNamespace deletes the namespace, with the StatefulSet, and waits for it
-// to go.
+// deleteNamespace deletes the namespace, with the StatefulSet, and waits until it no longer exists.
 func (d Deployment) deleteNamespace(ctx context.Context, namespace *corev1.Namespace) error {
 	if err := deleteObject(ctx, d.Kube, namespace); err != nil {
 		return err
 	}
-	return kube.Wait(ctx, "the namespace to go", interval, func(ctx context.Context) (string, error) {
+	return kube.Wait(ctx, "the namespace to be deleted", interval, func(ctx context.Context) (string, error) {
 		_, err := d.Kube.CoreV1().Namespaces().Get(ctx, namespace.Name, metav1.GetOptions{})
 		found, err := kube.Found(err)
 		if err != nil || !found {
 			return "", err
 		}
-		return "it is still there", nil
+		return "it still exists", nil
 	})
 }
 
-// deleteData deletes the volumes and Secrets of a cluster and waits for the
-// volume claims to go.
+// deleteData deletes the volumes and Secrets of a cluster and waits until the volume claims no
+// longer exist.
 func (d Deployment) deleteData(ctx context.Context, spec server.Spec) error {
 	core := d.Kube.CoreV1()
 	claims, secrets, err := retained(ctx, d.Kube, spec.Namespace, spec.Name)
@@ -1031,7 +1026,7 @@ func (d Deployment) deleteData(ctx context.Context, spec server.Spec) error {
 			return fmt.Errorf("deleting volume claim %s/%s: %w", spec.Namespace, c, err)
 		}
 	}
-	return kube.Wait(ctx, "the volumes to go", interval, func(ctx context.Context) (string, error) {
+	return kube.Wait(ctx, "the volumes to be deleted", interval, func(ctx context.Context) (string, error) {
 		claims, _, err := retained(ctx, d.Kube, spec.Namespace, spec.Name)
 		if err != nil || len(claims) == 0 {
 			return "", err

@@ -10,8 +10,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// event records an action as an Event of the StatefulSet, for those who watch with
-// kubectl. It is for them alone: one that cannot be recorded is left out.
+// event records an action as an Event of the StatefulSet, for people who watch with kubectl.
+// Nothing else depends on it: a failure to record the Event is ignored.
 func (d Deployment) event(ctx context.Context, a Action) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eventTimeout)
 	defer cancel()

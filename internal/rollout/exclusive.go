@@ -18,20 +18,20 @@ import (
 )
 
 // Times of the Lease. The answer to a renewal may take up to renewDeadline, and after a pause of
-// retryPeriod the next renewal may fail for as long before the work is canceled. The Lease outlives
-// all of that, and has time left in which the work ends. One whose holder was killed is free after
-// leaseDuration.
+// retryPeriod the next renewal may fail for the same time before the work is canceled. The Lease
+// lasts longer than all of that, and leaves time for the work to end. If its holder was killed, the
+// Lease is free after leaseDuration.
 const (
 	leaseDuration = 15 * time.Second
 	renewDeadline = 5 * time.Second
 	retryPeriod   = time.Second
 )
 
-// exclusively does something while nobody else changes the cluster: one that
-// applies from another workspace, or after its lock was broken. It holds a Lease of
-// Kubernetes meanwhile, and waits for one that somebody else holds. Where the Lease
-// is lost, as while the API server is away, do is stopped, and called again as soon as
-// it is back: it goes on from what it finds.
+// exclusively calls do while no other apply changes the cluster, such as one from another
+// workspace, or one after the lock of the state was broken. It holds a Lease of Kubernetes
+// meanwhile, and waits for a Lease that another apply holds. If the Lease is lost, for example
+// while the API server is away, do is stopped, and called again as soon as the Lease is back: it
+// resumes from what it finds.
 func (d Deployment) exclusively(ctx context.Context, do func(context.Context) error) error {
 	for {
 		lost, err := d.withLease(ctx, do)
@@ -54,7 +54,7 @@ func (d Deployment) withLease(ctx context.Context, do func(context.Context) erro
 		LockConfig: resourcelock.ResourceLockConfig{Identity: host + "/" + uuid.NewString()},
 		Labels:     labels,
 	}}
-	// The Lease is held until do has returned, also where that takes longer than ctx. The elector
+	// The Lease is held until do has returned, even if that takes longer than ctx. The elector
 	// would release a Lease that it cannot renew before it cancels the work.
 	elect, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -81,10 +81,10 @@ func (d Deployment) withLease(ctx context.Context, do func(context.Context) erro
 	if err != nil {
 		return false, fmt.Errorf("preparing the Lease of %s: %w", d.Consul.ID(), err)
 	}
-	// What the elector itself would only log for ever.
+	// The elector itself would only log this, forever.
 	_, _, err = lock.Get(ctx)
 	if apierrors.IsNotFound(err) {
-		// One that nobody holds; the API takes no duration of nothing.
+		// A Lease that nobody holds. The API does not accept a duration of zero.
 		if err = lock.Create(ctx, resourcelock.LeaderElectionRecord{LeaseDurationSeconds: 1}); apierrors.IsAlreadyExists(err) {
 			err = nil
 		}
@@ -106,12 +106,12 @@ func (d Deployment) withLease(ctx context.Context, do func(context.Context) erro
 		release(ctx, lock)
 		return r.lost && r.err != nil, r.err
 	default:
-		return false, fmt.Errorf("%s is being changed by somebody else, %s, who holds the Lease %s: %w", d.Consul.ID(), elector.GetLeader(), lock.Describe(), context.Cause(ctx))
+		return false, fmt.Errorf("another apply is changing %s: %s holds the Lease %s: %w", d.Consul.ID(), elector.GetLeader(), lock.Describe(), context.Cause(ctx))
 	}
 }
 
-// promptLock is a Lease of which every request is answered soon or counts as failed: the time of
-// a Lease runs from when the API server wrote it, and not from its answer.
+// promptLock is a Lease whose requests are answered soon or count as failed: the time of a Lease
+// runs from when the API server wrote it, not from its answer.
 type promptLock struct{ *resourcelock.LeaseLock }
 
 // Create implements resourcelock.Interface.
@@ -128,7 +128,7 @@ func (l promptLock) Update(ctx context.Context, r resourcelock.LeaderElectionRec
 	return l.LeaseLock.Update(ctx, r)
 }
 
-// release lets the next one have the Lease at once. If it fails, the Lease expires by itself.
+// release frees the Lease for the next apply at once. If it fails, the Lease expires by itself.
 func release(ctx context.Context, lock resourcelock.Interface) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), renewDeadline)
 	defer cancel()

@@ -12,9 +12,9 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// relabel gives what exists of a cluster, and is not rendered by server.Objects, the labels that are declared for every object.
-// It runs before the StatefulSet is applied, which records them: after an interruption, the next update finds the same former
-// labels. Backup schedules follow at the end of the update (restic.Refresh).
+// relabel gives the existing objects of a cluster that server.Objects does not render the labels that are declared for every
+// object. It runs before the StatefulSet is applied, which records the labels: after an interruption, the next update finds the
+// same former labels. The update relabels backup schedules at its end (restic.Refresh).
 func (d Deployment) relabel(ctx context.Context, former, declared map[string]string) error {
 	if err := d.Consul.Relabel(ctx, former); err != nil {
 		return err
@@ -38,7 +38,8 @@ func (d Deployment) relabel(ctx context.Context, former, declared map[string]str
 	return d.relabelLease(ctx, former, declared)
 }
 
-// relabelLease takes labels off the Lease. It has those that are declared since it was acquired.
+// relabelLease removes former labels from the Lease. It has got the declared labels when it was
+// acquired.
 func (d Deployment) relabelLease(ctx context.Context, former, declared map[string]string) error {
 	leases := d.Kube.CoordinationV1().Leases(d.Consul.Namespace)
 	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error { // it is renewed meanwhile

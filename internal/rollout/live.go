@@ -23,32 +23,33 @@ import (
 type Live struct {
 	Kube   *kube.Client
 	Consul *consul.Cluster
-	// Desired is the number of servers that there shall be.
+	// Desired is the desired number of servers.
 	Desired int
-	// Token may ask autopilot and move the leadership; "" where ACLs are off or
-	// not bootstrapped yet.
+	// Token may ask autopilot and move the leadership; "" if ACLs are off or not bootstrapped yet.
 	Token string
 	// ACLs says that ACLs are on.
 	ACLs bool
-	// Version is the configuration that agents shall have loaded (server.ConfigVersion);
-	// "" asks none for it.
+	// Version is the configuration that agents must have loaded (server.ConfigVersion); if it is
+	// "", no agent is asked.
 	Version string
-	// Storage is what volumes shall be; nil asks none for it.
+	// Storage describes the desired volumes; if it is nil, the volumes are not looked at.
 	Storage *server.Storage
-	// Established says that the cluster has had a leader: servers that were taken away since are looked for.
+	// Established says that the cluster has had a leader: servers that were taken away since then are looked
+	// for.
 	Established bool
 	// ByOthers and PauseAt are those of the World.
 	ByOthers bool
 	PauseAt  int
 	// Began is when the operation began.
 	Began time.Time
-	// Soak is how long a server must have been ready where nobody may ask
-	// whether it votes (consul.Cluster.Missing).
+	// Soak is how long a server must have been ready if there is no token to ask whether it votes
+	// (consul.Cluster.Missing).
 	Soak time.Duration
 	// Patience is that of the World.
 	Patience time.Duration
-	// Declare makes servers that stop go by the desired number, nil where they do. It comes before the last server is
-	// added: a roll that is killed after that leaves nothing else to see that would repair it.
+	// Declare makes servers that stop compare with the desired number; nil if they already do. It is called before
+	// the last server is added: if the rollout is killed after that, nothing else shows that the number has to be
+	// corrected.
 	Declare func(context.Context) error
 }
 
@@ -121,11 +122,11 @@ func awaitedServers(c *consul.Cluster, began time.Time) kube.Awaited {
 	return kube.Awaited{Namespace: c.Namespace, Owner: server.StatefulSetName(c.Name), Selector: server.SelectorLabels(c.Name), Since: began}
 }
 
-// unwellTimeout bounds what servers are asked that may not answer, because they are not ready.
+// unwellTimeout bounds requests to servers that may not answer because they are not ready.
 const unwellTimeout = 5 * time.Second
 
-// addConfig adds which agents have not loaded the current configuration. While the cluster
-// is not settled only the sick ones that run are asked, and what they do not say is not known.
+// addConfig adds which agents have not loaded the current configuration. While the cluster is not
+// settled, only unhealthy servers that run are asked, and those that do not answer remain unknown.
 func (l Live) addConfig(ctx context.Context, w *World, pods []corev1.Pod) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for i := range pods {
@@ -150,11 +151,11 @@ func (l Live) addConfig(ctx context.Context, w *World, pods []corev1.Pod) error 
 	return g.Wait()
 }
 
-// addRaft adds what Consul knows: who leads, who is a peer and well, and how far
-// each server is. It is left out where no server tells, which Unsettled then says.
-// The leader is the one that the servers follow: autopilot hears of a new one
-// seconds later. Servers that are not ready say whom they follow too. Where they follow
-// nobody, a request to the leader would be kept for seconds.
+// addRaft adds what Consul knows: which server is the leader, which servers are peers and healthy,
+// and how far the log of each goes. If no server answers, it adds nothing: Unsettled then says so.
+// The leader is the one that the servers follow, because autopilot is notified of a new one seconds
+// later. Servers that are not ready say whom they follow too. If they follow no leader, a request
+// to the leader would wait for seconds.
 func (l Live) addRaft(ctx context.Context, w *World, ready, running []corev1.Pod) {
 	leader, err := l.Consul.LeaderPod(ctx, ready)
 	if err != nil && len(running) > 0 {
@@ -200,7 +201,7 @@ func (l Live) addRaft(ctx context.Context, w *World, ready, running []corev1.Pod
 func (l Live) addKept(ctx context.Context, w *World, pods []corev1.Pod) error {
 	claims, err := l.claims(ctx, server.MaxReplicas)
 	if apierrors.IsForbidden(err) {
-		return nil // what is not known brings back nobody
+		return nil // without this right, no server is brought back
 	}
 	if err != nil {
 		return err
@@ -220,7 +221,7 @@ func (l Live) addKept(ctx context.Context, w *World, pods []corev1.Pod) error {
 		if !consul.PodRuns(&pods[i]) {
 			continue
 		}
-		if raft, err := l.Consul.RaftState(ctx, l.Token, &pods[i]); err == nil && len(raft.Peers) > w.Peers { // one that does not answer names nobody
+		if raft, err := l.Consul.RaftState(ctx, l.Token, &pods[i]); err == nil && len(raft.Peers) > w.Peers { // a server that does not answer names no peers
 			w.Peers = len(raft.Peers)
 			w.Away, w.Kept = peersAway(raft.Peers, l.Consul.Namespace, l.Consul.Name, w.Replicas, volumes)
 		}
@@ -246,15 +247,15 @@ func peersAway(peers []consul.RaftPeer, namespace, cluster string, replicas int,
 	return away, kept
 }
 
-// Outdated reports whether a pod was made from another template than the
-// StatefulSet's current one, or somebody changed the image of its containers since. Under
-// OnDelete the revision to compare with is status.updateRevision.
+// Outdated reports whether a pod was made from another template than the current one of the
+// StatefulSet, or whether somebody changed the image of its containers since. With OnDelete, the
+// revision to compare with is status.updateRevision.
 func Outdated(sts *appsv1.StatefulSet, pod *corev1.Pod) bool {
 	return pod.Labels[appsv1.StatefulSetRevisionLabel] != sts.Status.UpdateRevision || len(server.ChangedImages(sts.Spec.Template, pod)) > 0
 }
 
-// whyOutdated says why a pod is outdated, and whether that is the rest of a change that was
-// applied. edited says that somebody changed the StatefulSet's template.
+// whyOutdated says why a pod is outdated, and whether the reason is the rest of a change that was
+// applied. edited says that somebody changed the template of the StatefulSet.
 func whyOutdated(sts *appsv1.StatefulSet, pod *corev1.Pod, edited bool) (why string, pending bool) {
 	now, then := sts.Spec.Template, pod
 	differs := func(annotation string) bool { return now.Annotations[annotation] != then.Annotations[annotation] }
@@ -287,10 +288,10 @@ func hasStarted(pod *corev1.Pod) bool {
 	})
 }
 
-// Restart implements Cluster. A settled server is evicted: Kubernetes then refuses (429)
-// while a drain, an autoscaler or somebody else takes another server away, which an
-// observation that is seconds old does not show. One that is stopped or sick is deleted: an
-// eviction would wait for the disruption budget that it exhausts itself.
+// Restart implements Cluster. A settled server is evicted: Kubernetes then refuses (429) while a
+// drain, an autoscaler, or another client takes another server away, which an observation that is
+// seconds old does not show. A server that is stopped or unhealthy is deleted: an eviction would
+// wait for the disruption budget that the server itself exhausts.
 func (l Live) Restart(ctx context.Context, s Server) error {
 	if s.settled() {
 		return l.evict(ctx, s, metav1.DeleteOptions{})
@@ -298,14 +299,15 @@ func (l Live) Restart(ctx context.Context, s Server) error {
 	return l.remove(ctx, s)
 }
 
-// remove deletes the pod of a server. One that is gone is being replaced already.
+// remove deletes the pod of a server. A pod that no longer exists is already being replaced.
 func (l Live) remove(ctx context.Context, s Server) error {
 	err := l.Kube.CoreV1().Pods(l.Consul.Namespace).Delete(ctx, s.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(s.UID))})
 	_, err = kube.Found(err)
 	return err
 }
 
-// evict evicts the pod of a server (policy/v1). One that is gone is being replaced already.
+// evict evicts the pod of a server (policy/v1). A pod that no longer exists is already being
+// replaced.
 func (l Live) evict(ctx context.Context, s Server, opts metav1.DeleteOptions) error {
 	opts.Preconditions = metav1.NewUIDPreconditions(string(s.UID))
 	_, err := kube.Found(l.Kube.Evict(ctx, l.Consul.Namespace, s.Name, opts))
@@ -322,11 +324,10 @@ func (l Live) Remove(ctx context.Context, peer string) error {
 	return l.Consul.RemovePeer(ctx, l.Token, peer)
 }
 
-// Reload implements Cluster (PUT /v1/agent/reload). The configuration is in a
-// volume that the kubelet brings up to date within a minute or two, and at once
-// when the pod changes (kubernetes.io/docs/concepts/configuration/configmap): so
-// the pod gets an annotation, and the agent is told to reload until it says that
-// it has what it shall have.
+// Reload implements Cluster (PUT /v1/agent/reload). The configuration is in a volume that the
+// kubelet updates within a minute or two, and at once when the pod changes
+// (kubernetes.io/docs/concepts/configuration/configmap). So the pod gets an annotation, and the
+// agent is told to reload until it reports the desired configuration.
 func (l Live) Reload(ctx context.Context, pod string) error {
 	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, server.AnnotationConfigVersion, l.Version)
 	p, err := l.Kube.CoreV1().Pods(l.Consul.Namespace).Patch(ctx, pod, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
@@ -341,13 +342,13 @@ func (l Live) Reload(ctx context.Context, pod string) error {
 		}
 		version, err := l.Consul.ConfigVersion(ctx, l.Token, p)
 		if err == nil && version != l.Version {
-			return fmt.Sprintf("it has loaded %s and not %s", version, l.Version), nil
+			return fmt.Sprintf("it has loaded %s instead of %s", version, l.Version), nil
 		}
 		return "", err
 	})
 }
 
-// reloadTimeout is longer than a kubelet takes to bring a volume up to date.
+// reloadTimeout is longer than a kubelet takes to update a volume.
 const reloadTimeout = 3 * time.Minute
 
 // Scale implements Cluster.
@@ -366,7 +367,7 @@ func patchStatefulSet(ctx context.Context, k *kube.Client, c *consul.Cluster, pa
 	return err
 }
 
-// removeAnnotation takes an annotation off a cluster's StatefulSet.
+// removeAnnotation removes an annotation from a cluster's StatefulSet.
 func removeAnnotation(ctx context.Context, k *kube.Client, c *consul.Cluster, name string) error {
 	return patchStatefulSet(ctx, k, c, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, name))
 }

@@ -19,17 +19,17 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// ForeignError says that objects with the names that a cluster needs exist and
-// are not its own.
+// ForeignError says that objects with the names that a cluster needs exist and do not belong to the
+// cluster.
 type ForeignError struct{ Objects []string }
 
 // Error implements error.
 func (e *ForeignError) Error() string {
-	return "these objects exist and were not made by this provider for this cluster: " + strings.Join(e.Objects, ", ")
+	return "these objects exist, and this provider did not create them for this cluster: " + strings.Join(e.Objects, ", ")
 }
 
-// ReadObjects reads the objects of a cluster as they are. Those that do not
-// exist are nil. The namespace is nil too where it may not be read.
+// ReadObjects reads the objects of a cluster as they are. Objects that do not exist are nil. The
+// namespace is also nil if it may not be read.
 func ReadObjects(ctx context.Context, k *kube.Client, namespace, name string) (server.Set, error) {
 	var set server.Set
 	g, ctx := errgroup.WithContext(ctx)
@@ -68,7 +68,7 @@ func read[T typed](ctx context.Context, g *errgroup.Group, get func(context.Cont
 		if !found {
 			return nil
 		}
-		// A typed Get leaves the kind out.
+		// A typed Get does not set the kind.
 		if kinds, _, err := scheme.Scheme.ObjectKinds(o); err == nil && len(kinds) > 0 {
 			o.GetObjectKind().SetGroupVersionKind(kinds[0])
 		}
@@ -77,8 +77,8 @@ func read[T typed](ctx context.Context, g *errgroup.Group, get func(context.Cont
 	})
 }
 
-// foreign lists the objects of a live set that do not belong to the cluster.
-// The namespace is not looked at.
+// foreign lists the objects of a live set that do not belong to the cluster. It ignores the
+// namespace.
 func foreign(set server.Set, cluster string) error {
 	var names []string
 	for _, o := range set.All() {
@@ -92,8 +92,8 @@ func foreign(set server.Set, cluster string) error {
 	return &ForeignError{Objects: names}
 }
 
-// withoutForeign is a set without what somebody else has put in the place of objects that are gone: a delete leaves that
-// alone. A StatefulSet stays in it: servers that may not be stopped are in the way.
+// withoutForeign is a set without the objects that another tool or person made in the place of deleted ones: a delete
+// leaves these alone. A StatefulSet stays in the set: servers that may not be stopped are in the way.
 func withoutForeign(set server.Set, cluster string) server.Set {
 	if o := set.ServiceAccount; o != nil && !server.Owns(cluster, o.Labels) {
 		set.ServiceAccount = nil
@@ -113,9 +113,9 @@ func withoutForeign(set server.Set, cluster string) server.Set {
 	return set
 }
 
-// applyObjects applies the objects that a spec renders, in order, and says how
-// many were accepted before an error. What others added to the live ones where
-// the provider decides is removed.
+// applyObjects applies the objects that a spec renders, in order, and returns those that were
+// accepted before an error. It removes what others added to the live objects in fields that the
+// provider governs.
 func applyObjects(ctx context.Context, k *kube.Client, set, live server.Set) (accepted []server.Object, err error) {
 	for _, o := range set.All() {
 		if sts, ok := o.(*appsv1.StatefulSet); ok {
@@ -138,8 +138,8 @@ func applyObjects(ctx context.Context, k *kube.Client, set, live server.Set) (ac
 	return accepted, nil
 }
 
-// claim makes the provider the only owner of what it governs in a live object,
-// if there is one (server.Claim).
+// claim makes the provider the only owner of the fields that it governs in a live object, if there
+// is one (server.Claim).
 func claim(ctx context.Context, k *kube.Client, live server.Object) error {
 	if live == nil {
 		return nil
@@ -154,8 +154,8 @@ func claim(ctx context.Context, k *kube.Client, live server.Object) error {
 	return k.UpdateManagedFields(ctx, kind, live.GetNamespace(), live.GetName(), decide)
 }
 
-// deleteObject deletes one object in the background; an object that is gone is
-// no error.
+// deleteObject deletes one object in the background. An object that no longer exists is not an
+// error.
 func deleteObject(ctx context.Context, k *kube.Client, o server.Object) error {
 	opts := metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)}
 	var err error
@@ -182,7 +182,7 @@ func deleteObject(ctx context.Context, k *kube.Client, o server.Object) error {
 	return nil
 }
 
-// owned selects everything that carries the labels of the cluster's servers.
+// owned selects everything that has the labels of the cluster's servers.
 func owned(name string) metav1.ListOptions {
 	return metav1.ListOptions{LabelSelector: labels.SelectorFromSet(map[string]string{
 		server.LabelManagedBy: server.ManagedBy, server.LabelInstance: name,
@@ -193,7 +193,7 @@ func owned(name string) metav1.ListOptions {
 func retained(ctx context.Context, k *kube.Client, namespace, name string) (claims, secrets []string, err error) {
 	c, err := k.CoreV1().PersistentVolumeClaims(namespace).List(ctx, owned(name))
 	if err != nil {
-		return nil, nil, fmt.Errorf("listing the volumes of %s/%s: %w", namespace, name, err)
+		return nil, nil, fmt.Errorf("listing the volume claims of %s/%s: %w", namespace, name, err)
 	}
 	for i := range c.Items {
 		claims = append(claims, c.Items[i].Name)

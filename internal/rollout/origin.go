@@ -14,22 +14,22 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Origin is where a cluster that begins with a snapshot gets that from. The Planned servers of the client are
-// those of the cluster.
+// Origin is where a cluster that starts from a snapshot gets the snapshot. The Planned servers of the client
+// are those of the cluster.
 type Origin struct {
 	Client  restic.Client
 	Restore restic.Restore
 }
 
-// VolumesExistError says that volumes of a former cluster are there, with their data.
+// VolumesExistError says that volumes of an earlier cluster exist, with their data.
 type VolumesExistError struct{ Claims []string }
 
 // Error implements error.
 func (e *VolumesExistError) Error() string {
-	return "volumes of a former cluster are there, which a new one takes up with their data: " + strings.Join(e.Claims, ", ")
+	return "volumes of an earlier cluster exist, and a new cluster would start with their data: " + strings.Join(e.Claims, ", ")
 }
 
-// OriginError says why a cluster cannot begin with its snapshot. Nothing was made.
+// OriginError says why a cluster cannot start from its snapshot. Nothing was created.
 type OriginError struct{ Err error }
 
 // Error implements error.
@@ -38,7 +38,7 @@ func (e *OriginError) Error() string { return e.Err.Error() }
 // Unwrap returns why.
 func (e *OriginError) Unwrap() error { return e.Err }
 
-// ReadOrigin reads what a cluster has begun with, nil if it began empty.
+// ReadOrigin reads what a cluster started from, nil if it started empty.
 func (d Deployment) ReadOrigin(ctx context.Context) (*server.Origin, error) {
 	sts, err := d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Get(ctx, server.StatefulSetName(d.Consul.Name), metav1.GetOptions{})
 	if err != nil {
@@ -47,8 +47,8 @@ func (d Deployment) ReadOrigin(ctx context.Context) (*server.Origin, error) {
 	return server.ParseOrigin(sts.Annotations), nil
 }
 
-// FindOrigin looks for the snapshot that a cluster which does not exist is to begin with. It changes nothing. It
-// returns a *kube.JobError, restic.ErrNoSecret, a *VolumesExistError and others.
+// FindOrigin looks for the snapshot from which a cluster that does not exist yet is to start. It changes
+// nothing. It returns a *kube.JobError, restic.ErrNoSecret, a *VolumesExistError, and other errors.
 func (d Deployment) FindOrigin(ctx context.Context, o Origin) (restic.Stored, error) {
 	claims, err := d.claimsOf(ctx, server.ClaimPrefix(d.Consul.Name))
 	if err != nil {
@@ -69,8 +69,8 @@ func (d Deployment) FindOrigin(ctx context.Context, o Origin) (restic.Stored, er
 	return restic.Choose(all, o.Restore.Snapshot, o.Restore.Cluster, o.Client.Planned.Version)
 }
 
-// checkReset refuses a restore whose consequences could not be mended: the management token of a new cluster is
-// none of those in the snapshot, unless somebody has brought that.
+// checkReset refuses a restore whose consequences could not be fixed: the management token of a new cluster is
+// not in the snapshot, unless the user provided that token.
 func (d Deployment) checkReset(ctx context.Context) error {
 	token, _, err := d.Consul.ManagementToken(ctx)
 	if err != nil || token != "" {
@@ -78,14 +78,14 @@ func (d Deployment) checkReset(ctx context.Context) error {
 	}
 	may, err := d.Kube.MayExec(ctx, d.Consul.Namespace)
 	if err == nil && !may {
-		err = fmt.Errorf("a restore replaces the management token, and to make it valid again takes the right to create pods/exec in the namespace %s, which this credential does not have", d.Consul.Namespace)
+		err = fmt.Errorf("a restore replaces the management token, and making it valid again requires the right to create pods/exec in the namespace %s, which this credential does not have", d.Consul.Namespace)
 	}
 	return err
 }
 
-// restoreOrigin restores the snapshot that a cluster begins with, and reports whether it did: it is done once. The caller leads
-// clients to it. With ACLs the management token is made before, provisionally, unless it is there. It goes on from
-// wherever an earlier call has ended. A restore that fails is an *UnsettledError.
+// restoreOrigin restores the snapshot that a cluster starts from, and reports whether it did: this is done once. The caller
+// routes clients to the cluster. With ACLs, a provisional management token is made before, unless there is one. restoreOrigin
+// resumes from wherever an earlier call ended. A restore that fails is an *UnsettledError.
 func (d Deployment) restoreOrigin(ctx context.Context) (restored bool, err error) {
 	running, err := restic.Servers(ctx, d.Kube, d.Consul)
 	if !errors.Is(err, consul.ErrNotRestored) {
@@ -97,7 +97,7 @@ func (d Deployment) restoreOrigin(ctx context.Context) (restored bool, err error
 	if err == nil {
 		return true, nil
 	}
-	u := &UnsettledError{Err: fmt.Errorf("the backup that the cluster begins with is not restored: %w", err)}
+	u := &UnsettledError{Err: fmt.Errorf("the backup that the cluster starts from is not restored: %w", err)}
 	var failed *kube.JobError
 	if errors.As(err, &failed) {
 		u.Explanation = failed.Explanation
@@ -105,13 +105,13 @@ func (d Deployment) restoreOrigin(ctx context.Context) (restored bool, err error
 	return false, u
 }
 
-// beginWith restores the snapshot into servers that run.
+// beginWith restores the snapshot into running servers.
 func (d Deployment) beginWith(ctx context.Context, running server.Spec) error {
 	former, err := d.Origin.Client.Restoring(ctx, d.Origin.Restore)
 	if err != nil {
 		return err
 	}
-	// Where an earlier call has come so far that the token may be gone, the restore makes it whole.
+	// If an earlier call got so far that the token may be gone, the restore makes it valid again.
 	if running.ACL.Enabled && (former == nil || (!former.Same && !former.Changed)) {
 		_, ref, err := d.Consul.ManagementToken(ctx)
 		if err != nil {
@@ -120,7 +120,7 @@ func (d Deployment) beginWith(ctx context.Context, running server.Spec) error {
 		if ref.Name == "" {
 			ref = consul.DefaultSecretRef(d.Consul.Name)
 		}
-		// Nobody else has a token yet: whatever an earlier call has left may be replaced.
+		// No other token exists yet: whatever an earlier call left may be replaced.
 		if _, err := d.Consul.EnsureBootstrap(ctx, ref, consul.BootstrapOptions{Provisional: true, Reset: true, Keep: true}); err != nil {
 			return fmt.Errorf("bootstrapping ACLs for the restore: %w", err)
 		}
@@ -130,16 +130,17 @@ func (d Deployment) beginWith(ctx context.Context, running server.Spec) error {
 		return err
 	}
 	done := server.Origin{Snapshot: restored.Stored.ID, Version: restored.Stored.Version, Taken: restored.Stored.Time.UTC(), Restored: restored.Time}
-	// That is written down before a client can write: from then on it is never restored again. A Service that still leads nowhere
-	// is drift, which the next apply mends.
+	// This is recorded before a client can write: from then on, the snapshot is never restored again. A Service that still
+	// selects no server is drift, which the next apply fixes.
 	if err := patchStatefulSet(ctx, d.Kube, d.Consul, server.OriginPatch(done)); err != nil {
-		return fmt.Errorf("the snapshot was restored, but that could not be written down: %w", err)
+		return fmt.Errorf("the snapshot was restored, but the restore could not be recorded: %w", err)
 	}
 	d.finishRestore(ctx, d.Origin.Client)
 	return nil
 }
 
-// leadClients lets the client Service lead to a cluster that was restored. Its error is an *UnsettledError.
+// leadClients makes the client Service route to a cluster that was restored. Its error is an
+// *UnsettledError.
 func (d Deployment) leadClients(ctx context.Context) error {
 	live, err := ReadObjects(ctx, d.Kube, d.Consul.Namespace, d.Consul.Name)
 	var running server.Spec
@@ -150,17 +151,17 @@ func (d Deployment) leadClients(ctx context.Context) error {
 		_, err = applyObjects(ctx, d.Kube, server.Set{ClientService: server.Objects(running).ClientService}, live)
 	}
 	if err != nil {
-		return &UnsettledError{Err: fmt.Errorf("the backup that the cluster begins with is restored, but the client Service does not lead to it yet: %w", err)}
+		return &UnsettledError{Err: fmt.Errorf("the backup that the cluster starts from is restored, but the client Service does not route clients to the cluster yet: %w", err)}
 	}
 	return nil
 }
 
-// giveUpOrigin ends a restore that an earlier call has begun: nobody wants it any more. What it may have changed is
-// made whole.
+// giveUpOrigin ends a restore that an earlier call began, because it is no longer declared. It repairs what the
+// restore may have changed.
 func (d Deployment) giveUpOrigin(ctx context.Context) error {
 	running, err := restic.Servers(ctx, d.Kube, d.Consul)
 	if !errors.Is(err, consul.ErrNotRestored) {
-		return nil // the update itself says what is wrong
+		return nil // the update itself reports what is wrong
 	}
 	client := restic.Client{Kube: d.Kube, Consul: d.Consul}
 	job, err := client.Restoring(ctx, restic.Restore{})

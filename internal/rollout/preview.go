@@ -9,24 +9,22 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Plan is what a change will do, as far as it can be told before it runs.
+// Plan is what a change will do, as far as this is known before it runs.
 type Plan struct {
 	Changes []server.Change
-	// Steps are the actions of the roll in their order, none but a snapshot where the
-	// servers were not seen. The world moves on: at the latest when a step is due, its
-	// place is decided anew.
+	// Steps are the actions of the rollout in their order, or only a snapshot if the servers were not seen. The
+	// servers may change meanwhile: each step is decided again when it is due.
 	Steps []Action
 	// Restarts is how many servers restart, in the largest of the Rolls.
 	Restarts int
-	// Rolls is in how many rolls they do, one after the other (server.Stages).
+	// Rolls is the number of rollouts, one after the other (server.Stages).
 	Rolls int
 	// Alone says that a server restarts while it is the only one.
 	Alone bool
 }
 
-// NewPlan says what going from one spec to another does to the servers of a
-// world; nil is one that was not seen. It asks Next, as Run does, and lets every
-// action succeed.
+// NewPlan says what a change from one spec to another does to the servers of a world; w is nil if they were not
+// seen. It asks Next, as Run does, and assumes that every action succeeds.
 func NewPlan(w *World, before, after server.Spec) Plan {
 	p := Plan{Changes: server.Changes(before, after)}
 	if w != nil {
@@ -66,7 +64,7 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 	next.Desired = int(after.Replicas)
 	next.ByOthers = after.Update.Strategy == server.OnDelete
 	for i := range next.Servers {
-		if all { // but for those that run it already, as where a change is taken back
+		if all { // except those that already run it, for example if a change is reverted
 			next.Servers[i].Outdated = next.Servers[i].Template != server.TemplateHash(stages[0])
 		}
 		next.Servers[i].Stale = next.Servers[i].Stale || reload
@@ -75,7 +73,7 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 	next.PauseAt = pauseAt(next, after.Update)
 	p.Alone = len(w.Servers) == 1 // until servers are added
 	for i := range stages {
-		if i > 0 { // another stage of the same takes every server
+		if i > 0 { // the next stage affects every server
 			restarts := restartsBetween(stages[i-1], stages[i])
 			for j := range next.Servers {
 				next.Servers[j].Outdated, next.Servers[j].Stale = restarts, !restarts
@@ -124,7 +122,7 @@ func preview(w World) ([]Action, World) {
 		case a.Done, a.Wait != "" && w.Unsettled == "" && w.Observed && growing(w) == "":
 			return steps, w
 		case a.Wait != "" && w.Observed && w.Unsettled != "" && w.Leader == "" && !w.Leaderless:
-			w.Leaderless = true // as it will be, unless the servers elect one
+			w.Leaderless = true // as it will be, unless the servers elect a leader
 			if next := Next(w); next.Wait != "" {
 				continue
 			}
@@ -161,7 +159,7 @@ func preview(w World) ([]Action, World) {
 	}
 }
 
-// podName is the pod of an ordinal, "" where there is no other one to tell the name by.
+// podName is the pod of an ordinal, "" if there is no other pod from which to derive the name.
 func (w World) podName(ordinal int) string {
 	if len(w.Servers) == 0 {
 		return ""
@@ -170,8 +168,8 @@ func (w World) podName(ordinal int) string {
 	return podOf(first[:strings.LastIndex(first, "-")], ordinal)
 }
 
-// pauseAt is World.PauseAt of a roll that starts. One that has come that far
-// already goes on to its end.
+// pauseAt is World.PauseAt of a rollout that starts. A rollout that has already got that far continues to its
+// end.
 func pauseAt(w World, u server.Update) int {
 	current := 0
 	for _, s := range w.Servers {
@@ -188,10 +186,9 @@ func pauseAt(w World, u server.Update) int {
 // lookTimeout bounds a look at the servers that only serves a preview.
 const lookTimeout = 10 * time.Second
 
-// Look sees the servers as a roll would, for NewPlan. It asks Consul only where
-// Kubernetes says that every server is ready, and not for long. Their log indexes
-// are reduced to the order that they make, so that what was seen stays the same
-// while nothing but the indexes moves.
+// Look sees the servers as a rollout would, for NewPlan. It asks Consul only if Kubernetes reports that every
+// server is ready, and not for long. The log indexes of the servers are reduced to their order, so that the
+// result stays the same while only the indexes change.
 func (d Deployment) Look(ctx context.Context, spec server.Spec) (World, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()

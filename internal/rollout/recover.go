@@ -19,24 +19,25 @@ import (
 
 // Recoveries of a cluster that has lost its quorum.
 const (
-	// FromSurvivor makes a server that has its data the only voter. The others join it.
+	// FromSurvivor makes a server that still has its data the only voter. The others join it.
 	FromSurvivor = "survivor"
-	// FromNothing lets servers of which none has data start as an empty cluster.
+	// FromNothing lets servers start as an empty cluster if none of them has data.
 	FromNothing = "nothing"
 )
 
 const (
-	// leadTimeout is how long a server may take to lead as the only voter.
+	// leadTimeout is how long a server may take to become the leader as the only voter.
 	leadTimeout = 3 * time.Minute
 	// killTimeout is how long an agent that was killed may take to end.
 	killTimeout = 45 * time.Second
-	// recoveryFor is for how long a server takes peers.json for a part of the recovery. It is longer than leadTimeout, and
-	// than Kubernetes waits before it restarts a container.
+	// recoveryFor is how long a server treats peers.json as part of the recovery. It is longer than leadTimeout, and
+	// longer than Kubernetes waits before it restarts a container.
 	recoveryFor = 6 * time.Minute
 )
 
-// leaderlessFor is for how long servers must have had no leader before a recovery: longer than elections take, whose
-// timeouts grow with raft_multiplier (developer.hashicorp.com/consul/docs/reference/agent/configuration-file/general).
+// leaderlessFor is how long servers must have had no leader before a recovery: longer than elections take. The
+// timeouts of elections grow with raft_multiplier
+// (developer.hashicorp.com/consul/docs/reference/agent/configuration-file/general).
 func leaderlessFor(p server.Performance) time.Duration {
 	return 15*time.Second + 5*time.Second*time.Duration(p.RaftMultiplier)
 }
@@ -68,11 +69,11 @@ func (d Deployment) Recover(ctx context.Context, spec server.Spec, from string) 
 	})
 }
 
-// answerTimeout is for how much longer servers of which nothing is known are asked before a recovery is refused for that.
+// answerTimeout is how much longer servers in an unknown state are asked before a recovery is refused because of them.
 const answerTimeout = 30 * time.Second
 
-// leaderless looks until there is a leader, or has been none for long enough. What would be refused is looked at for some more
-// time: a busy server may not have answered.
+// leaderless looks until there is a leader, or until there has been none for long enough. It looks for some more time before a
+// recovery is refused: a busy server may not have answered.
 func (d Deployment) leaderless(ctx context.Context, from string, enough time.Duration) (r Remains, err error) {
 	began := time.Now()
 	err = kube.Wait(ctx, "the servers", interval, func(ctx context.Context) (string, error) {
@@ -88,7 +89,7 @@ func (d Deployment) leaderless(ctx context.Context, from string, enough time.Dur
 	return r, err
 }
 
-// makeOnlyVoter lets the server whose Raft log goes furthest start with a peers.json that names it alone
+// makeOnlyVoter lets the server whose Raft log goes furthest start with a peers.json that names only this server
 // (developer.hashicorp.com/consul/docs/manage/disaster-recovery/outage-recovery). Consul reads the file once, when it
 // starts, and deletes it.
 func (d Deployment) makeOnlyVoter(ctx context.Context, pods []string) error {
@@ -98,7 +99,7 @@ func (d Deployment) makeOnlyVoter(ctx context.Context, pods []string) error {
 	for _, name := range pods {
 		end, err := d.logEnd(ctx, name)
 		if err != nil {
-			return fmt.Errorf("asking server %s how far its Raft log goes: %w", name, err)
+			return fmt.Errorf("reading the end of the Raft log of server %s: %w", name, err)
 		}
 		if best == "" || furthest.Less(end) {
 			best, furthest = name, end
@@ -141,13 +142,13 @@ exit 0`
 // until it leads.
 func (d Deployment) restartAlone(ctx context.Context, pod *corev1.Pod, peers string) error {
 	_, err := d.Kube.Exec(ctx, pod.Namespace, pod.Name, server.ContainerName, nil, "/bin/sh", "-euc", aloneScript, "sh", peers, strconv.Itoa(int(recoveryFor.Seconds())))
-	if gone := d.isGone(ctx, pod); gone != nil { // the command ends with the container as a rule, which is no error
+	if gone := d.isGone(ctx, pod); gone != nil { // the command usually ends with the container, which is not an error
 		return fmt.Errorf("making server %s the only voter: %w", pod.Name, errors.Join(gone, err))
 	}
-	return kube.Wait(ctx, "server "+pod.Name+" to lead", interval, func(ctx context.Context) (string, error) {
+	return kube.Wait(ctx, "server "+pod.Name+" to become the leader", interval, func(ctx context.Context) (string, error) {
 		r, err := d.Remains(ctx)
 		if err == nil && !r.Leader {
-			return "it does not lead yet", nil
+			return "it is not the leader yet", nil
 		}
 		return "", err
 	})
@@ -159,16 +160,17 @@ func (d Deployment) dropPeers(ctx context.Context, pod string) error {
 	defer cancel()
 	_, err := d.Kube.Exec(ctx, d.Consul.Namespace, pod, server.ContainerName, nil, "/bin/sh", "-c", "rm -f "+server.RaftDir+"/peers.json "+server.RaftDir+"/peers.new "+server.RecoveryFile)
 	if err != nil {
-		return fmt.Errorf("removing peers.json from server %s, which ignores it in %s: %w", pod, recoveryFor, err)
+		return fmt.Errorf("removing peers.json from server %s, which ignores the file after %s: %w", pod, recoveryFor, err)
 	}
 	return nil
 }
 
-// isGone waits until the container of a server was started again, or is about to be, and returns an error where it goes on.
+// isGone waits until the container of a server was restarted, or is about to be, and returns an error if the agent keeps
+// running.
 func (d Deployment) isGone(ctx context.Context, before *corev1.Pod) error {
 	ctx, cancel := context.WithTimeout(ctx, killTimeout)
 	defer cancel()
-	return kube.Wait(ctx, "Consul to be started again", interval, func(ctx context.Context) (string, error) {
+	return kube.Wait(ctx, "Consul to restart", interval, func(ctx context.Context) (string, error) {
 		now, err := d.Kube.CoreV1().Pods(before.Namespace).Get(ctx, before.Name, metav1.GetOptions{})
 		if err == nil && now.UID == before.UID && restarts(now) == restarts(before) && consul.PodRuns(now) {
 			return "the agent still runs", nil
@@ -177,7 +179,7 @@ func (d Deployment) isGone(ctx context.Context, before *corev1.Pod) error {
 	})
 }
 
-// restarts is how often Consul was started again in a pod.
+// restarts is how often Consul was restarted in a pod.
 func restarts(p *corev1.Pod) (n int32) {
 	for _, s := range p.Status.ContainerStatuses {
 		if s.Name == server.ContainerName {
@@ -196,9 +198,9 @@ func (d Deployment) logEnd(ctx context.Context, pod string) (consul.LogEnd, erro
 	return consul.ParseLogEnd(out)
 }
 
-// beginAnew makes a cluster of which no server has data what it was before its first leader, waits for one, and
-// bootstraps its ACLs with the management token that it had. leader says that an earlier call has come so far that
-// there is one.
+// beginAnew puts a cluster in which no server has data into the state before its first leader, waits for a leader,
+// and bootstraps the ACLs with the management token that the cluster had. leader says that an earlier call got so
+// far that there is a leader.
 func (d Deployment) beginAnew(ctx context.Context, spec server.Spec, leader bool) error {
 	if err := patchStatefulSet(ctx, d.Kube, d.Consul, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, server.AnnotationRecovering, FromNothing)); err != nil {
 		return err
@@ -237,10 +239,10 @@ func (d Deployment) beginAnew(ctx context.Context, spec server.Spec, leader bool
 	return removeAnnotation(ctx, d.Kube, d.Consul, server.AnnotationRecovering)
 }
 
-// startAll applies a spec and starts all servers anew.
+// startAll applies a spec and restarts all servers.
 func (d Deployment) startAll(ctx context.Context, spec server.Spec, live server.Set) error {
 	objects := server.Objects(spec)
-	// Otherwise it would be taken away, as what is not declared.
+	// Otherwise the apply would remove it, because it is not declared.
 	metav1.SetMetaDataAnnotation(&objects.StatefulSet.ObjectMeta, server.AnnotationRecovering, FromNothing)
 	if _, err := applyObjects(ctx, d.Kube, objects, live); err != nil {
 		return err

@@ -110,15 +110,15 @@ func TestJudge(t *testing.T) {
 		},
 		"former servers are away in an adoption": {
 			1, []podSight{data(0, 9, former)}, volumes(0),
-			"with data: c-server-0; of which nothing is known: 10.9.0.1:8300, 10.9.0.2:8300", "", "",
+			"with data: c-server-0; in an unknown state: 10.9.0.1:8300, 10.9.0.2:8300", "", "",
 		},
 		"five were scaled to two by hand": {
 			2, []podSight{data(0, 9, peers(0, 1, 2, 3, 4)), data(1, 9, peers(0, 1, 2, 3, 4))}, volumes(0, 1, 2, 3, 4),
-			"with data: c-server-0, c-server-1; of which nothing is known: c-server-2, c-server-3, c-server-4", "c-server-2, c-server-3, c-server-4", "",
+			"with data: c-server-0, c-server-1; in an unknown state: c-server-2, c-server-3, c-server-4", "c-server-2, c-server-3, c-server-4", "",
 		},
 		"five were scaled to two by hand, without a token": {
 			2, []podSight{data(0, 9, addresses(peers(0, 1, 2, 3, 4))), data(1, 9, addresses(peers(0, 1, 2, 3, 4)))}, volumes(0, 1, 2, 3, 4),
-			"with data: c-server-0, c-server-1; of which nothing is known: c-server-2, c-server-3, c-server-4", "c-server-2, c-server-3, c-server-4", "",
+			"with data: c-server-0, c-server-1; in an unknown state: c-server-2, c-server-3, c-server-4", "c-server-2, c-server-3, c-server-4", "",
 		},
 		"five were scaled to two by hand, and the volumes of three are gone": {
 			2, []podSight{data(0, 9, peers(0, 1, 2, 3, 4)), data(1, 9, peers(0, 1, 2, 3, 4))}, volumes(0, 1),
@@ -130,15 +130,15 @@ func TestJudge(t *testing.T) {
 		},
 		"five were scaled to two by hand, and claims may not be listed": {
 			2, []podSight{data(0, 9, peers(0, 1, 2, 3, 4)), data(1, 9, peers(0, 1, 2, 3, 4))}, nil,
-			"with data: c-server-0, c-server-1; of which nothing is known: c-server-2, c-server-3, c-server-4", "", "",
+			"with data: c-server-0, c-server-1; in an unknown state: c-server-2, c-server-3, c-server-4", "", "",
 		},
 		"five were scaled to two by hand, whose volumes are lost": {
 			2, []podSight{empty(0), empty(1)}, volumes(0, 1, 2, 3, 4),
-			"without data: c-server-0, c-server-1; of which nothing is known: c-server-2, c-server-3, c-server-4", "c-server-2, c-server-3, c-server-4", "",
+			"without data: c-server-0, c-server-1; in an unknown state: c-server-2, c-server-3, c-server-4", "c-server-2, c-server-3, c-server-4", "",
 		},
 		"the leaving server died while it was a peer, and has its volume": {
 			1, []podSight{data(0, 9, peers(0, 1))}, volumes(0, 1),
-			"with data: c-server-0; of which nothing is known: c-server-1", "c-server-1", "",
+			"with data: c-server-0; in an unknown state: c-server-1", "c-server-1", "",
 		},
 		"the leaving server died while it was a peer, with its volume": {
 			1, []podSight{data(0, 9, peers(0, 1))}, volumes(0),
@@ -146,7 +146,7 @@ func TestJudge(t *testing.T) {
 		},
 		"two empty servers, and one of which nothing is known": {
 			3, []podSight{empty(0), empty(1), unknown(2)}, volumes(0, 1, 2),
-			"without data: c-server-0, c-server-1; of which nothing is known: c-server-2", "", "",
+			"without data: c-server-0, c-server-1; in an unknown state: c-server-2", "", "",
 		},
 		"a pod is missing, and its claim too": {
 			3, []podSight{empty(0), empty(1)}, volumes(0, 1),
@@ -166,7 +166,7 @@ func TestJudge(t *testing.T) {
 		},
 		"three volumes were kept, and one server is asked for": {
 			1, []podSight{data(0, 9, peers(0, 1, 2))}, volumes(0, 1, 2),
-			"with data: c-server-0; of which nothing is known: c-server-1, c-server-2", "c-server-1, c-server-2", "",
+			"with data: c-server-0; in an unknown state: c-server-1, c-server-2", "c-server-1, c-server-2", "",
 		},
 	} {
 		r := judge(namespace, cluster, tt.asked, tt.pods, tt.volumes)

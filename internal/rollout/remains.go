@@ -18,29 +18,29 @@ import (
 )
 
 // Remains is what is left of the servers of a cluster. The servers are those that the StatefulSet asks for, those that
-// have a pod, and the Raft peers that any server with data names.
+// have a pod, and the Raft peers of any server with data.
 type Remains struct {
 	// Leader says that there is one: nothing is lost.
 	Leader bool
 	// Adopting says that an adoption is in progress: former servers, which may come back, are peers too.
 	Adopting bool
-	// Data are the servers that run, and have their data.
+	// Data are the servers that run and have their data.
 	Data []string
 	// Empty are the servers that wait because they have no data, or that have no volume.
 	Empty []string
-	// Unknown are the servers of which nothing is known: they start, cannot be scheduled, do not answer, or are Raft peers
-	// without a pod.
+	// Unknown are the servers in an unknown state: they are starting, cannot be scheduled, do not answer, or are Raft
+	// peers without a pod.
 	Unknown []string
 	// Kept are those of Unknown that have a volume and no pod.
 	Kept []string
-	// Recovering is the recovery that was begun and did not end, "" for none.
+	// Recovering is the recovery that began and did not end, "" for none.
 	Recovering string
 
 	// electable says that a server with data can win an election by the Raft configuration that it has.
 	electable bool
 }
 
-// Lost reports whether there can be no quorum any more, whatever becomes of the servers of which nothing is known.
+// Lost reports whether a quorum is impossible, whatever happens to the servers in an unknown state.
 func (r Remains) Lost() bool {
 	n := len(r.Data) + len(r.Empty) + len(r.Unknown)
 	return !r.Leader && !r.electable && n > 0 && len(r.Data)+len(r.Unknown) < n/2+1
@@ -52,7 +52,7 @@ func (r Remains) String() string {
 	for _, p := range []struct {
 		pods []string
 		what string
-	}{{r.Data, "with data"}, {r.Empty, "without data"}, {r.Unknown, "of which nothing is known"}} {
+	}{{r.Data, "with data"}, {r.Empty, "without data"}, {r.Unknown, "in an unknown state"}} {
 		if len(p.pods) > 0 {
 			parts = append(parts, p.what+": "+strings.Join(p.pods, ", "))
 		}
@@ -60,7 +60,7 @@ func (r Remains) String() string {
 	return strings.Join(parts, "; ")
 }
 
-// Recovery is the recovery that an apply would accept, "" if it would refuse each.
+// Recovery is the recovery that an apply would accept, "" if it would refuse all of them.
 func (r Remains) Recovery() string {
 	for _, from := range []string{FromSurvivor, FromNothing} {
 		if r.Lost() && r.Check(from) == "" {
@@ -74,16 +74,16 @@ func (r Remains) Recovery() string {
 func (r Remains) Check(from string) string {
 	switch {
 	case r.Adopting:
-		return "an adoption is in progress, and the former servers may still be a quorum (" + r.String() + "): bring their pods back, and the adoption continues"
+		return "an adoption is in progress, and the former servers may still have a quorum (" + r.String() + "): bring their pods back, and the adoption continues"
 	case r.Recovering == from:
 		return ""
 	case from == FromSurvivor && len(r.Data) == 0:
-		return "no server runs that has its data (" + r.String() + ")"
+		return "no running server has its data (" + r.String() + ")"
 	case from == FromSurvivor && len(r.Kept) > 0 && !r.Lost():
-		return "servers without a pod have volumes, and may be part of a quorum (" + r.String() + "). Apply without recovery: that starts " +
-			strings.Join(r.Kept, ", ") + " again. If the data on such a volume is certainly lost, delete the claim of it"
+		return "servers without a pod have volumes, and may be needed for a quorum (" + r.String() + "). Apply without recovery: that starts " +
+			strings.Join(r.Kept, ", ") + " again. If the data on such a volume is certainly lost, delete its claim"
 	case from == FromSurvivor && !r.Lost():
-		return "there may still be a quorum (" + r.String() + "): find out why the servers elect no leader, or bring back those of which nothing is known. " +
+		return "there may still be a quorum (" + r.String() + "): find out why the servers elect no leader, or bring back those in an unknown state. " +
 			"If the volume of such a server is certainly lost, delete its pod and its claim"
 	case from == FromNothing && len(r.Data) > 0:
 		return "there is data left (" + r.String() + "), which an empty cluster would replace: recover from a survivor as soon as that is possible"
@@ -113,14 +113,14 @@ const (
 	stateEmpty
 )
 
-// judge tells what is left of the servers of a cluster of which the StatefulSet asks for so many. volumes are the servers
-// whose claims have a volume, nil where that is not known.
+// judge determines what is left of the servers of a cluster, whose StatefulSet asks for this number of servers. volumes
+// are the servers whose claims have a volume; it is nil if this is not known.
 //
 //   - A server without a pod has lost its data only if it is known that it has no volume.
 //   - A Raft peer counts, whether the StatefulSet asks for it or not.
-//   - Where no server names its peers, a volume stands for one.
+//   - If no server names its peers, each volume counts as one.
 //   - A server with data can become the leader if a majority of the voters in its own configuration may vote for it: those
-//     of which nothing is known, and those whose log does not go further.
+//     in an unknown state, and those whose log does not go further.
 func judge(namespace, cluster string, asked int, pods []podSight, volumes map[string]bool) Remains {
 	members := map[string]podState{}
 	var kept []string
@@ -169,7 +169,7 @@ func judge(namespace, cluster string, asked int, pods []podSight, volumes map[st
 			}
 		}
 	}
-	for _, p := range hasData { // addresses alone: pods may have had others, so only their number counts
+	for _, p := range hasData { // only addresses: pods may have had others, so only the number of peers counts
 		if !named(p.raft.Peers) {
 			addAnonymous(members, p.raft.Peers, pods, volumes, absent)
 		}
@@ -214,8 +214,8 @@ func named(peers []consul.RaftPeer) bool {
 	return !slices.ContainsFunc(peers, func(p consul.RaftPeer) bool { return p.ID == "" })
 }
 
-// addAnonymous adds as many servers as there are more peers than members: those that have a volume, and then addresses
-// that are those of no pod.
+// addAnonymous adds a server for each peer in excess of the members: first servers that have a volume, and then
+// addresses that do not belong to a pod.
 func addAnonymous(members map[string]podState, peers []consul.RaftPeer, pods []podSight, volumes map[string]bool, absent func(string)) {
 	var candidates []string
 	for name, has := range volumes {
@@ -251,7 +251,7 @@ func (d Deployment) Remains(ctx context.Context) (Remains, error) {
 	}
 	token, _, err := d.Consul.ManagementToken(ctx)
 	if err != nil {
-		token = "" // the servers tell enough without one
+		token = "" // the servers answer what matters without a token
 	}
 	seen := make([]podSight, len(pods))
 	leader := make([]bool, len(pods))
@@ -287,7 +287,7 @@ func (d Deployment) sight(ctx context.Context, token string, p *corev1.Pod, clai
 		raft, err := d.Consul.RaftState(ctx, token, p)
 		if err == nil && (len(raft.Peers) > 0 || raft.Leader != "") {
 			s.raft = raft
-			if p.DeletionTimestamp == nil { // one that is being stopped is no survivor
+			if p.DeletionTimestamp == nil { // a server that is being stopped is not a survivor
 				s.state = stateData
 			}
 		}
@@ -299,14 +299,14 @@ func (d Deployment) sight(ctx context.Context, token string, p *corev1.Pod, clai
 	return s
 }
 
-// hasNoVolume reports whether a server has not been started yet, and has no volume, or one that was made with the pod and
-// was never mounted.
+// hasNoVolume reports whether a server has not been started yet, and has no volume, or a volume that was created with the
+// pod and never mounted.
 func hasNoVolume(p *corev1.Pod, bound map[string]time.Time) bool {
 	made := bound[server.ClaimName(p.Name)]
 	return stopped(p) && (made.IsZero() || (p.Spec.NodeName == "" && made.After(p.CreationTimestamp.Add(-5*time.Second))))
 }
 
-// boundClaims says when the claims that have a volume were made, nil where they may not be listed.
+// boundClaims returns when the claims that have a volume were created, nil if they may not be listed.
 func (d Deployment) boundClaims(ctx context.Context) (map[string]time.Time, error) {
 	list, err := d.Kube.CoreV1().PersistentVolumeClaims(d.Consul.Namespace).List(ctx, metav1.ListOptions{})
 	if apierrors.IsForbidden(err) {
@@ -324,9 +324,9 @@ func (d Deployment) boundClaims(ctx context.Context) (map[string]time.Time, erro
 	return bound, nil
 }
 
-// waitsWithoutData reports whether the container before the server waits because it has found no data. It says so in its
-// termination message, which it restarts once for. Where it does not, such as with the script of an earlier version of this
-// provider, it is asked, which takes the right to exec.
+// waitsWithoutData reports whether the container before the server waits because it has found no data. The container
+// reports this in its termination message, for which it restarts once. If it does not report it, as with the script of an
+// earlier version of this provider, a command in the container finds out, which requires the right to exec.
 func (d Deployment) waitsWithoutData(ctx context.Context, p *corev1.Pod) bool {
 	if p.DeletionTimestamp != nil {
 		return false
@@ -348,7 +348,7 @@ func (d Deployment) waitsWithoutData(ctx context.Context, p *corev1.Pod) bool {
 	return err == nil && strings.TrimSpace(out) == "empty"
 }
 
-// saysNoData reports whether the container has reported that there is no data, and has not ended well since.
+// saysNoData reports whether the container has reported that there is no data, and has not succeeded since.
 func saysNoData(s corev1.ContainerStatus) bool {
 	report := func(t *corev1.ContainerStateTerminated) bool {
 		return t != nil && strings.HasPrefix(t.Message, server.NoDataReport)
@@ -357,7 +357,8 @@ func saysNoData(s corev1.ContainerStatus) bool {
 }
 
 const (
-	// noDataGrace is for how long the container may run before it is asked: it may be about to report, or to end.
+	// noDataGrace is how long the container may run before a command is run in it: it may be about to report, or
+	// to end.
 	noDataGrace = 5 * time.Second
 	// execTimeout bounds one command in a pod.
 	execTimeout = 10 * time.Second

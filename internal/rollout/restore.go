@@ -19,19 +19,18 @@ import (
 // restore.
 const healthyTimeout = 2 * time.Minute
 
-// Restored is a restore that was carried out, and what the servers have after it.
+// Restored is a restore that was carried out, and the data of the servers after it.
 type Restored struct {
 	restic.Restored
 	After restic.Inspection
-	// Resumed says that an earlier call has begun it.
+	// Resumed says that an earlier call began it.
 	Resumed bool
 }
 
-// Restore replaces all that the servers have by a snapshot: when they are
-// healthy voters, run the version that it was taken from, and what they have was stored too. Then
-// it makes tokens and the catalog whole again, and looks what the servers have. What fails before the snapshot is restored has changed nothing, and
-// what fails after it goes on with the next call that asks for the same. It returns a *kube.JobError,
-// consul.ErrNotRestored and others.
+// Restore replaces all data of the servers by a snapshot, if they are healthy voters and run the version that the snapshot was taken from,
+// and after their present data was stored too. Then it repairs the tokens and the catalog, and inspects the data of the servers. A failure
+// before the snapshot is restored has changed nothing. After a later failure, the next call that asks for the same snapshot resumes the
+// restore. It returns a *kube.JobError, consul.ErrNotRestored, and other errors.
 func (d Deployment) Restore(ctx context.Context, client restic.Client, r restic.Restore) (restored Restored, err error) {
 	err = d.exclusively(ctx, func(ctx context.Context) error {
 		running, err := restic.Servers(ctx, d.Kube, d.Consul)
@@ -41,15 +40,15 @@ func (d Deployment) Restore(ctx context.Context, client restic.Client, r restic.
 		if restored, err = d.restore(ctx, client, r, running); err != nil {
 			return err
 		}
-		if err := restic.Refresh(ctx, d.Kube, d.Consul); err != nil { // their next backups name the restore
-			return fmt.Errorf("the snapshot was restored, but the backup schedules do not know it yet: %w", err)
+		if err := restic.Refresh(ctx, d.Kube, d.Consul); err != nil { // their next backups record the restore
+			return fmt.Errorf("the snapshot was restored, but the backup schedules do not record the restore yet: %w", err)
 		}
 		_, token, err := d.healthy(ctx, running)
 		if err == nil {
 			restored.After, err = client.Inspect(ctx, token)
 		}
 		if err != nil {
-			return fmt.Errorf("the snapshot was restored, but what the servers have now is not known: %w", err)
+			return fmt.Errorf("the snapshot was restored, but the data of the servers could not be inspected: %w", err)
 		}
 		d.finishRestore(ctx, client)
 		return nil
@@ -57,14 +56,14 @@ func (d Deployment) Restore(ctx context.Context, client restic.Client, r restic.
 	return restored, err
 }
 
-// finishRestore removes what a restore has left that is complete.
+// finishRestore removes what a complete restore has left behind.
 func (d Deployment) finishRestore(ctx context.Context, client restic.Client) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 	defer cancel()
 	_ = client.FinishRestore(ctx) // if it stays, Kubernetes removes it in a day
 }
 
-// restore restores, or goes on, and makes whole what that breaks. The caller finishes it.
+// restore carries out or resumes a restore, and repairs what it breaks. The caller finishes it.
 func (d Deployment) restore(ctx context.Context, client restic.Client, r restic.Restore, running server.Spec) (restored Restored, err error) {
 	job, err := client.Restoring(ctx, r)
 	if err != nil {
@@ -85,11 +84,11 @@ func (d Deployment) restore(ctx context.Context, client restic.Client, r restic.
 	var uncertain *restic.UncertainError
 	switch {
 	case errors.As(err, &uncertain) && ctx.Err() == nil:
-		return restored, errors.Join(fmt.Errorf("its last step failed, and may have replaced what the cluster had: %w", err), d.heal(ctx, running))
+		return restored, errors.Join(fmt.Errorf("the last step of the restore failed, and may have replaced the data of the cluster: %w", err), d.heal(ctx, running))
 	case uncertain != nil:
-		return restored, fmt.Errorf("it was interrupted in its last step; apply again: %w", err)
+		return restored, fmt.Errorf("the restore was interrupted in its last step; apply again: %w", err)
 	case err != nil:
-		return restored, fmt.Errorf("nothing of the cluster was changed: %w", err)
+		return restored, fmt.Errorf("nothing in the cluster was changed: %w", err)
 	}
 	a := Action{Restore: job.Stored.ID}
 	d.Report(a)
@@ -114,7 +113,7 @@ func (d Deployment) recordRestore(ctx context.Context, r restic.Restored) error 
 	return nil
 }
 
-// startRestore begins a restore, if the servers are fit for one.
+// startRestore begins a restore, if the state of the servers allows it.
 func (d Deployment) startRestore(ctx context.Context, client restic.Client, r restic.Restore, running server.Spec) (*restic.Restoring, error) {
 	leads, token, err := d.healthy(ctx, running)
 	if err != nil {
@@ -126,7 +125,7 @@ func (d Deployment) startRestore(ctx context.Context, client restic.Client, r re
 	}
 	for i := range pods {
 		if v := pods[i].Labels[server.LabelVersion]; v != running.Version || leads != running.Version {
-			return nil, fmt.Errorf("server %s runs Consul %s, and %s is declared: complete the upgrade before", pods[i].Name, v, running.Version)
+			return nil, fmt.Errorf("server %s runs Consul %s, and %s is declared: complete the upgrade first", pods[i].Name, v, running.Version)
 		}
 	}
 	all, err := client.List(ctx)
@@ -140,21 +139,21 @@ func (d Deployment) startRestore(ctx context.Context, client restic.Client, r re
 	return client.StartRestore(ctx, r, snapshot, token)
 }
 
-// finishFormer deals with what another restore has left.
+// finishFormer completes what an earlier restore has left.
 func (d Deployment) finishFormer(ctx context.Context, client restic.Client, running server.Spec, job restic.Restoring) error {
 	if !job.Ended {
 		return restic.ErrRestoring
 	}
 	if job.Changed {
 		if err := d.heal(ctx, running); err != nil {
-			return fmt.Errorf("finishing a former restore of snapshot %.8s: %w", job.Stored.ID, err)
+			return fmt.Errorf("finishing an earlier restore of snapshot %.8s: %w", job.Stored.ID, err)
 		}
 	}
 	return client.FinishRestore(ctx)
 }
 
-// heal makes the tokens of a cluster whole again after a restore, its catalog, and autopilot's configuration, which is
-// that of the servers that the snapshot was taken of.
+// heal repairs the tokens of a cluster after a restore, its catalog, and the configuration of autopilot, which is that
+// of the servers from which the snapshot was taken.
 func (d Deployment) heal(ctx context.Context, running server.Spec) error {
 	if err := d.Consul.Heal(ctx, running.ACL.Enabled); err != nil {
 		return err

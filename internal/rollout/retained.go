@@ -19,15 +19,14 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Retained is a volume claim that the server of its ordinal starts with, whether that
-// server exists or not.
+// Retained is a volume claim with which the server of its ordinal starts, whether that server exists or not.
 type Retained struct {
 	Name    string
 	Ordinal int
-	// Size is what was asked for, such as "10Gi".
+	// Size is the requested size, such as "10Gi".
 	Size    string
 	Created time.Time
-	// Version of Consul that wrote the data, "" where nothing is known of any data.
+	// Version of Consul that wrote the data, "" if no data is known.
 	Version string
 	// Bound says that the claim has a volume. One without has no data.
 	Bound bool
@@ -76,8 +75,8 @@ func DataVersions(claims []Retained) []string {
 	return server.SortVersions(versions)
 }
 
-// Retained lists the volume claims of the cluster's servers by ordinal: a StatefulSet takes
-// any claim of the name, whoever made it.
+// Retained lists the volume claims of the cluster's servers by ordinal: a StatefulSet uses any claim of that
+// name, whoever created it.
 func (d Deployment) Retained(ctx context.Context) ([]Retained, error) {
 	list, err := d.Kube.CoreV1().PersistentVolumeClaims(d.Consul.Namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -125,23 +124,22 @@ func (e *RetainedDataError) Error() string {
 		text += "and " + jump.Error()
 	} else {
 		newest := versions[len(versions)-1]
-		text += fmt.Sprintf("and Consul has no downgrade: a server of the older %s may come up empty beside the data, "+
-			"and then %s no longer reads it either. Set version = %q or later", e.Version, newest, newest)
+		text += fmt.Sprintf("and Consul does not support downgrades: a server with the older %s may start empty beside the data, "+
+			"and then %s can no longer read the data either. Set version = %q or later", e.Version, newest, newest)
 	}
-	return text + fmt.Sprintf(". If the data is of no more use, delete it: kubectl -n %s delete pvc %s", e.Namespace, strings.Join(names, " "))
+	return text + fmt.Sprintf(". If the data is no longer needed, delete it: kubectl -n %s delete pvc %s", e.Namespace, strings.Join(names, " "))
 }
 
 // Unwrap returns why.
 func (e *RetainedDataError) Unwrap() error { return e.Err }
 
-// CheckRetained decides whether new servers of a version may start with the data on the
-// claims of their ordinals. Claims of which nothing is known do not count. It returns a
-// *RetainedDataError if not.
+// CheckRetained decides whether new servers of a version may start with the data on the claims of their
+// ordinals. Claims whose version is not known do not count. It returns a *RetainedDataError if they may not.
 //
-//   - No server starts with the data of a newer version. That is so too where other
-//     servers have that of an older one, as after an upgrade that was not complete: all
-//     start at once, and there is no leader that could bring one up to date.
-//   - None goes over more than two release lines.
+//   - No server starts with the data of a newer version. This also holds if other servers have data of an older
+//     version, as after an incomplete upgrade: all servers start at once, and there is no leader that could
+//     bring one up to date.
+//   - No server upgrades over more than two release lines.
 func CheckRetained(namespace string, claims []Retained, version string) error {
 	versions := DataVersions(claims)
 	if len(versions) == 0 {
@@ -158,9 +156,9 @@ func CheckRetained(namespace string, claims []Retained, version string) error {
 	return &RetainedDataError{Namespace: namespace, Claims: known, Version: version, Err: err}
 }
 
-// dataVersion is what a claim is to say of the data on its volume: what the healthy server
-// runs that uses it. One that is not healthy may have written data with its version, and
-// the data may still be that of a newer one.
+// dataVersion is the version to record on a claim for the data on its volume: the version of the healthy server
+// that uses it. A server that is not healthy may have written data with its version, and the data may still be
+// that of a newer one.
 func dataVersion(marked string, pod *corev1.Pod) string {
 	runs := pod.Labels[server.LabelVersion]
 	switch versions := server.SortVersions([]string{marked, runs}); {
@@ -174,10 +172,10 @@ func dataVersion(marked string, pod *corev1.Pod) string {
 	return marked
 }
 
-// markData records on the claims of the servers which version of Consul has data on their
-// volumes. Where a right is missing they are left as they are: then a plan that takes them
-// up again says that nothing is known of them. established says that the cluster has had a
-// leader: before that a server that is not ready has no data.
+// markData records on the claims of the servers which version of Consul has data on their volumes. If a right
+// is missing, it leaves the claims as they are: a plan that uses them again then says that no version is
+// recorded. established says that the cluster has had a leader: before that, a server that is not ready has no
+// data.
 func (d Deployment) markData(ctx context.Context, established bool) error {
 	pods, err := d.Consul.Pods(ctx)
 	if err != nil {
@@ -201,7 +199,7 @@ func (d Deployment) markData(ctx context.Context, established bool) error {
 	return nil
 }
 
-// forgetData takes the record off all claims of the servers: their volumes are empty.
+// forgetData removes the record from all claims of the servers: their volumes are empty.
 func (d Deployment) forgetData(ctx context.Context) error {
 	claims, err := d.Retained(ctx)
 	if err != nil {
@@ -228,7 +226,7 @@ func (d Deployment) markClaim(ctx context.Context, name, version string) error {
 	claims := d.Kube.CoreV1().PersistentVolumeClaims(d.Consul.Namespace)
 	_, err := claims.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
 	if err != nil && !apierrors.IsNotFound(err) {
-		return ignoreForbidden(fmt.Errorf("recording on volume claim %s/%s what has data there: %w", d.Consul.Namespace, name, err))
+		return ignoreForbidden(fmt.Errorf("recording the version of the data on volume claim %s/%s: %w", d.Consul.Namespace, name, err))
 	}
 	return nil
 }

@@ -66,7 +66,7 @@ func TestCheckRetained(t *testing.T) {
 		"the same":         {[]string{"1.22.7", "1.22.7", "1.22.7"}, "1.22.7", nil},
 		"an upgrade":       {[]string{"1.21.0"}, "1.22.7", nil},
 		"an older version": {[]string{"1.22.7", "", "1.22.7"}, "1.18.2", []string{
-			"the volume claims data-consul-server-0, data-consul-server-2 hold data of Consul 1.22.7", "a server of the older 1.18.2", `Set version = "1.22.7" or later`,
+			"the volume claims data-consul-server-0, data-consul-server-2 hold data of Consul 1.22.7", "a server with the older 1.18.2", `Set version = "1.22.7" or later`,
 			"kubectl -n prod delete pvc data-consul-server-0 data-consul-server-2",
 		}},
 		"an upgrade that was not complete":         {[]string{"1.21.0", "1.22.7"}, "1.22.7", nil},

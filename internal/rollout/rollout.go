@@ -1,6 +1,6 @@
-// Package rollout carries a change of the servers out, one server at a time,
-// without losing the quorum. What to do next is decided by a pure function of
-// what is seen; Run looks, decides and acts until nothing is left to do.
+// Package rollout carries out a change of the servers, one server at a time, without losing the quorum. A pure
+// function of the observed state decides what to do next. Run looks, decides, and acts until nothing is left to
+// do.
 package rollout
 
 import (
@@ -15,12 +15,12 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// TLSDrift begins what Drift says of certificates.
+// TLSDrift is the start of the entries of Drift about certificates.
 const TLSDrift = "TLS: "
 
-// World is what a decision is made from. It is read anew before each.
+// World is the state from which a decision is made. It is read again before each decision.
 type World struct {
-	// Desired is the number of servers that there shall be.
+	// Desired is the desired number of servers.
 	Desired int
 	// Replicas is the number that the StatefulSet asks for now.
 	Replicas int
@@ -36,10 +36,9 @@ type World struct {
 	// than elections take. Only Run knows it.
 	Leaderless bool          `json:"-"`
 	Patience   time.Duration `json:"-"`
-	// CanTransfer says that there is a token which may move the leadership.
+	// CanTransfer says that there is a token that may move the leadership.
 	CanTransfer bool
-	// Grow is the size to which volumes shall grow that have not been told to yet, ""
-	// if there are none.
+	// Grow is the size to which volumes are to grow that have not been resized yet, "" if there are none.
 	Grow string
 	// Unsettled says what keeps the cluster from being Replicas healthy voters
 	// with one leader, "" if nothing does.
@@ -52,21 +51,20 @@ type World struct {
 	Peers int `json:",omitempty"`
 	Away  int `json:",omitempty"`
 	Kept  int `json:",omitempty"`
-	// Autopilot says what of autopilot's stored configuration is not as declared.
+	// Autopilot lists what in the stored configuration of autopilot is not as declared.
 	Autopilot []string
-	// Gossip says what of the gossip keys is not as it shall be, and GossipStage how far
-	// gossip is encrypted.
+	// Gossip lists what is wrong with the gossip keys, and GossipStage is how far gossip is encrypted.
 	Gossip      []string     `json:",omitempty"`
 	GossipStage server.Stage `json:",omitempty"`
-	// Certificates and TLSStage are the same of TLS.
+	// Certificates and TLSStage are the same for TLS.
 	Certificates []string     `json:",omitempty"`
 	TLSStage     server.Stage `json:",omitempty"`
-	// ByOthers says that outdated servers are restarted by somebody else.
+	// ByOthers says that another tool or person restarts outdated servers.
 	ByOthers bool
-	// PauseAt is the number of servers that run the current template at which the
-	// roll pauses while others do not; 0 is never.
+	// PauseAt is the number of servers that run the current template at which the rollout pauses if there are
+	// others; 0 is never.
 	PauseAt int
-	// Takeover is nil unless the servers take over from others.
+	// Takeover is nil unless the cluster adopts servers.
 	Takeover *Takeover `json:",omitempty"`
 	// Pending is State.Pending, for a plan.
 	Pending []string `json:",omitempty"`
@@ -75,7 +73,7 @@ type World struct {
 // Server is one server pod.
 type Server struct {
 	Name string
-	// UID is that of the pod: what is done to the server is done to this pod and no later one.
+	// UID is that of the pod: an action on the server affects this pod and no later one.
 	UID types.UID `json:"-"`
 	// Outdated says that the pod does not run the StatefulSet's current template.
 	Outdated bool
@@ -86,28 +84,27 @@ type Server struct {
 	Peer bool
 	// Template is the digest of the template that it was made from (server.TemplateHash).
 	Template string
-	// Leaving says that its pod is on its way out: neither to be counted nor to be
-	// hurried.
+	// Leaving says that its pod is being deleted: it neither counts nor is deleted again.
 	Leaving bool
-	// Sick says that it is not ready, or no healthy voter.
+	// Sick says that it is not ready, or not a healthy voter.
 	Sick bool
 	// Voting says that Raft counts it as a healthy voter, whether its pod is ready or not.
 	Voting bool `json:",omitempty"`
-	// Volume says what of its volume takes a restart, "" for nothing. Such a server
-	// is restarted as an outdated one is.
+	// Volume says what about its volume requires a restart, "" for nothing. Such a server is restarted like an
+	// outdated one.
 	Volume string
-	// Rebuild says that it shall come back with a new, empty volume.
+	// Rebuild says that it is to come back with a new, empty volume.
 	Rebuild bool
 	// Growing says how far its volume has grown, "" if it need not grow.
 	Growing string
-	// Stale says that its agent has not loaded the current configuration. That of an
-	// outdated server does not count.
+	// Stale says that its agent has not loaded the current configuration. For an outdated server, this does not
+	// count.
 	Stale bool
 	// LastIndex is the last Raft log index, 0 if unknown.
 	LastIndex uint64
 }
 
-// settled reports whether its pod serves: removing it waits for the disruption budget.
+// settled reports whether its pod serves: its removal waits for the disruption budget.
 func (s Server) settled() bool { return !s.Stopped && !s.Sick }
 
 // named is the server of a name.
@@ -118,10 +115,10 @@ func (w World) named(name string) Server {
 	return Server{Name: name}
 }
 
-// due reports whether a server is to be restarted.
+// due reports whether a server has to be restarted.
 func (s Server) due() bool { return s.Outdated || s.Volume != "" }
 
-// Drift names what Consul has otherwise than declared, and what becomes of it.
+// Drift lists what in Consul is not as declared, and what will happen to it.
 func (w World) Drift() []string {
 	var out []string
 	if n := w.takenAway(); n > 0 {
@@ -152,9 +149,10 @@ func (w World) Drift() []string {
 	return out
 }
 
-// Action is the next thing to do. Exactly one field is set, besides Why, and Without beside Scale or Retire.
+// Action is the next thing to do. Exactly one field is set, apart from Why, and Without in addition to Scale or
+// Retire.
 type Action struct {
-	// Why is the reason, where the rule alone does not say it.
+	// Why is the reason, if the rule alone does not tell it.
 	Why string
 	// Done says that nothing is left to do.
 	Done bool
@@ -162,7 +160,7 @@ type Action struct {
 	Snapshot bool
 	// Restore is the snapshot that has replaced all that the servers had.
 	Restore string
-	// Recover is the way back from the loss of the quorum.
+	// Recover is the recovery from the loss of the quorum.
 	Recover string
 	// Wait says what to wait for.
 	Wait string
@@ -170,22 +168,22 @@ type Action struct {
 	Restart string
 	// Rebuild is the pod to restart with a new, empty volume.
 	Rebuild string
-	// Grow is the size to which volumes shall grow.
+	// Grow is the size to which volumes are to grow.
 	Grow string
-	// Transfer is the pod that shall become the leader.
+	// Transfer is the pod that is to become the leader.
 	Transfer string
-	// Reload is the pod whose agent shall load its configuration anew.
+	// Reload is the pod whose agent is to reload its configuration.
 	Reload string
 	// Remove is the Raft peer to remove.
 	Remove string
 	// Scale is the number of servers to ask for.
 	Scale int
-	// Without is the Raft peer that is removed before the pod of it goes, where Scale or Retire takes it away.
+	// Without is the Raft peer that is removed before its pod, if Scale or Retire removes the pod.
 	Without string
-	// Add is the server to add, Retire the one to take away, and Switch the Service to
-	// lead to the servers that stay, in a take-over.
+	// Add is the server to add, Retire the one to remove, and Switch the Service to route to the servers that
+	// stay, in an adoption.
 	Add, Retire, Switch string
-	// Pause says that the rest waits for the next apply: the servers that do.
+	// Pause names the servers that wait for the next apply.
 	Pause string
 }
 
@@ -198,7 +196,7 @@ func (a Action) String() string {
 	return text
 }
 
-// words are an action in one word, as Events have it, and in several.
+// words describes an action in one word, as for the reason of an Event, and in several.
 func (a Action) words() (reason, text string) {
 	switch {
 	case a.Done:
@@ -238,48 +236,45 @@ func (a Action) words() (reason, text string) {
 
 // Next decides.
 //
-//   - Volumes that shall grow are told to before anything else: that restarts nobody,
-//     and a full one may be what the change repairs.
-//   - An outdated server in which Consul does not run is restarted at once: that
-//     takes nothing from the quorum, and may be what repairs it.
-//   - An outdated server that runs and is sick goes first as well, if every other
-//     one is a healthy voter, ready or not: it may be what the change repairs, and
-//     while two are away a third must not go. If it leads, the leadership moves off
-//     it before.
-//   - An outdated server that is sick and the only one restarts: nobody else answers.
-//   - Where no leader was ever elected there is no quorum to keep: an outdated server
-//     that is sick restarts.
-//   - Where there has been no leader for a long time, and every outdated server is
-//     sick, one restarts, and the next one when it runs and that has not helped. Raft
-//     keeps nothing alive that this could take away.
-//   - A sick server that runs the current template but not the current configuration
-//     reloads first, if every other one is well: a reload may have made it sick.
-//   - A server too many that is no Raft peer, such as one that no node has room for,
-//     is removed at once for the same reason.
-//   - A server is given a new volume only where every other one is a healthy voter,
-//     and where there are at least two of those: they have the data.
-//   - Servers that were all taken away are brought back together. So are those that
-//     were taken away while they were Raft peers, if the others cannot be a quorum
-//     without them and their volumes were kept: nothing is lost.
-//   - A Raft peer that is left of a server which was taken away, and did not leave
-//     by itself, is removed: autopilot does not where that would leave fewer voters
-//     than it was told to keep.
+//   - Volumes grow before anything else: that restarts no server, and a full volume may be what the change
+//     repairs.
+//   - An outdated server in which Consul does not run is restarted at once: that does not affect the quorum,
+//     and may be what repairs it.
+//   - An outdated server that runs and is not healthy is restarted first as well, if every other server is a
+//     healthy voter, ready or not: it may be what the change repairs, and while two servers are away, a third
+//     one must not be restarted. If it is the leader, the leadership is transferred before.
+//   - An outdated server that is not healthy and the only one is restarted: no other server answers.
+//   - If no leader was ever elected, there is no quorum to keep: an outdated server that is not healthy is
+//     restarted.
+//   - If there has been no leader for a long time, and every outdated server is unhealthy, one is restarted,
+//     and the next one when that one runs and there is still no leader. There is no quorum that this could
+//     lose.
+//   - An unhealthy server that runs the current template but not the current configuration reloads first, if
+//     every other one is healthy: a reload may have made it unhealthy.
+//   - A surplus server that is not a Raft peer, such as one that no node has room for, is removed at once for
+//     the same reason.
+//   - A server gets a new volume only if every other one is a healthy voter, and if there are at least two of
+//     those: they have the data.
+//   - If all servers were taken away, they are brought back together. So are servers that were taken away while
+//     they were Raft peers, if the others cannot be a quorum without them and their volumes were kept: nothing
+//     is lost.
+//   - A Raft peer that is left of a server that was taken away, and that did not leave by itself, is removed:
+//     autopilot does not remove it if fewer voters would be left than it must keep.
 //   - Otherwise nothing is touched until every server is a healthy voter.
-//   - One server, or two, restart only after more have been added, if more are declared:
-//     then others answer meanwhile, and they have the data.
-//   - While volumes grow nobody is restarted: it may turn out that a server has to be
-//     for its file system to grow, and once is enough.
+//   - If there are one or two servers and more are declared, they are restarted only after others have been
+//     added: the others answer meanwhile, and have the data.
+//   - While volumes grow, no server is restarted: a server may have to be restarted for its file system to
+//     grow, and one restart is enough.
 //   - Then one outdated server at a time: followers before the leader, the one
 //     furthest behind first.
-//   - The leader hands over to an updated voter and goes last.
-//   - A roll that shall pause does so before the first server too many.
-//   - What a running agent can load it loads by a reload, one at a time and the
-//     leader last: a configuration that an agent refuses stops at one follower.
-//   - Only then is the number of servers changed, by one at a time, so that Raft
-//     never adds or removes two peers at once. The highest ordinal goes first; if
-//     it leads, the leadership moves off it before. It is removed from the peers
-//     before its pod goes: of two peers, one that dies on its way out would take the
-//     quorum with it.
+//   - The leader transfers the leadership to an updated voter and is restarted last.
+//   - A rollout that is to pause does so before the server after the last one that may be restarted.
+//   - Settings that a running agent can load are loaded by a reload, one server at a time and the leader last:
+//     a configuration that an agent refuses stops at one follower.
+//   - Only then is the number of servers changed, by one at a time, so that Raft never adds or removes two
+//     peers at once. The highest ordinal is removed first; if it is the leader, the leadership is transferred
+//     before. It is removed from the peers before its pod is deleted: if one of two peers died while it leaves,
+//     the quorum would be lost.
 func Next(w World) Action {
 	if w.Takeover != nil {
 		return nextTakeover(w)
@@ -304,7 +299,7 @@ func Next(w World) Action {
 		case s.Leaving:
 		case (s.Stopped || s.Sick) && w.Leader != "" && w.Leader != s.Name && othersWell(w, s):
 			return s.restart()
-		case s.Stopped && (s.Outdated || !s.Rebuild): // its volume stays for now
+		case s.Stopped && (s.Outdated || !s.Rebuild): // its volume is kept for now
 			return Action{Restart: s.Name}
 		case s.Sick && w.Replicas == 1 && len(w.Servers) == 1:
 			return Action{Restart: s.Name, Why: "it is the only server, and not healthy"}
@@ -316,7 +311,7 @@ func Next(w World) Action {
 		if to := heir(w); to != "" {
 			return Action{Transfer: to, Why: s.Name + " is not healthy"}
 		}
-		return s.restart() // its graceful leave moves the leadership
+		return s.restart() // its graceful leave transfers the leadership
 	}
 	if s := stranded(w, outdated); s != "" {
 		return Action{Restart: s, Why: "there is no leader, and every outdated server is unhealthy"}
@@ -361,7 +356,7 @@ func Next(w World) Action {
 		if to := heir(w); to != "" {
 			return Action{Transfer: to}
 		}
-		// A single server, or leadership cannot be moved: its graceful leave does.
+		// A single server, or the leadership cannot be transferred: the graceful leave does that.
 		return outdated[0].restart()
 	}
 	if s := stale(w); s != "" {
@@ -372,7 +367,7 @@ func Next(w World) Action {
 		return Action{Scale: w.Replicas + 1}
 	case w.Replicas > w.Desired:
 		last := len(w.Servers) - 1
-		if last < 0 || len(w.Servers) != w.Replicas { // the last pod is not that of the server that goes
+		if last < 0 || len(w.Servers) != w.Replicas { // the last pod is not that of the server to remove
 			return Action{Scale: w.Replicas - 1}
 		}
 		if w.CanTransfer && last > 0 && w.Servers[last].Name == w.Leader {
@@ -381,13 +376,13 @@ func Next(w World) Action {
 		return Action{Scale: w.Replicas - 1, Without: w.without(w.Servers[last])}
 	}
 	if !w.ByOthers && slices.ContainsFunc(w.Servers, func(s Server) bool { return s.Rebuild }) {
-		return Action{Wait: "a third server: fewer cannot be rebuilt, because nobody else would have their data"}
+		return Action{Wait: "a third server: with fewer, no other server would have the data of one that is rebuilt"}
 	}
 	return Action{Done: true}
 }
 
-// takenAway is the number of servers to ask for so that those come back which were taken away while they were Raft peers, if the
-// others cannot be a quorum without them; 0 if there are none.
+// takenAway is the number of servers to ask for so that servers come back that were taken away while they were Raft peers, if
+// the others cannot be a quorum without them; 0 if there are none.
 func (w World) takenAway() int {
 	if w.Leader != "" || len(w.Servers) != w.Replicas || w.Peers-w.Away >= w.Peers/2+1 || w.Kept <= w.Replicas {
 		return 0
@@ -395,7 +390,7 @@ func (w World) takenAway() int {
 	return w.Kept
 }
 
-// without is the Raft peer that a server is, if it can be removed before the pod goes.
+// without is the name of a server as a Raft peer, if the peer can be removed before the pod is deleted.
 func (w World) without(s Server) string {
 	if !w.CanTransfer || !s.Peer || s.Name == w.Leader {
 		return ""
@@ -403,8 +398,8 @@ func (w World) without(s Server) string {
 	return s.Name
 }
 
-// minRebuild is how many servers there must be for one to lose its volume: the
-// others are a quorum of all, and have what was acknowledged.
+// minRebuild is how many servers there must be for one to lose its volume: the others are a quorum of all, and
+// have every acknowledged write.
 const minRebuild = 3
 
 // restart is how a server is restarted.
@@ -415,7 +410,7 @@ func (s Server) restart() Action {
 	return Action{Restart: s.Name}
 }
 
-// growing says which volumes have not grown yet, "" if all have.
+// growing lists the volumes that have not grown yet, "" if all have.
 func growing(w World) string {
 	var all []string
 	for _, s := range w.Servers {
@@ -426,8 +421,7 @@ func growing(w World) string {
 	return strings.Join(all, ", ")
 }
 
-// othersWell reports whether every server but one is a healthy voter, ready or not, and there
-// are all of them.
+// othersWell reports whether every server except one is a healthy voter, ready or not, and none is missing.
 func othersWell(w World, but Server) bool {
 	return len(w.Servers) == w.Replicas &&
 		!slices.ContainsFunc(w.Servers, func(s Server) bool { return s.Name != but.Name && !s.well() })
@@ -436,9 +430,9 @@ func othersWell(w World, but Server) bool {
 // well reports whether a server does its part in Raft.
 func (s Server) well() bool { return !s.Stopped && !s.Leaving && (!s.Sick || s.Voting) }
 
-// stranded is the outdated server to restart where there has been no leader for a long time, ""
-// if there is none: every server runs, so that the one before has had its chance, and no
-// outdated one serves.
+// stranded is the outdated server to restart if there has been no leader for a long time, "" if there is none:
+// every server must run, so that the server that was restarted before has had its chance, and no outdated
+// server may serve.
 func stranded(w World, outdated []Server) string {
 	if !w.Leaderless || w.Leader != "" || len(w.Servers) != w.Replicas {
 		return ""
@@ -452,8 +446,7 @@ func stranded(w World, outdated []Server) string {
 	return ""
 }
 
-// stale is the next server whose agent loads its configuration anew, "" if none
-// has to.
+// stale is the next server whose agent has to reload its configuration, "" if there is none.
 func stale(w World) string {
 	var leader string
 	for _, s := range w.Servers {
@@ -477,8 +470,8 @@ func names(servers []Server) string {
 	return strings.Join(all, ", ")
 }
 
-// heir is the server to which the leadership moves before the leader restarts: the updated one
-// that is furthest ahead, or any other where none is updated yet because the leader is sick.
+// heir is the server to which the leadership moves before the leader restarts: the updated server whose log
+// goes furthest, or any other if none is updated yet because the leader is not healthy.
 func heir(w World) string {
 	others := slices.DeleteFunc(slices.Clone(w.Servers), func(s Server) bool { return !s.well() || s.Name == w.Leader })
 	updated := slices.DeleteFunc(slices.Clone(others), Server.due)

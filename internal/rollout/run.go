@@ -17,19 +17,18 @@ const interval = 500 * time.Millisecond
 
 // Cluster is what Run looks at and acts on.
 type Cluster interface {
-	// Look reads the world anew.
+	// Look reads the world again.
 	Look(ctx context.Context) (World, error)
-	// Restart removes the pod of a server as it was observed; the StatefulSet makes a new
-	// one. A settled server is evicted, any other deleted.
+	// Restart removes the pod of a server as it was observed; the StatefulSet creates a new one. A settled
+	// server is evicted, any other is deleted.
 	Restart(ctx context.Context, s Server) error
-	// Rebuild is Restart of a server that loses its volume too.
+	// Rebuild is Restart for a server that also loses its volume.
 	Rebuild(ctx context.Context, s Server) error
 	// Grow makes the volumes that are too small grow.
 	Grow(ctx context.Context) error
 	// Transfer moves the leadership to a pod.
 	Transfer(ctx context.Context, pod string) error
-	// Reload makes the agent in a pod load its configuration anew, and returns when it
-	// says that it has.
+	// Reload makes the agent in a pod reload its configuration, and returns when the agent reports that it has.
 	Reload(ctx context.Context, pod string) error
 	// Remove removes a Raft peer by its name.
 	Remove(ctx context.Context, peer string) error
@@ -39,39 +38,38 @@ type Cluster interface {
 	Blocked(ctx context.Context) string
 }
 
-// PausedError says that a roll waits for the next apply.
+// PausedError says that a rollout waits for the next apply.
 type PausedError struct{ Left string }
 
 // Error implements error.
-func (e *PausedError) Error() string { return "the roll is paused; not done yet: " + e.Left }
+func (e *PausedError) Error() string { return "the rollout is paused; not done yet: " + e.Left }
 
-// blockedInterval is how often a roll that waits asks whether that can succeed.
+// blockedInterval is how often a rollout that waits checks whether that can succeed.
 const blockedInterval = 10 * time.Second
 
-// StuckError says that a roll makes no progress.
+// StuckError says that a rollout makes no progress.
 type StuckError struct {
 	// Missing is what was waited for, or why waiting cannot succeed.
 	Missing string
-	// Limit is how long one server may take; 0 where waiting cannot succeed.
+	// Limit is how long one server may take; 0 if waiting cannot succeed.
 	Limit time.Duration
-	// Led says that a server that runs what was applied has led.
+	// Led says that a server that runs what was applied has been the leader.
 	Led bool
 }
 
 // Error implements error.
 func (e *StuckError) Error() string {
 	if e.Limit == 0 {
-		return "waiting longer cannot help: " + e.Missing
+		return "waiting longer does not help: " + e.Missing
 	}
-	return fmt.Sprintf("for %s (update.server_timeout) nothing went on: %s", e.Limit, e.Missing)
+	return fmt.Sprintf("no progress for %s (update.server_timeout): %s", e.Limit, e.Missing)
 }
 
-// Run looks, decides and acts until nothing is left to do. It can be stopped
-// anywhere and started again: it remembers nothing. When the context ends it
-// returns a *kube.TimeoutError that says what it was waiting for, after limit (0
-// is none) without an action, or where waiting cannot succeed, a *StuckError, and where the roll shall pause a
-// *PausedError; the servers that it had not come to are untouched. report hears of
-// every action taken.
+// Run looks, decides, and acts until nothing is left to do. It can be stopped anywhere and started again: it
+// keeps no state. When the context ends, it returns a *kube.TimeoutError that says what it was waiting for.
+// After limit (0 is none) without an action, or if waiting cannot succeed, it returns a *StuckError. If the
+// rollout is to pause, it returns a *PausedError. The servers that it has not reached are untouched. report is
+// called for every action taken.
 func Run(ctx context.Context, c Cluster, limit time.Duration, report func(Action)) error {
 	last, asked, led := time.Now(), time.Now(), false
 	var leaderless time.Time // since when
@@ -87,7 +85,7 @@ func Run(ctx context.Context, c Cluster, limit time.Duration, report func(Action
 			switch {
 			case lasting(err):
 				return "", err
-			case err != nil: // not seen is not known: nothing is touched
+			case err != nil: // what was not seen is not known: nothing is touched
 				leaderless = time.Time{}
 				return missing(err.Error())
 			}
@@ -121,7 +119,7 @@ func Run(ctx context.Context, c Cluster, limit time.Duration, report func(Action
 			switch {
 			case lasting(err):
 				return "", err
-			case err != nil: // the world moved on: look again
+			case err != nil: // the state has changed: look again
 				return missing(err.Error())
 			}
 			last, leaderless = time.Now(), time.Time{}
@@ -130,13 +128,13 @@ func Run(ctx context.Context, c Cluster, limit time.Duration, report func(Action
 	})
 }
 
-// lasting reports whether an error does not change by observing again. A pod that is not
-// found is being replaced; a StatefulSet that is not found stays away.
+// lasting reports whether an error does not go away when Run looks again. A pod that is not found is being
+// replaced; a StatefulSet that is not found does not come back.
 func lasting(err error) bool {
 	return errors.Is(err, server.ErrNoStatefulSet) || (kube.Permanent(err) && !apierrors.IsNotFound(err))
 }
 
-// act carries out an action on the world that it was decided from.
+// act carries out an action on the world from which it was decided.
 func act(ctx context.Context, c Cluster, w World, a Action) error {
 	var err error
 	if a.Without != "" {

@@ -14,25 +14,22 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Running is what the servers of a cluster run now. It is read from their pods and volumes,
-// and asked of Consul: the StatefulSet says what was applied last, and like any marker it
-// may be missing.
+// Running is what the servers of a cluster run now, according to their pods, their volumes, and Consul: the
+// StatefulSet only says what was applied last, and like any marker it may be missing.
 type Running struct {
 	// Pods of the servers by ordinal.
 	Pods []corev1.Pod
-	// Claims are the volume claims of the servers by ordinal, nil where they may not be read.
+	// Claims are the volume claims of the servers by ordinal, nil if they may not be read.
 	Claims []Retained
 	// Established says that the cluster has elected a leader.
 	Established bool
 	// Gossip and TLS are how far each server encrypts.
 	Gossip, TLS []server.Stage
-	// Unknown says why the stages of some servers are only what was applied last, nil if all
-	// are known.
+	// Unknown says why the stages of some servers are only those that were applied last, nil if all are known.
 	Unknown error
 }
 
-// running reads what the servers run now. applied is what was applied last, as far as that
-// is known.
+// running reads what the servers run now. applied is what was applied last, if that is known.
 func (d Deployment) running(ctx context.Context, live server.Set, applied server.Spec) (Running, error) {
 	var r Running
 	var err error
@@ -43,7 +40,7 @@ func (d Deployment) running(ctx context.Context, live server.Set, applied server
 		return r, err
 	}
 	claims := r.Claims
-	if live.StatefulSet == nil { // volumes of servers that are not started say nothing
+	if live.StatefulSet == nil { // volumes of servers that are not started do not matter
 		claims = within(claims, r.ordinals(applied))
 	}
 	if r.Established, err = d.established(ctx, live, claims); err != nil {
@@ -60,8 +57,8 @@ func (d Deployment) running(ctx context.Context, live server.Set, applied server
 	for _, i := range unknown {
 		f, err := d.Consul.Facts(ctx, token, &r.Pods[i])
 		if err != nil {
-			r.Unknown = fmt.Errorf("the configuration that server %s was started with is missing from the ConfigMap, "+
-				"and it does not tell how far it encrypts: %w", r.Pods[i].Name, err)
+			r.Unknown = fmt.Errorf("the configuration that server %s started with is missing from the ConfigMap, "+
+				"and the server does not report how it encrypts: %w", r.Pods[i].Name, err)
 			continue
 		}
 		if r.Gossip[i] != server.StagePlain {
@@ -85,7 +82,7 @@ func (r *Running) ordinals(declared server.Spec) int {
 	return n
 }
 
-// look is running without a question to Consul, and with the first leader as it is recorded.
+// look is like running, but does not ask Consul, and uses the record of the first leader.
 func (d Deployment) look(ctx context.Context, applied server.Spec, live server.Set) (Running, error) {
 	pods, err := d.Consul.Pods(ctx)
 	if err != nil {
@@ -96,8 +93,8 @@ func (d Deployment) look(ctx context.Context, applied server.Spec, live server.S
 	return r, nil
 }
 
-// readStages reads the stages from the pods, and returns the indexes of those that do not
-// tell, for which it takes what was applied last.
+// readStages reads the stages from the pods, and returns the indexes of the pods that do not show theirs. For
+// these, it uses the stages that were applied last.
 func (r *Running) readStages(cm *corev1.ConfigMap, applied server.Spec) (unknown []int) {
 	for i := range r.Pods {
 		gossip, tls, known := server.PodStages(&r.Pods[i], cm)
@@ -115,8 +112,8 @@ func (r *Running) readStages(cm *corev1.ConfigMap, applied server.Spec) (unknown
 	return unknown
 }
 
-// newest is the index of the pod that was made last, -1 where there is none: it has the
-// latest template that any has.
+// newest is the index of the pod that was created last, -1 if there is none: it has the latest template of all
+// pods.
 func (r *Running) newest() int {
 	newest := -1
 	for i := range r.Pods {
@@ -127,9 +124,9 @@ func (r *Running) newest() int {
 	return newest
 }
 
-// spec is the spec that a change starts from. applied is what was applied last: what the
-// StatefulSet says, or where that is missing (orphaned) what was declared last. Then the
-// pods tell how many servers there are, which version they run and how far they encrypt.
+// spec is the spec that a change starts from. applied is what was applied last: what the StatefulSet says, or,
+// if the StatefulSet is missing (orphaned), what was declared last. In that case, the pods show how many
+// servers there are, which version they run, and how they encrypt.
 func (r *Running) spec(applied server.Spec, orphaned bool) server.Spec {
 	s := applied
 	s.Established = r.Established
@@ -149,8 +146,8 @@ func (r *Running) spec(applied server.Spec, orphaned bool) server.Spec {
 	return s
 }
 
-// podVersion is the version and the image of a server's pod; what it does not say is as
-// declared.
+// podVersion is the version and the image of a server's pod, or the declared ones if the pod does not show
+// them.
 func podVersion(pod *corev1.Pod, declared server.Spec) (version, image string) {
 	i := slices.IndexFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == server.ContainerName })
 	if v := pod.Labels[server.LabelVersion]; v != "" && i >= 0 {
@@ -159,8 +156,8 @@ func podVersion(pod *corev1.Pod, declared server.Spec) (version, image string) {
 	return declared.Version, declared.Image
 }
 
-// checkVersion refuses a version that the servers which run must not be changed to. Where no
-// server has started the data on the volumes decides.
+// checkVersion refuses a version to which the running servers must not be changed. If no server has started,
+// the data on the volumes decides.
 func (r *Running) checkVersion(before server.Spec, version string) error {
 	_, started := versions(r.Pods)
 	if len(started) == 0 {
@@ -175,15 +172,15 @@ func within(claims []Retained, replicas int) []Retained {
 	return slices.DeleteFunc(slices.Clone(claims), func(c Retained) bool { return c.Ordinal >= replicas })
 }
 
-// established finds out whether a cluster has elected a leader. The ConfigMap may not say so
-// although it has: the record follows the election, and may be lost. Then the servers are
-// asked, and what was recorded elsewhere counts.
+// established finds out whether a cluster has elected a leader. The ConfigMap may not say so although it has:
+// the record is written after the election, and may be lost. In that case, the servers are asked, and other
+// records count.
 //
 //   - A server that knows a Raft peer or a leader decides.
-//   - In a recovery from the loss of all data nothing that was recorded before counts.
-//   - Volumes with data are those of a cluster that had a leader. The record of data on a volume does
-//     not count where the server that uses it knows no Raft peer: it has no data.
-//   - A create is only recorded as ended once there was one.
+//   - In a recovery from the loss of all data, no earlier record counts.
+//   - Volumes with data belong to a cluster that had a leader. The record of data on a volume does not count if
+//     the server that uses the volume knows no Raft peer: that server has no data.
+//   - A create is only recorded as complete once there was a leader.
 func (d Deployment) established(ctx context.Context, live server.Set, claims []Retained) (bool, error) {
 	if live.IsEstablished() {
 		return true, nil
@@ -195,8 +192,8 @@ func (d Deployment) established(ctx context.Context, live server.Set, claims []R
 	return hadLeader(live.StatefulSet, claims, empty), nil
 }
 
-// hadLeader reports whether a cluster has had a leader, of which no server that runs knows. empty are the pods of
-// those that answered that they know no Raft peer.
+// hadLeader reports whether a cluster has had a leader if no running server knows of one. empty are the pods of
+// the servers that answered that they know no Raft peer.
 func hadLeader(sts *appsv1.StatefulSet, claims []Retained, empty []corev1.Pod) bool {
 	if sts != nil && sts.Annotations[server.AnnotationRecovering] != "" {
 		return false
@@ -207,16 +204,17 @@ func hadLeader(sts *appsv1.StatefulSet, claims []Retained, empty []corev1.Pod) b
 	return len(DataVersions(claims)) > 0 || isCreated(sts)
 }
 
-// isCreated reports whether a create has ended, which takes a leader, and no recovery from the loss of all data runs.
+// isCreated reports whether a create has ended, which requires a leader, and no recovery from the loss of all data is
+// in progress.
 func isCreated(sts *appsv1.StatefulSet) bool {
 	return sts != nil && sts.Annotations[server.AnnotationCreating] != "true" && sts.Annotations[server.AnnotationRecovering] == ""
 }
 
-// elected asks the servers that run whether the cluster has had a leader. That all of them
-// answer is waited for, unless one knows: what is done where there was none would take a
-// leader away. empty are the pods of the servers that answered where none knows.
+// elected asks the running servers whether the cluster has had a leader. It waits until all of them answer,
+// unless one knows of a leader: what is done if there was none would take a leader away. empty are the pods of
+// the servers that answered, if none knows of a leader.
 func (d Deployment) elected(ctx context.Context) (elected bool, empty []corev1.Pod, err error) {
-	err = kube.Wait(ctx, "the servers to say whether they had a leader", interval, func(ctx context.Context) (missing string, err error) {
+	err = kube.Wait(ctx, "the servers to report whether they had a leader", interval, func(ctx context.Context) (missing string, err error) {
 		pods, err := d.Consul.Pods(ctx)
 		if err != nil {
 			return "", err
@@ -238,16 +236,15 @@ func thatRun(pods []corev1.Pod) []corev1.Pod {
 	return slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool { return !consul.PodRuns(&p) })
 }
 
-// restartsUnelected reports whether the servers of a cluster that never had a leader have to
-// restart for a change: those that run expect a bootstrap of the former size, or encrypt in
-// another way.
+// restartsUnelected reports whether the servers of a cluster that never had a leader have to restart for a
+// change: the running servers expect a bootstrap of the former size, or encrypt in another way.
 func restartsUnelected(before, after server.Spec) bool {
 	return !after.Established && (before.Replicas != after.Replicas || !server.SameStages(before, after))
 }
 
-// isOrphaned reports whether a cluster is there without its StatefulSet: somebody deleted
-// that, or it was to be replaced. A delete takes the StatefulSet last. What is left of the
-// cluster is its ConfigMap, or servers that run.
+// isOrphaned reports whether a cluster exists without its StatefulSet: somebody deleted the StatefulSet, or it
+// was about to be replaced. A delete removes the StatefulSet last. What is left of the cluster is its
+// ConfigMap, or servers that run.
 func (d Deployment) isOrphaned(ctx context.Context, live server.Set, cluster string) (bool, error) {
 	if live.StatefulSet != nil || cluster == "" {
 		return false, nil
@@ -259,8 +256,8 @@ func (d Deployment) isOrphaned(ctx context.Context, live server.Set, cluster str
 	return slices.ContainsFunc(pods, func(p corev1.Pod) bool { return p.DeletionTimestamp == nil && server.Owns(cluster, p.Labels) }), err
 }
 
-// readOrphaned is Read where only the StatefulSet is missing: what was declared last stands,
-// but for what the pods run, and the next update makes the StatefulSet around them.
+// readOrphaned is Read if only the StatefulSet is missing: it returns what was declared last, except for what
+// the pods run, and the next update creates the StatefulSet for these pods.
 func (d Deployment) readOrphaned(ctx context.Context, known server.Spec, live server.Set) (State, error) {
 	r, err := d.look(ctx, known, live)
 	if err != nil {
@@ -274,8 +271,8 @@ func (d Deployment) readOrphaned(ctx context.Context, known server.Spec, live se
 	return State{Spec: spec, Elected: r.Established, Drift: drift, RunningVersion: running, Started: started}, nil
 }
 
-// adopt makes the StatefulSet of orphaned pods from a spec that says what they run, so that
-// nothing restarts and what belongs to it goes with it, and returns what is there then.
+// adopt creates the StatefulSet of orphaned pods from a spec that says what they run, so that no pod restarts
+// and the StatefulSet owns what belongs to it. It returns the objects after that.
 func (d Deployment) adopt(ctx context.Context, spec server.Spec, live server.Set) (server.Set, error) {
 	var err error
 	if spec.FormerConfig, err = d.formerConfig(ctx, spec, live); err != nil {

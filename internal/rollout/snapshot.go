@@ -21,11 +21,11 @@ import (
 )
 
 const (
-	// snapshotTimeout is how long a snapshot may take, with the pull of an image and
-	// the making of a volume.
+	// snapshotTimeout is how long a snapshot may take, including the pull of an image and the creation of a
+	// volume.
 	snapshotTimeout = 10 * time.Minute
-	// askTimeout is how long the servers are asked who leads, and whether they know
-	// the token: longer than an election takes.
+	// askTimeout is how long to ask the servers which one is the leader, and whether they know the token:
+	// longer than an election takes.
 	askTimeout = 30 * time.Second
 	// cleanUpTimeout bounds what is done after a failure.
 	cleanUpTimeout = 30 * time.Second
@@ -35,8 +35,8 @@ const (
 // the servers run what they ran.
 type SnapshotError struct {
 	Err error
-	// Explanation is what Kubernetes says of the Job's pod and volume
-	// (kube.Client.Explain), "" where it did not come to that.
+	// Explanation is what Kubernetes reports for the Job's pod and volume (kube.Client.Explain), "" if there
+	// was no Job.
 	Explanation string
 }
 
@@ -46,21 +46,20 @@ func (e *SnapshotError) Error() string { return "no snapshot could be taken: " +
 // Unwrap returns why.
 func (e *SnapshotError) Unwrap() error { return e.Err }
 
-// takesSnapshot reports whether going from one spec to another starts with a
-// snapshot: another version may write what the former one cannot read. A roll that
-// goes on finds the version in place already, and takes no second one.
+// takesSnapshot reports whether a change from one spec to another starts with a snapshot: another version may
+// write what the former one cannot read. A rollout that resumes finds the version already in place, and takes
+// no second snapshot.
 func takesSnapshot(before, after server.Spec) bool {
 	return after.Update.SnapshotBefore && before.Version != after.Version
 }
 
-// takeSnapshot takes a snapshot of the servers, which run a spec, before they get
-// another, keeps it where that says, and records it on the StatefulSet. It returns
-// a *SnapshotError. One that was interrupted leaves at most a Job: the next one
-// takes another, for what was written since.
+// takeSnapshot takes a snapshot of the servers, which run one spec, before they get the next one, keeps it
+// where the next spec says, and records it on the StatefulSet. It returns a *SnapshotError. An interrupted call
+// leaves at most a Job: the next call takes another snapshot, which includes later writes.
 func (d Deployment) takeSnapshot(ctx context.Context, running, next server.Spec) (*server.Snapshot, error) {
 	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
-	running.Labels = next.Labels // a policy may ask for them
+	running.Labels = next.Labels // a policy may require them
 	running, secret, err := d.snapshotSource(ctx, running)
 	if err != nil {
 		return nil, &SnapshotError{Err: err}
@@ -84,7 +83,7 @@ func (d Deployment) takeSnapshot(ctx context.Context, running, next server.Spec)
 func (d Deployment) storeSnapshot(ctx context.Context, running server.Spec, version string, to server.SnapshotTo, secret consul.SecretRef) (server.Snapshot, error) {
 	client := restic.Client{
 		Kube: d.Kube, Consul: d.Consul, Repository: restic.FromSnapshotTo(to), Image: to.Image,
-		Deadline: snapshotTimeout - time.Minute, // the Job's reason shall be heard
+		Deadline: snapshotTimeout - time.Minute, // leaves time to report the Job's reason
 	}
 	stored, err := client.BeforeUpgrade(ctx, running, version, secret)
 	s := server.Snapshot{Claim: to.Claim, URL: to.URL, ID: stored.Snapshot, Version: stored.Version, Index: uint64(stored.Index), Size: stored.Size, Time: stored.Time} //nolint:gosec // it is one
@@ -111,14 +110,14 @@ func (d Deployment) keepSnapshot(ctx context.Context, running server.Spec, secre
 	if err != nil {
 		return server.Snapshot{}, d.snapshotFailed(ctx, err)
 	}
-	// It is done; if this fails, Kubernetes removes it after a while.
+	// The Job is done. If this fails, Kubernetes removes the Job after a while.
 	_ = d.Kube.BatchV1().Jobs(running.Namespace).Delete(ctx, server.SnapshotJobName(running.Name),
 		metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)})
 	return s, nil
 }
 
-// snapshotSource finds out what the leader runs, and makes sure that the
-// management token, if it takes one, is good.
+// snapshotSource finds out what the leader runs, and makes sure that the management token, if one is required,
+// is valid.
 func (d Deployment) snapshotSource(ctx context.Context, running server.Spec) (server.Spec, consul.SecretRef, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -150,8 +149,8 @@ func (d Deployment) snapshotSource(ctx context.Context, running server.Spec) (se
 	return running, secret, err
 }
 
-// snapshotToken finds the Secret with the management token, and makes sure that
-// Consul knows it. Servers that run without ACLs yet take any.
+// snapshotToken finds the Secret with the management token, and makes sure that Consul knows the token. Servers
+// that still run without ACLs accept any token.
 func (d Deployment) snapshotToken(ctx context.Context) (consul.SecretRef, error) {
 	token, ref, err := d.Consul.ManagementToken(ctx)
 	if err != nil {
@@ -162,12 +161,12 @@ func (d Deployment) snapshotToken(ctx context.Context) (consul.SecretRef, error)
 	case errors.Is(err, consul.ErrACLDisabled):
 		return ref, nil
 	case errors.Is(err, consul.ErrSecretLost):
-		return consul.SecretRef{}, fmt.Errorf("ACLs are on, and %w; bootstrap them with consul_k8s_acl_bootstrap, or set its reset to a new value where they were bootstrapped before", err)
+		return consul.SecretRef{}, fmt.Errorf("ACLs are on, and %w; bootstrap them with consul_k8s_acl_bootstrap, or, if they were bootstrapped before, set its reset to a new value", err)
 	}
 	return ref, err
 }
 
-// runSnapshotJob makes the claim, unless it is there, and runs the Job.
+// runSnapshotJob creates the claim, unless it exists, and runs the Job.
 func (d Deployment) runSnapshotJob(ctx context.Context, running server.Spec, secret consul.SecretRef) (server.Snapshot, error) {
 	if err := d.deleteSnapshotJob(ctx); err != nil { // of an apply that was interrupted
 		return server.Snapshot{}, err
@@ -211,22 +210,22 @@ func (d Deployment) ensureSnapshotClaim(ctx context.Context, running server.Spec
 	return d.growSnapshotClaim(ctx, live, running.Storage.Size)
 }
 
-// growSnapshotClaim lets the volume of the snapshots grow with those of the servers, where
-// its class can: a snapshot of more data takes more room.
+// growSnapshotClaim grows the volume of the snapshots with those of the servers, if its storage class allows
+// it: a snapshot of more data needs more space.
 func (d Deployment) growSnapshotClaim(ctx context.Context, live *corev1.PersistentVolumeClaim, size resource.Quantity) error {
 	if has := live.Spec.Resources.Requests[corev1.ResourceStorage]; has.Cmp(size) >= 0 {
 		return nil
 	}
 	patch := fmt.Appendf(nil, `{"metadata":{"resourceVersion":%q},"spec":{"resources":{"requests":{"storage":%q}}}}`, live.ResourceVersion, size.String())
 	_, err := d.Kube.CoreV1().PersistentVolumeClaims(live.Namespace).Patch(ctx, live.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
-	if err != nil && !apierrors.IsForbidden(err) && !apierrors.IsInvalid(err) { // it cannot: then it is as large as it is
+	if err != nil && !apierrors.IsForbidden(err) && !apierrors.IsInvalid(err) { // it cannot grow: its size stays as it is
 		return fmt.Errorf("growing the volume claim %s/%s: %w", live.Namespace, live.Name, err)
 	}
 	return nil
 }
 
-// recordSnapshot notes a snapshot on the StatefulSet before the Job goes: from now
-// on it is known.
+// recordSnapshot records a snapshot on the StatefulSet before the Job is deleted: from then on, the snapshot is
+// known.
 func (d Deployment) recordSnapshot(ctx context.Context, s server.Snapshot) error {
 	if err := patchStatefulSet(ctx, d.Kube, d.Consul, server.SnapshotPatch(s)); err != nil {
 		return fmt.Errorf("recording the snapshot %s of %s: %w", cmp.Or(s.ID, s.File), d.Consul.ID(), err)
@@ -234,8 +233,8 @@ func (d Deployment) recordSnapshot(ctx context.Context, s server.Snapshot) error
 	return nil
 }
 
-// snapshotFailed explains why, and takes away what serves nothing: the Job, and a
-// claim that never got a volume. The context may have ended.
+// snapshotFailed explains why, and removes what is of no use: the Job, and a claim that never got a volume. The
+// context may have ended.
 func (d Deployment) snapshotFailed(ctx context.Context, err error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 	defer cancel()
@@ -260,8 +259,8 @@ func (d Deployment) snapshotFailed(ctx context.Context, err error) error {
 	return failed
 }
 
-// deleteSnapshotJob deletes the Job, if it is there and the cluster's, and waits
-// until its pod is gone, which may hold the volume.
+// deleteSnapshotJob deletes the Job, if it exists and belongs to the cluster, and waits until its pod, which
+// may use the volume, no longer exists.
 func (d Deployment) deleteSnapshotJob(ctx context.Context) error {
 	return d.Kube.RemoveJob(ctx, d.Consul.Namespace, server.SnapshotJobName(d.Consul.Name), func(o metav1.Object) bool {
 		return server.Owns(d.Consul.Name, o.GetLabels())

@@ -9,38 +9,37 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Takeover is the part of the world that a take-over adds: the former servers.
-// During one World.Leader may be a server of either side, World.Unsettled speaks of
-// both together, and World.Former holds peers that neither has a pod for.
+// Takeover is the part of the world that an adoption adds: the former servers. During an adoption, World.Leader
+// may be a server of either side, World.Unsettled is about both sides together, and World.Former has peers for
+// which neither side has a pod.
 type Takeover struct {
 	// From is the StatefulSet of the former servers, To that of the new ones.
 	From, To string
-	// Total is the number of former servers at the beginning, Replicas that which
-	// their StatefulSet asks for now.
+	// Total is the number of former servers at the beginning, and Replicas the number for which their
+	// StatefulSet asks now.
 	Total, Replicas int
 	// Servers are the former servers by ordinal.
 	Servers []Server
-	// Services are those that lead to the wrong side.
+	// Services are those that route to the wrong side.
 	Services []string
-	// Back says that the take-over is given up: the cluster's own servers go, and
-	// the former ones stay.
+	// Back says that the adoption is being reverted: the servers of the cluster are removed, and the former
+	// servers stay.
 	Back bool
 }
 
-// nextTakeover decides what to do next in a take-over.
+// nextTakeover decides what to do next in an adoption.
 //
 //   - Servers are added and retired one at a time, and only while all of both sides
 //     are healthy voters with one leader: every acknowledged write is on a majority
 //     of them, whichever side they are of.
-//   - First all servers that stay are added, then the leadership moves to one of
-//     them, then Services are led to them, and only then servers that go are retired,
-//     the highest ordinal first. So no client is ever routed to a server that goes. Each
-//     is removed from the Raft peers before its pod goes.
+//   - First all servers that stay are added, then the leadership moves to one of them, then Services are routed
+//     to them, and only then are the servers of the other side retired, the highest ordinal first. So no client
+//     is ever routed to a server that is about to be removed. Each is removed from the Raft peers before its
+//     pod is deleted.
 //   - A Raft peer that is left of a retired server, which did not leave by itself, is
 //     removed as soon as it counts as failed.
-//   - A new server in which Consul does not run, and that is no peer yet, is restarted
-//     if it is outdated, and retired if it is one too many: nothing is taken from
-//     the quorum.
+//   - A new server in which Consul does not run, and that is not a peer yet, is restarted if it is outdated,
+//     and retired if it is surplus: this does not affect the quorum.
 func nextTakeover(w World) Action {
 	t := w.Takeover
 	if !w.Observed {
@@ -86,7 +85,7 @@ func nextTakeover(w World) Action {
 	return Action{Done: true}
 }
 
-// furthest is the server that is furthest ahead.
+// furthest is the server whose log goes furthest.
 func furthest(servers []Server) string {
 	return slices.MaxFunc(servers, func(a, b Server) int {
 		return cmp.Or(cmp.Compare(a.LastIndex, b.LastIndex), -strings.Compare(a.Name, b.Name))
@@ -134,7 +133,7 @@ func previewTakeover(w World) []Action {
 	}
 }
 
-// last is the former server that goes first.
+// last is the former server that is retired first.
 func (t Takeover) last() string {
 	if len(t.Servers) == 0 {
 		return ""
@@ -142,8 +141,8 @@ func (t Takeover) last() string {
 	return t.Servers[len(t.Servers)-1].Name
 }
 
-// TakeoverSteps is what a take-over from so many servers will do, as far as it can
-// be told before it runs. It depends on nothing that moves while it does.
+// TakeoverSteps is what the adoption of this number of servers will do, as far as this is known before it runs.
+// It does not depend on anything that changes during the adoption.
 func TakeoverSteps(spec server.Spec, former int) []Action {
 	w := World{
 		Desired: int(spec.Replicas),

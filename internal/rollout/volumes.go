@@ -19,10 +19,9 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// fileSystemGrace is how long a volume may wait for its file system to grow before
-// its server is restarted for that. A driver that can do it under a running pod
-// does so when the kubelet next looks at the pod, every 60 to 90 seconds
-// (syncFrequency; pkg/kubelet/pod_workers.go of Kubernetes).
+// fileSystemGrace is how long a volume may wait for its file system to grow before its server is restarted for
+// that. A driver that can grow it under a running pod does so when the kubelet next looks at the pod, every 60
+// to 90 seconds (syncFrequency; pkg/kubelet/pod_workers.go of Kubernetes).
 const fileSystemGrace = 2 * time.Minute
 
 // addVolumes adds what the volumes of the servers need.
@@ -55,16 +54,15 @@ func (l Live) claims(ctx context.Context, replicas int) (map[string]corev1.Persi
 	return claims, nil
 }
 
-// judgeVolumes adds to a world what the volumes of its servers need to be as
-// declared. Claims are by the name of the pod; made is when the StatefulSet was.
+// judgeVolumes adds to a world what the volumes of its servers need to become as declared. Claims are by the
+// name of the pod; made is when the StatefulSet was created.
 //
-//   - A volume that is too small grows, or its server gets a new one, as declared.
-//     One that is larger stays.
-//   - A claim that is newer than the StatefulSet was made from the present template:
-//     its server is not rebuilt once more, whatever became of the claim.
-//   - A claim that is being deleted goes with its pod, whoever deleted it.
-//   - A server is restarted for its file system only if it has not been since that
-//     waits for it.
+//   - A volume that is too small grows, or its server gets a new one, as declared. A larger volume is kept.
+//   - A claim that is newer than the StatefulSet was created from the current template: its server is not
+//     rebuilt again, whatever happened to the claim.
+//   - A claim that is being deleted is removed with its pod, whoever deleted it.
+//   - A server is restarted for its file system only if it was not restarted since the file system waits for
+//     that.
 func judgeVolumes(w *World, s server.Storage, made time.Time, claims map[string]corev1.PersistentVolumeClaim, pods []corev1.Pod, now time.Time) {
 	for pod, c := range claims {
 		if s.OnChange != server.RebuildServers && shallGrow(&c, s.Size) {
@@ -77,7 +75,7 @@ func judgeVolumes(w *World, s server.Storage, made time.Time, claims map[string]
 		p := &pods[slices.IndexFunc(pods, func(p corev1.Pod) bool { return p.Name == pod })]
 		target := &w.Servers[i]
 		if c.DeletionTimestamp != nil {
-			// The new pod of a server whose claim still goes is not scheduled yet.
+			// The new pod of a server whose claim is still being deleted is not scheduled yet.
 			if target.Rebuild = p.Spec.NodeName != ""; target.Rebuild {
 				target.Volume = "its volume is being deleted"
 			}
@@ -103,8 +101,7 @@ func judgeVolumes(w *World, s server.Storage, made time.Time, claims map[string]
 	}
 }
 
-// mismatch says how a volume is not as declared, "" if it is. Only a rebuild minds
-// the class.
+// mismatch says how a volume is not as declared, "" if it is. The class only matters for a rebuild.
 func mismatch(c *corev1.PersistentVolumeClaim, s server.Storage) string {
 	if class := className(c); s.OnChange == server.RebuildServers && s.ClassName() != nil && class != s.Class {
 		return fmt.Sprintf("its volume is of the storage class %q and not %q", class, s.Class)
@@ -119,7 +116,7 @@ func mismatch(c *corev1.PersistentVolumeClaim, s server.Storage) string {
 	return ""
 }
 
-// shallGrow reports whether less than a size was asked for.
+// shallGrow reports whether a claim requests less than a size.
 func shallGrow(c *corev1.PersistentVolumeClaim, size resource.Quantity) bool {
 	asked := request(c)
 	return c.DeletionTimestamp == nil && asked.Cmp(size) < 0
@@ -148,8 +145,8 @@ func fileSystemPending(c *corev1.PersistentVolumeClaim) (since time.Time, pendin
 	return time.Time{}, false
 }
 
-// planVolumes makes of a world that was seen the one that a change of storage will
-// find: resize and rebuild say what it does.
+// planVolumes turns a world that was seen into the one that a change of storage will find: resize and rebuild
+// say what the change does.
 func planVolumes(w *World, s server.Storage, resize, rebuild bool) {
 	switch {
 	case resize:
@@ -164,10 +161,9 @@ func planVolumes(w *World, s server.Storage, resize, rebuild bool) {
 	}
 }
 
-// Rebuild implements Cluster. The claim goes first: it stays until its pod is gone,
-// and the StatefulSet makes the next pod only with a new one
-// (pkg/controller/statefulset/stateful_pod_control.go of Kubernetes). Nothing brings a
-// claim back that is being deleted, so the eviction is tried before (dry run).
+// Rebuild implements Cluster. The claim is deleted first: it exists until its pod is gone, and the StatefulSet
+// creates the next pod only with a new claim (pkg/controller/statefulset/stateful_pod_control.go of
+// Kubernetes). Nothing brings a claim back that is being deleted, so the eviction is tried before (dry run).
 func (l Live) Rebuild(ctx context.Context, s Server) error {
 	if s.settled() {
 		if err := l.evict(ctx, s, metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}); err != nil {
@@ -203,8 +199,7 @@ func (l Live) Grow(ctx context.Context) error {
 	return err
 }
 
-// grow asks for the declared size where less was asked for, and says whether it had
-// to.
+// grow requests the declared size for claims that request less, and reports whether there were any.
 func (l Live) grow(ctx context.Context, claims map[string]corev1.PersistentVolumeClaim) (grown bool, err error) {
 	patch := fmt.Appendf(nil, `{"spec":{"resources":{"requests":{"storage":%q}}}}`, l.Storage.Size.String())
 	for _, c := range claims {
@@ -216,7 +211,7 @@ func (l Live) grow(ctx context.Context, claims map[string]corev1.PersistentVolum
 			err = fmt.Errorf("growing volume claim %s/%s of the storage class %q to %s: %w", c.Namespace, c.Name, className(&c), l.Storage.Size.String(), err)
 		}
 		if apierrors.IsForbidden(err) {
-			err = fmt.Errorf("%w; where a class cannot expand, storage.on_change = %q gives each server a new volume", err, server.RebuildServers)
+			err = fmt.Errorf("%w; if the storage class cannot expand volumes, storage.on_change = %q gives each server a new volume", err, server.RebuildServers)
 		}
 		if err != nil {
 			return grown, err
@@ -226,9 +221,8 @@ func (l Live) grow(ctx context.Context, claims map[string]corev1.PersistentVolum
 	return grown, nil
 }
 
-// startVolumes begins a change of the volumes before anything else is changed: where
-// Kubernetes refuses to let one grow, nothing is. It reports whether there is
-// something to see through.
+// startVolumes begins a change of the volumes before anything else is changed: if Kubernetes refuses to let one
+// grow, nothing is changed. It reports whether there is a change of the volumes to complete.
 func (d Deployment) startVolumes(ctx context.Context, spec server.Spec, live server.Set, replicas int) (resizing bool, err error) {
 	l := Live{Kube: d.Kube, Consul: d.Consul, Storage: &spec.Storage}
 	claims, err := l.claims(ctx, replicas)
@@ -261,10 +255,10 @@ func (d Deployment) markResized(ctx context.Context) error {
 	return nil
 }
 
-// replace makes a StatefulSet again whose claims are to be different, in their volumes or in their labels, which
-// Kubernetes does not let be changed, or that is being deleted. The pods stay: the new one has
-// the same pod template, with what others added to it, and adopts them. A call that
-// is interrupted leaves pods without a StatefulSet, which the next one makes.
+// replace creates a StatefulSet again if it is being deleted, or if its claims are to have other volumes or
+// labels, which Kubernetes does not allow to change. The pods are kept: the new StatefulSet has the same pod
+// template, including what others added to it, and adopts the pods. An interrupted call leaves pods without a
+// StatefulSet, which the next call creates.
 func replace(ctx context.Context, k *kube.Client, live, want *appsv1.StatefulSet) error {
 	if live == nil || (live.DeletionTimestamp == nil && server.SameClaims(live, want)) {
 		return nil
@@ -278,10 +272,10 @@ func replace(ctx context.Context, k *kube.Client, live, want *appsv1.StatefulSet
 			PropagationPolicy: new(metav1.DeletePropagationOrphan), Preconditions: metav1.NewUIDPreconditions(string(live.UID)),
 		})
 		if err != nil && !apierrors.IsNotFound(err) {
-			return fmt.Errorf("deleting StatefulSet %s/%s around its pods: %w", live.Namespace, live.Name, err)
+			return fmt.Errorf("deleting StatefulSet %s/%s without its pods: %w", live.Namespace, live.Name, err)
 		}
 	}
-	err := kube.Wait(ctx, "the StatefulSet to go, which is made anew around its pods", interval, func(ctx context.Context) (string, error) {
+	err := kube.Wait(ctx, "the deletion of the StatefulSet, which is then created again for the same pods", interval, func(ctx context.Context) (string, error) {
 		sts, err := sets.Get(ctx, live.Name, metav1.GetOptions{})
 		found, err := kube.Found(err)
 		if err != nil || !found || sts.UID != live.UID {
@@ -306,9 +300,9 @@ func replace(ctx context.Context, k *kube.Client, live, want *appsv1.StatefulSet
 		metav1.SetMetaDataAnnotation(&again.ObjectMeta, server.AnnotationResizing, v)
 	}
 	if _, err := sets.Create(ctx, again, metav1.CreateOptions{FieldManager: server.ManagedBy}); err != nil {
-		return fmt.Errorf("making StatefulSet %s/%s anew: %w", live.Namespace, live.Name, err)
+		return fmt.Errorf("creating StatefulSet %s/%s again: %w", live.Namespace, live.Name, err)
 	}
-	// Who has set what stays the same, so that what is theirs stays theirs.
+	// The owners of the fields stay the same, so that others keep what they set.
 	return k.UpdateManagedFields(ctx, appsv1.SchemeGroupVersion.WithKind("StatefulSet"), live.Namespace, live.Name, func(now []metav1.ManagedFieldsEntry) ([]metav1.ManagedFieldsEntry, error) {
 		status := func(e metav1.ManagedFieldsEntry) bool { return e.Subresource != "" }
 		return slices.Concat(
@@ -318,8 +312,8 @@ func replace(ctx context.Context, k *kube.Client, live, want *appsv1.StatefulSet
 	})
 }
 
-// letGo makes a StatefulSet give its claims up, if they would go with it: the delete
-// keeps what belongs to it, and volumes shall not hang on that alone.
+// letGo makes a StatefulSet release its claims, if they would be deleted with it: the delete keeps what belongs
+// to it, but volumes must not depend on that alone.
 func letGo(ctx context.Context, k *kube.Client, live *appsv1.StatefulSet) error {
 	policy := live.Spec.PersistentVolumeClaimRetentionPolicy
 	if policy == nil || policy.WhenDeleted != appsv1.DeletePersistentVolumeClaimRetentionPolicyType {
@@ -331,7 +325,7 @@ func letGo(ctx context.Context, k *kube.Client, live *appsv1.StatefulSet) error 
 		return fmt.Errorf("keeping the volumes of StatefulSet %s/%s: %w", live.Namespace, live.Name, err)
 	}
 	cluster := live.Labels[server.LabelInstance]
-	return kube.Wait(ctx, "the volume claims to be no part of the StatefulSet", interval, func(ctx context.Context) (string, error) {
+	return kube.Wait(ctx, "the volume claims to be released by the StatefulSet", interval, func(ctx context.Context) (string, error) {
 		claims, err := k.CoreV1().PersistentVolumeClaims(live.Namespace).List(ctx, owned(cluster))
 		if err != nil {
 			return "", fmt.Errorf("listing the volume claims of %s/%s: %w", live.Namespace, cluster, err)
@@ -348,7 +342,7 @@ func letGo(ctx context.Context, k *kube.Client, live *appsv1.StatefulSet) error 
 
 // VolumeClass is the storage class of volumes.
 type VolumeClass struct {
-	// Name is "" for volumes that are of none.
+	// Name is "" for volumes without a class.
 	Name string
 	// Exists says that there is such a class.
 	Exists bool
@@ -359,8 +353,8 @@ type VolumeClass struct {
 // ErrNoRight says that the credential may not read something.
 var ErrNoRight = errors.New("the credential may not read it")
 
-// VolumeClasses are the storage classes of the volumes of a cluster's servers. It returns an error
-// that is ErrNoRight where the claims or a class may not be read.
+// VolumeClasses are the storage classes of the volumes of a cluster's servers. It returns an error that is
+// ErrNoRight if the claims or a class may not be read.
 func VolumeClasses(ctx context.Context, k *kube.Client, namespace, name string) ([]VolumeClass, error) {
 	claims, err := k.CoreV1().PersistentVolumeClaims(namespace).List(ctx, owned(name))
 	if err != nil {
@@ -385,8 +379,7 @@ func VolumeClasses(ctx context.Context, k *kube.Client, namespace, name string) 
 	return classes, nil
 }
 
-// ReadVolumeClass reads a storage class. It returns an error that is ErrNoRight
-// where that may not be read.
+// ReadVolumeClass reads a storage class. It returns an error that is ErrNoRight if the class may not be read.
 func ReadVolumeClass(ctx context.Context, k *kube.Client, name string) (VolumeClass, error) {
 	if name == "" {
 		return VolumeClass{}, nil

@@ -78,7 +78,7 @@ func TestNext_volumes(t *testing.T) {
 		},
 		"a single server does not lose its volume": {
 			rebuild(World{Desired: 1, Replicas: 1, Observed: true, Leader: "s-0", Servers: []Server{{Name: "s-0"}}}, "s-0"),
-			Action{Wait: "a third server: fewer cannot be rebuilt, because nobody else would have their data"},
+			Action{Wait: "a third server: with fewer, no other server would have the data of one that is rebuilt"},
 		},
 		"a single server gets others first": {
 			rebuild(World{Desired: 3, Replicas: 1, Observed: true, Leader: "s-0", Servers: []Server{{Name: "s-0"}}}, "s-0"),

@@ -18,14 +18,14 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// Adopt names the servers that a new cluster takes over from, which something else
-// has made. It is declared, and has no effect once the take-over is complete.
+// Adopt names the servers that a new cluster adopts, which another tool made. It is declared, and has no effect
+// once the adoption is complete.
 type Adopt struct {
 	// StatefulSet of the former servers, in the namespace of the cluster.
 	StatefulSet string `json:"stateful_set"`
-	// Services of the former servers that clients go on using.
+	// Services of the former servers that clients continue to use.
 	Services []string `json:"services,omitempty"`
-	// TokenSecret holds a management token of the former servers, nil where ACLs are off.
+	// TokenSecret holds a management token of the former servers, nil if ACLs are off.
 	TokenSecret *SecretKey `json:"token_secret,omitempty"`
 }
 
@@ -35,7 +35,7 @@ type SecretKey struct {
 	Key  string `json:"key"`
 }
 
-// Takeover is a take-over that is not complete. Only the live objects know of it.
+// Takeover is an adoption that is not complete. Only the live objects record it.
 type Takeover struct {
 	// Replicas is how many servers there were before.
 	Replicas int32 `json:"replicas"`
@@ -43,7 +43,7 @@ type Takeover struct {
 	Join []string `json:"join"`
 }
 
-// hosts are the addresses without their ports, as in a URL, one a line.
+// hosts are the addresses without their ports, as in a URL, one per line.
 func (t Takeover) hosts() string {
 	var b strings.Builder
 	for _, address := range t.Join {
@@ -58,7 +58,7 @@ func (t Takeover) hosts() string {
 	return b.String()
 }
 
-// annotateAdopt records what is declared of a take-over, and how far it is.
+// annotateAdopt records what is declared for an adoption, and how far the adoption is.
 func annotateAdopt(annotations map[string]string, s Spec) {
 	if s.Adopt != nil {
 		annotations[AnnotationAdopt] = compactJSON(s.Adopt)
@@ -68,35 +68,33 @@ func annotateAdopt(annotations map[string]string, s Spec) {
 	}
 }
 
-// parseAdopt is the inverse of annotateAdopt. What is not readable is not there.
+// parseAdopt is the inverse of annotateAdopt. A value that is not readable counts as missing.
 func parseAdopt(annotations map[string]string) (*Adopt, *Takeover) {
 	adopt := annotated[*Adopt](annotations[AnnotationAdopt], nil)
 	takeover := annotated[*Takeover](annotations[AnnotationTakeover], nil)
 	return adopt, takeover
 }
 
-// IsTakeover reports whether the objects are those of a cluster that is in the
-// middle of a take-over.
+// IsTakeover reports whether the objects are those of a cluster whose adoption is not complete.
 func (o Set) IsTakeover() bool {
 	return o.StatefulSet != nil && o.StatefulSet.Annotations[AnnotationTakeover] != ""
 }
 
-// minAdoptVersion is the first Consul that moves the leadership on request.
+// minAdoptVersion is the first version of Consul that transfers the leadership on request.
 var minAdoptVersion = goversion.Must(goversion.NewVersion("1.15.0"))
 
-// CheckAdoptVersion returns an error that says why servers of a version cannot take
-// over from those of a former one: what is too old, and what no upgrade could do
-// either (UpgradePath).
+// CheckAdoptVersion returns an error that says why servers of one version cannot adopt those of a former
+// version: because that is too old, or because an upgrade could not do it either (UpgradePath).
 func CheckAdoptVersion(former, wanted string) error {
 	from, err := goversion.NewVersion(former)
 	if err != nil {
-		return fmt.Errorf("%q is no version: %w", former, err)
+		return fmt.Errorf("%q is not a version: %w", former, err)
 	}
 	switch {
 	case strings.Contains(from.Metadata(), "ent"):
-		return fmt.Errorf("it runs Consul Enterprise %s, which is not supported", former)
+		return fmt.Errorf("the servers run Consul Enterprise %s, which is not supported", former)
 	case from.Core().LessThan(minAdoptVersion):
-		return fmt.Errorf("it runs Consul %s, and the leadership can be moved from %s on: upgrade it by hand first", former, minAdoptVersion)
+		return fmt.Errorf("the servers run Consul %s, and the leadership can only be transferred as of %s: upgrade them by hand first", former, minAdoptVersion)
 	}
 	path, err := UpgradePath(from.Core().String(), wanted)
 	if err == nil && len(path) > 1 {
@@ -105,20 +103,20 @@ func CheckAdoptVersion(former, wanted string) error {
 	return err
 }
 
-// A Service of the former servers as it was, in AnnotationFormer.
+// formerService is a Service of the former servers as it was, in AnnotationFormer.
 type formerService struct {
 	Labels   map[string]string    `json:"labels,omitempty"`
 	Selector map[string]string    `json:"selector"`
 	Ports    []corev1.ServicePort `json:"ports"`
 }
 
-// LeadsTo reports whether a Service leads to the servers of a cluster.
+// LeadsTo reports whether a Service routes to the servers of a cluster.
 func LeadsTo(svc *corev1.Service, cluster string) bool {
 	return maps.Equal(svc.Spec.Selector, SelectorLabels(cluster))
 }
 
-// IsSwitched reports whether a Service is one of the former servers' that leads to
-// the cluster, and could be given back.
+// IsSwitched reports whether a Service belongs to the former servers and routes to the cluster, so that it can
+// be given back.
 func IsSwitched(svc *corev1.Service) bool { return svc.Annotations[AnnotationFormer] != "" }
 
 // RecordFormer returns the JSON merge patch that records on a Service what it was.
@@ -127,9 +125,9 @@ func RecordFormer(svc *corev1.Service) []byte {
 	return []byte(compactJSON(map[string]any{"metadata": map[string]any{"annotations": map[string]any{AnnotationFormer: record}}}))
 }
 
-// SwitchService returns the JSON merge patch that leads a Service of the former
-// servers to those of the cluster. former is what the former pods are made from: a
-// port that it names is replaced by its number, because other pods name it otherwise.
+// SwitchService returns the JSON merge patch that routes a Service of the former servers to those of the
+// cluster. former is the template of the former pods: a named port is replaced by its number, because other
+// pods use another name for it.
 func SwitchService(svc *corev1.Service, former corev1.PodSpec, cluster string) []byte {
 	ports := slices.Clone(svc.Spec.Ports)
 	for i := range ports {
@@ -143,9 +141,9 @@ func SwitchService(svc *corev1.Service, former corev1.PodSpec, cluster string) [
 // BridgeName is the EndpointSlice that Bridge renders.
 func BridgeName(service string) string { return service + "-takeover" }
 
-// Bridge renders the EndpointSlice that leads a Service to pods before Kubernetes does by
-// itself. Where the ports of a Service get other names, as in a take-over, kube-proxy
-// refuses connections from when it hears of these until it hears of endpoints with them.
+// Bridge renders the EndpointSlice that routes a Service to pods before Kubernetes does so. If the ports of a
+// Service get other names, as in an adoption, kube-proxy refuses connections from when it is notified of the
+// new names until it is notified of endpoints with them.
 func Bridge(svc *corev1.Service, pods []corev1.Pod, declared map[string]string) *discoveryv1.EndpointSlice {
 	slice := &discoveryv1.EndpointSlice{
 		TypeMeta: metav1.TypeMeta{APIVersion: discoveryv1.SchemeGroupVersion.String(), Kind: "EndpointSlice"},
@@ -170,12 +168,12 @@ func Bridge(svc *corev1.Service, pods []corev1.Pod, declared map[string]string) 
 	return slice
 }
 
-// RestoreService returns what a Service was, and the JSON merge patch that undoes SwitchService, and what
-// the cluster made of the Service if it was taken as its own.
+// RestoreService returns what a Service was, and the JSON merge patch that reverts SwitchService, and the
+// changes of the cluster if it became the client Service.
 func RestoreService(svc *corev1.Service) (restored *corev1.Service, patch []byte, err error) {
 	var was formerService
 	if err := json.Unmarshal([]byte(svc.Annotations[AnnotationFormer]), &was); err != nil {
-		return nil, nil, fmt.Errorf("the annotation %s of Service %s/%s: %w", AnnotationFormer, svc.Namespace, svc.Name, err)
+		return nil, nil, fmt.Errorf("reading the annotation %s of Service %s/%s: %w", AnnotationFormer, svc.Namespace, svc.Name, err)
 	}
 	labels := map[string]any{}
 	for k := range OwnerLabels("") {
@@ -192,7 +190,7 @@ func RestoreService(svc *corev1.Service) (restored *corev1.Service, patch []byte
 	})), nil
 }
 
-// replacement is the merge patch that makes one map of another.
+// replacement is the merge patch that turns one map into another.
 func replacement(from, to map[string]string) map[string]any {
 	patch := map[string]any{}
 	for k := range from {
@@ -204,7 +202,7 @@ func replacement(from, to map[string]string) map[string]any {
 	return patch
 }
 
-// targetPort is the number of the port of a pod that a port of a Service leads to.
+// targetPort is the number of the port of a pod to which a port of a Service routes.
 func targetPort(p corev1.ServicePort, pod corev1.PodSpec) int32 {
 	if p.TargetPort.Type == intstr.Int {
 		return cmp.Or(p.TargetPort.IntVal, p.Port)
@@ -225,9 +223,9 @@ func CheckClientService(s Spec, svc *corev1.Service) error {
 	want := clientService(s)
 	switch {
 	case svc.Spec.ClusterIP == corev1.ClusterIPNone:
-		return errors.New("it is headless, and the Service for clients of that name cannot be")
+		return errors.New("it is headless, and the client Service of that name cannot be")
 	case svc.Spec.Type != want.Spec.Type:
-		return fmt.Errorf("its type is %s, and service.type is %s: declare the same", svc.Spec.Type, want.Spec.Type)
+		return fmt.Errorf("its type is %s, and service.type is %s: declare the type of the Service", svc.Spec.Type, want.Spec.Type)
 	}
 	var missing []string
 	for _, p := range svc.Spec.Ports {
@@ -236,7 +234,7 @@ func CheckClientService(s Spec, svc *corev1.Service) error {
 		}
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("it has the ports %s, which the Service for clients of that name has not", strings.Join(missing, ", "))
+		return fmt.Errorf("it has the ports %s, which the client Service of that name does not have", strings.Join(missing, ", "))
 	}
 	return nil
 }

@@ -55,10 +55,10 @@ func TestCheckAdoptVersion(t *testing.T) {
 		"an upgrade":   {"1.21.0", "1.22.7", ""},
 		"a downgrade":  {"1.22.7", "1.21.0", "downgrade"},
 		"a long jump":  {"1.15.0", "1.22.7", "1.17.x"},
-		"too old":      {"1.7.2", "1.22.7", "upgrade it by hand first"},
+		"too old":      {"1.7.2", "1.22.7", "upgrade them by hand first"},
 		"Enterprise":   {"1.21.0+ent", "1.22.7", "Enterprise"},
 		"a prerelease": {"1.22.0-rc1", "1.22.0", ""},
-		"no version":   {"x", "1.22.0", "no version"},
+		"no version":   {"x", "1.22.0", "is not a version"},
 	}
 	for name, tt := range tests {
 		err := CheckAdoptVersion(tt.former, tt.wanted)

@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// Effect is what carrying out the change of a setting takes.
+// Effect is what it takes to change a setting.
 type Effect string
 
 // Effects, from the least to the most.
 const (
 	// Write changes objects in Kubernetes and touches no server.
 	Write Effect = "write"
-	// Reload makes each running server take the configuration over, one at a time.
+	// Reload makes each running server reload its configuration, one at a time.
 	Reload Effect = "reload"
 	// Scale adds or removes servers, one at a time.
 	Scale Effect = "scale"
@@ -23,7 +23,7 @@ const (
 	Resize Effect = "resize"
 	// Rebuild gives each server a new volume, one at a time.
 	Rebuild Effect = "rebuild"
-	// Restart makes every pod anew, one at a time.
+	// Restart creates every pod again, one at a time.
 	Restart Effect = "restart"
 	// Rotate replaces a key or a certificate while the servers run.
 	Rotate Effect = "rotate"
@@ -33,12 +33,12 @@ const (
 type Change struct {
 	// Setting is the path of the attribute, such as "resources.requests.cpu".
 	Setting string
-	// Before and After are the values in words, "" where there is none.
+	// Before and After are the values as text, "" if there is none.
 	Before, After string
 	Effect        Effect
 }
 
-// String says what changes and what that takes.
+// String says what changes and how.
 func (c Change) String() string {
 	text := func(s string) string {
 		if s == "" {
@@ -53,7 +53,7 @@ func (c Change) String() string {
 // alphabetical order.
 func Changes(before, after Spec) []Change {
 	b, a := settings(before), settings(after)
-	// An image that follows the version says nothing of its own.
+	// An image that follows the version is not a change of its own.
 	if before.Version != after.Version && strings.ReplaceAll(before.Image, before.Version, after.Version) == after.Image {
 		delete(b, "image")
 		delete(a, "image")
@@ -63,7 +63,7 @@ func Changes(before, after Spec) []Change {
 	for _, n := range slices.Sorted(maps.Keys(all)) {
 		effect := all[n].effect
 		if n == "storage.class" && a[n].value == "" {
-			effect = Write // volumes stay in the class that they have
+			effect = Write // volumes keep their class
 		}
 		isTrigger := n == "gossip.rotation.trigger" || n == "tls.ca_trigger"
 		if effect == Rotate && strings.HasPrefix(n, "gossip.") && a[n].value == "" || isTrigger && (a[n].value == "" || b[n].value == "") {
@@ -74,7 +74,7 @@ func Changes(before, after Spec) []Change {
 			effect = Restart // servers listen on other addresses
 		}
 		if n == "extra_config.limits.request_limits.mode" && enforcesLimits(before) != enforcesLimits(after) {
-			effect = Restart // they are probed in another way
+			effect = Restart // their probes change
 		}
 		if b[n].value != a[n].value {
 			out = append(out, Change{Setting: n, Before: b[n].value, After: a[n].value, Effect: effect})
@@ -83,7 +83,7 @@ func Changes(before, after Spec) []Change {
 	return out
 }
 
-// setting is the value of an attribute in words, and what a change of it takes.
+// setting is the value of an attribute as text, and the effect of a change.
 type setting struct {
 	value  string
 	effect Effect
@@ -186,7 +186,7 @@ func settings(s Spec) map[string]setting {
 	set(Restart, "acl.enabled", s.ACL.Enabled)
 	if s.ACL.Enabled {
 		set(Restart, "acl.default_policy", s.ACL.DefaultPolicy)
-	} else { // nobody asks for it
+	} else { // it has no effect
 		set(Write, "acl.default_policy", s.ACL.DefaultPolicy)
 	}
 
@@ -269,7 +269,7 @@ func settings(s Spec) map[string]setting {
 	return m
 }
 
-// list writes a list or another value as JSON; "" where it is empty.
+// list formats a list or another value as JSON; "" if it is empty.
 func list(v any) string {
 	b, err := json.Marshal(v)
 	if err != nil || string(b) == "null" || string(b) == "[]" {
@@ -278,7 +278,7 @@ func list(v any) string {
 	return string(b)
 }
 
-// leaves visits every value of a JSON object that is none itself.
+// leaves visits every value of a JSON object that is not an object itself.
 func leaves(prefix string, m map[string]any, visit func(path string, value any)) {
 	for k, v := range m {
 		if o, ok := v.(map[string]any); ok && len(o) > 0 {

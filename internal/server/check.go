@@ -20,21 +20,21 @@ var checkScript string
 const (
 	// CheckContainerName is the container of the Job of CheckJob.
 	CheckContainerName = "check"
-	// CheckRefused is the exit code of that container where Consul refuses the configuration.
+	// CheckRefused is the exit code of that container if Consul refuses the configuration.
 	CheckRefused = 1
 
-	// CheckDeadline ends a Job that nobody waits for any more. It leaves time to pull the image.
+	// CheckDeadline ends a Job that no apply waits for any more. It leaves time to pull the image.
 	CheckDeadline = 5 * time.Minute
 	checkTTL      = time.Minute
 
 	loopback = "127.0.0.1"
-	// maxCheck is the length of a configuration that fits into a variable of the environment (MAX_ARG_STRLEN of Linux).
+	// maxCheck is the length of a configuration that fits into an environment variable (MAX_ARG_STRLEN of Linux).
 	maxCheck = 100 << 10
 )
 
-// NeedsCheck reports whether Consul is to check the configuration of a spec before servers get it: what the provider
-// renders is valid by construction, and what servers run already they have accepted. before is the spec that runs,
-// the zero Spec if there is none.
+// NeedsCheck reports whether Consul has to check the configuration of a spec before servers get it: what the
+// provider renders is valid by construction, and running servers have accepted what they run. before is the spec
+// that runs, or the zero Spec if there is none.
 func NeedsCheck(before, s Spec) bool {
 	return s.ExtraConfig != "" && (ConfigVersion(before) != ConfigVersion(s) || before.Image != s.Image)
 }
@@ -46,11 +46,11 @@ func CheckLabels(cluster string) map[string]string {
 	return l
 }
 
-// CheckJob renders the Job in which the Consul of a spec checks its configuration. It has a pod of its own, also where
-// servers with the same image run: a second Consul in one of their pods might take the memory that the server needs.
-// The configuration is in the environment, which takes no ConfigMap, and so no rights and no object that has to be removed.
-// The name has a digest of all that the result depends on: a Job that was left behind by an apply that was killed has
-// the same one.
+// CheckJob renders the Job in which the Consul of a spec checks its configuration. It has a pod of its own, even if servers
+// with the same image run: a second Consul in one of their pods might use the memory that the server needs. The
+// configuration is in the environment, so that no ConfigMap is needed, and so no rights and no object that has to be
+// removed. The name has a digest of everything that the result depends on: a Job that an interrupted apply left behind has
+// the same name.
 func CheckJob(s Spec) *batchv1.Job {
 	config := newAgentConfig(s)
 	config.RetryJoin, config.BindAddr, config.ClientAddr = []string{}, loopback, loopback
@@ -83,14 +83,14 @@ func CheckJob(s Spec) *batchv1.Job {
 func FitsCheck(s Spec) bool { return len(s.ExtraConfig) <= maxCheck }
 
 var (
-	// environment matches errors that say nothing of a configuration but of where it was checked: a server may have
-	// volumes and a network that the check has not.
+	// environment matches errors that are not about a configuration but about where it was checked: a server may
+	// have volumes and a network that the check does not have.
 	environment = regexp.MustCompile(`(?i)no such file or directory|permission denied|read-only file system|no such host|` +
 		`connection refused|i/o timeout|network is unreachable|address already in use|cannot assign requested address|no space left`)
 	logPrefix = regexp.MustCompile(`^\S+ \[ERROR\] +`)
 )
 
-// CheckWords finds in the log of a check what Consul says against a configuration; "" if it says nothing against it.
+// CheckWords finds in the log of a check why Consul refuses a configuration; "" if it does not.
 func CheckWords(log string) string {
 	var words []string
 	for line := range strings.Lines(log) {

@@ -28,7 +28,7 @@ type agentConfig struct {
 	LeaveOnTerminate   bool            `json:"leave_on_terminate"`
 	ServerRejoinAgeMax string          `json:"server_rejoin_age_max,omitempty"`
 	DisableUpdateCheck bool            `json:"disable_update_check"`
-	// NodeMeta tells which configuration an agent has loaded (ConfigVersion).
+	// NodeMeta shows which configuration an agent has loaded (ConfigVersion).
 	NodeMeta     map[string]string  `json:"node_meta,omitempty"`
 	Autopilot    *autopilotConfig   `json:"autopilot,omitempty"`
 	Performance  performanceBlock   `json:"performance"`
@@ -61,7 +61,7 @@ type autopilotConfig struct {
 	DisableUpgradeMigration bool   `json:"disable_upgrade_migration"`
 }
 
-// MinQuorum is how many voters autopilot must leave of n servers: a majority.
+// MinQuorum is how many voters of n servers autopilot must keep: a majority.
 func MinQuorum(n int) int { return n/2 + 1 }
 
 type performanceBlock struct {
@@ -79,25 +79,24 @@ type verificationBlock struct {
 	Enabled bool `json:"enabled"`
 }
 
-// walVersion is the first Consul that keeps the Raft log in a write-ahead log, and verifies it, unless told
-// otherwise.
+// walVersion is the first version of Consul that keeps the Raft log in a write-ahead log and verifies it by
+// default.
 var walVersion = goversion.Must(goversion.NewVersion("1.20.0"))
 
-// WritesAheadLog reports whether a version of Consul keeps the Raft log of a new server in a
-// write-ahead log. The others keep it in BoltDB, and do not read such a log (startScript).
+// WritesAheadLog reports whether a version of Consul keeps the Raft log of a new server in a write-ahead log.
+// Other versions keep it in BoltDB, and cannot read such a log (startScript).
 func WritesAheadLog(version string) bool {
 	v, err := goversion.NewVersion(version)
 	return err == nil && !v.Core().LessThan(walVersion)
 }
 
-// newRaftLogStore turns the verification of the Raft log off, which Consul turns on wherever it
-// chooses the backend itself. A part of a large value that begins with one of two bytes
-// is taken for a checkpoint of it. The leader then refuses its own log and steps down,
-// each time that the client tries again: a single value of 512 KiB is an outage
-// (github.com/hashicorp/consul/issues/23926). All that the verification does is to log
-// that a disk has changed what was written. extra_config can turn it on again.
+// newRaftLogStore turns off the verification of the Raft log, which Consul turns on wherever it chooses the
+// backend itself. Consul mistakes a part of a large value that begins with one of two particular bytes for a
+// checkpoint of the verification. The leader then refuses its own log and steps down, each time that the client
+// tries again: a single value of 512 KiB is an outage (github.com/hashicorp/consul/issues/23926). The
+// verification only logs that a disk has changed what was written. extra_config can turn it on again.
 //
-// A server that has its log in BoltDB keeps it there, whatever the backend.
+// A server with a log in BoltDB keeps it there, whatever the backend is.
 func newRaftLogStore(version string) *raftLogStoreBlock {
 	if !WritesAheadLog(version) {
 		return nil
@@ -105,7 +104,7 @@ func newRaftLogStore(version string) *raftLogStoreBlock {
 	return &raftLogStoreBlock{Backend: "wal"}
 }
 
-// LogStoreFlags are the same as flags of an agent that has no file of configuration.
+// LogStoreFlags are the same settings as flags, for an agent without a configuration file.
 func LogStoreFlags(version string) []string {
 	if newRaftLogStore(version) == nil {
 		return nil
@@ -133,17 +132,16 @@ type aclBlock struct {
 type nodeConfig struct {
 	NodeID          string `json:"node_id"`
 	BootstrapExpect int32  `json:"bootstrap_expect,omitempty"`
-	// RetryJoin is added to what all servers have. Here it is in no digest: that a
-	// take-over ends neither restarts nor reloads a server.
+	// RetryJoin is added to the setting that all servers have. It is not in any digest here, so that the end of
+	// an adoption neither restarts nor reloads a server.
 	RetryJoin []string `json:"retry_join,omitempty"`
 }
 
 // newNodeConfig renders the configuration of one server.
 func newNodeConfig(s Spec, ordinal int) nodeConfig {
 	c := nodeConfig{NodeID: NodeID(s.Namespace, s.Name, ordinal)}
-	// A server that expects a bootstrap and has no data starts a cluster as soon
-	// as it sees enough others like it, and one that expects itself alone does at
-	// once. That is for the first start only.
+	// A server that expects a bootstrap and has no data starts a cluster as soon as it sees enough such
+	// servers, and at once if it only expects itself. This is for the first start only.
 	if !s.Established {
 		c.BootstrapExpect = s.Replicas
 	}
@@ -175,16 +173,16 @@ func sharedConfig(s Spec) agentConfig {
 		RetryJoin: []string{fmt.Sprintf("%s.%s.svc:%d", StatefulSetName(s.Name), s.Namespace, PortSerfLAN)},
 		// The default of 30s makes a server that starts before DNS answers wait that long.
 		RetryInterval: "1s",
-		// One datacenter has no use for the pool of all datacenters, which a server
-		// that stops would first leave, for four seconds.
+		// A single datacenter does not need the pool of all datacenters. A server that stops would first leave
+		// it, which takes four seconds.
 		Ports: portsBlock{SerfWAN: -1},
 		// A server that stops leaves the Raft peers: its replacement has another
 		// address and joins as a new peer at once.
 		LeaveOnTerminate: true,
-		// A server that was away for longer than a week refuses to start by default. Its
-		// old data does no harm: Raft brings it up to date before it counts.
+		// By default, a server that was away for longer than a week refuses to start. Its old data does no
+		// harm: Raft brings the server up to date before it counts.
 		ServerRejoinAgeMax: rejoinAgeMax(s.Version),
-		// No phoning home.
+		// Do not contact HashiCorp.
 		DisableUpdateCheck: true,
 		Performance: performanceBlock{
 			RaftMultiplier: s.Performance.RaftMultiplier,
@@ -196,7 +194,7 @@ func sharedConfig(s Spec) agentConfig {
 		ACL:          aclBlock{Enabled: s.ACL.Enabled, DefaultPolicy: s.ACL.DefaultPolicy},
 	}
 	if !s.Established {
-		// Consul reads this at the first bootstrap only, and keeps it in Raft.
+		// Consul only reads this at the first bootstrap, and keeps it in Raft.
 		c.Autopilot = &autopilotConfig{
 			CleanupDeadServers:      s.Autopilot.CleanupDeadServers,
 			LastContactThreshold:    s.Autopilot.LastContactThreshold.String(),
@@ -214,8 +212,8 @@ func sharedConfig(s Spec) agentConfig {
 	c.setGossip(s.Gossip.Stage)
 	c.setTLS(s.TLS)
 	if ports := extraPorts(s); s.TLS.Stage != StagePlain && ports["grpc"] > 0 && ports["grpc_tls"] == 0 {
-		// Agents with certificates refuse to serve gRPC in plain text where the port over TLS is
-		// their default (agent/config/builder.go of Consul).
+		// Agents with certificates refuse to serve gRPC in plain text if the port over TLS is their default
+		// (agent/config/builder.go of Consul).
 		c.Ports.GRPCTLS = portGRPC
 	}
 	if s.Telemetry.PrometheusRetentionTime > 0 {
@@ -227,8 +225,8 @@ func sharedConfig(s Spec) agentConfig {
 	return c
 }
 
-// clientAddr is where servers listen for clients. Where IPv6 is turned off in the kernel, nothing can listen on "::", which
-// accepts both, so it takes a declaration; in pods that have only IPv6 the start script chooses it.
+// clientAddr is where servers listen for clients. If IPv6 is turned off in the kernel, nothing can listen on "::", which
+// accepts both, so this has to be declared; in pods that only have IPv6, the start script chooses it.
 func clientAddr(s Spec) string {
 	if s.Service.usesIPv6() {
 		return "::"
@@ -236,19 +234,17 @@ func clientAddr(s Spec) string {
 	return "0.0.0.0"
 }
 
-// configHash is a digest of every setting whose change needs a restart.
+// configHash is a digest of every setting whose change requires a restart.
 func configHash(s Spec) string {
 	s.TLS.Stage = restartedTLS(s.TLS.Stage)
 	return digest(s, func(extra map[string]any) { dropReloadable("", extra) })
 }
 
-// ConfigVersion is a digest of the whole configuration. Every agent has it among
-// its node metadata, so that it tells itself which configuration it has loaded,
-// at its start or by a reload since.
+// ConfigVersion is a digest of the whole configuration. Every agent has it in its node metadata, so that it
+// reports which configuration it has loaded, at its start or by a later reload.
 func ConfigVersion(s Spec) string { return digest(s, func(map[string]any) {}) }
 
-// digest hashes the agent configuration without what Consul reads at the first
-// bootstrap only, or not at all.
+// digest hashes the agent configuration without what Consul only reads at the first bootstrap, or not at all.
 func digest(s Spec, change func(extra map[string]any)) string {
 	c := sharedConfig(s)
 	c.Autopilot = nil
@@ -261,7 +257,7 @@ func digest(s Spec, change func(extra map[string]any)) string {
 	d := json.NewDecoder(strings.NewReader(s.ExtraConfig))
 	d.UseNumber()
 	if s.ExtraConfig != "" && d.Decode(&extra) != nil {
-		h.WriteString(s.ExtraConfig) // not valid: refused long before
+		h.WriteString(s.ExtraConfig) // not valid: refused earlier
 	}
 	change(extra)
 	_ = json.NewEncoder(&h).Encode(extra) // decoded from JSON
@@ -276,7 +272,7 @@ func marshalConfig(v any) string {
 	return b.String()
 }
 
-// shortHash is enough of a SHA-256 to tell two texts of one cluster apart.
+// shortHash is enough of a SHA-256 to distinguish two texts of one cluster.
 func shortHash(text []byte) string {
 	h := sha256.Sum256(text)
 	return hex.EncodeToString(h[:8])
@@ -289,6 +285,6 @@ func compactJSON(v any) string {
 }
 
 func parseDuration(s string) time.Duration {
-	d, _ := time.ParseDuration(s) // what cannot be parsed shows as a change from 0s
+	d, _ := time.ParseDuration(s) // a value that cannot be parsed shows as a change from 0s
 	return d
 }

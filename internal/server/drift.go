@@ -9,16 +9,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// Drift names every field of the rendered objects that is missing or different
-// in the live ones, and every one that somebody added where the provider decides
-// (Claim), such as
+// Drift names every field of the rendered objects that is missing or different in the live ones, and every
+// field that somebody added and that the provider governs (Claim), such as
 //
 //	Service consul: spec.ports[name=http].port
 //	StatefulSet consul-server: spec.template.spec.hostNetwork (added by kubectl-edit)
 //
-// What Kubernetes fills in, and other managers' labels and annotations, are none
-// of the provider's and are not named. The order is that of Set.All, then
-// alphabetical.
+// What Kubernetes fills in, and the labels and annotations of other managers, do not belong to the provider and
+// are not named. The order is that of Set.All, then alphabetical.
 func Drift(rendered, live Set) []string {
 	var out []string
 	for _, want := range rendered.All() {
@@ -38,7 +36,7 @@ func Drift(rendered, live Set) []string {
 	return out
 }
 
-// ObjectDrift is Drift of one object that exists, without its name.
+// ObjectDrift is Drift for one existing object, without its name.
 func ObjectDrift(want, got Object) ([]string, error) {
 	w, err := Fields(want)
 	if err != nil {
@@ -72,8 +70,8 @@ func Fields(o Object) (map[string]any, error) {
 	return m, nil
 }
 
-// prune drops what a typed object carries though nobody set it: null, and empty
-// structs such as the resources or the strategy of a template.
+// prune removes what a typed object contains although it was not set: null, and empty structs such as the
+// resources or the strategy of a template.
 func prune(v any) {
 	switch v := v.(type) {
 	case map[string]any:
@@ -90,8 +88,7 @@ func prune(v any) {
 	}
 }
 
-// differences walks what is wanted and collects the paths at which the live
-// object differs.
+// differences walks the wanted object and collects the paths at which the live object differs.
 func differences(path string, want, got any, out *[]string) {
 	switch want := want.(type) {
 	case map[string]any:

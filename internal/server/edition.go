@@ -14,8 +14,8 @@ var (
 	numbers        = regexp.MustCompile(`[0-9]+\.[0-9]+\.[0-9]+`)
 )
 
-// CheckImage returns an error that says why servers cannot run an image: that of Consul Enterprise does not start
-// without a license, and no attribute takes one.
+// CheckImage returns an error that says why servers cannot run an image: Consul Enterprise does not start without
+// a license, and no attribute accepts one.
 func CheckImage(image string) error {
 	name, _, _ := strings.Cut(image, "@")
 	name, tag, _ := strings.Cut(name[strings.LastIndex(name, "/")+1:], ":")

@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// Reasons to refuse a key of agent configuration for which there is no attribute.
+// Reasons to refuse a key of agent configuration without an attribute.
 const (
-	reserved   = "reserved to the provider"
+	reserved   = "reserved for the provider"
 	federated  = "federation with other datacenters is not supported"
 	enterprise = "a setting of Consul Enterprise, which the servers do not run"
 	internal   = "internal to Consul, which ignores it"
@@ -22,15 +22,15 @@ const (
 
 func attribute(name string) string { return "use the attribute " + name }
 
-// renamed is the reason to refuse a deprecated name of a key that extra_config may set. Consul
-// maps deprecated names to the present ones before it merges files, so what the provider sets
-// under the present name would not stay.
+// renamed is the reason to refuse a deprecated name of a key that extra_config may set. Consul maps deprecated
+// names to the current ones before it merges files, so what the provider sets with the current name would be
+// lost.
 func renamed(key string) string { return "deprecated, use " + key }
 
-// ownedKeys are the paths of agent configuration that extra_config must not set, with the
-// reason. A path owns everything below it. All spellings of a setting are here: deprecated
-// keys are those of agent/config/deprecated.go of Consul 1.22.7. TestCheckExtraConfig_keysOfConsul
-// holds the table against all keys of Consul.
+// ownedKeys are the paths of agent configuration that extra_config must not set, with the reason. A path
+// includes everything below it. All spellings of a setting are listed: deprecated keys are those of
+// agent/config/deprecated.go of Consul 1.22.7. TestCheckExtraConfig_keysOfConsul compares the table with all
+// keys of Consul.
 var ownedKeys = map[string]string{
 	"server": reserved, "bootstrap": attribute("replicas"), "bootstrap_expect": attribute("replicas"),
 	"datacenter": attribute("datacenter"), "domain": attribute("domain"),
@@ -80,7 +80,7 @@ var ownedKeys = map[string]string{
 	"verify_incoming": attribute("tls.enabled"), "verify_incoming_rpc": attribute("tls.enabled"), "verify_outgoing": attribute("tls.enabled"),
 	"verify_incoming_https": attribute("tls.verify_clients"), "verify_server_hostname": attribute("tls.enabled"),
 	"connect.ca_config": reserved,
-	// The last element of the URL's path is the key to submit metrics with.
+	// The last element of the URL's path is the key with which metrics are submitted.
 	"telemetry.circonus_submission_url": secret,
 
 	"audit": enterprise, "license_path": enterprise, "partition": enterprise, "read_replica": enterprise, "non_voting_server": enterprise,
@@ -120,8 +120,8 @@ func CheckExtraConfig(text string) error {
 	return fmt.Errorf("must not set %s", strings.Join(slices.Compact(refused), ", "))
 }
 
-// checkKeys visits the values of a configuration, and refuses those that must not be set. key is
-// the path of v as ownedKeys has it, path as the user reads it.
+// checkKeys visits the values of a configuration, and refuses those that must not be set. key is the path of v
+// as in ownedKeys, and path as the user reads it.
 func checkKeys(v any, key, path string, refuse func(path, reason string)) {
 	switch v := v.(type) {
 	case map[string]any:
@@ -171,8 +171,8 @@ func extraPorts(s Spec) map[string]int {
 	return ports
 }
 
-// unlisted returns an object with its keys in lower case and blocks that are a list of one object
-// as that object.
+// unlisted returns an object with its keys in lower case, in which a block that is a list of one object is
+// replaced by that object.
 func unlisted(m map[string]any) map[string]any {
 	out := map[string]any{}
 	for k, v := range m {
@@ -189,18 +189,18 @@ func unlisted(m map[string]any) map[string]any {
 	return out
 }
 
-// fold maps what Consul takes for the same key to the same text (strings.EqualFold, which also
-// knows letters outside ASCII whose upper case is in it).
+// fold maps what Consul treats as the same key to the same text (strings.EqualFold, which also handles letters
+// outside ASCII whose upper case is in it).
 func fold(key string) string { return strings.ToLower(strings.ToUpper(key)) }
 
-// A secret is recognized by its name, or by the look of the text.
+// A secret is recognized by its name, or by the format of the text.
 var (
-	// secretNames are parts of the names of secrets, without what separates words.
+	// secretNames are parts of the names of secrets, without word separators.
 	secretNames = []string{
 		"token", "secret", "password", "passwd", "passphrase", "credential", "authorization", "bearer", "cookie",
 		"apikey", "privatekey", "accesskey", "accountkey", "masterkey", "sharedkey", "signingkey", "encryptionkey",
 	}
-	// plainNames end the names of what only describes a secret: where it is, or how long it lives.
+	// plainNames are the ends of names that only describe a secret: where it is, or how long it is valid.
 	plainNames = []string{"file", "path", "dir", "url", "ttl", "type", "accessorid"}
 
 	notInWord = regexp.MustCompile(`[^a-z0-9]+`)
@@ -211,14 +211,14 @@ var (
 	assignments = regexp.MustCompile(`([\w.-]+)["']?\s*[=:]\s*["']?[^\s"'&,;]`)
 )
 
-// isSecretName reports whether what has a name is a secret.
+// isSecretName reports whether the name is that of a secret.
 func isSecretName(name string) bool {
 	name = notInWord.ReplaceAllString(fold(name), "")
 	return slices.ContainsFunc(secretNames, func(part string) bool { return strings.Contains(name, part) }) &&
 		!slices.ContainsFunc(plainNames, func(end string) bool { return strings.HasSuffix(name, end) })
 }
 
-// holdsText reports whether a value is a text that is not empty, or a list with one.
+// holdsText reports whether a value is a text that is not empty, or a list that contains one.
 func holdsText(v any) bool {
 	switch v := v.(type) {
 	case string:
@@ -230,8 +230,8 @@ func holdsText(v any) bool {
 	}
 }
 
-// secretPair returns the name in an object of a name and a value, and the key of the value where
-// the name is that of a secret, as of a header.
+// secretPair returns the name in an object of a name and a value, and the key of the value if the name is that
+// of a secret, for example of a header.
 func secretPair(m map[string]any) (name, key string) {
 	for k, v := range m {
 		switch text, _ := v.(string); fold(k) {
@@ -256,7 +256,7 @@ func isOption(list []any, i int) bool {
 	return strings.HasPrefix(flag, "-") && !strings.ContainsAny(flag, "=: ") && isSecretName(flag) && holdsText(list[i])
 }
 
-// hasSecret reports whether there is a secret in a text.
+// hasSecret reports whether a text contains a secret.
 func hasSecret(text string) bool {
 	if secretTexts.MatchString(text) {
 		return true

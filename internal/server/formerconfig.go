@@ -6,10 +6,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// A change that takes a restart has a configuration of its own in the ConfigMap:
-// until it is restarted, a server has the one that it was started with, also where
-// its container ends and starts again by itself. What takes a reload only changes
-// the configuration in its place.
+// A change that requires a restart has a configuration of its own in the ConfigMap: until it is restarted, a
+// server has the configuration that it was started with, even if its container ends and starts again by itself.
+// A change that only requires a reload changes the configuration in place.
 
 // ConfigKey is the key, in the ConfigMap, of the configuration that all servers of a
 // spec share.
@@ -25,7 +24,7 @@ func extraKeyOf(hash string) string { return "extra-" + hash + ".json" }
 // configKeys matches the keys of both, with their digest.
 var configKeys = regexp.MustCompile(`^(?:server|extra)-([0-9a-f]{16})\.json$`)
 
-// FormerConfig returns what of a live ConfigMap the pods need that do not run a spec
+// FormerConfig returns the entries of a live ConfigMap that pods need which do not run a spec
 // (Spec.FormerConfig).
 func FormerConfig(s Spec, live *corev1.ConfigMap, pods []corev1.Pod) map[string]string {
 	if live == nil {

@@ -9,7 +9,7 @@ import (
 // Gossip is the encryption of the gossip between agents.
 type Gossip struct {
 	Stage Stage
-	// KeySecret names the key that the user brings; nil is one that the provider makes.
+	// KeySecret names the key that the user provides; nil is a key that the provider makes.
 	KeySecret *SecretKey
 	// Rotation says when the provider replaces a key that it made.
 	Rotation KeyRotation
@@ -23,7 +23,7 @@ type KeyRotation struct {
 	After time.Duration `json:"after,omitempty"`
 }
 
-// gossipSettings are those that no agent reads, as the StatefulSet keeps them.
+// gossipSettings are the settings that no agent reads, as the StatefulSet stores them.
 type gossipSettings struct {
 	KeySecret *SecretKey  `json:"key_secret,omitempty"`
 	Rotation  KeyRotation `json:"rotation,omitzero"`
@@ -33,18 +33,17 @@ type gossipSettings struct {
 func GossipSecretName(cluster string) string { return cluster + "-gossip" }
 
 const (
-	// KeyringKey is the key, in that Secret, of the keyring: a JSON list of gossip keys,
-	// the primary one first. It is what Consul keeps on disk.
+	// KeyringKey is the key, in that Secret, of the keyring: a JSON list of gossip keys, the primary one first.
+	// Consul stores the same on disk.
 	KeyringKey = "keyring"
-	// PrimaryKey is the key of the primary one alone, for client agents.
+	// PrimaryKey is the key of the primary gossip key alone, for client agents.
 	PrimaryKey = "key"
 
 	keyringVolume = "gossip"
 	keyringDir    = "/consul/gossip"
 )
 
-// gossipVolume is the volume with the keyring, and where it is mounted; nothing where
-// there is none.
+// gossipVolume is the volume with the keyring, and where it is mounted; nothing if there is none.
 func gossipVolume(s Spec) ([]corev1.Volume, []corev1.VolumeMount) {
 	if s.Gossip.Stage == StagePlain {
 		return nil, nil

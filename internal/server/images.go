@@ -9,10 +9,10 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
 
-// ChangedImages says which containers of a pod run another image than that of the template, because
-// somebody changed it in the pod: the image is one of the few fields of a pod that Kubernetes lets
-// be changed, and the pod keeps the revision that it was made from. What an admission webhook wrote
-// when the pod was created is no change: the next pod would have it too.
+// ChangedImages says which containers of a pod run another image than that of the template because somebody
+// changed it in the pod: the image is one of the few fields of a pod that Kubernetes allows changing, and the
+// pod keeps the revision from which it was made. What an admission webhook wrote when the pod was created is
+// not a change: the next pod would have it too.
 func ChangedImages(t corev1.PodTemplateSpec, pod *corev1.Pod) []string {
 	var out []string
 	compare := func(field string, want, got []corev1.Container) {
@@ -31,8 +31,8 @@ func ChangedImages(t corev1.PodTemplateSpec, pod *corev1.Pod) []string {
 	return out
 }
 
-// imageChangedBy is the manager that set the image of a container after the pod was made, "" if
-// whoever made the container set it.
+// imageChangedBy is the field manager that set the image of a container after the pod was created, "" if the
+// creator of the container set it.
 func imageChangedBy(entries []metav1.ManagedFieldsEntry, field, container string) string {
 	of := func(name string) fieldpath.Path {
 		return fieldpath.MakePathOrDie("spec", field, fieldpath.KeyByFields("name", container), name)

@@ -18,11 +18,12 @@ func declaredLabels(sts *appsv1.StatefulSet, known map[string]string) map[string
 	return labels
 }
 
-// Labeled returns the labels of an object that has some of its own: those that are declared for every object, and its own.
+// Labeled returns the labels of an object that has labels of its own: those that are declared for every object, and its
+// own.
 func (s Spec) Labeled(own map[string]string) map[string]string { return merged(s.Labels, own) }
 
-// RelabelPatch is the merge patch that gives an existing object the labels that are declared for every object, and takes away
-// those that were declared before. It is nil where nothing changes. Other labels stay.
+// RelabelPatch is the merge patch that gives an existing object the labels that are declared for every object, and removes
+// those that were declared before. It is nil if nothing changes. Other labels are kept.
 func RelabelPatch(live, former, declared map[string]string) []byte {
 	patch := map[string]*string{}
 	for k := range former {
@@ -42,7 +43,7 @@ func RelabelPatch(live, former, declared map[string]string) []byte {
 	return []byte(compactJSON(map[string]any{"metadata": map[string]any{"labels": patch}}))
 }
 
-// sameClaimLabels reports whether two StatefulSets give the claims that they make the same labels.
+// sameClaimLabels reports whether two StatefulSets give their claims the same labels.
 func sameClaimLabels(a, b *appsv1.StatefulSet) bool {
 	x, y := claimLabels(a.Spec.VolumeClaimTemplates), claimLabels(b.Spec.VolumeClaimTemplates)
 	if len(x) != len(y) {
@@ -65,5 +66,6 @@ func claimLabels(claims []corev1.PersistentVolumeClaim) map[string]string {
 	return nil
 }
 
-// SameClaims reports whether two StatefulSets make the same claims. Kubernetes does not let the templates of claims be changed.
+// SameClaims reports whether two StatefulSets create the same claims. Kubernetes does not allow changing the templates of
+// claims.
 func SameClaims(a, b *appsv1.StatefulSet) bool { return SameVolumes(a, b) && sameClaimLabels(a, b) }

@@ -12,9 +12,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// Labels and annotations that every object of a cluster carries. The pair of
-// managed-by and instance is the proof of ownership: an object without it is
-// never changed.
+// Labels and annotations that every object of a cluster has. The pair of managed-by and instance proves
+// ownership: an object without it is never changed.
 const (
 	LabelName      = "app.kubernetes.io/name"
 	LabelInstance  = "app.kubernetes.io/instance"
@@ -23,28 +22,26 @@ const (
 	// LabelVersion is the Consul version of a pod.
 	LabelVersion = "app.kubernetes.io/version"
 
-	// labelRestored is asked for by the client Service of a cluster that is not restored yet.
+	// labelRestored is in the selector of the client Service of a cluster that is not restored yet.
 	labelRestored = ManagedBy + "/restored"
 
 	// ManagedBy is the value of LabelManagedBy, and the name of the field
 	// manager of every server-side apply.
 	ManagedBy = "terraform-provider-consul-k8s"
 
-	// AnnotationConfigHash on the pod template changes with every setting that
-	// needs a restart.
+	// AnnotationConfigHash on the pod template changes with every setting that requires a restart.
 	AnnotationConfigHash = ManagedBy + "/config-hash"
-	// AnnotationTemplateHash on the pod template is a digest of the rest of it: it tells
-	// of a pod whether it is what a change would make of it.
+	// AnnotationTemplateHash on the pod template is a digest of the rest of it: it shows whether a pod is what
+	// a change would make of it.
 	AnnotationTemplateHash = ManagedBy + "/template-hash"
 	// AnnotationConfigVersion on a pod is the ConfigVersion that its agent was last
 	// told to load.
 	AnnotationConfigVersion = ManagedBy + "/config-version"
-	// AnnotationServers on a pod is the number of declared servers that it was last told: a pod
-	// that changes gets its ConfigMap at once.
+	// AnnotationServers on a pod is the number of declared servers of which it was last notified: a pod that
+	// changes gets its ConfigMap at once.
 	AnnotationServers = ManagedBy + "/servers"
-	// AnnotationCreating on the StatefulSet says that the apply which creates
-	// the cluster has not been seen to end: a create that was interrupted may go
-	// on, while a finished cluster is never taken over.
+	// AnnotationCreating on the StatefulSet says that the apply which creates the cluster is not known to have
+	// ended: an interrupted create may be resumed, but a complete cluster is never claimed by another create.
 	AnnotationCreating = ManagedBy + "/creating"
 	// AnnotationRecovering on the StatefulSet has the recovery from a loss of all data that is in progress.
 	AnnotationRecovering = ManagedBy + "/recovering"
@@ -56,8 +53,8 @@ const (
 	AnnotationAutopilot = ManagedBy + "/autopilot"
 	// AnnotationJobs on the StatefulSet holds Spec.Jobs as JSON, if anything is declared.
 	AnnotationJobs = ManagedBy + "/jobs"
-	// AnnotationGossip on the StatefulSet holds what of Spec.Gossip no agent reads, as
-	// JSON, if there is any.
+	// AnnotationGossip on the StatefulSet holds the settings of Spec.Gossip that no agent reads, as JSON, if
+	// there are any.
 	AnnotationGossip = ManagedBy + "/gossip"
 	// AnnotationTLS on the StatefulSet holds TLSSettings as JSON, unless they are
 	// DefaultTLS.
@@ -70,8 +67,8 @@ const (
 	AnnotationRestored = ManagedBy + "/restored"
 	// AnnotationUpgradeSnapshot on the StatefulSet holds Spec.UpgradeSnapshot as JSON.
 	AnnotationUpgradeSnapshot = ManagedBy + "/upgrade-snapshot"
-	// AnnotationResizing on the StatefulSet says that a change of the volumes has not
-	// been seen to end: the claims have to be looked at.
+	// AnnotationResizing on the StatefulSet says that a change of the volumes is not known to have ended: the
+	// claims have to be checked.
 	AnnotationResizing = ManagedBy + "/resizing"
 	// AnnotationOnStorageChange on the StatefulSet is Storage.OnChange, unless that is
 	// GrowVolumes.
@@ -83,17 +80,16 @@ const (
 	// holds Spec.Takeover.
 	AnnotationAdopt    = ManagedBy + "/adopt"
 	AnnotationTakeover = ManagedBy + "/takeover"
-	// AnnotationDataVersion on a server's volume claim says that the volume has data, and
-	// which version of Consul wrote it: the newest that did since a server was last
-	// healthy with it.
+	// AnnotationDataVersion on a server's volume claim says that the volume has data, and which version of
+	// Consul wrote it: the newest version since a server was last healthy with it.
 	AnnotationDataVersion = ManagedBy + "/data-version"
-	// AnnotationFormer on a Service holds what it was before it was led to the cluster.
+	// AnnotationFormer on a Service holds what it was before it was routed to the cluster.
 	AnnotationFormer = ManagedBy + "/former"
 	// AnnotationNamespaceOf on a Namespace names the cluster that created it.
 	AnnotationNamespaceOf = ManagedBy + "/namespace-of"
 )
 
-// What Kubernetes allows for names, beside the 253 characters of most objects.
+// What Kubernetes allows for names, apart from the 253 characters of most objects.
 const (
 	// MaxLabel is the longest value of a label, and the longest name of a Service, a pod with a host name of its own, and a Job,
 	// whose pods have its name as a label.
@@ -102,8 +98,8 @@ const (
 	MaxCronJob = 52
 )
 
-// Shorten returns a name that has at most a number of characters: the name as it is where it fits, otherwise its beginning with
-// a hash of the whole name, so that two names stay different.
+// Shorten returns a name with a limited number of characters: the name itself if it fits, otherwise its beginning with a hash
+// of the whole name, so that two names stay different.
 func Shorten(name string, longest int) string {
 	if len(name) <= longest {
 		return name
@@ -114,8 +110,8 @@ func Shorten(name string, longest int) string {
 }
 
 // Names of a cluster's objects. The name of a cluster has at most 45 characters, so that that of the StatefulSet has at most 52: its
-// pods have a label with it and the hash of a revision (controller-revision-hash). What is derived otherwise is shortened
-// where Kubernetes needs it.
+// pods have a label with it and the hash of a revision (controller-revision-hash). Other derived names are shortened if Kubernetes
+// requires it.
 
 // StatefulSetName is also the name of the headless Service, the ConfigMap, the
 // ServiceAccount and the PodDisruptionBudget.
@@ -139,7 +135,7 @@ func ClaimName(pod string) string { return dataVolume + "-" + pod }
 // ordinal.
 func ClaimPrefix(cluster string) string { return dataVolume + "-" + StatefulSetName(cluster) + "-" }
 
-// Ordinal returns the ordinal of a pod of the cluster, and false for another pod.
+// Ordinal returns the ordinal of a pod of the cluster, and false for any other pod.
 func Ordinal(cluster, pod string) (int, bool) {
 	s, ok := strings.CutPrefix(pod, StatefulSetName(cluster)+"-")
 	if !ok {
@@ -183,14 +179,14 @@ func Owns(cluster string, labels map[string]string) bool {
 // nodeIDs is the UUID name space of node IDs.
 var nodeIDs = uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://github.com/consul-k8s/terraform-provider-consul-k8s#node-id"))
 
-// NodeID is the Consul node ID of one server. It follows from the cluster's ID
-// and the ordinal alone, so that a snapshot restored onto fresh volumes finds
-// the node IDs that its catalog names ("Node name … is reserved by node …").
+// NodeID is the Consul node ID of one server. It is derived only from the cluster's ID and the ordinal, so that
+// a snapshot restored onto fresh volumes finds the node IDs that its catalog names ("Node name … is reserved by
+// node …").
 func NodeID(namespace, cluster string, ordinal int) string {
 	return uuid.NewSHA1(nodeIDs, fmt.Appendf(nil, "%s/%s/%d", namespace, cluster, ordinal)).String()
 }
 
-// RPCAddress is where a server with an IP is reached by the others, as Raft has it.
+// RPCAddress is where other servers reach a server with an IP, in the format of Raft.
 func RPCAddress(ip string) string { return net.JoinHostPort(ip, strconv.Itoa(PortServer)) }
 
 func merged[V any](m ...map[string]V) map[string]V {

@@ -36,22 +36,21 @@ const (
 	consulGroup = 1000
 )
 
-// ContainerName is the container in which Consul runs, and WaitContainerName the one before it, in which a
-// server without data waits.
+// ContainerName is the container in which Consul runs, and WaitContainerName is the container before it, in
+// which a server without data waits.
 const (
 	ContainerName     = "consul"
 	WaitContainerName = "await-peer-removal"
 )
 
-// ResetFile is where the leader looks for the index that allows to bootstrap
-// ACLs once more.
+// ResetFile is where the leader looks for the index that allows another bootstrap of ACLs.
 const ResetFile = dataDir + "/acl-bootstrap-reset"
 
-// RaftDir has what a server needs to be the voter that it was. A server without it has no data.
+// RaftDir has what a server needs to be the same voter again. A server without it has no data.
 const RaftDir = dataDir + "/raft"
 
-// RecoveryFile is the marker of a recovery in progress: until when a start takes peers.json (start.sh), as seconds since 1970.
-// It is gone with the pod.
+// RecoveryFile is the marker of a recovery in progress: until when a start uses peers.json (start.sh), as seconds since 1970.
+// It is lost with the pod.
 const RecoveryFile = "/tmp/recovery"
 
 // NoDataReport is the termination message of the container before a server that waits because it has no data
@@ -64,8 +63,8 @@ type Object interface {
 	metav1.Object
 }
 
-// Set is all Kubernetes objects of one cluster. What was rendered is complete;
-// what was read has nil for an object that does not exist.
+// Set contains all Kubernetes objects of one cluster. A rendered Set is complete. A Set that was read has nil
+// for an object that does not exist.
 type Set struct {
 	Namespace        *corev1.Namespace
 	ServiceAccount   *corev1.ServiceAccount
@@ -217,8 +216,8 @@ func peerService(s Spec) *corev1.Service {
 	})
 }
 
-// withHTTPS adds the port of HTTPS where the servers have it, and removes that of HTTP
-// where they have only that.
+// withHTTPS adds the port of HTTPS if the servers serve it, and removes the port of HTTP if they only serve
+// HTTPS.
 func withHTTPS(s Spec, service *corev1.Service) *corev1.Service {
 	if s.TLS.onlyHTTPS() {
 		service.Spec.Ports = slices.DeleteFunc(service.Spec.Ports, func(p corev1.ServicePort) bool { return p.Name == "http" })
@@ -347,9 +346,9 @@ func statefulSet(s Spec) *appsv1.StatefulSet {
 			Replicas:    &s.Replicas,
 			ServiceName: StatefulSetName(s.Name),
 			Selector:    &metav1.LabelSelector{MatchLabels: SelectorLabels(s.Name)},
-			// No server waits for another to be ready: none is before there is a leader.
+			// No server waits for another one to be ready: no server is ready before there is a leader.
 			PodManagementPolicy: appsv1.ParallelPodManagement,
-			// Pods are restarted by the roll, which knows the leader and the quorum.
+			// The rollout restarts pods, because it knows the leader and the quorum.
 			UpdateStrategy: appsv1.StatefulSetUpdateStrategy{Type: appsv1.OnDeleteStatefulSetStrategyType},
 			PersistentVolumeClaimRetentionPolicy: &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{
 				WhenDeleted: appsv1.PersistentVolumeClaimRetentionPolicyType(s.Storage.WhenDeleted),
@@ -416,7 +415,7 @@ func podSpec(s Spec) corev1.PodSpec {
 			Resources:       resources,
 			SecurityContext: restricted,
 			VolumeMounts:    slices.Concat(mounts, certificateMounts),
-			// What a container says at its end is quoted by errors.
+			// Errors quote what a container prints at its end.
 			TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		}},
 		Containers: []corev1.Container{{
@@ -452,8 +451,8 @@ func podSpec(s Spec) corev1.PodSpec {
 			// Startup: the server has its vote. It answers only after it has replayed its
 			// snapshot, so a large store gets twenty minutes.
 			StartupProbe: startupProbe(),
-			// Liveness: the process still answers, leader or not. Losing the leader
-			// must never make Kubernetes kill the servers that could elect one.
+			// Liveness: the process still answers, with or without a leader. The loss of the leader must never
+			// make Kubernetes kill the servers that could elect one.
 			LivenessProbe: httpProbe(s, livePath, 10, 6, 5),
 			// Readiness: the leader answers through this server.
 			ReadinessProbe: readinessProbe(s),
@@ -476,7 +475,7 @@ func podSpec(s Spec) corev1.PodSpec {
 	return spec
 }
 
-// waitArgs are those of the script that waits for the removal of peers.
+// waitArgs are the arguments of the script that waits for the removal of peers.
 func waitArgs(s Spec) []string {
 	args := []string{StatefulSetName(s.Name), s.Namespace}
 	if s.TLS.Stage != StagePlain {
@@ -485,9 +484,8 @@ func waitArgs(s Spec) []string {
 	return args
 }
 
-// gracePeriodSeconds covers a graceful leave: the stop hook with its drain, and where
-// that did not succeed up to 15s until the agent gives up waiting for another
-// (command/agent/agent.go of Consul, gracefulTimeout).
+// gracePeriodSeconds covers a graceful leave: the stop hook with its drain, and, if that did not succeed, up to
+// 15s until the agent gives up another leave (command/agent/agent.go of Consul, gracefulTimeout).
 func gracePeriodSeconds(s Spec) int64 {
 	return int64(math.Ceil(s.Performance.LeaveDrainTime.Seconds())) + int64((35 * time.Second).Seconds())
 }

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// Origin is the snapshot of a backup repository that a cluster begins with. Until that is restored, the
-// client Service leads nowhere: who uses it never meets an empty cluster.
+// Origin is the snapshot in a backup repository that a cluster starts from. Until it is restored, the client
+// Service selects no server, so that clients never see an empty cluster.
 type Origin struct {
-	// Snapshot is its ID in the repository, Version that of Consul, and Taken when it was taken; zero
+	// Snapshot is its ID in the repository, Version is that of Consul, and Taken is when it was taken; zero
 	// until it is restored.
 	Snapshot string    `json:"snapshot,omitempty"`
 	Version  string    `json:"version,omitempty"`
@@ -25,8 +25,8 @@ func ParseOrigin(annotations map[string]string) *Origin {
 	return annotated[*Origin](annotations[AnnotationOrigin], nil)
 }
 
-// RestoredMark names the latest restore of the cluster, "" if there was none: what was restored, and when. It tells a repository
-// in which the Raft index of the snapshots falls that the cluster has not started empty.
+// RestoredMark names the latest restore of the cluster, "" if there was none: what was restored, and when. If the Raft index of
+// the snapshots in a repository falls, it shows that the cluster has not started empty.
 func (s Spec) RestoredMark() string {
 	switch {
 	case s.Restored != "":
@@ -41,7 +41,8 @@ func restoredMark(snapshot string, at time.Time) string {
 	return fmt.Sprintf("%.8s.%d", snapshot, at.Unix())
 }
 
-// RestoredManager is the field manager of RestoredPatch: the provider's applies leave alone what it has written.
+// RestoredManager is the field manager of RestoredPatch: the provider's applies do not change what it has
+// written.
 const RestoredManager = ManagedBy + "-restore"
 
 // RestoredPatch is a merge patch of the StatefulSet that records a restore into the running cluster (Spec.Restored).
@@ -54,7 +55,7 @@ func OriginPatch(o Origin) []byte {
 	return fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, AnnotationOrigin, compactJSON(o))
 }
 
-// clientSelector selects the servers that the client Service leads to.
+// clientSelector selects the servers to which the client Service routes.
 func clientSelector(s Spec) map[string]string {
 	if !s.Origin.Pending() {
 		return SelectorLabels(s.Name)

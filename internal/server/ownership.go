@@ -12,16 +12,15 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/value"
 )
 
-// Kubernetes records in metadata.managedFields who set which field: the last
-// one who updated it, and everyone who applies it. What Kubernetes itself fills
-// in has no owner, and neither has what an admission webhook adds. Server-side
-// apply removes a field only if nobody but the applier owns it
+// Kubernetes records in metadata.managedFields who set which field: the last manager that updated it, and every
+// manager that applies it. What Kubernetes itself fills in has no owner, and what an admission webhook adds has
+// none either. Server-side apply removes a field only if the applier is its only owner
 // (kubernetes.io/docs/reference/using-api/server-side-apply).
 
-// governed reports whether a field is the provider's to decide on, whoever set
-// it. Metadata is not, in the pod template neither: labels and annotations that
-// others add are theirs. Nor is the rest of a Service, where controllers of load
-// balancers write, nor a ServiceAccount, to which controllers add Secrets.
+// governed reports whether the provider decides on a field, whoever set it. It does not decide on metadata,
+// including that of the pod template: labels and annotations that others add are theirs. It also does not
+// decide on the rest of a Service, where controllers of load balancers write, or on a ServiceAccount, to which
+// controllers add Secrets.
 func governed(kind string, p fieldpath.Path) bool {
 	at := func(i int) string {
 		if i >= len(p) || p[i].FieldName == nil {
@@ -43,10 +42,9 @@ func governed(kind string, p fieldpath.Path) bool {
 	}
 }
 
-// Claim decides who shall own the fields of an object of a kind: the provider's
-// applies own what is governed and what its own updates set, and nobody else
-// does. The next apply then removes what it does not set. Claim returns the
-// managed fields to store, nil where nothing is to be changed.
+// Claim decides who is to own the fields of an object of a kind: the provider's applies own what is governed
+// and what its own updates set, and no other manager does. The next apply then removes what it does not set.
+// Claim returns the managed fields to store, nil if nothing changes.
 func Claim(kind string, entries []metav1.ManagedFieldsEntry) ([]metav1.ManagedFieldsEntry, error) {
 	own := metav1.ManagedFieldsEntry{Manager: ManagedBy, Operation: metav1.ManagedFieldsOperationApply, FieldsType: "FieldsV1"}
 	claimed := fieldpath.NewSet()
@@ -101,7 +99,7 @@ func isOwn(e metav1.ManagedFieldsEntry) bool {
 	return e.Manager == ManagedBy && e.Operation == metav1.ManagedFieldsOperationApply && e.Subresource == ""
 }
 
-// fieldSet is what a manager owns; nothing where that cannot be read.
+// fieldSet is what a manager owns; nothing if that cannot be read.
 func fieldSet(e metav1.ManagedFieldsEntry) *fieldpath.Set {
 	s := fieldpath.NewSet()
 	if e.FieldsV1 == nil || s.FromJSON(bytes.NewReader(e.FieldsV1.GetRawBytes())) != nil {
@@ -119,8 +117,8 @@ func withFields(e metav1.ManagedFieldsEntry, s *fieldpath.Set) (metav1.ManagedFi
 	return e, nil
 }
 
-// owns reports whether the provider set a field. An object without managed
-// fields was rendered and not read: all of it is owned.
+// owns reports whether the provider set a field. An object without managed fields was rendered and not read:
+// the provider owns all of it.
 func owns(entries []metav1.ManagedFieldsEntry, path ...string) bool {
 	p := make(fieldpath.Path, 0, len(path))
 	for _, name := range path {
@@ -139,8 +137,8 @@ func ownsNodePort(entries []metav1.ManagedFieldsEntry, port corev1.ServicePort) 
 	})
 }
 
-// ownedEntries keeps the entries of m, labels or annotations at a path of an
-// object, that the provider set or that are declared.
+// ownedEntries returns the entries of m, labels or annotations at a path of an object, that the provider set or
+// that are declared.
 func ownedEntries(entries []metav1.ManagedFieldsEntry, m, declared map[string]string, path ...string) map[string]string {
 	var out map[string]string
 	for k, v := range m {
@@ -155,8 +153,8 @@ func ownedEntries(entries []metav1.ManagedFieldsEntry, m, declared map[string]st
 	return out
 }
 
-// additions names the governed fields of a live object that somebody set and
-// that the rendered one lacks, with who it was.
+// additions names the governed fields of a live object that somebody set and that the rendered object does not
+// have, with the managers that set them.
 func additions(kind string, rendered, live map[string]any, entries []metav1.ManagedFieldsEntry) []string {
 	by := map[string][]string{}
 	for _, e := range entries {
@@ -185,9 +183,8 @@ func additions(kind string, rendered, live map[string]any, entries []metav1.Mana
 	return out
 }
 
-// excess follows the path of an owned field and names the first part of it that
-// what is wanted lacks. Below a field that is owned as a whole it names the keys
-// of maps that are too many.
+// excess follows the path of an owned field and names its first part that is missing in the wanted object.
+// Below a field that is owned as a whole, it names surplus keys of maps.
 func excess(p fieldpath.Path, want, got any) []string {
 	at := ""
 	for _, e := range p {
@@ -281,9 +278,8 @@ func joinElement(path string, e fieldpath.PathElement, v any) string {
 	return path + "[" + strings.Join(keys, ",") + "]"
 }
 
-// filledIn are the fields that Kubernetes fills in where nothing is said, nil
-// for any value. Whoever writes an object whole, such as a restore of the
-// namespace from a backup, owns them, though nobody meant to set them.
+// filledIn are the fields that Kubernetes fills in by default, nil for any value. A client that writes a whole
+// object, such as a restore of the namespace from a backup, owns them, although nobody meant to set them.
 var filledIn = map[string]any{
 	"apiVersion":               "v1", // of a fieldRef
 	"defaultMode":              int64(0o644),

@@ -17,10 +17,9 @@ import (
 // no cluster, whatever else is left of it.
 var ErrNoStatefulSet = errors.New("the StatefulSet does not exist")
 
-// Parse reads a Spec back from the objects of a live cluster; it is the inverse
-// of Objects. Objects other than the StatefulSet may be missing or unreadable:
-// what they hold is then taken from known, what was declared last, and Drift
-// names them. Labels and annotations that others added are left out.
+// Parse reads a Spec back from the objects of a live cluster; it is the inverse of Objects. Objects other than
+// the StatefulSet may be missing or unreadable: their contents are then taken from known, which was declared
+// last, and Drift names them. Labels and annotations that others added are left out.
 func Parse(live Set, known Spec) (Spec, error) {
 	sts := live.StatefulSet
 	if sts == nil {
@@ -28,14 +27,14 @@ func Parse(live Set, known Spec) (Spec, error) {
 	}
 	cluster := sts.Labels[LabelInstance]
 	if !Owns(cluster, sts.Labels) || sts.Name != StatefulSetName(cluster) {
-		return Spec{}, fmt.Errorf("the StatefulSet %s/%s was not made by this provider: it lacks the label %s=%s", sts.Namespace, sts.Name, LabelManagedBy, ManagedBy)
+		return Spec{}, fmt.Errorf("this provider did not create the StatefulSet %s/%s, which does not have the label %s=%s", sts.Namespace, sts.Name, LabelManagedBy, ManagedBy)
 	}
 	s := Spec{
 		Name:            cluster,
 		Namespace:       sts.Namespace,
 		CreateNamespace: known.CreateNamespace,
 	}
-	if live.Namespace != nil { // it may be that it must not be read
+	if live.Namespace != nil { // it may be nil because it may not be read
 		s.CreateNamespace = live.Namespace.Annotations[AnnotationNamespaceOf] == cluster
 	}
 	if sts.Spec.Replicas != nil {
@@ -95,7 +94,7 @@ func Parse(live Set, known Spec) (Spec, error) {
 		s.Service = Service{Type: string(svc.Spec.Type)}
 		s.Service.Annotations = ownedEntries(svc.ManagedFields, svc.Annotations, known.Service.Annotations, "metadata", "annotations")
 		dropCommon(s.Service.Annotations, s.Annotations, known.Annotations, known.Service.Annotations)
-		// Where none is declared a load balancer's webhook may choose one, for good.
+		// If no class is declared, the webhook of a load balancer may choose one permanently.
 		if c := svc.Spec.LoadBalancerClass; c != nil && (known.Service.LoadBalancerClass != "" || owns(svc.ManagedFields, "spec", "loadBalancerClass")) {
 			s.Service.LoadBalancerClass = *c
 		}
@@ -105,7 +104,7 @@ func Parse(live Set, known Spec) (Spec, error) {
 	return s, nil
 }
 
-// parseAddresses reads where a Service is reached, as far as that is declared: Kubernetes fills in what is not.
+// parseAddresses reads the addresses of a Service that are declared: Kubernetes fills in the others.
 func parseAddresses(s *Service, svc *corev1.Service, known Service) {
 	declared := func(known bool, field string) bool { return known || owns(svc.ManagedFields, "spec", field) }
 	if declared(known.ClusterIP != "", "clusterIP") {
@@ -133,7 +132,7 @@ func parseAddresses(s *Service, svc *corev1.Service, known Service) {
 	}
 }
 
-// parseNamespace reads what a namespace that the cluster made has for itself.
+// parseNamespace reads the labels and annotations that only a namespace has which the cluster created.
 func parseNamespace(s *Spec, ns *corev1.Namespace, known Spec) {
 	if !s.CreateNamespace {
 		return
@@ -150,8 +149,9 @@ func parseNamespace(s *Spec, ns *corev1.Namespace, known Spec) {
 	dropCommon(s.NamespaceAnnotations, s.Annotations, known.Annotations, known.NamespaceAnnotations)
 }
 
-// dropCommon leaves out of an object's labels or annotations those that every object has, unless they are declared for it too.
-// common is what they have, known what was declared last, which somebody may have changed on one object only.
+// dropCommon removes from the labels or annotations of an object those that every object has, unless they are also declared
+// for this object. common is what all objects have, and known is what was declared last, which somebody may have changed on
+// one object only.
 func dropCommon(own, common, known, declared map[string]string) {
 	for _, m := range []map[string]string{common, known} {
 		for k, v := range m {
@@ -162,8 +162,8 @@ func dropCommon(own, common, known, declared map[string]string) {
 	}
 }
 
-// annotated reads a value from an annotation. What it does not say, as one that
-// is missing or not readable, is the default.
+// annotated reads a value from an annotation. If the annotation or a part of it is missing or not readable, the
+// default applies.
 func annotated[T any](text string, def T) T {
 	v := def
 	if json.Unmarshal([]byte(text), &v) != nil {
@@ -231,8 +231,8 @@ func parseStorage(s *Spec, claims []corev1.PersistentVolumeClaim) {
 	}
 }
 
-// SameVolumes reports whether two StatefulSets make the same volumes. Kubernetes
-// does not let that be changed in one.
+// SameVolumes reports whether two StatefulSets create the same volumes. Kubernetes does not allow changing this
+// in a StatefulSet.
 func SameVolumes(a, b *appsv1.StatefulSet) bool {
 	var x, y Spec
 	parseStorage(&x, a.Spec.VolumeClaimTemplates)
@@ -250,7 +250,7 @@ func parseConfig(s *Spec, cm *corev1.ConfigMap, known Spec, hash string) {
 		s.Domain, s.Performance, s.Telemetry, s.UI, s.ACL = known.Domain, known.Performance, known.Telemetry, known.UI, known.ACL
 		s.Gossip.Stage, s.TLS.Stage = known.Gossip.Stage, known.TLS.Stage
 		s.ExtraConfig = known.ExtraConfig
-		// Nobody knows; that it had a leader is the safe guess.
+		// This is not known. To assume that there was a leader is safe.
 		s.Established = true
 		return
 	}

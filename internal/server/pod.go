@@ -13,7 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// Pod is what pods have in common, those of servers and, but for Separate and Extra, those of Jobs. The zero Pod is the default.
+// Pod is what pods have in common: those of servers and, except for Separate and Extra, those of Jobs. The zero Pod is the
+// default.
 type Pod struct {
 	// RunAs is the user and the groups of the containers; nil is DefaultRunAs.
 	RunAs *RunAs
@@ -25,8 +26,8 @@ type Pod struct {
 	Extra string
 }
 
-// RunAs is the user and the groups that containers run as. The platform chooses what is nil, as OpenShift does from the range of
-// a namespace.
+// RunAs is the user and the groups that containers run as. The platform chooses values that are nil, for example OpenShift from
+// the range of a namespace.
 type RunAs struct{ User, Group, FSGroup *int64 }
 
 // DefaultRunAs are the user and the group of the official image (hashicorp/docker-consul).
@@ -79,10 +80,10 @@ func (p Pod) apply(spec *corev1.PodSpec) {
 	spec.ImagePullSecrets = p.pullSecrets()
 	extra, err := parseExtraPod(p.Extra)
 	if err != nil {
-		return // refused long before
+		return // refused earlier
 	}
 	spec.Volumes = append(spec.Volumes, extra.Volumes...)
-	// Before the server looks at its data.
+	// Before the server reads its data.
 	spec.InitContainers = slices.Concat(extra.InitContainers, spec.InitContainers)
 	consul := &spec.Containers[0]
 	consul.Env = slices.Concat(consul.Env, extra.Env)
@@ -102,7 +103,7 @@ type extraPod struct {
 	VolumeMounts   []corev1.VolumeMount   `json:"volumeMounts,omitempty"`
 }
 
-// extraPodExample shows how to write it.
+// extraPodExample is an example.
 const extraPodExample = `jsonencode({ containers = [{ name = "exporter", image = "example.com/exporter:1" }] })`
 
 func parseExtraPod(text string) (p extraPod, err error) {
@@ -138,8 +139,8 @@ func extraPodError(text string, err error) error {
 	}
 }
 
-// CheckExtraPod returns an error that says why the pods of servers cannot have something in addition: it is not JSON of the
-// Kubernetes API, or it collides with what the provider renders. The API server checks the rest.
+// CheckExtraPod returns an error that says why the pods of servers cannot have these additions: they are not JSON of the
+// Kubernetes API, or they collide with what the provider renders. The API server checks the rest.
 func CheckExtraPod(text string) error {
 	p, err := parseExtraPod(text)
 	if err != nil {
@@ -195,7 +196,7 @@ func CheckExtraPod(text string) error {
 			refuse("%s.name: there is no volume %q", at, m.Name)
 		}
 		if slices.Contains(ownPaths(), strings.TrimRight(m.MountPath, "/")) {
-			refuse("%s.mountPath: %q is the provider's: choose another path", at, m.MountPath)
+			refuse("%s.mountPath: %q is reserved for the provider: choose another path", at, m.MountPath)
 		}
 	}
 	if len(problems) == 0 {
@@ -210,7 +211,7 @@ func ownVolumes() []string {
 	return []string{dataVolume, configVolume, "tmp", keyringVolume, tlsVolume}
 }
 
-// ownPaths are where they are mounted.
+// ownPaths are the paths where they are mounted.
 func ownPaths() []string {
 	return []string{"", "/consul", dataDir, configDir, "/tmp", keyringDir, tlsDir}
 }

@@ -29,7 +29,7 @@ func TestCheckExtraPod(t *testing.T) {
 		`{"containers":[{"name":"e","image":"e:1","volumeMounts":[{"name":"nowhere","mountPath":"/x"}]}]}`:   `no volume "nowhere"`,
 		`{"volumes":[{"name":"data","emptyDir":{}}]}`:                                                        `"data" is taken`,
 		`{"volumes":[{"name":"X","emptyDir":{}}]}`:                                                           "volumes[0].name",
-		`{"volumes":[{"name":"x","emptyDir":{}}],"volumeMounts":[{"name":"x","mountPath":"/consul/data/"}]}`: "the provider's",
+		`{"volumes":[{"name":"x","emptyDir":{}}],"volumeMounts":[{"name":"x","mountPath":"/consul/data/"}]}`: "reserved for the provider",
 		`{"env":[{"name":"CONSUL_HTTP_TOKEN","value":"x"}]}`:                                                 "CONSUL_HTTP_TOKEN",
 		`{"env":[{"name":"POD_IP","value":"x"}]}`:                                                            "POD_IP",
 		`{"volumeMounts":[{"name":"x","mountPath":"/x"}]}`:                                                   `no volume "x"`,

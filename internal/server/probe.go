@@ -9,11 +9,11 @@ import (
 )
 
 const (
-	// livePath answers 200 as long as the agent runs, without a leader too. Request limits do not apply to it.
+	// livePath answers 200 while the agent runs, even without a leader. Request limits do not apply to it.
 	livePath = "/v1/status/leader"
-	// readyPath is a read that the leader answers: 500 while there is none. It
-	// names a service that does not exist, so the answer is small, and is
-	// answered without a token (catalog reads filter instead of refusing).
+	// readyPath is a read that the leader answers: 500 while there is no leader. It names a service that does
+	// not exist, so the answer is small, and is answered without a token (catalog reads filter instead of
+	// refusing).
 	readyPath = "/v1/health/service/readiness-of-a-server"
 )
 
@@ -24,8 +24,9 @@ func startupProbe() *corev1.Probe {
 }
 
 // readinessProbe asks whether the leader answers through this server. Enforced request limits apply to readyPath: an overload would
-// be answered with 429, and take all servers out of the Service. The questions that they do not apply to take a token, and a refusal
-// by the leader is a failure to the kubelet, so a script asks then. Elsewhere the kubelet asks by itself, which costs less.
+// be answered with 429, and would remove all servers from the Service. Requests to which they do not apply require a token, and for
+// the kubelet a refusal by the leader is a failure, so a script asks in this case. Otherwise the kubelet asks directly, which costs
+// less.
 func readinessProbe(s Spec) *corev1.Probe {
 	if enforcesLimits(s) {
 		return execProbe(readyScriptKey, 2, 2)
@@ -71,7 +72,7 @@ func execProbe(script string, period, failures int32) *corev1.Probe {
 	}
 }
 
-// httpProbe asks what answers at the pod's address. Kubelets do not verify certificates.
+// httpProbe sends a request to the pod's address. Kubelets do not verify certificates.
 func httpProbe(s Spec, path string, period, failures, timeout int32) *corev1.Probe {
 	get := corev1.HTTPGetAction{Path: path, Port: intstr.FromString("http"), Scheme: corev1.URISchemeHTTP}
 	if s.TLS.onlyHTTPS() {

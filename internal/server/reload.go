@@ -6,18 +6,15 @@ import (
 	goversion "github.com/hashicorp/go-version"
 )
 
-// MetaConfigVersion is the key of the node metadata under which an agent tells
-// its ConfigVersion.
+// MetaConfigVersion is the key of the node metadata under which an agent reports its ConfigVersion.
 const MetaConfigVersion = ManagedBy + "-config-version"
 
-// reloadable are the paths of agent configuration that a running agent takes
-// over when it is told to reload; a path stands for everything below it.
-// TestAccCluster_reloadsWhatAgentsCanLoad holds each against a real agent
-// (developer.hashicorp.com/consul/docs/fundamentals/agent, "Reloadable
-// configuration").
+// reloadable are the paths of agent configuration that a running agent loads when it reloads; a path includes
+// everything below it. TestAccCluster_reloadsWhatAgentsCanLoad checks each with a real agent
+// (developer.hashicorp.com/consul/docs/fundamentals/agent, "Reloadable configuration").
 //
-// performance.raft_multiplier is not among them, though agents accept it: it also
-// sets the leader's lease, which a reload leaves as it was.
+// performance.raft_multiplier is not among them, although agents accept it: it also sets the leader's lease,
+// which a reload does not change.
 var reloadable = map[string]bool{
 	"log_level": true,
 	"node_meta": true,
@@ -38,8 +35,8 @@ var reloadable = map[string]bool{
 	"telemetry.prefix_filter": true,
 }
 
-// isReloadable reports whether a running agent takes over a change of a path of
-// agent configuration. Consul compares keys without regard to case.
+// isReloadable reports whether a running agent can load a change of a path of agent configuration. Consul
+// compares keys without regard to case.
 func isReloadable(path string) bool {
 	path = strings.ToLower(path)
 	for {
@@ -71,8 +68,8 @@ func dropReloadable(prefix string, config map[string]any) {
 	}
 }
 
-// rejoinAgeMax is as good as for ever, in Consul's words; "" where a version does
-// not know the setting (CHANGELOG of Consul, 1.16.0).
+// rejoinAgeMax is practically forever, in the format of Consul; "" if a version does not have the setting
+// (CHANGELOG of Consul, 1.16.0).
 func rejoinAgeMax(version string) string {
 	v, err := goversion.NewVersion(version)
 	if err != nil || v.Core().LessThan(goversion.Must(goversion.NewVersion("1.16.0"))) {

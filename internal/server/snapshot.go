@@ -14,7 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Snapshot is a snapshot of the servers that was read back whole, and where it is.
+// Snapshot is a snapshot of the servers that was read back completely, and where it is.
 type Snapshot struct {
 	// Claim is the PersistentVolumeClaim, in the cluster's namespace, and File the
 	// name of the file in its volume, "" in a repository.
@@ -43,8 +43,7 @@ const (
 	snapshotTokens = "token"
 	snapshotCA     = "ca"
 
-	// snapshotDeadline ends a Job that nobody waits for any more, and snapshotTTL
-	// removes it.
+	// snapshotDeadline ends a Job that no apply waits for any more, and snapshotTTL removes it.
 	snapshotDeadline = 15 * time.Minute
 	snapshotTTL      = time.Hour
 )
@@ -67,16 +66,16 @@ func SnapshotJobName(cluster string) string { return cluster + "-snapshot" }
 // SnapshotContainerName is the container of the Job whose last words ParseSnapshot reads.
 const SnapshotContainerName = "snapshot"
 
-// SnapshotLabels are on the Job, its pod and the claim. They prove the ownership
-// as OwnerLabels do; none of them selects a server.
+// SnapshotLabels are on the Job, its pod, and the claim. They prove ownership like OwnerLabels, but do not
+// select servers.
 func SnapshotLabels(cluster string) map[string]string {
 	l := OwnerLabels(cluster)
 	l[LabelComponent] = "snapshot"
 	return l
 }
 
-// SnapshotClaim renders the claim. Its volume is of the class and size that each
-// server has: three snapshots, which are compressed, take less than the data.
+// SnapshotClaim renders the claim. Its volume has the class and size of the volume of a server: three
+// snapshots, which are compressed, need less space than the data.
 func SnapshotClaim(s Spec) *corev1.PersistentVolumeClaim {
 	m := meta(s, SnapshotClaimName(s.Name))
 	m.Labels = s.Labeled(SnapshotLabels(s.Name))
@@ -94,9 +93,9 @@ func SnapshotClaim(s Spec) *corev1.PersistentVolumeClaim {
 	return claim
 }
 
-// SnapshotJob renders the Job that takes a snapshot of servers which run s, with
-// the management token in a key of a Secret; secret is "" where ACLs are off. It
-// runs where servers may, as what servers run as, and asks them as NewAccess says.
+// SnapshotJob renders the Job that takes a snapshot of servers which run s, with the management token in a key
+// of a Secret; secret is "" where ACLs are off. It runs where servers may run, with the same user, and accesses
+// them as NewAccess says.
 func SnapshotJob(s Spec, secret, key string) *batchv1.Job {
 	m := meta(s, SnapshotJobName(s.Name))
 	m.Labels = s.Labeled(SnapshotLabels(s.Name))
@@ -122,7 +121,7 @@ func SnapshotJob(s Spec, secret, key string) *batchv1.Job {
 		TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
 		ObjectMeta: m,
 		Spec: batchv1.JobSpec{
-			BackoffLimit:            new(int32(0)), // the script tries again by itself
+			BackoffLimit:            new(int32(0)), // the script retries by itself
 			ActiveDeadlineSeconds:   new(int64(snapshotDeadline.Seconds())),
 			TTLSecondsAfterFinished: new(int32(snapshotTTL.Seconds())),
 			Template:                template,
@@ -130,11 +129,12 @@ func SnapshotJob(s Spec, secret, key string) *batchv1.Job {
 	}
 }
 
-// Access is what a container of the command consul needs to ask the servers.
+// Access is what a container with the command consul needs to access the servers.
 type Access struct {
-	// Address of the client Service, a URL, or of the servers' own while the former leads nowhere.
+	// Address of the client Service, a URL, or of the headless Service while the client Service selects no
+	// server.
 	Address string
-	// TokenFile is where the token is, nothing where there is none.
+	// TokenFile is where the token is, nothing if there is none.
 	TokenFile []string
 	Env       []corev1.EnvVar
 	Mounts    []corev1.VolumeMount
@@ -178,7 +178,7 @@ func NewAccess(s Spec, secret, key string) Access {
 	return a
 }
 
-// JobSettings is what is declared of the pods of Jobs. The zero value leaves all to what is declared of the servers.
+// JobSettings is what is declared for the pods of Jobs. The zero value uses what is declared for the servers.
 type JobSettings struct {
 	// Resources of each container; nil for those of a server.
 	Resources *Resources `json:"resources,omitempty"`
@@ -194,8 +194,8 @@ func (j JobSettings) With(over JobSettings) JobSettings {
 	return j
 }
 
-// outOfMeshes returns the labels and annotations that keep service meshes from putting a sidecar into a pod: it would not end
-// with the containers of a Job, and so keep the Job running until its deadline. Jobs work without it.
+// outOfMeshes returns the labels and annotations that keep service meshes from putting a sidecar into a pod: a sidecar would
+// not end with the containers of a Job, and would keep the Job running until its deadline. Jobs work without a sidecar.
 func outOfMeshes() (labels, annotations map[string]string) {
 	return map[string]string{
 			"sidecar.istio.io/inject":   "false",    // istio.io/latest/docs/setup/additional-setup/sidecar-injection
@@ -210,9 +210,9 @@ func outOfMeshes() (labels, annotations map[string]string) {
 		}
 }
 
-// JobPod renders what pods of Jobs have in common: they run where servers may, as what
-// servers run as, and pass the Pod Security standard "restricted". They have nothing of what
-// selects the servers' pods, and no sidecar of a service mesh. It has no container.
+// JobPod renders what pods of Jobs have in common: they run where servers may run, with the same user, and pass
+// the Pod Security standard "restricted". They do not have the labels that select the servers' pods, and no
+// sidecar of a service mesh. The result has no container.
 func JobPod(s Spec, labels map[string]string) corev1.PodTemplateSpec {
 	meshLabels, meshAnnotations := outOfMeshes()
 	return corev1.PodTemplateSpec{
@@ -222,7 +222,7 @@ func JobPod(s Spec, labels map[string]string) corev1.PodTemplateSpec {
 		},
 		Spec: corev1.PodSpec{
 			RestartPolicy:                 corev1.RestartPolicyNever,
-			ServiceAccountName:            StatefulSetName(s.Name), // may have what it takes to pull the image
+			ServiceAccountName:            StatefulSetName(s.Name), // may have the credentials to pull the image
 			AutomountServiceAccountToken:  new(false),
 			EnableServiceLinks:            new(false),
 			TerminationGracePeriodSeconds: new(int64(1)),
@@ -262,7 +262,7 @@ func ParseSnapshot(cluster, message string) (Snapshot, error) {
 	case s.File == "" || strings.Contains(s.File, "/"):
 		return Snapshot{}, fmt.Errorf("its result names no file: %q", message)
 	case s.Index == 0 || s.Term == 0 || s.Size == 0 || len(s.SHA256) != 64:
-		return Snapshot{}, errors.New("its result is not that of a whole snapshot: " + message)
+		return Snapshot{}, errors.New("its result does not describe a complete snapshot: " + message)
 	}
 	return s, nil
 }

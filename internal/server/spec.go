@@ -1,9 +1,8 @@
 // Package server turns the description of a Consul cluster into what runs: the
 // agent configuration and the Kubernetes objects of its servers, and back.
 //
-// It is pure: no I/O, no Terraform. Objects(spec) renders, Parse(objects) reads
-// the same Spec back, and Drift names what in a live cluster differs from what
-// was rendered.
+// It is pure: it does no I/O and does not know about Terraform. Objects(spec) renders, Parse(objects) reads the
+// same Spec back, and Drift names what in a live cluster differs from what was rendered.
 package server
 
 import (
@@ -48,34 +47,32 @@ type Spec struct {
 
 	// Replicas is the number of servers: 1, 3, 5 or 7.
 	Replicas int32
-	// Declared is the number with which a server that stops compares the Raft peers that it would
-	// leave, 0 where it is Replicas: while servers are added or removed one by one, the smaller of
-	// the former number and the one that the change leads to.
+	// Declared is the number of servers with which a server that stops compares the Raft peers that it would
+	// leave; 0 means Replicas. While servers are added or removed one by one, it is the smaller of the former
+	// number and the number after the change.
 	Declared int32
-	// Established says that the cluster has elected its first leader. From then
-	// on no server is told to expect a bootstrap: one without data joins, and
-	// never starts a second, empty cluster.
+	// Established says that the cluster has elected its first leader. From then on, no server is told to expect
+	// a bootstrap: a server without data joins, and never starts a second, empty cluster.
 	Established bool
 	// Creating says that the apply which creates the cluster is not known to have ended.
 	Creating bool
-	// UpgradeSnapshot is the snapshot that was taken before the latest upgrade, nil if
-	// none was. Like Established it is known from the live cluster alone.
+	// UpgradeSnapshot is the snapshot that was taken before the latest upgrade, nil if none was. Like
+	// Established, it is only known from the live cluster.
 	UpgradeSnapshot *Snapshot
-	// Origin is the snapshot that the cluster begins with, nil if it begins empty. What of it is
-	// done is known from the live cluster alone.
+	// Origin is the snapshot that the cluster starts from, nil if it starts empty. Only the live cluster shows
+	// what of it is done.
 	Origin *Origin
-	// Restored names the latest restore into the running cluster, "" if there was none. It is known from the live cluster
-	// alone, and no apply changes it.
+	// Restored names the latest restore into the running cluster, "" if there was none. It is only known from the live
+	// cluster, and no apply changes it.
 	Restored string
 	// FormerConfig is the configuration of servers that have not been restarted since it
 	// changed, by its keys in the ConfigMap; nil if all have.
 	FormerConfig map[string]string
 	// Resizing says that a change of the volumes is not known to have ended.
 	Resizing bool
-	// Adopt names the servers that the cluster took or takes over from, nil if it was
-	// made anew.
+	// Adopt names the servers that the cluster adopts or has adopted, nil if it was created.
 	Adopt *Adopt
-	// Takeover is the take-over that is going on, nil if none is.
+	// Takeover is the adoption in progress, nil if there is none.
 	Takeover *Takeover
 	// DeletionProtection refuses to delete the cluster.
 	DeletionProtection bool
@@ -100,9 +97,9 @@ type Spec struct {
 	Pod                       Pod
 	ServiceAccountAnnotations map[string]string
 
-	// Update says how changes are carried out. It is no setting of the servers.
+	// Update says how changes are carried out. It is not a setting of the servers.
 	Update Update
-	// Jobs says how the pods of Jobs are made. It is no setting of the servers.
+	// Jobs says how the pods of Jobs are made. It is not a setting of the servers.
 	Jobs JobSettings
 
 	// ExtraConfig is a JSON object of agent configuration, merged last; "" is none.
@@ -140,8 +137,8 @@ type Storage struct {
 	Size resource.Quantity
 	// Class is the storage class, "" for the default class of the Kubernetes cluster.
 	Class string
-	// NoClass says that the claims have no class, and are bound to volumes that somebody
-	// made by hand. Class is "".
+	// NoClass says that the claims have no class, and are bound to volumes that were created by hand. Class is
+	// "".
 	NoClass bool
 	// OnChange is GrowVolumes or RebuildServers; "" is GrowVolumes.
 	OnChange string
@@ -174,7 +171,7 @@ func (r Resources) Requirements() corev1.ResourceRequirements {
 const (
 	// AntiAffinityRequired never puts two servers on one node.
 	AntiAffinityRequired = "required"
-	// AntiAffinityPreferred avoids it where it can.
+	// AntiAffinityPreferred avoids this if possible.
 	AntiAffinityPreferred = "preferred"
 )
 
@@ -210,13 +207,13 @@ type Telemetry struct {
 	PrometheusRetentionTime time.Duration
 }
 
-// Autopilot is Consul's stored autopilot configuration, as far as it is
-// declared; how many voters must stay follows from the number of servers. It is
-// set through the API, which is the only way once a cluster had its first leader.
+// Autopilot is the declared part of Consul's stored autopilot configuration. How many voters must stay is
+// derived from the number of servers. It is set through the API, which is the only way once a cluster has had
+// its first leader.
 type Autopilot struct {
 	// CleanupDeadServers removes a failed server from the Raft peers.
 	CleanupDeadServers bool `json:"cleanup_dead_servers"`
-	// LastContactThreshold is how long a healthy server may not have heard of the leader.
+	// LastContactThreshold is how long a healthy server may be without contact to the leader.
 	LastContactThreshold time.Duration `json:"last_contact_threshold"`
 	// MaxTrailingLogs is how many Raft log entries a healthy server may be behind.
 	MaxTrailingLogs uint64 `json:"max_trailing_logs"`
@@ -225,22 +222,21 @@ type Autopilot struct {
 	ServerStabilizationTime time.Duration `json:"server_stabilization_time"`
 }
 
-// DefaultAutopilot is Consul's default (agent/config/default.go), but for the
-// stabilization time: autopilot looks for servers to promote every ten seconds,
-// so with Consul's ten more a restart takes ten seconds longer.
+// DefaultAutopilot is Consul's default (agent/config/default.go), except for the stabilization time: autopilot
+// looks for servers to promote every ten seconds, so with Consul's ten more a restart takes ten seconds longer.
 var DefaultAutopilot = Autopilot{
 	CleanupDeadServers: true, LastContactThreshold: 200 * time.Millisecond, MaxTrailingLogs: 250, ServerStabilizationTime: time.Second,
 }
 
-// Strategies of a roll.
+// Strategies of a rollout.
 const (
 	// Rolling restarts the servers one at a time.
 	Rolling = "rolling"
-	// OnDelete restarts none: a server takes a change up when somebody deletes its pod.
+	// OnDelete restarts no server: a server loads a change when somebody deletes its pod.
 	OnDelete = "on_delete"
 )
 
-// What a roll does with a server that does not come back.
+// What a rollout does if a server does not come back.
 const (
 	// Hold leaves the servers that were not reached as they are.
 	Hold = "hold"
@@ -252,19 +248,19 @@ const (
 type Update struct {
 	// Strategy is Rolling or OnDelete.
 	Strategy string `json:"strategy"`
-	// PauseAfter is after how many servers a roll waits for the next apply; 0 is never.
+	// PauseAfter is the number of servers after which a rollout waits for the next apply; 0 is never.
 	PauseAfter int64 `json:"pause_after"`
 	// OnFailure is Hold or RollBack.
 	OnFailure string `json:"on_failure"`
 	// SnapshotBefore takes a snapshot before the first server gets another version.
 	SnapshotBefore bool `json:"snapshot_before"`
-	// SnapshotTo is the backup repository that it is stored in; the zero one is the volume of SnapshotClaim.
+	// SnapshotTo is the backup repository in which it is stored; the zero value is the volume of SnapshotClaim.
 	SnapshotTo SnapshotTo `json:"snapshot_to,omitzero"`
 	// ServerTimeout is how long one server may take until it votes again.
 	ServerTimeout time.Duration `json:"server_timeout"`
 }
 
-// SnapshotTo is a backup repository, as restic.Repository says, and how it is worked on. Either URL or Claim is set.
+// SnapshotTo is a backup repository (restic.Repository), and how Jobs use it. Either URL or Claim is set.
 type SnapshotTo struct {
 	URL    string `json:"url,omitempty"`
 	Claim  string `json:"claim,omitempty"`
@@ -278,7 +274,7 @@ type SnapshotTo struct {
 	Options string `json:"options,omitempty"`
 }
 
-// DefaultUpdate is how changes are carried out where nothing else is said.
+// DefaultUpdate is how changes are carried out by default.
 var DefaultUpdate = Update{Strategy: Rolling, OnFailure: Hold, SnapshotBefore: true, ServerTimeout: 10 * time.Minute}
 
 // Service exposes the client Service (HTTP and DNS).
@@ -290,7 +286,7 @@ type Service struct {
 	// LoadBalancerClass and LoadBalancerSourceRanges apply to a LoadBalancer.
 	LoadBalancerClass        string
 	LoadBalancerSourceRanges []string
-	// ClusterIP is the address that the Service is to have, "" for one that Kubernetes chooses.
+	// ClusterIP is the desired address of the Service, "" for one that Kubernetes chooses.
 	ClusterIP string
 	// IPFamilies and IPFamilyPolicy are those of the Service, nothing for what Kubernetes chooses.
 	IPFamilies     []string

@@ -6,35 +6,33 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Stage is how far something between agents is encrypted: their gossip, or their TCP
-// connections. A running cluster goes through all of them, each on every server before
-// the next: at any moment every agent takes what the others send
-// (developer.hashicorp.com/consul/docs/secure/encryption/gossip/enable/existing).
+// Stage is how far traffic between agents is encrypted: their gossip, or their TCP connections. A running
+// cluster goes through all stages, each on every server before the next: at any moment, every agent accepts
+// what the others send (developer.hashicorp.com/consul/docs/secure/encryption/gossip/enable/existing).
 type Stage int
 
 // Stages, in the order in which encryption is turned on.
 const (
 	// StagePlain: no agent has a key.
 	StagePlain Stage = iota
-	// StageAccept: agents have a key, send plain text and take both.
+	// StageAccept: agents have a key, send plain text, and accept both.
 	StageAccept
-	// StageSend: agents encrypt what they send and take both.
+	// StageSend: agents encrypt what they send, and accept both.
 	StageSend
-	// StageEncrypted: agents encrypt what they send and take nothing else.
+	// StageEncrypted: agents encrypt what they send, and accept nothing else.
 	StageEncrypted
 )
 
-// HalfWay reports whether a stage is neither plain text nor encryption.
+// HalfWay reports whether a stage is between plain text and encryption.
 func (s Stage) HalfWay() bool { return s != StagePlain && s != StageEncrypted }
 
-// Stages returns what to apply one after the other, each to every server before the
-// next, to come from one spec to another. The last is where it ends. What differs
-// beside the encryption changes with the first; but where TLS is turned off, its other
-// settings stay as they are until the last, which needs no others.
+// Stages returns the specs to apply one after the other, each to every server before the next, to get from one
+// spec to another. The last one is the target. Other changes than those of the encryption come with the first
+// spec. But if TLS is turned off, its other settings stay as they are until the last spec, which does not need
+// them.
 //
-// A stage between the ends may not be complete, so that is where a change that was
-// interrupted goes on; and the servers of a cluster that never had a leader start
-// with the last.
+// A stage between the ends may not be complete, so an interrupted change resumes with it. The servers of a
+// cluster that never had a leader start with the last spec.
 func Stages(before, after Spec) []Spec {
 	if !before.Established {
 		return []Spec{after}
@@ -75,8 +73,8 @@ func stages(from, to Stage) []Stage {
 	return append(all, to)
 }
 
-// StageOf is the stage of an agent that has keys: whether it encrypts what it sends, and
-// whether it refuses what is not.
+// StageOf is the stage of an agent that has keys, according to whether it encrypts what it sends, and whether
+// it refuses unencrypted traffic.
 func StageOf(verifiesOutgoing, verifiesIncoming bool) Stage {
 	switch {
 	case verifiesIncoming:
@@ -88,10 +86,10 @@ func StageOf(verifiesOutgoing, verifiesIncoming bool) Stage {
 	}
 }
 
-// RunningStage is the stage that a change of the encryption starts from: the one that was
-// applied last, if every server is in it or next to it, so that completing it cuts off
-// nobody. Otherwise it is the one that most servers are in, which have the quorum, and of
-// two alike the one of the lower server.
+// RunningStage is the stage that a change of the encryption starts from: the one that was applied last, if
+// every server is in it or next to it, so that completing it cuts off no server. Otherwise it is the stage of
+// most servers, which have the quorum. If two stages have the same number of servers, it is that of the server
+// with the lower ordinal.
 func RunningStage(applied Stage, servers []Stage) Stage {
 	count := map[Stage]int{}
 	far := false
@@ -111,10 +109,9 @@ func RunningStage(applied Stage, servers []Stage) Stage {
 	return most
 }
 
-// PodStages reads how far the agent in a server's pod encrypts gossip and TCP connections,
-// from the configuration that it was started with. Where the ConfigMap does not hold that,
-// the pod tells whether it has keys at all, and of a kind that it has, known is false: the
-// agent has to be asked.
+// PodStages reads how far the agent in a server's pod encrypts gossip and TCP connections, from the
+// configuration that it was started with. If the ConfigMap does not contain that, the pod shows whether it has
+// keys at all. If it has keys, known is false: the agent has to be asked.
 func PodStages(pod *corev1.Pod, cm *corev1.ConfigMap) (gossip, tls Stage, known bool) {
 	var c agentConfig
 	if cm != nil && json.Unmarshal([]byte(cm.Data[configKeyOf(pod.Annotations[AnnotationConfigHash])]), &c) == nil {

@@ -15,10 +15,9 @@ type TLS struct {
 	TLSSettings
 }
 
-// TLSSettings say which certificates the servers get, and whether HTTP stays.
+// TLSSettings say which certificates the servers get, and whether HTTP remains available.
 type TLSSettings struct {
-	// HTTPSOnly says that HTTP answers inside the pods alone, once the last stage has
-	// come.
+	// HTTPSOnly says that HTTP only answers inside the pods, once the last stage is reached.
 	HTTPSOnly bool `json:"https_only,omitempty"`
 	// HTTPSPort is the port of the HTTP API over TLS.
 	HTTPSPort int `json:"https_port"`
@@ -26,11 +25,11 @@ type TLSSettings struct {
 	VerifyClients bool `json:"verify_clients,omitempty"`
 	// MinVersion is the oldest version of TLS that is spoken: TLS12 or TLS13.
 	MinVersion string `json:"min_version"`
-	// CertificateSecret names the Secret with a certificate of the servers that the user
-	// brings, with its key and what vouches for it; "" is one that is issued.
+	// CertificateSecret names the Secret with a certificate of the servers that the user provides, with its key
+	// and the certificates that vouch for it; "" is a certificate that the provider issues.
 	CertificateSecret string `json:"certificate_secret,omitempty"`
-	// CASecret names the Secret with a certificate authority that the user brings, of
-	// the shape of kubernetes.io/tls; "" is one that the provider makes.
+	// CASecret names the Secret with a certificate authority that the user provides, in the format of
+	// kubernetes.io/tls; "" is an authority that the provider makes.
 	CASecret string `json:"ca_secret,omitempty"`
 	// KeyAlgorithm is that of all keys that the provider makes (pki.Algorithm).
 	KeyAlgorithm string `json:"key_algorithm"`
@@ -42,14 +41,13 @@ type TLSSettings struct {
 	// its end it is replaced.
 	Validity    time.Duration `json:"validity"`
 	RenewBefore time.Duration `json:"renew_before"`
-	// DNSNames and IPAddresses are names of servers beside those that follow from the
-	// cluster (CertificateNames).
+	// DNSNames and IPAddresses are names of servers in addition to those that are derived from the cluster
+	// (CertificateNames).
 	DNSNames    []string `json:"dns_names,omitempty"`
 	IPAddresses []string `json:"ip_addresses,omitempty"`
 }
 
-// DefaultTLS is what holds where nothing else is said. The port is the one of Consul's
-// documentation.
+// DefaultTLS has the default settings. The port is the one in Consul's documentation.
 var DefaultTLS = TLSSettings{
 	HTTPSPort: 8501, MinVersion: TLS12, KeyAlgorithm: "ECDSA-P256",
 	CAValidity: 10 * 365 * 24 * time.Hour, Validity: 365 * 24 * time.Hour, RenewBefore: 365 * 24 * time.Hour / 4,
@@ -61,7 +59,7 @@ const (
 	TLS13 = "TLSv1_3"
 )
 
-// onlyHTTPS reports whether HTTP answers inside the pods alone.
+// onlyHTTPS reports whether HTTP only answers inside the pods.
 func (t TLS) onlyHTTPS() bool { return t.HTTPSOnly && t.Stage == StageEncrypted }
 
 func (t TLSSettings) httpsPort() int32 { return int32(t.HTTPSPort) } //nolint:gosec // at most 65535
@@ -69,11 +67,11 @@ func (t TLSSettings) httpsPort() int32 { return int32(t.HTTPSPort) } //nolint:go
 func (t TLSSettings) equal(o TLSSettings) bool { return compactJSON(t) == compactJSON(o) }
 
 const (
-	// TLSCAKey is the key, in the Secret of the servers, of the certificate authorities
-	// that they trust. All is PEM. The keys of a Secret with a certificate authority are
-	// the same (kubernetes.io/docs/concepts/configuration/secret, and cert-manager).
+	// TLSCAKey is the key, in the Secret of the servers, of the certificate authorities that they trust. All
+	// values are PEM. The keys of a Secret with a certificate authority are the same
+	// (kubernetes.io/docs/concepts/configuration/secret, and cert-manager).
 	TLSCAKey = "ca.crt"
-	// TLSCertKey is that of their certificate, with what leads to one of these.
+	// TLSCertKey is the key of their certificate, with its chain to one of these authorities.
 	TLSCertKey = corev1.TLSCertKey
 	// TLSKeyKey is that of its private key.
 	TLSKeyKey = corev1.TLSPrivateKeyKey
@@ -85,22 +83,22 @@ const (
 // TLSSecretName is the Secret with the certificate of the servers.
 func TLSSecretName(cluster string) string { return cluster + "-tls" }
 
-// CAName is the Secret with the certificate authority and its key, which no pod mounts,
-// and the ConfigMap from which clients take the certificates to trust.
+// CAName is the Secret with the certificate authority and its key, which no pod mounts, and the ConfigMap from
+// which clients get the certificates to trust.
 func CAName(cluster string) string { return cluster + "-ca" }
 
-// TLSServerName is the name that agents want in the certificate of a server: nobody else
-// must have one with it (developer.hashicorp.com/consul/docs/reference/agent/configuration-file/tls,
+// TLSServerName is the name that agents require in the certificate of a server: only servers may have a
+// certificate with it (developer.hashicorp.com/consul/docs/reference/agent/configuration-file/tls,
 // verify_server_hostname).
 func TLSServerName(s Spec) string {
 	return "server." + s.Datacenter + "." + strings.TrimSuffix(s.Domain, ".")
 }
 
-// clusterDomain is the usual one of Kubernetes. Another goes into dns_names.
+// clusterDomain is the usual domain of Kubernetes. Another domain has to be in dns_names.
 const clusterDomain = "cluster.local"
 
-// CertificateNames are the DNS names and IP addresses of every server's certificate:
-// those by which agents, pods and the servers themselves reach it, and those declared.
+// CertificateNames are the DNS names and IP addresses of every server's certificate: those with which agents,
+// pods, and the servers themselves reach it, and those that are declared.
 func CertificateNames(s Spec) (dns, ips []string) {
 	dns = []string{TLSServerName(s), "localhost"}
 	client, peers := ClientServiceName(s.Name), StatefulSetName(s.Name)
@@ -115,8 +113,8 @@ func CertificateNames(s Spec) (dns, ips []string) {
 	return slices.Compact(dns), slices.Compact(ips)
 }
 
-// NeededNames are the DNS names without which a certificate of the servers is of no use:
-// agents look for the first, clients and the provider for the other.
+// NeededNames are the DNS names without which a certificate of the servers is of no use: agents check for the
+// first one, clients and the provider for the other.
 func NeededNames(s Spec) []string {
 	return []string{TLSServerName(s), ClientServiceName(s.Name) + "." + s.Namespace + ".svc"}
 }
@@ -174,10 +172,9 @@ func (c *agentConfig) setTLS(t TLS) {
 	}
 }
 
-// restartedTLS is the stage by whose settings a server was started. From accepting on to
-// sending takes a reload: agents look for each new connection whether to encrypt it
-// (Configurator in tlsutil/config.go of Consul). On to refusing plain text takes a
-// restart, which ends the connections that were made before.
+// restartedTLS is the stage with whose settings a server was started. The step from accepting to sending takes
+// a reload: agents check for each new connection whether to encrypt it (Configurator in tlsutil/config.go of
+// Consul). The step to refusing plain text takes a restart, which closes the connections that were made before.
 func restartedTLS(stage Stage) Stage {
 	if stage == StageSend {
 		return StageAccept
@@ -185,8 +182,7 @@ func restartedTLS(stage Stage) Stage {
 	return stage
 }
 
-// tlsVolumes is the volume with the certificates, and where it is mounted; nothing where
-// there are none.
+// tlsVolumes is the volume with the certificates, and where it is mounted; nothing if there are none.
 func tlsVolumes(s Spec) ([]corev1.Volume, []corev1.VolumeMount) {
 	if s.TLS.Stage == StagePlain {
 		return nil, nil

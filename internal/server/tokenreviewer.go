@@ -11,21 +11,19 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// KubernetesHost is the address of the API server as every pod of its cluster
-// can resolve and reach it; the API server's certificate has it as a name.
+// KubernetesHost is the address of the API server that every pod of its cluster can resolve and reach; the API
+// server's certificate contains this name.
 const KubernetesHost = "https://kubernetes.default.svc"
 
 // ComponentTokenReviewer is the component label of a token reviewer's objects.
 const ComponentTokenReviewer = "token-reviewer"
 
-// annotationReviewerOf names the auth method that an object belongs to, as
-// "<namespace>/<cluster>/<auth method>". With LabelManagedBy it is the proof of
-// ownership: an object without it is never changed.
+// annotationReviewerOf names the auth method that an object belongs to, as "<namespace>/<cluster>/<auth
+// method>". Together with LabelManagedBy, it proves ownership: an object without it is never changed.
 const annotationReviewerOf = ManagedBy + "/token-reviewer-of"
 
-// TokenReviewer is the service account by which the servers of a cluster check
-// the tokens of pods that log in through one auth method, at the Kubernetes
-// cluster that the servers run in.
+// TokenReviewer is the service account with which the servers of a cluster check the tokens of pods that log in
+// through one auth method, in the Kubernetes cluster that the servers run in.
 type TokenReviewer struct {
 	Namespace, Cluster, AuthMethod string
 	// Labels that are declared for every object of the cluster.
@@ -41,7 +39,7 @@ func (r TokenReviewer) AccountName() string {
 	if name == r.AuthMethod && len(prefix)+len(name) <= longest {
 		return prefix + name
 	}
-	// Auth methods may differ in what a name in Kubernetes cannot hold.
+	// Auth methods may differ in characters that a name in Kubernetes cannot contain.
 	sum := sha256.Sum256([]byte(r.AuthMethod))
 	hash := hex.EncodeToString(sum[:4])
 	name = name[:max(0, min(len(name), longest-len(prefix)-len(hash)-1))]
@@ -55,8 +53,8 @@ func (r TokenReviewer) RoleName() string {
 
 func (r TokenReviewer) id() string { return r.Namespace + "/" + r.Cluster + "/" + r.AuthMethod }
 
-// TokenReviewerObjects are the Kubernetes objects of a token reviewer. What was
-// read has nil for one that does not exist.
+// TokenReviewerObjects are the Kubernetes objects of a token reviewer. If they were read, an object that does
+// not exist is nil.
 type TokenReviewerObjects struct {
 	ServiceAccount *corev1.ServiceAccount
 	Role           *rbacv1.ClusterRole
@@ -64,8 +62,8 @@ type TokenReviewerObjects struct {
 	Secret         *corev1.Secret
 }
 
-// All lists the objects in the order in which they are applied: the Secret
-// comes last, because Kubernetes deletes one without its ServiceAccount.
+// All lists the objects in the order in which they are applied: the Secret comes last, because Kubernetes
+// deletes it if its ServiceAccount does not exist.
 func (o TokenReviewerObjects) All() []Object {
 	var all []Object
 	if o.ServiceAccount != nil {
@@ -101,10 +99,9 @@ func (r TokenReviewer) Objects() TokenReviewerObjects {
 			// No pod runs as it.
 			AutomountServiceAccountToken: new(false),
 		},
-		// What Consul asks at a login, and nothing else: is the token valid, and
-		// has its ServiceAccount an annotation that names a service
-		// (agent/consul/authmethod/kubeauth of Consul). The role
-		// system:auth-delegator would also let it ask who may do what.
+		// What Consul asks at a login, and nothing else: whether the token is valid, and whether its
+		// ServiceAccount has an annotation that names a service (agent/consul/authmethod/kubeauth of Consul).
+		// The role system:auth-delegator would also allow it to ask who may do what.
 		Role: &rbacv1.ClusterRole{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "rbac.authorization.k8s.io/v1", Kind: "ClusterRole"},
 			ObjectMeta: named("", r.RoleName()),
@@ -128,8 +125,7 @@ func (r TokenReviewer) Objects() TokenReviewerObjects {
 	}
 }
 
-// ReviewedAuthMethod is the auth method of a cluster that an object serves as a part of its token reviewer, false for another
-// object.
+// ReviewedAuthMethod is the auth method of a cluster whose token reviewer an object is a part of, false for any other object.
 func ReviewedAuthMethod(namespace, cluster string, o metav1.Object) (string, bool) {
 	return strings.CutPrefix(o.GetAnnotations()[annotationReviewerOf], namespace+"/"+cluster+"/")
 }
@@ -139,8 +135,7 @@ func (r TokenReviewer) Owns(o Object) bool {
 	return o.GetLabels()[LabelManagedBy] == ManagedBy && o.GetAnnotations()[annotationReviewerOf] == r.id()
 }
 
-// Foreign names the live objects that have the names of the token reviewer's
-// and are not its own.
+// Foreign lists the live objects that have the names of the token reviewer's objects and do not belong to it.
 func (r TokenReviewer) Foreign(live TokenReviewerObjects) []string {
 	var out []string
 	for _, o := range live.All() {
@@ -171,9 +166,8 @@ func (r TokenReviewer) Drift(live TokenReviewerObjects) []string {
 	return out
 }
 
-// HasToken reports whether the Secret holds a token of the ServiceAccount that
-// there is now. One that was made anew has another UID, and its old tokens are
-// void.
+// HasToken reports whether the Secret holds a token of the current ServiceAccount. A ServiceAccount that was
+// created again has another UID, and its old tokens are void.
 func (o TokenReviewerObjects) HasToken() bool {
 	return o.ServiceAccount != nil && o.Secret != nil && o.Secret.Type == corev1.SecretTypeServiceAccountToken &&
 		o.Secret.Annotations[corev1.ServiceAccountUIDKey] == string(o.ServiceAccount.UID) &&

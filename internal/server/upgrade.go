@@ -11,26 +11,26 @@ import (
 	"github.com/hashicorp/go-version"
 )
 
-// maxJump is over how many release lines one upgrade may go: "each upgrade should
-// jump at most 2 major versions", of which its example calls 1.14 and 1.15 two
-// (developer.hashicorp.com/consul/docs/upgrade/instructions). The three of
-// Enterprise's long-term support are not for the community edition.
+// maxJump is the number of release lines over which one upgrade may go: "each upgrade should jump at most 2
+// major versions", of which its example counts 1.14 and 1.15 as two
+// (developer.hashicorp.com/consul/docs/upgrade/instructions). The three of Enterprise's long-term support are
+// not for the community edition.
 const maxJump = 2
 
-// maxLines bounds how many lines a path may go over: no Consul is that far ahead.
+// maxLines bounds the number of lines over which a path may go: no version of Consul is that far ahead.
 const maxLines = 100
 
-// oldestUpgrade is the oldest version from which the general rule leads on: before
-// it, the same document has instructions for each range of versions.
+// oldestUpgrade is the oldest version to which the general rule applies: for older versions, the same document
+// has instructions for each range of versions.
 var oldestUpgrade = version.Must(version.NewVersion("1.10.0"))
 
-// lastLines are the last known release lines of each major number, by their minor
-// number. 2.0 follows 1.22 (the images of hashicorp/consul), and 2.1 is the latest
-// that Consul's documentation speaks of: others may follow it.
+// lastLines are the last known release lines of each major number, by their minor number. 2.0 follows 1.22 (the
+// images of hashicorp/consul), and 2.1 is the latest that Consul's documentation mentions: others may follow
+// it.
 var lastLines = map[int64]int64{1: 22, 2: 1}
 
-// line is a release line, what Consul's documentation calls a major version: its
-// releases differ in the third number alone.
+// line is a release line, which Consul's documentation calls a major version: its releases only differ in the
+// third number.
 type line struct{ major, minor int64 }
 
 func lineOf(v *version.Version) line {
@@ -41,10 +41,10 @@ func lineOf(v *version.Version) line {
 // String is the line as a step of a path: "1.20.x".
 func (l line) String() string { return fmt.Sprintf("%d.%d.x", l.major, l.minor) }
 
-// next is the line after l on the way to another. Within a major number lines are
-// counted on, known or not. A higher major number begins after the last known line
-// of the former; of one that is not known at all, after the line that is there: so
-// a line that came later is not counted, and a jump over it not refused.
+// next is the line after l on the way to another one. Within a major number, lines are counted one by one,
+// known or not. A higher major number begins after the last known line of the former one. If that major number
+// is not known at all, the next one begins after line l. So a later, unknown line is not counted, and a jump
+// over it is not refused.
 func (l line) next(to line) line {
 	if l.major < to.major && l.minor >= lastLines[l.major] {
 		return line{l.major + 1, 0}
@@ -88,8 +88,7 @@ func release(v *version.Version) *version.Version {
 // both are the same.
 func compareVersions(a, b *version.Version) int { return release(a).Compare(release(b)) }
 
-// SortVersions returns the different versions of a list, oldest first, without
-// those that are none.
+// SortVersions returns the different versions of a list, oldest first, without texts that are not versions.
 func SortVersions(texts []string) []string {
 	texts = slices.DeleteFunc(slices.Clone(texts), func(t string) bool { _, err := ParseVersion(t); return err != nil })
 	slices.Sort(texts)
@@ -115,11 +114,11 @@ type DowngradeError struct {
 // Error implements error. It says what to do instead.
 func (e *DowngradeError) Error() string {
 	if e.Oldest != "" {
-		return fmt.Sprintf("%s is older than %s, which servers run already, and Consul has no downgrade: an older version may not be able to read the data. "+
-			"Go on to %s or a later version, or take the upgrade back to %s, which servers still run", e.To, e.From, e.From, e.Oldest)
+		return fmt.Sprintf("%s is older than %s, which servers already run, and Consul does not support downgrades: an older version may not be able to read the data. "+
+			"Complete the upgrade to %s or a later version, or revert it to %s, which servers still run", e.To, e.From, e.From, e.Oldest)
 	}
-	return fmt.Sprintf("%s is older than %s, and Consul has no downgrade: an older version may not be able to read the data. "+
-		"Keep %s, or take a later version. To go back, create a second cluster with %s and restore into it the snapshot from before the upgrade", e.To, e.From, e.From, e.To)
+	return fmt.Sprintf("%s is older than %s, and Consul does not support downgrades: an older version may not be able to read the data. "+
+		"Keep %s, or declare a later version. To go back, create a second cluster with %s, and restore the snapshot from before the upgrade into it", e.To, e.From, e.From, e.To)
 }
 
 // JumpError says that an upgrade would go over too many release lines at once.
@@ -132,25 +131,24 @@ type JumpError struct {
 // Error implements error. It names the path.
 func (e *JumpError) Error() string {
 	path, to := strings.Join(append([]string{e.From}, e.Path...), " -> "), e.Path[len(e.Path)-1]
-	text := fmt.Sprintf("one upgrade of Consul may go over two release lines at most, and from %s to %s there are more. Apply these versions one after the other: %s",
+	text := fmt.Sprintf("one upgrade of Consul may span at most two release lines, and from %s to %s there are more. Apply these versions one after the other: %s",
 		e.From, to, path)
 	if strings.Contains(path, ".x") {
-		text += ". For x take the latest release of the line"
+		text += ". For x, use the latest release of the line"
 	}
 	if v, err := ParseVersion(to); err == nil && lineOf(v).passed() {
-		text += fmt.Sprintf(". But as far as is known there is no %s: %d.0 follows %d.%d", to, lineOf(v).major+1, lineOf(v).major, lastLines[lineOf(v).major])
+		text += fmt.Sprintf(". But %s probably does not exist: %d.0 follows %d.%d", to, lineOf(v).major+1, lineOf(v).major, lastLines[lineOf(v).major])
 	}
 	return text
 }
 
-// UpgradePath returns the versions to apply one after the other to get from one
-// version of Consul to another, in the fewest steps; the last is to. Those between
-// are release lines, "1.20.x": which of their releases does not matter, and the
-// latest is best. Of the same release there are no steps. An upgrade is legal if
-// there is one.
+// UpgradePath returns the versions to apply one after the other to get from one version of Consul to another,
+// in the fewest steps; the last is to. Those between are release lines, "1.20.x": which of their releases does
+// not matter, and the latest is best. For the same release, there are no steps. An upgrade is allowed if there
+// is exactly one step.
 //
-// It returns a *DowngradeError, and another error for what is no version, is older
-// than 1.10 or too far ahead to be one.
+// It returns a *DowngradeError, or another error for a text that is not a version, for a version older than
+// 1.10, and for a version that is too far ahead to exist.
 func UpgradePath(from, to string) ([]string, error) {
 	a, err := ParseVersion(from)
 	if err != nil {
@@ -166,7 +164,7 @@ func UpgradePath(from, to string) ([]string, error) {
 	case c > 0:
 		return nil, &DowngradeError{From: from, To: to}
 	case a.Core().LessThan(oldestUpgrade):
-		return nil, fmt.Errorf("%q is older than %s: to get there, follow https://developer.hashicorp.com/consul/docs/upgrade/instructions", from, oldestUpgrade)
+		return nil, fmt.Errorf("%q is older than %s: to upgrade it, follow https://developer.hashicorp.com/consul/docs/upgrade/instructions", from, oldestUpgrade)
 	}
 	var path []string
 	at, end := lineOf(a), lineOf(b)
@@ -185,10 +183,9 @@ func UpgradePath(from, to string) ([]string, error) {
 // all be made to run another. It returns a *DowngradeError or a *JumpError if not.
 //
 //   - No server may be downgraded, and none go over more than two release lines.
-//   - An upgrade that is not complete may be taken back, to the oldest version that
-//     runs and to no other: takesBack then says that newer ones run as well.
-//   - It may be completed, whatever runs: servers of different versions are the worst
-//     that it can be left with.
+//   - An incomplete upgrade may be reverted, to the oldest version that runs and to no other: takesBack then
+//     says that newer versions run as well.
+//   - It may be completed, whatever runs: to leave servers with different versions would be worse.
 func CheckUpgrade(running []string, to string) (takesBack bool, err error) {
 	if len(running) == 0 {
 		return false, nil
