@@ -40,12 +40,12 @@ func (c *Cluster) IsAgentToken(accessorID string) bool {
 // directory. It needs the management token, and does not change what is already right. If an agent ran without a
 // token, it waits until the agent has written its own entry in the catalog with the new token.
 func (c *Cluster) SetAgentTokens(ctx context.Context, management string) error {
-	return c.setAgentTokens(ctx, management, true)
+	return c.setAgentTokens(ctx, management, registrationAge)
 }
 
-// setAgentTokens is SetAgentTokens. Without await it does not wait for the agents, which compare themselves with the catalog every minute
-// or two.
-func (c *Cluster) setAgentTokens(ctx context.Context, management string, await bool) error {
+// setAgentTokens is SetAgentTokens. It waits only for agents of servers that have been ready for an age. An agent compares itself with the
+// catalog every minute or two.
+func (c *Cluster) setAgentTokens(ctx context.Context, management string, age time.Duration) error {
 	pods, err := c.Pods(ctx)
 	if err != nil {
 		return err
@@ -55,8 +55,8 @@ func (c *Cluster) setAgentTokens(ctx context.Context, management string, await b
 		if err != nil {
 			return err
 		}
-		lacking, err := lacksAgentToken(ctx, client, &pods[i], time.Now())
-		lacking = lacking && err == nil && await
+		lacking, err := lacksAgentToken(ctx, client, &pods[i], age)
+		lacking = lacking && err == nil
 		if err := c.setAgentToken(ctx, client, &pods[i], lacking); err != nil {
 			return fmt.Errorf("setting the agent token of server %s: %w", pods[i].Name, err)
 		}
@@ -114,7 +114,7 @@ func (c *Cluster) AgentTokenDrift(ctx context.Context, management string) (drift
 		case err != nil:
 			return nil, fmt.Errorf("reading the agent token of server %s: %w", pods[i].Name, err)
 		}
-		lacking, err := lacksAgentToken(ctx, client, &pods[i], time.Now())
+		lacking, err := lacksAgentToken(ctx, client, &pods[i], registrationAge)
 		if err != nil {
 			return nil, err
 		}
@@ -129,10 +129,10 @@ func (c *Cluster) AgentTokenDrift(ctx context.Context, management string) (drift
 // starts fills in the entry at once, or, if no leader answers then, within half a minute (agent/ae/ae.go of Consul).
 const registrationAge = 45 * time.Second
 
-// lacksAgentToken reports whether the agent in a pod has had the time to fill in its entry in the catalog and has not.
-func lacksAgentToken(ctx context.Context, client *api.Client, pod *corev1.Pod, now time.Time) (bool, error) {
+// lacksAgentToken reports whether the agent in a pod that has been ready for an age has not filled in its entry in the catalog.
+func lacksAgentToken(ctx context.Context, client *api.Client, pod *corev1.Pod, age time.Duration) (bool, error) {
 	i := slices.IndexFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue })
-	if i < 0 || now.Sub(pod.Status.Conditions[i].LastTransitionTime.Time) < registrationAge {
+	if i < 0 || time.Since(pod.Status.Conditions[i].LastTransitionTime.Time) < age {
 		return false, nil
 	}
 	registered, err := isRegistered(ctx, client, pod)

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -255,7 +256,11 @@ func (c *Cluster) finishBootstrap(ctx context.Context, token string, provisional
 		if missing, err := c.Missing(ctx, token, n, 0); err != nil || missing != "" {
 			return missing, err
 		}
-		err = c.setAgentTokens(ctx, token, !provisional)
+		age := registrationAge
+		if provisional { // what comes next may have to make room for the entries of the agents
+			age = math.MaxInt64
+		}
+		err = c.setAgentTokens(ctx, token, age)
 		if isTransient(err) || IsUnknownToken(err) { // a follower knows the token a moment later
 			return err.Error(), nil
 		}

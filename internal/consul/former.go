@@ -2,6 +2,7 @@ package consul
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -154,14 +155,31 @@ func (s agentSelf) facts(pod string) AgentFacts {
 	return f
 }
 
-// ForceLeave removes a failed server from the members of every agent. It needs
-// operator:write.
+// ForceLeave removes a failed server from the members of every agent. It asks each agent: if the message of one agent does not reach
+// another, that one would list the member as failed for three days. It needs operator:write.
 func (c *Cluster) ForceLeave(ctx context.Context, token, node string) error {
-	err := c.Any(ctx, token, func(client *api.Client) error {
-		return client.Agent().ForceLeaveOptions(node, api.ForceLeaveOpts{Prune: true}, (&api.QueryOptions{}).WithContext(ctx))
-	})
+	pods, err := c.Pods(ctx)
 	if err != nil {
-		return fmt.Errorf("removing the failed member %s: %w", node, err)
+		return err
+	}
+	removed, errs := false, []error{}
+	for i := range pods {
+		if pods[i].Status.Phase != corev1.PodRunning {
+			continue
+		}
+		client, err := c.Server(&pods[i], token)
+		if err != nil {
+			return err
+		}
+		// An agent that has heard of it already answers with an error.
+		err = client.Agent().ForceLeaveOptions(node, api.ForceLeaveOpts{Prune: true}, (&api.QueryOptions{}).WithContext(ctx))
+		removed, errs = removed || err == nil, append(errs, err)
+	}
+	if len(errs) == 0 {
+		errs = append(errs, ErrNoServer)
+	}
+	if !removed {
+		return fmt.Errorf("removing the failed member %s: %w", node, errors.Join(errs...))
 	}
 	return nil
 }

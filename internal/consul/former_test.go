@@ -2,7 +2,12 @@ package consul
 
 import (
 	"encoding/json"
+	"errors"
+	"net/http"
+	"sync/atomic"
 	"testing"
+
+	"k8s.io/client-go/kubernetes/fake"
 )
 
 // What /v1/agent/self says of itself is read as it is written.
@@ -39,5 +44,30 @@ func TestAgentSelf_facts(t *testing.T) {
 		if got := self.facts("a-0"); got != tt.want {
 			t.Errorf("%s: got %+v, want %+v", name, got, tt.want)
 		}
+	}
+}
+
+// A failed member is removed at each agent: a message between agents may be lost. That one has heard of it already is no error.
+func TestForceLeave_asksEachAgent(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	heard := func(w http.ResponseWriter, r *http.Request) {
+		if r.Method+" "+r.URL.Path != "PUT /v1/agent/force-leave/old-1" || r.URL.Query().Get("token") != "" {
+			t.Errorf("got %s %s", r.Method, r.URL)
+		}
+		if asked.Add(1) > 1 {
+			http.Error(w, "agent: No node found with name 'old-1'", http.StatusInternalServerError)
+		}
+	}
+	k := fake.NewClientset(bootstrappedCluster(3)...)
+	if err := serveConsul(t, k, http.HandlerFunc(heard)).ForceLeave(t.Context(), "management", "old-1"); err != nil || asked.Load() != 3 {
+		t.Errorf("%d of 3 agents were asked: %v", asked.Load(), err)
+	}
+	refuses := func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "Permission denied", http.StatusForbidden) }
+	if err := serveConsul(t, k, http.HandlerFunc(refuses)).ForceLeave(t.Context(), "management", "old-1"); !IsForbidden(err) {
+		t.Errorf("got %v", err)
+	}
+	if err := serveConsul(t, fake.NewClientset(), http.HandlerFunc(refuses)).ForceLeave(t.Context(), "management", "old-1"); !errors.Is(err, ErrNoServer) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -31,7 +31,7 @@ func (c *Cluster) Heal(ctx context.Context, acl bool) error {
 	return kube.Wait(ctx, "the servers", interval, func(ctx context.Context) (string, error) {
 		err := c.deregisterReplaced(ctx, token)
 		if err == nil && acl {
-			err = c.SetAgentTokens(ctx, token)
+			err = c.setAgentTokens(ctx, token, 0) // the entries are those of the snapshot, however long the servers have been ready
 		}
 		if isTransient(err) {
 			return err.Error(), nil

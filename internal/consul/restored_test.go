@@ -16,6 +16,17 @@ import (
 // agent of this name in: it goes before the agent is awaited.
 func TestHeal_makesRoomForTheAgents(t *testing.T) {
 	t.Parallel()
+	for name, ready := range map[string]time.Duration{"a server that was restarted a moment ago": time.Second, "one that runs for an hour": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			healMakesRoom(t, ready)
+		})
+	}
+}
+
+// healMakesRoom heals a cluster whose server has been ready for some time.
+func healMakesRoom(t *testing.T, ready time.Duration) {
+	t.Helper()
 	own := (&Cluster{Namespace: "ns", Name: "consul"}).AgentTokenAccessor(0)
 	node := func(id, lan string) any {
 		return map[string]any{"Node": map[string]any{"Node": "consul-server-0", "ID": id, "Address": lan, "TaggedAddresses": map[string]string{"lan": lan}}}
@@ -54,7 +65,7 @@ func TestHeal_makesRoomForTheAgents(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(time.Now().Add(-time.Hour))}}
+	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(time.Now().Add(-ready))}}
 	if _, err := k.CoreV1().Pods("ns").UpdateStatus(t.Context(), pod, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
