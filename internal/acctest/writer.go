@@ -159,9 +159,11 @@ func (w *Writer) Verify(token string) error {
 }
 
 // whileTheLeaderMoves are the errors that a leader returns during a leadership transfer, each with the number of writes that may
-// fail with it: the first for new writes, the second for a write that it has not committed yet
-// (raft.ErrLeadershipTransferInProgress and raft.ErrLeadershipLost of hashicorp/raft). A transfer takes milliseconds.
-var whileTheLeaderMoves = map[string]int{"leadership transfer in progress": 5, "leadership lost while committing log": 1}
+// fail with it: for new writes, for a write that it has not committed yet, and for one that arrives when it has just stepped down
+// (raft.ErrLeadershipTransferInProgress, raft.ErrLeadershipLost and raft.ErrNotLeader of hashicorp/raft). A transfer takes milliseconds.
+var whileTheLeaderMoves = map[string]int{
+	"leadership transfer in progress": 5, "leadership lost while committing log": 1, "raft apply failed: node is not the leader": 1,
+}
 
 // VerifyWith is Verify of the keys that other servers hold.
 func (w *Writer) VerifyWith(servers *consul.Cluster, token string) error {
