@@ -57,7 +57,7 @@ func Main(m *testing.M, prepare ...func(context.Context, *localcluster.Cluster) 
 		}
 	}
 	code := run()
-	if err := lent.deleteAll(); err != nil {
+	if err := lent.deleteAll(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "acceptance tests: deleting the clusters that tests had in turn:", err)
 		code = 1
 	}
@@ -199,14 +199,14 @@ func createNamespace(ctx context.Context, k *kube.Client, name string) error {
 
 func deleteNamespace(t testing.TB, k *kube.Client, name string) {
 	t.Helper()
-	if err := removeNamespace(k, name); err != nil {
+	if err := removeNamespace(context.Background(), k, name); err != nil {
 		t.Errorf("cleaning up: %v", err)
 	}
 }
 
 // removeNamespace has a time of its own: it runs when the test has ended.
-func removeNamespace(k *kube.Client, name string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+func removeNamespace(ctx context.Context, k *kube.Client, name string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	if err := k.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
 		return err

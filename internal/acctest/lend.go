@@ -79,7 +79,7 @@ func (p *pool) take(ctx context.Context, k *kube.Client) (*lentCluster, error) {
 	p.mu.Unlock()
 	l := &lentCluster{kube: k, namespace: "lent-" + rand.String(5), name: "consul"}
 	if err := l.start(ctx); err != nil {
-		return nil, errors.Join(err, removeNamespace(k, l.namespace))
+		return nil, errors.Join(err, removeNamespace(ctx, k, l.namespace))
 	}
 	return l, nil
 }
@@ -91,12 +91,12 @@ func (p *pool) put(l *lentCluster) {
 }
 
 // deleteAll ends the pool with its process.
-func (p *pool) deleteAll() error {
+func (p *pool) deleteAll(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var errs []error
 	for _, l := range p.idle {
-		errs = append(errs, removeNamespace(l.kube, l.namespace))
+		errs = append(errs, removeNamespace(ctx, l.kube, l.namespace))
 	}
 	p.idle = nil
 	return errors.Join(errs...)
