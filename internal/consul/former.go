@@ -2,7 +2,6 @@ package consul
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -155,31 +154,68 @@ func (s agentSelf) facts(pod string) AgentFacts {
 	return f
 }
 
+// Statuses of a member of the gossip pool (serf.MemberStatus of hashicorp/serf).
+const (
+	memberLeft   = 3
+	memberFailed = 4
+)
+
+// ServerMembers are the servers that agents list as members of the gossip pool and that have not left, by name, and whether each has
+// failed. A server that any agent does not see as failed has not. Agents learn of a failure one after the other, and autopilot does not
+// report a failed server that is not a Raft peer. It needs node:read.
+func (c *Cluster) ServerMembers(ctx context.Context, token string) (failed map[string]bool, err error) {
+	failed = map[string]bool{}
+	err = c.eachAgent(ctx, token, func(client *api.Client) error {
+		members, err := client.Agent().MembersOpts(api.MembersOpts{})
+		for _, m := range members {
+			if m.Tags["role"] != "consul" || m.Status == memberLeft {
+				continue
+			}
+			before, ok := failed[m.Name]
+			failed[m.Name] = m.Status == memberFailed && (before || !ok)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the members of %s: %w", c.ID(), err)
+	}
+	return failed, nil
+}
+
 // ForceLeave removes a failed server from the members of every agent. It asks each agent: if the message of one agent does not reach
-// another, that one would list the member as failed for three days. It needs operator:write.
+// another, that one lists the member as failed for three days. An agent that does not know the member is no error. It needs operator:write.
 func (c *Cluster) ForceLeave(ctx context.Context, token, node string) error {
+	err := c.eachAgent(ctx, token, func(client *api.Client) error {
+		err := client.Agent().ForceLeaveOptions(node, api.ForceLeaveOpts{Prune: true}, (&api.QueryOptions{}).WithContext(ctx))
+		if err != nil && strings.Contains(err.Error(), "No node found") { // agent/agent.go of Consul
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("removing the failed member %s: %w", node, err)
+	}
+	return nil
+}
+
+// eachAgent calls do with a client of every server whose pod is running. It returns ErrNoServer if there is none.
+func (c *Cluster) eachAgent(ctx context.Context, token string, do func(*api.Client) error) error {
 	pods, err := c.Pods(ctx)
 	if err != nil {
 		return err
 	}
-	removed, errs := false, []error{}
+	pods = slices.DeleteFunc(pods, func(p corev1.Pod) bool { return p.Status.Phase != corev1.PodRunning || p.DeletionTimestamp != nil })
+	if len(pods) == 0 {
+		return fmt.Errorf("cluster %s: %w", c.ID(), ErrNoServer)
+	}
 	for i := range pods {
-		if pods[i].Status.Phase != corev1.PodRunning {
-			continue
-		}
 		client, err := c.Server(&pods[i], token)
 		if err != nil {
 			return err
 		}
-		// An agent that has heard of it already answers with an error.
-		err = client.Agent().ForceLeaveOptions(node, api.ForceLeaveOpts{Prune: true}, (&api.QueryOptions{}).WithContext(ctx))
-		removed, errs = removed || err == nil, append(errs, err)
-	}
-	if len(errs) == 0 {
-		errs = append(errs, ErrNoServer)
-	}
-	if !removed {
-		return fmt.Errorf("removing the failed member %s: %w", node, errors.Join(errs...))
+		if err := do(client); err != nil {
+			return fmt.Errorf("server %s: %w", pods[i].Name, err)
+		}
 	}
 	return nil
 }

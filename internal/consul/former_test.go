@@ -3,6 +3,7 @@ package consul
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -47,12 +48,13 @@ func TestAgentSelf_facts(t *testing.T) {
 	}
 }
 
-// A failed member is removed at each agent: a message between agents may be lost. That one has heard of it already is no error.
+// A failed member is removed at each agent: a message between agents may be lost. An agent that has heard of it already is no error, and
+// one that refuses is.
 func TestForceLeave_asksEachAgent(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int32
 	heard := func(w http.ResponseWriter, r *http.Request) {
-		if r.Method+" "+r.URL.Path != "PUT /v1/agent/force-leave/old-1" || r.URL.Query().Get("token") != "" {
+		if r.Method+" "+r.URL.Path != "PUT /v1/agent/force-leave/old-1" {
 			t.Errorf("got %s %s", r.Method, r.URL)
 		}
 		if asked.Add(1) > 1 {
@@ -69,5 +71,26 @@ func TestForceLeave_asksEachAgent(t *testing.T) {
 	}
 	if err := serveConsul(t, fake.NewClientset(), http.HandlerFunc(refuses)).ForceLeave(t.Context(), "management", "old-1"); !errors.Is(err, ErrNoServer) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A server has failed when every agent that lists it says so.
+func TestServerMembers(t *testing.T) {
+	t.Parallel()
+	server := func(name string, status int) map[string]any {
+		return map[string]any{"Name": name, "Status": status, "Tags": map[string]string{"role": "consul"}}
+	}
+	views := [][]map[string]any{ // by agent
+		{server("new-0", 1), server("old-0", 4), server("old-1", 1), server("old-2", 4), server("old-3", 3)},
+		{server("new-0", 1), server("old-0", 4), server("old-1", 4), server("old-2", 3), {"Name": "client", "Status": 4, "Tags": map[string]string{"role": "node"}}},
+		{server("new-0", 1), server("old-0", 4), server("old-1", 4)},
+	}
+	var asked atomic.Int32
+	c := serveConsul(t, fake.NewClientset(bootstrappedCluster(3)...), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(views[asked.Add(1)-1])
+	}))
+	got, err := c.ServerMembers(t.Context(), "management")
+	if want := map[string]bool{"new-0": false, "old-0": true, "old-1": false, "old-2": true}; err != nil || !maps.Equal(got, want) {
+		t.Errorf("got %v, %v, want %v", got, err, want)
 	}
 }

@@ -31,14 +31,18 @@ func (c *Cluster) TransferLeadership(ctx context.Context, token, name string) er
 }
 
 // RemovePeer removes a server from the Raft peers, by its name (DELETE /v1/operator/raft/peer). It is not an
-// error if the server is not a peer. It needs operator:write.
+// error if the server is not a peer, or if autopilot does not know it. It needs operator:write.
 func (c *Cluster) RemovePeer(ctx context.Context, token, name string) error {
-	s, err := c.known(ctx, token, name)
-	if err != nil || !s.Peer {
+	h, err := c.Health(ctx, token)
+	if err != nil {
 		return err
 	}
+	i := slices.IndexFunc(h.Servers, func(s ServerHealth) bool { return s.Name == name })
+	if i < 0 || !h.Servers[i].Peer {
+		return nil
+	}
 	return c.Any(ctx, token, func(client *api.Client) error {
-		return client.Operator().RaftRemovePeerByID(s.ID, (&api.WriteOptions{}).WithContext(ctx))
+		return client.Operator().RaftRemovePeerByID(h.Servers[i].ID, (&api.WriteOptions{}).WithContext(ctx))
 	})
 }
 

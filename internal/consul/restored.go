@@ -12,7 +12,7 @@ import (
 // Heal repairs a cluster after a snapshot was restored into it. With ACLs its management token, which may be
 // missing in the snapshot, is made valid again by a reset, and each server is given its agent token. It removes
 // nodes that have the name of a server and another ID, because Consul would refuse to register the server
-// (developer.hashicorp.com/consul/docs/error-messages/consul), and then waits for the agents to register.
+// (developer.hashicorp.com/consul/docs/error-messages/consul). With ACLs, it then waits for the agents to register.
 // Another call resumes it.
 func (c *Cluster) Heal(ctx context.Context, acl bool) error {
 	token := ""

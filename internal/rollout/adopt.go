@@ -1,9 +1,11 @@
 package rollout
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -711,8 +713,12 @@ func (t liveTakeover) Look(ctx context.Context) (World, error) {
 	return w, err
 }
 
-// addPeers adds which servers are Raft peers, how far the log of each goes, and which peers are
-// left of retired servers. If no server answers, it adds nothing: Unsettled then says so.
+func hasPod(pods []corev1.Pod, name string) bool {
+	return slices.ContainsFunc(pods, func(p corev1.Pod) bool { return p.Name == name })
+}
+
+// addPeers adds which servers are Raft peers, how far the log of each goes, and which peers and
+// members are left of retired servers. If no server answers, it adds nothing: Unsettled then says so.
 func (t liveTakeover) addPeers(ctx context.Context, w *World, pods []corev1.Pod) error {
 	h, err := t.both.Health(ctx, t.Token)
 	if consul.IsForbidden(err) {
@@ -730,9 +736,22 @@ func (t liveTakeover) addPeers(ctx context.Context, w *World, pods []corev1.Pod)
 		}
 	}
 	for _, e := range h.Servers {
-		hasPod := slices.ContainsFunc(pods, func(p corev1.Pod) bool { return p.Name == e.Name })
-		if !hasPod && (e.SerfStatus == "failed" || (e.Peer && e.SerfStatus != "alive")) {
+		if !hasPod(pods, e.Name) && (e.SerfStatus == "failed" || (e.Peer && e.SerfStatus != "alive")) {
 			w.Former = append(w.Former, e.Name)
+		}
+	}
+	members, err := t.both.ServerMembers(ctx, t.Token)
+	if err != nil {
+		w.Unsettled = cmp.Or(w.Unsettled, err.Error())
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		switch {
+		case hasPod(pods, name) || slices.Contains(w.Former, name) || !w.Takeover.has(name):
+		case members[name]:
+			w.Former = append(w.Former, name)
+		default:
+			w.Unsettled = cmp.Or(w.Unsettled, fmt.Sprintf("server %s, which has no pod, is still a member for some agents", name))
 		}
 	}
 	return nil

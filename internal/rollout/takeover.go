@@ -27,6 +27,16 @@ type Takeover struct {
 	Back bool
 }
 
+// has reports whether a pod of that name belongs to one of the two StatefulSets.
+func (t Takeover) has(pod string) bool {
+	dash := strings.LastIndex(pod, "-")
+	if dash < 0 {
+		return false
+	}
+	_, err := strconv.Atoi(pod[dash+1:])
+	return err == nil && (pod[:dash] == t.From || pod[:dash] == t.To)
+}
+
 // nextTakeover decides what to do next in an adoption.
 //
 //   - Servers are added and retired one at a time, and only while all of both sides
@@ -36,7 +46,7 @@ type Takeover struct {
 //     to them, and only then are the servers of the other side retired, the highest ordinal first. So no client
 //     is ever routed to a server that is about to be removed. Each is removed from the Raft peers before its
 //     pod is deleted.
-//   - A Raft peer that is left of a retired server, which did not leave by itself, is
+//   - A Raft peer, or a member of the gossip pool, that is left of a retired server, which did not leave by itself, is
 //     removed as soon as it counts as failed.
 //   - A new server in which Consul does not run, and that is not a peer yet, is restarted if it is outdated,
 //     and retired if it is surplus: this does not affect the quorum.
