@@ -132,8 +132,8 @@ func (l *lentCluster) start(ctx context.Context) (err error) {
 	return err
 }
 
-// renew makes a cluster again what it was when it was new. It returns an error where a test changed more than what Consul holds and
-// Secrets.
+// renew restores a cluster to what it was when it was new. It returns an error if a test created or deleted other objects than Secrets,
+// or replaced the management token. A test that changes an object of the cluster itself must not lend one.
 func (l *lentCluster) renew(ctx context.Context) error {
 	c := l.cluster()
 	if token, _, err := c.ManagementToken(ctx); err != nil || token != l.token {

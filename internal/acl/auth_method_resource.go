@@ -150,7 +150,7 @@ func (*AuthMethodResource) Schema(ctx context.Context, _ resource.SchemaRequest,
 						Validators: []validator.String{jsonWebToken{}, stringvalidator.AlsoRequires(
 							path.MatchRelative().AtParent().AtName("host"), path.MatchRelative().AtParent().AtName("ca_cert"), path.MatchRelative().AtParent().AtName("service_account_jwt_wo_version"))},
 						MarkdownDescription: "Token of a service account, with which the servers may review tokens and read ServiceAccounts in another Kubernetes cluster. If it is set, this resource creates nothing in Kubernetes. " +
-							"Write-only: requires Terraform 1.11 or OpenTofu 1.11, and is not in any state or plan.",
+							"Write-only: requires Terraform 1.11 or later, or OpenTofu 1.11 or later, and is not in any state or plan.",
 					},
 					"service_account_jwt_wo_version": schema.StringAttribute{
 						Optional: true, Validators: []validator.String{stringvalidator.AlsoRequires(path.MatchRelative().AtParent().AtName("service_account_jwt_wo"))},

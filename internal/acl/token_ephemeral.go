@@ -74,7 +74,7 @@ func (*tokenEphemeral) Schema(_ context.Context, _ ephemeral.SchemaRequest, resp
 	}
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Provides the secret ID of a token for the time of one Terraform run, without writing it to any state or plan. It reads an existing token by its `accessor_id`, or it creates a short-lived token " +
-			"with `policies` or `roles` for the run and revokes it at the end. Use the secret ID in provider blocks and write-only attributes. Requires Terraform 1.10 or OpenTofu 1.11.",
+			"with `policies` or `roles` for the run and revokes it at the end. Use the secret ID in provider blocks and write-only attributes. Requires Terraform 1.10 or later, or OpenTofu 1.11 or later.",
 		Attributes: map[string]schema.Attribute{
 			"cluster": schema.StringAttribute{Required: true, Validators: []validator.String{attr.ClusterID()}, MarkdownDescription: "ID of the cluster, `<namespace>/<name>`."},
 			"accessor_id": schema.StringAttribute{Optional: true, Computed: true, Validators: []validator.String{uuidValidator{}},

@@ -139,7 +139,7 @@ func (*TokenResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp
 			},
 			"secret_id_wo": schema.StringAttribute{
 				Optional: true, WriteOnly: true, Sensitive: true, Validators: []validator.String{uuidValidator{}, stringvalidator.AlsoRequires(path.MatchRoot("secret_id_wo_version"))},
-				MarkdownDescription: "Secret ID of your choice, a UUID. By default, one is generated. Write-only: requires Terraform 1.11 or OpenTofu 1.11, and is not in any state or plan.",
+				MarkdownDescription: "Secret ID of your choice, a UUID. By default, one is generated. Write-only: requires Terraform 1.11 or later, or OpenTofu 1.11 or later, and is not in any state or plan.",
 			},
 			"secret_id_wo_version": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{stringvalidator.AlsoRequires(path.MatchRoot("secret_id_wo"))},

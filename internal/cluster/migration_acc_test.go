@@ -130,7 +130,7 @@ func TestAccACL_denyIsRefusedUntilTheServersAreReady(t *testing.T) {
 	if err := c.Any(t.Context(), "", saveSnapshot); !consul.IsForbidden(err) {
 		t.Errorf("a snapshot without a token was answered with %v and not with 403", err)
 	}
-	plan(config(stepDeny, bootstrapHCL("")), refused, "is not bootstrapped, or its management token is lost: there is no Secret", "add a consul_k8s_acl_bootstrap")
+	plan(config(stepDeny, bootstrapHCL("")), refused, "is not bootstrapped, or its management token is lost: no Secret contains it", "add a consul_k8s_acl_bootstrap")
 	apply(config(stepAllow, bootstrapHCL("")))
 	management := managementToken(t, namespace)
 	call(t, c, management, func(c *api.Client) error {

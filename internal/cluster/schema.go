@@ -521,7 +521,7 @@ func updateAttribute() schema.Attribute {
 				Optional: true, Computed: true, Default: stringdefault.StaticString(attr.ShortDuration(server.DefaultUpdate.ServerTimeout)),
 				PlanModifiers:       []planmodifier.String{attr.KeepSameDuration()},
 				Validators:          []validator.String{attr.DurationBetween(10*time.Second, 24*time.Hour)},
-				MarkdownDescription: "How long one step may take, such as from the restart of a server until it votes again. Defaults to `10m`. A store of many gigabytes may need longer.",
+				MarkdownDescription: "How long one step may take, such as from the restart of a server until it votes again. Defaults to `10m`. With many gigabytes of data, a step may need longer.",
 			},
 		},
 	}
