@@ -100,7 +100,7 @@ func (c *Cluster) Server(pod *corev1.Pod, token string) (*api.Client, error) {
 		Scheme:  "http",
 		HttpClient: &http.Client{
 			Timeout:   requestTimeout,
-			Transport: identity{token: token, next: c.connector.transport(c.ID(), pod)},
+			Transport: identity{token: token, next: c.kube.Wrap(c.connector.transport(c.ID(), pod))},
 		},
 		// Any token keeps the library from looking for one in the environment.
 		Token: "replaced",

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -25,7 +26,7 @@ import (
 // Client talks to one Kubernetes cluster. It is safe for concurrent use.
 type Client struct {
 	kubernetes.Interface
-	// Dial, unless nil, connects to a port of a pod in the place of a port-forward.
+	// Dial, unless nil, connects to a port of a pod instead of a port-forward.
 	Dial         func(ctx context.Context, namespace, pod string, port int) (net.Conn, error)
 	dynamic      dynamic.Interface
 	metadata     metadata.Interface
@@ -36,23 +37,31 @@ type Client struct {
 // NewClient returns a client whose server-side applies use the field manager.
 // It connects to nothing.
 func NewClient(config *rest.Config, fieldManager string) (*Client, error) {
-	http, err := rest.HTTPClientFor(config)
+	client, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("building the Kubernetes client: %w", err)
 	}
-	set, err := kubernetes.NewForConfigAndClient(config, http)
+	set, err := kubernetes.NewForConfigAndClient(config, client)
 	if err != nil {
 		return nil, fmt.Errorf("building the Kubernetes client: %w", err)
 	}
-	dyn, err := dynamic.NewForConfigAndClient(config, http)
+	dyn, err := dynamic.NewForConfigAndClient(config, client)
 	if err != nil {
 		return nil, fmt.Errorf("building the Kubernetes client: %w", err)
 	}
-	meta, err := metadata.NewForConfigAndClient(config, http)
+	meta, err := metadata.NewForConfigAndClient(config, client)
 	if err != nil {
 		return nil, fmt.Errorf("building the Kubernetes client: %w", err)
 	}
 	return &Client{Interface: set, dynamic: dyn, metadata: meta, config: config, fieldManager: fieldManager}, nil
+}
+
+// Wrap lets [Config.Wrap] see the requests of a client that reaches a pod through this one.
+func (c *Client) Wrap(next http.RoundTripper) http.RoundTripper {
+	if c.config == nil || c.config.WrapTransport == nil {
+		return next
+	}
+	return c.config.WrapTransport(next)
 }
 
 // ClusterUID is the UID of the kube-system namespace: the customary identity of
@@ -65,10 +74,9 @@ func (c *Client) ClusterUID(ctx context.Context) (string, error) {
 	return string(ns.UID), nil
 }
 
-// Apply creates or changes an object by server-side apply with the client's
-// field manager. Fields that another manager changed are taken back: the caller
-// has made sure that the object is its own. fields holds apiVersion, kind,
-// metadata and what is to be set, no status.
+// Apply creates or changes an object by server-side apply with the client's field manager. It reverts fields
+// that another manager changed: the caller has made sure that the object belongs to it. fields holds
+// apiVersion, kind, metadata, and what is to be set, but no status.
 func (c *Client) Apply(ctx context.Context, fields map[string]any) error {
 	u := &unstructured.Unstructured{Object: fields}
 	_, err := c.objects(u.GroupVersionKind(), u.GetNamespace()).Apply(ctx, u.GetName(), u, metav1.ApplyOptions{FieldManager: c.fieldManager, Force: true})
@@ -78,9 +86,9 @@ func (c *Client) Apply(ctx context.Context, fields map[string]any) error {
 	return nil
 }
 
-// TryApply is Apply that changes nothing: Kubernetes runs all its checks, admission policies and quotas among them, and
-// returns what it would refuse. It is nil too where this credential may not apply the object at all, which says nothing of
-// the credential of the apply.
+// TryApply is Apply that changes nothing: Kubernetes runs all its checks, including admission policies and quotas, and
+// returns what it would refuse. It also returns nil if this credential may not apply the object at all, because the apply
+// may use another credential.
 func (c *Client) TryApply(ctx context.Context, fields map[string]any) error {
 	u := &unstructured.Unstructured{Object: fields}
 	kind := u.GroupVersionKind()
@@ -91,8 +99,8 @@ func (c *Client) TryApply(ctx context.Context, fields map[string]any) error {
 	return err
 }
 
-// may reports whether this credential has the right to all verbs on objects of a kind, and Kubernetes says so. A refusal of an
-// admission controller and a missing right have the same code.
+// may reports whether Kubernetes confirms that this credential has the right to all verbs on objects of a kind. A refusal by
+// an admission controller and a missing right have the same code.
 func (c *Client) may(ctx context.Context, kind schema.GroupVersionKind, namespace string, verbs ...string) bool {
 	resource, _ := meta.UnsafeGuessKindToResource(kind)
 	for _, verb := range verbs {
@@ -108,10 +116,9 @@ func (c *Client) may(ctx context.Context, kind schema.GroupVersionKind, namespac
 	return true
 }
 
-// UpdateManagedFields changes who owns the fields of an object, and so what the
-// next Apply removes. decide gets the managed fields and returns those to store,
-// nil to leave them; it is asked again if somebody changed the object meanwhile.
-// An object that is gone is no error.
+// UpdateManagedFields changes the owners of the fields of an object, and so what the next Apply removes. decide
+// gets the managed fields and returns those to store, or nil to leave them; it is called again if the object
+// was changed meanwhile. An object that no longer exists is not an error.
 func (c *Client) UpdateManagedFields(ctx context.Context, kind schema.GroupVersionKind, namespace, name string,
 	decide func([]metav1.ManagedFieldsEntry) ([]metav1.ManagedFieldsEntry, error),
 ) error {
@@ -127,7 +134,7 @@ func (c *Client) UpdateManagedFields(ctx context.Context, kind schema.GroupVersi
 		}
 		patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
 			"managedFields":   fields,
-			"resourceVersion": u.GetResourceVersion(), // a conflict if it is another by now
+			"resourceVersion": u.GetResourceVersion(), // a conflict if the object was changed meanwhile
 		}})
 		if err != nil {
 			return err
@@ -136,14 +143,13 @@ func (c *Client) UpdateManagedFields(ctx context.Context, kind schema.GroupVersi
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("taking over fields of %s %s: %w", kind.Kind, objectName(namespace, name), err)
+		return fmt.Errorf("taking ownership of the fields of %s %s: %w", kind.Kind, objectName(namespace, name), err)
 	}
 	return nil
 }
 
-// Evict asks Kubernetes to remove a pod as far as its disruption budget allows. It asks once:
-// a refusal, of which apierrors.IsTooManyRequests holds, is for the caller to look at, whatever
-// time to wait it names.
+// Evict asks Kubernetes to remove a pod if its disruption budget allows it. It asks once: the caller handles a
+// refusal, for which apierrors.IsTooManyRequests is true, whatever time to wait the refusal names.
 func (c *Client) Evict(ctx context.Context, namespace, pod string, opts metav1.DeleteOptions) error {
 	err := c.PolicyV1().RESTClient().Post().AbsPath("/api/v1").Namespace(namespace).Resource("pods").Name(pod).SubResource("eviction").MaxRetries(0).
 		Body(&policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: pod}, DeleteOptions: &opts}).Do(ctx).Error()
@@ -158,10 +164,9 @@ func (c *Client) objects(kind schema.GroupVersionKind, namespace string) dynamic
 	return c.dynamic.Resource(gvr).Namespace(namespace)
 }
 
-// SecretNames lists the names of all Secrets in a namespace, without what is in
-// them.
+// SecretNames lists the names of all Secrets in a namespace, without their contents.
 func (c *Client) SecretNames(ctx context.Context, namespace string) ([]string, error) {
-	if c.metadata == nil { // it was not made from a configuration
+	if c.metadata == nil { // the client was not made from a configuration
 		list, err := c.CoreV1().Secrets(namespace).List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return nil, fmt.Errorf("listing the names of the Secrets in %s: %w", namespace, err)
@@ -183,8 +188,7 @@ func (c *Client) SecretNames(ctx context.Context, namespace string) ([]string, e
 	return names, nil
 }
 
-// Found turns the error of a Get into whether the object exists; any error but
-// "not found" is returned.
+// Found turns the error of a Get into whether the object exists. It returns any error except "not found".
 func Found(err error) (bool, error) {
 	if apierrors.IsNotFound(err) {
 		return false, nil

@@ -1,6 +1,5 @@
-// Package kube is Kubernetes as this product uses it: connect, server-side
-// apply, exec, port-forward, wait, and explain a failure. It knows nothing of
-// Terraform or Consul.
+// Package kube is Kubernetes as this product uses it: connect, server-side apply, exec, port-forward, wait, and
+// explain a failure. It does not know about Terraform or Consul.
 package kube
 
 import (
@@ -14,15 +13,15 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"k8s.io/client-go/transport"
 )
 
-// ErrNotConfigured says that nothing tells which Kubernetes cluster to use.
-// There is no fall-back: not to localhost, not to the cluster that this process
-// may run in, not to the KUBECONFIG environment variable.
+// ErrNotConfigured says that no setting names the Kubernetes cluster to use. There is no fallback: not to
+// localhost, not to the cluster that this process may run in, not to the KUBECONFIG environment variable.
 var ErrNotConfigured = errors.New("no Kubernetes cluster is configured")
 
-// Config says how to reach a Kubernetes cluster. Fields left empty are unset.
-// The explicit fields win over what the kubeconfig files say.
+// Config says how to reach a Kubernetes cluster. Empty fields are not set. The explicit fields take precedence
+// over the kubeconfig files.
 type Config struct {
 	// Host is the API server's address, as URL or host:port.
 	Host          string
@@ -48,6 +47,9 @@ type Config struct {
 
 	// UserAgent of every request.
 	UserAgent string
+
+	// Wrap, unless nil, sees every HTTP request: to Kubernetes, and through [Client.Wrap] to the servers in its pods.
+	Wrap transport.WrapperFunc
 }
 
 // Exec is a client-go credential plugin
@@ -59,9 +61,8 @@ type Exec struct {
 	Env        map[string]string
 }
 
-// RESTConfig builds the configuration of a client. It reads the kubeconfig
-// files but connects to nothing. It returns ErrNotConfigured where neither a
-// host nor a kubeconfig is given.
+// RESTConfig builds the configuration of a client. It reads the kubeconfig files but connects to nothing. It
+// returns ErrNotConfigured if neither a host nor a kubeconfig is given.
 func (c Config) RESTConfig() (*rest.Config, error) {
 	base := clientcmdapi.NewConfig()
 	if c.Host == "" && len(c.ConfigPaths) == 0 {
@@ -91,10 +92,10 @@ func (c Config) RESTConfig() (*rest.Config, error) {
 		o.Context = clientcmdapi.Context{AuthInfo: c.ContextAuthInfo, Cluster: c.ContextCluster}
 	}
 	if c.Host != "" {
-		// https unless the host says otherwise: a token must not travel in the clear.
+		// https unless the host says otherwise: a token must not be sent unencrypted.
 		u, _, err := rest.DefaultServerURL(c.Host, "", schema.GroupVersion{}, true)
 		if err != nil {
-			return nil, fmt.Errorf("the host %q: %w", c.Host, err)
+			return nil, fmt.Errorf("parsing the host %q: %w", c.Host, err)
 		}
 		o.ClusterInfo.Server = strings.TrimSuffix(u.String(), "/")
 	}
@@ -118,8 +119,7 @@ func (c Config) RESTConfig() (*rest.Config, error) {
 		o.AuthInfo.Exec = e
 	}
 
-	// Not the deferred loader: that one falls back to the cluster which this
-	// process runs in.
+	// Not the deferred loader, because it falls back to the cluster that this process runs in.
 	cfg, err := clientcmd.NewNonInteractiveClientConfig(*base, c.Context, o, nil).ClientConfig()
 	if err != nil {
 		if clientcmd.IsEmptyConfig(err) {
@@ -128,9 +128,10 @@ func (c Config) RESTConfig() (*rest.Config, error) {
 		return nil, fmt.Errorf("building the Kubernetes client configuration: %w", err)
 	}
 	cfg.UserAgent = c.UserAgent
+	cfg.WrapTransport = c.Wrap
 	// The API server's own priority and fairness limits clients
-	// (kubernetes.io/docs/concepts/cluster-administration/flow-control). A limit on this side would
-	// make a plan slow, and its error would hide what an operation waited for when its time ends.
+	// (kubernetes.io/docs/concepts/cluster-administration/flow-control). A limit on this side would make a plan
+	// slow, and its error would hide what an operation was waiting for when it times out.
 	cfg.QPS = -1
 	return cfg, nil
 }

@@ -1,5 +1,5 @@
-// Package provider is the provider block: its schema, how it is configured, and
-// the list of what the provider offers.
+// Package provider implements the provider block: its schema, its configuration,
+// and the list of what the provider offers.
 package provider
 
 import (
@@ -21,6 +21,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
+	"k8s.io/client-go/transport"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
@@ -33,7 +34,11 @@ import (
 const name = "terraform-provider-consul-k8s"
 
 // Provider is the provider.
-type Provider struct{ version string }
+type Provider struct {
+	version string
+	// wrap is that of kube.Config.
+	wrap transport.WrapperFunc
+}
 
 var (
 	_ provider.Provider                       = &Provider{}
@@ -43,8 +48,11 @@ var (
 )
 
 // New returns a constructor of the provider in a version.
-func New(version string) func() provider.Provider {
-	return func() provider.Provider { return &Provider{version: version} }
+func New(version string) func() provider.Provider { return NewWrapped(version, nil) }
+
+// NewWrapped is New with a function that sees every HTTP request to Kubernetes and to Consul, for tests.
+func NewWrapped(version string, wrap transport.WrapperFunc) func() provider.Provider {
+	return func() provider.Provider { return &Provider{version: version, wrap: wrap} }
 }
 
 type model struct {
@@ -139,13 +147,13 @@ func (*Provider) ConfigValidators(context.Context) []provider.ConfigValidator {
 	}
 }
 
-// Configure implements provider.Provider. It connects to nothing.
+// Configure implements provider.Provider. It does not connect to anything.
 func (p *Provider) Configure(ctx context.Context, req provider.ConfigureRequest, resp *provider.ConfigureResponse) {
 	clients := attr.NewClients()
 	resp.DataSourceData, resp.ResourceData, resp.EphemeralResourceData = clients, clients, clients
 	if !req.Config.Raw.IsFullyKnown() {
-		// The Kubernetes cluster is made in the same apply. Terraform asks again,
-		// with everything known, before it applies anything.
+		// The Kubernetes cluster is created in the same apply. Terraform configures
+		// the provider again, with everything known, before it applies anything.
 		clients.Unknown = true
 		if req.ClientCapabilities.DeferralAllowed {
 			resp.Deferred = &provider.Deferred{Reason: provider.DeferredReasonProviderConfigUnknown}
@@ -159,10 +167,11 @@ func (p *Provider) Configure(ctx context.Context, req provider.ConfigureRequest,
 	}
 	clients.Config = m.config(&resp.Diagnostics)
 	clients.Config.UserAgent = fmt.Sprintf("%s/%s Terraform/%s", name, p.version, req.TerraformVersion)
+	clients.Config.Wrap = p.wrap
 	clients.ExpectedUID = or(m.ExpectedClusterUID, "KUBE_EXPECTED_CLUSTER_UID")
 }
 
-// config merges the block and the environment: an attribute wins over its variable.
+// config merges the block and the environment. An attribute takes precedence over its variable.
 func (m model) config(diags *diag.Diagnostics) kube.Config {
 	c := kube.Config{
 		Host:                 or(m.Host, "KUBE_HOST"),
@@ -203,7 +212,7 @@ func (m model) config(diags *diag.Diagnostics) kube.Config {
 	return c
 }
 
-// or returns the attribute, and the environment variable where it is not set.
+// or returns the attribute, or the environment variable if the attribute is not set.
 func or(v types.String, env string) string {
 	if v.IsNull() {
 		return os.Getenv(env)
