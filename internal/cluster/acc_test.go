@@ -589,7 +589,7 @@ func TestAccCluster_touchesNothingThatIsNotItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	test(t, resource.TestCase{Steps: []resource.TestStep{
-		{Config: config, ExpectError: regexp.MustCompile(`Service .*/consul`)},
+		{Config: config, ExpectError: acctest.Says("Service " + namespace + "/consul")},
 		{
 			PreConfig: func() {
 				left, err := k.NamespaceContents(t.Context(), namespace)
