@@ -118,8 +118,8 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 
 var (
 	ordinals = regexp.MustCompile(`(server-)\d+\b`)
-	// generated is a name that Kubernetes generated (k8s.io/apimachinery/pkg/util/rand).
-	generated = regexp.MustCompile(`(jobs/[a-z-]+-)[bcdfghjklmnpqrstvwxz2456789]{5}$`)
+	// generated is a name that Kubernetes generated (k8s.io/apimachinery/pkg/util/rand), or that has a digest of the namespace.
+	generated = regexp.MustCompile(`(jobs/[a-z-]+-)([bcdfghjklmnpqrstvwxz2456789]{5}|[0-9a-f]{8})$`)
 	uuids     = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 )
 

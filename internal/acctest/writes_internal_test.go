@@ -24,7 +24,7 @@ func TestDescribeWrite(t *testing.T) {
 		{"GET", "/api/v1/namespaces/ns/pods/consul-server-1/exec?command=consul&command=reload", "", "", "exec consul-server-N: consul reload"},
 		{"POST", "/api/v1/namespaces/ns/pods/consul-server-1/portforward", "", "", ""},
 		{"PUT", "/apis/coordination.k8s.io/v1/namespaces/ns/leases/consul-server-rollout", "", "", ""},
-		{"DELETE", "/apis/batch/v1/namespaces/ns/jobs/consul-check-8973973b", "", "", "delete jobs/consul-check-8973973b"},
+		{"DELETE", "/apis/batch/v1/namespaces/ns/jobs/consul-check-8973973b", "", "", "delete jobs/consul-check-*"},
 		{"POST", "/apis/batch/v1/namespaces/ns/jobs", "application/json", `{"apiVersion":"batch/v1","kind":"Job","metadata":{"generateName":"consul-list-"}}`, "create jobs/consul-list-*"},
 		{"DELETE", "/apis/batch/v1/namespaces/ns/jobs/consul-list-qd5c9", "", "", "delete jobs/consul-list-*"},
 		{"GET", "/v1/operator/raft/configuration", "", "", ""},
