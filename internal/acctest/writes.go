@@ -77,6 +77,8 @@ func (w *writes) compare(t *testing.T, namespace, golden string) {
 	t.Helper()
 	w.mu.Lock()
 	got := strings.TrimSpace(strings.ReplaceAll(strings.Join(w.lines, "\n"), namespace, "NAMESPACE")) + "\n"
+	// The leader may have added a retired server as a peer again, as long as that was a member.
+	got = strings.ReplaceAll(got, "consul DELETE operator/raft/peer\nconsul PUT agent/force-leave/", "consul PUT agent/force-leave/")
 	w.mu.Unlock()
 	if *updateWrites {
 		if err := os.MkdirAll(filepath.Dir(golden), 0o750); err != nil {
