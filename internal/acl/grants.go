@@ -194,12 +194,12 @@ func (m *grantsModel) fromAPI(ctx context.Context, g grants, diags *diag.Diagnos
 	for _, s := range g.serviceIdentities {
 		services = append(services, serviceIdentityModel{ServiceName: types.StringValue(s.ServiceName), Datacenters: setOf(ctx, s.Datacenters, diags)})
 	}
-	m.ServiceIdentities = keepSet(m.ServiceIdentities, nestedSet(ctx, serviceIdentityType, services, diags))
+	m.ServiceIdentities = keepSet(ctx, m.ServiceIdentities, nestedSet(ctx, serviceIdentityType, services, diags))
 	var nodes []nodeIdentityModel
 	for _, n := range g.nodeIdentities {
 		nodes = append(nodes, nodeIdentityModel{NodeName: types.StringValue(n.NodeName), Datacenter: types.StringValue(n.Datacenter)})
 	}
-	m.NodeIdentities = keepSet(m.NodeIdentities, nestedSet(ctx, nodeIdentityType, nodes, diags))
+	m.NodeIdentities = keepSet(ctx, m.NodeIdentities, nestedSet(ctx, nodeIdentityType, nodes, diags))
 	var templated []templatedPolicyModel
 	for _, t := range g.templatedPolicies {
 		p := templatedPolicyModel{TemplateName: types.StringValue(t.TemplateName), Datacenters: setOf(ctx, t.Datacenters, diags)}
@@ -208,15 +208,15 @@ func (m *grantsModel) fromAPI(ctx context.Context, g grants, diags *diag.Diagnos
 		}
 		templated = append(templated, p)
 	}
-	m.TemplatedPolicies = keepSet(m.TemplatedPolicies, nestedSet(ctx, templatedPolicyType, templated, diags))
+	m.TemplatedPolicies = keepSet(ctx, m.TemplatedPolicies, nestedSet(ctx, templatedPolicyType, templated, diags))
 }
 
-// keepSet returns the set that was read, or the prior set if that differs only by null elements.
-func keepSet(prior, read types.Set) types.Set {
+// keepSet returns the set that was read, or the prior set if that differs only by null elements, of the set or of sets in it.
+func keepSet(ctx context.Context, prior, read types.Set) types.Set {
 	if prior.IsNull() || prior.IsUnknown() {
 		return read
 	}
-	set := slices.DeleteFunc(prior.Elements(), func(e tfattr.Value) bool { return e.IsNull() })
+	set := withoutNulls(ctx, prior).(types.Set).Elements() //nolint:forcetypeassert // of its argument
 	for _, e := range read.Elements() {
 		if !slices.ContainsFunc(set, e.Equal) {
 			return read
@@ -226,6 +226,33 @@ func keepSet(prior, read types.Set) types.Set {
 		return read
 	}
 	return prior
+}
+
+// withoutNulls returns a value whose sets have no null elements. A set that has no others is null.
+func withoutNulls(ctx context.Context, v tfattr.Value) tfattr.Value {
+	if v.IsNull() || v.IsUnknown() {
+		return v
+	}
+	switch v := v.(type) {
+	case types.Set:
+		var elements []tfattr.Value
+		for _, e := range v.Elements() {
+			if !e.IsNull() {
+				elements = append(elements, withoutNulls(ctx, e))
+			}
+		}
+		if len(elements) == 0 {
+			return types.SetNull(v.ElementType(ctx))
+		}
+		return types.SetValueMust(v.ElementType(ctx), elements)
+	case types.Object:
+		attributes := v.Attributes()
+		for name, a := range attributes {
+			attributes[name] = withoutNulls(ctx, a)
+		}
+		return types.ObjectValueMust(v.AttributeTypes(ctx), attributes)
+	}
+	return v
 }
 
 // nestedSet returns a set of objects, or null if there are none.
@@ -262,7 +289,7 @@ func fromLinks(ctx context.Context, before types.Set, links []*api.ACLLink, diag
 			refs = append(refs, l.Name)
 		}
 	}
-	return keepSet(before, setOf(ctx, refs, diags))
+	return keepSet(ctx, before, setOf(ctx, refs, diags))
 }
 
 // objectsOf reads a set of objects. It reads none from a set that is not wholly known, and skips null elements.

@@ -68,3 +68,27 @@ func TestSameLinks(t *testing.T) {
 		}
 	}
 }
+
+// A null in the datacenters of an identity is not set: what Consul then has is no change of what was declared.
+func TestKeepSet_nullsInNestedSets(t *testing.T) {
+	t.Parallel()
+	identity := func(datacenters ...tfattr.Value) types.Set {
+		set := types.SetNull(types.StringType)
+		if len(datacenters) > 0 {
+			set = types.SetValueMust(types.StringType, datacenters)
+		}
+		object := types.ObjectValueMust(serviceIdentityType.AttrTypes, map[string]tfattr.Value{"service_name": types.StringValue("web"), "datacenters": set})
+		return types.SetValueMust(serviceIdentityType, []tfattr.Value{object})
+	}
+	null, one, two := types.StringNull(), types.StringValue("dc1"), types.StringValue("dc2")
+	for name, tt := range map[string]struct{ prior, read, want types.Set }{
+		"a null beside one":  {identity(null, one), identity(one), identity(null, one)},
+		"nothing but a null": {identity(null), identity(), identity(null)},
+		"another datacenter": {identity(null, one), identity(two), identity(two)},
+		"no null":            {identity(one), identity(one), identity(one)},
+	} {
+		if got := keepSet(t.Context(), tt.prior, tt.read); !got.Equal(tt.want) {
+			t.Errorf("%s: got %s, want %s", name, got, tt.want)
+		}
+	}
+}

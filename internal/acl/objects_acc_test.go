@@ -386,6 +386,9 @@ func TestAccRole_lifecycle(t *testing.T) {
 			Config: hcl,
 		},
 		{Config: hcl, PlanOnly: true},
+		// null in a nested set is not set
+		{Config: policies + f.role("a", "name = \"a\"\nservice_identities = [{ service_name = \"api\", datacenters = [null, \"dc1\"] }]")},
+		{Config: policies + f.role("a", "name = \"a\"\nservice_identities = [{ service_name = \"api\", datacenters = [null, \"dc1\"] }]"), PlanOnly: true},
 		{ // everything taken away
 			Config: policies + f.role("a", `name = "a"`),
 			Check: f.check(func(acl *api.ACL) error {

@@ -411,7 +411,7 @@ func (m *policyModel) fromAPI(ctx context.Context, p api.ACLPolicy, diags *diag.
 	if same, d := m.Rules.StringSemanticEquals(ctx, rules); m.Rules.IsNull() || d.HasError() || !same {
 		m.Rules = rules
 	}
-	m.Datacenters = keepSet(m.Datacenters, setOf(ctx, p.Datacenters, diags))
+	m.Datacenters = keepSet(ctx, m.Datacenters, setOf(ctx, p.Datacenters, diags))
 }
 
 // setOf returns a set of texts, or null if there are none.
