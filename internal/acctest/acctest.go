@@ -58,7 +58,7 @@ func Main(m *testing.M, prepare ...func(context.Context, *localcluster.Cluster) 
 	}
 	code := run()
 	if err := lent.deleteAll(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, "acceptance tests: deleting the clusters that tests had in turn:", err)
+		fmt.Fprintln(os.Stderr, "acceptance tests: deleting the clusters that tests shared:", err)
 		code = 1
 	}
 	os.Exit(code)

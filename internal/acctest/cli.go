@@ -161,7 +161,7 @@ func (c *CLI) command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// State returns the raw state file, "" if there is none.
+// State returns the raw state file, "" if the file does not exist.
 func (c *CLI) State() string {
 	c.t.Helper()
 	b, err := os.ReadFile(filepath.Join(c.dir, "terraform.tfstate"))

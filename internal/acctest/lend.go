@@ -20,7 +20,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 )
 
-// lent are the clusters that the tests of this process have in turn.
+// lent has the clusters that the tests of this process use one after the other.
 var lent pool
 
 // pool keeps clusters that no test uses at the moment.
@@ -29,7 +29,7 @@ type pool struct {
 	idle []*lentCluster
 }
 
-// lentCluster is a cluster of Bootstrapped, and what it was when it was new.
+// lentCluster is a cluster as Bootstrapped starts it, and what it held when it was new.
 type lentCluster struct {
 	kube            *kube.Client
 	namespace, name string
@@ -38,9 +38,9 @@ type lentCluster struct {
 	contents        []string // of its namespace
 }
 
-// Lend gives a test a cluster as Bootstrapped does, which it has for itself until it ends. The next test gets the same cluster with
-// what it held when it was new: starting one costs more than most tests of what it holds. A cluster that a test has changed in another
-// way, or that a failed test has had, is not given to the next.
+// Lend gives a test a cluster as Bootstrapped does. No other test uses the cluster until the test ends. Then the cluster is restored to what
+// it was when it was new, and the next test gets it: starting a cluster takes longer than most tests. A cluster is not given to another test
+// if the test failed, or if the cluster cannot be restored.
 func Lend(t testing.TB) (c *consul.Cluster, token string) {
 	t.Helper()
 	PreCheck(t)
@@ -102,7 +102,7 @@ func (p *pool) deleteAll(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// cluster has no memory of what another test has read.
+// cluster returns access to the cluster, without the cache of another test.
 func (l *lentCluster) cluster() *consul.Cluster {
 	return consul.NewConnector(l.kube).Cluster(l.namespace, l.name)
 }

@@ -59,8 +59,8 @@ func GoldenWrites(t *testing.T, namespace, file string, steps ...WriteStep) {
 	w.compare(t, namespace, filepath.Join("testdata", "writes", file))
 }
 
-// writes are the requests that write and were answered with success, a line each, and once where a line repeats. What differs from run to
-// run is left out: Leases, the ordinal of a server, and generated names.
+// writes are the successful requests that write, one line each; a line that repeats is listed once. What differs from run to run is left
+// out: Leases, the ordinals of servers, and generated names.
 type writes struct {
 	mu    sync.Mutex
 	lines []string
@@ -77,7 +77,7 @@ func (w *writes) compare(t *testing.T, namespace, golden string) {
 	t.Helper()
 	w.mu.Lock()
 	got := strings.TrimSpace(strings.ReplaceAll(strings.Join(w.lines, "\n"), namespace, "NAMESPACE")) + "\n"
-	// The leader may have added a retired server as a peer again, as long as that was a member.
+	// The leader may add a retired server as a peer again while the server is still a member.
 	got = strings.ReplaceAll(got, "consul DELETE operator/raft/peer\nconsul PUT agent/force-leave/", "consul PUT agent/force-leave/")
 	w.mu.Unlock()
 	if *updateWrites {
@@ -94,7 +94,7 @@ func (w *writes) compare(t *testing.T, namespace, golden string) {
 		t.Fatal(err)
 	}
 	if diff := gocmp.Diff(string(want), got); diff != "" {
-		t.Errorf("the writes are others, or come in another order, than in %s (-update-writes writes it):\n%s", golden, diff)
+		t.Errorf("the writes, or their order, differ from %s (-update-writes writes it):\n%s", golden, diff)
 	}
 }
 
@@ -122,7 +122,9 @@ var (
 	ordinals = regexp.MustCompile(`(server-)\d+\b`)
 	// generated is a name that Kubernetes generated (k8s.io/apimachinery/pkg/util/rand), or that has a digest of the namespace.
 	generated = regexp.MustCompile(`(jobs/[a-z-]+-)([bcdfghjklmnpqrstvwxz2456789]{5}|[0-9a-f]{8})$`)
-	uuids     = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+	// apiVersion is the version in the path of a request to Kubernetes.
+	apiVersion = regexp.MustCompile(`^v\d`)
+	uuids      = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 )
 
 // describeWrite is the line of a request, "" for one that only reads.
@@ -143,7 +145,7 @@ func describeWrite(r *http.Request) string {
 func describeObject(r *http.Request, parts []string) string {
 	if i := slices.Index(parts, "namespaces"); i >= 0 && len(parts) > i+2 {
 		parts = parts[i+2:]
-	} else if i := slices.IndexFunc(parts, func(p string) bool { return regexp.MustCompile(`^v\d`).MatchString(p) }); i >= 0 {
+	} else if i := slices.IndexFunc(parts, apiVersion.MatchString); i >= 0 {
 		parts = parts[i+1:]
 	}
 	if len(parts) == 0 { // the API itself
@@ -172,13 +174,13 @@ func describeObject(r *http.Request, parts []string) string {
 	return strings.ToLower(r.Method) + " " + name
 }
 
-// firstWords are what a command is told by: scripts and what follows are long.
+// firstWords identify a command. The rest of it may be a long script.
 func firstWords(command []string) string {
 	text, _, _ := strings.Cut(strings.Join(command[:min(3, len(command))], " "), "\n")
 	return text[:min(60, len(text))]
 }
 
-// body reads the body of a request, nil if there is none.
+// body reads the body of a request, nil if the request has no body.
 func body(r *http.Request) []byte {
 	if r.GetBody == nil {
 		return nil
@@ -195,7 +197,7 @@ func body(r *http.Request) []byte {
 	return all
 }
 
-// object reads the object in the body of a request, nil if there is none.
+// object reads the object in the body of a request, nil if the body is not an object.
 func object(r *http.Request) runtime.Object {
 	o, _, err := scheme.Codecs.UniversalDeserializer().Decode(body(r), nil, nil)
 	if err != nil {

@@ -320,7 +320,7 @@ func (*AuthMethodResource) checkReviewer(ctx context.Context, a *consul.ACL, pla
 // a warning if the content is the same, as an interrupted create leaves it.
 func (r *AuthMethodResource) checkName(ctx context.Context, a *consul.ACL, plan, config authMethodModel, diags *diag.Diagnostics) {
 	if _, err := a.AuthMethods.Get(ctx, plan.Name.ValueString()); err != nil {
-		return // there is none, or the apply reports the error
+		return // it does not exist, or the apply reports the error
 	}
 	same := true
 	for _, v := range []tfattr.Value{plan.Type, plan.DisplayName, plan.Description, plan.MaxTokenTTL, plan.TokenLocality, plan.ConfigJSON, config.Kubernetes} {

@@ -109,7 +109,7 @@ func labelValue() validator.String {
 	})
 }
 
-// asKubernetes returns an error with the first problem that Kubernetes finds in a text, or nil if there is none.
+// asKubernetes returns an error with the first problem that Kubernetes finds in a text, or nil if Kubernetes accepts the text.
 func asKubernetes(text string, problems []string) error {
 	if len(problems) == 0 {
 		return nil

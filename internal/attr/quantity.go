@@ -38,7 +38,7 @@ func (positiveQuantity) ValidateString(_ context.Context, req validator.StringRe
 	}
 }
 
-// ToQuantity returns the amount, or zero if there is none. Validation has made
+// ToQuantity returns the amount, or zero if the value is not set. Validation has made
 // sure that it parses.
 func ToQuantity(s types.String) resource.Quantity {
 	q, err := resource.ParseQuantity(s.ValueString())

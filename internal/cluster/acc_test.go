@@ -607,7 +607,7 @@ func TestAccCluster_touchesNothingThatIsNotItsOwn(t *testing.T) {
 		},
 		{ // a second declaration does not take a finished cluster over
 			Config:      config + strings.Replace(config, `"test"`, `"other"`, 1),
-			ExpectError: acctest.Says("exists already"),
+			ExpectError: acctest.Says("already exists"),
 		},
 	}})
 }

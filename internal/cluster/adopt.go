@@ -47,7 +47,7 @@ func adoptAttribute() schema.Attribute {
 	return schema.SingleNestedAttribute{
 		Optional: true, Computed: true, PlanModifiers: []planmodifier.Object{keepAdopt{}},
 		MarkdownDescription: "Servers to adopt, which were created by hand or by the Helm chart. The new servers join the old servers and get their data, leadership, and Services. Then the old servers are retired " +
-			"one at a time. See the guide [Take over a running cluster](../guides/adopt.md). The attribute counts only when the cluster is created. Later, you may keep it or remove it, and neither changes anything. " +
+			"one at a time. See the guide [Adopt a running cluster](../guides/adopt.md). The attribute counts only when the cluster is created. Later, you may keep it or remove it, and neither changes anything. " +
 			"The old servers must be in the same namespace and datacenter, have the ACL and encryption settings that are declared here, and run `version` or an older version.",
 		Attributes: map[string]schema.Attribute{
 			"stateful_set": schema.StringAttribute{
@@ -144,7 +144,7 @@ func validateAdopt(ctx context.Context, m model, diags *diag.Diagnostics) {
 	var a adoptModel
 	diags.Append(m.Adopt.As(ctx, &a, basetypes.ObjectAsOptions{})...)
 	if m.CreateNamespace.ValueBool() {
-		diags.Append(attr.Error(path.Root("create_namespace"), "The namespace exists already",
+		diags.Append(attr.Error(path.Root("create_namespace"), "The namespace already exists",
 			"The servers to adopt are in the namespace of the cluster: leave create_namespace false."))
 	}
 	if name := m.Name.ValueString(); !m.Name.IsUnknown() && !a.StatefulSet.IsUnknown() && a.StatefulSet.ValueString() == server.StatefulSetName(name) {
@@ -186,7 +186,7 @@ func (r *Resource) planAdopt(ctx context.Context, plan *model, diags *diag.Diagn
 		tflog.Debug(ctx, "could not look at the servers to adopt: "+err.Error())
 	case former > 0:
 		m := rolloutModel{
-			Changes: []string{fmt.Sprintf("take over from the StatefulSet %s", spec.Adopt.StatefulSet)},
+			Changes: []string{fmt.Sprintf("adopt the servers of the StatefulSet %s", spec.Adopt.StatefulSet)},
 			Steps:   texts(rollout.TakeoverSteps(spec, former)),
 		}
 		plan.Rollout = attr.Object(ctx, rolloutTypes, m, diags)

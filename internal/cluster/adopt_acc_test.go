@@ -371,7 +371,7 @@ func TestAccLong_resumesAfterKilledTakeover(t *testing.T) {
 		t.Errorf("the apply does not say that it ran out of time:\n%s", out)
 	}
 	out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode", "-lock=false")
-	if code != 2 || !strings.Contains(out, "add consul-server-2") || !strings.Contains(out, "the take-over is not complete") {
+	if code != 2 || !strings.Contains(out, "add consul-server-2") || !strings.Contains(out, "the adoption is not complete") {
 		t.Errorf("the plan does not show what is left (exit code %d):\n%s", code, out)
 	}
 	killed("the Service is led over", func(ctx context.Context) bool {

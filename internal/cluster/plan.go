@@ -157,7 +157,7 @@ func checkChange(state, plan model, diags *diag.Diagnostics) {
 			state.ID.ValueString(), state.Datacenter.ValueString(), state.Datacenter.ValueString())))
 	}
 	if !plan.CreateNamespace.IsUnknown() && plan.CreateNamespace.ValueBool() && !state.CreateNamespace.ValueBool() {
-		diags.Append(attr.Error(path.Root("create_namespace"), "The namespace exists already",
+		diags.Append(attr.Error(path.Root("create_namespace"), "The namespace already exists",
 			fmt.Sprintf("This cluster did not create the namespace %s: leave create_namespace false.", state.Namespace.ValueString())))
 	}
 	if !plan.CreateNamespace.IsUnknown() && !plan.CreateNamespace.ValueBool() && state.CreateNamespace.ValueBool() {

@@ -176,7 +176,7 @@ func createError(spec server.Spec, err error) diag.Diagnostic {
 	case errors.As(err, &refused):
 		return refusedError(spec, refused)
 	case errors.Is(err, rollout.ErrExists):
-		return diag.NewErrorDiagnostic("The cluster exists already", fmt.Sprintf(
+		return diag.NewErrorDiagnostic("The cluster already exists", fmt.Sprintf(
 			"Cluster %s exists, and was created by an apply that finished. The provider does not adopt it silently. Import it into this state:\n\n  terraform import consul_k8s_cluster.<name> %s\n\nOr choose another name.", spec.ID(), spec.ID()))
 	case errors.As(err, &denied):
 		return diag.NewErrorDiagnostic("Kubernetes refuses the cluster", fmt.Sprintf(
@@ -185,7 +185,7 @@ func createError(spec server.Spec, err error) diag.Diagnostic {
 		return diag.NewErrorDiagnostic("Objects of the same name exist", fmt.Sprintf(
 			"Nothing was changed: %s. Choose another name or namespace, or delete these objects if nothing uses them.%s", err, foreignHint(spec)))
 	case errors.Is(err, rollout.ErrNamespaceExists):
-		return diag.NewAttributeErrorDiagnostic(path.Root("create_namespace"), "The namespace exists already", fmt.Sprintf(
+		return diag.NewAttributeErrorDiagnostic(path.Root("create_namespace"), "The namespace already exists", fmt.Sprintf(
 			"This cluster did not create the namespace %s. To use the namespace as it is, set create_namespace = false.", spec.Namespace))
 	case apierrors.IsNotFound(err) && strings.Contains(err.Error(), "namespaces"):
 		return diag.NewAttributeErrorDiagnostic(path.Root("namespace"), "The namespace does not exist", fmt.Sprintf(

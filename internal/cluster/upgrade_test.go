@@ -38,7 +38,7 @@ func TestCheckUpgrade(t *testing.T) {
 			state: versioned("1.20.6", "1.19.2", false), started: `["1.19.2","1.20.6"]`, to: "1.19.2", warn: "every server that got its volume from 1.20.6"},
 		"an upgrade taken back": {state: versioned("1.22.7", "1.21.0", false), started: `["1.21.0","1.22.7"]`, to: "1.21.0", warn: "servers that already run 1.22.7 restart with 1.21.0"},
 		"not quite taken back":  {state: versioned("1.22.7", "1.21.0", false), started: `["1.21.0","1.22.7"]`, to: "1.21.5", err: "run 1.21.0 and 1.22.7: 1.21.5 is older than 1.22.7, which servers already run"},
-		"taking back goes on":   {state: versioned("1.21.0", "1.21.0", false), started: `["1.21.0","1.22.7"]`, to: "1.21.0", warn: "An upgrade is reverted"},
+		"a revert is resumed":   {state: versioned("1.21.0", "1.21.0", false), started: `["1.21.0","1.22.7"]`, to: "1.21.0", warn: "An upgrade is reverted"},
 		"an upgrade goes on":    {state: versioned("1.22.7", "1.21.0", false), started: `["1.21.0","1.22.7"]`, to: "1.22.7"},
 		"an upgrade goes further than servers that have not had it can": {
 			state: versioned("1.21.0", "1.19.2", false), started: `["1.19.2","1.21.0"]`, to: "1.22.7", err: "1.19.2 -> 1.21.0 -> 1.22.7."},

@@ -283,7 +283,7 @@ func noContainerRestarted(t *testing.T, namespace string) error {
 	return nil
 }
 
-// A volume of which the file system only grows when it is mounted anew takes its
+// A volume of which the file system only grows when it is mounted again takes its
 // server with it, and no other.
 func TestAccLong_aFileSystemThatWaitsRestartsItsServerAlone(t *testing.T) {
 	acctest.PreCheck(t)

@@ -316,7 +316,7 @@ type Objects[T, L any] struct {
 	entry func(T) L
 	// same reports whether an object has the content that is wanted.
 	same func(wanted, existing T) bool
-	// find reads the object that a create collides with; nil if there is none, or if it is not known which one.
+	// find reads the object that a create collides with; nil if nothing collides, or if the object is not known.
 	find func(ctx context.Context, client *api.Client, wanted T) (*T, error)
 	// findFirst says that Consul does not refuse a create that collides: find is called before the create.
 	findFirst bool
@@ -489,7 +489,7 @@ func (o *Objects[T, L]) adopt(wanted T, existing *T, collision, findErr error) (
 }
 
 // Update changes an object and returns it as the leader reads it. It returns
-// ErrNotFound if there is none, and ErrExists if the new name is taken.
+// ErrNotFound if the object does not exist, and ErrExists if the new name is taken.
 func (o *Objects[T, L]) Update(ctx context.Context, wanted T) (*T, error) {
 	err := o.acl.Do(ctx, func(client *api.Client) error {
 		_, err := caughtUp(func() (*T, error) { return o.update(ctx, client, &wanted) },

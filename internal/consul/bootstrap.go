@@ -111,7 +111,7 @@ func (c *Cluster) managementSecret(ctx context.Context) (*corev1.Secret, error) 
 	}
 	switch len(all) {
 	case 0:
-		return nil, nil //nolint:nilnil // there is none
+		return nil, nil //nolint:nilnil // it does not exist
 	case 1:
 		return &all[0], nil
 	}
@@ -299,7 +299,7 @@ func (c *Cluster) runs(ctx context.Context) (bool, error) {
 	return slices.ContainsFunc(pods, func(p corev1.Pod) bool { return p.DeletionTimestamp == nil && server.Owns(c.Name, p.Labels) }), err
 }
 
-// statefulSet returns the cluster's StatefulSet, nil if there is none.
+// statefulSet returns the cluster's StatefulSet, nil if it does not exist.
 func (c *Cluster) statefulSet(ctx context.Context) (*appsv1.StatefulSet, error) {
 	sts, err := c.kube.AppsV1().StatefulSets(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
 	found, err := kube.Found(err)

@@ -82,7 +82,7 @@ func lacks(all []*x509.Certificate) func(*x509.Certificate) bool {
 // authorities is what the Secret <name>-ca says.
 type authorities struct {
 	current authority
-	// next is to become current once all servers trust it; nil if there is none.
+	// next is to become current once all servers trust it; nil if no authority is being replaced.
 	next *authority
 	// former are trusted while a server may have a certificate of theirs.
 	former []*x509.Certificate
@@ -174,7 +174,7 @@ func (a authorities) advance(t server.TLSSettings, cluster string, brought *auth
 }
 
 // reverted is what the Secret says instead of a replacement that is in progress, if another authority than the new one is
-// declared by now; false if there is nothing to revert. c is the certificate of the servers, nil if there is none.
+// declared by now; false if there is nothing to revert. c is the certificate of the servers, nil if they have none.
 func (a authorities) reverted(c *certificate, brought *authority, now time.Time) (authorities, bool) {
 	latest := a.latest()
 	if (brought == nil && !latest.brought) || (brought != nil && brought.same(latest)) {
@@ -562,7 +562,7 @@ type work struct {
 	running            bool // servers run with certificates
 
 	authorities
-	certificate *certificate // nil if there is none
+	certificate *certificate // nil if the servers have none
 	ca, tls     *corev1.Secret
 	public      *corev1.ConfigMap
 }

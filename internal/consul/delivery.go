@@ -261,7 +261,7 @@ func (d *Deliveries) Deliver(ctx context.Context, t Target, accessorID, secretID
 	})
 }
 
-// write applies the key of a Secret, which is s as it was read, or nil if there is none.
+// write applies the key of a Secret, which is s as it was read, or nil if it does not exist.
 func (d *Deliveries) write(ctx context.Context, t Target, s *corev1.Secret, accessorID string, value []byte) error {
 	all := maps.Clone(t.Labels)
 	if all == nil {
@@ -364,7 +364,7 @@ func (d *Deliveries) deleteSecret(ctx context.Context, s *corev1.Secret) error {
 	return nil
 }
 
-// get reads a Secret; nil if there is none. With a namespace, its Roles are deleted too, and with them the right to
+// get reads a Secret; nil if it does not exist. With a namespace, its Roles are deleted too, and with them the right to
 // read its Secrets.
 func (d *Deliveries) get(ctx context.Context, t Target) (*corev1.Secret, error) {
 	s, err := d.kube.CoreV1().Secrets(t.Namespace).Get(ctx, t.Name, metav1.GetOptions{})
@@ -381,7 +381,7 @@ func (d *Deliveries) get(ctx context.Context, t Target) (*corev1.Secret, error) 
 	return s, nil
 }
 
-// find finds a Secret of delivered tokens in the list of its namespace; nil if there is none. If listing is
+// find finds a Secret of delivered tokens in the list of its namespace; nil if it does not exist. If listing is
 // forbidden, it reads only this Secret.
 func (d *Deliveries) find(ctx context.Context, t Target) (*corev1.Secret, error) {
 	n, err := d.look(ctx, t.Namespace)

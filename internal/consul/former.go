@@ -166,7 +166,8 @@ const (
 func (c *Cluster) ServerMembers(ctx context.Context, token string) (failed map[string]bool, err error) {
 	failed = map[string]bool{}
 	err = c.eachAgent(ctx, token, func(client *api.Client) error {
-		members, err := client.Agent().MembersOpts(api.MembersOpts{})
+		var members []api.AgentMember
+		_, err := client.Raw().Query("/v1/agent/members", &members, (&api.QueryOptions{}).WithContext(ctx))
 		for _, m := range members {
 			if m.Tags["role"] != "consul" || m.Status == memberLeft {
 				continue
@@ -198,7 +199,7 @@ func (c *Cluster) ForceLeave(ctx context.Context, token, node string) error {
 	return nil
 }
 
-// eachAgent calls do with a client of every server whose pod is running. It returns ErrNoServer if there is none.
+// eachAgent calls do with a client of every server whose pod is running. It returns ErrNoServer if no pod is running.
 func (c *Cluster) eachAgent(ctx context.Context, token string, do func(*api.Client) error) error {
 	pods, err := c.Pods(ctx)
 	if err != nil {

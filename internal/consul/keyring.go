@@ -283,7 +283,7 @@ func (c *Cluster) DeleteKeyring(ctx context.Context) error {
 	return c.deleteOwnSecret(ctx, server.GossipSecretName(c.Name))
 }
 
-// readKeyring reads the Secret, nil if there is none.
+// readKeyring reads the Secret, nil if it does not exist.
 func (c *Cluster) readKeyring(ctx context.Context) (keyring, *corev1.Secret, error) {
 	s, err := c.ownSecret(ctx, server.GossipSecretName(c.Name))
 	if err != nil || s == nil {
@@ -319,7 +319,7 @@ func (c *Cluster) writeKeyring(ctx context.Context, read *corev1.Secret, k keyri
 	return c.writeSecret(ctx, read, server.GossipSecretName(c.Name), labels, annotations, data)
 }
 
-// broughtKey reads the key that the user provides, "" if there is none.
+// broughtKey reads the key that the user provides, "" if the user provides none.
 func (c *Cluster) broughtKey(ctx context.Context, g server.Gossip) (string, error) {
 	if g.KeySecret == nil {
 		return "", nil

@@ -33,7 +33,7 @@ func (c *Cluster) TokenReviewer(authMethod string) *TokenReviewer {
 }
 
 // ReviewerCredential is what an auth method needs from a token reviewer: its token, which is a secret, and the
-// certificate authority of the API server, in PEM format. Both are "" if there is none.
+// certificate authority of the API server, in PEM format. Both are "" if they are not known.
 type ReviewerCredential struct{ ServiceAccountJWT, CACert string }
 
 // ReviewerState is a token reviewer as it was read.

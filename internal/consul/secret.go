@@ -16,7 +16,7 @@ import (
 // annotationSecrets on a pod is the version of a Secret that it mounts.
 const annotationSecrets = server.ManagedBy + "/secrets"
 
-// ownSecret reads a Secret of the cluster, nil if there is none.
+// ownSecret reads a Secret of the cluster, nil if it does not exist.
 func (c *Cluster) ownSecret(ctx context.Context, name string) (*corev1.Secret, error) {
 	s, err := c.kube.CoreV1().Secrets(c.Namespace).Get(ctx, name, metav1.GetOptions{})
 	found, err := kube.Found(err)

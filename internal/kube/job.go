@@ -285,7 +285,7 @@ func JobOutcome(j *batchv1.Job, pods []corev1.Pod) (at time.Time, failed bool) {
 	return at, true
 }
 
-// JobPod is the pod of a Job that did its work, nil if there is none.
+// JobPod is the pod of a Job that did its work, nil if no pod did.
 func JobPod(j *batchv1.Job, pods []corev1.Pod) *corev1.Pod {
 	for i := range pods {
 		if _, ok := succeeded(j, &pods[i]); ok && metav1.IsControlledBy(&pods[i], j) {

@@ -243,7 +243,7 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// blocked is the first obstacle for which waiting does not help, nil if there is none, or if its grace has not
+// blocked is the first obstacle for which waiting does not help, nil if nothing is blocked, or if its grace has not
 // ended.
 func blocked(found []Obstacle, now time.Time) *Obstacle {
 	for i := range found {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -326,7 +325,7 @@ func (d Deployment) formerSet(ctx context.Context, name string) (*appsv1.Statefu
 		return nil, fmt.Errorf("reading the StatefulSet %s/%s: %w", d.Consul.Namespace, name, err)
 	}
 	if !found {
-		return nil, nil //nolint:nilnil // there is none
+		return nil, nil //nolint:nilnil // nothing to return
 	}
 	return sts, nil
 }
@@ -745,15 +744,7 @@ func (t liveTakeover) addPeers(ctx context.Context, w *World, pods []corev1.Pod)
 		w.Unsettled = cmp.Or(w.Unsettled, err.Error())
 		return nil
 	}
-	for _, name := range slices.Sorted(maps.Keys(members)) {
-		switch {
-		case hasPod(pods, name) || slices.Contains(w.Former, name) || !w.Takeover.has(name):
-		case members[name]:
-			w.Former = append(w.Former, name)
-		default:
-			w.Unsettled = cmp.Or(w.Unsettled, fmt.Sprintf("server %s, which has no pod, is still a member for some agents", name))
-		}
-	}
+	w.addMembers(members, pods)
 	return nil
 }
 

@@ -116,7 +116,7 @@ func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) 
 	pending := func(text string) { s.Drift, s.Pending = append(s.Drift, text), append(s.Pending, text) }
 	if live.IsTakeover() { // all of it is applied when the adoption resumes
 		s.Drift, template = nil, false
-		pending("the take-over is not complete, will go on")
+		pending("the adoption is not complete, will continue")
 	}
 	if s.Spec.Origin.Pending() {
 		pending("Backup: not restored yet, will be")

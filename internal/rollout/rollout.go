@@ -256,7 +256,7 @@ func (a Action) words() (reason, text string) {
 //   - A server gets a new volume only if every other one is a healthy voter, and if there are at least two of
 //     those: they have the data.
 //   - If all servers were taken away, they are brought back together. So are servers that were taken away while
-//     they were Raft peers, if the others cannot be a quorum without them and their volumes were kept: nothing
+//     they were Raft peers, if the others cannot be a quorum without them and tnextLeader volumes were kept: nothing
 //     is lost.
 //   - A Raft peer that is left of a server that was taken away, and that did not leave by itself, is removed:
 //     autopilot does not remove it if fewer voters would be left than it must keep.
@@ -308,7 +308,7 @@ func Next(w World) Action {
 		}
 	}
 	if s := w.named(w.Leader); s.Sick && s.Voting && s.due() && !w.ByOthers && othersWell(w, s) {
-		if to := heir(w); to != "" {
+		if to := nextLeader(w); to != "" {
 			return Action{Transfer: to, Why: s.Name + " is not healthy"}
 		}
 		return s.restart() // its graceful leave transfers the leadership
@@ -322,7 +322,7 @@ func Next(w World) Action {
 		}
 	}
 	if w.Replicas == 0 {
-		return Action{Scale: w.Desired} // their volumes have the data
+		return Action{Scale: w.Desired} // tnextLeader volumes have the data
 	}
 	if last := len(w.Servers) - 1; w.Replicas > w.Desired && len(w.Servers) == w.Replicas && !w.Servers[last].Peer {
 		return Action{Scale: w.Replicas - 1}
@@ -353,7 +353,7 @@ func Next(w World) Action {
 		if i := slices.IndexFunc(outdated, func(s Server) bool { return s.Name != w.Leader }); i >= 0 {
 			return outdated[i].restart()
 		}
-		if to := heir(w); to != "" {
+		if to := nextLeader(w); to != "" {
 			return Action{Transfer: to}
 		}
 		// A single server, or the leadership cannot be transferred: the graceful leave does that.
@@ -430,7 +430,7 @@ func othersWell(w World, but Server) bool {
 // well reports whether a server does its part in Raft.
 func (s Server) well() bool { return !s.Stopped && !s.Leaving && (!s.Sick || s.Voting) }
 
-// stranded is the outdated server to restart if there has been no leader for a long time, "" if there is none:
+// stranded is the outdated server to restart if there has been no leader for a long time, "" if no server is to restart:
 // every server must run, so that the server that was restarted before has had its chance, and no outdated
 // server may serve.
 func stranded(w World, outdated []Server) string {
@@ -446,7 +446,7 @@ func stranded(w World, outdated []Server) string {
 	return ""
 }
 
-// stale is the next server whose agent has to reload its configuration, "" if there is none.
+// stale is the next server whose agent has to reload its configuration, "" if no agent has to.
 func stale(w World) string {
 	var leader string
 	for _, s := range w.Servers {
@@ -470,9 +470,9 @@ func names(servers []Server) string {
 	return strings.Join(all, ", ")
 }
 
-// heir is the server to which the leadership moves before the leader restarts: the updated server whose log
+// nextLeader is the server to which the leadership moves before the leader restarts: the updated server whose log
 // goes furthest, or any other if none is updated yet because the leader is not healthy.
-func heir(w World) string {
+func nextLeader(w World) string {
 	others := slices.DeleteFunc(slices.Clone(w.Servers), func(s Server) bool { return !s.well() || s.Name == w.Leader })
 	updated := slices.DeleteFunc(slices.Clone(others), Server.due)
 	if len(updated) == 0 && w.named(w.Leader).Sick {

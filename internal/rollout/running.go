@@ -112,7 +112,7 @@ func (r *Running) readStages(cm *corev1.ConfigMap, applied server.Spec) (unknown
 	return unknown
 }
 
-// newest is the index of the pod that was created last, -1 if there is none: it has the latest template of all
+// newest is the index of the pod that was created last, -1 without pods: it has the latest template of all
 // pods.
 func (r *Running) newest() int {
 	newest := -1

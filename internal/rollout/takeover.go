@@ -2,9 +2,13 @@ package rollout
 
 import (
 	"cmp"
+	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -35,6 +39,20 @@ func (t Takeover) has(pod string) bool {
 	}
 	_, err := strconv.Atoi(pod[dash+1:])
 	return err == nil && (pod[:dash] == t.From || pod[:dash] == t.To)
+}
+
+// addMembers adds the servers without a pod that agents still list as members, by name, and whether each has failed. One that has failed
+// is to be removed. For the others there is only waiting: they leave, or fail.
+func (w *World) addMembers(failed map[string]bool, pods []corev1.Pod) {
+	for _, name := range slices.Sorted(maps.Keys(failed)) {
+		switch {
+		case hasPod(pods, name) || slices.Contains(w.Former, name) || !w.Takeover.has(name):
+		case failed[name]:
+			w.Former = append(w.Former, name)
+		default:
+			w.Unsettled = cmp.Or(w.Unsettled, fmt.Sprintf("server %s, which has no pod, is still a member for some agents", name))
+		}
+	}
 }
 
 // nextTakeover decides what to do next in an adoption.

@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -255,5 +258,30 @@ func TestRefusals(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A former server that agents still list is removed when all of them see it as failed, and waited for until then. Members that are none of
+// the servers of the adoption, and servers with a pod, are left alone.
+func TestWorld_addMembers(t *testing.T) {
+	t.Parallel()
+	pods := []corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Name: "new-0"}}, {ObjectMeta: metav1.ObjectMeta{Name: "old-0"}}}
+	for name, tt := range map[string]struct {
+		failed    map[string]bool
+		former    []string
+		unsettled string
+	}{
+		"all have a pod":            {map[string]bool{"new-0": false, "old-0": true}, []string{"old-3"}, ""},
+		"one has failed":            {map[string]bool{"old-2": true}, []string{"old-3", "old-2"}, ""},
+		"one is alive for an agent": {map[string]bool{"old-1": false, "old-2": true}, []string{"old-3", "old-2"}, "server old-1, which has no pod, is still a member for some agents"},
+		"one is known":              {map[string]bool{"old-3": true}, []string{"old-3"}, ""},
+		"one of the new servers":    {map[string]bool{"new-2": true}, []string{"old-3", "new-2"}, ""},
+		"others":                    {map[string]bool{"older-1": true, "old-x": true, "old": true}, []string{"old-3"}, ""},
+	} {
+		w := World{Former: []string{"old-3"}, Takeover: &Takeover{From: "old", To: "new"}}
+		w.addMembers(tt.failed, pods)
+		if !slices.Equal(w.Former, tt.former) || w.Unsettled != tt.unsettled {
+			t.Errorf("%s: remove %q, wait for %q; want %q, %q", name, w.Former, w.Unsettled, tt.former, tt.unsettled)
+		}
 	}
 }

@@ -91,7 +91,7 @@ func judgeVolumes(w *World, s server.Storage, made time.Time, claims map[string]
 			since, pending := fileSystemPending(&c)
 			switch {
 			case pending && p.CreationTimestamp.Time.Before(since) && now.Sub(since) >= fileSystemGrace:
-				target.Volume = "its file system grows when its volume is mounted anew"
+				target.Volume = "its file system grows when its volume is mounted again"
 			case pending:
 				target.Growing = unlike + ", and waits for its file system to grow"
 			default:

@@ -158,7 +158,7 @@ func TestJudgeVolumes(t *testing.T) {
 			c.Status.Capacity, c.Spec.StorageClassName = c.Spec.Resources.Requests, new("other")
 		}, "", Server{}},
 		"a file system that waits takes a restart": {
-			grow, waits(3 * time.Minute), "", Server{Volume: "its file system grows when its volume is mounted anew"},
+			grow, waits(3 * time.Minute), "", Server{Volume: "its file system grows when its volume is mounted again"},
 		},
 		"but not at once: the driver may do without": {
 			grow, waits(time.Minute), "", Server{Growing: "its volume has 1Gi of 2Gi, and waits for its file system to grow"},
@@ -263,11 +263,11 @@ func TestNewPlan_volumes(t *testing.T) {
 func TestWorld_Drift_namesVolumes(t *testing.T) {
 	t.Parallel()
 	w := rebuild(three("s-1"), "s-0")
-	w.Servers[1].Volume = "its file system grows when its volume is mounted anew"
+	w.Servers[1].Volume = "its file system grows when its volume is mounted again"
 	w.Servers[2].Growing = "its volume has 1Gi of 2Gi"
 	want := []string{
 		"Server s-0: its volume has 1Gi of 2Gi, will restart with a new volume",
-		"Server s-1: its file system grows when its volume is mounted anew, will restart",
+		"Server s-1: its file system grows when its volume is mounted again, will restart",
 		"Server s-2: its volume has 1Gi of 2Gi",
 	}
 	if got := w.Drift(); !slices.Equal(got, want) {

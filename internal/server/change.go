@@ -33,7 +33,7 @@ const (
 type Change struct {
 	// Setting is the path of the attribute, such as "resources.requests.cpu".
 	Setting string
-	// Before and After are the values as text, "" if there is none.
+	// Before and After are the values as text, "" if the setting has no value.
 	Before, After string
 	Effect        Effect
 }

@@ -34,7 +34,7 @@ const (
 
 // NeedsCheck reports whether Consul has to check the configuration of a spec before servers get it: what the
 // provider renders is valid by construction, and running servers have accepted what they run. before is the spec
-// that runs, or the zero Spec if there is none.
+// that runs, or the zero Spec if none runs.
 func NeedsCheck(before, s Spec) bool {
 	return s.ExtraConfig != "" && (ConfigVersion(before) != ConfigVersion(s) || before.Image != s.Image)
 }

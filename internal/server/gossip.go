@@ -43,7 +43,7 @@ const (
 	keyringDir    = "/consul/gossip"
 )
 
-// gossipVolume is the volume with the keyring, and where it is mounted; nothing if there is none.
+// gossipVolume is the volume with the keyring, and where it is mounted; empty without a keyring.
 func gossipVolume(s Spec) ([]corev1.Volume, []corev1.VolumeMount) {
 	if s.Gossip.Stage == StagePlain {
 		return nil, nil

@@ -134,7 +134,7 @@ type Access struct {
 	// Address of the client Service, a URL, or of the headless Service while the client Service selects no
 	// server.
 	Address string
-	// TokenFile is where the token is, nothing if there is none.
+	// TokenFile is the path of the token, "" without a token.
 	TokenFile []string
 	Env       []corev1.EnvVar
 	Mounts    []corev1.VolumeMount

@@ -72,7 +72,7 @@ type Spec struct {
 	Resizing bool
 	// Adopt names the servers that the cluster adopts or has adopted, nil if it was created.
 	Adopt *Adopt
-	// Takeover is the adoption in progress, nil if there is none.
+	// Takeover is the adoption in progress, nil if no adoption is in progress.
 	Takeover *Takeover
 	// DeletionProtection refuses to delete the cluster.
 	DeletionProtection bool
