@@ -274,6 +274,9 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 	if err == nil { // claims and Secrets that were retained, or left by an interrupted create
 		err = d.relabel(ctx, before.Labels, spec.Labels)
 	}
+	if err == nil && live.StatefulSet != nil && restartsUnelected(before, spec) {
+		err = d.stopUnelected(ctx, spec)
+	}
 	if err == nil {
 		rest := server.Objects(spec)
 		rest.Namespace, rest.ServiceAccount = nil, nil
@@ -286,11 +289,6 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 			err = errors.Join(err, d.undo(ctx, accepted, live, made))
 		}
 		return err
-	}
-	if live.StatefulSet != nil && restartsUnelected(before, spec) {
-		if err := d.restartUnelected(ctx); err != nil {
-			return d.unsettled(ctx, err, spec)
-		}
 	}
 	if err := d.settle(ctx, spec, int(spec.Replicas)); err != nil || !spec.Origin.Pending() {
 		return err
@@ -550,16 +548,16 @@ func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live
 	if spec.FormerConfig, err = d.formerConfig(ctx, spec, live); err != nil {
 		return err
 	}
+	if restartsUnelected(before, spec) {
+		if err := d.stopUnelected(ctx, spec); err != nil {
+			return err
+		}
+	}
 	if _, err := applyObjects(ctx, d.Kube, server.Objects(spec), live); err != nil {
 		return err
 	}
 	if before.Replicas > spec.Declared {
 		if err := d.tellServers(ctx, spec.Declared); err != nil {
-			return err
-		}
-	}
-	if restartsUnelected(before, spec) {
-		if err := d.restartUnelected(ctx); err != nil {
 			return err
 		}
 	}
@@ -630,12 +628,16 @@ func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, s
 	if before.FormerConfig, err = d.formerConfig(ctx, before, live); err != nil {
 		return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
 	}
+	if !before.Established {
+		if err := d.stopUnelected(ctx, before); err != nil {
+			return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
+		}
+	}
 	if _, err := applyObjects(ctx, d.Kube, server.Objects(before), live); err != nil {
 		return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
 	}
 	if !before.Established { // what ran before had no leader either: there is nothing to wait for
-		err := d.restartUnelected(ctx)
-		return errors.Join(cause, err, errors.New("rolled back: the servers run what they ran before, and still have no leader"))
+		return errors.Join(cause, errors.New("rolled back: the servers run what they ran before, and still have no leader"))
 	}
 	if before.Replicas > desired {
 		if err := d.tellServers(ctx, desired); err != nil {
@@ -663,21 +665,35 @@ func keepsChange(w World, before, changed server.Spec, led bool) string {
 	}
 }
 
-// restartUnelected restarts all servers of a cluster that never had a leader: those that run still
-// expect a bootstrap of the former size, or use other encryption for gossip.
-func (d Deployment) restartUnelected(ctx context.Context) error {
+// stopUnelected stops all servers of a cluster that never had a leader, before a spec is applied to them. The servers read the
+// number of servers to expect when they start. If some read the new number beside others that read the former one, each of the two
+// could elect a leader. An interrupted change is resumed from zero servers.
+func (d Deployment) stopUnelected(ctx context.Context, spec server.Spec) error {
 	elected, _, err := d.elected(ctx)
-	if err != nil || elected {
+	if err != nil {
 		return err
+	}
+	if elected {
+		return fmt.Errorf("the servers of %s have just elected a leader: apply again", spec.ID())
 	}
 	pods, err := d.Consul.Pods(ctx)
 	if err != nil {
 		return err
 	}
+	if err := d.scaleDown(ctx, 0); err != nil {
+		return d.unsettled(ctx, err, spec)
+	}
+	if spec.Storage.WhenScaled != server.Delete {
+		return nil
+	}
 	for i := range pods {
-		err := d.Kube.CoreV1().Pods(pods[i].Namespace).Delete(ctx, pods[i].Name, metav1.DeleteOptions{})
+		if ordinal, ok := server.Ordinal(spec.Name, pods[i].Name); !ok || ordinal < int(spec.Replicas) {
+			continue
+		}
+		claim := server.ClaimName(pods[i].Name)
+		err := d.Kube.CoreV1().PersistentVolumeClaims(spec.Namespace).Delete(ctx, claim, metav1.DeleteOptions{})
 		if _, err := kube.Found(err); err != nil {
-			return fmt.Errorf("restarting server %s: %w", pods[i].Name, err)
+			return fmt.Errorf("deleting volume claim %s/%s: %w", spec.Namespace, claim, err)
 		}
 	}
 	return nil
@@ -964,33 +980,45 @@ func (d Deployment) stop(ctx context.Context, spec server.Spec, live server.Set)
 		left = int(*live.StatefulSet.Spec.Replicas) // first wait for pods that an earlier scale-down has not stopped yet
 	}
 	for ; left >= 0; left-- {
-		patch := fmt.Appendf(nil, `{"spec":{"replicas":%d,"persistentVolumeClaimRetentionPolicy":{"whenScaled":"Retain"}}}`, left)
-		if err := patchStatefulSet(ctx, d.Kube, d.Consul, patch); apierrors.IsNotFound(err) {
-			left = 0 // somebody deleted it, and that stops all its pods
-		} else if err != nil {
-			return fmt.Errorf("stopping the servers of %s: %w", spec.ID(), err)
+		err := d.scaleDown(ctx, left)
+		if apierrors.IsNotFound(err) { // somebody deleted it, and that stops all its pods
+			left = 0
+			err = d.awaitStopped(ctx, left)
 		}
-		err := kube.Wait(ctx, "the servers to stop", interval, func(ctx context.Context) (string, error) {
-			pods, err := d.Consul.Pods(ctx)
-			if err != nil {
-				return "", err
-			}
-			var stopping []string
-			for i := range pods {
-				if ordinal, ok := server.Ordinal(spec.Name, pods[i].Name); ordinal >= left || !ok && left == 0 {
-					stopping = append(stopping, pods[i].Name)
-				}
-			}
-			if len(stopping) == 0 {
-				return "", nil
-			}
-			return "not stopped: " + strings.Join(stopping, ", "), nil
-		})
 		if err != nil {
 			return d.unsettled(ctx, err, spec)
 		}
 	}
 	return nil
+}
+
+// scaleDown stops the servers beyond a number, and waits until their pods are gone. Their volumes stay.
+func (d Deployment) scaleDown(ctx context.Context, left int) error {
+	patch := fmt.Appendf(nil, `{"spec":{"replicas":%d,"persistentVolumeClaimRetentionPolicy":{"whenScaled":"Retain"}}}`, left)
+	if err := patchStatefulSet(ctx, d.Kube, d.Consul, patch); err != nil {
+		return fmt.Errorf("stopping servers of %s: %w", d.Consul.ID(), err)
+	}
+	return d.awaitStopped(ctx, left)
+}
+
+// awaitStopped waits until only the pods of the first servers are left.
+func (d Deployment) awaitStopped(ctx context.Context, left int) error {
+	return kube.Wait(ctx, "the servers to stop", interval, func(ctx context.Context) (string, error) {
+		pods, err := d.Consul.Pods(ctx)
+		if err != nil {
+			return "", err
+		}
+		var stopping []string
+		for i := range pods {
+			if ordinal, ok := server.Ordinal(d.Consul.Name, pods[i].Name); ordinal >= left || !ok && left == 0 {
+				stopping = append(stopping, pods[i].Name)
+			}
+		}
+		if len(stopping) == 0 {
+			return "", nil
+		}
+		return "not stopped: " + strings.Join(stopping, ", "), nil
+	})
 }
 
 // deleteNamespace deletes the namespace, with the StatefulSet, and waits until it no longer exists.
