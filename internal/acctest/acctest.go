@@ -142,11 +142,17 @@ func LocalCluster(t *testing.T) *localcluster.Cluster {
 // Kube returns a client of the Kubernetes cluster that tests run on.
 func Kube(t testing.TB) *kube.Client {
 	t.Helper()
+	return KubeAs(t, "acceptance-test")
+}
+
+// KubeAs is Kube with another field manager.
+func KubeAs(t testing.TB, fieldManager string) *kube.Client {
+	t.Helper()
 	config, err := kube.Config{ConfigPaths: []string{os.Getenv("KUBE_CONFIG_PATH")}}.RESTConfig()
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := kube.NewClient(config, "acceptance-test")
+	k, err := kube.NewClient(config, fieldManager)
 	if err != nil {
 		t.Fatal(err)
 	}

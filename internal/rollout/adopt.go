@@ -517,10 +517,10 @@ func (d Deployment) runTakeover(ctx context.Context, spec server.Spec, desired i
 		return d.unsettled(ctx, err, spec)
 	}
 	t := d.liveTakeover(spec, token, desired)
-	err = Run(ctx, t, spec.Update.ServerTimeout, func(a Action) {
+	err = Run(ctx, t, runs(spec.Update.ServerTimeout, func(a Action) {
 		d.Report(a)
 		d.event(ctx, a)
-	})
+	}))
 	if err != nil {
 		return d.unsettled(ctx, err, spec)
 	}
@@ -561,7 +561,7 @@ func (d Deployment) goBack(ctx context.Context, spec server.Spec, live server.Se
 		if err := t.removeBridge(ctx, server.ClientServiceName(spec.Name)); err != nil { // of one that was killed
 			return live, err
 		}
-		if err := Run(ctx, t, spec.Update.ServerTimeout, d.Report); err != nil {
+		if err := Run(ctx, t, runs(spec.Update.ServerTimeout, d.Report)); err != nil {
 			return live, d.unsettled(ctx, err, spec)
 		}
 		if live, err = ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name); err != nil {
@@ -628,36 +628,45 @@ func (d Deployment) liveTakeover(spec server.Spec, token string, desired int) li
 	return t
 }
 
-// taker is a Cluster that can adopt the servers of another one.
-type taker interface {
-	Cluster
-	// Add adds the next server of the side that stays, and Retire takes the last one
-	// of the other side away.
-	Add(ctx context.Context, pod string) error
-	Retire(ctx context.Context, pod string) error
-	// Switch routes a Service to the side that stays.
-	Switch(ctx context.Context, service string) error
+// Look implements Cluster.
+func (t liveTakeover) Look(ctx context.Context) (World, error) {
+	w, err := t.look(ctx)
+	return w, final(err)
 }
 
-// actTakeover carries out the actions that occur only in an adoption.
-func actTakeover(ctx context.Context, c Cluster, a Action) error {
-	t, ok := c.(taker)
-	switch {
-	case !ok:
-		return errors.New("no adoption is in progress")
-	case a.Add != "":
-		return t.Add(ctx, a.Add)
-	case a.Retire != "":
-		return t.Retire(ctx, a.Retire)
+// Do implements Cluster.
+func (t liveTakeover) Do(ctx context.Context, w World, a Action) error {
+	return final(t.act(ctx, w, a))
+}
+
+// act is Do without the marks.
+func (t liveTakeover) act(ctx context.Context, w World, a Action) error {
+	switch a.Verb {
+	case Wait:
+		return t.blocked(ctx)
+	case Restart:
+		return t.restart(ctx, w.named(a.On))
+	case Add:
+		return t.scale(ctx, a.On, 1)
+	case Retire:
+		if a.Without != "" {
+			if err := t.remove(ctx, a.Without); err != nil {
+				return fmt.Errorf("removing the Raft peer %s: %w", a.Without, err)
+			}
+		}
+		return t.scale(ctx, a.On, 0)
+	case Switch:
+		return t.switchService(ctx, a.On)
+	case Transfer:
+		return t.both.TransferLeadership(ctx, t.Token, a.On)
+	case Remove:
+		return t.remove(ctx, a.On)
 	default:
-		return t.Switch(ctx, a.Switch)
+		return fmt.Errorf("an adoption does not %s", a)
 	}
 }
 
-var _ taker = liveTakeover{}
-
-// Look implements Cluster.
-func (t liveTakeover) Look(ctx context.Context) (World, error) {
+func (t liveTakeover) look(ctx context.Context) (World, error) {
 	namespace := t.Consul.Namespace
 	sts, err := t.Kube.AppsV1().StatefulSets(namespace).Get(ctx, server.StatefulSetName(t.Consul.Name), metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -686,7 +695,7 @@ func (t liveTakeover) Look(ctx context.Context) (World, error) {
 	}
 	var running []corev1.Pod
 	for i := range pods {
-		s := Server{Name: pods[i].Name, UID: pods[i].UID, Stopped: stopped(&pods[i]), Peer: true}
+		s := Server{Name: pods[i].Name, UID: string(pods[i].UID), Stopped: stopped(&pods[i]), Peer: true}
 		if metav1.IsControlledBy(&pods[i], sts) {
 			s.Outdated = Outdated(sts, &pods[i])
 			w.Servers = append(w.Servers, s)
@@ -744,7 +753,11 @@ func (t liveTakeover) addPeers(ctx context.Context, w *World, pods []corev1.Pod)
 		w.Unsettled = cmp.Or(w.Unsettled, err.Error())
 		return nil
 	}
-	w.addMembers(members, pods)
+	names := make([]string, 0, len(pods))
+	for i := range pods {
+		names = append(names, pods[i].Name)
+	}
+	w.addMembers(members, names)
 	return nil
 }
 
@@ -766,12 +779,6 @@ func (t liveTakeover) toSwitch(ctx context.Context) ([]string, error) {
 	}
 	return out, nil
 }
-
-// Add implements taker.
-func (t liveTakeover) Add(ctx context.Context, pod string) error { return t.scale(ctx, pod, 1) }
-
-// Retire implements taker.
-func (t liveTakeover) Retire(ctx context.Context, pod string) error { return t.scale(ctx, pod, 0) }
 
 // scale makes a pod the last one of its StatefulSet (more is 1), or the first one that is removed
 // (0). The volumes of former servers are kept, whatever their StatefulSet says.
@@ -803,14 +810,8 @@ func (t liveTakeover) scale(ctx context.Context, pod string, more int32) error {
 	return err
 }
 
-// Transfer implements Cluster.
-func (t liveTakeover) Transfer(ctx context.Context, pod string) error {
-	return t.both.TransferLeadership(ctx, t.Token, pod)
-}
-
-// Remove implements Cluster: the server is removed from the Raft peers, and, if its pod is
-// gone, from the members of every agent.
-func (t liveTakeover) Remove(ctx context.Context, name string) error {
+// remove removes a server from the Raft peers, and, if its pod is gone, from the members of every agent.
+func (t liveTakeover) remove(ctx context.Context, name string) error {
 	if err := t.both.RemovePeer(ctx, t.Token, name); err != nil {
 		return err
 	}
@@ -821,8 +822,8 @@ func (t liveTakeover) Remove(ctx context.Context, name string) error {
 	return t.both.ForceLeave(ctx, t.Token, name)
 }
 
-// Switch implements taker. It returns when new connections arrive at the other side.
-func (t liveTakeover) Switch(ctx context.Context, name string) (err error) {
+// switchService routes a Service to the side that stays. It returns when new connections arrive there.
+func (t liveTakeover) switchService(ctx context.Context, name string) (err error) {
 	services := t.Kube.CoreV1().Services(t.Consul.Namespace)
 	svc, err := services.Get(ctx, name, metav1.GetOptions{})
 	if err != nil {

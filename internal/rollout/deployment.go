@@ -734,11 +734,11 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 		}
 	}
 	for {
-		err := Run(ctx, live, limit, func(a Action) {
+		err := Run(ctx, live, runs(limit, func(a Action) {
 			_ = d.markData(ctx, spec.Established) // the progress of the rollout; only at its end does this have to succeed
 			d.Report(a)
 			d.event(ctx, a)
-		})
+		}))
 		if paused := (*PausedError)(nil); errors.As(err, &paused) {
 			return paused
 		}
@@ -752,7 +752,7 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 			break
 		}
 		// If a server went away meanwhile, wait for it. Any other failure remains.
-		if w, lookErr := live.Look(ctx); lookErr != nil || Next(w).Done {
+		if w, lookErr := live.Look(ctx); lookErr != nil || Next(w).Verb == Done {
 			return d.unsettled(ctx, err, spec)
 		}
 	}

@@ -20,13 +20,12 @@ func (d Deployment) event(ctx context.Context, a Action) {
 		return
 	}
 	now := metav1.Now()
-	reason, text := a.words()
 	_, _ = d.Kube.CoreV1().Events(sts.Namespace).Create(ctx, &corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: sts.Name + ".", Namespace: sts.Namespace, Labels: server.DeclaredLabels(sts)},
 		InvolvedObject: corev1.ObjectReference{
 			APIVersion: "apps/v1", Kind: "StatefulSet", Namespace: sts.Namespace, Name: sts.Name, UID: sts.UID, ResourceVersion: sts.ResourceVersion,
 		},
-		Type: corev1.EventTypeNormal, Reason: reason, Message: text,
+		Type: corev1.EventTypeNormal, Reason: string(a.Verb), Message: a.String(),
 		Source: corev1.EventSource{Component: server.ManagedBy}, ReportingController: server.ManagedBy,
 		FirstTimestamp: now, LastTimestamp: now, Count: 1,
 	}, metav1.CreateOptions{})

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,6 +19,9 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
+
+// interval between two looks at the world.
+const interval = 500 * time.Millisecond
 
 // Live is a cluster in Kubernetes.
 type Live struct {
@@ -57,6 +61,35 @@ var _ Cluster = Live{}
 
 // Look implements Cluster.
 func (l Live) Look(ctx context.Context) (World, error) {
+	w, err := l.look(ctx)
+	return w, final(err)
+}
+
+// Do implements Cluster.
+func (l Live) Do(ctx context.Context, w World, a Action) error {
+	return final(l.act(ctx, w, a))
+}
+
+// final marks errors that do not go away when the cluster is looked at again. A pod that is not found is being
+// replaced; a StatefulSet that is not found does not come back.
+func final(err error) error {
+	if errors.Is(err, server.ErrNoStatefulSet) || (kube.Permanent(err) && !apierrors.IsNotFound(err)) {
+		return &FinalError{Err: err}
+	}
+	return err
+}
+
+// runs is how Run waits for a cluster in Kubernetes.
+func runs(limit time.Duration, report func(Action)) Loop {
+	return Loop{
+		Wait: func(ctx context.Context, check func(context.Context) (string, error)) error {
+			return kube.Wait(ctx, "the servers", interval, check)
+		},
+		Now: time.Now, Limit: limit, Report: report,
+	}
+}
+
+func (l Live) look(ctx context.Context) (World, error) {
 	sts, err := l.Kube.AppsV1().StatefulSets(l.Consul.Namespace).Get(ctx, server.StatefulSetName(l.Consul.Name), metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		err = server.ErrNoStatefulSet
@@ -81,7 +114,7 @@ func (l Live) Look(ctx context.Context) (World, error) {
 	for i := range pods {
 		isReady := consul.PodReady(&pods[i])
 		w.Servers = append(w.Servers, Server{
-			Name: pods[i].Name, UID: pods[i].UID, Outdated: Outdated(sts, &pods[i]), Leaving: pods[i].DeletionTimestamp != nil,
+			Name: pods[i].Name, UID: string(pods[i].UID), Outdated: Outdated(sts, &pods[i]), Leaving: pods[i].DeletionTimestamp != nil,
 			Template: pods[i].Annotations[server.AnnotationTemplateHash],
 			Stopped:  stopped(&pods[i]), Sick: !isReady, Peer: true,
 		})
@@ -112,9 +145,41 @@ func (l Live) Look(ctx context.Context) (World, error) {
 	return w, err
 }
 
-// Blocked implements Cluster.
-func (l Live) Blocked(ctx context.Context) string {
-	return l.Kube.Blocked(ctx, awaitedServers(l.Consul, l.Began))
+// act is Do without the marks.
+func (l Live) act(ctx context.Context, w World, a Action) error {
+	switch a.Verb {
+	case Wait:
+		return l.blocked(ctx)
+	case Restart:
+		return l.restart(ctx, w.named(a.On))
+	case Rebuild:
+		return l.rebuild(ctx, w.named(a.On))
+	case Grow:
+		return l.growVolumes(ctx)
+	case Transfer:
+		return l.Consul.TransferLeadership(ctx, l.Token, a.On)
+	case Reload:
+		return l.reload(ctx, a.On)
+	case Remove:
+		return l.Consul.RemovePeer(ctx, l.Token, a.On)
+	case Scale:
+		if a.Without != "" {
+			if err := l.Consul.RemovePeer(ctx, l.Token, a.Without); err != nil {
+				return fmt.Errorf("removing the Raft peer %s: %w", a.Without, err)
+			}
+		}
+		return l.scale(ctx, a.Count)
+	default:
+		return fmt.Errorf("a rollout does not %s", a)
+	}
+}
+
+// blocked returns a *StuckError if waiting for the servers cannot succeed.
+func (l Live) blocked(ctx context.Context) error {
+	if why := l.Kube.Blocked(ctx, awaitedServers(l.Consul, l.Began)); why != "" {
+		return &StuckError{Missing: why}
+	}
+	return nil
 }
 
 // awaitedServers are the pods of a cluster's servers.
@@ -288,11 +353,11 @@ func hasStarted(pod *corev1.Pod) bool {
 	})
 }
 
-// Restart implements Cluster. A settled server is evicted: Kubernetes then refuses (429) while a
+// restart removes the pod of a server as it was observed; the StatefulSet creates a new one. A settled server is evicted: Kubernetes then refuses (429) while a
 // drain, an autoscaler, or another client takes another server away, which an observation that is
 // seconds old does not show. A server that is stopped or unhealthy is deleted: an eviction would
 // wait for the disruption budget that the server itself exhausts.
-func (l Live) Restart(ctx context.Context, s Server) error {
+func (l Live) restart(ctx context.Context, s Server) error {
 	if s.settled() {
 		return l.evict(ctx, s, metav1.DeleteOptions{})
 	}
@@ -301,7 +366,7 @@ func (l Live) Restart(ctx context.Context, s Server) error {
 
 // remove deletes the pod of a server. A pod that no longer exists is already being replaced.
 func (l Live) remove(ctx context.Context, s Server) error {
-	err := l.Kube.CoreV1().Pods(l.Consul.Namespace).Delete(ctx, s.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(s.UID))})
+	err := l.Kube.CoreV1().Pods(l.Consul.Namespace).Delete(ctx, s.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(s.UID)})
 	_, err = kube.Found(err)
 	return err
 }
@@ -309,26 +374,16 @@ func (l Live) remove(ctx context.Context, s Server) error {
 // evict evicts the pod of a server (policy/v1). A pod that no longer exists is already being
 // replaced.
 func (l Live) evict(ctx context.Context, s Server, opts metav1.DeleteOptions) error {
-	opts.Preconditions = metav1.NewUIDPreconditions(string(s.UID))
+	opts.Preconditions = metav1.NewUIDPreconditions(s.UID)
 	_, err := kube.Found(l.Kube.Evict(ctx, l.Consul.Namespace, s.Name, opts))
 	return err
 }
 
-// Transfer implements Cluster.
-func (l Live) Transfer(ctx context.Context, pod string) error {
-	return l.Consul.TransferLeadership(ctx, l.Token, pod)
-}
-
-// Remove implements Cluster.
-func (l Live) Remove(ctx context.Context, peer string) error {
-	return l.Consul.RemovePeer(ctx, l.Token, peer)
-}
-
-// Reload implements Cluster (PUT /v1/agent/reload). The configuration is in a volume that the
+// reload makes the agent in a pod reload its configuration (PUT /v1/agent/reload), and returns when the agent reports that it has. The configuration is in a volume that the
 // kubelet updates within a minute or two, and at once when the pod changes
 // (kubernetes.io/docs/concepts/configuration/configmap). So the pod gets an annotation, and the
 // agent is told to reload until it reports the desired configuration.
-func (l Live) Reload(ctx context.Context, pod string) error {
+func (l Live) reload(ctx context.Context, pod string) error {
 	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, server.AnnotationConfigVersion, l.Version)
 	p, err := l.Kube.CoreV1().Pods(l.Consul.Namespace).Patch(ctx, pod, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
 	if err != nil {
@@ -351,8 +406,8 @@ func (l Live) Reload(ctx context.Context, pod string) error {
 // reloadTimeout is longer than a kubelet takes to update a volume.
 const reloadTimeout = 3 * time.Minute
 
-// Scale implements Cluster.
-func (l Live) Scale(ctx context.Context, replicas int) error {
+// scale changes the number of servers.
+func (l Live) scale(ctx context.Context, replicas int) error {
 	if l.Declare != nil && replicas >= l.Desired {
 		if err := l.Declare(ctx); err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"testing"
+	"time"
 
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -92,7 +93,7 @@ func TestRestart_evictsWhatServes(t *testing.T) {
 			t.Parallel()
 			l, requests := kubernetes(t, tt.code, tt.reason)
 			tt.server.Name, tt.server.UID = "s-1", "uid-1"
-			if err := l.Restart(t.Context(), tt.server); !tt.ok(err) {
+			if err := l.restart(t.Context(), tt.server); !tt.ok(err) {
 				t.Errorf("got %v", err)
 			}
 			if !slices.Equal(*requests, []string{tt.want}) {
@@ -126,7 +127,7 @@ func TestScale_declaresTheNumberBeforeTheLastServerIsAdded(t *testing.T) {
 				}
 				return tt.err
 			}
-			if err := l.Scale(t.Context(), tt.replicas); !errors.Is(err, tt.err) {
+			if err := l.scale(t.Context(), tt.replicas); !errors.Is(err, tt.err) {
 				t.Errorf("got %v", err)
 			}
 			if declared != tt.declared || len(*requests) != tt.requests {
@@ -142,7 +143,7 @@ func isNil(err error) bool { return err == nil }
 func TestRebuild_keepsTheVolumeOfWhatMayNotGo(t *testing.T) {
 	t.Parallel()
 	l, requests := kubernetes(t, http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests)
-	if err := l.Rebuild(t.Context(), Server{Name: "s-1", UID: "uid-1"}); !apierrors.IsTooManyRequests(err) {
+	if err := l.rebuild(t.Context(), Server{Name: "s-1", UID: "uid-1"}); !apierrors.IsTooManyRequests(err) {
 		t.Errorf("got %v", err)
 	}
 	if want := []string{"POST /api/v1/namespaces/prod/pods/s-1/eviction dry run of uid-1"}; !slices.Equal(*requests, want) {
@@ -155,16 +156,16 @@ func TestRun_observesAgainWhereAPodIsNotFound(t *testing.T) {
 	t.Parallel()
 	pods := metav1.StatusReasonNotFound
 	gone := &apierrors.StatusError{ErrStatus: metav1.Status{Reason: pods, Code: http.StatusNotFound, Message: `pods "s-1" not found`}}
-	s := &simulated{t: t, world: three("s-0"), reloadErrs: []error{gone}}
+	s := &simulated{t: t, world: three("s-0"), reloadErrs: []error{final(gone)}}
 	s.world.Servers[1].Stale = true
-	if err := Run(t.Context(), s, 0, func(Action) {}); err != nil {
+	if err := runFor(t, s, time.Hour, 0); err != nil {
 		t.Fatal(err)
 	}
 	if want := []string{"reload s-1", "reload s-1"}; !slices.Equal(s.actions, want) {
 		t.Errorf("did %q, want %q", s.actions, want)
 	}
-	s = &simulated{t: t, world: three("s-0"), lookErr: server.ErrNoStatefulSet}
-	if err := Run(t.Context(), s, 0, func(Action) {}); !errors.Is(err, server.ErrNoStatefulSet) {
+	s = &simulated{t: t, world: three("s-0"), lookErr: final(server.ErrNoStatefulSet)}
+	if err := runFor(t, s, time.Hour, 0); !errors.Is(err, server.ErrNoStatefulSet) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -174,7 +175,7 @@ func TestRun_observesAgainWhereAPodIsNotFound(t *testing.T) {
 func TestRun_amongEvictions(t *testing.T) {
 	t.Parallel()
 	s := &evicting{simulated: simulated{t: t, world: three("s-1", "s-0", "s-1", "s-2")}}
-	if err := Run(t.Context(), s, 0, func(Action) {}); err != nil {
+	if err := runFor(t, s, time.Hour, 0); err != nil {
 		t.Fatal(err)
 	}
 	if s.refused < 2 {
@@ -191,7 +192,10 @@ type evicting struct {
 	refused int
 }
 
-func (s *evicting) Restart(ctx context.Context, p Server) error {
+func (s *evicting) Do(ctx context.Context, w World, a Action) error {
+	if a.Verb != Restart {
+		return s.simulated.Do(ctx, w, a)
+	}
 	if s.away == "" && s.refused < 2 {
 		s.away = []string{"s-0", "s-2"}[s.refused]
 		s.world.Unsettled = "server " + s.away + " is not yet a voter"
@@ -202,5 +206,5 @@ func (s *evicting) Restart(ctx context.Context, p Server) error {
 		s.refused++
 		return apierrors.NewTooManyRequests("Cannot evict pod as it would violate the pod's disruption budget.", 0)
 	}
-	return s.simulated.Restart(ctx, p)
+	return s.simulated.Do(ctx, w, a)
 }

@@ -36,7 +36,7 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 	}
 	all, reload, rebuild := has(server.Restart), has(server.Reload), has(server.Rebuild)
 	if takesSnapshot(before, after) {
-		p.Steps = []Action{{Snapshot: true}}
+		p.Steps = []Action{{Verb: Snapshot}}
 	}
 	if w == nil {
 		if (all || rebuild) && after.Update.Strategy != server.OnDelete {
@@ -87,12 +87,12 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 			p.Restarts = max(p.Restarts, n)
 			p.Rolls++
 		}
-		if slices.ContainsFunc(steps, func(a Action) bool { return a.Pause != "" }) {
+		if slices.ContainsFunc(steps, func(a Action) bool { return a.Verb == Pause }) {
 			break
 		}
 	}
-	first := slices.IndexFunc(p.Steps, func(a Action) bool { return a.Scale > 1 || a.Restart != "" || a.Rebuild != "" })
-	p.Alone = p.Alone && first >= 0 && p.Steps[first].Scale == 0
+	first := slices.IndexFunc(p.Steps, func(a Action) bool { return a.Verb == Scale && a.Count > 1 || a.Verb == Restart || a.Verb == Rebuild })
+	p.Alone = p.Alone && first >= 0 && p.Steps[first].Verb != Scale
 	return p
 }
 
@@ -104,7 +104,7 @@ func restartsBetween(before, after server.Spec) bool {
 // countRestarts is how many servers restart.
 func countRestarts(steps []Action) (n int) {
 	for _, a := range steps {
-		if a.Restart != "" || a.Rebuild != "" {
+		if a.Verb == Restart || a.Verb == Rebuild {
 			n++
 		}
 	}
@@ -117,46 +117,61 @@ func preview(w World) ([]Action, World) {
 	for {
 		a := Next(w)
 		switch {
-		case a.Pause != "":
+		case a.Verb == Pause:
 			return append(steps, a), w
-		case a.Done, a.Wait != "" && w.Unsettled == "" && w.Observed && growing(w) == "":
+		case a.Verb == Done, a.Verb == Wait && w.Unsettled == "" && w.Observed && growing(w) == "":
 			return steps, w
-		case a.Wait != "" && w.Observed && w.Unsettled != "" && w.Leader == "" && !w.Leaderless:
+		case a.Verb == Wait && w.Observed && w.Unsettled != "" && w.Leader == "" && !w.Leaderless:
 			w.Leaderless = true // as it will be, unless the servers elect a leader
-			if next := Next(w); next.Wait != "" {
-				continue
+			if next := Next(w); next.Verb != Wait {
+				steps = append(steps, a)
 			}
-		case a.Wait != "":
-			w.Unsettled, w.Observed, w.Unelected = "", true, false
-			if w.Leader == "" && len(w.Servers) > 0 {
-				w.Leader = w.Servers[0].Name
-			}
-			for i := range w.Servers {
-				w.Servers[i].Growing = ""
-			}
-		case a.Restart != "", a.Rebuild != "":
-			i := slices.IndexFunc(w.Servers, func(s Server) bool { return s.Name == a.Restart+a.Rebuild })
-			w.Servers[i] = Server{Name: w.Servers[i].Name, Peer: true, LastIndex: w.Servers[i].LastIndex}
-		case a.Grow != "":
-			w.Grow = ""
-		case a.Reload != "":
-			i := slices.IndexFunc(w.Servers, func(s Server) bool { return s.Name == a.Reload })
-			w.Servers[i].Stale = false
-		case a.Remove != "":
-			w.Former = slices.DeleteFunc(slices.Clone(w.Former), func(p string) bool { return p == a.Remove })
-		case a.Transfer != "":
-			w.Leader = a.Transfer
-		case a.Scale > w.Replicas:
-			for i := len(w.Servers); i < a.Scale; i++ {
-				w.Servers = append(w.Servers, Server{Name: w.podName(i), Peer: true})
-			}
-			w.Replicas = a.Scale
-		case a.Scale != 0:
-			w.Servers = w.Servers[:min(a.Scale, len(w.Servers))]
-			w.Replicas = a.Scale
+		default:
+			steps, w = append(steps, a), w.after(a)
 		}
-		steps = append(steps, a)
 	}
+}
+
+// after is the world after an action that succeeds. The lists of the world before stay as they are.
+func (w World) after(a Action) World {
+	w.Servers = slices.Clone(w.Servers)
+	on := slices.IndexFunc(w.Servers, func(s Server) bool { return s.Name == a.On })
+	switch a.Verb {
+	case Wait:
+		w.Unsettled, w.Observed, w.Unelected = "", true, false
+		if w.Leader == "" && len(w.Servers) > 0 {
+			w.Leader = w.Servers[0].Name
+		}
+		for i := range w.Servers {
+			w.Servers[i].Growing = ""
+		}
+	case Restart, Rebuild:
+		w.Servers[on] = Server{Name: a.On, Peer: true, LastIndex: w.Servers[on].LastIndex}
+	case Grow:
+		w.Grow = ""
+	case Reload:
+		w.Servers[on].Stale = false
+	case Remove:
+		w.Former = slices.DeleteFunc(slices.Clone(w.Former), func(p string) bool { return p == a.On })
+	case Transfer:
+		w.Leader = a.On
+	case Scale:
+		for i := len(w.Servers); i < a.Count; i++ {
+			w.Servers = append(w.Servers, Server{Name: w.podName(i), Peer: true})
+		}
+		w.Servers, w.Replicas = w.Servers[:min(a.Count, len(w.Servers))], a.Count
+	case Add, Retire, Switch:
+		t := w.Takeover.after(a)
+		w.Takeover = &t
+		if a.Verb == Add && !t.Back {
+			w.Servers = append(w.Servers, Server{Name: a.On, Peer: true})
+		} else if a.Verb == Retire && on >= 0 {
+			w.Servers = slices.Delete(w.Servers, on, on+1)
+		}
+		w.Replicas = len(w.Servers)
+	default:
+	}
+	return w
 }
 
 // podName is the pod of an ordinal, "" if there is no other pod from which to derive the name.

@@ -59,7 +59,7 @@ func (d Deployment) Recover(ctx context.Context, spec server.Spec, from string) 
 		if reason := r.Check(from); reason != "" && !r.Leader {
 			return &RefusedRecoveryError{reason}
 		}
-		a := Action{Recover: from}
+		a := Action{Verb: Recover, On: from}
 		d.Report(a)
 		d.event(ctx, a)
 		if from == FromNothing {
@@ -252,7 +252,7 @@ func (d Deployment) startAll(ctx context.Context, spec server.Spec, live server.
 		return err
 	}
 	for i := range pods {
-		if err := (Live{Kube: d.Kube, Consul: d.Consul}).remove(ctx, Server{Name: pods[i].Name, UID: pods[i].UID}); err != nil {
+		if err := (Live{Kube: d.Kube, Consul: d.Consul}).remove(ctx, Server{Name: pods[i].Name, UID: string(pods[i].UID)}); err != nil {
 			return fmt.Errorf("restarting server %s: %w", pods[i].Name, err)
 		}
 	}

@@ -90,7 +90,7 @@ func (d Deployment) restore(ctx context.Context, client restic.Client, r restic.
 	case err != nil:
 		return restored, fmt.Errorf("nothing in the cluster was changed: %w", err)
 	}
-	a := Action{Restore: job.Stored.ID}
+	a := Action{Verb: Restore, On: job.Stored.ID}
 	d.Report(a)
 	d.event(ctx, a)
 	err = d.recordRestore(ctx, restored.Restored)

@@ -7,10 +7,9 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
-
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -74,7 +73,7 @@ type World struct {
 type Server struct {
 	Name string
 	// UID is that of the pod: an action on the server affects this pod and no later one.
-	UID types.UID `json:"-"`
+	UID string `json:"-"`
 	// Outdated says that the pod does not run the StatefulSet's current template.
 	Outdated bool
 	// Stopped says that Consul does not run in the pod: it is pending, cannot
@@ -149,89 +148,87 @@ func (w World) Drift() []string {
 	return out
 }
 
-// Action is the next thing to do. Exactly one field is set, apart from Why, and Without in addition to Scale or
-// Retire.
+// Action is the next thing to do.
 type Action struct {
-	// Why is the reason, if the rule alone does not tell it.
-	Why string
-	// Done says that nothing is left to do.
-	Done bool
-	// Snapshot says that a snapshot is taken, before anything else.
-	Snapshot bool
-	// Restore is the snapshot that has replaced all that the servers had.
-	Restore string
-	// Recover is the recovery from the loss of the quorum.
-	Recover string
-	// Wait says what to wait for.
-	Wait string
-	// Restart is the pod to restart.
-	Restart string
-	// Rebuild is the pod to restart with a new, empty volume.
-	Rebuild string
-	// Grow is the size to which volumes are to grow.
-	Grow string
-	// Transfer is the pod that is to become the leader.
-	Transfer string
-	// Reload is the pod whose agent is to reload its configuration.
-	Reload string
-	// Remove is the Raft peer to remove.
-	Remove string
-	// Scale is the number of servers to ask for.
-	Scale int
-	// Without is the Raft peer that is removed before its pod, if Scale or Retire removes the pod.
+	Verb Verb
+	// On is what the action affects, as its Verb says.
+	On string
+	// Count is the number of servers to ask for (Scale).
+	Count int
+	// Without is the Raft peer that is removed before its pod, if the action removes the pod (Scale, Retire).
 	Without string
-	// Add is the server to add, Retire the one to remove, and Switch the Service to route to the servers that
-	// stay, in an adoption.
-	Add, Retire, Switch string
-	// Pause names the servers that wait for the next apply.
-	Pause string
+	// Why is the reason that people see, if the rule alone does not tell it.
+	Why string
 }
 
-// String says what an action does.
+// Verb is what an action does, in the word that is the reason of its Event.
+type Verb string
+
+const (
+	// Done says that nothing is left to do.
+	Done Verb = "RolloutDone"
+	// Snapshot takes a snapshot, before anything else.
+	Snapshot Verb = "SnapshotTaken"
+	// Restore replaces all that the servers have by the snapshot On.
+	Restore Verb = "SnapshotRestored"
+	// Recover recovers the quorum from On.
+	Recover Verb = "QuorumRecovering"
+	// Restart restarts the server On.
+	Restart Verb = "ServerRestarting"
+	// Rebuild restarts the server On with a new, empty volume.
+	Rebuild Verb = "ServerRebuilding"
+	// Grow lets the volumes grow to the size On.
+	Grow Verb = "VolumesGrowing"
+	// Transfer makes the server On the leader.
+	Transfer Verb = "LeadershipTransferred"
+	// Reload makes the agent of the server On reload its configuration.
+	Reload Verb = "ServerReloaded"
+	// Remove removes the Raft peer On.
+	Remove Verb = "RaftPeerRemoved"
+	// Scale asks for Count servers.
+	Scale Verb = "Scaling"
+	// Add adds the server On, and Retire removes it, in an adoption.
+	Add    Verb = "ServerAdded"
+	Retire Verb = "ServerRetiring"
+	// Switch routes the Service On to the servers that stay, in an adoption.
+	Switch Verb = "ServiceSwitched"
+	// Pause leaves the servers On for the next apply.
+	Pause Verb = "RolloutPaused"
+	// Wait waits for On.
+	Wait Verb = "Waiting"
+)
+
+// phrases say what a Verb does to On.
+var phrases = map[Verb]string{
+	Done:     "done",
+	Snapshot: "take a snapshot",
+	Restore:  "restore the snapshot %s",
+	Recover:  "recover the quorum from %s",
+	Restart:  "restart %s",
+	Rebuild:  "restart %s with a new volume",
+	Grow:     "grow the volumes to %s",
+	Transfer: "transfer the leadership to %s",
+	Reload:   "reload %s",
+	Remove:   "remove the Raft peer %s",
+	Scale:    "scale to %s servers",
+	Add:      "add %s",
+	Retire:   "retire %s",
+	Switch:   "switch Service %s",
+	Pause:    "pause before %s",
+	Wait:     "wait: %s",
+}
+
+// String says what an action does, and why.
 func (a Action) String() string {
-	_, text := a.words()
+	on := a.On
+	if a.Verb == Scale {
+		on = strconv.Itoa(a.Count)
+	}
+	text := strings.ReplaceAll(phrases[a.Verb], "%s", on)
 	if a.Why != "" {
 		text += " (" + a.Why + ")"
 	}
 	return text
-}
-
-// words describes an action in one word, as for the reason of an Event, and in several.
-func (a Action) words() (reason, text string) {
-	switch {
-	case a.Done:
-		return "RolloutDone", "done"
-	case a.Snapshot:
-		return "SnapshotTaken", "take a snapshot"
-	case a.Restore != "":
-		return "SnapshotRestored", "restore the snapshot " + a.Restore
-	case a.Recover != "":
-		return "QuorumRecovering", "recover the quorum from " + a.Recover
-	case a.Restart != "":
-		return "ServerRestarting", "restart " + a.Restart
-	case a.Rebuild != "":
-		return "ServerRebuilding", "restart " + a.Rebuild + " with a new volume"
-	case a.Grow != "":
-		return "VolumesGrowing", "grow the volumes to " + a.Grow
-	case a.Transfer != "":
-		return "LeadershipTransferred", "transfer the leadership to " + a.Transfer
-	case a.Reload != "":
-		return "ServerReloaded", "reload " + a.Reload
-	case a.Remove != "":
-		return "RaftPeerRemoved", "remove the Raft peer " + a.Remove
-	case a.Scale != 0:
-		return "Scaling", fmt.Sprintf("scale to %d servers", a.Scale)
-	case a.Add != "":
-		return "ServerAdded", "add " + a.Add
-	case a.Retire != "":
-		return "ServerRetiring", "retire " + a.Retire
-	case a.Switch != "":
-		return "ServiceSwitched", "switch Service " + a.Switch
-	case a.Pause != "":
-		return "RolloutPaused", "pause before " + a.Pause
-	default:
-		return "Waiting", "wait: " + a.Wait
-	}
 }
 
 // Next decides.
@@ -280,10 +277,10 @@ func Next(w World) Action {
 		return nextTakeover(w)
 	}
 	if !w.Observed {
-		return Action{Wait: "the StatefulSet controller to see the change"}
+		return Action{Verb: Wait, On: "the StatefulSet controller to see the change"}
 	}
 	if w.Grow != "" {
-		return Action{Grow: w.Grow}
+		return Action{Verb: Grow, On: w.Grow}
 	}
 	var outdated []Server
 	for _, s := range w.Servers {
@@ -300,53 +297,53 @@ func Next(w World) Action {
 		case (s.Stopped || s.Sick) && w.Leader != "" && w.Leader != s.Name && othersWell(w, s):
 			return s.restart()
 		case s.Stopped && (s.Outdated || !s.Rebuild): // its volume is kept for now
-			return Action{Restart: s.Name}
+			return Action{Verb: Restart, On: s.Name}
 		case s.Sick && w.Replicas == 1 && len(w.Servers) == 1:
-			return Action{Restart: s.Name, Why: "it is the only server, and not healthy"}
+			return Action{Verb: Restart, On: s.Name, Why: "it is the only server, and not healthy"}
 		case s.Sick && s.Outdated && w.Unelected:
-			return Action{Restart: s.Name, Why: "no leader was ever elected"}
+			return Action{Verb: Restart, On: s.Name, Why: "no leader was ever elected"}
 		}
 	}
 	if s := w.named(w.Leader); s.Sick && s.Voting && s.due() && !w.ByOthers && othersWell(w, s) {
 		if to := nextLeader(w); to != "" {
-			return Action{Transfer: to, Why: s.Name + " is not healthy"}
+			return Action{Verb: Transfer, On: to, Why: s.Name + " is not healthy"}
 		}
 		return s.restart() // its graceful leave transfers the leadership
 	}
 	if s := stranded(w, outdated); s != "" {
-		return Action{Restart: s, Why: "there is no leader, and every outdated server is unhealthy"}
+		return Action{Verb: Restart, On: s, Why: "there is no leader, and every outdated server is unhealthy"}
 	}
 	for _, s := range w.Servers {
 		if s.Stale && s.Sick && !s.Outdated && !s.Stopped && !s.Leaving && othersWell(w, s) {
-			return Action{Reload: s.Name, Why: "it is not healthy"}
+			return Action{Verb: Reload, On: s.Name, Why: "it is not healthy"}
 		}
 	}
 	if w.Replicas == 0 {
-		return Action{Scale: w.Desired} // tnextLeader volumes have the data
+		return Action{Verb: Scale, Count: w.Desired} // tnextLeader volumes have the data
 	}
 	if last := len(w.Servers) - 1; w.Replicas > w.Desired && len(w.Servers) == w.Replicas && !w.Servers[last].Peer {
-		return Action{Scale: w.Replicas - 1}
+		return Action{Verb: Scale, Count: w.Replicas - 1}
 	}
 	if n := w.takenAway(); n > 0 {
-		return Action{Scale: n}
+		return Action{Verb: Scale, Count: n}
 	}
 	if len(w.Former) > 0 && len(w.Servers) == w.Replicas {
-		return Action{Remove: w.Former[0]}
+		return Action{Verb: Remove, On: w.Former[0]}
 	}
 	if w.Unsettled != "" {
-		return Action{Wait: w.Unsettled}
+		return Action{Verb: Wait, On: w.Unsettled}
 	}
 	if m := growing(w); m != "" {
-		return Action{Wait: m}
+		return Action{Verb: Wait, On: m}
 	}
 	if len(outdated) > 0 && w.Replicas < min(w.Desired, minRebuild) {
-		return Action{Scale: w.Replicas + 1, Why: "the others answer while " + outdated[0].Name + " restarts"}
+		return Action{Verb: Scale, Count: w.Replicas + 1, Why: "the others answer while " + outdated[0].Name + " restarts"}
 	}
 	if len(outdated) > 0 && w.PauseAt > 0 && len(w.Servers)-len(outdated) >= w.PauseAt {
-		return Action{Pause: names(outdated)}
+		return Action{Verb: Pause, On: names(outdated)}
 	}
 	if len(outdated) > 0 && w.Leader == "" {
-		return Action{Wait: "a leader"} // the leader goes last, so it must be known
+		return Action{Verb: Wait, On: "a leader"} // the leader goes last, so it must be known
 	}
 	if len(outdated) > 0 {
 		slices.SortStableFunc(outdated, func(a, b Server) int { return cmp.Compare(a.LastIndex, b.LastIndex) })
@@ -354,31 +351,31 @@ func Next(w World) Action {
 			return outdated[i].restart()
 		}
 		if to := nextLeader(w); to != "" {
-			return Action{Transfer: to}
+			return Action{Verb: Transfer, On: to}
 		}
 		// A single server, or the leadership cannot be transferred: the graceful leave does that.
 		return outdated[0].restart()
 	}
 	if s := stale(w); s != "" {
-		return Action{Reload: s}
+		return Action{Verb: Reload, On: s}
 	}
 	switch {
 	case w.Replicas < w.Desired:
-		return Action{Scale: w.Replicas + 1}
+		return Action{Verb: Scale, Count: w.Replicas + 1}
 	case w.Replicas > w.Desired:
 		last := len(w.Servers) - 1
 		if last < 0 || len(w.Servers) != w.Replicas { // the last pod is not that of the server to remove
-			return Action{Scale: w.Replicas - 1}
+			return Action{Verb: Scale, Count: w.Replicas - 1}
 		}
 		if w.CanTransfer && last > 0 && w.Servers[last].Name == w.Leader {
-			return Action{Transfer: w.Servers[0].Name}
+			return Action{Verb: Transfer, On: w.Servers[0].Name}
 		}
-		return Action{Scale: w.Replicas - 1, Without: w.without(w.Servers[last])}
+		return Action{Verb: Scale, Count: w.Replicas - 1, Without: w.without(w.Servers[last])}
 	}
 	if !w.ByOthers && slices.ContainsFunc(w.Servers, func(s Server) bool { return s.Rebuild }) {
-		return Action{Wait: "a third server: with fewer, no other server would have the data of one that is rebuilt"}
+		return Action{Verb: Wait, On: "a third server: with fewer, no other server would have the data of one that is rebuilt"}
 	}
-	return Action{Done: true}
+	return Action{Verb: Done}
 }
 
 // takenAway is the number of servers to ask for so that servers come back that were taken away while they were Raft peers, if
@@ -405,9 +402,9 @@ const minRebuild = 3
 // restart is how a server is restarted.
 func (s Server) restart() Action {
 	if s.Rebuild {
-		return Action{Rebuild: s.Name}
+		return Action{Verb: Rebuild, On: s.Name}
 	}
-	return Action{Restart: s.Name}
+	return Action{Verb: Restart, On: s.Name}
 }
 
 // growing lists the volumes that have not grown yet, "" if all have.

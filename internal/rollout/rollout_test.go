@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -40,156 +39,156 @@ func TestNext(t *testing.T) {
 		world World
 		want  Action
 	}{
-		"nothing to do": {three("s-0"), Action{Done: true}},
+		"nothing to do": {three("s-0"), Action{Verb: Done}},
 		"waits until the controller has seen the change": {
 			with(three("s-0"), func(w *World) { w.Observed = false }),
-			Action{Wait: "the StatefulSet controller to see the change"},
+			Action{Verb: Wait, On: "the StatefulSet controller to see the change"},
 		},
 		"touches nothing while a server is not a voter": {
 			with(three("s-0", "s-1", "s-2"), func(w *World) { w.Unsettled = "server s-1 is not yet a voter" }),
-			Action{Wait: "server s-1 is not yet a voter"},
+			Action{Verb: Wait, On: "server s-1 is not yet a voter"},
 		},
-		"followers first, the one furthest behind first": {three("s-0", "s-0", "s-1", "s-2"), Action{Restart: "s-1"}},
-		"a follower before the leader":                   {three("s-1", "s-1", "s-2"), Action{Restart: "s-2"}},
+		"followers first, the one furthest behind first": {three("s-0", "s-0", "s-1", "s-2"), Action{Verb: Restart, On: "s-1"}},
+		"a follower before the leader":                   {three("s-1", "s-1", "s-2"), Action{Verb: Restart, On: "s-2"}},
 		"the leader hands over to the updated server furthest ahead": {
-			three("s-0", "s-0"), Action{Transfer: "s-2"},
+			three("s-0", "s-0"), Action{Verb: Transfer, On: "s-2"},
 		},
-		"the old leader last": {three("s-2", "s-0"), Action{Restart: "s-0"}},
+		"the old leader last": {three("s-2", "s-0"), Action{Verb: Restart, On: "s-0"}},
 		"a single server is restarted": {
 			World{Desired: 1, Replicas: 1, Observed: true, Leader: "s-0", CanTransfer: true, Servers: []Server{{Name: "s-0", Outdated: true}}},
-			Action{Restart: "s-0"},
+			Action{Verb: Restart, On: "s-0"},
 		},
 		"without a token the leader's graceful leave hands over": {
-			with(three("s-0", "s-0"), func(w *World) { w.CanTransfer = false }), Action{Restart: "s-0"},
+			with(three("s-0", "s-0"), func(w *World) { w.CanTransfer = false }), Action{Verb: Restart, On: "s-0"},
 		},
 		"an outdated server in which Consul does not run goes first": {
 			with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) {
 				w.Servers[2].Stopped = true
 				w.Unsettled = "not ready: s-2"
 			}),
-			Action{Restart: "s-2"},
+			Action{Verb: Restart, On: "s-2"},
 		},
 		"an up-to-date server in which Consul does not run holds the roll": {
 			with(three("s-0", "s-0", "s-1"), func(w *World) {
 				w.Servers[2].Stopped = true
 				w.Unsettled = "not ready: s-2"
 			}),
-			Action{Wait: "not ready: s-2"},
+			Action{Verb: Wait, On: "not ready: s-2"},
 		},
-		"restarts come before scaling": {with(three("s-0", "s-1"), func(w *World) { w.Desired = 5 }), Action{Restart: "s-1"}},
-		"scales up by one":             {with(three("s-0"), func(w *World) { w.Desired = 5 }), Action{Scale: 4}},
+		"restarts come before scaling": {with(three("s-0", "s-1"), func(w *World) { w.Desired = 5 }), Action{Verb: Restart, On: "s-1"}},
+		"scales up by one":             {with(three("s-0"), func(w *World) { w.Desired = 5 }), Action{Verb: Scale, Count: 4}},
 		"scales down by one, and removes the peer before the pod": {
-			with(three("s-0"), func(w *World) { w.Desired = 1 }), Action{Scale: 2, Without: "s-2"},
+			with(three("s-0"), func(w *World) { w.Desired = 1 }), Action{Verb: Scale, Count: 2, Without: "s-2"},
 		},
 		"scales down where no pod exists": {
-			World{Desired: 1, Replicas: 3, Observed: true, CanTransfer: true}, Action{Scale: 2},
+			World{Desired: 1, Replicas: 3, Observed: true, CanTransfer: true}, Action{Verb: Scale, Count: 2},
 		},
 		"removes no peer where the pod of the server that goes is missing": {
-			with(three("s-0"), func(w *World) { w.Desired, w.Servers = 1, w.Servers[:2] }), Action{Scale: 2},
+			with(three("s-0"), func(w *World) { w.Desired, w.Servers = 1, w.Servers[:2] }), Action{Verb: Scale, Count: 2},
 		},
 		"moves no leadership off a server that is not the last": {
-			with(three("s-1"), func(w *World) { w.Desired, w.Servers = 1, w.Servers[:2] }), Action{Scale: 2},
+			with(three("s-1"), func(w *World) { w.Desired, w.Servers = 1, w.Servers[:2] }), Action{Verb: Scale, Count: 2},
 		},
 		"without a token a server that goes leaves by itself": {
-			with(three("s-0"), func(w *World) { w.Desired, w.CanTransfer = 1, false }), Action{Scale: 2},
+			with(three("s-0"), func(w *World) { w.Desired, w.CanTransfer = 1, false }), Action{Verb: Scale, Count: 2},
 		},
 		"a server too many that is no peer goes at once, as after a removal that was interrupted": {
 			with(three("s-0"), func(w *World) {
 				w.Desired, w.Servers[2].Peer, w.Unsettled = 1, false, "server s-2 is not yet a voter"
 			}),
-			Action{Scale: 2},
+			Action{Verb: Scale, Count: 2},
 		},
 		"brings back servers that were taken away as peers": {
 			with(three(""), func(w *World) {
 				w.Desired, w.Replicas, w.Servers, w.Peers, w.Away, w.Kept, w.Unsettled = 5, 2, w.Servers[:2], 5, 3, 5, "not ready: s-0, s-1"
 			}),
-			Action{Scale: 5},
+			Action{Verb: Scale, Count: 5},
 		},
 		"brings back a peer that died on its way out, though it is one too many": {
 			with(three(""), func(w *World) {
 				w.Desired, w.Replicas, w.Servers, w.Peers, w.Away, w.Kept, w.Unsettled = 1, 1, w.Servers[:1], 2, 1, 2, "not ready: s-0"
 			}),
-			Action{Scale: 2},
+			Action{Verb: Scale, Count: 2},
 		},
 		"brings back the peer that stayed, which is not the next server": {
 			with(three(""), func(w *World) {
 				w.Desired, w.Replicas, w.Servers, w.Peers, w.Away, w.Kept, w.Unsettled = 1, 2, w.Servers[:2], 2, 1, 3, "0 leaders"
 			}),
-			Action{Scale: 3},
+			Action{Verb: Scale, Count: 3},
 		},
 		"brings back nobody while the others may be a quorum": {
 			with(three(""), func(w *World) {
 				w.Desired, w.Replicas, w.Servers, w.Peers, w.Away, w.Kept, w.Unsettled = 1, 2, w.Servers[:2], 3, 1, 3, "0 leaders"
 			}),
-			Action{Wait: "0 leaders"},
+			Action{Verb: Wait, On: "0 leaders"},
 		},
 		"brings back nobody whose volume is gone": {
 			with(three(""), func(w *World) {
 				w.Desired, w.Replicas, w.Servers, w.Peers, w.Unsettled = 1, 1, w.Servers[:1], 3, "not ready: s-0"
 			}),
-			Action{Wait: "not ready: s-0"},
+			Action{Verb: Wait, On: "not ready: s-0"},
 		},
 		"brings back nobody while a pod is on its way out": {
 			with(three(""), func(w *World) {
 				w.Desired, w.Replicas, w.Servers, w.Peers, w.Away, w.Kept, w.Unsettled = 1, 1, w.Servers[:2], 2, 1, 2, "2 of 1 pods exist"
 			}),
-			Action{Wait: "2 of 1 pods exist"},
+			Action{Verb: Wait, On: "2 of 1 pods exist"},
 		},
 		"removes a server too many that never ran, though all are not well": {
 			with(three("s-0"), func(w *World) {
 				w.Desired, w.Servers[2].Stopped, w.Servers[2].Peer, w.Unsettled = 1, true, false, "not ready: s-2"
 			}),
-			Action{Scale: 2},
+			Action{Verb: Scale, Count: 2},
 		},
 		"does not remove a voter that is down while another is": {
 			with(three("s-0"), func(w *World) {
 				w.Desired, w.Servers[2].Stopped, w.Servers[2].Peer, w.Unsettled = 1, true, true, "not ready: s-2"
 			}),
-			Action{Wait: "not ready: s-2"},
+			Action{Verb: Wait, On: "not ready: s-2"},
 		},
 		"a sick server that runs goes first, and may be repaired": {
 			with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) {
 				w.Servers[2].Sick, w.Unsettled = true, "server s-2 is not yet a voter"
 			}),
-			Action{Restart: "s-2"},
+			Action{Verb: Restart, On: "s-2"},
 		},
 		"a sick server does not go while another is away": {
 			with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) {
 				w.Servers[1].Sick, w.Servers[2].Sick, w.Unsettled = true, true, "not ready: s-1, s-2"
 			}),
-			Action{Wait: "not ready: s-1, s-2"},
+			Action{Verb: Wait, On: "not ready: s-1, s-2"},
 		},
 		"a server that is on its way out is not hurried": {
 			with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) {
 				w.Servers[2].Leaving, w.Servers[2].Sick, w.Unsettled = true, true, "not ready: s-2"
 			}),
-			Action{Wait: "not ready: s-2"},
+			Action{Verb: Wait, On: "not ready: s-2"},
 		},
 		"a sick leader is not touched": {
 			with(three("s-0", "s-0"), func(w *World) { w.Servers[0].Sick, w.Unsettled = true, "not ready: s-0" }),
-			Action{Wait: "not ready: s-0"},
+			Action{Verb: Wait, On: "not ready: s-0"},
 		},
 		"without a leader nobody counts as sick": {
 			with(three("", "s-0"), func(w *World) { w.Servers[0].Sick, w.Unsettled = true, "0 leaders" }),
-			Action{Wait: "0 leaders"},
+			Action{Verb: Wait, On: "0 leaders"},
 		},
 		"a sick leader hands over to a server that is well": {
 			with(three("s-0", "s-0"), func(w *World) {
 				w.Servers[0].Sick, w.Servers[0].Voting, w.Unsettled = true, true, "not ready: s-0"
 			}),
-			Action{Transfer: "s-2", Why: "s-0 is not healthy"},
+			Action{Verb: Transfer, On: "s-2", Why: "s-0 is not healthy"},
 		},
 		"a sick leader hands over though no other server is updated": {
 			with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) {
 				w.Servers[0].Sick, w.Servers[0].Voting, w.Unsettled = true, true, "not ready: s-0"
 			}),
-			Action{Transfer: "s-2", Why: "s-0 is not healthy"},
+			Action{Verb: Transfer, On: "s-2", Why: "s-0 is not healthy"},
 		},
 		"a sick leader that cannot hand over leaves": {
 			with(three("s-0", "s-0"), func(w *World) {
 				w.Servers[0].Sick, w.Servers[0].Voting, w.CanTransfer, w.Unsettled = true, true, false, "not ready: s-0"
 			}),
-			Action{Restart: "s-0"},
+			Action{Verb: Restart, On: "s-0"},
 		},
 		"no server is ready, but all vote: a follower goes first": {
 			with(unready(three("s-0", "s-0", "s-1", "s-2")), func(w *World) {
@@ -197,120 +196,120 @@ func TestNext(t *testing.T) {
 					w.Servers[i].Voting = true
 				}
 			}),
-			Action{Restart: "s-1"},
+			Action{Verb: Restart, On: "s-1"},
 		},
 		"no server is ready, and one does not vote: it goes first": {
 			with(unready(three("s-0", "s-0", "s-1", "s-2")), func(w *World) {
 				w.Servers[0].Voting, w.Servers[1].Voting = true, true
 			}),
-			Action{Restart: "s-2"},
+			Action{Verb: Restart, On: "s-2"},
 		},
 		"a single server that is sick restarts": {
 			World{Desired: 1, Replicas: 1, Observed: true, Unsettled: "not ready: s-0", Servers: []Server{{Name: "s-0", Outdated: true, Sick: true}}},
-			Action{Restart: "s-0", Why: "it is the only server, and not healthy"},
+			Action{Verb: Restart, On: "s-0", Why: "it is the only server, and not healthy"},
 		},
 		"a single server that is sick restarts though more are declared": {
 			World{Desired: 3, Replicas: 1, Observed: true, Unsettled: "not ready: s-0", Servers: []Server{{Name: "s-0", Outdated: true, Sick: true}}},
-			Action{Restart: "s-0", Why: "it is the only server, and not healthy"},
+			Action{Verb: Restart, On: "s-0", Why: "it is the only server, and not healthy"},
 		},
 		"a single server that is sick and current is waited for": {
 			World{Desired: 1, Replicas: 1, Observed: true, Unsettled: "not ready: s-0", Servers: []Server{{Name: "s-0", Sick: true}}},
-			Action{Wait: "not ready: s-0"},
+			Action{Verb: Wait, On: "not ready: s-0"},
 		},
 		"servers that never elected a leader restart": {
 			with(unready(three("", "s-0", "s-1", "s-2")), func(w *World) { w.Unelected = true }),
-			Action{Restart: "s-0", Why: "no leader was ever elected"},
+			Action{Verb: Restart, On: "s-0", Why: "no leader was ever elected"},
 		},
 		"servers that never elected a leader restart up to the last": {
 			with(unready(three("", "s-2")), func(w *World) { w.Unelected = true }),
-			Action{Restart: "s-2", Why: "no leader was ever elected"},
+			Action{Verb: Restart, On: "s-2", Why: "no leader was ever elected"},
 		},
 		"without a leader for a short time nobody restarts": {
-			unready(three("", "s-0", "s-1", "s-2")), Action{Wait: "not ready: s-0, s-1, s-2"},
+			unready(three("", "s-0", "s-1", "s-2")), Action{Verb: Wait, On: "not ready: s-0, s-1, s-2"},
 		},
 		"without a leader for a long time one restarts": {
 			with(unready(three("", "s-1", "s-2")), func(w *World) { w.Leaderless = true }),
-			Action{Restart: "s-1", Why: "there is no leader, and every outdated server is unhealthy"},
+			Action{Verb: Restart, On: "s-1", Why: "there is no leader, and every outdated server is unhealthy"},
 		},
 		"without a leader for a long time one that was restarted runs before the next": {
 			with(unready(three("", "s-1", "s-2")), func(w *World) { w.Leaderless, w.Servers[0].Stopped = true, true }),
-			Action{Wait: "not ready: s-0, s-1, s-2"},
+			Action{Verb: Wait, On: "not ready: s-0, s-1, s-2"},
 		},
 		"without a leader for a long time an outdated server that serves is not touched": {
 			with(unready(three("", "s-1", "s-2")), func(w *World) { w.Leaderless, w.Servers[1].Sick = true, false }),
-			Action{Wait: "not ready: s-0, s-1, s-2"},
+			Action{Verb: Wait, On: "not ready: s-0, s-1, s-2"},
 		},
 		"without a leader for a long time no current server restarts": {
-			with(unready(three("")), func(w *World) { w.Leaderless = true }), Action{Wait: "not ready: s-0, s-1, s-2"},
+			with(unready(three("")), func(w *World) { w.Leaderless = true }), Action{Verb: Wait, On: "not ready: s-0, s-1, s-2"},
 		},
 		"a server that a reload made sick reloads first": {
 			with(three("s-0"), func(w *World) {
 				w.Servers[0].Stale, w.Servers[2].Stale, w.Servers[2].Sick, w.Unsettled = true, true, true, "not ready: s-2"
 			}),
-			Action{Reload: "s-2", Why: "it is not healthy"},
+			Action{Verb: Reload, On: "s-2", Why: "it is not healthy"},
 		},
 		"a leader that a reload made sick reloads": {
 			with(three("s-2"), func(w *World) { w.Servers[2].Stale, w.Servers[2].Sick, w.Unsettled = true, true, "not ready: s-2" }),
-			Action{Reload: "s-2", Why: "it is not healthy"},
+			Action{Verb: Reload, On: "s-2", Why: "it is not healthy"},
 		},
 		"a sick server does not reload while another one is sick": {
 			with(three("s-0"), func(w *World) {
 				w.Servers[1].Sick, w.Servers[2].Stale, w.Servers[2].Sick, w.Unsettled = true, true, true, "not ready: s-1, s-2"
 			}),
-			Action{Wait: "not ready: s-1, s-2"},
+			Action{Verb: Wait, On: "not ready: s-1, s-2"},
 		},
 		"a single server restarts after others were added": {
 			World{Desired: 3, Replicas: 1, Observed: true, Leader: "s-0", CanTransfer: true, Servers: []Server{{Name: "s-0", Outdated: true}}},
-			Action{Scale: 2, Why: "the others answer while s-0 restarts"},
+			Action{Verb: Scale, Count: 2, Why: "the others answer while s-0 restarts"},
 		},
 		"two servers restart after a third was added": {
 			World{Desired: 3, Replicas: 2, Observed: true, Leader: "s-0", CanTransfer: true, Servers: []Server{{Name: "s-0", Outdated: true}, {Name: "s-1"}}},
-			Action{Scale: 3, Why: "the others answer while s-0 restarts"},
+			Action{Verb: Scale, Count: 3, Why: "the others answer while s-0 restarts"},
 		},
 		"two servers restart before one is removed": {
 			World{Desired: 1, Replicas: 2, Observed: true, Leader: "s-0", CanTransfer: true, Servers: []Server{{Name: "s-0"}, {Name: "s-1", Peer: true, Outdated: true}}},
-			Action{Restart: "s-1"},
+			Action{Verb: Restart, On: "s-1"},
 		},
-		"others restart what is outdated": {with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) { w.ByOthers = true }), Action{Done: true}},
+		"others restart what is outdated": {with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) { w.ByOthers = true }), Action{Verb: Done}},
 		"pauses before the first server too many": {
-			with(three("s-0", "s-0", "s-2"), func(w *World) { w.PauseAt = 1 }), Action{Pause: "s-0, s-2"},
+			with(three("s-0", "s-0", "s-2"), func(w *World) { w.PauseAt = 1 }), Action{Verb: Pause, On: "s-0, s-2"},
 		},
-		"does not pause before":            {with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) { w.PauseAt = 1 }), Action{Restart: "s-1"}},
-		"does not pause where all is done": {with(three("s-0"), func(w *World) { w.PauseAt = 1 }), Action{Done: true}},
+		"does not pause before":            {with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) { w.PauseAt = 1 }), Action{Verb: Restart, On: "s-1"}},
+		"does not pause where all is done": {with(three("s-0"), func(w *World) { w.PauseAt = 1 }), Action{Verb: Done}},
 		"reloads followers first": {
-			with(three("s-0"), func(w *World) { w.Servers[0].Stale, w.Servers[2].Stale = true, true }), Action{Reload: "s-2"},
+			with(three("s-0"), func(w *World) { w.Servers[0].Stale, w.Servers[2].Stale = true, true }), Action{Verb: Reload, On: "s-2"},
 		},
 		"reloads no server that others shall restart": {
-			with(three("s-0", "s-2"), func(w *World) { w.ByOthers, w.Servers[1].Stale, w.Servers[2].Stale = true, true, true }), Action{Reload: "s-1"},
+			with(three("s-0", "s-2"), func(w *World) { w.ByOthers, w.Servers[1].Stale, w.Servers[2].Stale = true, true, true }), Action{Verb: Reload, On: "s-1"},
 		},
-		"reloads the leader last": {with(three("s-0"), func(w *World) { w.Servers[0].Stale = true }), Action{Reload: "s-0"}},
+		"reloads the leader last": {with(three("s-0"), func(w *World) { w.Servers[0].Stale = true }), Action{Verb: Reload, On: "s-0"}},
 		"restarts come before reloads": {
-			with(three("s-0", "s-1"), func(w *World) { w.Servers[2].Stale = true }), Action{Restart: "s-1"},
+			with(three("s-0", "s-1"), func(w *World) { w.Servers[2].Stale = true }), Action{Verb: Restart, On: "s-1"},
 		},
 		"reloads come before scaling": {
-			with(three("s-0"), func(w *World) { w.Desired, w.Servers[2].Stale = 5, true }), Action{Reload: "s-2"},
+			with(three("s-0"), func(w *World) { w.Desired, w.Servers[2].Stale = 5, true }), Action{Verb: Reload, On: "s-2"},
 		},
 		"removes the peer that a server left behind": {
-			with(three("s-0"), func(w *World) { w.Former, w.Unsettled = []string{"s-3"}, "autopilot knows 4 of 3 servers" }), Action{Remove: "s-3"},
+			with(three("s-0"), func(w *World) { w.Former, w.Unsettled = []string{"s-3"}, "autopilot knows 4 of 3 servers" }), Action{Verb: Remove, On: "s-3"},
 		},
 		"leaves a former peer alone while its pod is there": {
 			with(three("s-0"), func(w *World) {
 				w.Replicas, w.Desired, w.Former, w.Unsettled = 2, 1, []string{"s-2"}, "3 of 2 pods exist"
 			}),
-			Action{Wait: "3 of 2 pods exist"},
+			Action{Verb: Wait, On: "3 of 2 pods exist"},
 		},
 		"brings back servers that were all taken away": {
-			World{Desired: 3, Observed: true, Unsettled: "no server is running"}, Action{Scale: 3},
+			World{Desired: 3, Observed: true, Unsettled: "no server is running"}, Action{Verb: Scale, Count: 3},
 		},
-		"restarts nobody while the leader is not known": {three("", "s-0", "s-1"), Action{Wait: "a leader"}},
+		"restarts nobody while the leader is not known": {three("", "s-0", "s-1"), Action{Verb: Wait, On: "a leader"}},
 		"does not remove one that runs while another is not well": {
 			with(three("s-0"), func(w *World) {
 				w.Desired, w.Servers[1].Stopped, w.Unsettled = 1, true, "not ready: s-1"
 			}),
-			Action{Wait: "not ready: s-1"},
+			Action{Verb: Wait, On: "not ready: s-1"},
 		},
 		"moves the leadership off the server that goes": {
-			with(three("s-2"), func(w *World) { w.Desired = 1 }), Action{Transfer: "s-0"},
+			with(three("s-2"), func(w *World) { w.Desired = 1 }), Action{Verb: Transfer, On: "s-0"},
 		},
 	}
 	for name, tt := range tests {
@@ -337,8 +336,6 @@ type simulated struct {
 	blocked    string
 }
 
-func (s *simulated) Blocked(context.Context) string { return s.blocked }
-
 func (s *simulated) Look(context.Context) (World, error) {
 	s.looks++
 	if s.lookErr != nil {
@@ -350,18 +347,45 @@ func (s *simulated) Look(context.Context) (World, error) {
 	return s.world, nil
 }
 
-func (s *simulated) Restart(_ context.Context, p Server) error { return s.restart("restart", p.Name) }
-
-func (s *simulated) Rebuild(_ context.Context, p Server) error { return s.restart("rebuild", p.Name) }
-
-func (s *simulated) Grow(context.Context) error {
-	s.actions = append(s.actions, "grow")
-	s.world.Grow = ""
+func (s *simulated) Do(_ context.Context, _ World, a Action) error {
+	if a.Verb == Wait {
+		if s.blocked != "" {
+			return &StuckError{Missing: s.blocked}
+		}
+		return nil
+	}
+	if a.Without != "" {
+		s.actions = append(s.actions, "remove "+a.Without)
+	}
+	s.actions = append(s.actions, words[a.Verb]+a.On)
+	switch a.Verb {
+	case Restart, Rebuild:
+		return s.restart(a.On)
+	case Grow:
+		s.world.Grow = ""
+	case Transfer:
+		s.world.Leader = a.On
+	case Reload:
+		return s.reload(a.On)
+	case Remove:
+		s.world.Former, s.world.Unsettled = nil, ""
+	case Scale:
+		if n := a.Count - s.world.Replicas; n != 1 && n != -1 {
+			s.t.Errorf("scaled from %d to %d at once", s.world.Replicas, a.Count)
+		}
+		s.world.Replicas = a.Count
+	default: // of an adoption: takingOver
+	}
 	return nil
 }
 
-func (s *simulated) restart(action, pod string) error {
-	s.actions = append(s.actions, action+" "+pod)
+// words are how tests name what a simulated cluster did.
+var words = map[Verb]string{
+	Restart: "restart ", Rebuild: "rebuild ", Grow: "grow ", Transfer: "transfer ", Reload: "reload ", Remove: "remove ", Scale: "scale",
+	Add: "add ", Retire: "retire ", Switch: "switch ",
+}
+
+func (s *simulated) restart(pod string) error {
 	if s.away != "" {
 		s.t.Errorf("%s is restarted while %s is away", pod, s.away)
 	}
@@ -377,14 +401,7 @@ func (s *simulated) restart(action, pod string) error {
 	return nil
 }
 
-func (s *simulated) Transfer(_ context.Context, pod string) error {
-	s.actions = append(s.actions, "transfer "+pod)
-	s.world.Leader = pod
-	return nil
-}
-
-func (s *simulated) Reload(_ context.Context, pod string) error {
-	s.actions = append(s.actions, "reload "+pod)
+func (s *simulated) reload(pod string) error {
 	if len(s.reloadErrs) > 0 {
 		err := s.reloadErrs[0]
 		s.reloadErrs = s.reloadErrs[1:]
@@ -398,25 +415,41 @@ func (s *simulated) Reload(_ context.Context, pod string) error {
 	return s.reloadErr
 }
 
-func (s *simulated) Remove(_ context.Context, peer string) error {
-	s.actions = append(s.actions, "remove "+peer)
-	s.world.Former, s.world.Unsettled = nil, ""
-	return nil
+// loop is how tests run a rollout. Time passes only while it waits.
+func loop(limit time.Duration) Loop {
+	return Loop{
+		Wait: func(ctx context.Context, check func(context.Context) (string, error)) error {
+			for {
+				missing, err := check(ctx)
+				if err != nil || missing == "" {
+					return err
+				}
+				select {
+				case <-ctx.Done():
+					return fmt.Errorf("%s: %w", missing, ctx.Err())
+				case <-time.After(time.Second):
+				}
+			}
+		},
+		Now: time.Now, Limit: limit, Report: func(Action) {},
+	}
 }
 
-func (s *simulated) Scale(_ context.Context, n int) error {
-	s.actions = append(s.actions, "scale")
-	if n-s.world.Replicas != 1 && n-s.world.Replicas != -1 {
-		s.t.Errorf("scaled from %d to %d at once", s.world.Replicas, n)
-	}
-	s.world.Replicas = n
-	return nil
+// runFor runs a rollout, in a time of its own.
+func runFor(t *testing.T, c Cluster, timeout, limit time.Duration) (err error) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
+		defer cancel()
+		err = Run(ctx, c, loop(limit))
+	})
+	return err
 }
 
 func TestRun_restartsOneAtATimeAndTheLeaderLast(t *testing.T) {
 	t.Parallel()
 	s := &simulated{t: t, world: three("s-1", "s-0", "s-1", "s-2")}
-	if err := Run(t.Context(), s, 0, func(Action) {}); err != nil {
+	if err := runFor(t, s, time.Hour, 0); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"restart s-0", "restart s-2", "transfer s-2", "restart s-1"}
@@ -428,11 +461,8 @@ func TestRun_restartsOneAtATimeAndTheLeaderLast(t *testing.T) {
 func TestRun_touchesNothingThatItCannotSee(t *testing.T) {
 	t.Parallel()
 	s := &simulated{t: t, world: three("s-1", "s-0"), lookErr: errors.New("connection refused")}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	err := Run(ctx, s, 0, func(Action) {})
-	var timeout *kube.TimeoutError
-	if !errors.As(err, &timeout) || !strings.Contains(timeout.Missing, "connection refused") {
+	err := runFor(t, s, time.Minute, 0)
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("got %v, want a timeout that says why", err)
 	}
 	if len(s.actions) > 0 {
@@ -446,14 +476,14 @@ func TestRun_goesOnWhereItPaused(t *testing.T) {
 	u := server.Update{PauseAfter: 1}
 	s.world.PauseAt = pauseAt(s.world, u)
 	var paused *PausedError
-	if err := Run(t.Context(), s, 0, func(Action) {}); !errors.As(err, &paused) || paused.Left != "s-1, s-2" {
+	if err := runFor(t, s, time.Hour, 0); !errors.As(err, &paused) || paused.Left != "s-1, s-2" {
 		t.Fatalf("got %v, want a pause before s-1 and s-2", err)
 	}
 	if !slices.Equal(s.actions, []string{"restart s-0"}) {
 		t.Errorf("did %q before the pause", s.actions)
 	}
 	s.world.PauseAt = pauseAt(s.world, u)
-	if err := Run(t.Context(), s, 0, func(Action) {}); err != nil {
+	if err := runFor(t, s, time.Hour, 0); err != nil {
 		t.Fatal(err)
 	}
 	if want := []string{"restart s-0", "restart s-2", "transfer s-2", "restart s-1"}; !slices.Equal(s.actions, want) {
@@ -469,7 +499,7 @@ func TestRun_aRefusedReloadTouchesNoOther(t *testing.T) {
 		s.world.Servers[i].Stale = true
 	}
 	var stuck *StuckError
-	if err := Run(t.Context(), s, time.Millisecond, func(Action) {}); !errors.As(err, &stuck) || !strings.Contains(stuck.Missing, "invalid configuration") {
+	if err := runFor(t, s, time.Hour, time.Minute); !errors.As(err, &stuck) || !strings.Contains(stuck.Missing, "invalid configuration") {
 		t.Errorf("got %v, want to hear of the refusal", err)
 	}
 	if slices.ContainsFunc(s.actions, func(a string) bool { return a != "reload s-0" }) {
@@ -482,7 +512,7 @@ func TestRun_endsWhereNothingGoesOn(t *testing.T) {
 	s := &simulated{t: t, world: three("s-1", "s-0")}
 	s.world.Unsettled = "server s-2 is not yet a voter"
 	var stuck *StuckError
-	if err := Run(t.Context(), s, time.Millisecond, func(Action) {}); !errors.As(err, &stuck) || stuck.Missing != s.world.Unsettled {
+	if err := runFor(t, s, time.Hour, time.Minute); !errors.As(err, &stuck) || stuck.Missing != s.world.Unsettled {
 		t.Errorf("got %v, want to hear what was waited for", err)
 	}
 	if len(s.actions) > 0 {
@@ -498,7 +528,7 @@ func TestRun_restartsServersWithoutALeader(t *testing.T) {
 		s := &leaderless{simulated{t: t, world: unready(three("", "s-0", "s-1", "s-2"))}}
 		s.world.Patience = 20 * time.Second
 		began := time.Now()
-		if err := Run(t.Context(), s, 0, func(Action) {}); err != nil {
+		if err := Run(t.Context(), s, loop(0)); err != nil {
 			t.Fatal(err)
 		}
 		if want := []string{"restart s-0", "restart s-1", "restart s-2"}; !slices.Equal(s.actions, want) {
@@ -513,9 +543,12 @@ func TestRun_restartsServersWithoutALeader(t *testing.T) {
 // leaderless is a cluster whose servers elect a leader when the last of them was restarted.
 type leaderless struct{ simulated }
 
-func (s *leaderless) Restart(_ context.Context, p Server) error {
-	s.actions = append(s.actions, "restart "+p.Name)
-	i := slices.IndexFunc(s.world.Servers, func(o Server) bool { return o.Name == p.Name })
+func (s *leaderless) Do(_ context.Context, _ World, a Action) error {
+	if a.Verb == Wait {
+		return nil
+	}
+	s.actions = append(s.actions, words[a.Verb]+a.On)
+	i := slices.IndexFunc(s.world.Servers, func(o Server) bool { return o.Name == a.On })
 	s.world.Servers[i].Outdated = false
 	if !slices.ContainsFunc(s.world.Servers, Server.due) {
 		s.world = three("s-0")
@@ -539,7 +572,7 @@ func TestRun_knowsWhetherTheChangeHasLed(t *testing.T) {
 			s := &simulated{t: t, world: tt.world}
 			s.world.Unsettled = "server s-2 is not yet a voter"
 			var stuck *StuckError
-			if err := Run(t.Context(), s, time.Millisecond, func(Action) {}); !errors.As(err, &stuck) || stuck.Led != tt.led {
+			if err := runFor(t, s, time.Hour, time.Minute); !errors.As(err, &stuck) || stuck.Led != tt.led {
 				t.Errorf("got %v, want to hear that it has led: %t", err, tt.led)
 			}
 		})

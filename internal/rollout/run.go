@@ -5,38 +5,24 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
-
-// interval between two looks at the world.
-const interval = 500 * time.Millisecond
 
 // Cluster is what Run looks at and acts on.
 type Cluster interface {
 	// Look reads the world again.
 	Look(ctx context.Context) (World, error)
-	// Restart removes the pod of a server as it was observed; the StatefulSet creates a new one. A settled
-	// server is evicted, any other is deleted.
-	Restart(ctx context.Context, s Server) error
-	// Rebuild is Restart for a server that also loses its volume.
-	Rebuild(ctx context.Context, s Server) error
-	// Grow makes the volumes that are too small grow.
-	Grow(ctx context.Context) error
-	// Transfer moves the leadership to a pod.
-	Transfer(ctx context.Context, pod string) error
-	// Reload makes the agent in a pod reload its configuration, and returns when the agent reports that it has.
-	Reload(ctx context.Context, pod string) error
-	// Remove removes a Raft peer by its name.
-	Remove(ctx context.Context, peer string) error
-	// Scale changes the number of servers.
-	Scale(ctx context.Context, replicas int) error
-	// Blocked says why waiting for the servers cannot succeed, "" if it can, or may.
-	Blocked(ctx context.Context) string
+	// Do carries out an action on the world from which it was decided. For Wait, it returns a *StuckError if waiting cannot succeed.
+	Do(ctx context.Context, w World, a Action) error
 }
+
+// FinalError is an error of a Cluster that does not go away when Run looks again.
+type FinalError struct{ Err error }
+
+// Error implements error.
+func (e *FinalError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error itself.
+func (e *FinalError) Unwrap() error { return e.Err }
 
 // PausedError says that a rollout waits for the next apply.
 type PausedError struct{ Left string }
@@ -65,103 +51,108 @@ func (e *StuckError) Error() string {
 	return fmt.Sprintf("no progress for %s (update.server_timeout): %s", e.Limit, e.Missing)
 }
 
+// Loop is how Run waits, and what ends it.
+type Loop struct {
+	// Wait calls check again and again until it says that nothing is missing (""), returns an error, or the context ends.
+	Wait func(ctx context.Context, check func(context.Context) (missing string, err error)) error
+	// Now is the time.
+	Now func() time.Time
+	// Limit is the longest time without an action; 0 is none.
+	Limit time.Duration
+	// Report is called for every action taken, for Done, and for Pause.
+	Report func(Action)
+}
+
 // Run looks, decides, and acts until nothing is left to do. It can be stopped anywhere and started again: it
-// keeps no state. When the context ends, it returns a *kube.TimeoutError that says what it was waiting for.
-// After limit (0 is none) without an action, or if waiting cannot succeed, it returns a *StuckError. If the
-// rollout is to pause, it returns a *PausedError. The servers that it has not reached are untouched. report is
-// called for every action taken.
-func Run(ctx context.Context, c Cluster, limit time.Duration, report func(Action)) error {
-	last, asked, led := time.Now(), time.Now(), false
-	var leaderless time.Time // since when
-	missing := func(text string) (string, error) {
-		if limit > 0 && time.Since(last) > limit {
-			return "", &StuckError{Missing: text, Limit: limit, Led: led}
-		}
-		return text, nil
-	}
-	return kube.Wait(ctx, "the servers", interval, func(ctx context.Context) (string, error) {
+// keeps no state. After Limit without an action, or if waiting cannot succeed, it returns a *StuckError. If the
+// rollout is to pause, it returns a *PausedError. The servers that it has not reached are untouched.
+func Run(ctx context.Context, c Cluster, l Loop) error {
+	r := run{Loop: l, cluster: c, last: l.Now(), asked: l.Now()}
+	return l.Wait(ctx, func(ctx context.Context) (string, error) {
 		for {
-			w, err := c.Look(ctx)
-			switch {
-			case lasting(err):
-				return "", err
-			case err != nil: // what was not seen is not known: nothing is touched
-				leaderless = time.Time{}
-				return missing(err.Error())
+			if missing, again, err := r.step(ctx); !again {
+				return missing, err
 			}
-			switch {
-			case w.Leader != "":
-				leaderless = time.Time{}
-				led = led || (w.Observed && !w.named(w.Leader).Outdated)
-			case leaderless.IsZero():
-				leaderless = time.Now()
-			default:
-				w.Leaderless = w.Patience > 0 && time.Since(leaderless) > w.Patience
-			}
-			a := Next(w)
-			switch {
-			case a.Done:
-				report(a)
-				return "", nil
-			case a.Wait != "" && time.Since(asked) >= blockedInterval:
-				asked = time.Now()
-				if why := c.Blocked(ctx); why != "" {
-					return "", &StuckError{Missing: why, Led: led}
-				}
-				return missing(a.Wait)
-			case a.Wait != "":
-				return missing(a.Wait)
-			case a.Pause != "":
-				report(a)
-				return "", &PausedError{Left: a.Pause}
-			}
-			err = act(ctx, c, w, a)
-			switch {
-			case lasting(err):
-				return "", err
-			case err != nil: // the state has changed: look again
-				return missing(err.Error())
-			}
-			last, leaderless = time.Now(), time.Time{}
-			report(a)
 		}
 	})
 }
 
-// lasting reports whether an error does not go away when Run looks again. A pod that is not found is being
-// replaced; a StatefulSet that is not found does not come back.
-func lasting(err error) bool {
-	return errors.Is(err, server.ErrNoStatefulSet) || (kube.Permanent(err) && !apierrors.IsNotFound(err))
+// run is what Run remembers from one look to the next.
+type run struct {
+	Loop
+	cluster Cluster
+	// last is when the last action was taken, and asked when the cluster was last asked whether waiting can succeed.
+	last, asked time.Time
+	// led is StuckError.Led.
+	led bool
+	// leaderless is since when there has been no leader, zero if there is one.
+	leaderless time.Time
 }
 
-// act carries out an action on the world from which it was decided.
-func act(ctx context.Context, c Cluster, w World, a Action) error {
-	var err error
-	if a.Without != "" {
-		if err := c.Remove(ctx, a.Without); err != nil {
-			return fmt.Errorf("%s: removing the Raft peer %s: %w", a, a.Without, err)
-		}
+// step looks, decides, and acts once. again says that it acted, and that the next step may follow at once.
+func (r *run) step(ctx context.Context) (missing string, again bool, err error) {
+	w, err := r.cluster.Look(ctx)
+	if err != nil { // what was not seen is not known: nothing is touched
+		r.leaderless = time.Time{}
+		missing, err = r.retry(err)
+		return missing, false, err
 	}
 	switch {
-	case a.Restart != "":
-		err = c.Restart(ctx, w.named(a.Restart))
-	case a.Rebuild != "":
-		err = c.Rebuild(ctx, w.named(a.Rebuild))
-	case a.Grow != "":
-		err = c.Grow(ctx)
-	case a.Transfer != "":
-		err = c.Transfer(ctx, a.Transfer)
-	case a.Reload != "":
-		err = c.Reload(ctx, a.Reload)
-	case a.Remove != "":
-		err = c.Remove(ctx, a.Remove)
-	case a.Scale != 0:
-		err = c.Scale(ctx, a.Scale)
-	case a.Add != "" || a.Retire != "" || a.Switch != "":
-		err = actTakeover(ctx, c, a)
+	case w.Leader != "":
+		r.leaderless = time.Time{}
+		r.led = r.led || (w.Observed && !w.named(w.Leader).Outdated)
+	case r.leaderless.IsZero():
+		r.leaderless = r.Now()
+	default:
+		w.Leaderless = w.Patience > 0 && r.Now().Sub(r.leaderless) > w.Patience
 	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", a, err)
+	a := Next(w)
+	switch a.Verb {
+	case Done:
+		r.Report(a)
+		return "", false, nil
+	case Pause:
+		r.Report(a)
+		return "", false, &PausedError{Left: a.On}
+	case Wait:
+		missing, err = r.wait(ctx, w, a)
+		return missing, false, err
+	default:
 	}
-	return nil
+	if err := r.cluster.Do(ctx, w, a); err != nil { // the state has changed: look again
+		missing, err = r.retry(fmt.Errorf("%s: %w", a, err))
+		return missing, false, err
+	}
+	r.last, r.leaderless = r.Now(), time.Time{}
+	r.Report(a)
+	return "", true, nil
+}
+
+// wait asks the cluster from time to time whether waiting can succeed.
+func (r *run) wait(ctx context.Context, w World, a Action) (missing string, err error) {
+	if r.Now().Sub(r.asked) >= blockedInterval {
+		r.asked = r.Now()
+		err := r.cluster.Do(ctx, w, a)
+		if stuck := (*StuckError)(nil); errors.As(err, &stuck) {
+			stuck.Led = r.led
+			return "", stuck
+		}
+	}
+	return r.missing(a.On)
+}
+
+// retry is what is missing after an error, or the error if it is final.
+func (r *run) retry(err error) (missing string, final error) {
+	if errors.As(err, new(*FinalError)) {
+		return "", err
+	}
+	return r.missing(err.Error())
+}
+
+// missing is what a step waits for, unless that takes too long.
+func (r *run) missing(text string) (string, error) {
+	if r.Limit > 0 && r.Now().Sub(r.last) > r.Limit {
+		return "", &StuckError{Missing: text, Limit: r.Limit, Led: r.led}
+	}
+	return text, nil
 }

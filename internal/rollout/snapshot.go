@@ -73,7 +73,7 @@ func (d Deployment) takeSnapshot(ctx context.Context, running, next server.Spec)
 	if err != nil {
 		return nil, err
 	}
-	a := Action{Snapshot: true}
+	a := Action{Verb: Snapshot}
 	d.Report(a)
 	d.event(ctx, a)
 	return &s, nil

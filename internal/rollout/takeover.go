@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -43,10 +41,10 @@ func (t Takeover) has(pod string) bool {
 
 // addMembers adds the servers without a pod that agents still list as members, by name, and whether each has failed. One that has failed
 // is to be removed. For the others there is only waiting: they leave, or fail.
-func (w *World) addMembers(failed map[string]bool, pods []corev1.Pod) {
+func (w *World) addMembers(failed map[string]bool, pods []string) {
 	for _, name := range slices.Sorted(maps.Keys(failed)) {
 		switch {
-		case hasPod(pods, name) || slices.Contains(w.Former, name) || !w.Takeover.has(name):
+		case slices.Contains(pods, name) || slices.Contains(w.Former, name) || !w.Takeover.has(name):
 		case failed[name]:
 			w.Former = append(w.Former, name)
 		default:
@@ -71,22 +69,22 @@ func (w *World) addMembers(failed map[string]bool, pods []corev1.Pod) {
 func nextTakeover(w World) Action {
 	t := w.Takeover
 	if !w.Observed {
-		return Action{Wait: "the StatefulSet controller to see the change"}
+		return Action{Verb: Wait, On: "the StatefulSet controller to see the change"}
 	}
 	for _, s := range w.Servers {
 		if s.Outdated && s.Stopped && !s.Peer {
-			return Action{Restart: s.Name}
+			return Action{Verb: Restart, On: s.Name}
 		}
 	}
 	complete := len(w.Servers) == w.Replicas && len(t.Servers) == t.Replicas
 	if last := len(w.Servers) - 1; complete && w.Replicas > w.Desired && w.Servers[last].Stopped && !w.Servers[last].Peer {
-		return Action{Retire: w.Servers[last].Name}
+		return Action{Verb: Retire, On: w.Servers[last].Name}
 	}
 	if len(w.Former) > 0 && complete {
-		return Action{Remove: w.Former[0]}
+		return Action{Verb: Remove, On: w.Former[0]}
 	}
 	if w.Unsettled != "" {
-		return Action{Wait: w.Unsettled}
+		return Action{Verb: Wait, On: w.Unsettled}
 	}
 	stay, leave, missing := w.Servers, t.Servers, w.Replicas < w.Desired
 	if t.Back {
@@ -97,20 +95,20 @@ func nextTakeover(w World) Action {
 	}
 	switch {
 	case missing && t.Back:
-		return Action{Add: podOf(t.From, t.Replicas)}
+		return Action{Verb: Add, On: podOf(t.From, t.Replicas)}
 	case missing:
-		return Action{Add: podOf(t.To, w.Replicas)}
+		return Action{Verb: Add, On: podOf(t.To, w.Replicas)}
 	case len(leave) > 0 && !named(stay) && !named(leave):
-		return Action{Wait: "a leader"}
+		return Action{Verb: Wait, On: "a leader"}
 	case named(leave):
-		return Action{Transfer: furthest(stay)}
+		return Action{Verb: Transfer, On: furthest(stay)}
 	case len(t.Services) > 0:
-		return Action{Switch: t.Services[0]}
+		return Action{Verb: Switch, On: t.Services[0]}
 	case len(leave) > 0:
 		last := leave[len(leave)-1]
-		return Action{Retire: last.Name, Without: w.without(last)}
+		return Action{Verb: Retire, On: last.Name, Without: w.without(last)}
 	}
-	return Action{Done: true}
+	return Action{Verb: Done}
 }
 
 // furthest is the server whose log goes furthest.
@@ -123,50 +121,40 @@ func furthest(servers []Server) string {
 // podOf is the name of a pod of a StatefulSet.
 func podOf(statefulSet string, ordinal int) string { return statefulSet + "-" + strconv.Itoa(ordinal) }
 
+// after is an adoption after an action that succeeds.
+func (t Takeover) after(a Action) Takeover {
+	t.Servers = slices.Clone(t.Servers)
+	switch a.Verb {
+	case Add:
+		if t.Back {
+			t.Servers = append(t.Servers, Server{Name: a.On, Peer: true})
+		}
+	case Retire:
+		t.Servers = slices.DeleteFunc(t.Servers, func(s Server) bool { return s.Name == a.On })
+	case Switch:
+		t.Services = slices.DeleteFunc(slices.Clone(t.Services), func(s string) bool { return s == a.On })
+	default:
+	}
+	t.Replicas = len(t.Servers)
+	return t
+}
+
 // previewTakeover is what Run would do from a world on, if every action succeeds.
 func previewTakeover(w World) []Action {
 	t := *w.Takeover
-	t.Servers, t.Services = slices.Clone(t.Servers), slices.Clone(t.Services)
-	w.Servers, w.Takeover, w.Unsettled, w.Observed = slices.Clone(w.Servers), &t, "", true
-	w.Replicas, t.Replicas = len(w.Servers), len(t.Servers)
+	t.Replicas = len(t.Servers)
+	w.Takeover, w.Unsettled, w.Observed, w.Replicas = &t, "", true, len(w.Servers)
 	if w.Leader == "" && len(t.Servers) > 0 {
 		w.Leader = t.Servers[0].Name
 	}
 	steps := []Action{}
 	for {
 		a := nextTakeover(w)
-		added := Server{Name: a.Add, Peer: true}
-		switch {
-		case a.Done, a.Wait != "":
+		if a.Verb == Done || a.Verb == Wait {
 			return steps
-		case a.Restart != "":
-			i := slices.IndexFunc(w.Servers, func(s Server) bool { return s.Name == a.Restart })
-			w.Servers[i] = Server{Name: a.Restart, Peer: true}
-		case a.Add != "" && t.Back:
-			t.Servers, t.Replicas = append(t.Servers, added), t.Replicas+1
-		case a.Add != "":
-			w.Servers, w.Replicas = append(w.Servers, added), w.Replicas+1
-		case a.Transfer != "":
-			w.Leader = a.Transfer
-		case a.Switch != "":
-			t.Services = t.Services[1:]
-		case a.Remove != "":
-			w.Former = slices.Clone(w.Former[1:])
-		case a.Retire == t.last():
-			t.Servers, t.Replicas = t.Servers[:t.Replicas-1], t.Replicas-1
-		case a.Retire != "":
-			w.Servers, w.Replicas = w.Servers[:w.Replicas-1], w.Replicas-1
 		}
-		steps = append(steps, a)
+		steps, w = append(steps, a), w.after(a)
 	}
-}
-
-// last is the former server that is retired first.
-func (t Takeover) last() string {
-	if len(t.Servers) == 0 {
-		return ""
-	}
-	return t.Servers[len(t.Servers)-1].Name
 }
 
 // TakeoverSteps is what the adoption of this number of servers will do, as far as this is known before it runs.

@@ -161,10 +161,10 @@ func planVolumes(w *World, s server.Storage, resize, rebuild bool) {
 	}
 }
 
-// Rebuild implements Cluster. The claim is deleted first: it exists until its pod is gone, and the StatefulSet
+// rebuild is restart for a server that also loses its volume. The claim is deleted first: it exists until its pod is gone, and the StatefulSet
 // creates the next pod only with a new claim (pkg/controller/statefulset/stateful_pod_control.go of
 // Kubernetes). Nothing brings a claim back that is being deleted, so the eviction is tried before (dry run).
-func (l Live) Rebuild(ctx context.Context, s Server) error {
+func (l Live) rebuild(ctx context.Context, s Server) error {
 	if s.settled() {
 		if err := l.evict(ctx, s, metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}); err != nil {
 			return err
@@ -182,11 +182,11 @@ func (l Live) Rebuild(ctx context.Context, s Server) error {
 			return fmt.Errorf("deleting volume claim %s/%s: %w", c.Namespace, c.Name, err)
 		}
 	}
-	return l.Restart(ctx, s)
+	return l.restart(ctx, s)
 }
 
-// Grow implements Cluster.
-func (l Live) Grow(ctx context.Context) error {
+// growVolumes makes the volumes that are too small grow.
+func (l Live) growVolumes(ctx context.Context) error {
 	sts, err := l.Kube.AppsV1().StatefulSets(l.Consul.Namespace).Get(ctx, server.StatefulSetName(l.Consul.Name), metav1.GetOptions{})
 	if err != nil {
 		return fmt.Errorf("reading the StatefulSet of %s: %w", l.Consul.ID(), err)
@@ -241,8 +241,8 @@ func (d Deployment) startVolumes(ctx context.Context, spec server.Spec, live ser
 	}
 	grown, err := l.grow(ctx, claims)
 	if grown {
-		d.Report(Action{Grow: spec.Storage.Size.String()})
-		d.event(ctx, Action{Grow: spec.Storage.Size.String()})
+		d.Report(Action{Verb: Grow, On: spec.Storage.Size.String()})
+		d.event(ctx, Action{Verb: Grow, On: spec.Storage.Size.String()})
 	}
 	return resizing, err
 }

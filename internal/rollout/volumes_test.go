@@ -31,68 +31,68 @@ func TestNext_volumes(t *testing.T) {
 		want  Action
 	}{
 		"volumes grow before anything else": {
-			with(three("s-0", "s-1"), func(w *World) { w.Grow, w.Unsettled = "2Gi", away }), Action{Grow: "2Gi"},
+			with(three("s-0", "s-1"), func(w *World) { w.Grow, w.Unsettled = "2Gi", away }), Action{Verb: Grow, On: "2Gi"},
 		},
 		"nobody is restarted while volumes grow": {
 			with(three("s-0", "s-1"), func(w *World) { w.Servers[2].Growing = "its volume has 1Gi of 2Gi" }),
-			Action{Wait: "s-2: its volume has 1Gi of 2Gi"},
+			Action{Verb: Wait, On: "s-2: its volume has 1Gi of 2Gi"},
 		},
 		"a change ends only when volumes have grown": {
 			with(three("s-0"), func(w *World) { w.Servers[2].Growing = "its volume has 1Gi of 2Gi" }),
-			Action{Wait: "s-2: its volume has 1Gi of 2Gi"},
+			Action{Verb: Wait, On: "s-2: its volume has 1Gi of 2Gi"},
 		},
 		"a server whose file system waits is restarted": {
-			with(three("s-0"), func(w *World) { w.Servers[1].Volume = "its file system waits" }), Action{Restart: "s-1"},
+			with(three("s-0"), func(w *World) { w.Servers[1].Volume = "its file system waits" }), Action{Verb: Restart, On: "s-1"},
 		},
 		"one that others restart is not waited for": {
-			with(three("s-0"), func(w *World) { w.Servers[1].Volume, w.ByOthers = "its file system waits", true }), Action{Done: true},
+			with(three("s-0"), func(w *World) { w.Servers[1].Volume, w.ByOthers = "its file system waits", true }), Action{Verb: Done},
 		},
-		"followers get new volumes first": {rebuild(three("s-0"), "s-0", "s-1", "s-2"), Action{Rebuild: "s-1"}},
+		"followers get new volumes first": {rebuild(three("s-0"), "s-0", "s-1", "s-2"), Action{Verb: Rebuild, On: "s-1"}},
 		"the leader hands over before it gets one": {
-			rebuild(three("s-0"), "s-0"), Action{Transfer: "s-2"},
+			rebuild(three("s-0"), "s-0"), Action{Verb: Transfer, On: "s-2"},
 		},
-		"one that is outdated too goes once": {rebuild(three("s-0", "s-1"), "s-1"), Action{Rebuild: "s-1"}},
+		"one that is outdated too goes once": {rebuild(three("s-0", "s-1"), "s-1"), Action{Verb: Rebuild, On: "s-1"}},
 		"nobody loses a volume while another is away": {
-			with(rebuild(three("s-0"), "s-0", "s-1"), func(w *World) { w.Servers[2].Sick, w.Unsettled = true, away }), Action{Wait: away},
+			with(rebuild(three("s-0"), "s-0", "s-1"), func(w *World) { w.Servers[2].Sick, w.Unsettled = true, away }), Action{Verb: Wait, On: away},
 		},
 		"one that does not run gets its volume first": {
-			with(rebuild(three("s-0"), "s-0", "s-1", "s-2"), func(w *World) { w.Servers[2].Stopped, w.Unsettled = true, away }), Action{Rebuild: "s-2"},
+			with(rebuild(three("s-0"), "s-0", "s-1", "s-2"), func(w *World) { w.Servers[2].Stopped, w.Unsettled = true, away }), Action{Verb: Rebuild, On: "s-2"},
 		},
 		"one that does not run keeps its volume while another is away": {
 			with(rebuild(three("s-0"), "s-2"), func(w *World) {
 				w.Servers[1].Sick, w.Servers[2].Stopped, w.Unsettled = true, true, "not ready: s-1, s-2"
 			}),
-			Action{Wait: "not ready: s-1, s-2"},
+			Action{Verb: Wait, On: "not ready: s-1, s-2"},
 		},
 		"and may be repaired by a restart": {
 			with(rebuild(three("s-0", "s-2"), "s-2"), func(w *World) {
 				w.Servers[1].Sick, w.Servers[2].Stopped, w.Unsettled = true, true, "not ready: s-1, s-2"
 			}),
-			Action{Restart: "s-2"},
+			Action{Verb: Restart, On: "s-2"},
 		},
 		"one that is on its way out is not hurried": {
 			with(rebuild(three("s-0", "s-2"), "s-2"), func(w *World) {
 				w.Servers[2].Leaving, w.Servers[2].Sick, w.Unsettled = true, true, away
 			}),
-			Action{Wait: away},
+			Action{Verb: Wait, On: away},
 		},
 		"a single server does not lose its volume": {
 			rebuild(World{Desired: 1, Replicas: 1, Observed: true, Leader: "s-0", Servers: []Server{{Name: "s-0"}}}, "s-0"),
-			Action{Wait: "a third server: with fewer, no other server would have the data of one that is rebuilt"},
+			Action{Verb: Wait, On: "a third server: with fewer, no other server would have the data of one that is rebuilt"},
 		},
 		"a single server gets others first": {
 			rebuild(World{Desired: 3, Replicas: 1, Observed: true, Leader: "s-0", Servers: []Server{{Name: "s-0"}}}, "s-0"),
-			Action{Scale: 2},
+			Action{Verb: Scale, Count: 2},
 		},
 		"a single server is restarted without losing its volume": {
 			rebuild(World{Desired: 1, Replicas: 1, Observed: true, Leader: "s-0", Servers: []Server{{Name: "s-0", Outdated: true}}}, "s-0"),
-			Action{Restart: "s-0"},
+			Action{Verb: Restart, On: "s-0"},
 		},
 		"new volumes come before fewer servers": {
-			with(rebuild(three("s-0"), "s-1"), func(w *World) { w.Desired = 1 }), Action{Rebuild: "s-1"},
+			with(rebuild(three("s-0"), "s-1"), func(w *World) { w.Desired = 1 }), Action{Verb: Rebuild, On: "s-1"},
 		},
 		"pauses after the first": {
-			with(rebuild(three("s-0"), "s-0", "s-2"), func(w *World) { w.PauseAt = 1 }), Action{Pause: "s-0, s-2"},
+			with(rebuild(three("s-0"), "s-0", "s-2"), func(w *World) { w.PauseAt = 1 }), Action{Verb: Pause, On: "s-0, s-2"},
 		},
 	}
 	for name, tt := range tests {
@@ -108,7 +108,7 @@ func TestNext_volumes(t *testing.T) {
 func TestRun_rebuildsOneServerAtATime(t *testing.T) {
 	t.Parallel()
 	s := &simulated{t: t, world: rebuild(three("s-1"), "s-0", "s-1", "s-2")}
-	if err := Run(t.Context(), s, 0, func(Action) {}); err != nil {
+	if err := runFor(t, s, time.Hour, 0); err != nil {
 		t.Fatal(err)
 	}
 	if want := []string{"rebuild s-0", "rebuild s-2", "transfer s-2", "rebuild s-1"}; !slices.Equal(s.actions, want) {
