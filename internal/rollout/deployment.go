@@ -569,17 +569,6 @@ func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live
 	return err
 }
 
-// oneByOne is a spec whose servers the rollout adds or removes one by one, starting from the number that is present.
-// Servers that stop compare with the smaller number: with the larger number, no server of a growing cluster could leave.
-func oneByOne(spec server.Spec, present int32) server.Spec {
-	spec.Declared = spec.Replicas
-	if present > 0 { // if all servers were taken away, they come back together
-		spec.Declared = min(present, spec.Replicas)
-	}
-	spec.Replicas = present
-	return spec
-}
-
 // tellServers brings the number of declared servers into the pods before any of them stops: a
 // server that only knows the former number would stay a peer (leave.sh).
 func (d Deployment) tellServers(ctx context.Context, declared int32) error {
@@ -648,21 +637,6 @@ func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, s
 		return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
 	}
 	return &RolledBackError{Err: cause}
-}
-
-// keepsChange says why a change cannot be rolled back, "" if it can. The older Consul may not be
-// able to read what a newer one wrote as the leader. Before it was the leader, it wrote nothing
-// that matters, and another configuration of the same version can read what it wrote.
-func keepsChange(w World, before, changed server.Spec, led bool) string {
-	leader := w.named(w.Leader)
-	switch {
-	case before.Version == changed.Version && before.Image == changed.Image:
-		return ""
-	case led || (w.Leader != "" && !leader.Outdated):
-		return fmt.Sprintf("a server with Consul %s is or was the leader, and %s may not be able to read what it wrote", changed.Version, before.Version)
-	default:
-		return ""
-	}
 }
 
 // stopUnelected stops all servers of a cluster that never had a leader, before a spec is applied to them. The servers read the

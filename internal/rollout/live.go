@@ -294,24 +294,6 @@ func (l Live) addKept(ctx context.Context, w *World, pods []corev1.Pod) error {
 	return nil
 }
 
-// peersAway returns World.Away and World.Kept of a StatefulSet with that many replicas. volumes has the ordinals of the servers with
-// a volume. Peers without an ID count as the first servers.
-func peersAway(peers []consul.RaftPeer, namespace, cluster string, replicas int, volumes map[int]bool) (away, kept int) {
-	for ordinal := range server.MaxReplicas {
-		is := func(p consul.RaftPeer) bool { return p.ID == server.NodeID(namespace, cluster, ordinal) }
-		if !slices.ContainsFunc(peers, is) && (named(peers) || ordinal >= len(peers)) {
-			continue
-		}
-		if ordinal >= replicas {
-			away++
-		}
-		if volumes[ordinal] {
-			kept = ordinal + 1
-		}
-	}
-	return away, kept
-}
-
 // Outdated reports whether a pod was made from another template than the current one of the
 // StatefulSet, or whether somebody changed the image of its containers since. With OnDelete, the
 // revision to compare with is status.updateRevision.

@@ -4,12 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"testing"
-	"time"
 
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -152,59 +152,26 @@ func TestRebuild_keepsTheVolumeOfWhatMayNotGo(t *testing.T) {
 }
 
 // A pod that is away for a moment does not end a rollout, a StatefulSet that is gone does.
-func TestRun_observesAgainWhereAPodIsNotFound(t *testing.T) {
+func TestFinal(t *testing.T) {
 	t.Parallel()
-	pods := metav1.StatusReasonNotFound
-	gone := &apierrors.StatusError{ErrStatus: metav1.Status{Reason: pods, Code: http.StatusNotFound, Message: `pods "s-1" not found`}}
-	s := &simulated{t: t, world: three("s-0"), reloadErrs: []error{final(gone)}}
-	s.world.Servers[1].Stale = true
-	if err := runFor(t, s, time.Hour, 0); err != nil {
-		t.Fatal(err)
+	status := func(reason metav1.StatusReason) error {
+		return fmt.Errorf("a request: %w", &apierrors.StatusError{ErrStatus: metav1.Status{Reason: reason}})
 	}
-	if want := []string{"reload s-1", "reload s-1"}; !slices.Equal(s.actions, want) {
-		t.Errorf("did %q, want %q", s.actions, want)
+	for name, tt := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"no error":                     {nil, false},
+		"a pod that is not found":      {status(metav1.StatusReasonNotFound), false},
+		"a StatefulSet that is gone":   {fmt.Errorf("reading: %w", server.ErrNoStatefulSet), true},
+		"a right that is missing":      {status(metav1.StatusReasonForbidden), true},
+		"an object that is not valid":  {status(metav1.StatusReasonInvalid), true},
+		"a disruption budget":          {status(metav1.StatusReasonTooManyRequests), false},
+		"an API server that is away":   {errors.New("connection refused"), false},
+		"another change of the object": {status(metav1.StatusReasonConflict), false},
+	} {
+		if got := errors.As(final(tt.err), new(*FinalError)); got != tt.want {
+			t.Errorf("%s: final: %v", name, got)
+		}
 	}
-	s = &simulated{t: t, world: three("s-0"), lookErr: final(server.ErrNoStatefulSet)}
-	if err := runFor(t, s, time.Hour, 0); !errors.Is(err, server.ErrNoStatefulSet) {
-		t.Errorf("got %v", err)
-	}
-}
-
-// Something evicts another server between each observation and what is decided from it: the
-// disruption budget refuses, and no server is away beside another one.
-func TestRun_amongEvictions(t *testing.T) {
-	t.Parallel()
-	s := &evicting{simulated: simulated{t: t, world: three("s-1", "s-0", "s-1", "s-2")}}
-	if err := runFor(t, s, time.Hour, 0); err != nil {
-		t.Fatal(err)
-	}
-	if s.refused < 2 {
-		t.Errorf("the budget refused %d times", s.refused)
-	}
-	if want := []string{"restart s-2", "transfer s-2", "restart s-1"}; !slices.Equal(s.actions, want) {
-		t.Errorf("did %q, want %q", s.actions, want)
-	}
-}
-
-// evicting is a cluster in which somebody else evicts s-0 at the first restart, and s-2 at the second.
-type evicting struct {
-	simulated
-	refused int
-}
-
-func (s *evicting) Do(ctx context.Context, w World, a Action) error {
-	if a.Verb != Restart {
-		return s.simulated.Do(ctx, w, a)
-	}
-	if s.away == "" && s.refused < 2 {
-		s.away = []string{"s-0", "s-2"}[s.refused]
-		s.world.Unsettled = "server " + s.away + " is not yet a voter"
-		i := slices.IndexFunc(s.world.Servers, func(o Server) bool { return o.Name == s.away })
-		s.world.Servers[i].Outdated = s.world.Servers[i].Outdated && i > 0 // s-0 runs the change by that
-	}
-	if s.away != "" {
-		s.refused++
-		return apierrors.NewTooManyRequests("Cannot evict pod as it would violate the pod's disruption budget.", 0)
-	}
-	return s.simulated.Do(ctx, w, a)
 }

@@ -1,10 +1,8 @@
 package rollout
 
 import (
-	"context"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -198,54 +196,25 @@ func pauseAt(w World, u server.Update) int {
 	return int(u.PauseAfter)
 }
 
-// lookTimeout bounds a look at the servers that only serves a preview.
-const lookTimeout = 10 * time.Second
+// takesSnapshot reports whether a change from one spec to another starts with a snapshot: another version may
+// write what the former one cannot read. A rollout that resumes finds the version already in place, and takes
+// no second snapshot.
+func takesSnapshot(before, after server.Spec) bool {
+	return after.Update.SnapshotBefore && before.Version != after.Version
+}
 
-// Look sees the servers as a rollout would, for NewPlan. It asks Consul only if Kubernetes reports that every
-// server is ready, and not for long. The log indexes of the servers are reduced to their order, so that the
-// result stays the same while only the indexes change.
-func (d Deployment) Look(ctx context.Context, spec server.Spec) (World, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
-	defer cancel()
-	token, _, err := d.Consul.ManagementToken(ctx)
-	if err != nil {
-		return World{}, err
-	}
-	if spec.Takeover != nil && spec.Adopt != nil {
-		return d.lookTakeover(ctx, spec, token)
-	}
-	live := Live{Kube: d.Kube, Consul: d.Consul, Token: token, ACLs: spec.ACL.Enabled, Desired: server.MaxReplicas}
-	if spec.Established {
-		live.Established, live.Version = true, server.ConfigVersion(spec)
-	}
-	if spec.Resizing {
-		live.Storage = &spec.Storage
-	}
-	w, err := live.Look(ctx)
-	if err != nil {
-		return World{}, err
-	}
-	if w.GossipStage, w.TLSStage, err = d.lookStages(ctx, spec); err != nil {
-		return World{}, err
-	}
-	if spec.TLS.Stage != server.StagePlain {
-		w.Certificates = d.Consul.CertificateDrift(ctx, spec)
-	}
-	if w.Unsettled == "" && w.CanTransfer {
-		if w.Autopilot, err = d.Consul.AutopilotDrift(ctx, token, spec.Autopilot, int(spec.Replicas)); err != nil {
-			return World{}, err
-		}
-		if spec.Gossip.Stage != server.StagePlain {
-			w.Gossip = d.Consul.KeyringDrift(ctx, token, spec.Gossip, int(spec.Replicas))
+// planVolumes turns a world that was seen into the one that a change of storage will find: resize and rebuild
+// say what the change does.
+func planVolumes(w *World, s server.Storage, resize, rebuild bool) {
+	switch {
+	case resize:
+		w.Grow = s.Size.String()
+	case s.OnChange == server.RebuildServers:
+		w.Grow = ""
+		for i := range w.Servers {
+			if t := &w.Servers[i]; rebuild || t.Growing != "" {
+				t.Volume, t.Rebuild, t.Growing = "its volume is not as declared", true, ""
+			}
 		}
 	}
-	indexes := make([]uint64, 0, len(w.Servers))
-	for _, s := range w.Servers {
-		indexes = append(indexes, s.LastIndex)
-	}
-	slices.Sort(indexes)
-	for i := range w.Servers {
-		w.Servers[i].LastIndex = uint64(slices.Index(indexes, w.Servers[i].LastIndex)) //nolint:gosec // at most 7
-	}
-	return w, nil
 }

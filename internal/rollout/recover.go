@@ -17,14 +17,6 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Recoveries of a cluster that has lost its quorum.
-const (
-	// FromSurvivor makes a server that still has its data the only voter. The others join it.
-	FromSurvivor = "survivor"
-	// FromNothing lets servers start as an empty cluster if none of them has data.
-	FromNothing = "nothing"
-)
-
 const (
 	// leadTimeout is how long a server may take to become the leader as the only voter.
 	leadTimeout = 3 * time.Minute

@@ -10,7 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -579,68 +578,6 @@ func TestRun_knowsWhetherTheChangeHasLed(t *testing.T) {
 	}
 }
 
-// The roll starts from the servers that there are, and a server that stops goes by the smaller number.
-func TestOneByOne(t *testing.T) {
-	t.Parallel()
-	for name, tt := range map[string]struct {
-		present, desired int32
-		declared         string
-	}{
-		"three grow to five":                                {3, 5, "3"},
-		"that was interrupted at four":                      {4, 5, "4"},
-		"five shrink to three":                              {5, 3, "3"},
-		"a change from one to three that is rolled back":    {3, 1, "1"},
-		"a change from three to one that is rolled back":    {2, 3, "2"},
-		"the number stays":                                  {3, 3, "3"},
-		"all were taken away and come back with each other": {0, 3, "3"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			got := oneByOne(server.Spec{Name: "consul", Namespace: "prod", Replicas: tt.desired}, tt.present)
-			set := server.Objects(got)
-			if n := *set.StatefulSet.Spec.Replicas; n != tt.present {
-				t.Errorf("asks for %d servers at once, want %d", n, tt.present)
-			}
-			if n := set.Config.Data["servers"]; n != tt.declared {
-				t.Errorf("servers that stop go by %s, want %s", n, tt.declared)
-			}
-		})
-	}
-}
-
-// A change can be rolled back wherever the former version has nothing to read that it may not know.
-func TestKeepsChange(t *testing.T) {
-	t.Parallel()
-	spec := server.Spec{Version: "1.21.0", Image: "consul:1.21.0"}
-	upgrade := server.Spec{Version: "1.22.7", Image: "consul:1.22.7"}
-	single := func(leader string, outdated bool) World {
-		return World{Leader: leader, Servers: []Server{{Name: "s-0", Outdated: outdated, Sick: true}}}
-	}
-	for name, tt := range map[string]struct {
-		world   World
-		changed server.Spec
-		led     bool
-		keeps   bool
-	}{
-		"an upgrade while a server of before leads":           {three("s-0", "s-0", "s-1"), upgrade, false, false},
-		"an upgrade of which a server leads":                  {three("s-2", "s-0", "s-1"), upgrade, false, true},
-		"an upgrade of which a server has led":                {three("", "s-0", "s-1"), upgrade, true, true},
-		"an upgrade of which no server has led":               {three("", "s-0", "s-1"), upgrade, false, false},
-		"an upgrade of a single server that never led":        {single("", false), upgrade, false, false},
-		"an upgrade of a single server that leads":            {single("s-0", false), upgrade, false, true},
-		"a configuration of which a server leads":             {three("s-2", "s-0", "s-1"), spec, true, false},
-		"a configuration of a single server that is sick":     {single("s-0", false), spec, true, false},
-		"a configuration of servers that are all without one": {unready(three("")), spec, false, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			if got := keepsChange(tt.world, spec, tt.changed, tt.led); (got != "") != tt.keeps {
-				t.Errorf("got %q", got)
-			}
-		})
-	}
-}
-
 // Servers that were taken away are drift, also where as many are declared as are left: otherwise no apply brings them back.
 func TestWorldDrift_namesServersThatWereTakenAway(t *testing.T) {
 	t.Parallel()
@@ -654,34 +591,58 @@ func TestWorldDrift_namesServersThatWereTakenAway(t *testing.T) {
 	}
 }
 
-// Which peers the StatefulSet does not ask for follows from their node IDs, where they are known.
-func TestPeersAway(t *testing.T) {
+// An error does not end a rollout unless it is final.
+func TestRun_looksAgainAfterAnError(t *testing.T) {
 	t.Parallel()
-	peers := func(ordinals ...int) (out []consul.RaftPeer) {
-		for _, o := range ordinals {
-			out = append(out, consul.RaftPeer{ID: server.NodeID("ns", "consul", o), Address: fmt.Sprintf("10.0.0.%d:8300", o), Voter: true})
-		}
-		return out
+	s := &simulated{t: t, world: three("s-0"), reloadErrs: []error{errors.New(`pods "s-1" not found`)}}
+	s.world.Servers[1].Stale = true
+	if err := runFor(t, s, time.Hour, 0); err != nil {
+		t.Fatal(err)
 	}
-	anonymous := []consul.RaftPeer{{Address: "10.0.0.1:8300"}, {Address: "10.0.0.9:8300"}}
-	all := map[int]bool{0: true, 1: true, 2: true}
-	for name, tt := range map[string]struct {
-		peers      []consul.RaftPeer
-		replicas   int
-		volumes    map[int]bool
-		away, kept int
-	}{
-		"the first two":          {peers(0, 1), 1, all, 1, 2},
-		"the first and the last": {peers(0, 2), 1, all, 1, 3},
-		"another one has a pod":  {peers(0, 2), 2, all, 1, 3},
-		"all":                    {peers(0, 1, 2), 1, all, 2, 3},
-		"a volume is gone":       {peers(0, 1, 2), 1, map[int]bool{0: true, 1: true}, 2, 2},
-		"they are not named":     {anonymous, 1, all, 1, 2},
-		"a former server is one": {append(peers(0, 1), consul.RaftPeer{ID: "old", Address: "10.0.0.9:8300"}), 1, all, 1, 2},
-		"all of them have a pod": {peers(0, 1), 3, all, 0, 2},
-	} {
-		if away, kept := peersAway(tt.peers, "ns", "consul", tt.replicas, tt.volumes); away != tt.away || kept != tt.kept {
-			t.Errorf("%s: %d away, kept up to %d, want %d and %d", name, away, kept, tt.away, tt.kept)
-		}
+	if want := []string{"reload s-1", "reload s-1"}; !slices.Equal(s.actions, want) {
+		t.Errorf("did %q, want %q", s.actions, want)
 	}
+	s = &simulated{t: t, world: three("s-0"), lookErr: &FinalError{Err: server.ErrNoStatefulSet}}
+	if err := runFor(t, s, time.Hour, 0); !errors.Is(err, server.ErrNoStatefulSet) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Something evicts another server between each observation and what is decided from it: the
+// disruption budget refuses, and no server is away beside another one.
+func TestRun_amongEvictions(t *testing.T) {
+	t.Parallel()
+	s := &evicting{simulated: simulated{t: t, world: three("s-1", "s-0", "s-1", "s-2")}}
+	if err := runFor(t, s, time.Hour, 0); err != nil {
+		t.Fatal(err)
+	}
+	if s.refused < 2 {
+		t.Errorf("the budget refused %d times", s.refused)
+	}
+	if want := []string{"restart s-2", "transfer s-2", "restart s-1"}; !slices.Equal(s.actions, want) {
+		t.Errorf("did %q, want %q", s.actions, want)
+	}
+}
+
+// evicting is a cluster in which somebody else evicts s-0 at the first restart, and s-2 at the second.
+type evicting struct {
+	simulated
+	refused int
+}
+
+func (s *evicting) Do(ctx context.Context, w World, a Action) error {
+	if a.Verb != Restart {
+		return s.simulated.Do(ctx, w, a)
+	}
+	if s.away == "" && s.refused < 2 {
+		s.away = []string{"s-0", "s-2"}[s.refused]
+		s.world.Unsettled = "server " + s.away + " is not yet a voter"
+		i := slices.IndexFunc(s.world.Servers, func(o Server) bool { return o.Name == s.away })
+		s.world.Servers[i].Outdated = s.world.Servers[i].Outdated && i > 0 // s-0 runs the change by that
+	}
+	if s.away != "" {
+		s.refused++
+		return errors.New("Cannot evict pod as it would violate the pod's disruption budget.")
+	}
+	return s.simulated.Do(ctx, w, a)
 }

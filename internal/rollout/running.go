@@ -236,12 +236,6 @@ func thatRun(pods []corev1.Pod) []corev1.Pod {
 	return slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool { return !consul.PodRuns(&p) })
 }
 
-// restartsUnelected reports whether the servers of a cluster that never had a leader have to restart for a
-// change: the running servers expect a bootstrap of the former size, or encrypt in another way.
-func restartsUnelected(before, after server.Spec) bool {
-	return !after.Established && (before.Replicas != after.Replicas || !server.SameStages(before, after))
-}
-
 // isOrphaned reports whether a cluster exists without its StatefulSet: somebody deleted the StatefulSet, or it
 // was about to be replaced. A delete removes the StatefulSet last. What is left of the cluster is its
 // ConfigMap, or servers that run.

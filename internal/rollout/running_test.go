@@ -267,29 +267,6 @@ func TestRunning_ofANewClusterWithVolumesOfFormerServers(t *testing.T) {
 	}
 }
 
-// Servers without a leader restart for a change of what they wait for, and for nothing else.
-func TestRestartsUnelected(t *testing.T) {
-	t.Parallel()
-	before := server.Spec{Replicas: 5}
-	tests := map[string]struct {
-		change func(*server.Spec)
-		want   bool
-	}{
-		"nothing":               {func(*server.Spec) {}, false},
-		"the number of servers": {func(s *server.Spec) { s.Replicas = 3 }, true},
-		"gossip":                {func(s *server.Spec) { s.Gossip.Stage = server.StageEncrypted }, true},
-		"TLS":                   {func(s *server.Spec) { s.TLS.Stage = server.StageEncrypted }, true},
-		"with a leader":         {func(s *server.Spec) { s.Replicas, s.Established = 3, true }, false},
-	}
-	for name, tt := range tests {
-		after := before
-		tt.change(&after)
-		if got := restartsUnelected(before, after); got != tt.want {
-			t.Errorf("%s: got %v", name, got)
-		}
-	}
-}
-
 // An update is refused that would start the servers with data of a newer version, also where
 // none of them runs.
 func TestRunning_checkVersion(t *testing.T) {

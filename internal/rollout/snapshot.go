@@ -46,13 +46,6 @@ func (e *SnapshotError) Error() string { return "no snapshot could be taken: " +
 // Unwrap returns why.
 func (e *SnapshotError) Unwrap() error { return e.Err }
 
-// takesSnapshot reports whether a change from one spec to another starts with a snapshot: another version may
-// write what the former one cannot read. A rollout that resumes finds the version already in place, and takes
-// no second snapshot.
-func takesSnapshot(before, after server.Spec) bool {
-	return after.Update.SnapshotBefore && before.Version != after.Version
-}
-
 // takeSnapshot takes a snapshot of the servers, which run one spec, before they get the next one, keeps it
 // where the next spec says, and records it on the StatefulSet. It returns a *SnapshotError. An interrupted call
 // leaves at most a Job: the next call takes another snapshot, which includes later writes.

@@ -145,22 +145,6 @@ func fileSystemPending(c *corev1.PersistentVolumeClaim) (since time.Time, pendin
 	return time.Time{}, false
 }
 
-// planVolumes turns a world that was seen into the one that a change of storage will find: resize and rebuild
-// say what the change does.
-func planVolumes(w *World, s server.Storage, resize, rebuild bool) {
-	switch {
-	case resize:
-		w.Grow = s.Size.String()
-	case s.OnChange == server.RebuildServers:
-		w.Grow = ""
-		for i := range w.Servers {
-			if t := &w.Servers[i]; rebuild || t.Growing != "" {
-				t.Volume, t.Rebuild, t.Growing = "its volume is not as declared", true, ""
-			}
-		}
-	}
-}
-
 // rebuild is restart for a server that also loses its volume. The claim is deleted first: it exists until its pod is gone, and the StatefulSet
 // creates the next pod only with a new claim (pkg/controller/statefulset/stateful_pod_control.go of
 // Kubernetes). Nothing brings a claim back that is being deleted, so the eviction is tried before (dry run).

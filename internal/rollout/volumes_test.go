@@ -5,9 +5,7 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -113,100 +111,6 @@ func TestRun_rebuildsOneServerAtATime(t *testing.T) {
 	}
 	if want := []string{"rebuild s-0", "rebuild s-2", "transfer s-2", "rebuild s-1"}; !slices.Equal(s.actions, want) {
 		t.Errorf("did %q, want %q", s.actions, want)
-	}
-}
-
-// What becomes of a volume follows from its claim, its pod and what is declared.
-func TestJudgeVolumes(t *testing.T) {
-	t.Parallel()
-	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
-	ago := func(d time.Duration) metav1.Time { return metav1.NewTime(now.Add(-d)) }
-	grow := server.Storage{Size: resource.MustParse("2Gi"), Class: "fast"}
-	rebuild := server.Storage{Size: resource.MustParse("2Gi"), Class: "fast", OnChange: server.RebuildServers}
-	waits := func(since time.Duration) func(*corev1.PersistentVolumeClaim, *corev1.Pod) {
-		return func(c *corev1.PersistentVolumeClaim, _ *corev1.Pod) {
-			c.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("2Gi")}
-			c.Status.Conditions = []corev1.PersistentVolumeClaimCondition{{
-				Type: corev1.PersistentVolumeClaimFileSystemResizePending, Status: corev1.ConditionTrue, LastTransitionTime: ago(since),
-			}}
-		}
-	}
-	asked := func(c *corev1.PersistentVolumeClaim, _ *corev1.Pod) {
-		c.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("2Gi")}
-	}
-	deleting := func(c *corev1.PersistentVolumeClaim, _ *corev1.Pod) { c.DeletionTimestamp = new(ago(time.Second)) }
-	tests := map[string]struct {
-		storage server.Storage
-		change  func(*corev1.PersistentVolumeClaim, *corev1.Pod)
-		grow    string
-		want    Server
-	}{
-		"one that is too small is told to grow": {
-			grow, func(*corev1.PersistentVolumeClaim, *corev1.Pod) {}, "2Gi", Server{Growing: "its volume has 1Gi of 2Gi"},
-		},
-		"one that was told to is waited for": {grow, asked, "", Server{Growing: "its volume has 1Gi of 2Gi"}},
-		"one that has grown is done": {grow, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
-			asked(c, p)
-			c.Status.Capacity = c.Spec.Resources.Requests
-		}, "", Server{}},
-		"one that is larger stays": {grow, func(c *corev1.PersistentVolumeClaim, _ *corev1.Pod) {
-			c.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("3Gi")}
-			c.Status.Capacity = c.Spec.Resources.Requests
-		}, "", Server{}},
-		"its class does not matter where it grows": {grow, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
-			asked(c, p)
-			c.Status.Capacity, c.Spec.StorageClassName = c.Spec.Resources.Requests, new("other")
-		}, "", Server{}},
-		"a file system that waits takes a restart": {
-			grow, waits(3 * time.Minute), "", Server{Volume: "its file system grows when its volume is mounted again"},
-		},
-		"but not at once: the driver may do without": {
-			grow, waits(time.Minute), "", Server{Growing: "its volume has 1Gi of 2Gi, and waits for its file system to grow"},
-		},
-		"nor twice": {grow, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
-			waits(3*time.Minute)(c, p)
-			p.CreationTimestamp = ago(time.Minute)
-		}, "", Server{Growing: "its volume has 1Gi of 2Gi, and waits for its file system to grow"}},
-		"a rebuild replaces one that is too small": {
-			rebuild, func(*corev1.PersistentVolumeClaim, *corev1.Pod) {}, "", Server{Volume: "its volume has 1Gi of 2Gi", Rebuild: true},
-		},
-		"a rebuild replaces one that was told to grow and did not": {rebuild, asked, "", Server{Volume: "its volume has 1Gi of 2Gi", Rebuild: true}},
-		"a rebuild replaces one of another class": {rebuild, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
-			asked(c, p)
-			c.Status.Capacity, c.Spec.StorageClassName = c.Spec.Resources.Requests, new("other")
-		}, "", Server{Volume: `its volume is of the storage class "other" and not "fast"`, Rebuild: true}},
-		"a rebuild replaces nothing that it made": {rebuild, func(c *corev1.PersistentVolumeClaim, _ *corev1.Pod) {
-			c.Spec.StorageClassName, c.CreationTimestamp = new("other"), ago(time.Minute)
-		}, "", Server{}},
-		"one that is being deleted goes with its pod": {rebuild, deleting, "", Server{Volume: "its volume is being deleted", Rebuild: true}},
-		"whoever deletes it":                          {grow, deleting, "", Server{Volume: "its volume is being deleted", Rebuild: true}},
-		"the pod after it only waits": {rebuild, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
-			deleting(c, p)
-			p.Spec.NodeName = ""
-		}, "", Server{}},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "s-1", CreationTimestamp: ago(time.Hour)}, Spec: corev1.PodSpec{NodeName: "node"}}
-			c := corev1.PersistentVolumeClaim{
-				ObjectMeta: metav1.ObjectMeta{Name: "data-s-1", CreationTimestamp: ago(time.Hour)},
-				Spec: corev1.PersistentVolumeClaimSpec{
-					StorageClassName: new("fast"),
-					Resources:        corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}},
-				},
-				Status: corev1.PersistentVolumeClaimStatus{
-					Phase: corev1.ClaimBound, Capacity: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")},
-				},
-			}
-			tt.change(&c, &pod)
-			w := World{Servers: []Server{{Name: "s-0"}, {Name: "s-1"}}}
-			judgeVolumes(&w, tt.storage, now.Add(-10*time.Minute), map[string]corev1.PersistentVolumeClaim{"s-1": c}, []corev1.Pod{{}, pod}, now)
-			tt.want.Name = "s-1"
-			if w.Grow != tt.grow || w.Servers[1] != tt.want || w.Servers[0] != (Server{Name: "s-0"}) {
-				t.Errorf("got %q and %+v, want %q and %+v", w.Grow, w.Servers[1], tt.grow, tt.want)
-			}
-		})
 	}
 }
 
