@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 	"github.com/hashicorp/consul/api"
 	corev1 "k8s.io/api/core/v1"
 )
@@ -79,16 +80,16 @@ const askTimeout = 5 * time.Second
 
 // RaftState asks the server in a pod. The leader and the addresses of the peers require no right. The rest requires
 // agent:read, for which the server asks no other server if the token belongs to its own datacenter.
-func (c *Cluster) RaftState(ctx context.Context, token string, pod *corev1.Pod) (RaftState, error) {
+func (c *Cluster) RaftState(ctx context.Context, token string, pod *corev1.Pod) (server.RaftState, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	v, err := c.raftView(ctx, pod)
 	if err != nil {
-		return RaftState{}, err
+		return server.RaftState{}, err
 	}
 	client, err := c.Server(pod, token)
 	if err != nil {
-		return RaftState{}, err
+		return server.RaftState{}, err
 	}
 	var self struct {
 		Stats struct {
@@ -101,9 +102,9 @@ func (c *Cluster) RaftState(ctx context.Context, token string, pod *corev1.Pod) 
 			return s, nil
 		}
 	}
-	s := RaftState{Leader: v.leader}
+	s := server.RaftState{Leader: v.leader}
 	for _, p := range v.peers {
-		s.Peers = append(s.Peers, RaftPeer{Address: p, Voter: true})
+		s.Peers = append(s.Peers, server.RaftPeer{Address: p, Voter: true})
 	}
 	return s, nil
 }
@@ -112,18 +113,18 @@ func (c *Cluster) RaftState(ctx context.Context, token string, pod *corev1.Pod) 
 var raftPeer = regexp.MustCompile(`\{Suffrage:(\S+) ID:(\S*) Address:(\S*)\}`)
 
 // parseRaftStats reads the statistics of Raft that an agent shows.
-func parseRaftStats(stats map[string]string) (s RaftState, err error) {
+func parseRaftStats(stats map[string]string) (s server.RaftState, err error) {
 	if s.Log, err = logEnd(stats); err != nil {
-		return RaftState{}, err
+		return server.RaftState{}, err
 	}
 	for _, m := range raftPeer.FindAllStringSubmatch(stats["latest_configuration"], -1) {
-		s.Peers = append(s.Peers, RaftPeer{ID: m[2], Address: m[3], Voter: m[1] == "Voter"})
+		s.Peers = append(s.Peers, server.RaftPeer{ID: m[2], Address: m[3], Voter: m[1] == "Voter"})
 	}
 	return s, nil
 }
 
 // ParseLogEnd reads the end of the Raft log from what the command "consul info" prints.
-func ParseLogEnd(info string) (LogEnd, error) {
+func ParseLogEnd(info string) (server.LogEnd, error) {
 	stats := map[string]string{}
 	for line := range strings.Lines(info) {
 		if key, value, ok := strings.Cut(strings.TrimSpace(line), " = "); ok {
@@ -133,8 +134,8 @@ func ParseLogEnd(info string) (LogEnd, error) {
 	return logEnd(stats)
 }
 
-func logEnd(stats map[string]string) (LogEnd, error) {
-	var log, snapshot LogEnd // a server that has just got a snapshot has no log after it
+func logEnd(stats map[string]string) (server.LogEnd, error) {
+	var log, snapshot server.LogEnd // a server that has just got a snapshot has no log after it
 	for key, field := range map[string]*uint64{
 		"last_log_term": &log.Term, "last_log_index": &log.Index, "last_snapshot_term": &snapshot.Term, "last_snapshot_index": &snapshot.Index,
 	} {
@@ -144,7 +145,7 @@ func logEnd(stats map[string]string) (LogEnd, error) {
 		}
 		n, err := strconv.ParseUint(value, 10, 64)
 		if err != nil {
-			return LogEnd{}, fmt.Errorf("parsing %s of the server: %w", key, err)
+			return server.LogEnd{}, fmt.Errorf("parsing %s of the server: %w", key, err)
 		}
 		*field = n
 	}
@@ -152,7 +153,7 @@ func logEnd(stats map[string]string) (LogEnd, error) {
 		log = snapshot
 	}
 	if log.Term == 0 || log.Index == 0 {
-		return LogEnd{}, errors.New("the server does not show the end of its Raft log")
+		return server.LogEnd{}, errors.New("the server does not show the end of its Raft log")
 	}
 	return log, nil
 }

@@ -87,7 +87,7 @@ func (d Deployment) leaderless(ctx context.Context, from string, enough time.Dur
 func (d Deployment) makeOnlyVoter(ctx context.Context, pods []string) error {
 	ctx, cancel := context.WithTimeout(ctx, leadTimeout)
 	defer cancel()
-	best, furthest := "", consul.LogEnd{}
+	best, furthest := "", server.LogEnd{}
 	for _, name := range pods {
 		end, err := d.logEnd(ctx, name)
 		if err != nil {
@@ -182,10 +182,10 @@ func restarts(p *corev1.Pod) (n int32) {
 }
 
 // logEnd asks the agent in a pod how far its Raft log goes, with the token that the pod has made for itself.
-func (d Deployment) logEnd(ctx context.Context, pod string) (consul.LogEnd, error) {
+func (d Deployment) logEnd(ctx context.Context, pod string) (server.LogEnd, error) {
 	out, err := d.Kube.Exec(ctx, d.Consul.Namespace, pod, server.ContainerName, nil, "consul", "info", "-token-file=/tmp/token")
 	if err != nil {
-		return consul.LogEnd{}, err
+		return server.LogEnd{}, err
 	}
 	return consul.ParseLogEnd(out)
 }

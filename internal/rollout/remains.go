@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -94,7 +93,7 @@ type podSight struct {
 	// state is what the pod has.
 	state podState
 	// raft is what a server with data says.
-	raft consul.RaftState
+	raft server.RaftState
 }
 
 type podState int
@@ -132,7 +131,7 @@ func judge(namespace, cluster string, asked int, pods []podSight, volumes map[st
 	for ordinal := range server.MaxReplicas {
 		ordinals[server.NodeID(namespace, cluster, ordinal)] = server.PodName(cluster, ordinal)
 	}
-	logs := map[string]consul.LogEnd{}
+	logs := map[string]server.LogEnd{}
 	for _, p := range pods {
 		members[p.name] = p.state
 		logs[p.name] = p.raft.Log
@@ -202,13 +201,13 @@ func judge(namespace, cluster string, asked int, pods []podSight, volumes map[st
 }
 
 // named reports whether the peers of a configuration are known by their IDs.
-func named(peers []consul.RaftPeer) bool {
-	return !slices.ContainsFunc(peers, func(p consul.RaftPeer) bool { return p.ID == "" })
+func named(peers []server.RaftPeer) bool {
+	return !slices.ContainsFunc(peers, func(p server.RaftPeer) bool { return p.ID == "" })
 }
 
 // addAnonymous adds a server for each peer in excess of the members: first servers that have a volume, and then
 // addresses that do not belong to a pod.
-func addAnonymous(members map[string]podState, peers []consul.RaftPeer, pods []podSight, volumes map[string]bool, absent func(string)) {
+func addAnonymous(members map[string]podState, peers []server.RaftPeer, pods []podSight, volumes map[string]bool, absent func(string)) {
 	var candidates []string
 	for name, has := range volumes {
 		if _, ok := members[name]; has && !ok {
@@ -229,9 +228,9 @@ func addAnonymous(members map[string]podState, peers []consul.RaftPeer, pods []p
 
 // peersAway returns World.Away and World.Kept of a StatefulSet with that many replicas. volumes has the ordinals of the servers with
 // a volume. Peers without an ID count as the first servers.
-func peersAway(peers []consul.RaftPeer, namespace, cluster string, replicas int, volumes map[int]bool) (away, kept int) {
+func peersAway(peers []server.RaftPeer, namespace, cluster string, replicas int, volumes map[int]bool) (away, kept int) {
 	for ordinal := range server.MaxReplicas {
-		is := func(p consul.RaftPeer) bool { return p.ID == server.NodeID(namespace, cluster, ordinal) }
+		is := func(p server.RaftPeer) bool { return p.ID == server.NodeID(namespace, cluster, ordinal) }
 		if !slices.ContainsFunc(peers, is) && (named(peers) || ordinal >= len(peers)) {
 			continue
 		}

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -58,22 +57,22 @@ func TestJudge(t *testing.T) {
 	t.Parallel()
 	const namespace, cluster = "ns", "c"
 	pod := func(ordinal int) string { return server.PodName(cluster, ordinal) }
-	peers := func(ordinals ...int) (list []consul.RaftPeer) {
+	peers := func(ordinals ...int) (list []server.RaftPeer) {
 		for _, o := range ordinals {
-			list = append(list, consul.RaftPeer{ID: server.NodeID(namespace, cluster, o), Address: fmt.Sprintf("10.0.0.%d:8300", o), Voter: true})
+			list = append(list, server.RaftPeer{ID: server.NodeID(namespace, cluster, o), Address: fmt.Sprintf("10.0.0.%d:8300", o), Voter: true})
 		}
 		return list
 	}
-	addresses := func(list []consul.RaftPeer) []consul.RaftPeer {
+	addresses := func(list []server.RaftPeer) []server.RaftPeer {
 		for i := range list {
 			list[i].ID = ""
 		}
 		return list
 	}
-	data := func(ordinal int, index uint64, known []consul.RaftPeer) podSight {
+	data := func(ordinal int, index uint64, known []server.RaftPeer) podSight {
 		return podSight{
 			name: pod(ordinal), ip: fmt.Sprintf("10.0.0.%d", ordinal), state: stateData,
-			raft: consul.RaftState{Peers: known, Log: consul.LogEnd{Term: 2, Index: index}},
+			raft: server.RaftState{Peers: known, Log: server.LogEnd{Term: 2, Index: index}},
 		}
 	}
 	empty := func(ordinal int) podSight { return podSight{name: pod(ordinal), ip: "10.0.1.9", state: stateEmpty} }
@@ -88,7 +87,7 @@ func TestJudge(t *testing.T) {
 		}
 		return m
 	}
-	former := append(peers(0), consul.RaftPeer{ID: "f0", Address: "10.9.0.1:8300", Voter: true}, consul.RaftPeer{ID: "f1", Address: "10.9.0.2:8300", Voter: true})
+	former := append(peers(0), server.RaftPeer{ID: "f0", Address: "10.9.0.1:8300", Voter: true}, server.RaftPeer{ID: "f1", Address: "10.9.0.2:8300", Voter: true})
 	for name, tt := range map[string]struct {
 		asked   int
 		pods    []podSight
@@ -192,16 +191,16 @@ func TestRemains_keepsTheOnlyCopy(t *testing.T) {
 // Which peers the StatefulSet does not ask for follows from their node IDs, where they are known.
 func TestPeersAway(t *testing.T) {
 	t.Parallel()
-	peers := func(ordinals ...int) (out []consul.RaftPeer) {
+	peers := func(ordinals ...int) (out []server.RaftPeer) {
 		for _, o := range ordinals {
-			out = append(out, consul.RaftPeer{ID: server.NodeID("ns", "consul", o), Address: fmt.Sprintf("10.0.0.%d:8300", o), Voter: true})
+			out = append(out, server.RaftPeer{ID: server.NodeID("ns", "consul", o), Address: fmt.Sprintf("10.0.0.%d:8300", o), Voter: true})
 		}
 		return out
 	}
-	anonymous := []consul.RaftPeer{{Address: "10.0.0.1:8300"}, {Address: "10.0.0.9:8300"}}
+	anonymous := []server.RaftPeer{{Address: "10.0.0.1:8300"}, {Address: "10.0.0.9:8300"}}
 	all := map[int]bool{0: true, 1: true, 2: true}
 	for name, tt := range map[string]struct {
-		peers      []consul.RaftPeer
+		peers      []server.RaftPeer
 		replicas   int
 		volumes    map[int]bool
 		away, kept int
@@ -212,7 +211,7 @@ func TestPeersAway(t *testing.T) {
 		"all":                    {peers(0, 1, 2), 1, all, 2, 3},
 		"a volume is gone":       {peers(0, 1, 2), 1, map[int]bool{0: true, 1: true}, 2, 2},
 		"they are not named":     {anonymous, 1, all, 1, 2},
-		"a former server is one": {append(peers(0, 1), consul.RaftPeer{ID: "old", Address: "10.0.0.9:8300"}), 1, all, 1, 2},
+		"a former server is one": {append(peers(0, 1), server.RaftPeer{ID: "old", Address: "10.0.0.9:8300"}), 1, all, 1, 2},
 		"all of them have a pod": {peers(0, 1), 3, all, 0, 2},
 	} {
 		if away, kept := peersAway(tt.peers, "ns", "consul", tt.replicas, tt.volumes); away != tt.away || kept != tt.kept {

@@ -1,4 +1,4 @@
-package consul
+package server
 
 // RaftPeer is one entry of a Raft configuration.
 type RaftPeer struct {
