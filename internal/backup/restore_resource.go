@@ -27,6 +27,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
@@ -325,7 +326,7 @@ func (r *RestoreResource) Create(ctx context.Context, req resource.CreateRequest
 	defer r.clients.Backups.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	d := rollout.Deployment{Kube: client.Kube, Consul: client.Consul, Began: time.Now(), Report: func(a rollout.Action) {
+	d := lifecycle.Deployment{Kube: client.Kube, Consul: client.Consul, Began: time.Now(), Report: func(a rollout.Action) {
 		tflog.Info(ctx, a.String(), map[string]any{"cluster": m.Cluster.ValueString()})
 	}}
 	restored, err := d.Restore(ctx, client, client.Asked(m.Snapshot.ValueString(), m.FromCluster.ValueString(), trigger))

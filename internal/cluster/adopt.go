@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -177,8 +178,8 @@ func (r *Resource) planAdopt(ctx context.Context, plan *model, diags *diag.Diagn
 	ctx, cancel := context.WithTimeout(ctx, adoptPlanTimeout)
 	defer cancel()
 	former, err := deployment.CheckAdopt(ctx, spec)
-	var refused *rollout.RefusedError
-	var foreign *rollout.ForeignError
+	var refused *lifecycle.RefusedError
+	var foreign *lifecycle.ForeignError
 	switch {
 	case errors.As(err, &refused), errors.As(err, &foreign):
 		diags.Append(createError(spec, err))
@@ -217,7 +218,7 @@ func (m model) isAdoptKnown(ctx context.Context) bool {
 }
 
 // refusedError explains why an adoption does not start.
-func refusedError(spec server.Spec, err *rollout.RefusedError) diag.Diagnostic {
+func refusedError(spec server.Spec, err *lifecycle.RefusedError) diag.Diagnostic {
 	return diag.NewAttributeErrorDiagnostic(path.Root("adopt"), "The servers cannot be adopted", fmt.Sprintf(
 		"Nothing was changed. Cluster %s cannot adopt the servers of the StatefulSet %s:\n\n  - %s", spec.ID(), err.From, strings.Join(err.Reasons, "\n  - ")))
 }
@@ -236,7 +237,7 @@ func foreignHint(spec server.Spec) string {
 }
 
 // leftoverWarning says what an adoption leaves, and how to remove it.
-func leftoverWarning(spec server.Spec, l rollout.Leftover) (summary, detail string) {
+func leftoverWarning(spec server.Spec, l lifecycle.Leftover) (summary, detail string) {
 	summary = "The old servers are retired"
 	var b strings.Builder
 	fmt.Fprintf(&b, "Cluster %s has adopted the servers of the StatefulSet %s, which is now scaled to 0. The StatefulSet and its volumes are kept, but nothing uses them. "+
@@ -261,7 +262,7 @@ func leftoverWarning(spec server.Spec, l rollout.Leftover) (summary, detail stri
 }
 
 // warnLeftover adds the warning if an adoption has just ended.
-func warnLeftover(ctx context.Context, d rollout.Deployment, spec server.Spec, diags *diag.Diagnostics) {
+func warnLeftover(ctx context.Context, d lifecycle.Deployment, spec server.Spec, diags *diag.Diagnostics) {
 	if spec.Adopt == nil {
 		return
 	}

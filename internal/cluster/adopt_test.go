@@ -7,7 +7,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -95,11 +95,11 @@ func TestModel_adoptRoundTrip(t *testing.T) {
 func TestLeftoverWarning(t *testing.T) {
 	t.Parallel()
 	spec := server.Spec{Name: "main", Namespace: "prod", Adopt: &server.Adopt{StatefulSet: "old", Services: []string{"api"}}}
-	by := rollout.Leftover{StatefulSet: "old", Claims: []string{"data-old-0", "data-old-1"}}
+	by := lifecycle.Leftover{StatefulSet: "old", Claims: []string{"data-old-0", "data-old-1"}}
 	chart := by
 	chart.HelmRelease, chart.Unserved = "x", []string{"api: grpc"}
 	tests := map[string]struct {
-		left      rollout.Leftover
+		left      lifecycle.Leftover
 		says, not []string
 	}{
 		"by hand": {by, []string{"kubectl --namespace prod delete statefulset old\n", "kubectl --namespace prod delete persistentvolumeclaim data-old-0 data-old-1"}, []string{"helm", "gRPC"}},

@@ -7,12 +7,12 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/path"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
 // configError quotes why Consul refuses extra_config, the only part of the configuration that the schema does not check.
-func configError(spec server.Spec, err *rollout.ConfigError) diag.Diagnostic {
+func configError(spec server.Spec, err *lifecycle.ConfigError) diag.Diagnostic {
 	return attr.Error(path.Root("extra_config"), "Consul refuses the configuration", fmt.Sprintf(
 		"Consul %s refuses the declared configuration of %s, and nothing was changed:\n\n%s\n\nCorrect extra_config and apply again.", spec.Version, spec.ID(), err.Words))
 }

@@ -21,7 +21,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 )
 
 // Evictions, as of "kubectl drain" of one node after the other, each as soon as the
@@ -249,7 +249,7 @@ func evictServers(ctx context.Context, t *testing.T, namespace string) (n int) {
 		if err != nil || sts.Status.UpdateRevision == former {
 			continue
 		}
-		if !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return rollout.Outdated(sts, &p) }) {
+		if !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return lifecycle.Outdated(sts, &p) }) {
 			return n
 		}
 		for _, i := range rand.Perm(len(pods)) { // in the order of their names, the first would be evicted again and again

@@ -18,7 +18,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -47,7 +47,7 @@ func (r *Resource) checkCreate(ctx context.Context, plan model, diags *diag.Diag
 	}
 	hasNamespace, err := d.CheckCreate(ctx, spec)
 	switch {
-	case apierrors.IsForbidden(err) && !errors.As(err, new(*rollout.DeniedError)):
+	case apierrors.IsForbidden(err) && !errors.As(err, new(*lifecycle.DeniedError)):
 		tflog.Debug(ctx, "could not look at the objects of a new cluster: "+err.Error())
 	case errors.As(err, new(*url.Error)): // Kubernetes does not answer
 		diags.Append(attr.ConnectError(err))
@@ -97,7 +97,7 @@ func hasUnknownElement(v tfattr.Value) bool {
 }
 
 // warnGone says what is left of a cluster that was deleted outside of Terraform, and how to get its data back.
-func warnGone(ctx context.Context, d rollout.Deployment, id string, diags *diag.Diagnostics) {
+func warnGone(ctx context.Context, d lifecycle.Deployment, id string, diags *diag.Diagnostics) {
 	loss, err := d.Loss(ctx)
 	if err != nil {
 		tflog.Debug(ctx, "could not look for what is left of the cluster: "+err.Error())
@@ -106,7 +106,7 @@ func warnGone(ctx context.Context, d rollout.Deployment, id string, diags *diag.
 	diags.AddWarning("The cluster is gone", goneText(id, d.Consul.Namespace, loss))
 }
 
-func goneText(id, namespace string, loss rollout.Loss) string {
+func goneText(id, namespace string, loss lifecycle.Loss) string {
 	const restore = "To start with the latest backup instead, set restore_from before the apply. See the guide Disasters."
 	text := fmt.Sprintf("Cluster %s was deleted outside of Terraform. The next apply creates it again", id)
 	switch {

@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 )
 
@@ -85,7 +86,7 @@ func (r *Resource) planRecovery(ctx context.Context, state, plan model, diags *d
 }
 
 // warnLost warns if the servers will not elect a leader by themselves, and says what to do.
-func warnLost(ctx context.Context, d rollout.Deployment, id string, diags *diag.Diagnostics) {
+func warnLost(ctx context.Context, d lifecycle.Deployment, id string, diags *diag.Diagnostics) {
 	ctx, cancel := context.WithTimeout(ctx, remainsTimeout)
 	defer cancel()
 	remains, err := d.Remains(ctx)
@@ -125,7 +126,7 @@ func lostText(id string, remains rollout.Remains, now time.Time) (title, detail 
 }
 
 // recoverQuorum carries out the recovery that a plan declares, and reports whether the update may continue.
-func recoverQuorum(ctx context.Context, d rollout.Deployment, m, before model, diags *diag.Diagnostics) bool {
+func recoverQuorum(ctx context.Context, d lifecycle.Deployment, m, before model, diags *diag.Diagnostics) bool {
 	from := m.recoveryFrom(before)
 	if from == "" {
 		return true
@@ -133,7 +134,7 @@ func recoverQuorum(ctx context.Context, d rollout.Deployment, m, before model, d
 	spec, specDiags := m.toSpec(ctx)
 	diags.Append(specDiags...)
 	err := d.Recover(ctx, spec, from)
-	var refused *rollout.RefusedRecoveryError
+	var refused *lifecycle.RefusedRecoveryError
 	switch {
 	case errors.As(err, &refused):
 		diags.Append(attr.Error(path.Root("recovery").AtName("from"), "The cluster cannot be recovered this way", fmt.Sprintf("Cluster %s: %s. Nothing was changed.", spec.ID(), refused.Reason)))

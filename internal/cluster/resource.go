@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -46,13 +47,13 @@ func (r *Resource) Configure(_ context.Context, req resource.ConfigureRequest, r
 	r.clients = clients
 }
 
-func (r *Resource) deployment(ctx context.Context, namespace, name string) (rollout.Deployment, error) {
+func (r *Resource) deployment(ctx context.Context, namespace, name string) (lifecycle.Deployment, error) {
 	k, err := r.clients.Kube(ctx)
 	if err != nil {
-		return rollout.Deployment{}, err
+		return lifecycle.Deployment{}, err
 	}
 	c, err := r.clients.Consul(ctx, namespace, name)
-	return rollout.Deployment{Kube: k, Consul: c, Began: time.Now(), Report: func(a rollout.Action) {
+	return lifecycle.Deployment{Kube: k, Consul: c, Began: time.Now(), Report: func(a rollout.Action) {
 		tflog.Info(ctx, a.String(), map[string]any{"cluster": namespace + "/" + name})
 	}}, err
 }
@@ -91,7 +92,7 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 	defer cancel()
 	d.Unchecked = uncheckedWarning(&resp.Diagnostics)
 	err = d.Create(limited, spec)
-	var unsettled *rollout.UnsettledError
+	var unsettled *lifecycle.UnsettledError
 	if err != nil && !errors.As(err, &unsettled) {
 		resp.Diagnostics.Append(createError(spec, err))
 		return
@@ -136,7 +137,7 @@ var noDrift = types.ListValueMust(types.StringType, nil)
 
 // fromState sets everything from what was read. settled says whether the cluster was
 // settled so far. If a server runs anything other than what is declared, it is not.
-func (m *model) fromState(ctx context.Context, s rollout.State, settled bool) diag.Diagnostics {
+func (m *model) fromState(ctx context.Context, s lifecycle.State, settled bool) diag.Diagnostics {
 	diags := m.fromSpec(ctx, s.Spec)
 	m.Ready = types.BoolValue(settled && len(s.Outdated) == 0 && !s.Spec.Origin.Pending())
 	m.RunningVersion = attr.OptionalString(s.RunningVersion)
@@ -155,17 +156,17 @@ func (m *model) fromState(ctx context.Context, s rollout.State, settled bool) di
 	return diags
 }
 
-func unsettledDetail(e *rollout.UnsettledError) string {
+func unsettledDetail(e *lifecycle.UnsettledError) string {
 	return e.Err.Error() + ".\n\n" + e.Explanation
 }
 
 func createError(spec server.Spec, err error) diag.Diagnostic {
-	var foreign *rollout.ForeignError
-	var refused *rollout.RefusedError
-	var denied *rollout.DeniedError
-	var origin *rollout.OriginError
-	var retained *rollout.RetainedDataError
-	var config *rollout.ConfigError
+	var foreign *lifecycle.ForeignError
+	var refused *lifecycle.RefusedError
+	var denied *lifecycle.DeniedError
+	var origin *lifecycle.OriginError
+	var retained *lifecycle.RetainedDataError
+	var config *lifecycle.ConfigError
 	switch {
 	case errors.As(err, &retained):
 		return retainedError(path.Root("version"), spec.ID(), retained)
@@ -175,7 +176,7 @@ func createError(spec server.Spec, err error) diag.Diagnostic {
 		return originError(spec, origin.Err)
 	case errors.As(err, &refused):
 		return refusedError(spec, refused)
-	case errors.Is(err, rollout.ErrExists):
+	case errors.Is(err, lifecycle.ErrExists):
 		return diag.NewErrorDiagnostic("The cluster already exists", fmt.Sprintf(
 			"Cluster %s exists, and was created by an apply that finished. The provider does not adopt it silently. Import it into this state:\n\n  terraform import consul_k8s_cluster.<name> %s\n\nOr choose another name.", spec.ID(), spec.ID()))
 	case errors.As(err, &denied):
@@ -184,7 +185,7 @@ func createError(spec server.Spec, err error) diag.Diagnostic {
 	case errors.As(err, &foreign):
 		return diag.NewErrorDiagnostic("Objects of the same name exist", fmt.Sprintf(
 			"Nothing was changed: %s. Choose another name or namespace, or delete these objects if nothing uses them.%s", err, foreignHint(spec)))
-	case errors.Is(err, rollout.ErrNamespaceExists):
+	case errors.Is(err, lifecycle.ErrNamespaceExists):
 		return diag.NewAttributeErrorDiagnostic(path.Root("create_namespace"), "The namespace already exists", fmt.Sprintf(
 			"This cluster did not create the namespace %s. To use the namespace as it is, set create_namespace = false.", spec.Namespace))
 	case apierrors.IsNotFound(err) && strings.Contains(err.Error(), "namespaces"):
@@ -321,7 +322,7 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 		}
 	} else if s, readErr := d.Read(context.WithoutCancel(ctx), spec); readErr == nil {
 		// The state has what was done. The next plan shows the rest.
-		resp.Diagnostics.Append(m.fromState(ctx, s, errors.As(err, new(*rollout.RolledBackError)))...)
+		resp.Diagnostics.Append(m.fromState(ctx, s, errors.As(err, new(*lifecycle.RolledBackError)))...)
 		if !errors.As(err, new(*rollout.PausedError)) { // a pause is a success: keep what was planned
 			m.Rollout = noRollout
 		}
@@ -329,8 +330,8 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	} else {
 		m = model{} // keep the state
 	}
-	var unsaved *rollout.SnapshotError
-	var config *rollout.ConfigError
+	var unsaved *lifecycle.SnapshotError
+	var config *lifecycle.ConfigError
 	if errors.As(err, &unsaved) || errors.As(err, &config) {
 		m = model{} // nothing was changed
 	}
@@ -340,9 +341,9 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 		m.readCertificates(ctx, d.Consul, &resp.Diagnostics)
 		resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 	}
-	var unsettled *rollout.UnsettledError
+	var unsettled *lifecycle.UnsettledError
 	var paused *rollout.PausedError
-	var rolledBack *rollout.RolledBackError
+	var rolledBack *lifecycle.RolledBackError
 	switch {
 	case config != nil:
 		resp.Diagnostics.Append(configError(spec, config))

@@ -18,8 +18,8 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -114,7 +114,7 @@ func (m model) defaultCreateTimeout() time.Duration {
 }
 
 // setOrigin sets, in a deployment, the snapshot that the cluster starts with.
-func (m model) setOrigin(ctx context.Context, d *rollout.Deployment, spec server.Spec, deadline time.Duration, diags *diag.Diagnostics) {
+func (m model) setOrigin(ctx context.Context, d *lifecycle.Deployment, spec server.Spec, deadline time.Duration, diags *diag.Diagnostics) {
 	r, repository, ok := m.restoreFrom(ctx, diags)
 	if !ok {
 		return
@@ -122,7 +122,7 @@ func (m model) setOrigin(ctx context.Context, d *rollout.Deployment, spec server
 	client := restic.Client{
 		Kube: d.Kube, Consul: d.Consul, Repository: repository.Spec(), Image: cmp.Or(r.Image.ValueString(), restic.DefaultImage), Deadline: min(deadline, attr.MaxDeadline), Planned: &spec,
 	}
-	d.Origin = &rollout.Origin{Client: client, Restore: client.Asked(r.Snapshot.ValueString(), cmp.Or(r.FromCluster.ValueString(), spec.ID()), "origin")}
+	d.Origin = &lifecycle.Origin{Client: client, Restore: client.Asked(r.Snapshot.ValueString(), cmp.Or(r.FromCluster.ValueString(), spec.ID()), "origin")}
 }
 
 // planOrigin looks into the repository, if the repository is known, and refuses to start with a snapshot that does not exist or
@@ -229,7 +229,7 @@ func toOrigin(ctx context.Context, o types.Object, diags *diag.Diagnostics) *ser
 }
 
 // readOrigin fills in, after an apply, what was restored.
-func (m *model) readOrigin(ctx context.Context, d rollout.Deployment, diags *diag.Diagnostics) {
+func (m *model) readOrigin(ctx context.Context, d lifecycle.Deployment, diags *diag.Diagnostics) {
 	if !m.Origin.IsUnknown() {
 		return
 	}
@@ -242,7 +242,7 @@ func (m *model) readOrigin(ctx context.Context, d rollout.Deployment, diags *dia
 
 // originError says why a cluster cannot start with its backup.
 func originError(spec server.Spec, err error) diag.Diagnostic {
-	var volumes *rollout.VolumesExistError
+	var volumes *lifecycle.VolumesExistError
 	var failed *kube.JobError
 	at := path.Root("restore_from")
 	switch {

@@ -20,14 +20,14 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
 // A plan that takes volumes up names them, with their age, and says how to start without.
 func TestRetainedWarning(t *testing.T) {
 	t.Parallel()
-	claims := []rollout.Retained{
+	claims := []lifecycle.Retained{
 		{Name: "data-consul-server-0", Size: "10Gi", Created: time.Now().Add(-49 * time.Hour), Version: "1.22.7"},
 		{Name: "data-consul-server-1", Ordinal: 1, Size: "10Gi", Created: time.Now().Add(-3 * time.Hour), Version: "1.22.7"},
 	}
@@ -53,8 +53,8 @@ func TestRetainedWarning(t *testing.T) {
 // Both the plan and the apply refuse a version that the data is too new for.
 func TestCreateError_retainedData(t *testing.T) {
 	t.Parallel()
-	err := rollout.CheckRetained("consul", []rollout.Retained{{Name: "data-consul-server-0", Version: "1.22.7"}}, "1.18.2")
-	var refused *rollout.RetainedDataError
+	err := lifecycle.CheckRetained("consul", []lifecycle.Retained{{Name: "data-consul-server-0", Version: "1.22.7"}}, "1.18.2")
+	var refused *lifecycle.RetainedDataError
 	if !errors.As(err, &refused) {
 		t.Fatalf("got %v", err)
 	}

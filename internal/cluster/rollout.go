@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -30,7 +31,7 @@ const privateWorld = "world"
 
 // look returns the servers, and their form for the private state, which is null if the
 // servers could not be looked at.
-func look(ctx context.Context, d rollout.Deployment, s rollout.State) (rollout.World, []byte) {
+func look(ctx context.Context, d lifecycle.Deployment, s lifecycle.State) (rollout.World, []byte) {
 	w, err := d.Look(ctx, s.Spec)
 	if err != nil {
 		tflog.Debug(ctx, "could not look at the servers: "+err.Error())

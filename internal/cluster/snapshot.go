@@ -17,8 +17,8 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -174,7 +174,7 @@ func (m model) takesSnapshot(state model) bool {
 }
 
 // readSnapshot fills in the snapshot after an update that may have taken one.
-func (m *model) readSnapshot(ctx context.Context, d rollout.Deployment, diags *diag.Diagnostics) {
+func (m *model) readSnapshot(ctx context.Context, d lifecycle.Deployment, diags *diag.Diagnostics) {
 	if !m.UpgradeSnapshot.IsUnknown() {
 		return
 	}
@@ -186,7 +186,7 @@ func (m *model) readSnapshot(ctx context.Context, d rollout.Deployment, diags *d
 	m.UpgradeSnapshot = fromSnapshot(ctx, s, diags)
 }
 
-func snapshotError(spec server.Spec, e *rollout.SnapshotError) diag.Diagnostic {
+func snapshotError(spec server.Spec, e *lifecycle.SnapshotError) diag.Diagnostic {
 	if errors.Is(e.Err, context.Canceled) {
 		return attr.Interrupted("The apply stopped waiting for the snapshot of "+spec.ID()+" before the upgrade, and the servers run what they ran before", e.Err)
 	}

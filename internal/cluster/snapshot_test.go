@@ -11,7 +11,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -20,12 +20,12 @@ func TestSnapshotError_interrupted(t *testing.T) {
 	t.Parallel()
 	interrupted := &kube.TimeoutError{What: "the Job consul/consul-snapshot", Missing: "it has not ended", Err: context.Canceled}
 	for _, err := range []error{interrupted, errors.Join(fmt.Errorf("a snapshot: %w", interrupted), errors.New("the Job is still there"))} {
-		d := snapshotError(server.Spec{Name: "consul", Namespace: "consul"}, &rollout.SnapshotError{Err: err})
+		d := snapshotError(server.Spec{Name: "consul", Namespace: "consul"}, &lifecycle.SnapshotError{Err: err})
 		if !strings.Contains(d.Summary(), "interrupted") || strings.Contains(d.Detail(), "snapshot_before") || !strings.Contains(d.Detail(), "apply again") {
 			t.Errorf("%s: %s", d.Summary(), d.Detail())
 		}
 	}
-	d := snapshotError(server.Spec{}, &rollout.SnapshotError{Err: &kube.JobError{Reason: "no space"}, Explanation: "Pod: Failed"})
+	d := snapshotError(server.Spec{}, &lifecycle.SnapshotError{Err: &kube.JobError{Reason: "no space"}, Explanation: "Pod: Failed"})
 	if !strings.Contains(d.Detail(), "no space") || !strings.Contains(d.Detail(), "snapshot_before") || !strings.Contains(d.Detail(), "Pod: Failed") {
 		t.Errorf("%s: %s", d.Summary(), d.Detail())
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -90,7 +90,7 @@ func (r *Resource) checkClasses(ctx context.Context, c storageChange, diags *dia
 		return // the volumes are created by hand
 	}
 	if c.rebuilds() {
-		class, err := rollout.ReadVolumeClass(ctx, k, c.after.Class.ValueString())
+		class, err := lifecycle.ReadVolumeClass(ctx, k, c.after.Class.ValueString())
 		switch {
 		case err != nil:
 			diags.AddAttributeWarning(nested("storage", "class"), "Could not check the storage class", classUnknown(err,
@@ -102,9 +102,9 @@ func (r *Resource) checkClasses(ctx context.Context, c storageChange, diags *dia
 		return
 	}
 	namespace, name, err := server.ParseID(c.id)
-	var classes []rollout.VolumeClass
+	var classes []lifecycle.VolumeClass
 	if err == nil {
-		classes, err = rollout.VolumeClasses(ctx, k, namespace, name)
+		classes, err = lifecycle.VolumeClasses(ctx, k, namespace, name)
 	}
 	if err != nil {
 		diags.AddAttributeWarning(nested("storage", "size"), "Could not check whether the volumes can grow", classUnknown(err,
@@ -121,7 +121,7 @@ func (r *Resource) checkClasses(ctx context.Context, c storageChange, diags *dia
 	}
 }
 
-func whyNot(class rollout.VolumeClass) string {
+func whyNot(class lifecycle.VolumeClass) string {
 	switch {
 	case class.Name == "":
 		return "no storage class, so Kubernetes cannot grow them"
@@ -133,7 +133,7 @@ func whyNot(class rollout.VolumeClass) string {
 }
 
 func classUnknown(err error, then string) string {
-	if errors.Is(err, rollout.ErrNoRight) {
+	if errors.Is(err, lifecycle.ErrNoRight) {
 		return fmt.Sprintf("The credential of the provider lacks a right (see the guide Rights): %s. %s", err, then)
 	}
 	return fmt.Sprintf("The provider could not query Kubernetes: %s. %s", err, then)

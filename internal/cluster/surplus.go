@@ -12,7 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -48,20 +48,20 @@ func (r *Resource) planVolumes(ctx context.Context, config, plan model, diags *d
 
 // planSurplus warns if volumes exist for more servers than a create starts: they may belong to a cluster in which the servers
 // that start are not a quorum.
-func planSurplus(plan model, claims []rollout.Retained, diags *diag.Diagnostics) {
+func planSurplus(plan model, claims []lifecycle.Retained, diags *diag.Diagnostics) {
 	if plan.Replicas.IsUnknown() {
 		return
 	}
-	claims = slices.DeleteFunc(slices.Clone(claims), func(c rollout.Retained) bool { return int64(c.Ordinal) < plan.Replicas.ValueInt64() || !c.Bound })
+	claims = slices.DeleteFunc(slices.Clone(claims), func(c lifecycle.Retained) bool { return int64(c.Ordinal) < plan.Replicas.ValueInt64() || !c.Bound })
 	if len(claims) > 0 {
 		diags.AddAttributeWarning(path.Root("replicas"), "Volumes of more servers exist", surplusText(plan.ID.ValueString(), plan.Namespace.ValueString(), plan.Replicas.ValueInt64(), claims))
 	}
 }
 
 // surplusText names the volume claims, and says what to do.
-func surplusText(id, namespace string, replicas int64, claims []rollout.Retained) string {
+func surplusText(id, namespace string, replicas int64, claims []lifecycle.Retained) string {
 	return fmt.Sprintf("%s starts %d servers, but volume claims of other servers exist:\n\n  %s\n\n"+
 		"If servers with these volumes are Raft peers of an earlier cluster, the servers that start may not be a quorum without them. "+
 		"To keep the data, set replicas to the number of servers that the earlier cluster had, and apply. Then lower replicas. If you do not need the data on these volumes, delete it:\n\n  kubectl -n %s delete pvc %s",
-		id, replicas, strings.Join(texts(claims), "\n  "), namespace, strings.Join(rollout.ClaimNames(claims), " "))
+		id, replicas, strings.Join(texts(claims), "\n  "), namespace, strings.Join(lifecycle.ClaimNames(claims), " "))
 }

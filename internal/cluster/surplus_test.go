@@ -8,7 +8,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -16,11 +16,11 @@ import (
 func TestPlanSurplus(t *testing.T) {
 	t.Parallel()
 	made := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
-	var claims []rollout.Retained
+	var claims []lifecycle.Retained
 	for i := range 3 {
-		claims = append(claims, rollout.Retained{Name: server.ClaimName(server.PodName("c", i)), Ordinal: i, Size: "10Gi", Created: made, Bound: true})
+		claims = append(claims, lifecycle.Retained{Name: server.ClaimName(server.PodName("c", i)), Ordinal: i, Size: "10Gi", Created: made, Bound: true})
 	}
-	claims = append(claims, rollout.Retained{Name: "data-c-server-3", Ordinal: 3}) // was never used
+	claims = append(claims, lifecycle.Retained{Name: "data-c-server-3", Ordinal: 3}) // was never used
 	var diags diag.Diagnostics
 	planSurplus(model{ID: types.StringValue("ns/c"), Namespace: types.StringValue("ns"), Replicas: types.Int64Value(3)}, claims, &diags)
 	if len(diags) > 0 {

@@ -33,14 +33,14 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 		return slices.ContainsFunc(p.Changes, func(c server.Change) bool { return c.Effect == e })
 	}
 	all, reload, rebuild := has(server.Restart), has(server.Reload), has(server.Rebuild)
-	if takesSnapshot(before, after) {
+	if TakesSnapshot(before, after) {
 		p.Steps = []Action{{Verb: Snapshot}}
 	}
 	if w == nil {
 		if (all || rebuild) && after.Update.Strategy != server.OnDelete {
 			p.Restarts, p.Rolls = int(before.Replicas), 1
 			for i := range stages[1:] {
-				if restartsBetween(stages[i], stages[i+1]) {
+				if RestartsBetween(stages[i], stages[i+1]) {
 					p.Rolls++
 				}
 			}
@@ -68,15 +68,15 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 		next.Servers[i].Stale = next.Servers[i].Stale || reload
 	}
 	planVolumes(&next, after.Storage, has(server.Resize), rebuild)
-	next.PauseAt = pauseAt(next, after.Update)
+	next.PauseAt = PauseAt(next, after.Update)
 	p.Alone = len(w.Servers) == 1 // until servers are added
 	for i := range stages {
 		if i > 0 { // the next stage affects every server
-			restarts := restartsBetween(stages[i-1], stages[i])
+			restarts := RestartsBetween(stages[i-1], stages[i])
 			for j := range next.Servers {
 				next.Servers[j].Outdated, next.Servers[j].Stale = restarts, !restarts
 			}
-			next.PauseAt = pauseAt(next, after.Update)
+			next.PauseAt = PauseAt(next, after.Update)
 		}
 		var steps []Action
 		steps, next = preview(next)
@@ -94,8 +94,8 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 	return p
 }
 
-// restartsBetween reports whether going from one spec to another restarts servers.
-func restartsBetween(before, after server.Spec) bool {
+// RestartsBetween reports whether going from one spec to another restarts servers.
+func RestartsBetween(before, after server.Spec) bool {
 	return server.TemplateHash(before) != server.TemplateHash(after)
 }
 
@@ -181,9 +181,9 @@ func (w World) podName(ordinal int) string {
 	return podOf(first[:strings.LastIndex(first, "-")], ordinal)
 }
 
-// pauseAt is World.PauseAt of a rollout that starts. A rollout that has already got that far continues to its
+// PauseAt is World.PauseAt of a rollout that starts. A rollout that has already got that far continues to its
 // end.
-func pauseAt(w World, u server.Update) int {
+func PauseAt(w World, u server.Update) int {
 	current := 0
 	for _, s := range w.Servers {
 		if !s.due() {
@@ -196,10 +196,10 @@ func pauseAt(w World, u server.Update) int {
 	return int(u.PauseAfter)
 }
 
-// takesSnapshot reports whether a change from one spec to another starts with a snapshot: another version may
+// TakesSnapshot reports whether a change from one spec to another starts with a snapshot: another version may
 // write what the former one cannot read. A rollout that resumes finds the version already in place, and takes
 // no second snapshot.
-func takesSnapshot(before, after server.Spec) bool {
+func TakesSnapshot(before, after server.Spec) bool {
 	return after.Update.SnapshotBefore && before.Version != after.Version
 }
 

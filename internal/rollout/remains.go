@@ -87,24 +87,24 @@ func (r Remains) Check(from string) string {
 	return ""
 }
 
-// podSight is what was seen of a server's pod.
-type podSight struct {
-	name, ip string
-	// state is what the pod has.
-	state podState
-	// raft is what a server with data says.
-	raft server.RaftState
+// PodSight is what was seen of a server's pod.
+type PodSight struct {
+	Name, IP string
+	// State is what the pod has.
+	State PodState
+	// Raft is what a server with data says.
+	Raft server.RaftState
 }
 
-type podState int
+type PodState int
 
 const (
-	stateUnknown podState = iota
-	stateData
-	stateEmpty
+	stateUnknown PodState = iota
+	StateData
+	StateEmpty
 )
 
-// judge determines what is left of the servers of a cluster, whose StatefulSet asks for this number of servers. volumes
+// Judge determines what is left of the servers of a cluster, whose StatefulSet asks for this number of servers. volumes
 // are the servers whose claims have a volume; it is nil if this is not known.
 //
 //   - A server without a pod has lost its data only if it is known that it has no volume.
@@ -112,8 +112,8 @@ const (
 //   - If no server names its peers, each volume counts as one.
 //   - A server with data can become the leader if a majority of the voters in its own configuration may vote for it: those
 //     in an unknown state, and those whose log does not go further.
-func judge(namespace, cluster string, asked int, pods []podSight, volumes map[string]bool) Remains {
-	members := map[string]podState{}
+func Judge(namespace, cluster string, asked int, pods []PodSight, volumes map[string]bool) Remains {
+	members := map[string]PodState{}
 	var kept []string
 	absent := func(name string) {
 		if _, ok := members[name]; ok {
@@ -124,7 +124,7 @@ func judge(namespace, cluster string, asked int, pods []podSight, volumes map[st
 		case volumes[name]:
 			kept = append(kept, name)
 		case volumes != nil:
-			members[name] = stateEmpty
+			members[name] = StateEmpty
 		}
 	}
 	ordinals := map[string]string{} // by node ID
@@ -133,18 +133,18 @@ func judge(namespace, cluster string, asked int, pods []podSight, volumes map[st
 	}
 	logs := map[string]server.LogEnd{}
 	for _, p := range pods {
-		members[p.name] = p.state
-		logs[p.name] = p.raft.Log
+		members[p.Name] = p.State
+		logs[p.Name] = p.Raft.Log
 	}
 	for ordinal := range asked {
 		absent(server.PodName(cluster, ordinal))
 	}
-	var hasData []podSight
+	var hasData []PodSight
 	for _, p := range pods {
-		if p.state == stateData {
+		if p.State == StateData {
 			hasData = append(hasData, p)
 		}
-		for _, peer := range p.raft.Peers {
+		for _, peer := range p.Raft.Peers {
 			switch name, ours := ordinals[peer.ID]; {
 			case ours:
 				absent(name)
@@ -161,16 +161,16 @@ func judge(namespace, cluster string, asked int, pods []podSight, volumes map[st
 		}
 	}
 	for _, p := range hasData { // only addresses: pods may have had others, so only the number of peers counts
-		if !named(p.raft.Peers) {
-			addAnonymous(members, p.raft.Peers, pods, volumes, absent)
+		if !named(p.Raft.Peers) {
+			addAnonymous(members, p.Raft.Peers, pods, volumes, absent)
 		}
 	}
 	r := Remains{}
 	for name, state := range members {
 		switch state {
-		case stateData:
+		case StateData:
 			r.Data = append(r.Data, name)
-		case stateEmpty:
+		case StateEmpty:
 			r.Empty = append(r.Empty, name)
 		default:
 			r.Unknown = append(r.Unknown, name)
@@ -182,17 +182,17 @@ func judge(namespace, cluster string, asked int, pods []podSight, volumes map[st
 	}
 	for _, p := range hasData {
 		votes, voters := 0, 0
-		for _, peer := range p.raft.Peers {
+		for _, peer := range p.Raft.Peers {
 			name, ours := ordinals[peer.ID]
 			if !peer.Voter {
 				continue
 			}
 			voters++
-			if !ours || members[name] == stateUnknown || (members[name] == stateData && !p.raft.Log.Less(logs[name])) {
+			if !ours || members[name] == stateUnknown || (members[name] == StateData && !p.Raft.Log.Less(logs[name])) {
 				votes++
 			}
 		}
-		if !named(p.raft.Peers) {
+		if !named(p.Raft.Peers) {
 			votes = min(voters, len(r.Data)+len(r.Unknown))
 		}
 		r.electable = r.electable || votes >= voters/2+1
@@ -207,7 +207,7 @@ func named(peers []server.RaftPeer) bool {
 
 // addAnonymous adds a server for each peer in excess of the members: first servers that have a volume, and then
 // addresses that do not belong to a pod.
-func addAnonymous(members map[string]podState, peers []server.RaftPeer, pods []podSight, volumes map[string]bool, absent func(string)) {
+func addAnonymous(members map[string]PodState, peers []server.RaftPeer, pods []PodSight, volumes map[string]bool, absent func(string)) {
 	var candidates []string
 	for name, has := range volumes {
 		if _, ok := members[name]; has && !ok {
@@ -217,7 +217,7 @@ func addAnonymous(members map[string]podState, peers []server.RaftPeer, pods []p
 	slices.Sort(candidates)
 	for _, peer := range peers {
 		host, _, _ := net.SplitHostPort(peer.Address)
-		if _, ok := members[peer.Address]; !ok && !slices.ContainsFunc(pods, func(p podSight) bool { return p.ip == host }) {
+		if _, ok := members[peer.Address]; !ok && !slices.ContainsFunc(pods, func(p PodSight) bool { return p.IP == host }) {
 			candidates = append(candidates, peer.Address)
 		}
 	}
@@ -226,9 +226,9 @@ func addAnonymous(members map[string]podState, peers []server.RaftPeer, pods []p
 	}
 }
 
-// peersAway returns World.Away and World.Kept of a StatefulSet with that many replicas. volumes has the ordinals of the servers with
+// PeersAway returns World.Away and World.Kept of a StatefulSet with that many replicas. volumes has the ordinals of the servers with
 // a volume. Peers without an ID count as the first servers.
-func peersAway(peers []server.RaftPeer, namespace, cluster string, replicas int, volumes map[int]bool) (away, kept int) {
+func PeersAway(peers []server.RaftPeer, namespace, cluster string, replicas int, volumes map[int]bool) (away, kept int) {
 	for ordinal := range server.MaxReplicas {
 		is := func(p server.RaftPeer) bool { return p.ID == server.NodeID(namespace, cluster, ordinal) }
 		if !slices.ContainsFunc(peers, is) && (named(peers) || ordinal >= len(peers)) {

@@ -69,14 +69,14 @@ func TestJudge(t *testing.T) {
 		}
 		return list
 	}
-	data := func(ordinal int, index uint64, known []server.RaftPeer) podSight {
-		return podSight{
-			name: pod(ordinal), ip: fmt.Sprintf("10.0.0.%d", ordinal), state: stateData,
-			raft: server.RaftState{Peers: known, Log: server.LogEnd{Term: 2, Index: index}},
+	data := func(ordinal int, index uint64, known []server.RaftPeer) PodSight {
+		return PodSight{
+			Name: pod(ordinal), IP: fmt.Sprintf("10.0.0.%d", ordinal), State: StateData,
+			Raft: server.RaftState{Peers: known, Log: server.LogEnd{Term: 2, Index: index}},
 		}
 	}
-	empty := func(ordinal int) podSight { return podSight{name: pod(ordinal), ip: "10.0.1.9", state: stateEmpty} }
-	unknown := func(ordinal int) podSight { return podSight{name: pod(ordinal)} }
+	empty := func(ordinal int) PodSight { return PodSight{Name: pod(ordinal), IP: "10.0.1.9", State: StateEmpty} }
+	unknown := func(ordinal int) PodSight { return PodSight{Name: pod(ordinal)} }
 	volumes := func(ordinals ...int) map[string]bool {
 		m := map[string]bool{}
 		for o := range server.MaxReplicas {
@@ -90,7 +90,7 @@ func TestJudge(t *testing.T) {
 	former := append(peers(0), server.RaftPeer{ID: "f0", Address: "10.9.0.1:8300", Voter: true}, server.RaftPeer{ID: "f1", Address: "10.9.0.2:8300", Voter: true})
 	for name, tt := range map[string]struct {
 		asked   int
-		pods    []podSight
+		pods    []PodSight
 		volumes map[string]bool
 		want    string
 		kept    string
@@ -98,75 +98,75 @@ func TestJudge(t *testing.T) {
 		recovery string
 	}{
 		"two of three lost": {
-			3, []podSight{empty(0), data(1, 9, peers(0, 1, 2)), empty(2)}, volumes(0, 1, 2),
+			3, []PodSight{empty(0), data(1, 9, peers(0, 1, 2)), empty(2)}, volumes(0, 1, 2),
 			"with data: c-server-1; without data: c-server-0, c-server-2", "", FromSurvivor,
 		},
 		"two of three lost, without a token": {
-			3, []podSight{empty(0), data(1, 9, addresses(peers(0, 1, 2))), empty(2)}, volumes(0, 1, 2),
+			3, []PodSight{empty(0), data(1, 9, addresses(peers(0, 1, 2))), empty(2)}, volumes(0, 1, 2),
 			"with data: c-server-1; without data: c-server-0, c-server-2", "", FromSurvivor,
 		},
 		"former servers are away in an adoption": {
-			1, []podSight{data(0, 9, former)}, volumes(0),
+			1, []PodSight{data(0, 9, former)}, volumes(0),
 			"with data: c-server-0; in an unknown state: 10.9.0.1:8300, 10.9.0.2:8300", "", "",
 		},
 		"five were scaled to two by hand": {
-			2, []podSight{data(0, 9, peers(0, 1, 2, 3, 4)), data(1, 9, peers(0, 1, 2, 3, 4))}, volumes(0, 1, 2, 3, 4),
+			2, []PodSight{data(0, 9, peers(0, 1, 2, 3, 4)), data(1, 9, peers(0, 1, 2, 3, 4))}, volumes(0, 1, 2, 3, 4),
 			"with data: c-server-0, c-server-1; in an unknown state: c-server-2, c-server-3, c-server-4", "c-server-2, c-server-3, c-server-4", "",
 		},
 		"five were scaled to two by hand, without a token": {
-			2, []podSight{data(0, 9, addresses(peers(0, 1, 2, 3, 4))), data(1, 9, addresses(peers(0, 1, 2, 3, 4)))}, volumes(0, 1, 2, 3, 4),
+			2, []PodSight{data(0, 9, addresses(peers(0, 1, 2, 3, 4))), data(1, 9, addresses(peers(0, 1, 2, 3, 4)))}, volumes(0, 1, 2, 3, 4),
 			"with data: c-server-0, c-server-1; in an unknown state: c-server-2, c-server-3, c-server-4", "c-server-2, c-server-3, c-server-4", "",
 		},
 		"five were scaled to two by hand, and the volumes of three are gone": {
-			2, []podSight{data(0, 9, peers(0, 1, 2, 3, 4)), data(1, 9, peers(0, 1, 2, 3, 4))}, volumes(0, 1),
+			2, []PodSight{data(0, 9, peers(0, 1, 2, 3, 4)), data(1, 9, peers(0, 1, 2, 3, 4))}, volumes(0, 1),
 			"with data: c-server-0, c-server-1; without data: c-server-2, c-server-3, c-server-4", "", FromSurvivor,
 		},
 		"five were scaled to two by hand, and the volumes of three are gone, without a token": {
-			2, []podSight{data(0, 9, addresses(peers(0, 1, 2, 3, 4))), data(1, 9, addresses(peers(0, 1, 2, 3, 4)))}, volumes(0, 1),
+			2, []PodSight{data(0, 9, addresses(peers(0, 1, 2, 3, 4))), data(1, 9, addresses(peers(0, 1, 2, 3, 4)))}, volumes(0, 1),
 			"with data: c-server-0, c-server-1; without data: 10.0.0.2:8300, 10.0.0.3:8300, 10.0.0.4:8300", "", FromSurvivor,
 		},
 		"five were scaled to two by hand, and claims may not be listed": {
-			2, []podSight{data(0, 9, peers(0, 1, 2, 3, 4)), data(1, 9, peers(0, 1, 2, 3, 4))}, nil,
+			2, []PodSight{data(0, 9, peers(0, 1, 2, 3, 4)), data(1, 9, peers(0, 1, 2, 3, 4))}, nil,
 			"with data: c-server-0, c-server-1; in an unknown state: c-server-2, c-server-3, c-server-4", "", "",
 		},
 		"five were scaled to two by hand, whose volumes are lost": {
-			2, []podSight{empty(0), empty(1)}, volumes(0, 1, 2, 3, 4),
+			2, []PodSight{empty(0), empty(1)}, volumes(0, 1, 2, 3, 4),
 			"without data: c-server-0, c-server-1; in an unknown state: c-server-2, c-server-3, c-server-4", "c-server-2, c-server-3, c-server-4", "",
 		},
 		"the leaving server died while it was a peer, and has its volume": {
-			1, []podSight{data(0, 9, peers(0, 1))}, volumes(0, 1),
+			1, []PodSight{data(0, 9, peers(0, 1))}, volumes(0, 1),
 			"with data: c-server-0; in an unknown state: c-server-1", "c-server-1", "",
 		},
 		"the leaving server died while it was a peer, with its volume": {
-			1, []podSight{data(0, 9, peers(0, 1))}, volumes(0),
+			1, []PodSight{data(0, 9, peers(0, 1))}, volumes(0),
 			"with data: c-server-0; without data: c-server-1", "", FromSurvivor,
 		},
 		"two empty servers, and one of which nothing is known": {
-			3, []podSight{empty(0), empty(1), unknown(2)}, volumes(0, 1, 2),
+			3, []PodSight{empty(0), empty(1), unknown(2)}, volumes(0, 1, 2),
 			"without data: c-server-0, c-server-1; in an unknown state: c-server-2", "", "",
 		},
 		"a pod is missing, and its claim too": {
-			3, []podSight{empty(0), empty(1)}, volumes(0, 1),
+			3, []PodSight{empty(0), empty(1)}, volumes(0, 1),
 			"without data: c-server-0, c-server-1, c-server-2", "", FromNothing,
 		},
 		"four are asked for, and two of three peers are left": {
-			4, []podSight{data(0, 9, peers(0, 1, 2)), data(1, 9, peers(0, 1, 2)), empty(2), empty(3)}, volumes(0, 1, 2, 3),
+			4, []PodSight{data(0, 9, peers(0, 1, 2)), data(1, 9, peers(0, 1, 2)), empty(2), empty(3)}, volumes(0, 1, 2, 3),
 			"with data: c-server-0, c-server-1; without data: c-server-2, c-server-3", "", "",
 		},
 		"one that lags behind cannot be elected, though it knows of three peers": {
-			5, []podSight{data(0, 9, peers(0, 1, 2, 3, 4)), data(1, 5, peers(0, 1, 2)), empty(2), empty(3), empty(4)}, volumes(0, 1, 2, 3, 4),
+			5, []PodSight{data(0, 9, peers(0, 1, 2, 3, 4)), data(1, 5, peers(0, 1, 2)), empty(2), empty(3), empty(4)}, volumes(0, 1, 2, 3, 4),
 			"with data: c-server-0, c-server-1; without data: c-server-2, c-server-3, c-server-4", "", FromSurvivor,
 		},
 		"an old volume of a server that left in good order": {
-			3, []podSight{empty(0), data(1, 9, peers(0, 1, 2)), empty(2)}, volumes(0, 1, 2, 3, 4),
+			3, []PodSight{empty(0), data(1, 9, peers(0, 1, 2)), empty(2)}, volumes(0, 1, 2, 3, 4),
 			"with data: c-server-1; without data: c-server-0, c-server-2", "", FromSurvivor,
 		},
 		"three volumes were kept, and one server is asked for": {
-			1, []podSight{data(0, 9, peers(0, 1, 2))}, volumes(0, 1, 2),
+			1, []PodSight{data(0, 9, peers(0, 1, 2))}, volumes(0, 1, 2),
 			"with data: c-server-0; in an unknown state: c-server-1, c-server-2", "c-server-1, c-server-2", "",
 		},
 	} {
-		r := judge(namespace, cluster, tt.asked, tt.pods, tt.volumes)
+		r := Judge(namespace, cluster, tt.asked, tt.pods, tt.volumes)
 		if got := r.String(); got != tt.want {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, tt.want)
 		}
@@ -214,7 +214,7 @@ func TestPeersAway(t *testing.T) {
 		"a former server is one": {append(peers(0, 1), server.RaftPeer{ID: "old", Address: "10.0.0.9:8300"}), 1, all, 1, 2},
 		"all of them have a pod": {peers(0, 1), 3, all, 0, 2},
 	} {
-		if away, kept := peersAway(tt.peers, "ns", "consul", tt.replicas, tt.volumes); away != tt.away || kept != tt.kept {
+		if away, kept := PeersAway(tt.peers, "ns", "consul", tt.replicas, tt.volumes); away != tt.away || kept != tt.kept {
 			t.Errorf("%s: %d away, kept up to %d, want %d and %d", name, away, kept, tt.away, tt.kept)
 		}
 	}

@@ -1,6 +1,5 @@
-// Package rollout carries out a change of the servers, one server at a time, without losing the quorum. A pure
-// function of the observed state decides what to do next. Run looks, decides, and acts until nothing is left to
-// do.
+// Package rollout decides what to do next with the servers of a cluster, so that the quorum is never lost. Every decision is a pure
+// function of what was observed. The package does not know how the servers are observed or acted on: see package lifecycle.
 package rollout
 
 import (
@@ -103,11 +102,11 @@ type Server struct {
 	LastIndex uint64
 }
 
-// settled reports whether its pod serves: its removal waits for the disruption budget.
-func (s Server) settled() bool { return !s.Stopped && !s.Sick }
+// Settled reports whether its pod serves: its removal waits for the disruption budget.
+func (s Server) Settled() bool { return !s.Stopped && !s.Sick }
 
-// named is the server of a name.
-func (w World) named(name string) Server {
+// Named is the server of a name.
+func (w World) Named(name string) Server {
 	if i := slices.IndexFunc(w.Servers, func(s Server) bool { return s.Name == name }); i >= 0 {
 		return w.Servers[i]
 	}
@@ -304,7 +303,7 @@ func Next(w World) Action {
 			return Action{Verb: Restart, On: s.Name, Why: "no leader was ever elected"}
 		}
 	}
-	if s := w.named(w.Leader); s.Sick && s.Voting && s.due() && !w.ByOthers && othersWell(w, s) {
+	if s := w.Named(w.Leader); s.Sick && s.Voting && s.due() && !w.ByOthers && othersWell(w, s) {
 		if to := nextLeader(w); to != "" {
 			return Action{Verb: Transfer, On: to, Why: s.Name + " is not healthy"}
 		}
@@ -472,7 +471,7 @@ func names(servers []Server) string {
 func nextLeader(w World) string {
 	others := slices.DeleteFunc(slices.Clone(w.Servers), func(s Server) bool { return !s.well() || s.Name == w.Leader })
 	updated := slices.DeleteFunc(slices.Clone(others), Server.due)
-	if len(updated) == 0 && w.named(w.Leader).Sick {
+	if len(updated) == 0 && w.Named(w.Leader).Sick {
 		updated = others
 	}
 	if len(updated) == 0 || !w.CanTransfer {

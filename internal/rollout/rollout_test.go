@@ -473,7 +473,7 @@ func TestRun_goesOnWhereItPaused(t *testing.T) {
 	t.Parallel()
 	s := &simulated{t: t, world: three("s-1", "s-0", "s-1", "s-2")}
 	u := server.Update{PauseAfter: 1}
-	s.world.PauseAt = pauseAt(s.world, u)
+	s.world.PauseAt = PauseAt(s.world, u)
 	var paused *PausedError
 	if err := runFor(t, s, time.Hour, 0); !errors.As(err, &paused) || paused.Left != "s-1, s-2" {
 		t.Fatalf("got %v, want a pause before s-1 and s-2", err)
@@ -481,7 +481,7 @@ func TestRun_goesOnWhereItPaused(t *testing.T) {
 	if !slices.Equal(s.actions, []string{"restart s-0"}) {
 		t.Errorf("did %q before the pause", s.actions)
 	}
-	s.world.PauseAt = pauseAt(s.world, u)
+	s.world.PauseAt = PauseAt(s.world, u)
 	if err := runFor(t, s, time.Hour, 0); err != nil {
 		t.Fatal(err)
 	}

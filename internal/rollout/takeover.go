@@ -39,9 +39,9 @@ func (t Takeover) has(pod string) bool {
 	return err == nil && (pod[:dash] == t.From || pod[:dash] == t.To)
 }
 
-// addMembers adds the servers without a pod that agents still list as members, by name, and whether each has failed. One that has failed
+// AddMembers adds the servers without a pod that agents still list as members, by name, and whether each has failed. One that has failed
 // is to be removed. For the others there is only waiting: they leave, or fail.
-func (w *World) addMembers(failed map[string]bool, pods []string) {
+func (w *World) AddMembers(failed map[string]bool, pods []string) {
 	for _, name := range slices.Sorted(maps.Keys(failed)) {
 		switch {
 		case slices.Contains(pods, name) || slices.Contains(w.Former, name) || !w.Takeover.has(name):

@@ -209,7 +209,7 @@ func TestWorld_addMembers(t *testing.T) {
 		"others":                    {map[string]bool{"older-1": true, "old-x": true, "old": true}, []string{"old-3"}, ""},
 	} {
 		w := World{Former: []string{"old-3"}, Takeover: &Takeover{From: "old", To: "new"}}
-		w.addMembers(tt.failed, pods)
+		w.AddMembers(tt.failed, pods)
 		if !slices.Equal(w.Former, tt.former) || w.Unsettled != tt.unsettled {
 			t.Errorf("%s: remove %q, wait for %q; want %q, %q", name, w.Former, w.Unsettled, tt.former, tt.unsettled)
 		}

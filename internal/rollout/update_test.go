@@ -23,7 +23,7 @@ func TestOneByOne(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := oneByOne(server.Spec{Name: "consul", Namespace: "prod", Replicas: tt.desired}, tt.present)
+			got := OneByOne(server.Spec{Name: "consul", Namespace: "prod", Replicas: tt.desired}, tt.present)
 			set := server.Objects(got)
 			if n := *set.StatefulSet.Spec.Replicas; n != tt.present {
 				t.Errorf("asks for %d servers at once, want %d", n, tt.present)
@@ -61,7 +61,7 @@ func TestKeepsChange(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if got := keepsChange(tt.world, spec, tt.changed, tt.led); (got != "") != tt.keeps {
+			if got := KeepsChange(tt.world, spec, tt.changed, tt.led); (got != "") != tt.keeps {
 				t.Errorf("got %q", got)
 			}
 		})
@@ -85,7 +85,7 @@ func TestRestartsUnelected(t *testing.T) {
 	for name, tt := range tests {
 		after := before
 		tt.change(&after)
-		if got := restartsUnelected(before, after); got != tt.want {
+		if got := RestartsUnelected(before, after); got != tt.want {
 			t.Errorf("%s: got %v", name, got)
 		}
 	}

@@ -1,4 +1,4 @@
-package rollout
+package lifecycle
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -90,7 +91,7 @@ func (d Deployment) restore(ctx context.Context, client restic.Client, r restic.
 	case err != nil:
 		return restored, fmt.Errorf("nothing in the cluster was changed: %w", err)
 	}
-	a := Action{Verb: Restore, On: job.Stored.ID}
+	a := rollout.Action{Verb: rollout.Restore, On: job.Stored.ID}
 	d.Report(a)
 	d.event(ctx, a)
 	err = d.recordRestore(ctx, restored.Restored)

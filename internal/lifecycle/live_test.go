@@ -1,4 +1,4 @@
-package rollout
+package lifecycle
 
 import (
 	"context"
@@ -18,6 +18,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -72,21 +73,21 @@ func TestRestart_evictsWhatServes(t *testing.T) {
 	t.Parallel()
 	const evicted, deleted = "POST /api/v1/namespaces/prod/pods/s-1/eviction of uid-1", "DELETE /api/v1/namespaces/prod/pods/s-1 of uid-1"
 	tests := map[string]struct {
-		server Server
+		server rollout.Server
 		code   int32
 		reason metav1.StatusReason
 		want   string
 		ok     func(error) bool
 	}{
-		"settled":                     {Server{}, http.StatusOK, "", evicted, isNil},
-		"while another one is away":   {Server{}, http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests, evicted, apierrors.IsTooManyRequests},
-		"replaced since":              {Server{}, http.StatusConflict, metav1.StatusReasonConflict, evicted, apierrors.IsConflict},
-		"gone":                        {Server{}, http.StatusNotFound, metav1.StatusReasonNotFound, evicted, isNil},
-		"sick":                        {Server{Sick: true}, http.StatusOK, "", deleted, isNil},
-		"stopped":                     {Server{Stopped: true}, http.StatusOK, "", deleted, isNil},
-		"sick and gone":               {Server{Sick: true}, http.StatusNotFound, metav1.StatusReasonNotFound, deleted, isNil},
-		"without the right to evict":  {Server{}, http.StatusForbidden, metav1.StatusReasonForbidden, evicted, apierrors.IsForbidden},
-		"without the right to delete": {Server{Sick: true}, http.StatusForbidden, metav1.StatusReasonForbidden, deleted, apierrors.IsForbidden},
+		"settled":                     {rollout.Server{}, http.StatusOK, "", evicted, isNil},
+		"while another one is away":   {rollout.Server{}, http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests, evicted, apierrors.IsTooManyRequests},
+		"replaced since":              {rollout.Server{}, http.StatusConflict, metav1.StatusReasonConflict, evicted, apierrors.IsConflict},
+		"gone":                        {rollout.Server{}, http.StatusNotFound, metav1.StatusReasonNotFound, evicted, isNil},
+		"sick":                        {rollout.Server{Sick: true}, http.StatusOK, "", deleted, isNil},
+		"stopped":                     {rollout.Server{Stopped: true}, http.StatusOK, "", deleted, isNil},
+		"sick and gone":               {rollout.Server{Sick: true}, http.StatusNotFound, metav1.StatusReasonNotFound, deleted, isNil},
+		"without the right to evict":  {rollout.Server{}, http.StatusForbidden, metav1.StatusReasonForbidden, evicted, apierrors.IsForbidden},
+		"without the right to delete": {rollout.Server{Sick: true}, http.StatusForbidden, metav1.StatusReasonForbidden, deleted, apierrors.IsForbidden},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -143,7 +144,7 @@ func isNil(err error) bool { return err == nil }
 func TestRebuild_keepsTheVolumeOfWhatMayNotGo(t *testing.T) {
 	t.Parallel()
 	l, requests := kubernetes(t, http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests)
-	if err := l.rebuild(t.Context(), Server{Name: "s-1", UID: "uid-1"}); !apierrors.IsTooManyRequests(err) {
+	if err := l.rebuild(t.Context(), rollout.Server{Name: "s-1", UID: "uid-1"}); !apierrors.IsTooManyRequests(err) {
 		t.Errorf("got %v", err)
 	}
 	if want := []string{"POST /api/v1/namespaces/prod/pods/s-1/eviction dry run of uid-1"}; !slices.Equal(*requests, want) {
@@ -170,7 +171,7 @@ func TestFinal(t *testing.T) {
 		"an API server that is away":   {errors.New("connection refused"), false},
 		"another change of the object": {status(metav1.StatusReasonConflict), false},
 	} {
-		if got := errors.As(final(tt.err), new(*FinalError)); got != tt.want {
+		if got := errors.As(final(tt.err), new(*rollout.FinalError)); got != tt.want {
 			t.Errorf("%s: final: %v", name, got)
 		}
 	}

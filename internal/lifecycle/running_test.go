@@ -1,4 +1,4 @@
-package rollout
+package lifecycle
 
 import (
 	"slices"
@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -77,7 +78,7 @@ func TestRunning_withoutAStatefulSet(t *testing.T) {
 			if n := len(server.Stages(got, after)); n != tt.stages {
 				t.Errorf("it takes %d rolls, want %d", n, tt.stages)
 			}
-			if takes := takesSnapshot(got, after); takes != tt.snapshot {
+			if takes := rollout.TakesSnapshot(got, after); takes != tt.snapshot {
 				t.Errorf("a snapshot before: %v", takes)
 			}
 		})
@@ -167,7 +168,7 @@ func TestEstablished_withoutTheRecord(t *testing.T) {
 		"a create that has ended":        {func(*server.Set) {}, nil, true},
 		"and no ConfigMap":               {func(s *server.Set) { s.Config = nil }, nil, true},
 		"a create without a ConfigMap":   {func(s *server.Set) { s.Config, s.StatefulSet.Annotations[server.AnnotationCreating] = nil, "true" }, nil, false},
-		"a recovery from nothing":        {func(s *server.Set) { s.StatefulSet.Annotations[server.AnnotationRecovering] = FromNothing }, marked, false},
+		"a recovery from nothing":        {func(s *server.Set) { s.StatefulSet.Annotations[server.AnnotationRecovering] = rollout.FromNothing }, marked, false},
 		"new servers":                    {func(s *server.Set) { *s = server.Set{} }, nil, false},
 		"new servers on volumes of data": {func(s *server.Set) { *s = server.Set{} }, marked, true},
 	}

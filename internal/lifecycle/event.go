@@ -1,4 +1,4 @@
-package rollout
+package lifecycle
 
 import (
 	"context"
@@ -7,12 +7,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
 // event records an action as an Event of the StatefulSet, for people who watch with kubectl.
 // Nothing else depends on it: a failure to record the Event is ignored.
-func (d Deployment) event(ctx context.Context, a Action) {
+func (d Deployment) event(ctx context.Context, a rollout.Action) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eventTimeout)
 	defer cancel()
 	sts, err := d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Get(ctx, server.StatefulSetName(d.Consul.Name), metav1.GetOptions{})

@@ -1,4 +1,6 @@
-package rollout
+// Package lifecycle carries out what happens to a cluster: create, update, adoption, backup and restore, recovery, and delete. It observes
+// what runs, lets package rollout decide, and acts. It does not know about Terraform.
+package lifecycle
 
 import (
 	"cmp"
@@ -17,6 +19,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -25,7 +28,7 @@ type Deployment struct {
 	Kube   *kube.Client
 	Consul *consul.Cluster
 	// Report is called for every action of a rollout. Each is an Event of the StatefulSet too.
-	Report func(Action)
+	Report func(rollout.Action)
 	// Known is what was declared before an Update, for settings that cannot be read from the live
 	// cluster. If it is nil, the current declaration is used.
 	Known *server.Spec
@@ -128,7 +131,7 @@ func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) 
 		pending("Gossip: half-way between plain text and encryption, will go on")
 	}
 	if s.Spec.TLS.Stage.HalfWay() {
-		pending(TLSDrift + "half-way between plain text and encryption, will go on")
+		pending(rollout.TLSDrift + "half-way between plain text and encryption, will go on")
 	}
 	pods, err := d.Consul.Pods(ctx)
 	if err != nil {
@@ -274,7 +277,7 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 	if err == nil { // claims and Secrets that were retained, or left by an interrupted create
 		err = d.relabel(ctx, before.Labels, spec.Labels)
 	}
-	if err == nil && live.StatefulSet != nil && restartsUnelected(before, spec) {
+	if err == nil && live.StatefulSet != nil && rollout.RestartsUnelected(before, spec) {
 		err = d.stopUnelected(ctx, spec)
 	}
 	if err == nil {
@@ -520,7 +523,7 @@ func (d Deployment) loadCertificates(ctx context.Context, running, spec server.S
 // updateTo carries out one stage of an update.
 func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live server.Set) error {
 	desired := int(spec.Replicas)
-	spec = oneByOne(spec, before.Replicas)
+	spec = rollout.OneByOne(spec, before.Replicas)
 	spec.Established = before.Established
 	if err := d.relabel(ctx, before.Labels, spec.Labels); err != nil {
 		return err
@@ -536,7 +539,7 @@ func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live
 	if !spec.Established { // no leader was elected yet: all may start at once
 		spec.Replicas = int32(desired) //nolint:gosec // at most 7
 		spec.Declared = spec.Replicas
-	} else if takesSnapshot(before, spec) {
+	} else if rollout.TakesSnapshot(before, spec) {
 		if spec.UpgradeSnapshot, err = d.takeSnapshot(ctx, before, spec); err != nil {
 			return err
 		}
@@ -548,7 +551,7 @@ func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live
 	if spec.FormerConfig, err = d.formerConfig(ctx, spec, live); err != nil {
 		return err
 	}
-	if restartsUnelected(before, spec) {
+	if rollout.RestartsUnelected(before, spec) {
 		if err := d.stopUnelected(ctx, spec); err != nil {
 			return err
 		}
@@ -562,7 +565,7 @@ func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live
 		}
 	}
 	err = d.settle(ctx, spec, desired)
-	var stuck *StuckError
+	var stuck *rollout.StuckError
 	if errors.As(err, &stuck) && spec.Update.OnFailure == server.RollBack {
 		return d.rollBack(ctx, before, spec, stuck, err)
 	}
@@ -588,12 +591,12 @@ func (d Deployment) tellServers(ctx context.Context, declared int32) error {
 
 // rollBack brings back what ran before a change that got stuck, unless a newer Consul has been the
 // leader (keepsChange).
-func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, stuck *StuckError, cause error) error {
+func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, stuck *rollout.StuckError, cause error) error {
 	changes := server.Changes(before, changed)
 	has := func(e server.Effect) bool {
 		return slices.ContainsFunc(changes, func(c server.Change) bool { return c.Effect == e })
 	}
-	restarts := has(server.Restart) || restartsBetween(before, changed)
+	restarts := has(server.Restart) || rollout.RestartsBetween(before, changed)
 	if !restarts && !has(server.Reload) && server.SameStages(before, changed) {
 		return cause // an earlier call made the change: what ran before is not known
 	}
@@ -605,12 +608,12 @@ func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, s
 	if err != nil {
 		return errors.Join(cause, fmt.Errorf("not rolled back: %w", err))
 	}
-	if reason := keepsChange(w, before, changed, stuck.Led); reason != "" {
+	if reason := rollout.KeepsChange(w, before, changed, stuck.Led); reason != "" {
 		return errors.Join(cause, errors.New("not rolled back: "+reason))
 	}
 	desired := before.Replicas
 	if before.Established { // servers that were added leave one by one
-		before = oneByOne(before, int32(w.Replicas)) //nolint:gosec // at most 7
+		before = rollout.OneByOne(before, int32(w.Replicas)) //nolint:gosec // at most 7
 	}
 	before.Update.PauseAfter = 0
 	before.Storage, before.Resizing = changed.Storage, changed.Resizing // volumes do not shrink
@@ -708,12 +711,12 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 		}
 	}
 	for {
-		err := Run(ctx, live, runs(limit, func(a Action) {
+		err := rollout.Run(ctx, live, runs(limit, func(a rollout.Action) {
 			_ = d.markData(ctx, spec.Established) // the progress of the rollout; only at its end does this have to succeed
 			d.Report(a)
 			d.event(ctx, a)
 		}))
-		if paused := (*PausedError)(nil); errors.As(err, &paused) {
+		if paused := (*rollout.PausedError)(nil); errors.As(err, &paused) {
 			return paused
 		}
 		if err == nil {
@@ -726,7 +729,7 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 			break
 		}
 		// If a server went away meanwhile, wait for it. Any other failure remains.
-		if w, lookErr := live.Look(ctx); lookErr != nil || Next(w).Verb == Done {
+		if w, lookErr := live.Look(ctx); lookErr != nil || rollout.Next(w).Verb == rollout.Done {
 			return d.unsettled(ctx, err, spec)
 		}
 	}
@@ -803,7 +806,7 @@ func (d Deployment) pauseAt(ctx context.Context, live Live, u server.Update) (in
 		if err != nil || !w.Observed {
 			return "it has not seen the change yet", err
 		}
-		at = pauseAt(w, u)
+		at = rollout.PauseAt(w, u)
 		return "", nil
 	})
 	return at, err

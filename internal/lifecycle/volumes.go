@@ -1,4 +1,4 @@
-package rollout
+package lifecycle
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -25,7 +26,7 @@ import (
 const fileSystemGrace = 2 * time.Minute
 
 // addVolumes adds what the volumes of the servers need.
-func (l Live) addVolumes(ctx context.Context, w *World, sts *appsv1.StatefulSet, pods []corev1.Pod) error {
+func (l Live) addVolumes(ctx context.Context, w *rollout.World, sts *appsv1.StatefulSet, pods []corev1.Pod) error {
 	claims, err := l.claims(ctx, w.Replicas)
 	if err != nil {
 		return err
@@ -63,12 +64,12 @@ func (l Live) claims(ctx context.Context, replicas int) (map[string]corev1.Persi
 //   - A claim that is being deleted is removed with its pod, whoever deleted it.
 //   - A server is restarted for its file system only if it was not restarted since the file system waits for
 //     that.
-func judgeVolumes(w *World, s server.Storage, made time.Time, claims map[string]corev1.PersistentVolumeClaim, pods []corev1.Pod, now time.Time) {
+func judgeVolumes(w *rollout.World, s server.Storage, made time.Time, claims map[string]corev1.PersistentVolumeClaim, pods []corev1.Pod, now time.Time) {
 	for pod, c := range claims {
 		if s.OnChange != server.RebuildServers && shallGrow(&c, s.Size) {
 			w.Grow = s.Size.String()
 		}
-		i := slices.IndexFunc(w.Servers, func(s Server) bool { return s.Name == pod })
+		i := slices.IndexFunc(w.Servers, func(s rollout.Server) bool { return s.Name == pod })
 		if i < 0 || w.Servers[i].Leaving {
 			continue
 		}
@@ -148,8 +149,8 @@ func fileSystemPending(c *corev1.PersistentVolumeClaim) (since time.Time, pendin
 // rebuild is restart for a server that also loses its volume. The claim is deleted first: it exists until its pod is gone, and the StatefulSet
 // creates the next pod only with a new claim (pkg/controller/statefulset/stateful_pod_control.go of
 // Kubernetes). Nothing brings a claim back that is being deleted, so the eviction is tried before (dry run).
-func (l Live) rebuild(ctx context.Context, s Server) error {
-	if s.settled() {
+func (l Live) rebuild(ctx context.Context, s rollout.Server) error {
+	if s.Settled() {
 		if err := l.evict(ctx, s, metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}); err != nil {
 			return err
 		}
@@ -225,8 +226,8 @@ func (d Deployment) startVolumes(ctx context.Context, spec server.Spec, live ser
 	}
 	grown, err := l.grow(ctx, claims)
 	if grown {
-		d.Report(Action{Verb: Grow, On: spec.Storage.Size.String()})
-		d.event(ctx, Action{Verb: Grow, On: spec.Storage.Size.String()})
+		d.Report(rollout.Action{Verb: rollout.Grow, On: spec.Storage.Size.String()})
+		d.event(ctx, rollout.Action{Verb: rollout.Grow, On: spec.Storage.Size.String()})
 	}
 	return resizing, err
 }

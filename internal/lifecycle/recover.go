@@ -1,4 +1,4 @@
-package rollout
+package lifecycle
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -51,10 +52,10 @@ func (d Deployment) Recover(ctx context.Context, spec server.Spec, from string) 
 		if reason := r.Check(from); reason != "" && !r.Leader {
 			return &RefusedRecoveryError{reason}
 		}
-		a := Action{Verb: Recover, On: from}
+		a := rollout.Action{Verb: rollout.Recover, On: from}
 		d.Report(a)
 		d.event(ctx, a)
-		if from == FromNothing {
+		if from == rollout.FromNothing {
 			return d.beginAnew(ctx, spec, r.Leader)
 		}
 		return d.makeOnlyVoter(ctx, r.Data)
@@ -66,7 +67,7 @@ const answerTimeout = 30 * time.Second
 
 // leaderless looks until there is a leader, or until there has been none for long enough. It looks for some more time before a
 // recovery is refused: a busy server may not have answered.
-func (d Deployment) leaderless(ctx context.Context, from string, enough time.Duration) (r Remains, err error) {
+func (d Deployment) leaderless(ctx context.Context, from string, enough time.Duration) (r rollout.Remains, err error) {
 	began := time.Now()
 	err = kube.Wait(ctx, "the servers", interval, func(ctx context.Context) (string, error) {
 		if r, err = d.Remains(ctx); err != nil {
@@ -194,7 +195,7 @@ func (d Deployment) logEnd(ctx context.Context, pod string) (server.LogEnd, erro
 // and bootstraps the ACLs with the management token that the cluster had. leader says that an earlier call got so
 // far that there is a leader.
 func (d Deployment) beginAnew(ctx context.Context, spec server.Spec, leader bool) error {
-	if err := patchStatefulSet(ctx, d.Kube, d.Consul, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, server.AnnotationRecovering, FromNothing)); err != nil {
+	if err := patchStatefulSet(ctx, d.Kube, d.Consul, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, server.AnnotationRecovering, rollout.FromNothing)); err != nil {
 		return err
 	}
 	if err := d.forgetData(ctx); err != nil {
@@ -235,7 +236,7 @@ func (d Deployment) beginAnew(ctx context.Context, spec server.Spec, leader bool
 func (d Deployment) startAll(ctx context.Context, spec server.Spec, live server.Set) error {
 	objects := server.Objects(spec)
 	// Otherwise the apply would remove it, because it is not declared.
-	metav1.SetMetaDataAnnotation(&objects.StatefulSet.ObjectMeta, server.AnnotationRecovering, FromNothing)
+	metav1.SetMetaDataAnnotation(&objects.StatefulSet.ObjectMeta, server.AnnotationRecovering, rollout.FromNothing)
 	if _, err := applyObjects(ctx, d.Kube, objects, live); err != nil {
 		return err
 	}
@@ -244,7 +245,7 @@ func (d Deployment) startAll(ctx context.Context, spec server.Spec, live server.
 		return err
 	}
 	for i := range pods {
-		if err := (Live{Kube: d.Kube, Consul: d.Consul}).remove(ctx, Server{Name: pods[i].Name, UID: string(pods[i].UID)}); err != nil {
+		if err := (Live{Kube: d.Kube, Consul: d.Consul}).remove(ctx, rollout.Server{Name: pods[i].Name, UID: string(pods[i].UID)}); err != nil {
 			return fmt.Errorf("restarting server %s: %w", pods[i].Name, err)
 		}
 	}

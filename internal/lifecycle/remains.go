@@ -1,4 +1,4 @@
-package rollout
+package lifecycle
 
 import (
 	"context"
@@ -13,34 +13,35 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
 // Remains looks what is left of a cluster.
-func (d Deployment) Remains(ctx context.Context) (Remains, error) {
+func (d Deployment) Remains(ctx context.Context) (rollout.Remains, error) {
 	sts, err := d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Get(ctx, server.StatefulSetName(d.Consul.Name), metav1.GetOptions{})
 	if err != nil {
-		return Remains{}, fmt.Errorf("reading the StatefulSet of %s: %w", d.Consul.ID(), err)
+		return rollout.Remains{}, fmt.Errorf("reading the StatefulSet of %s: %w", d.Consul.ID(), err)
 	}
 	pods, err := d.Consul.Pods(ctx)
 	if err != nil {
-		return Remains{}, err
+		return rollout.Remains{}, err
 	}
 	claims, err := d.boundClaims(ctx)
 	if err != nil {
-		return Remains{}, err
+		return rollout.Remains{}, err
 	}
 	token, _, err := d.Consul.ManagementToken(ctx)
 	if err != nil {
 		token = "" // the servers answer what matters without a token
 	}
-	seen := make([]podSight, len(pods))
+	seen := make([]rollout.PodSight, len(pods))
 	leader := make([]bool, len(pods))
 	var g errgroup.Group
 	for i := range pods {
 		g.Go(func() error {
 			seen[i] = d.sight(ctx, token, &pods[i], claims)
-			leader[i] = seen[i].raft.Leader != ""
+			leader[i] = seen[i].Raft.Leader != ""
 			return nil
 		})
 	}
@@ -54,7 +55,7 @@ func (d Deployment) Remains(ctx context.Context) (Remains, error) {
 			volumes[name] = bound
 		}
 	}
-	r := judge(d.Consul.Namespace, d.Consul.Name, int(replicasOf(sts)), seen, volumes)
+	r := rollout.Judge(d.Consul.Namespace, d.Consul.Name, int(replicasOf(sts)), seen, volumes)
 	r.Recovering = sts.Annotations[server.AnnotationRecovering]
 	r.Adopting = server.Set{StatefulSet: sts}.IsTakeover()
 	r.Leader = slices.Contains(leader, true)
@@ -62,20 +63,20 @@ func (d Deployment) Remains(ctx context.Context) (Remains, error) {
 }
 
 // sight looks at one pod.
-func (d Deployment) sight(ctx context.Context, token string, p *corev1.Pod, claims map[string]time.Time) podSight {
-	s := podSight{name: p.Name, ip: p.Status.PodIP}
+func (d Deployment) sight(ctx context.Context, token string, p *corev1.Pod, claims map[string]time.Time) rollout.PodSight {
+	s := rollout.PodSight{Name: p.Name, IP: p.Status.PodIP}
 	if consul.PodRuns(p) {
 		raft, err := d.Consul.RaftState(ctx, token, p)
 		if err == nil && (len(raft.Peers) > 0 || raft.Leader != "") {
-			s.raft = raft
+			s.Raft = raft
 			if p.DeletionTimestamp == nil { // a server that is being stopped is not a survivor
-				s.state = stateData
+				s.State = rollout.StateData
 			}
 		}
 		return s
 	}
 	if (claims != nil && hasNoVolume(p, claims)) || d.waitsWithoutData(ctx, p) {
-		s.state = stateEmpty
+		s.State = rollout.StateEmpty
 	}
 	return s
 }

@@ -1,4 +1,4 @@
-package rollout
+package lifecycle
 
 import (
 	"cmp"
@@ -17,6 +17,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -66,7 +67,7 @@ func (d Deployment) takeSnapshot(ctx context.Context, running, next server.Spec)
 	if err != nil {
 		return nil, err
 	}
-	a := Action{Verb: Snapshot}
+	a := rollout.Action{Verb: rollout.Snapshot}
 	d.Report(a)
 	d.event(ctx, a)
 	return &s, nil

@@ -1,4 +1,4 @@
-package rollout
+package lifecycle
 
 import (
 	"cmp"
@@ -19,6 +19,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -517,7 +518,7 @@ func (d Deployment) runTakeover(ctx context.Context, spec server.Spec, desired i
 		return d.unsettled(ctx, err, spec)
 	}
 	t := d.liveTakeover(spec, token, desired)
-	err = Run(ctx, t, runs(spec.Update.ServerTimeout, func(a Action) {
+	err = rollout.Run(ctx, t, runs(spec.Update.ServerTimeout, func(a rollout.Action) {
 		d.Report(a)
 		d.event(ctx, a)
 	}))
@@ -561,7 +562,7 @@ func (d Deployment) goBack(ctx context.Context, spec server.Spec, live server.Se
 		if err := t.removeBridge(ctx, server.ClientServiceName(spec.Name)); err != nil { // of one that was killed
 			return live, err
 		}
-		if err := Run(ctx, t, runs(spec.Update.ServerTimeout, d.Report)); err != nil {
+		if err := rollout.Run(ctx, t, runs(spec.Update.ServerTimeout, d.Report)); err != nil {
 			return live, d.unsettled(ctx, err, spec)
 		}
 		if live, err = ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name); err != nil {
@@ -629,64 +630,64 @@ func (d Deployment) liveTakeover(spec server.Spec, token string, desired int) li
 }
 
 // Look implements Cluster.
-func (t liveTakeover) Look(ctx context.Context) (World, error) {
+func (t liveTakeover) Look(ctx context.Context) (rollout.World, error) {
 	w, err := t.look(ctx)
 	return w, final(err)
 }
 
 // Do implements Cluster.
-func (t liveTakeover) Do(ctx context.Context, w World, a Action) error {
+func (t liveTakeover) Do(ctx context.Context, w rollout.World, a rollout.Action) error {
 	return final(t.act(ctx, w, a))
 }
 
 // act is Do without the marks.
-func (t liveTakeover) act(ctx context.Context, w World, a Action) error {
+func (t liveTakeover) act(ctx context.Context, w rollout.World, a rollout.Action) error {
 	switch a.Verb {
-	case Wait:
+	case rollout.Wait:
 		return t.blocked(ctx)
-	case Restart:
-		return t.restart(ctx, w.named(a.On))
-	case Add:
+	case rollout.Restart:
+		return t.restart(ctx, w.Named(a.On))
+	case rollout.Add:
 		return t.scale(ctx, a.On, 1)
-	case Retire:
+	case rollout.Retire:
 		if a.Without != "" {
 			if err := t.remove(ctx, a.Without); err != nil {
 				return fmt.Errorf("removing the Raft peer %s: %w", a.Without, err)
 			}
 		}
 		return t.scale(ctx, a.On, 0)
-	case Switch:
+	case rollout.Switch:
 		return t.switchService(ctx, a.On)
-	case Transfer:
+	case rollout.Transfer:
 		return t.both.TransferLeadership(ctx, t.Token, a.On)
-	case Remove:
+	case rollout.Remove:
 		return t.remove(ctx, a.On)
 	default:
 		return fmt.Errorf("an adoption does not %s", a)
 	}
 }
 
-func (t liveTakeover) look(ctx context.Context) (World, error) {
+func (t liveTakeover) look(ctx context.Context) (rollout.World, error) {
 	namespace := t.Consul.Namespace
 	sts, err := t.Kube.AppsV1().StatefulSets(namespace).Get(ctx, server.StatefulSetName(t.Consul.Name), metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		err = server.ErrNoStatefulSet
 	}
 	if err != nil {
-		return World{}, fmt.Errorf("reading the StatefulSet of %s: %w", t.Consul.ID(), err)
+		return rollout.World{}, fmt.Errorf("reading the StatefulSet of %s: %w", t.Consul.ID(), err)
 	}
 	old, err := t.Kube.AppsV1().StatefulSets(namespace).Get(ctx, t.spec.Adopt.StatefulSet, metav1.GetOptions{})
 	if found, err := kube.Found(err); err != nil {
-		return World{}, fmt.Errorf("reading the StatefulSet %s/%s: %w", namespace, t.spec.Adopt.StatefulSet, err)
+		return rollout.World{}, fmt.Errorf("reading the StatefulSet %s/%s: %w", namespace, t.spec.Adopt.StatefulSet, err)
 	} else if !found {
 		old = &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{Replicas: new(int32)}}
 	}
 	pods, err := t.both.Pods(ctx)
 	if err != nil {
-		return World{}, err
+		return rollout.World{}, err
 	}
-	seen := &Takeover{From: t.spec.Adopt.StatefulSet, To: sts.Name, Total: int(t.spec.Takeover.Replicas), Replicas: int(replicasOf(old)), Back: t.back}
-	w := World{
+	seen := &rollout.Takeover{From: t.spec.Adopt.StatefulSet, To: sts.Name, Total: int(t.spec.Takeover.Replicas), Replicas: int(replicasOf(old)), Back: t.back}
+	w := rollout.World{
 		Desired:     t.Desired,
 		Replicas:    int(replicasOf(sts)),
 		Observed:    sts.Status.ObservedGeneration >= sts.Generation && old.Status.ObservedGeneration >= old.Generation,
@@ -695,7 +696,7 @@ func (t liveTakeover) look(ctx context.Context) (World, error) {
 	}
 	var running []corev1.Pod
 	for i := range pods {
-		s := Server{Name: pods[i].Name, UID: string(pods[i].UID), Stopped: stopped(&pods[i]), Peer: true}
+		s := rollout.Server{Name: pods[i].Name, UID: string(pods[i].UID), Stopped: stopped(&pods[i]), Peer: true}
 		if metav1.IsControlledBy(&pods[i], sts) {
 			s.Outdated = Outdated(sts, &pods[i])
 			w.Servers = append(w.Servers, s)
@@ -707,14 +708,14 @@ func (t liveTakeover) look(ctx context.Context) (World, error) {
 		}
 	}
 	if w.Unsettled, err = t.both.Missing(ctx, t.Token, w.Replicas+seen.Replicas, 0); err != nil {
-		return World{}, err
+		return rollout.World{}, err
 	}
 	if len(running) > 0 {
 		if leader, err := t.both.LeaderPod(ctx, running); err == nil {
 			w.Leader = leader.Name
 		}
 		if err := t.addPeers(ctx, &w, pods); err != nil {
-			return World{}, err
+			return rollout.World{}, err
 		}
 	}
 	seen.Services, err = t.toSwitch(ctx)
@@ -727,7 +728,7 @@ func hasPod(pods []corev1.Pod, name string) bool {
 
 // addPeers adds which servers are Raft peers, how far the log of each goes, and which peers and
 // members are left of retired servers. If no server answers, it adds nothing: Unsettled then says so.
-func (t liveTakeover) addPeers(ctx context.Context, w *World, pods []corev1.Pod) error {
+func (t liveTakeover) addPeers(ctx context.Context, w *rollout.World, pods []corev1.Pod) error {
 	h, err := t.both.Health(ctx, t.Token)
 	if consul.IsForbidden(err) {
 		return fmt.Errorf("the management token is not valid: %w", err)
@@ -735,7 +736,7 @@ func (t liveTakeover) addPeers(ctx context.Context, w *World, pods []corev1.Pod)
 	if err != nil {
 		return nil //nolint:nilerr // Unsettled says so
 	}
-	for _, list := range [][]Server{w.Servers, w.Takeover.Servers} {
+	for _, list := range [][]rollout.Server{w.Servers, w.Takeover.Servers} {
 		for i := range list {
 			j := slices.IndexFunc(h.Servers, func(e consul.ServerHealth) bool { return e.Name == list[i].Name })
 			if list[i].Peer = j >= 0 && h.Servers[j].Peer; j >= 0 {
@@ -757,7 +758,7 @@ func (t liveTakeover) addPeers(ctx context.Context, w *World, pods []corev1.Pod)
 	for i := range pods {
 		names = append(names, pods[i].Name)
 	}
-	w.addMembers(members, names)
+	w.AddMembers(members, names)
 	return nil
 }
 
@@ -926,12 +927,12 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 // lookTakeover is Look during an adoption.
-func (d Deployment) lookTakeover(ctx context.Context, spec server.Spec, token string) (World, error) {
+func (d Deployment) lookTakeover(ctx context.Context, spec server.Spec, token string) (rollout.World, error) {
 	w, err := d.liveTakeover(spec, token, server.MaxReplicas).Look(ctx)
 	if err != nil {
-		return World{}, err
+		return rollout.World{}, err
 	}
-	for _, list := range [][]Server{w.Servers, w.Takeover.Servers} {
+	for _, list := range [][]rollout.Server{w.Servers, w.Takeover.Servers} {
 		for i := range list {
 			list[i].LastIndex = 0
 		}

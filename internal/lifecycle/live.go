@@ -1,4 +1,4 @@
-package rollout
+package lifecycle
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -57,16 +58,16 @@ type Live struct {
 	Declare func(context.Context) error
 }
 
-var _ Cluster = Live{}
+var _ rollout.Cluster = Live{}
 
 // Look implements Cluster.
-func (l Live) Look(ctx context.Context) (World, error) {
+func (l Live) Look(ctx context.Context) (rollout.World, error) {
 	w, err := l.look(ctx)
 	return w, final(err)
 }
 
 // Do implements Cluster.
-func (l Live) Do(ctx context.Context, w World, a Action) error {
+func (l Live) Do(ctx context.Context, w rollout.World, a rollout.Action) error {
 	return final(l.act(ctx, w, a))
 }
 
@@ -74,14 +75,14 @@ func (l Live) Do(ctx context.Context, w World, a Action) error {
 // replaced; a StatefulSet that is not found does not come back.
 func final(err error) error {
 	if errors.Is(err, server.ErrNoStatefulSet) || (kube.Permanent(err) && !apierrors.IsNotFound(err)) {
-		return &FinalError{Err: err}
+		return &rollout.FinalError{Err: err}
 	}
 	return err
 }
 
 // runs is how Run waits for a cluster in Kubernetes.
-func runs(limit time.Duration, report func(Action)) Loop {
-	return Loop{
+func runs(limit time.Duration, report func(rollout.Action)) rollout.Loop {
+	return rollout.Loop{
 		Wait: func(ctx context.Context, check func(context.Context) (string, error)) error {
 			return kube.Wait(ctx, "the servers", interval, check)
 		},
@@ -89,19 +90,19 @@ func runs(limit time.Duration, report func(Action)) Loop {
 	}
 }
 
-func (l Live) look(ctx context.Context) (World, error) {
+func (l Live) look(ctx context.Context) (rollout.World, error) {
 	sts, err := l.Kube.AppsV1().StatefulSets(l.Consul.Namespace).Get(ctx, server.StatefulSetName(l.Consul.Name), metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		err = server.ErrNoStatefulSet
 	}
 	if err != nil {
-		return World{}, fmt.Errorf("reading the StatefulSet of %s: %w", l.Consul.ID(), err)
+		return rollout.World{}, fmt.Errorf("reading the StatefulSet of %s: %w", l.Consul.ID(), err)
 	}
 	pods, err := l.Consul.Pods(ctx)
 	if err != nil {
-		return World{}, err
+		return rollout.World{}, err
 	}
-	w := World{
+	w := rollout.World{
 		Desired:     l.Desired,
 		Replicas:    int(*sts.Spec.Replicas),
 		Observed:    sts.Status.ObservedGeneration >= sts.Generation,
@@ -113,7 +114,7 @@ func (l Live) look(ctx context.Context) (World, error) {
 	var ready, running []corev1.Pod
 	for i := range pods {
 		isReady := consul.PodReady(&pods[i])
-		w.Servers = append(w.Servers, Server{
+		w.Servers = append(w.Servers, rollout.Server{
 			Name: pods[i].Name, UID: string(pods[i].UID), Outdated: Outdated(sts, &pods[i]), Leaving: pods[i].DeletionTimestamp != nil,
 			Template: pods[i].Annotations[server.AnnotationTemplateHash],
 			Stopped:  stopped(&pods[i]), Sick: !isReady, Peer: true,
@@ -127,16 +128,16 @@ func (l Live) look(ctx context.Context) (World, error) {
 	}
 	if l.Storage != nil {
 		if err := l.addVolumes(ctx, &w, sts, pods); err != nil {
-			return World{}, err
+			return rollout.World{}, err
 		}
 	}
 	if w.Unsettled, err = l.Consul.Missing(ctx, l.Token, w.Replicas, l.Soak); err != nil {
-		return World{}, err
+		return rollout.World{}, err
 	}
 	l.addRaft(ctx, &w, ready, running)
 	if w.Leader == "" && l.Established {
 		if err := l.addKept(ctx, &w, pods); err != nil {
-			return World{}, err
+			return rollout.World{}, err
 		}
 	}
 	if l.Version != "" && w.CanTransfer {
@@ -146,23 +147,23 @@ func (l Live) look(ctx context.Context) (World, error) {
 }
 
 // act is Do without the marks.
-func (l Live) act(ctx context.Context, w World, a Action) error {
+func (l Live) act(ctx context.Context, w rollout.World, a rollout.Action) error {
 	switch a.Verb {
-	case Wait:
+	case rollout.Wait:
 		return l.blocked(ctx)
-	case Restart:
-		return l.restart(ctx, w.named(a.On))
-	case Rebuild:
-		return l.rebuild(ctx, w.named(a.On))
-	case Grow:
+	case rollout.Restart:
+		return l.restart(ctx, w.Named(a.On))
+	case rollout.Rebuild:
+		return l.rebuild(ctx, w.Named(a.On))
+	case rollout.Grow:
 		return l.growVolumes(ctx)
-	case Transfer:
+	case rollout.Transfer:
 		return l.Consul.TransferLeadership(ctx, l.Token, a.On)
-	case Reload:
+	case rollout.Reload:
 		return l.reload(ctx, a.On)
-	case Remove:
+	case rollout.Remove:
 		return l.Consul.RemovePeer(ctx, l.Token, a.On)
-	case Scale:
+	case rollout.Scale:
 		if a.Without != "" {
 			if err := l.Consul.RemovePeer(ctx, l.Token, a.Without); err != nil {
 				return fmt.Errorf("removing the Raft peer %s: %w", a.Without, err)
@@ -177,7 +178,7 @@ func (l Live) act(ctx context.Context, w World, a Action) error {
 // blocked returns a *StuckError if waiting for the servers cannot succeed.
 func (l Live) blocked(ctx context.Context) error {
 	if why := l.Kube.Blocked(ctx, awaitedServers(l.Consul, l.Began)); why != "" {
-		return &StuckError{Missing: why}
+		return &rollout.StuckError{Missing: why}
 	}
 	return nil
 }
@@ -192,7 +193,7 @@ const unwellTimeout = 5 * time.Second
 
 // addConfig adds which agents have not loaded the current configuration. While the cluster is not
 // settled, only unhealthy servers that run are asked, and those that do not answer remain unknown.
-func (l Live) addConfig(ctx context.Context, w *World, pods []corev1.Pod) error {
+func (l Live) addConfig(ctx context.Context, w *rollout.World, pods []corev1.Pod) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for i := range pods {
 		if s := &w.Servers[i]; w.Unsettled != "" {
@@ -221,7 +222,7 @@ func (l Live) addConfig(ctx context.Context, w *World, pods []corev1.Pod) error 
 // The leader is the one that the servers follow, because autopilot is notified of a new one seconds
 // later. Servers that are not ready say whom they follow too. If they follow no leader, a request
 // to the leader would wait for seconds.
-func (l Live) addRaft(ctx context.Context, w *World, ready, running []corev1.Pod) {
+func (l Live) addRaft(ctx context.Context, w *rollout.World, ready, running []corev1.Pod) {
 	leader, err := l.Consul.LeaderPod(ctx, ready)
 	if err != nil && len(running) > 0 {
 		short, cancel := context.WithTimeout(ctx, unwellTimeout)
@@ -263,7 +264,7 @@ func (l Live) addRaft(ctx context.Context, w *World, ready, running []corev1.Pod
 }
 
 // addKept sets Peers, Away and Kept, unless no server beyond the replicas of the StatefulSet has a volume.
-func (l Live) addKept(ctx context.Context, w *World, pods []corev1.Pod) error {
+func (l Live) addKept(ctx context.Context, w *rollout.World, pods []corev1.Pod) error {
 	claims, err := l.claims(ctx, server.MaxReplicas)
 	if apierrors.IsForbidden(err) {
 		return nil // without this right, no server is brought back
@@ -288,7 +289,7 @@ func (l Live) addKept(ctx context.Context, w *World, pods []corev1.Pod) error {
 		}
 		if raft, err := l.Consul.RaftState(ctx, l.Token, &pods[i]); err == nil && len(raft.Peers) > w.Peers { // a server that does not answer names no peers
 			w.Peers = len(raft.Peers)
-			w.Away, w.Kept = peersAway(raft.Peers, l.Consul.Namespace, l.Consul.Name, w.Replicas, volumes)
+			w.Away, w.Kept = rollout.PeersAway(raft.Peers, l.Consul.Namespace, l.Consul.Name, w.Replicas, volumes)
 		}
 	}
 	return nil
@@ -339,15 +340,15 @@ func hasStarted(pod *corev1.Pod) bool {
 // drain, an autoscaler, or another client takes another server away, which an observation that is
 // seconds old does not show. A server that is stopped or unhealthy is deleted: an eviction would
 // wait for the disruption budget that the server itself exhausts.
-func (l Live) restart(ctx context.Context, s Server) error {
-	if s.settled() {
+func (l Live) restart(ctx context.Context, s rollout.Server) error {
+	if s.Settled() {
 		return l.evict(ctx, s, metav1.DeleteOptions{})
 	}
 	return l.remove(ctx, s)
 }
 
 // remove deletes the pod of a server. A pod that no longer exists is already being replaced.
-func (l Live) remove(ctx context.Context, s Server) error {
+func (l Live) remove(ctx context.Context, s rollout.Server) error {
 	err := l.Kube.CoreV1().Pods(l.Consul.Namespace).Delete(ctx, s.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(s.UID)})
 	_, err = kube.Found(err)
 	return err
@@ -355,7 +356,7 @@ func (l Live) remove(ctx context.Context, s Server) error {
 
 // evict evicts the pod of a server (policy/v1). A pod that no longer exists is already being
 // replaced.
-func (l Live) evict(ctx context.Context, s Server, opts metav1.DeleteOptions) error {
+func (l Live) evict(ctx context.Context, s rollout.Server, opts metav1.DeleteOptions) error {
 	opts.Preconditions = metav1.NewUIDPreconditions(s.UID)
 	_, err := kube.Found(l.Kube.Evict(ctx, l.Consul.Namespace, s.Name, opts))
 	return err

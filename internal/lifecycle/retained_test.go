@@ -1,4 +1,4 @@
-package rollout
+package lifecycle
 
 import (
 	"errors"
@@ -19,6 +19,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -143,7 +144,7 @@ func claimsOnly(pods []corev1.Pod, claims ...corev1.PersistentVolumeClaim) (Depl
 	}
 	set := fake.NewClientset(objects...)
 	k := &kube.Client{Interface: set}
-	return Deployment{Kube: k, Consul: consul.NewConnector(k).Cluster("prod", "consul"), Report: func(Action) {}}, set
+	return Deployment{Kube: k, Consul: consul.NewConnector(k).Cluster("prod", "consul"), Report: func(rollout.Action) {}}, set
 }
 
 // The claims say what has data on their volumes, and after all of it was lost they do not.

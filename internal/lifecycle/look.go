@@ -1,10 +1,11 @@
-package rollout
+package lifecycle
 
 import (
 	"context"
 	"slices"
 	"time"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -14,12 +15,12 @@ const lookTimeout = 10 * time.Second
 // Look sees the servers as a rollout would, for NewPlan. It asks Consul only if Kubernetes reports that every
 // server is ready, and not for long. The log indexes of the servers are reduced to their order, so that the
 // result stays the same while only the indexes change.
-func (d Deployment) Look(ctx context.Context, spec server.Spec) (World, error) {
+func (d Deployment) Look(ctx context.Context, spec server.Spec) (rollout.World, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	token, _, err := d.Consul.ManagementToken(ctx)
 	if err != nil {
-		return World{}, err
+		return rollout.World{}, err
 	}
 	if spec.Takeover != nil && spec.Adopt != nil {
 		return d.lookTakeover(ctx, spec, token)
@@ -33,17 +34,17 @@ func (d Deployment) Look(ctx context.Context, spec server.Spec) (World, error) {
 	}
 	w, err := live.Look(ctx)
 	if err != nil {
-		return World{}, err
+		return rollout.World{}, err
 	}
 	if w.GossipStage, w.TLSStage, err = d.lookStages(ctx, spec); err != nil {
-		return World{}, err
+		return rollout.World{}, err
 	}
 	if spec.TLS.Stage != server.StagePlain {
 		w.Certificates = d.Consul.CertificateDrift(ctx, spec)
 	}
 	if w.Unsettled == "" && w.CanTransfer {
 		if w.Autopilot, err = d.Consul.AutopilotDrift(ctx, token, spec.Autopilot, int(spec.Replicas)); err != nil {
-			return World{}, err
+			return rollout.World{}, err
 		}
 		if spec.Gossip.Stage != server.StagePlain {
 			w.Gossip = d.Consul.KeyringDrift(ctx, token, spec.Gossip, int(spec.Replicas))

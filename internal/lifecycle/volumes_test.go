@@ -1,4 +1,4 @@
-package rollout
+package lifecycle
 
 import (
 	"testing"
@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -34,51 +35,51 @@ func TestJudgeVolumes(t *testing.T) {
 		storage server.Storage
 		change  func(*corev1.PersistentVolumeClaim, *corev1.Pod)
 		grow    string
-		want    Server
+		want    rollout.Server
 	}{
 		"one that is too small is told to grow": {
-			grow, func(*corev1.PersistentVolumeClaim, *corev1.Pod) {}, "2Gi", Server{Growing: "its volume has 1Gi of 2Gi"},
+			grow, func(*corev1.PersistentVolumeClaim, *corev1.Pod) {}, "2Gi", rollout.Server{Growing: "its volume has 1Gi of 2Gi"},
 		},
-		"one that was told to is waited for": {grow, asked, "", Server{Growing: "its volume has 1Gi of 2Gi"}},
+		"one that was told to is waited for": {grow, asked, "", rollout.Server{Growing: "its volume has 1Gi of 2Gi"}},
 		"one that has grown is done": {grow, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
 			asked(c, p)
 			c.Status.Capacity = c.Spec.Resources.Requests
-		}, "", Server{}},
+		}, "", rollout.Server{}},
 		"one that is larger stays": {grow, func(c *corev1.PersistentVolumeClaim, _ *corev1.Pod) {
 			c.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("3Gi")}
 			c.Status.Capacity = c.Spec.Resources.Requests
-		}, "", Server{}},
+		}, "", rollout.Server{}},
 		"its class does not matter where it grows": {grow, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
 			asked(c, p)
 			c.Status.Capacity, c.Spec.StorageClassName = c.Spec.Resources.Requests, new("other")
-		}, "", Server{}},
+		}, "", rollout.Server{}},
 		"a file system that waits takes a restart": {
-			grow, waits(3 * time.Minute), "", Server{Volume: "its file system grows when its volume is mounted again"},
+			grow, waits(3 * time.Minute), "", rollout.Server{Volume: "its file system grows when its volume is mounted again"},
 		},
 		"but not at once: the driver may do without": {
-			grow, waits(time.Minute), "", Server{Growing: "its volume has 1Gi of 2Gi, and waits for its file system to grow"},
+			grow, waits(time.Minute), "", rollout.Server{Growing: "its volume has 1Gi of 2Gi, and waits for its file system to grow"},
 		},
 		"nor twice": {grow, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
 			waits(3*time.Minute)(c, p)
 			p.CreationTimestamp = ago(time.Minute)
-		}, "", Server{Growing: "its volume has 1Gi of 2Gi, and waits for its file system to grow"}},
+		}, "", rollout.Server{Growing: "its volume has 1Gi of 2Gi, and waits for its file system to grow"}},
 		"a rebuild replaces one that is too small": {
-			rebuild, func(*corev1.PersistentVolumeClaim, *corev1.Pod) {}, "", Server{Volume: "its volume has 1Gi of 2Gi", Rebuild: true},
+			rebuild, func(*corev1.PersistentVolumeClaim, *corev1.Pod) {}, "", rollout.Server{Volume: "its volume has 1Gi of 2Gi", Rebuild: true},
 		},
-		"a rebuild replaces one that was told to grow and did not": {rebuild, asked, "", Server{Volume: "its volume has 1Gi of 2Gi", Rebuild: true}},
+		"a rebuild replaces one that was told to grow and did not": {rebuild, asked, "", rollout.Server{Volume: "its volume has 1Gi of 2Gi", Rebuild: true}},
 		"a rebuild replaces one of another class": {rebuild, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
 			asked(c, p)
 			c.Status.Capacity, c.Spec.StorageClassName = c.Spec.Resources.Requests, new("other")
-		}, "", Server{Volume: `its volume is of the storage class "other" and not "fast"`, Rebuild: true}},
+		}, "", rollout.Server{Volume: `its volume is of the storage class "other" and not "fast"`, Rebuild: true}},
 		"a rebuild replaces nothing that it made": {rebuild, func(c *corev1.PersistentVolumeClaim, _ *corev1.Pod) {
 			c.Spec.StorageClassName, c.CreationTimestamp = new("other"), ago(time.Minute)
-		}, "", Server{}},
-		"one that is being deleted goes with its pod": {rebuild, deleting, "", Server{Volume: "its volume is being deleted", Rebuild: true}},
-		"whoever deletes it":                          {grow, deleting, "", Server{Volume: "its volume is being deleted", Rebuild: true}},
+		}, "", rollout.Server{}},
+		"one that is being deleted goes with its pod": {rebuild, deleting, "", rollout.Server{Volume: "its volume is being deleted", Rebuild: true}},
+		"whoever deletes it":                          {grow, deleting, "", rollout.Server{Volume: "its volume is being deleted", Rebuild: true}},
 		"the pod after it only waits": {rebuild, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
 			deleting(c, p)
 			p.Spec.NodeName = ""
-		}, "", Server{}},
+		}, "", rollout.Server{}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -95,10 +96,10 @@ func TestJudgeVolumes(t *testing.T) {
 				},
 			}
 			tt.change(&c, &pod)
-			w := World{Servers: []Server{{Name: "s-0"}, {Name: "s-1"}}}
+			w := rollout.World{Servers: []rollout.Server{{Name: "s-0"}, {Name: "s-1"}}}
 			judgeVolumes(&w, tt.storage, now.Add(-10*time.Minute), map[string]corev1.PersistentVolumeClaim{"s-1": c}, []corev1.Pod{{}, pod}, now)
 			tt.want.Name = "s-1"
-			if w.Grow != tt.grow || w.Servers[1] != tt.want || w.Servers[0] != (Server{Name: "s-0"}) {
+			if w.Grow != tt.grow || w.Servers[1] != tt.want || w.Servers[0] != (rollout.Server{Name: "s-0"}) {
 				t.Errorf("got %q and %+v, want %q and %+v", w.Grow, w.Servers[1], tt.grow, tt.want)
 			}
 		})
