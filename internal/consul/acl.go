@@ -30,21 +30,6 @@ var (
 	ErrUnreachable = errors.New("no answer from Consul")
 )
 
-// PermissionError says that the management token lacks a right.
-type PermissionError struct {
-	// AccessorID of the token and the Permission that it lacks, such as
-	// "acl:write"; "" where Consul did not say.
-	AccessorID, Permission string
-}
-
-// Error implements error.
-func (e *PermissionError) Error() string {
-	if e.Permission == "" {
-		return "the management token lacks a right"
-	}
-	return fmt.Sprintf("the management token %s lacks the right %s", e.AccessorID, e.Permission)
-}
-
 // ACL is the ACL system of one cluster as one run of the provider sees it. It uses the management token in the
 // cluster's Secret. Each type is listed once, and all callers share the list. What is written meanwhile is also
 // written into the list, so that the list never hides a change of the same run. Calls wait for a server that is
@@ -69,14 +54,7 @@ type ACL struct {
 
 // ACL returns the ACL system of the cluster, the same one for all users of the Connector.
 func (c *Cluster) ACL() *ACL {
-	c.connector.mu.Lock()
-	defer c.connector.mu.Unlock()
-	a, ok := c.connector.acls[c.ID()]
-	if !ok {
-		a = newACL(c)
-		c.connector.acls[c.ID()] = a
-	}
-	return a
+	return c.Shared("ACL", func() any { return newACL(c) }).(*ACL) //nolint:forcetypeassert // as it was made
 }
 
 // Cluster is the cluster whose ACL system it is.

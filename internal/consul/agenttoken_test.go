@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul/consultest"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
@@ -31,34 +33,34 @@ func TestAgentTokenDrift(t *testing.T) {
 		return "GET /v1/acl/token/" + (&Cluster{Namespace: "ns", Name: "consul"}).AgentTokenAccessor(ordinal)
 	}
 	const path = "GET /v1/catalog/node/consul-server-1"
-	node := func(lan string) answers {
+	node := func(lan string) consultest.Answers {
 		addresses := map[string]string{"lan": lan}
 		if lan == "" {
 			addresses = nil
 		}
-		return answers{path: {200, map[string]any{"Node": map[string]any{"Node": "consul-server-1", "Address": "10.0.0.2", "TaggedAddresses": addresses}}}}
+		return consultest.Answers{path: {200, map[string]any{"Node": map[string]any{"Node": "consul-server-1", "Address": "10.0.0.2", "TaggedAddresses": addresses}}}}
 	}
-	well := answers{
+	well := consultest.Answers{
 		token(0): {200, map[string]string{"AccessorID": "a"}}, token(1): {200, map[string]string{"AccessorID": "b"}},
 		"GET /v1/catalog/node/consul-server-0": {200, map[string]any{"Node": map[string]any{"TaggedAddresses": map[string]string{"lan": "10.0.0.1"}}}},
-	}.with(node("10.0.0.2"))
+	}.With(node("10.0.0.2"))
 	for name, tt := range map[string]struct {
-		consul answers
+		consul consultest.Answers
 		ready  time.Duration // for how long
 		want   []string
 	}{
 		"all is well":                      {well, time.Hour, nil},
-		"the agent has not registered":     {well.with(node("")), time.Hour, []string{"server consul-server-1: its agent does not use its agent token"}},
-		"the entry is that of another pod": {well.with(node("10.0.0.9")), time.Hour, []string{"server consul-server-1: its agent does not use its agent token"}},
-		"there is no entry":                {well.with(answers{path: {200, nil}}), time.Hour, []string{"server consul-server-1: its agent does not use its agent token"}},
-		"it has just started":              {well.with(node("")), 10 * time.Second, nil},
-		"it is not ready":                  {well.with(node("")), 0, nil},
-		"its token was deleted":            {well.with(answers{token(1): {403, "token does not exist: ACL not found"}}), time.Hour, []string{"server consul-server-1: its agent token does not exist"}},
+		"the agent has not registered":     {well.With(node("")), time.Hour, []string{"server consul-server-1: its agent does not use its agent token"}},
+		"the entry is that of another pod": {well.With(node("10.0.0.9")), time.Hour, []string{"server consul-server-1: its agent does not use its agent token"}},
+		"there is no entry":                {well.With(consultest.Answers{path: {200, nil}}), time.Hour, []string{"server consul-server-1: its agent does not use its agent token"}},
+		"it has just started":              {well.With(node("")), 10 * time.Second, nil},
+		"it is not ready":                  {well.With(node("")), 0, nil},
+		"its token was deleted":            {well.With(consultest.Answers{token(1): {403, "token does not exist: ACL not found"}}), time.Hour, []string{"server consul-server-1: its agent token does not exist"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			k := fake.NewClientset(bootstrappedCluster(2)...)
-			c := serveConsul(t, k, tt.consul)
+			k := fake.NewClientset(consultest.BootstrappedCluster(2)...)
+			c := NewConnector(consultest.Serve(t, k, tt.consul)).Cluster("ns", "consul")
 			pods, err := c.Pods(t.Context())
 			if err != nil {
 				t.Fatal(err)

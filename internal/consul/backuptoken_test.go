@@ -3,6 +3,8 @@ package consul
 import (
 	"testing"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul/consultest"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
@@ -16,37 +18,37 @@ func TestDeleteBackupToken_finishesWhereItIsGone(t *testing.T) {
 	accessor := (&Cluster{Namespace: "ns", Name: "consul"}).BackupTokenAccessor("hourly")
 	token := "/v1/acl/token/" + accessor
 	policy := map[string]string{"ID": "p", "Name": backupPolicy, "Description": backupDescription}
-	deleted := answers{
+	deleted := consultest.Answers{
 		"DELETE " + token: {200, true}, policyPath: {200, policy}, list: {200, []any{}}, "DELETE /v1/acl/policy/p": {200, true},
 	}
-	missing := answers{
+	missing := consultest.Answers{
 		"DELETE " + token: {404, "Cannot find token to delete"}, "GET " + token: {403, "token does not exist: ACL not found"},
 	}
-	disabled := answers{"GET /v1/acl/token/self": {401, "ACL support disabled"}}
+	disabled := consultest.Answers{"GET /v1/acl/token/self": {401, "ACL support disabled"}}
 	for name, tt := range map[string]struct {
-		consul  answers
+		consul  consultest.Answers
 		gone    []string // from Kubernetes
 		secret  bool     // is left
 		refused bool
 	}{
 		"nothing":               {consul: deleted},
-		"the token":             {consul: deleted.with(missing)},
-		"the policy":            {consul: deleted.with(answers{policyPath: {404, "policy not found"}})},
-		"the policy, meanwhile": {consul: deleted.with(answers{"DELETE /v1/acl/policy/p": {404, "Cannot find policy to delete"}})},
+		"the token":             {consul: deleted.With(missing)},
+		"the policy":            {consul: deleted.With(consultest.Answers{policyPath: {404, "policy not found"}})},
+		"the policy, meanwhile": {consul: deleted.With(consultest.Answers{"DELETE /v1/acl/policy/p": {404, "Cannot find policy to delete"}})},
 		"the ACLs":              {consul: disabled, gone: []string{"secret"}},
 		"the cluster":           {gone: []string{"secret", "pod", "statefulset"}},
-		"nothing, and the token cannot be deleted": {consul: deleted.with(answers{"DELETE " + token: {403, "Permission denied: token with AccessorID 'a' lacks permission 'acl:write'"}}), secret: true, refused: true},
+		"nothing, and the token cannot be deleted": {consul: deleted.With(consultest.Answers{"DELETE " + token: {403, "Permission denied: token with AccessorID 'a' lacks permission 'acl:write'"}}), secret: true, refused: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			k := fake.NewClientset(bootstrappedCluster(1)...)
+			k := fake.NewClientset(consultest.BootstrappedCluster(1)...)
 			target := Target{Namespace: "ns", Name: "backup", Key: "token"}
 			s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "backup", Labels: TokenSecretLabels()}, Data: map[string][]byte{"token": []byte("secret")}}
 			s.Annotations = map[string]string{target.annotation(): accessor}
 			if err := k.Tracker().Add(s); err != nil {
 				t.Fatal(err)
 			}
-			c := serveConsul(t, k, tt.consul)
+			c := NewConnector(consultest.Serve(t, k, tt.consul)).Cluster("ns", "consul")
 			for _, what := range tt.gone {
 				var err error
 				switch what {

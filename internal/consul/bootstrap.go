@@ -9,11 +9,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/consul/api"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -34,10 +32,6 @@ type SecretRef struct {
 	Name string
 	Key  string
 }
-
-// interval between two tries. A server that has just elected a leader, or that does not know the new token yet,
-// is ready a moment later.
-const interval = 250 * time.Millisecond
 
 // annotationKey records the key of the management token on its Secret, and annotationProvisional that it may be moved
 // (BootstrapOptions.Provisional).
@@ -266,65 +260,6 @@ func (c *Cluster) finishBootstrap(ctx context.Context, token string, provisional
 		}
 		return "", err
 	})
-}
-
-func (c *Cluster) replicas(ctx context.Context) (int, error) {
-	sts, err := c.kube.AppsV1().StatefulSets(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
-	if err != nil {
-		return 0, fmt.Errorf("reading the StatefulSet of %s: %w", c.ID(), err)
-	}
-	return int(*sts.Spec.Replicas), nil
-}
-
-// Exists reports whether the cluster exists: its StatefulSet, or, if somebody deleted the StatefulSet, its
-// ConfigMap or a server.
-func (c *Cluster) Exists(ctx context.Context) (bool, error) {
-	if runs, err := c.runs(ctx); err != nil || runs {
-		return runs, err
-	}
-	config, err := c.kube.CoreV1().ConfigMaps(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
-	found, err := kube.Found(err)
-	if err != nil {
-		return false, fmt.Errorf("reading the ConfigMap of %s: %w", c.ID(), err)
-	}
-	return found && server.Owns(c.Name, config.Labels), nil
-}
-
-// runs reports whether there is a StatefulSet, or a server without one.
-func (c *Cluster) runs(ctx context.Context) (bool, error) {
-	if sts, err := c.statefulSet(ctx); err != nil || sts != nil {
-		return sts != nil, err
-	}
-	pods, err := c.Pods(ctx)
-	return slices.ContainsFunc(pods, func(p corev1.Pod) bool { return p.DeletionTimestamp == nil && server.Owns(c.Name, p.Labels) }), err
-}
-
-// statefulSet returns the cluster's StatefulSet, nil if it does not exist.
-func (c *Cluster) statefulSet(ctx context.Context) (*appsv1.StatefulSet, error) {
-	sts, err := c.kube.AppsV1().StatefulSets(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
-	found, err := kube.Found(err)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("reading the StatefulSet of %s: %w", c.ID(), err)
-	case !found:
-		return nil, nil //nolint:nilnil // as documented
-	}
-	return sts, nil
-}
-
-// gone reports whether a cluster no longer exists: neither its StatefulSet, nor a server, nor a volume, which
-// would bring its ACLs back. It returns an error if this cannot be determined.
-func (c *Cluster) gone(ctx context.Context) (bool, error) {
-	if runs, err := c.runs(ctx); err != nil || runs {
-		return false, err
-	}
-	claims, err := c.kube.CoreV1().PersistentVolumeClaims(c.Namespace).List(ctx, metav1.ListOptions{
-		LabelSelector: labels.SelectorFromSet(server.SelectorLabels(c.Name)).String(),
-	})
-	if err != nil {
-		return false, fmt.Errorf("listing the volume claims of %s: %w", c.ID(), err)
-	}
-	return len(claims.Items) == 0, nil
 }
 
 // checkACLs returns ErrACLDisabled if the servers run without ACLs.
@@ -591,4 +526,44 @@ func (c *Cluster) reset(ctx context.Context, lost *LostError, keep bool) (access
 		return "", fmt.Errorf("writing the ACL reset index: %w", err)
 	}
 	return c.bootstrapWith(ctx, token)
+}
+
+// KeepManagementToken puts a valid management token into the Secret in which ManagementToken finds it, and from
+// which consul_k8s_acl_bootstrap may move it. It reports whether it created the Secret. A Secret that holds
+// another token is an error.
+func (c *Cluster) KeepManagementToken(ctx context.Context, token string) (made bool, err error) {
+	held, ref, err := c.ManagementToken(ctx)
+	if err != nil || held == token {
+		return false, err
+	}
+	if held != "" {
+		return false, fmt.Errorf("the Secret %s/%s holds another management token of %s: delete the Secret if it is left over from an earlier cluster", c.Namespace, ref.Name, c.ID())
+	}
+	if err := c.makeSecret(ctx, DefaultSecretRef(c.Name), token, true); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+// ForgetManagementToken deletes the Secret that KeepManagementToken made.
+func (c *Cluster) ForgetManagementToken(ctx context.Context) error {
+	_, ref, err := c.ManagementToken(ctx)
+	if err != nil || ref.Name == "" {
+		return err
+	}
+	err = c.kube.CoreV1().Secrets(c.Namespace).Delete(ctx, ref.Name, metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("deleting Secret %s/%s: %w", c.Namespace, ref.Name, err)
+	}
+	return nil
+}
+
+// SecretToken reads a token from a key of a Secret in the namespace of the cluster, "" if the Secret has no
+// such key.
+func (c *Cluster) SecretToken(ctx context.Context, ref SecretRef) (string, error) {
+	s, err := c.kube.CoreV1().Secrets(c.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+	if err != nil {
+		return "", fmt.Errorf("reading Secret %s/%s: %w", c.Namespace, ref.Name, err)
+	}
+	return strings.TrimSpace(string(s.Data[ref.Key])), nil
 }

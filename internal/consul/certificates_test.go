@@ -1,7 +1,6 @@
 package consul
 
 import (
-	"context"
 	"crypto/x509"
 	"errors"
 	"maps"
@@ -9,6 +8,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	k8stesting "k8s.io/client-go/testing"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -388,11 +390,11 @@ func TestSettleCertificates_revertsWhatIsRefused(t *testing.T) {
 			return tlsSpec(func(s *server.TLSSettings) { s.CASecret = "ours" })
 		}
 		read := func(name string) *corev1.Secret {
-			s, err := k.CoreV1().Secrets("ns").Get(t.Context(), name, metav1.GetOptions{})
+			o, err := k.Tracker().Get(corev1.SchemeGroupVersion.WithResource("secrets"), "ns", name) // as a reactor may
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
-			return s
+			return o.(*corev1.Secret).DeepCopy() //nolint:forcetypeassert // a Secret
 		}
 		var last *certificate
 		published := func() *certificate { // and checked against what was published before
@@ -410,20 +412,20 @@ func TestSettleCertificates_revertsWhatIsRefused(t *testing.T) {
 			last = p
 			return p
 		}
-		c.list = func(context.Context) ([]corev1.Pod, error) {
+		k.PrependReactor("list", "pods", func(k8stesting.Action) (bool, runtime.Object, error) {
 			p := published()
 			if pki.CheckChain(p.Pair, refused.roots, now) == nil || (tt.trustOnly && slices.ContainsFunc(p.trusted, refused.Certificate().Equal)) {
-				return nil, errors.New("refused")
+				return true, nil, errors.New("refused")
 			}
-			return nil, nil
-		}
+			return false, nil, nil
+		})
 		spec := declare(tt.before)
 		if _, err := c.EnsureCertificates(t.Context(), spec, false); err != nil {
 			t.Fatal(err)
 		}
 		first := published().trusted[0]
 		spec = declare(refused)
-		if err := c.SettleCertificates(t.Context(), "", spec); err == nil || err.Error() != "refused" {
+		if err := c.SettleCertificates(t.Context(), "", spec); err == nil || !strings.HasSuffix(err.Error(), ": refused") {
 			t.Fatalf("%s: %v", name, err)
 		}
 		if ca := read("consul-ca"); tt.forgetKept {
@@ -474,7 +476,6 @@ func TestSettleCertificates_dropsNoAuthorityInUse(t *testing.T) {
 	t.Parallel()
 	k := fake.NewClientset()
 	c := NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul")
-	c.list = func(context.Context) ([]corev1.Pod, error) { return nil, nil }
 	if _, err := c.EnsureCertificates(t.Context(), tlsSpec(unchanged), false); err != nil {
 		t.Fatal(err)
 	}

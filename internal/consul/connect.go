@@ -27,6 +27,10 @@ import (
 // a pod whose node was cut off must not hold up everything.
 const requestTimeout = 30 * time.Second
 
+// interval between two tries. A server that has just elected a leader, or that does not know the new token yet,
+// is ready a moment later.
+const interval = 250 * time.Millisecond
+
 // Connector reaches Consul servers through the Kubernetes API server. It reuses
 // its HTTP connections, each of which is a port-forward. It is safe for
 // concurrent use.
@@ -35,12 +39,12 @@ type Connector struct {
 
 	mu       sync.Mutex
 	forwards map[types.UID]forward // by the UID of the pod
-	acls     map[string]*ACL       // by the ID of the cluster
+	shared   map[string]any        // by the ID of the cluster, and what it is
 }
 
 // NewConnector returns a Connector; it connects to nothing.
 func NewConnector(k *kube.Client) *Connector {
-	return &Connector{kube: k, forwards: map[types.UID]forward{}, acls: map[string]*ACL{}}
+	return &Connector{kube: k, forwards: map[types.UID]forward{}, shared: map[string]any{}}
 }
 
 // forward is the connection to one pod.
@@ -64,6 +68,17 @@ type Cluster struct {
 // Cluster returns access to one cluster; it connects to nothing.
 func (c *Connector) Cluster(namespace, name string) *Cluster {
 	return &Cluster{connector: c, kube: c.kube, Namespace: namespace, Name: name}
+}
+
+// Shared returns what another package keeps about a cluster as long as the Connector is used. It is made once.
+func (c *Cluster) Shared(what string, create func() any) any {
+	c.connector.mu.Lock()
+	defer c.connector.mu.Unlock()
+	key := c.ID() + " " + what
+	if _, ok := c.connector.shared[key]; !ok {
+		c.connector.shared[key] = create()
+	}
+	return c.connector.shared[key]
 }
 
 // ID is "<namespace>/<name>".

@@ -2,6 +2,7 @@ package consul
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"regexp"
 	"slices"
@@ -149,4 +150,19 @@ func bootstrapped(err error) (index uint64, ok bool) {
 	}
 	index, err = strconv.ParseUint(m[1], 10, 64)
 	return index, err == nil
+}
+
+// PermissionError says that the management token lacks a right.
+type PermissionError struct {
+	// AccessorID of the token and the Permission that it lacks, such as
+	// "acl:write"; "" where Consul did not say.
+	AccessorID, Permission string
+}
+
+// Error implements error.
+func (e *PermissionError) Error() string {
+	if e.Permission == "" {
+		return "the management token lacks a right"
+	}
+	return fmt.Sprintf("the management token %s lacks the right %s", e.AccessorID, e.Permission)
 }

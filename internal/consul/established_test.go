@@ -1,20 +1,15 @@
 package consul
 
 import (
-	"context"
-	"fmt"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"testing"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul/consultest"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes/fake"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -22,31 +17,7 @@ import (
 // without a handler does not run.
 func answering(t *testing.T, handlers []http.HandlerFunc, objects ...runtime.Object) *Cluster {
 	t.Helper()
-	connector := NewConnector(nil)
-	for i, handler := range handlers {
-		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
-			Name: server.PodName("consul", i), Namespace: "prod", UID: types.UID(fmt.Sprint(i)), Labels: server.OwnerLabels("consul"),
-		}}
-		pod.Status.Phase, pod.Status.PodIP = corev1.PodRunning, fmt.Sprintf("10.0.0.%d", i+1)
-		state := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
-		if handler == nil {
-			state = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{}}
-		}
-		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: server.ContainerName, State: state}}
-		objects = append(objects, pod)
-		if handler == nil {
-			continue
-		}
-		s := httptest.NewServer(handler)
-		t.Cleanup(s.Close)
-		connector.forwards[pod.UID] = forward{cluster: "prod/consul", transport: &http.Transport{
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return (&net.Dialer{}).DialContext(ctx, "tcp", s.Listener.Addr().String())
-			},
-		}}
-	}
-	connector.kube = &kube.Client{Interface: fake.NewClientset(objects...)}
-	return connector.Cluster("prod", "consul")
+	return NewConnector(consultest.Servers(t, handlers, objects...)).Cluster("prod", "consul")
 }
 
 // Where the record of the first leader is missing, the servers tell.

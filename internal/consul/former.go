@@ -9,7 +9,6 @@ import (
 	"github.com/hashicorp/consul/api"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
@@ -219,44 +218,4 @@ func (c *Cluster) eachAgent(ctx context.Context, token string, do func(*api.Clie
 		}
 	}
 	return nil
-}
-
-// KeepManagementToken puts a valid management token into the Secret in which ManagementToken finds it, and from
-// which consul_k8s_acl_bootstrap may move it. It reports whether it created the Secret. A Secret that holds
-// another token is an error.
-func (c *Cluster) KeepManagementToken(ctx context.Context, token string) (made bool, err error) {
-	held, ref, err := c.ManagementToken(ctx)
-	if err != nil || held == token {
-		return false, err
-	}
-	if held != "" {
-		return false, fmt.Errorf("the Secret %s/%s holds another management token of %s: delete the Secret if it is left over from an earlier cluster", c.Namespace, ref.Name, c.ID())
-	}
-	if err := c.makeSecret(ctx, DefaultSecretRef(c.Name), token, true); err != nil {
-		return false, err
-	}
-	return true, nil
-}
-
-// ForgetManagementToken deletes the Secret that KeepManagementToken made.
-func (c *Cluster) ForgetManagementToken(ctx context.Context) error {
-	_, ref, err := c.ManagementToken(ctx)
-	if err != nil || ref.Name == "" {
-		return err
-	}
-	err = c.kube.CoreV1().Secrets(c.Namespace).Delete(ctx, ref.Name, metav1.DeleteOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("deleting Secret %s/%s: %w", c.Namespace, ref.Name, err)
-	}
-	return nil
-}
-
-// SecretToken reads a token from a key of a Secret in the namespace of the cluster, "" if the Secret has no
-// such key.
-func (c *Cluster) SecretToken(ctx context.Context, ref SecretRef) (string, error) {
-	s, err := c.kube.CoreV1().Secrets(c.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
-	if err != nil {
-		return "", fmt.Errorf("reading Secret %s/%s: %w", c.Namespace, ref.Name, err)
-	}
-	return strings.TrimSpace(string(s.Data[ref.Key])), nil
 }

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul/consultest"
+
 	"k8s.io/client-go/kubernetes/fake"
 )
 
@@ -61,15 +63,15 @@ func TestForceLeave_asksEachAgent(t *testing.T) {
 			http.Error(w, "agent: No node found with name 'old-1'", http.StatusInternalServerError)
 		}
 	}
-	k := fake.NewClientset(bootstrappedCluster(3)...)
-	if err := serveConsul(t, k, http.HandlerFunc(heard)).ForceLeave(t.Context(), "management", "old-1"); err != nil || asked.Load() != 3 {
+	k := fake.NewClientset(consultest.BootstrappedCluster(3)...)
+	if err := NewConnector(consultest.Serve(t, k, http.HandlerFunc(heard))).Cluster("ns", "consul").ForceLeave(t.Context(), "management", "old-1"); err != nil || asked.Load() != 3 {
 		t.Errorf("%d of 3 agents were asked: %v", asked.Load(), err)
 	}
 	refuses := func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "Permission denied", http.StatusForbidden) }
-	if err := serveConsul(t, k, http.HandlerFunc(refuses)).ForceLeave(t.Context(), "management", "old-1"); !IsForbidden(err) {
+	if err := NewConnector(consultest.Serve(t, k, http.HandlerFunc(refuses))).Cluster("ns", "consul").ForceLeave(t.Context(), "management", "old-1"); !IsForbidden(err) {
 		t.Errorf("got %v", err)
 	}
-	if err := serveConsul(t, fake.NewClientset(), http.HandlerFunc(refuses)).ForceLeave(t.Context(), "management", "old-1"); !errors.Is(err, ErrNoServer) {
+	if err := NewConnector(consultest.Serve(t, fake.NewClientset(), http.HandlerFunc(refuses))).Cluster("ns", "consul").ForceLeave(t.Context(), "management", "old-1"); !errors.Is(err, ErrNoServer) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -86,9 +88,9 @@ func TestServerMembers(t *testing.T) {
 		{server("new-0", 1), server("old-0", 4), server("old-1", 4)},
 	}
 	var asked atomic.Int32
-	c := serveConsul(t, fake.NewClientset(bootstrappedCluster(3)...), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	c := NewConnector(consultest.Serve(t, fake.NewClientset(consultest.BootstrappedCluster(3)...), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(views[asked.Add(1)-1])
-	}))
+	}))).Cluster("ns", "consul")
 	got, err := c.ServerMembers(t.Context(), "management")
 	if want := map[string]bool{"new-0": false, "old-0": true, "old-1": false, "old-2": true}; err != nil || !maps.Equal(got, want) {
 		t.Errorf("got %v, %v, want %v", got, err, want)

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
@@ -104,28 +102,6 @@ func (c *Cluster) denyFacts(ctx context.Context, acls bool) (f DenyFacts, err er
 	f.NodeTokens, f.ServiceTokens = a.identities(time.Now())
 	f.AnonymousRights = a.rights(AnonymousAccessorID)
 	return f, nil
-}
-
-// Established reports whether the cluster has had a leader (server.Spec). If the ConfigMap does not say so, the
-// running servers are asked. If the ConfigMap is lost and no server runs, the answer is yes.
-func (c *Cluster) Established(ctx context.Context) (bool, error) {
-	config, err := c.kube.CoreV1().ConfigMaps(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
-	found, err := kube.Found(err)
-	if err != nil {
-		return false, fmt.Errorf("reading the ConfigMap of %s: %w", c.ID(), err)
-	}
-	if found && (server.Set{Config: config}).IsEstablished() {
-		return true, nil
-	}
-	pods, err := c.Pods(ctx)
-	if err != nil {
-		return false, err
-	}
-	running := slices.DeleteFunc(pods, func(p corev1.Pod) bool { return !PodRuns(&p) })
-	if len(running) == 0 {
-		return !found, nil
-	}
-	return c.HasBootstrapped(ctx, running)
 }
 
 // denyAnswers is what Consul answers to the requests of DenyFacts.

@@ -10,9 +10,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 	"github.com/hashicorp/consul/api"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
 // TransferLeadership transfers the leadership to a server, by its name (POST /v1/operator/raft/transfer-leader,

@@ -1,9 +1,10 @@
 package consul
 
 import (
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 	"slices"
 	"testing"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
 // A log that ends in a later term goes further than a longer one of an earlier term, which was never agreed on.

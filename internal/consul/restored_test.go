@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul/consultest"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
@@ -32,7 +34,7 @@ func healMakesRoom(t *testing.T, ready time.Duration) {
 		return map[string]any{"Node": map[string]any{"Node": "consul-server-0", "ID": id, "Address": lan, "TaggedAddresses": map[string]string{"lan": lan}}}
 	}
 	const catalog, deregister, give = "GET /v1/catalog/node/consul-server-0", "PUT /v1/catalog/deregister", "PUT /v1/agent/token/agent"
-	known := answers{
+	known := consultest.Answers{
 		"GET /v1/acl/token/self":              {200, map[string]any{"AccessorID": "m", "Policies": []map[string]string{{"ID": GlobalManagementID}}}},
 		"GET /v1/acl/token/" + own:            {200, map[string]string{"AccessorID": own, "SecretID": "agent"}},
 		"GET /v1/agent/self":                  {200, map[string]any{"Config": map[string]string{"NodeName": "consul-server-0", "NodeID": "own"}}},
@@ -49,18 +51,18 @@ func healMakesRoom(t *testing.T, ready time.Duration) {
 		switch r.Method + " " + r.URL.Path {
 		case deregister:
 			done = append(done, "deregister")
-			known.with(answers{}).ServeHTTP(w, r)
-			known[catalog] = answers{catalog: {200, nil}}[catalog]
+			known.With(consultest.Answers{}).ServeHTTP(w, r)
+			known[catalog] = consultest.Answers{catalog: {200, nil}}[catalog]
 			return
 		case give:
 			done = append(done, "give")
 			if slices.Contains(done, "deregister") {
-				known[catalog] = answers{catalog: {200, node("own", "10.0.0.1")}}[catalog]
+				known[catalog] = consultest.Answers{catalog: {200, node("own", "10.0.0.1")}}[catalog]
 			}
 		}
 		known.ServeHTTP(w, r)
 	})
-	k := fake.NewClientset(bootstrappedCluster(1)...)
+	k := fake.NewClientset(consultest.BootstrappedCluster(1)...)
 	pod, err := k.CoreV1().Pods("ns").Get(t.Context(), "consul-server-0", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +71,7 @@ func healMakesRoom(t *testing.T, ready time.Duration) {
 	if _, err := k.CoreV1().Pods("ns").UpdateStatus(t.Context(), pod, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	c := serveConsul(t, k, handler)
+	c := NewConnector(consultest.Serve(t, k, handler)).Cluster("ns", "consul")
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	if err := c.Heal(ctx, true); err != nil {
