@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	appsv1 "k8s.io/client-go/applyconfigurations/apps/v1"
@@ -55,6 +56,10 @@ func TestAccCluster_theStateOfAnEarlierCommitPlansNothing(t *testing.T) {
 	acctest.Wait(t, "the server to vote", func(ctx context.Context) (string, error) {
 		return acctest.Consul(t, namespace, "consul").Missing(ctx, "", 1, 0)
 	})
+	autopilot := server.Autopilot{CleanupDeadServers: true, LastContactThreshold: 200 * time.Millisecond, MaxTrailingLogs: 250, ServerStabilizationTime: 2 * time.Second}
+	if err := acctest.Consul(t, namespace, "consul").SetAutopilot(t.Context(), "", autopilot, 1); err != nil {
+		t.Fatal(err)
+	}
 	applyAs(t, server.ManagedBy, established)
 	cli.Write("terraform.tfstate", read("state.json"))
 	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode"); code != 0 {

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
@@ -920,6 +921,9 @@ func (d Deployment) deleteServers(ctx context.Context, spec server.Spec) (live s
 	if err := (restic.Client{Kube: d.Kube, Consul: d.Consul}).FinishRestore(ctx); err != nil {
 		return live, nil, err
 	}
+	if err := d.deleteJobs(ctx); err != nil {
+		return live, nil, err
+	}
 	if spec.Storage.WhenDeleted == server.Delete {
 		if err := d.deleteData(ctx, spec); err != nil {
 			return live, nil, err
@@ -946,6 +950,29 @@ func (d Deployment) deleteServers(ctx context.Context, spec server.Spec) (live s
 		kept = append(kept, "Secrets "+strings.Join(secrets, ", "))
 	}
 	return live, kept, nil
+}
+
+// deleteJobs deletes Jobs that interrupted operations left behind. A Job of a schedule belongs to its CronJob. Without the right to list
+// Jobs, Kubernetes deletes them some time after they ended.
+func (d Deployment) deleteJobs(ctx context.Context) error {
+	list, err := d.Kube.BatchV1().Jobs(d.Consul.Namespace).List(ctx, metav1.ListOptions{
+		LabelSelector: labels.SelectorFromSet(server.OwnerLabels(d.Consul.Name)).String(),
+	})
+	if ignoreForbidden(err) != nil {
+		return fmt.Errorf("listing the Jobs of %s: %w", d.Consul.ID(), err)
+	}
+	if err != nil {
+		return nil
+	}
+	for i := range list.Items {
+		if metav1.GetControllerOf(&list.Items[i]) != nil {
+			continue
+		}
+		if err := d.Kube.RemoveJob(ctx, d.Consul.Namespace, list.Items[i].Name, func(o metav1.Object) bool { return o.GetUID() == list.Items[i].UID }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // stop stops all servers and waits until their pods are gone. Their volumes stay. If the volumes outlive the cluster, one server

@@ -7,10 +7,12 @@ import (
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
@@ -100,5 +102,47 @@ func TestStop(t *testing.T) {
 				t.Errorf("the StatefulSet is told %v, want %v", told, tt.want)
 			}
 		})
+	}
+}
+
+// A destroy deletes the Jobs that interrupted operations left, and no others.
+func TestDeleteJobs(t *testing.T) {
+	t.Parallel()
+	job := func(name, cluster string, owner ...metav1.OwnerReference) *batchv1.Job {
+		return &batchv1.Job{ObjectMeta: metav1.ObjectMeta{
+			Namespace: "prod", Name: name, UID: types.UID(name), Labels: server.OwnerLabels(cluster), OwnerReferences: owner,
+		}}
+	}
+	schedule := metav1.OwnerReference{Kind: "CronJob", Name: "nightly", Controller: new(true)}
+	for name, tt := range map[string]struct {
+		forbidden bool
+		left      []string
+	}{
+		"with the right to list Jobs":    {false, []string{"nightly-1", "other-inspect"}},
+		"without the right to list Jobs": {true, []string{"consul-check", "consul-inspect", "nightly-1", "other-inspect"}},
+	} {
+		set := fake.NewClientset(job("consul-inspect", "consul"), job("consul-check", "consul"), job("nightly-1", "consul", schedule), job("other-inspect", "other"))
+		if tt.forbidden {
+			set.PrependReactor("list", "jobs", func(a clienttesting.Action) (bool, runtime.Object, error) {
+				selects := a.(clienttesting.ListAction).GetListRestrictions().Labels //nolint:forcetypeassert // by its verb
+				return !selects.Empty(), nil, apierrors.NewForbidden(batchv1.Resource("jobs"), "", nil)
+			})
+		}
+		k := &kube.Client{Interface: set}
+		d := Deployment{Kube: k, Consul: consul.NewConnector(k).Cluster("prod", "consul")}
+		if err := d.deleteJobs(t.Context()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		list, err := set.BatchV1().Jobs("prod").List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var left []string
+		for _, j := range list.Items {
+			left = append(left, j.Name)
+		}
+		if !slices.Equal(left, tt.left) {
+			t.Errorf("%s: left %q, want %q", name, left, tt.left)
+		}
 	}
 }
