@@ -290,7 +290,8 @@ resource "consul_k8s_snapshot" "test" {
 }
 
 // A snapshot is restored into another cluster, which has servers of the same names; one whose provider is
-// killed when it was restored is finished by the next apply, and not restored again.
+// killed when it was restored is finished by the next apply, and not restored again. A destroy deletes the
+// Job that the provider was waiting for then.
 func TestAccRestore_intoAnotherClusterAndInterrupted(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -326,8 +327,8 @@ resource "consul_k8s_snapshot" "test" {
 	}
 	restore("1")
 	killed, out := fresh.RunAndKill(t.Context(), "apply", func(ctx context.Context) bool {
-		j, err := k.BatchV1().Jobs(elsewhere).Get(ctx, restic.RestoreJobName("consul"), metav1.GetOptions{})
-		return err == nil && j.Status.Succeeded > 0
+		list, err := k.BatchV1().Jobs(elsewhere).List(ctx, metav1.ListOptions{LabelSelector: restic.LabelTask + "=inspect"})
+		return err == nil && len(list.Items) > 0
 	})
 	if !killed {
 		t.Fatalf("the apply ended before it could be killed:\n%s", out)

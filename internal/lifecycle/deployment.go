@@ -956,7 +956,7 @@ func (d Deployment) deleteServers(ctx context.Context, spec server.Spec) (live s
 // Jobs, Kubernetes deletes them some time after they ended.
 func (d Deployment) deleteJobs(ctx context.Context) error {
 	list, err := d.Kube.BatchV1().Jobs(d.Consul.Namespace).List(ctx, metav1.ListOptions{
-		LabelSelector: labels.SelectorFromSet(server.OwnerLabels(d.Consul.Name)).String(),
+		LabelSelector: labels.SelectorFromSet(map[string]string{server.LabelManagedBy: server.ManagedBy, server.LabelInstance: d.Consul.Name}).String(),
 	})
 	if ignoreForbidden(err) != nil {
 		return fmt.Errorf("listing the Jobs of %s: %w", d.Consul.ID(), err)

@@ -109,9 +109,9 @@ func TestStop(t *testing.T) {
 func TestDeleteJobs(t *testing.T) {
 	t.Parallel()
 	job := func(name, cluster string, owner ...metav1.OwnerReference) *batchv1.Job {
-		return &batchv1.Job{ObjectMeta: metav1.ObjectMeta{
-			Namespace: "prod", Name: name, UID: types.UID(name), Labels: server.OwnerLabels(cluster), OwnerReferences: owner,
-		}}
+		labels := server.OwnerLabels(cluster)
+		labels[server.LabelComponent] = "backup"
+		return &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: name, UID: types.UID(name), Labels: labels, OwnerReferences: owner}}
 	}
 	schedule := metav1.OwnerReference{Kind: "CronJob", Name: "nightly", Controller: new(true)}
 	for name, tt := range map[string]struct {
