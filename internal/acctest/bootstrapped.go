@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -56,9 +57,9 @@ func startBootstrapped(ctx context.Context, k *kube.Client, namespace, version s
 		}
 	}
 	c = consul.NewConnector(k).Cluster(spec.Namespace, spec.Name)
-	if _, err := c.EnsureBootstrap(ctx, consul.SecretRef{Name: "consul-bootstrap-token", Key: "token"}, consul.BootstrapOptions{}); err != nil {
+	if _, err := consulacl.EnsureBootstrap(ctx, c, consulacl.SecretRef{Name: "consul-bootstrap-token", Key: "token"}, consulacl.BootstrapOptions{}); err != nil {
 		return nil, "", err
 	}
-	token, _, err = c.ManagementToken(ctx)
+	token, _, err = consulacl.ManagementToken(ctx, c)
 	return c, token, err
 }

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 )
 
 func TestMain(m *testing.M) { acctest.Main(m, acctest.BackupImages) }
@@ -66,7 +67,7 @@ func TestAccExamples(t *testing.T) {
 			if !strings.Contains(all, "resource \"consul_k8s_") {
 				return
 			}
-			token, _, err := acctest.Consul(t, namespace, "consul").ManagementToken(t.Context())
+			token, _, err := consulacl.ManagementToken(t.Context(), acctest.Consul(t, namespace, "consul"))
 			if err != nil {
 				t.Fatal(err)
 			}

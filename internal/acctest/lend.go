@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/rand"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 )
 
@@ -136,7 +137,7 @@ func (l *lentCluster) start(ctx context.Context) (err error) {
 // or replaced the management token. A test that changes an object of the cluster itself must not lend one.
 func (l *lentCluster) renew(ctx context.Context) error {
 	c := l.cluster()
-	if token, _, err := c.ManagementToken(ctx); err != nil || token != l.token {
+	if token, _, err := consulacl.ManagementToken(ctx, c); err != nil || token != l.token {
 		return errors.Join(errors.New("it has another management token"), err)
 	}
 	err := c.Any(ctx, l.token, func(client *api.Client) error { return client.Snapshot().Restore(nil, bytes.NewReader(l.snapshot)) })

@@ -18,6 +18,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 )
 
 func TestMain(m *testing.M) { acctest.Main(m) }
@@ -83,7 +84,7 @@ func hasAgentTokens(t *testing.T, namespace string) resource.TestCheckFunc {
 		for i := range 3 {
 			var agent *api.ACLToken
 			err := c.Any(t.Context(), management, func(client *api.Client) (err error) {
-				agent, _, err = client.ACL().TokenRead(c.AgentTokenAccessor(i), nil)
+				agent, _, err = client.ACL().TokenRead(consulacl.AgentTokenAccessor(c, i), nil)
 				return err
 			})
 			if err != nil {
@@ -163,7 +164,7 @@ func TestAccACLBootstrap_lifecycle(t *testing.T) {
 						if missing, err := c.Missing(ctx, token(t, namespace), 3, 0); missing != "" || err != nil {
 							return missing, err
 						}
-						drift, err := c.AgentTokenDrift(ctx, token(t, namespace))
+						drift, err := consulacl.AgentTokenDrift(ctx, c, token(t, namespace))
 						if err == nil && len(drift) == 0 {
 							return "nothing is wrong with its entry in the catalog", nil
 						}
@@ -197,7 +198,7 @@ func TestAccACLBootstrap_lifecycle(t *testing.T) {
 			{ // and recovered when asked for
 				Config: hcl(namespace, `  reset = "once"`),
 				Check: resource.ComposeTestCheckFunc(deniesAnonymousWrites(t, namespace), noSecretInState(t, namespace), func(*terraform.State) error {
-					if _, err := acctest.Consul(t, namespace, "consul").VerifyToken(t.Context(), lost); !errors.Is(err, consul.ErrSecretLost) {
+					if _, err := consulacl.VerifyToken(t.Context(), acctest.Consul(t, namespace, "consul"), lost); !errors.Is(err, consulacl.ErrSecretLost) {
 						return fmt.Errorf("the lost token still works: %w", errors.Join(err, errors.New("it was not deleted")))
 					}
 					return nil
@@ -212,25 +213,25 @@ func TestAccACLBootstrap_lifecycle(t *testing.T) {
 // apply goes on from it.
 func TestAccLong_goesOnFromAnyStep(t *testing.T) {
 	acctest.PreCheck(t)
-	tests := map[string]func(t *testing.T, c *consul.Cluster, ref consul.SecretRef) error{
-		"the Secret is stored": func(t *testing.T, c *consul.Cluster, ref consul.SecretRef) error {
+	tests := map[string]func(t *testing.T, c *consul.Cluster, ref consulacl.SecretRef) error{
+		"the Secret is stored": func(t *testing.T, c *consul.Cluster, ref consulacl.SecretRef) error {
 			t.Helper()
-			_, err := c.PrepareSecret(t.Context(), ref, false)
+			_, err := consulacl.PrepareSecret(t.Context(), c, ref, false)
 			return err
 		},
-		"the Secret is stored elsewhere, provisionally": func(t *testing.T, c *consul.Cluster, _ consul.SecretRef) error {
+		"the Secret is stored elsewhere, provisionally": func(t *testing.T, c *consul.Cluster, _ consulacl.SecretRef) error {
 			t.Helper()
-			_, err := c.PrepareSecret(t.Context(), consul.SecretRef{Name: "elsewhere", Key: "token"}, true)
+			_, err := consulacl.PrepareSecret(t.Context(), c, consulacl.SecretRef{Name: "elsewhere", Key: "token"}, true)
 			return err
 		},
-		"the token has another key, provisionally": func(t *testing.T, c *consul.Cluster, ref consul.SecretRef) error {
+		"the token has another key, provisionally": func(t *testing.T, c *consul.Cluster, ref consulacl.SecretRef) error {
 			t.Helper()
-			_, err := c.PrepareSecret(t.Context(), consul.SecretRef{Name: ref.Name, Key: "other"}, true)
+			_, err := consulacl.PrepareSecret(t.Context(), c, consulacl.SecretRef{Name: ref.Name, Key: "other"}, true)
 			return err
 		},
-		"Consul is bootstrapped": func(t *testing.T, c *consul.Cluster, ref consul.SecretRef) error {
+		"Consul is bootstrapped": func(t *testing.T, c *consul.Cluster, ref consulacl.SecretRef) error {
 			t.Helper()
-			secret, err := c.PrepareSecret(t.Context(), ref, false)
+			secret, err := consulacl.PrepareSecret(t.Context(), c, ref, false)
 			if err != nil {
 				return err
 			}
@@ -249,7 +250,7 @@ func TestAccLong_goesOnFromAnyStep(t *testing.T) {
 					{Config: clusterHCL(namespace, "  acl = { enabled = true }\n  replicas = 1\n")},
 					{
 						PreConfig: func() {
-							if err := interrupted(t, acctest.Consul(t, namespace, "consul"), consul.SecretRef{Name: "consul-bootstrap-token", Key: "token"}); err != nil {
+							if err := interrupted(t, acctest.Consul(t, namespace, "consul"), consulacl.SecretRef{Name: "consul-bootstrap-token", Key: "token"}); err != nil {
 								t.Fatal(err)
 							}
 						},

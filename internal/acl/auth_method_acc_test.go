@@ -34,6 +34,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -732,7 +733,7 @@ func TestAccAuthMethod_goesOnAfterAnInterruptedCreate(t *testing.T) {
 		Steps: []resource.TestStep{
 			{ // the token reviewer is there, and nothing else
 				PreConfig: func() {
-					if _, err := f.TokenReviewer("pods").Ensure(t.Context()); err != nil {
+					if _, err := consulacl.NewTokenReviewer(f.Cluster, "pods").Ensure(t.Context()); err != nil {
 						t.Fatal(err)
 					}
 				},
@@ -792,7 +793,7 @@ func TestAccLong_getAnotherAddress(t *testing.T) {
 			return fmt.Errorf("there are %d auth methods: %w", len(list), err)
 		}
 		for _, m := range list {
-			s, err := f.TokenReviewer(m.Name).Read(t.Context())
+			s, err := consulacl.NewTokenReviewer(f.Cluster, m.Name).Read(t.Context())
 			if err != nil || len(s.Drift) > 0 {
 				return fmt.Errorf("the token reviewer of %s is not whole: %v, %w", m.Name, s.Drift, err)
 			}

@@ -10,7 +10,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 )
 
 var _ datasource.DataSourceWithConfigure = &authMethodDataSource{}
@@ -75,7 +75,7 @@ func (s *authMethodDataSource) Read(ctx context.Context, req datasource.ReadRequ
 	if found.MaxTokenTTL > 0 {
 		m.MaxTokenTTL = types.StringValue(found.MaxTokenTTL.String())
 	}
-	text, err := json.Marshal(consul.PublicConfig(found.Type, found.Config))
+	text, err := json.Marshal(consulacl.PublicConfig(found.Type, found.Config))
 	if err != nil {
 		resp.Diagnostics.Append(s.notRead(err))
 		return

@@ -31,7 +31,7 @@ import (
 	"k8s.io/client-go/util/cert"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -192,7 +192,7 @@ func (*AuthMethodResource) ValidateConfig(ctx context.Context, req resource.Vali
 	if supported(kind) != nil {
 		return // the validator reports it
 	}
-	if kind == consul.AuthMethodKubernetes {
+	if kind == consulacl.AuthMethodKubernetes {
 		if !m.ConfigJSON.IsNull() {
 			resp.Diagnostics.Append(attr.Error(path.Root("config_json"), "Wrong attribute for this type", "the type kubernetes uses the attribute kubernetes instead."))
 		}
@@ -209,7 +209,7 @@ func (*AuthMethodResource) ValidateConfig(ctx context.Context, req resource.Vali
 	}
 	config, err := m.config()
 	if err == nil {
-		err = consul.CheckAuthConfig(kind, config)
+		err = consulacl.CheckAuthConfig(kind, config)
 	}
 	if err != nil {
 		resp.Diagnostics.Append(attr.Error(path.Root("config_json"), "Invalid configuration", err.Error()+"."))
@@ -261,7 +261,7 @@ func (r *AuthMethodResource) ModifyPlan(ctx context.Context, req resource.Modify
 // isReviewed reports whether the pods are in the Kubernetes cluster that the
 // servers run in. Only then does the resource create the token reviewer.
 func (m authMethodModel) isReviewed(ctx context.Context, diags *diag.Diagnostics) bool {
-	return m.Type.ValueString() == consul.AuthMethodKubernetes && m.kubernetes(ctx, diags).JWT.IsNull()
+	return m.Type.ValueString() == consulacl.AuthMethodKubernetes && m.kubernetes(ctx, diags).JWT.IsNull()
 }
 
 func (*AuthMethodResource) plannedReviewer(ctx context.Context, plan, config authMethodModel, diags *diag.Diagnostics) types.Object {
@@ -301,15 +301,15 @@ func (r *AuthMethodResource) claimType(plan authMethodModel) {
 
 // checkReviewer reports objects that have the names of the token reviewer, but that another tool or person made. If the auth
 // method exists, this is drift, and only a warning: it must not block the plan of other resources.
-func (*AuthMethodResource) checkReviewer(ctx context.Context, a *consul.ACL, plan authMethodModel, creating bool, diags *diag.Diagnostics) {
+func (*AuthMethodResource) checkReviewer(ctx context.Context, a *consulacl.ACL, plan authMethodModel, creating bool, diags *diag.Diagnostics) {
 	if plan.TokenReviewer.IsNull() || plan.TokenReviewer.IsUnknown() {
 		return
 	}
-	s, err := a.Cluster().TokenReviewer(plan.Name.ValueString()).Read(ctx)
+	s, err := consulacl.NewTokenReviewer(a.Cluster(), plan.Name.ValueString()).Read(ctx)
 	if err != nil || len(s.Foreign) == 0 {
 		return
 	}
-	d := reviewerFailed("create", &consul.ForeignReviewerError{Objects: s.Foreign})
+	d := reviewerFailed("create", &consulacl.ForeignReviewerError{Objects: s.Foreign})
 	if !creating {
 		d = diag.NewWarningDiagnostic(d.Summary(), d.Detail()+" Until you do, the apply of this auth method fails.")
 	}
@@ -318,7 +318,7 @@ func (*AuthMethodResource) checkReviewer(ctx context.Context, a *consul.ACL, pla
 
 // checkName reports an auth method that already has the planned name. It is only
 // a warning if the content is the same, as an interrupted create leaves it.
-func (r *AuthMethodResource) checkName(ctx context.Context, a *consul.ACL, plan, config authMethodModel, diags *diag.Diagnostics) {
+func (r *AuthMethodResource) checkName(ctx context.Context, a *consulacl.ACL, plan, config authMethodModel, diags *diag.Diagnostics) {
 	if _, err := a.AuthMethods.Get(ctx, plan.Name.ValueString()); err != nil {
 		return // it does not exist, or the apply reports the error
 	}
@@ -327,9 +327,9 @@ func (r *AuthMethodResource) checkName(ctx context.Context, a *consul.ACL, plan,
 		same = same && !v.IsUnknown()
 	}
 	if same {
-		credential := consul.ReviewerCredential{}
+		credential := consulacl.ReviewerCredential{}
 		if !plan.TokenReviewer.IsNull() {
-			if s, err := a.Cluster().TokenReviewer(plan.Name.ValueString()).Read(ctx); err == nil {
+			if s, err := consulacl.NewTokenReviewer(a.Cluster(), plan.Name.ValueString()).Read(ctx); err == nil {
 				credential = s.Credential
 			}
 		}
@@ -346,7 +346,7 @@ func (r *AuthMethodResource) checkName(ctx context.Context, a *consul.ACL, plan,
 }
 
 // warnInUse warns how many tokens are deleted with the auth method.
-func (*AuthMethodResource) warnInUse(ctx context.Context, a *consul.ACL, state authMethodModel, diags *diag.Diagnostics) {
+func (*AuthMethodResource) warnInUse(ctx context.Context, a *consulacl.ACL, state authMethodModel, diags *diag.Diagnostics) {
 	if a == nil {
 		return
 	}
@@ -383,7 +383,7 @@ func (r *AuthMethodResource) Create(ctx context.Context, req resource.CreateRequ
 	if a == nil {
 		return
 	}
-	reviewer, before, credential := a.Cluster().TokenReviewer(m.Name.ValueString()), consul.ReviewerState{}, consul.ReviewerCredential{}
+	reviewer, before, credential := consulacl.NewTokenReviewer(a.Cluster(), m.Name.ValueString()), consulacl.ReviewerState{}, consulacl.ReviewerCredential{}
 	reviewed := config.isReviewed(ctx, &resp.Diagnostics)
 	var err error
 	if reviewed {
@@ -419,12 +419,12 @@ func (r *AuthMethodResource) Create(ctx context.Context, req resource.CreateRequ
 	}
 	r.keep(m.Cluster, m.Name)
 	r.warnIfNobodyCanLogIn(ctx, a, wanted, &resp.Diagnostics)
-	r.save(ctx, m, *made, consul.ReviewerState{Credential: credential}, reviewed, &resp.State, resp.Identity, &resp.Diagnostics)
+	r.save(ctx, m, *made, consulacl.ReviewerState{Credential: credential}, reviewed, &resp.State, resp.Identity, &resp.Diagnostics)
 	saveJWT(ctx, wanted, reviewed, resp.Private, &resp.Diagnostics)
 }
 
 // undo deletes the token reviewer that a failed create made.
-func undo(ctx context.Context, reviewer *consul.TokenReviewer, before consul.ReviewerState, diags *diag.Diagnostics) {
+func undo(ctx context.Context, reviewer *consulacl.TokenReviewer, before consulacl.ReviewerState, diags *diag.Diagnostics) {
 	if before.Exists {
 		return
 	}
@@ -436,11 +436,11 @@ func undo(ctx context.Context, reviewer *consul.TokenReviewer, before consul.Rev
 }
 
 // warnIfNobodyCanLogIn lets the servers review a token, and warns if they cannot.
-func (*AuthMethodResource) warnIfNobodyCanLogIn(ctx context.Context, a *consul.ACL, made api.ACLAuthMethod, diags *diag.Diagnostics) {
-	if made.Type != consul.AuthMethodKubernetes {
+func (*AuthMethodResource) warnIfNobodyCanLogIn(ctx context.Context, a *consulacl.ACL, made api.ACLAuthMethod, diags *diag.Diagnostics) {
+	if made.Type != consulacl.AuthMethodKubernetes {
 		return
 	}
-	auth := consul.KubernetesAuthOf(made.Config)
+	auth := consulacl.KubernetesAuthOf(made.Config)
 	if err := a.CheckLogin(ctx, made.Name, auth.ServiceAccountJWT); err != nil {
 		diags.AddWarning("Nobody can log in yet", fmt.Sprintf("The auth method %q of %s exists, but the servers could not check a token at %s: %s.\n\n"+
 			"The servers must be able to resolve and reach that address, and they must trust its certificate. Network policies must allow the connection.", made.Name, a.Cluster().ID(), auth.Host, err))
@@ -450,7 +450,7 @@ func (*AuthMethodResource) warnIfNobodyCanLogIn(ctx context.Context, a *consul.A
 // reviewerFailed returns the diagnostic of an error in Kubernetes.
 func reviewerFailed(doing string, err error) diag.Diagnostic {
 	summary := fmt.Sprintf("Cannot %s the token reviewer", doing)
-	var foreign *consul.ForeignReviewerError
+	var foreign *consulacl.ForeignReviewerError
 	switch {
 	case errors.As(err, &foreign):
 		return diag.NewErrorDiagnostic(summary, err.Error()+". Delete them, or give the auth method another name.")
@@ -473,7 +473,7 @@ func (r *AuthMethodResource) Read(ctx context.Context, req resource.ReadRequest,
 	if a == nil {
 		return
 	}
-	reviewer := a.Cluster().TokenReviewer(m.ID.ValueString())
+	reviewer := consulacl.NewTokenReviewer(a.Cluster(), m.ID.ValueString())
 	current, err := find(ctx, a, m.ID.ValueString())
 	if err != nil {
 		if !r.readFailed(err, imported, &resp.Diagnostics) {
@@ -495,8 +495,8 @@ func (r *AuthMethodResource) Read(ctx context.Context, req resource.ReadRequest,
 		}
 	}
 	a.AuthMethods.Own(current.Name)
-	reviewed, reviews := !m.TokenReviewer.IsNull(), consul.ReviewerState{}
-	if current.Type == consul.AuthMethodKubernetes && (imported || reviewed) {
+	reviewed, reviews := !m.TokenReviewer.IsNull(), consulacl.ReviewerState{}
+	if current.Type == consulacl.AuthMethodKubernetes && (imported || reviewed) {
 		if reviews, err = reviewer.Read(ctx); err != nil {
 			if imported {
 				resp.Diagnostics.Append(reviewerFailed("read", err))
@@ -520,8 +520,8 @@ func (r *AuthMethodResource) Read(ctx context.Context, req resource.ReadRequest,
 
 // importedKubernetes returns the attribute kubernetes of an imported auth method
 // that has a token reviewer: null if the pods are in the cluster of the servers.
-func importedKubernetes(ctx context.Context, current api.ACLAuthMethod, reviews consul.ReviewerState, diags *diag.Diagnostics) types.Object {
-	auth, k := consul.KubernetesAuthOf(current.Config), kubernetesAuthModel{}
+func importedKubernetes(ctx context.Context, current api.ACLAuthMethod, reviews consulacl.ReviewerState, diags *diag.Diagnostics) types.Object {
+	auth, k := consulacl.KubernetesAuthOf(current.Config), kubernetesAuthModel{}
 	if auth.Host != server.KubernetesHost {
 		k.Host = types.StringValue(auth.Host)
 	}
@@ -536,7 +536,7 @@ func importedKubernetes(ctx context.Context, current api.ACLAuthMethod, reviews 
 
 // find reads an auth method. It asks for the shared list first, which fails
 // quickly if Consul does not answer.
-func find(ctx context.Context, a *consul.ACL, name string) (*api.ACLAuthMethod, error) {
+func find(ctx context.Context, a *consulacl.ACL, name string) (*api.ACLAuthMethod, error) {
 	if _, err := a.AuthMethods.Get(ctx, name); err != nil {
 		return nil, err
 	}
@@ -562,7 +562,7 @@ func (r *AuthMethodResource) Update(ctx context.Context, req resource.UpdateRequ
 	if a == nil {
 		return
 	}
-	reviewer, credential := a.Cluster().TokenReviewer(m.Name.ValueString()), consul.ReviewerCredential{}
+	reviewer, credential := consulacl.NewTokenReviewer(a.Cluster(), m.Name.ValueString()), consulacl.ReviewerCredential{}
 	reviewed := config.isReviewed(ctx, &resp.Diagnostics)
 	var err error
 	if reviewed {
@@ -584,7 +584,7 @@ func (r *AuthMethodResource) Update(ctx context.Context, req resource.UpdateRequ
 		}
 	}
 	r.warnIfNobodyCanLogIn(ctx, a, wanted, &resp.Diagnostics)
-	r.save(ctx, m, *changed, consul.ReviewerState{Credential: credential}, reviewed, &resp.State, resp.Identity, &resp.Diagnostics)
+	r.save(ctx, m, *changed, consulacl.ReviewerState{Credential: credential}, reviewed, &resp.State, resp.Identity, &resp.Diagnostics)
 	saveJWT(ctx, wanted, reviewed, resp.Private, &resp.Diagnostics)
 }
 
@@ -610,21 +610,21 @@ func (r *AuthMethodResource) Delete(ctx context.Context, req resource.DeleteRequ
 	}
 	// The list reports whether the cluster exists.
 	_, err := a.AuthMethods.List(ctx)
-	if !errors.Is(err, consul.ErrNoCluster) {
+	if !errors.Is(err, consulacl.ErrNoCluster) {
 		err = a.AuthMethods.Delete(ctx, m.Name.ValueString())
 	}
-	if err != nil && !errors.Is(err, consul.ErrNoCluster) {
+	if err != nil && !errors.Is(err, consulacl.ErrNoCluster) {
 		resp.Diagnostics.Append(r.failed("delete", "", err))
 		return
 	}
 	if !m.TokenReviewer.IsNull() {
-		if err := a.Cluster().TokenReviewer(m.Name.ValueString()).Delete(ctx); err != nil {
+		if err := consulacl.NewTokenReviewer(a.Cluster(), m.Name.ValueString()).Delete(ctx); err != nil {
 			resp.Diagnostics.Append(reviewerFailed("delete", err))
 		}
 	}
 }
 
-func (r *AuthMethodResource) save(ctx context.Context, m authMethodModel, current api.ACLAuthMethod, reviews consul.ReviewerState, reviewed bool, state, identity store, diags *diag.Diagnostics) {
+func (r *AuthMethodResource) save(ctx context.Context, m authMethodModel, current api.ACLAuthMethod, reviews consulacl.ReviewerState, reviewed bool, state, identity store, diags *diag.Diagnostics) {
 	m.fromAPI(ctx, current, reviews, reviewed, diags)
 	diags.Append(state.Set(ctx, &m)...)
 	diags.Append(identity.Set(ctx, objectIdentity{Cluster: m.Cluster, ID: m.ID})...)
@@ -636,13 +636,13 @@ func (r *AuthMethodResource) save(ctx context.Context, m authMethodModel, curren
 const jwtKey = "service_account_jwt"
 
 func hashOf(m api.ACLAuthMethod) string {
-	sum := sha256.Sum256([]byte(consul.KubernetesAuthOf(m.Config).ServiceAccountJWT))
+	sum := sha256.Sum256([]byte(consulacl.KubernetesAuthOf(m.Config).ServiceAccountJWT))
 	return hex.EncodeToString(sum[:])
 }
 
 func saveJWT(ctx context.Context, written api.ACLAuthMethod, reviewed bool, private privateWriter, diags *diag.Diagnostics) {
 	hash := ""
-	if written.Type == consul.AuthMethodKubernetes && !reviewed {
+	if written.Type == consulacl.AuthMethodKubernetes && !reviewed {
 		hash = hashOf(written)
 	}
 	raw, err := json.Marshal(hash)
@@ -684,15 +684,15 @@ func (m authMethodModel) config() (map[string]any, error) {
 }
 
 // toAPI takes the write-only token from the configuration.
-func (m authMethodModel) toAPI(ctx context.Context, config authMethodModel, credential consul.ReviewerCredential, diags *diag.Diagnostics) api.ACLAuthMethod {
+func (m authMethodModel) toAPI(ctx context.Context, config authMethodModel, credential consulacl.ReviewerCredential, diags *diag.Diagnostics) api.ACLAuthMethod {
 	ttl, _ := time.ParseDuration(m.MaxTokenTTL.ValueString()) // the validator has checked it
 	out := api.ACLAuthMethod{
 		Name: m.Name.ValueString(), Type: m.Type.ValueString(), DisplayName: m.DisplayName.ValueString(), Description: m.Description.ValueString(),
 		MaxTokenTTL: ttl, TokenLocality: m.TokenLocality.ValueString(),
 	}
-	if out.Type == consul.AuthMethodKubernetes {
+	if out.Type == consulacl.AuthMethodKubernetes {
 		k := config.kubernetes(ctx, diags)
-		out.Config = consul.KubernetesAuth{
+		out.Config = consulacl.KubernetesAuth{
 			Host:              cmp.Or(k.Host.ValueString(), server.KubernetesHost),
 			CACert:            cmp.Or(k.CACert.ValueString(), credential.CACert),
 			ServiceAccountJWT: cmp.Or(k.JWT.ValueString(), credential.ServiceAccountJWT),
@@ -708,7 +708,7 @@ func (m authMethodModel) toAPI(ctx context.Context, config authMethodModel, cred
 
 // fromAPI keeps the notation of the state for values that mean the same. It only
 // compares the token in the configuration, and never stores it.
-func (m *authMethodModel) fromAPI(ctx context.Context, current api.ACLAuthMethod, reviews consul.ReviewerState, reviewed bool, diags *diag.Diagnostics) {
+func (m *authMethodModel) fromAPI(ctx context.Context, current api.ACLAuthMethod, reviews consulacl.ReviewerState, reviewed bool, diags *diag.Diagnostics) {
 	m.ID, m.Name, m.Type = types.StringValue(current.Name), types.StringValue(current.Name), types.StringValue(current.Type)
 	m.DisplayName, m.Description = types.StringValue(current.DisplayName), types.StringValue(current.Description)
 	m.TokenLocality = types.StringValue(cmp.Or(current.TokenLocality, "local"))
@@ -719,17 +719,17 @@ func (m *authMethodModel) fromAPI(ctx context.Context, current api.ACLAuthMethod
 		}
 	}
 	m.TokenReviewer = types.ObjectNull(tokenReviewerTypes)
-	if current.Type != consul.AuthMethodKubernetes {
+	if current.Type != consulacl.AuthMethodKubernetes {
 		m.Kubernetes, m.Drift = types.ObjectNull(kubernetesAuthTypes), inSync
-		public := consul.PublicConfig(current.Type, current.Config)
-		if written, err := m.config(); err != nil || !consul.SameConfig(written, public) {
+		public := consulacl.PublicConfig(current.Type, current.Config)
+		if written, err := m.config(); err != nil || !consulacl.SameConfig(written, public) {
 			text, _ := json.Marshal(public) //nolint:errchkjson // it was JSON
 			m.ConfigJSON = types.StringValue(string(text))
 		}
 		return
 	}
 	m.ConfigJSON = types.StringNull()
-	k, auth := m.kubernetes(ctx, diags), consul.KubernetesAuthOf(current.Config)
+	k, auth := m.kubernetes(ctx, diags), consulacl.KubernetesAuthOf(current.Config)
 	k.JWT = types.StringNull()
 	if !reviewed {
 		k.Host, k.CACert = types.StringValue(auth.Host), types.StringValue(auth.CACert)
@@ -770,7 +770,7 @@ func driftList(ctx context.Context, drift []string, diags *diag.Diagnostics) typ
 // auth methods.
 func supported(authMethodType string) error {
 	switch authMethodType {
-	case consul.AuthMethodKubernetes, consul.AuthMethodJWT, consul.AuthMethodAWS:
+	case consulacl.AuthMethodKubernetes, consulacl.AuthMethodJWT, consulacl.AuthMethodAWS:
 		return nil
 	case "oidc":
 		return errors.New("the type oidc requires Consul Enterprise; clients that already have a JSON web token can log in through the type jwt")

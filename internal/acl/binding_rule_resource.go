@@ -26,7 +26,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 )
 
 var (
@@ -247,20 +247,20 @@ func (m bindingRuleModel) sameContent(o bindingRuleModel) bool {
 
 // checkAuthMethod reports an auth method that does not exist and that no
 // resource planned so far creates. It also reports fields that its type lacks.
-func (r *BindingRuleResource) checkAuthMethod(ctx context.Context, a *consul.ACL, plan bindingRuleModel, diags *diag.Diagnostics) {
+func (r *BindingRuleResource) checkAuthMethod(ctx context.Context, a *consulacl.ACL, plan bindingRuleModel, diags *diag.Diagnostics) {
 	if plan.AuthMethod.IsUnknown() {
 		return
 	}
 	name, cluster := plan.AuthMethod.ValueString(), plan.Cluster.ValueString()
 	methodType := ""
-	for _, t := range []string{consul.AuthMethodKubernetes, consul.AuthMethodJWT, consul.AuthMethodAWS} {
+	for _, t := range []string{consulacl.AuthMethodKubernetes, consulacl.AuthMethodJWT, consulacl.AuthMethodAWS} {
 		if r.clients.Claims.Claimed(claimOf(t+" "+authMethodKind, cluster, name)) {
 			methodType = t
 		}
 	}
 	if methodType == "" && !r.clients.Claims.Claimed(claimOf(authMethodKind, cluster, name)) {
 		entry, err := a.AuthMethods.Get(ctx, name)
-		if errors.Is(err, consul.ErrNotFound) {
+		if errors.Is(err, consulacl.ErrNotFound) {
 			// Consul deletes the binding rules with their auth method, and Terraform then plans new ones. This must not block
 			// the plan of other resources.
 			diags.AddAttributeWarning(path.Root("auth_method"), "Unknown auth method", fmt.Sprintf(
@@ -292,7 +292,7 @@ func (m bindingRuleModel) checkReferences(ctx context.Context, methodType string
 
 // checkBound reports a role or policy that does not exist and that no resource
 // planned so far creates. Consul would ignore the rule.
-func (r *BindingRuleResource) checkBound(ctx context.Context, a *consul.ACL, plan bindingRuleModel, diags *diag.Diagnostics) {
+func (r *BindingRuleResource) checkBound(ctx context.Context, a *consulacl.ACL, plan bindingRuleModel, diags *diag.Diagnostics) {
 	if plan.BindName.IsUnknown() || plan.BindType.IsUnknown() || reference.MatchString(plan.BindName.ValueString()) {
 		return
 	}
@@ -325,7 +325,7 @@ func (r *BindingRuleResource) checkBound(ctx context.Context, a *consul.ACL, pla
 }
 
 // warnTakeOver warns if a rule with the same content already exists.
-func (r *BindingRuleResource) warnTakeOver(ctx context.Context, a *consul.ACL, plan bindingRuleModel, diags *diag.Diagnostics) {
+func (r *BindingRuleResource) warnTakeOver(ctx context.Context, a *consulacl.ACL, plan bindingRuleModel, diags *diag.Diagnostics) {
 	if !plan.isKnown() || r.leaves(authMethodKind, plan.Cluster, plan.AuthMethod.ValueString()) {
 		return
 	}
@@ -335,7 +335,7 @@ func (r *BindingRuleResource) warnTakeOver(ctx context.Context, a *consul.ACL, p
 	}
 	wanted := plan.toAPI(ctx, diags)
 	for _, rule := range list {
-		if consul.SameBindingRule(wanted, *rule) {
+		if consulacl.SameBindingRule(wanted, *rule) {
 			diags.AddWarning("The binding rule already exists", fmt.Sprintf(
 				"Cluster %s already has a binding rule %s with the same content, for example from an interrupted apply. The apply adopts it.", plan.Cluster.ValueString(), rule.ID))
 			return
@@ -360,7 +360,7 @@ func (r *BindingRuleResource) Create(ctx context.Context, req resource.CreateReq
 	if a == nil {
 		return
 	}
-	if _, err := a.AuthMethods.Read(ctx, wanted.AuthMethod); errors.Is(err, consul.ErrNotFound) {
+	if _, err := a.AuthMethods.Read(ctx, wanted.AuthMethod); errors.Is(err, consulacl.ErrNotFound) {
 		resp.Diagnostics.Append(attr.Error(path.Root("auth_method"), "Unknown auth method", fmt.Sprintf("cluster %s has no auth method %q. Create it first.", m.Cluster.ValueString(), wanted.AuthMethod)))
 		return
 	}
@@ -439,7 +439,7 @@ func (r *BindingRuleResource) Delete(ctx context.Context, req resource.DeleteReq
 	if a == nil {
 		return
 	}
-	if err := a.BindingRules.Delete(ctx, m.ID.ValueString()); err != nil && !errors.Is(err, consul.ErrNoCluster) {
+	if err := a.BindingRules.Delete(ctx, m.ID.ValueString()); err != nil && !errors.Is(err, consulacl.ErrNoCluster) {
 		resp.Diagnostics.Append(r.failed("delete", "", err))
 	}
 }
@@ -498,12 +498,12 @@ type (
 // the names of its fields in selectors and in references. Names with <key> are maps.
 func identityOf(methodType string) (identity any, fields, references []string) {
 	switch methodType {
-	case consul.AuthMethodKubernetes:
+	case consulacl.AuthMethodKubernetes:
 		fields = []string{"serviceaccount.namespace", "serviceaccount.name", "serviceaccount.uid"}
 		return &kubernetesIdentity{}, fields, fields
-	case consul.AuthMethodJWT:
+	case consulacl.AuthMethodJWT:
 		return &jwtIdentity{}, []string{"value.<key>", "list.<key>"}, []string{"value.<key>"}
-	case consul.AuthMethodAWS:
+	case consulacl.AuthMethodAWS:
 		fields = []string{"entity_name", "entity_id", "account_id", "entity_path", "entity_tags.<key>"}
 		return &awsIdentity{}, fields, fields
 	}
@@ -513,7 +513,7 @@ func identityOf(methodType string) (identity any, fields, references []string) {
 // methodTypes returns a type of auth method, or all types if it is "", which is not known yet.
 func methodTypes(methodType string) []string {
 	if methodType == "" {
-		return []string{consul.AuthMethodKubernetes, consul.AuthMethodJWT, consul.AuthMethodAWS}
+		return []string{consulacl.AuthMethodKubernetes, consulacl.AuthMethodJWT, consulacl.AuthMethodAWS}
 	}
 	return []string{methodType}
 }

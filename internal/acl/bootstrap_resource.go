@@ -25,6 +25,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -158,7 +159,7 @@ func (r *BootstrapResource) ModifyPlan(ctx context.Context, req resource.ModifyP
 	}
 	secret.Name, secret.Key = declared.Name, declared.Key
 	if declared.Name.IsNull() {
-		secret.Name = types.StringValue(consul.DefaultSecretRef(name).Name)
+		secret.Name = types.StringValue(consulacl.DefaultSecretRef(name).Name)
 	}
 	if declared.Key.IsNull() {
 		secret.Key = types.StringValue(defaultKey)
@@ -195,7 +196,7 @@ func (r *BootstrapResource) checkCluster(ctx context.Context, id string, diags *
 	}
 	if planned, ok := r.clients.Claims.PlannedCluster(id); ok {
 		if !planned.ACLs {
-			diags.Append(bootstrapError(id, consul.ErrACLDisabled))
+			diags.Append(bootstrapError(id, consulacl.ErrACLDisabled))
 		}
 		return
 	}
@@ -222,8 +223,8 @@ func (r *BootstrapResource) checkSecret(ctx context.Context, id string, secret s
 	}
 	ctx, cancel := context.WithTimeout(ctx, secretTimeout)
 	defer cancel()
-	err = cluster.CheckSecret(ctx, consul.SecretRef{Name: secret.Name.ValueString(), Key: secret.Key.ValueString()})
-	if errors.As(err, new(*consul.SecretError)) {
+	err = consulacl.CheckSecret(ctx, cluster, consulacl.SecretRef{Name: secret.Name.ValueString(), Key: secret.Key.ValueString()})
+	if errors.As(err, new(*consulacl.SecretError)) {
 		diags.Append(bootstrapError(id, err))
 	}
 }
@@ -279,11 +280,11 @@ func (r *BootstrapResource) apply(ctx context.Context, m *bootstrapModel, timeou
 	if diags.HasError() {
 		return false
 	}
-	ref := consul.SecretRef{Name: secret.Name.ValueString(), Key: secret.Key.ValueString()}
+	ref := consulacl.SecretRef{Name: secret.Name.ValueString(), Key: secret.Key.ValueString()}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 
-	accessor, err := cluster.EnsureBootstrap(ctx, ref, consul.BootstrapOptions{Reset: reset, LostAccessor: lostAccessor})
+	accessor, err := consulacl.EnsureBootstrap(ctx, cluster, ref, consulacl.BootstrapOptions{Reset: reset, LostAccessor: lostAccessor})
 	if err != nil {
 		diags.Append(bootstrapError(m.Cluster.ValueString(), err))
 		return false
@@ -302,19 +303,19 @@ func (r *BootstrapResource) apply(ctx context.Context, m *bootstrapModel, timeou
 }
 
 func bootstrapError(cluster string, err error) diag.Diagnostic {
-	var secret *consul.SecretError
+	var secret *consulacl.SecretError
 	switch {
 	case errors.As(err, &secret):
 		return attr.Error(path.Root("secret"), "The Secret cannot be used", secret.Error()+".")
-	case errors.Is(err, consul.ErrNoCluster):
+	case errors.Is(err, consulacl.ErrNoCluster):
 		return attr.Error(path.Root("cluster"), "There is no such cluster",
 			fmt.Sprintf("There is no cluster %s. Use the id attribute of a consul_k8s_cluster, so that it is created first.", cluster))
-	case errors.Is(err, consul.ErrNotRestored):
+	case errors.Is(err, consulacl.ErrNotRestored):
 		return attr.NotRestored(cluster)
-	case errors.Is(err, consul.ErrACLDisabled):
+	case errors.Is(err, consulacl.ErrACLDisabled):
 		return diag.NewAttributeErrorDiagnostic(path.Root("cluster"), "ACLs are not enabled",
 			fmt.Sprintf("Cluster %s has no ACLs to bootstrap: set acl = { enabled = true, default_policy = \"allow\" } on the cluster. A new cluster can start with \"deny\".", cluster))
-	case errors.Is(err, consul.ErrSecretLost):
+	case errors.Is(err, consulacl.ErrSecretLost):
 		return diag.NewAttributeErrorDiagnostic(path.Root("reset"), "The management token is lost",
 			fmt.Sprintf("Cluster %s: %s. Put the valid token back into the Secret. Or set reset to a new value, such as today's date, to bootstrap the ACLs again.", cluster, err))
 	default:
@@ -353,12 +354,12 @@ func (r *BootstrapResource) Read(ctx context.Context, req resource.ReadRequest, 
 	}
 	imported := m.Cluster.IsNull()
 	m.Cluster = m.ID
-	token, ref, err := cluster.ManagementToken(ctx)
+	token, ref, err := consulacl.ManagementToken(ctx, cluster)
 	if err != nil {
 		resp.Diagnostics.AddError("Cannot read the ACL bootstrap", err.Error())
 		return
 	}
-	switch accessor, err := cluster.VerifyToken(ctx, token); {
+	switch accessor, err := consulacl.VerifyToken(ctx, cluster, token); {
 	case err == nil:
 		m.AccessorID = types.StringValue(accessor)
 		m.Secret = objectFrom(ctx, secretModel{
@@ -368,7 +369,7 @@ func (r *BootstrapResource) Read(ctx context.Context, req resource.ReadRequest, 
 		resp.Diagnostics.AddError("Cannot import the ACL bootstrap", fmt.Sprintf("Cluster %s: %s. "+
 			"The Secret with the management token must have the labels of the cluster. If there is no such Secret, create the resource instead of importing it.", cluster.ID(), err))
 		return
-	case errors.Is(err, consul.ErrSecretLost):
+	case errors.Is(err, consulacl.ErrSecretLost):
 		resp.Diagnostics.Append(lostWarning(cluster.ID(), err))
 	default: // Consul cannot be reached: the state stays as it is
 		tflog.Warn(ctx, "the management token was not verified: "+err.Error())
@@ -380,7 +381,7 @@ func (r *BootstrapResource) Read(ctx context.Context, req resource.ReadRequest, 
 // whether a reset is planned.
 func lostWarning(cluster string, err error) diag.Diagnostic {
 	reason := err.Error()
-	var lost *consul.LostError
+	var lost *consulacl.LostError
 	if errors.As(err, &lost) {
 		reason = lost.Reason
 	}

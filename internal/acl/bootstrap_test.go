@@ -7,7 +7,7 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 )
 
 func TestLostWarning_namesTheReasonAndTheWaysOut(t *testing.T) {
@@ -15,8 +15,8 @@ func TestLostWarning_namesTheReasonAndTheWaysOut(t *testing.T) {
 		err  error
 		want string
 	}{
-		{&consul.LostError{Reason: "the token x in the Secret lacks the policy global-management"}, "Cluster a/b: the token x in the Secret lacks the policy global-management. The servers continue to run"},
-		{errors.Join(&consul.LostError{Reason: "no Secret contains it"}), "Cluster a/b: no Secret contains it."},
+		{&consulacl.LostError{Reason: "the token x in the Secret lacks the policy global-management"}, "Cluster a/b: the token x in the Secret lacks the policy global-management. The servers continue to run"},
+		{errors.Join(&consulacl.LostError{Reason: "no Secret contains it"}), "Cluster a/b: no Secret contains it."},
 	} {
 		d := lostWarning("a/b", c.err)
 		if d.Severity() != diag.SeverityWarning || strings.Contains(d.Summary()+d.Detail(), "lost") ||

@@ -15,7 +15,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 )
 
 // source is the common part of the data sources of single ACL objects.
@@ -76,7 +76,7 @@ func grantsOfSource(attributes map[string]schema.Attribute) map[string]schema.At
 func (s *source) notRead(err error) diag.Diagnostic { return s.failed("read", "", err) }
 
 func missing(kind, key, cluster string) error {
-	return fmt.Errorf("%s %s of %s: %w", kind, key, cluster, consul.ErrNotFound)
+	return fmt.Errorf("%s %s of %s: %w", kind, key, cluster, consulacl.ErrNotFound)
 }
 
 var (

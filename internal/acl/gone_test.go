@@ -27,7 +27,7 @@ import (
 	testclient "k8s.io/client-go/testing"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -74,10 +74,10 @@ func (s *tokenStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 const accessor, secret = "8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55", "5f6b3f8e-4d0a-4dd1-8e4e-6f3f2b1a9c77"
 
 // fakeCluster is a cluster of one server with one token, and the namespace "app" beside its own.
-func fakeCluster(t *testing.T) (*TokenResource, *consul.ACL, *fake.Clientset, *tokenStore) {
+func fakeCluster(t *testing.T) (*TokenResource, *consulacl.ACL, *fake.Clientset, *tokenStore) {
 	t.Helper()
 	labels := server.OwnerLabels("consul")
-	labels[server.LabelComponent] = consul.ComponentBootstrap
+	labels[server.LabelComponent] = consulacl.ComponentBootstrap
 	k := fake.NewClientset(
 		&appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: server.StatefulSetName("consul")}},
 		&corev1.Pod{
@@ -113,7 +113,7 @@ func fakeCluster(t *testing.T) (*TokenResource, *consul.ACL, *fake.Clientset, *t
 func TestToken_aFailedDestroyIsFinishedByTheNext(t *testing.T) {
 	t.Parallel()
 	r, a, k, store := fakeCluster(t)
-	target := consul.Target{Namespace: "app", Name: "x", Key: "token"}
+	target := consulacl.Target{Namespace: "app", Name: "x", Key: "token"}
 	if err := a.Deliveries.Deliver(t.Context(), target, accessor, secret, ""); err != nil {
 		t.Fatal(err)
 	}
@@ -121,12 +121,12 @@ func TestToken_aFailedDestroyIsFinishedByTheNext(t *testing.T) {
 	k.PrependReactor("delete", "secrets", func(testclient.Action) (bool, runtime.Object, error) {
 		return forbidden, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "secrets"}, "x", errors.New("no Role says so"))
 	})
-	if err := r.remove(t.Context(), a, []consul.Target{target}, accessor); err == nil || len(store.tokens) != 1 {
+	if err := r.remove(t.Context(), a, []consulacl.Target{target}, accessor); err == nil || len(store.tokens) != 1 {
 		t.Errorf("%v, and there are %d tokens", err, len(store.tokens))
 	}
 	forbidden = false
 	for range 2 { // once more, when all of it is gone
-		err := r.remove(t.Context(), a, []consul.Target{target}, accessor)
+		err := r.remove(t.Context(), a, []consulacl.Target{target}, accessor)
 		_, getErr := k.CoreV1().Secrets("app").Get(t.Context(), "x", metav1.GetOptions{})
 		if err != nil || len(store.tokens) != 0 || !apierrors.IsNotFound(getErr) {
 			t.Errorf("%v, there are %d tokens, the Secret: %v", err, len(store.tokens), getErr)
@@ -138,8 +138,8 @@ func TestToken_aFailedDestroyIsFinishedByTheNext(t *testing.T) {
 func TestToken_aNamespaceThatIsGone(t *testing.T) {
 	t.Parallel()
 	r, a, k, _ := fakeCluster(t)
-	gone, there := consul.Target{Namespace: "gone", Name: "x", Key: "token"}, consul.Target{Namespace: "app", Name: "y", Key: "token"}
-	missing, err := r.deliver(t.Context(), a, []consul.Target{gone, there}, api.ACLToken{AccessorID: accessor, SecretID: secret}, "")
+	gone, there := consulacl.Target{Namespace: "gone", Name: "x", Key: "token"}, consulacl.Target{Namespace: "app", Name: "y", Key: "token"}
+	missing, err := r.deliver(t.Context(), a, []consulacl.Target{gone, there}, api.ACLToken{AccessorID: accessor, SecretID: secret}, "")
 	if err != nil || len(missing) != 1 || missing[0].String() != gone.String() {
 		t.Errorf("missing are %v, %v", missing, err)
 	}
@@ -155,18 +155,18 @@ func TestToken_aNamespaceThatIsGone(t *testing.T) {
 		"it is new":              {tokenModel{Cluster: types.StringValue("ns/consul")}, "There is no such namespace"},
 	} {
 		var diags diag.Diagnostics
-		r.checkTargets(t.Context(), a, []consul.Target{gone}, tt.state, &diags)
+		r.checkTargets(t.Context(), a, []consulacl.Target{gone}, tt.state, &diags)
 		if diags.HasError() || len(diags) != 1 || diags[0].Summary() != tt.want {
 			t.Errorf("%s: %v", name, diags)
 		}
 		before, _ := tt.state.targets(t.Context(), &diags)
-		if err := refuseMissing(t.Context(), a, []consul.Target{gone, there}, before); (err != nil) != (tt.want == "There is no such namespace") {
+		if err := refuseMissing(t.Context(), a, []consulacl.Target{gone, there}, before); (err != nil) != (tt.want == "There is no such namespace") {
 			t.Errorf("%s: the apply: %v", name, err)
 		}
 	}
 	r.clients.Claims.PlanNamespace("gone") // by a cluster with create_namespace
 	var diags diag.Diagnostics
-	if r.checkTargets(t.Context(), a, []consul.Target{gone}, tokenModel{}, &diags); len(diags) > 0 {
+	if r.checkTargets(t.Context(), a, []consulacl.Target{gone}, tokenModel{}, &diags); len(diags) > 0 {
 		t.Errorf("planned to be made: %v", diags)
 	}
 }
@@ -180,10 +180,10 @@ func TestToken_aSecretThatIsTaken(t *testing.T) {
 	if err := k.Tracker().Add(theirs); err != nil {
 		t.Fatal(err)
 	}
-	target := consul.Target{Namespace: "app", Name: "x", Key: "token"}
+	target := consulacl.Target{Namespace: "app", Name: "x", Key: "token"}
 	for want, state := range map[bool]tokenModel{true: {Cluster: types.StringValue("ns/consul")}, false: newTokenModel(t, "app")} {
 		var diags diag.Diagnostics
-		r.checkTargets(t.Context(), a, []consul.Target{target}, state, &diags)
+		r.checkTargets(t.Context(), a, []consulacl.Target{target}, state, &diags)
 		if len(diags) != 1 || diags.HasError() != want {
 			t.Errorf("%v", diags)
 		}
@@ -229,7 +229,7 @@ func TestToken_import(t *testing.T) {
 		t.Fatalf("%v, %t", targets, known)
 	}
 	imported := newTokenModel(t, "")
-	imported.fromFound(t.Context(), []consul.Found{{Target: targets[0]}}, &diags)
+	imported.fromFound(t.Context(), []consulacl.Found{{Target: targets[0]}}, &diags)
 	if diags.HasError() || !imported.Rotation.Equal(declared.Rotation) || !imported.ExpirationTTL.Equal(declared.ExpirationTTL) || !imported.Secret.Equal(declared.Secret) {
 		t.Errorf("%v: %v instead of %v", diags, imported, declared)
 	}
@@ -245,7 +245,7 @@ func TestToken_import(t *testing.T) {
 		t.Error("another Secret is not seen")
 	}
 	two := newTokenModel(t, "")
-	two.fromFound(t.Context(), []consul.Found{{Target: targets[0]}, {Target: consul.Target{Namespace: "app", Name: "x", Key: "other"}}}, &diags)
+	two.fromFound(t.Context(), []consulacl.Found{{Target: targets[0]}, {Target: consulacl.Target{Namespace: "app", Name: "x", Key: "other"}}}, &diags)
 	if again, _ := two.targets(t.Context(), &diags); diags.HasError() || !two.Secret.IsNull() || len(again) != 2 {
 		t.Errorf("%v: %v", diags, again)
 	}

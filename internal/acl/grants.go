@@ -19,7 +19,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 )
 
 // grantsModel contains the attributes that give rights to a role or a token.
@@ -320,14 +320,14 @@ func texts(ctx context.Context, set types.Set, diags *diag.Diagnostics) []string
 
 // checkPolicies reports policies that do not exist and that no resource planned so far creates. If such a policy was declared
 // before, somebody has deleted it since. This must not block the plan of other resources, so it is only a warning.
-func (o *object) checkPolicies(ctx context.Context, a *consul.ACL, cluster types.String, set types.Set, declared []string, diags *diag.Diagnostics) {
+func (o *object) checkPolicies(ctx context.Context, a *consulacl.ACL, cluster types.String, set types.Set, declared []string, diags *diag.Diagnostics) {
 	if known, err := policyRefs(ctx, a); err == nil { // otherwise, the apply reports it
 		o.checkLinks(ctx, "policy", "policies", known, cluster, set, declared, diags)
 	}
 }
 
 // checkRoles does for roles what checkPolicies does for policies.
-func (o *object) checkRoles(ctx context.Context, a *consul.ACL, cluster types.String, set types.Set, declared []string, diags *diag.Diagnostics) {
+func (o *object) checkRoles(ctx context.Context, a *consulacl.ACL, cluster types.String, set types.Set, declared []string, diags *diag.Diagnostics) {
 	if known, err := roleRefs(ctx, a); err == nil {
 		o.checkLinks(ctx, "role", "roles", known, cluster, set, declared, diags)
 	}
@@ -358,9 +358,9 @@ func saveLinks(ctx context.Context, private privateWriter, diags *diag.Diagnosti
 }
 
 // refs returns the IDs of all objects of one type, by ID and by name.
-type refs func(context.Context, *consul.ACL) (map[string]string, error)
+type refs func(context.Context, *consulacl.ACL) (map[string]string, error)
 
-func policyRefs(ctx context.Context, a *consul.ACL) (map[string]string, error) {
+func policyRefs(ctx context.Context, a *consulacl.ACL) (map[string]string, error) {
 	list, err := a.Policies.List(ctx)
 	known := map[string]string{}
 	for _, p := range list {
@@ -369,7 +369,7 @@ func policyRefs(ctx context.Context, a *consul.ACL) (map[string]string, error) {
 	return known, err
 }
 
-func roleRefs(ctx context.Context, a *consul.ACL) (map[string]string, error) {
+func roleRefs(ctx context.Context, a *consulacl.ACL) (map[string]string, error) {
 	list, err := a.Roles.List(ctx)
 	known := map[string]string{}
 	for _, r := range list {

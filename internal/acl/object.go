@@ -22,6 +22,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -102,7 +103,7 @@ func (o *object) importCommand(cluster, id string) string {
 }
 
 // acl connects to the ACL system of a cluster.
-func (o *object) acl(ctx context.Context, cluster string) (*consul.ACL, error) {
+func (o *object) acl(ctx context.Context, cluster string) (*consulacl.ACL, error) {
 	namespace, name, err := server.ParseID(cluster)
 	if err != nil {
 		return nil, err
@@ -111,13 +112,13 @@ func (o *object) acl(ctx context.Context, cluster string) (*consul.ACL, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.ACL(), nil
+	return consulacl.Of(c), nil
 }
 
 // reading connects for a refresh. It returns nil if the connection failed, or if
 // the state stays as it is because the cluster is not known. It sets the identity in
 // any case, because versions of Terraform without identities do not pass one.
-func (o *object) reading(ctx context.Context, cluster, id types.String, imported bool, resp *resource.ReadResponse) *consul.ACL {
+func (o *object) reading(ctx context.Context, cluster, id types.String, imported bool, resp *resource.ReadResponse) *consulacl.ACL {
 	if !imported {
 		resp.Diagnostics.Append(resp.Identity.Set(ctx, objectIdentity{Cluster: cluster, ID: id})...)
 	}
@@ -132,7 +133,7 @@ func (o *object) reading(ctx context.Context, cluster, id types.String, imported
 }
 
 // changing connects for a change. It returns nil if that failed.
-func (o *object) changing(ctx context.Context, cluster types.String, diags *diag.Diagnostics) *consul.ACL {
+func (o *object) changing(ctx context.Context, cluster types.String, diags *diag.Diagnostics) *consulacl.ACL {
 	a, err := o.acl(ctx, cluster.ValueString())
 	if err != nil {
 		diags.Append(attr.ConnectError(err))
@@ -144,7 +145,7 @@ func (o *object) changing(ctx context.Context, cluster types.String, diags *diag
 // forPlan connects to the ACL system at plan time. It returns nil if a plan cannot
 // ask Consul yet, for example because the cluster is not known. The apply reports
 // such problems.
-func (o *object) forPlan(ctx context.Context, cluster types.String) *consul.ACL {
+func (o *object) forPlan(ctx context.Context, cluster types.String) *consulacl.ACL {
 	if o.clients == nil || o.clients.Unknown || cluster.IsUnknown() || cluster.IsNull() {
 		return nil
 	}
@@ -157,12 +158,12 @@ func (o *object) forPlan(ctx context.Context, cluster types.String) *consul.ACL 
 
 // mayWrite adds an error to the plan if the management token lacks the right to
 // apply it. It returns whether Consul can be asked at all.
-func (o *object) mayWrite(ctx context.Context, a *consul.ACL, diags *diag.Diagnostics) bool {
+func (o *object) mayWrite(ctx context.Context, a *consulacl.ACL, diags *diag.Diagnostics) bool {
 	if a == nil {
 		return false
 	}
 	if err := answers(ctx, a); err != nil {
-		if errors.Is(err, consul.ErrNoCluster) {
+		if errors.Is(err, consulacl.ErrNoCluster) {
 			warnOfNoCluster(o.clients, a.Cluster().ID(), diags)
 		}
 		return false
@@ -175,7 +176,7 @@ func (o *object) mayWrite(ctx context.Context, a *consul.ACL, diags *diag.Diagno
 }
 
 // answers returns an error if Consul cannot be asked. The shared list shows this quickly.
-func answers(ctx context.Context, a *consul.ACL) error {
+func answers(ctx context.Context, a *consulacl.ACL) error {
 	if _, err := a.Policies.List(ctx); err != nil && !isPermission(err) {
 		return err
 	}
@@ -184,7 +185,7 @@ func answers(ctx context.Context, a *consul.ACL) error {
 
 // forDestroy connects to the ACL system for the warnings in the plan of a destroy. It returns nil if Consul cannot be asked.
 // It never adds an error, because a destroy may be the only thing that is left to do.
-func (o *object) forDestroy(ctx context.Context, cluster types.String) *consul.ACL {
+func (o *object) forDestroy(ctx context.Context, cluster types.String) *consulacl.ACL {
 	a := o.forPlan(ctx, cluster)
 	if a == nil || answers(ctx, a) != nil {
 		return nil
@@ -224,12 +225,12 @@ func isPermission(err error) bool {
 // is, so that a plan can fix the cause; for an import, every failure is an error.
 func (o *object) readFailed(err error, imported bool, diags *diag.Diagnostics) (gone bool) {
 	switch {
-	case imported && (errors.Is(err, consul.ErrNotFound) || errors.Is(err, consul.ErrNoCluster)):
+	case imported && (errors.Is(err, consulacl.ErrNotFound) || errors.Is(err, consulacl.ErrNoCluster)):
 		diags.AddError("Cannot import the "+o.kind, err.Error()+".")
-	case errors.Is(err, consul.ErrNotFound), errors.Is(err, consul.ErrNoCluster):
+	case errors.Is(err, consulacl.ErrNotFound), errors.Is(err, consulacl.ErrNoCluster):
 		return true
-	case !imported && (errors.Is(err, consul.ErrUnreachable) || errors.Is(err, consul.ErrCredential) || errors.Is(err, consul.ErrACLDisabled) ||
-		errors.Is(err, consul.ErrNotRestored) || errors.As(err, new(*consul.SecretError))):
+	case !imported && (errors.Is(err, consulacl.ErrUnreachable) || errors.Is(err, consulacl.ErrCredential) || errors.Is(err, consulacl.ErrACLDisabled) ||
+		errors.Is(err, consulacl.ErrNotRestored) || errors.As(err, new(*consulacl.SecretError))):
 		diags.AddWarning("The ACL system was not read",
 			"The state stays as it is, and may be outdated: "+err.Error()+".")
 	default:
@@ -242,19 +243,19 @@ func (o *object) readFailed(err error, imported bool, diags *diag.Diagnostics) (
 func (o *object) failed(doing, importCommand string, err error) diag.Diagnostic {
 	summary := fmt.Sprintf("Cannot %s the %s", doing, o.kind)
 	var permission *consul.PermissionError
-	var namespace *consul.NamespaceError
+	var namespace *consulacl.NamespaceError
 	switch {
 	case errors.As(err, &namespace):
 		return diag.NewErrorDiagnostic(summary, fmt.Sprintf(
 			"%s, so the token cannot be delivered. Create the namespace and apply again, or deliver the token to another namespace.", err))
 	case errors.As(err, &permission):
 		return diag.NewErrorDiagnostic(summary, err.Error()+". It is not the management token that consul_k8s_acl_bootstrap stored. Put that token back into its Secret, or set the attribute reset of that resource to a new value.")
-	case errors.Is(err, consul.ErrExists) && importCommand != "":
+	case errors.Is(err, consulacl.ErrExists) && importCommand != "":
 		return diag.NewErrorDiagnostic(summary, fmt.Sprintf("%s. To manage the existing one, import it: %s", err, importCommand))
-	case errors.Is(err, consul.ErrCredential):
+	case errors.Is(err, consulacl.ErrCredential):
 		return diag.NewErrorDiagnostic(summary, err.Error()+". Refer to the cluster as consul_k8s_acl_bootstrap.<name>.cluster, so that ACLs are bootstrapped first. "+
 			"If the management token is lost, set the attribute reset of that resource to a new value, and apply that resource first: -target=consul_k8s_acl_bootstrap.<name>.")
-	case errors.Is(err, consul.ErrACLDisabled):
+	case errors.Is(err, consulacl.ErrACLDisabled):
 		return diag.NewErrorDiagnostic(summary, err.Error()+". Set acl = { enabled = true, default_policy = \"allow\" } on the cluster, and add a consul_k8s_acl_bootstrap.")
 	}
 	return diag.NewErrorDiagnostic(summary, err.Error()+".")

@@ -25,7 +25,9 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acl"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/aclrules"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 )
 
 // fixture is a cluster of one server with its ACLs bootstrapped, which HCL
@@ -99,11 +101,11 @@ func TestAccPolicy_lifecycle(t *testing.T) {
 			if err != nil || p == nil {
 				return fmt.Errorf("policy %s: %v, %w", name, p, err)
 			}
-			got, err := consul.ParseRules(p.Rules)
+			got, err := aclrules.ParseRules(p.Rules)
 			if err != nil {
 				return err
 			}
-			if expected, err := consul.ParseRules(want); err != nil || !got.Equal(expected) {
+			if expected, err := aclrules.ParseRules(want); err != nil || !got.Equal(expected) {
 				return fmt.Errorf("the rules are %q, %w", p.Rules, err)
 			}
 			return nil
@@ -113,7 +115,7 @@ func TestAccPolicy_lifecycle(t *testing.T) {
 		CheckDestroy: f.check(func(acl *api.ACL) error {
 			list, _, err := acl.PolicyList(nil)
 			for _, p := range list {
-				if !consul.IsBuiltInPolicy(p.ID, p.Name) {
+				if !consulacl.IsBuiltInPolicy(p.ID, p.Name) {
 					return fmt.Errorf("the destroy left policy %s", p.Name)
 				}
 			}
@@ -250,10 +252,10 @@ func TestAccACLObjects_refusals(t *testing.T) {
 		{Config: f.policy("a", "name = \"a\"\n"+some), ResourceName: "consul_k8s_policy.a", ImportState: true, ImportStateId: f.ID() + "/nobody", ExpectError: acctest.Says("nobody of " + f.ID() + ": it does not exist.")},
 		{Config: f.policy("a", "name = \"a\"\n"+some), ResourceName: "consul_k8s_policy.a", ImportState: true, ImportStateId: "nobody", ExpectError: acctest.Says(`is not of the form "<namespace>/<cluster>/<name or ID>"`)},
 		{Config: f.tokenHCL("a", ""), ResourceName: "consul_k8s_token.a", ImportState: true, ImportStateIdFunc: func(*terraform.State) (string, error) {
-			accessor, err := f.VerifyToken(context.Background(), f.token)
+			accessor, err := consulacl.VerifyToken(context.Background(), f.Cluster, f.token)
 			return f.ID() + "/" + accessor, err
 		}, ExpectError: acctest.Says("is the management token")},
-		{Config: f.tokenHCL("a", ""), ResourceName: "consul_k8s_token.a", ImportState: true, ImportStateId: f.ID() + "/" + f.AgentTokenAccessor(0), ExpectError: acctest.Says("is the agent token of a server")},
+		{Config: f.tokenHCL("a", ""), ResourceName: "consul_k8s_token.a", ImportState: true, ImportStateId: f.ID() + "/" + consulacl.AgentTokenAccessor(f.Cluster, 0), ExpectError: acctest.Says("is the agent token of a server")},
 	}})
 }
 
@@ -277,7 +279,7 @@ func TestAccACLObjects_goOnAfterAnInterruptedCreate(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
 	var policy, role string
-	target := consul.Target{Namespace: f.Namespace, Name: "delivered", Key: "token"}
+	target := consulacl.Target{Namespace: f.Namespace, Name: "delivered", Key: "token"}
 	const secretID = "5f6b3f8e-4d0a-4dd1-8e4e-6f3f2b1a9c77"
 	f.do(func(acl *api.ACL) error {
 		p, _, err := acl.PolicyCreate(&api.ACLPolicy{Name: "a", Rules: `operator = "read"`}, nil)
@@ -289,7 +291,7 @@ func TestAccACLObjects_goOnAfterAnInterruptedCreate(t *testing.T) {
 			return err
 		}
 		policy, role = p.ID, r.ID
-		_, _, err = acl.TokenCreate(&api.ACLToken{AccessorID: f.AccessorFor(target), SecretID: secretID, Description: consul.Unfinished}, nil)
+		_, _, err = acl.TokenCreate(&api.ACLToken{AccessorID: consulacl.AccessorFor(f.Cluster, target), SecretID: secretID, Description: consulacl.Unfinished}, nil)
 		return err
 	})
 	hcl := f.policy("a", `name = "a"
@@ -302,7 +304,7 @@ func TestAccACLObjects_goOnAfterAnInterruptedCreate(t *testing.T) {
 			ConfigStateChecks: []statecheck.StateCheck{
 				statecheck.ExpectKnownValue("consul_k8s_policy.a", tfjsonpath.New("id"), knownvalue.StringFunc(func(id string) error { return same(id, policy) })),
 				statecheck.ExpectKnownValue("consul_k8s_role.a", tfjsonpath.New("id"), knownvalue.StringFunc(func(id string) error { return same(id, role) })),
-				statecheck.ExpectKnownValue("consul_k8s_token.a", tfjsonpath.New("id"), knownvalue.StringExact(f.AccessorFor(target))),
+				statecheck.ExpectKnownValue("consul_k8s_token.a", tfjsonpath.New("id"), knownvalue.StringExact(consulacl.AccessorFor(f.Cluster, target))),
 			},
 			Check: func(*terraform.State) error { return same(f.secret("delivered", "token"), secretID) },
 		},

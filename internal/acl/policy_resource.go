@@ -23,7 +23,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 )
 
@@ -127,7 +127,7 @@ func (r *PolicyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlan
 	}
 	// A policy with the same content, as an interrupted create leaves it, is adopted.
 	if req.State.Raw.IsNull() && !plan.Description.IsUnknown() && !plan.Rules.IsUnknown() && !plan.Datacenters.IsUnknown() {
-		if existing, err := a.Policies.Read(ctx, list[i].ID); err == nil && consul.SamePolicy(plan.toAPI(ctx, &resp.Diagnostics), *existing) {
+		if existing, err := a.Policies.Read(ctx, list[i].ID); err == nil && consulacl.SamePolicy(plan.toAPI(ctx, &resp.Diagnostics), *existing) {
 			resp.Diagnostics.AddAttributeWarning(path.Root("name"), "The policy already exists", fmt.Sprintf(
 				"Cluster %s already has a policy %q with the same content, for example from an interrupted apply. The apply adopts it.", plan.Cluster.ValueString(), plan.Name.ValueString()))
 			return
@@ -141,7 +141,7 @@ func (r *PolicyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlan
 // those that are planned to be destroyed too. It cannot warn about a replacement by
 // -replace or replace_triggered_by: the provider learns of it only in a second plan,
 // and Terraform does not show the warnings of that plan.
-func (r *PolicyResource) warnInUse(ctx context.Context, a *consul.ACL, state policyModel, diags *diag.Diagnostics) {
+func (r *PolicyResource) warnInUse(ctx context.Context, a *consulacl.ACL, state policyModel, diags *diag.Diagnostics) {
 	if a == nil {
 		return
 	}
@@ -268,7 +268,7 @@ func (r *PolicyResource) Read(ctx context.Context, req resource.ReadRequest, res
 		}
 		return
 	}
-	if imported && consul.IsBuiltInPolicy(entry.ID, entry.Name) {
+	if imported && consulacl.IsBuiltInPolicy(entry.ID, entry.Name) {
 		resp.Diagnostics.AddError("Cannot import the policy", fmt.Sprintf("The policy %q is built into Consul, and cannot be changed or deleted. Refer to it by its name.", entry.Name))
 		return
 	}
@@ -291,7 +291,7 @@ func (r *PolicyResource) Read(ctx context.Context, req resource.ReadRequest, res
 }
 
 // find finds the policy in the list by its ID, or, for an import, by its ID or name.
-func (*PolicyResource) find(ctx context.Context, a *consul.ACL, id string, imported bool) (*api.ACLPolicyListEntry, error) {
+func (*PolicyResource) find(ctx context.Context, a *consulacl.ACL, id string, imported bool) (*api.ACLPolicyListEntry, error) {
 	if imported {
 		list, err := a.Policies.List(ctx)
 		if err != nil {
@@ -353,7 +353,7 @@ func (r *PolicyResource) Delete(ctx context.Context, req resource.DeleteRequest,
 	if a == nil {
 		return
 	}
-	if err := a.Policies.Delete(ctx, m.ID.ValueString()); err != nil && !errors.Is(err, consul.ErrNoCluster) {
+	if err := a.Policies.Delete(ctx, m.ID.ValueString()); err != nil && !errors.Is(err, consulacl.ErrNoCluster) {
 		resp.Diagnostics.Append(r.failed("delete", "", err))
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/aclrules"
 )
 
 var _ function.Function = &PolicyRulesFunction{}
@@ -64,7 +64,7 @@ func (*PolicyRulesFunction) Run(ctx context.Context, req function.RunRequest, re
 	case r.unknown:
 		resp.Error = resp.Result.Set(ctx, types.StringUnknown())
 	default:
-		rules, err := consul.NewRules(r.rules)
+		rules, err := aclrules.NewRules(r.rules)
 		if err != nil {
 			resp.Error = function.NewArgumentFuncError(0, err.Error())
 			return
@@ -75,7 +75,7 @@ func (*PolicyRulesFunction) Run(ctx context.Context, req function.RunRequest, re
 
 // rulesReader reads the whole argument of policy_rules, whatever is wrong with it.
 type rulesReader struct {
-	rules []consul.Rule
+	rules []aclrules.Rule
 	// problems begin with the path of the value within the argument.
 	problems []string
 	// unknown reports that a part of the argument is not known yet.
@@ -95,26 +95,26 @@ func (r *rulesReader) read(argument tfattr.Value) {
 
 // readAbout reads the rules about one resource.
 func (r *rulesReader) readAbout(at, resource string, value tfattr.Value) {
-	segmented, err := consul.HasSegments(resource)
+	segmented, err := aclrules.HasSegments(resource)
 	switch {
 	case err != nil:
 		r.problem(at, "%s", err)
 	case isNull(value):
 	case !segmented:
 		if policy, ok := r.disposition(at, value); ok {
-			r.add(at, consul.Rule{Resource: resource, Policy: policy})
+			r.add(at, aclrules.Rule{Resource: resource, Policy: policy})
 		}
 	default:
 		segments, _ := r.elements(at, value, "a map from segments to dispositions")
 		for _, segment := range slices.Sorted(maps.Keys(segments)) {
-			r.readSegment(at+"["+strconv.Quote(segment)+"]", consul.Rule{Resource: resource, Segment: segment}, segments[segment])
+			r.readSegment(at+"["+strconv.Quote(segment)+"]", aclrules.Rule{Resource: resource, Segment: segment}, segments[segment])
 		}
 	}
 }
 
 // readSegment reads the value of a segment: a disposition, or an object of
 // dispositions.
-func (r *rulesReader) readSegment(at string, rule consul.Rule, value tfattr.Value) {
+func (r *rulesReader) readSegment(at string, rule aclrules.Rule, value tfattr.Value) {
 	if isNull(value) {
 		return
 	}
@@ -142,7 +142,7 @@ func (r *rulesReader) readSegment(at string, rule consul.Rule, value tfattr.Valu
 	}
 }
 
-func (r *rulesReader) add(at string, rule consul.Rule) {
+func (r *rulesReader) add(at string, rule aclrules.Rule) {
 	if err := rule.Validate(); err != nil {
 		r.problem(at, "%s", err)
 		return

@@ -19,7 +19,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 )
 
 var (
@@ -113,7 +113,7 @@ func (r *RoleResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 
 // checkName reports a role that already has the planned name. It is only a warning
 // if the content is the same, as an interrupted create leaves it.
-func (r *RoleResource) checkName(ctx context.Context, a *consul.ACL, plan, state roleModel, replaces string, diags *diag.Diagnostics) {
+func (r *RoleResource) checkName(ctx context.Context, a *consulacl.ACL, plan, state roleModel, replaces string, diags *diag.Diagnostics) {
 	if plan.Name.IsUnknown() || plan.Name.Equal(state.Name) {
 		return
 	}
@@ -125,7 +125,7 @@ func (r *RoleResource) checkName(ctx context.Context, a *consul.ACL, plan, state
 	if i < 0 || list[i].ID == state.ID.ValueString() || list[i].ID == replaces {
 		return
 	}
-	if state.ID.IsNull() && consul.SameRole(plan.toAPI(ctx, diags), *list[i]) {
+	if state.ID.IsNull() && consulacl.SameRole(plan.toAPI(ctx, diags), *list[i]) {
 		diags.AddAttributeWarning(path.Root("name"), "The role already exists", fmt.Sprintf(
 			"Cluster %s already has a role %q with the same content, for example from an interrupted apply. The apply adopts it.", plan.Cluster.ValueString(), plan.Name.ValueString()))
 		return
@@ -135,7 +135,7 @@ func (r *RoleResource) checkName(ctx context.Context, a *consul.ACL, plan, state
 }
 
 // warnInUse names the tokens that lose the rights of the role.
-func (r *RoleResource) warnInUse(ctx context.Context, a *consul.ACL, state roleModel, diags *diag.Diagnostics) {
+func (r *RoleResource) warnInUse(ctx context.Context, a *consulacl.ACL, state roleModel, diags *diag.Diagnostics) {
 	if a == nil {
 		return
 	}
@@ -202,7 +202,7 @@ func (r *RoleResource) Read(ctx context.Context, req resource.ReadRequest, resp 
 }
 
 // find finds the role in the list by its ID, or, for an import, by its ID or name.
-func (*RoleResource) find(ctx context.Context, a *consul.ACL, id string, imported bool) (*api.ACLRole, error) {
+func (*RoleResource) find(ctx context.Context, a *consulacl.ACL, id string, imported bool) (*api.ACLRole, error) {
 	if imported {
 		list, err := a.Roles.List(ctx)
 		if err != nil {
@@ -259,7 +259,7 @@ func (r *RoleResource) Delete(ctx context.Context, req resource.DeleteRequest, r
 	if a == nil {
 		return
 	}
-	if err := a.Roles.Delete(ctx, m.ID.ValueString()); err != nil && !errors.Is(err, consul.ErrNoCluster) {
+	if err := a.Roles.Delete(ctx, m.ID.ValueString()); err != nil && !errors.Is(err, consulacl.ErrNoCluster) {
 		resp.Diagnostics.Append(r.failed("delete", "", err))
 	}
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 )
 
 const tokenAddress = "consul_k8s_token.a"
@@ -43,7 +44,7 @@ func (f fixture) userTokens(want int) resource.TestCheckFunc {
 		list, _, err := acl.TokenList(nil)
 		var found []string
 		for _, t := range list {
-			if t.AccessorID != consul.AnonymousAccessorID && t.AccessorID != f.AgentTokenAccessor(0) && t.SecretID != f.token {
+			if t.AccessorID != consulacl.AnonymousAccessorID && t.AccessorID != consulacl.AgentTokenAccessor(f.Cluster, 0) && t.SecretID != f.token {
 				found = append(found, t.AccessorID)
 			}
 		}
@@ -117,7 +118,7 @@ func TestAccToken_rotatesByAge(t *testing.T) {
 				acctest.Wait(t, "the token to be older than a minute", func(context.Context) (string, error) {
 					var age time.Duration
 					f.do(func(acl *api.ACL) error {
-						token, _, err := acl.TokenRead(f.AccessorFor(consul.Target{Namespace: f.Namespace, Name: "web", Key: "token"}), nil)
+						token, _, err := acl.TokenRead(consulacl.AccessorFor(f.Cluster, consulacl.Target{Namespace: f.Namespace, Name: "web", Key: "token"}), nil)
 						if err == nil {
 							age = time.Since(token.CreateTime)
 						}

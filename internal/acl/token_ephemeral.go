@@ -20,6 +20,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 )
 
 var (
@@ -137,7 +138,7 @@ func (e *tokenEphemeral) Open(ctx context.Context, req ephemeral.OpenRequest, re
 
 // unknownLinks names, after a failed create, the policies and roles that do not
 // exist. It reports whether there are any.
-func unknownLinks(ctx context.Context, a *consul.ACL, m tokenEphemeralModel, diags *diag.Diagnostics) (found bool) {
+func unknownLinks(ctx context.Context, a *consulacl.ACL, m tokenEphemeralModel, diags *diag.Diagnostics) (found bool) {
 	for _, of := range []struct {
 		kind, attribute string
 		links           types.Set
@@ -156,10 +157,10 @@ func unknownLinks(ctx context.Context, a *consul.ACL, m tokenEphemeralModel, dia
 	return found
 }
 
-func (e *tokenEphemeral) open(ctx context.Context, a *consul.ACL, m tokenEphemeralModel, diags *diag.Diagnostics) (*api.ACLToken, error) {
+func (e *tokenEphemeral) open(ctx context.Context, a *consulacl.ACL, m tokenEphemeralModel, diags *diag.Diagnostics) (*api.ACLToken, error) {
 	if !m.AccessorID.IsNull() {
 		token, err := a.Tokens.Read(ctx, m.AccessorID.ValueString())
-		if err == nil && token.SecretID == consul.HiddenSecretID {
+		if err == nil && token.SecretID == consulacl.HiddenSecretID {
 			err = fmt.Errorf("reading the secret ID of %s: %w", token.AccessorID, &consul.PermissionError{Permission: "acl:write"})
 		}
 		return token, err
@@ -200,7 +201,7 @@ func (e *tokenEphemeral) Close(ctx context.Context, req ephemeral.CloseRequest, 
 	if a == nil {
 		return
 	}
-	if err := a.Tokens.Delete(ctx, c.AccessorID); err != nil && !errors.Is(err, consul.ErrNoCluster) {
+	if err := a.Tokens.Delete(ctx, c.AccessorID); err != nil && !errors.Is(err, consulacl.ErrNoCluster) {
 		resp.Diagnostics.AddWarning("The short-lived token was not revoked", "The token could not be revoked, and stays valid until it expires: "+err.Error()+".")
 	}
 }

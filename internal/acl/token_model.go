@@ -30,7 +30,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -100,7 +100,7 @@ func (*TokenResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp
 			MarkdownDescription: "Value of the key as a [Go template](https://pkg.go.dev/text/template) with `{{.SecretID}}` and `{{.AccessorID}}`, such as a whole configuration file. Defaults to the secret ID alone."},
 		"type": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.NotEmpty{}},
 			MarkdownDescription: "[Type](https://kubernetes.io/docs/concepts/configuration/secret/#secret-types) of the Secret. Defaults to `Opaque`. A change creates the Secret again."},
-		"labels": schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: []validator.Map{attr.NotEmpty{}, attr.LabelsBeside(consul.TokenSecretLabels())},
+		"labels": schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: []validator.Map{attr.NotEmpty{}, attr.LabelsBeside(consulacl.TokenSecretLabels())},
 			MarkdownDescription: "Labels of the Secret, in addition to the provider's own `app.kubernetes.io/managed-by` and `app.kubernetes.io/component`."},
 	}
 	resp.Schema = schema.Schema{
@@ -206,7 +206,7 @@ func (*TokenResource) ValidateConfig(ctx context.Context, req resource.ValidateC
 }
 
 func (m tokenModel) isAnonymous() bool {
-	return m.AccessorID.ValueString() == consul.AnonymousAccessorID
+	return m.AccessorID.ValueString() == consulacl.AnonymousAccessorID
 }
 
 func (m tokenModel) gracePeriod() time.Duration {
@@ -220,7 +220,7 @@ func (m tokenModel) gracePeriod() time.Duration {
 
 // targets returns the declared Secrets, in an order that depends only on them. known
 // is false while some of them are not known.
-func (m tokenModel) targets(ctx context.Context, diags *diag.Diagnostics) (targets []consul.Target, known bool) {
+func (m tokenModel) targets(ctx context.Context, diags *diag.Diagnostics) (targets []consulacl.Target, known bool) {
 	if m.Cluster.IsUnknown() || m.Secret.IsUnknown() || m.Secrets.IsUnknown() {
 		return nil, false
 	}
@@ -246,11 +246,11 @@ func (m tokenModel) targets(ctx context.Context, diags *diag.Diagnostics) (targe
 		t.Declared = m.declared()
 		targets = append(targets, t)
 	}
-	slices.SortFunc(targets, func(a, b consul.Target) int { return cmp.Compare(a.String(), b.String()) })
+	slices.SortFunc(targets, func(a, b consulacl.Target) int { return cmp.Compare(a.String(), b.String()) })
 	return targets, known
 }
 
-func targetFrom(ctx context.Context, o types.Object, namespace string, diags *diag.Diagnostics) (t consul.Target, known bool) {
+func targetFrom(ctx context.Context, o types.Object, namespace string, diags *diag.Diagnostics) (t consulacl.Target, known bool) {
 	if o.IsUnknown() {
 		return t, false
 	}
@@ -274,7 +274,7 @@ func targetFrom(ctx context.Context, o types.Object, namespace string, diags *di
 			}
 		}
 	}
-	t = consul.Target{Namespace: text("namespace", namespace), Name: text("name", ""), Key: text("key", defaultKey), Template: text("template", ""), Type: text("type", "")}
+	t = consulacl.Target{Namespace: text("namespace", namespace), Name: text("name", ""), Key: text("key", defaultKey), Template: text("template", ""), Type: text("type", "")}
 	if m, ok := a["labels"].(types.Map); ok && !m.IsNull() {
 		var all map[string]types.String
 		diags.Append(m.ElementsAs(ctx, &all, false)...)
@@ -299,7 +299,7 @@ func (m *tokenModel) keepTargets(ctx context.Context, state tokenModel, diags *d
 	}
 	after, known := m.targets(ctx, diags)
 	before, _ := state.targets(ctx, diags)
-	if known && slices.EqualFunc(after, before, consul.Target.Same) {
+	if known && slices.EqualFunc(after, before, consulacl.Target.Same) {
 		m.Secret, m.Secrets = state.Secret, state.Secrets
 	}
 }
@@ -334,7 +334,7 @@ func (m tokenModel) declared() string {
 }
 
 // fromFound fills in the Secrets that an import finds for the token, and what is stored with them.
-func (m *tokenModel) fromFound(ctx context.Context, found []consul.Found, diags *diag.Diagnostics) {
+func (m *tokenModel) fromFound(ctx context.Context, found []consulacl.Found, diags *diag.Diagnostics) {
 	if len(found) == 0 {
 		return
 	}
@@ -377,17 +377,17 @@ func (m *tokenModel) fromFound(ctx context.Context, found []consul.Found, diags 
 }
 
 // takenRemedy says what to do if something else already holds a target.
-func (r *TokenResource) takenRemedy(t consul.Target, h consul.Holder) string {
+func (r *TokenResource) takenRemedy(t consulacl.Target, h consulacl.Holder) string {
 	const remedy = "Choose another name or key."
 	if !h.Foreign {
 		return remedy + " If it is this very token, import it: " + r.importCommand(h.Cluster, h.AccessorID)
 	}
 	return remedy + fmt.Sprintf(" Or delete the Secret, if nothing uses it. Or allow the provider to add the key, which the Secret must not have yet: kubectl label secret -n %s %s %s=%s %s=%s",
-		t.Namespace, t.Name, server.LabelManagedBy, server.ManagedBy, server.LabelComponent, consul.ComponentToken)
+		t.Namespace, t.Name, server.LabelManagedBy, server.ManagedBy, server.LabelComponent, consulacl.ComponentToken)
 }
 
 // targetNames returns the attribute delivered_to, which is never null.
-func targetNames(ctx context.Context, targets []consul.Target, diags *diag.Diagnostics) types.Set {
+func targetNames(ctx context.Context, targets []consulacl.Target, diags *diag.Diagnostics) types.Set {
 	names := []string{}
 	for _, t := range targets {
 		names = append(names, t.String())
@@ -445,7 +445,7 @@ func (uuidValidator) ValidateString(_ context.Context, req validator.StringReque
 	switch {
 	case uuid.Validate(v) != nil || !isUUID(v):
 		resp.Diagnostics.Append(attr.Error(req.Path, "Not a UUID", "it must be a UUID in lower case, such as 8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55."))
-	case strings.HasPrefix(v, "00000000-0000-0000-0000-0000000000") && v != consul.AnonymousAccessorID:
+	case strings.HasPrefix(v, "00000000-0000-0000-0000-0000000000") && v != consulacl.AnonymousAccessorID:
 		resp.Diagnostics.Append(attr.Error(req.Path, "Reserved UUID", "UUIDs that begin with 00000000-0000-0000-0000-0000000000 are reserved for Consul."))
 	}
 }
@@ -513,7 +513,7 @@ func (templateValidator) ValidateString(_ context.Context, req validator.StringR
 		return
 	}
 	const example = "00000000-1111-2222-3333-444444444444"
-	out, err := consul.Target{Template: req.ConfigValue.ValueString()}.Render("accessor", example)
+	out, err := consulacl.Target{Template: req.ConfigValue.ValueString()}.Render("accessor", example)
 	switch {
 	case err != nil:
 		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid template", "it is not a Go template: "+err.Error()+"."))

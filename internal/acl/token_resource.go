@@ -19,6 +19,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 )
 
@@ -128,7 +129,7 @@ func (r *TokenResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanR
 	case plan.isAnonymous():
 		warnOfLostRights(plan, existing, r.importCommand(plan.Cluster.ValueString(), "anonymous"), &resp.Diagnostics)
 	default:
-		if existing.Description != consul.Unfinished && !r.leaves("token", plan.Cluster, existing.AccessorID) {
+		if existing.Description != consulacl.Unfinished && !r.leaves("token", plan.Cluster, existing.AccessorID) {
 			resp.Diagnostics.Append(attr.Error(path.Root("accessor_id"), "The token already exists", fmt.Sprintf(
 				"import it: %s", r.importCommand(plan.Cluster.ValueString(), plan.AccessorID.ValueString()))))
 		}
@@ -150,7 +151,7 @@ func planExpiry(config tokenModel, now time.Time, diags *diag.Diagnostics) {
 // plannedDelivery returns what a plan can know about delivered_to. It depends only on the state: Terraform plans again when it
 // applies, and a value that was known in the first plan and is unknown in the second is an error. A repeated delivery may fail
 // because its namespace does not exist.
-func plannedDelivery(ctx context.Context, state tokenModel, exists bool, targets []consul.Target, known bool, diags *diag.Diagnostics) types.Set {
+func plannedDelivery(ctx context.Context, state tokenModel, exists bool, targets []consulacl.Target, known bool, diags *diag.Diagnostics) types.Set {
 	if !known {
 		return types.SetUnknown(types.StringType)
 	}
@@ -284,7 +285,7 @@ func sameTime(a, b types.String) bool {
 // claimTargets reports an accessor ID or a key of a Secret that another resource
 // declares too, and a Secret that is declared with different types or labels. It
 // returns the ID of the token that this one replaces.
-func (r *TokenResource) claimTargets(plan tokenModel, targets []consul.Target, owner types.String, config tfsdk.Config, diags *diag.Diagnostics) (replaces string) {
+func (r *TokenResource) claimTargets(plan tokenModel, targets []consulacl.Target, owner types.String, config tfsdk.Config, diags *diag.Diagnostics) (replaces string) {
 	if r.clients == nil {
 		return ""
 	}
@@ -319,7 +320,7 @@ func (r *TokenResource) claimTargets(plan tokenModel, targets []consul.Target, o
 // checkTargets reports Secrets that the token cannot be delivered to. If the Secret was declared before, this is drift of this
 // token, and only a warning: it must not block the plan of other resources. A namespace that does not exist is a warning too,
 // because the same apply may create it.
-func (r *TokenResource) checkTargets(ctx context.Context, a *consul.ACL, targets []consul.Target, state tokenModel, diags *diag.Diagnostics) {
+func (r *TokenResource) checkTargets(ctx context.Context, a *consulacl.ACL, targets []consulacl.Target, state tokenModel, diags *diag.Diagnostics) {
 	delivered := texts(ctx, state.DeliveredTo, diags)
 	before, _ := state.targets(ctx, diags)
 	for _, t := range targets {
@@ -340,7 +341,7 @@ func (r *TokenResource) checkTargets(ctx context.Context, a *consul.ACL, targets
 		if taken := r.taken(ctx, a, h, state); !taken {
 			continue
 		}
-		detail := (&consul.TakenError{Target: t, Holder: h}).Error() + ". " + r.takenRemedy(t, h)
+		detail := (&consulacl.TakenError{Target: t, Holder: h}).Error() + ". " + r.takenRemedy(t, h)
 		if declared {
 			diags.AddAttributeWarning(path.Root("secret"), "The Secret is taken", "secret: "+detail+"\n\nUntil you do, the apply of this token fails.")
 			continue
@@ -350,7 +351,7 @@ func (r *TokenResource) checkTargets(ctx context.Context, a *consul.ACL, targets
 }
 
 // warnOfNamespace warns that the namespace of a target does not exist. declared says that the target was declared before.
-func warnOfNamespace(t consul.Target, declared bool, diags *diag.Diagnostics) {
+func warnOfNamespace(t consulacl.Target, declared bool, diags *diag.Diagnostics) {
 	if declared {
 		diags.AddAttributeWarning(path.Root("secret"), "The namespace of a Secret is gone", fmt.Sprintf(
 			"secret: the namespace %s does not exist or is being deleted, and the Secret %s with the token is deleted with it. The token stays valid. "+
@@ -362,15 +363,15 @@ func warnOfNamespace(t consul.Target, declared bool, diags *diag.Diagnostics) {
 			"Otherwise, create the namespace before the apply, which does not create a token that it cannot deliver.", t.Namespace, t.Name))
 }
 
-func isAmong(targets []consul.Target, t consul.Target) bool {
-	return slices.ContainsFunc(targets, func(o consul.Target) bool { return o.String() == t.String() })
+func isAmong(targets []consulacl.Target, t consulacl.Target) bool {
+	return slices.ContainsFunc(targets, func(o consulacl.Target) bool { return o.String() == t.String() })
 }
 
 // refuseMissing returns an error if the namespace of a newly declared target does not exist. Nothing has been changed then.
-func refuseMissing(ctx context.Context, a *consul.ACL, targets, before []consul.Target) error {
+func refuseMissing(ctx context.Context, a *consulacl.ACL, targets, before []consulacl.Target) error {
 	for _, t := range targets {
 		if !isAmong(before, t) && a.Deliveries.NamespaceGone(ctx, t.Namespace) {
-			return &consul.NamespaceError{Target: t}
+			return &consulacl.NamespaceError{Target: t}
 		}
 	}
 	return nil
@@ -379,18 +380,18 @@ func refuseMissing(ctx context.Context, a *consul.ACL, targets, before []consul.
 // taken reports whether the holder of a key prevents this resource from using it.
 // This is a Secret that another tool or person made, or a token that still exists,
 // unless it is this token, its successor, or one that an interrupted create left.
-func (*TokenResource) taken(ctx context.Context, a *consul.ACL, h consul.Holder, state tokenModel) bool {
+func (*TokenResource) taken(ctx context.Context, a *consulacl.ACL, h consulacl.Holder, state tokenModel) bool {
 	own := state.AccessorID.ValueString()
 	switch {
 	case h.Foreign:
 		return true
-	case h.AccessorID == "" || h.AccessorID == own || (own != "" && h.AccessorID == consul.Successor(own)):
+	case h.AccessorID == "" || h.AccessorID == own || (own != "" && h.AccessorID == consulacl.Successor(own)):
 		return false
 	case h.Cluster != a.Cluster().ID():
 		return true
 	}
 	holder, err := a.Tokens.Get(ctx, h.AccessorID)
-	return !errors.Is(err, consul.ErrNotFound) && (err != nil || holder.Description != consul.Unfinished)
+	return !errors.Is(err, consulacl.ErrNotFound) && (err != nil || holder.Description != consulacl.Unfinished)
 }
 
 // Create implements resource.Resource.
@@ -440,7 +441,7 @@ func (r *TokenResource) Create(ctx context.Context, req resource.CreateRequest, 
 	if err == nil {
 		token, err = r.create(ctx, a, wanted, targets, !config.SecretID.IsNull())
 	}
-	if errors.Is(err, consul.ErrExists) && m.AccessorID.IsUnknown() && config.SecretID.IsNull() {
+	if errors.Is(err, consulacl.ErrExists) && m.AccessorID.IsUnknown() && config.SecretID.IsNull() {
 		// Consul keeps an expired token for a while, but reports that it does not exist.
 		wanted.AccessorID = uuid.NewString()
 		token, err = r.create(ctx, a, wanted, targets, false)
@@ -456,13 +457,13 @@ func (r *TokenResource) Create(ctx context.Context, req resource.CreateRequest, 
 
 // accessorFor returns the accessor ID that follows from a target, unless a token
 // already has it that was once delivered there and is now in use elsewhere.
-func (*TokenResource) accessorFor(ctx context.Context, a *consul.ACL, t consul.Target) (string, error) {
-	accessorID := a.Cluster().AccessorFor(t)
+func (*TokenResource) accessorFor(ctx context.Context, a *consulacl.ACL, t consulacl.Target) (string, error) {
+	accessorID := consulacl.AccessorFor(a.Cluster(), t)
 	existing, err := a.Tokens.Read(ctx, accessorID)
 	switch {
-	case errors.Is(err, consul.ErrNotFound):
+	case errors.Is(err, consulacl.ErrNotFound):
 		return accessorID, nil
-	case err == nil && existing.Description != consul.Unfinished:
+	case err == nil && existing.Description != consulacl.Unfinished:
 		return uuid.NewString(), nil
 	}
 	return accessorID, err
@@ -470,16 +471,16 @@ func (*TokenResource) accessorFor(ctx context.Context, a *consul.ACL, t consul.T
 
 // create creates a token and delivers it. Until this is done, the description of
 // the token says so: after an interruption, the next call resumes with the same token.
-func (r *TokenResource) create(ctx context.Context, a *consul.ACL, wanted api.ACLToken, targets []consul.Target, insist bool) (*api.ACLToken, error) {
+func (r *TokenResource) create(ctx context.Context, a *consulacl.ACL, wanted api.ACLToken, targets []consulacl.Target, insist bool) (*api.ACLToken, error) {
 	unfinished := wanted
-	unfinished.Description = consul.Unfinished
-	token, err := a.EnsureToken(ctx, unfinished, insist, func(existing api.ACLToken) bool { return existing.Description == consul.Unfinished })
+	unfinished.Description = consulacl.Unfinished
+	token, err := a.EnsureToken(ctx, unfinished, insist, func(existing api.ACLToken) bool { return existing.Description == consulacl.Unfinished })
 	if err != nil {
 		return nil, err
 	}
 	missing, err := r.deliver(ctx, a, targets, *token, "")
 	if err == nil && len(missing) > 0 {
-		err = &consul.NamespaceError{Target: missing[0]}
+		err = &consulacl.NamespaceError{Target: missing[0]}
 	}
 	if err != nil {
 		return nil, errors.Join(err, r.undo(ctx, a, targets, token.AccessorID))
@@ -498,11 +499,11 @@ func secretID(config tokenModel) string {
 
 // deliver writes a token into all targets as soon as every server knows it. It returns the targets whose namespace does not
 // exist, and still delivers to the others.
-func (r *TokenResource) deliver(ctx context.Context, a *consul.ACL, targets []consul.Target, token api.ACLToken, previous string) (missing []consul.Target, err error) {
+func (r *TokenResource) deliver(ctx context.Context, a *consulacl.ACL, targets []consulacl.Target, token api.ACLToken, previous string) (missing []consulacl.Target, err error) {
 	if len(targets) == 0 {
 		return nil, nil
 	}
-	if token.SecretID == consul.HiddenSecretID {
+	if token.SecretID == consulacl.HiddenSecretID {
 		return nil, &consul.PermissionError{Permission: "acl:write"} // Consul shows secret IDs only to tokens with it
 	}
 	if err := a.AwaitToken(ctx, token.AccessorID); err != nil {
@@ -514,7 +515,7 @@ func (r *TokenResource) deliver(ctx context.Context, a *consul.ACL, targets []co
 		if err == nil {
 			err = a.Deliveries.Deliver(ctx, t, token.AccessorID, token.SecretID, former)
 		}
-		if errors.As(err, new(*consul.NamespaceError)) {
+		if errors.As(err, new(*consulacl.NamespaceError)) {
 			missing = append(missing, t)
 			continue
 		}
@@ -526,7 +527,7 @@ func (r *TokenResource) deliver(ctx context.Context, a *consul.ACL, targets []co
 // formerHolder returns the accessor ID that may be overwritten in a target: that of
 // the replaced token, or of a token that no longer exists, or of a token that an
 // abandoned rotation delivered.
-func (r *TokenResource) formerHolder(ctx context.Context, a *consul.ACL, t consul.Target, accessorID, previous string) (string, error) {
+func (r *TokenResource) formerHolder(ctx context.Context, a *consulacl.ACL, t consulacl.Target, accessorID, previous string) (string, error) {
 	h, err := a.Deliveries.Holder(ctx, t)
 	if err != nil || h.Foreign || h.AccessorID == "" || h.AccessorID == accessorID || h.AccessorID == previous {
 		return previous, err
@@ -538,7 +539,7 @@ func (r *TokenResource) formerHolder(ctx context.Context, a *consul.ACL, t consu
 }
 
 // undo reverts a create that cannot be completed.
-func (*TokenResource) undo(ctx context.Context, a *consul.ACL, targets []consul.Target, accessorID string) error {
+func (*TokenResource) undo(ctx context.Context, a *consulacl.ACL, targets []consulacl.Target, accessorID string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	var errs []error
@@ -562,22 +563,22 @@ func (r *TokenResource) Read(ctx context.Context, req resource.ReadRequest, resp
 	}
 	if imported {
 		if m.ID.ValueString() == "anonymous" {
-			m.ID = types.StringValue(consul.AnonymousAccessorID)
+			m.ID = types.StringValue(consulacl.AnonymousAccessorID)
 		}
 		if own, err := a.IsOwnToken(ctx, m.ID.ValueString()); err == nil && own {
 			resp.Diagnostics.AddError("Cannot import the token", fmt.Sprintf("The token %s is the management token, which the provider itself uses. It belongs to consul_k8s_acl_bootstrap.", m.ID.ValueString()))
 			return
 		}
-		if a.Cluster().IsAgentToken(m.ID.ValueString()) {
+		if consulacl.IsAgentToken(a.Cluster(), m.ID.ValueString()) {
 			resp.Diagnostics.AddError("Cannot import the token", fmt.Sprintf(
 				"The token %s is the agent token of a server, which needs it to keep its own entries in the catalog up to date. It belongs to consul_k8s_acl_bootstrap.", m.ID.ValueString()))
 			return
 		}
 	}
 	entry, err := a.Tokens.Get(ctx, m.ID.ValueString())
-	if errors.Is(err, consul.ErrNotFound) && !imported {
+	if errors.Is(err, consulacl.ErrNotFound) && !imported {
 		// A rotation may have been interrupted after it revoked the old token.
-		if successor, successorErr := a.Tokens.Get(ctx, consul.Successor(m.ID.ValueString())); successorErr == nil {
+		if successor, successorErr := a.Tokens.Get(ctx, consulacl.Successor(m.ID.ValueString())); successorErr == nil {
 			entry, err = successor, nil
 		}
 	}
@@ -601,7 +602,7 @@ func (r *TokenResource) Read(ctx context.Context, req resource.ReadRequest, resp
 		m.fromFound(ctx, found, &resp.Diagnostics)
 	}
 	targets, _ := m.targets(ctx, &resp.Diagnostics)
-	targets = slices.DeleteFunc(targets, func(t consul.Target) bool {
+	targets = slices.DeleteFunc(targets, func(t consulacl.Target) bool {
 		delivered, err := a.Deliveries.Delivered(ctx, t, entry.AccessorID, entry.SecretID)
 		if err != nil {
 			resp.Diagnostics.AddWarning("A Secret was not read", "The state of the Secret stays as it is: "+err.Error()+".")
@@ -658,10 +659,10 @@ func (r *TokenResource) Update(ctx context.Context, req resource.UpdateRequest, 
 		}
 	}
 	var token *api.ACLToken
-	var missing []consul.Target
+	var missing []consulacl.Target
 	var err error
 	if rotate {
-		wanted.AccessorID, wanted.SecretID = consul.Successor(old), secretID(config)
+		wanted.AccessorID, wanted.SecretID = consulacl.Successor(old), secretID(config)
 		token, missing, err = r.rotate(ctx, a, wanted, targets, old, grace, !config.SecretID.IsNull())
 	} else {
 		wanted.AccessorID = old
@@ -671,7 +672,7 @@ func (r *TokenResource) Update(ctx context.Context, req resource.UpdateRequest, 
 		resp.Diagnostics.Append(r.failed("change", "", err))
 		return
 	}
-	delivered := slices.DeleteFunc(slices.Clone(targets), func(t consul.Target) bool { return isAmong(missing, t) })
+	delivered := slices.DeleteFunc(slices.Clone(targets), func(t consulacl.Target) bool { return isAmong(missing, t) })
 	if !m.DeliveredTo.IsUnknown() { // the plan did not know what is missing; the next refresh detects it
 		delivered = targets
 		for _, t := range missing {
@@ -695,9 +696,9 @@ func (r *TokenResource) Update(ctx context.Context, req resource.UpdateRequest, 
 
 // withdraw removes a token from a target, whichever of the accessor IDs the target records. It also removes one that was
 // replaced and no longer exists.
-func withdraw(ctx context.Context, a *consul.ACL, t consul.Target, accessorIDs ...string) error {
+func withdraw(ctx context.Context, a *consulacl.ACL, t consulacl.Target, accessorIDs ...string) error {
 	if h, err := a.Deliveries.Holder(ctx, t); err == nil && !h.Foreign && h.AccessorID != "" && h.Cluster == a.Cluster().ID() {
-		if _, err := a.Tokens.Get(ctx, h.AccessorID); errors.Is(err, consul.ErrNotFound) {
+		if _, err := a.Tokens.Get(ctx, h.AccessorID); errors.Is(err, consulacl.ErrNotFound) {
 			accessorIDs = append(accessorIDs, h.AccessorID)
 		}
 	}
@@ -710,7 +711,7 @@ func withdraw(ctx context.Context, a *consul.ACL, t consul.Target, accessorIDs .
 
 // change changes a token in place and delivers it where it is missing. A token that
 // an abandoned rotation left is removed after the grace period, because it may be in use.
-func (r *TokenResource) change(ctx context.Context, a *consul.ACL, wanted api.ACLToken, targets []consul.Target, grace time.Duration) (token *api.ACLToken, missing []consul.Target, err error) {
+func (r *TokenResource) change(ctx context.Context, a *consulacl.ACL, wanted api.ACLToken, targets []consulacl.Target, grace time.Duration) (token *api.ACLToken, missing []consulacl.Target, err error) {
 	token, err = a.Tokens.Update(ctx, wanted)
 	if err != nil {
 		return nil, nil, err
@@ -718,7 +719,7 @@ func (r *TokenResource) change(ctx context.Context, a *consul.ACL, wanted api.AC
 	if missing, err = r.deliver(ctx, a, targets, *token, ""); err != nil {
 		return nil, nil, err
 	}
-	abandoned := consul.Successor(wanted.AccessorID)
+	abandoned := consulacl.Successor(wanted.AccessorID)
 	if _, err := a.Tokens.Get(ctx, abandoned); err == nil {
 		return token, missing, revoke(ctx, a, abandoned, grace)
 	}
@@ -727,7 +728,7 @@ func (r *TokenResource) change(ctx context.Context, a *consul.ACL, wanted api.AC
 
 // rotate delivers a new token, waits for the grace period, so that clients can read
 // it from the Secrets, and revokes the old token.
-func (r *TokenResource) rotate(ctx context.Context, a *consul.ACL, wanted api.ACLToken, targets []consul.Target, old string, grace time.Duration, insist bool) (token *api.ACLToken, missing []consul.Target, err error) {
+func (r *TokenResource) rotate(ctx context.Context, a *consulacl.ACL, wanted api.ACLToken, targets []consulacl.Target, old string, grace time.Duration, insist bool) (token *api.ACLToken, missing []consulacl.Target, err error) {
 	token, err = a.EnsureToken(ctx, wanted, insist, func(api.ACLToken) bool { return true }) // nothing else creates a successor
 	if err != nil {
 		return nil, nil, err
@@ -739,7 +740,7 @@ func (r *TokenResource) rotate(ctx context.Context, a *consul.ACL, wanted api.AC
 }
 
 // revoke deletes a token after its grace period.
-func revoke(ctx context.Context, a *consul.ACL, accessorID string, grace time.Duration) error {
+func revoke(ctx context.Context, a *consulacl.ACL, accessorID string, grace time.Duration) error {
 	over := time.Now().Add(grace)
 	err := kube.Wait(ctx, "the grace period of the old token to end", time.Second, func(context.Context) (string, error) {
 		if left := time.Until(over); left > 0 {
@@ -777,7 +778,7 @@ func (r *TokenResource) Delete(ctx context.Context, req resource.DeleteRequest, 
 	} else {
 		err = r.remove(ctx, a, targets, accessor)
 	}
-	if err != nil && !errors.Is(err, consul.ErrNoCluster) {
+	if err != nil && !errors.Is(err, consulacl.ErrNoCluster) {
 		resp.Diagnostics.Append(r.failed("delete", "", err))
 	}
 }
@@ -785,11 +786,11 @@ func (r *TokenResource) Delete(ctx context.Context, req resource.DeleteRequest, 
 // remove removes a token from its Secrets and revokes it, in this order: the resource stays in the state as long as the token
 // exists, so that the next apply knows what a failure left behind. If the management token may not revoke the token, the
 // Secrets stay, because the workloads still use it.
-func (*TokenResource) remove(ctx context.Context, a *consul.ACL, targets []consul.Target, accessor string) error {
-	if err := a.Authorize(ctx, "write"); err != nil && !errors.Is(err, consul.ErrNoCluster) {
+func (*TokenResource) remove(ctx context.Context, a *consulacl.ACL, targets []consulacl.Target, accessor string) error {
+	if err := a.Authorize(ctx, "write"); err != nil && !errors.Is(err, consulacl.ErrNoCluster) {
 		return err
 	}
-	successor := consul.Successor(accessor) // of a rotation that was interrupted
+	successor := consulacl.Successor(accessor) // of a rotation that was interrupted
 	for _, t := range targets {
 		if err := withdraw(ctx, a, t, accessor, successor); err != nil {
 			return err
@@ -805,7 +806,7 @@ func (*TokenResource) remove(ctx context.Context, a *consul.ACL, targets []consu
 	return nil
 }
 
-func (r *TokenResource) save(ctx context.Context, m tokenModel, token api.ACLToken, delivered []consul.Target, state, identity store, diags *diag.Diagnostics) {
+func (r *TokenResource) save(ctx context.Context, m tokenModel, token api.ACLToken, delivered []consulacl.Target, state, identity store, diags *diag.Diagnostics) {
 	m.fromAPI(ctx, token, diags)
 	m.DeliveredTo = targetNames(ctx, delivered, diags)
 	diags.Append(state.Set(ctx, &m)...)

@@ -21,7 +21,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
@@ -237,7 +237,7 @@ func JobError(summary, did, cluster string, err error) diag.Diagnostic {
 			detail += "\n\n" + failed.Explanation
 		}
 		return diag.NewErrorDiagnostic(summary, detail)
-	case errors.Is(err, consul.ErrNotRestored):
+	case errors.Is(err, consulacl.ErrNotRestored):
 		return NotRestored(cluster)
 	case errors.Is(err, restic.ErrNoCluster):
 		return diag.NewAttributeErrorDiagnostic(path.Root("cluster"), "The cluster does not exist", "There is no cluster "+cluster+". Use the id attribute of a consul_k8s_cluster.")

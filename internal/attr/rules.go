@@ -11,7 +11,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/aclrules"
 )
 
 var (
@@ -86,7 +86,7 @@ func (v RulesValue) ValidateAttribute(_ context.Context, req xattr.ValidateAttri
 	if v.IsNull() || v.IsUnknown() {
 		return
 	}
-	if _, err := consul.ParseRules(v.ValueString()); err != nil {
+	if _, err := aclrules.ParseRules(v.ValueString()); err != nil {
 		resp.Diagnostics.Append(Error(req.Path, "Invalid ACL rules", err.Error()))
 	}
 }
@@ -99,7 +99,7 @@ func KeepSameRules() planmodifier.String {
 // sameRules compares rules by meaning. Rules that cannot be read, which somebody
 // may have written into Consul by hand, differ from all other rules.
 func sameRules(a, b string) bool {
-	x, errX := consul.ParseRules(a)
-	y, errY := consul.ParseRules(b)
+	x, errX := aclrules.ParseRules(a)
+	y, errY := aclrules.ParseRules(b)
 	return errX == nil && errY == nil && x.Equal(y)
 }

@@ -24,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 )
 
@@ -262,7 +263,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 			},
 			{ // somebody takes the right away
 				PreConfig: func() {
-					if err := acctest.Consul(t, namespace, "consul").ACL().Do(t.Context(), func(client *api.Client) error {
+					if err := consulacl.Of(acctest.Consul(t, namespace, "consul")).Do(t.Context(), func(client *api.Client) error {
 						policy, _, err := client.ACL().PolicyReadByName("terraform-backup", nil)
 						if err == nil {
 							policy.Rules = `key_prefix "" { policy = "read" }`
@@ -279,8 +280,8 @@ resource "consul_k8s_acl_bootstrap" "test" {
 			{ // somebody revokes the token
 				PreConfig: func() {
 					c := acctest.Consul(t, namespace, "consul")
-					if err := c.ACL().Do(t.Context(), func(client *api.Client) error {
-						_, err := client.ACL().TokenDelete(c.BackupTokenAccessor("backup"), nil)
+					if err := consulacl.Of(c).Do(t.Context(), func(client *api.Client) error {
+						_, err := client.ACL().TokenDelete(consulacl.BackupTokenAccessor(c, "backup"), nil)
 						return err
 					}); err != nil {
 						t.Fatal(err)

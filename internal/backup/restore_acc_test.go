@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 )
 
@@ -37,7 +38,7 @@ resource "consul_k8s_restore" "test" {
 func manage(t *testing.T, namespace string, do func(*api.Client) error) {
 	t.Helper()
 	c := acctest.Consul(t, namespace, "consul")
-	token, _, err := c.ManagementToken(t.Context())
+	token, _, err := consulacl.ManagementToken(t.Context(), c)
 	if err == nil {
 		err = c.Any(t.Context(), token, do)
 	}
@@ -89,7 +90,7 @@ func hasKeys(t *testing.T, namespace string, want map[string]int) resource.TestC
 func agentTokensWork(t *testing.T, namespace string) resource.TestCheckFunc {
 	return func(*terraform.State) error {
 		c := acctest.Consul(t, namespace, "consul")
-		token, _, err := c.ManagementToken(t.Context())
+		token, _, err := consulacl.ManagementToken(t.Context(), c)
 		if err != nil {
 			return err
 		}
@@ -369,7 +370,7 @@ resource "consul_k8s_snapshot" "test" {
 // loseToken puts another token in the place of the management token.
 func loseToken(t *testing.T, namespace string) {
 	t.Helper()
-	_, ref, err := acctest.Consul(t, namespace, "consul").ManagementToken(t.Context())
+	_, ref, err := consulacl.ManagementToken(t.Context(), acctest.Consul(t, namespace, "consul"))
 	if err == nil {
 		patch := fmt.Appendf(nil, `{"stringData":{%q:%q}}`, ref.Key, uuid.NewString())
 		_, err = acctest.Kube(t).CoreV1().Secrets(namespace).Patch(t.Context(), ref.Name, types.MergePatchType, patch, metav1.PatchOptions{})
@@ -382,7 +383,7 @@ func loseToken(t *testing.T, namespace string) {
 // oldToken is the management token of the cluster in a namespace.
 func oldToken(t *testing.T, namespace string) string {
 	t.Helper()
-	token, _, err := acctest.Consul(t, namespace, "consul").ManagementToken(t.Context())
+	token, _, err := consulacl.ManagementToken(t.Context(), acctest.Consul(t, namespace, "consul"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 )
 
@@ -141,7 +141,7 @@ resource "consul_k8s_policy" "test" {
 	if n := endpoints(t.Context(), t, elsewhere); n != 3 {
 		t.Errorf("clients are led to %d servers", n)
 	}
-	if _, ref, err := acctest.Consul(t, elsewhere, "consul").ManagementToken(t.Context()); err != nil || ref != (consul.SecretRef{Name: "management", Key: "token"}) {
+	if _, ref, err := consulacl.ManagementToken(t.Context(), acctest.Consul(t, elsewhere, "consul")); err != nil || ref != (consulacl.SecretRef{Name: "management", Key: "token"}) {
 		t.Errorf("the management token is in %v: %v", ref, err)
 	}
 	left, err := k.NamespaceContents(t.Context(), elsewhere)

@@ -26,7 +26,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
@@ -258,7 +258,7 @@ func (r *RestoreResource) lookUp(ctx context.Context, plan restoreModel, diags *
 	ctx, cancel := context.WithTimeout(ctx, attr.LookUpTimeout)
 	defer cancel()
 	running, err := restic.Servers(ctx, client.Kube, client.Consul)
-	if errors.Is(err, restic.ErrNoCluster) || errors.Is(err, consul.ErrNotRestored) {
+	if errors.Is(err, restic.ErrNoCluster) || errors.Is(err, consulacl.ErrNotRestored) {
 		return s, "", false // the same apply may create or restore it
 	}
 	// The same apply may upgrade the cluster.

@@ -29,7 +29,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
@@ -652,7 +652,7 @@ func applyError(id, cluster string, err error) diag.Diagnostic {
 	case errors.Is(err, restic.ErrExists):
 		return diag.NewErrorDiagnostic("The schedule already exists", fmt.Sprintf(
 			"A backup schedule %s already exists, and is not as declared. It is not adopted without your consent: import it with\n\n  terraform import consul_k8s_backup_schedule.<name> %s\n\nor choose another name.", id, id))
-	case errors.Is(err, consul.ErrNotRestored):
+	case errors.Is(err, consulacl.ErrNotRestored):
 		return attr.NotRestored(cluster)
 	case errors.Is(err, restic.ErrNoCluster):
 		return diag.NewAttributeErrorDiagnostic(path.Root("cluster"), "The cluster does not exist", "There is no cluster "+cluster+" to back up. Refer to the id of its consul_k8s_cluster.")

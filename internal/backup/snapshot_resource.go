@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 )
 
@@ -130,7 +131,7 @@ func (r *SnapshotResource) Create(ctx context.Context, req resource.CreateReques
 	defer r.clients.Backups.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	_, management, err := client.Consul.ManagementToken(ctx)
+	_, management, err := consulacl.ManagementToken(ctx, client.Consul)
 	var stored restic.Result
 	if err == nil {
 		stored, err = client.Snapshot(ctx, m.Name.ValueString(), management)

@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -22,11 +23,11 @@ func agentTokenDrift(ctx context.Context, c *consul.Cluster, spec server.Spec) [
 	}
 	ctx, cancel := context.WithTimeout(ctx, agentTokenTimeout)
 	defer cancel()
-	token, _, err := c.ManagementToken(ctx)
+	token, _, err := consulacl.ManagementToken(ctx, c)
 	if err != nil || token == "" {
 		return nil
 	}
-	drift, err := c.AgentTokenDrift(ctx, token)
+	drift, err := consulacl.AgentTokenDrift(ctx, c, token)
 	if err != nil {
 		tflog.Debug(ctx, "could not look at the agent tokens: "+err.Error())
 		return nil

@@ -15,6 +15,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -50,9 +51,9 @@ func (r *Resource) checkACL(ctx context.Context, state, plan model, diags *diag.
 	ctx, cancel := context.WithTimeout(ctx, denyTimeout)
 	defer cancel()
 	c, err := r.clients.Consul(ctx, state.Namespace.ValueString(), state.Name.ValueString())
-	var facts consul.DenyFacts
+	var facts consulacl.DenyFacts
 	if err == nil {
-		facts, err = c.DenyFacts(ctx, before.Enabled)
+		facts, err = consulacl.ReadDenyFacts(ctx, c, before.Enabled)
 	}
 	if err != nil { // prepareDeny decides
 		diags.AddAttributeWarning(defaultPolicy(), "Could not check which clients would be cut off",
@@ -105,7 +106,7 @@ type finding struct{ summary, detail string }
 //
 // While the servers change one at a time, clients with a token are refused nothing
 // (TestAccLong_inAMixedClusterTheLeaderDecides).
-func judgeDeny(id string, before server.ACL, f consul.DenyFacts) (refusals, warnings []finding) {
+func judgeDeny(id string, before server.ACL, f consulacl.DenyFacts) (refusals, warnings []finding) {
 	refuse := func(summary, format string, args ...any) {
 		refusals = append(refusals, finding{summary, fmt.Sprintf(format, args...)})
 	}
@@ -169,9 +170,9 @@ func judgeDeny(id string, before server.ACL, f consul.DenyFacts) (refusals, warn
 // sessionsWithout returns the nodes that hold sessions and have no token of their
 // own, and the number of these sessions. The servers are always included: a session
 // on a server belongs to a client that uses the server directly, not to the agent.
-func sessionsWithout(f consul.DenyFacts) (nodes []string, sessions int) {
+func sessionsWithout(f consulacl.DenyFacts) (nodes []string, sessions int) {
 	for _, node := range slices.Sorted(maps.Keys(f.Sessions)) {
-		isServer := slices.ContainsFunc(f.Servers, func(s consul.DenyServer) bool { return s.Name == node })
+		isServer := slices.ContainsFunc(f.Servers, func(s consulacl.DenyServer) bool { return s.Name == node })
 		if isServer || !f.NodeTokens[node] {
 			nodes, sessions = append(nodes, node), sessions+f.Sessions[node]
 		}
@@ -197,8 +198,8 @@ func prepareDeny(ctx context.Context, c *consul.Cluster, state, plan model) diag
 	}
 	ctx, cancel := context.WithTimeout(ctx, denyTimeout)
 	defer cancel()
-	switch err := c.RenewAgentTokens(ctx); {
-	case errors.Is(err, consul.ErrSecretLost), errors.Is(err, consul.ErrACLDisabled):
+	switch err := consulacl.RenewAgentTokens(ctx, c); {
+	case errors.Is(err, consulacl.ErrSecretLost), errors.Is(err, consulacl.ErrACLDisabled):
 		diags.Append(attr.Error(defaultPolicy(), "The servers have no agent tokens", fmt.Sprintf(
 			"Nothing was changed in %s: %s. Keep default_policy = \"allow\", add a consul_k8s_acl_bootstrap for this cluster, and apply. Then set \"deny\".", c.ID(), err)))
 	case err != nil:

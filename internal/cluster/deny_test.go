@@ -9,19 +9,19 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
 // bootstrapped are the facts of three servers of which everybody has a token.
-func bootstrapped() consul.DenyFacts {
-	f := consul.DenyFacts{
+func bootstrapped() consulacl.DenyFacts {
+	f := consulacl.DenyFacts{
 		Established: true,
 		Nodes:       []string{"client-1"}, NodeTokens: map[string]bool{"client-1": true},
 		Services: []string{"web"}, ServiceTokens: map[string]bool{"web": true},
 	}
 	for i := range 3 {
-		f.Servers = append(f.Servers, consul.DenyServer{Name: fmt.Sprintf("consul-server-%d", i), ACLs: true, AgentToken: true})
+		f.Servers = append(f.Servers, consulacl.DenyServer{Name: fmt.Sprintf("consul-server-%d", i), ACLs: true, AgentToken: true})
 	}
 	return f
 }
@@ -31,59 +31,59 @@ func TestJudgeDeny(t *testing.T) {
 	const dns = "answer DNS queries with the rights of the anonymous token"
 	tests := map[string]struct {
 		before   server.ACL
-		change   func(*consul.DenyFacts)
+		change   func(*consulacl.DenyFacts)
 		refusals []string // part of each
 		warnings []string
 	}{
-		"everybody has a token": {before: allow, change: func(f *consul.DenyFacts) { f.Services = nil }},
-		"it never had a leader": {before: off, change: func(f *consul.DenyFacts) { *f = consul.DenyFacts{} }},
-		"it never had a leader, nor a bootstrap": {before: allow, change: func(f *consul.DenyFacts) {
-			*f = consul.DenyFacts{Credential: "no Secret contains it"}
+		"everybody has a token": {before: allow, change: func(f *consulacl.DenyFacts) { f.Services = nil }},
+		"it never had a leader": {before: off, change: func(f *consulacl.DenyFacts) { *f = consulacl.DenyFacts{} }},
+		"it never had a leader, nor a bootstrap": {before: allow, change: func(f *consulacl.DenyFacts) {
+			*f = consulacl.DenyFacts{Credential: "no Secret contains it"}
 		}},
 		"straight from no ACLs": {
-			before: off, change: func(f *consul.DenyFacts) { *f = consul.DenyFacts{Established: true} },
+			before: off, change: func(f *consulacl.DenyFacts) { *f = consulacl.DenyFacts{Established: true} },
 			refusals: []string{`Go through "allow"`},
 		},
 		"the leader is without ACLs": {
-			before: allow, change: func(f *consul.DenyFacts) { *f = consul.DenyFacts{Established: true, Disabled: true} },
+			before: allow, change: func(f *consulacl.DenyFacts) { *f = consulacl.DenyFacts{Established: true, Disabled: true} },
 			refusals: []string{"its leader still runs without ACLs"},
 		},
 		"not bootstrapped": {
-			before: allow, change: func(f *consul.DenyFacts) {
-				*f = consul.DenyFacts{Established: true, Credential: "no Secret contains it"}
+			before: allow, change: func(f *consulacl.DenyFacts) {
+				*f = consulacl.DenyFacts{Established: true, Credential: "no Secret contains it"}
 			},
 			refusals: []string{"is not bootstrapped, or its management token is lost: no Secret contains it"},
 		},
 		"a server is without ACLs": {
-			before: allow, change: func(f *consul.DenyFacts) { f.Servers[1].ACLs = false; f.Services = nil },
+			before: allow, change: func(f *consulacl.DenyFacts) { f.Servers[1].ACLs = false; f.Services = nil },
 			refusals: []string{"still run without ACLs, or are missing: consul-server-1."},
 		},
 		"two servers lack their agent tokens": {
-			before: allow, change: func(f *consul.DenyFacts) {
+			before: allow, change: func(f *consulacl.DenyFacts) {
 				f.Servers[0].AgentToken, f.Servers[2].AgentToken, f.Services = false, false, nil
 			},
 			refusals: []string{"have no valid agent token: consul-server-0, consul-server-2."},
 		},
 		"a refusal does not hide another, nor a warning": {
-			before: allow, change: func(f *consul.DenyFacts) {
+			before: allow, change: func(f *consulacl.DenyFacts) {
 				f.Servers[0].AgentToken, f.Servers[2].ACLs = false, false
 				f.Nodes = []string{"client-1", "client-2"}
 				f.Services = nil
 			},
 			refusals: []string{"still run without ACLs", "no valid agent token: consul-server-0."}, warnings: []string{": client-2."},
 		},
-		"services, and no rights for DNS":      {before: allow, change: func(*consul.DenyFacts) {}, warnings: []string{dns}},
-		"services without a token, and no DNS": {before: allow, change: func(f *consul.DenyFacts) { f.ServiceTokens = nil }, warnings: []string{"these services, which are registered in consul/consul: web.", dns}},
+		"services, and no rights for DNS":      {before: allow, change: func(*consulacl.DenyFacts) {}, warnings: []string{dns}},
+		"services without a token, and no DNS": {before: allow, change: func(f *consulacl.DenyFacts) { f.ServiceTokens = nil }, warnings: []string{"these services, which are registered in consul/consul: web.", dns}},
 		"rights of everybody": {
-			before: allow, change: func(f *consul.DenyFacts) { f.AnonymousRights = []string{"policy dns", "role reader"} },
+			before: allow, change: func(f *consulacl.DenyFacts) { f.AnonymousRights = []string{"policy dns", "role reader"} },
 			warnings: []string{"keep these rights in consul/consul: policy dns, role reader."},
 		},
 		"sessions": {
-			before: allow, change: func(f *consul.DenyFacts) { f.Services = nil; f.Sessions = map[string]int{"b": 2, "a": 1} },
+			before: allow, change: func(f *consulacl.DenyFacts) { f.Services = nil; f.Sessions = map[string]int{"b": 2, "a": 1} },
 			warnings: []string{"Sessions in consul/consul: 3, on the nodes a, b."},
 		},
 		"sessions of a node with a token, and of one that a server keeps for a client": {
-			before: allow, change: func(f *consul.DenyFacts) {
+			before: allow, change: func(f *consulacl.DenyFacts) {
 				f.Services = nil
 				f.Sessions = map[string]int{"client-1": 5, "consul-server-1": 1}
 				f.NodeTokens["consul-server-1"] = true
@@ -91,10 +91,10 @@ func TestJudgeDeny(t *testing.T) {
 			warnings: []string{"Sessions in consul/consul: 1, on the nodes consul-server-1."},
 		},
 		"sessions of a node with a token alone": {
-			before: allow, change: func(f *consul.DenyFacts) { f.Services = nil; f.Sessions = map[string]int{"client-1": 5} },
+			before: allow, change: func(f *consulacl.DenyFacts) { f.Services = nil; f.Sessions = map[string]int{"client-1": 5} },
 		},
 		"many nodes": {
-			before: allow, change: func(f *consul.DenyFacts) {
+			before: allow, change: func(f *consulacl.DenyFacts) {
 				f.Services, f.Nodes = nil, nil
 				for i := range 23 {
 					f.Nodes = append(f.Nodes, fmt.Sprintf("node-%02d", i))

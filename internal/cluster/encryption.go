@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/encryption"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -65,7 +66,7 @@ func (r *Resource) warnClientAgents(ctx context.Context, name string, plan model
 	c, err := r.clients.Consul(ctx, plan.Namespace.ValueString(), plan.Name.ValueString())
 	var others []string
 	if err == nil {
-		others, err = c.ClientAgents(ctx)
+		others, err = encryption.ClientAgents(ctx, c)
 	}
 	switch {
 	case err != nil:

@@ -18,7 +18,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/encryption"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -196,10 +196,10 @@ func (r *Resource) checkKeySecret(ctx context.Context, plan model, gossip server
 	if err != nil {
 		return // the apply reports this
 	}
-	switch err := c.CheckBroughtKey(ctx, gossip); {
-	case errors.Is(err, consul.ErrNoBroughtKey):
+	switch err := encryption.CheckBroughtKey(ctx, c, gossip); {
+	case errors.Is(err, encryption.ErrNoBroughtKey):
 		warnNoSecret(nested("gossip", "key_secret"), plan, gossip.KeySecret.Name, diags)
-	case errors.As(err, new(*consul.ReadError)):
+	case errors.As(err, new(*encryption.ReadError)):
 		warnNotRead(nested("gossip", "key_secret"), err, diags)
 	case err != nil:
 		diags.Append(attr.Error(nested("gossip", "key_secret"), "No usable gossip key", err.Error()+"."))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -99,7 +100,7 @@ func (d *membersDataSource) Read(ctx context.Context, req datasource.ReadRequest
 		resp.Diagnostics.Append(attr.ConnectError(err))
 		return
 	}
-	token, ref, err := cluster.ManagementToken(ctx)
+	token, ref, err := consulacl.ManagementToken(ctx, cluster)
 	if err != nil {
 		resp.Diagnostics.AddError("Cannot read the members", err.Error())
 		return

@@ -18,6 +18,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 )
 
 // The four steps from no ACLs to "deny".
@@ -134,7 +135,7 @@ func TestAccACL_denyIsRefusedUntilTheServersAreReady(t *testing.T) {
 	apply(config(stepAllow, bootstrapHCL("")))
 	management := managementToken(t, namespace)
 	call(t, c, management, func(c *api.Client) error {
-		_, err := c.ACL().TokenDelete(acctest.Consul(t, namespace, "consul").AgentTokenAccessor(0), nil)
+		_, err := c.ACL().TokenDelete(consulacl.AgentTokenAccessor(acctest.Consul(t, namespace, "consul"), 0), nil)
 		return err
 	})
 	plan(config(stepDeny, bootstrapHCL("")), refused, "have no valid agent token: consul-server-0.")
@@ -161,7 +162,7 @@ func TestAccACL_denyIsRefusedUntilTheServersAreReady(t *testing.T) {
 	call(t, c, management, func(c *api.Client) error {
 		policy, _, err := c.ACL().PolicyCreate(&api.ACLPolicy{Name: "dns-lookups", Rules: `service_prefix "" { policy = "read" }`}, nil)
 		if err == nil {
-			_, _, err = c.ACL().TokenUpdate(&api.ACLToken{AccessorID: consul.AnonymousAccessorID, Policies: []*api.ACLTokenPolicyLink{{ID: policy.ID}}}, nil)
+			_, _, err = c.ACL().TokenUpdate(&api.ACLToken{AccessorID: consulacl.AnonymousAccessorID, Policies: []*api.ACLTokenPolicyLink{{ID: policy.ID}}}, nil)
 		}
 		return err
 	})
@@ -186,7 +187,7 @@ func TestAccACL_denyIsRefusedUntilTheServersAreReady(t *testing.T) {
 		t.Fatal(err)
 	}
 	call(t, c, management, func(client *api.Client) error {
-		agent, _, err := client.ACL().TokenRead(c.AgentTokenAccessor(0), nil)
+		agent, _, err := client.ACL().TokenRead(consulacl.AgentTokenAccessor(c, 0), nil)
 		if err == nil && !strings.Contains(persisted, agent.SecretID) {
 			err = errors.New("the server has not taken its agent token back")
 		}
@@ -334,7 +335,7 @@ func TestAccLong_inAMixedClusterTheLeaderDecides(t *testing.T) {
 			compare("consul-server-2")
 			lead("consul-server-0")
 			compare("consul-server-0")
-			if _, err := c.EnsureBootstrap(t.Context(), consul.SecretRef{Name: "token", Key: "token"}, consul.BootstrapOptions{}); err == nil {
+			if _, err := consulacl.EnsureBootstrap(t.Context(), c, consulacl.SecretRef{Name: "token", Key: "token"}, consulacl.BootstrapOptions{}); err == nil {
 				return errors.New("two servers without ACLs have taken an agent token")
 			}
 			management = managementToken(t, namespace)
@@ -385,7 +386,7 @@ func setACL(t *testing.T, namespace, policy string) {
 
 func managementToken(t *testing.T, namespace string) string {
 	t.Helper()
-	token, _, err := acctest.Consul(t, namespace, "consul").ManagementToken(t.Context())
+	token, _, err := consulacl.ManagementToken(t.Context(), acctest.Consul(t, namespace, "consul"))
 	if err != nil || token == "" {
 		t.Fatalf("no management token: %v", err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -78,7 +79,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 	}
 	token := func() string {
 		t.Helper()
-		token, _, err := acctest.Consul(t, namespace, "consul").ManagementToken(t.Context())
+		token, _, err := consulacl.ManagementToken(t.Context(), acctest.Consul(t, namespace, "consul"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -149,7 +150,7 @@ func restoreByHand(t *testing.T, namespace, file, sha256 string) error {
 		return h.MissingVoters(3), nil
 	})
 	acctest.Wait(t, "the agents to update their entries in the catalog", func(ctx context.Context) (string, error) {
-		drift, err := c.AgentTokenDrift(ctx, token)
+		drift, err := consulacl.AgentTokenDrift(ctx, c, token)
 		return strings.Join(drift, ", "), err
 	})
 	call(t, c, token, func(c *api.Client) error {

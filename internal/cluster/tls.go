@@ -28,6 +28,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/encryption"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/pki"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
@@ -310,10 +311,10 @@ func (m *model) readCertificates(ctx context.Context, c *consul.Cluster, diags *
 	if !m.HTTPSAddress.IsUnknown() && !m.CACertificate.IsUnknown() && !m.CertificateExpiry.IsUnknown() {
 		return
 	}
-	var read *consul.Certificates
+	var read *encryption.Certificates
 	if m.toTLS(ctx, diags).Stage != server.StagePlain {
 		var err error
-		if read, err = c.Certificates(ctx); err != nil {
+		if read, err = encryption.ReadCertificates(ctx, c); err != nil {
 			diags.AddWarning("The certificates cannot be read", err.Error())
 		}
 	}
@@ -527,10 +528,10 @@ func (r *Resource) checkBrought(ctx context.Context, state *model, plan model, a
 		Namespace: plan.Namespace.ValueString(), Name: plan.Name.ValueString(), Datacenter: plan.Datacenter.ValueString(), Domain: plan.Domain.ValueString(), TLS: plan.toTLS(ctx, diags),
 	}
 	at := nested("tls", attribute)
-	switch err := c.CheckBrought(ctx, spec); {
-	case errors.Is(err, consul.ErrNoBrought):
+	switch err := encryption.CheckBrought(ctx, c, spec); {
+	case errors.Is(err, encryption.ErrNoBrought):
 		warnNoSecret(at, plan, name, diags)
-	case errors.As(err, new(*consul.ReadError)):
+	case errors.As(err, new(*encryption.ReadError)):
 		warnNotRead(at, err, diags)
 	case err != nil && state != nil && plan.TLS.Equal(state.TLS):
 		diags.AddAttributeWarning(at, "No usable certificate", fmt.Sprintf(

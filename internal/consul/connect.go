@@ -1,5 +1,5 @@
-// Package consul is Consul as this product uses it: it reaches the servers through the Kubernetes API, reads
-// their health, and sets up ACLs. It does not know about Terraform.
+// Package consul talks to the servers of a cluster: it reaches them through the Kubernetes API, reads their health and what Raft knows,
+// and translates their errors. It does not know about Terraform.
 package consul
 
 import (
@@ -27,9 +27,9 @@ import (
 // a pod whose node was cut off must not hold up everything.
 const requestTimeout = 30 * time.Second
 
-// interval between two tries. A server that has just elected a leader, or that does not know the new token yet,
+// Interval between two tries. A server that has just elected a leader, or that does not know the new token yet,
 // is ready a moment later.
-const interval = 250 * time.Millisecond
+const Interval = 250 * time.Millisecond
 
 // Connector reaches Consul servers through the Kubernetes API server. It reuses
 // its HTTP connections, each of which is a port-forward. It is safe for
@@ -56,7 +56,7 @@ type forward struct {
 // Cluster is the servers of one cluster, as seen through a Connector.
 type Cluster struct {
 	connector *Connector
-	kube      *kube.Client
+	Kube      *kube.Client
 	Namespace string
 	Name      string
 	// list lists the server pods if the labels of the name do not select them.
@@ -67,7 +67,7 @@ type Cluster struct {
 
 // Cluster returns access to one cluster; it connects to nothing.
 func (c *Connector) Cluster(namespace, name string) *Cluster {
-	return &Cluster{connector: c, kube: c.kube, Namespace: namespace, Name: name}
+	return &Cluster{connector: c, Kube: c.kube, Namespace: namespace, Name: name}
 }
 
 // Shared returns what another package keeps about a cluster as long as the Connector is used. It is made once.
@@ -89,7 +89,7 @@ func (c *Cluster) Pods(ctx context.Context) ([]corev1.Pod, error) {
 	if c.list != nil {
 		return c.list(ctx)
 	}
-	list, err := c.kube.CoreV1().Pods(c.Namespace).List(ctx, metav1.ListOptions{
+	list, err := c.Kube.CoreV1().Pods(c.Namespace).List(ctx, metav1.ListOptions{
 		LabelSelector: labels.SelectorFromSet(server.SelectorLabels(c.Name)).String(),
 	})
 	if err != nil {
@@ -115,7 +115,7 @@ func (c *Cluster) Server(pod *corev1.Pod, token string) (*api.Client, error) {
 		Scheme:  "http",
 		HttpClient: &http.Client{
 			Timeout:   requestTimeout,
-			Transport: identity{token: token, next: c.kube.Wrap(c.connector.transport(c.ID(), pod))},
+			Transport: identity{token: token, next: c.Kube.Wrap(c.connector.transport(c.ID(), pod))},
 		},
 		// Any token keeps the library from looking for one in the environment.
 		Token: "replaced",
@@ -164,8 +164,8 @@ type identity struct {
 	next  http.RoundTripper
 }
 
-// pathAuthorize answers whether a token has certain rights.
-const pathAuthorize = "/v1/internal/acl/authorize"
+// PathAuthorize answers whether a token has certain rights.
+const PathAuthorize = "/v1/internal/acl/authorize"
 
 // RoundTrip implements http.RoundTripper.
 func (i identity) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -175,7 +175,7 @@ func (i identity) RoundTrip(r *http.Request) (*http.Response, error) {
 	if i.token != "" {
 		r.Header.Set("X-Consul-Token", i.token)
 	}
-	if r.URL.Path == pathAuthorize {
+	if r.URL.Path == PathAuthorize {
 		r.Method = http.MethodPost // the library has no way to say so
 	}
 	q := r.URL.Query()
@@ -195,11 +195,11 @@ func (c *Cluster) Any(ctx context.Context, token string, do func(*api.Client) er
 	if err != nil {
 		return err
 	}
-	return c.anyOf(pods, token, do)
+	return c.AnyOf(pods, token, do)
 }
 
-// anyOf is Any with the pods as they were listed a moment ago.
-func (c *Cluster) anyOf(pods []corev1.Pod, token string, do func(*api.Client) error) error {
+// AnyOf is Any with the pods as they were listed a moment ago.
+func (c *Cluster) AnyOf(pods []corev1.Pod, token string, do func(*api.Client) error) error {
 	pods = slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool { return p.Status.Phase != corev1.PodRunning })
 	slices.SortStableFunc(pods, func(a, b corev1.Pod) int { return cmp.Compare(rank(&a), rank(&b)) })
 	err := fmt.Errorf("cluster %s: %w", c.ID(), ErrNoServer)
@@ -208,7 +208,7 @@ func (c *Cluster) anyOf(pods []corev1.Pod, token string, do func(*api.Client) er
 		if clientErr != nil {
 			return clientErr
 		}
-		if err = do(client); err == nil || !elsewhere(err) {
+		if err = do(client); err == nil || !AnotherMayAnswer(err) {
 			return err
 		}
 		err = fmt.Errorf("server %s: %w", pods[i].Name, err)

@@ -33,18 +33,18 @@ func IsForbidden(err error) bool {
 // token that was presented to it. With ACLs on, everything but login answers so.
 func IsUnknownToken(err error) bool {
 	code, body, ok := statusOf(err)
-	return ok && code == http.StatusForbidden && (body == "ACL not found" || isTokenMissing(err))
+	return ok && code == http.StatusForbidden && (body == "ACL not found" || IsTokenMissing(err))
 }
 
-// isTokenMissing reports whether the token that was asked for does not exist
+// IsTokenMissing reports whether the token that was asked for does not exist
 // (GET /v1/acl/token/:accessor answers 403 for it, not 404).
-func isTokenMissing(err error) bool {
+func IsTokenMissing(err error) bool {
 	_, body, ok := statusOf(err)
 	return ok && (strings.HasPrefix(body, "token does not exist") || strings.HasPrefix(body, "token has expired"))
 }
 
-// isACLDisabled reports whether the server runs without ACLs.
-func isACLDisabled(err error) bool {
+// IsACLDisabled reports whether the server runs without ACLs.
+func IsACLDisabled(err error) bool {
 	_, body, ok := statusOf(err)
 	return ok && strings.Contains(body, "ACL support disabled")
 }
@@ -68,66 +68,66 @@ var brokenConnection = []string{
 	"remote end is not accepting connections", "connection reset by peer", "broken pipe", "use of closed network connection", "i/o timeout",
 }
 
-// elsewhere reports whether another server may answer differently: this one
+// AnotherMayAnswer reports whether another server may answer differently: this one
 // was not reached, has no leader, or asks to try again.
-func elsewhere(err error) bool {
+func AnotherMayAnswer(err error) bool {
 	code, _, ok := statusOf(err)
 	return !ok || isNoLeader(err) || code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable || code == http.StatusBadGateway
 }
 
-// isUnknownCredential reports whether a server does not know, or no longer
+// IsUnknownCredential reports whether a server does not know, or no longer
 // knows, the token that the request was made with. Unlike the answers to a
 // missing object, the body is nothing but this.
-func isUnknownCredential(err error) bool {
+func IsUnknownCredential(err error) bool {
 	code, body, ok := statusOf(err)
 	return ok && code == http.StatusForbidden && body == "ACL not found"
 }
 
-// unknownCredential is the answer of isUnknownCredential.
-func unknownCredential() error {
+// UnknownCredentialError is the answer of isUnknownCredential.
+func UnknownCredentialError() error {
 	return api.StatusError{Code: http.StatusForbidden, Body: "ACL not found"}
 }
 
-// isMissing reports whether a read found no object of the ID.
-func isMissing(err error) bool {
+// IsMissing reports whether a read found no object of the ID.
+func IsMissing(err error) bool {
 	code, _, ok := statusOf(err)
-	return ok && code == http.StatusNotFound || isTokenMissing(err)
+	return ok && code == http.StatusNotFound || IsTokenMissing(err)
 }
 
-// isUpdateOfMissing reports whether the object to be changed does not exist
+// IsUpdateOfMissing reports whether the object to be changed does not exist
 // (500 "Cannot find token …").
-func isUpdateOfMissing(err error) bool {
+func IsUpdateOfMissing(err error) bool {
 	_, body, ok := statusOf(err)
 	return ok && strings.HasPrefix(strings.ToLower(body), "cannot find ")
 }
 
-// isLinkOfMissing reports whether an object to be written links one that does not
+// IsLinkOfMissing reports whether an object to be written links one that does not
 // exist (500 "No such ACL policy with ID …").
-func isLinkOfMissing(err error) bool {
+func IsLinkOfMissing(err error) bool {
 	_, body, ok := statusOf(err)
 	return ok && strings.Contains(body, "No such ACL ")
 }
 
-// isDuplicate reports whether an object with the name, or a token with the IDs, already exists.
-func isDuplicate(err error) bool {
+// IsDuplicate reports whether an object with the name, or a token with the IDs, already exists.
+func IsDuplicate(err error) bool {
 	_, body, ok := statusOf(err)
 	return ok && (strings.HasSuffix(body, "already exists") || strings.HasSuffix(body, "is already in use"))
 }
 
-// duplicate and updateOfMissing are answers that isDuplicate and isUpdateOfMissing recognize, for cases in
+// DuplicateError and updateOfMissing are answers that isDuplicate and isUpdateOfMissing recognize, for cases in
 // which Consul itself does not give them.
-func duplicate(kind string) error {
+func DuplicateError(kind string) error {
 	return api.StatusError{Code: http.StatusInternalServerError, Body: "the " + kind + " already exists"}
 }
 
-func updateOfMissing(kind string) error {
+func UpdateOfMissingError(kind string) error {
 	return api.StatusError{Code: http.StatusInternalServerError, Body: "cannot find " + kind}
 }
 
 var lacksPermission = regexp.MustCompile(`Permission denied: token with AccessorID '([^']*)' lacks permission '([^']*)'`)
 
-// permissionError translates a refusal because of a missing right; nil if the error is not one.
-func permissionError(err error) *PermissionError {
+// AsPermissionError translates a refusal because of a missing right; nil if the error is not one.
+func AsPermissionError(err error) *PermissionError {
 	code, body, ok := statusOf(err)
 	if !ok || code != http.StatusForbidden || !strings.HasPrefix(body, "Permission denied") {
 		return nil
@@ -140,9 +140,9 @@ func permissionError(err error) *PermissionError {
 
 var resetIndex = regexp.MustCompile(`(?:ACL bootstrap no longer allowed \(|Invalid bootstrap reset index \(.*)reset index: (\d+)\)`)
 
-// bootstrapped reports whether the ACL system was bootstrapped before, and returns the index that allows
+// Bootstrapped reports whether the ACL system was bootstrapped before, and returns the index that allows
 // another bootstrap.
-func bootstrapped(err error) (index uint64, ok bool) {
+func Bootstrapped(err error) (index uint64, ok bool) {
 	_, body, isStatus := statusOf(err)
 	m := resetIndex.FindStringSubmatch(body)
 	if !isStatus || m == nil {

@@ -94,7 +94,7 @@ func TestExists_withoutItsStatefulSet(t *testing.T) {
 			if exists, err := c.Exists(t.Context()); exists != tt.exists || err != nil {
 				t.Errorf("exists: %v, %v", exists, err)
 			}
-			if gone, err := c.gone(t.Context()); gone != tt.gone || err != nil {
+			if gone, err := c.Gone(t.Context()); gone != tt.gone || err != nil {
 				t.Errorf("gone: %v, %v", gone, err)
 			}
 		})

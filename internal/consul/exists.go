@@ -14,8 +14,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-func (c *Cluster) replicas(ctx context.Context) (int, error) {
-	sts, err := c.kube.AppsV1().StatefulSets(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
+func (c *Cluster) Replicas(ctx context.Context) (int, error) {
+	sts, err := c.Kube.AppsV1().StatefulSets(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
 	if err != nil {
 		return 0, fmt.Errorf("reading the StatefulSet of %s: %w", c.ID(), err)
 	}
@@ -28,7 +28,7 @@ func (c *Cluster) Exists(ctx context.Context) (bool, error) {
 	if runs, err := c.runs(ctx); err != nil || runs {
 		return runs, err
 	}
-	config, err := c.kube.CoreV1().ConfigMaps(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
+	config, err := c.Kube.CoreV1().ConfigMaps(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
 	found, err := kube.Found(err)
 	if err != nil {
 		return false, fmt.Errorf("reading the ConfigMap of %s: %w", c.ID(), err)
@@ -38,16 +38,16 @@ func (c *Cluster) Exists(ctx context.Context) (bool, error) {
 
 // runs reports whether there is a StatefulSet, or a server without one.
 func (c *Cluster) runs(ctx context.Context) (bool, error) {
-	if sts, err := c.statefulSet(ctx); err != nil || sts != nil {
+	if sts, err := c.StatefulSet(ctx); err != nil || sts != nil {
 		return sts != nil, err
 	}
 	pods, err := c.Pods(ctx)
 	return slices.ContainsFunc(pods, func(p corev1.Pod) bool { return p.DeletionTimestamp == nil && server.Owns(c.Name, p.Labels) }), err
 }
 
-// statefulSet returns the cluster's StatefulSet, nil if it does not exist.
-func (c *Cluster) statefulSet(ctx context.Context) (*appsv1.StatefulSet, error) {
-	sts, err := c.kube.AppsV1().StatefulSets(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
+// StatefulSet returns the cluster's StatefulSet, nil if it does not exist.
+func (c *Cluster) StatefulSet(ctx context.Context) (*appsv1.StatefulSet, error) {
+	sts, err := c.Kube.AppsV1().StatefulSets(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
 	found, err := kube.Found(err)
 	switch {
 	case err != nil:
@@ -58,13 +58,13 @@ func (c *Cluster) statefulSet(ctx context.Context) (*appsv1.StatefulSet, error) 
 	return sts, nil
 }
 
-// gone reports whether a cluster no longer exists: neither its StatefulSet, nor a server, nor a volume, which
+// Gone reports whether a cluster no longer exists: neither its StatefulSet, nor a server, nor a volume, which
 // would bring its ACLs back. It returns an error if this cannot be determined.
-func (c *Cluster) gone(ctx context.Context) (bool, error) {
+func (c *Cluster) Gone(ctx context.Context) (bool, error) {
 	if runs, err := c.runs(ctx); err != nil || runs {
 		return false, err
 	}
-	claims, err := c.kube.CoreV1().PersistentVolumeClaims(c.Namespace).List(ctx, metav1.ListOptions{
+	claims, err := c.Kube.CoreV1().PersistentVolumeClaims(c.Namespace).List(ctx, metav1.ListOptions{
 		LabelSelector: labels.SelectorFromSet(server.SelectorLabels(c.Name)).String(),
 	})
 	if err != nil {
@@ -76,7 +76,7 @@ func (c *Cluster) gone(ctx context.Context) (bool, error) {
 // Established reports whether the cluster has had a leader (server.Spec). If the ConfigMap does not say so, the
 // running servers are asked. If the ConfigMap is lost and no server runs, the answer is yes.
 func (c *Cluster) Established(ctx context.Context) (bool, error) {
-	config, err := c.kube.CoreV1().ConfigMaps(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
+	config, err := c.Kube.CoreV1().ConfigMaps(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
 	found, err := kube.Found(err)
 	if err != nil {
 		return false, fmt.Errorf("reading the ConfigMap of %s: %w", c.ID(), err)

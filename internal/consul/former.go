@@ -17,9 +17,9 @@ import (
 // Former returns access to servers that another tool runs as a StatefulSet in the same namespace. If the
 // StatefulSet does not exist, there are no servers. It connects to nothing.
 func (c *Cluster) Former(statefulSet string) *Cluster {
-	f := &Cluster{connector: c.connector, kube: c.kube, Namespace: c.Namespace, Name: statefulSet + " (StatefulSet)"}
+	f := &Cluster{connector: c.connector, Kube: c.Kube, Namespace: c.Namespace, Name: statefulSet + " (StatefulSet)"}
 	f.list = func(ctx context.Context) ([]corev1.Pod, error) {
-		sts, err := c.kube.AppsV1().StatefulSets(c.Namespace).Get(ctx, statefulSet, metav1.GetOptions{})
+		sts, err := c.Kube.AppsV1().StatefulSets(c.Namespace).Get(ctx, statefulSet, metav1.GetOptions{})
 		found, err := kube.Found(err)
 		if err != nil {
 			return nil, fmt.Errorf("reading the StatefulSet %s/%s: %w", c.Namespace, statefulSet, err)
@@ -36,7 +36,7 @@ func (c *Cluster) Former(statefulSet string) *Cluster {
 
 // podsOf lists the pods of a StatefulSet by ordinal.
 func (c *Cluster) podsOf(ctx context.Context, sts *appsv1.StatefulSet) ([]corev1.Pod, error) {
-	list, err := c.kube.CoreV1().Pods(c.Namespace).List(ctx, metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(sts.Spec.Selector)})
+	list, err := c.Kube.CoreV1().Pods(c.Namespace).List(ctx, metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(sts.Spec.Selector)})
 	if err != nil {
 		return nil, fmt.Errorf("listing the pods of the StatefulSet %s/%s: %w", sts.Namespace, sts.Name, err)
 	}
@@ -57,7 +57,7 @@ func (c *Cluster) podsOf(ctx context.Context, sts *appsv1.StatefulSet) ([]corev1
 // With returns access to the servers of two StatefulSets as to those of one cluster, which they are while one
 // adopts the servers of the other.
 func (c *Cluster) With(other *Cluster) *Cluster {
-	both := &Cluster{connector: c.connector, kube: c.kube, Namespace: c.Namespace, Name: c.Name + " and " + other.Name}
+	both := &Cluster{connector: c.connector, Kube: c.Kube, Namespace: c.Namespace, Name: c.Name + " and " + other.Name}
 	both.list = func(ctx context.Context) ([]corev1.Pod, error) {
 		mine, err := c.Pods(ctx)
 		if err != nil {

@@ -174,22 +174,22 @@ func TestErrors(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			got := []bool{IsUnknownToken(tt.err), IsForbidden(tt.err), isTokenMissing(tt.err), isNoLeader(tt.err), elsewhere(tt.err)}
+			got := []bool{IsUnknownToken(tt.err), IsForbidden(tt.err), IsTokenMissing(tt.err), isNoLeader(tt.err), AnotherMayAnswer(tt.err)}
 			want := []bool{tt.unknown, tt.forbidden, tt.tokenMissing, tt.noLeader, tt.anotherTime}
 			if fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Errorf("got %v, want %v", got, want)
 			}
 		})
 	}
-	index, ok := bootstrapped(status(403, "Permission denied: ACL bootstrap no longer allowed (reset index: 13)"))
+	index, ok := Bootstrapped(status(403, "Permission denied: ACL bootstrap no longer allowed (reset index: 13)"))
 	if !ok || index != 13 {
 		t.Errorf("reset index %d, %v", index, ok)
 	}
-	index, ok = bootstrapped(status(500, "Invalid bootstrap reset index (specified 13, reset index: 42)"))
+	index, ok = Bootstrapped(status(500, "Invalid bootstrap reset index (specified 13, reset index: 42)"))
 	if !ok || index != 42 {
 		t.Errorf("reset index %d, %v", index, ok)
 	}
-	if _, ok := bootstrapped(status(403, "ACL not found")); ok {
+	if _, ok := Bootstrapped(status(403, "ACL not found")); ok {
 		t.Error("a refusal was taken for a bootstrap before")
 	}
 }

@@ -22,7 +22,7 @@ func (c *Cluster) WithLabels(declared map[string]string) *Cluster {
 // Labels returns the labels of an object that has labels of its own: those that are declared for every object of the
 // cluster, and its own.
 func (c *Cluster) Labels(ctx context.Context, own map[string]string) (map[string]string, error) {
-	declared, err := c.declaredLabels(ctx)
+	declared, err := c.DeclaredLabels(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -32,11 +32,11 @@ func (c *Cluster) Labels(ctx context.Context, own map[string]string) (map[string
 	return all, nil
 }
 
-func (c *Cluster) declaredLabels(ctx context.Context) (map[string]string, error) {
+func (c *Cluster) DeclaredLabels(ctx context.Context) (map[string]string, error) {
 	if c.declared != nil {
 		return c.declared(ctx)
 	}
-	sts, err := c.kube.AppsV1().StatefulSets(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
+	sts, err := c.Kube.AppsV1().StatefulSets(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
 	found, err := kube.Found(err)
 	if err != nil {
 		return nil, fmt.Errorf("reading the labels of %s: %w", c.ID(), err)

@@ -76,13 +76,13 @@ func (c *Cluster) HasBootstrapped(ctx context.Context, pods []corev1.Pod) (bool,
 	return false, errors.Join(errs...)
 }
 
-// askTimeout bounds requests to a server that may not answer.
-const askTimeout = 5 * time.Second
+// AskTimeout bounds requests to a server that may not answer.
+const AskTimeout = 5 * time.Second
 
 // RaftState asks the server in a pod. The leader and the addresses of the peers require no right. The rest requires
 // agent:read, for which the server asks no other server if the token belongs to its own datacenter.
 func (c *Cluster) RaftState(ctx context.Context, token string, pod *corev1.Pod) (server.RaftState, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
 	defer cancel()
 	v, err := c.raftView(ctx, pod)
 	if err != nil {

@@ -18,6 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/encryption"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
@@ -114,7 +116,7 @@ func (d Deployment) checkAdopt(ctx context.Context, spec server.Spec, live serve
 	}
 	f := former{takeover: server.Takeover{Replicas: replicasOf(sts)}}
 	if ref := adopt.TokenSecret; ref != nil {
-		f.token, err = d.Consul.SecretToken(ctx, consul.SecretRef{Name: ref.Name, Key: ref.Key})
+		f.token, err = consulacl.SecretToken(ctx, d.Consul, consulacl.SecretRef{Name: ref.Name, Key: ref.Key})
 		switch {
 		case apierrors.IsNotFound(err):
 			refuse("the Secret %s of token_secret does not exist", ref.Name)
@@ -172,17 +174,17 @@ func (d Deployment) checkServers(ctx context.Context, spec server.Spec, sts *app
 		return reasons, nil, nil
 	}
 	if token != "" {
-		_, err := servers.VerifyToken(ctx, token)
+		_, err := consulacl.VerifyToken(ctx, servers, token)
 		switch {
-		case errors.Is(err, consul.ErrSecretLost):
+		case errors.Is(err, consulacl.ErrSecretLost):
 			return []string{fmt.Sprintf("token_secret: %s", err)}, nil, nil
 		case err != nil:
 			return nil, nil, err
 		}
 	}
 	if spec.TLS.Stage != server.StagePlain {
-		switch reason, err := d.Consul.CheckFormerTLS(ctx, spec, pods); {
-		case errors.Is(err, consul.ErrNoBrought):
+		switch reason, err := encryption.CheckFormerTLS(ctx, d.Consul, spec, pods); {
+		case errors.Is(err, encryption.ErrNoBrought):
 			return []string{err.Error()}, nil, nil
 		case err != nil:
 			return nil, nil, err
@@ -415,21 +417,21 @@ func (d Deployment) takeOver(ctx context.Context, spec server.Spec, live server.
 // that it made.
 func (d Deployment) keepSecrets(ctx context.Context, spec server.Spec, f former) (made []func(context.Context) error, err error) {
 	if f.token != "" {
-		isNew, err := d.Consul.KeepManagementToken(ctx, f.token)
+		isNew, err := consulacl.KeepManagementToken(ctx, d.Consul, f.token)
 		if err != nil {
 			return nil, err
 		}
 		if isNew {
-			made = append(made, d.Consul.ForgetManagementToken)
+			made = append(made, func(ctx context.Context) error { return consulacl.ForgetManagementToken(ctx, d.Consul) })
 		}
 	}
 	if spec.Gossip.Stage != server.StagePlain {
-		isNew, err := d.Consul.KeepKeyring(ctx, f.token, spec.Gossip, d.Consul.Former(spec.Adopt.StatefulSet))
+		isNew, err := encryption.KeepKeyring(ctx, d.Consul, f.token, spec.Gossip, d.Consul.Former(spec.Adopt.StatefulSet))
 		if err != nil {
 			return made, err
 		}
 		if isNew {
-			made = append(made, d.Consul.DeleteKeyring)
+			made = append(made, func(ctx context.Context) error { return encryption.DeleteKeyring(ctx, d.Consul) })
 		}
 	}
 	more, err := d.ensureSecrets(ctx, server.Spec{}, spec)
@@ -513,7 +515,7 @@ func (d Deployment) rejoin(ctx context.Context, before server.Takeover, stateful
 
 // runTakeover carries out and ends an adoption whose objects are applied.
 func (d Deployment) runTakeover(ctx context.Context, spec server.Spec, desired int) error {
-	token, _, err := d.Consul.ManagementToken(ctx)
+	token, _, err := consulacl.ManagementToken(ctx, d.Consul)
 	if err != nil {
 		return d.unsettled(ctx, err, spec)
 	}
@@ -553,7 +555,7 @@ func (d Deployment) goBack(ctx context.Context, spec server.Spec, live server.Se
 		return live, err
 	}
 	if sts != nil && replicasOf(sts) > 0 {
-		token, _, err := d.Consul.ManagementToken(ctx)
+		token, _, err := consulacl.ManagementToken(ctx, d.Consul)
 		if err != nil {
 			return live, err
 		}

@@ -18,6 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/encryption"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
@@ -433,10 +435,10 @@ func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 		}
 	}
 	if spec.Gossip.Stage == server.StagePlain {
-		err = d.Consul.DeleteKeyring(ctx)
+		err = encryption.DeleteKeyring(ctx, d.Consul)
 	}
 	if spec.TLS.Stage == server.StagePlain {
-		err = errors.Join(err, d.Consul.DeleteCertificates(ctx))
+		err = errors.Join(err, encryption.DeleteCertificates(ctx, d.Consul))
 	}
 	return err
 }
@@ -467,9 +469,9 @@ func (d Deployment) checkReloads(ctx context.Context, before, spec server.Spec) 
 	if !before.Established || !spec.ACL.Enabled || before.TLS.Stage == spec.TLS.Stage {
 		return nil
 	}
-	token, _, err := d.Consul.ManagementToken(ctx)
+	token, _, err := consulacl.ManagementToken(ctx, d.Consul)
 	if err == nil {
-		_, err = d.Consul.VerifyToken(ctx, token)
+		_, err = consulacl.VerifyToken(ctx, d.Consul, token)
 	}
 	if err != nil {
 		return fmt.Errorf("turning TLS on or off on servers with ACLs requires a valid management token, and nothing was changed: %w", err)
@@ -482,22 +484,22 @@ func (d Deployment) checkReloads(ctx context.Context, before, spec server.Spec) 
 // run, or the zero Spec if none run.
 func (d Deployment) ensureSecrets(ctx context.Context, running, spec server.Spec) (made []func(context.Context) error, err error) {
 	if spec.Gossip.Stage != server.StagePlain {
-		token, _, err := d.Consul.ManagementToken(ctx)
+		token, _, err := consulacl.ManagementToken(ctx, d.Consul)
 		if err != nil {
 			return nil, err
 		}
-		isNew, err := d.Consul.EnsureKeyring(ctx, token, spec.Gossip, running.Gossip.Stage != server.StagePlain)
+		isNew, err := encryption.EnsureKeyring(ctx, d.Consul, token, spec.Gossip, running.Gossip.Stage != server.StagePlain)
 		if isNew {
-			made = append(made, d.Consul.DeleteKeyring)
+			made = append(made, func(ctx context.Context) error { return encryption.DeleteKeyring(ctx, d.Consul) })
 		}
 		if err != nil {
 			return made, err
 		}
 	}
 	if spec.TLS.Stage != server.StagePlain {
-		isNew, err := d.Consul.EnsureCertificates(ctx, spec, running.TLS.Stage != server.StagePlain)
+		isNew, err := encryption.EnsureCertificates(ctx, d.Consul, spec, running.TLS.Stage != server.StagePlain)
 		if isNew {
-			made = append(made, d.Consul.DeleteCertificates)
+			made = append(made, func(ctx context.Context) error { return encryption.DeleteCertificates(ctx, d.Consul) })
 		}
 		if err != nil {
 			return made, err
@@ -513,11 +515,11 @@ func (d Deployment) loadCertificates(ctx context.Context, running, spec server.S
 	if running.TLS.Stage == server.StagePlain || spec.TLS.Stage == server.StagePlain {
 		return nil
 	}
-	token, _, err := d.Consul.ManagementToken(ctx)
+	token, _, err := consulacl.ManagementToken(ctx, d.Consul)
 	if err != nil {
 		return err
 	}
-	_ = d.Consul.LoadCertificates(ctx, token, spec)
+	_ = encryption.LoadCertificates(ctx, d.Consul, token, spec)
 	return ctx.Err()
 }
 
@@ -680,7 +682,7 @@ func (d Deployment) stopUnelected(ctx context.Context, spec server.Spec) error {
 // settle runs the rollout until all servers are healthy voters that run what was applied, gives new
 // servers their agent tokens, and records that the cluster is established.
 func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) error {
-	token, _, err := d.Consul.ManagementToken(ctx)
+	token, _, err := consulacl.ManagementToken(ctx, d.Consul)
 	if err != nil {
 		return d.unsettled(ctx, err, spec)
 	}
@@ -772,12 +774,12 @@ func (d Deployment) formerConfig(ctx context.Context, spec server.Spec, live ser
 // shows the others.
 func (d Deployment) afterRoll(ctx context.Context, spec server.Spec, token string, desired int) error {
 	if spec.ACL.Enabled {
-		if _, err := d.Consul.VerifyToken(ctx, token); errors.Is(err, consul.ErrSecretLost) {
+		if _, err := consulacl.VerifyToken(ctx, d.Consul, token); errors.Is(err, consulacl.ErrSecretLost) {
 			return nil
 		} else if err != nil {
 			return err
 		}
-		if err := d.Consul.SetAgentTokens(ctx, token); err != nil {
+		if err := consulacl.SetAgentTokens(ctx, d.Consul, token); err != nil {
 			return err
 		}
 	}
@@ -785,14 +787,14 @@ func (d Deployment) afterRoll(ctx context.Context, spec server.Spec, token strin
 		return err
 	}
 	if spec.Gossip.Stage != server.StagePlain {
-		if err := d.Consul.SettleKeyring(ctx, token, spec.Gossip, desired); err != nil {
+		if err := encryption.SettleKeyring(ctx, d.Consul, token, spec.Gossip, desired); err != nil {
 			return err
 		}
 	}
 	if spec.TLS.Stage == server.StagePlain {
 		return nil
 	}
-	return d.Consul.SettleCertificates(ctx, token, spec)
+	return encryption.SettleCertificates(ctx, d.Consul, token, spec)
 }
 
 // pauseAt is World.PauseAt of a rollout that starts now.
@@ -936,7 +938,7 @@ func (d Deployment) deleteServers(ctx context.Context, spec server.Spec) (live s
 			return live, nil, err
 		}
 	}
-	if err := d.Consul.DeletePublishedCA(ctx); err != nil {
+	if err := encryption.DeletePublishedCA(ctx, d.Consul); err != nil {
 		return live, nil, err
 	}
 	claims, secrets, err := retained(ctx, d.Kube, spec.Namespace, spec.Name)

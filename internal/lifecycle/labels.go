@@ -16,7 +16,7 @@ import (
 // object. It runs before the StatefulSet is applied, which records the labels: after an interruption, the next update finds the
 // same former labels. The update relabels backup schedules at its end (restic.Refresh).
 func (d Deployment) relabel(ctx context.Context, former, declared map[string]string) error {
-	if err := d.Consul.Relabel(ctx, former); err != nil {
+	if err := relabelSecrets(ctx, d.Consul, former); err != nil {
 		return err
 	}
 	claims := d.Kube.CoreV1().PersistentVolumeClaims(d.Consul.Namespace)

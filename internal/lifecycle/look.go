@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/encryption"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -18,7 +20,7 @@ const lookTimeout = 10 * time.Second
 func (d Deployment) Look(ctx context.Context, spec server.Spec) (rollout.World, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	token, _, err := d.Consul.ManagementToken(ctx)
+	token, _, err := consulacl.ManagementToken(ctx, d.Consul)
 	if err != nil {
 		return rollout.World{}, err
 	}
@@ -40,14 +42,14 @@ func (d Deployment) Look(ctx context.Context, spec server.Spec) (rollout.World, 
 		return rollout.World{}, err
 	}
 	if spec.TLS.Stage != server.StagePlain {
-		w.Certificates = d.Consul.CertificateDrift(ctx, spec)
+		w.Certificates = encryption.CertificateDrift(ctx, d.Consul, spec)
 	}
 	if w.Unsettled == "" && w.CanTransfer {
 		if w.Autopilot, err = d.Consul.AutopilotDrift(ctx, token, spec.Autopilot, int(spec.Replicas)); err != nil {
 			return rollout.World{}, err
 		}
 		if spec.Gossip.Stage != server.StagePlain {
-			w.Gossip = d.Consul.KeyringDrift(ctx, token, spec.Gossip, int(spec.Replicas))
+			w.Gossip = encryption.KeyringDrift(ctx, d.Consul, token, spec.Gossip, int(spec.Replicas))
 		}
 	}
 	indexes := make([]uint64, 0, len(w.Servers))

@@ -8,7 +8,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
@@ -72,7 +72,7 @@ func (d Deployment) FindOrigin(ctx context.Context, o Origin) (restic.Stored, er
 // checkReset refuses a restore whose consequences could not be fixed: the management token of a new cluster is
 // not in the snapshot, unless the user provided that token.
 func (d Deployment) checkReset(ctx context.Context) error {
-	token, _, err := d.Consul.ManagementToken(ctx)
+	token, _, err := consulacl.ManagementToken(ctx, d.Consul)
 	if err != nil || token != "" {
 		return err
 	}
@@ -88,7 +88,7 @@ func (d Deployment) checkReset(ctx context.Context) error {
 // resumes from wherever an earlier call ended. A restore that fails is an *UnsettledError.
 func (d Deployment) restoreOrigin(ctx context.Context) (restored bool, err error) {
 	running, err := restic.Servers(ctx, d.Kube, d.Consul)
-	if !errors.Is(err, consul.ErrNotRestored) {
+	if !errors.Is(err, consulacl.ErrNotRestored) {
 		return false, err
 	}
 	if d.Origin != nil {
@@ -113,15 +113,15 @@ func (d Deployment) beginWith(ctx context.Context, running server.Spec) error {
 	}
 	// If an earlier call got so far that the token may be gone, the restore makes it valid again.
 	if running.ACL.Enabled && (former == nil || (!former.Same && !former.Changed)) {
-		_, ref, err := d.Consul.ManagementToken(ctx)
+		_, ref, err := consulacl.ManagementToken(ctx, d.Consul)
 		if err != nil {
 			return err
 		}
 		if ref.Name == "" {
-			ref = consul.DefaultSecretRef(d.Consul.Name)
+			ref = consulacl.DefaultSecretRef(d.Consul.Name)
 		}
 		// No other token exists yet: whatever an earlier call left may be replaced.
-		if _, err := d.Consul.EnsureBootstrap(ctx, ref, consul.BootstrapOptions{Provisional: true, Reset: true, Keep: true}); err != nil {
+		if _, err := consulacl.EnsureBootstrap(ctx, d.Consul, ref, consulacl.BootstrapOptions{Provisional: true, Reset: true, Keep: true}); err != nil {
 			return fmt.Errorf("bootstrapping ACLs for the restore: %w", err)
 		}
 	}
@@ -160,7 +160,7 @@ func (d Deployment) leadClients(ctx context.Context) error {
 // restore may have changed.
 func (d Deployment) giveUpOrigin(ctx context.Context) error {
 	running, err := restic.Servers(ctx, d.Kube, d.Consul)
-	if !errors.Is(err, consul.ErrNotRestored) {
+	if !errors.Is(err, consulacl.ErrNotRestored) {
 		return nil // the update itself reports what is wrong
 	}
 	client := restic.Client{Kube: d.Kube, Consul: d.Consul}

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
@@ -222,9 +223,9 @@ func (d Deployment) beginAnew(ctx context.Context, spec server.Spec, leader bool
 	if err := d.settle(ctx, running, int(running.Replicas)); err != nil {
 		return err
 	}
-	token, ref, err := d.Consul.ManagementToken(ctx)
+	token, ref, err := consulacl.ManagementToken(ctx, d.Consul)
 	if err == nil && running.ACL.Enabled && token != "" { // otherwise they were not bootstrapped yet
-		_, err = d.Consul.EnsureBootstrap(ctx, ref, consul.BootstrapOptions{Provisional: true})
+		_, err = consulacl.EnsureBootstrap(ctx, d.Consul, ref, consulacl.BootstrapOptions{Provisional: true})
 	}
 	if err != nil {
 		return err

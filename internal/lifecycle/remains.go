@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -31,7 +32,7 @@ func (d Deployment) Remains(ctx context.Context) (rollout.Remains, error) {
 	if err != nil {
 		return rollout.Remains{}, err
 	}
-	token, _, err := d.Consul.ManagementToken(ctx)
+	token, _, err := consulacl.ManagementToken(ctx, d.Consul)
 	if err != nil {
 		token = "" // the servers answer what matters without a token
 	}

@@ -9,7 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
@@ -156,7 +156,7 @@ func (d Deployment) finishFormer(ctx context.Context, client restic.Client, runn
 // heal repairs the tokens of a cluster after a restore, its catalog, and the configuration of autopilot, which is that
 // of the servers from which the snapshot was taken.
 func (d Deployment) heal(ctx context.Context, running server.Spec) error {
-	if err := d.Consul.Heal(ctx, running.ACL.Enabled); err != nil {
+	if err := consulacl.Heal(ctx, d.Consul, running.ACL.Enabled); err != nil {
 		return err
 	}
 	token := ""
@@ -167,7 +167,7 @@ func (d Deployment) heal(ctx context.Context, running server.Spec) error {
 			}
 		}
 		var err error
-		if token, _, err = d.Consul.ManagementToken(ctx); err != nil {
+		if token, _, err = consulacl.ManagementToken(ctx, d.Consul); err != nil {
 			return err
 		}
 	}
@@ -183,14 +183,14 @@ func (d Deployment) heal(ctx context.Context, running server.Spec) error {
 
 // healthy waits until all servers are healthy voters, and returns the version that the leader runs, and where the
 // management token is.
-func (d Deployment) healthy(ctx context.Context, running server.Spec) (version string, ref consul.SecretRef, err error) {
+func (d Deployment) healthy(ctx context.Context, running server.Spec) (version string, ref consulacl.SecretRef, err error) {
 	leads, ref, err := d.snapshotSource(ctx, running)
 	if err != nil {
 		return "", ref, err
 	}
 	token := ""
 	if running.ACL.Enabled {
-		if token, _, err = d.Consul.ManagementToken(ctx); err != nil {
+		if token, _, err = consulacl.ManagementToken(ctx, d.Consul); err != nil {
 			return "", ref, err
 		}
 	}

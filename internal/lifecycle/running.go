@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -50,7 +51,7 @@ func (d Deployment) running(ctx context.Context, live server.Set, applied server
 	if len(unknown) == 0 {
 		return r, nil
 	}
-	token, _, err := d.Consul.ManagementToken(ctx)
+	token, _, err := consulacl.ManagementToken(ctx, d.Consul)
 	if err != nil {
 		return r, err
 	}

@@ -14,7 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
@@ -74,7 +74,7 @@ func (d Deployment) takeSnapshot(ctx context.Context, running, next server.Spec)
 }
 
 // storeSnapshot takes a snapshot into a backup repository, and records it.
-func (d Deployment) storeSnapshot(ctx context.Context, running server.Spec, version string, to server.SnapshotTo, secret consul.SecretRef) (server.Snapshot, error) {
+func (d Deployment) storeSnapshot(ctx context.Context, running server.Spec, version string, to server.SnapshotTo, secret consulacl.SecretRef) (server.Snapshot, error) {
 	client := restic.Client{
 		Kube: d.Kube, Consul: d.Consul, Repository: restic.FromSnapshotTo(to), Image: to.Image,
 		Deadline: snapshotTimeout - time.Minute, // leaves time to report the Job's reason
@@ -96,7 +96,7 @@ func (d Deployment) storeSnapshot(ctx context.Context, running server.Spec, vers
 }
 
 // keepSnapshot takes a snapshot onto the cluster's claim, and records it.
-func (d Deployment) keepSnapshot(ctx context.Context, running server.Spec, secret consul.SecretRef) (server.Snapshot, error) {
+func (d Deployment) keepSnapshot(ctx context.Context, running server.Spec, secret consulacl.SecretRef) (server.Snapshot, error) {
 	s, err := d.runSnapshotJob(ctx, running, secret)
 	if err == nil {
 		err = d.recordSnapshot(ctx, s)
@@ -112,16 +112,16 @@ func (d Deployment) keepSnapshot(ctx context.Context, running server.Spec, secre
 
 // snapshotSource finds out what the leader runs, and makes sure that the management token, if one is required,
 // is valid.
-func (d Deployment) snapshotSource(ctx context.Context, running server.Spec) (server.Spec, consul.SecretRef, error) {
+func (d Deployment) snapshotSource(ctx context.Context, running server.Spec) (server.Spec, consulacl.SecretRef, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	var secret consul.SecretRef
+	var secret consulacl.SecretRef
 	err := kube.Wait(ctx, "the servers", interval, func(ctx context.Context) (string, error) {
 		var err error
 		if running.ACL.Enabled {
 			secret, err = d.snapshotToken(ctx)
 		}
-		if errors.Is(err, consul.ErrSecretLost) || kube.Permanent(err) {
+		if errors.Is(err, consulacl.ErrSecretLost) || kube.Permanent(err) {
 			return "", err
 		} else if err != nil {
 			return err.Error(), nil
@@ -145,23 +145,23 @@ func (d Deployment) snapshotSource(ctx context.Context, running server.Spec) (se
 
 // snapshotToken finds the Secret with the management token, and makes sure that Consul knows the token. Servers
 // that still run without ACLs accept any token.
-func (d Deployment) snapshotToken(ctx context.Context) (consul.SecretRef, error) {
-	token, ref, err := d.Consul.ManagementToken(ctx)
+func (d Deployment) snapshotToken(ctx context.Context) (consulacl.SecretRef, error) {
+	token, ref, err := consulacl.ManagementToken(ctx, d.Consul)
 	if err != nil {
-		return consul.SecretRef{}, err
+		return consulacl.SecretRef{}, err
 	}
-	_, err = d.Consul.VerifyToken(ctx, token)
+	_, err = consulacl.VerifyToken(ctx, d.Consul, token)
 	switch {
-	case errors.Is(err, consul.ErrACLDisabled):
+	case errors.Is(err, consulacl.ErrACLDisabled):
 		return ref, nil
-	case errors.Is(err, consul.ErrSecretLost):
-		return consul.SecretRef{}, fmt.Errorf("ACLs are on, and %w; bootstrap them with consul_k8s_acl_bootstrap, or, if they were bootstrapped before, set its reset to a new value", err)
+	case errors.Is(err, consulacl.ErrSecretLost):
+		return consulacl.SecretRef{}, fmt.Errorf("ACLs are on, and %w; bootstrap them with consul_k8s_acl_bootstrap, or, if they were bootstrapped before, set its reset to a new value", err)
 	}
 	return ref, err
 }
 
 // runSnapshotJob creates the claim, unless it exists, and runs the Job.
-func (d Deployment) runSnapshotJob(ctx context.Context, running server.Spec, secret consul.SecretRef) (server.Snapshot, error) {
+func (d Deployment) runSnapshotJob(ctx context.Context, running server.Spec, secret consulacl.SecretRef) (server.Snapshot, error) {
 	if err := d.deleteSnapshotJob(ctx); err != nil { // of an apply that was interrupted
 		return server.Snapshot{}, err
 	}

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -264,7 +265,7 @@ func (c Client) List(ctx context.Context) ([]Stored, error) {
 
 // Snapshot takes a snapshot at once, and stores it under a name, so that no retention forgets it. Its errors
 // include *kube.JobError, ErrNoSecret, and ErrNoCluster.
-func (c Client) Snapshot(ctx context.Context, name string, management consul.SecretRef) (Result, error) {
+func (c Client) Snapshot(ctx context.Context, name string, management consulacl.SecretRef) (Result, error) {
 	p, err := c.pod(ctx, taskSnapshot, token{management.Name, management.Key})
 	if err != nil {
 		return Result{}, err
@@ -274,7 +275,7 @@ func (c Client) Snapshot(ctx context.Context, name string, management consul.Sec
 
 // BeforeUpgrade takes a snapshot of the running servers before they are upgraded to a version. No
 // retention forgets it. Its errors include *kube.JobError and ErrNoSecret.
-func (c Client) BeforeUpgrade(ctx context.Context, running server.Spec, version string, management consul.SecretRef) (Result, error) {
+func (c Client) BeforeUpgrade(ctx context.Context, running server.Spec, version string, management consulacl.SecretRef) (Result, error) {
 	p, err := c.podOf(ctx, running, taskUpgrade, token{management.Name, management.Key})
 	if err != nil {
 		return Result{}, err
@@ -308,7 +309,7 @@ func parseInspection(message string) (Inspection, error) {
 }
 
 // Inspect returns what the servers have. It takes a snapshot for this, which it does not keep.
-func (c Client) Inspect(ctx context.Context, management consul.SecretRef) (Inspection, error) {
+func (c Client) Inspect(ctx context.Context, management consulacl.SecretRef) (Inspection, error) {
 	p, err := c.pod(ctx, taskInspect, token{management.Name, management.Key})
 	if err != nil {
 		return Inspection{}, err
@@ -430,7 +431,7 @@ func (c Client) begun(ctx context.Context, was *batchv1.Job) (bool, error) {
 
 // StartRestore creates the Job that reads a snapshot back, verifies it, takes and stores a snapshot of the current data of the
 // cluster, and only then restores.
-func (c Client) StartRestore(ctx context.Context, r Restore, snapshot Stored, management consul.SecretRef) (*Restoring, error) {
+func (c Client) StartRestore(ctx context.Context, r Restore, snapshot Stored, management consulacl.SecretRef) (*Restoring, error) {
 	p, err := c.pod(ctx, taskRestore, token{management.Name, management.Key})
 	if err != nil {
 		return nil, err
@@ -532,7 +533,7 @@ func (c Client) podOf(ctx context.Context, servers server.Spec, task string, t t
 func (c Client) servers(ctx context.Context) (servers server.Spec, exist bool, err error) {
 	servers, err = Servers(ctx, c.Kube, c.Consul)
 	switch {
-	case c.Planned != nil && errors.Is(err, consul.ErrNotRestored):
+	case c.Planned != nil && errors.Is(err, consulacl.ErrNotRestored):
 		return servers, true, nil
 	case c.Planned != nil && errors.Is(err, ErrNoCluster):
 		return *c.Planned, false, nil

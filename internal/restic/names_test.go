@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -103,7 +103,7 @@ func TestNames_fitKubernetes(t *testing.T) {
 			}
 			for kind, n := range map[string]string{
 				"Lease": server.LeaseName(cluster), "Secret ": server.GossipSecretName(cluster), "Secret": server.TLSSecretName(cluster), "ConfigMap": server.CAName(cluster),
-				"Secret of the token": TokenSecretName(cluster, schedule), "bootstrap Secret": consul.DefaultSecretRef(cluster).Name,
+				"Secret of the token": TokenSecretName(cluster, schedule), "bootstrap Secret": consulacl.DefaultSecretRef(cluster).Name,
 				"EndpointSlice": server.BridgeName(server.ClientServiceName(cluster)), "PersistentVolumeClaim of snapshots": server.SnapshotClaimName(cluster),
 			} {
 				name(kind, n, validation.DNS1123SubdomainMaxLength)

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -79,7 +80,7 @@ func (s Schedule) Read(ctx context.Context) (Live, error) {
 	}
 	servers, err := Servers(ctx, s.Kube, s.Consul)
 	switch {
-	case errors.Is(err, ErrNoCluster), errors.Is(err, ErrNoConfig), errors.Is(err, consul.ErrNotRestored): // nothing to compare it with
+	case errors.Is(err, ErrNoCluster), errors.Is(err, ErrNoConfig), errors.Is(err, consulacl.ErrNotRestored): // nothing to compare it with
 	case err != nil:
 		return Live{}, err
 	default:
@@ -194,7 +195,7 @@ func (s Schedule) tokenDrift(ctx context.Context, servers server.Spec) ([]string
 	case !found:
 		return []string{"Secret " + s.target().Name + ": missing, will be made"}, nil
 	}
-	if text := s.Consul.BackupTokenDrift(ctx, s.Name, s.target()); text != "" {
+	if text := consulacl.BackupTokenDrift(ctx, s.Consul, s.Name, s.target()); text != "" {
 		return []string{text}, nil
 	}
 	return nil, nil
@@ -236,7 +237,7 @@ func (s Schedule) Apply(ctx context.Context, spec Spec, isNew bool) error {
 		return err
 	}
 	if servers.ACL.Enabled {
-		if err := s.Consul.EnsureBackupToken(ctx, s.Name, s.target()); err != nil {
+		if err := consulacl.EnsureBackupToken(ctx, s.Consul, s.Name, s.target()); err != nil {
 			if c == nil {
 				err = errors.Join(err, s.undo(ctx, false))
 			}
@@ -329,7 +330,7 @@ func Refresh(ctx context.Context, k *kube.Client, c *consul.Cluster) error {
 		s := Schedule{Kube: k, Consul: c, Name: spec.Name}
 		errs = append(errs, s.refresh(ctx, spec, servers))
 		if servers.ACL.Enabled {
-			errs = append(errs, c.RelabelBackupToken(ctx, s.Name, s.target()))
+			errs = append(errs, consulacl.RelabelBackupToken(ctx, c, s.Name, s.target()))
 		}
 	}
 	return errors.Join(errs...)
@@ -370,7 +371,7 @@ func EnsureTokens(ctx context.Context, k *kube.Client, c *consul.Cluster) error 
 	schedules, err := schedulesOf(ctx, k, c)
 	errs := []error{err}
 	for _, spec := range schedules {
-		errs = append(errs, c.EnsureBackupToken(ctx, spec.Name, Schedule{Consul: c, Name: spec.Name}.target()))
+		errs = append(errs, consulacl.EnsureBackupToken(ctx, c, spec.Name, Schedule{Consul: c, Name: spec.Name}.target()))
 	}
 	return errors.Join(errs...)
 }
@@ -423,7 +424,7 @@ func (s Schedule) Delete(ctx context.Context) error {
 	switch {
 	case errors.Is(err, ErrNoCluster), errors.Is(err, ErrNoConfig):
 		known = false
-	case err != nil && !errors.Is(err, consul.ErrNotRestored):
+	case err != nil && !errors.Is(err, consulacl.ErrNotRestored):
 		return err
 	}
 	if err := s.undo(ctx, known && !servers.ACL.Enabled); err != nil {
@@ -454,7 +455,7 @@ func (s Schedule) undo(ctx context.Context, withoutACLs bool) error {
 	}
 	errs = append(errs, s.deleteAccount(ctx))
 	if !withoutACLs {
-		errs = append(errs, s.Consul.DeleteBackupToken(ctx, s.Name, s.target()))
+		errs = append(errs, consulacl.DeleteBackupToken(ctx, s.Consul, s.Name, s.target()))
 	}
 	return errors.Join(errs...)
 }
@@ -483,8 +484,8 @@ func CheckSecret(ctx context.Context, k *kube.Client, namespace string, r Reposi
 	return nil
 }
 
-func (s Schedule) target() consul.Target {
-	return consul.Target{Namespace: s.Consul.Namespace, Name: TokenSecretName(s.Consul.Name, s.Name), Key: tokenKey}
+func (s Schedule) target() consulacl.Target {
+	return consulacl.Target{Namespace: s.Consul.Namespace, Name: TokenSecretName(s.Consul.Name, s.Name), Key: tokenKey}
 }
 
 // cronJobs lists the CronJobs of the schedule, by name.
@@ -537,7 +538,7 @@ func Servers(ctx context.Context, k *kube.Client, c *consul.Cluster) (server.Spe
 	}
 	spec, err := server.Parse(server.Set{StatefulSet: sts, Config: cm}, server.Spec{})
 	if err == nil && spec.Origin.Pending() {
-		err = consul.ErrNotRestored
+		err = consulacl.ErrNotRestored
 	}
 	return spec, err
 }

@@ -1,4 +1,4 @@
-package consul
+package consulacl
 
 import (
 	"errors"
@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	testclient "k8s.io/client-go/testing"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 )
 
@@ -89,7 +90,7 @@ func TestDeliveries_inANamespaceThatIsGone(t *testing.T) {
 			for _, f := range tt.answers {
 				f(k)
 			}
-			d := newDeliveries(NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul"))
+			d := newDeliveries(consul.NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul"))
 			target := Target{Namespace: "app", Name: "consul-token", Key: "token"}
 			if got := d.NamespaceMissing(t.Context(), "app"); got != tt.missing {
 				t.Errorf("missing: %t", got)
@@ -115,7 +116,7 @@ func TestDeliveries_Find(t *testing.T) {
 	t.Parallel()
 	const accessorID, secretID = "8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55", "5f6b3f8e-4d0a-4dd1-8e4e-6f3f2b1a9c77"
 	k := fake.NewClientset()
-	d := newDeliveries(NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul"))
+	d := newDeliveries(consul.NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul"))
 	all := []Target{
 		{Namespace: "app", Name: "file", Key: "config.json", Template: "{\"token\": \"{{ .SecretID }}\", \"of\": \"{{.AccessorID}}\", \"x\": \"{{\"{{\"}}\"}", Labels: map[string]string{"team": "web"}, Declared: `{"expirationTTL":"8h"}`},
 		{Namespace: "ns", Name: "plain", Key: "token", Type: "example.com/x"},

@@ -1,4 +1,4 @@
-package consul
+package encryption
 
 import (
 	"context"
@@ -16,6 +16,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -160,45 +162,45 @@ func nextRingStep(keys []string, r ring, servers int) ringStep {
 // whether it created it. encrypted says that servers already have keys: if the Secret is missing, it is then
 // created from those keys, with a token that has keyring:read. It returns ErrKeyringLost if the servers do not
 // list their keys.
-func (c *Cluster) EnsureKeyring(ctx context.Context, token string, g server.Gossip, encrypted bool) (made bool, err error) {
-	if k, _, err := c.readKeyring(ctx); err != nil || len(k.keys) > 0 {
+func EnsureKeyring(ctx context.Context, c *consul.Cluster, token string, g server.Gossip, encrypted bool) (made bool, err error) {
+	if k, _, err := readKeyring(ctx, c); err != nil || len(k.keys) > 0 {
 		return false, err
 	}
 	if encrypted {
-		switch r, err := c.ring(ctx, token); {
-		case errors.Is(err, ErrNoServer): // no server has other keys
+		switch r, err := readRing(ctx, c, token); {
+		case errors.Is(err, consul.ErrNoServer): // no server has other keys
 		case err != nil:
 			return false, errors.Join(ErrKeyringLost, err)
 		default:
-			return c.writeRing(ctx, g, r)
+			return writeRing(ctx, c, g, r)
 		}
 	}
-	key, err := c.broughtKey(ctx, g)
+	key, err := readBroughtKey(ctx, c, g)
 	if err != nil {
 		return false, err
 	}
 	if key == "" {
 		key = newGossipKey()
 	}
-	_, err = c.writeKeyring(ctx, nil, keyring{keys: []string{key}, trigger: g.Rotation.Trigger, made: time.Now()})
+	_, err = writeKeyring(ctx, c, nil, keyring{keys: []string{key}, trigger: g.Rotation.Trigger, made: time.Now()})
 	return err == nil, err
 }
 
 // KeepKeyring creates the Secret with the gossip keys from those that other servers have, with a token that has
 // keyring:read, and reports whether it created it.
-func (c *Cluster) KeepKeyring(ctx context.Context, token string, g server.Gossip, other *Cluster) (made bool, err error) {
-	if k, _, err := c.readKeyring(ctx); err != nil || len(k.keys) > 0 {
+func KeepKeyring(ctx context.Context, c *consul.Cluster, token string, g server.Gossip, other *consul.Cluster) (made bool, err error) {
+	if k, _, err := readKeyring(ctx, c); err != nil || len(k.keys) > 0 {
 		return false, err
 	}
-	r, err := other.ring(ctx, token)
+	r, err := readRing(ctx, other, token)
 	if err != nil {
 		return false, err
 	}
-	return c.writeRing(ctx, g, r)
+	return writeRing(ctx, c, g, r)
 }
 
 // writeRing creates the Secret from the keys that agents have.
-func (c *Cluster) writeRing(ctx context.Context, g server.Gossip, r ring) (made bool, err error) {
+func writeRing(ctx context.Context, c *consul.Cluster, g server.Gossip, r ring) (made bool, err error) {
 	k := keyring{keys: sortedKeys(r), trigger: g.Rotation.Trigger, made: time.Now()}
 	if len(k.keys) == 0 {
 		return false, ErrKeyringLost
@@ -206,7 +208,7 @@ func (c *Cluster) writeRing(ctx context.Context, g server.Gossip, r ring) (made 
 	if len(k.keys) > 1 {
 		k.phase = phaseRetire
 	}
-	_, err = c.writeKeyring(ctx, nil, k)
+	_, err = writeKeyring(ctx, c, nil, k)
 	return err == nil, err
 }
 
@@ -222,45 +224,45 @@ func sortedKeys(r ring) []string {
 
 // SettleKeyring gives the agents the keys of the Secret, and replaces the key if it is due. It needs
 // keyring:write. servers is the number of servers.
-func (c *Cluster) SettleKeyring(ctx context.Context, token string, g server.Gossip, servers int) error {
-	brought, err := c.broughtKey(ctx, g)
+func SettleKeyring(ctx context.Context, c *consul.Cluster, token string, g server.Gossip, servers int) error {
+	brought, err := readBroughtKey(ctx, c, g)
 	if err != nil {
 		return err
 	}
 	for {
-		k, s, err := c.readKeyring(ctx)
+		k, s, err := readKeyring(ctx, c)
 		if err != nil {
 			return err
 		}
 		if s == nil {
 			return ErrKeyringLost
 		}
-		if err := c.settleRing(ctx, token, k.keys, servers); err != nil {
+		if err := settleRing(ctx, c, token, k.keys, servers); err != nil {
 			return err
 		}
 		next, ok := k.next(g, brought, time.Now())
 		if !ok {
 			return nil
 		}
-		if s, err = c.writeKeyring(ctx, s, next); err != nil {
+		if s, err = writeKeyring(ctx, c, s, next); err != nil {
 			return err
 		}
-		if err := c.touchPods(ctx, s.ResourceVersion); err != nil {
+		if err := touchPods(ctx, c, s.ResourceVersion); err != nil {
 			return err
 		}
 	}
 }
 
 // KeyringDrift lists what is known to be wrong with the gossip keys.
-func (c *Cluster) KeyringDrift(ctx context.Context, token string, g server.Gossip, servers int) (drift []string) {
-	k, s, err := c.readKeyring(ctx)
+func KeyringDrift(ctx context.Context, c *consul.Cluster, token string, g server.Gossip, servers int) (drift []string) {
+	k, s, err := readKeyring(ctx, c)
 	if err != nil {
 		return []string{err.Error()}
 	}
 	if s == nil {
 		return []string{"Secret " + server.GossipSecretName(c.Name) + " is missing, will be made from the servers' keys"}
 	}
-	brought, err := c.broughtKey(ctx, g)
+	brought, err := readBroughtKey(ctx, c, g)
 	if err != nil {
 		drift = append(drift, err.Error())
 	}
@@ -270,7 +272,7 @@ func (c *Cluster) KeyringDrift(ctx context.Context, token string, g server.Gossi
 	if k.phase != "" {
 		return append(drift, "a rotation of the key has not come to its end, will go on")
 	}
-	r, err := c.ring(ctx, token)
+	r, err := readRing(ctx, c, token)
 	if step := nextRingStep(k.keys, r, servers); err == nil && step != (ringStep{}) && step.wait == "" {
 		drift = append(drift, "the agents' keys are not those of Secret "+s.Name+", will be set")
 	}
@@ -279,13 +281,13 @@ func (c *Cluster) KeyringDrift(ctx context.Context, token string, g server.Gossi
 
 // DeleteKeyring deletes the Secret with the gossip keys, if there is one. It keeps one that does not belong to
 // the cluster.
-func (c *Cluster) DeleteKeyring(ctx context.Context) error {
-	return c.deleteOwnSecret(ctx, server.GossipSecretName(c.Name))
+func DeleteKeyring(ctx context.Context, c *consul.Cluster) error {
+	return deleteOwnSecret(ctx, c, server.GossipSecretName(c.Name))
 }
 
 // readKeyring reads the Secret, nil if it does not exist.
-func (c *Cluster) readKeyring(ctx context.Context) (keyring, *corev1.Secret, error) {
-	s, err := c.ownSecret(ctx, server.GossipSecretName(c.Name))
+func readKeyring(ctx context.Context, c *consul.Cluster) (keyring, *corev1.Secret, error) {
+	s, err := ownSecret(ctx, c, server.GossipSecretName(c.Name))
 	if err != nil || s == nil {
 		return keyring{}, nil, err
 	}
@@ -304,7 +306,7 @@ func (c *Cluster) readKeyring(ctx context.Context) (keyring, *corev1.Secret, err
 }
 
 // writeKeyring writes the Secret, as it was read.
-func (c *Cluster) writeKeyring(ctx context.Context, read *corev1.Secret, k keyring) (*corev1.Secret, error) {
+func writeKeyring(ctx context.Context, c *consul.Cluster, read *corev1.Secret, k keyring) (*corev1.Secret, error) {
 	labels := server.OwnerLabels(c.Name)
 	labels[server.LabelComponent] = ComponentGossip
 	annotations := map[string]*string{annotationMade: new(k.made.UTC().Format(time.RFC3339)), annotationPhase: nil, annotationTrigger: nil}
@@ -316,16 +318,16 @@ func (c *Cluster) writeKeyring(ctx context.Context, read *corev1.Secret, k keyri
 	}
 	list, _ := json.Marshal(k.keys) // strings always encode
 	data := map[string][]byte{server.KeyringKey: list, server.PrimaryKey: []byte(k.keys[0])}
-	return c.writeSecret(ctx, read, server.GossipSecretName(c.Name), labels, annotations, data)
+	return writeSecret(ctx, c, read, server.GossipSecretName(c.Name), labels, annotations, data)
 }
 
-// broughtKey reads the key that the user provides, "" if the user provides none.
-func (c *Cluster) broughtKey(ctx context.Context, g server.Gossip) (string, error) {
+// readBroughtKey reads the key that the user provides, "" if the user provides none.
+func readBroughtKey(ctx context.Context, c *consul.Cluster, g server.Gossip) (string, error) {
 	if g.KeySecret == nil {
 		return "", nil
 	}
 	at := fmt.Sprintf("key %s of Secret %s/%s (gossip.key_secret)", g.KeySecret.Key, c.Namespace, g.KeySecret.Name)
-	s, err := c.kube.CoreV1().Secrets(c.Namespace).Get(ctx, g.KeySecret.Name, metav1.GetOptions{})
+	s, err := c.Kube.CoreV1().Secrets(c.Namespace).Get(ctx, g.KeySecret.Name, metav1.GetOptions{})
 	if err != nil {
 		return "", &ReadError{What: at, Err: err}
 	}
@@ -345,16 +347,16 @@ var ErrNoBroughtKey = errors.New("the Secret does not exist")
 
 // CheckBroughtKey returns an error that says what is wrong with the key that the user provides: ErrNoBroughtKey if there
 // is no Secret, which may be created meanwhile, and a *ReadError if it cannot be read.
-func (c *Cluster) CheckBroughtKey(ctx context.Context, g server.Gossip) error {
-	_, err := c.broughtKey(ctx, g)
+func CheckBroughtKey(ctx context.Context, c *consul.Cluster, g server.Gossip) error {
+	_, err := readBroughtKey(ctx, c, g)
 	if apierrors.IsNotFound(err) {
 		return ErrNoBroughtKey
 	}
 	return err
 }
 
-// ring asks all agents of the datacenter which keys they have.
-func (c *Cluster) ring(ctx context.Context, token string) (ring, error) {
+// readRing asks all agents of the datacenter which keys they have.
+func readRing(ctx context.Context, c *consul.Cluster, token string) (ring, error) {
 	r := ring{keys: map[string]int{}, primary: map[string]int{}}
 	err := c.Any(ctx, token, func(client *api.Client) error {
 		list, err := client.Operator().KeyringList((&api.QueryOptions{}).WithContext(ctx))
@@ -377,17 +379,17 @@ func (c *Cluster) ring(ctx context.Context, token string) (ring, error) {
 }
 
 // settleRing makes all agents have these keys and no others.
-func (c *Cluster) settleRing(ctx context.Context, token string, keys []string, servers int) error {
+func settleRing(ctx context.Context, c *consul.Cluster, token string, keys []string, servers int) error {
 	ctx, cancel := context.WithTimeout(ctx, keyringTimeout)
 	defer cancel()
-	return kube.Wait(ctx, "the gossip keys of all agents", interval, func(ctx context.Context) (string, error) {
+	return kube.Wait(ctx, "the gossip keys of all agents", consul.Interval, func(ctx context.Context) (string, error) {
 		// The ring counts the agents that answer. A server that is away would keep a key that the others
 		// remove.
 		if missing, err := c.Missing(ctx, token, servers, 0); err != nil || missing != "" {
 			return missing, err
 		}
-		r, err := c.ring(ctx, token)
-		if IsForbidden(err) {
+		r, err := readRing(ctx, c, token)
+		if consul.IsForbidden(err) {
 			return "", err
 		}
 		if err != nil {
@@ -400,7 +402,7 @@ func (c *Cluster) settleRing(ctx context.Context, token string, keys []string, s
 		if step.wait != "" {
 			return step.wait, nil
 		}
-		what, err := c.doRingStep(ctx, token, step)
+		what, err := doRingStep(ctx, c, token, step)
 		if err != nil {
 			what += " failed: " + withoutKeys(err.Error(), append(sortedKeys(r), keys...))
 		}
@@ -409,7 +411,7 @@ func (c *Cluster) settleRing(ctx context.Context, token string, keys []string, s
 }
 
 // doRingStep carries out a step on all agents, and returns what it is.
-func (c *Cluster) doRingStep(ctx context.Context, token string, step ringStep) (what string, err error) {
+func doRingStep(ctx context.Context, c *consul.Cluster, token string, step ringStep) (what string, err error) {
 	what = "removing a key"
 	switch {
 	case step.install != "":
@@ -439,8 +441,8 @@ func withoutKeys(text string, keys []string) string {
 }
 
 // ClientAgents are the running agents that are not servers of the cluster, by node name.
-func (c *Cluster) ClientAgents(ctx context.Context) (names []string, err error) {
-	token, _, err := c.ManagementToken(ctx)
+func ClientAgents(ctx context.Context, c *consul.Cluster) (names []string, err error) {
+	token, _, err := consulacl.ManagementToken(ctx, c)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package consul
+package encryption
 
 import (
 	"crypto/x509"
@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/pki"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
@@ -247,7 +248,7 @@ func TestEnsureCertificates_leavesOthersAlone(t *testing.T) {
 	}
 	named := func(name string) metav1.ObjectMeta { m := foreign; m.Name = name; return m }
 	ensure := func(settings func(*server.TLSSettings), k *fake.Clientset) (bool, error) {
-		return NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul").EnsureCertificates(t.Context(), tlsSpec(settings), false)
+		return EnsureCertificates(t.Context(), consul.NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul"), tlsSpec(settings), false)
 	}
 	brought := func(s *server.TLSSettings) { s.CASecret = "ours" }
 	chain, key, err := testAuthority(t, time.Hour, time.Now()).PEM()
@@ -292,11 +293,11 @@ func TestEnsureCertificates_leavesOthersAlone(t *testing.T) {
 func TestCertificateDrift_ofWhatIsTrusted(t *testing.T) {
 	t.Parallel()
 	k := fake.NewClientset()
-	c, spec := NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul"), tlsSpec(unchanged)
-	if _, err := c.EnsureCertificates(t.Context(), spec, false); err != nil {
+	c, spec := consul.NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul"), tlsSpec(unchanged)
+	if _, err := EnsureCertificates(t.Context(), c, spec, false); err != nil {
 		t.Fatal(err)
 	}
-	if drift := c.CertificateDrift(t.Context(), spec); len(drift) > 0 {
+	if drift := CertificateDrift(t.Context(), c, spec); len(drift) > 0 {
 		t.Errorf("at first: %q", drift)
 	}
 	s, err := k.CoreV1().Secrets("ns").Get(t.Context(), "consul-tls", metav1.GetOptions{})
@@ -307,7 +308,7 @@ func TestCertificateDrift_ofWhatIsTrusted(t *testing.T) {
 	if _, err := k.CoreV1().Secrets("ns").Update(t.Context(), s, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if drift := c.CertificateDrift(t.Context(), spec); len(drift) != 1 || !strings.Contains(drift[0], "the Secret consul-tls has other certificate authorities") {
+	if drift := CertificateDrift(t.Context(), c, spec); len(drift) != 1 || !strings.Contains(drift[0], "the Secret consul-tls has other certificate authorities") {
 		t.Errorf("the drift is %q", drift)
 	}
 }
@@ -317,7 +318,7 @@ func TestEnsureCertificates_tellsThoseThatRun(t *testing.T) {
 	t.Parallel()
 	for _, running := range []bool{false, true} {
 		k := fake.NewClientset()
-		if _, err := NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul").EnsureCertificates(t.Context(), tlsSpec(unchanged), running); err != nil {
+		if _, err := EnsureCertificates(t.Context(), consul.NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul"), tlsSpec(unchanged), running); err != nil {
 			t.Fatal(err)
 		}
 		s, err := k.CoreV1().Secrets("ns").Get(t.Context(), "consul-tls", metav1.GetOptions{})
@@ -372,7 +373,7 @@ func TestSettleCertificates_revertsWhatIsRefused(t *testing.T) {
 		"from one that the provider made to a third one": {after: root, want: isCurrent(root)},
 	} {
 		k := fake.NewClientset()
-		c := NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul")
+		c := consul.NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul")
 		declare := func(a *authority) server.Spec {
 			if a == nil {
 				return tlsSpec(unchanged)
@@ -420,12 +421,12 @@ func TestSettleCertificates_revertsWhatIsRefused(t *testing.T) {
 			return false, nil, nil
 		})
 		spec := declare(tt.before)
-		if _, err := c.EnsureCertificates(t.Context(), spec, false); err != nil {
+		if _, err := EnsureCertificates(t.Context(), c, spec, false); err != nil {
 			t.Fatal(err)
 		}
 		first := published().trusted[0]
 		spec = declare(refused)
-		if err := c.SettleCertificates(t.Context(), "", spec); err == nil || !strings.HasSuffix(err.Error(), ": refused") {
+		if err := SettleCertificates(t.Context(), c, "", spec); err == nil || !strings.HasSuffix(err.Error(), ": refused") {
 			t.Fatalf("%s: %v", name, err)
 		}
 		if ca := read("consul-ca"); tt.forgetKept {
@@ -437,16 +438,16 @@ func TestSettleCertificates_revertsWhatIsRefused(t *testing.T) {
 			}
 		}
 		spec = declare(tt.after)
-		if drift := c.CertificateDrift(t.Context(), spec); len(drift) != 1 || !strings.Contains(drift[0], "will revert") {
+		if drift := CertificateDrift(t.Context(), c, spec); len(drift) != 1 || !strings.Contains(drift[0], "will revert") {
 			t.Errorf("%s: the drift is %q", name, drift)
 		}
-		if _, err := c.EnsureCertificates(t.Context(), spec, true); err != nil {
+		if _, err := EnsureCertificates(t.Context(), c, spec, true); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		if p := published(); pki.CheckChain(p.Pair, refused.roots, now) == nil {
 			t.Errorf("%s: servers are to load the certificate that was refused", name)
 		}
-		if err := c.SettleCertificates(t.Context(), "", spec); err != nil {
+		if err := SettleCertificates(t.Context(), c, "", spec); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		a, err := parseAuthorities(read("consul-ca"), tt.after)
@@ -461,7 +462,7 @@ func TestSettleCertificates_revertsWhatIsRefused(t *testing.T) {
 		if p := published(); len(p.trusted) != 1 || p.unloaded || pki.CheckChain(p.Pair, a.current.roots, now) != nil {
 			t.Errorf("%s: it ends with a certificate that is not trusted", name)
 		}
-		if drift := c.CertificateDrift(t.Context(), spec); len(drift) > 0 {
+		if drift := CertificateDrift(t.Context(), c, spec); len(drift) > 0 {
 			t.Errorf("%s: it ends with the drift %q", name, drift)
 		}
 	}
@@ -475,8 +476,8 @@ func isCurrent(want *authority) func(*x509.Certificate, authorities) bool {
 func TestSettleCertificates_dropsNoAuthorityInUse(t *testing.T) {
 	t.Parallel()
 	k := fake.NewClientset()
-	c := NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul")
-	if _, err := c.EnsureCertificates(t.Context(), tlsSpec(unchanged), false); err != nil {
+	c := consul.NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul")
+	if _, err := EnsureCertificates(t.Context(), c, tlsSpec(unchanged), false); err != nil {
 		t.Fatal(err)
 	}
 	ca, err := k.CoreV1().Secrets("ns").Get(t.Context(), "consul-ca", metav1.GetOptions{})
@@ -490,7 +491,7 @@ func TestSettleCertificates_dropsNoAuthorityInUse(t *testing.T) {
 	if _, err := k.CoreV1().Secrets("ns").Update(t.Context(), ca, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.SettleCertificates(t.Context(), "", tlsSpec(unchanged)); err == nil || !strings.Contains(err.Error(), "delete the Secret ns/consul-ca") {
+	if err := SettleCertificates(t.Context(), c, "", tlsSpec(unchanged)); err == nil || !strings.Contains(err.Error(), "delete the Secret ns/consul-ca") {
 		t.Error(err)
 	}
 	s, err := k.CoreV1().Secrets("ns").Get(t.Context(), "consul-tls", metav1.GetOptions{})

@@ -1,4 +1,4 @@
-package consul
+package consulacl
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -48,8 +49,8 @@ func TestCheckSecret(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		c := NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul")
-		err := c.CheckSecret(t.Context(), tt.ref)
+		c := consul.NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul")
+		err := CheckSecret(t.Context(), c, tt.ref)
 		var refused *SecretError
 		if errors.As(err, &refused) != (tt.want != "") || (err != nil && !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: %v", name, err)
@@ -58,7 +59,7 @@ func TestCheckSecret(t *testing.T) {
 			continue
 		}
 		// The apply that finds the same does not wait for what waiting does not change.
-		if _, err := c.PrepareSecret(t.Context(), tt.ref, false); !errors.As(err, &refused) || isTransient(err) {
+		if _, err := PrepareSecret(t.Context(), c, tt.ref, false); !errors.As(err, &refused) || isTransient(err) {
 			t.Errorf("%s: the apply: %v", name, err)
 		}
 	}

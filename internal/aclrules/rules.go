@@ -1,4 +1,5 @@
-package consul
+// Package aclrules reads, compares, and renders the rules of ACL policies.
+package aclrules
 
 import (
 	"cmp"

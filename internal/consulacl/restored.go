@@ -1,4 +1,4 @@
-package consul
+package consulacl
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 )
 
@@ -14,24 +15,24 @@ import (
 // nodes that have the name of a server and another ID, because Consul would refuse to register the server
 // (developer.hashicorp.com/consul/docs/error-messages/consul). With ACLs, it then waits for the agents to register.
 // Another call resumes it.
-func (c *Cluster) Heal(ctx context.Context, acl bool) error {
+func Heal(ctx context.Context, c *consul.Cluster, acl bool) error {
 	token := ""
 	if acl {
-		_, ref, err := c.ManagementToken(ctx)
+		_, ref, err := ManagementToken(ctx, c)
 		if err != nil {
 			return err
 		}
-		if _, err := c.EnsureBootstrap(ctx, ref, BootstrapOptions{Provisional: true, Reset: true, Keep: true}); err != nil {
+		if _, err := EnsureBootstrap(ctx, c, ref, BootstrapOptions{Provisional: true, Reset: true, Keep: true}); err != nil {
 			return fmt.Errorf("making the management token of %s valid again: %w", c.ID(), err)
 		}
-		if token, _, err = c.ManagementToken(ctx); err != nil {
+		if token, _, err = ManagementToken(ctx, c); err != nil {
 			return err
 		}
 	}
-	return kube.Wait(ctx, "the servers", interval, func(ctx context.Context) (string, error) {
-		err := c.deregisterReplaced(ctx, token)
+	return kube.Wait(ctx, "the servers", consul.Interval, func(ctx context.Context) (string, error) {
+		err := deregisterReplaced(ctx, c, token)
 		if err == nil && acl {
-			err = c.setAgentTokens(ctx, token, 0) // the entries are those of the snapshot, however long the servers have been ready
+			err = setAgentTokens(ctx, c, token, 0) // the entries are those of the snapshot, however long the servers have been ready
 		}
 		if isTransient(err) {
 			return err.Error(), nil
@@ -41,7 +42,7 @@ func (c *Cluster) Heal(ctx context.Context, acl bool) error {
 }
 
 // deregisterReplaced removes nodes from the catalog that have the name of a server and another ID.
-func (c *Cluster) deregisterReplaced(ctx context.Context, token string) error {
+func deregisterReplaced(ctx context.Context, c *consul.Cluster, token string) error {
 	pods, err := c.Pods(ctx)
 	if err != nil {
 		return err

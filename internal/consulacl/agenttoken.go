@@ -1,4 +1,4 @@
-package consul
+package consulacl
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/consul/api"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -20,15 +21,15 @@ var agentTokens = uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://github.com/con
 
 // AgentTokenAccessor is the accessor ID of one server's agent token. It is derived from the node's ID, so that
 // a token is found again and never created twice.
-func (c *Cluster) AgentTokenAccessor(ordinal int) string {
+func AgentTokenAccessor(c *consul.Cluster, ordinal int) string {
 	return uuid.NewSHA1(agentTokens, []byte(server.NodeID(c.Namespace, c.Name, ordinal))).String()
 }
 
 // IsAgentToken reports whether an accessor ID is that of a server's agent token, including servers that no
 // longer exist or do not exist yet.
-func (c *Cluster) IsAgentToken(accessorID string) bool {
+func IsAgentToken(c *consul.Cluster, accessorID string) bool {
 	for ordinal := range server.MaxReplicas {
-		if accessorID == c.AgentTokenAccessor(ordinal) {
+		if accessorID == AgentTokenAccessor(c, ordinal) {
 			return true
 		}
 	}
@@ -39,13 +40,13 @@ func (c *Cluster) IsAgentToken(accessorID string) bool {
 // (node:write on itself, service:read), and sets it as the agent token, which the agent persists in its data
 // directory. It needs the management token, and does not change what is already right. If an agent ran without a
 // token, it waits until the agent has written its own entry in the catalog with the new token.
-func (c *Cluster) SetAgentTokens(ctx context.Context, management string) error {
-	return c.setAgentTokens(ctx, management, registrationAge)
+func SetAgentTokens(ctx context.Context, c *consul.Cluster, management string) error {
+	return setAgentTokens(ctx, c, management, registrationAge)
 }
 
 // setAgentTokens is SetAgentTokens. It waits only for agents of servers that have been ready for an age. An agent compares itself with the
 // catalog every minute or two.
-func (c *Cluster) setAgentTokens(ctx context.Context, management string, age time.Duration) error {
+func setAgentTokens(ctx context.Context, c *consul.Cluster, management string, age time.Duration) error {
 	pods, err := c.Pods(ctx)
 	if err != nil {
 		return err
@@ -57,7 +58,7 @@ func (c *Cluster) setAgentTokens(ctx context.Context, management string, age tim
 		}
 		lacking, err := lacksAgentToken(ctx, client, &pods[i], age)
 		lacking = lacking && err == nil
-		if err := c.setAgentToken(ctx, client, &pods[i], lacking); err != nil {
+		if err := setAgentToken(ctx, c, client, &pods[i], lacking); err != nil {
 			return fmt.Errorf("setting the agent token of server %s: %w", pods[i].Name, err)
 		}
 		if !lacking {
@@ -76,7 +77,7 @@ const registrationTimeout = 3 * time.Minute
 func awaitRegistration(ctx context.Context, client *api.Client, pod *corev1.Pod) error {
 	ctx, cancel := context.WithTimeout(ctx, registrationTimeout)
 	defer cancel()
-	return kube.Wait(ctx, "the agent of server "+pod.Name+" to use its token", interval, func(ctx context.Context) (string, error) {
+	return kube.Wait(ctx, "the agent of server "+pod.Name+" to use its token", consul.Interval, func(ctx context.Context) (string, error) {
 		registered, err := isRegistered(ctx, client, pod)
 		switch {
 		case err != nil:
@@ -92,23 +93,23 @@ func awaitRegistration(ctx context.Context, client *api.Client, pod *corev1.Pod)
 // does not use it, for example because it lost its data directory, where the token is. No endpoint shows which token
 // an agent has, but the entry of its node in the catalog does: the leader makes one for every member, but only the
 // agent itself fills in its addresses, and it needs the agent token to do so. It needs the management token.
-func (c *Cluster) AgentTokenDrift(ctx context.Context, management string) (drift []string, err error) {
+func AgentTokenDrift(ctx context.Context, c *consul.Cluster, management string) (drift []string, err error) {
 	pods, err := c.Pods(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for i := range pods {
 		ordinal, _ := server.Ordinal(c.Name, pods[i].Name)
-		if !PodReady(&pods[i]) {
+		if !consul.PodReady(&pods[i]) {
 			continue // other checks show what is wrong with it
 		}
 		client, err := c.Server(&pods[i], management)
 		if err != nil {
 			return nil, err
 		}
-		_, _, err = client.ACL().TokenRead(c.AgentTokenAccessor(ordinal), consistent(ctx))
+		_, _, err = client.ACL().TokenRead(AgentTokenAccessor(c, ordinal), consistent(ctx))
 		switch {
-		case isTokenMissing(err):
+		case consul.IsTokenMissing(err):
 			drift = append(drift, fmt.Sprintf("server %s: its agent token does not exist", pods[i].Name))
 			continue
 		case err != nil:
@@ -154,11 +155,11 @@ func isRegistered(ctx context.Context, client *api.Client, pod *corev1.Pod) (boo
 
 // setAgentToken gives a server its token. With resync, its agent also compares itself with the catalog at once. An agent does so
 // when its token changes, so it gets an empty token first.
-func (c *Cluster) setAgentToken(ctx context.Context, client *api.Client, pod *corev1.Pod, resync bool) error {
+func setAgentToken(ctx context.Context, c *consul.Cluster, client *api.Client, pod *corev1.Pod, resync bool) error {
 	ordinal, _ := server.Ordinal(c.Name, pod.Name)
-	accessor := c.AgentTokenAccessor(ordinal)
+	accessor := AgentTokenAccessor(c, ordinal)
 	token, _, err := client.ACL().TokenRead(accessor, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
-	if isTokenMissing(err) {
+	if consul.IsTokenMissing(err) {
 		datacenter, dcErr := datacenterOf(ctx, client)
 		if dcErr != nil {
 			return dcErr
@@ -177,7 +178,7 @@ func (c *Cluster) setAgentToken(ctx context.Context, client *api.Client, pod *co
 			return err
 		}
 		var cancel context.CancelFunc // an interruption must not leave the agent without a token
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), consul.AskTimeout)
 		defer cancel()
 	}
 	_, err = client.Agent().UpdateAgentACLToken(token.SecretID, write(ctx))

@@ -1,4 +1,4 @@
-package consul_test
+package consulacl_test
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -80,7 +81,7 @@ func (c *aclCluster) name(of string) string {
 func (c *aclCluster) store(t *testing.T, secret string) {
 	t.Helper()
 	k := acctest.Kube(t)
-	_, ref, err := c.ManagementToken(t.Context())
+	_, ref, err := consulacl.ManagementToken(t.Context(), c.Cluster)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,9 +96,9 @@ func (c *aclCluster) store(t *testing.T, secret string) {
 }
 
 // acl is the ACL system as a new run of the provider sees it.
-func (c *aclCluster) acl(t *testing.T) *consul.ACL {
+func (c *aclCluster) acl(t *testing.T) *consulacl.ACL {
 	t.Helper()
-	return consul.NewConnector(acctest.Kube(t)).Cluster(c.Namespace, c.Name).ACL()
+	return consulacl.Of(consul.NewConnector(acctest.Kube(t)).Cluster(c.Namespace, c.Name))
 }
 
 // aclObjects is one type of object in the ACL system, without its Go types.
@@ -110,16 +111,16 @@ type aclObjects struct {
 	change  func(*api.Client, string) error // likewise
 	missing string
 
-	create func(ctx context.Context, a *consul.ACL, name, description string) (id string, err error)
-	read   func(context.Context, *consul.ACL, string) error
-	update func(context.Context, *consul.ACL, string) error
-	delete func(context.Context, *consul.ACL, string) error
-	list   func(context.Context, *consul.ACL) (ids []string, err error)
-	own    func(*consul.ACL, string)
+	create func(ctx context.Context, a *consulacl.ACL, name, description string) (id string, err error)
+	read   func(context.Context, *consulacl.ACL, string) error
+	update func(context.Context, *consulacl.ACL, string) error
+	delete func(context.Context, *consulacl.ACL, string) error
+	list   func(context.Context, *consulacl.ACL) (ids []string, err error)
+	own    func(*consulacl.ACL, string)
 }
 
 // objectsOf builds an aclObjects.
-func objectsOf[T, L any](kind, path, listPath string, of func(*consul.ACL) *consul.Objects[T, L], wanted func(id, name, description string) T, id func(*T) string, entryID func(L) string, create, change func(*api.Client, *T) (*T, error)) aclObjects {
+func objectsOf[T, L any](kind, path, listPath string, of func(*consulacl.ACL) *consulacl.Objects[T, L], wanted func(id, name, description string) T, id func(*T) string, entryID func(L) string, create, change func(*api.Client, *T) (*T, error)) aclObjects {
 	made := func(o *T, err error) (string, error) {
 		if err != nil {
 			return "", err
@@ -137,23 +138,26 @@ func objectsOf[T, L any](kind, path, listPath string, of func(*consul.ACL) *cons
 			_, err := change(client, &o)
 			return err
 		},
-		create: func(ctx context.Context, a *consul.ACL, name, description string) (string, error) {
+		create: func(ctx context.Context, a *consulacl.ACL, name, description string) (string, error) {
 			return made(of(a).Create(ctx, wanted("", name, description)))
 		},
-		read: func(ctx context.Context, a *consul.ACL, id string) error { _, err := of(a).Read(ctx, id); return err },
-		update: func(ctx context.Context, a *consul.ACL, id string) error {
+		read: func(ctx context.Context, a *consulacl.ACL, id string) error {
+			_, err := of(a).Read(ctx, id)
+			return err
+		},
+		update: func(ctx context.Context, a *consulacl.ACL, id string) error {
 			_, err := of(a).Update(ctx, wanted(id, "changed-"+id, "changed"))
 			return err
 		},
-		delete: func(ctx context.Context, a *consul.ACL, id string) error { return of(a).Delete(ctx, id) },
-		list: func(ctx context.Context, a *consul.ACL) (ids []string, err error) {
+		delete: func(ctx context.Context, a *consulacl.ACL, id string) error { return of(a).Delete(ctx, id) },
+		list: func(ctx context.Context, a *consulacl.ACL) (ids []string, err error) {
 			list, err := of(a).List(ctx)
 			for _, e := range list {
 				ids = append(ids, entryID(e))
 			}
 			return ids, err
 		},
-		own: func(a *consul.ACL, id string) { of(a).Own(id) },
+		own: func(a *consulacl.ACL, id string) { of(a).Own(id) },
 	}
 }
 
@@ -186,7 +190,7 @@ func tokenID(what, name string) string {
 func allObjects() []aclObjects {
 	return []aclObjects{
 		objectsOf("policy", "/v1/acl/policy/", "/v1/acl/policies",
-			func(a *consul.ACL) *consul.Objects[api.ACLPolicy, *api.ACLPolicyListEntry] { return a.Policies },
+			func(a *consulacl.ACL) *consulacl.Objects[api.ACLPolicy, *api.ACLPolicyListEntry] { return a.Policies },
 			func(id, name, description string) api.ACLPolicy {
 				return api.ACLPolicy{ID: id, Name: name, Description: description, Rules: "key_prefix \"a/\" {\n  policy = \"write\"\n}\n", Datacenters: []string{"dc1"}}
 			},
@@ -200,10 +204,10 @@ func allObjects() []aclObjects {
 				return p, err
 			}),
 		objectsOf("role", "/v1/acl/role/", "/v1/acl/roles",
-			func(a *consul.ACL) *consul.Objects[api.ACLRole, *api.ACLRole] { return a.Roles },
+			func(a *consulacl.ACL) *consulacl.Objects[api.ACLRole, *api.ACLRole] { return a.Roles },
 			func(id, name, description string) api.ACLRole {
 				return api.ACLRole{
-					ID: id, Name: name, Description: description, Policies: []*api.ACLLink{{Name: "linked"}, {ID: consul.GlobalReadOnlyID}},
+					ID: id, Name: name, Description: description, Policies: []*api.ACLLink{{Name: "linked"}, {ID: consulacl.GlobalReadOnlyID}},
 					ServiceIdentities: []*api.ACLServiceIdentity{{ServiceName: "web", Datacenters: []string{"dc2", "dc1"}}, {ServiceName: "api"}},
 					NodeIdentities:    []*api.ACLNodeIdentity{{NodeName: "node", Datacenter: "dc1"}},
 					TemplatedPolicies: []*api.ACLTemplatedPolicy{
@@ -222,7 +226,7 @@ func allObjects() []aclObjects {
 				return r, err
 			}),
 		objectsOf("token", "/v1/acl/token/", "/v1/acl/tokens",
-			func(a *consul.ACL) *consul.Objects[api.ACLToken, *api.ACLTokenListEntry] { return a.Tokens },
+			func(a *consulacl.ACL) *consulacl.Objects[api.ACLToken, *api.ACLTokenListEntry] { return a.Tokens },
 			func(id, name, description string) api.ACLToken {
 				t := api.ACLToken{AccessorID: id, Description: description, Policies: []*api.ACLLink{{Name: "linked"}}}
 				if id == "" {
@@ -243,7 +247,7 @@ func allObjects() []aclObjects {
 				return t, err
 			}),
 		objectsOf("auth method", "/v1/acl/auth-method/", "/v1/acl/auth-methods",
-			func(a *consul.ACL) *consul.Objects[api.ACLAuthMethod, *api.ACLAuthMethodListEntry] {
+			func(a *consulacl.ACL) *consulacl.Objects[api.ACLAuthMethod, *api.ACLAuthMethodListEntry] {
 				return a.AuthMethods
 			},
 			func(id, name, description string) api.ACLAuthMethod {
@@ -262,7 +266,9 @@ func allObjects() []aclObjects {
 				return m, err
 			}),
 		objectsOf("binding rule", "/v1/acl/binding-rule/", "/v1/acl/binding-rules",
-			func(a *consul.ACL) *consul.Objects[api.ACLBindingRule, *api.ACLBindingRule] { return a.BindingRules },
+			func(a *consulacl.ACL) *consulacl.Objects[api.ACLBindingRule, *api.ACLBindingRule] {
+				return a.BindingRules
+			},
 			func(id, name, description string) api.ACLBindingRule {
 				return api.ACLBindingRule{
 					ID: id, AuthMethod: testAuthMethod, Description: description, Selector: "value.subject==a", BindType: api.BindingRuleBindTypeTemplatedPolicy,
@@ -333,11 +339,11 @@ func outcome(err error) string {
 	switch {
 	case err == nil:
 		return "done"
-	case errors.Is(err, consul.ErrNotFound):
+	case errors.Is(err, consulacl.ErrNotFound):
 		return "ErrNotFound"
-	case errors.Is(err, consul.ErrCredential):
+	case errors.Is(err, consulacl.ErrCredential):
 		return "ErrCredential"
-	case errors.Is(err, consul.ErrExists):
+	case errors.Is(err, consulacl.ErrExists):
 		return "ErrExists"
 	case errors.As(err, &p):
 		return "lacks " + p.Permission
@@ -390,7 +396,7 @@ func TestAccACL_noAnswerToADeadCredentialIsBelieved(t *testing.T) {
 	}
 }
 
-func checkRights(t *testing.T, a *consul.ACL, who credential) {
+func checkRights(t *testing.T, a *consulacl.ACL, who credential) {
 	t.Helper()
 	for access, has := range map[string]bool{"read": who.reads, "write": who.writes} {
 		err := a.Authorize(t.Context(), access)
@@ -410,14 +416,14 @@ func checkRights(t *testing.T, a *consul.ACL, who credential) {
 		}
 	}
 	own, err := a.IsOwnToken(t.Context(), who.accessor)
-	if who.dead != errors.Is(err, consul.ErrCredential) || own != (who.accessor != "") {
+	if who.dead != errors.Is(err, consulacl.ErrCredential) || own != (who.accessor != "") {
 		t.Errorf("IsOwnToken: %v, %v", own, err)
 	}
 }
 
 // checkAnswers makes every request for one type of object as one credential,
 // without the code under test and with it.
-func (c *aclCluster) checkAnswers(t *testing.T, a *consul.ACL, o aclObjects, who credential) {
+func (c *aclCluster) checkAnswers(t *testing.T, a *consulacl.ACL, o aclObjects, who credential) {
 	t.Helper()
 	ctx := t.Context()
 	existing := c.mustMake(t, o)
@@ -547,14 +553,14 @@ func TestAccACL_aReplacedCredentialIsPickedUp(t *testing.T) {
 	c.links(t)
 	ctx := t.Context()
 	for _, o := range allObjects() {
-		for name, call := range map[string]func(*consul.ACL, string) error{
-			"read":         func(a *consul.ACL, id string) error { return o.read(ctx, a, id) },
-			"list":         func(a *consul.ACL, _ string) error { _, err := o.list(ctx, a); return err },
-			"update":       func(a *consul.ACL, id string) error { return o.update(ctx, a, id) },
-			"delete":       func(a *consul.ACL, id string) error { return o.delete(ctx, a, id) },
-			"create":       func(a *consul.ACL, _ string) error { _, err := o.create(ctx, a, c.name("created"), ""); return err },
-			"authorize":    func(a *consul.ACL, _ string) error { return a.Authorize(ctx, "write") },
-			"is own token": func(a *consul.ACL, _ string) error { _, err := a.IsOwnToken(ctx, ""); return err },
+		for name, call := range map[string]func(*consulacl.ACL, string) error{
+			"read":         func(a *consulacl.ACL, id string) error { return o.read(ctx, a, id) },
+			"list":         func(a *consulacl.ACL, _ string) error { _, err := o.list(ctx, a); return err },
+			"update":       func(a *consulacl.ACL, id string) error { return o.update(ctx, a, id) },
+			"delete":       func(a *consulacl.ACL, id string) error { return o.delete(ctx, a, id) },
+			"create":       func(a *consulacl.ACL, _ string) error { _, err := o.create(ctx, a, c.name("created"), ""); return err },
+			"authorize":    func(a *consulacl.ACL, _ string) error { return a.Authorize(ctx, "write") },
+			"is own token": func(a *consulacl.ACL, _ string) error { _, err := a.IsOwnToken(ctx, ""); return err },
 		} {
 			t.Run(o.kind+" "+name, func(t *testing.T) {
 				id := c.mustMake(t, o)
@@ -566,7 +572,7 @@ func TestAccACL_aReplacedCredentialIsPickedUp(t *testing.T) {
 				}
 				c.deleteToken(t, first.AccessorID)
 				if name != "list" { // its failure would be remembered
-					if err := call(a, id); !errors.Is(err, consul.ErrCredential) {
+					if err := call(a, id); !errors.Is(err, consulacl.ErrCredential) {
 						t.Errorf("with the deleted token: %v, want ErrCredential", err)
 					}
 				}
@@ -586,16 +592,16 @@ func TestAccACL_aReaderNeverSeesASecretID(t *testing.T) {
 	t.Parallel()
 	c := newACLCluster(t, acctest.ConsulVersion)
 	token, reader := c.token(t, "", 0), c.token(t, `acl = "read"`, 0)
-	for secret, want := range map[string]string{c.management: token.SecretID, reader.SecretID: consul.HiddenSecretID} {
+	for secret, want := range map[string]string{c.management: token.SecretID, reader.SecretID: consulacl.HiddenSecretID} {
 		c.store(t, secret)
 		a := c.acl(t)
 		read, err := a.Tokens.Read(t.Context(), token.AccessorID)
 		if err != nil || read.SecretID != want {
-			t.Errorf("read: %v, hidden: %v", err, err == nil && read.SecretID == consul.HiddenSecretID)
+			t.Errorf("read: %v, hidden: %v", err, err == nil && read.SecretID == consulacl.HiddenSecretID)
 		}
 		listed, err := a.Tokens.Get(t.Context(), token.AccessorID)
 		if err != nil || listed.SecretID != want {
-			t.Errorf("list: %v, hidden: %v", err, err == nil && listed.SecretID == consul.HiddenSecretID)
+			t.Errorf("list: %v, hidden: %v", err, err == nil && listed.SecretID == consulacl.HiddenSecretID)
 		}
 	}
 }
@@ -650,7 +656,7 @@ func (c *aclCluster) checkFoundAgain(t *testing.T, o aclObjects, name, id string
 	owning := c.acl(t)
 	o.own(owning, id)
 	for reason, try := range map[string]struct {
-		a           *consul.ACL
+		a           *consulacl.ACL
 		description string
 	}{"other content": {c.acl(t), otherContent}, "somebody else's": {owning, "as it was"}} {
 		made, err := o.create(ctx, try.a, name, try.description)
@@ -674,7 +680,7 @@ func (c *aclCluster) checkFoundAgain(t *testing.T, o aclObjects, name, id string
 func (c *aclCluster) checkLostAnswer(t *testing.T, o aclObjects, proxy *acctest.KubeProxy) {
 	t.Helper()
 	ctx := t.Context()
-	through := consul.NewConnector(proxy.Kube(t)).Cluster(c.Namespace, c.Name).ACL()
+	through := consulacl.Of(consul.NewConnector(proxy.Kube(t)).Cluster(c.Namespace, c.Name))
 	if _, err := o.list(ctx, through); err != nil { // it is connected
 		t.Fatal(err)
 	}
@@ -864,7 +870,7 @@ func (c *aclCluster) writeThrough(t *testing.T, happens func()) {
 	}
 }
 
-func writeRound(ctx context.Context, a *consul.ACL, name string) error {
+func writeRound(ctx context.Context, a *consulacl.ACL, name string) error {
 	p, err := a.Policies.Create(ctx, api.ACLPolicy{Name: name, Description: "made"})
 	if err != nil {
 		return err
@@ -900,20 +906,20 @@ func TestAccACL_noCluster(t *testing.T) {
 		}
 		return "", nil
 	})
-	if _, err := c.acl(t).Policies.List(t.Context()); !errors.Is(err, consul.ErrNoCluster) {
+	if _, err := c.acl(t).Policies.List(t.Context()); !errors.Is(err, consulacl.ErrNoCluster) {
 		t.Errorf("with the Secret: %v, want ErrNoCluster", err)
 	}
-	_, ref, err := c.ManagementToken(t.Context())
+	_, ref, err := consulacl.ManagementToken(t.Context(), c.Cluster)
 	if err == nil {
 		err = k.CoreV1().Secrets(c.Namespace).Delete(t.Context(), ref.Name, metav1.DeleteOptions{})
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.acl(t).Policies.List(t.Context()); !errors.Is(err, consul.ErrNoCluster) {
+	if _, err := c.acl(t).Policies.List(t.Context()); !errors.Is(err, consulacl.ErrNoCluster) {
 		t.Errorf("without the Secret: %v, want ErrNoCluster", err)
 	}
-	if err := c.acl(t).Policies.Delete(t.Context(), uuid.NewString()); !errors.Is(err, consul.ErrNoCluster) {
+	if err := c.acl(t).Policies.Delete(t.Context(), uuid.NewString()); !errors.Is(err, consulacl.ErrNoCluster) {
 		t.Errorf("a delete: %v, want ErrNoCluster", err)
 	}
 }

@@ -1,4 +1,4 @@
-package consul
+package consulacl
 
 import (
 	"bytes"
@@ -21,6 +21,7 @@ import (
 	applycorev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/util/retry"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -130,8 +131,8 @@ type namespace struct {
 	others map[string]bool
 }
 
-func newDeliveries(c *Cluster) *Deliveries {
-	return &Deliveries{kube: c.kube, cluster: c.ID(), namespaces: map[string]*namespace{}}
+func newDeliveries(c *consul.Cluster) *Deliveries {
+	return &Deliveries{kube: c.Kube, cluster: c.ID(), namespaces: map[string]*namespace{}}
 }
 
 // TokenSecretLabels are the labels that the provider sets on the Secrets of delivered tokens.

@@ -1,11 +1,11 @@
-package consul
+package consulacl
 
 import (
-	"context"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul/consultest"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,12 +14,12 @@ import (
 )
 
 func TestCluster_IsAgentToken(t *testing.T) {
-	c, other := &Cluster{Namespace: "ns", Name: "consul"}, &Cluster{Namespace: "ns", Name: "other"}
+	c, other := &consul.Cluster{Namespace: "ns", Name: "consul"}, &consul.Cluster{Namespace: "ns", Name: "other"}
 	for accessorID, want := range map[string]bool{
-		c.AgentTokenAccessor(0): true, c.AgentTokenAccessor(6): true,
-		other.AgentTokenAccessor(0): false, AnonymousAccessorID: false, "": false,
+		AgentTokenAccessor(c, 0): true, AgentTokenAccessor(c, 6): true,
+		AgentTokenAccessor(other, 0): false, AnonymousAccessorID: false, "": false,
 	} {
-		if got := c.IsAgentToken(accessorID); got != want {
+		if got := IsAgentToken(c, accessorID); got != want {
 			t.Errorf("%q: %t", accessorID, got)
 		}
 	}
@@ -30,7 +30,7 @@ func TestCluster_IsAgentToken(t *testing.T) {
 func TestAgentTokenDrift(t *testing.T) {
 	t.Parallel()
 	token := func(ordinal int) string {
-		return "GET /v1/acl/token/" + (&Cluster{Namespace: "ns", Name: "consul"}).AgentTokenAccessor(ordinal)
+		return "GET /v1/acl/token/" + AgentTokenAccessor((&consul.Cluster{Namespace: "ns", Name: "consul"}), ordinal)
 	}
 	const path = "GET /v1/catalog/node/consul-server-1"
 	node := func(lan string) consultest.Answers {
@@ -60,7 +60,7 @@ func TestAgentTokenDrift(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			k := fake.NewClientset(consultest.BootstrappedCluster(2)...)
-			c := NewConnector(consultest.Serve(t, k, tt.consul)).Cluster("ns", "consul")
+			c := consul.NewConnector(consultest.Serve(t, k, tt.consul)).Cluster("ns", "consul")
 			pods, err := c.Pods(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -72,10 +72,12 @@ func TestAgentTokenDrift(t *testing.T) {
 				}
 				if age > 0 {
 					pods[i].Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(time.Now().Add(-age))}}
+					if _, err := k.CoreV1().Pods("ns").UpdateStatus(t.Context(), &pods[i], metav1.UpdateOptions{}); err != nil {
+						t.Fatal(err)
+					}
 				}
 			}
-			c.list = func(context.Context) ([]corev1.Pod, error) { return pods, nil }
-			got, err := c.AgentTokenDrift(t.Context(), "management")
+			got, err := AgentTokenDrift(t.Context(), c, "management")
 			if err != nil || !slices.Equal(got, tt.want) {
 				t.Errorf("%q, %v", got, err)
 			}

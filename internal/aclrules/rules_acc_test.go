@@ -1,4 +1,4 @@
-package consul_test
+package aclrules_test
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/aclrules"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -171,7 +172,7 @@ func TestAccRules_agreeWithConsul(t *testing.T) {
 			t.Parallel()
 			a := newAuthority(t, version)
 			check := func(text string, ours, theirs bool) {
-				rules, err := consul.ParseRules(text)
+				rules, err := aclrules.ParseRules(text)
 				if (err == nil) != ours {
 					t.Errorf("ParseRules says %v of %q", err, text)
 				}
@@ -331,7 +332,7 @@ func (a *authority) may(secret string, questions []question) []bool {
 
 // allows checks that a token with a policy may do what its rules say, and no
 // more than that.
-func (a *authority) allows(text, policy string, rules []consul.Rule) {
+func (a *authority) allows(text, policy string, rules []aclrules.Rule) {
 	a.t.Helper()
 	var questions []question
 	var want []bool

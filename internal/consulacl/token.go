@@ -1,4 +1,4 @@
-package consul
+package consulacl
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/consul/api"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 )
 
@@ -19,7 +20,7 @@ var tokenIDs = uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://github.com/consul
 
 // AccessorFor is the accessor ID of the first token that a cluster has for a target. It is derived from both,
 // so that an interrupted create finds its token again.
-func (c *Cluster) AccessorFor(t Target) string {
+func AccessorFor(c *consul.Cluster, t Target) string {
 	return uuid.NewSHA1(tokenIDs, []byte(c.ID()+" "+t.String())).String()
 }
 
@@ -89,7 +90,7 @@ func (a *ACL) AwaitToken(ctx context.Context, accessorID string) error {
 		}
 		var missing []string
 		for i := range pods {
-			if pods[i].Status.Phase != corev1.PodRunning || !PodReady(&pods[i]) {
+			if pods[i].Status.Phase != corev1.PodRunning || !consul.PodReady(&pods[i]) {
 				continue // it gets the token before it serves
 			}
 			client, err := a.cluster.Server(&pods[i], management)

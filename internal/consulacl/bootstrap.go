@@ -1,4 +1,4 @@
-package consul
+package consulacl
 
 import (
 	"context"
@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -78,8 +79,8 @@ func (e *SecretError) Error() string { return e.Reason }
 
 // ManagementToken finds the management token of the cluster in its Secret, by label. It returns "" and a zero
 // reference if there is no such Secret.
-func (c *Cluster) ManagementToken(ctx context.Context) (token string, ref SecretRef, err error) {
-	s, err := c.managementSecret(ctx)
+func ManagementToken(ctx context.Context, c *consul.Cluster) (token string, ref SecretRef, err error) {
+	s, err := managementSecret(ctx, c)
 	if err != nil || s == nil {
 		return "", SecretRef{}, err
 	}
@@ -95,8 +96,8 @@ func tokenIn(s *corev1.Secret) (token string, ref SecretRef) {
 
 // managementSecret returns the Secret with the management token, nil if there
 // is none.
-func (c *Cluster) managementSecret(ctx context.Context) (*corev1.Secret, error) {
-	all, err := c.managementSecrets(ctx)
+func managementSecret(ctx context.Context, c *consul.Cluster) (*corev1.Secret, error) {
+	all, err := managementSecrets(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -116,10 +117,10 @@ func (c *Cluster) managementSecret(ctx context.Context) (*corev1.Secret, error) 
 	return nil, &SecretError{fmt.Sprintf("more than one Secret is labeled as the one with the management token of %s: %s; delete all except the right one", c.ID(), strings.Join(names, ", "))}
 }
 
-func (c *Cluster) managementSecrets(ctx context.Context) ([]corev1.Secret, error) {
+func managementSecrets(ctx context.Context, c *consul.Cluster) ([]corev1.Secret, error) {
 	want := server.OwnerLabels(c.Name)
 	want[server.LabelComponent] = ComponentBootstrap
-	list, err := c.kube.CoreV1().Secrets(c.Namespace).List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(want).String()})
+	list, err := c.Kube.CoreV1().Secrets(c.Namespace).List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(want).String()})
 	if err != nil {
 		return nil, fmt.Errorf("looking for the Secret with the management token of %s: %w", c.ID(), err)
 	}
@@ -129,12 +130,12 @@ func (c *Cluster) managementSecrets(ctx context.Context) ([]corev1.Secret, error
 func isProvisional(s corev1.Secret) bool { return s.Annotations[annotationProvisional] != "" }
 
 // settleSecret fixes the place of the management token, and deletes the Secrets from which it was moved.
-func (c *Cluster) settleSecret(ctx context.Context, ref SecretRef) error {
-	all, err := c.managementSecrets(ctx)
+func settleSecret(ctx context.Context, c *consul.Cluster, ref SecretRef) error {
+	all, err := managementSecrets(ctx, c)
 	if err != nil {
 		return err
 	}
-	secrets := c.kube.CoreV1().Secrets(c.Namespace)
+	secrets := c.Kube.CoreV1().Secrets(c.Namespace)
 	for i := range all {
 		switch s := &all[i]; {
 		case !isProvisional(*s):
@@ -175,8 +176,8 @@ type BootstrapOptions struct {
 // The secret is chosen and stored before Consul gets it, and the process may end after any step: another call resumes from what exists.
 // While there is no leader, it tries again until the context ends. It returns ErrNoCluster, ErrNotRestored unless it is provisional,
 // ErrACLDisabled, and a *LostError if the token is lost and no reset is allowed.
-func (c *Cluster) EnsureBootstrap(ctx context.Context, ref SecretRef, options BootstrapOptions) (accessor string, err error) {
-	switch sts, err := c.statefulSet(ctx); {
+func EnsureBootstrap(ctx context.Context, c *consul.Cluster, ref SecretRef, options BootstrapOptions) (accessor string, err error) {
+	switch sts, err := c.StatefulSet(ctx); {
 	case err != nil:
 		return "", err
 	case sts == nil:
@@ -184,17 +185,17 @@ func (c *Cluster) EnsureBootstrap(ctx context.Context, ref SecretRef, options Bo
 	case server.ParseOrigin(sts.Annotations).Pending() && !options.Provisional:
 		return "", ErrNotRestored
 	}
-	err = kube.Wait(ctx, "the ACL bootstrap", interval, func(ctx context.Context) (string, error) {
+	err = kube.Wait(ctx, "the ACL bootstrap", consul.Interval, func(ctx context.Context) (string, error) {
 		// Before anything is stored, because ACLs may be off.
-		if err := c.checkACLs(ctx); isTransient(err) {
+		if err := checkACLs(ctx, c); isTransient(err) {
 			return err.Error(), nil
 		} else if err != nil {
 			return "", err
 		}
-		accessor, err = c.bootstrap(ctx, ref, options.Provisional)
+		accessor, err = bootstrap(ctx, c, ref, options.Provisional)
 		var lost *LostError
 		if errors.As(err, &lost) && options.Reset {
-			accessor, err = c.reset(ctx, lost, options.Keep)
+			accessor, err = resetBootstrap(ctx, c, lost, options.Keep)
 		}
 		if isTransient(err) {
 			return err.Error(), nil
@@ -205,31 +206,31 @@ func (c *Cluster) EnsureBootstrap(ctx context.Context, ref SecretRef, options Bo
 		return "", err
 	}
 	if !options.Provisional {
-		if err := c.settleSecret(ctx, ref); err != nil {
+		if err := settleSecret(ctx, c, ref); err != nil {
 			return "", err
 		}
 	}
-	c.ACL().forget()
-	token, _, err := c.ManagementToken(ctx)
+	Of(c).forget()
+	token, _, err := ManagementToken(ctx, c)
 	if err != nil {
 		return "", err
 	}
 	if options.Reset && options.LostAccessor != "" && options.LostAccessor != accessor {
-		if err := c.deleteToken(ctx, token, options.LostAccessor); err != nil {
+		if err := deleteToken(ctx, c, token, options.LostAccessor); err != nil {
 			return "", err
 		}
 	}
-	return accessor, c.finishBootstrap(ctx, token, options.Provisional)
+	return accessor, finishBootstrap(ctx, c, token, options.Provisional)
 }
 
 // deleteToken deletes a token. A token that does not exist is not an error.
-func (c *Cluster) deleteToken(ctx context.Context, management, accessor string) error {
+func deleteToken(ctx context.Context, c *consul.Cluster, management, accessor string) error {
 	err := c.Any(ctx, management, func(client *api.Client) error {
 		_, _, err := client.ACL().TokenRead(accessor, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
 		if err == nil {
 			_, err = client.ACL().TokenDelete(accessor, (&api.WriteOptions{}).WithContext(ctx))
 		}
-		if isMissing(err) { // another call was faster
+		if consul.IsMissing(err) { // another call was faster
 			return nil
 		}
 		return err
@@ -241,9 +242,9 @@ func (c *Cluster) deleteToken(ctx context.Context, management, accessor string) 
 }
 
 // finishBootstrap waits for all voters, which only a token shows, and sets the agent tokens.
-func (c *Cluster) finishBootstrap(ctx context.Context, token string, provisional bool) error {
-	return kube.Wait(ctx, "the servers", interval, func(ctx context.Context) (string, error) {
-		n, err := c.replicas(ctx)
+func finishBootstrap(ctx context.Context, c *consul.Cluster, token string, provisional bool) error {
+	return kube.Wait(ctx, "the servers", consul.Interval, func(ctx context.Context) (string, error) {
+		n, err := c.Replicas(ctx)
 		if err != nil {
 			return "", err
 		}
@@ -254,8 +255,8 @@ func (c *Cluster) finishBootstrap(ctx context.Context, token string, provisional
 		if provisional { // what comes next may have to make room for the entries of the agents
 			age = math.MaxInt64
 		}
-		err = c.setAgentTokens(ctx, token, age)
-		if isTransient(err) || IsUnknownToken(err) { // a follower knows the token a moment later
+		err = setAgentTokens(ctx, c, token, age)
+		if isTransient(err) || consul.IsUnknownToken(err) { // a follower knows the token a moment later
 			return err.Error(), nil
 		}
 		return "", err
@@ -263,15 +264,15 @@ func (c *Cluster) finishBootstrap(ctx context.Context, token string, provisional
 }
 
 // checkACLs returns ErrACLDisabled if the servers run without ACLs.
-func (c *Cluster) checkACLs(ctx context.Context) error {
+func checkACLs(ctx context.Context, c *consul.Cluster) error {
 	err := c.Any(ctx, "", func(client *api.Client) error {
 		_, _, err := client.ACL().TokenReadSelf((&api.QueryOptions{}).WithContext(ctx))
 		return err
 	})
 	switch {
-	case isACLDisabled(err):
+	case consul.IsACLDisabled(err):
 		return ErrACLDisabled
-	case IsForbidden(err):
+	case consul.IsForbidden(err):
 		return nil
 	default:
 		return err
@@ -279,22 +280,22 @@ func (c *Cluster) checkACLs(ctx context.Context) error {
 }
 
 // bootstrap is one try.
-func (c *Cluster) bootstrap(ctx context.Context, ref SecretRef, provisional bool) (accessor string, err error) {
-	secret, err := c.PrepareSecret(ctx, ref, provisional)
+func bootstrap(ctx context.Context, c *consul.Cluster, ref SecretRef, provisional bool) (accessor string, err error) {
+	secret, err := PrepareSecret(ctx, c, ref, provisional)
 	if err != nil {
 		return "", err
 	}
 	// If the token in the Secret works, nothing is left to do.
-	accessor, err = c.VerifyToken(ctx, secret)
+	accessor, err = VerifyToken(ctx, c, secret)
 	if err == nil || !errors.Is(err, ErrSecretLost) {
 		return accessor, err
 	}
-	accessor, err = c.bootstrapWith(ctx, secret)
-	if _, done := bootstrapped(err); !done {
+	accessor, err = bootstrapWith(ctx, c, secret)
+	if _, done := consul.Bootstrapped(err); !done {
 		return accessor, err
 	}
 	// It may have been this try, if the answer of one server was lost and another server was asked.
-	if accessor, err := c.VerifyToken(ctx, secret); err == nil {
+	if accessor, err := VerifyToken(ctx, c, secret); err == nil {
 		return accessor, nil
 	}
 	return "", &LostError{Reason: fmt.Sprintf("ACLs were bootstrapped before, and Consul does not know the token in Secret %s/%s", c.Namespace, ref.Name)}
@@ -302,7 +303,7 @@ func (c *Cluster) bootstrap(ctx context.Context, ref SecretRef, provisional bool
 
 // bootstrapWith calls the bootstrap endpoint with a chosen secret (Consul 1.15
 // and later).
-func (c *Cluster) bootstrapWith(ctx context.Context, secret string) (accessor string, err error) {
+func bootstrapWith(ctx context.Context, c *consul.Cluster, secret string) (accessor string, err error) {
 	err = c.Any(ctx, "", func(client *api.Client) error {
 		var reply api.ACLToken
 		_, err := client.Raw().Write("/v1/acl/bootstrap", map[string]string{"BootstrapSecret": secret}, &reply, (&api.WriteOptions{}).WithContext(ctx))
@@ -310,7 +311,7 @@ func (c *Cluster) bootstrapWith(ctx context.Context, secret string) (accessor st
 		return err
 	})
 	switch {
-	case isACLDisabled(err):
+	case consul.IsACLDisabled(err):
 		return "", ErrACLDisabled
 	case err != nil:
 		return "", fmt.Errorf("bootstrapping the ACL system of %s: %w", c.ID(), err)
@@ -321,7 +322,7 @@ func (c *Cluster) bootstrapWith(ctx context.Context, secret string) (accessor st
 // VerifyToken returns the accessor ID of the management token in secret, which was read from a Secret. It
 // returns an ErrSecretLost if there is no token or the servers do not know it, and another error if they cannot
 // be asked.
-func (c *Cluster) VerifyToken(ctx context.Context, secret string) (accessor string, err error) {
+func VerifyToken(ctx context.Context, c *consul.Cluster, secret string) (accessor string, err error) {
 	if secret == "" {
 		return "", &LostError{Reason: "no Secret contains it"}
 	}
@@ -332,9 +333,9 @@ func (c *Cluster) VerifyToken(ctx context.Context, secret string) (accessor stri
 		return err
 	})
 	switch {
-	case isACLDisabled(err):
+	case consul.IsACLDisabled(err):
 		return "", ErrACLDisabled
-	case IsUnknownToken(err):
+	case consul.IsUnknownToken(err):
 		return "", &LostError{Reason: "Consul does not know the token in the Secret"}
 	case err != nil:
 		return "", fmt.Errorf("verifying the management token of %s: %w", c.ID(), err)
@@ -351,21 +352,21 @@ func isTransient(err error) bool {
 	switch {
 	case err == nil, errors.Is(err, ErrACLDisabled), errors.Is(err, ErrSecretLost), errors.Is(err, ErrNotRestored), errors.As(err, new(*SecretError)):
 		return false
-	case errors.Is(err, ErrNoServer):
+	case errors.Is(err, consul.ErrNoServer):
 		return true
 	}
 	var status apierrors.APIStatus // an answer of Kubernetes, not of Consul
 	if errors.As(err, &status) {
 		return apierrors.IsServerTimeout(err) || apierrors.IsTooManyRequests(err) || apierrors.IsServiceUnavailable(err)
 	}
-	return elsewhere(err)
+	return consul.AnotherMayAnswer(err)
 }
 
 // PrepareSecret returns the token in the Secret, and creates the Secret and the token if they are missing. It
 // never overwrites an existing token, or a Secret that does not belong to the cluster. A later call may move a
 // provisional token.
-func (c *Cluster) PrepareSecret(ctx context.Context, ref SecretRef, provisional bool) (string, error) {
-	existing, err := c.managementSecret(ctx)
+func PrepareSecret(ctx context.Context, c *consul.Cluster, ref SecretRef, provisional bool) (string, error) {
+	existing, err := managementSecret(ctx, c)
 	if err != nil {
 		return "", err
 	}
@@ -373,41 +374,41 @@ func (c *Cluster) PrepareSecret(ctx context.Context, ref SecretRef, provisional 
 		token, found := tokenIn(existing)
 		switch {
 		case found != ref && isProvisional(*existing) && token != "":
-			return token, c.moveToken(ctx, existing, ref)
+			return token, moveToken(ctx, c, existing, ref)
 		case found != ref:
-			return "", c.elsewhereError(found, ref)
+			return "", elsewhereError(c, found, ref)
 		case token != "":
 			return token, nil
 		}
 	}
 	if existing != nil {
-		return c.storeToken(ctx, ref, existing)
+		return storeToken(ctx, c, ref, existing)
 	}
 	token := uuid.NewString()
-	return token, c.makeSecret(ctx, ref, token, provisional)
+	return token, makeSecret(ctx, c, ref, token, provisional)
 }
 
 // CheckSecret returns a *SecretError if EnsureBootstrap would refuse a Secret, or its contents. It changes nothing.
-func (c *Cluster) CheckSecret(ctx context.Context, ref SecretRef) error {
-	existing, err := c.managementSecret(ctx)
+func CheckSecret(ctx context.Context, c *consul.Cluster, ref SecretRef) error {
+	existing, err := managementSecret(ctx, c)
 	if err != nil {
 		return err
 	}
 	if existing == nil {
-		_, err := c.kube.CoreV1().Secrets(c.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+		_, err := c.Kube.CoreV1().Secrets(c.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
 		found, err := kube.Found(err)
 		switch {
 		case err != nil:
 			return fmt.Errorf("reading Secret %s/%s: %w", c.Namespace, ref.Name, err)
 		case found:
-			return c.takenError(ref)
+			return takenError(c, ref)
 		}
 		return nil
 	}
 	token, found := tokenIn(existing)
 	switch {
 	case found != ref && (!isProvisional(*existing) || token == ""):
-		return c.elsewhereError(found, ref)
+		return elsewhereError(c, found, ref)
 	case token == "" || uuid.Validate(token) == nil:
 		return nil
 	}
@@ -418,12 +419,12 @@ func (c *Cluster) CheckSecret(ctx context.Context, ref SecretRef) error {
 	return &SecretError{fmt.Sprintf("the key %s of Secret %s/%s does not hold a UUID, and Consul accepts nothing else as a management token: put a UUID there, such as one that uuidgen prints", ref.Key, c.Namespace, ref.Name)}
 }
 
-func (c *Cluster) elsewhereError(found, ref SecretRef) error {
+func elsewhereError(c *consul.Cluster, found, ref SecretRef) error {
 	return &SecretError{fmt.Sprintf("the management token of %s is in key %q of Secret %s, and not in key %q of Secret %s: declare the Secret that holds the token, or move the token", c.ID(), found.Key, found.Name, ref.Key, ref.Name)}
 }
 
 // takenError says how a Secret that another tool or person made becomes the one with the management token.
-func (c *Cluster) takenError(ref SecretRef) error {
+func takenError(c *consul.Cluster, ref SecretRef) error {
 	owner := server.OwnerLabels(c.Name)
 	owner[server.LabelComponent] = ComponentBootstrap
 	return &SecretError{fmt.Sprintf("the Secret %[1]s/%[2]s exists, and does not have the labels of this cluster. Choose another name, or delete the Secret if nothing uses it. "+
@@ -434,14 +435,14 @@ func (c *Cluster) takenError(ref SecretRef) error {
 }
 
 // moveToken puts the token of a provisional Secret where it is declared. settleSecret completes the move.
-func (c *Cluster) moveToken(ctx context.Context, from *corev1.Secret, to SecretRef) error {
+func moveToken(ctx context.Context, c *consul.Cluster, from *corev1.Secret, to SecretRef) error {
 	token, ref := tokenIn(from)
 	if from.Name != to.Name {
-		return c.makeSecret(ctx, to, token, false)
+		return makeSecret(ctx, c, to, token, false)
 	}
 	patch := fmt.Appendf(nil, `{"metadata":{"resourceVersion":%q,"annotations":{%q:%q}},"data":{%q:%q,%q:null}}`,
 		from.ResourceVersion, annotationKey, to.Key, to.Key, base64.StdEncoding.EncodeToString([]byte(token)), ref.Key)
-	_, err := c.kube.CoreV1().Secrets(c.Namespace).Patch(ctx, from.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+	_, err := c.Kube.CoreV1().Secrets(c.Namespace).Patch(ctx, from.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
 	if err != nil {
 		return fmt.Errorf("moving the management token to the key %s of Secret %s/%s: %w", to.Key, c.Namespace, from.Name, err)
 	}
@@ -449,10 +450,10 @@ func (c *Cluster) moveToken(ctx context.Context, from *corev1.Secret, to SecretR
 }
 
 // storeToken chooses a token and puts it into the Secret. It fails if the Secret was changed meanwhile.
-func (c *Cluster) storeToken(ctx context.Context, ref SecretRef, existing *corev1.Secret) (token string, err error) {
+func storeToken(ctx context.Context, c *consul.Cluster, ref SecretRef, existing *corev1.Secret) (token string, err error) {
 	token = uuid.NewString()
 	patch := fmt.Appendf(nil, `{"metadata":{"resourceVersion":%q},"data":{%q:%q}}`, existing.ResourceVersion, ref.Key, base64.StdEncoding.EncodeToString([]byte(token)))
-	_, err = c.kube.CoreV1().Secrets(c.Namespace).Patch(ctx, existing.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+	_, err = c.Kube.CoreV1().Secrets(c.Namespace).Patch(ctx, existing.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
 	if err != nil {
 		return "", fmt.Errorf("storing the management token in Secret %s/%s: %w", c.Namespace, ref.Name, err)
 	}
@@ -460,7 +461,7 @@ func (c *Cluster) storeToken(ctx context.Context, ref SecretRef, existing *corev
 }
 
 // makeSecret creates the Secret with a management token.
-func (c *Cluster) makeSecret(ctx context.Context, ref SecretRef, token string, provisional bool) error {
+func makeSecret(ctx context.Context, c *consul.Cluster, ref SecretRef, token string, provisional bool) error {
 	owner := server.OwnerLabels(c.Name)
 	owner[server.LabelComponent] = ComponentBootstrap
 	all, err := c.Labels(ctx, owner)
@@ -477,21 +478,21 @@ func (c *Cluster) makeSecret(ctx context.Context, ref SecretRef, token string, p
 	if provisional {
 		s.Annotations[annotationProvisional] = "true"
 	}
-	_, err = c.kube.CoreV1().Secrets(c.Namespace).Create(ctx, s, metav1.CreateOptions{FieldManager: server.ManagedBy})
+	_, err = c.Kube.CoreV1().Secrets(c.Namespace).Create(ctx, s, metav1.CreateOptions{FieldManager: server.ManagedBy})
 	switch {
 	case apierrors.IsAlreadyExists(err):
-		return c.takenError(ref)
+		return takenError(c, ref)
 	case err != nil:
 		return fmt.Errorf("storing the management token in Secret %s/%s: %w", c.Namespace, ref.Name, err)
 	}
 	return nil
 }
 
-// reset bootstraps again after the management token was lost, by the reset procedure of Consul: the reset index
+// resetBootstrap bootstraps again after the management token was lost, by the reset procedure of Consul: the reset index
 // is written into the data directory of the leader, which requires exec in that pod. The token is a new one,
 // whatever the Secret holds, unless keep is set.
-func (c *Cluster) reset(ctx context.Context, lost *LostError, keep bool) (accessor string, err error) {
-	existing, err := c.managementSecret(ctx)
+func resetBootstrap(ctx context.Context, c *consul.Cluster, lost *LostError, keep bool) (accessor string, err error) {
+	existing, err := managementSecret(ctx, c)
 	if err != nil {
 		return "", err
 	}
@@ -500,13 +501,13 @@ func (c *Cluster) reset(ctx context.Context, lost *LostError, keep bool) (access
 	}
 	token, ref := tokenIn(existing)
 	if !keep || token == "" {
-		if token, err = c.storeToken(ctx, ref, existing); err != nil {
+		if token, err = storeToken(ctx, c, ref, existing); err != nil {
 			return "", err
 		}
 	}
 	// Only a refused bootstrap shows the index that is valid now.
-	accessor, err = c.bootstrapWith(ctx, token)
-	index, done := bootstrapped(err)
+	accessor, err = bootstrapWith(ctx, c, token)
+	index, done := consul.Bootstrapped(err)
 	if !done {
 		return accessor, err
 	}
@@ -520,38 +521,38 @@ func (c *Cluster) reset(ctx context.Context, lost *LostError, keep bool) (access
 	}
 	// The index is not a secret, and an argument always arrives: containerd may end a command before all of its
 	// stdin has arrived (containerd/containerd#12734).
-	_, err = c.kube.Exec(ctx, c.Namespace, leader.Name, server.ContainerName, nil,
+	_, err = c.Kube.Exec(ctx, c.Namespace, leader.Name, server.ContainerName, nil,
 		"/bin/sh", "-c", `printf %s "$1" > `+server.ResetFile, "sh", strconv.FormatUint(index, 10))
 	if err != nil {
 		return "", fmt.Errorf("writing the ACL reset index: %w", err)
 	}
-	return c.bootstrapWith(ctx, token)
+	return bootstrapWith(ctx, c, token)
 }
 
 // KeepManagementToken puts a valid management token into the Secret in which ManagementToken finds it, and from
 // which consul_k8s_acl_bootstrap may move it. It reports whether it created the Secret. A Secret that holds
 // another token is an error.
-func (c *Cluster) KeepManagementToken(ctx context.Context, token string) (made bool, err error) {
-	held, ref, err := c.ManagementToken(ctx)
+func KeepManagementToken(ctx context.Context, c *consul.Cluster, token string) (made bool, err error) {
+	held, ref, err := ManagementToken(ctx, c)
 	if err != nil || held == token {
 		return false, err
 	}
 	if held != "" {
 		return false, fmt.Errorf("the Secret %s/%s holds another management token of %s: delete the Secret if it is left over from an earlier cluster", c.Namespace, ref.Name, c.ID())
 	}
-	if err := c.makeSecret(ctx, DefaultSecretRef(c.Name), token, true); err != nil {
+	if err := makeSecret(ctx, c, DefaultSecretRef(c.Name), token, true); err != nil {
 		return false, err
 	}
 	return true, nil
 }
 
 // ForgetManagementToken deletes the Secret that KeepManagementToken made.
-func (c *Cluster) ForgetManagementToken(ctx context.Context) error {
-	_, ref, err := c.ManagementToken(ctx)
+func ForgetManagementToken(ctx context.Context, c *consul.Cluster) error {
+	_, ref, err := ManagementToken(ctx, c)
 	if err != nil || ref.Name == "" {
 		return err
 	}
-	err = c.kube.CoreV1().Secrets(c.Namespace).Delete(ctx, ref.Name, metav1.DeleteOptions{})
+	err = c.Kube.CoreV1().Secrets(c.Namespace).Delete(ctx, ref.Name, metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("deleting Secret %s/%s: %w", c.Namespace, ref.Name, err)
 	}
@@ -560,8 +561,8 @@ func (c *Cluster) ForgetManagementToken(ctx context.Context) error {
 
 // SecretToken reads a token from a key of a Secret in the namespace of the cluster, "" if the Secret has no
 // such key.
-func (c *Cluster) SecretToken(ctx context.Context, ref SecretRef) (string, error) {
-	s, err := c.kube.CoreV1().Secrets(c.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+func SecretToken(ctx context.Context, c *consul.Cluster, ref SecretRef) (string, error) {
+	s, err := c.Kube.CoreV1().Secrets(c.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
 	if err != nil {
 		return "", fmt.Errorf("reading Secret %s/%s: %w", c.Namespace, ref.Name, err)
 	}

@@ -1,4 +1,6 @@
-package consul
+// Package consulacl is Consul's ACL system in one cluster: its objects, with a cache that shows what the same run wrote, the bootstrap, the
+// tokens of agents and backups, auth methods, and tokens that are delivered to Secrets. It does not know about Terraform.
+package consulacl
 
 import (
 	"context"
@@ -13,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -42,7 +45,7 @@ type ACL struct {
 	BindingRules *Objects[api.ACLBindingRule, *api.ACLBindingRule]
 	Deliveries   *Deliveries
 
-	cluster *Cluster
+	cluster *consul.Cluster
 	asking  singleflight.Group // of Authorize, by right
 
 	mu         sync.Mutex
@@ -52,13 +55,13 @@ type ACL struct {
 	listedAt   time.Time // servers
 }
 
-// ACL returns the ACL system of the cluster, the same one for all users of the Connector.
-func (c *Cluster) ACL() *ACL {
+// Of returns the ACL system of the cluster, the same one for all users of the Connector.
+func Of(c *consul.Cluster) *ACL {
 	return c.Shared("ACL", func() any { return newACL(c) }).(*ACL) //nolint:forcetypeassert // as it was made
 }
 
 // Cluster is the cluster whose ACL system it is.
-func (a *ACL) Cluster() *Cluster { return a.cluster }
+func (a *ACL) Cluster() *consul.Cluster { return a.cluster }
 
 // IsOwnToken reports whether an accessor ID is that of the management token.
 func (a *ACL) IsOwnToken(ctx context.Context, accessorID string) (bool, error) {
@@ -102,21 +105,21 @@ func (a *ACL) Do(ctx context.Context, do func(*api.Client) error) error {
 		credential := errors.Is(last, ErrCredential)
 		if credential || isTransient(last) {
 			// A cluster that does not exist has no credential: do not wait for it.
-			if gone, goneErr := a.cluster.gone(ctx); goneErr == nil && gone {
+			if gone, goneErr := a.cluster.Gone(ctx); goneErr == nil && gone {
 				last = ErrNoCluster
 				return true, nil
 			}
 		}
 		return credential || !isTransient(last), nil
 	})
-	switch permission := permissionError(last); {
+	switch permission := consul.AsPermissionError(last); {
 	case errors.Is(last, ErrCredential), errors.Is(last, ErrNoCluster):
 		return last
 	case err != nil || isTransient(last):
 		return fmt.Errorf("%w: %w", ErrUnreachable, errors.Join(last, context.Cause(ctx)))
-	case isACLDisabled(last):
+	case consul.IsACLDisabled(last):
 		return ErrACLDisabled
-	case isUnknownCredential(last):
+	case consul.IsUnknownCredential(last):
 		return fmt.Errorf("%w: Consul does not know the one in the Secret", ErrCredential)
 	case permission != nil:
 		return permission
@@ -132,7 +135,7 @@ func (a *ACL) once(ctx context.Context, do func(*api.Client) error) error {
 		return err
 	}
 	err = a.any(ctx, token, do)
-	if !isUnknownCredential(err) {
+	if !consul.IsUnknownCredential(err) {
 		return err
 	}
 	fresh, tokenErr := a.token(ctx, token)
@@ -160,8 +163,8 @@ func (a *ACL) any(ctx context.Context, token string, do func(*api.Client) error)
 		a.servers, a.listedAt = pods, time.Now()
 		a.mu.Unlock()
 	}
-	err := a.cluster.anyOf(pods, token, do)
-	if err != nil && elsewhere(err) {
+	err := a.cluster.AnyOf(pods, token, do)
+	if err != nil && consul.AnotherMayAnswer(err) {
 		a.mu.Lock()
 		a.listedAt = time.Time{}
 		a.mu.Unlock()
@@ -177,7 +180,7 @@ func (a *ACL) token(ctx context.Context, stale string) (string, error) {
 	if a.credential != stale {
 		return a.credential, nil
 	}
-	secret, err := a.cluster.managementSecret(ctx)
+	secret, err := managementSecret(ctx, a.cluster)
 	if err != nil {
 		return "", err
 	}
@@ -186,7 +189,7 @@ func (a *ACL) token(ctx context.Context, stale string) (string, error) {
 		token, _ = tokenIn(secret)
 	}
 	if secret != nil && isProvisional(*secret) { // what is made now would be replaced
-		sts, err := a.cluster.statefulSet(ctx)
+		sts, err := a.cluster.StatefulSet(ctx)
 		if err != nil {
 			return "", err
 		}
@@ -233,7 +236,7 @@ func (a *ACL) authorize(ctx context.Context, access string) error {
 	err := a.Do(ctx, func(client *api.Client) (err error) {
 		var answers []struct{ Allow bool }
 		self = nil
-		if _, err = client.Raw().Write(pathAuthorize, []question{{"acl", access}}, &answers, write(ctx)); err != nil {
+		if _, err = client.Raw().Write(consul.PathAuthorize, []question{{"acl", access}}, &answers, write(ctx)); err != nil {
 			return err
 		}
 		if len(answers) == 1 && !answers[0].Allow {
@@ -246,7 +249,7 @@ func (a *ACL) authorize(ctx context.Context, access string) error {
 	}
 	var refused error
 	if self != nil {
-		refused = &PermissionError{AccessorID: self.AccessorID, Permission: "acl:" + access}
+		refused = &consul.PermissionError{AccessorID: self.AccessorID, Permission: "acl:" + access}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -257,8 +260,8 @@ func (a *ACL) authorize(ctx context.Context, access string) error {
 // readSelf reads the token that a client presents, whatever its rights.
 func readSelf(ctx context.Context, client *api.Client) (*api.ACLToken, error) {
 	self, _, err := client.ACL().TokenReadSelf(consistent(ctx))
-	if isTokenMissing(err) {
-		err = unknownCredential()
+	if consul.IsTokenMissing(err) {
+		err = consul.UnknownCredentialError()
 	}
 	return self, err
 }
@@ -267,10 +270,10 @@ func readSelf(ctx context.Context, client *api.Client) (*api.ACLToken, error) {
 // writes before it has applied the log of its predecessor, but a consistent read only after that.
 func caughtUp[T any](write, consistentRead func() (*T, error)) (*T, error) {
 	written, err := write()
-	if !isUpdateOfMissing(err) && !isLinkOfMissing(err) {
+	if !consul.IsUpdateOfMissing(err) && !consul.IsLinkOfMissing(err) {
 		return written, err
 	}
-	if _, err := consistentRead(); err != nil && !isMissing(err) {
+	if _, err := consistentRead(); err != nil && !consul.IsMissing(err) {
 		return nil, err
 	}
 	return write()
@@ -404,7 +407,7 @@ func (o *Objects[T, L]) Read(ctx context.Context, id string) (*T, error) {
 		object, err = o.read(ctx, client, id)
 		return err
 	})
-	if isMissing(err) || (err == nil && object == nil) {
+	if consul.IsMissing(err) || (err == nil && object == nil) {
 		err = ErrNotFound
 	}
 	if err != nil {
@@ -422,7 +425,7 @@ func (o *Objects[T, L]) Create(ctx context.Context, wanted T) (*T, error) {
 		made, err = o.tryCreate(ctx, client, wanted)
 		return err
 	})
-	if isDuplicate(err) {
+	if consul.IsDuplicate(err) {
 		err = fmt.Errorf("%w: %w", ErrExists, err)
 	}
 	if err != nil {
@@ -438,7 +441,7 @@ func (o *Objects[T, L]) tryCreate(ctx context.Context, client *api.Client, wante
 		o.creating.Lock()
 		defer o.creating.Unlock()
 		if existing, err := o.find(ctx, client, wanted); err != nil || existing != nil {
-			return o.adopt(wanted, existing, duplicate(o.kind), err)
+			return o.adopt(wanted, existing, consul.DuplicateError(o.kind), err)
 		}
 	}
 	made, err := caughtUp(func() (*T, error) { return o.create(ctx, client, &wanted) },
@@ -446,8 +449,8 @@ func (o *Objects[T, L]) tryCreate(ctx context.Context, client *api.Client, wante
 	switch {
 	case err == nil && !o.claim(o.id(*made)):
 		// Another resource of this run, planned with the same name, has found it and claimed it.
-		return nil, duplicate(o.kind)
-	case isDuplicate(err) && !o.findFirst:
+		return nil, consul.DuplicateError(o.kind)
+	case consul.IsDuplicate(err) && !o.findFirst:
 		existing, findErr := o.find(ctx, client, wanted)
 		return o.adopt(wanted, existing, err, findErr)
 	}
@@ -475,9 +478,9 @@ func (o *Objects[T, L]) Update(ctx context.Context, wanted T) (*T, error) {
 		return err
 	})
 	switch {
-	case isUpdateOfMissing(err):
+	case consul.IsUpdateOfMissing(err):
 		err = ErrNotFound
-	case isDuplicate(err):
+	case consul.IsDuplicate(err):
 		err = fmt.Errorf("%w: %w", ErrExists, err)
 	}
 	if err != nil {
@@ -522,14 +525,14 @@ func (o *Objects[T, L]) written(ctx context.Context, id string) (*T, error) {
 func (o *Objects[T, L]) Delete(ctx context.Context, id string) error {
 	err := o.acl.Do(ctx, func(client *api.Client) error {
 		err := o.remove(ctx, client, id)
-		if !isMissing(err) {
+		if !consul.IsMissing(err) {
 			return err
 		}
 		// Consul also gives this answer to a credential that it does not know, and a new leader that has not
 		// caught up may give it. A consistent read shows which it is.
 		existing, err := o.read(ctx, client, id)
 		switch {
-		case isMissing(err) || (err == nil && existing == nil):
+		case consul.IsMissing(err) || (err == nil && existing == nil):
 			return nil
 		case err == nil:
 			return fmt.Errorf("the %s %s was not found, but it exists", o.kind, id)

@@ -1,4 +1,5 @@
-package consul
+// Package encryption keeps the gossip keys and the TLS certificates of a cluster in Secrets, replaces them, and lets the servers load them.
+package encryption
 
 import (
 	"bytes"
@@ -17,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/pki"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
@@ -250,8 +252,8 @@ func day(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 // EnsureCertificates makes sure that the Secrets and the ConfigMap exist before a server needs them, and
 // reports whether it created them. running says that servers run with certificates: others load what the Secret
 // says when they start.
-func (c *Cluster) EnsureCertificates(ctx context.Context, spec server.Spec, running bool) (made bool, err error) {
-	w, err := c.readCertificates(ctx, spec)
+func EnsureCertificates(ctx context.Context, c *consul.Cluster, spec server.Spec, running bool) (made bool, err error) {
+	w, err := readCertificates(ctx, c, spec)
 	if err != nil {
 		return false, err
 	}
@@ -295,8 +297,8 @@ func (w *work) revert(ctx context.Context) error {
 
 // SettleCertificates makes all servers load what the Secret says, one after the other, and replaces the
 // certificate and the authority if they are due. With ACLs on, it needs agent:write.
-func (c *Cluster) SettleCertificates(ctx context.Context, token string, spec server.Spec) error {
-	w, err := c.readCertificates(ctx, spec)
+func SettleCertificates(ctx context.Context, c *consul.Cluster, token string, spec server.Spec) error {
+	w, err := readCertificates(ctx, c, spec)
 	if err != nil {
 		return err
 	}
@@ -346,8 +348,8 @@ func (w *work) checkDropped(next authorities) error {
 // LoadCertificates makes the running servers load what the Secret says, if they may not have. It runs before a
 // rollout, which depends on the health of the servers, because they may need the certificates to be healthy.
 // SettleCertificates checks whether all servers have loaded them. With ACLs on, it needs agent:write.
-func (c *Cluster) LoadCertificates(ctx context.Context, token string, spec server.Spec) error {
-	w, err := c.readCertificates(ctx, spec)
+func LoadCertificates(ctx context.Context, c *consul.Cluster, token string, spec server.Spec) error {
+	w, err := readCertificates(ctx, c, spec)
 	if err != nil || w.certificate == nil || !w.certificate.unloaded {
 		return err
 	}
@@ -355,12 +357,12 @@ func (c *Cluster) LoadCertificates(ctx context.Context, token string, spec serve
 	if err != nil {
 		return err
 	}
-	return w.loadInto(ctx, token, slices.DeleteFunc(pods, func(p corev1.Pod) bool { return !PodRuns(&p) }))
+	return w.loadInto(ctx, token, slices.DeleteFunc(pods, func(p corev1.Pod) bool { return !consul.PodRuns(&p) }))
 }
 
 // CertificateDrift lists what is wrong with the certificates.
-func (c *Cluster) CertificateDrift(ctx context.Context, spec server.Spec) (drift []string) {
-	w, err := c.readCertificates(ctx, spec)
+func CertificateDrift(ctx context.Context, c *consul.Cluster, spec server.Spec) (drift []string) {
+	w, err := readCertificates(ctx, c, spec)
 	switch {
 	case err != nil:
 		return []string{err.Error()}
@@ -398,9 +400,9 @@ type Certificates struct {
 	CAExpires, Expires time.Time
 }
 
-// Certificates reads them from the Secret of the servers; nil if there are none.
-func (c *Cluster) Certificates(ctx context.Context) (*Certificates, error) {
-	s, err := c.ownSecret(ctx, server.TLSSecretName(c.Name))
+// ReadCertificates reads them from the Secret of the servers; nil if there are none.
+func ReadCertificates(ctx context.Context, c *consul.Cluster) (*Certificates, error) {
+	s, err := ownSecret(ctx, c, server.TLSSecretName(c.Name))
 	if err != nil || s == nil {
 		return nil, err
 	}
@@ -413,17 +415,17 @@ func (c *Cluster) Certificates(ctx context.Context) (*Certificates, error) {
 }
 
 // DeleteCertificates deletes the Secrets and the ConfigMap. It keeps objects that do not belong to the cluster.
-func (c *Cluster) DeleteCertificates(ctx context.Context) error {
-	errs := []error{c.DeletePublishedCA(ctx)}
+func DeleteCertificates(ctx context.Context, c *consul.Cluster) error {
+	errs := []error{DeletePublishedCA(ctx, c)}
 	for _, name := range []string{server.TLSSecretName(c.Name), server.CAName(c.Name)} {
-		errs = append(errs, c.deleteOwnSecret(ctx, name))
+		errs = append(errs, deleteOwnSecret(ctx, c, name))
 	}
 	return errors.Join(errs...)
 }
 
 // DeletePublishedCA deletes the ConfigMap. It keeps one that does not belong to the cluster.
-func (c *Cluster) DeletePublishedCA(ctx context.Context) error {
-	name, maps := server.CAName(c.Name), c.kube.CoreV1().ConfigMaps(c.Namespace)
+func DeletePublishedCA(ctx context.Context, c *consul.Cluster) error {
+	name, maps := server.CAName(c.Name), c.Kube.CoreV1().ConfigMaps(c.Namespace)
 	cm, err := maps.Get(ctx, name, metav1.GetOptions{})
 	found, err := kube.Found(err)
 	if err == nil && found && server.Owns(c.Name, cm.Labels) {
@@ -455,14 +457,14 @@ func (e *ReadError) Unwrap() error { return e.Err }
 // CheckBrought returns an error that says what is wrong with the certificate authority, or the certificate,
 // that the user provides: ErrNoBrought if there is no Secret, which may be created meanwhile, and a *ReadError
 // if it cannot be read.
-func (c *Cluster) CheckBrought(ctx context.Context, spec server.Spec) error {
-	_, _, err := c.brought(ctx, spec)
+func CheckBrought(ctx context.Context, c *consul.Cluster, spec server.Spec) error {
+	_, _, err := readBrought(ctx, c, spec)
 	return err
 }
 
-// brought reads what the user provides, nil if that is nothing: the certificate authority, or the certificate
+// readBrought reads what the user provides, nil if that is nothing: the certificate authority, or the certificate
 // of the servers with the certificates that vouch for it.
-func (c *Cluster) brought(ctx context.Context, spec server.Spec) (a *authority, p *pki.Pair, err error) {
+func readBrought(ctx context.Context, c *consul.Cluster, spec server.Spec) (a *authority, p *pki.Pair, err error) {
 	name, attribute := spec.TLS.CASecret, "tls.ca_secret"
 	if spec.TLS.CertificateSecret != "" {
 		name, attribute = spec.TLS.CertificateSecret, "tls.certificate_secret"
@@ -471,7 +473,7 @@ func (c *Cluster) brought(ctx context.Context, spec server.Spec) (a *authority, 
 		return nil, nil, nil
 	}
 	at := fmt.Sprintf("Secret %s/%s (%s)", c.Namespace, name, attribute)
-	s, err := c.kube.CoreV1().Secrets(c.Namespace).Get(ctx, name, metav1.GetOptions{})
+	s, err := c.Kube.CoreV1().Secrets(c.Namespace).Get(ctx, name, metav1.GetOptions{})
 	found, err := kube.Found(err)
 	if err != nil {
 		return nil, nil, &ReadError{What: at, Err: err}
@@ -554,7 +556,7 @@ func parseAuthority(data map[string][]byte, prefix string) (a authority, err err
 
 // work is what the Secrets and the ConfigMap say, and what the user provides.
 type work struct {
-	c       *Cluster
+	c       *consul.Cluster
 	spec    server.Spec
 	brought *authority
 	// broughtCertificate is the certificate of the servers that the user provides, nil if one is issued.
@@ -567,12 +569,12 @@ type work struct {
 	public      *corev1.ConfigMap
 }
 
-func (c *Cluster) readCertificates(ctx context.Context, spec server.Spec) (w *work, err error) {
+func readCertificates(ctx context.Context, c *consul.Cluster, spec server.Spec) (w *work, err error) {
 	w = &work{c: c, spec: spec, running: true}
-	if w.brought, w.broughtCertificate, err = c.brought(ctx, spec); err != nil {
+	if w.brought, w.broughtCertificate, err = readBrought(ctx, c, spec); err != nil {
 		return nil, err
 	}
-	if w.ca, err = c.ownSecret(ctx, server.CAName(c.Name)); err != nil {
+	if w.ca, err = ownSecret(ctx, c, server.CAName(c.Name)); err != nil {
 		return nil, err
 	}
 	if w.ca != nil {
@@ -580,7 +582,7 @@ func (c *Cluster) readCertificates(ctx context.Context, spec server.Spec) (w *wo
 			return nil, err
 		}
 	}
-	if w.tls, err = c.ownSecret(ctx, server.TLSSecretName(c.Name)); err != nil {
+	if w.tls, err = ownSecret(ctx, c, server.TLSSecretName(c.Name)); err != nil {
 		return nil, err
 	}
 	if w.tls != nil {
@@ -588,7 +590,7 @@ func (c *Cluster) readCertificates(ctx context.Context, spec server.Spec) (w *wo
 			return nil, err
 		}
 	}
-	w.public, err = c.kube.CoreV1().ConfigMaps(c.Namespace).Get(ctx, server.CAName(c.Name), metav1.GetOptions{})
+	w.public, err = c.Kube.CoreV1().ConfigMaps(c.Namespace).Get(ctx, server.CAName(c.Name), metav1.GetOptions{})
 	found, err := kube.Found(err)
 	switch {
 	case err != nil:
@@ -661,7 +663,7 @@ func (w *work) publish(ctx context.Context) error {
 	meta := metav1.ObjectMeta{Name: server.CAName(w.c.Name), Namespace: w.c.Namespace, Labels: w.spec.Labeled(w.labels(ComponentCA))}
 	if !w.published() {
 		cm := &corev1.ConfigMap{ObjectMeta: meta, Data: map[string]string{server.TLSCAKey: string(trusted)}}
-		maps := w.c.kube.CoreV1().ConfigMaps(w.c.Namespace)
+		maps := w.c.Kube.CoreV1().ConfigMaps(w.c.Namespace)
 		var err error
 		if w.public == nil {
 			w.public, err = maps.Create(ctx, cm, metav1.CreateOptions{FieldManager: server.ManagedBy})
@@ -694,7 +696,7 @@ func (w *work) publish(ctx context.Context) error {
 	if w.running {
 		annotations[annotationUnloaded] = new("true")
 	}
-	s, err := w.c.writeSecret(ctx, w.tls, server.TLSSecretName(w.c.Name), w.labels(ComponentTLS), annotations, data)
+	s, err := writeSecret(ctx, w.c, w.tls, server.TLSSecretName(w.c.Name), w.labels(ComponentTLS), annotations, data)
 	if err != nil {
 		return err
 	}
@@ -761,7 +763,7 @@ func (w *work) writeAuthorities(ctx context.Context, a authorities) error {
 	if a.current.brought || (a.next != nil && a.next.brought) {
 		annotations[annotationBrought] = new("true")
 	}
-	s, err := w.c.writeSecret(ctx, w.ca, server.CAName(w.c.Name), w.labels(ComponentCA), annotations, data)
+	s, err := writeSecret(ctx, w.c, w.ca, server.CAName(w.c.Name), w.labels(ComponentCA), annotations, data)
 	if err != nil {
 		return err
 	}
@@ -779,7 +781,7 @@ func (w *work) load(ctx context.Context, token string) error {
 	if err := w.loadInto(ctx, token, pods); err != nil {
 		return err
 	}
-	s, err := w.c.writeSecret(ctx, w.tls, w.tls.Name, w.tls.Labels, map[string]*string{annotationUnloaded: nil}, w.tls.Data)
+	s, err := writeSecret(ctx, w.c, w.tls, w.tls.Name, w.tls.Labels, map[string]*string{annotationUnloaded: nil}, w.tls.Data)
 	if err != nil {
 		return err
 	}
@@ -788,19 +790,19 @@ func (w *work) load(ctx context.Context, token string) error {
 }
 
 func (w *work) loadInto(ctx context.Context, token string, pods []corev1.Pod) error {
-	if err := w.c.touchPods(ctx, w.tls.ResourceVersion); err != nil {
+	if err := touchPods(ctx, w.c, w.tls.ResourceVersion); err != nil {
 		return err
 	}
 	for i := range pods {
 		reloaded := false
 		limited, cancel := context.WithTimeout(ctx, certificateTimeout)
-		err := kube.Wait(limited, "the certificates of server "+pods[i].Name, interval, func(ctx context.Context) (string, error) {
+		err := kube.Wait(limited, "the certificates of server "+pods[i].Name, consul.Interval, func(ctx context.Context) (string, error) {
 			missing := w.unloaded(ctx, &pods[i])
 			if missing == "" && reloaded { // at least once: authorities may have the same name
 				return "", nil
 			}
 			if err := w.c.Reload(ctx, token, &pods[i]); err != nil {
-				if IsForbidden(err) {
+				if consul.IsForbidden(err) {
 					return "", err
 				}
 				return err.Error(), nil
@@ -867,9 +869,9 @@ func (w *work) unloaded(ctx context.Context, pod *corev1.Pod) string {
 // CheckFormerTLS says why servers that another tool runs and those that a spec describes would refuse each
 // other's connections, "" if they would not. Each takes part in a handshake with a certificate of the authority
 // that the user provides.
-func (c *Cluster) CheckFormerTLS(ctx context.Context, spec server.Spec, pods []corev1.Pod) (reason string, err error) {
+func CheckFormerTLS(ctx context.Context, c *consul.Cluster, spec server.Spec, pods []corev1.Pod) (reason string, err error) {
 	w := &work{c: c, spec: spec}
-	if w.brought, w.broughtCertificate, err = c.brought(ctx, spec); err != nil || w.brought == nil {
+	if w.brought, w.broughtCertificate, err = readBrought(ctx, c, spec); err != nil || w.brought == nil {
 		return "", err
 	}
 	w.current = *w.brought
@@ -899,7 +901,7 @@ func (w *work) handshake(ctx context.Context, pod *corev1.Pod, client pki.Pair) 
 	for i, c := range client.Chain {
 		chain[i] = c.Raw
 	}
-	conn, err := w.c.kube.PodDialer(pod.Namespace, pod.Name).Dial(ctx, server.PortServer)
+	conn, err := w.c.Kube.PodDialer(pod.Namespace, pod.Name).Dial(ctx, server.PortServer)
 	if err != nil {
 		return nil, nil, err
 	}

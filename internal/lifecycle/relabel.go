@@ -1,4 +1,4 @@
-package consul
+package lifecycle
 
 import (
 	"context"
@@ -8,19 +8,21 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Relabel gives the Secrets of the cluster, and the ConfigMap with the certificate authority, the labels that are declared for
+// relabelSecrets gives the Secrets of the cluster, and the ConfigMap with the certificate authority, the labels that are declared for
 // every object, and removes those that were declared before. It also relabels the objects of token reviewers.
-func (c *Cluster) Relabel(ctx context.Context, former map[string]string) error {
-	declared, err := c.declaredLabels(ctx)
+func relabelSecrets(ctx context.Context, c *consul.Cluster, former map[string]string) error {
+	declared, err := c.DeclaredLabels(ctx)
 	if err != nil {
 		return err
 	}
 	owner := labels.SelectorFromSet(map[string]string{server.LabelManagedBy: server.ManagedBy, server.LabelInstance: c.Name})
-	secrets, err := c.kube.CoreV1().Secrets(c.Namespace).List(ctx, metav1.ListOptions{LabelSelector: owner.String()})
+	secrets, err := c.Kube.CoreV1().Secrets(c.Namespace).List(ctx, metav1.ListOptions{LabelSelector: owner.String()})
 	if err != nil {
 		return fmt.Errorf("listing the Secrets of %s: %w", c.ID(), err)
 	}
@@ -32,17 +34,17 @@ func (c *Cluster) Relabel(ctx context.Context, former map[string]string) error {
 			continue
 		}
 		if method, ok := server.ReviewedAuthMethod(c.Namespace, c.Name, s); ok {
-			if err := c.TokenReviewer(method).relabel(ctx); err != nil {
+			if err := consulacl.NewTokenReviewer(c, method).Relabel(ctx); err != nil {
 				return err
 			}
 			continue
 		}
-		_, err := c.kube.CoreV1().Secrets(c.Namespace).Patch(ctx, s.Name, types.MergePatchType, patch, options)
+		_, err := c.Kube.CoreV1().Secrets(c.Namespace).Patch(ctx, s.Name, types.MergePatchType, patch, options)
 		if _, err := kube.Found(err); err != nil {
 			return fmt.Errorf("labeling Secret %s/%s: %w", c.Namespace, s.Name, err)
 		}
 	}
-	configMaps := c.kube.CoreV1().ConfigMaps(c.Namespace)
+	configMaps := c.Kube.CoreV1().ConfigMaps(c.Namespace)
 	ca, err := configMaps.Get(ctx, server.CAName(c.Name), metav1.GetOptions{})
 	found, err := kube.Found(err)
 	if err == nil && found && server.Owns(c.Name, ca.Labels) {

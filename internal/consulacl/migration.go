@@ -1,4 +1,4 @@
-package consul
+package consulacl
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -53,21 +54,21 @@ type DenyServer struct {
 	AgentToken bool
 }
 
-// DenyFacts collects the facts. acls says whether the cluster was declared to run with ACLs so far: a cluster
+// ReadDenyFacts collects the facts. acls says whether the cluster was declared to run with ACLs so far: a cluster
 // without ACLs is not asked. It changes nothing, and sends at most six requests to a server.
-func (c *Cluster) DenyFacts(ctx context.Context, acls bool) (DenyFacts, error) {
-	f, err := c.denyFacts(ctx, acls)
+func ReadDenyFacts(ctx context.Context, c *consul.Cluster, acls bool) (DenyFacts, error) {
+	f, err := readDenyFacts(ctx, c, acls)
 	if err != nil {
 		return DenyFacts{}, fmt.Errorf("finding out which clients %s would refuse: %w", c.ID(), err)
 	}
 	return f, nil
 }
 
-func (c *Cluster) denyFacts(ctx context.Context, acls bool) (f DenyFacts, err error) {
+func readDenyFacts(ctx context.Context, c *consul.Cluster, acls bool) (f DenyFacts, err error) {
 	if f.Established, err = c.Established(ctx); err != nil || !f.Established || !acls {
 		return f, err
 	}
-	token, ref, err := c.ManagementToken(ctx)
+	token, ref, err := ManagementToken(ctx, c)
 	if err != nil {
 		return f, err
 	}
@@ -79,12 +80,12 @@ func (c *Cluster) denyFacts(ctx context.Context, acls bool) (f DenyFacts, err er
 	if err != nil {
 		return f, err
 	}
-	a, err := c.denyAnswers(ctx, token)
+	a, err := readDenyAnswers(ctx, c, token)
 	switch {
-	case isACLDisabled(err):
+	case consul.IsACLDisabled(err):
 		f.Disabled = true
 		return f, nil
-	case IsForbidden(err):
+	case consul.IsForbidden(err):
 		f.Credential = fmt.Sprintf("Consul does not accept the one in Secret %s/%s", c.Namespace, ref.Name)
 		return f, nil
 	case err != nil:
@@ -95,7 +96,7 @@ func (c *Cluster) denyFacts(ctx context.Context, acls bool) (f DenyFacts, err er
 		f.Servers = append(f.Servers, DenyServer{
 			Name:       pods[i].Name,
 			ACLs:       a.runsACLs(pods[i].Name),
-			AgentToken: a.hasToken(c.AgentTokenAccessor(ordinal), time.Now()),
+			AgentToken: a.hasToken(AgentTokenAccessor(c, ordinal), time.Now()),
 		})
 	}
 	a.addCatalog(&f)
@@ -114,7 +115,7 @@ type denyAnswers struct {
 	sessions []*api.SessionEntry
 }
 
-func (c *Cluster) denyAnswers(ctx context.Context, token string) (a denyAnswers, err error) {
+func readDenyAnswers(ctx context.Context, c *consul.Cluster, token string) (a denyAnswers, err error) {
 	err = c.Any(ctx, token, func(client *api.Client) (err error) {
 		q := (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx)
 		if a.tokens, _, err = client.ACL().TokenList(q); err != nil {
@@ -252,18 +253,18 @@ func templateVariable(p *api.ACLTemplatedPolicy) string {
 // servers start to refuse what no policy allows. An agent may have lost the token that Consul still knows,
 // together with its volume. While a server does not answer, it tries again until the context ends. A cluster
 // that is not established has nothing to ask and nothing to lose.
-func (c *Cluster) RenewAgentTokens(ctx context.Context) error {
+func RenewAgentTokens(ctx context.Context, c *consul.Cluster) error {
 	established, err := c.Established(ctx)
 	if err != nil || !established {
 		return err
 	}
 	return kube.Wait(ctx, "the servers to take their agent tokens", time.Second, func(ctx context.Context) (string, error) {
-		token, _, err := c.ManagementToken(ctx)
+		token, _, err := ManagementToken(ctx, c)
 		if err == nil {
-			_, err = c.VerifyToken(ctx, token)
+			_, err = VerifyToken(ctx, c, token)
 		}
 		if err == nil {
-			err = c.SetAgentTokens(ctx, token)
+			err = SetAgentTokens(ctx, c, token)
 		}
 		if isTransient(err) {
 			return err.Error(), nil

@@ -1,4 +1,4 @@
-package consul
+package consulacl
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -20,14 +21,14 @@ import (
 type TokenReviewer struct {
 	server.TokenReviewer
 	kube    *kube.Client
-	cluster *Cluster
+	cluster *consul.Cluster
 }
 
-// TokenReviewer returns the token reviewer of an auth method; it asks nothing.
-func (c *Cluster) TokenReviewer(authMethod string) *TokenReviewer {
+// NewTokenReviewer returns the token reviewer of an auth method; it asks nothing.
+func NewTokenReviewer(c *consul.Cluster, authMethod string) *TokenReviewer {
 	return &TokenReviewer{
 		TokenReviewer: server.TokenReviewer{Namespace: c.Namespace, Cluster: c.Name, AuthMethod: authMethod},
-		kube:          c.kube,
+		kube:          c.Kube,
 		cluster:       c,
 	}
 }
@@ -161,8 +162,8 @@ func (r *TokenReviewer) Ensure(ctx context.Context) (ReviewerCredential, error) 
 	return credential, err
 }
 
-// relabel applies the objects that exist, if the credential may: the plan of the auth method shows others.
-func (r *TokenReviewer) relabel(ctx context.Context) error {
+// Relabel applies the objects that exist, if the credential may: the plan of the auth method shows others.
+func (r *TokenReviewer) Relabel(ctx context.Context) error {
 	if err := r.readLabels(ctx); err != nil {
 		return err
 	}
@@ -189,7 +190,7 @@ func (r *TokenReviewer) relabel(ctx context.Context) error {
 
 // readLabels reads the labels that the objects have in common with those of the cluster.
 func (r *TokenReviewer) readLabels(ctx context.Context) (err error) {
-	r.Labels, err = r.cluster.declaredLabels(ctx)
+	r.Labels, err = r.cluster.DeclaredLabels(ctx)
 	return err
 }
 

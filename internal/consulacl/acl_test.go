@@ -1,4 +1,4 @@
-package consul
+package consulacl
 
 import (
 	"context"
@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -68,7 +69,7 @@ func newFakeConsul(t *testing.T) *fakeConsul {
 		},
 	}
 	f := &fakeConsul{kube: fake.NewClientset(objects...), stored: map[string]thing{}, calls: map[string]int{}}
-	a := NewConnector(&kube.Client{Interface: f.kube}).Cluster("ns", "consul").ACL()
+	a := Of(consul.NewConnector(&kube.Client{Interface: f.kube}).Cluster("ns", "consul"))
 	f.things = &Objects[thing, thing]{
 		acl: a, kind: "thing", owned: map[string]bool{},
 		id: func(o thing) string { return o.ID }, entryID: func(o thing) string { return o.ID },
@@ -461,7 +462,7 @@ func TestObjects_listsOfWhatLinksAreForgotten(t *testing.T) {
 // role is stripped from what links it, and tokens and binding rules go with
 // their auth method.
 func TestACL_whatLinksWhat(t *testing.T) {
-	a := NewConnector(nil).Cluster("ns", "consul").ACL()
+	a := Of(consul.NewConnector(nil).Cluster("ns", "consul"))
 	for name, tt := range map[string]struct{ got, want []interface{ forget() } }{
 		"policies":      {a.Policies.linkedBy, []interface{ forget() }{a.Roles, a.Tokens}},
 		"roles":         {a.Roles.linkedBy, []interface{ forget() }{a.Tokens}},
@@ -740,8 +741,8 @@ func TestObjects_aDeleteBelievesAReadOnly(t *testing.T) {
 		"it is gone":                           {deletes: 1},
 		"the token is unknown":                 {failing: func(call string) error { return map[string]error{"remove": gone, "read": errUnknownToken}[call] }, there: true, want: ErrCredential, deletes: 1},
 		"a new leader does not know it yet":    {failing: once("remove", gone), there: true, deletes: 2},
-		"a token may not delete, and it is":    {failing: always(answer(403, "Permission denied: token with AccessorID 'x' lacks permission 'acl:write'"), "remove"), there: true, want: &PermissionError{"x", "acl:write"}, deletes: 1},
-		"a token may not delete, and it isn't": {failing: always(answer(403, "Permission denied: token with AccessorID 'x' lacks permission 'acl:write'"), "remove"), want: &PermissionError{"x", "acl:write"}, deletes: 1},
+		"a token may not delete, and it is":    {failing: always(answer(403, "Permission denied: token with AccessorID 'x' lacks permission 'acl:write'"), "remove"), there: true, want: &consul.PermissionError{AccessorID: "x", Permission: "acl:write"}, deletes: 1},
+		"a token may not delete, and it isn't": {failing: always(answer(403, "Permission denied: token with AccessorID 'x' lacks permission 'acl:write'"), "remove"), want: &consul.PermissionError{AccessorID: "x", Permission: "acl:write"}, deletes: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -807,7 +808,7 @@ func TestObjects_aWriteIsRefusedByALeaderThatHasCaughtUp(t *testing.T) {
 // sameError compares what a caller can decide on.
 func sameError(t *testing.T, got, want error) {
 	t.Helper()
-	var wanted, lacks *PermissionError
+	var wanted, lacks *consul.PermissionError
 	switch {
 	case errors.As(want, &wanted):
 		if !errors.As(got, &lacks) || *lacks != *wanted {
@@ -984,7 +985,7 @@ func TestACL_podsAreListedAgainOnlyWhereTheyMayHaveChanged(t *testing.T) {
 func TestACL_rightsAreThoseOfTheCredential(t *testing.T) {
 	f := newFakeConsul(t)
 	a := f.things.acl
-	lacks := &PermissionError{"x", "acl:write"}
+	lacks := &consul.PermissionError{AccessorID: "x", Permission: "acl:write"}
 	if _, err := a.token(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
@@ -1041,9 +1042,9 @@ func TestSameRole(t *testing.T) {
 func TestErrors_ofTheACLSystem(t *testing.T) {
 	const lacks = "Permission denied: token with AccessorID 'd5a9' lacks permission 'acl:write'"
 	kinds := map[string]func(error) bool{
-		"unknown credential": isUnknownCredential, "missing": isMissing, "update of missing": isUpdateOfMissing,
-		"duplicate": isDuplicate, "disabled": isACLDisabled, "transient": isTransient,
-		"permission": func(err error) bool { return permissionError(err) != nil },
+		"unknown credential": consul.IsUnknownCredential, "missing": consul.IsMissing, "update of missing": consul.IsUpdateOfMissing,
+		"duplicate": consul.IsDuplicate, "disabled": consul.IsACLDisabled, "transient": isTransient,
+		"permission": func(err error) bool { return consul.AsPermissionError(err) != nil },
 	}
 	for _, tt := range []struct {
 		code int
@@ -1086,10 +1087,10 @@ func TestErrors_ofTheACLSystem(t *testing.T) {
 			t.Errorf("%d %s: it is %v, want %v", tt.code, tt.body, got, tt.want)
 		}
 	}
-	if p := permissionError(answer(http.StatusForbidden, lacks)); p == nil || *p != (PermissionError{"d5a9", "acl:write"}) {
+	if p := consul.AsPermissionError(answer(http.StatusForbidden, lacks)); p == nil || *p != (consul.PermissionError{AccessorID: "d5a9", Permission: "acl:write"}) {
 		t.Errorf("got %v", p)
 	}
-	for _, err := range []error{duplicate("thing"), updateOfMissing("thing"), unknownCredential()} {
+	for _, err := range []error{consul.DuplicateError("thing"), consul.UpdateOfMissingError("thing"), consul.UnknownCredentialError()} {
 		if isTransient(err) {
 			t.Errorf("%v is taken for transient", err)
 		}

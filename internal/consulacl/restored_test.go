@@ -1,4 +1,4 @@
-package consul
+package consulacl
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul/consultest"
 
 	corev1 "k8s.io/api/core/v1"
@@ -29,7 +30,7 @@ func TestHeal_makesRoomForTheAgents(t *testing.T) {
 // healMakesRoom heals a cluster whose server has been ready for some time.
 func healMakesRoom(t *testing.T, ready time.Duration) {
 	t.Helper()
-	own := (&Cluster{Namespace: "ns", Name: "consul"}).AgentTokenAccessor(0)
+	own := AgentTokenAccessor((&consul.Cluster{Namespace: "ns", Name: "consul"}), 0)
 	node := func(id, lan string) any {
 		return map[string]any{"Node": map[string]any{"Node": "consul-server-0", "ID": id, "Address": lan, "TaggedAddresses": map[string]string{"lan": lan}}}
 	}
@@ -71,10 +72,10 @@ func healMakesRoom(t *testing.T, ready time.Duration) {
 	if _, err := k.CoreV1().Pods("ns").UpdateStatus(t.Context(), pod, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	c := NewConnector(consultest.Serve(t, k, handler)).Cluster("ns", "consul")
+	c := consul.NewConnector(consultest.Serve(t, k, handler)).Cluster("ns", "consul")
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	if err := c.Heal(ctx, true); err != nil {
+	if err := Heal(ctx, c, true); err != nil {
 		t.Fatal(err)
 	}
 	// Given by the bootstrap; then taken away and given again, for the agent to look at once.

@@ -1,4 +1,4 @@
-package consul_test
+package consulacl_test
 
 import (
 	"encoding/json"
@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 )
 
 func TestCheckAuthConfig(t *testing.T) {
@@ -32,7 +32,7 @@ func TestCheckAuthConfig(t *testing.T) {
 		if err := json.Unmarshal([]byte(c.config), &config); err != nil {
 			t.Fatal(err)
 		}
-		err := consul.CheckAuthConfig(c.kind, config)
+		err := consulacl.CheckAuthConfig(c.kind, config)
 		if (err == nil) != (c.want == "") || (err != nil && !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s %s: %v, want %q", c.kind, c.config, err, c.want)
 		}
@@ -50,7 +50,7 @@ func TestPublicConfig_hasNoSecret(t *testing.T) {
 		"jwt":        {"JWKSURL": "u"},
 		"oidc":       {},
 	} {
-		if got := consul.PublicConfig(kind, config); !reflect.DeepEqual(got, want) {
+		if got := consulacl.PublicConfig(kind, config); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %v, want %v", kind, got, want)
 		}
 	}

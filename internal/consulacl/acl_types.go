@@ -1,4 +1,4 @@
-package consul
+package consulacl
 
 import (
 	"bytes"
@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/aclrules"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/hashicorp/consul/api"
 )
 
@@ -24,7 +26,7 @@ const (
 	AnonymousAccessorID = "00000000-0000-0000-0000-000000000002"
 )
 
-func newACL(c *Cluster) *ACL {
+func newACL(c *consul.Cluster) *ACL {
 	a := &ACL{cluster: c, rights: map[string]error{}, Deliveries: newDeliveries(c)}
 	a.Tokens = tokens(a)
 	a.Roles = roles(a)
@@ -125,7 +127,7 @@ func tokens(a *ACL) *Objects[api.ACLToken, *api.ACLTokenListEntry] {
 		same: func(a, b api.ACLToken) bool { return a.AccessorID == b.AccessorID && a.SecretID == b.SecretID },
 		find: func(ctx context.Context, client *api.Client, wanted api.ACLToken) (*api.ACLToken, error) {
 			t, _, err := client.ACL().TokenRead(wanted.AccessorID, consistent(ctx))
-			if isTokenMissing(err) { // then the secret ID is in use
+			if consul.IsTokenMissing(err) { // then the secret ID is in use
 				return nil, nil //nolint:nilnil // as documented
 			}
 			return t, err
@@ -186,7 +188,7 @@ func authMethods(a *ACL) *Objects[api.ACLAuthMethod, *api.ACLAuthMethodListEntry
 		update: func(ctx context.Context, client *api.Client, m *api.ACLAuthMethod) (*api.ACLAuthMethod, error) {
 			existing, _, err := client.ACL().AuthMethodRead(m.Name, consistent(ctx))
 			if err == nil && existing == nil {
-				err = updateOfMissing("auth method " + m.Name)
+				err = consul.UpdateOfMissingError("auth method " + m.Name)
 			}
 			if err != nil {
 				return nil, err
@@ -245,8 +247,8 @@ func bindingRules(a *ACL) *Objects[api.ACLBindingRule, *api.ACLBindingRule] {
 
 // SamePolicy reports whether two policies have the same content.
 func SamePolicy(a, b api.ACLPolicy) bool {
-	x, errX := ParseRules(a.Rules)
-	y, errY := ParseRules(b.Rules)
+	x, errX := aclrules.ParseRules(a.Rules)
+	y, errY := aclrules.ParseRules(b.Rules)
 	sameRules := a.Rules == b.Rules || (errX == nil && errY == nil && x.Equal(y))
 	return sameRules && a.Name == b.Name && a.Description == b.Description && sameSet(a.Datacenters, b.Datacenters)
 }

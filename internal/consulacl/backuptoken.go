@@ -1,10 +1,11 @@
-package consul
+package consulacl
 
 import (
 	"context"
 	"errors"
 	"fmt"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/google/uuid"
 	"github.com/hashicorp/consul/api"
 )
@@ -26,24 +27,24 @@ const backupPolicy = "terraform-backup"
 
 // BackupTokenAccessor is the accessor ID of the token of a backup schedule. It is derived from the name of the
 // schedule, so that a token is found again and never created twice.
-func (c *Cluster) BackupTokenAccessor(schedule string) string {
+func BackupTokenAccessor(c *consul.Cluster, schedule string) string {
 	return uuid.NewSHA1(backupTokens, []byte(c.ID()+"/"+schedule)).String()
 }
 
 // EnsureBackupToken creates the token of a backup schedule, unless it exists, and puts it into a key of a
 // Secret. It needs the management token.
-func (c *Cluster) EnsureBackupToken(ctx context.Context, schedule string, target Target) error {
-	accessor, secret := c.BackupTokenAccessor(schedule), ""
+func EnsureBackupToken(ctx context.Context, c *consul.Cluster, schedule string, target Target) error {
+	accessor, secret := BackupTokenAccessor(c, schedule), ""
 	var err error
-	if target.Labels, err = c.declaredLabels(ctx); err != nil {
+	if target.Labels, err = c.DeclaredLabels(ctx); err != nil {
 		return err
 	}
-	err = c.ACL().Do(ctx, func(client *api.Client) error {
+	err = Of(c).Do(ctx, func(client *api.Client) error {
 		if err := ensureBackupPolicy(ctx, client); err != nil {
 			return err
 		}
 		token, _, err := client.ACL().TokenRead(accessor, consistent(ctx))
-		if isTokenMissing(err) {
+		if consul.IsTokenMissing(err) {
 			token, _, err = client.ACL().TokenCreate(&api.ACLToken{
 				AccessorID: accessor, Description: "Backup schedule " + schedule, Policies: []*api.ACLLink{{Name: backupPolicy}},
 			}, write(ctx))
@@ -62,23 +63,23 @@ func (c *Cluster) EnsureBackupToken(ctx context.Context, schedule string, target
 
 // BackupTokenDrift says what is wrong with the token of a backup schedule, "" if nothing is known to be wrong.
 // While Consul does not answer, only the objects in Kubernetes count.
-func (c *Cluster) BackupTokenDrift(ctx context.Context, schedule string, target Target) string {
-	accessor := c.BackupTokenAccessor(schedule)
-	token, err := c.ACL().Tokens.Get(ctx, accessor)
+func BackupTokenDrift(ctx context.Context, c *consul.Cluster, schedule string, target Target) string {
+	accessor := BackupTokenAccessor(c, schedule)
+	token, err := Of(c).Tokens.Get(ctx, accessor)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return "the token of the backups is gone, will be made"
 	case err != nil:
 		return ""
 	}
-	if target.Labels, err = c.declaredLabels(ctx); err != nil {
+	if target.Labels, err = c.DeclaredLabels(ctx); err != nil {
 		return ""
 	}
 	if delivered, err := newDeliveries(c).Delivered(ctx, target, accessor, token.SecretID); err == nil && !delivered {
 		return fmt.Sprintf("Secret %s: does not hold the token of the backups, will be written", target.Name)
 	}
 	var policy *api.ACLPolicy
-	err = c.ACL().Do(ctx, func(client *api.Client) (err error) {
+	err = Of(c).Do(ctx, func(client *api.Client) (err error) {
 		policy, _, err = client.ACL().PolicyReadByName(backupPolicy, consistent(ctx))
 		return err
 	})
@@ -90,11 +91,11 @@ func (c *Cluster) BackupTokenDrift(ctx context.Context, schedule string, target 
 
 // RelabelBackupToken gives the Secret with the token of a backup schedule, if there is one, the labels that are declared for
 // every object of the cluster.
-func (c *Cluster) RelabelBackupToken(ctx context.Context, schedule string, target Target) (err error) {
-	if target.Labels, err = c.declaredLabels(ctx); err != nil {
+func RelabelBackupToken(ctx context.Context, c *consul.Cluster, schedule string, target Target) (err error) {
+	if target.Labels, err = c.DeclaredLabels(ctx); err != nil {
 		return err
 	}
-	return newDeliveries(c).Relabel(ctx, target, c.BackupTokenAccessor(schedule))
+	return newDeliveries(c).Relabel(ctx, target, BackupTokenAccessor(c, schedule))
 }
 
 func ensureBackupPolicy(ctx context.Context, client *api.Client) error {
@@ -123,13 +124,13 @@ func ensureBackupPolicy(ctx context.Context, client *api.Client) error {
 // DeleteBackupToken deletes the token of a backup schedule and removes it from the Secret. The policy is
 // deleted with the last token that uses it. It is not an error if the token, the Secret, or the whole cluster
 // no longer exists.
-func (c *Cluster) DeleteBackupToken(ctx context.Context, schedule string, target Target) error {
-	accessor := c.BackupTokenAccessor(schedule)
-	err := c.ACL().Tokens.Delete(ctx, accessor)
+func DeleteBackupToken(ctx context.Context, c *consul.Cluster, schedule string, target Target) error {
+	accessor := BackupTokenAccessor(c, schedule)
+	err := Of(c).Tokens.Delete(ctx, accessor)
 	if err == nil {
-		err = c.ACL().Do(ctx, func(client *api.Client) error { return deleteUnusedBackupPolicy(ctx, client) })
+		err = Of(c).Do(ctx, func(client *api.Client) error { return deleteUnusedBackupPolicy(ctx, client) })
 	}
-	if err != nil && !c.hasNoTokens(ctx, err) {
+	if err != nil && !hasNoTokens(ctx, c, err) {
 		return fmt.Errorf("deleting the token of the backup schedule %s: %w", schedule, err)
 	}
 	// The Secret is deleted last: while it exists, somebody can see that a token is left.
@@ -138,9 +139,9 @@ func (c *Cluster) DeleteBackupToken(ctx context.Context, schedule string, target
 
 // hasNoTokens reports whether an error of ACL says that there are no tokens to delete: the cluster is gone,
 // or runs without ACLs.
-func (c *Cluster) hasNoTokens(ctx context.Context, err error) bool {
+func hasNoTokens(ctx context.Context, c *consul.Cluster, err error) bool {
 	if errors.Is(err, ErrCredential) { // without ACLs there is no management token either
-		err = c.checkACLs(ctx)
+		err = checkACLs(ctx, c)
 	}
 	return errors.Is(err, ErrNoCluster) || errors.Is(err, ErrACLDisabled)
 }
@@ -155,7 +156,7 @@ func deleteUnusedBackupPolicy(ctx context.Context, client *api.Client) error {
 		return err
 	}
 	_, err = client.ACL().PolicyDelete(policy.ID, write(ctx))
-	if isMissing(err) { // another schedule that is destroyed at the same time was faster
+	if consul.IsMissing(err) { // another schedule that is destroyed at the same time was faster
 		return nil
 	}
 	return err

@@ -1,4 +1,4 @@
-package consul
+package encryption
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -17,8 +18,8 @@ import (
 const annotationSecrets = server.ManagedBy + "/secrets"
 
 // ownSecret reads a Secret of the cluster, nil if it does not exist.
-func (c *Cluster) ownSecret(ctx context.Context, name string) (*corev1.Secret, error) {
-	s, err := c.kube.CoreV1().Secrets(c.Namespace).Get(ctx, name, metav1.GetOptions{})
+func ownSecret(ctx context.Context, c *consul.Cluster, name string) (*corev1.Secret, error) {
+	s, err := c.Kube.CoreV1().Secrets(c.Namespace).Get(ctx, name, metav1.GetOptions{})
 	found, err := kube.Found(err)
 	switch {
 	case err != nil:
@@ -33,8 +34,8 @@ func (c *Cluster) ownSecret(ctx context.Context, name string) (*corev1.Secret, e
 
 // writeSecret creates a Secret, or changes it as it was read: it sets exactly this data, and removes
 // annotations that are nil.
-func (c *Cluster) writeSecret(ctx context.Context, read *corev1.Secret, name string, labels map[string]string, annotations map[string]*string, data map[string][]byte) (*corev1.Secret, error) {
-	secrets := c.kube.CoreV1().Secrets(c.Namespace)
+func writeSecret(ctx context.Context, c *consul.Cluster, read *corev1.Secret, name string, labels map[string]string, annotations map[string]*string, data map[string][]byte) (*corev1.Secret, error) {
+	secrets := c.Kube.CoreV1().Secrets(c.Namespace)
 	var s *corev1.Secret
 	labels, err := c.Labels(ctx, labels)
 	if err != nil {
@@ -70,8 +71,8 @@ func (c *Cluster) writeSecret(ctx context.Context, read *corev1.Secret, name str
 
 // deleteOwnSecret deletes a Secret of the cluster, if there is one. It keeps one that does not belong to the
 // cluster.
-func (c *Cluster) deleteOwnSecret(ctx context.Context, name string) error {
-	secrets := c.kube.CoreV1().Secrets(c.Namespace)
+func deleteOwnSecret(ctx context.Context, c *consul.Cluster, name string) error {
+	secrets := c.Kube.CoreV1().Secrets(c.Namespace)
 	s, err := secrets.Get(ctx, name, metav1.GetOptions{})
 	found, err := kube.Found(err)
 	if err == nil && found && server.Owns(c.Name, s.Labels) {
@@ -85,14 +86,14 @@ func (c *Cluster) deleteOwnSecret(ctx context.Context, name string) error {
 
 // touchPods changes an annotation of every server's pod, so that its kubelet updates the mounted Secret at
 // once.
-func (c *Cluster) touchPods(ctx context.Context, version string) error {
+func touchPods(ctx context.Context, c *consul.Cluster, version string) error {
 	pods, err := c.Pods(ctx)
 	if err != nil {
 		return err
 	}
 	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, annotationSecrets, version)
 	for i := range pods {
-		_, err := c.kube.CoreV1().Pods(c.Namespace).Patch(ctx, pods[i].Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+		_, err := c.Kube.CoreV1().Pods(c.Namespace).Patch(ctx, pods[i].Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
 		if _, err := kube.Found(err); err != nil {
 			return fmt.Errorf("annotating pod %s: %w", pods[i].Name, err)
 		}

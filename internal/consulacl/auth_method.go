@@ -1,4 +1,4 @@
-package consul
+package consulacl
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 )
 
@@ -231,7 +232,7 @@ func (a *ACL) login(ctx context.Context, authMethod, jwt string) error {
 			_, err := client.ACL().Logout(write(ctx))
 			return err
 		})
-	case permissionError(err) != nil: // the token is valid, and nothing is bound to it
+	case consul.AsPermissionError(err) != nil: // the token is valid, and nothing is bound to it
 		return nil //nolint:nilerr // as documented
 	}
 	return err

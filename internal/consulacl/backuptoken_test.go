@@ -1,8 +1,9 @@
-package consul
+package consulacl
 
 import (
 	"testing"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul/consultest"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,7 +16,7 @@ import (
 func TestDeleteBackupToken_finishesWhereItIsGone(t *testing.T) {
 	t.Parallel()
 	const policyPath, list = "GET /v1/acl/policy/name/terraform-backup", "GET /v1/acl/tokens"
-	accessor := (&Cluster{Namespace: "ns", Name: "consul"}).BackupTokenAccessor("hourly")
+	accessor := BackupTokenAccessor((&consul.Cluster{Namespace: "ns", Name: "consul"}), "hourly")
 	token := "/v1/acl/token/" + accessor
 	policy := map[string]string{"ID": "p", "Name": backupPolicy, "Description": backupDescription}
 	deleted := consultest.Answers{
@@ -48,7 +49,7 @@ func TestDeleteBackupToken_finishesWhereItIsGone(t *testing.T) {
 			if err := k.Tracker().Add(s); err != nil {
 				t.Fatal(err)
 			}
-			c := NewConnector(consultest.Serve(t, k, tt.consul)).Cluster("ns", "consul")
+			c := consul.NewConnector(consultest.Serve(t, k, tt.consul)).Cluster("ns", "consul")
 			for _, what := range tt.gone {
 				var err error
 				switch what {
@@ -64,7 +65,7 @@ func TestDeleteBackupToken_finishesWhereItIsGone(t *testing.T) {
 				}
 			}
 			for range 2 { // once more, when all of it is gone
-				if err := c.DeleteBackupToken(t.Context(), "hourly", target); (err != nil) != tt.refused {
+				if err := DeleteBackupToken(t.Context(), c, "hourly", target); (err != nil) != tt.refused {
 					t.Errorf("the error is %v", err)
 				}
 			}
