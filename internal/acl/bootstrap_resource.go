@@ -28,6 +28,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
 
 const (
@@ -42,7 +43,7 @@ var (
 )
 
 // BootstrapResource is consul_k8s_acl_bootstrap.
-type BootstrapResource struct{ clients *attr.Clients }
+type BootstrapResource struct{ clients *session.Clients }
 
 // NewBootstrapResource returns the resource consul_k8s_acl_bootstrap.
 func NewBootstrapResource() resource.Resource { return &BootstrapResource{} }
@@ -120,7 +121,7 @@ func (*BootstrapResource) Schema(ctx context.Context, _ resource.SchemaRequest, 
 
 // Configure implements resource.ResourceWithConfigure.
 func (r *BootstrapResource) Configure(_ context.Context, req resource.ConfigureRequest, resp *resource.ConfigureResponse) {
-	clients, diags := attr.FromProviderData(req.ProviderData)
+	clients, diags := session.FromProviderData(req.ProviderData)
 	resp.Diagnostics.Append(diags...)
 	r.clients = clients
 }
@@ -272,7 +273,7 @@ func (r *BootstrapResource) Update(ctx context.Context, req resource.UpdateReque
 func (r *BootstrapResource) apply(ctx context.Context, m *bootstrapModel, timeout time.Duration, lostAccessor string, reset bool, diags *diag.Diagnostics) bool {
 	cluster, err := r.cluster(ctx, m.Cluster.ValueString())
 	if err != nil {
-		diags.Append(attr.ConnectError(err))
+		diags.Append(session.ConnectError(err))
 		return false
 	}
 	var secret secretModel
@@ -334,13 +335,13 @@ func (r *BootstrapResource) Read(ctx context.Context, req resource.ReadRequest, 
 	}
 	if r.clients.Unknown { // where the cluster is: the state stays as it is
 		if m.Cluster.IsNull() {
-			resp.Diagnostics.Append(attr.ConnectError(attr.ErrUnknown)) // an import has none yet
+			resp.Diagnostics.Append(session.ConnectError(session.ErrUnknown)) // an import has none yet
 		}
 		return
 	}
 	cluster, err := r.cluster(ctx, m.ID.ValueString())
 	if err != nil {
-		resp.Diagnostics.Append(attr.ConnectError(err))
+		resp.Diagnostics.Append(session.ConnectError(err))
 		return
 	}
 	exists, err := cluster.Exists(ctx)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
 
 // source is the common part of the data sources of single ACL objects.
@@ -28,7 +29,7 @@ func (s *source) Metadata(_ context.Context, _ datasource.MetadataRequest, resp 
 
 // Configure implements datasource.DataSourceWithConfigure.
 func (s *source) Configure(_ context.Context, req datasource.ConfigureRequest, resp *datasource.ConfigureResponse) {
-	clients, diags := attr.FromProviderData(req.ProviderData)
+	clients, diags := session.FromProviderData(req.ProviderData)
 	resp.Diagnostics.Append(diags...)
 	s.clients = clients
 }

@@ -26,10 +26,10 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	testclient "k8s.io/client-go/testing"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
 
 // tokenStore answers requests for tokens as Consul does.
@@ -104,7 +104,7 @@ func fakeCluster(t *testing.T) (*TokenResource, *consulacl.ACL, *fake.Clientset,
 	client := &kube.Client{Interface: k, Dial: func(ctx context.Context, _, _ string, _ int) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", s.Listener.Addr().String())
 	}}
-	r := &TokenResource{object{kind: "token", typeName: "consul_k8s_token", clients: attr.ClientsOf(client)}}
+	r := &TokenResource{object{kind: "token", typeName: "consul_k8s_token", clients: session.ClientsOf(client)}}
 	a := r.forPlan(t.Context(), types.StringValue("ns/consul"))
 	return r, a, k, store
 }
@@ -254,7 +254,7 @@ func TestToken_import(t *testing.T) {
 // A policy that was declared before and is gone is drift; one that never was is refused.
 func TestCheckLinks(t *testing.T) {
 	t.Parallel()
-	o := object{kind: "token", clients: attr.NewClients()}
+	o := object{kind: "token", clients: session.NewClients()}
 	set := types.SetValueMust(types.StringType, []tfattr.Value{types.StringValue("a")})
 	for name, tt := range map[string]struct {
 		known           map[string]string
@@ -277,7 +277,7 @@ func TestCheckLinks(t *testing.T) {
 // Terraform plans a change once more when it applies it, in a run that refreshes nothing. What it warns of was printed.
 func TestWarnOnce(t *testing.T) {
 	t.Parallel()
-	o := object{kind: "token", clients: attr.NewClients()}
+	o := object{kind: "token", clients: session.NewClients()}
 	cluster := types.StringValue("ns/consul")
 	o.clients.Claims.MarkRead(claimOf("token", "ns/consul", "read"))
 	for id, want := range map[string]int{"read": 2, "": 2, "planned once more": 1} {

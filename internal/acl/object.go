@@ -24,6 +24,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
 
 // objectTimeout is how long a change of an ACL object may wait for Consul.
@@ -32,7 +33,7 @@ const objectTimeout = 5 * time.Minute
 // object is the common part of the resources of single ACL objects. Its methods
 // decide what the errors of internal/consul mean for the state.
 type object struct {
-	clients *attr.Clients
+	clients *session.Clients
 	// kind is a word for the user, such as "policy"; typeName is the type of the resource.
 	kind, typeName string
 }
@@ -50,7 +51,7 @@ func (o *object) Metadata(_ context.Context, _ resource.MetadataRequest, resp *r
 
 // Configure implements resource.ResourceWithConfigure.
 func (o *object) Configure(_ context.Context, req resource.ConfigureRequest, resp *resource.ConfigureResponse) {
-	clients, diags := attr.FromProviderData(req.ProviderData)
+	clients, diags := session.FromProviderData(req.ProviderData)
 	resp.Diagnostics.Append(diags...)
 	o.clients = clients
 }
@@ -125,7 +126,7 @@ func (o *object) reading(ctx context.Context, cluster, id types.String, imported
 	o.clients.Claims.MarkRead(claimOf(o.kind, cluster.ValueString(), id.ValueString()))
 	if o.clients.Unknown {
 		if imported {
-			resp.Diagnostics.Append(attr.ConnectError(attr.ErrUnknown))
+			resp.Diagnostics.Append(session.ConnectError(session.ErrUnknown))
 		}
 		return nil
 	}
@@ -136,7 +137,7 @@ func (o *object) reading(ctx context.Context, cluster, id types.String, imported
 func (o *object) changing(ctx context.Context, cluster types.String, diags *diag.Diagnostics) *consulacl.ACL {
 	a, err := o.acl(ctx, cluster.ValueString())
 	if err != nil {
-		diags.Append(attr.ConnectError(err))
+		diags.Append(session.ConnectError(err))
 		return nil
 	}
 	return a
@@ -195,11 +196,11 @@ func (o *object) forDestroy(ctx context.Context, cluster types.String) *consulac
 
 // warnOfNoCluster warns, once in each run, that a cluster does not exist. It does
 // not warn if the cluster is planned, which happens before the plan of what refers to it.
-func warnOfNoCluster(clients *attr.Clients, cluster string, diags *diag.Diagnostics) {
+func warnOfNoCluster(clients *session.Clients, cluster string, diags *diag.Diagnostics) {
 	if _, planned := clients.Claims.PlannedCluster(cluster); planned {
 		return
 	}
-	if _, first := clients.Claims.Claim("absence of cluster "+cluster, attr.NewOwner, ""); first {
+	if _, first := clients.Claims.Claim("absence of cluster "+cluster, session.NewOwner, ""); first {
 		diags.AddAttributeWarning(path.Root("cluster"), "There is no such cluster", fmt.Sprintf(
 			"Cluster %s does not exist, and no consul_k8s_cluster that was planned so far creates it. If a resource creates the cluster, refer to the attribute id of that resource, or to the attribute cluster of its consul_k8s_acl_bootstrap, so that the cluster is created first. Otherwise, correct the name.", cluster))
 	}
@@ -286,7 +287,7 @@ func claimOf(kind, cluster, name string) string { return kind + " " + cluster + 
 // another resource is destroyed, such as the same one under its old address, it
 // does not delete the object.
 func (o *object) keep(cluster, id types.String) {
-	o.clients.Claims.Claim(claimOf("kept "+o.kind, cluster.ValueString(), id.ValueString()), attr.NewOwner, "")
+	o.clients.Claims.Claim(claimOf("kept "+o.kind, cluster.ValueString(), id.ValueString()), session.NewOwner, "")
 }
 
 // alone waits until nothing else in this run creates or deletes an object with the same name (for binding rules: with the same

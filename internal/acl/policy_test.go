@@ -7,11 +7,11 @@ import (
 	"github.com/hashicorp/consul/api"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
 
 func TestTokensThatStay_namesLoginTokensByTheirAuthMethod(t *testing.T) {
-	o := object{kind: authMethodKind, clients: attr.NewClients()}
+	o := object{kind: authMethodKind, clients: session.NewClients()}
 	cluster := types.StringValue("a/b")
 	tokens := []*api.ACLTokenListEntry{
 		{AccessorID: "1", Description: "of the web team"}, {AccessorID: "2"}, {AccessorID: "other"},

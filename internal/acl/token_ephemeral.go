@@ -21,6 +21,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
 
 var (
@@ -62,7 +63,7 @@ func (e *tokenEphemeral) Metadata(_ context.Context, _ ephemeral.MetadataRequest
 
 // Configure implements ephemeral.EphemeralResourceWithConfigure.
 func (e *tokenEphemeral) Configure(_ context.Context, req ephemeral.ConfigureRequest, resp *ephemeral.ConfigureResponse) {
-	clients, diags := attr.FromProviderData(req.ProviderData)
+	clients, diags := session.FromProviderData(req.ProviderData)
 	resp.Diagnostics.Append(diags...)
 	e.clients = clients
 }

@@ -1,3 +1,4 @@
+// Package attr holds the attribute types, validators, and plan modifiers that several resource families share.
 package attr
 
 import (

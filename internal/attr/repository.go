@@ -206,20 +206,6 @@ func (r Repository) CheckSecret(ctx context.Context, k *kube.Client, namespace s
 	}
 }
 
-// ResticClient returns a client for a repository.
-func ResticClient(ctx context.Context, clients *Clients, cluster string, r Repository, image string, deadline time.Duration) (restic.Client, error) {
-	namespace, name, err := server.ParseID(cluster)
-	if err != nil {
-		return restic.Client{}, err
-	}
-	k, err := clients.Kube(ctx)
-	if err != nil {
-		return restic.Client{}, err
-	}
-	c, err := clients.Consul(ctx, namespace, name)
-	return restic.Client{Kube: k, Consul: c, Repository: r.Spec(), Image: image, Deadline: deadline}, err
-}
-
 // Interrupted reports that a person, or Terraform's time limit, ended the apply. Nothing failed, and the next apply resumes it.
 func Interrupted(what string, err error) diag.Diagnostic {
 	return diag.NewErrorDiagnostic("The operation was interrupted", fmt.Sprintf("%s: %s. Nothing failed. To resume, apply again.", what, err))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
 
 var (
@@ -22,7 +23,7 @@ var (
 )
 
 // BackupsDataSource is the data source consul_k8s_backups.
-type BackupsDataSource struct{ clients *attr.Clients }
+type BackupsDataSource struct{ clients *session.Clients }
 
 // NewBackupsDataSource returns the data source consul_k8s_backups.
 func NewBackupsDataSource() datasource.DataSource { return &BackupsDataSource{} }
@@ -147,7 +148,7 @@ func checkTime(text string) error {
 
 // Configure implements datasource.DataSourceWithConfigure.
 func (d *BackupsDataSource) Configure(_ context.Context, req datasource.ConfigureRequest, resp *datasource.ConfigureResponse) {
-	clients, diags := attr.FromProviderData(req.ProviderData)
+	clients, diags := session.FromProviderData(req.ProviderData)
 	resp.Diagnostics.Append(diags...)
 	d.clients = clients
 }
@@ -177,9 +178,9 @@ func (d *BackupsDataSource) Read(ctx context.Context, req datasource.ReadRequest
 	if !m.Image.IsNull() {
 		image = m.Image.ValueString()
 	}
-	client, err := attr.ResticClient(ctx, d.clients, m.Cluster.ValueString(), repository, image, attr.LookUpTimeout)
+	client, err := session.Restic(ctx, d.clients, m.Cluster.ValueString(), repository, image, attr.LookUpTimeout)
 	if err != nil {
-		resp.Diagnostics.Append(attr.ConnectError(err))
+		resp.Diagnostics.Append(session.ConnectError(err))
 		return
 	}
 	client.Jobs = jobs

@@ -31,6 +31,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
 
 const (
@@ -46,7 +47,7 @@ var (
 )
 
 // RestoreResource is consul_k8s_restore.
-type RestoreResource struct{ clients *attr.Clients }
+type RestoreResource struct{ clients *session.Clients }
 
 // NewRestoreResource returns the resource consul_k8s_restore.
 func NewRestoreResource() resource.Resource { return &RestoreResource{} }
@@ -135,7 +136,7 @@ func (*RestoreResource) Schema(ctx context.Context, _ resource.SchemaRequest, re
 
 // Configure implements resource.ResourceWithConfigure.
 func (r *RestoreResource) Configure(_ context.Context, req resource.ConfigureRequest, resp *resource.ConfigureResponse) {
-	clients, diags := attr.FromProviderData(req.ProviderData)
+	clients, diags := session.FromProviderData(req.ProviderData)
 	resp.Diagnostics.Append(diags...)
 	r.clients = clients
 }
@@ -250,7 +251,7 @@ func (r *RestoreResource) lookUp(ctx context.Context, plan restoreModel, diags *
 	if !known || !repository.IsKnown() || plan.Cluster.IsUnknown() || plan.Snapshot.IsUnknown() || plan.FromCluster.IsUnknown() || plan.Image.IsUnknown() || !plan.Jobs.IsKnown(ctx) || r.clients == nil || r.clients.Unknown {
 		return s, "", false
 	}
-	client, err := attr.ResticClient(ctx, r.clients, plan.Cluster.ValueString(), repository, plan.Image.ValueString(), attr.LookUpTimeout)
+	client, err := session.Restic(ctx, r.clients, plan.Cluster.ValueString(), repository, plan.Image.ValueString(), attr.LookUpTimeout)
 	if err != nil {
 		return s, "", false // the apply reports it
 	}
@@ -316,9 +317,9 @@ func (r *RestoreResource) Create(ctx context.Context, req resource.CreateRequest
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	client, err := attr.ResticClient(ctx, r.clients, m.Cluster.ValueString(), repository, m.Image.ValueString(), min(timeout, attr.MaxDeadline))
+	client, err := session.Restic(ctx, r.clients, m.Cluster.ValueString(), repository, m.Image.ValueString(), min(timeout, attr.MaxDeadline))
 	if err != nil {
-		resp.Diagnostics.Append(attr.ConnectError(err))
+		resp.Diagnostics.Append(session.ConnectError(err))
 		return
 	}
 	client.Jobs = jobs

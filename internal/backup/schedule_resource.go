@@ -33,6 +33,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
 
 const (
@@ -54,7 +55,7 @@ var (
 )
 
 // ScheduleResource is consul_k8s_backup_schedule.
-type ScheduleResource struct{ clients *attr.Clients }
+type ScheduleResource struct{ clients *session.Clients }
 
 // NewScheduleResource returns the resource consul_k8s_backup_schedule.
 func NewScheduleResource() resource.Resource { return &ScheduleResource{} }
@@ -288,7 +289,7 @@ func checkTimeZone(text string) error {
 
 // Configure implements resource.ResourceWithConfigure.
 func (r *ScheduleResource) Configure(_ context.Context, req resource.ConfigureRequest, resp *resource.ConfigureResponse) {
-	clients, diags := attr.FromProviderData(req.ProviderData)
+	clients, diags := session.FromProviderData(req.ProviderData)
 	resp.Diagnostics.Append(diags...)
 	r.clients = clients
 }
@@ -614,7 +615,7 @@ func (r *ScheduleResource) apply(ctx context.Context, m *scheduleModel, timeout 
 	}
 	schedule, err := r.schedule(ctx, m.Cluster.ValueString(), m.Name.ValueString())
 	if err != nil {
-		diags.Append(attr.ConnectError(err))
+		diags.Append(session.ConnectError(err))
 		return false
 	}
 	r.clients.Backups.Lock()
@@ -670,13 +671,13 @@ func (r *ScheduleResource) Read(ctx context.Context, req resource.ReadRequest, r
 	}
 	if r.clients.Unknown { // where the cluster is: the state stays as it is
 		if m.Schedule.IsNull() {
-			resp.Diagnostics.Append(attr.ConnectError(attr.ErrUnknown)) // an import has none yet
+			resp.Diagnostics.Append(session.ConnectError(session.ErrUnknown)) // an import has none yet
 		}
 		return
 	}
 	schedule, err := r.schedule(ctx, m.Cluster.ValueString(), m.Name.ValueString())
 	if err != nil {
-		resp.Diagnostics.Append(attr.ConnectError(err))
+		resp.Diagnostics.Append(session.ConnectError(err))
 		return
 	}
 	live, err := schedule.Read(ctx)
@@ -708,7 +709,7 @@ func (r *ScheduleResource) Delete(ctx context.Context, req resource.DeleteReques
 	}
 	schedule, err := r.schedule(ctx, m.Cluster.ValueString(), m.Name.ValueString())
 	if err != nil {
-		resp.Diagnostics.Append(attr.ConnectError(err))
+		resp.Diagnostics.Append(session.ConnectError(err))
 		return
 	}
 	r.clients.Backups.Lock()

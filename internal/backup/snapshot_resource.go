@@ -18,6 +18,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
 
 var (
@@ -26,7 +27,7 @@ var (
 )
 
 // SnapshotResource is consul_k8s_snapshot.
-type SnapshotResource struct{ clients *attr.Clients }
+type SnapshotResource struct{ clients *session.Clients }
 
 // NewSnapshotResource returns the resource consul_k8s_snapshot.
 func NewSnapshotResource() resource.Resource { return &SnapshotResource{} }
@@ -93,7 +94,7 @@ func (*SnapshotResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 
 // Configure implements resource.ResourceWithConfigure.
 func (r *SnapshotResource) Configure(_ context.Context, req resource.ConfigureRequest, resp *resource.ConfigureResponse) {
-	clients, diags := attr.FromProviderData(req.ProviderData)
+	clients, diags := session.FromProviderData(req.ProviderData)
 	resp.Diagnostics.Append(diags...)
 	r.clients = clients
 }
@@ -121,9 +122,9 @@ func (r *SnapshotResource) Create(ctx context.Context, req resource.CreateReques
 		return
 	}
 	jobs := m.Jobs.Spec(ctx, &resp.Diagnostics)
-	client, err := attr.ResticClient(ctx, r.clients, m.Cluster.ValueString(), repository, m.Image.ValueString(), min(timeout, attr.MaxDeadline))
+	client, err := session.Restic(ctx, r.clients, m.Cluster.ValueString(), repository, m.Image.ValueString(), min(timeout, attr.MaxDeadline))
 	if err != nil {
-		resp.Diagnostics.Append(attr.ConnectError(err))
+		resp.Diagnostics.Append(session.ConnectError(err))
 		return
 	}
 	client.Jobs = jobs

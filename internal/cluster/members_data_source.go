@@ -13,11 +13,12 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
 
 var _ datasource.DataSourceWithConfigure = &membersDataSource{}
 
-type membersDataSource struct{ clients *attr.Clients }
+type membersDataSource struct{ clients *session.Clients }
 
 // NewMembersDataSource returns the data source consul_k8s_members.
 func NewMembersDataSource() datasource.DataSource { return &membersDataSource{} }
@@ -78,7 +79,7 @@ func (*membersDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, 
 
 // Configure implements datasource.DataSourceWithConfigure.
 func (d *membersDataSource) Configure(_ context.Context, req datasource.ConfigureRequest, resp *datasource.ConfigureResponse) {
-	clients, diags := attr.FromProviderData(req.ProviderData)
+	clients, diags := session.FromProviderData(req.ProviderData)
 	resp.Diagnostics.Append(diags...)
 	d.clients = clients
 }
@@ -97,7 +98,7 @@ func (d *membersDataSource) Read(ctx context.Context, req datasource.ReadRequest
 	}
 	cluster, err := d.clients.Consul(ctx, namespace, name)
 	if err != nil {
-		resp.Diagnostics.Append(attr.ConnectError(err))
+		resp.Diagnostics.Append(session.ConnectError(err))
 		return
 	}
 	token, ref, err := consulacl.ManagementToken(ctx, cluster)

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
 
 // ModifyPlan implements resource.ResourceWithModifyPlan. It fills in what follows
@@ -37,7 +38,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		plan.ID = types.StringValue(plan.Namespace.ValueString() + "/" + plan.Name.ValueString())
 		plan.setAddresses(ctx, &resp.Diagnostics)
 		if r.clients != nil { // for the ACL resources that refer to the cluster
-			r.clients.Claims.PlanCluster(plan.ID.ValueString(), attr.PlannedCluster{ACLs: plan.mayHaveACLs(), Version: plan.Version.ValueString()})
+			r.clients.Claims.PlanCluster(plan.ID.ValueString(), session.PlannedCluster{ACLs: plan.mayHaveACLs(), Version: plan.Version.ValueString()})
 			if plan.CreateNamespace.ValueBool() {
 				r.clients.Claims.PlanNamespace(plan.Namespace.ValueString())
 			}

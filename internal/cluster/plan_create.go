@@ -17,9 +17,9 @@ import (
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
 
 // checkCreateTimeout limits how long a plan of a new cluster waits for Kubernetes.
@@ -30,7 +30,7 @@ func (r *Resource) checkCreate(ctx context.Context, plan model, diags *diag.Diag
 	ctx, cancel := context.WithTimeout(ctx, checkCreateTimeout)
 	defer cancel()
 	if _, err := r.clients.Kube(ctx); err != nil {
-		diags.Append(attr.ConnectError(err))
+		diags.Append(session.ConnectError(err))
 		return
 	}
 	if plan.Name.IsUnknown() || plan.Namespace.IsUnknown() || !plan.Adopt.IsNull() { // planAdopt checks adoptions
@@ -42,7 +42,7 @@ func (r *Resource) checkCreate(ctx context.Context, plan model, diags *diag.Diag
 	}
 	d, err := r.deployment(ctx, spec.Namespace, spec.Name)
 	if err != nil {
-		diags.Append(attr.ConnectError(err))
+		diags.Append(session.ConnectError(err))
 		return
 	}
 	hasNamespace, err := d.CheckCreate(ctx, spec)
@@ -50,7 +50,7 @@ func (r *Resource) checkCreate(ctx context.Context, plan model, diags *diag.Diag
 	case apierrors.IsForbidden(err) && !errors.As(err, new(*lifecycle.DeniedError)):
 		tflog.Debug(ctx, "could not look at the objects of a new cluster: "+err.Error())
 	case errors.As(err, new(*url.Error)): // Kubernetes does not answer
-		diags.Append(attr.ConnectError(err))
+		diags.Append(session.ConnectError(err))
 	case err != nil:
 		diags.Append(createError(spec, err))
 	case !hasNamespace && !spec.CreateNamespace && !r.clients.Claims.PlannedNamespace(spec.Namespace):

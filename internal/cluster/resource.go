@@ -20,6 +20,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
 
 var (
@@ -30,7 +31,7 @@ var (
 )
 
 // Resource is consul_k8s_cluster.
-type Resource struct{ clients *attr.Clients }
+type Resource struct{ clients *session.Clients }
 
 // NewResource returns the resource consul_k8s_cluster.
 func NewResource() resource.Resource { return &Resource{} }
@@ -42,7 +43,7 @@ func (*Resource) Metadata(_ context.Context, req resource.MetadataRequest, resp 
 
 // Configure implements resource.ResourceWithConfigure.
 func (r *Resource) Configure(_ context.Context, req resource.ConfigureRequest, resp *resource.ConfigureResponse) {
-	clients, diags := attr.FromProviderData(req.ProviderData)
+	clients, diags := session.FromProviderData(req.ProviderData)
 	resp.Diagnostics.Append(diags...)
 	r.clients = clients
 }
@@ -79,7 +80,7 @@ func (r *Resource) Create(ctx context.Context, req resource.CreateRequest, resp 
 	}
 	d, err := r.deployment(ctx, spec.Namespace, spec.Name)
 	if err != nil {
-		resp.Diagnostics.Append(attr.ConnectError(err))
+		resp.Diagnostics.Append(session.ConnectError(err))
 		return
 	}
 
@@ -205,7 +206,7 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	}
 	if r.clients.Unknown { // it is not known where the cluster is: keep the state
 		if m.Name.IsNull() {
-			resp.Diagnostics.Append(attr.ConnectError(attr.ErrUnknown)) // an import has no state yet
+			resp.Diagnostics.Append(session.ConnectError(session.ErrUnknown)) // an import has no state yet
 		}
 		return
 	}
@@ -217,7 +218,7 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	}
 	d, err := r.deployment(ctx, namespace, name)
 	if err != nil {
-		resp.Diagnostics.Append(attr.ConnectError(err))
+		resp.Diagnostics.Append(session.ConnectError(err))
 		return
 	}
 	// Import sets only the ID. Everything else comes from what runs.
@@ -285,7 +286,7 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	}
 	d, err := r.deployment(ctx, spec.Namespace, spec.Name)
 	if err != nil {
-		resp.Diagnostics.Append(attr.ConnectError(err))
+		resp.Diagnostics.Append(session.ConnectError(err))
 		return
 	}
 	m.setOrigin(ctx, &d, spec, timeout, &resp.Diagnostics)
@@ -389,7 +390,7 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 	}
 	d, err := r.deployment(ctx, spec.Namespace, spec.Name)
 	if err != nil {
-		resp.Diagnostics.Append(attr.ConnectError(err))
+		resp.Diagnostics.Append(session.ConnectError(err))
 		return
 	}
 	limited, cancel := context.WithTimeout(ctx, timeout)

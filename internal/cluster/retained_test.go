@@ -18,10 +18,10 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
 
 // A plan that takes volumes up names them, with their age, and says how to start without.
@@ -96,7 +96,7 @@ func TestPlanVolumes(t *testing.T) {
 		plan := versioned("1.22.7", "", false)
 		plan.Replicas = types.Int64Value(1)
 		var diags diag.Diagnostics
-		r := &Resource{clients: attr.ClientsOf(&kube.Client{Interface: set})}
+		r := &Resource{clients: session.ClientsOf(&kube.Client{Interface: set})}
 		r.planVolumes(t.Context(), plan, plan, &diags)
 		var got []string
 		for _, d := range diags {

@@ -13,6 +13,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
 
 // storageTimeout limits how long a plan waits for Kubernetes.
@@ -83,7 +84,7 @@ func (r *Resource) checkStorage(ctx context.Context, state, plan model, diags *d
 func (r *Resource) checkClasses(ctx context.Context, c storageChange, diags *diag.Diagnostics) {
 	k, err := r.clients.Kube(ctx)
 	if err != nil {
-		diags.Append(attr.ConnectError(err))
+		diags.Append(session.ConnectError(err))
 		return
 	}
 	if c.rebuilds() && !c.after.Class.IsNull() && c.after.Class.ValueString() == "" {

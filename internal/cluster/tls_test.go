@@ -15,9 +15,9 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
 
 // What clients have to follow at once is said, and only that; what changes no certificate
@@ -132,7 +132,7 @@ func TestCheckAllBrought(t *testing.T) {
 		if tt.exists {
 			state = new(plan)
 		}
-		r := &Resource{clients: attr.ClientsOf(&kube.Client{Interface: set})}
+		r := &Resource{clients: session.ClientsOf(&kube.Client{Interface: set})}
 		r.checkAllBrought(t.Context(), state, plan, &diags)
 		if len(diags) != 1 || diags[0].Summary() != tt.want || diags.HasError() != tt.refused {
 			t.Errorf("%s: got %v, want %q", name, diags, tt.want)

@@ -28,6 +28,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/backup"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/cluster"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
 
 // name of the provider in the user agent.
@@ -149,7 +150,7 @@ func (*Provider) ConfigValidators(context.Context) []provider.ConfigValidator {
 
 // Configure implements provider.Provider. It does not connect to anything.
 func (p *Provider) Configure(ctx context.Context, req provider.ConfigureRequest, resp *provider.ConfigureResponse) {
-	clients := attr.NewClients()
+	clients := session.NewClients()
 	resp.DataSourceData, resp.ResourceData, resp.EphemeralResourceData = clients, clients, clients
 	if !req.Config.Raw.IsFullyKnown() {
 		// The Kubernetes cluster is created in the same apply. Terraform configures

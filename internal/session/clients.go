@@ -1,6 +1,6 @@
-// Package attr holds what several resource families share: attribute types,
-// validators, and the clients that the provider block hands to them.
-package attr
+// Package session holds what lives as long as one process of the provider: the clients, which connect on first use, what resources claim
+// in one plan, and locks.
+package session
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package attr
+package session
 
 import "sync"
 

@@ -1,13 +1,13 @@
-package attr_test
+package session_test
 
 import (
 	"testing"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
 
 func TestClaims_aThingHasOneOwner(t *testing.T) {
-	var c attr.Claims
+	var c session.Claims
 	for i, step := range []struct {
 		thing, owner, config string
 		replaces             string
@@ -16,11 +16,11 @@ func TestClaims_aThingHasOneOwner(t *testing.T) {
 		{"policy a", "1", "x", "", true},
 		{"policy a", "1", "x", "", true}, // planned twice
 		{"policy a", "2", "x", "", false},
-		{"policy a", attr.NewOwner, "y", "", false},
-		{"policy a", attr.NewOwner, "x", "1", true}, // it is replaced
-		{"policy a", attr.NewOwner, "x", "", false},
-		{"policy b", attr.NewOwner, "x", "", true},
-		{"policy b", attr.NewOwner, "x", "", false}, // two resources that do not exist yet
+		{"policy a", session.NewOwner, "y", "", false},
+		{"policy a", session.NewOwner, "x", "1", true}, // it is replaced
+		{"policy a", session.NewOwner, "x", "", false},
+		{"policy b", session.NewOwner, "x", "", true},
+		{"policy b", session.NewOwner, "x", "", false}, // two resources that do not exist yet
 		{"policy b", "3", "x", "", false},
 	} {
 		if replaces, ok := c.Claim(step.thing, step.owner, step.config); ok != step.ok || replaces != step.replaces {
@@ -33,11 +33,11 @@ func TestClaims_aThingHasOneOwner(t *testing.T) {
 }
 
 func TestClaims_knowPlannedClusters(t *testing.T) {
-	var c attr.Claims
+	var c session.Claims
 	if _, planned := c.PlannedCluster("a/b"); planned {
 		t.Error("a cluster that nobody planned is planned")
 	}
-	all := map[string]attr.PlannedCluster{"a/b": {ACLs: true, Version: "1.22.7"}, "a/c": {}}
+	all := map[string]session.PlannedCluster{"a/b": {ACLs: true, Version: "1.22.7"}, "a/c": {}}
 	for id, cluster := range all {
 		c.PlanCluster(id, cluster)
 	}
