@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 root=$PWD
 work=$root/.local/quickstart
-local="go run ./internal/localcluster/cmd/localcluster"
+local="go run ./internal/proof/localcluster/cmd/localcluster"
 
 if [ -z "${KUBE_CONFIG_PATH-}" ]; then
 	if [ "$1" = down ] && [ ! -f .local/kubeconfig ]; then
@@ -43,7 +43,7 @@ up)
 	namespace=$("$cli" output -json token_secret | sed 's/.*"namespace":"\([^"]*\)".*/\1/')
 	secret=$("$cli" output -json token_secret | sed 's/.*"name":"\([^"]*\)".*/\1/')
 	kubectl="kubectl --kubeconfig $KUBE_CONFIG_PATH"
-	command -v kubectl >/dev/null || kubectl="go run -C $root ./internal/localcluster/cmd/localcluster kubectl"
+	command -v kubectl >/dev/null || kubectl="go run -C $root ./internal/proof/localcluster/cmd/localcluster kubectl"
 	cat <<EOF
 
 Consul runs. The management token is in Secret $namespace/$secret:

@@ -17,7 +17,7 @@ import (
 	policyv1 "k8s.io/client-go/applyconfigurations/policy/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 

@@ -11,7 +11,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/scripttest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/scripttest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/scripttest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/scripttest"
 )
 
 func TestCheckJob_golden(t *testing.T) {

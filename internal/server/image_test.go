@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/scripttest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/scripttest"
 )
 
 // scriptTools are what the scripts of servers may use beside the commands that the documentation of image names.

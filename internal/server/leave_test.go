@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/scripttest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/scripttest"
 )
 
 // A server that stops leaves the cluster unless fewer peers than a quorum of the declared servers

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/scripttest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/scripttest"
 )
 
 // runScript runs a script of a pod in a directory that stands for its file system, with programs that stand for those of

@@ -13,7 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/scripttest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/scripttest"
 )
 
 func TestSnapshotJob_golden(t *testing.T) {

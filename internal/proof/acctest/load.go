@@ -20,8 +20,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/rand"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest/load"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/localcluster"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/load"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/localcluster"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -126,7 +126,7 @@ func buildLoad(t testing.TB, architecture string) []byte {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "load")
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", file,
-		"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest/cmd/load")
+		"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/load/cmd/load")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+architecture)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building the load: %v: %s", err, out)

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 )
 
 // The sample in the README is what a newcomer applies first: it needs nothing but a Kubernetes cluster. The one namespace

@@ -15,8 +15,8 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/yaml"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/localcluster"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/localcluster"
 )
 
 // The roles that the documentation prints are enough to apply, to upgrade, to plan

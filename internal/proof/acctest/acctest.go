@@ -22,7 +22,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/localcluster"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/localcluster"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/provider"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest/load"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/load"
 )
 
 // store answers as Consul's key/value store does.

@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/acctest/load"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/load"
 )
 
 func main() {
