@@ -16,9 +16,9 @@ import (
 	"github.com/hashicorp/terraform-plugin-testing/tfjsonpath"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 )
 
 func TestMain(m *testing.M) { acctest.Main(m) }

@@ -14,9 +14,9 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/aclrules"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 

@@ -8,8 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 )
 
 // An apply that finds no StatefulSet and turns TLS and gossip encryption on, with another

@@ -32,8 +32,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/rand"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/pki"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 

@@ -12,8 +12,8 @@ import (
 	"github.com/hashicorp/terraform-plugin-testing/statecheck"
 	"github.com/hashicorp/terraform-plugin-testing/tfjsonpath"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 

@@ -114,12 +114,12 @@ func IsDuplicate(err error) bool {
 	return ok && (strings.HasSuffix(body, "already exists") || strings.HasSuffix(body, "is already in use"))
 }
 
-// DuplicateError and updateOfMissing are answers that isDuplicate and isUpdateOfMissing recognize, for cases in
-// which Consul itself does not give them.
+// DuplicateError is an answer that IsDuplicate recognizes, for cases in which Consul itself does not give it.
 func DuplicateError(kind string) error {
 	return api.StatusError{Code: http.StatusInternalServerError, Body: "the " + kind + " already exists"}
 }
 
+// UpdateOfMissingError is an answer that IsUpdateOfMissing recognizes, for cases in which Consul itself does not give it.
 func UpdateOfMissingError(kind string) error {
 	return api.StatusError{Code: http.StatusInternalServerError, Body: "cannot find " + kind}
 }

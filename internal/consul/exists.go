@@ -14,6 +14,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
+// Replicas is the number of servers that the StatefulSet asks for.
 func (c *Cluster) Replicas(ctx context.Context) (int, error) {
 	sts, err := c.Kube.AppsV1().StatefulSets(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
 	if err != nil {

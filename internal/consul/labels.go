@@ -32,6 +32,7 @@ func (c *Cluster) Labels(ctx context.Context, own map[string]string) (map[string
 	return all, nil
 }
 
+// DeclaredLabels returns the labels that are declared for every object of the cluster.
 func (c *Cluster) DeclaredLabels(ctx context.Context) (map[string]string, error) {
 	if c.declared != nil {
 		return c.declared(ctx)

@@ -11,9 +11,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hashicorp/consul/api"
+
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/aclrules"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
-	"github.com/hashicorp/consul/api"
 )
 
 // GlobalManagementID is the ID of the built-in policy global-management, and

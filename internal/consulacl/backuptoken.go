@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/google/uuid"
 	"github.com/hashicorp/consul/api"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 )
 
 // backupTokens is the UUID name space of the accessor IDs of backup tokens.

@@ -960,11 +960,11 @@ func (d Deployment) deleteJobs(ctx context.Context) error {
 	list, err := d.Kube.BatchV1().Jobs(d.Consul.Namespace).List(ctx, metav1.ListOptions{
 		LabelSelector: labels.SelectorFromSet(map[string]string{server.LabelManagedBy: server.ManagedBy, server.LabelInstance: d.Consul.Name}).String(),
 	})
-	if ignoreForbidden(err) != nil {
-		return fmt.Errorf("listing the Jobs of %s: %w", d.Consul.ID(), err)
+	if apierrors.IsForbidden(err) {
+		return nil
 	}
 	if err != nil {
-		return nil
+		return fmt.Errorf("listing the Jobs of %s: %w", d.Consul.ID(), err)
 	}
 	for i := range list.Items {
 		if metav1.GetControllerOf(&list.Items[i]) != nil {

@@ -96,11 +96,15 @@ type PodSight struct {
 	Raft server.RaftState
 }
 
+// PodState is what is known of the data of a server.
 type PodState int
 
 const (
-	stateUnknown PodState = iota
+	// StateUnknown says that it may have data.
+	StateUnknown PodState = iota
+	// StateData says that it runs and has its data.
 	StateData
+	// StateEmpty says that it has no data.
 	StateEmpty
 )
 
@@ -119,7 +123,7 @@ func Judge(namespace, cluster string, asked int, pods []PodSight, volumes map[st
 		if _, ok := members[name]; ok {
 			return
 		}
-		members[name] = stateUnknown
+		members[name] = StateUnknown
 		switch {
 		case volumes[name]:
 			kept = append(kept, name)
@@ -149,7 +153,7 @@ func Judge(namespace, cluster string, asked int, pods []PodSight, volumes map[st
 			case ours:
 				absent(name)
 			case peer.ID != "": // a former server, or one of another cluster
-				members[peer.Address] = stateUnknown
+				members[peer.Address] = StateUnknown
 			}
 		}
 	}
@@ -188,7 +192,7 @@ func Judge(namespace, cluster string, asked int, pods []PodSight, volumes map[st
 				continue
 			}
 			voters++
-			if !ours || members[name] == stateUnknown || (members[name] == StateData && !p.Raft.Log.Less(logs[name])) {
+			if !ours || members[name] == StateUnknown || (members[name] == StateData && !p.Raft.Log.Less(logs[name])) {
 				votes++
 			}
 		}

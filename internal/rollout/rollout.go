@@ -186,8 +186,9 @@ const (
 	Remove Verb = "RaftPeerRemoved"
 	// Scale asks for Count servers.
 	Scale Verb = "Scaling"
-	// Add adds the server On, and Retire removes it, in an adoption.
-	Add    Verb = "ServerAdded"
+	// Add adds the server On, in an adoption.
+	Add Verb = "ServerAdded"
+	// Retire removes the server On, in an adoption.
 	Retire Verb = "ServerRetiring"
 	// Switch routes the Service On to the servers that stay, in an adoption.
 	Switch Verb = "ServiceSwitched"

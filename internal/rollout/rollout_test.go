@@ -642,7 +642,7 @@ func (s *evicting) Do(ctx context.Context, w World, a Action) error {
 	}
 	if s.away != "" {
 		s.refused++
-		return errors.New("Cannot evict pod as it would violate the pod's disruption budget.")
+		return errors.New("cannot evict pod as it would violate the pod's disruption budget")
 	}
 	return s.simulated.Do(ctx, w, a)
 }

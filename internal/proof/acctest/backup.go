@@ -17,8 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/rand"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/localcluster"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/pki"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/localcluster"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 )
 

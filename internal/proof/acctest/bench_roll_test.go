@@ -24,10 +24,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/load"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/load"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
