@@ -35,7 +35,7 @@ func TestEstablished(t *testing.T) {
 	elected, alone := says(`["10.0.0.1:8300"]`), says(`[]`)
 	fails := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }
 	config := func(marker bool) *corev1.ConfigMap {
-		s := server.Spec{Name: "consul", Namespace: "prod", Established: marker}
+		s := server.Spec{Name: "consul", Namespace: "prod", Record: server.Record{Established: marker}}
 		return server.Objects(s).Config
 	}
 	tests := map[string]struct {

@@ -183,9 +183,7 @@ func drift(spec, known server.Spec, live server.Set) (fields []string, template 
 	if known.Name == "" { // an import
 		return fields, false
 	}
-	known.Creating, known.Established, known.UpgradeSnapshot, known.Resizing = spec.Creating, spec.Established, spec.UpgradeSnapshot, spec.Resizing
-	known.Origin = spec.Origin
-	known.Takeover, known.FormerConfig = spec.Takeover, spec.FormerConfig
+	known.Record = spec.Record
 	declared := server.Drift(server.Objects(known), live)
 	ofTemplate := func(f string) bool {
 		return strings.HasPrefix(f, "StatefulSet "+server.StatefulSetName(known.Name)+": spec.template.")
@@ -394,9 +392,7 @@ func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 	if running.Unknown != nil && !server.SameStages(before, spec) {
 		return fmt.Errorf("nothing was changed: %w", running.Unknown)
 	}
-	if spec.Origin = before.Origin; spec.Origin.Pending() && d.Origin == nil {
-		spec.Origin = nil
-	}
+	spec.Record = before.Updated(d.Origin != nil)
 	if spec.CreateNamespace {
 		if err := checkNamespace(live.Namespace, spec); err != nil {
 			return err
@@ -527,7 +523,7 @@ func (d Deployment) loadCertificates(ctx context.Context, running, spec server.S
 func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live server.Set) error {
 	desired := int(spec.Replicas)
 	spec = rollout.OneByOne(spec, before.Replicas)
-	spec.Established = before.Established
+	spec.Record = before.Updated(d.Origin != nil)
 	if err := d.relabel(ctx, before.Labels, spec.Labels); err != nil {
 		return err
 	}
@@ -538,7 +534,6 @@ func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live
 		return err
 	}
 	var err error
-	spec.UpgradeSnapshot = before.UpgradeSnapshot
 	if !spec.Established { // no leader was elected yet: all may start at once
 		spec.Replicas = int32(desired) //nolint:gosec // at most 7
 		spec.Declared = spec.Replicas

@@ -18,7 +18,7 @@ import (
 func TestDrift_namesOnlyWhatNoAttributeShows(t *testing.T) {
 	spec := func() server.Spec {
 		return server.Spec{
-			Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "consul:1.22.7", Replicas: 3, Established: true,
+			Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "consul:1.22.7", Replicas: 3, Record: server.Record{Established: true},
 			Datacenter: "dc1", Domain: "consul", DeletionProtection: true,
 			Storage:     server.Storage{Size: resource.MustParse("10Gi"), WhenDeleted: server.Retain, WhenScaled: server.Retain},
 			Resources:   server.Resources{Requests: map[string]resource.Quantity{"cpu": resource.MustParse("500m")}},
@@ -87,7 +87,7 @@ func TestDrift_namesOnlyWhatNoAttributeShows(t *testing.T) {
 // What an interrupted change has not reached yet is pending, and no edit of somebody else.
 func TestWhyOutdated(t *testing.T) {
 	t.Parallel()
-	spec := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "consul:1.22.7", Replicas: 3, Established: true}
+	spec := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "consul:1.22.7", Replicas: 3, Record: server.Record{Established: true}}
 	with := func(change func(*server.Spec)) server.Spec { s := spec; change(&s); return s }
 	none := func(*corev1.Pod) {}
 	tests := map[string]struct {

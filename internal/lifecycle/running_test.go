@@ -39,7 +39,7 @@ func liveConfig(pods []corev1.Pod, specs ...server.Spec) *corev1.ConfigMap {
 func TestRunning_withoutAStatefulSet(t *testing.T) {
 	t.Parallel()
 	spec := func(version string, gossip, tls server.Stage) server.Spec {
-		s := server.Spec{Name: "consul", Namespace: "prod", Version: version, Image: "consul:" + version, Replicas: 3, Established: true}
+		s := server.Spec{Name: "consul", Namespace: "prod", Version: version, Image: "consul:" + version, Replicas: 3, Record: server.Record{Established: true}}
 		s.Gossip.Stage, s.TLS.Stage, s.TLS.TLSSettings = gossip, tls, server.DefaultTLS
 		return s
 	}
@@ -188,7 +188,7 @@ func TestEstablished_withoutTheRecord(t *testing.T) {
 // A record of data counts for nothing where the server that uses the volume knows no Raft peer.
 func TestHadLeader_whereServersAnswerThatTheyHaveNoPeers(t *testing.T) {
 	t.Parallel()
-	spec := server.Spec{Name: "consul", Namespace: "prod", Replicas: 3, Version: "1.22.7", Creating: true}
+	spec := server.Spec{Name: "consul", Namespace: "prod", Replicas: 3, Version: "1.22.7", Record: server.Record{Creating: true}}
 	pods := podsOf(spec, spec, spec)
 	marked := func(ordinals ...int) []Retained {
 		var all []Retained

@@ -9,7 +9,7 @@ import (
 
 func TestNewPlan(t *testing.T) {
 	t.Parallel()
-	spec := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "consul:1.22.7", Replicas: 3, Established: true}
+	spec := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "consul:1.22.7", Replicas: 3, Record: server.Record{Established: true}}
 	with := func(change func(*server.Spec)) server.Spec { s := spec; change(&s); return s }
 	seen := three("s-1")
 	sick := three("s-1", "s-2")
@@ -171,7 +171,7 @@ func TestNewPlan(t *testing.T) {
 // A plan says that nobody answers only where that is so.
 func TestNewPlan_saysWhetherTheOnlyServerRestarts(t *testing.T) {
 	t.Parallel()
-	before := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "consul:1.22.7", Replicas: 1, Established: true}
+	before := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "consul:1.22.7", Replicas: 1, Record: server.Record{Established: true}}
 	world := &World{Desired: 1, Replicas: 1, Observed: true, Leader: "s-0", CanTransfer: true, Servers: []Server{{Name: "s-0"}}}
 	for name, tt := range map[string]struct {
 		world    *World

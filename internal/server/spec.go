@@ -51,29 +51,8 @@ type Spec struct {
 	// leave; 0 means Replicas. While servers are added or removed one by one, it is the smaller of the former
 	// number and the number after the change.
 	Declared int32
-	// Established says that the cluster has elected its first leader. From then on, no server is told to expect
-	// a bootstrap: a server without data joins, and never starts a second, empty cluster.
-	Established bool
-	// Creating says that the apply which creates the cluster is not known to have ended.
-	Creating bool
-	// UpgradeSnapshot is the snapshot that was taken before the latest upgrade, nil if none was. Like
-	// Established, it is only known from the live cluster.
-	UpgradeSnapshot *Snapshot
-	// Origin is the snapshot that the cluster starts from, nil if it starts empty. Only the live cluster shows
-	// what of it is done.
-	Origin *Origin
-	// Restored names the latest restore into the running cluster, "" if there was none. It is only known from the live
-	// cluster, and no apply changes it.
-	Restored string
-	// FormerConfig is the configuration of servers that have not been restarted since it
-	// changed, by its keys in the ConfigMap; nil if all have.
-	FormerConfig map[string]string
-	// Resizing says that a change of the volumes is not known to have ended.
-	Resizing bool
 	// Adopt names the servers that the cluster adopts or has adopted, nil if it was created.
 	Adopt *Adopt
-	// Takeover is the adoption in progress, nil if no adoption is in progress.
-	Takeover *Takeover
 	// DeletionProtection refuses to delete the cluster.
 	DeletionProtection bool
 
@@ -114,6 +93,44 @@ type Spec struct {
 	PodAnnotations       map[string]string
 	NamespaceLabels      map[string]string
 	NamespaceAnnotations map[string]string
+
+	// Record is what has happened to the cluster. No configuration declares it.
+	Record
+}
+
+// Record is what has happened to a cluster, as its objects show it.
+type Record struct {
+	// Established says that the cluster has elected its first leader. From then on, no server is told to expect
+	// a bootstrap: a server without data joins, and never starts a second, empty cluster.
+	Established bool
+	// Creating says that the apply which creates the cluster is not known to have ended.
+	Creating bool
+	// UpgradeSnapshot is the snapshot that was taken before the latest upgrade, nil if none was. Like
+	// Established, it is only known from the live cluster.
+	UpgradeSnapshot *Snapshot
+	// Origin is the snapshot that the cluster starts from, nil if it starts empty. Only the live cluster shows
+	// what of it is done.
+	Origin *Origin
+	// Restored names the latest restore into the running cluster, "" if there was none. It is only known from the live
+	// cluster, and no apply changes it.
+	Restored string
+	// FormerConfig is the configuration of servers that have not been restarted since it
+	// changed, by its keys in the ConfigMap; nil if all have.
+	FormerConfig map[string]string
+	// Resizing says that a change of the volumes is not known to have ended.
+	Resizing bool
+	// Takeover is the adoption in progress, nil if no adoption is in progress.
+	Takeover *Takeover
+}
+
+// Updated is the record that an update of the cluster starts with: the create has ended, whatever it ended with. fromOrigin says that the
+// update restores the snapshot that the cluster starts from, if that is pending. Otherwise, the cluster starts empty.
+func (r Record) Updated(fromOrigin bool) Record {
+	r.Creating = false
+	if r.Origin.Pending() && !fromOrigin {
+		r.Origin = nil
+	}
+	return r
 }
 
 // Retention of volumes, in the words of the StatefulSet.

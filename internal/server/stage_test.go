@@ -25,7 +25,7 @@ func TestStages(t *testing.T) {
 		{StageSend, StagePlain, []Stage{StageSend, StageAccept, StagePlain}},
 		{StageAccept, StagePlain, []Stage{StageAccept, StagePlain}},
 	} {
-		before, after := Spec{Established: true}, Spec{UI: true}
+		before, after := Spec{Record: Record{Established: true}}, Spec{UI: true}
 		before.Gossip.Stage, after.Gossip.Stage = tt.from, tt.to
 		var got []Stage
 		for _, s := range Stages(before, after) {
@@ -47,7 +47,7 @@ func TestStages(t *testing.T) {
 // Gossip and RPC take their steps together.
 func TestStages_ofBoth(t *testing.T) {
 	t.Parallel()
-	before, after := Spec{Established: true}, Spec{}
+	before, after := Spec{Record: Record{Established: true}}, Spec{}
 	before.Gossip.Stage, before.TLS.Stage = StageAccept, StageEncrypted
 	after.Gossip.Stage, after.TLS.Stage = StageEncrypted, StagePlain
 	before.TLS.CASecret = "ours"
