@@ -235,7 +235,7 @@ func TestAccCluster_scalesOneServerAtATime(t *testing.T) {
 						knownvalue.StringExact("scale to 2 servers (the others answer while consul-server-0 restarts)"),
 						knownvalue.StringExact("scale to 3 servers (the others answer while consul-server-0 restarts)"),
 						knownvalue.StringExact("transfer the leadership to consul-server-1"),
-						knownvalue.StringExact("restart consul-server-0"),
+						knownvalue.StringExact("restart consul-server-0 (configuration)"),
 					})),
 				}},
 				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), func(*terraform.State) error {
@@ -299,8 +299,8 @@ func (c ranAsPlanned) CheckState(ctx context.Context, req statecheck.CheckStateR
 	steps, _ := value.([]any)
 	var planned, done []string
 	for _, s := range steps {
-		if pod, ok := strings.CutPrefix(fmt.Sprint(s), "restart "); ok {
-			planned = append(planned, pod)
+		if step := strings.Fields(fmt.Sprint(s)); step[0] == "restart" { // "restart <pod> (<why>)"
+			planned = append(planned, step[1])
 		}
 	}
 	pods, err := acctest.Consul(c.t, c.namespace, "consul").Pods(ctx)

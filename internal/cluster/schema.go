@@ -365,7 +365,7 @@ func (r *Resource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *r
 					},
 					"steps": schema.ListAttribute{
 						Computed: true, ElementType: types.StringType,
-						MarkdownDescription: "What happens to which server, in the order known at the last refresh: followers first, and the leader last, after it has transferred its leadership. " +
+						MarkdownDescription: "What happens to which server, and why, in the order known at the last refresh: followers first, and the leader last, after it has transferred its leadership. " +
 							"A snapshot before an upgrade comes first. " +
 							"The rollout checks the servers again before each step, and follows the leader if the leadership has moved. If the servers could not be asked, only the snapshot is listed.",
 					},

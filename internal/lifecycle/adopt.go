@@ -700,7 +700,7 @@ func (t liveTakeover) look(ctx context.Context) (rollout.World, error) {
 	for i := range pods {
 		s := rollout.Server{Name: pods[i].Name, UID: string(pods[i].UID), Stopped: stopped(&pods[i]), Peer: true}
 		if metav1.IsControlledBy(&pods[i], sts) {
-			s.Outdated = Outdated(sts, &pods[i])
+			s.Outdated, s.Why = Outdated(sts, &pods[i]), why(sts, &pods[i])
 			w.Servers = append(w.Servers, s)
 		} else {
 			seen.Servers = append(seen.Servers, s)

@@ -115,7 +115,7 @@ func (l Live) look(ctx context.Context) (rollout.World, error) {
 	for i := range pods {
 		isReady := consul.PodReady(&pods[i])
 		w.Servers = append(w.Servers, rollout.Server{
-			Name: pods[i].Name, UID: string(pods[i].UID), Outdated: Outdated(sts, &pods[i]), Leaving: pods[i].DeletionTimestamp != nil,
+			Name: pods[i].Name, UID: string(pods[i].UID), Outdated: Outdated(sts, &pods[i]), Why: why(sts, &pods[i]), Leaving: pods[i].DeletionTimestamp != nil,
 			Template: pods[i].Annotations[server.AnnotationTemplateHash],
 			Stopped:  stopped(&pods[i]), Sick: !isReady, Peer: true,
 		})
@@ -300,6 +300,18 @@ func (l Live) addKept(ctx context.Context, w *rollout.World, pods []corev1.Pod) 
 // revision to compare with is status.updateRevision.
 func Outdated(sts *appsv1.StatefulSet, pod *corev1.Pod) bool {
 	return pod.Labels[appsv1.StatefulSetRevisionLabel] != sts.Status.UpdateRevision || len(server.ChangedImages(sts.Spec.Template, pod)) > 0
+}
+
+// why says in a few words why a pod is outdated, "" if it is not.
+func why(sts *appsv1.StatefulSet, pod *corev1.Pod) string {
+	switch {
+	case !Outdated(sts, pod):
+		return ""
+	case len(server.ChangedImages(sts.Spec.Template, pod)) > 0:
+		return "image changed by hand"
+	default:
+		return server.RestartReason(pod.ObjectMeta, sts.Spec.Template.ObjectMeta)
+	}
 }
 
 // whyOutdated says why a pod is outdated, and whether the reason is the rest of a change that was

@@ -64,6 +64,7 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 	for i := range next.Servers {
 		if all { // except those that already run it, for example if a change is reverted
 			next.Servers[i].Outdated = next.Servers[i].Template != server.TemplateHash(stages[0])
+			next.Servers[i].Why = server.RestartReasonOf(before, stages[0])
 		}
 		next.Servers[i].Stale = next.Servers[i].Stale || reload
 	}
@@ -75,6 +76,7 @@ func NewPlan(w *World, before, after server.Spec) Plan {
 			restarts := RestartsBetween(stages[i-1], stages[i])
 			for j := range next.Servers {
 				next.Servers[j].Outdated, next.Servers[j].Stale = restarts, !restarts
+				next.Servers[j].Why = server.RestartReasonOf(stages[i-1], stages[i])
 			}
 			next.PauseAt = PauseAt(next, after.Update)
 		}

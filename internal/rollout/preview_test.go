@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
@@ -156,7 +157,7 @@ func TestNewPlan(t *testing.T) {
 			p := NewPlan(tt.world, spec, tt.after)
 			var steps []string
 			for _, a := range p.Steps {
-				steps = append(steps, a.String())
+				steps = append(steps, withoutReason(a).String())
 			}
 			if !slices.Equal(steps, tt.steps) || p.Restarts != tt.restarts {
 				t.Errorf("got %q and %d restarts, want %q and %d", steps, p.Restarts, tt.steps, tt.restarts)
@@ -191,5 +192,49 @@ func TestNewPlan_saysWhetherTheOnlyServerRestarts(t *testing.T) {
 				t.Errorf("got %t", p.Alone)
 			}
 		})
+	}
+}
+
+// withoutReason is an action without the reason for which a server restarts (TestNewPlan_saysWhyServersRestart), unless the rule has another one.
+func withoutReason(a Action) Action {
+	for _, rule := range []string{"it is", "no leader", "there is no leader"} {
+		if strings.HasPrefix(a.Why, rule) {
+			return a
+		}
+	}
+	if a.Verb == Restart || a.Verb == Rebuild {
+		a.Why = ""
+	}
+	return a
+}
+
+// People see why a server restarts: in the plan, in Events, and in logs.
+func TestNewPlan_saysWhyServersRestart(t *testing.T) {
+	t.Parallel()
+	spec := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Replicas: 3, Record: server.Record{Established: true}}
+	seen := three("s-1")
+	for i := range seen.Servers {
+		seen.Servers[i].Template = server.TemplateHash(spec)
+	}
+	pending := three("s-1", "s-2")
+	pending.Servers[2].Why = "version 1.21.0 -> 1.22.7"
+	volume := rebuild(three("s-1"), "s-2")
+	for name, tt := range map[string]struct {
+		world  World
+		change func(*server.Spec)
+		want   string
+	}{
+		"another version":       {seen, func(s *server.Spec) { s.Version = "1.22.8" }, "restart s-0 (version 1.22.7 -> 1.22.8)"},
+		"another configuration": {seen, func(s *server.Spec) { s.UI = true }, "restart s-0 (configuration)"},
+		"both":                  {seen, func(s *server.Spec) { s.UI, s.Version = true, "1.22.8" }, "restart s-0 (version 1.22.7 -> 1.22.8)"},
+		"another pod":           {seen, func(s *server.Spec) { s.PodLabels = map[string]string{"a": "b"} }, "restart s-0 (settings of the pod)"},
+		"the rest of a change":  {pending, func(*server.Spec) {}, "restart s-2 (version 1.21.0 -> 1.22.7)"},
+		"its volume":            {volume, func(*server.Spec) {}, "restart s-2 with a new volume (its volume has 1Gi of 2Gi)"},
+	} {
+		after := spec
+		tt.change(&after)
+		if steps := NewPlan(&tt.world, spec, after).Steps; len(steps) == 0 || steps[0].String() != tt.want {
+			t.Errorf("%s: the plan is %q, want %q first", name, steps, tt.want)
+		}
 	}
 }

@@ -75,6 +75,8 @@ type Server struct {
 	UID string `json:"-"`
 	// Outdated says that the pod does not run the StatefulSet's current template.
 	Outdated bool
+	// Why says in a few words why it is outdated, "" if it is not.
+	Why string `json:",omitempty"`
 	// Stopped says that Consul does not run in the pod: it is pending, cannot
 	// pull its image, or waits to be restarted after a crash.
 	Stopped bool
@@ -297,7 +299,7 @@ func Next(w World) Action {
 		case (s.Stopped || s.Sick) && w.Leader != "" && w.Leader != s.Name && othersWell(w, s):
 			return s.restart()
 		case s.Stopped && (s.Outdated || !s.Rebuild): // its volume is kept for now
-			return Action{Verb: Restart, On: s.Name}
+			return Action{Verb: Restart, On: s.Name, Why: s.Why}
 		case s.Sick && w.Replicas == 1 && len(w.Servers) == 1:
 			return Action{Verb: Restart, On: s.Name, Why: "it is the only server, and not healthy"}
 		case s.Sick && s.Outdated && w.Unelected:
@@ -399,12 +401,16 @@ func (w World) without(s Server) string {
 // have every acknowledged write.
 const minRebuild = 3
 
-// restart is how a server is restarted.
+// restart is how a server is restarted, and why.
 func (s Server) restart() Action {
+	a := Action{Verb: Restart, On: s.Name, Why: s.Why}
 	if s.Rebuild {
-		return Action{Verb: Rebuild, On: s.Name}
+		a.Verb = Rebuild
 	}
-	return Action{Verb: Restart, On: s.Name}
+	if s.Volume != "" {
+		a.Why = s.Volume
+	}
+	return a
 }
 
 // growing lists the volumes that have not grown yet, "" if all have.

@@ -73,7 +73,7 @@ func nextTakeover(w World) Action {
 	}
 	for _, s := range w.Servers {
 		if s.Outdated && s.Stopped && !s.Peer {
-			return Action{Verb: Restart, On: s.Name}
+			return s.restart()
 		}
 	}
 	complete := len(w.Servers) == w.Replicas && len(t.Servers) == t.Replicas

@@ -1,0 +1,36 @@
+package server
+
+import (
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Reasons for which a server restarts, besides another version.
+const (
+	reasonConfig   = "configuration"
+	reasonPod      = "settings of the pod"
+	reasonTemplate = "pod template edited"
+)
+
+// RestartReason says in a few words why a pod restarts that is to be made from another template. former and wanted are the metadata of the
+// pod and of the template.
+func RestartReason(former, wanted metav1.ObjectMeta) string {
+	differs := func(annotation string) bool { return former.Annotations[annotation] != wanted.Annotations[annotation] }
+	from, to := former.Labels[LabelVersion], wanted.Labels[LabelVersion]
+	switch {
+	case !differs(AnnotationTemplateHash):
+		return reasonTemplate
+	case from != to:
+		return fmt.Sprintf("version %s -> %s", from, to)
+	case differs(AnnotationConfigHash):
+		return reasonConfig
+	default:
+		return reasonPod
+	}
+}
+
+// RestartReasonOf is RestartReason for the pods of two specs.
+func RestartReasonOf(before, after Spec) string {
+	return RestartReason(podTemplate(before).ObjectMeta, podTemplate(after).ObjectMeta)
+}
