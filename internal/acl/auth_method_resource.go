@@ -376,7 +376,11 @@ func (r *AuthMethodResource) Create(ctx context.Context, req resource.CreateRequ
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	defer r.alone(m.Cluster, m.Name)()
+	release := r.alone(ctx, m.Cluster, m.Name, &resp.Diagnostics)
+	if release == nil {
+		return
+	}
+	defer release()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
@@ -598,7 +602,11 @@ func (r *AuthMethodResource) Delete(ctx context.Context, req resource.DeleteRequ
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	defer r.alone(m.Cluster, m.Name)()
+	release := r.alone(ctx, m.Cluster, m.Name, &resp.Diagnostics)
+	if release == nil {
+		return
+	}
+	defer release()
 	if r.isKept(m.Cluster, m.Name) {
 		return
 	}

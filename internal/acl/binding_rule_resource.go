@@ -353,7 +353,11 @@ func (r *BindingRuleResource) Create(ctx context.Context, req resource.CreateReq
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	defer r.alone(m.Cluster, m.AuthMethod)()
+	release := r.alone(ctx, m.Cluster, m.AuthMethod, &resp.Diagnostics)
+	if release == nil {
+		return
+	}
+	defer release()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
@@ -429,7 +433,11 @@ func (r *BindingRuleResource) Delete(ctx context.Context, req resource.DeleteReq
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	defer r.alone(m.Cluster, m.AuthMethod)()
+	release := r.alone(ctx, m.Cluster, m.AuthMethod, &resp.Diagnostics)
+	if release == nil {
+		return
+	}
+	defer release()
 	if r.isKept(m.Cluster, m.ID) {
 		return
 	}

@@ -293,11 +293,13 @@ func (o *object) keep(cluster, id types.String) {
 // alone waits until nothing else in this run creates or deletes an object with the same name (for binding rules: with the same
 // auth method), and makes others wait until release is called. If the address of a resource changes in the configuration,
 // Terraform destroys it under the old address and creates it under the new one at the same time: either the new object is kept,
-// or it is created after the old one is gone.
-func (o *object) alone(cluster, name types.String) (release func()) {
-	thing := claimOf(o.kind, cluster.ValueString(), name.ValueString())
-	o.clients.Objects.LockKey(thing)
-	return func() { _ = o.clients.Objects.UnlockKey(thing) } // it is locked
+// or it is created after the old one is gone. If the apply is interrupted meanwhile, release is nil.
+func (o *object) alone(ctx context.Context, cluster, name types.String, diags *diag.Diagnostics) (release func()) {
+	release, err := o.clients.Objects.Lock(ctx, claimOf(o.kind, cluster.ValueString(), name.ValueString()))
+	if err != nil {
+		diags.Append(attr.Interrupted(fmt.Sprintf("Waiting for another %s %s", o.kind, name.ValueString()), err))
+	}
+	return release
 }
 
 // isKept reports whether an object was kept.

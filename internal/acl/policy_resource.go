@@ -231,7 +231,11 @@ func (r *PolicyResource) Create(ctx context.Context, req resource.CreateRequest,
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	defer r.alone(m.Cluster, m.Name)()
+	release := r.alone(ctx, m.Cluster, m.Name, &resp.Diagnostics)
+	if release == nil {
+		return
+	}
+	defer release()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
@@ -343,7 +347,11 @@ func (r *PolicyResource) Delete(ctx context.Context, req resource.DeleteRequest,
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	defer r.alone(m.Cluster, m.Name)()
+	release := r.alone(ctx, m.Cluster, m.Name, &resp.Diagnostics)
+	if release == nil {
+		return
+	}
+	defer release()
 	if r.isKept(m.Cluster, m.ID) {
 		return
 	}

@@ -161,7 +161,11 @@ func (r *RoleResource) Create(ctx context.Context, req resource.CreateRequest, r
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	defer r.alone(m.Cluster, m.Name)()
+	release := r.alone(ctx, m.Cluster, m.Name, &resp.Diagnostics)
+	if release == nil {
+		return
+	}
+	defer release()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
@@ -249,7 +253,11 @@ func (r *RoleResource) Delete(ctx context.Context, req resource.DeleteRequest, r
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	defer r.alone(m.Cluster, m.Name)()
+	release := r.alone(ctx, m.Cluster, m.Name, &resp.Diagnostics)
+	if release == nil {
+		return
+	}
+	defer release()
 	if r.isKept(m.Cluster, m.ID) {
 		return
 	}

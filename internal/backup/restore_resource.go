@@ -323,8 +323,12 @@ func (r *RestoreResource) Create(ctx context.Context, req resource.CreateRequest
 		return
 	}
 	client.Jobs = jobs
-	r.clients.Backups.Lock()
-	defer r.clients.Backups.Unlock()
+	unlock, err := r.clients.Backups.Lock(ctx)
+	if err != nil {
+		resp.Diagnostics.Append(attr.Interrupted("Waiting for another backup", err))
+		return
+	}
+	defer unlock()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	d := lifecycle.Deployment{Kube: client.Kube, Consul: client.Consul, Began: time.Now(), Report: func(a rollout.Action) {

@@ -618,8 +618,12 @@ func (r *ScheduleResource) apply(ctx context.Context, m *scheduleModel, timeout 
 		diags.Append(session.ConnectError(err))
 		return false
 	}
-	r.clients.Backups.Lock()
-	defer r.clients.Backups.Unlock()
+	unlock, err := r.clients.Backups.Lock(ctx)
+	if err != nil {
+		diags.Append(attr.Interrupted("Waiting for another backup", err))
+		return false
+	}
+	defer unlock()
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if err := schedule.Apply(limited, spec, isNew); err != nil {
@@ -712,8 +716,12 @@ func (r *ScheduleResource) Delete(ctx context.Context, req resource.DeleteReques
 		resp.Diagnostics.Append(session.ConnectError(err))
 		return
 	}
-	r.clients.Backups.Lock()
-	defer r.clients.Backups.Unlock()
+	unlock, err := r.clients.Backups.Lock(ctx)
+	if err != nil {
+		resp.Diagnostics.Append(attr.Interrupted("Waiting for another backup", err))
+		return
+	}
+	defer unlock()
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if err := schedule.Delete(limited); err != nil {

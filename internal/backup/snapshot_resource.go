@@ -128,8 +128,12 @@ func (r *SnapshotResource) Create(ctx context.Context, req resource.CreateReques
 		return
 	}
 	client.Jobs = jobs
-	r.clients.Backups.Lock()
-	defer r.clients.Backups.Unlock()
+	unlock, err := r.clients.Backups.Lock(ctx)
+	if err != nil {
+		resp.Diagnostics.Append(attr.Interrupted("Waiting for another backup", err))
+		return
+	}
+	defer unlock()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	_, management, err := consulacl.ManagementToken(ctx, client.Consul)

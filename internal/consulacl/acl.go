@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lock"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -311,7 +312,7 @@ type Objects[T, L any] struct {
 	linkedBy []interface{ forget() }
 
 	flight   singleflight.Group
-	creating sync.Mutex // held where findFirst
+	creating lock.Mutex // held where findFirst
 
 	mu         sync.Mutex
 	generation int // counts writes
@@ -438,8 +439,11 @@ func (o *Objects[T, L]) Create(ctx context.Context, wanted T) (*T, error) {
 // tryCreate is one try. What it returns is owned.
 func (o *Objects[T, L]) tryCreate(ctx context.Context, client *api.Client, wanted T) (*T, error) {
 	if o.findFirst {
-		o.creating.Lock()
-		defer o.creating.Unlock()
+		unlock, err := o.creating.Lock(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer unlock()
 		if existing, err := o.find(ctx, client, wanted); err != nil || existing != nil {
 			return o.adopt(wanted, existing, consul.DuplicateError(o.kind), err)
 		}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lock"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -114,7 +115,7 @@ type Deliveries struct {
 	cluster string
 
 	flight     singleflight.Group
-	writing    sync.Mutex // tokens of one apply may share Secrets
+	writing    lock.Mutex // tokens of one apply may share Secrets
 	mu         sync.Mutex
 	namespaces map[string]*namespace // those that were asked for
 }
@@ -319,8 +320,11 @@ func others(s *corev1.Secret, t Target) bool {
 // change reads a Secret and changes it, one change at a time, and tries again if another client changed it
 // meanwhile.
 func (d *Deliveries) change(ctx context.Context, t Target, do func(*corev1.Secret) error) error {
-	d.writing.Lock()
-	defer d.writing.Unlock()
+	unlock, err := d.writing.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		s, err := d.get(ctx, t)
 		if err != nil {

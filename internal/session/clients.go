@@ -6,13 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
-	"k8s.io/utils/keymutex"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lock"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -31,12 +30,12 @@ type Clients struct {
 	Claims Claims
 	// Backups is held while backup schedules are set up or removed: if two of them create
 	// the same repository at once, restic may leave a repository that nobody can open.
-	Backups sync.Mutex
+	Backups lock.Mutex
 
 	// Objects locks the names of ACL objects that are being created or deleted.
-	Objects keymutex.KeyMutex
+	Objects lock.Keyed
 
-	mu     sync.Mutex
+	mu     lock.Mutex
 	kube   *kube.Client
 	consul *consul.Connector
 }
@@ -45,7 +44,7 @@ type Clients struct {
 var ErrUnknown = errors.New("the provider block depends on values that are not known yet")
 
 // NewClients returns Clients that are not configured yet.
-func NewClients() *Clients { return &Clients{Objects: keymutex.NewHashed(1000)} }
+func NewClients() *Clients { return &Clients{} }
 
 // ClientsOf returns Clients that are already connected.
 func ClientsOf(k *kube.Client) *Clients {
@@ -71,8 +70,11 @@ func (c *Clients) Consul(ctx context.Context, namespace, name string) (*consul.C
 }
 
 func (c *Clients) connect(ctx context.Context) (*kube.Client, *consul.Connector, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	unlock, err := c.mu.Lock(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer unlock()
 	if c.Unknown {
 		return nil, nil, ErrUnknown
 	}
