@@ -34,7 +34,7 @@ resource "consul_k8s_cluster" "main" {
   lifecycle {
     postcondition {
       condition     = self.ready
-      error_message = "The servers are not all voters yet; the warning above says why. Apply again to go on."
+      error_message = "The servers are not all voters yet; the warning above says why. To continue, apply again."
     }
   }
 }

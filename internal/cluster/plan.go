@@ -55,7 +55,7 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		if r.clients != nil && !r.clients.Unknown && !resp.Diagnostics.HasError() {
 			r.checkCreate(ctx, plan, &resp.Diagnostics)
 		}
-		plan.planCertificates(ctx, nil, &resp.Diagnostics)
+		plan.planCertificates(ctx, nil, nil, &resp.Diagnostics)
 		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 		return
 	}
@@ -108,12 +108,13 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 			plan.Origin = types.ObjectUnknown(originTypes)
 		}
 		plan.Rollout = types.ObjectUnknown(rolloutTypes)
+		world, diags := req.Private.GetKey(ctx, privateWorld)
+		resp.Diagnostics.Append(diags...)
+		w := seen(world)
 		if resp.Plan.Raw.IsFullyKnown() {
-			world, diags := req.Private.GetKey(ctx, privateWorld)
-			resp.Diagnostics.Append(diags...)
-			plan.planRollout(ctx, state, world, &resp.Diagnostics)
+			plan.planRollout(ctx, state, w, &resp.Diagnostics)
 		}
-		plan.planCertificates(ctx, &state, &resp.Diagnostics)
+		plan.planCertificates(ctx, &state, w, &resp.Diagnostics)
 		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 	}
 }

@@ -245,7 +245,7 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 		warnTerminating(m.ID.ValueString(), namespace, &resp.Diagnostics)
 	}
 	settled := m.Ready.ValueBool() || imported
-	world, seen := look(ctx, d, s)
+	world, raw := look(ctx, d, s)
 	if world.Leader == "" { // even if nothing says that the cluster ever had a leader: its volumes may be those of an earlier cluster
 		warnLost(ctx, d, m.ID.ValueString(), &resp.Diagnostics)
 	}
@@ -258,7 +258,7 @@ func (r *Resource) Read(ctx context.Context, req resource.ReadRequest, resp *res
 	m.forgetCertificates()
 	m.readCertificates(ctx, d.Consul, &resp.Diagnostics)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
-	resp.Diagnostics.Append(resp.Private.SetKey(ctx, privateWorld, seen)...)
+	resp.Diagnostics.Append(resp.Private.SetKey(ctx, privateWorld, raw)...)
 	resp.Diagnostics.Append(keepStarted(ctx, resp.Private, s.Started)...)
 	if s.Spec.Creating && s.Elected {
 		// The cluster is in the state, so Terraform knows that the create has ended.

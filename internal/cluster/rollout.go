@@ -45,6 +45,15 @@ func look(ctx context.Context, d lifecycle.Deployment, s lifecycle.State) (rollo
 	return w, b
 }
 
+// seen is what look saw last, nil if the servers were not seen.
+func seen(private []byte) *rollout.World {
+	var w *rollout.World
+	if err := json.Unmarshal(private, &w); err != nil {
+		return nil
+	}
+	return w
+}
+
 // mayPause reports whether an update may end before all servers run the change.
 func (m model) mayPause() bool {
 	after, ok := m.Update.Attributes()["pause_after"].(types.Int64)
@@ -53,16 +62,12 @@ func (m model) mayPause() bool {
 
 // planRollout sets the attribute rollout to what an update does to the servers, and
 // adds a warning if servers restart.
-func (m *model) planRollout(ctx context.Context, state model, world []byte, diags *diag.Diagnostics) {
+func (m *model) planRollout(ctx context.Context, state model, w *rollout.World, diags *diag.Diagnostics) {
 	before, d := state.toSpec(ctx)
 	diags.Append(d...)
 	after, d := m.toSpec(ctx)
 	diags.Append(d...)
 	before.Established = true // the state knows nothing else
-	var w *rollout.World
-	if err := json.Unmarshal(world, &w); err != nil {
-		w = nil // the servers were never seen
-	}
 	p := rollout.NewPlan(w, before, after)
 	changes := texts(p.Changes)
 	var drift []string

@@ -203,12 +203,10 @@ func (m *model) fromTLS(ctx context.Context, s server.TLS, diags *diag.Diagnosti
 
 // planCertificates plans the computed attributes of the certificates. They change only if
 // certificates are created or replaced.
-func (m *model) planCertificates(ctx context.Context, state *model, diags *diag.Diagnostics) {
+func (m *model) planCertificates(ctx context.Context, state *model, w *rollout.World, diags *diag.Diagnostics) {
 	enabled := m.tls(ctx, diags).Enabled
 	if state != nil {
-		var drift []string
-		diags.Append(state.Drift.ElementsAs(ctx, &drift, false)...)
-		isDrift := strings.Contains(strings.Join(drift, "\n"), rollout.TLSDrift)
+		isDrift := len(state.Drift.Elements()) > 0 && (w == nil || len(w.Certificates) > 0 || w.TLSStage.HalfWay())
 		if m.TLS.Equal(state.TLS) && !isDrift {
 			return
 		}

@@ -270,7 +270,7 @@ func KeyringDrift(ctx context.Context, c *consul.Cluster, token string, g server
 		drift = append(drift, reason+", will rotate")
 	}
 	if k.phase != "" {
-		return append(drift, "a rotation of the key has not come to its end, will go on")
+		return append(drift, "the rotation of the key is not complete, will continue")
 	}
 	r, err := readRing(ctx, c, token)
 	if step := nextRingStep(k.keys, r, servers); err == nil && step != (ringStep{}) && step.wait == "" {

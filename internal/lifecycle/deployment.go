@@ -125,16 +125,16 @@ func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) 
 		pending("the adoption is not complete, will continue")
 	}
 	if s.Spec.Origin.Pending() {
-		pending("Backup: not restored yet, will be")
+		pending("Backup: not restored yet, will be restored")
 	}
 	if s.Spec.Resizing {
-		pending("StatefulSet " + live.StatefulSet.Name + ": a change of the volumes has not come to its end, will go on")
+		pending("StatefulSet " + live.StatefulSet.Name + ": the change of the volumes is not complete, will continue")
 	}
 	if s.Spec.Gossip.Stage.HalfWay() {
-		pending("Gossip: half-way between plain text and encryption, will go on")
+		pending("Gossip: half-way between plain text and encryption, will continue")
 	}
 	if s.Spec.TLS.Stage.HalfWay() {
-		pending(rollout.TLSDrift + "half-way between plain text and encryption, will go on")
+		pending("TLS: half-way between plain text and encryption, will continue")
 	}
 	pods, err := d.Consul.Pods(ctx)
 	if err != nil {

@@ -13,9 +13,6 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// TLSDrift is the start of the entries of Drift about certificates.
-const TLSDrift = "TLS: "
-
 // World is the state from which a decision is made. It is read again before each decision.
 type World struct {
 	// Desired is the desired number of servers.
@@ -144,7 +141,7 @@ func (w World) Drift() []string {
 		out = append(out, "Gossip: "+g)
 	}
 	for _, c := range w.Certificates {
-		out = append(out, TLSDrift+c)
+		out = append(out, "TLS: "+c)
 	}
 	return out
 }
@@ -255,7 +252,7 @@ func (a Action) String() string {
 //   - A server gets a new volume only if every other one is a healthy voter, and if there are at least two of
 //     those: they have the data.
 //   - If all servers were taken away, they are brought back together. So are servers that were taken away while
-//     they were Raft peers, if the others cannot be a quorum without them and tnextLeader volumes were kept: nothing
+//     they were Raft peers, if the others cannot be a quorum without them and their volumes were kept: nothing
 //     is lost.
 //   - A Raft peer that is left of a server that was taken away, and that did not leave by itself, is removed:
 //     autopilot does not remove it if fewer voters would be left than it must keep.
@@ -321,7 +318,7 @@ func Next(w World) Action {
 		}
 	}
 	if w.Replicas == 0 {
-		return Action{Verb: Scale, Count: w.Desired} // tnextLeader volumes have the data
+		return Action{Verb: Scale, Count: w.Desired} // their volumes have the data
 	}
 	if last := len(w.Servers) - 1; w.Replicas > w.Desired && len(w.Servers) == w.Replicas && !w.Servers[last].Peer {
 		return Action{Verb: Scale, Count: w.Replicas - 1}

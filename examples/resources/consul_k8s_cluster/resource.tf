@@ -63,7 +63,7 @@ resource "consul_k8s_cluster" "main" {
     # next apply destroy the servers. This makes the apply fail all the same.
     postcondition {
       condition     = self.ready
-      error_message = "Not every server is a healthy voter yet; the warning says why. Apply again to go on."
+      error_message = "Not every server is a healthy voter yet; the warning says why. To continue, apply again."
     }
   }
 }
