@@ -602,34 +602,22 @@ func (r *AuthMethodResource) Delete(ctx context.Context, req resource.DeleteRequ
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	release := r.alone(ctx, m.Cluster, m.Name, &resp.Diagnostics)
-	if release == nil {
-		return
-	}
-	defer release()
-	if r.isKept(m.Cluster, m.Name) {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
-	if a == nil {
-		return
-	}
-	// The list reports whether the cluster exists.
-	_, err := a.AuthMethods.List(ctx)
-	if !errors.Is(err, consulacl.ErrNoCluster) {
-		err = a.AuthMethods.Delete(ctx, m.Name.ValueString())
-	}
-	if err != nil && !errors.Is(err, consulacl.ErrNoCluster) {
-		resp.Diagnostics.Append(r.failed("delete", "", err))
-		return
-	}
-	if !m.TokenReviewer.IsNull() {
-		if err := consulacl.NewTokenReviewer(a.Cluster(), m.Name.ValueString()).Delete(ctx); err != nil {
-			resp.Diagnostics.Append(reviewerFailed("delete", err))
+	r.remove(ctx, m.Cluster, m.Name, m.Name, timeout, &resp.Diagnostics, func(ctx context.Context, a *consulacl.ACL) error {
+		// The list reports whether the cluster exists.
+		_, err := a.AuthMethods.List(ctx)
+		if !errors.Is(err, consulacl.ErrNoCluster) {
+			err = a.AuthMethods.Delete(ctx, m.Name.ValueString())
 		}
-	}
+		if err != nil && !errors.Is(err, consulacl.ErrNoCluster) {
+			return err
+		}
+		if !m.TokenReviewer.IsNull() {
+			if err := consulacl.NewTokenReviewer(a.Cluster(), m.Name.ValueString()).Delete(ctx); err != nil {
+				resp.Diagnostics.Append(reviewerFailed("delete", err))
+			}
+		}
+		return nil
+	})
 }
 
 func (r *AuthMethodResource) save(ctx context.Context, m authMethodModel, current api.ACLAuthMethod, reviews consulacl.ReviewerState, reviewed bool, state, identity store, diags *diag.Diagnostics) {

@@ -433,23 +433,9 @@ func (r *BindingRuleResource) Delete(ctx context.Context, req resource.DeleteReq
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	release := r.alone(ctx, m.Cluster, m.AuthMethod, &resp.Diagnostics)
-	if release == nil {
-		return
-	}
-	defer release()
-	if r.isKept(m.Cluster, m.ID) {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
-	if a == nil {
-		return
-	}
-	if err := a.BindingRules.Delete(ctx, m.ID.ValueString()); err != nil && !errors.Is(err, consulacl.ErrNoCluster) {
-		resp.Diagnostics.Append(r.failed("delete", "", err))
-	}
+	r.remove(ctx, m.Cluster, m.AuthMethod, m.ID, timeout, &resp.Diagnostics, func(ctx context.Context, a *consulacl.ACL) error {
+		return a.BindingRules.Delete(ctx, m.ID.ValueString())
+	})
 }
 
 func (r *BindingRuleResource) save(ctx context.Context, m bindingRuleModel, rule api.ACLBindingRule, state, identity store, diags *diag.Diagnostics) {

@@ -302,6 +302,29 @@ func (o *object) alone(ctx context.Context, cluster, name types.String, diags *d
 	return release
 }
 
+// remove deletes an object, unless another resource of this run has created it (keep). name is that of alone. If the cluster does not
+// exist, neither does the object.
+func (o *object) remove(ctx context.Context, cluster, name, id types.String, timeout time.Duration, diags *diag.Diagnostics,
+	remove func(ctx context.Context, a *consulacl.ACL) error) {
+	release := o.alone(ctx, cluster, name, diags)
+	if release == nil {
+		return
+	}
+	defer release()
+	if o.isKept(cluster, id) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	a := o.changing(ctx, cluster, diags)
+	if a == nil {
+		return
+	}
+	if err := remove(ctx, a); err != nil && !errors.Is(err, consulacl.ErrNoCluster) {
+		diags.Append(o.failed("delete", "", err))
+	}
+}
+
 // isKept reports whether an object was kept.
 func (o *object) isKept(cluster, id types.String) bool {
 	return o.clients.Claims.Claimed(claimOf("kept "+o.kind, cluster.ValueString(), id.ValueString()))

@@ -3,7 +3,6 @@ package acl
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -347,23 +346,9 @@ func (r *PolicyResource) Delete(ctx context.Context, req resource.DeleteRequest,
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	release := r.alone(ctx, m.Cluster, m.Name, &resp.Diagnostics)
-	if release == nil {
-		return
-	}
-	defer release()
-	if r.isKept(m.Cluster, m.ID) {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
-	if a == nil {
-		return
-	}
-	if err := a.Policies.Delete(ctx, m.ID.ValueString()); err != nil && !errors.Is(err, consulacl.ErrNoCluster) {
-		resp.Diagnostics.Append(r.failed("delete", "", err))
-	}
+	r.remove(ctx, m.Cluster, m.Name, m.ID, timeout, &resp.Diagnostics, func(ctx context.Context, a *consulacl.ACL) error {
+		return a.Policies.Delete(ctx, m.ID.ValueString())
+	})
 }
 
 // store is the state of a response.

@@ -2,7 +2,6 @@ package acl
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -253,23 +252,9 @@ func (r *RoleResource) Delete(ctx context.Context, req resource.DeleteRequest, r
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	release := r.alone(ctx, m.Cluster, m.Name, &resp.Diagnostics)
-	if release == nil {
-		return
-	}
-	defer release()
-	if r.isKept(m.Cluster, m.ID) {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
-	if a == nil {
-		return
-	}
-	if err := a.Roles.Delete(ctx, m.ID.ValueString()); err != nil && !errors.Is(err, consulacl.ErrNoCluster) {
-		resp.Diagnostics.Append(r.failed("delete", "", err))
-	}
+	r.remove(ctx, m.Cluster, m.Name, m.ID, timeout, &resp.Diagnostics, func(ctx context.Context, a *consulacl.ACL) error {
+		return a.Roles.Delete(ctx, m.ID.ValueString())
+	})
 }
 
 func (r *RoleResource) save(ctx context.Context, m roleModel, role api.ACLRole, state, identity store, diags *diag.Diagnostics) {

@@ -334,7 +334,7 @@ func TestAccLong_comesBackFromTwoSurvivorsOfFive(t *testing.T) {
 			followers = append(followers, pods[i].Name)
 		}
 	}
-	survivors, lost := followers[:2], append(followers[2:], leader.Name)
+	survivors, lost := followers[:2], slices.Concat(followers[2:], []string{leader.Name})
 	put(0, 20)
 	signal(survivors[0], "STOP") // it hears nothing of what comes now
 	put(20, 30)

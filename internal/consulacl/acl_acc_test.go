@@ -21,6 +21,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
+func TestMain(m *testing.M) { acctest.Main(m) }
+
 var versions = []string{acctest.ConsulVersion, acctest.OlderVersion}
 
 // aclCluster is a cluster as a test of its ACL system sees it.

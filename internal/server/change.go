@@ -91,7 +91,7 @@ type setting struct {
 
 // settings lists every setting of a spec that has a value, by the path of its
 // attribute.
-func settings(s Spec) map[string]setting {
+func settings(s Spec) map[string]setting { //nolint:funlen // a line for each setting
 	m := map[string]setting{}
 	set := func(effect Effect, name string, value any) {
 		if text := fmt.Sprint(value); text != "" {

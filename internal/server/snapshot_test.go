@@ -158,7 +158,7 @@ func newSnapshotRun(t *testing.T) snapshotRun {
 func (r snapshotRun) run(t *testing.T, version, fail string, args ...string) error {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "/bin/sh", append([]string{"-c", snapshotScript, "sh", r.dir, version, "http://consul", r.result}, args...)...)
-	cmd.Env = append(r.env, "FAIL="+fail)
+	cmd.Env = append(slices.Clone(r.env), "FAIL="+fail)
 	out, err := cmd.CombinedOutput()
 	t.Log(string(out))
 	return err

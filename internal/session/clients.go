@@ -142,7 +142,7 @@ func FromProviderData(data any) (*Clients, diag.Diagnostics) {
 	}
 	c, ok := data.(*Clients)
 	if !ok {
-		diags.AddError("Unexpected provider data", fmt.Sprintf("Expected *attr.Clients, got %T. This is a bug in the provider. Please report it.", data))
+		diags.AddError("Unexpected provider data", fmt.Sprintf("Expected *session.Clients, got %T. This is a bug in the provider. Please report it.", data))
 	}
 	return c, diags
 }
