@@ -93,7 +93,7 @@ func setUp(ctx context.Context, prepare []func(context.Context, *localcluster.Cl
 	openTofu := filepath.Base(cli) == "tofu"
 	if cli == "" {
 		var err error
-		if cli, openTofu, err = localcluster.CLI(ctx, os.Stderr); err != nil {
+		if cli, openTofu, err = localcluster.CLI(ctx, os.Stderr, localcluster.MinimumCLI); err != nil {
 			return err
 		}
 	}

@@ -2,25 +2,69 @@ package localcluster
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
+
+	"github.com/hashicorp/go-version"
 )
 
-// CLI returns a program that runs Terraform configurations: terraform or tofu if one of them is on the PATH, else an OpenTofu that it builds from source and
-// caches. A line for each part of longer work goes to w; nil discards them. No cluster is needed.
-func CLI(ctx context.Context, w io.Writer) (path string, isOpenTofu bool, err error) {
-	if path, err := exec.LookPath("terraform"); err == nil {
-		return path, false, nil
-	}
-	if path, err := exec.LookPath("tofu"); err == nil {
-		return path, true, nil
-	}
-	built, err := openTofuFamily().build(ctx, newProgress(w))
+// MinimumCLI is the oldest Terraform, and the oldest OpenTofu, that knows everything that this provider has. Older ones know no write-only arguments: with
+// them, the generated documentation is another one, and not all tests can run.
+const MinimumCLI = "1.11.0"
+
+// CLI returns a program that runs Terraform configurations: terraform or tofu if one of them is on the PATH and of the minimum version, else an OpenTofu
+// that it builds from source and caches. A line for each part of longer work goes to w; nil discards them. No cluster is needed.
+func CLI(ctx context.Context, w io.Writer, minimum string) (path string, isOpenTofu bool, err error) {
+	oldest, err := version.NewVersion(minimum)
 	if err != nil {
-		return "", true, fmt.Errorf("neither terraform nor tofu is on the PATH: %w", err)
+		return "", false, fmt.Errorf("the minimum version: %w", err)
+	}
+	p := newProgress(w)
+	for _, name := range []string{"terraform", "tofu"} {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			continue
+		}
+		// A wrapper that chooses between versions may fail, because none is chosen here. Then it is of no use, but no reason to stop.
+		found, err := cliVersion(ctx, path)
+		switch {
+		case err != nil:
+			p.line(fmt.Sprintf("not using %s: %v", path, err))
+		case found.LessThan(oldest):
+			p.line(fmt.Sprintf("not using %s: it is version %s, and %s or later is needed", path, found, oldest))
+		default:
+			return path, name == "tofu", nil
+		}
+	}
+	built, err := openTofuFamily().build(ctx, p)
+	if err != nil {
+		return "", true, fmt.Errorf("neither terraform nor tofu of version %s or later is on the PATH: %w", oldest, err)
 	}
 	return built["tofu"].path, true, nil
+}
+
+// cliVersion asks a terraform or tofu for its version.
+func cliVersion(ctx context.Context, path string) (*version.Version, error) {
+	cmd := exec.CommandContext(ctx, path, "version", "-json")
+	cmd.Env = append(os.Environ(), "CHECKPOINT_DISABLE=1") // else it asks the internet whether there is a newer one
+	out, err := runCommand(cmd)
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Version string `json:"terraform_version"` // OpenTofu calls it so too
+	}
+	if err := json.Unmarshal([]byte(out), &answer); err != nil {
+		return nil, fmt.Errorf("reading its version: %w", err)
+	}
+	found, err := version.NewVersion(answer.Version)
+	if err != nil {
+		return nil, fmt.Errorf("reading its version: %w", err)
+	}
+	return found, nil
 }
 
 // KubectlPath returns the path of the cluster's own kubectl. The file exists while the cluster is up.

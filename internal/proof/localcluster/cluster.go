@@ -93,7 +93,17 @@ func (c *Cluster) logPath(process string) string { return c.path("logs", process
 // removes first. Nodes that were cut off or stopped (see [Cluster.CutNode], [Cluster.StopNode]) are brought back, unless the process that did it still runs.
 //
 // A first call builds Kubernetes and Consul, which takes several minutes; the binaries are cached in the user's cache directory. Up needs root.
-func (c *Cluster) Up(ctx context.Context) error {
+func (c *Cluster) Up(ctx context.Context) error { return c.UpWith(ctx, ConsulVersions()...) }
+
+// UpWith is [Cluster.Up] for those who do not need all of [ConsulVersions]: it builds and loads the images of the given Consul versions only. A cluster that
+// runs is kept whatever versions it has, and gets those that it lacks.
+func (c *Cluster) UpWith(ctx context.Context, consulVersions ...string) error {
+	// The first build takes minutes, so a version that cannot be built is refused before it.
+	for _, version := range consulVersions {
+		if _, err := consulFamily(version).moduleFiles(); err != nil {
+			return err
+		}
+	}
 	if os.Geteuid() != 0 {
 		return errors.New("the local cluster needs root: it makes network namespaces, mounts and cgroups")
 	}
@@ -108,6 +118,9 @@ func (c *Cluster) Up(ctx context.Context) error {
 		if err := c.repairNodes(ctx); err != nil {
 			return err
 		}
+		if err := c.addMissingConsul(ctx, consulVersions); err != nil {
+			return err
+		}
 		c.progress.line("the cluster is running")
 		return nil
 	}
@@ -118,7 +131,7 @@ func (c *Cluster) Up(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	images, err := c.buildImages(ctx)
+	images, err := c.buildImages(ctx, consulVersions)
 	if err != nil {
 		return err
 	}

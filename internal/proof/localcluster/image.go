@@ -172,7 +172,12 @@ func programLayer(b binary, name string) layer {
 	return layer{key: b.key, entries: []entry{{name: name, mode: 0o755, source: b.path}}}
 }
 
-func consulImageSpec(ctx context.Context, version string, program binary) (imageSpec, error) {
+// consulImageSpec says what the image of a Consul version holds. It builds that version, unless the cache has it.
+func (c *Cluster) consulImageSpec(ctx context.Context, version string) (imageSpec, error) {
+	built, err := consulFamily(version).build(ctx, c.progress)
+	if err != nil {
+		return imageSpec{}, err
+	}
 	base, err := busyboxLayer(ctx)
 	if err != nil {
 		return imageSpec{}, err
@@ -181,7 +186,7 @@ func consulImageSpec(ctx context.Context, version string, program binary) (image
 	if err != nil {
 		return imageSpec{}, err
 	}
-	l := programLayer(program, "bin/consul")
+	l := programLayer(built["consul"], "bin/consul")
 	l.entries = append(l.entries, entry{name: "usr/local/bin/docker-entrypoint.sh", mode: 0o755, content: []byte(consulEntrypoint)})
 	return imageSpec{
 		reference: ConsulImage(version), layers: []layer{base, curl, l},
@@ -189,8 +194,8 @@ func consulImageSpec(ctx context.Context, version string, program binary) (image
 	}, nil
 }
 
-// buildImages returns the tar files of all images of a cluster, from the cache where they are up to date.
-func (c *Cluster) buildImages(ctx context.Context) ([]image, error) {
+// buildImages returns the tar files of all images of a cluster with the given Consul versions, from the cache where they are up to date.
+func (c *Cluster) buildImages(ctx context.Context, consulVersions []string) ([]image, error) {
 	base, err := busyboxLayer(ctx)
 	if err != nil {
 		return nil, err
@@ -200,12 +205,8 @@ func (c *Cluster) buildImages(ctx context.Context) ([]image, error) {
 		{reference: pauseImage, layers: []layer{base}, entrypoint: []string{"/bin/sleep", "2147483647"}},
 		{reference: BusyboxImage, layers: []layer{base}, command: []string{"sh"}},
 	}
-	for _, version := range ConsulVersions() {
-		built, err := consulFamily(version).build(ctx, c.progress)
-		if err != nil {
-			return nil, err
-		}
-		spec, err := consulImageSpec(ctx, version, built["consul"])
+	for _, version := range consulVersions {
+		spec, err := c.consulImageSpec(ctx, version)
 		if err != nil {
 			return nil, err
 		}

@@ -334,6 +334,41 @@ func TestLifecycle_upWorksAndDownLeavesNothing(t *testing.T) {
 	compareSnapshots(t, before, machineSnapshot(t, c))
 }
 
+func TestLifecycle_upAddsTheConsulVersionsThatAreMissing(t *testing.T) {
+	c := lifecycleCluster(t)
+	mustDown(t, c)
+	older, newer := ConsulVersions()[0], ConsulVersions()[1]
+	expect := func(versions ...string) {
+		t.Helper()
+		for _, n := range nodes() {
+			held, err := c.images(t.Context(), n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, version := range ConsulVersions() {
+				if has, want := slices.Contains(held, ConsulImage(version)), slices.Contains(versions, version); has != want {
+					t.Errorf("%s has Consul %s: %v, want %v", n.name, version, has, want)
+				}
+			}
+		}
+	}
+	if err := c.UpWith(t.Context(), newer); err != nil {
+		t.Fatal(err)
+	}
+	expect(newer)
+	running := pids(t, c)
+	mustUp(t, c)
+	expect(older, newer)
+	if err := c.UpWith(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	expect(older, newer)
+	if !maps.Equal(running, pids(t, c)) {
+		t.Error("a cluster that gets another version was restarted")
+	}
+	proveItWorks(t, c)
+}
+
 func TestLifecycle_upRecoversWhenAllProcessesWereKilled(t *testing.T) {
 	c := lifecycleCluster(t)
 	mustDown(t, c)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"text/template"
 	"time"
@@ -175,15 +176,63 @@ func (c *Cluster) NameImage(ctx context.Context, reference, name string) error {
 // AddConsulVersion builds a Consul version, unless the cache has it, and loads its image under its public name (see [ConsulImage]) into all nodes. Only
 // versions with a folder in modules/ can be built.
 func (c *Cluster) AddConsulVersion(ctx context.Context, version string) error {
-	built, err := consulFamily(version).build(ctx, c.progress)
-	if err != nil {
-		return err
-	}
-	spec, err := consulImageSpec(ctx, version, built["consul"])
+	spec, err := c.consulImageSpec(ctx, version)
 	if err != nil {
 		return err
 	}
 	return c.addImage(ctx, spec)
+}
+
+// addMissingConsul adds those of the given Consul versions that a node lacks. The nodes themselves are asked, so that a load that was cut short is repeated.
+func (c *Cluster) addMissingConsul(ctx context.Context, versions []string) error {
+	for _, version := range versions {
+		missing, err := c.anyNodeLacks(ctx, ConsulImage(version))
+		if err != nil {
+			return err
+		}
+		if !missing {
+			continue
+		}
+		if err := c.AddConsulVersion(ctx, version); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// anyNodeLacks tells whether a node that runs does not hold an image.
+func (c *Cluster) anyNodeLacks(ctx context.Context, reference string) (bool, error) {
+	away := c.nodesAway()
+	for _, n := range nodes() {
+		if away[n.name].Stopped {
+			continue
+		}
+		held, err := c.images(ctx, n)
+		if err != nil {
+			return false, fmt.Errorf("listing the images of %s: %w", n.name, err)
+		}
+		if !slices.Contains(held, reference) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// images returns the names of the images that a node holds, sorted.
+func (c *Cluster) images(ctx context.Context, n node) ([]string, error) {
+	out, err := c.ctr(ctx, n, "images", "list", "--quiet")
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for name := range strings.FieldsSeq(out) {
+		// containerd also lists each image by its digest.
+		if !strings.HasPrefix(name, "sha256:") {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
 }
 
 // AddBackupImages builds restic and the servers that it stores to, unless the cache has them, and loads their images under their public names into

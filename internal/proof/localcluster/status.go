@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -84,15 +82,7 @@ func (c *Cluster) Status(ctx context.Context) (Status, error) {
 				s.Away = "stopped"
 			}
 		}
-		if out, err := c.ctr(ctx, n, "images", "list", "--quiet"); err == nil {
-			for name := range strings.FieldsSeq(out) {
-				// containerd also lists each image by its digest.
-				if !strings.HasPrefix(name, "sha256:") {
-					s.Images = append(s.Images, name)
-				}
-			}
-			slices.Sort(s.Images)
-		}
+		s.Images, _ = c.images(ctx, n) // a node that is down holds none that could be used
 		status.Nodes = append(status.Nodes, s)
 	}
 	return status, nil

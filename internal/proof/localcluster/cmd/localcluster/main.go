@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/localcluster"
@@ -17,12 +18,14 @@ import (
 
 const usage = `usage: localcluster COMMAND
 
-  up [-kubeconfig PATH]  make the cluster run; also write its kubeconfig to PATH, and print the path
+  up [-kubeconfig PATH] [-consul VERSIONS]
+                         make the cluster run; also write its kubeconfig to PATH, and print the path;
+                         VERSIONS, separated by commas, are the Consul versions to build and load (default: all that the tests run)
   down                   remove the cluster and all its traces
   status                 say what runs
   kubeconfig             print the path of the administrator's kubeconfig
   kubectl ARGUMENT...    run the cluster's kubectl
-  cli                    print the path of terraform or tofu; builds OpenTofu if there is neither
+  cli [-minimum VERSION] print the path of terraform or tofu; builds OpenTofu if neither of that version or later is on the PATH
   add-consul VERSION     build a Consul version and load its image
   add-backup             build restic and an S3 server and load their images
   load FILE              load an image from a tar file into all nodes
@@ -85,12 +88,7 @@ func execute(ctx context.Context, args []string) error {
 		kubectl.Stdin, kubectl.Stdout, kubectl.Stderr = os.Stdin, os.Stdout, os.Stderr
 		return kubectl.Run()
 	case "cli":
-		path, _, err := localcluster.CLI(ctx, os.Stderr)
-		if err != nil {
-			return err
-		}
-		fmt.Println(path)
-		return nil
+		return cli(ctx, args)
 	case "add-consul":
 		return onArgument(cluster.AddConsulVersion)
 	case "add-backup":
@@ -113,10 +111,13 @@ func execute(ctx context.Context, args []string) error {
 func up(ctx context.Context, cluster *localcluster.Cluster, args []string) error {
 	flags := flag.NewFlagSet("up", flag.ContinueOnError)
 	kubeconfig := flags.String("kubeconfig", "", "also write the administrator's kubeconfig to this `path`")
+	consul := flags.String("consul", strings.Join(localcluster.ConsulVersions(), ","), "build and load only these Consul `versions`, separated by commas")
 	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
 		return errUsage
 	}
-	if err := cluster.Up(ctx); err != nil {
+	// Unlike Split, this makes of an empty list none: who only removes things needs no Consul.
+	versions := strings.FieldsFunc(*consul, func(r rune) bool { return r == ',' })
+	if err := cluster.UpWith(ctx, versions...); err != nil {
 		return err
 	}
 	path := cluster.Kubeconfig()
@@ -128,6 +129,20 @@ func up(ctx context.Context, cluster *localcluster.Cluster, args []string) error
 		if err := cluster.WriteKubeconfig(path); err != nil {
 			return err
 		}
+	}
+	fmt.Println(path)
+	return nil
+}
+
+func cli(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("cli", flag.ContinueOnError)
+	minimum := flags.String("minimum", localcluster.MinimumCLI, "the oldest `version` that will do")
+	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
+		return errUsage
+	}
+	path, _, err := localcluster.CLI(ctx, os.Stderr, *minimum)
+	if err != nil {
+		return err
 	}
 	fmt.Println(path)
 	return nil
