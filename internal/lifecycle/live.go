@@ -104,6 +104,7 @@ func (l Live) look(ctx context.Context) (rollout.World, error) {
 	}
 	w := rollout.World{
 		Desired:     l.Desired,
+		StatefulSet: sts.Name,
 		Replicas:    int(*sts.Spec.Replicas),
 		Observed:    sts.Status.ObservedGeneration >= sts.Generation,
 		CanTransfer: l.Token != "" || !l.ACLs,

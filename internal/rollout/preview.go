@@ -2,7 +2,6 @@ package rollout
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -114,7 +113,7 @@ func countRestarts(steps []Action) (n int) {
 // preview is what Run would do from a world on, and the world after it.
 func preview(w World) ([]Action, World) {
 	steps := []Action{}
-	for {
+	for len(steps) < maxSteps {
 		a := Next(w)
 		switch {
 		case a.Verb == Pause:
@@ -130,7 +129,11 @@ func preview(w World) ([]Action, World) {
 			steps, w = append(steps, a), w.after(a)
 		}
 	}
+	return steps, w
 }
+
+// maxSteps is more than any plan has.
+const maxSteps = 200
 
 // after is the world after an action that succeeds. The lists of the world before stay as they are.
 func (w World) after(a Action) World {
@@ -143,7 +146,7 @@ func (w World) after(a Action) World {
 			w.Leader = w.Servers[0].Name
 		}
 		for i := range w.Servers {
-			w.Servers[i].Growing = ""
+			w.Servers[i].Growing, w.Servers[i].Sick = "", false
 		}
 	case Restart, Rebuild:
 		w.Servers[on] = Server{Name: a.On, Peer: true, LastIndex: w.Servers[on].LastIndex}
@@ -156,8 +159,10 @@ func (w World) after(a Action) World {
 	case Transfer:
 		w.Leader = a.On
 	case Scale:
-		for i := len(w.Servers); i < a.Count; i++ {
-			w.Servers = append(w.Servers, Server{Name: w.podName(i), Peer: true})
+		if a.Count > w.Replicas {
+			for i := len(w.Servers); i < a.Count; i++ {
+				w.Servers = append(w.Servers, Server{Name: podOf(w.StatefulSet, i), Peer: true})
+			}
 		}
 		w.Servers, w.Replicas = w.Servers[:min(a.Count, len(w.Servers))], a.Count
 	case Add, Retire, Switch:
@@ -172,15 +177,6 @@ func (w World) after(a Action) World {
 	default:
 	}
 	return w
-}
-
-// podName is the pod of an ordinal, "" if there is no other pod from which to derive the name.
-func (w World) podName(ordinal int) string {
-	if len(w.Servers) == 0 {
-		return ""
-	}
-	first := w.Servers[0].Name
-	return podOf(first[:strings.LastIndex(first, "-")], ordinal)
 }
 
 // PauseAt is World.PauseAt of a rollout that starts. A rollout that has already got that far continues to its

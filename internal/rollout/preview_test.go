@@ -17,7 +17,7 @@ func TestNewPlan(t *testing.T) {
 	sick.Servers[2].Stopped, sick.Unsettled = true, "not ready: s-2"
 	away := three("s-1")
 	away.Unsettled = "server s-0 is not yet a voter"
-	single := World{Desired: 1, Replicas: 1, Observed: true, Leader: "consul-server-0", CanTransfer: true, Servers: []Server{{Name: "consul-server-0"}}}
+	single := World{StatefulSet: "consul-server", Desired: 1, Replicas: 1, Observed: true, Leader: "consul-server-0", CanTransfer: true, Servers: []Server{{Name: "consul-server-0"}}}
 	ui := func(s *server.Spec) { s.UI = true }
 	tests := map[string]struct {
 		world    *World
@@ -236,5 +236,40 @@ func TestNewPlan_saysWhyServersRestart(t *testing.T) {
 		if steps := NewPlan(&tt.world, spec, after).Steps; len(steps) == 0 || steps[0].String() != tt.want {
 			t.Errorf("%s: the plan is %q, want %q first", name, steps, tt.want)
 		}
+	}
+}
+
+// A plan ends, whatever was seen: servers without a pod, and servers that Next waits for.
+func TestNewPlan_withoutPods(t *testing.T) {
+	t.Parallel()
+	spec := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Replicas: 3, Record: server.Record{Established: true}}
+	for name, tt := range map[string]struct {
+		replicas int
+		declared int32
+		want     []string
+	}{
+		"all were taken away":           {0, 3, []string{"scale to 3 servers"}},
+		"no pod exists yet":             {3, 3, nil},
+		"no pod exists, and fewer stay": {5, 3, []string{"scale to 4 servers", "scale to 3 servers"}},
+		"no pod exists, and more come":  {3, 5, []string{"scale to 4 servers", "scale to 5 servers"}},
+	} {
+		after := spec
+		after.Replicas = tt.declared
+		w := World{StatefulSet: "consul-server", Replicas: tt.replicas, Observed: true, CanTransfer: true}
+		var steps []string
+		for _, a := range NewPlan(&w, spec, after).Steps {
+			steps = append(steps, a.String())
+		}
+		if !slices.Equal(steps, tt.want) {
+			t.Errorf("%s: the plan is %q, want %q", name, steps, tt.want)
+		}
+	}
+	sick := rebuild(three("s-0"), "s-0")
+	sick.Servers, sick.Replicas, sick.Unsettled = sick.Servers[:2], 2, "not ready: s-0"
+	sick.Servers[0].Sick, sick.Servers[0].Voting = true, true
+	after := spec
+	after.Replicas, after.Storage.OnChange = 1, server.RebuildServers
+	if steps := NewPlan(&sick, spec, after).Steps; len(steps) >= maxSteps {
+		t.Errorf("the plan does not end: %q", steps[:10])
 	}
 }

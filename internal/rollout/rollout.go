@@ -19,6 +19,8 @@ type World struct {
 	Desired int
 	// Replicas is the number that the StatefulSet asks for now.
 	Replicas int
+	// StatefulSet is its name, from which those of pods follow that do not exist yet.
+	StatefulSet string `json:",omitempty"`
 	// Observed says that the StatefulSet controller has seen the latest change.
 	Observed bool
 	// Servers by ordinal.
@@ -61,7 +63,7 @@ type World struct {
 	PauseAt int
 	// Takeover is nil unless the cluster adopts servers.
 	Takeover *Takeover `json:",omitempty"`
-	// Pending is State.Pending, for a plan.
+	// Pending are the entries of the drift that are the rest of a change that was applied, for a plan.
 	Pending []string `json:",omitempty"`
 }
 
@@ -296,7 +298,7 @@ func Next(w World) Action {
 		case (s.Stopped || s.Sick) && w.Leader != "" && w.Leader != s.Name && othersWell(w, s):
 			return s.restart()
 		case s.Stopped && (s.Outdated || !s.Rebuild): // its volume is kept for now
-			return Action{Verb: Restart, On: s.Name, Why: s.Why}
+			return Action{Verb: Restart, On: s.Name, Why: s.why()}
 		case s.Sick && w.Replicas == 1 && len(w.Servers) == 1:
 			return Action{Verb: Restart, On: s.Name, Why: "it is the only server, and not healthy"}
 		case s.Sick && s.Outdated && w.Unelected:
@@ -400,14 +402,19 @@ const minRebuild = 3
 
 // restart is how a server is restarted, and why.
 func (s Server) restart() Action {
-	a := Action{Verb: Restart, On: s.Name, Why: s.Why}
+	a := Action{Verb: Restart, On: s.Name, Why: s.why()}
 	if s.Rebuild {
 		a.Verb = Rebuild
 	}
-	if s.Volume != "" {
-		a.Why = s.Volume
-	}
 	return a
+}
+
+// why lists the reasons for which a server is restarted.
+func (s Server) why() string {
+	if s.Why != "" && s.Volume != "" {
+		return s.Why + ", " + s.Volume
+	}
+	return s.Why + s.Volume
 }
 
 // growing lists the volumes that have not grown yet, "" if all have.

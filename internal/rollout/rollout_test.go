@@ -14,7 +14,7 @@ import (
 )
 
 func three(leader string, outdated ...string) World {
-	w := World{Desired: 3, Replicas: 3, Observed: true, Leader: leader, CanTransfer: true}
+	w := World{StatefulSet: "s", Desired: 3, Replicas: 3, Observed: true, Leader: leader, CanTransfer: true}
 	for i, name := range []string{"s-0", "s-1", "s-2"} {
 		w.Servers = append(w.Servers, Server{Name: name, Outdated: slices.Contains(outdated, name), Peer: true, LastIndex: uint64(100 + i)})
 	}
