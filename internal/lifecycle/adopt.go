@@ -535,7 +535,7 @@ func (d Deployment) runTakeover(ctx context.Context, spec server.Spec, desired i
 	if _, err := applyObjects(ctx, d.Kube, server.Objects(spec), live); err != nil {
 		return d.unsettled(ctx, err, spec)
 	}
-	return d.settle(ctx, spec, desired)
+	return d.settle(ctx, spec, desired, serverTimeout(spec))
 }
 
 // goBack reverts an adoption that is not complete: it brings the former servers back to their

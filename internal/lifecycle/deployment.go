@@ -278,14 +278,15 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 	if err == nil { // claims and Secrets that were retained, or left by an interrupted create
 		err = d.relabel(ctx, before.Labels, spec.Labels)
 	}
+	present := live
 	if err == nil && live.StatefulSet != nil && rollout.RestartsUnelected(before, spec) {
-		err = d.stopUnelected(ctx, spec)
+		present, err = d.stopUnelected(ctx, spec)
 	}
 	if err == nil {
 		rest := server.Objects(spec)
 		rest.Namespace, rest.ServiceAccount = nil, nil
 		var more []server.Object
-		more, err = applyObjects(ctx, d.Kube, rest, live)
+		more, err = applyObjects(ctx, d.Kube, rest, present)
 		accepted = append(accepted, more...)
 	}
 	if err != nil {
@@ -294,7 +295,7 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 		}
 		return err
 	}
-	if err := d.settle(ctx, spec, int(spec.Replicas)); err != nil || !spec.Origin.Pending() {
+	if err := d.settle(ctx, spec, int(spec.Replicas), 0); err != nil || !spec.Origin.Pending() {
 		return err
 	}
 	err = d.exclusively(ctx, func(ctx context.Context) error {
@@ -550,7 +551,7 @@ func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live
 		return err
 	}
 	if rollout.RestartsUnelected(before, spec) {
-		if err := d.stopUnelected(ctx, spec); err != nil {
+		if live, err = d.stopUnelected(ctx, spec); err != nil {
 			return err
 		}
 	}
@@ -562,7 +563,7 @@ func (d Deployment) updateTo(ctx context.Context, before, spec server.Spec, live
 			return err
 		}
 	}
-	err = d.settle(ctx, spec, desired)
+	err = d.settle(ctx, spec, desired, spec.Update.ServerTimeout)
 	var stuck *rollout.StuckError
 	if errors.As(err, &stuck) && spec.Update.OnFailure == server.RollBack {
 		return d.rollBack(ctx, before, spec, stuck, err)
@@ -588,7 +589,7 @@ func (d Deployment) tellServers(ctx context.Context, declared int32) error {
 }
 
 // rollBack brings back what ran before a change that got stuck, unless a newer Consul has been the
-// leader (keepsChange).
+// leader (rollout.KeepsChange).
 func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, stuck *rollout.StuckError, cause error) error {
 	changes := server.Changes(before, changed)
 	has := func(e server.Effect) bool {
@@ -619,7 +620,7 @@ func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, s
 		return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
 	}
 	if !before.Established {
-		if err := d.stopUnelected(ctx, before); err != nil {
+		if live, err = d.stopUnelected(ctx, before); err != nil {
 			return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
 		}
 	}
@@ -634,7 +635,7 @@ func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, s
 			return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
 		}
 	}
-	if err := d.settle(ctx, before, int(desired)); err != nil {
+	if err := d.settle(ctx, before, int(desired), before.Update.ServerTimeout); err != nil {
 		return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
 	}
 	return &RolledBackError{Err: cause}
@@ -642,41 +643,59 @@ func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, s
 
 // stopUnelected stops all servers of a cluster that never had a leader, before a spec is applied to them. The servers read the
 // number of servers to expect when they start. If some read the new number beside others that read the former one, each of the two
-// could elect a leader. An interrupted change is resumed from zero servers.
-func (d Deployment) stopUnelected(ctx context.Context, spec server.Spec) error {
+// could elect a leader. An interrupted change is resumed from zero servers. It returns the objects as they are then.
+func (d Deployment) stopUnelected(ctx context.Context, spec server.Spec) (live server.Set, err error) {
 	elected, _, err := d.elected(ctx)
 	if err != nil {
-		return err
+		return live, err
 	}
 	if elected {
-		return fmt.Errorf("the servers of %s have just elected a leader: apply again", spec.ID())
+		return live, fmt.Errorf("the servers of %s have just elected a leader: apply again. "+
+			"If the apply that creates the cluster was interrupted, declare the number of servers and the encryption that it had", spec.ID())
 	}
-	pods, err := d.Consul.Pods(ctx)
+	a := rollout.Action{Verb: rollout.Scale, Why: "no leader was ever elected, and all servers restart"}
+	d.Report(a)
+	d.event(ctx, a)
+	if err := d.scaleDown(ctx, 0); err != nil {
+		return live, fmt.Errorf("%w. Apply again to continue", err)
+	}
+	if spec.Storage.WhenScaled == server.Delete {
+		if err := d.deleteEmptyClaims(ctx, int(spec.Replicas)); err != nil {
+			return live, err
+		}
+	}
+	return ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
+}
+
+// deleteEmptyClaims deletes the claims of servers beyond a number on which no data is known.
+func (d Deployment) deleteEmptyClaims(ctx context.Context, replicas int) error {
+	claims, err := d.Retained(ctx)
 	if err != nil {
 		return err
 	}
-	if err := d.scaleDown(ctx, 0); err != nil {
-		return d.unsettled(ctx, err, spec)
-	}
-	if spec.Storage.WhenScaled != server.Delete {
-		return nil
-	}
-	for i := range pods {
-		if ordinal, ok := server.Ordinal(spec.Name, pods[i].Name); !ok || ordinal < int(spec.Replicas) {
+	for _, c := range claims {
+		if c.Ordinal < replicas || c.Version != "" {
 			continue
 		}
-		claim := server.ClaimName(pods[i].Name)
-		err := d.Kube.CoreV1().PersistentVolumeClaims(spec.Namespace).Delete(ctx, claim, metav1.DeleteOptions{})
-		if _, err := kube.Found(err); err != nil {
-			return fmt.Errorf("deleting volume claim %s/%s: %w", spec.Namespace, claim, err)
+		_, err := kube.Found(d.Kube.CoreV1().PersistentVolumeClaims(d.Consul.Namespace).Delete(ctx, c.Name, metav1.DeleteOptions{}))
+		if err != nil {
+			return fmt.Errorf("deleting volume claim %s/%s: %w", d.Consul.Namespace, c.Name, err)
 		}
 	}
 	return nil
 }
 
+// serverTimeout is how long one server may take, 0 for a create, which has its own timeout.
+func serverTimeout(spec server.Spec) time.Duration {
+	if spec.Creating {
+		return 0
+	}
+	return spec.Update.ServerTimeout
+}
+
 // settle runs the rollout until all servers are healthy voters that run what was applied, gives new
 // servers their agent tokens, and records that the cluster is established.
-func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) error {
+func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int, limit time.Duration) error {
 	token, _, err := consulacl.ManagementToken(ctx, d.Consul)
 	if err != nil {
 		return d.unsettled(ctx, err, spec)
@@ -697,10 +716,6 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int) e
 		}
 		spec = told
 		return nil
-	}
-	var limit time.Duration
-	if !spec.Creating { // a create has its own timeout
-		limit = spec.Update.ServerTimeout
 	}
 	if spec.Established { // the servers of a first start are voters at once
 		live.Established, live.Soak = true, consul.Soak

@@ -220,7 +220,7 @@ func (d Deployment) beginAnew(ctx context.Context, spec server.Spec, leader bool
 			return err
 		}
 	}
-	if err := d.settle(ctx, running, int(running.Replicas)); err != nil {
+	if err := d.settle(ctx, running, int(running.Replicas), serverTimeout(running)); err != nil {
 		return err
 	}
 	token, ref, err := consulacl.ManagementToken(ctx, d.Consul)

@@ -31,7 +31,7 @@ type Restored struct {
 // Restore replaces all data of the servers by a snapshot, if they are healthy voters and run the version that the snapshot was taken from,
 // and after their present data was stored too. Then it repairs the tokens and the catalog, and inspects the data of the servers. A failure
 // before the snapshot is restored has changed nothing. After a later failure, the next call that asks for the same snapshot resumes the
-// restore. It returns a *kube.JobError, consul.ErrNotRestored, and other errors.
+// restore. It returns a *kube.JobError, consulacl.ErrNotRestored, and other errors.
 func (d Deployment) Restore(ctx context.Context, client restic.Client, r restic.Restore) (restored Restored, err error) {
 	err = d.exclusively(ctx, func(ctx context.Context) error {
 		running, err := restic.Servers(ctx, d.Kube, d.Consul)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -140,6 +141,52 @@ func TestDeleteJobs(t *testing.T) {
 		var left []string
 		for _, j := range list.Items {
 			left = append(left, j.Name)
+		}
+		if !slices.Equal(left, tt.left) {
+			t.Errorf("%s: left %q, want %q", name, left, tt.left)
+		}
+	}
+}
+
+// Servers without a leader stop together, and the claims of those that go are deleted if that is declared, unless data is known on them.
+func TestStopUnelected(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		whenScaled string
+		left       []string
+	}{
+		"claims are kept":    {server.Retain, []string{"data-consul-server-0", "data-consul-server-1", "data-consul-server-2"}},
+		"claims are deleted": {server.Delete, []string{"data-consul-server-0", "data-consul-server-2"}},
+	} {
+		sts := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: "consul-server", Labels: server.OwnerLabels("consul")}}
+		sts.Spec.Replicas = new(int32(3))
+		objects := []runtime.Object{sts}
+		for ordinal, version := range []string{"", "", "1.22.7"} {
+			c := claimOf(server.ClaimName(server.PodName("consul", ordinal)), version)
+			objects = append(objects, &c)
+		}
+		set := fake.NewClientset(objects...)
+		k := &kube.Client{Interface: set}
+		var reported []string
+		d := Deployment{Kube: k, Consul: consul.NewConnector(k).Cluster("prod", "consul"), Report: func(a rollout.Action) { reported = append(reported, a.String()) }}
+		spec := server.Spec{Namespace: "prod", Name: "consul", Replicas: 1, Storage: server.Storage{WhenScaled: tt.whenScaled}}
+		live, err := d.stopUnelected(t.Context(), spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if live.StatefulSet == nil || *live.StatefulSet.Spec.Replicas != 0 {
+			t.Errorf("%s: the objects are those of before", name)
+		}
+		if want := []string{"scale to 0 servers (no leader was ever elected, and all servers restart)"}; !slices.Equal(reported, want) {
+			t.Errorf("%s: reported %q", name, reported)
+		}
+		list, err := set.CoreV1().PersistentVolumeClaims("prod").List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var left []string
+		for _, c := range list.Items {
+			left = append(left, c.Name)
 		}
 		if !slices.Equal(left, tt.left) {
 			t.Errorf("%s: left %q, want %q", name, left, tt.left)

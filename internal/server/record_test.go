@@ -49,7 +49,7 @@ func TestRecord_isReadBack(t *testing.T) {
 	}
 }
 
-// An update ends the create, and keeps everything else that has happened.
+// An update ends the create of a cluster that has had a leader, and keeps everything else that has happened.
 func TestRecord_Updated(t *testing.T) {
 	t.Parallel()
 	before := record(t)
@@ -57,6 +57,10 @@ func TestRecord_Updated(t *testing.T) {
 	want.Creating = false
 	if got := before.Updated(false); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
+	}
+	before.Established = false
+	if got := before.Updated(false); !got.Creating {
+		t.Error("a cluster that never had a leader counts as created")
 	}
 	before.Origin = &Origin{}
 	if got := before.Updated(true); got.Origin == nil {

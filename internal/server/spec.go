@@ -123,10 +123,10 @@ type Record struct {
 	Takeover *Takeover
 }
 
-// Updated is the record that an update of the cluster starts with: the create has ended, whatever it ended with. fromOrigin says that the
+// Updated is the record that an update of the cluster starts with. The create has ended if there was a leader. fromOrigin says that the
 // update restores the snapshot that the cluster starts from, if that is pending. Otherwise, the cluster starts empty.
 func (r Record) Updated(fromOrigin bool) Record {
-	r.Creating = false
+	r.Creating = r.Creating && !r.Established
 	if r.Origin.Pending() && !fromOrigin {
 		r.Origin = nil
 	}
