@@ -31,7 +31,7 @@ import (
 const objectTimeout = 5 * time.Minute
 
 // object is the common part of the resources of single ACL objects. Its methods
-// decide what the errors of internal/consul mean for the state.
+// decide what the errors of internal/consulacl mean for the state.
 type object struct {
 	clients *session.Clients
 	// kind is a word for the user, such as "policy"; typeName is the type of the resource.

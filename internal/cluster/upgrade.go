@@ -14,7 +14,7 @@ import (
 )
 
 // privateStarted is the key of the private state for the versions that servers were
-// last seen to have started (rollout.State.Started).
+// last seen to have started (lifecycle.State.Started).
 const privateStarted = "started"
 
 // privateState is the private state of a response.

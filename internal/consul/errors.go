@@ -83,7 +83,7 @@ func IsUnknownCredential(err error) bool {
 	return ok && code == http.StatusForbidden && body == "ACL not found"
 }
 
-// UnknownCredentialError is the answer of isUnknownCredential.
+// UnknownCredentialError is the answer of IsUnknownCredential.
 func UnknownCredentialError() error {
 	return api.StatusError{Code: http.StatusForbidden, Body: "ACL not found"}
 }

@@ -521,7 +521,7 @@ func (s Schedule) owns(o metav1.Object) bool {
 }
 
 // Servers reads the running servers of a cluster, or returns ErrNoCluster or ErrNoConfig. It returns the servers even with
-// consul.ErrNotRestored.
+// consulacl.ErrNotRestored.
 func Servers(ctx context.Context, k *kube.Client, c *consul.Cluster) (server.Spec, error) {
 	name := server.StatefulSetName(c.Name)
 	sts, err := k.AppsV1().StatefulSets(c.Namespace).Get(ctx, name, metav1.GetOptions{})

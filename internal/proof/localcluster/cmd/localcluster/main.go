@@ -33,24 +33,28 @@ const usage = `usage: localcluster COMMAND
   stop NODE, start NODE  stop a node as a power cut would, and start it again
 `
 
-func main() {
+func main() { os.Exit(run(os.Args[1:])) }
+
+// run returns the exit code.
+func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := execute(ctx, os.Args[1:])
+	err := execute(ctx, args)
 	var exit *exec.ExitError
 	switch {
-	case errors.As(err, &exit) && len(os.Args) > 1 && os.Args[1] == "kubectl":
-		os.Exit(exit.ExitCode())
+	case errors.As(err, &exit) && len(args) > 0 && args[0] == "kubectl":
+		return exit.ExitCode()
 	case errors.Is(err, errUsage):
 		fmt.Fprint(os.Stderr, usage)
-		os.Exit(2)
+		return 2
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "localcluster:", err)
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }
 
-// errUsage asks main to explain the command line.
+// errUsage asks run to explain the command line.
 var errUsage = errors.New("usage")
 
 func execute(ctx context.Context, args []string) error {
