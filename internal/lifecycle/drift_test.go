@@ -96,22 +96,30 @@ func TestWhyOutdated(t *testing.T) {
 		change  func(*corev1.Pod)
 		want    string
 		pending bool
+		short   string // the reason of a step
 	}{
 		"an upgrade": {
 			with(func(s *server.Spec) { s.Version, s.Image = "1.21.0", "consul:1.21.0" }), false, none,
 			"runs Consul 1.21.0, and the change to 1.22.7 is pending, will restart", true,
+			"version 1.21.0 -> 1.22.7",
 		},
 		"a configuration": {
 			with(func(s *server.Spec) { s.UI = true }), false, none,
 			"runs the former configuration, and a change of it is pending, will restart", true,
+			"configuration",
 		},
 		"a setting of the pod": {
 			with(func(s *server.Spec) { s.Placement.PriorityClass = "high" }), false, none,
 			"runs with the former settings of its pod, and a change of them is pending, will restart", true,
+			"settings of the pod",
 		},
-		"kubectl rollout restart": {spec, false, none, "made from another template than the StatefulSet's, will restart", false},
+		"kubectl rollout restart": {
+			spec, false, none, "made from another template than the StatefulSet's, will restart", false,
+			"pod template edited",
+		},
 		"an edit of the template": {
 			spec, true, none, "made from another template than the StatefulSet's, will restart unless it runs what is declared", false,
+			"pod template edited",
 		},
 		"an edit of the pod": {
 			spec, false, func(p *corev1.Pod) {
@@ -121,6 +129,7 @@ func TestWhyOutdated(t *testing.T) {
 				}}
 			},
 			"container consul has the image consul:1.21.0 instead of consul:1.22.7 (changed by kubectl-set), will restart", false,
+			"image changed by hand",
 		},
 	}
 	for name, tt := range tests {
@@ -129,9 +138,14 @@ func TestWhyOutdated(t *testing.T) {
 			template := server.Objects(tt.former).StatefulSet.Spec.Template
 			pod := &corev1.Pod{ObjectMeta: *template.ObjectMeta.DeepCopy(), Spec: *template.Spec.DeepCopy()}
 			tt.change(pod)
-			why, pending := whyOutdated(server.Objects(spec).StatefulSet, pod, tt.edited)
-			if why != tt.want || pending != tt.pending {
-				t.Errorf("got %q and %t, want %q and %t", why, pending, tt.want, tt.pending)
+			sts := server.Objects(spec).StatefulSet
+			text, pending := whyOutdated(sts, pod, tt.edited)
+			if text != tt.want || pending != tt.pending {
+				t.Errorf("got %q and %t, want %q and %t", text, pending, tt.want, tt.pending)
+			}
+			sts.Status.UpdateRevision = "consul-server-2"
+			if got := why(sts, pod); got != tt.short {
+				t.Errorf("the reason is %q, want %q", got, tt.short)
 			}
 		})
 	}
