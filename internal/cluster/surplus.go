@@ -10,10 +10,8 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
 // planVolumes says which volumes of an earlier cluster exist for a new cluster. If the StatefulSet exists, the volumes are in use:
@@ -28,9 +26,9 @@ func (r *Resource) planVolumes(ctx context.Context, config, plan model, diags *d
 	if err != nil {
 		return // the apply reports this
 	}
-	_, err = d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Get(ctx, server.StatefulSetName(d.Consul.Name), metav1.GetOptions{})
+	sts, err := d.Consul.StatefulSet(ctx)
 	switch {
-	case apierrors.IsNotFound(err):
+	case err == nil && sts == nil:
 		claims, err := d.Retained(ctx)
 		switch {
 		case apierrors.IsForbidden(err):

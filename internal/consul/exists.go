@@ -16,9 +16,9 @@ import (
 
 // Replicas is the number of servers that the StatefulSet asks for.
 func (c *Cluster) Replicas(ctx context.Context) (int, error) {
-	sts, err := c.Kube.AppsV1().StatefulSets(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
+	sts, err := c.RequireStatefulSet(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("reading the StatefulSet of %s: %w", c.ID(), err)
+		return 0, err
 	}
 	return int(*sts.Spec.Replicas), nil
 }
@@ -48,15 +48,16 @@ func (c *Cluster) runs(ctx context.Context) (bool, error) {
 
 // StatefulSet returns the cluster's StatefulSet, nil if it does not exist.
 func (c *Cluster) StatefulSet(ctx context.Context) (*appsv1.StatefulSet, error) {
-	sts, err := c.Kube.AppsV1().StatefulSets(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
-	found, err := kube.Found(err)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("reading the StatefulSet of %s: %w", c.ID(), err)
-	case !found:
-		return nil, nil //nolint:nilnil // as documented
+	return kube.ReadStatefulSet(ctx, c.Kube, c.Namespace, server.StatefulSetName(c.Name))
+}
+
+// RequireStatefulSet returns the cluster's StatefulSet, or server.ErrNoStatefulSet.
+func (c *Cluster) RequireStatefulSet(ctx context.Context) (*appsv1.StatefulSet, error) {
+	sts, err := c.StatefulSet(ctx)
+	if err == nil && sts == nil {
+		err = fmt.Errorf("cluster %s: %w", c.ID(), server.ErrNoStatefulSet)
 	}
-	return sts, nil
+	return sts, err
 }
 
 // Gone reports whether a cluster no longer exists: neither its StatefulSet, nor a server, nor a volume, which

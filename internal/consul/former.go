@@ -19,13 +19,9 @@ import (
 func (c *Cluster) Former(statefulSet string) *Cluster {
 	f := &Cluster{connector: c.connector, Kube: c.Kube, Namespace: c.Namespace, Name: statefulSet + " (StatefulSet)"}
 	f.list = func(ctx context.Context) ([]corev1.Pod, error) {
-		sts, err := c.Kube.AppsV1().StatefulSets(c.Namespace).Get(ctx, statefulSet, metav1.GetOptions{})
-		found, err := kube.Found(err)
-		if err != nil {
-			return nil, fmt.Errorf("reading the StatefulSet %s/%s: %w", c.Namespace, statefulSet, err)
-		}
-		if !found {
-			return nil, nil
+		sts, err := kube.ReadStatefulSet(ctx, c.Kube, c.Namespace, statefulSet)
+		if err != nil || sts == nil {
+			return nil, err
 		}
 		pods, err := c.podsOf(ctx, sts)
 		f.connector.forget(f.ID(), pods)

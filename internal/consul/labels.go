@@ -2,12 +2,8 @@ package consul
 
 import (
 	"context"
-	"fmt"
 	"maps"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -37,13 +33,9 @@ func (c *Cluster) DeclaredLabels(ctx context.Context) (map[string]string, error)
 	if c.declared != nil {
 		return c.declared(ctx)
 	}
-	sts, err := c.Kube.AppsV1().StatefulSets(c.Namespace).Get(ctx, server.StatefulSetName(c.Name), metav1.GetOptions{})
-	found, err := kube.Found(err)
-	if err != nil {
-		return nil, fmt.Errorf("reading the labels of %s: %w", c.ID(), err)
-	}
-	if !found || !server.Owns(c.Name, sts.Labels) {
-		return nil, nil
+	sts, err := c.StatefulSet(ctx)
+	if err != nil || sts == nil || !server.Owns(c.Name, sts.Labels) {
+		return nil, err
 	}
 	return server.DeclaredLabels(sts), nil
 }

@@ -66,7 +66,7 @@ func (d Deployment) CheckAdopt(ctx context.Context, spec server.Spec) (servers i
 		return 0, err
 	}
 	if live.StatefulSet != nil { // in progress, or another cluster: the create reports it
-		sts, err := d.formerSet(ctx, spec.Adopt.StatefulSet)
+		sts, err := kube.ReadStatefulSet(ctx, d.Kube, d.Consul.Namespace, spec.Adopt.StatefulSet)
 		if err != nil || sts == nil {
 			return 0, err
 		}
@@ -86,7 +86,7 @@ func (d Deployment) checkAdopt(ctx context.Context, spec server.Spec, live serve
 	if err := foreign(withoutClaimable(live, spec), spec.Name); err != nil {
 		return former{}, err
 	}
-	sts, err := d.formerSet(ctx, adopt.StatefulSet)
+	sts, err := kube.ReadStatefulSet(ctx, d.Kube, d.Consul.Namespace, adopt.StatefulSet)
 	if err != nil {
 		return former{}, err
 	}
@@ -320,19 +320,6 @@ func (d Deployment) joinAddresses(ctx context.Context, sts *appsv1.StatefulSet, 
 	return join, nil
 }
 
-// formerSet reads the StatefulSet of the former servers, nil if it does not exist.
-func (d Deployment) formerSet(ctx context.Context, name string) (*appsv1.StatefulSet, error) {
-	sts, err := d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Get(ctx, name, metav1.GetOptions{})
-	found, err := kube.Found(err)
-	if err != nil {
-		return nil, fmt.Errorf("reading the StatefulSet %s/%s: %w", d.Consul.Namespace, name, err)
-	}
-	if !found {
-		return nil, nil //nolint:nilnil // nothing to return
-	}
-	return sts, nil
-}
-
 func replicasOf(sts *appsv1.StatefulSet) int32 {
 	if sts.Spec.Replicas == nil {
 		return 1 // as Kubernetes fills in
@@ -497,7 +484,7 @@ func (d Deployment) resumeTakeover(ctx context.Context, spec server.Spec) error 
 
 // rejoin is a Takeover with the current addresses of the former servers.
 func (d Deployment) rejoin(ctx context.Context, before server.Takeover, statefulSet string) (*server.Takeover, error) {
-	sts, err := d.formerSet(ctx, statefulSet)
+	sts, err := kube.ReadStatefulSet(ctx, d.Kube, d.Consul.Namespace, statefulSet)
 	if err != nil || sts == nil || len(before.Join) == 0 {
 		return &before, err
 	}
@@ -550,7 +537,7 @@ func (d Deployment) goBack(ctx context.Context, spec server.Spec, live server.Se
 	if err != nil || before.Adopt == nil || before.Takeover == nil {
 		return live, err
 	}
-	sts, err := d.formerSet(ctx, before.Adopt.StatefulSet)
+	sts, err := kube.ReadStatefulSet(ctx, d.Kube, d.Consul.Namespace, before.Adopt.StatefulSet)
 	if err != nil {
 		return live, err
 	}
@@ -577,7 +564,7 @@ func (d Deployment) goBack(ctx context.Context, spec server.Spec, live server.Se
 // Leftover says what an adoption has left behind.
 func (d Deployment) Leftover(ctx context.Context, spec server.Spec) (Leftover, error) {
 	l := Leftover{StatefulSet: spec.Adopt.StatefulSet}
-	sts, err := d.formerSet(ctx, l.StatefulSet)
+	sts, err := kube.ReadStatefulSet(ctx, d.Kube, d.Consul.Namespace, l.StatefulSet)
 	if err != nil || sts == nil {
 		return Leftover{}, err
 	}
@@ -670,18 +657,15 @@ func (t liveTakeover) act(ctx context.Context, w rollout.World, a rollout.Action
 }
 
 func (t liveTakeover) look(ctx context.Context) (rollout.World, error) {
-	namespace := t.Consul.Namespace
-	sts, err := t.Kube.AppsV1().StatefulSets(namespace).Get(ctx, server.StatefulSetName(t.Consul.Name), metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		err = server.ErrNoStatefulSet
-	}
+	sts, err := t.Consul.RequireStatefulSet(ctx)
 	if err != nil {
-		return rollout.World{}, fmt.Errorf("reading the StatefulSet of %s: %w", t.Consul.ID(), err)
+		return rollout.World{}, err
 	}
-	old, err := t.Kube.AppsV1().StatefulSets(namespace).Get(ctx, t.spec.Adopt.StatefulSet, metav1.GetOptions{})
-	if found, err := kube.Found(err); err != nil {
-		return rollout.World{}, fmt.Errorf("reading the StatefulSet %s/%s: %w", namespace, t.spec.Adopt.StatefulSet, err)
-	} else if !found {
+	old, err := kube.ReadStatefulSet(ctx, t.Kube, t.Consul.Namespace, t.spec.Adopt.StatefulSet)
+	if err != nil {
+		return rollout.World{}, err
+	}
+	if old == nil {
 		old = &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{Replicas: new(int32)}}
 	}
 	pods, err := t.both.Pods(ctx)

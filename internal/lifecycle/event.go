@@ -16,7 +16,7 @@ import (
 func (d Deployment) event(ctx context.Context, a rollout.Action) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eventTimeout)
 	defer cancel()
-	sts, err := d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Get(ctx, server.StatefulSetName(d.Consul.Name), metav1.GetOptions{})
+	sts, err := d.Consul.RequireStatefulSet(ctx)
 	if err != nil {
 		return
 	}

@@ -91,12 +91,9 @@ func runs(limit time.Duration, report func(rollout.Action)) rollout.Loop {
 }
 
 func (l Live) look(ctx context.Context) (rollout.World, error) {
-	sts, err := l.Kube.AppsV1().StatefulSets(l.Consul.Namespace).Get(ctx, server.StatefulSetName(l.Consul.Name), metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		err = server.ErrNoStatefulSet
-	}
+	sts, err := l.Consul.RequireStatefulSet(ctx)
 	if err != nil {
-		return rollout.World{}, fmt.Errorf("reading the StatefulSet of %s: %w", l.Consul.ID(), err)
+		return rollout.World{}, err
 	}
 	pods, err := l.Consul.Pods(ctx)
 	if err != nil {

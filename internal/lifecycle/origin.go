@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
@@ -40,9 +38,9 @@ func (e *OriginError) Unwrap() error { return e.Err }
 
 // ReadOrigin reads what a cluster started from, nil if it started empty.
 func (d Deployment) ReadOrigin(ctx context.Context) (*server.Origin, error) {
-	sts, err := d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Get(ctx, server.StatefulSetName(d.Consul.Name), metav1.GetOptions{})
+	sts, err := d.Consul.RequireStatefulSet(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("reading the StatefulSet of %s: %w", d.Consul.ID(), err)
+		return nil, err
 	}
 	return server.ParseOrigin(sts.Annotations), nil
 }

@@ -20,9 +20,9 @@ import (
 
 // Remains looks what is left of a cluster.
 func (d Deployment) Remains(ctx context.Context) (rollout.Remains, error) {
-	sts, err := d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Get(ctx, server.StatefulSetName(d.Consul.Name), metav1.GetOptions{})
+	sts, err := d.Consul.RequireStatefulSet(ctx)
 	if err != nil {
-		return rollout.Remains{}, fmt.Errorf("reading the StatefulSet of %s: %w", d.Consul.ID(), err)
+		return rollout.Remains{}, err
 	}
 	pods, err := d.Consul.Pods(ctx)
 	if err != nil {

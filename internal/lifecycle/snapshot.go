@@ -264,9 +264,9 @@ func (d Deployment) deleteSnapshotJob(ctx context.Context) error {
 // UpgradeSnapshot reads which snapshot was taken before the latest upgrade, nil if
 // none was.
 func (d Deployment) UpgradeSnapshot(ctx context.Context) (*server.Snapshot, error) {
-	sts, err := d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Get(ctx, server.StatefulSetName(d.Consul.Name), metav1.GetOptions{})
+	sts, err := d.Consul.RequireStatefulSet(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("reading the StatefulSet of %s: %w", d.Consul.ID(), err)
+		return nil, err
 	}
 	spec, err := server.Parse(server.Set{StatefulSet: sts}, server.Spec{})
 	return spec.UpgradeSnapshot, err

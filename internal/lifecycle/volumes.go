@@ -172,11 +172,11 @@ func (l Live) rebuild(ctx context.Context, s rollout.Server) error {
 
 // growVolumes makes the volumes that are too small grow.
 func (l Live) growVolumes(ctx context.Context) error {
-	sts, err := l.Kube.AppsV1().StatefulSets(l.Consul.Namespace).Get(ctx, server.StatefulSetName(l.Consul.Name), metav1.GetOptions{})
+	replicas, err := l.Consul.Replicas(ctx)
 	if err != nil {
-		return fmt.Errorf("reading the StatefulSet of %s: %w", l.Consul.ID(), err)
+		return err
 	}
-	claims, err := l.claims(ctx, int(*sts.Spec.Replicas))
+	claims, err := l.claims(ctx, replicas)
 	if err != nil {
 		return err
 	}

@@ -524,10 +524,11 @@ func (s Schedule) owns(o metav1.Object) bool {
 // consulacl.ErrNotRestored.
 func Servers(ctx context.Context, k *kube.Client, c *consul.Cluster) (server.Spec, error) {
 	name := server.StatefulSetName(c.Name)
-	sts, err := k.AppsV1().StatefulSets(c.Namespace).Get(ctx, name, metav1.GetOptions{})
-	if found, err := kube.Found(err); err != nil {
-		return server.Spec{}, fmt.Errorf("reading the StatefulSet of %s: %w", c.ID(), err)
-	} else if !found || !server.Owns(c.Name, sts.Labels) {
+	sts, err := c.StatefulSet(ctx)
+	if err != nil {
+		return server.Spec{}, err
+	}
+	if sts == nil || !server.Owns(c.Name, sts.Labels) {
 		return server.Spec{}, ErrNoCluster
 	}
 	cm, err := k.CoreV1().ConfigMaps(c.Namespace).Get(ctx, name, metav1.GetOptions{})
