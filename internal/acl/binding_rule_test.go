@@ -1,8 +1,9 @@
 package acl
 
 import (
-	"strings"
 	"testing"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/wanted"
 )
 
 func TestCheckBindName(t *testing.T) {
@@ -24,7 +25,7 @@ func TestCheckBindName(t *testing.T) {
 		{"templated-policy", "builtin/other", `there is no template "builtin/other"`},
 	} {
 		err := checkBindName(c.bindType, c.name)
-		if (err == nil) != (c.want == "") || (err != nil && !strings.Contains(err.Error(), c.want)) {
+		if !wanted.Error(err, c.want) {
 			t.Errorf("%s %q: %v, want %q", c.bindType, c.name, err, c.want)
 		}
 	}
@@ -52,7 +53,7 @@ func TestCheckSelector_knowsTheTypeOfTheAuthMethod(t *testing.T) {
 		{"aws-iam", `entity_tags.team == "x" or account_id == "123456789012"`, ""},
 		{"aws-iam", `list.groups is empty`, "the type aws-iam has entity_name,"},
 	} {
-		if err := checkSelector(c.methodType, c.selector); (err == nil) != (c.want == "") || (err != nil && !strings.Contains(err.Error(), c.want)) {
+		if err := checkSelector(c.methodType, c.selector); !wanted.Error(err, c.want) {
 			t.Errorf("%s %s: %v, want %q", c.methodType, c.selector, err, c.want)
 		}
 	}
@@ -79,7 +80,7 @@ func TestCheckReferences(t *testing.T) {
 		{"aws-iam", "${entity_name}-${entity_tags.team}", ""},
 		{"aws-iam", "${entity}", "the type aws-iam has"},
 	} {
-		if err := checkReferences(c.methodType, c.name); (err == nil) != (c.want == "") || (err != nil && !strings.Contains(err.Error(), c.want)) {
+		if err := checkReferences(c.methodType, c.name); !wanted.Error(err, c.want) {
 			t.Errorf("%s %s: %v, want %q", c.methodType, c.name, err, c.want)
 		}
 	}

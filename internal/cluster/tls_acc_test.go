@@ -34,6 +34,7 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/pki"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/wanted"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -685,7 +686,7 @@ func TestAccCluster_tlsCertificateIsIssuedElsewhere(t *testing.T) {
 					_, err = secure.Read(make([]byte, 1))
 				}
 			}
-			if (err == nil) != (tt.want == "") || (err != nil && !strings.Contains(err.Error(), tt.want)) {
+			if !wanted.Error(err, tt.want) {
 				return fmt.Errorf("%s: %w, want %q", name, err, tt.want)
 			}
 			if got := secure.ConnectionState().PeerCertificates; err == nil && !slices.Equal(got[0].Raw, client.Certificate[0]) {

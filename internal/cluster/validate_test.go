@@ -3,6 +3,8 @@ package cluster
 import (
 	"strings"
 	"testing"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/wanted"
 )
 
 // A version comes from the tag of an image, also beside a digest; an image by digest alone needs one.
@@ -22,7 +24,7 @@ func TestVersionAndImage(t *testing.T) {
 		{"", "", "", "", "set version"},
 	} {
 		v, image, err := versionAndImage(tt.version, tt.image)
-		if v != tt.wantVersion || image != tt.wantImage || (err == nil) != (tt.says == "") || (err != nil && !strings.Contains(err.Error(), tt.says)) {
+		if v != tt.wantVersion || image != tt.wantImage || !wanted.Error(err, tt.says) {
 			t.Errorf("%q, %q: %q, %q, %v", tt.version, tt.image, v, image, err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/wanted"
 )
 
 func TestCheckAuthConfig(t *testing.T) {
@@ -33,7 +34,7 @@ func TestCheckAuthConfig(t *testing.T) {
 			t.Fatal(err)
 		}
 		err := consulacl.CheckAuthConfig(c.kind, config)
-		if (err == nil) != (c.want == "") || (err != nil && !strings.Contains(err.Error(), c.want)) {
+		if !wanted.Error(err, c.want) {
 			t.Errorf("%s %s: %v, want %q", c.kind, c.config, err, c.want)
 		}
 		if err != nil && strings.Contains(err.Error(), `"s"`) {

@@ -9,16 +9,16 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/apimachinery/pkg/runtime"
-	k8stesting "k8s.io/client-go/testing"
-
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
+	k8stesting "k8s.io/client-go/testing"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/pki"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/wanted"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -230,7 +230,7 @@ func TestParseBroughtCertificate(t *testing.T) {
 		"no name of pods":   {data([]string{"server.dc1.consul"}), 0, "the certificate is not valid for consul.ns.svc"},
 	} {
 		a, p, err := parseBroughtCertificate(tt.data, spec, now.Add(tt.after))
-		if (err == nil) != (tt.want == "") || (err != nil && !strings.Contains(err.Error(), tt.want)) {
+		if !wanted.Error(err, tt.want) {
 			t.Errorf("%s: %v, want %q", name, err, tt.want)
 		}
 		if err == nil && (!a.same(ca) || a.Key != nil || p.Algorithm() != "ECDSA-P384") {

@@ -15,6 +15,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/yaml"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/wanted"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -334,12 +336,8 @@ func TestCheckExtraConfig(t *testing.T) {
 		`{"encrypt":"key"}`:                     `"encrypt"`,
 	}
 	for config, want := range tests {
-		err := CheckExtraConfig(config)
-		switch {
-		case want == "" && err != nil:
-			t.Errorf("%s: %v", config, err)
-		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
-			t.Errorf("%s: got %v, want something about %s", config, err, want)
+		if err := CheckExtraConfig(config); !wanted.Error(err, want) {
+			t.Errorf("%s: got %v, want something about %q", config, err, want)
 		}
 	}
 }

@@ -1,10 +1,11 @@
 package server
 
 import (
-	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/wanted"
 )
 
 func TestCheckExtraPod(t *testing.T) {
@@ -34,12 +35,8 @@ func TestCheckExtraPod(t *testing.T) {
 		`{"env":[{"name":"POD_IP","value":"x"}]}`:                                                            "POD_IP",
 		`{"volumeMounts":[{"name":"x","mountPath":"/x"}]}`:                                                   `no volume "x"`,
 	} {
-		err := CheckExtraPod(text)
-		switch {
-		case want == "" && err != nil:
-			t.Errorf("%s: %v", text, err)
-		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
-			t.Errorf("%s: got %v, want something about %s", text, err, want)
+		if err := CheckExtraPod(text); !wanted.Error(err, want) {
+			t.Errorf("%s: got %v, want something about %q", text, err, want)
 		}
 	}
 }
