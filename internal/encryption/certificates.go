@@ -140,7 +140,7 @@ func (a authorities) due(t server.TLSSettings, brought *authority, now time.Time
 	case t.CATrigger != "" && a.trigger != "" && t.CATrigger != a.trigger:
 		return "the trigger changed"
 	case latest.Algorithm() != t.KeyAlgorithm:
-		return "keys shall be " + t.KeyAlgorithm
+		return "the declared key algorithm is " + t.KeyAlgorithm
 	case latest.Certificate().NotAfter.Before(now.Add(t.Validity)):
 		return "the certificate authority expires on " + day(latest.Certificate().NotAfter)
 	}
@@ -233,9 +233,9 @@ func certificateDue(c certificate, a authorities, spec server.Spec, brought *pki
 	longer := slices.MinFunc([]time.Time{now.Add(spec.TLS.Validity), a.current.Ends()}, time.Time.Compare).Sub(end) > time.Second
 	switch err := pki.CheckServer(c.Pair, a.current.Pair, dns, ips); {
 	case err != nil:
-		return "the certificate of the servers is not as it shall be: " + err.Error()
+		return "the certificate of the servers does not match the configuration: " + err.Error()
 	case c.Algorithm() != spec.TLS.KeyAlgorithm:
-		return "the key of the servers shall be " + spec.TLS.KeyAlgorithm
+		return "the declared key algorithm of the servers is " + spec.TLS.KeyAlgorithm
 	case !now.Before(end.Add(-spec.TLS.RenewBefore)) && longer:
 		return "the certificate of the servers expires on " + day(end)
 	}
