@@ -126,7 +126,11 @@ func (r *PolicyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlan
 	}
 	// A policy with the same content, as an interrupted create leaves it, is adopted.
 	if req.State.Raw.IsNull() && !plan.Description.IsUnknown() && !plan.Rules.IsUnknown() && !plan.Datacenters.IsUnknown() {
-		if existing, err := a.Policies.Read(ctx, list[i].ID); err == nil && consulacl.SamePolicy(plan.toAPI(ctx, &resp.Diagnostics), *existing) {
+		existing, err := a.Policies.Read(ctx, list[i].ID)
+		switch {
+		case err != nil: // it was deleted since, as under its former address in the same apply, or the apply reports the error
+			return
+		case consulacl.SamePolicy(plan.toAPI(ctx, &resp.Diagnostics), *existing):
 			resp.Diagnostics.AddAttributeWarning(path.Root("name"), "The policy already exists", fmt.Sprintf(
 				"Cluster %s already has a policy %q with the same content, for example from an interrupted apply. The apply adopts it.", plan.Cluster.ValueString(), plan.Name.ValueString()))
 			return
