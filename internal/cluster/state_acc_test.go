@@ -24,7 +24,7 @@ import (
 var updateState = flag.Bool("update-state", false, "write testdata/state again, after a change that the changelog tells users about")
 
 // A new version of the provider reads the state and the objects that an earlier one wrote, and plans nothing: no object is rendered in
-// another way, no server restarts, and nothing of the private state is misread.
+// another way, and no server restarts.
 func TestAccCluster_theStateOfAnEarlierCommitPlansNothing(t *testing.T) {
 	acctest.PreCheck(t)
 	t.Parallel()

@@ -56,7 +56,9 @@ type forward struct {
 // Cluster is the servers of one cluster, as seen through a Connector.
 type Cluster struct {
 	connector *Connector
-	Kube      *kube.Client
+	// Kube is the Kubernetes cluster that the servers run in.
+	Kube *kube.Client
+	// Namespace and Name identify the cluster.
 	Namespace string
 	Name      string
 	// list lists the server pods if the labels of the name do not select them.

@@ -507,9 +507,8 @@ func (d Deployment) runTakeover(ctx context.Context, spec server.Spec, desired i
 		return d.unsettled(ctx, err, spec)
 	}
 	t := d.liveTakeover(spec, token, desired)
-	err = rollout.Run(ctx, t, runs(spec.Update.ServerTimeout, func(a rollout.Action) {
-		d.Report(a)
-		d.event(ctx, a)
+	err = rollout.Run(ctx, t, loop(spec.Update.ServerTimeout, func(a rollout.Action) {
+		d.report(ctx, a)
 	}))
 	if err != nil {
 		return d.unsettled(ctx, err, spec)
@@ -551,7 +550,7 @@ func (d Deployment) goBack(ctx context.Context, spec server.Spec, live server.Se
 		if err := t.removeBridge(ctx, server.ClientServiceName(spec.Name)); err != nil { // of one that was killed
 			return live, err
 		}
-		if err := rollout.Run(ctx, t, runs(spec.Update.ServerTimeout, d.Report)); err != nil {
+		if err := rollout.Run(ctx, t, loop(spec.Update.ServerTimeout, d.Report)); err != nil {
 			return live, d.unsettled(ctx, err, spec)
 		}
 		if live, err = ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name); err != nil {
@@ -618,13 +617,13 @@ func (d Deployment) liveTakeover(spec server.Spec, token string, desired int) li
 	return t
 }
 
-// Look implements Cluster.
+// Look implements rollout.Cluster.
 func (t liveTakeover) Look(ctx context.Context) (rollout.World, error) {
 	w, err := t.look(ctx)
 	return w, final(err)
 }
 
-// Do implements Cluster.
+// Do implements rollout.Cluster.
 func (t liveTakeover) Do(ctx context.Context, w rollout.World, a rollout.Action) error {
 	return final(t.act(ctx, w, a))
 }
@@ -684,7 +683,8 @@ func (t liveTakeover) look(ctx context.Context) (rollout.World, error) {
 	for i := range pods {
 		s := rollout.Server{Name: pods[i].Name, UID: string(pods[i].UID), Stopped: stopped(&pods[i]), Peer: true}
 		if metav1.IsControlledBy(&pods[i], sts) {
-			s.Outdated, s.Why = Outdated(sts, &pods[i]), why(sts, &pods[i])
+			s.Why = why(sts, &pods[i])
+			s.Outdated = s.Why != ""
 			w.Servers = append(w.Servers, s)
 		} else {
 			seen.Servers = append(seen.Servers, s)

@@ -14,7 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
@@ -653,28 +652,28 @@ func (d Deployment) stopUnelected(ctx context.Context, spec server.Spec) (live s
 		return live, fmt.Errorf("the servers of %s have just elected a leader: apply again. "+
 			"If the apply that creates the cluster was interrupted, declare the number of servers and the encryption that it had", spec.ID())
 	}
-	a := rollout.Action{Verb: rollout.Scale, Why: "no leader was ever elected, and all servers restart"}
-	d.Report(a)
-	d.event(ctx, a)
+	d.report(ctx, rollout.Action{Verb: rollout.Scale, Why: "no leader was ever elected, and all servers restart"})
 	if err := d.scaleDown(ctx, 0); err != nil {
 		return live, fmt.Errorf("%w. Apply again to continue", err)
 	}
-	if spec.Storage.WhenScaled == server.Delete {
-		if err := d.deleteEmptyClaims(ctx, int(spec.Replicas)); err != nil {
-			return live, err
-		}
+	if live, err = ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name); err != nil || live.StatefulSet == nil {
+		return live, err
 	}
-	return ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
+	if spec.Storage.WhenScaled == server.Delete {
+		err = d.deleteNewClaims(ctx, int(spec.Replicas), live.StatefulSet.CreationTimestamp.Time)
+	}
+	return live, err
 }
 
-// deleteEmptyClaims deletes the claims of servers beyond a number on which no data is known.
-func (d Deployment) deleteEmptyClaims(ctx context.Context, replicas int) error {
+// deleteNewClaims deletes the claims of servers beyond a number, unless data is known on them, or they were made before a time: then they
+// are those of an earlier cluster.
+func (d Deployment) deleteNewClaims(ctx context.Context, replicas int, since time.Time) error {
 	claims, err := d.Retained(ctx)
 	if err != nil {
 		return err
 	}
 	for _, c := range claims {
-		if c.Ordinal < replicas || c.Version != "" {
+		if c.Ordinal < replicas || c.Version != "" || c.Created.Before(since) {
 			continue
 		}
 		_, err := kube.Found(d.Kube.CoreV1().PersistentVolumeClaims(d.Consul.Namespace).Delete(ctx, c.Name, metav1.DeleteOptions{}))
@@ -724,10 +723,9 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int, l
 		}
 	}
 	for {
-		err := rollout.Run(ctx, live, runs(limit, func(a rollout.Action) {
+		err := rollout.Run(ctx, live, loop(limit, func(a rollout.Action) {
 			_ = d.markData(ctx, spec.Established) // the progress of the rollout; only at its end does this have to succeed
-			d.Report(a)
-			d.event(ctx, a)
+			d.report(ctx, a)
 		}))
 		if paused := (*rollout.PausedError)(nil); errors.As(err, &paused) {
 			return paused
@@ -967,9 +965,7 @@ func (d Deployment) deleteServers(ctx context.Context, spec server.Spec) (live s
 // deleteJobs deletes Jobs that interrupted operations left behind. A Job of a schedule belongs to its CronJob. Without the right to list
 // Jobs, Kubernetes deletes them some time after they ended.
 func (d Deployment) deleteJobs(ctx context.Context) error {
-	list, err := d.Kube.BatchV1().Jobs(d.Consul.Namespace).List(ctx, metav1.ListOptions{
-		LabelSelector: labels.SelectorFromSet(map[string]string{server.LabelManagedBy: server.ManagedBy, server.LabelInstance: d.Consul.Name}).String(),
-	})
+	list, err := d.Kube.BatchV1().Jobs(d.Consul.Namespace).List(ctx, owned(d.Consul.Name))
 	if apierrors.IsForbidden(err) {
 		return nil
 	}

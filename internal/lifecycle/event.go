@@ -11,6 +11,12 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
+// report reports an action, and records it as an Event.
+func (d Deployment) report(ctx context.Context, a rollout.Action) {
+	d.Report(a)
+	d.event(ctx, a)
+}
+
 // event records an action as an Event of the StatefulSet, for people who watch with kubectl.
 // Nothing else depends on it: a failure to record the Event is ignored.
 func (d Deployment) event(ctx context.Context, a rollout.Action) {

@@ -60,13 +60,13 @@ type Live struct {
 
 var _ rollout.Cluster = Live{}
 
-// Look implements Cluster.
+// Look implements rollout.Cluster.
 func (l Live) Look(ctx context.Context) (rollout.World, error) {
 	w, err := l.look(ctx)
 	return w, final(err)
 }
 
-// Do implements Cluster.
+// Do implements rollout.Cluster.
 func (l Live) Do(ctx context.Context, w rollout.World, a rollout.Action) error {
 	return final(l.act(ctx, w, a))
 }
@@ -80,8 +80,8 @@ func final(err error) error {
 	return err
 }
 
-// runs is how Run waits for a cluster in Kubernetes.
-func runs(limit time.Duration, report func(rollout.Action)) rollout.Loop {
+// loop is how a rollout waits for a cluster in Kubernetes.
+func loop(limit time.Duration, report func(rollout.Action)) rollout.Loop {
 	return rollout.Loop{
 		Wait: func(ctx context.Context, check func(context.Context) (string, error)) error {
 			return kube.Wait(ctx, "the servers", interval, check)
@@ -111,9 +111,9 @@ func (l Live) look(ctx context.Context) (rollout.World, error) {
 	}
 	var ready, running []corev1.Pod
 	for i := range pods {
-		isReady := consul.PodReady(&pods[i])
+		isReady, reason := consul.PodReady(&pods[i]), why(sts, &pods[i])
 		w.Servers = append(w.Servers, rollout.Server{
-			Name: pods[i].Name, UID: string(pods[i].UID), Outdated: Outdated(sts, &pods[i]), Why: why(sts, &pods[i]), Leaving: pods[i].DeletionTimestamp != nil,
+			Name: pods[i].Name, UID: string(pods[i].UID), Outdated: reason != "", Why: reason, Leaving: pods[i].DeletionTimestamp != nil,
 			Template: pods[i].Annotations[server.AnnotationTemplateHash],
 			Stopped:  stopped(&pods[i]), Sick: !isReady, Peer: true,
 		})
@@ -315,22 +315,21 @@ func why(sts *appsv1.StatefulSet, pod *corev1.Pod) string {
 // whyOutdated says why a pod is outdated, and whether the reason is the rest of a change that was
 // applied. edited says that somebody changed the template of the StatefulSet.
 func whyOutdated(sts *appsv1.StatefulSet, pod *corev1.Pod, edited bool) (why string, pending bool) {
-	now, then := sts.Spec.Template, pod
-	differs := func(annotation string) bool { return now.Annotations[annotation] != then.Annotations[annotation] }
-	images := server.ChangedImages(now, pod)
-	switch from, to := then.Labels[server.LabelVersion], now.Labels[server.LabelVersion]; {
+	images := server.ChangedImages(sts.Spec.Template, pod)
+	switch reason := server.RestartReason(pod.ObjectMeta, sts.Spec.Template.ObjectMeta); {
 	case len(images) > 0:
 		return strings.Join(images, ", ") + ", will restart", false
 	case edited:
 		return "made from another template than the StatefulSet's, will restart unless it runs what is declared", false
-	case from != to && differs(server.AnnotationTemplateHash):
-		return fmt.Sprintf("runs Consul %s, and the change to %s is pending, will restart", from, to), true
-	case differs(server.AnnotationConfigHash):
+	case reason == server.ReasonTemplate:
+		return "made from another template than the StatefulSet's, will restart", false
+	case reason == server.ReasonConfig:
 		return "runs the former configuration, and a change of it is pending, will restart", true
-	case differs(server.AnnotationTemplateHash):
+	case reason == server.ReasonPod:
 		return "runs with the former settings of its pod, and a change of them is pending, will restart", true
 	default:
-		return "made from another template than the StatefulSet's, will restart", false
+		return fmt.Sprintf("runs Consul %s, and the change to %s is pending, will restart",
+			pod.Labels[server.LabelVersion], sts.Spec.Template.Labels[server.LabelVersion]), true
 	}
 }
 
@@ -346,10 +345,10 @@ func hasStarted(pod *corev1.Pod) bool {
 	})
 }
 
-// restart removes the pod of a server as it was observed; the StatefulSet creates a new one. A settled server is evicted: Kubernetes then refuses (429) while a
-// drain, an autoscaler, or another client takes another server away, which an observation that is
-// seconds old does not show. A server that is stopped or unhealthy is deleted: an eviction would
-// wait for the disruption budget that the server itself exhausts.
+// restart removes the pod of a server as it was observed; the StatefulSet creates a new one. A settled server is
+// evicted: Kubernetes then refuses (429) while a drain, an autoscaler, or another client takes another server away,
+// which an observation that is seconds old does not show. A server that is stopped or unhealthy is deleted: an eviction
+// would wait for the disruption budget that the server itself exhausts.
 func (l Live) restart(ctx context.Context, s rollout.Server) error {
 	if s.Settled() {
 		return l.evict(ctx, s, metav1.DeleteOptions{})
@@ -372,10 +371,10 @@ func (l Live) evict(ctx context.Context, s rollout.Server, opts metav1.DeleteOpt
 	return err
 }
 
-// reload makes the agent in a pod reload its configuration (PUT /v1/agent/reload), and returns when the agent reports that it has. The configuration is in a volume that the
-// kubelet updates within a minute or two, and at once when the pod changes
-// (kubernetes.io/docs/concepts/configuration/configmap). So the pod gets an annotation, and the
-// agent is told to reload until it reports the desired configuration.
+// reload makes the agent in a pod reload its configuration (PUT /v1/agent/reload), and returns when the agent reports
+// that it has. The configuration is in a volume that the kubelet updates within a minute or two, and at once when the
+// pod changes (kubernetes.io/docs/concepts/configuration/configmap). So the pod gets an annotation, and the agent is
+// told to reload until it reports the desired configuration.
 func (l Live) reload(ctx context.Context, pod string) error {
 	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, server.AnnotationConfigVersion, l.Version)
 	p, err := l.Kube.CoreV1().Pods(l.Consul.Namespace).Patch(ctx, pod, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})

@@ -53,9 +53,7 @@ func (d Deployment) Recover(ctx context.Context, spec server.Spec, from string) 
 		if reason := r.Check(from); reason != "" && !r.Leader {
 			return &RefusedRecoveryError{reason}
 		}
-		a := rollout.Action{Verb: rollout.Recover, On: from}
-		d.Report(a)
-		d.event(ctx, a)
+		d.report(ctx, rollout.Action{Verb: rollout.Recover, On: from})
 		if from == rollout.FromNothing {
 			return d.beginAnew(ctx, spec, r.Leader)
 		}

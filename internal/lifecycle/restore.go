@@ -91,9 +91,7 @@ func (d Deployment) restore(ctx context.Context, client restic.Client, r restic.
 	case err != nil:
 		return restored, fmt.Errorf("nothing in the cluster was changed: %w", err)
 	}
-	a := rollout.Action{Verb: rollout.Restore, On: job.Stored.ID}
-	d.Report(a)
-	d.event(ctx, a)
+	d.report(ctx, rollout.Action{Verb: rollout.Restore, On: job.Stored.ID})
 	err = d.recordRestore(ctx, restored.Restored)
 	if err == nil {
 		err = d.heal(ctx, running)

@@ -67,9 +67,7 @@ func (d Deployment) takeSnapshot(ctx context.Context, running, next server.Spec)
 	if err != nil {
 		return nil, err
 	}
-	a := rollout.Action{Verb: rollout.Snapshot}
-	d.Report(a)
-	d.event(ctx, a)
+	d.report(ctx, rollout.Action{Verb: rollout.Snapshot})
 	return &s, nil
 }
 

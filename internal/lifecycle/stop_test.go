@@ -155,14 +155,18 @@ func TestStopUnelected(t *testing.T) {
 		whenScaled string
 		left       []string
 	}{
-		"claims are kept":    {server.Retain, []string{"data-consul-server-0", "data-consul-server-1", "data-consul-server-2"}},
-		"claims are deleted": {server.Delete, []string{"data-consul-server-0", "data-consul-server-2"}},
+		"claims are kept": {server.Retain, []string{"data-consul-server-0", "data-consul-server-1", "data-consul-server-2", "data-consul-server-3"}},
+		// 2 has data, and 3 is of an earlier cluster.
+		"claims are deleted": {server.Delete, []string{"data-consul-server-0", "data-consul-server-2", "data-consul-server-3"}},
 	} {
 		sts := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: "consul-server", Labels: server.OwnerLabels("consul")}}
-		sts.Spec.Replicas = new(int32(3))
+		sts.Spec.Replicas, sts.CreationTimestamp = new(int32(3)), metav1.Now()
 		objects := []runtime.Object{sts}
-		for ordinal, version := range []string{"", "", "1.22.7"} {
+		for ordinal, version := range []string{"", "", "1.22.7", ""} {
 			c := claimOf(server.ClaimName(server.PodName("consul", ordinal)), version)
+			if ordinal < 3 {
+				c.CreationTimestamp = sts.CreationTimestamp
+			}
 			objects = append(objects, &c)
 		}
 		set := fake.NewClientset(objects...)

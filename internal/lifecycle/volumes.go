@@ -61,7 +61,7 @@ func (l Live) claims(ctx context.Context, replicas int) (map[string]corev1.Persi
 //   - A volume that is too small grows, or its server gets a new one, as declared. A larger volume is kept.
 //   - A claim that is newer than the StatefulSet was created from the current template: its server is not
 //     rebuilt again, whatever happened to the claim.
-//   - A claim that is being deleted is removed with its pod, whoever deleted it.
+//   - A claim that is being deleted is removed with its pod, no matter who deleted it.
 //   - A server is restarted for its file system only if it was not restarted since the file system waits for
 //     that.
 func judgeVolumes(w *rollout.World, s server.Storage, made time.Time, claims map[string]corev1.PersistentVolumeClaim, pods []corev1.Pod, now time.Time) {
@@ -146,8 +146,8 @@ func fileSystemPending(c *corev1.PersistentVolumeClaim) (since time.Time, pendin
 	return time.Time{}, false
 }
 
-// rebuild is restart for a server that also loses its volume. The claim is deleted first: it exists until its pod is gone, and the StatefulSet
-// creates the next pod only with a new claim (pkg/controller/statefulset/stateful_pod_control.go of
+// rebuild is restart for a server that also loses its volume. The claim is deleted first: it exists until its pod is gone, and the
+// StatefulSet creates the next pod only with a new claim (pkg/controller/statefulset/stateful_pod_control.go of
 // Kubernetes). Nothing brings a claim back that is being deleted, so the eviction is tried before (dry run).
 func (l Live) rebuild(ctx context.Context, s rollout.Server) error {
 	if s.Settled() {
@@ -226,8 +226,7 @@ func (d Deployment) startVolumes(ctx context.Context, spec server.Spec, live ser
 	}
 	grown, err := l.grow(ctx, claims)
 	if grown {
-		d.Report(rollout.Action{Verb: rollout.Grow, On: spec.Storage.Size.String()})
-		d.event(ctx, rollout.Action{Verb: rollout.Grow, On: spec.Storage.Size.String()})
+		d.report(ctx, rollout.Action{Verb: rollout.Grow, On: spec.Storage.Size.String()})
 	}
 	return resizing, err
 }

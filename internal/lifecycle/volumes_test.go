@@ -75,7 +75,7 @@ func TestJudgeVolumes(t *testing.T) {
 			c.Spec.StorageClassName, c.CreationTimestamp = new("other"), ago(time.Minute)
 		}, "", rollout.Server{}},
 		"one that is being deleted goes with its pod": {rebuild, deleting, "", rollout.Server{Volume: "its volume is being deleted", Rebuild: true}},
-		"whoever deletes it":                          {grow, deleting, "", rollout.Server{Volume: "its volume is being deleted", Rebuild: true}},
+		"its claim is being deleted by somebody else": {grow, deleting, "", rollout.Server{Volume: "its volume is being deleted", Rebuild: true}},
 		"the pod after it only waits": {rebuild, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
 			deleting(c, p)
 			p.Spec.NodeName = ""

@@ -195,7 +195,8 @@ func TestNewPlan_saysWhetherTheOnlyServerRestarts(t *testing.T) {
 	}
 }
 
-// withoutReason is an action without the reason for which a server restarts (TestNewPlan_saysWhyServersRestart), unless the rule has another one.
+// withoutReason is an action without the reason for which a server restarts (TestNewPlan_saysWhyServersRestart), unless a rule gives
+// another reason.
 func withoutReason(a Action) Action {
 	for _, rule := range []string{"it is", "no leader", "there is no leader"} {
 		if strings.HasPrefix(a.Why, rule) {

@@ -57,7 +57,7 @@ type Loop struct {
 	Wait func(ctx context.Context, check func(context.Context) (missing string, err error)) error
 	// Now is the time.
 	Now func() time.Time
-	// Limit is the longest time without an action; 0 is none.
+	// Limit is the longest time without an action; 0 means no limit.
 	Limit time.Duration
 	// Report is called for every action taken, for Done, and for Pause.
 	Report func(Action)

@@ -8,9 +8,12 @@ import (
 
 // Reasons for which a server restarts, besides another version.
 const (
-	reasonConfig   = "configuration"
-	reasonPod      = "settings of the pod"
-	reasonTemplate = "pod template edited"
+	// ReasonConfig is another configuration of the agent.
+	ReasonConfig = "configuration"
+	// ReasonPod is another setting of the pod.
+	ReasonPod = "settings of the pod"
+	// ReasonTemplate is an edit of the pod template by somebody else.
+	ReasonTemplate = "pod template edited"
 )
 
 // RestartReason says in a few words why a pod restarts that is to be made from another template. former and wanted are the metadata of the
@@ -20,13 +23,13 @@ func RestartReason(former, wanted metav1.ObjectMeta) string {
 	from, to := former.Labels[LabelVersion], wanted.Labels[LabelVersion]
 	switch {
 	case !differs(AnnotationTemplateHash):
-		return reasonTemplate
+		return ReasonTemplate
 	case from != to:
 		return fmt.Sprintf("version %s -> %s", from, to)
 	case differs(AnnotationConfigHash):
-		return reasonConfig
+		return ReasonConfig
 	default:
-		return reasonPod
+		return ReasonPod
 	}
 }
 

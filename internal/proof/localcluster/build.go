@@ -28,8 +28,8 @@ const (
 	restServerVersion = "0.14.0"
 )
 
-// ConsulVersions returns the Consul versions whose images a cluster has after [Cluster.Up]: those that the acceptance tests run. Fewer can be had by
-// [Cluster.UpWith], and others by [Cluster.AddConsulVersion].
+// ConsulVersions returns the Consul versions whose images a cluster has after [Cluster.Up]: those that the acceptance tests run.
+// [Cluster.UpWith] starts a cluster with fewer, and [Cluster.AddConsulVersion] adds another one.
 func ConsulVersions() []string { return []string{"1.21.0", "1.22.7"} }
 
 // modules holds a small Go module for each family of tools, so that none of their dependencies reaches this project's go.mod. The files end in .txt
@@ -114,8 +114,8 @@ func restServerFamily() family {
 	}
 }
 
-// recipeFamilies returns all families that a cluster is made of. All Consul versions count, also those that a cluster lacks: one that gets them later stays
-// the same cluster.
+// recipeFamilies returns all families that a cluster is made of. All Consul versions count, also those that the cluster lacks: it stays
+// the same cluster when it gets them.
 func recipeFamilies() []family {
 	all := []family{kubernetesFamily(), coreDNSFamily(), localPathFamily()}
 	for _, version := range ConsulVersions() {

@@ -11,12 +11,13 @@ import (
 	"github.com/hashicorp/go-version"
 )
 
-// MinimumCLI is the oldest Terraform, and the oldest OpenTofu, that knows everything that this provider has. Older ones know no write-only arguments: with
-// them, the generated documentation is another one, and not all tests can run.
+// MinimumCLI is the oldest version of Terraform, and of OpenTofu, that supports everything in this provider. Older versions have no
+// write-only arguments: they generate other docs, and cannot run all tests.
 const MinimumCLI = "1.11.0"
 
-// CLI returns a program that runs Terraform configurations: terraform or tofu if one of them is on the PATH and of the minimum version, else an OpenTofu
-// that it builds from source and caches. A line for each part of longer work goes to w; nil discards them. No cluster is needed.
+// CLI returns a program that runs Terraform configurations: terraform or tofu, if one of them is on the PATH in the minimum version or
+// later, else an OpenTofu that it builds from source and caches. A line for each part of longer work goes to w; nil discards them. No
+// cluster is needed.
 func CLI(ctx context.Context, w io.Writer, minimum string) (path string, isOpenTofu bool, err error) {
 	oldest, err := version.NewVersion(minimum)
 	if err != nil {
@@ -28,7 +29,7 @@ func CLI(ctx context.Context, w io.Writer, minimum string) (path string, isOpenT
 		if err != nil {
 			continue
 		}
-		// A wrapper that chooses between versions may fail, because none is chosen here. Then it is of no use, but no reason to stop.
+		// A wrapper that chooses between versions fails if no version is chosen here. Another program may do.
 		found, err := cliVersion(ctx, path)
 		switch {
 		case err != nil:
@@ -49,13 +50,13 @@ func CLI(ctx context.Context, w io.Writer, minimum string) (path string, isOpenT
 // cliVersion asks a terraform or tofu for its version.
 func cliVersion(ctx context.Context, path string) (*version.Version, error) {
 	cmd := exec.CommandContext(ctx, path, "version", "-json")
-	cmd.Env = append(os.Environ(), "CHECKPOINT_DISABLE=1") // else it asks the internet whether there is a newer one
+	cmd.Env = append(os.Environ(), "CHECKPOINT_DISABLE=1") // otherwise it asks the internet for a newer version
 	out, err := runCommand(cmd)
 	if err != nil {
 		return nil, err
 	}
 	var answer struct {
-		Version string `json:"terraform_version"` // OpenTofu calls it so too
+		Version string `json:"terraform_version"` // OpenTofu uses this name too
 	}
 	if err := json.Unmarshal([]byte(out), &answer); err != nil {
 		return nil, fmt.Errorf("reading its version: %w", err)

@@ -95,8 +95,8 @@ func (c *Cluster) logPath(process string) string { return c.path("logs", process
 // A first call builds Kubernetes and Consul, which takes several minutes; the binaries are cached in the user's cache directory. Up needs root.
 func (c *Cluster) Up(ctx context.Context) error { return c.UpWith(ctx, ConsulVersions()...) }
 
-// UpWith is [Cluster.Up] for those who do not need all of [ConsulVersions]: it builds and loads the images of the given Consul versions only. A cluster that
-// runs is kept whatever versions it has, and gets those that it lacks.
+// UpWith is [Cluster.Up] with some of [ConsulVersions]: it builds and loads only the images of these versions. A cluster that runs is
+// kept, and gets the versions that it lacks.
 func (c *Cluster) UpWith(ctx context.Context, consulVersions ...string) error {
 	// The first build takes minutes, so a version that cannot be built is refused before it.
 	for _, version := range consulVersions {

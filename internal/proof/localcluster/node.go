@@ -183,7 +183,8 @@ func (c *Cluster) AddConsulVersion(ctx context.Context, version string) error {
 	return c.addImage(ctx, spec)
 }
 
-// addMissingConsul adds those of the given Consul versions that a node lacks. The nodes themselves are asked, so that a load that was cut short is repeated.
+// addMissingConsul adds the given Consul versions that a node lacks. The nodes themselves are asked, so that an interrupted load is
+// repeated.
 func (c *Cluster) addMissingConsul(ctx context.Context, versions []string) error {
 	for _, version := range versions {
 		missing, err := c.anyNodeLacks(ctx, ConsulImage(version))

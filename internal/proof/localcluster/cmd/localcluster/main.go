@@ -119,7 +119,7 @@ func up(ctx context.Context, cluster *localcluster.Cluster, args []string) error
 	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
 		return errUsage
 	}
-	// Unlike Split, this makes of an empty list none: who only removes things needs no Consul.
+	// Unlike Split, this returns no version for an empty list: destroying needs no Consul.
 	versions := strings.FieldsFunc(*consul, func(r rune) bool { return r == ',' })
 	if err := cluster.UpWith(ctx, versions...); err != nil {
 		return err
