@@ -90,14 +90,25 @@ func hasAgentTokens(t *testing.T, namespace string) resource.TestCheckFunc {
 			if err != nil {
 				return err
 			}
-			if len(agent.NodeIdentities) != 1 || agent.NodeIdentities[0].NodeName != fmt.Sprintf("consul-server-%d", i) || len(agent.Policies)+len(agent.Roles)+len(agent.ServiceIdentities) > 0 {
+			if len(agent.NodeIdentities) != 1 || agent.NodeIdentities[0].NodeName != fmt.Sprintf("consul-server-%d", i) ||
+				len(agent.Policies)+len(agent.Roles)+len(agent.ServiceIdentities) > 0 {
 				return fmt.Errorf("server %d has a token with other rights than its node identity: %+v", i, agent)
 			}
 			if seen[agent.SecretID] {
 				return fmt.Errorf("server %d shares its token", i)
 			}
 			seen[agent.SecretID] = true
-			persisted, err := acctest.Kube(t).Exec(t.Context(), namespace, fmt.Sprintf("consul-server-%d", i), "consul", nil, "cat", "/consul/data/acl-tokens.json")
+			persisted, err := acctest.Kube(
+				t,
+			).Exec(
+				t.Context(),
+				namespace,
+				fmt.Sprintf("consul-server-%d", i),
+				"consul",
+				nil,
+				"cat",
+				"/consul/data/acl-tokens.json",
+			)
 			if err != nil {
 				return err
 			}
@@ -133,7 +144,8 @@ func TestAccACLBootstrap_lifecycle(t *testing.T) {
 				ConfigStateChecks: []statecheck.StateCheck{
 					statecheck.ExpectKnownValue(address, tfjsonpath.New("id"), knownvalue.StringExact(namespace+"/consul")),
 					statecheck.ExpectKnownValue(address, tfjsonpath.New("secret"), knownvalue.ObjectExact(map[string]knownvalue.Check{
-						"namespace": knownvalue.StringExact(namespace), "name": knownvalue.StringExact("consul-bootstrap-token"), "key": knownvalue.StringExact("token"),
+						"namespace": knownvalue.StringExact(namespace),
+						"name":      knownvalue.StringExact("consul-bootstrap-token"), "key": knownvalue.StringExact("token"),
 					})),
 				},
 			},
@@ -198,7 +210,10 @@ func TestAccACLBootstrap_lifecycle(t *testing.T) {
 			{ // and recovered when asked for
 				Config: hcl(namespace, `  reset = "once"`),
 				Check: resource.ComposeTestCheckFunc(deniesAnonymousWrites(t, namespace), noSecretInState(t, namespace), func(*terraform.State) error {
-					if _, err := consulacl.VerifyToken(t.Context(), acctest.Consul(t, namespace, "consul"), lost); !errors.Is(err, consulacl.ErrSecretLost) {
+					if _, err := consulacl.VerifyToken(t.Context(), acctest.Consul(t, namespace, "consul"), lost); !errors.Is(
+						err,
+						consulacl.ErrSecretLost,
+					) {
 						return fmt.Errorf("the lost token still works: %w", errors.Join(err, errors.New("it was not deleted")))
 					}
 					return nil
@@ -250,7 +265,9 @@ func TestAccLong_goesOnFromAnyStep(t *testing.T) {
 					{Config: clusterHCL(namespace, "  acl = { enabled = true }\n  replicas = 1\n")},
 					{
 						PreConfig: func() {
-							if err := interrupted(t, acctest.Consul(t, namespace, "consul"), consulacl.SecretRef{Name: "consul-bootstrap-token", Key: "token"}); err != nil {
+							if err := interrupted(
+								t, acctest.Consul(t, namespace, "consul"), consulacl.SecretRef{Name: "consul-bootstrap-token", Key: "token"},
+							); err != nil {
 								t.Fatal(err)
 							}
 						},
@@ -272,12 +289,33 @@ func TestAccACLBootstrap_refusals(t *testing.T) {
 		return cluster + "resource \"consul_k8s_acl_bootstrap\" \"test\" {\n" + attributes + "\n}\n"
 	}
 	test(t, resource.TestCase{Steps: []resource.TestStep{
-		{Config: bootstrap(`cluster = "consul"`), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says(`cluster: "consul" is not of the form "<namespace>/<name>"`)},
-		{Config: bootstrap("cluster = \"a/b\"\n secret = { key = \"a/b\" }"), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says(`secret.key: Kubernetes would refuse "a/b"`)},
-		{Config: bootstrap("cluster = \"a/b\"\n secret = { name = \"A\" }"), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says(`secret.name: Kubernetes would refuse "A"`)},
-		{Config: bootstrap(fmt.Sprintf("cluster = \"%s/other\"", namespace)), ExpectError: acctest.Says("There is no cluster " + namespace + "/other")},
+		{
+			Config:             bootstrap(`cluster = "consul"`),
+			PlanOnly:           true,
+			ExpectNonEmptyPlan: true,
+			ExpectError:        acctest.Says(`cluster: "consul" is not of the form "<namespace>/<name>"`),
+		},
+		{
+			Config:             bootstrap("cluster = \"a/b\"\n secret = { key = \"a/b\" }"),
+			PlanOnly:           true,
+			ExpectNonEmptyPlan: true,
+			ExpectError:        acctest.Says(`secret.key: Kubernetes would refuse "a/b"`),
+		},
+		{
+			Config:             bootstrap("cluster = \"a/b\"\n secret = { name = \"A\" }"),
+			PlanOnly:           true,
+			ExpectNonEmptyPlan: true,
+			ExpectError:        acctest.Says(`secret.name: Kubernetes would refuse "A"`),
+		},
+		{
+			Config:      bootstrap(fmt.Sprintf("cluster = \"%s/other\"", namespace)),
+			ExpectError: acctest.Says("There is no cluster " + namespace + "/other"),
+		},
 		{Config: cluster},
-		{Config: bootstrap(fmt.Sprintf("cluster = \"%s/consul\"", namespace)), ExpectError: acctest.Says(`set acl = { enabled = true, default_policy = "allow" }`)},
+		{
+			Config:      bootstrap(fmt.Sprintf("cluster = \"%s/consul\"", namespace)),
+			ExpectError: acctest.Says(`set acl = { enabled = true, default_policy = "allow" }`),
+		},
 		{Config: cluster, Check: func(*terraform.State) error {
 			// A refused bootstrap leaves no Secret behind.
 			secrets, err := acctest.Kube(t).CoreV1().Secrets(namespace).List(t.Context(), metav1.ListOptions{})

@@ -67,19 +67,28 @@ func (f fixture) cleanUp() {
 func (f fixture) pod(account string) func(command string) (output string, err error) {
 	f.t.Helper()
 	k, ctx := acctest.Kube(f.t), f.t.Context()
-	if _, err := k.CoreV1().ServiceAccounts(f.Namespace).Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: account}}, metav1.CreateOptions{}); err != nil {
+	if _, err := k.CoreV1().ServiceAccounts(f.Namespace).Create(
+		ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: account}}, metav1.CreateOptions{},
+	); err != nil {
 		f.t.Fatal(err)
 	}
 	_, err := k.CoreV1().Pods(f.Namespace).Create(ctx, &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: account},
 		Spec: corev1.PodSpec{
 			ServiceAccountName: account, TerminationGracePeriodSeconds: new(int64(0)),
-			SecurityContext: &corev1.PodSecurityContext{RunAsNonRoot: new(true), RunAsUser: new(int64(100)), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
+			SecurityContext: &corev1.PodSecurityContext{
+				RunAsNonRoot:   new(true),
+				RunAsUser:      new(int64(100)),
+				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			},
 			Containers: []corev1.Container{{
 				Name: "app", Image: "docker.io/hashicorp/consul:" + acctest.ConsulVersion, ImagePullPolicy: corev1.PullIfNotPresent,
-				Command:         []string{"sleep", "3600"},
-				Env:             []corev1.EnvVar{{Name: "CONSUL_HTTP_ADDR", Value: "http://" + f.Name + ":8500"}},
-				SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}},
+				Command: []string{"sleep", "3600"},
+				Env:     []corev1.EnvVar{{Name: "CONSUL_HTTP_ADDR", Value: "http://" + f.Name + ":8500"}},
+				SecurityContext: &corev1.SecurityContext{
+					AllowPrivilegeEscalation: new(false),
+					Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+				},
 			}},
 		},
 	}, metav1.CreateOptions{})
@@ -192,7 +201,11 @@ func TestAccAuthMethod_podLogsIn(t *testing.T) {
 				plancheck.ExpectResourceAction(methodAddress, plancheck.ResourceActionUpdate), driftIs{methodAddress, want}, jwtOnceThere{jwt},
 			}},
 			ConfigStateChecks: append([]statecheck.StateCheck{
-				statecheck.ExpectKnownValue(methodAddress, tfjsonpath.New("drift"), knownvalue.ListSizeExact(0)), id.AddStateValue(ruleAddress, tfjsonpath.New("id")),
+				statecheck.ExpectKnownValue(
+					methodAddress,
+					tfjsonpath.New("drift"),
+					knownvalue.ListSizeExact(0),
+				), id.AddStateValue(ruleAddress, tfjsonpath.New("id")),
 			}, withoutJWT...),
 			Check: resource.ComposeTestCheckFunc(canWrite(app), cannotLogIn(other)),
 		}
@@ -237,7 +250,13 @@ func TestAccAuthMethod_podLogsIn(t *testing.T) {
 			},
 			{Config: hcl, PlanOnly: true},
 			{Config: strings.Replace(hcl, "60m", "1h", 1), PlanOnly: true},
-			{ResourceName: methodAddress, ImportState: true, ImportStateId: f.ID() + "/pods", ImportStateVerify: true, ImportStateVerifyIgnore: []string{"max_token_ttl"}},
+			{
+				ResourceName:            methodAddress,
+				ImportState:             true,
+				ImportStateId:           f.ID() + "/pods",
+				ImportStateVerify:       true,
+				ImportStateVerifyIgnore: []string{"max_token_ttl"},
+			},
 			{ResourceName: ruleAddress, ImportState: true, ImportStateVerify: true, ImportStateIdFunc: func(s *terraform.State) (string, error) {
 				return f.ID() + "/" + s.RootModule().Resources[ruleAddress].Primary.ID, nil
 			}},
@@ -247,9 +266,18 @@ func TestAccAuthMethod_podLogsIn(t *testing.T) {
 			mends(func() error {
 				return k.CoreV1().Secrets(f.Namespace).Delete(t.Context(), account, metav1.DeleteOptions{})
 			}, "Secret consul-auth-pods: missing"),
-			mends(func() error { return k.RbacV1().ClusterRoles().Delete(t.Context(), role, metav1.DeleteOptions{}) }, "ClusterRole "+role+": missing"),
+			mends(
+				func() error { return k.RbacV1().ClusterRoles().Delete(t.Context(), role, metav1.DeleteOptions{}) },
+				"ClusterRole "+role+": missing",
+			),
 			mends(func() error {
-				_, err := k.RbacV1().ClusterRoleBindings().Patch(t.Context(), role, types.JSONPatchType, []byte(`[{"op":"remove","path":"/subjects"}]`), metav1.PatchOptions{})
+				_, err := k.RbacV1().ClusterRoleBindings().Patch(
+					t.Context(),
+					role,
+					types.JSONPatchType,
+					[]byte(`[{"op":"remove","path":"/subjects"}]`),
+					metav1.PatchOptions{},
+				)
 				return err
 			}, "ClusterRoleBinding "+role+": subjects"),
 			mends(func() error { // made anew, with more rights
@@ -266,11 +294,22 @@ func TestAccAuthMethod_podLogsIn(t *testing.T) {
 				return err
 			}, "ClusterRoleBinding "+role+": roleRef"),
 			mends(changed(func(config map[string]any) { config["Host"] = "https://elsewhere" }), "auth method: Config.Host"),
-			mends(changed(func(config map[string]any) { config["ServiceAccountJWT"] = "eyJhbGciOiJub25lIn0.e30.c2ln" }), "auth method: Config.ServiceAccountJWT"),
+			mends(
+				changed(func(config map[string]any) { config["ServiceAccountJWT"] = "eyJhbGciOiJub25lIn0.e30.c2ln" }),
+				"auth method: Config.ServiceAccountJWT",
+			),
 			{ // changed in place, by both; the rule stays
-				Config: strings.Replace(strings.ReplaceAll(hcl, "60m", "2h"), "bind_type   = \"role\"", "description = \"changed\"\n  bind_type   = \"role\"", 1),
+				Config: strings.Replace(
+					strings.ReplaceAll(hcl, "60m", "2h"),
+					"bind_type   = \"role\"",
+					"description = \"changed\"\n  bind_type   = \"role\"",
+					1,
+				),
 				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
-					plancheck.ExpectResourceAction(methodAddress, plancheck.ResourceActionUpdate), plancheck.ExpectResourceAction(ruleAddress, plancheck.ResourceActionUpdate),
+					plancheck.ExpectResourceAction(
+						methodAddress,
+						plancheck.ResourceActionUpdate,
+					), plancheck.ExpectResourceAction(ruleAddress, plancheck.ResourceActionUpdate),
 				}},
 				ConfigStateChecks: []statecheck.StateCheck{id.AddStateValue(ruleAddress, tfjsonpath.New("id"))},
 				Check:             canWrite(app),
@@ -326,7 +365,9 @@ func (f fixture) noReviewer() resource.TestCheckFunc {
 		_, errSecret := k.CoreV1().Secrets(f.Namespace).Get(ctx, account, metav1.GetOptions{})
 		_, errRole := k.RbacV1().ClusterRoles().Get(ctx, role, metav1.GetOptions{})
 		_, errBinding := k.RbacV1().ClusterRoleBindings().Get(ctx, role, metav1.GetOptions{})
-		for what, err := range map[string]error{"ServiceAccount": errAccount, "Secret": errSecret, "ClusterRole": errRole, "ClusterRoleBinding": errBinding} {
+		for what, err := range map[string]error{
+			"ServiceAccount": errAccount, "Secret": errSecret, "ClusterRole": errRole, "ClusterRoleBinding": errBinding,
+		} {
 			if !apierrors.IsNotFound(err) {
 				return fmt.Errorf("a %s is left (%w)", what, err)
 			}
@@ -396,7 +437,12 @@ func TestAccAuthMethod_jwtLogsIn(t *testing.T) {
 	}
 	hcl := f.authMethod("pods", config("")+"\n  token_locality = \"global\"\n  display_name = \"People\"") + rule
 	rewritten := strings.Replace(hcl, "JWTSupportedAlgs     = [\"ES256\"]", "", 1)
-	rewritten = strings.Replace(rewritten, "BoundAudiences       = [\"consul\"]", "JWTSupportedAlgs = [\"ES256\"]\n BoundAudiences = [\"consul\"]", 1)
+	rewritten = strings.Replace(
+		rewritten,
+		"BoundAudiences       = [\"consul\"]",
+		"JWTSupportedAlgs = [\"ES256\"]\n BoundAudiences = [\"consul\"]",
+		1,
+	)
 	test(t, resource.TestCase{Steps: []resource.TestStep{
 		{Config: hcl, Check: resource.ComposeTestCheckFunc(logsIn("alice", "web-alice"), logsIn("mallory", ""))},
 		{Config: hcl, PlanOnly: true},
@@ -411,9 +457,11 @@ func TestAccAuthMethod_jwtLogsIn(t *testing.T) {
 				}
 				return err
 			}),
-			Config:           hcl,
-			ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(methodAddress, plancheck.ResourceActionUpdate)}},
-			Check:            logsIn("alice", "web-alice"),
+			Config: hcl,
+			ConfigPlanChecks: resource.ConfigPlanChecks{
+				PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(methodAddress, plancheck.ResourceActionUpdate)},
+			},
+			Check: logsIn("alice", "web-alice"),
 		},
 		{
 			Config: f.authMethod("pods", config("ClockSkewLeeway = 30000000000")+"\n  display_name = \"Others\"") + rule,
@@ -426,17 +474,44 @@ func TestAccAuthMethod_jwtLogsIn(t *testing.T) {
 			})),
 		},
 		{
-			Config: f.authMethod("pods", "type = \"aws-iam\"\n  config_json = jsonencode({ BoundIAMPrincipalARNs = [\"arn:aws:iam::123456789012:role/r\"] })") +
-				f.bindingRule("app", "auth_method = consul_k8s_auth_method.pods.name\n  selector = \"account_id == \\\"123456789012\\\"\"\n  bind_type = \"templated-policy\"\n  bind_name = \"builtin/service\"\n  bind_vars = { name = \"$${entity_name}\" }"),
+			Config: f.authMethod(
+				"pods",
+				"type = \"aws-iam\"\n  config_json = jsonencode({ BoundIAMPrincipalARNs = [\"arn:aws:iam::123456789012:role/r\"] })",
+			) +
+				f.bindingRule(
+					"app",
+					"auth_method = consul_k8s_auth_method.pods.name\n  selector = \"account_id == \\\"123456789012\\\"\"\n  bind_type = "+
+						"\"templated-policy\"\n  bind_name = \"builtin/service\"\n  bind_vars = { name = \"$${entity_name}\" }",
+				),
 			ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
-				plancheck.ExpectResourceAction(methodAddress, plancheck.ResourceActionDestroyBeforeCreate), plancheck.ExpectResourceAction(ruleAddress, plancheck.ResourceActionDestroyBeforeCreate),
+				plancheck.ExpectResourceAction(
+					methodAddress,
+					plancheck.ResourceActionDestroyBeforeCreate,
+				), plancheck.ExpectResourceAction(ruleAddress, plancheck.ResourceActionDestroyBeforeCreate),
 			}},
 		},
 		{ResourceName: ruleAddress, ImportState: true, ImportStateVerify: true, ImportStateIdFunc: func(s *terraform.State) (string, error) {
 			return f.ID() + "/" + s.RootModule().Resources[ruleAddress].Primary.ID, nil
 		}},
-		{Config: f.authMethod("pods", "type = \"kubernetes\"") + f.bindingRule("app", "auth_method = consul_k8s_auth_method.pods.name\n  bind_type = \"node\"\n  bind_name = \"k8s-$${serviceaccount.name}\"")},
-		{Config: f.authMethod("pods", "type = \"kubernetes\"") + f.bindingRule("app", "auth_method = consul_k8s_auth_method.pods.name\n  bind_type = \"node\"\n  bind_name = \"k8s-$${serviceaccount.name}\""), PlanOnly: true},
+		{
+			Config: f.authMethod(
+				"pods",
+				"type = \"kubernetes\"",
+			) + f.bindingRule(
+				"app",
+				"auth_method = consul_k8s_auth_method.pods.name\n  bind_type = \"node\"\n  bind_name = \"k8s-$${serviceaccount.name}\"",
+			),
+		},
+		{
+			Config: f.authMethod(
+				"pods",
+				"type = \"kubernetes\"",
+			) + f.bindingRule(
+				"app",
+				"auth_method = consul_k8s_auth_method.pods.name\n  bind_type = \"node\"\n  bind_name = \"k8s-$${serviceaccount.name}\"",
+			),
+			PlanOnly: true,
+		},
 		{Config: hcl, Check: resource.ComposeTestCheckFunc(logsIn("alice", "web-alice"), f.noReviewer())},
 	}})
 }
@@ -504,7 +579,10 @@ provider "consul" {
     service_account_jwt_wo         = var.jwt
     service_account_jwt_wo_version = %q
   }`, host, ca, version)) + f.policy("app", "name = \"app\"\n  rules = \"key_prefix \\\"app/\\\" { policy = \\\"write\\\" }\"") +
-			f.bindingRule("app", "auth_method = consul_k8s_auth_method.pods.name\n  bind_type = \"policy\"\n  bind_name = consul_k8s_policy.app.name")
+			f.bindingRule(
+				"app",
+				"auth_method = consul_k8s_auth_method.pods.name\n  bind_type = \"policy\"\n  bind_name = consul_k8s_policy.app.name",
+			)
 	}
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": main(server.KubernetesHost, "1")})
 	cli.Setenv("TF_VAR_jwt", first)
@@ -572,7 +650,8 @@ provider "consul" {
 
 	// An address that the servers cannot reach is no error, but said at once.
 	cli.Write("main.tf", main("https://127.0.0.1:1", "2"))
-	if out := cli.Must(ctx, "apply", "-auto-approve", "-no-color"); !strings.Contains(out, "Nobody can log in yet") || !strings.Contains(out, "127.0.0.1:1") {
+	if out := cli.Must(ctx, "apply", "-auto-approve", "-no-color"); !strings.Contains(out, "Nobody can log in yet") ||
+		!strings.Contains(out, "127.0.0.1:1") {
 		t.Errorf("nothing was said:\n%s", out)
 	}
 
@@ -593,7 +672,11 @@ provider "consul" {
 	if _, err := app(login); err != nil {
 		t.Fatal(err)
 	}
-	if out := cli.Must(ctx, "plan", "-destroy", "-no-color"); !acctest.Says("the tokens that logins through it created: 1 now").MatchString(out) {
+	if out := cli.Must(ctx, "plan", "-destroy", "-no-color"); !acctest.Says(
+		"the tokens that logins through it created: 1 now",
+	).MatchString(
+		out,
+	) {
 		t.Errorf("the plan does not warn:\n%s", out)
 	}
 	cli.Must(ctx, "destroy", "-auto-approve", "-no-color")
@@ -608,7 +691,13 @@ func (f fixture) reviewerByHand(name string) (jwt, ca string) {
 	f.t.Helper()
 	k, ctx := acctest.Kube(f.t), f.t.Context()
 	role := f.Namespace + ":" + name
-	_, err := k.CoreV1().ServiceAccounts(f.Namespace).Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	_, err := k.CoreV1().ServiceAccounts(
+		f.Namespace,
+	).Create(
+		ctx,
+		&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name}},
+		metav1.CreateOptions{},
+	)
 	if err == nil {
 		_, err = k.RbacV1().ClusterRoles().Create(ctx, &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: role}, Rules: []rbacv1.PolicyRule{
 			{APIGroups: []string{"authentication.k8s.io"}, Resources: []string{"tokenreviews"}, Verbs: []string{"create"}},
@@ -623,7 +712,10 @@ func (f fixture) reviewerByHand(name string) (jwt, ca string) {
 	}
 	if err == nil {
 		_, err = k.CoreV1().Secrets(f.Namespace).Create(ctx, &corev1.Secret{
-			ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{corev1.ServiceAccountNameKey: name}}, Type: corev1.SecretTypeServiceAccountToken,
+			ObjectMeta: metav1.ObjectMeta{
+				Name:        name,
+				Annotations: map[string]string{corev1.ServiceAccountNameKey: name},
+			}, Type: corev1.SecretTypeServiceAccountToken,
 		}, metav1.CreateOptions{})
 	}
 	if err != nil {
@@ -651,7 +743,10 @@ func TestAccAuthMethod_refusals(t *testing.T) {
 	role := f.reviewer().RoleName()
 	f.do(func(acl *api.ACL) error {
 		_, public := signingKey(t)
-		_, _, err := acl.AuthMethodCreate(&api.ACLAuthMethod{Name: "theirs", Type: "jwt", Config: map[string]any{"JWTValidationPubKeys": []string{public}}}, nil)
+		_, _, err := acl.AuthMethodCreate(
+			&api.ACLAuthMethod{Name: "theirs", Type: "jwt", Config: map[string]any{"JWTValidationPubKeys": []string{public}}},
+			nil,
+		)
 		return err
 	})
 	const kubernetes = `type = "kubernetes"`
@@ -671,7 +766,14 @@ func TestAccAuthMethod_refusals(t *testing.T) {
 		{f.authMethod("pods", kubernetes+"\n config_json = \"{}\""), "config_json: the type kubernetes uses the attribute kubernetes instead"},
 		{f.authMethod("pods", kubernetes+"\n kubernetes = { host = \"http://api\" }"), `kubernetes.host: "http://api" is not an address`},
 		{f.authMethod("pods", kubernetes+"\n kubernetes = { ca_cert = \""+ca+"\" }"), "kubernetes.ca_cert: it contains no PEM certificate"},
-		{f.authMethod("pods", kubernetes+"\n kubernetes = { host = \"h\", ca_cert = \"c\", service_account_jwt_wo = \"hidden\", service_account_jwt_wo_version = \"1\" }"), "it is not a JSON web token"},
+		{
+			f.authMethod(
+				"pods",
+				kubernetes+"\n kubernetes = { host = \"h\", ca_cert = \"c\", service_account_jwt_wo = \"hidden\", service_account_jwt_wo_version "+
+					"= \"1\" }",
+			),
+			"it is not a JSON web token",
+		},
 		{f.authMethod("pods", kubernetes+"\n kubernetes = { service_account_jwt_wo = \"e30.e30.e30\" }"), "kubernetes.host"},
 		{f.authMethod("pods", kubernetes+"\n namespace_rules = []"), "namespace_rules"},
 		{f.authMethod("pods", `type = "jwt"`), "config_json: the type jwt needs to know whom to trust"},
@@ -679,7 +781,10 @@ func TestAccAuthMethod_refusals(t *testing.T) {
 		{f.authMethod("pods", jwt(`"[]"`)), "config_json: it is not a JSON object"},
 		{f.authMethod("pods", jwt(`"{"`)), "config_json: it is not a JSON object"},
 		{f.authMethod("pods", jwt(`"{}"`)), "exactly one of"},
-		{f.authMethod("pods", jwt(`jsonencode({ JWKSURL = "https://i", OIDCClientSecret = "s" })`)), "config_json: OIDCClientSecret requires Consul Enterprise"},
+		{
+			f.authMethod("pods", jwt(`jsonencode({ JWKSURL = "https://i", OIDCClientSecret = "s" })`)),
+			"config_json: OIDCClientSecret requires Consul Enterprise",
+		},
 		{f.authMethod("theirs", kubernetes), "import it: terraform import consul_k8s_auth_method.<name> '" + f.ID() + "/theirs'"},
 		{pods + strings.Replace(pods, `"consul_k8s_auth_method" "pods"`, `"consul_k8s_auth_method" "too"`, 1), `declares the name "pods"`},
 		{ofPods("bind_type = \"user\"\n bind_name = \"a\""), `bind_type value must be one of:`},
@@ -687,29 +792,67 @@ func TestAccAuthMethod_refusals(t *testing.T) {
 		{ofPods("bind_type = \"policy\"\n bind_name = \"nobody\""), `has no policy with the name "nobody"`},
 		{ofPods("bind_type = \"policy\"\n bind_name = \"a/b\""), `no login can get a policy with "/" in its name`},
 		{ofPods("bind_type = \"service\"\n bind_name = \"A\""), "bind_name: the name would be refused"},
-		{ofPods("bind_type = \"service\"\n bind_name = \"$${value.user}\""), `bind_name: "${value.user}" refers to something that does not exist: the type kubernetes has serviceaccount.namespace, serviceaccount.name, serviceaccount.uid`},
-		{ofPods("bind_type = \"service\"\n bind_name = \"a\"\n bind_vars = { name = \"a\" }"), `only bind_type = "templated-policy" has variables`},
+		{
+			ofPods("bind_type = \"service\"\n bind_name = \"$${value.user}\""),
+			`bind_name: "${value.user}" refers to something that does not exist: the type kubernetes has serviceaccount.namespace, serviceaccount.name, serviceaccount.uid`,
+		},
+		{
+			ofPods("bind_type = \"service\"\n bind_name = \"a\"\n bind_vars = { name = \"a\" }"),
+			`only bind_type = "templated-policy" has variables`,
+		},
 		{ofPods("bind_type = \"templated-policy\"\n bind_name = \"builtin/service\""), "needs bind_vars"},
 		{ofPods("bind_type = \"templated-policy\"\n bind_name = \"builtin/nothing\""), `there is no template "builtin/nothing"`},
 		{ofPods("bind_type = \"service\"\n bind_name = \"a\"\n selector = \"serviceaccount.name = \\\"a\\\"\""), "selector:"},
-		{ofPods("bind_type = \"service\"\n bind_name = \"a\"\n selector = \"serviceaccount.nmae == \\\"a\\\"\""), `selector: no type of auth method has all the fields that it uses`},
-		{rule("auth_method = \"theirs\"\n bind_type = \"service\"\n bind_name = \"a\"\n selector = \"serviceaccount.name == \\\"a\\\"\""), `selector: Selector "serviceaccount" is not valid: the type jwt has value.<key>, list.<key>`},
-		{ofPods("bind_type = \"service\"\n bind_name = \"a\"") + f.bindingRule("too", "auth_method = consul_k8s_auth_method.pods.name\n bind_type = \"service\"\n bind_name = \"a\""), "has exactly the same content"},
+		{
+			ofPods("bind_type = \"service\"\n bind_name = \"a\"\n selector = \"serviceaccount.nmae == \\\"a\\\"\""),
+			`selector: no type of auth method has all the fields that it uses`,
+		},
+		{
+			rule("auth_method = \"theirs\"\n bind_type = \"service\"\n bind_name = \"a\"\n selector = \"serviceaccount.name == \\\"a\\\"\""),
+			`selector: Selector "serviceaccount" is not valid: the type jwt has value.<key>, list.<key>`,
+		},
+		{
+			ofPods(
+				"bind_type = \"service\"\n bind_name = \"a\"",
+			) + f.bindingRule(
+				"too",
+				"auth_method = consul_k8s_auth_method.pods.name\n bind_type = \"service\"\n bind_name = \"a\"",
+			),
+			"has exactly the same content",
+		},
 	})
 	test(t, resource.TestCase{Steps: []resource.TestStep{
 		// The rules of an auth method are deleted with it: a plan that makes them again is not refused.
 		{Config: rule("auth_method = \"nobody\"\n bind_type = \"service\"\n bind_name = \"a\""), PlanOnly: true, ExpectNonEmptyPlan: true},
-		{Config: rule("auth_method = \"nobody\"\n bind_type = \"service\"\n bind_name = \"a\""), ExpectError: acctest.Says(`has no auth method "nobody"`)},
+		{
+			Config:      rule("auth_method = \"nobody\"\n bind_type = \"service\"\n bind_name = \"a\""),
+			ExpectError: acctest.Says(`has no auth method "nobody"`),
+		},
 
-		{Config: pods, ResourceName: methodAddress, ImportState: true, ImportStateId: f.ID() + "/nobody", ExpectError: acctest.Says("nobody of " + f.ID() + ": it does not exist.")},
-		{Config: pods, ResourceName: methodAddress, ImportState: true, ImportStateId: "nobody", ExpectError: acctest.Says(`is not of the form "<namespace>/<cluster>/<name>"`)},
+		{
+			Config:        pods,
+			ResourceName:  methodAddress,
+			ImportState:   true,
+			ImportStateId: f.ID() + "/nobody",
+			ExpectError:   acctest.Says("nobody of " + f.ID() + ": it does not exist."),
+		},
+		{
+			Config:        pods,
+			ResourceName:  methodAddress,
+			ImportState:   true,
+			ImportStateId: "nobody",
+			ExpectError:   acctest.Says(`is not of the form "<namespace>/<cluster>/<name>"`),
+		},
 		{ // objects of somebody else are in the way: refused, and left alone
 			PreConfig: func() {
-				if _, err := k.RbacV1().ClusterRoles().Create(t.Context(), &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: role}}, metav1.CreateOptions{}); err != nil {
+				if _, err := k.RbacV1().ClusterRoles().Create(
+					t.Context(), &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: role}}, metav1.CreateOptions{},
+				); err != nil {
 					t.Fatal(err)
 				}
 			},
-			Config: pods, PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("this provider did not create them for this auth method: ClusterRole " + role),
+			Config: pods, PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("this provider did not create them for this auth " +
+				"method: ClusterRole " + role),
 		},
 	}})
 	if r, err := k.RbacV1().ClusterRoles().Get(t.Context(), role, metav1.GetOptions{}); err != nil || len(r.Rules) > 0 {
@@ -724,10 +867,23 @@ func TestAccAuthMethod_goesOnAfterAnInterruptedCreate(t *testing.T) {
 	f := bootstrapped(t)
 	f.cleanUp()
 	app := f.pod("app")
-	hcl := f.authMethod("pods", `type = "kubernetes"`) + f.policy("app", "name = \"app\"\n  rules = \"key_prefix \\\"app/\\\" { policy = \\\"write\\\" }\"") +
-		f.bindingRule("app", "auth_method = consul_k8s_auth_method.pods.name\n  bind_type = \"policy\"\n  bind_name = consul_k8s_policy.app.name")
+	hcl := f.authMethod(
+		"pods",
+		`type = "kubernetes"`,
+	) + f.policy(
+		"app",
+		"name = \"app\"\n  rules = \"key_prefix \\\"app/\\\" { policy = \\\"write\\\" }\"",
+	) +
+		f.bindingRule(
+			"app",
+			"auth_method = consul_k8s_auth_method.pods.name\n  bind_type = \"policy\"\n  bind_name = consul_k8s_policy.app.name",
+		)
 	rule := ""
-	renamed := strings.ReplaceAll(strings.ReplaceAll(strings.ReplaceAll(hcl, `method" "pods"`, `method" "renamed"`), `rule" "app"`, `rule" "renamed"`), "method.pods.", "method.renamed.")
+	renamed := strings.ReplaceAll(
+		strings.ReplaceAll(strings.ReplaceAll(hcl, `method" "pods"`, `method" "renamed"`), `rule" "app"`, `rule" "renamed"`),
+		"method.pods.",
+		"method.renamed.",
+	)
 	test(t, resource.TestCase{
 		CheckDestroy: f.noReviewer(),
 		Steps: []resource.TestStep{
@@ -760,15 +916,21 @@ removed {
 			},
 			{
 				Config: hcl, Check: canWrite(app),
-				ConfigStateChecks: []statecheck.StateCheck{statecheck.ExpectKnownValue(ruleAddress, tfjsonpath.New("id"), knownvalue.StringFunc(func(id string) error { return same(id, rule) }))},
+				ConfigStateChecks: []statecheck.StateCheck{
+					statecheck.ExpectKnownValue(ruleAddress, tfjsonpath.New("id"), knownvalue.StringFunc(func(id string) error { return same(id, rule) })),
+				},
 			},
 			{Config: hcl, PlanOnly: true},
 			{Config: renamed, Check: canWrite(app)}, // without a block "moved"
 			{Config: renamed, PlanOnly: true},
 			{ // the new one is made, that is taken over, before the old one is destroyed
-				Taint:  []string{"consul_k8s_auth_method.renamed", "consul_k8s_binding_rule.renamed"},
-				Config: strings.ReplaceAll(renamed, "consul_k8s_policy.app.name\n}", "consul_k8s_policy.app.name\n  lifecycle {\n    create_before_destroy = true\n  }\n}"),
-				Check:  canWrite(app),
+				Taint: []string{"consul_k8s_auth_method.renamed", "consul_k8s_binding_rule.renamed"},
+				Config: strings.ReplaceAll(
+					renamed,
+					"consul_k8s_policy.app.name\n}",
+					"consul_k8s_policy.app.name\n  lifecycle {\n    create_before_destroy = true\n  }\n}",
+				),
+				Check: canWrite(app),
 			},
 			{Config: renamed, PlanOnly: true},
 		},
@@ -869,14 +1031,22 @@ func TestAccAuthMethod_destroyCleansUpAfterTheCluster(t *testing.T) {
 	f := bootstrapped(t)
 	f.cleanUp()
 	k := acctest.Kube(t)
-	hcl := f.authMethod("pods", `type = "kubernetes"`) + f.bindingRule("app", "auth_method = consul_k8s_auth_method.pods.name\n  bind_type = \"service\"\n  bind_name = \"app\"")
+	hcl := f.authMethod(
+		"pods",
+		`type = "kubernetes"`,
+	) + f.bindingRule(
+		"app",
+		"auth_method = consul_k8s_auth_method.pods.name\n  bind_type = \"service\"\n  bind_name = \"app\"",
+	)
 	test(t, resource.TestCase{
 		CheckDestroy: f.noReviewer(),
 		Steps: []resource.TestStep{
 			{Config: hcl},
 			{
 				PreConfig: func() {
-					if err := k.AppsV1().StatefulSets(f.Namespace).Delete(t.Context(), server.StatefulSetName(f.Name), metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationForeground)}); err != nil {
+					if err := k.AppsV1().StatefulSets(f.Namespace).Delete(
+						t.Context(), server.StatefulSetName(f.Name), metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationForeground)},
+					); err != nil {
 						t.Fatal(err)
 					}
 					acctest.Wait(t, "the server to go", func(ctx context.Context) (string, error) {
@@ -901,7 +1071,15 @@ func TestAccAuthMethod_importByIdentity(t *testing.T) {
 	test(t, resource.TestCase{
 		TerraformVersionChecks: []tfversion.TerraformVersionCheck{tfversion.SkipBelow(tfversion.Version1_12_0)},
 		Steps: []resource.TestStep{
-			{Config: f.authMethod("pods", `type = "kubernetes"`) + f.bindingRule("app", "auth_method = consul_k8s_auth_method.pods.name\n  bind_type = \"service\"\n  bind_name = \"app\"")},
+			{
+				Config: f.authMethod(
+					"pods",
+					`type = "kubernetes"`,
+				) + f.bindingRule(
+					"app",
+					"auth_method = consul_k8s_auth_method.pods.name\n  bind_type = \"service\"\n  bind_name = \"app\"",
+				),
+			},
 			{ResourceName: methodAddress, ImportState: true, ImportStateKind: resource.ImportBlockWithResourceIdentity},
 			{ResourceName: ruleAddress, ImportState: true, ImportStateKind: resource.ImportBlockWithResourceIdentity},
 		},
@@ -919,21 +1097,30 @@ func TestAccAuthMethod_dataSourceShowsNoSecret(t *testing.T) {
 	test(t, resource.TestCase{Steps: []resource.TestStep{
 		{Config: source(`"nobody"`), ExpectError: acctest.Says("auth method nobody of " + f.ID() + ": it does not exist")},
 		{
-			Config: f.authMethod("pods", "type = \"kubernetes\"\n  description = \"for pods\"\n  max_token_ttl = \"1h\"") + source("consul_k8s_auth_method.pods.name"),
+			Config: f.authMethod(
+				"pods",
+				"type = \"kubernetes\"\n  description = \"for pods\"\n  max_token_ttl = \"1h\"",
+			) + source(
+				"consul_k8s_auth_method.pods.name",
+			),
 			ConfigStateChecks: []statecheck.StateCheck{
 				jwt,
 				statecheck.ExpectKnownValue("data.consul_k8s_auth_method.a", tfjsonpath.New("type"), knownvalue.StringExact("kubernetes")),
 				statecheck.ExpectKnownValue("data.consul_k8s_auth_method.a", tfjsonpath.New("max_token_ttl"), knownvalue.StringExact("1h0m0s")),
-				statecheck.ExpectKnownValue("data.consul_k8s_auth_method.a", tfjsonpath.New("config_json"), knownvalue.StringFunc(func(text string) error {
-					var config map[string]string
-					if err := json.Unmarshal([]byte(text), &config); err != nil {
-						return err
-					}
-					if config["Host"] != server.KubernetesHost || !strings.Contains(config["CACert"], "BEGIN CERTIFICATE") || len(config) != 2 {
-						return fmt.Errorf("the configuration has other keys than Host and CACert, or other values: %d", len(config))
-					}
-					return nil
-				})),
+				statecheck.ExpectKnownValue(
+					"data.consul_k8s_auth_method.a",
+					tfjsonpath.New("config_json"),
+					knownvalue.StringFunc(func(text string) error {
+						var config map[string]string
+						if err := json.Unmarshal([]byte(text), &config); err != nil {
+							return err
+						}
+						if config["Host"] != server.KubernetesHost || !strings.Contains(config["CACert"], "BEGIN CERTIFICATE") || len(config) != 2 {
+							return fmt.Errorf("the configuration has other keys than Host and CACert, or other values: %d", len(config))
+						}
+						return nil
+					}),
+				),
 			},
 		},
 	}})

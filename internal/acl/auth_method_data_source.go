@@ -39,15 +39,26 @@ func (*authMethodDataSource) Schema(_ context.Context, _ datasource.SchemaReques
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Reads an auth method, without its secrets.",
 		Attributes: map[string]schema.Attribute{
-			"cluster":        clusterOfSource(),
-			"name":           schema.StringAttribute{Required: true, Validators: []validator.String{authMethodName}, MarkdownDescription: "Name of the auth method."},
-			"id":             schema.StringAttribute{Computed: true, MarkdownDescription: "Same as `name`."},
-			"type":           schema.StringAttribute{Computed: true, MarkdownDescription: "Type of the auth method, such as `kubernetes`."},
-			"display_name":   schema.StringAttribute{Computed: true, MarkdownDescription: "Display name of the auth method."},
-			"description":    schema.StringAttribute{Computed: true, MarkdownDescription: "Description of the auth method."},
-			"max_token_ttl":  schema.StringAttribute{Computed: true, MarkdownDescription: "How long a token from a login is valid. Null if it is valid until logout."},
+			"cluster": clusterOfSource(),
+			"name": schema.StringAttribute{
+				Required:            true,
+				Validators:          []validator.String{authMethodName},
+				MarkdownDescription: "Name of the auth method.",
+			},
+			"id":           schema.StringAttribute{Computed: true, MarkdownDescription: "Same as `name`."},
+			"type":         schema.StringAttribute{Computed: true, MarkdownDescription: "Type of the auth method, such as `kubernetes`."},
+			"display_name": schema.StringAttribute{Computed: true, MarkdownDescription: "Display name of the auth method."},
+			"description":  schema.StringAttribute{Computed: true, MarkdownDescription: "Description of the auth method."},
+			"max_token_ttl": schema.StringAttribute{
+				Computed:            true,
+				MarkdownDescription: "How long a token from a login is valid. Null if it is valid until logout.",
+			},
 			"token_locality": schema.StringAttribute{Computed: true, MarkdownDescription: "Where tokens are valid: `local` or `global`."},
-			"config_json":    schema.StringAttribute{Computed: true, MarkdownDescription: "Configuration, as a JSON object, without the token of the service account. For the type `kubernetes`, it has the keys `Host` and `CACert`."},
+			"config_json": schema.StringAttribute{
+				Computed: true,
+				MarkdownDescription: "Configuration, as a JSON object, without the token of the service account. For the type `kubernetes`, it has " +
+					"the keys `Host` and `CACert`.",
+			},
 		},
 	}
 }

@@ -85,7 +85,8 @@ type tokenReviewerModel struct {
 
 var (
 	kubernetesAuthTypes = map[string]tfattr.Type{
-		"host": types.StringType, "ca_cert": types.StringType, "service_account_jwt_wo": types.StringType, "service_account_jwt_wo_version": types.StringType,
+		"host": types.StringType, "ca_cert": types.StringType, "service_account_jwt_wo": types.StringType,
+		"service_account_jwt_wo_version": types.StringType,
 	}
 	tokenReviewerTypes = map[string]tfattr.Type{
 		"namespace": types.StringType, "service_account": types.StringType, "secret": types.StringType, "cluster_role": types.StringType,
@@ -96,9 +97,12 @@ var (
 // Schema implements resource.Resource.
 func (*AuthMethodResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "Manages an auth method, through which pods, and other clients that can prove who they are, log in to Consul and get a token of their own. `consul_k8s_binding_rule` determines what they may do.\n\n" +
-			"With `type = \"kubernetes\"` and no other settings, the auth method is for the pods of the Kubernetes cluster that the servers run in. The resource then creates what the servers need to check the token of a pod: " +
-			"a ServiceAccount, a Secret with its token, and a ClusterRole with a ClusterRoleBinding, which allow it to review tokens and read ServiceAccounts. This requires [rights](../guides/rights.md) in the whole Kubernetes cluster.\n\n" +
+		MarkdownDescription: "Manages an auth method, through which pods, and other clients that can prove who they are, log in to Consul and " +
+			"get a token of their own. `consul_k8s_binding_rule` determines what they may do.\n\n" +
+			"With `type = \"kubernetes\"` and no other settings, the auth method is for the pods of the Kubernetes cluster that the servers run " +
+			"in. The resource then creates what the servers need to check the token of a pod: " +
+			"a ServiceAccount, a Secret with its token, and a ClusterRole with a ClusterRoleBinding, which allow it to review tokens and read " +
+			"ServiceAccounts. This requires [rights](../guides/rights.md) in the whole Kubernetes cluster.\n\n" +
 			"Destroying the auth method deletes its binding rules and every token that a login through it created.",
 		Attributes: objectAttributes(ctx, map[string]schema.Attribute{
 			"id": schema.StringAttribute{
@@ -106,16 +110,19 @@ func (*AuthMethodResource) Schema(ctx context.Context, _ resource.SchemaRequest,
 				MarkdownDescription: "Same as `name`.",
 			},
 			"name": schema.StringAttribute{
-				Required:            true,
-				Validators:          []validator.String{authMethodName},
-				PlanModifiers:       []planmodifier.String{stringplanmodifier.RequiresReplace()},
-				MarkdownDescription: "Name of the auth method, which a login must state. Must be unique in the cluster, with up to 128 letters, digits, `-`, and `_`. A change replaces the auth method.",
+				Required:      true,
+				Validators:    []validator.String{authMethodName},
+				PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
+				MarkdownDescription: "Name of the auth method, which a login must state. Must be unique in the cluster, with up to 128 letters, " +
+					"digits, `-`, and `_`. A change replaces the auth method.",
 			},
 			"type": schema.StringAttribute{
 				Required: true, Validators: []validator.String{authMethodType{}},
 				PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
-				MarkdownDescription: "Type of the auth method: `kubernetes` for pods, `jwt` for clients that have a [JSON web token](https://developer.hashicorp.com/consul/docs/reference/acl/auth-method/jwt), " +
-					"or `aws-iam` for [IAM users and roles](https://developer.hashicorp.com/consul/docs/secure/acl/auth-method/aws). OIDC requires Consul Enterprise. A change replaces the auth method.",
+				MarkdownDescription: "Type of the auth method: `kubernetes` for pods, `jwt` for clients that have a [JSON web " +
+					"token](https://developer.hashicorp.com/consul/docs/reference/acl/auth-method/jwt), " +
+					"or `aws-iam` for [IAM users and roles](https://developer.hashicorp.com/consul/docs/secure/acl/auth-method/aws). OIDC requires " +
+					"Consul Enterprise. A change replaces the auth method.",
 			},
 			"display_name": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(""),
@@ -126,56 +133,82 @@ func (*AuthMethodResource) Schema(ctx context.Context, _ resource.SchemaRequest,
 				MarkdownDescription: "Description of the auth method.",
 			},
 			"max_token_ttl": schema.StringAttribute{
-				Optional: true, Validators: []validator.String{attr.DurationBetween(minExpiry, maxExpiry)}, PlanModifiers: []planmodifier.String{attr.KeepSameDuration()},
-				MarkdownDescription: "How long a token from a login is valid, such as `8h`. Must be from `1m` to `87600h`, or at most `24h` before Consul 1.16. If not set, a token is valid until it is logged out. A change applies to later logins.",
+				Optional: true, Validators: []validator.String{attr.DurationBetween(minExpiry, maxExpiry)},
+				PlanModifiers: []planmodifier.String{attr.KeepSameDuration()},
+				MarkdownDescription: "How long a token from a login is valid, such as `8h`. Must be from `1m` to `87600h`, or at most `24h` before " +
+					"Consul 1.16. If not set, a token is valid until it is logged out. A change applies to later logins.",
 			},
 			"token_locality": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString("local"), Validators: []validator.String{stringvalidator.OneOf("local", "global")},
-				MarkdownDescription: "Where tokens are valid: `local` or `global`. Defaults to `local`, which is this datacenter only. With `global`, tokens are replicated to other datacenters.",
+				Optional: true, Computed: true, Default: stringdefault.StaticString("local"),
+				Validators: []validator.String{stringvalidator.OneOf("local", "global")},
+				MarkdownDescription: "Where tokens are valid: `local` or `global`. Defaults to `local`, which is this datacenter only. With " +
+					"`global`, tokens are replicated to other datacenters.",
 			},
 			"kubernetes": schema.SingleNestedAttribute{
-				Optional:            true,
-				MarkdownDescription: "Kubernetes cluster that the pods are in, for `type = \"kubernetes\"`. Defaults to the one that the servers run in.",
+				Optional: true,
+				MarkdownDescription: "Kubernetes cluster that the pods are in, for `type = \"kubernetes\"`. Defaults to the one that the " +
+					"servers run in.",
 				Attributes: map[string]schema.Attribute{
 					"host": schema.StringAttribute{
 						Optional: true, Validators: []validator.String{apiServerHost{}},
-						MarkdownDescription: "Address of the Kubernetes API server as the servers reach it, `https://host:port`. Defaults to `" + server.KubernetesHost + "`.",
+						MarkdownDescription: "Address of the Kubernetes API server as the servers reach it, `https://host:port`. " +
+							"Defaults to `" + server.KubernetesHost + "`.",
 					},
 					"ca_cert": schema.StringAttribute{
 						Optional: true, Validators: []validator.String{certificates{}},
-						MarkdownDescription: "Certificate authority of the API server, in PEM format. Defaults to the one that Kubernetes gives to its service accounts.",
+						MarkdownDescription: "Certificate authority of the API server, in PEM format. Defaults to the one that Kubernetes gives to its " +
+							"service accounts.",
 					},
 					"service_account_jwt_wo": schema.StringAttribute{
 						Optional: true, WriteOnly: true, Sensitive: true,
 						Validators: []validator.String{jsonWebToken{}, stringvalidator.AlsoRequires(
-							path.MatchRelative().AtParent().AtName("host"), path.MatchRelative().AtParent().AtName("ca_cert"), path.MatchRelative().AtParent().AtName("service_account_jwt_wo_version"))},
-						MarkdownDescription: "Token of a service account, with which the servers may review tokens and read ServiceAccounts in another Kubernetes cluster. If it is set, this resource creates nothing in Kubernetes. " +
+							path.MatchRelative().AtParent().AtName(
+								"host",
+							),
+							path.MatchRelative().AtParent().AtName("ca_cert"),
+							path.MatchRelative().AtParent().AtName("service_account_jwt_wo_version"),
+						)},
+						MarkdownDescription: "Token of a service account, with which the servers may review tokens and read ServiceAccounts in another " +
+							"Kubernetes cluster. If it is set, this resource creates nothing in Kubernetes. " +
 							"Write-only: requires Terraform 1.11 or later, or OpenTofu 1.11 or later, and is not in any state or plan.",
 					},
 					"service_account_jwt_wo_version": schema.StringAttribute{
-						Optional: true, Validators: []validator.String{stringvalidator.AlsoRequires(path.MatchRelative().AtParent().AtName("service_account_jwt_wo"))},
-						MarkdownDescription: "Any text. When it changes, or when another tool or person gave Consul another token, the token in `service_account_jwt_wo` is written.",
+						Optional:   true,
+						Validators: []validator.String{stringvalidator.AlsoRequires(path.MatchRelative().AtParent().AtName("service_account_jwt_wo"))},
+						MarkdownDescription: "Any text. When it changes, or when another tool or person gave Consul another token, the token in " +
+							"`service_account_jwt_wo` is written.",
 					},
 				},
 			},
 			"config_json": schema.StringAttribute{
 				Optional: true, PlanModifiers: []planmodifier.String{attr.KeepSameJSON()},
-				MarkdownDescription: "Configuration of the types `jwt` and `aws-iam`, as a JSON object with the keys of the type ([jwt](https://developer.hashicorp.com/consul/docs/reference/acl/auth-method/jwt), [aws-iam](https://developer.hashicorp.com/consul/docs/secure/acl/auth-method/aws)), such as `JWKSURL`. " +
-					"The plan refuses a key that the type does not have. Times such as `ExpirationLeeway` are numbers of nanoseconds. A different notation of the same configuration is not a change.",
+				MarkdownDescription: "Configuration of the types `jwt` and `aws-iam`, as a JSON object with the keys of the type " +
+					"([jwt](https://developer.hashicorp.com/consul/docs/reference/acl/auth-method/jwt), " +
+					"[aws-iam](https://developer.hashicorp.com/consul/docs/secure/acl/auth-method/aws)), such as `JWKSURL`. " +
+					"The plan refuses a key that the type does not have. Times such as `ExpirationLeeway` are numbers of nanoseconds. A different " +
+					"notation of the same configuration is not a change.",
 			},
 			"token_reviewer": schema.SingleNestedAttribute{
 				Computed:            true,
 				MarkdownDescription: "Objects that this resource creates in Kubernetes. Null if it creates none.",
 				Attributes: map[string]schema.Attribute{
-					"namespace":       schema.StringAttribute{Computed: true, MarkdownDescription: "Namespace of the ServiceAccount and the Secret, which is the namespace of the cluster."},
+					"namespace": schema.StringAttribute{
+						Computed:            true,
+						MarkdownDescription: "Namespace of the ServiceAccount and the Secret, which is the namespace of the cluster.",
+					},
 					"service_account": schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the ServiceAccount."},
-					"secret":          schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the Secret with the token of the ServiceAccount."},
-					"cluster_role":    schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the ClusterRole and the ClusterRoleBinding."},
+					"secret": schema.StringAttribute{
+						Computed:            true,
+						MarkdownDescription: "Name of the Secret with the token of the ServiceAccount.",
+					},
+					"cluster_role": schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the ClusterRole and the ClusterRoleBinding."},
 				},
 			},
 			"drift": schema.ListAttribute{
 				Computed: true, ElementType: types.StringType,
-				MarkdownDescription: "Changes that another tool or person made and that no attribute shows: to the objects in Kubernetes, such as `ClusterRoleBinding …: missing`, and to the access of Consul to Kubernetes, such as `auth method: Config.Host`. The next apply fixes them.",
+				MarkdownDescription: "Changes that another tool or person made and that no attribute shows: to the objects in Kubernetes, such as " +
+					"`ClusterRoleBinding …: missing`, and to the access of Consul to Kubernetes, such as `auth method: Config.Host`. The next apply " +
+					"fixes them.",
 			},
 		}),
 	}
@@ -194,15 +227,25 @@ func (*AuthMethodResource) ValidateConfig(ctx context.Context, req resource.Vali
 	}
 	if kind == consulacl.AuthMethodKubernetes {
 		if !m.ConfigJSON.IsNull() {
-			resp.Diagnostics.Append(attr.Error(path.Root("config_json"), "Wrong attribute for this type", "the type kubernetes uses the attribute kubernetes instead."))
+			resp.Diagnostics.Append(
+				attr.Error(path.Root("config_json"), "Wrong attribute for this type", "the type kubernetes uses the attribute kubernetes instead."),
+			)
 		}
 		return
 	}
 	if !m.Kubernetes.IsNull() {
-		resp.Diagnostics.Append(attr.Error(path.Root("kubernetes"), "Wrong attribute for this type", fmt.Sprintf("the type %s uses config_json instead.", kind)))
+		resp.Diagnostics.Append(
+			attr.Error(path.Root("kubernetes"), "Wrong attribute for this type", fmt.Sprintf("the type %s uses config_json instead.", kind)),
+		)
 	}
 	if m.ConfigJSON.IsNull() {
-		resp.Diagnostics.Append(attr.Error(path.Root("config_json"), "Missing configuration", fmt.Sprintf("the type %s needs to know whom to trust. Set config_json = jsonencode({ … }).", kind)))
+		resp.Diagnostics.Append(
+			attr.Error(
+				path.Root("config_json"),
+				"Missing configuration",
+				fmt.Sprintf("the type %s needs to know whom to trust. Set config_json = jsonencode({ … }).", kind),
+			),
+		)
 	}
 	if m.ConfigJSON.IsNull() || m.ConfigJSON.IsUnknown() {
 		return
@@ -295,13 +338,23 @@ func reviewerObject(ctx context.Context, m authMethodModel, diags *diag.Diagnost
 // need it to check their selectors and references.
 func (r *AuthMethodResource) claimType(plan authMethodModel) {
 	if r.clients != nil && !plan.Name.IsUnknown() && !plan.Type.IsUnknown() {
-		r.clients.Claims.Claim(claimOf(plan.Type.ValueString()+" "+authMethodKind, plan.Cluster.ValueString(), plan.Name.ValueString()), plan.Name.ValueString(), "")
+		r.clients.Claims.Claim(
+			claimOf(plan.Type.ValueString()+" "+authMethodKind, plan.Cluster.ValueString(), plan.Name.ValueString()),
+			plan.Name.ValueString(),
+			"",
+		)
 	}
 }
 
 // checkReviewer reports objects that have the names of the token reviewer, but that another tool or person made. If the auth
 // method exists, this is drift, and only a warning: it must not block the plan of other resources.
-func (*AuthMethodResource) checkReviewer(ctx context.Context, a *consulacl.ACL, plan authMethodModel, creating bool, diags *diag.Diagnostics) {
+func (*AuthMethodResource) checkReviewer(
+	ctx context.Context,
+	a *consulacl.ACL,
+	plan authMethodModel,
+	creating bool,
+	diags *diag.Diagnostics,
+) {
 	if plan.TokenReviewer.IsNull() || plan.TokenReviewer.IsUnknown() {
 		return
 	}
@@ -323,7 +376,9 @@ func (r *AuthMethodResource) checkName(ctx context.Context, a *consulacl.ACL, pl
 		return // it does not exist, or the apply reports the error
 	}
 	same := true
-	for _, v := range []tfattr.Value{plan.Type, plan.DisplayName, plan.Description, plan.MaxTokenTTL, plan.TokenLocality, plan.ConfigJSON, config.Kubernetes} {
+	for _, v := range []tfattr.Value{
+		plan.Type, plan.DisplayName, plan.Description, plan.MaxTokenTTL, plan.TokenLocality, plan.ConfigJSON, config.Kubernetes,
+	} {
 		same = same && !v.IsUnknown()
 	}
 	if same {
@@ -338,7 +393,10 @@ func (r *AuthMethodResource) checkName(ctx context.Context, a *consulacl.ACL, pl
 	cluster, name := plan.Cluster.ValueString(), plan.Name.ValueString()
 	if same {
 		diags.AddAttributeWarning(path.Root("name"), "The auth method already exists", fmt.Sprintf(
-			"Cluster %s already has an auth method %q with the same content, for example from an interrupted apply. The apply adopts it.", cluster, name))
+			"Cluster %s already has an auth method %q with the same content, for example from an interrupted apply. The apply adopts it.",
+			cluster,
+			name,
+		))
 		return
 	}
 	diags.Append(attr.Error(path.Root("name"), "The auth method already exists", fmt.Sprintf(
@@ -362,7 +420,12 @@ func (*AuthMethodResource) warnInUse(ctx context.Context, a *consulacl.ACL, stat
 	}
 	if n > 0 {
 		diags.AddWarning("The auth method is in use", fmt.Sprintf(
-			"If the auth method %q of %s is deleted, Consul also deletes the tokens that logins through it created: %d now. Clients that use such a token must log in again.", state.Name.ValueString(), state.Cluster.ValueString(), n))
+			"If the auth method %q of %s is deleted, Consul also deletes the tokens that logins through it created: %d now. Clients that use "+
+				"such a token must log in again.",
+			state.Name.ValueString(),
+			state.Cluster.ValueString(),
+			n,
+		))
 	}
 }
 
@@ -387,7 +450,8 @@ func (r *AuthMethodResource) Create(ctx context.Context, req resource.CreateRequ
 	if a == nil {
 		return
 	}
-	reviewer, before, credential := consulacl.NewTokenReviewer(a.Cluster(), m.Name.ValueString()), consulacl.ReviewerState{}, consulacl.ReviewerCredential{}
+	reviewer := consulacl.NewTokenReviewer(a.Cluster(), m.Name.ValueString())
+	before, credential := consulacl.ReviewerState{}, consulacl.ReviewerCredential{}
 	reviewed := config.isReviewed(ctx, &resp.Diagnostics)
 	var err error
 	if reviewed {
@@ -435,7 +499,10 @@ func undo(ctx context.Context, reviewer *consulacl.TokenReviewer, before consula
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	if err := reviewer.Delete(ctx); err != nil {
-		diags.AddWarning("The token reviewer was not removed", "The auth method was not created, and its token reviewer could not be deleted: "+err.Error()+". The next apply uses the token reviewer.")
+		diags.AddWarning(
+			"The token reviewer was not removed",
+			"The auth method was not created, and its token reviewer could not be deleted: "+err.Error()+". The next apply uses the token reviewer.",
+		)
 	}
 }
 
@@ -446,8 +513,12 @@ func (*AuthMethodResource) warnIfNobodyCanLogIn(ctx context.Context, a *consulac
 	}
 	auth := consulacl.KubernetesAuthOf(made.Config)
 	if err := a.CheckLogin(ctx, made.Name, auth.ServiceAccountJWT); err != nil {
-		diags.AddWarning("Nobody can log in yet", fmt.Sprintf("The auth method %q of %s exists, but the servers could not check a token at %s: %s.\n\n"+
-			"The servers must be able to resolve and reach that address, and they must trust its certificate. Network policies must allow the connection.", made.Name, a.Cluster().ID(), auth.Host, err))
+		diags.AddWarning(
+			"Nobody can log in yet",
+			fmt.Sprintf("The auth method %q of %s exists, but the servers could not check a token at %s: %s.\n\n"+
+				"The servers must be able to resolve and reach that address, and they must trust its certificate. Network policies must allow the "+
+				"connection.", made.Name, a.Cluster().ID(), auth.Host, err),
+		)
 	}
 }
 
@@ -505,7 +576,8 @@ func (r *AuthMethodResource) Read(ctx context.Context, req resource.ReadRequest,
 			if imported {
 				resp.Diagnostics.Append(reviewerFailed("read", err))
 			} else {
-				resp.Diagnostics.AddWarning("The token reviewer was not read", "The state of the token reviewer and of the auth method stays as it is: "+err.Error()+".")
+				resp.Diagnostics.AddWarning("The token reviewer was not read", "The state of the token reviewer and of the auth method stays "+
+					"as it is: "+err.Error()+".")
 			}
 			return
 		}
@@ -524,7 +596,12 @@ func (r *AuthMethodResource) Read(ctx context.Context, req resource.ReadRequest,
 
 // importedKubernetes returns the attribute kubernetes of an imported auth method
 // that has a token reviewer: null if the pods are in the cluster of the servers.
-func importedKubernetes(ctx context.Context, current api.ACLAuthMethod, reviews consulacl.ReviewerState, diags *diag.Diagnostics) types.Object {
+func importedKubernetes(
+	ctx context.Context,
+	current api.ACLAuthMethod,
+	reviews consulacl.ReviewerState,
+	diags *diag.Diagnostics,
+) types.Object {
 	auth, k := consulacl.KubernetesAuthOf(current.Config), kubernetesAuthModel{}
 	if auth.Host != server.KubernetesHost {
 		k.Host = types.StringValue(auth.Host)
@@ -620,7 +697,15 @@ func (r *AuthMethodResource) Delete(ctx context.Context, req resource.DeleteRequ
 	})
 }
 
-func (r *AuthMethodResource) save(ctx context.Context, m authMethodModel, current api.ACLAuthMethod, reviews consulacl.ReviewerState, reviewed bool, state, identity store, diags *diag.Diagnostics) {
+func (r *AuthMethodResource) save(
+	ctx context.Context,
+	m authMethodModel,
+	current api.ACLAuthMethod,
+	reviews consulacl.ReviewerState,
+	reviewed bool,
+	state, identity store,
+	diags *diag.Diagnostics,
+) {
 	m.fromAPI(ctx, current, reviews, reviewed, diags)
 	diags.Append(state.Set(ctx, &m)...)
 	diags.Append(identity.Set(ctx, objectIdentity{Cluster: m.Cluster, ID: m.ID})...)
@@ -680,10 +765,16 @@ func (m authMethodModel) config() (map[string]any, error) {
 }
 
 // toAPI takes the write-only token from the configuration.
-func (m authMethodModel) toAPI(ctx context.Context, config authMethodModel, credential consulacl.ReviewerCredential, diags *diag.Diagnostics) api.ACLAuthMethod {
+func (m authMethodModel) toAPI(
+	ctx context.Context,
+	config authMethodModel,
+	credential consulacl.ReviewerCredential,
+	diags *diag.Diagnostics,
+) api.ACLAuthMethod {
 	ttl, _ := time.ParseDuration(m.MaxTokenTTL.ValueString()) // the validator has checked it
 	out := api.ACLAuthMethod{
-		Name: m.Name.ValueString(), Type: m.Type.ValueString(), DisplayName: m.DisplayName.ValueString(), Description: m.Description.ValueString(),
+		Name: m.Name.ValueString(), Type: m.Type.ValueString(), DisplayName: m.DisplayName.ValueString(),
+		Description: m.Description.ValueString(),
 		MaxTokenTTL: ttl, TokenLocality: m.TokenLocality.ValueString(),
 	}
 	if out.Type == consulacl.AuthMethodKubernetes {
@@ -704,7 +795,13 @@ func (m authMethodModel) toAPI(ctx context.Context, config authMethodModel, cred
 
 // fromAPI keeps the notation of the state for values that mean the same. It only
 // compares the token in the configuration, and never stores it.
-func (m *authMethodModel) fromAPI(ctx context.Context, current api.ACLAuthMethod, reviews consulacl.ReviewerState, reviewed bool, diags *diag.Diagnostics) {
+func (m *authMethodModel) fromAPI(
+	ctx context.Context,
+	current api.ACLAuthMethod,
+	reviews consulacl.ReviewerState,
+	reviewed bool,
+	diags *diag.Diagnostics,
+) {
 	m.ID, m.Name, m.Type = types.StringValue(current.Name), types.StringValue(current.Name), types.StringValue(current.Type)
 	m.DisplayName, m.Description = types.StringValue(current.DisplayName), types.StringValue(current.Description)
 	m.TokenLocality = types.StringValue(cmp.Or(current.TokenLocality, "local"))
@@ -812,7 +909,13 @@ func (v apiServerHost) ValidateString(ctx context.Context, req validator.StringR
 		text = "https://" + text
 	}
 	if u, err := url.Parse(text); err != nil || u.Scheme != "https" || u.Hostname() == "" {
-		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid address", fmt.Sprintf("%q is not an address of the form %s.", req.ConfigValue.ValueString(), v.Description(ctx))))
+		resp.Diagnostics.Append(
+			attr.Error(
+				req.Path,
+				"Invalid address",
+				fmt.Sprintf("%q is not an address of the form %s.", req.ConfigValue.ValueString(), v.Description(ctx)),
+			),
+		)
 	}
 }
 
@@ -856,6 +959,13 @@ func (jsonWebToken) ValidateString(_ context.Context, req validator.StringReques
 		valid = valid && p != "" && err == nil
 	}
 	if !valid {
-		resp.Diagnostics.Append(attr.Error(req.Path, "Not a token", "it is not a JSON web token, which has three base64 parts with dots between them. The Secret of a service account contains one in its key token."))
+		resp.Diagnostics.Append(
+			attr.Error(
+				req.Path,
+				"Not a token",
+				"it is not a JSON web token, which has three base64 parts with dots between them. The Secret of a service account contains one in "+
+					"its key token.",
+			),
+		)
 	}
 }

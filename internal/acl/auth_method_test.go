@@ -22,7 +22,11 @@ func TestAuthMethod_ofUnknownTypeIsOneError(t *testing.T) {
 		}
 		values["type"] = tftypes.NewValue(tftypes.String, kind)
 		var resp resource.ValidateConfigResponse
-		r.ValidateConfig(t.Context(), resource.ValidateConfigRequest{Config: tfsdk.Config{Schema: s.Schema, Raw: tftypes.NewValue(all, values)}}, &resp)
+		r.ValidateConfig(
+			t.Context(),
+			resource.ValidateConfigRequest{Config: tfsdk.Config{Schema: s.Schema, Raw: tftypes.NewValue(all, values)}},
+			&resp,
+		)
 		if len(resp.Diagnostics) != want {
 			t.Errorf("%s: %v, want %d", kind, resp.Diagnostics, want)
 		}

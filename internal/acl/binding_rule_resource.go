@@ -66,9 +66,12 @@ var bindVarsTypes = map[string]tfattr.Type{"name": types.StringType}
 // Schema implements resource.Resource.
 func (*BindingRuleResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "Manages a binding rule, which determines what a client that logs in through an auth method gets. The token has the rights of all rules whose selector matches. If no rule matches, the login is refused.\n\n" +
-			"`bind_name` and `bind_vars` may refer to the identity that logs in. In HCL, double the dollar sign of such a reference: `\"$${serviceaccount.name}\"`. " +
-			"With the type `kubernetes`, the references are `serviceaccount.namespace`, `serviceaccount.name`, and `serviceaccount.uid`. With `jwt`, they are the mapped claims, as `value.<name>`.",
+		MarkdownDescription: "Manages a binding rule, which determines what a client that logs in through an auth method gets. The token has " +
+			"the rights of all rules whose selector matches. If no rule matches, the login is refused.\n\n" +
+			"`bind_name` and `bind_vars` may refer to the identity that logs in. In HCL, double the dollar sign of such a reference: " +
+			"`\"$${serviceaccount.name}\"`. " +
+			"With the type `kubernetes`, the references are `serviceaccount.namespace`, `serviceaccount.name`, and `serviceaccount.uid`. With " +
+			"`jwt`, they are the mapped claims, as `value.<name>`.",
 		Attributes: objectAttributes(ctx, map[string]schema.Attribute{
 			"id": schema.StringAttribute{
 				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
@@ -76,8 +79,9 @@ func (*BindingRuleResource) Schema(ctx context.Context, _ resource.SchemaRequest
 			},
 			"auth_method": schema.StringAttribute{
 				Required: true, Validators: []validator.String{authMethodName},
-				PlanModifiers:       []planmodifier.String{stringplanmodifier.RequiresReplace()},
-				MarkdownDescription: "Name of the auth method. Refer to `consul_k8s_auth_method.<name>.name`, so that the auth method is created first. A change replaces the rule.",
+				PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
+				MarkdownDescription: "Name of the auth method. Refer to `consul_k8s_auth_method.<name>.name`, so that the auth method is created " +
+					"first. A change replaces the rule.",
 			},
 			"description": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(""),
@@ -85,16 +89,20 @@ func (*BindingRuleResource) Schema(ctx context.Context, _ resource.SchemaRequest
 			},
 			"selector": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(""), Validators: []validator.String{selector{}},
-				MarkdownDescription: "Logins that the rule applies to, as a [boolean expression](https://developer.hashicorp.com/consul/api-docs/acl/binding-rules) such as " +
-					"`serviceaccount.namespace == \"shop\" and serviceaccount.name != \"default\"`. The plan checks the expression. Defaults to every login through the auth method.",
+				MarkdownDescription: "Logins that the rule applies to, as a [boolean " +
+					"expression](https://developer.hashicorp.com/consul/api-docs/acl/binding-rules) such as " +
+					"`serviceaccount.namespace == \"shop\" and serviceaccount.name != \"default\"`. The plan checks the expression. Defaults to every " +
+					"login through the auth method.",
 			},
 			"bind_type": schema.StringAttribute{
 				Required: true, Validators: []validator.String{stringvalidator.OneOf(bindTypes()...)},
-				MarkdownDescription: "What the token gets: `role` or `policy` for the role or policy with the name in `bind_name`, `service` or `node` for the identity of that name, or `templated-policy` for the template of that name, such as `builtin/dns`.",
+				MarkdownDescription: "What the token gets: `role` or `policy` for the role or policy with the name in `bind_name`, `service` or " +
+					"`node` for the identity of that name, or `templated-policy` for the template of that name, such as `builtin/dns`.",
 			},
 			"bind_name": schema.StringAttribute{
 				Required: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
-				MarkdownDescription: "Name of the role, policy, service, node, or template. For a role or policy, refer to the `name` of its resource, so that it is created first.",
+				MarkdownDescription: "Name of the role, policy, service, node, or template. For a role or policy, refer to the `name` of its " +
+					"resource, so that it is created first.",
 			},
 			"bind_vars": schema.SingleNestedAttribute{
 				Optional:            true,
@@ -124,7 +132,9 @@ func (*BindingRuleResource) ValidateConfig(ctx context.Context, req resource.Val
 	}
 	templated := m.BindType.ValueString() == string(api.BindingRuleBindTypeTemplatedPolicy)
 	if !templated && !m.BindVars.IsNull() {
-		resp.Diagnostics.Append(attr.Error(path.Root("bind_vars"), "Variables without a template", "only bind_type = \"templated-policy\" has variables."))
+		resp.Diagnostics.Append(
+			attr.Error(path.Root("bind_vars"), "Variables without a template", "only bind_type = \"templated-policy\" has variables."),
+		)
 	}
 	if m.BindName.IsUnknown() {
 		return
@@ -135,7 +145,13 @@ func (*BindingRuleResource) ValidateConfig(ctx context.Context, req resource.Val
 	}
 	m.checkReferences(ctx, "", &resp.Diagnostics)
 	if templated && m.BindVars.IsNull() && needsName(m.BindName.ValueString()) {
-		resp.Diagnostics.Append(attr.Error(path.Root("bind_vars"), "Missing variable", fmt.Sprintf("the template %s needs bind_vars = { name = … }.", m.BindName.ValueString())))
+		resp.Diagnostics.Append(
+			attr.Error(
+				path.Root("bind_vars"),
+				"Missing variable",
+				fmt.Sprintf("the template %s needs bind_vars = { name = … }.", m.BindName.ValueString()),
+			),
+		)
 	}
 }
 
@@ -225,9 +241,15 @@ func (r *BindingRuleResource) claimContent(ctx context.Context, plan, state bind
 		rule := m.toAPI(ctx, diags)
 		rule.ID = ""
 		content, _ := json.Marshal(rule) //nolint:errchkjson // a struct of texts
-		if _, ok := r.clients.Claims.Claim(claimOf(r.kind, m.Cluster.ValueString(), string(content)), state.ID.ValueString(), state.ID.ValueString()); !ok {
-			diags.AddError("Duplicate binding rule", fmt.Sprintf("Another %s has exactly the same content in cluster %s, or has it until this apply (bind_type %q, bind_name %q). "+
-				"Remove one of the two, or give them different descriptions.", r.typeName, m.Cluster.ValueString(), m.BindType.ValueString(), m.BindName.ValueString()))
+		if _, ok := r.clients.Claims.Claim(
+			claimOf(r.kind, m.Cluster.ValueString(), string(content)), state.ID.ValueString(), state.ID.ValueString(),
+		); !ok {
+			diags.AddError(
+				"Duplicate binding rule",
+				fmt.Sprintf("Another %s has exactly the same content in cluster %s, or has it until this apply (bind_type %q, bind_name %q). "+
+					"Remove one of the two, or give them different descriptions.",
+					r.typeName, m.Cluster.ValueString(), m.BindType.ValueString(), m.BindName.ValueString()),
+			)
 			return
 		}
 	}
@@ -264,8 +286,12 @@ func (r *BindingRuleResource) checkAuthMethod(ctx context.Context, a *consulacl.
 			// Consul deletes the binding rules with their auth method, and Terraform then plans new ones. This must not block
 			// the plan of other resources.
 			diags.AddAttributeWarning(path.Root("auth_method"), "Unknown auth method", fmt.Sprintf(
-				"auth_method: cluster %s has no auth method %q. If a resource creates the auth method, refer to the attribute of that resource instead of writing the name, so that the auth method is created first. "+
-					"Otherwise, the apply of this binding rule fails.", cluster, name))
+				"auth_method: cluster %s has no auth method %q. If a resource creates the auth method, refer to the attribute of that resource "+
+					"instead of writing the name, so that the auth method is created first. "+
+					"Otherwise, the apply of this binding rule fails.",
+				cluster,
+				name,
+			))
 		}
 		if err != nil {
 			return // the apply reports it
@@ -320,7 +346,12 @@ func (r *BindingRuleResource) checkBound(ctx context.Context, a *consulacl.ACL, 
 	}
 	if name := plan.BindName.ValueString(); !known[name] && !r.clients.Claims.Claimed(claimOf(kind, plan.Cluster.ValueString(), name)) {
 		diags.Append(attr.Error(path.Root("bind_name"), "Unknown "+kind, fmt.Sprintf(
-			"cluster %s has no %s with the name %q. If a resource creates it, refer to the attribute of that resource instead of writing the name, so that it is created first.", plan.Cluster.ValueString(), kind, name)))
+			"cluster %s has no %s with the name %q. If a resource creates it, refer to the attribute of that resource instead of writing the "+
+				"name, so that it is created first.",
+			plan.Cluster.ValueString(),
+			kind,
+			name,
+		)))
 	}
 }
 
@@ -337,7 +368,10 @@ func (r *BindingRuleResource) warnTakeOver(ctx context.Context, a *consulacl.ACL
 	for _, rule := range list {
 		if consulacl.SameBindingRule(wanted, *rule) {
 			diags.AddWarning("The binding rule already exists", fmt.Sprintf(
-				"Cluster %s already has a binding rule %s with the same content, for example from an interrupted apply. The apply adopts it.", plan.Cluster.ValueString(), rule.ID))
+				"Cluster %s already has a binding rule %s with the same content, for example from an interrupted apply. The apply adopts it.",
+				plan.Cluster.ValueString(),
+				rule.ID,
+			))
 			return
 		}
 	}
@@ -365,7 +399,13 @@ func (r *BindingRuleResource) Create(ctx context.Context, req resource.CreateReq
 		return
 	}
 	if _, err := a.AuthMethods.Read(ctx, wanted.AuthMethod); errors.Is(err, consulacl.ErrNotFound) {
-		resp.Diagnostics.Append(attr.Error(path.Root("auth_method"), "Unknown auth method", fmt.Sprintf("cluster %s has no auth method %q. Create it first.", m.Cluster.ValueString(), wanted.AuthMethod)))
+		resp.Diagnostics.Append(
+			attr.Error(
+				path.Root("auth_method"),
+				"Unknown auth method",
+				fmt.Sprintf("cluster %s has no auth method %q. Create it first.", m.Cluster.ValueString(), wanted.AuthMethod),
+			),
+		)
 		return
 	}
 	made, err := a.BindingRules.Create(ctx, wanted)
@@ -438,9 +478,16 @@ func (r *BindingRuleResource) Delete(ctx context.Context, req resource.DeleteReq
 	})
 }
 
-func (r *BindingRuleResource) save(ctx context.Context, m bindingRuleModel, rule api.ACLBindingRule, state, identity store, diags *diag.Diagnostics) {
+func (r *BindingRuleResource) save(
+	ctx context.Context,
+	m bindingRuleModel,
+	rule api.ACLBindingRule,
+	state, identity store,
+	diags *diag.Diagnostics,
+) {
 	m.ID, m.AuthMethod, m.Description = types.StringValue(rule.ID), types.StringValue(rule.AuthMethod), types.StringValue(rule.Description)
-	m.Selector, m.BindType, m.BindName = types.StringValue(rule.Selector), types.StringValue(string(rule.BindType)), types.StringValue(rule.BindName)
+	m.Selector = types.StringValue(rule.Selector)
+	m.BindType, m.BindName = types.StringValue(string(rule.BindType)), types.StringValue(rule.BindName)
 	m.BindVars = types.ObjectNull(bindVarsTypes)
 	if rule.BindVars != nil && rule.BindVars.Name != "" {
 		o, d := types.ObjectValueFrom(ctx, bindVarsTypes, bindVarsModel{Name: types.StringValue(rule.BindVars.Name)})

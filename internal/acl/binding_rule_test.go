@@ -38,7 +38,8 @@ func TestCheckSelector_knowsTheTypeOfTheAuthMethod(t *testing.T) {
 	}{
 		{"", "", ""},
 		{"", `serviceaccount.name == "x"`, ""},
-		{"", `any.thing == "x" and not other is empty`, "no type of auth method has all the fields that it uses: the type kubernetes has serviceaccount.namespace,"},
+		{"", `any.thing == "x" and not other is empty`, "no type of auth method has all the fields that it uses: the type kubernetes has " +
+			"serviceaccount.namespace,"},
 		{"", `serviceaccount.name == "x" and value.user == "x"`, "no type of auth method"},
 		{"", `serviceaccount.name = "x"`, `it is not an expression such as serviceaccount.namespace == "shop"`},
 		{"oidc", `any.thing == "x"`, ""}, // made by somebody else
@@ -46,7 +47,10 @@ func TestCheckSelector_knowsTheTypeOfTheAuthMethod(t *testing.T) {
 		{"kubernetes", `serviceaccount.namespace==default and serviceaccount.name!=vault`, ""}, // of Consul's documentation
 		{"kubernetes", `serviceaccount.name matches "^web-"`, ""},
 		{"kubernetes", `serviceaccount.name matches "["`, "regular expression"},
-		{"kubernetes", `serviceaccount.nmae == "x"`, `Selector "serviceaccount.nmae" is not valid: the type kubernetes has serviceaccount.namespace, serviceaccount.name, serviceaccount.uid`},
+		{
+			"kubernetes", `serviceaccount.nmae == "x"`,
+			`Selector "serviceaccount.nmae" is not valid: the type kubernetes has serviceaccount.namespace, serviceaccount.name, serviceaccount.uid`,
+		},
 		{"kubernetes", `value.user == "x"`, `Selector "value" is not valid`},
 		{"jwt", `value.user == "x" and "admins" in list.groups`, ""},
 		{"jwt", `serviceaccount.name == "x"`, "the type jwt has value.<key>, list.<key>"},
@@ -66,7 +70,10 @@ func TestCheckReferences(t *testing.T) {
 	}{
 		{"", "web-${value.user}", ""},
 		{"", "${serviceaccount.name}", ""},
-		{"", "${anything}", `"${anything}" refers to something that does not exist: the type kubernetes has serviceaccount.namespace, serviceaccount.name, serviceaccount.uid; the type jwt has value.<key>;`},
+		{
+			"", "${anything}",
+			`"${anything}" refers to something that does not exist: the type kubernetes has serviceaccount.namespace, serviceaccount.name, serviceaccount.uid; the type jwt has value.<key>;`,
+		},
 		{"", "${serviceaccount.name}${value.user}", "refers to something that does not exist"}, // of two types
 		{"oidc", "${anything}", ""},
 		{"kubernetes", "web", ""},

@@ -74,9 +74,11 @@ func (*BootstrapResource) Metadata(_ context.Context, req resource.MetadataReque
 func (*BootstrapResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Bootstraps the ACL system of a cluster once, and gives every server an agent token of its own.\n\n" +
-			"The provider first chooses the management token, then stores it in a Kubernetes Secret, and only then passes it to Consul. If a step is interrupted, the token is not lost, and the next apply resumes. " +
+			"The provider first chooses the management token, then stores it in a Kubernetes Secret, and only then passes it to Consul. If a " +
+			"step is interrupted, the token is not lost, and the next apply resumes. " +
 			"The state contains the accessor ID and the name of the Secret, but never the token. Other resources find the token in the Secret.\n\n" +
-			"Destroying only this resource changes nothing in Consul, because a bootstrap cannot be undone. The Secret stays as long as the cluster does.",
+			"Destroying only this resource changes nothing in Consul, because a bootstrap cannot be undone. The Secret stays as long as the " +
+			"cluster does.",
 		Attributes: map[string]schema.Attribute{
 			"id": schema.StringAttribute{
 				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
@@ -84,27 +86,38 @@ func (*BootstrapResource) Schema(ctx context.Context, _ resource.SchemaRequest, 
 			},
 			"cluster": schema.StringAttribute{
 				Required: true, Validators: []validator.String{attr.ClusterID()},
-				PlanModifiers:       []planmodifier.String{stringplanmodifier.RequiresReplace()},
-				MarkdownDescription: "ID of the cluster, `<namespace>/<name>`. Its `acl.enabled` must be true. Refer to this attribute in other ACL resources, so that they wait for the bootstrap.",
+				PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
+				MarkdownDescription: "ID of the cluster, `<namespace>/<name>`. Its `acl.enabled` must be true. Refer to this attribute in other ACL " +
+					"resources, so that they wait for the bootstrap.",
 			},
 			"secret": schema.SingleNestedAttribute{
 				Optional: true, Computed: true,
-				PlanModifiers:       []planmodifier.Object{objectplanmodifier.UseStateForUnknown()},
-				MarkdownDescription: "Secret with the management token, in the namespace of the cluster. This resource creates it. An existing Secret is used if it has the labels of the cluster and the annotation that names the key. This is the case if the Secret is from an earlier cluster of the same name, or if you bring the token (guide *Operating a cluster*). The plan refuses any other existing Secret, and prints the labels and the annotation. A change of the name or key is refused.",
+				PlanModifiers: []planmodifier.Object{objectplanmodifier.UseStateForUnknown()},
+				MarkdownDescription: "Secret with the management token, in the namespace of the cluster. This resource creates it. An existing " +
+					"Secret is used if it has the labels of the cluster and the annotation that names the key. This is the case if the Secret is from " +
+					"an earlier cluster of the same name, or if you bring the token (guide *Operating a cluster*). The plan refuses any other " +
+					"existing Secret, and prints the labels and the annotation. A change of the name or key is refused.",
 				Attributes: map[string]schema.Attribute{
 					"namespace": schema.StringAttribute{Computed: true, MarkdownDescription: "Namespace of the cluster.",
 						PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()}},
 					"name": schema.StringAttribute{Optional: true, Computed: true, Validators: []validator.String{attr.DNSLabel(63, false)},
 						PlanModifiers:       []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
 						MarkdownDescription: "Name of the Secret. Defaults to `<name of the cluster>-bootstrap-token`."},
-					"key": schema.StringAttribute{Optional: true, Computed: true, Default: stringdefault.StaticString(defaultKey), Validators: []validator.String{secretKeyValidator{}},
-						MarkdownDescription: "Key of the token in the Secret. Defaults to `token`."},
+					"key": schema.StringAttribute{
+						Optional:            true,
+						Computed:            true,
+						Default:             stringdefault.StaticString(defaultKey),
+						Validators:          []validator.String{secretKeyValidator{}},
+						MarkdownDescription: "Key of the token in the Secret. Defaults to `token`.",
+					},
 				},
 			},
 			"reset": schema.StringAttribute{
 				Optional: true,
-				MarkdownDescription: "Any text, such as a date. If it changes while the management token is lost, the ACLs are bootstrapped again through the reset procedure of Consul, and the lost token is deleted. " +
-					"This requires the right to `exec` in the pod of the leader. If the token is not lost, a change only gives the servers agent tokens that they lack.",
+				MarkdownDescription: "Any text, such as a date. If it changes while the management token is lost, the ACLs are bootstrapped again " +
+					"through the reset procedure of Consul, and the lost token is deleted. " +
+					"This requires the right to `exec` in the pod of the leader. If the token is not lost, a change only gives the servers agent " +
+					"tokens that they lack.",
 			},
 			"accessor_id": schema.StringAttribute{
 				Computed:            true,
@@ -178,7 +191,11 @@ func (r *BootstrapResource) ModifyPlan(ctx context.Context, req resource.ModifyP
 			resp.Diagnostics.Append(state.Secret.As(ctx, &old, basetypes.ObjectAsOptions{})...)
 			if (!secret.Name.IsUnknown() && !secret.Name.Equal(old.Name)) || (!secret.Key.IsUnknown() && !secret.Key.Equal(old.Key)) {
 				resp.Diagnostics.Append(attr.Error(path.Root("secret"), "The Secret cannot be moved", fmt.Sprintf(
-					"the management token is in key %q of Secret %s/%s. Keep this Secret and key.", old.Key.ValueString(), old.Namespace.ValueString(), old.Name.ValueString())))
+					"the management token is in key %q of Secret %s/%s. Keep this Secret and key.",
+					old.Key.ValueString(),
+					old.Namespace.ValueString(),
+					old.Name.ValueString(),
+				)))
 			}
 			plan.AccessorID = state.AccessorID
 			if !plan.Reset.Equal(state.Reset) && !plan.Reset.IsNull() {
@@ -270,7 +287,14 @@ func (r *BootstrapResource) Update(ctx context.Context, req resource.UpdateReque
 
 // apply bootstraps, or resets, and sets the agent tokens. It reports whether it
 // succeeded.
-func (r *BootstrapResource) apply(ctx context.Context, m *bootstrapModel, timeout time.Duration, lostAccessor string, reset bool, diags *diag.Diagnostics) bool {
+func (r *BootstrapResource) apply(
+	ctx context.Context,
+	m *bootstrapModel,
+	timeout time.Duration,
+	lostAccessor string,
+	reset bool,
+	diags *diag.Diagnostics,
+) bool {
 	cluster, err := r.cluster(ctx, m.Cluster.ValueString())
 	if err != nil {
 		diags.Append(session.ConnectError(err))
@@ -298,7 +322,15 @@ func (r *BootstrapResource) apply(ctx context.Context, m *bootstrapModel, timeou
 		err = restic.EnsureTokens(ctx, k, cluster)
 	}
 	if err != nil {
-		diags.AddWarning("Backups have no token", fmt.Sprintf("The ACLs of %s are bootstrapped, but the tokens of its backup schedules could not be created. The next apply of the schedules creates them. Until then, the schedules fail. %s", m.Cluster.ValueString(), err))
+		diags.AddWarning(
+			"Backups have no token",
+			fmt.Sprintf(
+				"The ACLs of %s are bootstrapped, but the tokens of its backup schedules could not be created. The next apply of the schedules "+
+					"creates them. Until then, the schedules fail. %s",
+				m.Cluster.ValueString(),
+				err,
+			),
+		)
 	}
 	return true
 }
@@ -314,11 +346,26 @@ func bootstrapError(cluster string, err error) diag.Diagnostic {
 	case errors.Is(err, consulacl.ErrNotRestored):
 		return attr.NotRestored(cluster)
 	case errors.Is(err, consulacl.ErrACLDisabled):
-		return diag.NewAttributeErrorDiagnostic(path.Root("cluster"), "ACLs are not enabled",
-			fmt.Sprintf("Cluster %s has no ACLs to bootstrap: set acl = { enabled = true, default_policy = \"allow\" } on the cluster. A new cluster can start with \"deny\".", cluster))
+		return diag.NewAttributeErrorDiagnostic(
+			path.Root("cluster"),
+			"ACLs are not enabled",
+			fmt.Sprintf(
+				"Cluster %s has no ACLs to bootstrap: set acl = { enabled = true, default_policy = \"allow\" } on the cluster. A new cluster can "+
+					"start with \"deny\".",
+				cluster,
+			),
+		)
 	case errors.Is(err, consulacl.ErrSecretLost):
-		return diag.NewAttributeErrorDiagnostic(path.Root("reset"), "The management token is lost",
-			fmt.Sprintf("Cluster %s: %s. Put the valid token back into the Secret. Or set reset to a new value, such as today's date, to bootstrap the ACLs again.", cluster, err))
+		return diag.NewAttributeErrorDiagnostic(
+			path.Root("reset"),
+			"The management token is lost",
+			fmt.Sprintf(
+				"Cluster %s: %s. Put the valid token back into the Secret. Or set reset to a new value, such as today's date, to bootstrap the "+
+					"ACLs again.",
+				cluster,
+				err,
+			),
+		)
 	default:
 		return diag.NewErrorDiagnostic("Cannot bootstrap ACLs",
 			fmt.Sprintf("Cluster %s: %s\n\nNothing is lost. The next apply resumes the bootstrap.", cluster, err))
@@ -368,7 +415,8 @@ func (r *BootstrapResource) Read(ctx context.Context, req resource.ReadRequest, 
 		}, &resp.Diagnostics)
 	case imported:
 		resp.Diagnostics.AddError("Cannot import the ACL bootstrap", fmt.Sprintf("Cluster %s: %s. "+
-			"The Secret with the management token must have the labels of the cluster. If there is no such Secret, create the resource instead of importing it.", cluster.ID(), err))
+			"The Secret with the management token must have the labels of the cluster. If there is no such Secret, create the resource instead "+
+			"of importing it.", cluster.ID(), err))
 		return
 	case errors.Is(err, consulacl.ErrSecretLost):
 		resp.Diagnostics.Append(lostWarning(cluster.ID(), err))
@@ -388,7 +436,8 @@ func lostWarning(cluster string, err error) diag.Diagnostic {
 	}
 	return diag.NewAttributeWarningDiagnostic(path.Root("secret"), "The management token is not in its Secret", fmt.Sprintf(
 		"Cluster %s: %s. The servers continue to run, but nothing that needs the management token can be read or changed. "+
-			"Put the token back into the Secret, or set reset to a new value to bootstrap the ACLs again, unless this plan does so.", cluster, reason))
+			"Put the token back into the Secret, or set reset to a new value to bootstrap the ACLs again, unless this plan "+
+			"does so.", cluster, reason))
 }
 
 // Delete implements resource.Resource. A bootstrap of Consul cannot be undone, and
@@ -396,7 +445,11 @@ func lostWarning(cluster string, err error) diag.Diagnostic {
 func (r *BootstrapResource) Delete(ctx context.Context, req resource.DeleteRequest, _ *resource.DeleteResponse) {
 	var m bootstrapModel
 	_ = req.State.Get(ctx, &m)
-	tflog.Info(ctx, "the management token stays in its Secret until the cluster is deleted", map[string]any{"cluster": m.Cluster.ValueString()})
+	tflog.Info(
+		ctx,
+		"the management token stays in its Secret until the cluster is deleted",
+		map[string]any{"cluster": m.Cluster.ValueString()},
+	)
 }
 
 // ImportState implements resource.ResourceWithImportState.
@@ -428,6 +481,8 @@ func (secretKeyValidator) ValidateString(_ context.Context, req validator.String
 		return
 	}
 	if p := validation.IsConfigMapKey(req.ConfigValue.ValueString()); len(p) > 0 {
-		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid key", fmt.Sprintf("Kubernetes would refuse %q: %s.", req.ConfigValue.ValueString(), p[0])))
+		resp.Diagnostics.Append(
+			attr.Error(req.Path, "Invalid key", fmt.Sprintf("Kubernetes would refuse %q: %s.", req.ConfigValue.ValueString(), p[0])),
+		)
 	}
 }

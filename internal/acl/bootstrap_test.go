@@ -15,7 +15,8 @@ func TestLostWarning_namesTheReasonAndTheWaysOut(t *testing.T) {
 		err  error
 		want string
 	}{
-		{&consulacl.LostError{Reason: "the token x in the Secret lacks the policy global-management"}, "Cluster a/b: the token x in the Secret lacks the policy global-management. The servers continue to run"},
+		{&consulacl.LostError{Reason: "the token x in the Secret lacks the policy global-management"}, "Cluster a/b: the token x in the " +
+			"Secret lacks the policy global-management. The servers continue to run"},
 		{errors.Join(&consulacl.LostError{Reason: "no Secret contains it"}), "Cluster a/b: no Secret contains it."},
 	} {
 		d := lostWarning("a/b", c.err)

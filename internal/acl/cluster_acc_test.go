@@ -59,10 +59,17 @@ func TestAccACLBootstrap_planRefusesAClusterWithoutACLs(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.NamespaceName(t)
 	bootstrap := "resource \"consul_k8s_acl_bootstrap\" \"test\" {\n  cluster = consul_k8s_cluster.test.id\n}\n"
-	refused := acctest.Says(`Cluster ` + namespace + `/consul has no ACLs to bootstrap: set acl = { enabled = true, default_policy = "allow" }`)
+	refused := acctest.Says(
+		`Cluster ` + namespace + `/consul has no ACLs to bootstrap: set acl = { enabled = true, default_policy = "allow" }`,
+	)
 	test(t, resource.TestCase{Steps: []resource.TestStep{
 		{Config: clusterHCL(namespace, "") + bootstrap, PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: refused},
-		{Config: clusterHCL(namespace, "  acl = { enabled = false }\n") + bootstrap, PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: refused},
+		{
+			Config:             clusterHCL(namespace, "  acl = { enabled = false }\n") + bootstrap,
+			PlanOnly:           true,
+			ExpectNonEmptyPlan: true,
+			ExpectError:        refused,
+		},
 		{Config: clusterHCL(namespace, "  acl = { enabled = true }\n") + bootstrap, PlanOnly: true, ExpectNonEmptyPlan: true},
 	}})
 }

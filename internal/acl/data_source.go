@@ -37,21 +37,34 @@ func (s *source) Configure(_ context.Context, req datasource.ConfigureRequest, r
 // clusterOfSource is the attribute cluster of a data source.
 func clusterOfSource() schema.StringAttribute {
 	return schema.StringAttribute{Required: true, Validators: []validator.String{attr.ClusterID()},
-		MarkdownDescription: "ID of the cluster, `<namespace>/<name>`. Refer to the attribute `cluster` of its `consul_k8s_acl_bootstrap`, so that ACLs are bootstrapped first."}
+		MarkdownDescription: "ID of the cluster, `<namespace>/<name>`. Refer to the attribute `cluster` of its `consul_k8s_acl_bootstrap`, so " +
+			"that ACLs are bootstrapped first."}
 }
 
 // nameOrID are the attributes by which a data source finds an object.
 func nameOrID(kind string, attributes map[string]schema.Attribute) map[string]schema.Attribute {
 	attributes["cluster"] = clusterOfSource()
-	attributes["id"] = schema.StringAttribute{Optional: true, Computed: true, Validators: []validator.String{stringvalidator.ExactlyOneOf(path.MatchRoot("id"), path.MatchRoot("name"))},
-		MarkdownDescription: "ID of the " + kind + ". Set either this or `name`."}
-	attributes["name"] = schema.StringAttribute{Optional: true, Computed: true, MarkdownDescription: "Name of the " + kind + ". Set either this or `id`."}
+	attributes["id"] = schema.StringAttribute{
+		Optional:            true,
+		Computed:            true,
+		Validators:          []validator.String{stringvalidator.ExactlyOneOf(path.MatchRoot("id"), path.MatchRoot("name"))},
+		MarkdownDescription: "ID of the " + kind + ". Set either this or `name`.",
+	}
+	attributes["name"] = schema.StringAttribute{
+		Optional:            true,
+		Computed:            true,
+		MarkdownDescription: "Name of the " + kind + ". Set either this or `id`.",
+	}
 	return attributes
 }
 
 // grantsOfSource are the attributes of a grantsModel in a data source.
 func grantsOfSource(attributes map[string]schema.Attribute) map[string]schema.Attribute {
-	datacenters := schema.SetAttribute{Computed: true, ElementType: types.StringType, MarkdownDescription: "Datacenters in which the rights are valid. Null for all datacenters."}
+	datacenters := schema.SetAttribute{
+		Computed:            true,
+		ElementType:         types.StringType,
+		MarkdownDescription: "Datacenters in which the rights are valid. Null for all datacenters.",
+	}
 	attributes["policies"] = schema.SetAttribute{Computed: true, ElementType: types.StringType, MarkdownDescription: "Names of the policies."}
 	attributes["service_identities"] = schema.SetNestedAttribute{Computed: true, MarkdownDescription: "Service identities.",
 		NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
@@ -109,7 +122,11 @@ func (*policyDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, r
 		Attributes: nameOrID("policy", map[string]schema.Attribute{
 			"description": schema.StringAttribute{Computed: true, MarkdownDescription: "Description of the policy."},
 			"rules":       schema.StringAttribute{Computed: true, MarkdownDescription: "Rules, as Consul stores them."},
-			"datacenters": schema.SetAttribute{Computed: true, ElementType: types.StringType, MarkdownDescription: "Datacenters in which the policy is valid. Null for all datacenters."},
+			"datacenters": schema.SetAttribute{
+				Computed:            true,
+				ElementType:         types.StringType,
+				MarkdownDescription: "Datacenters in which the policy is valid. Null for all datacenters.",
+			},
 		}),
 	}
 }
@@ -142,7 +159,8 @@ func (s *policyDataSource) Read(ctx context.Context, req datasource.ReadRequest,
 		resp.Diagnostics.Append(s.notRead(err))
 		return
 	}
-	m.ID, m.Name, m.Description, m.Rules = types.StringValue(p.ID), types.StringValue(p.Name), types.StringValue(p.Description), types.StringValue(p.Rules)
+	m.ID, m.Name = types.StringValue(p.ID), types.StringValue(p.Name)
+	m.Description, m.Rules = types.StringValue(p.Description), types.StringValue(p.Rules)
 	m.Datacenters = setOf(ctx, p.Datacenters, &resp.Diagnostics)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 }
@@ -195,7 +213,16 @@ func (s *roleDataSource) Read(ctx context.Context, req datasource.ReadRequest, r
 	}
 	r := list[i]
 	m.ID, m.Name, m.Description = types.StringValue(r.ID), types.StringValue(r.Name), types.StringValue(r.Description)
-	m.fromAPI(ctx, grants{policies: r.Policies, serviceIdentities: r.ServiceIdentities, nodeIdentities: r.NodeIdentities, templatedPolicies: r.TemplatedPolicies}, &resp.Diagnostics)
+	m.fromAPI(
+		ctx,
+		grants{
+			policies:          r.Policies,
+			serviceIdentities: r.ServiceIdentities,
+			nodeIdentities:    r.NodeIdentities,
+			templatedPolicies: r.TemplatedPolicies,
+		},
+		&resp.Diagnostics,
+	)
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 }
 
@@ -224,15 +251,22 @@ func (*tokenDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, re
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Reads an ACL token without its secret ID. To read the secret ID, use the ephemeral resource `consul_k8s_token`.",
 		Attributes: grantsOfSource(map[string]schema.Attribute{
-			"cluster":         clusterOfSource(),
-			"accessor_id":     schema.StringAttribute{Required: true, Validators: []validator.String{uuidValidator{}}, MarkdownDescription: "Accessor ID of the token."},
-			"id":              schema.StringAttribute{Computed: true, MarkdownDescription: "Same as `accessor_id`."},
-			"description":     schema.StringAttribute{Computed: true, MarkdownDescription: "Description of the token."},
-			"roles":           schema.SetAttribute{Computed: true, ElementType: types.StringType, MarkdownDescription: "Names of the roles."},
-			"local":           schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the token is valid in one datacenter only."},
-			"auth_method":     schema.StringAttribute{Computed: true, MarkdownDescription: "Auth method that created the token. Null if none did."},
-			"expiration_time": schema.StringAttribute{Computed: true, MarkdownDescription: "When the token expires, in RFC 3339 format. Null if it never expires."},
-			"create_time":     schema.StringAttribute{Computed: true, MarkdownDescription: "When the token was created, in RFC 3339 format."},
+			"cluster": clusterOfSource(),
+			"accessor_id": schema.StringAttribute{
+				Required:            true,
+				Validators:          []validator.String{uuidValidator{}},
+				MarkdownDescription: "Accessor ID of the token.",
+			},
+			"id":          schema.StringAttribute{Computed: true, MarkdownDescription: "Same as `accessor_id`."},
+			"description": schema.StringAttribute{Computed: true, MarkdownDescription: "Description of the token."},
+			"roles":       schema.SetAttribute{Computed: true, ElementType: types.StringType, MarkdownDescription: "Names of the roles."},
+			"local":       schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the token is valid in one datacenter only."},
+			"auth_method": schema.StringAttribute{Computed: true, MarkdownDescription: "Auth method that created the token. Null if none did."},
+			"expiration_time": schema.StringAttribute{
+				Computed:            true,
+				MarkdownDescription: "When the token expires, in RFC 3339 format. Null if it never expires.",
+			},
+			"create_time": schema.StringAttribute{Computed: true, MarkdownDescription: "When the token was created, in RFC 3339 format."},
 		}),
 	}
 }
@@ -256,7 +290,8 @@ func (s *tokenDataSource) Read(ctx context.Context, req datasource.ReadRequest, 
 	var read tokenModel
 	read.fromAPI(ctx, api.ACLToken{
 		AccessorID: t.AccessorID, Description: t.Description, Local: t.Local, CreateTime: t.CreateTime, ExpirationTime: t.ExpirationTime,
-		Policies: t.Policies, Roles: t.Roles, ServiceIdentities: t.ServiceIdentities, NodeIdentities: t.NodeIdentities, TemplatedPolicies: t.TemplatedPolicies,
+		Policies: t.Policies, Roles: t.Roles, ServiceIdentities: t.ServiceIdentities, NodeIdentities: t.NodeIdentities,
+		TemplatedPolicies: t.TemplatedPolicies,
 	}, &resp.Diagnostics)
 	m.ID, m.Description, m.Roles, m.Local, m.grantsModel = read.ID, read.Description, read.Roles, read.Local, read.grantsModel
 	m.ExpirationTime, m.CreateTime = read.ExpirationTime, read.CreateTime

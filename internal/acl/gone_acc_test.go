@@ -23,7 +23,9 @@ func TestAccToken_whatIsGoneBlocksNothingElse(t *testing.T) {
 	namespaces := k.CoreV1().Namespaces()
 	makeNamespace := func() {
 		t.Helper()
-		if _, err := namespaces.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: app}}, metav1.CreateOptions{}); err != nil {
+		if _, err := namespaces.Create(
+			t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: app}}, metav1.CreateOptions{},
+		); err != nil {
 			t.Fatal(err)
 		}
 	}

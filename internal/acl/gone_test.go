@@ -85,8 +85,13 @@ func fakeCluster(t *testing.T) (*TokenResource, *consulacl.ACL, *fake.Clientset,
 			Status:     corev1.PodStatus{Phase: corev1.PodRunning},
 		},
 		&corev1.Secret{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "bootstrap", Labels: labels, Annotations: map[string]string{server.ManagedBy + "/token-key": "token"}},
-			Data:       map[string][]byte{"token": []byte("management")},
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace:   "ns",
+				Name:        "bootstrap",
+				Labels:      labels,
+				Annotations: map[string]string{server.ManagedBy + "/token-key": "token"},
+			},
+			Data: map[string][]byte{"token": []byte("management")},
 		},
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns"}}, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "app"}},
 	)
@@ -160,7 +165,9 @@ func TestToken_aNamespaceThatIsGone(t *testing.T) {
 			t.Errorf("%s: %v", name, diags)
 		}
 		before, _ := tt.state.targets(t.Context(), &diags)
-		if err := refuseMissing(t.Context(), a, []consulacl.Target{gone, there}, before); (err != nil) != (tt.want == "There is no such namespace") {
+		if err := refuseMissing(
+			t.Context(), a, []consulacl.Target{gone, there}, before,
+		); (err != nil) != (tt.want == "There is no such namespace") {
 			t.Errorf("%s: the apply: %v", name, err)
 		}
 	}
@@ -230,7 +237,8 @@ func TestToken_import(t *testing.T) {
 	}
 	imported := newTokenModel(t, "")
 	imported.fromFound(t.Context(), []consulacl.Found{{Target: targets[0]}}, &diags)
-	if diags.HasError() || !imported.Rotation.Equal(declared.Rotation) || !imported.ExpirationTTL.Equal(declared.ExpirationTTL) || !imported.Secret.Equal(declared.Secret) {
+	if diags.HasError() || !imported.Rotation.Equal(declared.Rotation) || !imported.ExpirationTTL.Equal(declared.ExpirationTTL) ||
+		!imported.Secret.Equal(declared.Secret) {
 		t.Errorf("%v: %v instead of %v", diags, imported, declared)
 	}
 	written := newTokenModel(t, "ns")
@@ -245,7 +253,11 @@ func TestToken_import(t *testing.T) {
 		t.Error("another Secret is not seen")
 	}
 	two := newTokenModel(t, "")
-	two.fromFound(t.Context(), []consulacl.Found{{Target: targets[0]}, {Target: consulacl.Target{Namespace: "app", Name: "x", Key: "other"}}}, &diags)
+	two.fromFound(
+		t.Context(),
+		[]consulacl.Found{{Target: targets[0]}, {Target: consulacl.Target{Namespace: "app", Name: "x", Key: "other"}}},
+		&diags,
+	)
 	if again, _ := two.targets(t.Context(), &diags); diags.HasError() || !two.Secret.IsNull() || len(again) != 2 {
 		t.Errorf("%v: %v", diags, again)
 	}

@@ -47,9 +47,17 @@ type templatedPolicyModel struct {
 }
 
 var (
-	serviceIdentityType = types.ObjectType{AttrTypes: map[string]tfattr.Type{"service_name": types.StringType, "datacenters": types.SetType{ElemType: types.StringType}}}
+	serviceIdentityType = types.ObjectType{
+		AttrTypes: map[string]tfattr.Type{"service_name": types.StringType, "datacenters": types.SetType{ElemType: types.StringType}},
+	}
 	nodeIdentityType    = types.ObjectType{AttrTypes: map[string]tfattr.Type{"node_name": types.StringType, "datacenter": types.StringType}}
-	templatedPolicyType = types.ObjectType{AttrTypes: map[string]tfattr.Type{"template_name": types.StringType, "name": types.StringType, "datacenters": types.SetType{ElemType: types.StringType}}}
+	templatedPolicyType = types.ObjectType{
+		AttrTypes: map[string]tfattr.Type{
+			"template_name": types.StringType,
+			"name":          types.StringType,
+			"datacenters":   types.SetType{ElemType: types.StringType},
+		},
+	}
 )
 
 // grantsAttributes are the schema of a grantsModel, for a role or a token.
@@ -61,32 +69,55 @@ func grantsAttributes(what string) map[string]schema.Attribute {
 	return map[string]schema.Attribute{
 		"policies": schema.SetAttribute{
 			Optional: true, ElementType: types.StringType,
-			Validators:          []validator.Set{attr.NotEmpty{}, setvalidator.ValueStringsAre(attr.NotEmpty{})},
-			MarkdownDescription: "Policies of the " + what + ", each by name or by ID. Refer to `consul_k8s_policy.<name>.name`, so that the policy is created first.",
+			Validators: []validator.Set{attr.NotEmpty{}, setvalidator.ValueStringsAre(attr.NotEmpty{})},
+			MarkdownDescription: "Policies of the " + what + ", each by name or by ID. Refer to `consul_k8s_policy.<name>.name`, so that the " +
+				"policy is created first.",
 		},
 		"service_identities": schema.SetNestedAttribute{
 			Optional: true, Validators: []validator.Set{attr.NotEmpty{}},
-			MarkdownDescription: "Services that the " + what + " may register and discover (`service:write` on the service and its proxy, `service:read` and `node:read` on all).",
+			MarkdownDescription: "Services that the " + what + " may register and discover (`service:write` on the service and its proxy, " +
+				"`service:read` and `node:read` on all).",
 			NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
-				"service_name": schema.StringAttribute{Required: true, Validators: []validator.String{identityName}, MarkdownDescription: "Name of the service."},
-				"datacenters":  datacenters,
+				"service_name": schema.StringAttribute{
+					Required:            true,
+					Validators:          []validator.String{identityName},
+					MarkdownDescription: "Name of the service.",
+				},
+				"datacenters": datacenters,
 			}},
 		},
 		"node_identities": schema.SetNestedAttribute{
 			Optional: true, Validators: []validator.Set{attr.NotEmpty{}},
 			MarkdownDescription: "Nodes that the " + what + " may register, as an agent does (`node:write` on the node, `service:read` on all).",
 			NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
-				"node_name":  schema.StringAttribute{Required: true, Validators: []validator.String{identityName}, MarkdownDescription: "Name of the node."},
-				"datacenter": schema.StringAttribute{Required: true, Validators: []validator.String{attr.NotEmpty{}}, MarkdownDescription: "Datacenter of the node."},
+				"node_name": schema.StringAttribute{
+					Required:            true,
+					Validators:          []validator.String{identityName},
+					MarkdownDescription: "Name of the node.",
+				},
+				"datacenter": schema.StringAttribute{
+					Required:            true,
+					Validators:          []validator.String{attr.NotEmpty{}},
+					MarkdownDescription: "Datacenter of the node.",
+				},
 			}},
 		},
 		"templated_policies": schema.SetNestedAttribute{
 			Optional: true, Validators: []validator.Set{attr.NotEmpty{}},
-			MarkdownDescription: "[Templated policies](https://developer.hashicorp.com/consul/docs/reference/acl/templated-policy) of the " + what + ", such as `builtin/dns`.",
+			MarkdownDescription: "[Templated policies](https://developer.hashicorp.com/consul/docs/reference/acl/templated-policy) of the " +
+				what + ", such as `builtin/dns`.",
 			NestedObject: schema.NestedAttributeObject{Validators: []validator.Object{templatedPolicy{}}, Attributes: map[string]schema.Attribute{
-				"template_name": schema.StringAttribute{Required: true, MarkdownDescription: "Name of the template: `builtin/service`, `builtin/node`, `builtin/api-gateway`, `builtin/dns`, `builtin/nomad-server`, or `builtin/nomad-client`."},
-				"name":          schema.StringAttribute{Optional: true, Validators: []validator.String{attr.NotEmpty{}}, MarkdownDescription: "Variable `name`, which `builtin/service`, `builtin/node`, and `builtin/api-gateway` require."},
-				"datacenters":   datacenters,
+				"template_name": schema.StringAttribute{
+					Required: true,
+					MarkdownDescription: "Name of the template: `builtin/service`, `builtin/node`, `builtin/api-gateway`, `builtin/dns`, " +
+						"`builtin/nomad-server`, or `builtin/nomad-client`.",
+				},
+				"name": schema.StringAttribute{
+					Optional:            true,
+					Validators:          []validator.String{attr.NotEmpty{}},
+					MarkdownDescription: "Variable `name`, which `builtin/service`, `builtin/node`, and `builtin/api-gateway` require.",
+				},
+				"datacenters": datacenters,
 			}},
 		},
 	}
@@ -148,8 +179,15 @@ func (templatedPolicy) ValidateObject(ctx context.Context, req validator.ObjectR
 	case m.Name.IsUnknown():
 	case m.Name.IsNull() && needsName(template):
 		resp.Diagnostics.Append(attr.Error(at, "Missing variable", fmt.Sprintf("the template %s needs the attribute name.", template)))
-	case (template == api.ACLTemplatedPolicyServiceName || template == api.ACLTemplatedPolicyNodeName) && name != "" && !identityName.allows(name):
-		resp.Diagnostics.Append(attr.Error(at, "Invalid name", fmt.Sprintf("Consul would refuse the name %q for the template %s. Use %s.", name, template, identityName.Description(ctx))))
+	case (template == api.ACLTemplatedPolicyServiceName || template == api.ACLTemplatedPolicyNodeName) &&
+		name != "" && !identityName.allows(name):
+		resp.Diagnostics.Append(
+			attr.Error(
+				at,
+				"Invalid name",
+				fmt.Sprintf("Consul would refuse the name %q for the template %s. Use %s.", name, template, identityName.Description(ctx)),
+			),
+		)
 	}
 }
 
@@ -172,7 +210,10 @@ func (m grantsModel) toAPI(ctx context.Context, diags *diag.Diagnostics) grants 
 	var nodes []nodeIdentityModel
 	diags.Append(objectsOf(ctx, m.NodeIdentities, &nodes)...)
 	for _, n := range nodes {
-		g.nodeIdentities = append(g.nodeIdentities, &api.ACLNodeIdentity{NodeName: n.NodeName.ValueString(), Datacenter: n.Datacenter.ValueString()})
+		g.nodeIdentities = append(
+			g.nodeIdentities,
+			&api.ACLNodeIdentity{NodeName: n.NodeName.ValueString(), Datacenter: n.Datacenter.ValueString()},
+		)
 	}
 	var templated []templatedPolicyModel
 	diags.Append(objectsOf(ctx, m.TemplatedPolicies, &templated)...)
@@ -192,7 +233,10 @@ func (m *grantsModel) fromAPI(ctx context.Context, g grants, diags *diag.Diagnos
 	m.Policies = fromLinks(ctx, m.Policies, g.policies, diags)
 	var services []serviceIdentityModel
 	for _, s := range g.serviceIdentities {
-		services = append(services, serviceIdentityModel{ServiceName: types.StringValue(s.ServiceName), Datacenters: setOf(ctx, s.Datacenters, diags)})
+		services = append(
+			services,
+			serviceIdentityModel{ServiceName: types.StringValue(s.ServiceName), Datacenters: setOf(ctx, s.Datacenters, diags)},
+		)
 	}
 	m.ServiceIdentities = keepSet(ctx, m.ServiceIdentities, nestedSet(ctx, serviceIdentityType, services, diags))
 	var nodes []nodeIdentityModel
@@ -320,14 +364,28 @@ func texts(ctx context.Context, set types.Set, diags *diag.Diagnostics) []string
 
 // checkPolicies reports policies that do not exist and that no resource planned so far creates. If such a policy was declared
 // before, somebody has deleted it since. This must not block the plan of other resources, so it is only a warning.
-func (o *object) checkPolicies(ctx context.Context, a *consulacl.ACL, cluster types.String, set types.Set, declared []string, diags *diag.Diagnostics) {
+func (o *object) checkPolicies(
+	ctx context.Context,
+	a *consulacl.ACL,
+	cluster types.String,
+	set types.Set,
+	declared []string,
+	diags *diag.Diagnostics,
+) {
 	if known, err := policyRefs(ctx, a); err == nil { // otherwise, the apply reports it
 		o.checkLinks(ctx, "policy", "policies", known, cluster, set, declared, diags)
 	}
 }
 
 // checkRoles does for roles what checkPolicies does for policies.
-func (o *object) checkRoles(ctx context.Context, a *consulacl.ACL, cluster types.String, set types.Set, declared []string, diags *diag.Diagnostics) {
+func (o *object) checkRoles(
+	ctx context.Context,
+	a *consulacl.ACL,
+	cluster types.String,
+	set types.Set,
+	declared []string,
+	diags *diag.Diagnostics,
+) {
 	if known, err := roleRefs(ctx, a); err == nil {
 		o.checkLinks(ctx, "role", "roles", known, cluster, set, declared, diags)
 	}
@@ -417,15 +475,34 @@ func sameLinks(ctx context.Context, a, b types.Set, known map[string]string) boo
 	return okX && okY && slices.Equal(x, y)
 }
 
-func (o *object) checkLinks(ctx context.Context, kind, attribute string, known map[string]string, cluster types.String, set types.Set, declared []string, diags *diag.Diagnostics) {
+func (o *object) checkLinks(
+	ctx context.Context,
+	kind, attribute string,
+	known map[string]string,
+	cluster types.String,
+	set types.Set,
+	declared []string,
+	diags *diag.Diagnostics,
+) {
 	for _, ref := range texts(ctx, set, diags) {
 		switch missing := known[ref] == "" && !o.clients.Claims.Claimed(claimOf(kind, cluster.ValueString(), ref)); {
 		case missing && slices.Contains(declared, ref):
 			diags.AddAttributeWarning(path.Root(attribute), "A "+kind+" is gone", fmt.Sprintf(
-				"%s: cluster %s no longer has the %s %q. Until you create it again, or remove it from the configuration, the apply of this %s fails.", attribute, cluster.ValueString(), kind, ref, o.kind))
+				"%s: cluster %s no longer has the %s %q. Until you create it again, or remove it from the configuration, the apply of this %s fails.",
+				attribute,
+				cluster.ValueString(),
+				kind,
+				ref,
+				o.kind,
+			))
 		case missing:
 			diags.Append(attr.Error(path.Root(attribute), "Unknown "+kind, fmt.Sprintf(
-				"cluster %s has no %s %q. If a resource creates it, refer to the attribute of that resource instead of writing the name, so that it is created first.", cluster.ValueString(), kind, ref)))
+				"cluster %s has no %s %q. If a resource creates it, refer to the attribute of that resource instead of writing the name, so that it "+
+					"is created first.",
+				cluster.ValueString(),
+				kind,
+				ref,
+			)))
 		}
 	}
 }

@@ -28,14 +28,21 @@ func TestTemplatedPolicy_isCheckedAtPlan(t *testing.T) {
 		{text("builtin/service"), null, "templated_policies: the template builtin/service needs the attribute name."},
 		{text("builtin/node"), null, "needs the attribute name"},
 		{text("builtin/api-gateway"), null, "needs the attribute name"},
-		{text("builtin/service"), text("Upper"), `Consul would refuse the name "Upper" for the template builtin/service. Use at most 256 lower-case`},
+		{
+			text("builtin/service"), text("Upper"),
+			`Consul would refuse the name "Upper" for the template builtin/service. Use at most 256 lower-case`,
+		},
 		{text("builtin/node"), text("a b"), "Consul would refuse the name"},
 	} {
 		o := types.ObjectValueMust(templatedPolicyType.AttrTypes, map[string]tfattr.Value{
 			"template_name": c.template, "name": c.name, "datacenters": types.SetNull(types.StringType),
 		})
 		resp := validator.ObjectResponse{}
-		templatedPolicy{}.ValidateObject(t.Context(), validator.ObjectRequest{Path: path.Root("templated_policies").AtSetValue(o), ConfigValue: o}, &resp)
+		templatedPolicy{}.ValidateObject(
+			t.Context(),
+			validator.ObjectRequest{Path: path.Root("templated_policies").AtSetValue(o), ConfigValue: o},
+			&resp,
+		)
 		got := ""
 		for _, d := range resp.Diagnostics {
 			got += d.Detail()
@@ -77,7 +84,10 @@ func TestKeepSet_nullsInNestedSets(t *testing.T) {
 		if len(datacenters) > 0 {
 			set = types.SetValueMust(types.StringType, datacenters)
 		}
-		object := types.ObjectValueMust(serviceIdentityType.AttrTypes, map[string]tfattr.Value{"service_name": types.StringValue("web"), "datacenters": set})
+		object := types.ObjectValueMust(
+			serviceIdentityType.AttrTypes,
+			map[string]tfattr.Value{"service_name": types.StringValue("web"), "datacenters": set},
+		)
 		return types.SetValueMust(serviceIdentityType, []tfattr.Value{object})
 	}
 	null, one, two := types.StringNull(), types.StringValue("dc1"), types.StringValue("dc2")

@@ -13,10 +13,19 @@ import (
 
 // Names that Consul accepts (acl/validation.go of Consul 1.22).
 var (
-	policyName     = objectName{pattern: regexp.MustCompile(`^[A-Za-z0-9\-_]+/?[A-Za-z0-9\-_]*$`), limit: 128, allowed: "letters, digits, \"-\", \"_\", and a single \"/\"", reserved: "builtin/"}
+	policyName = objectName{
+		pattern:  regexp.MustCompile(`^[A-Za-z0-9\-_]+/?[A-Za-z0-9\-_]*$`),
+		limit:    128,
+		allowed:  "letters, digits, \"-\", \"_\", and a single \"/\"",
+		reserved: "builtin/",
+	}
 	roleName       = objectName{pattern: regexp.MustCompile(`^[A-Za-z0-9\-_]+$`), limit: 256, allowed: "letters, digits, \"-\", and \"_\""}
 	authMethodName = objectName{pattern: regexp.MustCompile(`^[A-Za-z0-9\-_]+$`), limit: 128, allowed: "letters, digits, \"-\", and \"_\""}
-	identityName   = objectName{pattern: regexp.MustCompile(`^[a-z0-9]([a-z0-9\-_]*[a-z0-9])?$`), limit: 256, allowed: "lower-case letters, digits, \"-\", and \"_\", with a letter or digit at both ends"}
+	identityName   = objectName{
+		pattern: regexp.MustCompile(`^[a-z0-9]([a-z0-9\-_]*[a-z0-9])?$`),
+		limit:   256,
+		allowed: "lower-case letters, digits, \"-\", and \"_\", with a letter or digit at both ends",
+	}
 )
 
 // objectName validates the name of something in the ACL system.
@@ -47,9 +56,17 @@ func (v objectName) ValidateString(ctx context.Context, req validator.StringRequ
 	name := req.ConfigValue.ValueString()
 	switch {
 	case v.reserved != "" && strings.HasPrefix(name, v.reserved):
-		resp.Diagnostics.Append(attr.Error(req.Path, "Reserved name", fmt.Sprintf("names that begin with %q are reserved for Consul.", v.reserved)))
+		resp.Diagnostics.Append(
+			attr.Error(req.Path, "Reserved name", fmt.Sprintf("names that begin with %q are reserved for Consul.", v.reserved)),
+		)
 	case name == "global-management" && v.reserved != "":
-		resp.Diagnostics.Append(attr.Error(req.Path, "Reserved name", "the policy global-management is built into Consul. Refer to it by its name; it needs no resource."))
+		resp.Diagnostics.Append(
+			attr.Error(
+				req.Path,
+				"Reserved name",
+				"the policy global-management is built into Consul. Refer to it by its name; it needs no resource.",
+			),
+		)
 	case !v.allows(name):
 		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid name", fmt.Sprintf("Consul would refuse %q. Use %s.", name, v.Description(ctx))))
 	}

@@ -79,7 +79,10 @@ func (o *object) ImportState(ctx context.Context, req resource.ImportStateReques
 		cluster, id = parts[0]+"/"+parts[1], parts[2]
 	}
 	if _, _, err := server.ParseID(cluster); err != nil || id == "" {
-		resp.Diagnostics.AddError("Invalid import ID", fmt.Sprintf("%q is not of the form \"<namespace>/<cluster>/<%s>\".", req.ID, o.importKey()))
+		resp.Diagnostics.AddError(
+			"Invalid import ID",
+			fmt.Sprintf("%q is not of the form \"<namespace>/<cluster>/<%s>\".", req.ID, o.importKey()),
+		)
 		return
 	}
 	resp.Diagnostics.Append(resp.State.SetAttribute(ctx, path.Root("cluster"), cluster)...)
@@ -202,7 +205,11 @@ func warnOfNoCluster(clients *session.Clients, cluster string, diags *diag.Diagn
 	}
 	if _, first := clients.Claims.Claim("absence of cluster "+cluster, session.NewOwner, ""); first {
 		diags.AddAttributeWarning(path.Root("cluster"), "There is no such cluster", fmt.Sprintf(
-			"Cluster %s does not exist, and no consul_k8s_cluster that was planned so far creates it. If a resource creates the cluster, refer to the attribute id of that resource, or to the attribute cluster of its consul_k8s_acl_bootstrap, so that the cluster is created first. Otherwise, correct the name.", cluster))
+			"Cluster %s does not exist, and no consul_k8s_cluster that was planned so far creates it. If a resource creates the cluster, refer "+
+				"to the attribute id of that resource, or to the attribute cluster of its consul_k8s_acl_bootstrap, so that the cluster is created "+
+				"first. Otherwise, correct the name.",
+			cluster,
+		))
 	}
 }
 
@@ -230,7 +237,8 @@ func (o *object) readFailed(err error, imported bool, diags *diag.Diagnostics) (
 		diags.AddError("Cannot import the "+o.kind, err.Error()+".")
 	case errors.Is(err, consulacl.ErrNotFound), errors.Is(err, consulacl.ErrNoCluster):
 		return true
-	case !imported && (errors.Is(err, consulacl.ErrUnreachable) || errors.Is(err, consulacl.ErrCredential) || errors.Is(err, consulacl.ErrACLDisabled) ||
+	case !imported && (errors.Is(err, consulacl.ErrUnreachable) || errors.Is(err, consulacl.ErrCredential) ||
+		errors.Is(err, consulacl.ErrACLDisabled) ||
 		errors.Is(err, consulacl.ErrNotRestored) || errors.As(err, new(*consulacl.SecretError))):
 		diags.AddWarning("The ACL system was not read",
 			"The state stays as it is, and may be outdated: "+err.Error()+".")
@@ -250,14 +258,25 @@ func (o *object) failed(doing, importCommand string, err error) diag.Diagnostic 
 		return diag.NewErrorDiagnostic(summary, fmt.Sprintf(
 			"%s, so the token cannot be delivered. Create the namespace and apply again, or deliver the token to another namespace.", err))
 	case errors.As(err, &permission):
-		return diag.NewErrorDiagnostic(summary, err.Error()+". It is not the management token that consul_k8s_acl_bootstrap stored. Put that token back into its Secret, or set the attribute reset of that resource to a new value.")
+		return diag.NewErrorDiagnostic(
+			summary,
+			err.Error()+". It is not the management token that consul_k8s_acl_bootstrap stored. Put that token back into its Secret, or set the "+
+				"attribute reset of that resource to a new value.",
+		)
 	case errors.Is(err, consulacl.ErrExists) && importCommand != "":
 		return diag.NewErrorDiagnostic(summary, fmt.Sprintf("%s. To manage the existing one, import it: %s", err, importCommand))
 	case errors.Is(err, consulacl.ErrCredential):
-		return diag.NewErrorDiagnostic(summary, err.Error()+". Refer to the cluster as consul_k8s_acl_bootstrap.<name>.cluster, so that ACLs are bootstrapped first. "+
-			"If the management token is lost, set the attribute reset of that resource to a new value, and apply that resource first: -target=consul_k8s_acl_bootstrap.<name>.")
+		return diag.NewErrorDiagnostic(
+			summary,
+			err.Error()+". Refer to the cluster as consul_k8s_acl_bootstrap.<name>.cluster, so that ACLs are bootstrapped first. "+
+				"If the management token is lost, set the attribute reset of that resource to a new value, and apply that resource first: "+
+				"-target=consul_k8s_acl_bootstrap.<name>.",
+		)
 	case errors.Is(err, consulacl.ErrACLDisabled):
-		return diag.NewErrorDiagnostic(summary, err.Error()+". Set acl = { enabled = true, default_policy = \"allow\" } on the cluster, and add a consul_k8s_acl_bootstrap.")
+		return diag.NewErrorDiagnostic(
+			summary,
+			err.Error()+". Set acl = { enabled = true, default_policy = \"allow\" } on the cluster, and add a consul_k8s_acl_bootstrap.",
+		)
 	}
 	return diag.NewErrorDiagnostic(summary, err.Error()+".")
 }
@@ -268,9 +287,24 @@ func (o *object) claimName(cluster, name, owner types.String, config tfsdk.Confi
 	if o.clients == nil || cluster.IsUnknown() || name.IsUnknown() {
 		return ""
 	}
-	replaces, ok := o.clients.Claims.Claim(claimOf(o.kind, cluster.ValueString(), name.ValueString()), owner.ValueString(), fingerprint(config))
+	replaces, ok := o.clients.Claims.Claim(
+		claimOf(o.kind, cluster.ValueString(), name.ValueString()),
+		owner.ValueString(),
+		fingerprint(config),
+	)
 	if !ok {
-		diags.Append(attr.Error(path.Root("name"), "Duplicate name", fmt.Sprintf("another %s declares the name %q in cluster %s too. Remove one of the two.", o.typeName, name.ValueString(), cluster.ValueString())))
+		diags.Append(
+			attr.Error(
+				path.Root("name"),
+				"Duplicate name",
+				fmt.Sprintf(
+					"another %s declares the name %q in cluster %s too. Remove one of the two.",
+					o.typeName,
+					name.ValueString(),
+					cluster.ValueString(),
+				),
+			),
+		)
 	}
 	return replaces
 }
@@ -335,7 +369,8 @@ func objectAttributes(ctx context.Context, attributes map[string]schema.Attribut
 	attributes["cluster"] = schema.StringAttribute{
 		Required: true, Validators: []validator.String{attr.ClusterID()},
 		PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
-		MarkdownDescription: "ID of the cluster, `<namespace>/<name>`. Refer to the attribute `cluster` of its `consul_k8s_acl_bootstrap`, so that ACLs are bootstrapped first. " +
+		MarkdownDescription: "ID of the cluster, `<namespace>/<name>`. Refer to the attribute `cluster` of its `consul_k8s_acl_bootstrap`, so " +
+			"that ACLs are bootstrapped first. " +
 			"A change replaces the object.",
 	}
 	attributes["timeouts"] = timeouts.Attributes(ctx, timeouts.Opts{

@@ -122,7 +122,11 @@ func TestAccPolicy_lifecycle(t *testing.T) {
 			return err
 		}),
 		Steps: []resource.TestStep{
-			{Config: hcl, ConfigStateChecks: []statecheck.StateCheck{sameID()}, Check: rulesAre("a", `key_prefix "vault/" { policy = "write" } node_prefix "" { policy = "read" }`)},
+			{
+				Config:            hcl,
+				ConfigStateChecks: []statecheck.StateCheck{sameID()},
+				Check:             rulesAre("a", `key_prefix "vault/" { policy = "write" } node_prefix "" { policy = "read" }`),
+			},
 			{Config: hcl, PlanOnly: true},
 			{Config: sameRules, PlanOnly: true},
 			{ResourceName: address, ImportState: true, ImportStateId: f.ID() + "/a", ImportStateVerify: true},
@@ -139,8 +143,10 @@ func TestAccPolicy_lifecycle(t *testing.T) {
 					_, _, err = acl.PolicyUpdate(p, nil)
 					return err
 				}),
-				Config:            hcl,
-				ConfigPlanChecks:  resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate)}},
+				Config: hcl,
+				ConfigPlanChecks: resource.ConfigPlanChecks{
+					PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate)},
+				},
 				ConfigStateChecks: []statecheck.StateCheck{sameID()},
 				Check:             rulesAre("a", `key_prefix "vault/" { policy = "write" } node_prefix "" { policy = "read" }`),
 			},
@@ -156,7 +162,11 @@ func TestAccPolicy_lifecycle(t *testing.T) {
 				}),
 				Config: hcl, PlanOnly: true,
 			},
-			{Config: renamed, ConfigStateChecks: []statecheck.StateCheck{sameID()}, Check: rulesAre("team/b", `key_prefix "other/" { policy = "read" }`)},
+			{
+				Config:            renamed,
+				ConfigStateChecks: []statecheck.StateCheck{sameID()},
+				Check:             rulesAre("team/b", `key_prefix "other/" { policy = "read" }`),
+			},
 			{ResourceName: address, ImportState: true, ImportStateId: f.ID() + "/team/b", ImportStateVerify: true},
 			{ // deleted by somebody else, and made again
 				PreConfig: f.before(func(acl *api.ACL) error {
@@ -205,7 +215,9 @@ func TestAccACLObjects_refusals(t *testing.T) {
 		}
 		return err
 	})
-	if _, err := acctest.Kube(t).CoreV1().Secrets(f.Namespace).Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "theirs"}}, metav1.CreateOptions{}); err != nil {
+	if _, err := acctest.Kube(t).CoreV1().Secrets(f.Namespace).Create(
+		t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "theirs"}}, metav1.CreateOptions{},
+	); err != nil {
 		t.Fatal(err)
 	}
 	some := `rules = "operator = \"read\""`
@@ -217,45 +229,105 @@ func TestAccACLObjects_refusals(t *testing.T) {
 		{f.policy("a", "name = \"builtin/x\"\n"+some), `names that begin with "builtin/" are reserved for Consul`},
 		{f.policy("a", "name = \"global-management\"\n"+some), "built into Consul"},
 		{f.policy("a", "name = \"a\"\nrules = \"key_prefix \\\"x\\\" {\""), "rules: line 1, column 18: not HCL"},
-		{f.policy("a", "name = \"a\"\nrules = \"keyprefix \\\"x\\\" { policy = \\\"read\\\" }\""), "rules: line 1, column 1: there is no resource keyprefix"},
-		{f.policy("a", "name = \"a\"\nrules = \"node \\\"x\\\" { policy = \\\"list\\\" }\""), `rules: line 1, column 6: node "x": policy cannot be "list", which only key and key_prefix support`},
-		{f.policy("a", "name = \"theirs\"\n"+`rules = "operator = \"write\""`), "import it: terraform import consul_k8s_policy.<name> '" + f.ID() + "/theirs'"},
+		{
+			f.policy("a", "name = \"a\"\nrules = \"keyprefix \\\"x\\\" { policy = \\\"read\\\" }\""),
+			"rules: line 1, column 1: there is no resource keyprefix",
+		},
+		{
+			f.policy("a", "name = \"a\"\nrules = \"node \\\"x\\\" { policy = \\\"list\\\" }\""),
+			`rules: line 1, column 6: node "x": policy cannot be "list", which only key and key_prefix support`,
+		},
+		{
+			f.policy("a", "name = \"theirs\"\n"+`rules = "operator = \"write\""`),
+			"import it: terraform import consul_k8s_policy.<name> '" + f.ID() + "/theirs'",
+		},
 		{f.role("a", `name = "theirs"`), "import it: terraform import consul_k8s_role.<name> '" + f.ID() + "/theirs'"},
 		{f.policy("a", "name = \"same\"\n"+some) + f.policy("b", "name = \"same\"\n"+some), `declares the name "same"`},
 		{f.role("a", "name = \"a\"\npolicies = [\"nobody\"]"), `has no policy "nobody"`},
 		{f.tokenHCL("a", `roles = ["nobody"]`), `has no role "nobody"`},
 		{f.role("a", "name = \"a\"\nservice_identities = [{ service_name = \"UPPER\" }]"), `Consul would refuse "UPPER"`},
-		{f.role("a", "name = \"a\"\ntemplated_policies = [{ template_name = \"builtin/dnss\" }]"), `templated_policies: there is no template "builtin/dnss"`},
-		{f.tokenHCL("a", `templated_policies = [{ template_name = "builtin/service" }]`), "templated_policies: the template builtin/service needs the attribute name"},
+		{
+			f.role("a", "name = \"a\"\ntemplated_policies = [{ template_name = \"builtin/dnss\" }]"),
+			`templated_policies: there is no template "builtin/dnss"`,
+		},
+		{
+			f.tokenHCL("a", `templated_policies = [{ template_name = "builtin/service" }]`),
+			"templated_policies: the template builtin/service needs the attribute name",
+		},
 		{f.tokenHCL("a", `expiration_ttl = "30s"`), `expiration_ttl: "30s" must be a duration between 1m0s and 87600h0m0s`},
 		{f.tokenHCL("a", `expiration_time = "tomorrow"`), `expiration_time: "tomorrow" is not a time in RFC 3339`},
 		{f.tokenHCL("a", expires(50*time.Second)), "Set a later time, or use expiration_ttl"},
 		{f.tokenHCL("a", expires(11*365*24*time.Hour)), "is more than ten years ahead"},
-		{f.tokenHCL("a", expires(time.Hour)+"\nexpiration_ttl = \"1h\""), `Attribute "expiration_ttl" cannot be specified when "expiration_time" is specified`},
+		{
+			f.tokenHCL("a", expires(time.Hour)+"\nexpiration_ttl = \"1h\""),
+			`Attribute "expiration_ttl" cannot be specified when "expiration_time" is specified`,
+		},
 		{f.tokenHCL("a", `secret = { name = "theirs" }`), "this provider did not create it"},
 		{f.tokenHCL("a", `secret = { name = "x" }`) + f.tokenHCL("b", `secret = { name = "x" }`), "delivers to the key token of Secret"},
 		{f.tokenHCL("a", `secret = { name = "x", template = "none" }`), "must have {{.SecretID}}"},
 		{f.tokenHCL("a", `secret = { name = "x", template = "{{.Nothing}}" }`), "it is not a Go template"},
 		{f.tokenHCL("a", `secrets = [{ name = "x" }, { name = "x", type = "Opaque" }]`), "is declared twice"},
-		{f.tokenHCL("a", "secret = { name = \"x\" }\nsecrets = [{ name = \"y\" }]"), `Attribute "secrets" cannot be specified when "secret" is specified`},
+		{
+			f.tokenHCL("a", "secret = { name = \"x\" }\nsecrets = [{ name = \"y\" }]"),
+			`Attribute "secrets" cannot be specified when "secret" is specified`,
+		},
 		{f.tokenHCL("a", "accessor_id = \"8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55\"\nrotation = { trigger = \"x\" }"), "leave accessor_id out"},
-		{f.tokenHCL("a", "accessor_id = \"00000000-0000-0000-0000-000000000002\"\nsecret = { name = \"x\" }"), "The anonymous token has no secret ID"},
+		{
+			f.tokenHCL("a", "accessor_id = \"00000000-0000-0000-0000-000000000002\"\nsecret = { name = \"x\" }"),
+			"The anonymous token has no secret ID",
+		},
 		{f.tokenHCL("a", `accessor_id = "x"`), "it must be a UUID"},
 	})
 	test(t, resource.TestCase{Steps: []resource.TestStep{
 		// What may be otherwise by the time of the apply is a warning, and the apply says what is wrong.
 		{Config: f.tokenHCL("a", `expiration_time = "2001-01-01T00:00:00Z"`), PlanOnly: true, ExpectNonEmptyPlan: true},
-		{Config: f.tokenHCL("a", `expiration_time = "2001-01-01T00:00:00Z"`), ExpectError: acctest.Says("expiration_time: 2001-01-01T00:00:00Z has passed")},
+		{
+			Config:      f.tokenHCL("a", `expiration_time = "2001-01-01T00:00:00Z"`),
+			ExpectError: acctest.Says("expiration_time: 2001-01-01T00:00:00Z has passed"),
+		},
 		{Config: f.tokenHCL("a", `secret = { name = "x", namespace = "nowhere-at-all" }`), PlanOnly: true, ExpectNonEmptyPlan: true},
-		{Config: f.tokenHCL("a", `secret = { name = "x", namespace = "nowhere-at-all" }`), ExpectError: acctest.Says("the namespace nowhere-at-all of the Secret x does not exist")},
-		{Config: f.policy("a", "name = \"a\"\n"+some), ResourceName: "consul_k8s_policy.a", ImportState: true, ImportStateId: f.ID() + "/global-management", ExpectError: acctest.Says("is built into Consul")},
-		{Config: f.policy("a", "name = \"a\"\n"+some), ResourceName: "consul_k8s_policy.a", ImportState: true, ImportStateId: f.ID() + "/nobody", ExpectError: acctest.Says("nobody of " + f.ID() + ": it does not exist.")},
-		{Config: f.policy("a", "name = \"a\"\n"+some), ResourceName: "consul_k8s_policy.a", ImportState: true, ImportStateId: "nobody", ExpectError: acctest.Says(`is not of the form "<namespace>/<cluster>/<name or ID>"`)},
-		{Config: f.tokenHCL("a", ""), ResourceName: "consul_k8s_token.a", ImportState: true, ImportStateIdFunc: func(*terraform.State) (string, error) {
-			accessor, err := consulacl.VerifyToken(context.Background(), f.Cluster, f.token)
-			return f.ID() + "/" + accessor, err
-		}, ExpectError: acctest.Says("is the management token")},
-		{Config: f.tokenHCL("a", ""), ResourceName: "consul_k8s_token.a", ImportState: true, ImportStateId: f.ID() + "/" + consulacl.AgentTokenAccessor(f.Cluster, 0), ExpectError: acctest.Says("is the agent token of a server")},
+		{
+			Config:      f.tokenHCL("a", `secret = { name = "x", namespace = "nowhere-at-all" }`),
+			ExpectError: acctest.Says("the namespace nowhere-at-all of the Secret x does not exist"),
+		},
+		{
+			Config:        f.policy("a", "name = \"a\"\n"+some),
+			ResourceName:  "consul_k8s_policy.a",
+			ImportState:   true,
+			ImportStateId: f.ID() + "/global-management",
+			ExpectError:   acctest.Says("is built into Consul"),
+		},
+		{
+			Config:        f.policy("a", "name = \"a\"\n"+some),
+			ResourceName:  "consul_k8s_policy.a",
+			ImportState:   true,
+			ImportStateId: f.ID() + "/nobody",
+			ExpectError:   acctest.Says("nobody of " + f.ID() + ": it does not exist."),
+		},
+		{
+			Config:        f.policy("a", "name = \"a\"\n"+some),
+			ResourceName:  "consul_k8s_policy.a",
+			ImportState:   true,
+			ImportStateId: "nobody",
+			ExpectError:   acctest.Says(`is not of the form "<namespace>/<cluster>/<name or ID>"`),
+		},
+		{
+			Config:       f.tokenHCL("a", ""),
+			ResourceName: "consul_k8s_token.a",
+			ImportState:  true,
+			ImportStateIdFunc: func(*terraform.State) (string, error) {
+				accessor, err := consulacl.VerifyToken(context.Background(), f.Cluster, f.token)
+				return f.ID() + "/" + accessor, err
+			},
+			ExpectError: acctest.Says("is the management token"),
+		},
+		{
+			Config:        f.tokenHCL("a", ""),
+			ResourceName:  "consul_k8s_token.a",
+			ImportState:   true,
+			ImportStateId: f.ID() + "/" + consulacl.AgentTokenAccessor(f.Cluster, 0),
+			ExpectError:   acctest.Says("is the agent token of a server"),
+		},
 	}})
 }
 
@@ -267,7 +339,10 @@ func expectRefusals(t *testing.T, list []refusal) {
 	t.Helper()
 	var refusals []acctest.Refusal
 	for _, r := range list {
-		own := fmt.Sprintf("provider \"consul\" {\n  config_path = %q\n}\n", os.Getenv("KUBE_CONFIG_PATH")) // an empty block would be that of the root
+		own := fmt.Sprintf(
+			"provider \"consul\" {\n  config_path = %q\n}\n",
+			os.Getenv("KUBE_CONFIG_PATH"),
+		) // an empty block would be that of the root
 		refusals = append(refusals, acctest.Refusal{Config: own + r.hcl, Says: r.says})
 	}
 	acctest.ExpectRefusals(t, "", refusals)
@@ -291,7 +366,10 @@ func TestAccACLObjects_goOnAfterAnInterruptedCreate(t *testing.T) {
 			return err
 		}
 		policy, role = p.ID, r.ID
-		_, _, err = acl.TokenCreate(&api.ACLToken{AccessorID: consulacl.AccessorFor(f.Cluster, target), SecretID: secretID, Description: consulacl.Unfinished}, nil)
+		_, _, err = acl.TokenCreate(
+			&api.ACLToken{AccessorID: consulacl.AccessorFor(f.Cluster, target), SecretID: secretID, Description: consulacl.Unfinished},
+			nil,
+		)
 		return err
 	})
 	hcl := f.policy("a", `name = "a"
@@ -302,15 +380,30 @@ func TestAccACLObjects_goOnAfterAnInterruptedCreate(t *testing.T) {
 		{
 			Config: hcl,
 			ConfigStateChecks: []statecheck.StateCheck{
-				statecheck.ExpectKnownValue("consul_k8s_policy.a", tfjsonpath.New("id"), knownvalue.StringFunc(func(id string) error { return same(id, policy) })),
-				statecheck.ExpectKnownValue("consul_k8s_role.a", tfjsonpath.New("id"), knownvalue.StringFunc(func(id string) error { return same(id, role) })),
-				statecheck.ExpectKnownValue("consul_k8s_token.a", tfjsonpath.New("id"), knownvalue.StringExact(consulacl.AccessorFor(f.Cluster, target))),
+				statecheck.ExpectKnownValue(
+					"consul_k8s_policy.a",
+					tfjsonpath.New("id"),
+					knownvalue.StringFunc(func(id string) error { return same(id, policy) }),
+				),
+				statecheck.ExpectKnownValue(
+					"consul_k8s_role.a",
+					tfjsonpath.New("id"),
+					knownvalue.StringFunc(func(id string) error { return same(id, role) }),
+				),
+				statecheck.ExpectKnownValue(
+					"consul_k8s_token.a",
+					tfjsonpath.New("id"),
+					knownvalue.StringExact(consulacl.AccessorFor(f.Cluster, target)),
+				),
 			},
 			Check: func(*terraform.State) error { return same(f.secret("delivered", "token"), secretID) },
 		},
 		{Config: hcl, PlanOnly: true},
 		{ // the create has ended: another resource cannot have it
-			Config: hcl + f.tokenHCL("b", `secret = { name = "delivered" }`), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("Two tokens for one key"),
+			Config: hcl + f.tokenHCL(
+				"b",
+				`secret = { name = "delivered" }`,
+			), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("Two tokens for one key"),
 		},
 	}})
 }
@@ -334,7 +427,17 @@ func (f fixture) secret(name, key string) string {
 func (f fixture) patchSecret(name, patch string) func() {
 	return func() {
 		f.t.Helper()
-		_, err := acctest.Kube(f.t).CoreV1().Secrets(f.Namespace).Patch(f.t.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+		_, err := acctest.Kube(
+			f.t,
+		).CoreV1().Secrets(
+			f.Namespace,
+		).Patch(
+			f.t.Context(),
+			name,
+			types.MergePatchType,
+			[]byte(patch),
+			metav1.PatchOptions{},
+		)
 		if err != nil {
 			f.t.Fatal(err)
 		}
@@ -356,7 +459,13 @@ func TestAccRole_lifecycle(t *testing.T) {
 	test(t, resource.TestCase{Steps: []resource.TestStep{
 		{Config: hcl},
 		{Config: hcl, PlanOnly: true},
-		{ResourceName: address, ImportState: true, ImportStateId: f.ID() + "/a", ImportStateVerify: true, ImportStateVerifyIgnore: []string{"policies"}},
+		{
+			ResourceName:            address,
+			ImportState:             true,
+			ImportStateId:           f.ID() + "/a",
+			ImportStateVerify:       true,
+			ImportStateVerifyIgnore: []string{"policies"},
+		},
 		{ // a right added by somebody else is seen, and taken away
 			PreConfig: f.before(func(acl *api.ACL) error {
 				r, _, err := acl.RoleReadByName("a", nil)
@@ -367,11 +476,14 @@ func TestAccRole_lifecycle(t *testing.T) {
 				_, _, err = acl.RoleUpdate(r, nil)
 				return err
 			}),
-			Config:           hcl,
-			ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate)}},
+			Config: hcl,
+			ConfigPlanChecks: resource.ConfigPlanChecks{
+				PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate)},
+			},
 			Check: f.check(func(acl *api.ACL) error {
 				r, _, err := acl.RoleReadByName("a", nil)
-				if err == nil && (len(r.ServiceIdentities) != 2 || len(r.Policies) != 2 || len(r.NodeIdentities) != 1 || len(r.TemplatedPolicies) != 2) {
+				if err == nil &&
+					(len(r.ServiceIdentities) != 2 || len(r.Policies) != 2 || len(r.NodeIdentities) != 1 || len(r.TemplatedPolicies) != 2) {
 					err = fmt.Errorf("the role is %+v", r)
 				}
 				return err
@@ -390,7 +502,10 @@ func TestAccRole_lifecycle(t *testing.T) {
 		{Config: hcl, PlanOnly: true},
 		// null in a nested set is not set
 		{Config: policies + f.role("a", "name = \"a\"\nservice_identities = [{ service_name = \"api\", datacenters = [null, \"dc1\"] }]")},
-		{Config: policies + f.role("a", "name = \"a\"\nservice_identities = [{ service_name = \"api\", datacenters = [null, \"dc1\"] }]"), PlanOnly: true},
+		{
+			Config:   policies + f.role("a", "name = \"a\"\nservice_identities = [{ service_name = \"api\", datacenters = [null, \"dc1\"] }]"),
+			PlanOnly: true,
+		},
 		{ // everything taken away
 			Config: policies + f.role("a", `name = "a"`),
 			Check: f.check(func(acl *api.ACL) error {
@@ -436,7 +551,9 @@ func TestAccToken_delivery(t *testing.T) {
 		}
 		return same(f.secret("shared", "config.json"), fmt.Sprintf(`{"token": %q}`, secretID))
 	}
-	updates := resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate)}}
+	updates := resource.ConfigPlanChecks{
+		PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate)},
+	}
 	accessor := statecheck.CompareValue(compare.ValuesSame())
 	sameToken := func() statecheck.StateCheck { return accessor.AddStateValue(address, tfjsonpath.New("accessor_id")) }
 	test(t, resource.TestCase{
@@ -460,7 +577,12 @@ func TestAccToken_delivery(t *testing.T) {
 				Config: hcl, ConfigPlanChecks: updates, Check: delivered, ConfigStateChecks: []statecheck.StateCheck{sameToken()},
 			},
 			{PreConfig: f.patchSecret("plain", `{"stringData":{"token":"edited"}}`), Config: hcl, ConfigPlanChecks: updates, Check: delivered},
-			{PreConfig: f.patchSecret("shared", `{"metadata":{"labels":{"team":"other"}}}`), Config: hcl, ConfigPlanChecks: updates, Check: delivered},
+			{
+				PreConfig:        f.patchSecret("shared", `{"metadata":{"labels":{"team":"other"}}}`),
+				Config:           hcl,
+				ConfigPlanChecks: updates,
+				Check:            delivered,
+			},
 			{Config: hcl + other, Check: resource.ComposeTestCheckFunc(delivered, func(*terraform.State) error {
 				if id := f.secret("shared", "b"); !uuidText.MatchString(id) || strings.Contains(f.secret("shared", "config.json"), id) {
 					return fmt.Errorf("the second key holds %d characters", len(id))
@@ -489,9 +611,15 @@ func TestAccToken_delivery(t *testing.T) {
 					return nil
 				},
 			},
-			{ResourceName: address, ImportState: true, ImportStateVerify: true, ImportStateVerifyIgnore: []string{"secret", "delivered_to"}, ImportStateIdFunc: func(s *terraform.State) (string, error) {
-				return f.ID() + "/" + s.RootModule().Resources[address].Primary.ID, nil
-			}},
+			{
+				ResourceName:            address,
+				ImportState:             true,
+				ImportStateVerify:       true,
+				ImportStateVerifyIgnore: []string{"secret", "delivered_to"},
+				ImportStateIdFunc: func(s *terraform.State) (string, error) {
+					return f.ID() + "/" + s.RootModule().Resources[address].Primary.ID, nil
+				},
+			},
 		},
 	})
 }
@@ -509,11 +637,28 @@ func TestAccACLDataSources_showWhatIsThere(t *testing.T) {
 		{Config: source("token", `accessor_id = "8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55"`), ExpectError: acctest.Says("it does not exist")},
 		{Config: source("role", ""), ExpectError: regexp.MustCompile(`(?s)id.*name`)},
 		{
-			Config: resources + source("policy", "id = consul_k8s_policy.a.id") + source("role", "name = consul_k8s_role.a.name") + source("token", "accessor_id = consul_k8s_token.a.accessor_id"),
+			Config: resources + source(
+				"policy",
+				"id = consul_k8s_policy.a.id",
+			) + source(
+				"role",
+				"name = consul_k8s_role.a.name",
+			) + source(
+				"token",
+				"accessor_id = consul_k8s_token.a.accessor_id",
+			),
 			ConfigStateChecks: []statecheck.StateCheck{
 				statecheck.ExpectKnownValue("data.consul_k8s_policy.a", tfjsonpath.New("rules"), knownvalue.StringExact(`operator = "read"`)),
-				statecheck.ExpectKnownValue("data.consul_k8s_role.a", tfjsonpath.New("policies"), knownvalue.SetExact([]knownvalue.Check{knownvalue.StringExact("a")})),
-				statecheck.ExpectKnownValue("data.consul_k8s_token.a", tfjsonpath.New("roles"), knownvalue.SetExact([]knownvalue.Check{knownvalue.StringExact("a")})),
+				statecheck.ExpectKnownValue(
+					"data.consul_k8s_role.a",
+					tfjsonpath.New("policies"),
+					knownvalue.SetExact([]knownvalue.Check{knownvalue.StringExact("a")}),
+				),
+				statecheck.ExpectKnownValue(
+					"data.consul_k8s_token.a",
+					tfjsonpath.New("roles"),
+					knownvalue.SetExact([]knownvalue.Check{knownvalue.StringExact("a")}),
+				),
 			},
 		},
 	}})
@@ -541,14 +686,19 @@ func TestAccACLObjects_planNamesWhoLosesRights(t *testing.T) {
 		t.Errorf("a plan that destroys everything warns of itself:\n%s", out)
 	}
 	f.do(func(acl *api.ACL) error {
-		_, _, err := acl.TokenCreate(&api.ACLToken{Description: "of the web team", Policies: []*api.ACLLink{{Name: "a"}}, Roles: []*api.ACLLink{{Name: "a"}}}, nil)
+		_, _, err := acl.TokenCreate(
+			&api.ACLToken{Description: "of the web team", Policies: []*api.ACLLink{{Name: "a"}}, Roles: []*api.ACLLink{{Name: "a"}}},
+			nil,
+		)
 		if err == nil {
 			_, _, err = acl.RoleCreate(&api.ACLRole{Name: "other", Policies: []*api.ACLLink{{Name: "a"}}}, nil)
 		}
 		return err
 	})
 	out := cli.Must(t.Context(), "plan", "-destroy", "-no-color")
-	for _, says := range []string{`Deleting the policy "a" of ` + f.ID() + ` takes its rights from: role "other", token`, "(of the web team)", `Deleting the role "a" of`} {
+	for _, says := range []string{
+		`Deleting the policy "a" of ` + f.ID() + ` takes its rights from: role "other", token`, "(of the web team)", `Deleting the role "a" of`,
+	} {
 		if !acctest.Says(says).MatchString(out) {
 			t.Errorf("the plan does not say %q:\n%s", says, out)
 		}
@@ -557,12 +707,16 @@ func TestAccACLObjects_planNamesWhoLosesRights(t *testing.T) {
 		t.Errorf("the plan warns of a token that goes as well:\n%s", out)
 	}
 	cli.Write("main.tf", required) // nothing says in which order they are planned
-	if out := cli.Must(t.Context(), "plan", "-no-color"); acctest.Says("(ours)").MatchString(out) || !acctest.Says("(of the web team)").MatchString(out) {
+	if out := cli.Must(t.Context(), "plan", "-no-color"); acctest.Says("(ours)").MatchString(out) ||
+		!acctest.Says("(of the web team)").MatchString(out) {
 		t.Errorf("a plan without them names a token that goes as well, or not the one that stays:\n%s", out)
 	}
 	cli.Write("main.tf", required+strings.ReplaceAll(objects, f.ID(), f.Namespace+"/other"))
 	out = cli.Must(t.Context(), "plan", "-no-color")
-	for _, says := range []string{`Deleting the policy "a" of ` + f.ID() + ` takes its rights from: role`, `Deleting the role "a" of ` + f.ID() + ` takes its rights from: token`} {
+	for _, says := range []string{
+		`Deleting the policy "a" of ` + f.ID() + ` takes its rights from: role`,
+		`Deleting the role "a" of ` + f.ID() + ` takes its rights from: token`,
+	} {
 		if !acctest.Says(says).MatchString(out) {
 			t.Errorf("the plan for another cluster does not say %q:\n%s", says, out)
 		}
@@ -626,10 +780,22 @@ func TestAccACLObjects_importFollowedByPlanIsEmpty(t *testing.T) {
 func TestAccACLObjects_importByIdentity(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
-	hcl := f.policy("a", "name = \"a\"\nrules = \"operator = \\\"read\\\"\"") + f.role("a", `name = "a"`) + f.tokenHCL("a", `policies = [consul_k8s_policy.a.name]`)
+	hcl := f.policy(
+		"a",
+		"name = \"a\"\nrules = \"operator = \\\"read\\\"\"",
+	) + f.role(
+		"a",
+		`name = "a"`,
+	) + f.tokenHCL(
+		"a",
+		`policies = [consul_k8s_policy.a.name]`,
+	)
 	steps := []resource.TestStep{{Config: hcl}}
 	for _, address := range []string{"consul_k8s_policy.a", "consul_k8s_role.a", tokenAddress} {
-		steps = append(steps, resource.TestStep{ResourceName: address, ImportState: true, ImportStateKind: resource.ImportBlockWithResourceIdentity})
+		steps = append(
+			steps,
+			resource.TestStep{ResourceName: address, ImportState: true, ImportStateKind: resource.ImportBlockWithResourceIdentity},
+		)
 	}
 	test(t, resource.TestCase{
 		TerraformVersionChecks: []tfversion.TerraformVersionCheck{tfversion.SkipBelow(tfversion.Version1_12_0)},

@@ -52,14 +52,17 @@ type policyModel struct {
 }
 
 // madeAnew describes replacements whose effect a plan cannot show.
-const madeAnew = "A replacement by `-replace` or `replace_triggered_by` also takes these rights away, and then the plan cannot name what is affected, because Terraform deletes first. A second apply gives the rights back to what this configuration manages. " +
-	"With `lifecycle { create_before_destroy = true }`, a replacement without any other change leaves the object as it is, with its ID, and takes nothing away."
+const madeAnew = "A replacement by `-replace` or `replace_triggered_by` also takes these rights away, and then the plan cannot name " +
+	"what is affected, because Terraform deletes first. A second apply gives the rights back to what this configuration manages. " +
+	"With `lifecycle { create_before_destroy = true }`, a replacement without any other change leaves the object as it is, with its ID, " +
+	"and takes nothing away."
 
 // Schema implements resource.Resource.
 func (*PolicyResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Manages an ACL policy: a named set of rules that tokens and roles refer to.\n\n" +
-			"Renaming a policy keeps its ID and what refers to it. Destroying a policy that is in use takes its rights from the tokens and roles that use it. The plan names these tokens and roles.\n\n" +
+			"Renaming a policy keeps its ID and what refers to it. Destroying a policy that is in use takes its rights from the tokens and roles " +
+			"that use it. The plan names these tokens and roles.\n\n" +
 			madeAnew,
 		Attributes: objectAttributes(ctx, map[string]schema.Attribute{
 			"id": schema.StringAttribute{
@@ -67,9 +70,10 @@ func (*PolicyResource) Schema(ctx context.Context, _ resource.SchemaRequest, res
 				MarkdownDescription: "ID of the policy, a UUID that Consul chooses.",
 			},
 			"name": schema.StringAttribute{
-				Required:            true,
-				Validators:          []validator.String{policyName},
-				MarkdownDescription: "Name of the policy. Must be unique in the cluster, with up to 128 letters, digits, `-`, `_`, and `/`. Must not begin with `builtin/`.",
+				Required:   true,
+				Validators: []validator.String{policyName},
+				MarkdownDescription: "Name of the policy. Must be unique in the cluster, with up to 128 letters, digits, `-`, `_`, and `/`. Must " +
+					"not begin with `builtin/`.",
 			},
 			"description": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(""),
@@ -77,7 +81,8 @@ func (*PolicyResource) Schema(ctx context.Context, _ resource.SchemaRequest, res
 			},
 			"rules": schema.StringAttribute{
 				Required: true, CustomType: attr.RulesType{}, PlanModifiers: []planmodifier.String{attr.KeepSameRules()},
-				MarkdownDescription: "[Rules](https://developer.hashicorp.com/consul/docs/reference/acl/rule) in HCL or JSON. The plan checks the syntax, the names of resources, and the dispositions. " +
+				MarkdownDescription: "[Rules](https://developer.hashicorp.com/consul/docs/reference/acl/rule) in HCL or JSON. The plan checks the " +
+					"syntax, the names of resources, and the dispositions. " +
 					"A different notation of the same rules is not a change. The function `policy_rules` creates rules from an object.",
 			},
 			"datacenters": schema.SetAttribute{
@@ -132,12 +137,19 @@ func (r *PolicyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlan
 			return
 		case consulacl.SamePolicy(plan.toAPI(ctx, &resp.Diagnostics), *existing):
 			resp.Diagnostics.AddAttributeWarning(path.Root("name"), "The policy already exists", fmt.Sprintf(
-				"Cluster %s already has a policy %q with the same content, for example from an interrupted apply. The apply adopts it.", plan.Cluster.ValueString(), plan.Name.ValueString()))
+				"Cluster %s already has a policy %q with the same content, for example from an interrupted apply. The apply adopts it.",
+				plan.Cluster.ValueString(),
+				plan.Name.ValueString(),
+			))
 			return
 		}
 	}
 	resp.Diagnostics.Append(attr.Error(path.Root("name"), "The policy already exists", fmt.Sprintf(
-		"cluster %s already has a policy %q. Choose another name, or import it: %s", plan.Cluster.ValueString(), plan.Name.ValueString(), r.importCommand(plan.Cluster.ValueString(), plan.Name.ValueString()))))
+		"cluster %s already has a policy %q. Choose another name, or import it: %s",
+		plan.Cluster.ValueString(),
+		plan.Name.ValueString(),
+		r.importCommand(plan.Cluster.ValueString(), plan.Name.ValueString()),
+	)))
 }
 
 // warnInUse names the tokens and roles that lose the rights of the policy, except
@@ -163,10 +175,20 @@ func (r *PolicyResource) warnInUse(ctx context.Context, a *consulacl.ACL, state 
 				users = append(users, fmt.Sprintf("role %q", role.Name))
 			}
 		}
-		return append(users, r.tokensThatStay(state.Cluster, tokens, func(t *api.ACLTokenListEntry) bool { return links(t.Policies, state.ID.ValueString()) })...)
+		return append(
+			users,
+			r.tokensThatStay(state.Cluster, tokens, func(t *api.ACLTokenListEntry) bool { return links(t.Policies, state.ID.ValueString()) })...)
 	})
 	if len(users) > 0 {
-		diags.AddWarning("The policy is in use", fmt.Sprintf("Deleting the policy %q of %s takes its rights from: %s.", state.Name.ValueString(), state.Cluster.ValueString(), atMost(users, 20)))
+		diags.AddWarning(
+			"The policy is in use",
+			fmt.Sprintf(
+				"Deleting the policy %q of %s takes its rights from: %s.",
+				state.Name.ValueString(),
+				state.Cluster.ValueString(),
+				atMost(users, 20),
+			),
+		)
 	}
 }
 
@@ -179,15 +201,24 @@ const leaveTimeout = 1500 * time.Millisecond
 func thatStay(ctx context.Context, users func() []string) []string {
 	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
-	_ = kube.Wait(ctx, "the plans of its users", 50*time.Millisecond, func(context.Context) (string, error) { // the users that are left are the answer
-		return strings.Join(users(), ", "), nil
-	})
+	_ = kube.Wait(
+		ctx,
+		"the plans of its users",
+		50*time.Millisecond,
+		func(context.Context) (string, error) { // the users that are left are the answer
+			return strings.Join(users(), ", "), nil
+		},
+	)
 	return users()
 }
 
 // tokensThatStay names the tokens that use an object, except those that are planned
 // to be destroyed too. Login tokens come and go, so it names only their auth method.
-func (o *object) tokensThatStay(cluster types.String, tokens []*api.ACLTokenListEntry, uses func(*api.ACLTokenListEntry) bool) (names []string) {
+func (o *object) tokensThatStay(
+	cluster types.String,
+	tokens []*api.ACLTokenListEntry,
+	uses func(*api.ACLTokenListEntry) bool,
+) (names []string) {
 	for _, t := range tokens {
 		name := tokenTitle(t)
 		switch {
@@ -276,11 +307,20 @@ func (r *PolicyResource) Read(ctx context.Context, req resource.ReadRequest, res
 		return
 	}
 	if imported && consulacl.IsBuiltInPolicy(entry.ID, entry.Name) {
-		resp.Diagnostics.AddError("Cannot import the policy", fmt.Sprintf("The policy %q is built into Consul, and cannot be changed or deleted. Refer to it by its name.", entry.Name))
+		resp.Diagnostics.AddError(
+			"Cannot import the policy",
+			fmt.Sprintf("The policy %q is built into Consul, and cannot be changed or deleted. Refer to it by its name.", entry.Name),
+		)
 		return
 	}
 	known := savedHash(ctx, req.Private, &resp.Diagnostics)
-	current := api.ACLPolicy{ID: entry.ID, Name: entry.Name, Description: entry.Description, Datacenters: entry.Datacenters, Rules: m.Rules.ValueString()}
+	current := api.ACLPolicy{
+		ID:          entry.ID,
+		Name:        entry.Name,
+		Description: entry.Description,
+		Datacenters: entry.Datacenters,
+		Rules:       m.Rules.ValueString(),
+	}
 	if imported || known == "" || known != hashText(entry.Hash) {
 		whole, err := a.Policies.Read(ctx, entry.ID)
 		if err != nil {
@@ -385,7 +425,14 @@ func savedHash(ctx context.Context, private privateReader, diags *diag.Diagnosti
 	return hash
 }
 
-func (r *PolicyResource) save(ctx context.Context, m policyModel, hash []byte, state, identity store, private privateWriter, diags *diag.Diagnostics) {
+func (r *PolicyResource) save(
+	ctx context.Context,
+	m policyModel,
+	hash []byte,
+	state, identity store,
+	private privateWriter,
+	diags *diag.Diagnostics,
+) {
 	diags.Append(state.Set(ctx, &m)...)
 	diags.Append(identity.Set(ctx, objectIdentity{Cluster: m.Cluster, ID: m.ID})...)
 	r.clients.Claims.MarkRead(claimOf(r.kind, m.Cluster.ValueString(), m.ID.ValueString()))
@@ -396,7 +443,12 @@ func (r *PolicyResource) save(ctx context.Context, m policyModel, hash []byte, s
 }
 
 func (m policyModel) toAPI(ctx context.Context, diags *diag.Diagnostics) api.ACLPolicy {
-	p := api.ACLPolicy{ID: m.ID.ValueString(), Name: m.Name.ValueString(), Description: m.Description.ValueString(), Rules: m.Rules.ValueString()}
+	p := api.ACLPolicy{
+		ID:          m.ID.ValueString(),
+		Name:        m.Name.ValueString(),
+		Description: m.Description.ValueString(),
+		Rules:       m.Rules.ValueString(),
+	}
 	p.Datacenters = texts(ctx, m.Datacenters, diags)
 	return p
 }

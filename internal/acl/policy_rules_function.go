@@ -36,15 +36,18 @@ func (*PolicyRulesFunction) Metadata(_ context.Context, _ function.MetadataReque
 func (*PolicyRulesFunction) Definition(_ context.Context, _ function.DefinitionRequest, resp *function.DefinitionResponse) {
 	resp.Definition = function.Definition{
 		Summary: "Rules of an ACL policy from an object",
-		MarkdownDescription: "Returns the rules of an ACL policy as HCL. The same rules always give the same sorted text, however the object is written. " +
+		MarkdownDescription: "Returns the rules of an ACL policy as HCL. The same rules always give the same sorted text, however the object " +
+			"is written. " +
 			"Names of resources, dispositions, and attributes are checked, so that a typing error cannot silently leave out a right. " +
 			"The function does not contact Consul or Kubernetes. Provider functions require Terraform 1.8 or later, or OpenTofu 1.7 or later.",
 		Parameters: []function.Parameter{function.DynamicParameter{
 			Name: rulesParameter,
 			MarkdownDescription: "Object of [resources](https://developer.hashicorp.com/consul/docs/reference/acl/rule). " +
 				"`acl`, `keyring`, `mesh`, `operator`, and `peering` take a disposition: `\"read\"`, `\"write\"`, or `\"deny\"`. " +
-				"`agent`, `event`, `key`, `node`, `query`, `service`, `session`, and each of them with `_prefix`, take a map from segments to dispositions, " +
-				"or to objects with `policy` and, for services, `intentions`. `key` and `key_prefix` also accept the disposition `\"list\"`. Values that are `null` are left out.",
+				"`agent`, `event`, `key`, `node`, `query`, `service`, `session`, and each of them with `_prefix`, take a map from segments to " +
+				"dispositions, " +
+				"or to objects with `policy` and, for services, `intentions`. `key` and `key_prefix` also accept the disposition `\"list\"`. Values " +
+				"that are `null` are left out.",
 		}},
 		Return: function.StringReturn{},
 	}

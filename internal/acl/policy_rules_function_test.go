@@ -49,10 +49,17 @@ service "vault" {
 			statecheck.ExpectKnownOutputValue("rules", knownvalue.StringExact(want)),
 		}}
 	}
-	testFunction(t,
-		returns(`{ key_prefix = { "vault/" = "write" }, service = { vault = { policy = "write", intentions = "read" } }, operator = "read" }`, vault),
+	testFunction(
+		t,
+		returns(
+			`{ key_prefix = { "vault/" = "write" }, service = { vault = { policy = "write", intentions = "read" } }, operator = "read" }`,
+			vault,
+		),
 		// The same, written in another way.
-		returns(`{ operator = "read", service = { vault = { intentions = "read", policy = "write" } }, key_prefix = tomap({ "vault/" = { policy = "write" } }) }`, vault),
+		returns(
+			`{ operator = "read", service = { vault = { intentions = "read", policy = "write" } }, key_prefix = tomap({ "vault/" = { policy = "write" } }) }`,
+			vault,
+		),
 		returns(`{ operator = null, acl = "read", key = null, node = { "a" = null }, service = { a = { policy = "read", intentions = null } } }`,
 			"acl = \"read\"\n\nservice \"a\" {\n  policy = \"read\"\n}\n"),
 		returns(`{}`, ""),
@@ -82,22 +89,35 @@ func TestAccPolicyRules_refusals(t *testing.T) {
 	refuses := func(argument, want string) resource.TestStep {
 		return resource.TestStep{Config: call(argument), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says(want)}
 	}
-	testFunction(t,
+	testFunction(
+		t,
 		refuses(`"read"`, `rules: expected an object of resources`),
 		refuses(`null`, `argument must not be null`),
 		refuses(`["read"]`, `rules: expected an object of resources`),
-		refuses(`{ key_prefx = { "a" = "read" } }`, `rules.key_prefx: there is no resource key_prefx, and Consul would silently ignore it: did you mean key_prefix?`),
-		refuses(`{ key_prefx = {}, operator = "list" }`, `did you mean key_prefix? rules.operator: operator: policy cannot be "list"`), // all at once
+		refuses(
+			`{ key_prefx = { "a" = "read" } }`,
+			`rules.key_prefx: there is no resource key_prefx, and Consul would silently ignore it: did you mean key_prefix?`,
+		),
+		refuses(
+			`{ key_prefx = {}, operator = "list" }`,
+			`did you mean key_prefix? rules.operator: operator: policy cannot be "list"`,
+		), // all at once
 		refuses(`{ namespace = { "a" = "read" } }`, `rules.namespace: namespace requires Consul Enterprise`),
 		refuses(`{ operator = "list" }`, `rules.operator: operator: policy cannot be "list"`),
 		refuses(`{ operator = "" }`, `rules.operator: operator has no policy`),
 		refuses(`{ operator = { policy = "read" } }`, `rules.operator: expected a disposition, such as "read"`),
 		refuses(`{ operator = true }`, `rules.operator: expected a disposition, such as "read"`),
 		refuses(`{ key = "read" }`, `rules.key: expected a map from segments to dispositions`),
-		refuses(`{ key = { "a/" = "raed" } }`, `rules.key["a/"]: key "a/": policy cannot be "raed": it must be "read", "list", "write" or "deny"`),
+		refuses(
+			`{ key = { "a/" = "raed" } }`,
+			`rules.key["a/"]: key "a/": policy cannot be "raed": it must be "read", "list", "write" or "deny"`,
+		),
 		refuses(`{ key = { "a/" = ["read"] } }`, `rules.key["a/"]: expected a disposition, or an object with policy and intentions`),
 		refuses(`{ key = { "a/" = {} } }`, `rules.key["a/"]: key "a/" has no policy`),
-		refuses(`{ key = { "a/" = { polcy = "read" } } }`, `rules.key["a/"].polcy: there is no such attribute: use policy and, for services, intentions`),
+		refuses(
+			`{ key = { "a/" = { polcy = "read" } } }`,
+			`rules.key["a/"].polcy: there is no such attribute: use policy and, for services, intentions`,
+		),
 		refuses(`{ key = { "a/" = { policy = ["read"] } } }`, `rules.key["a/"].policy: expected a disposition, such as "read"`),
 		refuses(`{ key = { "a/" = { policy = "read", intentions = "read" } } }`, `rules.key["a/"]: key "a/" does not support intentions`),
 		refuses(`{ service = { a = { policy = "read", intentions = "list" } } }`, `rules.service["a"]: service "a": intentions cannot be "list"`),

@@ -22,7 +22,9 @@ func TestRulesReader_findsAllThatIsWrong(t *testing.T) {
 		"acl": types.StringUnknown(),
 		"key": object(map[string]tfattr.Value{
 			"a": types.StringValue("raed"),
-			"b": object(map[string]tfattr.Value{"intentions": types.BoolValue(true), "policy": types.BoolValue(true), "polcy": types.StringValue("read")}),
+			"b": object(
+				map[string]tfattr.Value{"intentions": types.BoolValue(true), "policy": types.BoolValue(true), "polcy": types.StringValue("read")},
+			),
 			"c": types.StringValue("read"),
 		}),
 		"key_prefx": object(nil),

@@ -19,7 +19,10 @@ func TestTokensThatStay_namesLoginTokensByTheirAuthMethod(t *testing.T) {
 	}
 	check := func(want ...string) {
 		t.Helper()
-		if got := o.tokensThatStay(cluster, tokens, func(t *api.ACLTokenListEntry) bool { return t.AccessorID != "other" }); !slices.Equal(got, want) {
+		if got := o.tokensThatStay(cluster, tokens, func(t *api.ACLTokenListEntry) bool { return t.AccessorID != "other" }); !slices.Equal(
+			got,
+			want,
+		) {
 			t.Errorf("it names %q instead of %q", got, want)
 		}
 	}

@@ -48,7 +48,8 @@ type roleModel struct {
 // Schema implements resource.Resource.
 func (*RoleResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "Manages an ACL role: a named set of policies and identities that tokens and binding rules refer to. Renaming a role keeps its ID and what refers to it.\n\n" +
+		MarkdownDescription: "Manages an ACL role: a named set of policies and identities that tokens and binding rules refer to. Renaming a " +
+			"role keeps its ID and what refers to it.\n\n" +
 			"Destroying a role that is in use takes its rights from the tokens that use it. The plan names these tokens.\n\n" +
 			madeAnew,
 		Attributes: objectAttributes(ctx, withGrants("role", map[string]schema.Attribute{
@@ -126,11 +127,18 @@ func (r *RoleResource) checkName(ctx context.Context, a *consulacl.ACL, plan, st
 	}
 	if state.ID.IsNull() && consulacl.SameRole(plan.toAPI(ctx, diags), *list[i]) {
 		diags.AddAttributeWarning(path.Root("name"), "The role already exists", fmt.Sprintf(
-			"Cluster %s already has a role %q with the same content, for example from an interrupted apply. The apply adopts it.", plan.Cluster.ValueString(), plan.Name.ValueString()))
+			"Cluster %s already has a role %q with the same content, for example from an interrupted apply. The apply adopts it.",
+			plan.Cluster.ValueString(),
+			plan.Name.ValueString(),
+		))
 		return
 	}
 	diags.Append(attr.Error(path.Root("name"), "The role already exists", fmt.Sprintf(
-		"cluster %s already has a role %q. Choose another name, or import it: %s", plan.Cluster.ValueString(), plan.Name.ValueString(), r.importCommand(plan.Cluster.ValueString(), plan.Name.ValueString()))))
+		"cluster %s already has a role %q. Choose another name, or import it: %s",
+		plan.Cluster.ValueString(),
+		plan.Name.ValueString(),
+		r.importCommand(plan.Cluster.ValueString(), plan.Name.ValueString()),
+	)))
 }
 
 // warnInUse names the tokens that lose the rights of the role.
@@ -146,7 +154,15 @@ func (r *RoleResource) warnInUse(ctx context.Context, a *consulacl.ACL, state ro
 		return r.tokensThatStay(state.Cluster, tokens, func(t *api.ACLTokenListEntry) bool { return links(t.Roles, state.ID.ValueString()) })
 	})
 	if len(users) > 0 {
-		diags.AddWarning("The role is in use", fmt.Sprintf("Deleting the role %q of %s takes its rights from: %s.", state.Name.ValueString(), state.Cluster.ValueString(), atMost(users, 20)))
+		diags.AddWarning(
+			"The role is in use",
+			fmt.Sprintf(
+				"Deleting the role %q of %s takes its rights from: %s.",
+				state.Name.ValueString(),
+				state.Cluster.ValueString(),
+				atMost(users, 20),
+			),
+		)
 	}
 }
 
@@ -260,7 +276,8 @@ func (r *RoleResource) Delete(ctx context.Context, req resource.DeleteRequest, r
 func (r *RoleResource) save(ctx context.Context, m roleModel, role api.ACLRole, state, identity store, diags *diag.Diagnostics) {
 	m.ID, m.Name, m.Description = types.StringValue(role.ID), types.StringValue(role.Name), types.StringValue(role.Description)
 	m.fromAPI(ctx, grants{
-		policies: role.Policies, serviceIdentities: role.ServiceIdentities, nodeIdentities: role.NodeIdentities, templatedPolicies: role.TemplatedPolicies,
+		policies: role.Policies, serviceIdentities: role.ServiceIdentities, nodeIdentities: role.NodeIdentities,
+		templatedPolicies: role.TemplatedPolicies,
 	}, diags)
 	diags.Append(state.Set(ctx, &m)...)
 	diags.Append(identity.Set(ctx, objectIdentity{Cluster: m.Cluster, ID: m.ID})...)

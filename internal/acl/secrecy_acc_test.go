@@ -31,7 +31,11 @@ variable "chosen" {
   ephemeral = true
 }
 ` + f.policy("a", "name = \"a\"\nrules = \"key_prefix \\\"\\\" { policy = \\\"write\\\" }\"") +
-			f.tokenHCL("a", "policies = [consul_k8s_policy.a.name]\nsecrets = [{ name = \"a\" }, { name = \"a\", key = \"file\", template = \"token = {{.SecretID}}\" }]\nrotation = { trigger = \""+trigger+"\", grace_period = \"1s\" }") +
+			f.tokenHCL(
+				"a",
+				"policies = [consul_k8s_policy.a.name]\nsecrets = [{ name = \"a\" }, { name = \"a\", key = \"file\", template = \"token = "+
+					"{{.SecretID}}\" }]\nrotation = { trigger = \""+trigger+"\", grace_period = \"1s\" }",
+			) +
 			f.tokenHCL("b", "secret_id_wo = var.chosen\nsecret_id_wo_version = \""+version+"\"\nrotation = { grace_period = \"1s\" }") +
 			`data "consul_k8s_token" "a" {
   cluster     = consul_k8s_token.a.cluster
@@ -138,7 +142,12 @@ resource "terraform_data" "until_collected" {
 	// The short-lived tokens are those of two applies, which wait for it, and those of
 	// plans that were seen in time.
 	if len(secrets)-len(shortLived) < 7 || len(shortLived) < 2 || !secrets[first] || !secrets[second] || len(trace) < 100_000 {
-		t.Fatalf("%d secret IDs, %d of them of short-lived tokens, were looked for in a log of %d bytes", len(secrets), len(shortLived), len(trace))
+		t.Fatalf(
+			"%d secret IDs, %d of them of short-lived tokens, were looked for in a log of %d bytes",
+			len(secrets),
+			len(shortLived),
+			len(trace),
+		)
 	}
 	for secret := range secrets {
 		for where, text := range map[string]string{"the log": string(trace), "the state, a plan or the output": written.String()} {

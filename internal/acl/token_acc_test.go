@@ -87,14 +87,24 @@ func TestAccToken_rotation(t *testing.T) {
 				return nil
 			}},
 			{ // a rotation that is only now declared is not one that is due
-				Config:           hcl(`rotation = { trigger = "1", after = "720h", grace_period = "1s" }`),
-				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectKnownValue(tokenAddress, tfjsonpath.New("accessor_id"), knownvalue.NotNull())}},
-				Check:            func(*terraform.State) error { return same(f.secret("web", "token"), before) },
+				Config: hcl(`rotation = { trigger = "1", after = "720h", grace_period = "1s" }`),
+				ConfigPlanChecks: resource.ConfigPlanChecks{
+					PreApply: []plancheck.PlanCheck{plancheck.ExpectKnownValue(tokenAddress, tfjsonpath.New("accessor_id"), knownvalue.NotNull())},
+				},
+				Check: func(*terraform.State) error { return same(f.secret("web", "token"), before) },
 			},
-			{Config: hcl(`rotation = { trigger = "2", after = "720h", grace_period = "1s" }`), ConfigStateChecks: differs(), Check: resource.ComposeTestCheckFunc(rotated, f.userTokens(1))},
+			{
+				Config:            hcl(`rotation = { trigger = "2", after = "720h", grace_period = "1s" }`),
+				ConfigStateChecks: differs(),
+				Check:             resource.ComposeTestCheckFunc(rotated, f.userTokens(1)),
+			},
 			{Config: hcl(`rotation = { trigger = "2", after = "720h", grace_period = "1s" }`), PlanOnly: true},
 			{Config: hcl("local = true\nrotation = { trigger = \"2\", grace_period = \"1s\" }"), ConfigStateChecks: differs(), Check: rotated},
-			{Config: hcl("local = true\nexpiration_ttl = \"2h\"\nrotation = { trigger = \"2\", grace_period = \"1s\" }"), ConfigStateChecks: differs(), Check: rotated},
+			{
+				Config:            hcl("local = true\nexpiration_ttl = \"2h\"\nrotation = { trigger = \"2\", grace_period = \"1s\" }"),
+				ConfigStateChecks: differs(),
+				Check:             rotated,
+			},
 			{Config: hcl("local = true\nexpiration_ttl = \"120m\"\nrotation = { trigger = \"2\", grace_period = \"1s\" }"), PlanOnly: true},
 			{Config: hcl(`rotation = { trigger = "2", grace_period = "1s" }`), ConfigStateChecks: differs(), Check: rotated},
 		},
@@ -118,7 +128,10 @@ func TestAccToken_rotatesByAge(t *testing.T) {
 				acctest.Wait(t, "the token to be older than a minute", func(context.Context) (string, error) {
 					var age time.Duration
 					f.do(func(acl *api.ACL) error {
-						token, _, err := acl.TokenRead(consulacl.AccessorFor(f.Cluster, consulacl.Target{Namespace: f.Namespace, Name: "web", Key: "token"}), nil)
+						token, _, err := acl.TokenRead(
+							consulacl.AccessorFor(f.Cluster, consulacl.Target{Namespace: f.Namespace, Name: "web", Key: "token"}),
+							nil,
+						)
 						if err == nil {
 							age = time.Since(token.CreateTime)
 						}
@@ -180,7 +193,9 @@ func TestAccLong_aKilledRotationGoesOn(t *testing.T) {
 
 	// A rotation that was killed and then taken back leaves no token behind.
 	cli.Write("main.tf", hcl("3", "1m"))
-	if killed, out := cli.RunAndKill(t.Context(), "apply", func(context.Context) bool { return f.secret("web", "token") != delivered }); !killed {
+	if killed, out := cli.RunAndKill(
+		t.Context(), "apply", func(context.Context) bool { return f.secret("web", "token") != delivered },
+	); !killed {
 		t.Fatalf("the apply ended before it was killed: %s", out)
 	}
 	cli.Write("main.tf", hcl("2", "1m"))
@@ -215,10 +230,25 @@ func TestAccACLObjects_stayOnTheWordOfABadCredential(t *testing.T) {
 		return err
 	})
 	f.cleanUp()
-	hcl := f.policy("a", "name = \"a\"\nrules = \"operator = \\\"read\\\"\"") + f.role("a", `name = "a"`) + f.tokenHCL("a", `policies = [consul_k8s_policy.a.name]
-  secret = { name = "web" }`) + f.authMethod("pods", `type = "kubernetes"`) + f.bindingRule("a", `auth_method = consul_k8s_auth_method.pods.name
+	hcl := f.policy(
+		"a",
+		"name = \"a\"\nrules = \"operator = \\\"read\\\"\"",
+	) + f.role(
+		"a",
+		`name = "a"`,
+	) + f.tokenHCL(
+		"a",
+		`policies = [consul_k8s_policy.a.name]
+  secret = { name = "web" }`,
+	) + f.authMethod(
+		"pods",
+		`type = "kubernetes"`,
+	) + f.bindingRule(
+		"a",
+		`auth_method = consul_k8s_auth_method.pods.name
   bind_type = "role"
-  bind_name = consul_k8s_role.a.name`)
+  bind_name = consul_k8s_role.a.name`,
+	)
 	use := func(token string) func() {
 		return f.patchSecret("consul-bootstrap-token", fmt.Sprintf(`{"stringData":{"token":%q}}`, token))
 	}
@@ -238,7 +268,12 @@ func TestAccACLObjects_stayOnTheWordOfABadCredential(t *testing.T) {
 		{PreConfig: use(weak), Config: hcl, PlanOnly: true},
 		{RefreshState: true, Check: all},
 		{Config: hcl, Destroy: true, ExpectError: acctest.Says("lacks the right acl:write")},
-		{Config: hcl + f.policy("b", "name = \"b\"\nrules = \"\""), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("lacks the right acl:write")},
+		{
+			Config:             hcl + f.policy("b", "name = \"b\"\nrules = \"\""),
+			PlanOnly:           true,
+			ExpectNonEmptyPlan: true,
+			ExpectError:        acctest.Says("lacks the right acl:write"),
+		},
 		{PreConfig: use(f.token), Config: hcl, PlanOnly: true},
 		{RefreshState: true, Check: all},
 		{ // servers that do not answer: the state stands, too
@@ -271,7 +306,14 @@ func TestAccToken_chosenSecretAndExpiry(t *testing.T) {
 	f := bootstrapped(t)
 	const first, second = "0f6b3f8e-4d0a-4dd1-8e4e-6f3f2b1a9c01", "0f6b3f8e-4d0a-4dd1-8e4e-6f3f2b1a9c02"
 	hcl := func(secretID, version string) string {
-		return f.tokenHCL("a", fmt.Sprintf("secret_id_wo = %q\nsecret_id_wo_version = %q\nsecret = { name = \"web\" }\nrotation = { grace_period = \"1s\" }", secretID, version))
+		return f.tokenHCL(
+			"a",
+			fmt.Sprintf(
+				"secret_id_wo = %q\nsecret_id_wo_version = %q\nsecret = { name = \"web\" }\nrotation = { grace_period = \"1s\" }",
+				secretID,
+				version,
+			),
+		)
 	}
 	short := f.tokenHCL("b", "expiration_ttl = \"1m\"\nsecret = { name = \"short\" }")
 	test(t, resource.TestCase{
@@ -376,7 +418,12 @@ func TestAccToken_aSecretIDThatIsChosenLater(t *testing.T) {
 			{ // the secret ID is known only when it is applied
 				Config: hcl("a", "") + hcl("b", "") + "resource \"terraform_data\" \"last\" {\n  input = \"3\"\n}\n" +
 					hcl("c", `"`+strings.TrimSuffix(third, "3")+`${terraform_data.last.output}"`) + importing("c"),
-				Check: resource.ComposeTestCheckFunc(keeps("b"), keeps("c"), func(*terraform.State) error { return same(f.secret("c", "token"), third) }, f.userTokens(3)),
+				Check: resource.ComposeTestCheckFunc(
+					keeps("b"),
+					keeps("c"),
+					func(*terraform.State) error { return same(f.secret("c", "token"), third) },
+					f.userTokens(3),
+				),
 			},
 		},
 	})
@@ -448,7 +495,10 @@ func TestAccToken_anonymous(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
 	hcl := f.policy("a", "name = \"anonymous\"\nrules = \"key_prefix \\\"public/\\\" { policy = \\\"read\\\" }\"") +
-		f.tokenHCL("a", "accessor_id = \"00000000-0000-0000-0000-000000000002\"\ndescription = \"Anonymous Token\"\npolicies = [consul_k8s_policy.a.name]")
+		f.tokenHCL(
+			"a",
+			"accessor_id = \"00000000-0000-0000-0000-000000000002\"\ndescription = \"Anonymous Token\"\npolicies = [consul_k8s_policy.a.name]",
+		)
 	mayRead := func(want bool) resource.TestCheckFunc {
 		return func(*terraform.State) error {
 			err := f.Any(context.Background(), "", func(client *api.Client) error {
@@ -477,7 +527,10 @@ func TestAccToken_importDelivers(t *testing.T) {
 	f := bootstrapped(t)
 	var existing, other *api.ACLToken
 	f.do(func(acl *api.ACL) (err error) {
-		existing, _, err = acl.TokenCreate(&api.ACLToken{Description: "theirs", ServiceIdentities: []*api.ACLServiceIdentity{{ServiceName: "web"}}}, nil)
+		existing, _, err = acl.TokenCreate(
+			&api.ACLToken{Description: "theirs", ServiceIdentities: []*api.ACLServiceIdentity{{ServiceName: "web"}}},
+			nil,
+		)
 		if err == nil {
 			other, _, err = acl.TokenCreate(&api.ACLToken{Description: "other"}, nil)
 		}
@@ -485,20 +538,30 @@ func TestAccToken_importDelivers(t *testing.T) {
 	})
 	imported := fmt.Sprintf("import {\n  to = %s\n  id = \"%s/%s\"\n}\n", tokenAddress, f.ID(), existing.AccessorID)
 	plain := f.tokenHCL("a", "description = \"theirs\"\nservice_identities = [{ service_name = \"web\" }]")
-	delivering := f.tokenHCL("a", "description = \"theirs\"\nservice_identities = [{ service_name = \"web\" }]\nsecret = { name = \"web\" }\nrotation = { trigger = \"1\" }")
+	delivering := f.tokenHCL(
+		"a",
+		"description = \"theirs\"\nservice_identities = [{ service_name = \"web\" }]\nsecret = { name = \"web\" }\nrotation = { trigger "+
+			"= \"1\" }",
+	)
 	test(t, resource.TestCase{Steps: []resource.TestStep{
 		{
-			Config:           imported + plain,
-			ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(tokenAddress, plancheck.ResourceActionNoop)}},
+			Config: imported + plain,
+			ConfigPlanChecks: resource.ConfigPlanChecks{
+				PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(tokenAddress, plancheck.ResourceActionNoop)},
+			},
 		},
 		{Config: delivering, Check: func(*terraform.State) error { return same(f.secret("web", "token"), existing.SecretID) }},
 		{Config: delivering, PlanOnly: true},
 		{ // imported and delivered by one apply
 			Config: delivering + f.tokenHCL("b", "description = \"other\"\nsecret = { name = \"other\" }") +
 				fmt.Sprintf("import {\n  to = consul_k8s_token.b\n  id = \"%s/%s\"\n}\n", f.ID(), other.AccessorID),
-			ConfigPlanChecks:  resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction("consul_k8s_token.b", plancheck.ResourceActionUpdate)}},
-			ConfigStateChecks: []statecheck.StateCheck{statecheck.ExpectKnownValue("consul_k8s_token.b", tfjsonpath.New("accessor_id"), knownvalue.StringExact(other.AccessorID))},
-			Check:             func(*terraform.State) error { return same(f.secret("other", "token"), other.SecretID) },
+			ConfigPlanChecks: resource.ConfigPlanChecks{
+				PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction("consul_k8s_token.b", plancheck.ResourceActionUpdate)},
+			},
+			ConfigStateChecks: []statecheck.StateCheck{
+				statecheck.ExpectKnownValue("consul_k8s_token.b", tfjsonpath.New("accessor_id"), knownvalue.StringExact(other.AccessorID)),
+			},
+			Check: func(*terraform.State) error { return same(f.secret("other", "token"), other.SecretID) },
 		},
 	}})
 }
@@ -511,7 +574,10 @@ func TestAccToken_rotationReachesARunningPod(t *testing.T) {
 	f := bootstrapped(t)
 	hcl := func(trigger string) string {
 		return f.policy("a", fmt.Sprintf("name = \"writer\"\nrules = %q", acctest.WriterRules)) +
-			f.tokenHCL("a", fmt.Sprintf("policies = [consul_k8s_policy.a.name]\nsecret = { name = \"writer\" }\nrotation = { trigger = %q }", trigger))
+			f.tokenHCL(
+				"a",
+				fmt.Sprintf("policies = [consul_k8s_policy.a.name]\nsecret = { name = \"writer\" }\nrotation = { trigger = %q }", trigger),
+			)
 	}
 	var writer *acctest.Writer
 	test(t, resource.TestCase{
@@ -552,10 +618,13 @@ func TestAccToken_keepsItsOwn(t *testing.T) {
 	f := bootstrapped(t)
 	a := func(more string) string { return f.tokenHCL("a", more) }
 	before := ""
-	replaced := resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(tokenAddress, plancheck.ResourceActionReplace)}}
+	replaced := resource.ConfigPlanChecks{
+		PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(tokenAddress, plancheck.ResourceActionReplace)},
+	}
 	test(t, resource.TestCase{
 		CheckDestroy: func(s *terraform.State) error {
-			if list, err := acctest.Kube(t).CoreV1().Secrets(f.Namespace).List(context.Background(), metav1.ListOptions{}); err != nil || len(list.Items) != 1 {
+			if list, err := acctest.Kube(t).CoreV1().Secrets(f.Namespace).List(context.Background(), metav1.ListOptions{}); err != nil ||
+				len(list.Items) != 1 {
 				return fmt.Errorf("the destroy left %d Secrets beside the management token's, %w", len(list.Items)-1, err)
 			}
 			return f.userTokens(0)(s)
@@ -585,11 +654,17 @@ func TestAccToken_keepsItsOwn(t *testing.T) {
 				Config: a("accessor_id = \"8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55\"\nsecret = { name = \"y\" }"), ConfigPlanChecks: replaced,
 			},
 			{
-				Config: a("accessor_id = \"8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55\"\nlocal = true\nsecret = { name = \"y\" }"), ConfigPlanChecks: replaced,
+				Config:           a("accessor_id = \"8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55\"\nlocal = true\nsecret = { name = \"y\" }"),
+				ConfigPlanChecks: replaced,
 			},
 			{Config: a("secret = { name = \"z\", key = \"a\" }") + f.tokenHCL("b", "secret = { name = \"z\", key = \"b\" }")},
 			{
-				Config:   a("secret = { name = \"z\", key = \"a\" }") + f.tokenHCL("b", "secret = { name = \"z\", key = \"b\", type = \"example.com/x\" }"),
+				Config: a(
+					"secret = { name = \"z\", key = \"a\" }",
+				) + f.tokenHCL(
+					"b",
+					"secret = { name = \"z\", key = \"b\", type = \"example.com/x\" }",
+				),
 				PlanOnly: true, ExpectNonEmptyPlan: true,
 				ExpectError: acctest.Says("is also declared with another type"),
 			},
@@ -610,7 +685,15 @@ func TestAccACLObjects_replacedOnPurpose(t *testing.T) {
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": hcl("")})
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 	before := f.secret("x", "token")
-	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-replace=consul_k8s_policy.a", "-replace=consul_k8s_role.a", "-replace=consul_k8s_token.a")
+	cli.Must(
+		t.Context(),
+		"apply",
+		"-auto-approve",
+		"-no-color",
+		"-replace=consul_k8s_policy.a",
+		"-replace=consul_k8s_role.a",
+		"-replace=consul_k8s_token.a",
+	)
 	if known, err := f.knows(before); err != nil || known || f.secret("x", "token") == before {
 		t.Errorf("the token was not replaced: %t, %v", known, err)
 	}

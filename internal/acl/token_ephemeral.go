@@ -71,22 +71,43 @@ func (e *tokenEphemeral) Configure(_ context.Context, req ephemeral.ConfigureReq
 // Schema implements ephemeral.EphemeralResource.
 func (*tokenEphemeral) Schema(_ context.Context, _ ephemeral.SchemaRequest, resp *ephemeral.SchemaResponse) {
 	refs := func(what string) schema.SetAttribute {
-		return schema.SetAttribute{Optional: true, ElementType: types.StringType, Validators: []validator.Set{setvalidator.SizeAtLeast(1), setvalidator.ConflictsWith(path.MatchRoot("accessor_id"))},
-			MarkdownDescription: what + " of a short-lived token, each by name or by ID. For one that the same apply creates, refer to the attribute `id`, which is known only after it is created."}
+		return schema.SetAttribute{
+			Optional:    true,
+			ElementType: types.StringType,
+			Validators:  []validator.Set{setvalidator.SizeAtLeast(1), setvalidator.ConflictsWith(path.MatchRoot("accessor_id"))},
+			MarkdownDescription: what + " of a short-lived token, each by name or by ID. For one that the same apply creates, refer to the " +
+				"attribute `id`, which is known only after it is created.",
+		}
 	}
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "Provides the secret ID of a token for the time of one Terraform run, without writing it to any state or plan. It reads an existing token by its `accessor_id`, or it creates a short-lived token " +
-			"with `policies` or `roles` for the run and revokes it at the end. Use the secret ID in provider blocks and write-only attributes. Requires Terraform 1.10 or later, or OpenTofu 1.11 or later.",
+		MarkdownDescription: "Provides the secret ID of a token for the time of one Terraform run, without writing it to any state or plan. " +
+			"It reads an existing token by its `accessor_id`, or it creates a short-lived token " +
+			"with `policies` or `roles` for the run and revokes it at the end. Use the secret ID in provider blocks and write-only attributes. " +
+			"Requires Terraform 1.10 or later, or OpenTofu 1.11 or later.",
 		Attributes: map[string]schema.Attribute{
-			"cluster": schema.StringAttribute{Required: true, Validators: []validator.String{attr.ClusterID()}, MarkdownDescription: "ID of the cluster, `<namespace>/<name>`."},
+			"cluster": schema.StringAttribute{
+				Required:            true,
+				Validators:          []validator.String{attr.ClusterID()},
+				MarkdownDescription: "ID of the cluster, `<namespace>/<name>`.",
+			},
 			"accessor_id": schema.StringAttribute{Optional: true, Computed: true, Validators: []validator.String{uuidValidator{}},
 				MarkdownDescription: "Accessor ID of an existing token. If not set, this is the accessor ID of the short-lived token."},
 			"policies": refs("Policies"),
 			"roles":    refs("Roles"),
-			"ttl": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.DurationBetween(minExpiry, maxExpiry), stringvalidator.ConflictsWith(path.MatchRoot("accessor_id"))},
-				MarkdownDescription: "How long a short-lived token is valid if the run does not revoke it. Must be from `1m` to `87600h`, or at most `24h` before Consul 1.16. Defaults to `1h`."},
-			"secret_id":       schema.StringAttribute{Computed: true, Sensitive: true, MarkdownDescription: "Secret ID of the token."},
-			"expiration_time": schema.StringAttribute{Computed: true, MarkdownDescription: "When the token expires, in RFC 3339 format. Null if it never expires."},
+			"ttl": schema.StringAttribute{
+				Optional: true,
+				Validators: []validator.String{
+					attr.DurationBetween(minExpiry, maxExpiry),
+					stringvalidator.ConflictsWith(path.MatchRoot("accessor_id")),
+				},
+				MarkdownDescription: "How long a short-lived token is valid if the run does not revoke it. Must be from `1m` to `87600h`, or at " +
+					"most `24h` before Consul 1.16. Defaults to `1h`.",
+			},
+			"secret_id": schema.StringAttribute{Computed: true, Sensitive: true, MarkdownDescription: "Secret ID of the token."},
+			"expiration_time": schema.StringAttribute{
+				Computed:            true,
+				MarkdownDescription: "When the token expires, in RFC 3339 format. Null if it never expires.",
+			},
 		},
 	}
 }
@@ -96,7 +117,13 @@ func (*tokenEphemeral) ValidateConfig(ctx context.Context, req ephemeral.Validat
 	var m tokenEphemeralModel
 	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
 	if m.AccessorID.IsNull() && m.Policies.IsNull() && m.Roles.IsNull() {
-		resp.Diagnostics.Append(attr.Error(path.Root("accessor_id"), "No token declared", "set accessor_id for an existing token, or policies or roles for a short-lived token."))
+		resp.Diagnostics.Append(
+			attr.Error(
+				path.Root("accessor_id"),
+				"No token declared",
+				"set accessor_id for an existing token, or policies or roles for a short-lived token.",
+			),
+		)
 	}
 }
 
@@ -152,13 +179,22 @@ func unknownLinks(ctx context.Context, a *consulacl.ACL, m tokenEphemeralModel, 
 			}
 			found = true
 			diags.Append(attr.Error(path.Root(of.attribute), "Unknown "+of.kind, fmt.Sprintf(
-				"cluster %s has no %s %q. If the same apply creates it, refer to its attribute id, which is known only after it is created.", m.Cluster.ValueString(), of.kind, ref)))
+				"cluster %s has no %s %q. If the same apply creates it, refer to its attribute id, which is known only after it is created.",
+				m.Cluster.ValueString(),
+				of.kind,
+				ref,
+			)))
 		}
 	}
 	return found
 }
 
-func (e *tokenEphemeral) open(ctx context.Context, a *consulacl.ACL, m tokenEphemeralModel, diags *diag.Diagnostics) (*api.ACLToken, error) {
+func (e *tokenEphemeral) open(
+	ctx context.Context,
+	a *consulacl.ACL,
+	m tokenEphemeralModel,
+	diags *diag.Diagnostics,
+) (*api.ACLToken, error) {
 	if !m.AccessorID.IsNull() {
 		token, err := a.Tokens.Read(ctx, m.AccessorID.ValueString())
 		if err == nil && token.SecretID == consulacl.HiddenSecretID {
@@ -203,6 +239,9 @@ func (e *tokenEphemeral) Close(ctx context.Context, req ephemeral.CloseRequest, 
 		return
 	}
 	if err := a.Tokens.Delete(ctx, c.AccessorID); err != nil && !errors.Is(err, consulacl.ErrNoCluster) {
-		resp.Diagnostics.AddWarning("The short-lived token was not revoked", "The token could not be revoked, and stays valid until it expires: "+err.Error()+".")
+		resp.Diagnostics.AddWarning(
+			"The short-lived token was not revoked",
+			"The token could not be revoked, and stays valid until it expires: "+err.Error()+".",
+		)
 	}
 }

@@ -101,16 +101,18 @@ func TestAccTokenEphemeral_givesASecretIDThatConsulTakes(t *testing.T) {
 	seen := map[string]map[string]bool{"existing": {}, "short": {}} // secret IDs, by probe
 	factories := acctest.Factories()
 	for name := range maps.Keys(seen) {
-		factories[name] = providerserver.NewProtocol6WithError(&probe{name: name, read: func(_ context.Context, secretID string) (self *api.ACLToken, err error) {
-			mu.Lock()
-			seen[name][secretID] = true
-			mu.Unlock()
-			err = f.Any(context.Background(), secretID, func(client *api.Client) (err error) {
-				self, _, err = client.ACL().TokenReadSelf(nil)
-				return err
-			})
-			return self, err
-		}})
+		factories[name] = providerserver.NewProtocol6WithError(
+			&probe{name: name, read: func(_ context.Context, secretID string) (self *api.ACLToken, err error) {
+				mu.Lock()
+				seen[name][secretID] = true
+				mu.Unlock()
+				err = f.Any(context.Background(), secretID, func(client *api.Client) (err error) {
+					self, _, err = client.ACL().TokenReadSelf(nil)
+					return err
+				})
+				return self, err
+			}},
+		)
 	}
 	hcl := fmt.Sprintf(`
 ephemeral "consul_k8s_token" "existing" {
@@ -175,7 +177,10 @@ func TestAccTokenEphemeral_refusals(t *testing.T) {
 	test(t, resource.TestCase{
 		TerraformVersionChecks: []tfversion.TerraformVersionCheck{tfversion.SkipBelow(tfversion.Version1_10_0)},
 		Steps: []resource.TestStep{
-			refused(token(f.ID(), `policies = ["builtin/global-read-only", "nobody"]`), fmt.Sprintf(`policies: cluster %s has no policy "nobody". If the same apply creates it, refer to its attribute id`, f.ID())),
+			refused(
+				token(f.ID(), `policies = ["builtin/global-read-only", "nobody"]`),
+				fmt.Sprintf(`policies: cluster %s has no policy "nobody". If the same apply creates it, refer to its attribute id`, f.ID()),
+			),
 			refused(token(f.ID(), `policies = ["`+unknown+`"]`), fmt.Sprintf(`has no policy %q`, unknown)),
 			refused(token(f.ID(), `roles = ["nobody"]`), `roles: cluster `+f.ID()+` has no role "nobody"`),
 			refused(token(f.Namespace+"/other", `roles = ["nobody"]`), "Cannot create the token"),

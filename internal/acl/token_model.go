@@ -91,29 +91,42 @@ func (m *rotationModel) from(o types.Object) {
 func (*TokenResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	target := map[string]schema.Attribute{
 		"namespace": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.DNSLabel(63, false)},
-			MarkdownDescription: "Namespace of the Secret. Defaults to the namespace of the cluster. The namespace must exist when the token is created. If it is deleted later, each plan warns and includes the token, and the first apply after the namespace is back delivers the token again."},
+			MarkdownDescription: "Namespace of the Secret. Defaults to the namespace of the cluster. The namespace must exist when the token is " +
+				"created. If it is deleted later, each plan warns and includes the token, and the first apply after the namespace is back delivers " +
+				"the token again."},
 		"name": schema.StringAttribute{Required: true, Validators: []validator.String{attr.SecretName()},
 			MarkdownDescription: "Name of the Secret. This resource creates the Secret. Other tokens may be delivered to other keys of it."},
 		"key": schema.StringAttribute{Optional: true, Validators: []validator.String{targetKeyValidator{}},
 			MarkdownDescription: "Key in the Secret. Defaults to `token`."},
 		"template": schema.StringAttribute{Optional: true, Validators: []validator.String{templateValidator{}},
-			MarkdownDescription: "Value of the key as a [Go template](https://pkg.go.dev/text/template) with `{{.SecretID}}` and `{{.AccessorID}}`, such as a whole configuration file. Defaults to the secret ID alone."},
+			MarkdownDescription: "Value of the key as a [Go template](https://pkg.go.dev/text/template) with `{{.SecretID}}` and " +
+				"`{{.AccessorID}}`, such as a whole configuration file. Defaults to the secret ID alone."},
 		"type": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.NotEmpty{}},
-			MarkdownDescription: "[Type](https://kubernetes.io/docs/concepts/configuration/secret/#secret-types) of the Secret. Defaults to `Opaque`. A change creates the Secret again."},
-		"labels": schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: []validator.Map{attr.NotEmpty{}, attr.LabelsBeside(consulacl.TokenSecretLabels())},
-			MarkdownDescription: "Labels of the Secret, in addition to the provider's own `app.kubernetes.io/managed-by` and `app.kubernetes.io/component`."},
+			MarkdownDescription: "[Type](https://kubernetes.io/docs/concepts/configuration/secret/#secret-types) of the Secret. Defaults to " +
+				"`Opaque`. A change creates the Secret again."},
+		"labels": schema.MapAttribute{
+			Optional:    true,
+			ElementType: types.StringType,
+			Validators:  []validator.Map{attr.NotEmpty{}, attr.LabelsBeside(consulacl.TokenSecretLabels())},
+			MarkdownDescription: "Labels of the Secret, in addition to the provider's own `app.kubernetes.io/managed-by` and " +
+				"`app.kubernetes.io/component`.",
+		},
 	}
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Manages an ACL token. Its secret ID goes into Kubernetes Secrets, and never into the state, a plan, or a log.\n\n" +
-			"If Consul cannot change a token in place (`local`, its expiry, the chosen secret ID), or if its rotation is due, the token is replaced without an outage. " +
-			"A new token is created and delivered, the grace period passes, and only then the old token is revoked. The apply waits until this is done.",
+			"If Consul cannot change a token in place (`local`, its expiry, the chosen secret ID), or if its rotation is due, the token is " +
+			"replaced without an outage. " +
+			"A new token is created and delivered, the grace period passes, and only then the old token is revoked. The apply waits until this " +
+			"is done.",
 		Attributes: objectAttributes(ctx, withGrants("token", map[string]schema.Attribute{
 			"id": schema.StringAttribute{Computed: true, MarkdownDescription: "Same as `accessor_id`."},
 			"accessor_id": schema.StringAttribute{
 				Optional: true, Computed: true, Validators: []validator.String{uuidValidator{}},
 				PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplaceIfConfigured()},
-				MarkdownDescription: "Accessor ID, a UUID. Usually, do not set it: a token with an accessor ID of your own cannot be rotated in place. " +
-					"Set `00000000-0000-0000-0000-000000000002` to manage the anonymous token, which determines what requests without a token may do. Destroying the resource takes the rights of the anonymous token away.",
+				MarkdownDescription: "Accessor ID, a UUID. Usually, do not set it: a token with an accessor ID of your own cannot be rotated " +
+					"in place. " +
+					"Set `00000000-0000-0000-0000-000000000002` to manage the anonymous token, which determines what requests without a token may do. " +
+					"Destroying the resource takes the rights of the anonymous token away.",
 			},
 			"description": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(""),
@@ -121,33 +134,45 @@ func (*TokenResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp
 			},
 			"roles": schema.SetAttribute{
 				Optional: true, ElementType: types.StringType,
-				Validators:          []validator.Set{attr.NotEmpty{}, setvalidator.ValueStringsAre(attr.NotEmpty{})},
-				MarkdownDescription: "Roles of the token, each by name or by ID. Refer to `consul_k8s_role.<name>.name`, so that the role is created first.",
+				Validators: []validator.Set{attr.NotEmpty{}, setvalidator.ValueStringsAre(attr.NotEmpty{})},
+				MarkdownDescription: "Roles of the token, each by name or by ID. Refer to `consul_k8s_role.<name>.name`, so that the role is " +
+					"created first.",
 			},
 			"local": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-				MarkdownDescription: "Whether the token is valid only in the datacenter of the cluster, and not replicated to others. Defaults to `false`. A change rotates the token.",
+				MarkdownDescription: "Whether the token is valid only in the datacenter of the cluster, and not replicated to others. Defaults to " +
+					"`false`. A change rotates the token.",
 			},
 			"expiration_time": schema.StringAttribute{
-				Optional: true, Computed: true, Validators: []validator.String{expiryValidator{}, stringvalidator.ConflictsWith(path.MatchRoot("expiration_ttl"))},
-				MarkdownDescription: "When the token expires, in RFC 3339 format, such as `2030-01-31T12:00:00Z`. Must be from one minute to ten years after the token is created. After the token has expired, plans warn, and the apply creates it again only if you set a later time. With `expiration_ttl`, the next apply creates it again. " +
+				Optional: true, Computed: true,
+				Validators: []validator.String{expiryValidator{}, stringvalidator.ConflictsWith(path.MatchRoot("expiration_ttl"))},
+				MarkdownDescription: "When the token expires, in RFC 3339 format, such as `2030-01-31T12:00:00Z`. Must be from one minute to ten " +
+					"years after the token is created. After the token has expired, plans warn, and the apply creates it again only if you set a later " +
+					"time. With `expiration_ttl`, the next apply creates it again. " +
 					"A change, or removing the attribute, rotates the token.",
 			},
 			"expiration_ttl": schema.StringAttribute{
-				Optional: true, Validators: []validator.String{attr.DurationBetween(minExpiry, maxExpiry)}, PlanModifiers: []planmodifier.String{attr.KeepSameDuration()},
-				MarkdownDescription: "How long the token is valid, such as `8h`, instead of `expiration_time`. Must be from `1m` to `87600h`, or at most `24h` before Consul 1.16. The next apply creates an expired token again. A change, or removing the attribute, rotates the token.",
+				Optional: true, Validators: []validator.String{attr.DurationBetween(minExpiry, maxExpiry)},
+				PlanModifiers: []planmodifier.String{attr.KeepSameDuration()},
+				MarkdownDescription: "How long the token is valid, such as `8h`, instead of `expiration_time`. Must be from `1m` to `87600h`, or at " +
+					"most `24h` before Consul 1.16. The next apply creates an expired token again. A change, or removing the attribute, rotates " +
+					"the token.",
 			},
 			"secret_id_wo": schema.StringAttribute{
-				Optional: true, WriteOnly: true, Sensitive: true, Validators: []validator.String{uuidValidator{}, stringvalidator.AlsoRequires(path.MatchRoot("secret_id_wo_version"))},
-				MarkdownDescription: "Secret ID of your choice, a UUID. By default, one is generated. Write-only: requires Terraform 1.11 or later, or OpenTofu 1.11 or later, and is not in any state or plan.",
+				Optional: true, WriteOnly: true, Sensitive: true,
+				Validators: []validator.String{uuidValidator{}, stringvalidator.AlsoRequires(path.MatchRoot("secret_id_wo_version"))},
+				MarkdownDescription: "Secret ID of your choice, a UUID. By default, one is generated. Write-only: requires Terraform 1.11 or later, " +
+					"or OpenTofu 1.11 or later, and is not in any state or plan.",
 			},
 			"secret_id_wo_version": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{stringvalidator.AlsoRequires(path.MatchRoot("secret_id_wo"))},
-				MarkdownDescription: "Any text. When it changes, or is set for the first time, the token is rotated to the secret ID in `secret_id_wo`, which must be a different one. A token that was imported with that secret ID stays as it is.",
+				MarkdownDescription: "Any text. When it changes, or is set for the first time, the token is rotated to the secret ID in " +
+					"`secret_id_wo`, which must be a different one. A token that was imported with that secret ID stays as it is.",
 			},
 			"secret": schema.SingleNestedAttribute{
 				Optional: true, Attributes: target, Validators: []validator.Object{objectvalidator.ConflictsWith(path.MatchRoot("secrets"))},
-				MarkdownDescription: "Kubernetes Secret that the secret ID is delivered to. If the Secret is deleted or edited, the plan shows it, and the apply writes the Secret again. An existing Secret that does not belong to this provider is refused.",
+				MarkdownDescription: "Kubernetes Secret that the secret ID is delivered to. If the Secret is deleted or edited, the plan shows it, " +
+					"and the apply writes the Secret again. An existing Secret that does not belong to this provider is refused.",
 			},
 			"secrets": schema.SetNestedAttribute{
 				Optional: true, NestedObject: schema.NestedAttributeObject{Attributes: target}, Validators: []validator.Set{attr.NotEmpty{}},
@@ -155,17 +180,22 @@ func (*TokenResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp
 			},
 			"delivered_to": schema.SetAttribute{
 				Computed: true, ElementType: types.StringType,
-				MarkdownDescription: "Where the secret ID is, each as `<namespace>/<name>:<key>`. If a declared place is missing here, the next apply delivers the secret ID to it.",
+				MarkdownDescription: "Where the secret ID is, each as `<namespace>/<name>:<key>`. If a declared place is missing here, the next " +
+					"apply delivers the secret ID to it.",
 			},
 			"rotation": schema.SingleNestedAttribute{
 				Optional:            true,
 				MarkdownDescription: "When to replace the token with a new one.",
 				Attributes: map[string]schema.Attribute{
-					"trigger": schema.StringAttribute{Optional: true, MarkdownDescription: "Any text, such as a date. When it changes, the token is rotated. The first text is only recorded."},
+					"trigger": schema.StringAttribute{
+						Optional:            true,
+						MarkdownDescription: "Any text, such as a date. When it changes, the token is rotated. The first text is only recorded.",
+					},
 					"after": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.DurationBetween(time.Minute, 10*365*24*time.Hour)},
 						MarkdownDescription: "Age at which the next apply rotates the token, such as `720h`."},
 					"grace_period": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.DurationBetween(0, maxGracePeriod)},
-						MarkdownDescription: "How long the old token stays valid after the new token is delivered, up to `1h`. The apply waits that long. Defaults to `2m`, because a kubelet takes a minute or more to bring a changed Secret into a running pod."},
+						MarkdownDescription: "How long the old token stays valid after the new token is delivered, up to `1h`. The apply waits that long. " +
+							"Defaults to `2m`, because a kubelet takes a minute or more to bring a changed Secret into a running pod."},
 				},
 			},
 			"create_time": schema.StringAttribute{Computed: true, MarkdownDescription: "When the token was created, in RFC 3339 format."},
@@ -185,22 +215,47 @@ func (*TokenResource) ValidateConfig(ctx context.Context, req resource.ValidateC
 	set := func(v types.String) bool { return !v.IsNull() && !v.IsUnknown() }
 	rotates := set(rotation.Trigger) || set(rotation.After)
 	if rotates && set(m.AccessorID) {
-		resp.Diagnostics.Append(attr.Error(path.Root("rotation"), "A chosen accessor ID cannot be rotated", "leave accessor_id out, because a rotation creates a token with a new accessor ID."))
+		resp.Diagnostics.Append(
+			attr.Error(
+				path.Root("rotation"),
+				"A chosen accessor ID cannot be rotated",
+				"leave accessor_id out, because a rotation creates a token with a new accessor ID.",
+			),
+		)
 	}
 	if rotates && set(m.SecretID) {
-		resp.Diagnostics.Append(attr.Error(path.Root("rotation"), "A chosen secret ID is rotated by its version", "leave trigger and after out. To rotate the token, change secret_id_wo_version together with secret_id_wo."))
+		resp.Diagnostics.Append(
+			attr.Error(
+				path.Root("rotation"),
+				"A chosen secret ID is rotated by its version",
+				"leave trigger and after out. To rotate the token, change secret_id_wo_version together with secret_id_wo.",
+			),
+		)
 	}
 	seen := map[string]bool{}
 	targets, _ := m.targets(ctx, &resp.Diagnostics)
 	for _, t := range targets {
 		if seen[t.String()] {
-			resp.Diagnostics.Append(attr.Error(path.Root("secrets"), "Duplicate key", fmt.Sprintf("the key %s of Secret %s/%s is declared twice.", t.Key, t.Namespace, t.Name)))
+			resp.Diagnostics.Append(
+				attr.Error(
+					path.Root("secrets"),
+					"Duplicate key",
+					fmt.Sprintf("the key %s of Secret %s/%s is declared twice.", t.Key, t.Namespace, t.Name),
+				),
+			)
 		}
 		seen[t.String()] = true
 	}
 	if m.isAnonymous() {
-		if !m.Secret.IsNull() || !m.Secrets.IsNull() || !m.SecretID.IsNull() || !m.ExpirationTime.IsNull() || !m.ExpirationTTL.IsNull() || m.Local.ValueBool() {
-			resp.Diagnostics.Append(attr.Error(path.Root("accessor_id"), "The anonymous token has no secret ID", "leave out secret, secrets, secret_id_wo, local, expiration_time, and expiration_ttl."))
+		if !m.Secret.IsNull() || !m.Secrets.IsNull() || !m.SecretID.IsNull() || !m.ExpirationTime.IsNull() || !m.ExpirationTTL.IsNull() ||
+			m.Local.ValueBool() {
+			resp.Diagnostics.Append(
+				attr.Error(
+					path.Root("accessor_id"),
+					"The anonymous token has no secret ID",
+					"leave out secret, secrets, secret_id_wo, local, expiration_time, and expiration_ttl.",
+				),
+			)
 		}
 	}
 }
@@ -274,7 +329,13 @@ func targetFrom(ctx context.Context, o types.Object, namespace string, diags *di
 			}
 		}
 	}
-	t = consulacl.Target{Namespace: text("namespace", namespace), Name: text("name", ""), Key: text("key", defaultKey), Template: text("template", ""), Type: text("type", "")}
+	t = consulacl.Target{
+		Namespace: text("namespace", namespace),
+		Name:      text("name", ""),
+		Key:       text("key", defaultKey),
+		Template:  text("template", ""),
+		Type:      text("type", ""),
+	}
 	if m, ok := a["labels"].(types.Map); ok && !m.IsNull() {
 		var all map[string]types.String
 		diags.Append(m.ElementsAs(ctx, &all, false)...)
@@ -324,7 +385,11 @@ func (m tokenModel) declared() string {
 	if !m.Rotation.IsNull() && !m.Rotation.IsUnknown() {
 		var r rotationModel
 		r.from(m.Rotation)
-		d.Rotation = &declaredRotation{Trigger: r.Trigger.ValueStringPointer(), After: r.After.ValueStringPointer(), GracePeriod: r.GracePeriod.ValueStringPointer()}
+		d.Rotation = &declaredRotation{
+			Trigger:     r.Trigger.ValueStringPointer(),
+			After:       r.After.ValueStringPointer(),
+			GracePeriod: r.GracePeriod.ValueStringPointer(),
+		}
 	}
 	if d == (declaredModel{}) {
 		return ""
@@ -369,7 +434,8 @@ func (m *tokenModel) fromFound(ctx context.Context, found []consulacl.Found, dia
 	m.ExpirationTTL, m.SecretIDVersion = attr.OptionalString(declared.ExpirationTTL), attr.OptionalString(declared.SecretIDVersion)
 	if r := declared.Rotation; r != nil {
 		o, d := types.ObjectValue(m.Rotation.AttributeTypes(ctx), map[string]tfattr.Value{
-			"trigger": types.StringPointerValue(r.Trigger), "after": types.StringPointerValue(r.After), "grace_period": types.StringPointerValue(r.GracePeriod),
+			"trigger": types.StringPointerValue(r.Trigger),
+			"after":   types.StringPointerValue(r.After), "grace_period": types.StringPointerValue(r.GracePeriod),
 		})
 		diags.Append(d...)
 		m.Rotation = o
@@ -382,8 +448,16 @@ func (r *TokenResource) takenRemedy(t consulacl.Target, h consulacl.Holder) stri
 	if !h.Foreign {
 		return remedy + " If it is this very token, import it: " + r.importCommand(h.Cluster, h.AccessorID)
 	}
-	return remedy + fmt.Sprintf(" Or delete the Secret, if nothing uses it. Or allow the provider to add the key, which the Secret must not have yet: kubectl label secret -n %s %s %s=%s %s=%s",
-		t.Namespace, t.Name, server.LabelManagedBy, server.ManagedBy, server.LabelComponent, consulacl.ComponentToken)
+	return remedy + fmt.Sprintf(
+		" Or delete the Secret, if nothing uses it. Or allow the provider to add the key, which the Secret must not have yet: kubectl label "+
+			"secret -n %s %s %s=%s %s=%s",
+		t.Namespace,
+		t.Name,
+		server.LabelManagedBy,
+		server.ManagedBy,
+		server.LabelComponent,
+		consulacl.ComponentToken,
+	)
 }
 
 // targetNames returns the attribute delivered_to, which is never null.
@@ -413,7 +487,8 @@ func (m tokenModel) toAPI(ctx context.Context, diags *diag.Diagnostics) api.ACLT
 }
 
 func (m *tokenModel) fromAPI(ctx context.Context, t api.ACLToken, diags *diag.Diagnostics) {
-	m.ID, m.AccessorID, m.Description, m.Local = types.StringValue(t.AccessorID), types.StringValue(t.AccessorID), types.StringValue(t.Description), types.BoolValue(t.Local)
+	m.ID, m.AccessorID = types.StringValue(t.AccessorID), types.StringValue(t.AccessorID)
+	m.Description, m.Local = types.StringValue(t.Description), types.BoolValue(t.Local)
 	m.CreateTime = types.StringValue(t.CreateTime.UTC().Format(time.RFC3339Nano))
 	expires := types.StringNull()
 	if t.ExpirationTime != nil {
@@ -423,7 +498,16 @@ func (m *tokenModel) fromAPI(ctx context.Context, t api.ACLToken, diags *diag.Di
 		m.ExpirationTime = expires
 	}
 	m.Roles = fromLinks(ctx, m.Roles, t.Roles, diags)
-	m.grantsModel.fromAPI(ctx, grants{policies: t.Policies, serviceIdentities: t.ServiceIdentities, nodeIdentities: t.NodeIdentities, templatedPolicies: t.TemplatedPolicies}, diags)
+	m.grantsModel.fromAPI(
+		ctx,
+		grants{
+			policies:          t.Policies,
+			serviceIdentities: t.ServiceIdentities,
+			nodeIdentities:    t.NodeIdentities,
+			templatedPolicies: t.TemplatedPolicies,
+		},
+		diags,
+	)
 	m.SecretID = types.StringNull()
 }
 
@@ -444,9 +528,13 @@ func (uuidValidator) ValidateString(_ context.Context, req validator.StringReque
 	v := req.ConfigValue.ValueString()
 	switch {
 	case uuid.Validate(v) != nil || !isUUID(v):
-		resp.Diagnostics.Append(attr.Error(req.Path, "Not a UUID", "it must be a UUID in lower case, such as 8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55."))
+		resp.Diagnostics.Append(
+			attr.Error(req.Path, "Not a UUID", "it must be a UUID in lower case, such as 8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55."),
+		)
 	case strings.HasPrefix(v, "00000000-0000-0000-0000-0000000000") && v != consulacl.AnonymousAccessorID:
-		resp.Diagnostics.Append(attr.Error(req.Path, "Reserved UUID", "UUIDs that begin with 00000000-0000-0000-0000-0000000000 are reserved for Consul."))
+		resp.Diagnostics.Append(
+			attr.Error(req.Path, "Reserved UUID", "UUIDs that begin with 00000000-0000-0000-0000-0000000000 are reserved for Consul."),
+		)
 	}
 }
 
@@ -465,7 +553,13 @@ func (expiryValidator) ValidateString(_ context.Context, req validator.StringReq
 		return
 	}
 	if _, err := time.Parse(time.RFC3339, req.ConfigValue.ValueString()); err != nil {
-		resp.Diagnostics.Append(attr.Error(req.Path, "Not a time", fmt.Sprintf("%q is not a time in RFC 3339 format, such as 2030-01-31T12:00:00Z.", req.ConfigValue.ValueString())))
+		resp.Diagnostics.Append(
+			attr.Error(
+				req.Path,
+				"Not a time",
+				fmt.Sprintf("%q is not a time in RFC 3339 format, such as 2030-01-31T12:00:00Z.", req.ConfigValue.ValueString()),
+			),
+		)
 	}
 }
 
@@ -477,11 +571,22 @@ func checkExpiry(expires types.String, now time.Time) (passed bool, problem stri
 	case err != nil:
 		return false, ""
 	case left <= 0:
-		return true, fmt.Sprintf("%s has passed, and Consul creates no token that has expired. Set a later time, or use expiration_ttl, which counts from the creation of a token.", expires.ValueString())
+		return true, fmt.Sprintf(
+			"%s has passed, and Consul creates no token that has expired. Set a later time, or use expiration_ttl, which counts from the "+
+				"creation of a token.",
+			expires.ValueString(),
+		)
 	case left < minExpiry:
-		return false, fmt.Sprintf("%s is less than %s ahead, which Consul refuses. Set a later time, or use expiration_ttl, which counts from the creation of a token.", expires.ValueString(), minExpiry)
+		return false, fmt.Sprintf(
+			"%s is less than %s ahead, which Consul refuses. Set a later time, or use expiration_ttl, which counts from the creation of a token.",
+			expires.ValueString(),
+			minExpiry,
+		)
 	case left > maxExpiry:
-		return false, fmt.Sprintf("%s is more than ten years ahead. Set an earlier time, or leave expiration_time out for a token that does not expire.", expires.ValueString())
+		return false, fmt.Sprintf(
+			"%s is more than ten years ahead. Set an earlier time, or leave expiration_time out for a token that does not expire.",
+			expires.ValueString(),
+		)
 	}
 	return false, ""
 }
@@ -496,7 +601,9 @@ func (v targetKeyValidator) ValidateString(ctx context.Context, req validator.St
 		return
 	}
 	if p := validation.IsQualifiedName(server.ManagedBy + "/accessor-id." + key); len(p) > 0 {
-		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid key", fmt.Sprintf("the key %q must have at most 51 characters and end with a letter or a digit.", key)))
+		resp.Diagnostics.Append(
+			attr.Error(req.Path, "Invalid key", fmt.Sprintf("the key %q must have at most 51 characters and end with a letter or a digit.", key)),
+		)
 	}
 }
 

@@ -31,23 +31,43 @@ func TestRotationDue(t *testing.T) {
 		"old enough":            {func(m *tokenModel) { m.Rotation = rotation(text("1"), text("2h")) }, nil, "rotation"},
 		"not old enough":        {func(m *tokenModel) { m.Rotation = rotation(text("1"), text("121m")) }, nil, ""},
 		"local":                 {func(m *tokenModel) { m.Local = types.BoolValue(true) }, nil, "local"},
-		"another life time":     {func(m *tokenModel) { m.ExpirationTTL = text("2h") }, func(m *tokenModel) { m.ExpirationTTL = text("1h") }, "expiration_ttl"},
+		"another life time": {
+			func(m *tokenModel) { m.ExpirationTTL = text("2h") },
+			func(m *tokenModel) { m.ExpirationTTL = text("1h") },
+			"expiration_ttl",
+		},
 		"the same life time": {
 			func(m *tokenModel) { m.ExpirationTTL = text("1h") },
 			func(m *tokenModel) { m.ExpirationTTL, m.ExpirationTime = text("1h"), text("2026-06-01T13:00:00Z") }, "",
 		},
-		"another expiry": {func(m *tokenModel) { m.ExpirationTime = text("2026-06-01T14:00:00Z") }, func(m *tokenModel) { m.ExpirationTime = text("2026-06-01T13:00:00Z") }, "expiration_time"},
+		"another expiry": {
+			func(m *tokenModel) { m.ExpirationTime = text("2026-06-01T14:00:00Z") },
+			func(m *tokenModel) { m.ExpirationTime = text("2026-06-01T13:00:00Z") },
+			"expiration_time",
+		},
 		"the same expiry": {
 			func(m *tokenModel) { m.ExpirationTime = text("2026-06-01T15:00:00+02:00") },
 			func(m *tokenModel) { m.ExpirationTime = text("2026-06-01T13:00:00Z") }, "",
 		},
-		"no expiry any more":          {nil, func(m *tokenModel) { m.ExpirationTTL, m.ExpirationTime = text("1h"), text("2026-06-01T13:00:00Z") }, "expiration_ttl"},
+		"no expiry any more": {
+			nil,
+			func(m *tokenModel) { m.ExpirationTTL, m.ExpirationTime = text("1h"), text("2026-06-01T13:00:00Z") },
+			"expiration_ttl",
+		},
 		"an expiry that was imported": {nil, func(m *tokenModel) { m.ExpirationTime = text("2026-06-01T13:00:00Z") }, ""},
-		"an expiry that is not known": {func(m *tokenModel) { m.ExpirationTime = types.StringUnknown() }, func(m *tokenModel) { m.ExpirationTime = text("2026-06-01T13:00:00Z") }, "expiration_time"},
+		"an expiry that is not known": {
+			func(m *tokenModel) { m.ExpirationTime = types.StringUnknown() },
+			func(m *tokenModel) { m.ExpirationTime = text("2026-06-01T13:00:00Z") },
+			"expiration_time",
+		},
 		"another chosen secret ID": {
 			func(m *tokenModel) { m.SecretIDVersion = text("2") }, func(m *tokenModel) { m.SecretIDVersion = text("1") }, "secret_id_wo_version",
 		},
-		"the same chosen secret ID":    {func(m *tokenModel) { m.SecretIDVersion = text("1") }, func(m *tokenModel) { m.SecretIDVersion = text("1") }, ""},
+		"the same chosen secret ID": {
+			func(m *tokenModel) { m.SecretIDVersion = text("1") },
+			func(m *tokenModel) { m.SecretIDVersion = text("1") },
+			"",
+		},
 		"a first chosen secret ID":     {func(m *tokenModel) { m.SecretIDVersion = text("1") }, nil, "secret_id_wo_version"},
 		"no chosen secret ID any more": {nil, func(m *tokenModel) { m.SecretIDVersion = text("1") }, ""},
 	}

@@ -83,7 +83,8 @@ func (r *TokenResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanR
 		r.claimTargets(plan, targets, state.ID, req.Config, &resp.Diagnostics)
 		return
 	default:
-		plan.ID, plan.AccessorID, plan.CreateTime, plan.ExpirationTime = types.StringUnknown(), types.StringUnknown(), types.StringUnknown(), plannedExpiry(plan)
+		plan.ID, plan.AccessorID, plan.CreateTime = types.StringUnknown(), types.StringUnknown(), types.StringUnknown()
+		plan.ExpirationTime = plannedExpiry(plan)
 		resp.Diagnostics.AddWarning("The token is rotated", fmt.Sprintf(
 			"The token %s of %s is replaced by a new token because %s. The new token is delivered first, and the old token is revoked %s later.",
 			state.AccessorID.ValueString(), state.Cluster.ValueString(), reason, plan.gracePeriod()))
@@ -142,7 +143,11 @@ func planExpiry(config tokenModel, now time.Time, diags *diag.Diagnostics) {
 	switch passed, problem := checkExpiry(config.ExpirationTime, now); {
 	case problem == "":
 	case passed:
-		diags.AddAttributeWarning(path.Root("expiration_time"), "The token has expired", fmt.Sprintf("expiration_time: %s The apply does not create the token.", problem))
+		diags.AddAttributeWarning(
+			path.Root("expiration_time"),
+			"The token has expired",
+			fmt.Sprintf("expiration_time: %s The apply does not create the token.", problem),
+		)
 	default:
 		diags.Append(attr.Error(path.Root("expiration_time"), "The expiration time is not possible", problem))
 	}
@@ -151,7 +156,14 @@ func planExpiry(config tokenModel, now time.Time, diags *diag.Diagnostics) {
 // plannedDelivery returns what a plan can know about delivered_to. It depends only on the state: Terraform plans again when it
 // applies, and a value that was known in the first plan and is unknown in the second is an error. A repeated delivery may fail
 // because its namespace does not exist.
-func plannedDelivery(ctx context.Context, state tokenModel, exists bool, targets []consulacl.Target, known bool, diags *diag.Diagnostics) types.Set {
+func plannedDelivery(
+	ctx context.Context,
+	state tokenModel,
+	exists bool,
+	targets []consulacl.Target,
+	known bool,
+	diags *diag.Diagnostics,
+) types.Set {
 	if !known {
 		return types.SetUnknown(types.StringType)
 	}
@@ -170,7 +182,10 @@ func warnOfRecordedTrigger(plan, state tokenModel, diags *diag.Diagnostics) {
 	s.from(state.Rotation)
 	if !p.Trigger.IsNull() && s.Trigger.IsNull() {
 		diags.AddAttributeWarning(path.Root("rotation").AtName("trigger"), "The token is not rotated yet", fmt.Sprintf(
-			"The token %s had no trigger before, so this apply only records the trigger. To rotate the token, apply, and then change the trigger again.", state.AccessorID.ValueString()))
+			"The token %s had no trigger before, so this apply only records the trigger. To rotate the token, apply, and then change the "+
+				"trigger again.",
+			state.AccessorID.ValueString(),
+		))
 	}
 }
 
@@ -188,7 +203,11 @@ func warnOfLostRights(plan tokenModel, existing *api.ACLTokenListEntry, importCo
 	}
 	if len(lost) > 0 {
 		diags.AddWarning("The anonymous token already has rights", fmt.Sprintf(
-			"The declared rights replace the rights that the token has in %s: %s. To see each change in a plan, import the token first: %s", plan.Cluster.ValueString(), atMost(lost, 20), importCommand))
+			"The declared rights replace the rights that the token has in %s: %s. To see each change in a plan, import the token first: %s",
+			plan.Cluster.ValueString(),
+			atMost(lost, 20),
+			importCommand,
+		))
 	}
 }
 
@@ -253,7 +272,8 @@ func livesFor(state tokenModel, ttl types.String) bool {
 	want, errWant := time.ParseDuration(ttl.ValueString())
 	created, errCreated := time.Parse(time.RFC3339Nano, state.CreateTime.ValueString())
 	expires, errExpires := time.Parse(time.RFC3339Nano, state.ExpirationTime.ValueString())
-	return state.ExpirationTTL.IsNull() && errWant == nil && errCreated == nil && errExpires == nil && (expires.Sub(created)-want).Abs() < time.Second
+	return state.ExpirationTTL.IsNull() && errWant == nil && errCreated == nil && errExpires == nil &&
+		(expires.Sub(created)-want).Abs() < time.Second
 }
 
 // expiryKey is where the private state keeps whether the expiration time in the
@@ -285,21 +305,40 @@ func sameTime(a, b types.String) bool {
 // claimTargets reports an accessor ID or a key of a Secret that another resource
 // declares too, and a Secret that is declared with different types or labels. It
 // returns the ID of the token that this one replaces.
-func (r *TokenResource) claimTargets(plan tokenModel, targets []consulacl.Target, owner types.String, config tfsdk.Config, diags *diag.Diagnostics) (replaces string) {
+func (r *TokenResource) claimTargets(
+	plan tokenModel,
+	targets []consulacl.Target,
+	owner types.String,
+	config tfsdk.Config,
+	diags *diag.Diagnostics,
+) (replaces string) {
 	if r.clients == nil {
 		return ""
 	}
 	if accessor := plan.AccessorID; !accessor.IsUnknown() {
 		var ok bool
-		if replaces, ok = r.clients.Claims.Claim(claimOf("token", plan.Cluster.ValueString(), accessor.ValueString()), owner.ValueString(), fingerprint(config)); !ok {
-			diags.Append(attr.Error(path.Root("accessor_id"), "Duplicate token", fmt.Sprintf("another %s declares the token %s too. Remove one of the two.", r.typeName, accessor.ValueString())))
+		if replaces, ok = r.clients.Claims.Claim(
+			claimOf("token", plan.Cluster.ValueString(), accessor.ValueString()), owner.ValueString(), fingerprint(config),
+		); !ok {
+			diags.Append(
+				attr.Error(
+					path.Root("accessor_id"),
+					"Duplicate token",
+					fmt.Sprintf("another %s declares the token %s too. Remove one of the two.", r.typeName, accessor.ValueString()),
+				),
+			)
 		}
 	}
 	for _, t := range targets {
 		former, ok := r.clients.Claims.Claim("key "+t.String(), owner.ValueString(), fingerprint(config))
 		if !ok {
 			diags.Append(attr.Error(path.Root("secret"), "Two tokens for one key", fmt.Sprintf(
-				"another %s delivers to the key %s of Secret %s/%s too. Choose another key or another Secret.", r.typeName, t.Key, t.Namespace, t.Name)))
+				"another %s delivers to the key %s of Secret %s/%s too. Choose another key or another Secret.",
+				r.typeName,
+				t.Key,
+				t.Namespace,
+				t.Name,
+			)))
 		}
 		replaces = cmp.Or(replaces, former)
 		form := map[string]string{"type": "=" + t.Type}
@@ -320,7 +359,13 @@ func (r *TokenResource) claimTargets(plan tokenModel, targets []consulacl.Target
 // checkTargets reports Secrets that the token cannot be delivered to. If the Secret was declared before, this is drift of this
 // token, and only a warning: it must not block the plan of other resources. A namespace that does not exist is a warning too,
 // because the same apply may create it.
-func (r *TokenResource) checkTargets(ctx context.Context, a *consulacl.ACL, targets []consulacl.Target, state tokenModel, diags *diag.Diagnostics) {
+func (r *TokenResource) checkTargets(
+	ctx context.Context,
+	a *consulacl.ACL,
+	targets []consulacl.Target,
+	state tokenModel,
+	diags *diag.Diagnostics,
+) {
 	delivered := texts(ctx, state.DeliveredTo, diags)
 	before, _ := state.targets(ctx, diags)
 	for _, t := range targets {
@@ -343,7 +388,11 @@ func (r *TokenResource) checkTargets(ctx context.Context, a *consulacl.ACL, targ
 		}
 		detail := (&consulacl.TakenError{Target: t, Holder: h}).Error() + ". " + r.takenRemedy(t, h)
 		if declared {
-			diags.AddAttributeWarning(path.Root("secret"), "The Secret is taken", "secret: "+detail+"\n\nUntil you do, the apply of this token fails.")
+			diags.AddAttributeWarning(
+				path.Root("secret"),
+				"The Secret is taken",
+				"secret: "+detail+"\n\nUntil you do, the apply of this token fails.",
+			)
 			continue
 		}
 		diags.Append(attr.Error(path.Root("secret"), "The Secret is taken", detail))
@@ -354,13 +403,22 @@ func (r *TokenResource) checkTargets(ctx context.Context, a *consulacl.ACL, targ
 func warnOfNamespace(t consulacl.Target, declared bool, diags *diag.Diagnostics) {
 	if declared {
 		diags.AddAttributeWarning(path.Root("secret"), "The namespace of a Secret is gone", fmt.Sprintf(
-			"secret: the namespace %s does not exist or is being deleted, and the Secret %s with the token is deleted with it. The token stays valid. "+
-				"The first apply after the namespace is back delivers the token again. If the namespace does not come back, remove the Secret from the configuration, or destroy the token.", t.Namespace, t.Name))
+			"secret: the namespace %s does not exist or is being deleted, and the Secret %s with the token is deleted with it. The token "+
+				"stays valid. "+
+				"The first apply after the namespace is back delivers the token again. If the namespace does not come back, remove the Secret from "+
+				"the configuration, or destroy the token.",
+			t.Namespace,
+			t.Name,
+		))
 		return
 	}
 	diags.AddAttributeWarning(path.Root("secret"), "There is no such namespace", fmt.Sprintf(
-		"secret: the namespace %s of the Secret %s does not exist. If the same apply creates the namespace, refer to it, for example with namespace = kubernetes_namespace.<name>.metadata[0].name, so that it is created first. "+
-			"Otherwise, create the namespace before the apply, which does not create a token that it cannot deliver.", t.Namespace, t.Name))
+		"secret: the namespace %s of the Secret %s does not exist. If the same apply creates the namespace, refer to it, for example with "+
+			"namespace = kubernetes_namespace.<name>.metadata[0].name, so that it is created first. "+
+			"Otherwise, create the namespace before the apply, which does not create a token that it cannot deliver.",
+		t.Namespace,
+		t.Name,
+	))
 }
 
 func isAmong(targets []consulacl.Target, t consulacl.Target) bool {
@@ -471,10 +529,21 @@ func (*TokenResource) accessorFor(ctx context.Context, a *consulacl.ACL, t consu
 
 // create creates a token and delivers it. Until this is done, the description of
 // the token says so: after an interruption, the next call resumes with the same token.
-func (r *TokenResource) create(ctx context.Context, a *consulacl.ACL, wanted api.ACLToken, targets []consulacl.Target, insist bool) (*api.ACLToken, error) {
+func (r *TokenResource) create(
+	ctx context.Context,
+	a *consulacl.ACL,
+	wanted api.ACLToken,
+	targets []consulacl.Target,
+	insist bool,
+) (*api.ACLToken, error) {
 	unfinished := wanted
 	unfinished.Description = consulacl.Unfinished
-	token, err := a.EnsureToken(ctx, unfinished, insist, func(existing api.ACLToken) bool { return existing.Description == consulacl.Unfinished })
+	token, err := a.EnsureToken(
+		ctx,
+		unfinished,
+		insist,
+		func(existing api.ACLToken) bool { return existing.Description == consulacl.Unfinished },
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -499,7 +568,13 @@ func secretID(config tokenModel) string {
 
 // deliver writes a token into all targets as soon as every server knows it. It returns the targets whose namespace does not
 // exist, and still delivers to the others.
-func (r *TokenResource) deliver(ctx context.Context, a *consulacl.ACL, targets []consulacl.Target, token api.ACLToken, previous string) (missing []consulacl.Target, err error) {
+func (r *TokenResource) deliver(
+	ctx context.Context,
+	a *consulacl.ACL,
+	targets []consulacl.Target,
+	token api.ACLToken,
+	previous string,
+) (missing []consulacl.Target, err error) {
 	if len(targets) == 0 {
 		return nil, nil
 	}
@@ -527,7 +602,12 @@ func (r *TokenResource) deliver(ctx context.Context, a *consulacl.ACL, targets [
 // formerHolder returns the accessor ID that may be overwritten in a target: that of
 // the replaced token, or of a token that no longer exists, or of a token that an
 // abandoned rotation delivered.
-func (r *TokenResource) formerHolder(ctx context.Context, a *consulacl.ACL, t consulacl.Target, accessorID, previous string) (string, error) {
+func (r *TokenResource) formerHolder(
+	ctx context.Context,
+	a *consulacl.ACL,
+	t consulacl.Target,
+	accessorID, previous string,
+) (string, error) {
 	h, err := a.Deliveries.Holder(ctx, t)
 	if err != nil || h.Foreign || h.AccessorID == "" || h.AccessorID == accessorID || h.AccessorID == previous {
 		return previous, err
@@ -566,12 +646,21 @@ func (r *TokenResource) Read(ctx context.Context, req resource.ReadRequest, resp
 			m.ID = types.StringValue(consulacl.AnonymousAccessorID)
 		}
 		if own, err := a.IsOwnToken(ctx, m.ID.ValueString()); err == nil && own {
-			resp.Diagnostics.AddError("Cannot import the token", fmt.Sprintf("The token %s is the management token, which the provider itself uses. It belongs to consul_k8s_acl_bootstrap.", m.ID.ValueString()))
+			resp.Diagnostics.AddError(
+				"Cannot import the token",
+				fmt.Sprintf(
+					"The token %s is the management token, which the provider itself uses. It belongs to consul_k8s_acl_bootstrap.",
+					m.ID.ValueString(),
+				),
+			)
 			return
 		}
 		if consulacl.IsAgentToken(a.Cluster(), m.ID.ValueString()) {
 			resp.Diagnostics.AddError("Cannot import the token", fmt.Sprintf(
-				"The token %s is the agent token of a server, which needs it to keep its own entries in the catalog up to date. It belongs to consul_k8s_acl_bootstrap.", m.ID.ValueString()))
+				"The token %s is the agent token of a server, which needs it to keep its own entries in the catalog up to date. It belongs to "+
+					"consul_k8s_acl_bootstrap.",
+				m.ID.ValueString(),
+			))
 			return
 		}
 	}
@@ -597,7 +686,11 @@ func (r *TokenResource) Read(ctx context.Context, req resource.ReadRequest, resp
 		}
 		if !all {
 			resp.Diagnostics.AddWarning("Not all Secrets were searched", fmt.Sprintf(
-				"This credential may not list the Secrets of all namespaces, so the provider searched only the namespace of the cluster for Secrets with the token %s. The next plan shows declared Secrets in other namespaces as a change, and the apply delivers the token to them again.", entry.AccessorID))
+				"This credential may not list the Secrets of all namespaces, so the provider searched only the namespace of the cluster for Secrets "+
+					"with the token %s. The next plan shows declared Secrets in other namespaces as a change, and the apply delivers the token to "+
+					"them again.",
+				entry.AccessorID,
+			))
 		}
 		m.fromFound(ctx, found, &resp.Diagnostics)
 	}
@@ -611,8 +704,10 @@ func (r *TokenResource) Read(ctx context.Context, req resource.ReadRequest, resp
 		return !delivered
 	})
 	r.save(ctx, m, api.ACLToken{
-		AccessorID: entry.AccessorID, Description: entry.Description, Local: entry.Local, CreateTime: entry.CreateTime, ExpirationTime: entry.ExpirationTime,
-		Policies: entry.Policies, Roles: entry.Roles, ServiceIdentities: entry.ServiceIdentities, NodeIdentities: entry.NodeIdentities, TemplatedPolicies: entry.TemplatedPolicies,
+		AccessorID: entry.AccessorID, Description: entry.Description, Local: entry.Local, CreateTime: entry.CreateTime,
+		ExpirationTime: entry.ExpirationTime,
+		Policies:       entry.Policies, Roles: entry.Roles, ServiceIdentities: entry.ServiceIdentities, NodeIdentities: entry.NodeIdentities,
+		TemplatedPolicies: entry.TemplatedPolicies,
 	}, targets, &resp.State, resp.Identity, &resp.Diagnostics)
 }
 
@@ -711,7 +806,13 @@ func withdraw(ctx context.Context, a *consulacl.ACL, t consulacl.Target, accesso
 
 // change changes a token in place and delivers it where it is missing. A token that
 // an abandoned rotation left is removed after the grace period, because it may be in use.
-func (r *TokenResource) change(ctx context.Context, a *consulacl.ACL, wanted api.ACLToken, targets []consulacl.Target, grace time.Duration) (token *api.ACLToken, missing []consulacl.Target, err error) {
+func (r *TokenResource) change(
+	ctx context.Context,
+	a *consulacl.ACL,
+	wanted api.ACLToken,
+	targets []consulacl.Target,
+	grace time.Duration,
+) (token *api.ACLToken, missing []consulacl.Target, err error) {
 	token, err = a.Tokens.Update(ctx, wanted)
 	if err != nil {
 		return nil, nil, err
@@ -728,7 +829,15 @@ func (r *TokenResource) change(ctx context.Context, a *consulacl.ACL, wanted api
 
 // rotate delivers a new token, waits for the grace period, so that clients can read
 // it from the Secrets, and revokes the old token.
-func (r *TokenResource) rotate(ctx context.Context, a *consulacl.ACL, wanted api.ACLToken, targets []consulacl.Target, old string, grace time.Duration, insist bool) (token *api.ACLToken, missing []consulacl.Target, err error) {
+func (r *TokenResource) rotate(
+	ctx context.Context,
+	a *consulacl.ACL,
+	wanted api.ACLToken,
+	targets []consulacl.Target,
+	old string,
+	grace time.Duration,
+	insist bool,
+) (token *api.ACLToken, missing []consulacl.Target, err error) {
 	token, err = a.EnsureToken(ctx, wanted, insist, func(api.ACLToken) bool { return true }) // nothing else creates a successor
 	if err != nil {
 		return nil, nil, err
@@ -806,7 +915,14 @@ func (*TokenResource) remove(ctx context.Context, a *consulacl.ACL, targets []co
 	return nil
 }
 
-func (r *TokenResource) save(ctx context.Context, m tokenModel, token api.ACLToken, delivered []consulacl.Target, state, identity store, diags *diag.Diagnostics) {
+func (r *TokenResource) save(
+	ctx context.Context,
+	m tokenModel,
+	token api.ACLToken,
+	delivered []consulacl.Target,
+	state, identity store,
+	diags *diag.Diagnostics,
+) {
 	m.fromAPI(ctx, token, diags)
 	m.DeliveredTo = targetNames(ctx, delivered, diags)
 	diags.Append(state.Set(ctx, &m)...)

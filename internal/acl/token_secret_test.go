@@ -21,7 +21,11 @@ func TestUUIDValidator_doesNotEchoAValue(t *testing.T) {
 		"00000000-0000-0000-0000-0000000000aa":  true,
 	} {
 		var resp validator.StringResponse
-		uuidValidator{}.ValidateString(t.Context(), validator.StringRequest{Path: path.Root("secret_id_wo"), ConfigValue: types.StringValue(value)}, &resp)
+		uuidValidator{}.ValidateString(
+			t.Context(),
+			validator.StringRequest{Path: path.Root("secret_id_wo"), ConfigValue: types.StringValue(value)},
+			&resp,
+		)
 		if resp.Diagnostics.HasError() != refused {
 			t.Errorf("%q: %v", value, resp.Diagnostics)
 		}

@@ -36,7 +36,14 @@ func TestAccToken_aLabelledSecretOfSomebodyElseTakesAKey(t *testing.T) {
 			return errors.Join(theirs(s), same(f.secret("theirs", "token"), ""))
 		},
 		Steps: []resource.TestStep{
-			{Config: hcl, PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says(fmt.Sprintf("kubectl label secret -n %s theirs %s=%s %s=%s", f.Namespace, managedBy, provider, component, ofTokens))},
+			{
+				Config:             hcl,
+				PlanOnly:           true,
+				ExpectNonEmptyPlan: true,
+				ExpectError: acctest.Says(
+					fmt.Sprintf("kubectl label secret -n %s theirs %s=%s %s=%s", f.Namespace, managedBy, provider, component, ofTokens),
+				),
+			},
 			{
 				PreConfig: f.patchSecret("theirs", fmt.Sprintf(`{"metadata":{"labels":{%q:%q,%q:%q}}}`, managedBy, provider, component, ofTokens)),
 				Config:    hcl,
@@ -50,7 +57,10 @@ func TestAccToken_aLabelledSecretOfSomebodyElseTakesAKey(t *testing.T) {
 			},
 			{Config: hcl, PlanOnly: true},
 			{ // a key that it has is never written
-				Config: hcl + f.tokenHCL("b", `secret = { name = "theirs", key = "password" }`), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("its key password, exists, and this provider did not create it"),
+				Config: hcl + f.tokenHCL(
+					"b",
+					`secret = { name = "theirs", key = "password" }`,
+				), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("its key password, exists, and this provider did not create it"),
 			},
 		},
 	})
@@ -83,15 +93,19 @@ func TestAccToken_changesTheTypeOfItsSecret(t *testing.T) {
 			return nil
 		}},
 		{
-			Config:           hcl("example.com/x"),
-			ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(tokenAddress, plancheck.ResourceActionUpdate)}},
-			Check:            holds("example.com/x"),
+			Config: hcl("example.com/x"),
+			ConfigPlanChecks: resource.ConfigPlanChecks{
+				PreApply: []plancheck.PlanCheck{plancheck.ExpectResourceAction(tokenAddress, plancheck.ResourceActionUpdate)},
+			},
+			Check: holds("example.com/x"),
 		},
 		{Config: hcl("example.com/x"), PlanOnly: true},
 		{
-			PreConfig:   f.patchSecret("x", `{"stringData":{"password":"theirs"}}`),
-			Config:      hcl("example.com/y"),
-			ExpectError: acctest.Says("the type of Secret " + f.Namespace + "/x is example.com/x and cannot be changed to example.com/y while it has keys of others"),
+			PreConfig: f.patchSecret("x", `{"stringData":{"password":"theirs"}}`),
+			Config:    hcl("example.com/y"),
+			ExpectError: acctest.Says(
+				"the type of Secret " + f.Namespace + "/x is example.com/x and cannot be changed to example.com/y while it has keys of others",
+			),
 		},
 		{Config: hcl("example.com/x"), Check: resource.ComposeTestCheckFunc(holds("example.com/x"), func(*terraform.State) error {
 			return same(f.secret("x", "password"), "theirs")
@@ -109,23 +123,43 @@ func TestAccToken_takesNothingOfOthers(t *testing.T) {
 		_, _, err := acl.TokenUpdate(&api.ACLToken{AccessorID: anonymous, Policies: []*api.ACLLink{{Name: "builtin/global-read-only"}}}, nil)
 		return err
 	})
-	theirs := acctest.NewCLI(t, map[string]string{"main.tf": requiredProviders + f.tokenHCL("a", fmt.Sprintf("accessor_id = %q\nsecret = { name = \"x\" }", chosen))})
+	theirs := acctest.NewCLI(
+		t,
+		map[string]string{"main.tf": requiredProviders + f.tokenHCL("a", fmt.Sprintf("accessor_id = %q\nsecret = { name = \"x\" }", chosen))},
+	)
 	theirs.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 	before := f.secret("x", "token")
 
 	for hcl, says := range map[string]string{
-		f.tokenHCL("b", fmt.Sprintf("accessor_id = %q", chosen)): "accessor_id: import it: terraform import consul_k8s_token.<name> '" + f.ID() + "/" + chosen + "'",
-		f.tokenHCL("b", `secret = { name = "x" }`): fmt.Sprintf("the key token of Secret %s/x holds the token %s of cluster %s. Choose another name or key. If it is this very token, import it: terraform import consul_k8s_token.<name> '%s/%s'",
+		f.tokenHCL("b", fmt.Sprintf("accessor_id = %q", chosen)): "accessor_id: import it: terraform import " +
+			"consul_k8s_token.<name> '" + f.ID() + "/" + chosen + "'",
+		f.tokenHCL("b", `secret = { name = "x" }`): fmt.Sprintf("the key token of Secret %s/x holds the token %s of cluster %s. Choose "+
+			"another name or key. If it is this very token, import it: terraform import consul_k8s_token.<name> '%s/%s'",
 			f.Namespace, chosen, f.ID(), f.ID(), chosen),
-		f.tokenHCL("b", "accessor_id = \"9f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55\"") + f.tokenHCL("c", "accessor_id = \"9f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55\""): "declares the token 9f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55 too. Remove one of the two.",
+		f.tokenHCL(
+			"b", "accessor_id = \"9f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55\"",
+		) + f.tokenHCL(
+			"c", "accessor_id = \"9f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55\"",
+		): "declares the token 9f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55 too. Remove one of the two.",
 	} {
 		out, code := acctest.NewCLI(t, map[string]string{"main.tf": requiredProviders + hcl}).Run(t.Context(), "plan", "-no-color")
 		if code == 0 || !acctest.Says(says).MatchString(out) {
 			t.Errorf("the plan ended with %d and does not say %q:\n%s", code, says, out)
 		}
 	}
-	out := acctest.NewCLI(t, map[string]string{"main.tf": requiredProviders + f.tokenHCL("b", fmt.Sprintf("accessor_id = %q", anonymous))}).Must(t.Context(), "plan", "-no-color")
-	if says := "The declared rights replace the rights that the token has in " + f.ID() + `: policy "builtin/global-read-only". To see each change in a plan, import the token first: terraform import consul_k8s_token.<name> '` + f.ID() + `/anonymous'`; !acctest.Says(says).MatchString(out) {
+	out := acctest.NewCLI(
+		t,
+		map[string]string{"main.tf": requiredProviders + f.tokenHCL("b", fmt.Sprintf("accessor_id = %q", anonymous))},
+	).Must(
+		t.Context(),
+		"plan",
+		"-no-color",
+	)
+	if says := "The declared rights replace the rights that the token has in " + f.ID() + `: policy "builtin/global-read-only". To see each change in a plan, import the token first: terraform import consul_k8s_token.<name> '` + f.ID() + `/anonymous'`; !acctest.Says(
+		says,
+	).MatchString(
+		out,
+	) {
 		t.Errorf("the plan does not say %q:\n%s", says, out)
 	}
 	if known, err := f.knows(before); err != nil || !known || f.secret("x", "token") != before {

@@ -152,10 +152,26 @@ func checkDisposition(name, attribute, disposition string, legal []string) error
 		return nil
 	case slices.Contains(legal, lower):
 		// acl/policy.go: isPolicyValid ignores the case, takesPrecedenceOver does not.
-		return &RuleError{Problem: fmt.Sprintf("%s: write %s in lower case, as %q: Consul accepts %q, but any other rule takes precedence over it, and Consul ignores it in a rule without a segment",
-			name, attribute, lower, disposition)}
+		return &RuleError{
+			Problem: fmt.Sprintf(
+				"%s: write %s in lower case, as %q: Consul accepts %q, but any other rule takes precedence over it, and Consul ignores it in a rule "+
+					"without a segment",
+				name,
+				attribute,
+				lower,
+				disposition,
+			),
+		}
 	case lower == policyList:
-		return &RuleError{Problem: fmt.Sprintf("%s: %s cannot be %q, which only key and key_prefix support: it must be %s", name, attribute, disposition, anyOf(legal))}
+		return &RuleError{
+			Problem: fmt.Sprintf(
+				"%s: %s cannot be %q, which only key and key_prefix support: it must be %s",
+				name,
+				attribute,
+				disposition,
+				anyOf(legal),
+			),
+		}
 	}
 	return &RuleError{Problem: fmt.Sprintf("%s: %s cannot be %q: it must be %s", name, attribute, disposition, anyOf(legal))}
 }
@@ -317,10 +333,22 @@ func (b *rulesBuilder) put(at token.Pos, r Rule) {
 		b.rights[of] = is
 	case was == is:
 	case resources[r.Resource]:
-		b.add(at, fmt.Sprintf("%s is declared twice, with %s and with %s: Consul would apply %s, because deny takes precedence over write, write over list, and list over read; keep one",
-			r.name(), was, is, right{stricter(was.policy, is.policy), stricter(was.intentions, is.intentions)}))
+		b.add(
+			at,
+			fmt.Sprintf(
+				"%s is declared twice, with %s and with %s: Consul would apply %s, because deny takes precedence over write, write over list, and "+
+					"list over read; keep one",
+				r.name(),
+				was,
+				is,
+				right{stricter(was.policy, is.policy), stricter(was.intentions, is.intentions)},
+			),
+		)
 	default:
-		b.add(at, fmt.Sprintf("%s is declared twice, as %q and as %q: Consul would apply the last one; keep one", r.name(), was.policy, is.policy))
+		b.add(
+			at,
+			fmt.Sprintf("%s is declared twice, as %q and as %q: Consul would apply the last one; keep one", r.name(), was.policy, is.policy),
+		)
 	}
 }
 

@@ -193,7 +193,11 @@ func TestAccRules_agreeWithConsul(t *testing.T) {
 			for text := range rulesCorpus.stricter {
 				check(text, false, true)
 			}
-			t.Logf("%d texts, %d of them refused for reasons of our own", len(rulesCorpus.accepted)+len(rulesCorpus.refused)+len(rulesCorpus.stricter), len(rulesCorpus.stricter))
+			t.Logf(
+				"%d texts, %d of them refused for reasons of our own",
+				len(rulesCorpus.accepted)+len(rulesCorpus.refused)+len(rulesCorpus.stricter),
+				len(rulesCorpus.stricter),
+			)
 		})
 	}
 }
@@ -211,16 +215,31 @@ func TestAccRules_errorsTellTheTruth(t *testing.T) {
 		{"write wins over read", []string{`key "a" { policy = "write" } key "a" { policy = "read" }`}, question{"key", "a", "write"}, true},
 		{"write wins over list", []string{`key "a" { policy = "list" } key "a" { policy = "write" }`}, question{"key", "a", "write"}, true},
 		{"deny wins over write", []string{`key "a" { policy = "deny" } key "a" { policy = "write" }`}, question{"key", "a", "read"}, false},
-		{"deny wins over write, in either order", []string{`key "a" { policy = "write" } key "a" { policy = "deny" }`}, question{"key", "a", "read"}, false},
+		{
+			"deny wins over write, in either order",
+			[]string{`key "a" { policy = "write" } key "a" { policy = "deny" }`},
+			question{"key", "a", "read"},
+			false,
+		},
 		{"of arguments the last counts", []string{"operator = \"deny\"\n\"operator\" = \"read\""}, question{"operator", "", "read"}, true},
 		{"of arguments the last counts, in JSON", []string{`{"operator": "read", "operator": "deny"}`}, question{"operator", "", "read"}, false},
 		{"upper case without a segment is ignored", []string{`operator = "WRITE"`}, question{"operator", "", "read"}, false},
 		{"lower case without a segment is not", []string{`operator = "write"`}, question{"operator", "", "read"}, true},
 		{"upper case with a segment counts", []string{`key "a" { policy = "WRITE" }`}, question{"key", "a", "write"}, true},
-		{"upper case loses to any other rule", []string{`key "a" { policy = "DENY" }`, `key "a" { policy = "read" }`}, question{"key", "a", "read"}, true},
+		{
+			"upper case loses to any other rule",
+			[]string{`key "a" { policy = "DENY" }`, `key "a" { policy = "read" }`},
+			question{"key", "a", "read"},
+			true,
+		},
 		{"lower case does not", []string{`key "a" { policy = "deny" }`, `key "a" { policy = "read" }`}, question{"key", "a", "read"}, false},
 		{"unknown names are ignored", []string{`key_prefx "a" { policy = "write" }`}, question{"key", "a", "read"}, false},
-		{"what readers of a service may see of its intentions", []string{`service "a" { policy = "write" }`}, question{"intention", "a", "read"}, true},
+		{
+			"what readers of a service may see of its intentions",
+			[]string{`service "a" { policy = "write" }`},
+			question{"intention", "a", "read"},
+			true,
+		},
 		{"and change", []string{`service "a" { policy = "write" }`}, question{"intention", "a", "write"}, false},
 	}
 	for _, tt := range tests {

@@ -20,33 +20,42 @@ func TestParseRules_accepts(t *testing.T) {
 		text string
 		want []Rule
 	}{
-		"nothing":                    {"", nil},
-		"white space":                {" \n\t", nil},
-		"a comment":                  {"# key \"a\" {}\n// b\n/* c */", nil},
-		"an empty JSON object":       {" {}", nil},
-		"a block":                    {`key "a" { policy = "read" }`, read},
-		"an argument":                {`key = { "a" = { policy = "read" } }`, read},
-		"a block in a block":         {`key { "a" { policy = "read" } }`, read},
-		"names without quotes":       {`key a { policy = "read" }`, read},
-		"names with quotes":          {`"key" "a" { "policy" = "read" }`, read},
-		"names in upper case":        {`KEY "a" { Policy = "read" }`, read},
-		"a comma after a value":      {`key "a" { policy = "read", },`, read},
-		"line ends of Windows":       {"key \"a\" {\r\n policy = \"read\"\r\n}\r\n", read},
-		"JSON":                       {`{"key": {"a": {"policy": "read"}}}`, read},
-		"JSON with lists":            {`{"key": [{"a": [{"policy": "read"}]}]}`, read},
-		"JSON with escapes":          {"{\"key\": {\"\\u0061\": {\"policy\": \"read\"}}}", read},
-		"the same block twice":       {`key "a" { policy = "read" } key "a" { policy = "read" }`, read},
-		"the same in JSON twice":     {`{"key": {"a": {"policy": "read"}}, "key": {"a": {"policy": "read", "policy": "read"}}}`, read},
-		"nothing for a resource":     {`key = {} key_prefix {}`, nil},
-		"nothing in JSON":            {`{"key": {}, "node": [], "acl": null, "operator": ""}`, nil},
-		"a disposition of nothing":   {`acl = ""`, nil},
-		"a segment of nothing":       {`key_prefix "" { policy = "list" }`, []Rule{{Resource: "key_prefix", Policy: "list"}}},
-		"a segment with a quote":     {`key "a\"\\b" { policy = "deny" }`, []Rule{{Resource: "key", Segment: `a"\b`, Policy: "deny"}}},
-		"a segment with ${}":         {`key "a/${b "c"}" { policy = "deny" }`, []Rule{{Resource: "key", Segment: `a/${b "c"}`, Policy: "deny"}}},
-		"a segment called policy":    {`key "policy" { policy = "read" }`, []Rule{{Resource: "key", Segment: "policy", Policy: "read"}}},
-		"intentions":                 {`service "a" { policy = "write" intentions = "deny" }`, []Rule{{Resource: "service", Segment: "a", Policy: "write", Intentions: "deny"}}},
-		"intentions of nothing":      {`service "a" { policy = "write" intentions = "" }`, []Rule{{Resource: "service", Segment: "a", Policy: "write"}}},
-		"a segment exact and prefix": {`key "a" { policy = "read" } key_prefix "a" { policy = "write" }`, []Rule{read[0], {Resource: "key_prefix", Segment: "a", Policy: "write"}}},
+		"nothing":                  {"", nil},
+		"white space":              {" \n\t", nil},
+		"a comment":                {"# key \"a\" {}\n// b\n/* c */", nil},
+		"an empty JSON object":     {" {}", nil},
+		"a block":                  {`key "a" { policy = "read" }`, read},
+		"an argument":              {`key = { "a" = { policy = "read" } }`, read},
+		"a block in a block":       {`key { "a" { policy = "read" } }`, read},
+		"names without quotes":     {`key a { policy = "read" }`, read},
+		"names with quotes":        {`"key" "a" { "policy" = "read" }`, read},
+		"names in upper case":      {`KEY "a" { Policy = "read" }`, read},
+		"a comma after a value":    {`key "a" { policy = "read", },`, read},
+		"line ends of Windows":     {"key \"a\" {\r\n policy = \"read\"\r\n}\r\n", read},
+		"JSON":                     {`{"key": {"a": {"policy": "read"}}}`, read},
+		"JSON with lists":          {`{"key": [{"a": [{"policy": "read"}]}]}`, read},
+		"JSON with escapes":        {"{\"key\": {\"\\u0061\": {\"policy\": \"read\"}}}", read},
+		"the same block twice":     {`key "a" { policy = "read" } key "a" { policy = "read" }`, read},
+		"the same in JSON twice":   {`{"key": {"a": {"policy": "read"}}, "key": {"a": {"policy": "read", "policy": "read"}}}`, read},
+		"nothing for a resource":   {`key = {} key_prefix {}`, nil},
+		"nothing in JSON":          {`{"key": {}, "node": [], "acl": null, "operator": ""}`, nil},
+		"a disposition of nothing": {`acl = ""`, nil},
+		"a segment of nothing":     {`key_prefix "" { policy = "list" }`, []Rule{{Resource: "key_prefix", Policy: "list"}}},
+		"a segment with a quote":   {`key "a\"\\b" { policy = "deny" }`, []Rule{{Resource: "key", Segment: `a"\b`, Policy: "deny"}}},
+		"a segment with ${}":       {`key "a/${b "c"}" { policy = "deny" }`, []Rule{{Resource: "key", Segment: `a/${b "c"}`, Policy: "deny"}}},
+		"a segment called policy":  {`key "policy" { policy = "read" }`, []Rule{{Resource: "key", Segment: "policy", Policy: "read"}}},
+		"intentions": {
+			`service "a" { policy = "write" intentions = "deny" }`,
+			[]Rule{{Resource: "service", Segment: "a", Policy: "write", Intentions: "deny"}},
+		},
+		"intentions of nothing": {
+			`service "a" { policy = "write" intentions = "" }`,
+			[]Rule{{Resource: "service", Segment: "a", Policy: "write"}},
+		},
+		"a segment exact and prefix": {
+			`key "a" { policy = "read" } key_prefix "a" { policy = "write" }`,
+			[]Rule{read[0], {Resource: "key_prefix", Segment: "a", Policy: "write"}},
+		},
 		"all that has no segments": {`acl = "read" keyring = "write" mesh = "deny" operator = "read" peering = "write"`, []Rule{
 			{Resource: "acl", Policy: "read"}, {Resource: "keyring", Policy: "write"}, {Resource: "mesh", Policy: "deny"},
 			{Resource: "operator", Policy: "read"}, {Resource: "peering", Policy: "write"},
@@ -78,9 +87,15 @@ func TestParseRules_refuses(t *testing.T) {
 		text string
 		want string // the error begins with it
 	}{
-		"a block that is not closed":  {"acl = \"read\"\nkey \"a\" {\n  policy = \"read\"\n", "line 4, column 2: not HCL: object expected closing RBRACE"},
-		"a value without quotes":      {"operator = read", "line 1, column 12: not HCL: "},
-		"a value that is missing":     {"operator = \"read\"\nacl = # nothing\n", "line 2, column 5: not HCL: the text ends where a value is expected"},
+		"a block that is not closed": {
+			"acl = \"read\"\nkey \"a\" {\n  policy = \"read\"\n",
+			"line 4, column 2: not HCL: object expected closing RBRACE",
+		},
+		"a value without quotes": {"operator = read", "line 1, column 12: not HCL: "},
+		"a value that is missing": {
+			"operator = \"read\"\nacl = # nothing\n",
+			"line 2, column 5: not HCL: the text ends where a value is expected",
+		},
 		"a name alone":                {"acl", "line 1, column 5: not HCL: key 'acl' expected start of object"},
 		"single quotes":               {"acl = 'read'", "line 1, column 7: not HCL: illegal char"},
 		"a string without an end":     {"\n\nacl = \"read", "line 3, column 12: not HCL: literal not terminated"},
@@ -91,50 +106,131 @@ func TestParseRules_refuses(t *testing.T) {
 		"JSON that Consul cannot":     {`{"key": {"\ud83d\ude00": {"policy": "read"}}}`, `Consul cannot read the string "\ud83d\ude00"`},
 		"an escape that is too large": {`key "\777" { policy = "read" }`, `line 1, column 5: Consul cannot read the string "\777"`},
 
-		"a name with a typo":           {`key_prefx "a" { policy = "read" }`, "line 1, column 1: there is no resource key_prefx, and Consul would silently ignore it: did you mean key_prefix?"},
-		"a name with a hyphen":         {`"key-prefix" "a" { policy = "read" }`, "line 1, column 1: there is no resource key-prefix, and Consul would silently ignore it: did you mean key_prefix?"},
-		"a plural":                     {`{"services": {"a": {"policy": "read"}}}`, "there is no resource services, and Consul would silently ignore it: did you mean service?"},
-		"a name like no other":         {`secrets = "read"`, "line 1, column 1: there is no resource secrets, and Consul would silently ignore it: the resources are acl, agent, agent_prefix, "},
-		"an attribute with a typo":     {"key \"a\" {\n  polcy = \"read\"\n}", `line 2, column 3: key "a": there is no attribute polcy, and Consul would silently ignore it: did you mean policy?`},
-		"an attribute like no other":   {`service "a" { policy = "read" tags = "b" }`, `line 1, column 31: service "a": there is no attribute tags, and Consul would silently ignore it: it supports policy and intentions`},
-		"a disposition with a typo":    {`key "a" { policy = "raed" }`, `line 1, column 5: key "a": policy cannot be "raed": it must be "read", "list", "write" or "deny"`},
-		"list of what has no list":     {`service_prefix "a" { policy = "list" }`, `line 1, column 16: service_prefix "a": policy cannot be "list", which only key and key_prefix support: it must be "read", "write" or "deny"`},
-		"list of the operator":         {`operator = "list"`, `line 1, column 1: operator: policy cannot be "list", which only key and key_prefix support: it must be "read", "write" or "deny"`},
-		"intentions with a typo":       {`service "a" { policy = "read" intentions = "allow" }`, `line 1, column 9: service "a": intentions cannot be "allow"`},
-		"list of intentions":           {`service "a" { policy = "read" intentions = "list" }`, `line 1, column 9: service "a": intentions cannot be "list", which only key and key_prefix support`},
-		"upper case":                   {`key "a" { policy = "DENY" }`, `line 1, column 5: key "a": write policy in lower case, as "deny": Consul accepts "DENY", but any other rule takes precedence over it`},
-		"no policy":                    {`key "a" {}`, `line 1, column 5: key "a" has no policy: it must be "read", "list", "write" or "deny"`},
-		"an empty policy":              {`{"key": {"a": {"policy": null}}}`, `key "a" has no policy`},
-		"intentions alone":             {`service "a" { intentions = "read" }`, `line 1, column 9: service "a" has no policy`},
-		"intentions of keys":           {`key "a" { policy = "read" intentions = "read" }`, `line 1, column 27: key "a" does not support intentions`},
-		"no segment":                   {`key_prefix { policy = "read" }`, `line 1, column 14: key_prefix requires a segment with a block: write key_prefix "…" { policy = "read" }`},
-		"no segment and no block":      {`key_prefix = "read"`, `line 1, column 1: key_prefix requires a segment with a block`},
-		"no block":                     {`key_prefix = { "a" = "read" }`, `line 1, column 16: key_prefix requires a segment with a block`},
-		"no block in JSON":             {`{"key_prefix": {"a": "read"}}`, `key_prefix requires a segment with a block`},
-		"two segments":                 {`key "a" "b" { policy = "read" }`, `line 1, column 5: key "a" has one segment, but "b" follows it`},
-		"three segments":               {`key "a" "b" "c" { policy = "read" }`, `line 1, column 5: key "a" has one segment, but "b" follows it`},
-		"a list":                       {`key = [{ "a" = { policy = "read" } }]`, `line 1, column 1: key cannot be a list`},
-		"a policy that is a list":      {`key "a" { policy = ["read"] }`, `line 1, column 11: key "a": write policy = "read"`},
-		"a policy that is a number":    {`key "a" { policy = 7 }`, `line 1, column 5: key "a": policy cannot be "7"`},
-		"a here document":              {"acl = <<E\nread\nE\n", `line 1, column 1: acl has no segments and cannot have a block: write acl = "read"`},
-		"a segment of the operator":    {`operator "a" { policy = "read" }`, `line 1, column 1: operator has no segments and cannot have a block: write operator = "read"`},
-		"a block of the operator":      {`operator { policy = "read" }`, `line 1, column 1: operator has no segments and cannot have a block`},
-		"a resource of the past":       {`identity "a" { policy = "read" }`, `line 1, column 1: Consul no longer has the resource identity`},
-		"namespaces":                   {`namespace "a" { acl = "read" }`, `line 1, column 1: namespace requires Consul Enterprise: this provider runs the community edition`},
-		"prefixes of namespaces":       {`namespace_prefix "a" {}`, `line 1, column 1: namespace_prefix requires Consul Enterprise`},
-		"partitions":                   {`{"partition": {"a": {"mesh": "read"}}}`, `partition requires Consul Enterprise`},
-		"prefixes of partitions":       {`partition_prefix = {}`, `line 1, column 1: partition_prefix requires Consul Enterprise`},
-		"Sentinel":                     {`key "a" { policy = "write" sentinel { code = "" } }`, `line 1, column 28: key "a": sentinel requires Consul Enterprise`},
-		"Sentinel alone, in JSON":      {`{"key": {"a": {"sentinel": {"code": {}}}}}`, `sentinel requires Consul Enterprise`},
-		"two policies of a key":        {`key "a" { policy = "read" } key "a" { policy = "list" }`, `line 1, column 33: key "a" is declared twice, with policy "read" and with policy "list": Consul would apply policy "list", because deny takes precedence over write, write over list, and list over read; keep one`},
-		"deny and write":               {`key "a" { policy = "deny" } key = { a = { policy = "write" } }`, `line 1, column 37: key "a" is declared twice, with policy "deny" and with policy "write": Consul would apply policy "deny"`},
-		"two intentions of a service":  {`service "a" { policy = "read" } service "a" { policy = "read" intentions = "read" }`, `line 1, column 41: service "a" is declared twice, with policy "read" and with policy "read" and intentions "read": Consul would apply policy "read" and intentions "read"`},
-		"two policies in JSON":         {`{"key": {"a": {"policy": "deny", "policy": "read"}}}`, `key "a" has the policy "deny" and "read": Consul would apply the last one; keep one`},
-		"two of the operator":          {"operator = \"read\"\n\"operator\" = \"deny\"", `line 2, column 1: operator is declared twice, as "read" and as "deny": Consul would apply the last one; keep one`},
-		"two of the operator, in JSON": {`{"operator": "read", "operator": "deny"}`, `operator is declared twice, as "read" and as "deny": Consul would apply the last one; keep one`},
-		"an argument twice":            {"acl = \"read\"\nacl = \"read\"", `line 2, column 1: acl is set a second time, after line 1, column 1: keep one`},
-		"a policy twice":               {`key "a" { policy = "read" policy = "write" }`, `line 1, column 27: policy is set a second time, after line 1, column 11: keep one`},
-		"a segment twice":              {`key = { "a" = { policy = "read" } "a" = { policy = "read" } }`, `line 1, column 35: "a" is set a second time, after line 1, column 9`},
+		"a name with a typo": {
+			`key_prefx "a" { policy = "read" }`,
+			"line 1, column 1: there is no resource key_prefx, and Consul would silently ignore it: did you mean key_prefix?",
+		},
+		"a name with a hyphen": {
+			`"key-prefix" "a" { policy = "read" }`,
+			"line 1, column 1: there is no resource key-prefix, and Consul would silently ignore it: did you mean key_prefix?",
+		},
+		"a plural": {
+			`{"services": {"a": {"policy": "read"}}}`,
+			"there is no resource services, and Consul would silently ignore it: did you mean service?",
+		},
+		"a name like no other": {
+			`secrets = "read"`,
+			"line 1, column 1: there is no resource secrets, and Consul would silently ignore it: the resources are acl, agent, agent_prefix, ",
+		},
+		"an attribute with a typo": {
+			"key \"a\" {\n  polcy = \"read\"\n}",
+			`line 2, column 3: key "a": there is no attribute polcy, and Consul would silently ignore it: did you mean policy?`,
+		},
+		"an attribute like no other": {
+			`service "a" { policy = "read" tags = "b" }`,
+			`line 1, column 31: service "a": there is no attribute tags, and Consul would silently ignore it: it supports policy and intentions`,
+		},
+		"a disposition with a typo": {
+			`key "a" { policy = "raed" }`,
+			`line 1, column 5: key "a": policy cannot be "raed": it must be "read", "list", "write" or "deny"`,
+		},
+		"list of what has no list": {
+			`service_prefix "a" { policy = "list" }`,
+			`line 1, column 16: service_prefix "a": policy cannot be "list", which only key and key_prefix support: it must be "read", "write" or "deny"`,
+		},
+		"list of the operator": {
+			`operator = "list"`,
+			`line 1, column 1: operator: policy cannot be "list", which only key and key_prefix support: it must be "read", "write" or "deny"`,
+		},
+		"intentions with a typo": {
+			`service "a" { policy = "read" intentions = "allow" }`,
+			`line 1, column 9: service "a": intentions cannot be "allow"`,
+		},
+		"list of intentions": {
+			`service "a" { policy = "read" intentions = "list" }`,
+			`line 1, column 9: service "a": intentions cannot be "list", which only key and key_prefix support`,
+		},
+		"upper case": {
+			`key "a" { policy = "DENY" }`,
+			`line 1, column 5: key "a": write policy in lower case, as "deny": Consul accepts "DENY", but any other rule takes precedence over it`,
+		},
+		"no policy":        {`key "a" {}`, `line 1, column 5: key "a" has no policy: it must be "read", "list", "write" or "deny"`},
+		"an empty policy":  {`{"key": {"a": {"policy": null}}}`, `key "a" has no policy`},
+		"intentions alone": {`service "a" { intentions = "read" }`, `line 1, column 9: service "a" has no policy`},
+		"intentions of keys": {
+			`key "a" { policy = "read" intentions = "read" }`,
+			`line 1, column 27: key "a" does not support intentions`,
+		},
+		"no segment": {
+			`key_prefix { policy = "read" }`,
+			`line 1, column 14: key_prefix requires a segment with a block: write key_prefix "…" { policy = "read" }`,
+		},
+		"no segment and no block":   {`key_prefix = "read"`, `line 1, column 1: key_prefix requires a segment with a block`},
+		"no block":                  {`key_prefix = { "a" = "read" }`, `line 1, column 16: key_prefix requires a segment with a block`},
+		"no block in JSON":          {`{"key_prefix": {"a": "read"}}`, `key_prefix requires a segment with a block`},
+		"two segments":              {`key "a" "b" { policy = "read" }`, `line 1, column 5: key "a" has one segment, but "b" follows it`},
+		"three segments":            {`key "a" "b" "c" { policy = "read" }`, `line 1, column 5: key "a" has one segment, but "b" follows it`},
+		"a list":                    {`key = [{ "a" = { policy = "read" } }]`, `line 1, column 1: key cannot be a list`},
+		"a policy that is a list":   {`key "a" { policy = ["read"] }`, `line 1, column 11: key "a": write policy = "read"`},
+		"a policy that is a number": {`key "a" { policy = 7 }`, `line 1, column 5: key "a": policy cannot be "7"`},
+		"a here document": {
+			"acl = <<E\nread\nE\n",
+			`line 1, column 1: acl has no segments and cannot have a block: write acl = "read"`,
+		},
+		"a segment of the operator": {
+			`operator "a" { policy = "read" }`,
+			`line 1, column 1: operator has no segments and cannot have a block: write operator = "read"`,
+		},
+		"a block of the operator": {`operator { policy = "read" }`, `line 1, column 1: operator has no segments and cannot have a block`},
+		"a resource of the past":  {`identity "a" { policy = "read" }`, `line 1, column 1: Consul no longer has the resource identity`},
+		"namespaces": {
+			`namespace "a" { acl = "read" }`,
+			`line 1, column 1: namespace requires Consul Enterprise: this provider runs the community edition`,
+		},
+		"prefixes of namespaces": {`namespace_prefix "a" {}`, `line 1, column 1: namespace_prefix requires Consul Enterprise`},
+		"partitions":             {`{"partition": {"a": {"mesh": "read"}}}`, `partition requires Consul Enterprise`},
+		"prefixes of partitions": {`partition_prefix = {}`, `line 1, column 1: partition_prefix requires Consul Enterprise`},
+		"Sentinel": {
+			`key "a" { policy = "write" sentinel { code = "" } }`,
+			`line 1, column 28: key "a": sentinel requires Consul Enterprise`,
+		},
+		"Sentinel alone, in JSON": {`{"key": {"a": {"sentinel": {"code": {}}}}}`, `sentinel requires Consul Enterprise`},
+		"two policies of a key": {
+			`key "a" { policy = "read" } key "a" { policy = "list" }`,
+			`line 1, column 33: key "a" is declared twice, with policy "read" and with policy "list": Consul would apply policy "list", because deny takes precedence over write, write over list, and list over read; keep one`,
+		},
+		"deny and write": {
+			`key "a" { policy = "deny" } key = { a = { policy = "write" } }`,
+			`line 1, column 37: key "a" is declared twice, with policy "deny" and with policy "write": Consul would apply policy "deny"`,
+		},
+		"two intentions of a service": {
+			`service "a" { policy = "read" } service "a" { policy = "read" intentions = "read" }`,
+			`line 1, column 41: service "a" is declared twice, with policy "read" and with policy "read" and intentions "read": Consul would apply policy "read" and intentions "read"`,
+		},
+		"two policies in JSON": {
+			`{"key": {"a": {"policy": "deny", "policy": "read"}}}`,
+			`key "a" has the policy "deny" and "read": Consul would apply the last one; keep one`,
+		},
+		"two of the operator": {
+			"operator = \"read\"\n\"operator\" = \"deny\"",
+			`line 2, column 1: operator is declared twice, as "read" and as "deny": Consul would apply the last one; keep one`,
+		},
+		"two of the operator, in JSON": {
+			`{"operator": "read", "operator": "deny"}`,
+			`operator is declared twice, as "read" and as "deny": Consul would apply the last one; keep one`,
+		},
+		"an argument twice": {
+			"acl = \"read\"\nacl = \"read\"",
+			`line 2, column 1: acl is set a second time, after line 1, column 1: keep one`,
+		},
+		"a policy twice": {
+			`key "a" { policy = "read" policy = "write" }`,
+			`line 1, column 27: policy is set a second time, after line 1, column 11: keep one`,
+		},
+		"a segment twice": {
+			`key = { "a" = { policy = "read" } "a" = { policy = "read" } }`,
+			`line 1, column 35: "a" is set a second time, after line 1, column 9`,
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -159,7 +255,8 @@ func TestParseRules_tellsAllThatIsWrong(t *testing.T) {
 		t.Fatal("it is accepted")
 	}
 	lines := strings.Split(err.Error(), "\n")
-	for i, want := range []string{"line 1, column 1: acl: ", "line 2, column 1: there is no resource keys", "line 4, column 3: key \"b\": there is no attribute polcy"} {
+	for i, want := range []string{"line 1, column 1: acl: ", "line 2, column 1: there is no resource keys", "line 4, column 3: key \"b\": " +
+		"there is no attribute polcy"} {
 		if len(lines) != 3 || !strings.HasPrefix(lines[i], want) {
 			t.Fatalf("got %q, want %q", lines, want)
 		}
@@ -251,7 +348,42 @@ func generateRules(rnd *rand.Rand) []Rule {
 		names = append(names, n)
 	}
 	slices.Sort(names)
-	parts := []string{"a", "b/", "", `"`, `\`, "$", "{", "}", "${", "${}", `${"`, "\n", "\t", "\r", "\r\n", "\x00", "\x07", "\x7f", "\xff", "\xe2\x82", "é", "\ufeff", "\ufffd", "\ue123", "\u2028", "🙂", "\U000e0001", "policy", "#", "//", "/*", ",", "'", " "}
+	parts := []string{
+		"a",
+		"b/",
+		"",
+		`"`,
+		`\`,
+		"$",
+		"{",
+		"}",
+		"${",
+		"${}",
+		`${"`,
+		"\n",
+		"\t",
+		"\r",
+		"\r\n",
+		"\x00",
+		"\x07",
+		"\x7f",
+		"\xff",
+		"\xe2\x82",
+		"é",
+		"\ufeff",
+		"\ufffd",
+		"\ue123",
+		"\u2028",
+		"🙂",
+		"\U000e0001",
+		"policy",
+		"#",
+		"//",
+		"/*",
+		",",
+		"'",
+		" ",
+	}
 	list := make([]Rule, rnd.IntN(6))
 	for i := range list {
 		r := Rule{Resource: names[rnd.IntN(len(names))]}
@@ -463,7 +595,9 @@ func TestParseRules_meansWhatConsulDecodes(t *testing.T) {
 }
 
 func TestNearest(t *testing.T) {
-	for name, want := range map[string]string{"polcy": "policy", "policys": "policy", "Policy": "policy", "x": "", "intention": "intentions", "description": ""} {
+	for name, want := range map[string]string{
+		"polcy": "policy", "policys": "policy", "Policy": "policy", "x": "", "intention": "intentions", "description": "",
+	} {
 		if got := nearest(name, []string{"policy", "intentions"}); got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}

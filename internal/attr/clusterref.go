@@ -43,8 +43,15 @@ func (clusterID) ValidateString(_ context.Context, req validator.StringRequest, 
 
 // NotRestored is the diagnostic of consulacl.ErrNotRestored.
 func NotRestored(cluster string) diag.Diagnostic {
-	return Error(path.Root("cluster"), "The cluster is not restored yet",
-		fmt.Sprintf("Cluster %s starts with a backup (restore_from) that could not be restored. See the warning of consul_k8s_cluster, fix the problem, and apply again.", cluster))
+	return Error(
+		path.Root("cluster"),
+		"The cluster is not restored yet",
+		fmt.Sprintf(
+			"Cluster %s starts with a backup (restore_from) that could not be restored. See the warning of consul_k8s_cluster, fix the problem, "+
+				"and apply again.",
+			cluster,
+		),
+	)
 }
 
 // DNSLabel validates a name that Kubernetes uses as a DNS label (RFC 1123) of at

@@ -76,7 +76,8 @@ func FromTexts(prior types.List, v []string) types.List {
 	return types.ListValueMust(types.StringType, e)
 }
 
-// Objects returns the elements of a list or a set of objects. Null elements are left out. The caller has made sure that the others are known.
+// Objects returns the elements of a list or a set of objects. Null elements are left out. The caller has made sure that the others are
+// known.
 func Objects[T any](ctx context.Context, list interface{ Elements() []tfattr.Value }, diags *diag.Diagnostics) []T {
 	var out []T
 	for _, e := range list.Elements() {

@@ -13,7 +13,10 @@ import (
 // An element that is null is not set, and what was written with one is read back as it was.
 func TestConvert_nullIsNotSet(t *testing.T) {
 	t.Parallel()
-	m := types.MapValueMust(types.StringType, map[string]tfattr.Value{"a": types.StringValue("b"), "c": types.StringNull(), "d": types.StringUnknown()})
+	m := types.MapValueMust(
+		types.StringType,
+		map[string]tfattr.Value{"a": types.StringValue("b"), "c": types.StringNull(), "d": types.StringUnknown()},
+	)
 	if got := ToStrings(m); !maps.Equal(got, map[string]string{"a": "b"}) {
 		t.Errorf("the map is read as %v", got)
 	}
@@ -21,7 +24,9 @@ func TestConvert_nullIsNotSet(t *testing.T) {
 	if got := ToStrings(none); got != nil {
 		t.Errorf("a map of null is read as %v", got)
 	}
-	for _, prior := range []types.Map{m, none, types.MapNull(types.StringType), types.MapValueMust(types.StringType, map[string]tfattr.Value{})} {
+	for _, prior := range []types.Map{
+		m, none, types.MapNull(types.StringType), types.MapValueMust(types.StringType, map[string]tfattr.Value{}),
+	} {
 		if got := FromStrings(prior, ToStrings(prior)); !got.Equal(prior) {
 			t.Errorf("%s is written back as %s", prior, got)
 		}

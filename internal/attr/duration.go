@@ -32,7 +32,17 @@ func (v durationBetween) ValidateString(ctx context.Context, req validator.Strin
 	d, err := time.ParseDuration(text)
 	switch {
 	case err != nil:
-		resp.Diagnostics.Append(Error(req.Path, "Not a duration", fmt.Sprintf("%q is not a duration. Write numbers with units, such as \"500ms\", \"10s\", or \"1m30s\". Write days in hours, such as \"2160h\" for 90 days.", text)))
+		resp.Diagnostics.Append(
+			Error(
+				req.Path,
+				"Not a duration",
+				fmt.Sprintf(
+					"%q is not a duration. Write numbers with units, such as \"500ms\", \"10s\", or \"1m30s\". Write days in hours, such as \"2160h\" "+
+						"for 90 days.",
+					text,
+				),
+			),
+		)
 	case d < v.low || d > v.high:
 		resp.Diagnostics.Append(Error(req.Path, "Duration out of range", fmt.Sprintf("%q must be %s.", text, v.Description(ctx))))
 	}

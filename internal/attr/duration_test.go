@@ -17,7 +17,14 @@ func TestDurationBetween_saysHowToWriteDays(t *testing.T) {
 		"1s":    "must be a duration between",
 	} {
 		var resp validator.StringResponse
-		DurationBetween(time.Hour, 3000*time.Hour).ValidateString(t.Context(), validator.StringRequest{Path: path.Root("after"), ConfigValue: types.StringValue(text)}, &resp)
+		DurationBetween(
+			time.Hour,
+			3000*time.Hour,
+		).ValidateString(
+			t.Context(),
+			validator.StringRequest{Path: path.Root("after"), ConfigValue: types.StringValue(text)},
+			&resp,
+		)
 		got := ""
 		for _, d := range resp.Diagnostics {
 			got += d.Detail()

@@ -10,7 +10,10 @@ import (
 
 func TestText_isWhatAUserWrites(t *testing.T) {
 	t.Parallel()
-	identity := types.ObjectValueMust(map[string]tfattr.Type{"datacenter": types.StringType}, map[string]tfattr.Value{"datacenter": types.StringValue("")})
+	identity := types.ObjectValueMust(
+		map[string]tfattr.Type{"datacenter": types.StringType},
+		map[string]tfattr.Value{"datacenter": types.StringValue("")},
+	)
 	for want, at := range map[string]path.Path{
 		"":                               path.Empty(),
 		"labels":                         path.Root("labels"),

@@ -24,27 +24,48 @@ type Jobs struct {
 
 // JobsTypes are the types of Jobs.
 var JobsTypes = map[string]tfattr.Type{
-	"resources": types.ObjectType{AttrTypes: ResourcesTypes}, "pod_labels": types.MapType{ElemType: types.StringType}, "pod_annotations": types.MapType{ElemType: types.StringType},
+	"resources": types.ObjectType{
+		AttrTypes: ResourcesTypes,
+	}, "pod_labels": types.MapType{ElemType: types.StringType}, "pod_annotations": types.MapType{ElemType: types.StringType},
 }
 
 // Descriptions of the attributes of Jobs.
 const (
 	JobQuantitiesDescription = "Quantities by resource name."
-	JobResourcesDescription  = "Compute resources of each container of the Jobs. Defaults to those in `jobs` of the cluster, or, if these are not set, to those of a server."
-	JobPodLabelsDescription  = "Labels of the pods of the Jobs, in addition to those in `jobs` of the cluster. The pods do not have the labels of the server pods. " +
-		"By default, the pods have the labels and annotations that keep the service meshes Istio, Kuma, Linkerd, Consul, App Mesh, and Open Service Mesh from injecting a sidecar. A label or an annotation that you set here takes precedence."
+	JobResourcesDescription  = "Compute resources of each container of the Jobs. Defaults to those in `jobs` of the cluster, or, if these " +
+		"are not set, to those of a server."
+	JobPodLabelsDescription = "Labels of the pods of the Jobs, in addition to those in `jobs` of the cluster. The pods do not have the " +
+		"labels of the server pods. " +
+		"By default, the pods have the labels and annotations that keep the service meshes Istio, Kuma, Linkerd, Consul, App Mesh, and Open " +
+		"Service Mesh from injecting a sidecar. A label or an annotation that you set here takes precedence."
 	JobPodAnnotationsDescription = "Annotations of the pods of the Jobs, in addition to those in `jobs` of the cluster."
 )
 
 // JobsAttributes returns the attributes of Jobs, together with others.
 func JobsAttributes(others map[string]schema.Attribute) map[string]schema.Attribute {
-	quantities := schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: Quantities(), MarkdownDescription: JobQuantitiesDescription}
+	quantities := schema.MapAttribute{
+		Optional:            true,
+		ElementType:         types.StringType,
+		Validators:          Quantities(),
+		MarkdownDescription: JobQuantitiesDescription,
+	}
 	all := map[string]schema.Attribute{
 		"resources": schema.SingleNestedAttribute{
-			Optional: true, MarkdownDescription: JobResourcesDescription, Attributes: map[string]schema.Attribute{"requests": quantities, "limits": quantities},
+			Optional: true, MarkdownDescription: JobResourcesDescription,
+			Attributes: map[string]schema.Attribute{"requests": quantities, "limits": quantities},
 		},
-		"pod_labels":      schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: []validator.Map{Labels()}, MarkdownDescription: JobPodLabelsDescription},
-		"pod_annotations": schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: []validator.Map{Annotations()}, MarkdownDescription: JobPodAnnotationsDescription},
+		"pod_labels": schema.MapAttribute{
+			Optional:            true,
+			ElementType:         types.StringType,
+			Validators:          []validator.Map{Labels()},
+			MarkdownDescription: JobPodLabelsDescription,
+		},
+		"pod_annotations": schema.MapAttribute{
+			Optional:            true,
+			ElementType:         types.StringType,
+			Validators:          []validator.Map{Annotations()},
+			MarkdownDescription: JobPodAnnotationsDescription,
+		},
 	}
 	maps.Copy(all, others)
 	return all
@@ -85,7 +106,11 @@ func (j Jobs) Spec(ctx context.Context, diags *diag.Diagnostics) server.JobSetti
 
 // From is the inverse of Spec. A value that is written in another way but means the same stays as it is.
 func (j Jobs) From(ctx context.Context, s server.JobSettings, diags *diag.Diagnostics) Jobs {
-	out := Jobs{Resources: types.ObjectNull(ResourcesTypes), PodLabels: FromStrings(j.PodLabels, s.PodLabels), PodAnnotations: FromStrings(j.PodAnnotations, s.PodAnnotations)}
+	out := Jobs{
+		Resources:      types.ObjectNull(ResourcesTypes),
+		PodLabels:      FromStrings(j.PodLabels, s.PodLabels),
+		PodAnnotations: FromStrings(j.PodAnnotations, s.PodAnnotations),
+	}
 	if s.Resources != nil {
 		out.Resources = Object(ctx, ResourcesTypes, j.resources(ctx, diags).From(*s.Resources), diags)
 	}

@@ -46,7 +46,8 @@ var TolerationTypes = map[string]tfattr.Type{
 // PlacementTypes returns the types of a Placement, together with others.
 func PlacementTypes(others map[string]tfattr.Type) map[string]tfattr.Type {
 	all := map[string]tfattr.Type{
-		"node_selector": types.MapType{ElemType: types.StringType}, "tolerations": types.ListType{ElemType: types.ObjectType{AttrTypes: TolerationTypes}},
+		"node_selector":  types.MapType{ElemType: types.StringType},
+		"tolerations":    types.ListType{ElemType: types.ObjectType{AttrTypes: TolerationTypes}},
 		"priority_class": types.StringType,
 	}
 	maps.Copy(all, others)
@@ -57,7 +58,8 @@ func PlacementTypes(others map[string]tfattr.Type) map[string]tfattr.Type {
 func PlacementAttributes(others map[string]schema.Attribute) map[string]schema.Attribute {
 	all := map[string]schema.Attribute{
 		"node_selector": schema.MapAttribute{
-			Optional: true, ElementType: types.StringType, Validators: []validator.Map{mapvalidator.KeysAre(LabelKey()), mapvalidator.ValueStringsAre(labelValue())},
+			Optional: true, ElementType: types.StringType,
+			Validators:          []validator.Map{mapvalidator.KeysAre(LabelKey()), mapvalidator.ValueStringsAre(labelValue())},
 			MarkdownDescription: "Labels that a node must have.",
 		},
 		"tolerations": schema.ListNestedAttribute{
@@ -135,11 +137,29 @@ func (t tolerationModel) validate(at path.Path, diags *diag.Diagnostics) {
 	switch {
 	case t.Operator.IsUnknown() || t.Key.IsUnknown() || t.Value.IsUnknown() || t.Effect.IsUnknown():
 	case exists && !t.Value.IsNull():
-		diags.Append(Error(at.AtName("value"), "The placement contradicts itself", "Operator Exists tolerates every value: remove value, or use operator Equal."))
+		diags.Append(
+			Error(
+				at.AtName("value"),
+				"The placement contradicts itself",
+				"Operator Exists tolerates every value: remove value, or use operator Equal.",
+			),
+		)
 	case !exists && t.Key.IsNull():
-		diags.Append(Error(at.AtName("key"), "The placement contradicts itself", "Operator Equal needs a key: set it, or use operator Exists to tolerate every taint."))
+		diags.Append(
+			Error(
+				at.AtName("key"),
+				"The placement contradicts itself",
+				"Operator Equal needs a key: set it, or use operator Exists to tolerate every taint.",
+			),
+		)
 	case !t.TolerationSeconds.IsNull() && t.Effect.ValueString() != string(corev1.TaintEffectNoExecute):
-		diags.Append(Error(at.AtName("toleration_seconds"), "The placement contradicts itself", "toleration_seconds applies only to effect NoExecute: set that effect, or remove toleration_seconds."))
+		diags.Append(
+			Error(
+				at.AtName("toleration_seconds"),
+				"The placement contradicts itself",
+				"toleration_seconds applies only to effect NoExecute: set that effect, or remove toleration_seconds.",
+			),
+		)
 	}
 }
 
@@ -155,16 +175,24 @@ func (p Placement) ToTolerations(ctx context.Context, diags *diag.Diagnostics) (
 }
 
 // From returns the Placement that was read. A value that is written in another way but means the same stays as it is.
-func (p Placement) From(ctx context.Context, nodes map[string]string, tolerations []corev1.Toleration, priority string, diags *diag.Diagnostics) Placement {
+func (p Placement) From(
+	ctx context.Context,
+	nodes map[string]string,
+	tolerations []corev1.Toleration,
+	priority string,
+	diags *diag.Diagnostics,
+) Placement {
 	var models []tolerationModel
 	for _, t := range tolerations {
 		models = append(models, tolerationModel{
 			Key: OptionalString(t.Key), Operator: types.StringValue(string(cmp.Or(t.Operator, corev1.TolerationOpEqual))),
-			Value: OptionalString(t.Value), Effect: OptionalString(string(t.Effect)), TolerationSeconds: types.Int64PointerValue(t.TolerationSeconds),
+			Value:  OptionalString(t.Value),
+			Effect: OptionalString(string(t.Effect)), TolerationSeconds: types.Int64PointerValue(t.TolerationSeconds),
 		})
 	}
 	return Placement{
-		NodeSelector: FromStrings(p.NodeSelector, nodes), Tolerations: FromList(ctx, p.Tolerations, types.ObjectType{AttrTypes: TolerationTypes}, models, diags),
+		NodeSelector:  FromStrings(p.NodeSelector, nodes),
+		Tolerations:   FromList(ctx, p.Tolerations, types.ObjectType{AttrTypes: TolerationTypes}, models, diags),
 		PriorityClass: OptionalString(priority),
 	}
 }

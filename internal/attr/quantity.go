@@ -32,7 +32,13 @@ func (positiveQuantity) ValidateString(_ context.Context, req validator.StringRe
 	q, err := resource.ParseQuantity(text)
 	switch {
 	case err != nil:
-		resp.Diagnostics.Append(Error(req.Path, "Not a quantity", fmt.Sprintf("%q is not a Kubernetes quantity. Write a number with a unit, such as \"10Gi\", \"512Mi\", or \"500m\".", text)))
+		resp.Diagnostics.Append(
+			Error(
+				req.Path,
+				"Not a quantity",
+				fmt.Sprintf("%q is not a Kubernetes quantity. Write a number with a unit, such as \"10Gi\", \"512Mi\", or \"500m\".", text),
+			),
+		)
 	case q.Sign() <= 0:
 		resp.Diagnostics.Append(Error(req.Path, "The quantity is not positive", fmt.Sprintf("%q must be more than zero.", text)))
 	}

@@ -64,7 +64,8 @@ func TestRepository_Validate(t *testing.T) {
 	t.Parallel()
 	account := func(name, audience string, annotations map[string]string) types.Object {
 		return types.ObjectValueMust(accountTypes, map[string]tfattr.Value{
-			"name": OptionalString(name), "token_audience": OptionalString(audience), "annotations": FromStrings(types.MapNull(types.StringType), annotations),
+			"name":           OptionalString(name),
+			"token_audience": OptionalString(audience), "annotations": FromStrings(types.MapNull(types.StringType), annotations),
 		})
 	}
 	unknown := types.ObjectValueMust(accountTypes, map[string]tfattr.Value{
@@ -87,10 +88,13 @@ func TestRepository_Validate(t *testing.T) {
 		"neither":          {Repository{URL: s3, Account: account("", "x", nil)}, "Set either name", "Set either name"},
 		"not known yet":    {Repository{URL: s3, Account: unknown}, "", ""},
 		"an option":        {Repository{URL: s3, Options: option("s3.bucket-lookup", "dns")}, "", ""},
-		"of another store": {Repository{URL: s3, Options: option("gs.region", "eu")}, `its options begin with "s3."`, `its options begin with "s3."`},
-		"of any store":     {Repository{URL: types.StringUnknown(), Options: option("gs.region", "eu")}, "", ""},
+		"of another store": {Repository{URL: s3, Options: option("gs.region", "eu")},
+			`its options begin with "s3."`, `its options begin with "s3."`},
+		"of any store": {Repository{URL: types.StringUnknown(), Options: option("gs.region", "eu")}, "", ""},
 	} {
-		for want, validate := range map[*string]func(path.Path, *diag.Diagnostics){&tt.ofSchedule: tt.r.ValidateOfSchedule, &tt.others: tt.r.Validate} {
+		for want, validate := range map[*string]func(path.Path, *diag.Diagnostics){
+			&tt.ofSchedule: tt.r.ValidateOfSchedule, &tt.others: tt.r.Validate,
+		} {
 			var diags diag.Diagnostics
 			validate(path.Root("repository"), &diags)
 			text := ""

@@ -20,7 +20,10 @@ type Resources struct {
 }
 
 // ResourcesTypes are the types of Resources.
-var ResourcesTypes = map[string]tfattr.Type{"requests": types.MapType{ElemType: types.StringType}, "limits": types.MapType{ElemType: types.StringType}}
+var ResourcesTypes = map[string]tfattr.Type{
+	"requests": types.MapType{ElemType: types.StringType},
+	"limits":   types.MapType{ElemType: types.StringType},
+}
 
 // Quantities validates the values of requests and of limits.
 func Quantities() []validator.Map {
@@ -47,8 +50,16 @@ func (r Resources) Validate(at path.Path, diags *diag.Diagnostics) {
 		}
 		a, b := ToQuantity(request), ToQuantity(limit)
 		if a.Cmp(b) > 0 && b.Sign() > 0 {
-			diags.Append(Error(at.AtName("limits").AtMapKey(k), "Limit below request",
-				fmt.Sprintf("The limit of %s is %s, which is less than the request of %s: raise the limit or lower the request.", k, b.String(), a.String())))
+			diags.Append(Error(
+				at.AtName("limits").AtMapKey(k),
+				"Limit below request",
+				fmt.Sprintf(
+					"The limit of %s is %s, which is less than the request of %s: raise the limit or lower the request.",
+					k,
+					b.String(),
+					a.String(),
+				),
+			))
 		}
 	}
 }

@@ -73,7 +73,8 @@ func TestRulesValue_equalByMeaning(t *testing.T) {
 
 func TestRulesType(t *testing.T) {
 	for name, v := range map[string]tftypes.Value{
-		"known": tftypes.NewValue(tftypes.String, someRules), "null": tftypes.NewValue(tftypes.String, nil), "unknown": tftypes.NewValue(tftypes.String, tftypes.UnknownValue),
+		"known": tftypes.NewValue(tftypes.String, someRules), "null": tftypes.NewValue(tftypes.String, nil),
+		"unknown": tftypes.NewValue(tftypes.String, tftypes.UnknownValue),
 	} {
 		got, err := RulesType{}.ValueFromTerraform(t.Context(), v)
 		if err != nil {

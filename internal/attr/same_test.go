@@ -12,7 +12,8 @@ import (
 // An upgrade of the provider changes no image that it has set by default, and a configuration changes any.
 func TestKeepFormerResticImage(t *testing.T) {
 	t.Parallel()
-	now, former, own := types.StringValue(restic.DefaultImage), types.StringValue(restic.FormerDefaultImage), types.StringValue("mirror.example/restic:0.18.0")
+	now, former := types.StringValue(restic.DefaultImage), types.StringValue(restic.FormerDefaultImage)
+	own := types.StringValue("mirror.example/restic:0.18.0")
 	for name, tt := range map[string]struct{ config, state, plan, want types.String }{
 		"created":           {types.StringNull(), types.StringNull(), now, now},
 		"former default":    {types.StringNull(), former, now, former},
@@ -24,7 +25,11 @@ func TestKeepFormerResticImage(t *testing.T) {
 		"not known":         {types.StringUnknown(), former, types.StringUnknown(), types.StringUnknown()},
 	} {
 		resp := planmodifier.StringResponse{PlanValue: tt.plan}
-		KeepFormerResticImage().PlanModifyString(t.Context(), planmodifier.StringRequest{ConfigValue: tt.config, StateValue: tt.state, PlanValue: tt.plan}, &resp)
+		KeepFormerResticImage().PlanModifyString(
+			t.Context(),
+			planmodifier.StringRequest{ConfigValue: tt.config, StateValue: tt.state, PlanValue: tt.plan},
+			&resp,
+		)
 		if !resp.PlanValue.Equal(tt.want) {
 			t.Errorf("%s: %s is planned, want %s", name, resp.PlanValue, tt.want)
 		}

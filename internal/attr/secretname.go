@@ -21,6 +21,8 @@ func (secretName) ValidateString(_ context.Context, req validator.StringRequest,
 		return
 	}
 	if p := validation.IsDNS1123Subdomain(req.ConfigValue.ValueString()); len(p) > 0 {
-		resp.Diagnostics.Append(Error(req.Path, "Invalid name", fmt.Sprintf("Kubernetes would refuse %q: %s.", req.ConfigValue.ValueString(), p[0])))
+		resp.Diagnostics.Append(
+			Error(req.Path, "Invalid name", fmt.Sprintf("Kubernetes would refuse %q: %s.", req.ConfigValue.ValueString(), p[0])),
+		)
 	}
 }

@@ -97,7 +97,9 @@ func snapshots(t *testing.T, namespace, repository string) (all []struct {
 	Paths    []string
 }) {
 	t.Helper()
-	if err := json.Unmarshal([]byte(acctest.Restic(t, namespace, repository, "restic", "restic -q --no-lock snapshots --json")), &all); err != nil {
+	if err := json.Unmarshal(
+		[]byte(acctest.Restic(t, namespace, repository, "restic", "restic -q --no-lock snapshots --json")), &all,
+	); err != nil {
 		t.Fatal(err)
 	}
 	return all
@@ -225,18 +227,31 @@ resource "consul_k8s_acl_bootstrap" "test" {
 		Steps: []resource.TestStep{
 			{Config: config(old, ""), Check: resource.ComposeTestCheckFunc(lastBackup(&first), image(old), func(*terraform.State) error {
 				all := snapshots(t, namespace, repository)
-				if len(all) != 1 || all[0].ID != first || all[0].Hostname != namespace+".consul" || !strings.Contains(fmt.Sprint(all[0].Tags), "schedule=backup version="+old) {
+				if len(all) != 1 || all[0].ID != first || all[0].Hostname != namespace+".consul" ||
+					!strings.Contains(fmt.Sprint(all[0].Tags), "schedule=backup version="+old) {
 					return fmt.Errorf("the repository has %v, and the last backup is %s", all, first)
 				}
 				// What is stored is Consul's archive, and its sums are right.
-				out := acctest.Restic(t, namespace, repository, "restic", `cd /tmp; restic -q dump latest /scratch/backup/consul.tar | tar x; sha256sum -c SHA256SUMS; restic -q dump latest /scratch/backup/info.json`)
+				out := acctest.Restic(
+					t,
+					namespace,
+					repository,
+					"restic",
+					`cd /tmp; restic -q dump latest /scratch/backup/consul.tar | tar x; sha256sum -c SHA256SUMS; restic -q dump latest /scratch/backup/info.json`,
+				)
 				if !strings.Contains(out, "state.bin: OK") || !strings.Contains(out, `"ACLToken"`) {
 					return fmt.Errorf("what is stored is no snapshot: %s", out)
 				}
 				return nil
 			})},
 			{Config: config(old, ""), PlanOnly: true},
-			{ResourceName: address, ImportState: true, ImportStateId: namespace + "/consul/backup", ImportStateVerify: true, ImportStateVerifyIgnore: []string{"timeouts"}},
+			{
+				ResourceName:            address,
+				ImportState:             true,
+				ImportStateId:           namespace + "/consul/backup",
+				ImportStateVerify:       true,
+				ImportStateVerifyIgnore: []string{"timeouts"},
+			},
 			{
 				PreConfig: func() { runNow(t, namespace, restic.TaskBackup); runNow(t, namespace, restic.TaskBackup) },
 				Config:    config(old, ""),
@@ -250,7 +265,15 @@ resource "consul_k8s_acl_bootstrap" "test" {
 			},
 			{ // somebody else's change
 				PreConfig: func() {
-					_, err := k.BatchV1().CronJobs(namespace).Patch(t.Context(), "consul-backup", types.MergePatchType, []byte(`{"spec":{"concurrencyPolicy":"Allow"}}`), metav1.PatchOptions{})
+					_, err := k.BatchV1().CronJobs(
+						namespace,
+					).Patch(
+						t.Context(),
+						"consul-backup",
+						types.MergePatchType,
+						[]byte(`{"spec":{"concurrencyPolicy":"Allow"}}`),
+						metav1.PatchOptions{},
+					)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -357,11 +380,17 @@ func TestAccLong_storesInAVolume(t *testing.T) {
 			{Config: cluster, Check: absent},
 			{Config: config(`volume_claim = "missing"`), ExpectError: acctest.Says("the PersistentVolumeClaim does not exist")},
 			{Config: cluster, Check: absent},
-			{Config: config(`volume_claim = "backups"`), Check: resource.TestCheckResourceAttr(address, "last_backup.version", acctest.ConsulVersion)},
+			{
+				Config: config(`volume_claim = "backups"`),
+				Check:  resource.TestCheckResourceAttr(address, "last_backup.version", acctest.ConsulVersion),
+			},
 			{Config: config(`volume_claim = "backups"`), PlanOnly: true},
 			{Config: cluster, Check: absent},
 			// The repository is taken up again.
-			{Config: config(`volume_claim = "backups"`), Check: resource.TestCheckResourceAttr(address, "last_backup.version", acctest.ConsulVersion)},
+			{
+				Config: config(`volume_claim = "backups"`),
+				Check:  resource.TestCheckResourceAttr(address, "last_backup.version", acctest.ConsulVersion),
+			},
 		},
 	})
 }
@@ -399,7 +428,10 @@ data "consul_k8s_backups" "%[1]s" {
 	secret("sftp", sftpKeys)
 	stranger := maps.Clone(sftpKeys)
 	_, otherKeys := acctest.StartSFTP(t, acctest.Namespace(t))
-	stranger["known_hosts"] = strings.Fields(sftpKeys["known_hosts"])[0] + " " + strings.Join(strings.Fields(otherKeys["known_hosts"])[1:], " ")
+	stranger["known_hosts"] = strings.Fields(sftpKeys["known_hosts"])[0] + " " + strings.Join(
+		strings.Fields(otherKeys["known_hosts"])[1:],
+		" ",
+	)
 	secret("stranger", stranger)
 	untrusted := maps.Clone(restKeys)
 	delete(untrusted, "ca.crt")
@@ -411,7 +443,10 @@ data "consul_k8s_backups" "%[1]s" {
 		{Config: config + snapshot("rest", rest, "untrusted"), ExpectError: acctest.Says("certificate signed by unknown authority")},
 		{Config: config + snapshot("rest", rest, "anonymous"), ExpectError: acctest.Says("certificate required")},
 		// restic may end before it prints what ssh says.
-		{Config: config + snapshot("sftp", sftp, "stranger"), ExpectError: regexp.MustCompile(`Host\s+key\s+verification\s+failed|unable\s+to\s+start\s+the\s+sftp\s+session`)},
+		{
+			Config:      config + snapshot("sftp", sftp, "stranger"),
+			ExpectError: regexp.MustCompile(`Host\s+key\s+verification\s+failed|unable\s+to\s+start\s+the\s+sftp\s+session`),
+		},
 		{
 			Config: config + snapshot("rest", rest, "rest") + snapshot("sftp", sftp, "sftp"),
 			Check: resource.ComposeTestCheckFunc(
@@ -430,9 +465,20 @@ func TestAccBackupSchedule_goesOnWithACLs(t *testing.T) {
 	namespace := acctest.Namespace(t)
 	acctest.ClaimForBackups(t, namespace) // with the Secret
 	config := func(acl, more string) string {
-		return clusterHCL(namespace, acctest.ConsulVersion, acl) + more + scheduleHCL("consul_k8s_cluster.test.id", `volume_claim = "backups"`, "")
+		return clusterHCL(
+			namespace,
+			acctest.ConsulVersion,
+			acl,
+		) + more + scheduleHCL(
+			"consul_k8s_cluster.test.id",
+			`volume_claim = "backups"`,
+			"",
+		)
 	}
-	with := config("acl = { enabled = true, default_policy = \"allow\" }", "\nresource \"consul_k8s_acl_bootstrap\" \"test\" {\n  cluster = consul_k8s_cluster.test.id\n}\n")
+	with := config(
+		"acl = { enabled = true, default_policy = \"allow\" }",
+		"\nresource \"consul_k8s_acl_bootstrap\" \"test\" {\n  cluster = consul_k8s_cluster.test.id\n}\n",
+	)
 	test(t, resource.TestCase{Steps: []resource.TestStep{
 		{Config: config("", "")},
 		{Config: with, Check: func(*terraform.State) error { runNow(t, namespace, restic.TaskBackup); return nil }},
@@ -464,7 +510,15 @@ func TestAccBackupSchedule_provesItsBackups(t *testing.T) {
   resources = { requests = { cpu = "50m", memory = "64Mi" }, limits = { memory = "512Mi" } }
   placement = { node_selector = { "kubernetes.io/os" = "linux" }, tolerations = [{ key = "backups", operator = "Exists" }], priority_class = "system-cluster-critical" }
 `
-		return clusterHCL(namespace, acctest.ConsulVersion, "") + scheduleHCL("consul_k8s_cluster.test.id", fmt.Sprintf("url = %q", repository), more)
+		return clusterHCL(
+			namespace,
+			acctest.ConsulVersion,
+			"",
+		) + scheduleHCL(
+			"consul_k8s_cluster.test.id",
+			fmt.Sprintf("url = %q", repository),
+			more,
+		)
 	}
 	const never = `schedule = "0 0 31 2 *"`
 	tasks := fmt.Sprintf("prune = { %[1]s }\n  check = { %[1]s, parts = 1 }\n  drill = { %[1]s, sentinel_key = \"canary\" }", never)
@@ -505,11 +559,23 @@ func TestAccBackupSchedule_provesItsBackups(t *testing.T) {
 				PreConfig: func() { put("canary"); register(); runNow(t, namespace, restic.TaskBackup) },
 				Config:    config(tasks),
 				Check: resource.ComposeTestCheckFunc(
-					podsAreAsDeclared(t, namespace), resource.TestCheckResourceAttrSet(address, "last_drill.seconds"), resource.TestCheckResourceAttrSet(address, "last_drill.index"), resource.TestCheckNoResourceAttr(address, "last_check.time"),
+					podsAreAsDeclared(
+						t,
+						namespace,
+					),
+					resource.TestCheckResourceAttrSet(address, "last_drill.seconds"),
+					resource.TestCheckResourceAttrSet(address, "last_drill.index"),
+					resource.TestCheckNoResourceAttr(address, "last_check.time"),
 				),
 			},
 			{Config: config(tasks), PlanOnly: true},
-			{ResourceName: address, ImportState: true, ImportStateId: namespace + "/consul/backup", ImportStateVerify: true, ImportStateVerifyIgnore: []string{"timeouts"}},
+			{
+				ResourceName:            address,
+				ImportState:             true,
+				ImportStateId:           namespace + "/consul/backup",
+				ImportStateVerify:       true,
+				ImportStateVerifyIgnore: []string{"timeouts"},
+			},
 			{
 				PreConfig: func() {
 					for _, task := range []string{restic.TaskBackup, restic.TaskBackup, restic.TaskPrune, restic.TaskCheck, restic.TaskDrill} {
@@ -518,7 +584,12 @@ func TestAccBackupSchedule_provesItsBackups(t *testing.T) {
 				},
 				Config: config(tasks),
 				Check: resource.ComposeTestCheckFunc(
-					resource.TestCheckResourceAttrSet(address, "last_prune.time"), resource.TestCheckResourceAttr(address, "last_check.part", "1"), resource.TestCheckResourceAttr(address, "last_check.parts", "1"),
+					resource.TestCheckResourceAttrSet(
+						address,
+						"last_prune.time",
+					),
+					resource.TestCheckResourceAttr(address, "last_check.part", "1"),
+					resource.TestCheckResourceAttr(address, "last_check.parts", "1"),
 				),
 			},
 			{ // a pack of the repository is damaged: data that only a reading finds
@@ -554,7 +625,8 @@ func podsAreAsDeclared(t *testing.T, namespace string) resource.TestCheckFunc {
 		}
 		latest := slices.MaxFunc(pods.Items, func(a, b corev1.Pod) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
 		spec := latest.Spec
-		if spec.NodeSelector["kubernetes.io/os"] != "linux" || spec.PriorityClassName != "system-cluster-critical" || !slices.ContainsFunc(spec.Tolerations, func(t corev1.Toleration) bool { return t.Key == "backups" }) {
+		if spec.NodeSelector["kubernetes.io/os"] != "linux" || spec.PriorityClassName != "system-cluster-critical" ||
+			!slices.ContainsFunc(spec.Tolerations, func(t corev1.Toleration) bool { return t.Key == "backups" }) {
 			return fmt.Errorf("the pod %s is placed otherwise: %+v", latest.Name, spec)
 		}
 		for _, c := range spec.InitContainers { // the last container of a drill is a server
@@ -574,7 +646,15 @@ func TestAccLong_survivesAStoreThatIsAwayAndAKill(t *testing.T) {
 	putSecret(t, namespace, acctest.Credentials())
 	store := func(label string) {
 		t.Helper()
-		_, err := k.CoreV1().Services(namespace).Patch(t.Context(), "s3", types.MergePatchType, fmt.Appendf(nil, `{"spec":{"selector":{"app":%q}}}`, label), metav1.PatchOptions{})
+		_, err := k.CoreV1().Services(
+			namespace,
+		).Patch(
+			t.Context(),
+			"s3",
+			types.MergePatchType,
+			fmt.Appendf(nil, `{"spec":{"selector":{"app":%q}}}`, label),
+			metav1.PatchOptions{},
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -588,7 +668,8 @@ func TestAccLong_survivesAStoreThatIsAwayAndAKill(t *testing.T) {
 				return "", err
 			}
 			for _, p := range pods.Items {
-				if p.UID != other && p.DeletionTimestamp == nil && len(p.Status.ContainerStatuses) > 0 && p.Status.ContainerStatuses[0].State.Running != nil {
+				if p.UID != other && p.DeletionTimestamp == nil && len(p.Status.ContainerStatuses) > 0 &&
+					p.Status.ContainerStatuses[0].State.Running != nil {
 					found = p
 					return "", nil
 				}
@@ -598,12 +679,22 @@ func TestAccLong_survivesAStoreThatIsAwayAndAKill(t *testing.T) {
 		return found
 	}
 	test(t, resource.TestCase{Steps: []resource.TestStep{{
-		Config: clusterHCL(namespace, acctest.ConsulVersion, "") + scheduleHCL("consul_k8s_cluster.test.id", fmt.Sprintf("url = %q", repository), ""),
+		Config: clusterHCL(
+			namespace,
+			acctest.ConsulVersion,
+			"",
+		) + scheduleHCL(
+			"consul_k8s_cluster.test.id",
+			fmt.Sprintf("url = %q", repository),
+			"",
+		),
 		Check: func(*terraform.State) error {
 			store("away")
 			job := startNow(t, namespace, restic.TaskBackup, 2)
 			first := storing(job, "")
-			if err := k.CoreV1().Pods(namespace).Delete(t.Context(), first.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}); err != nil {
+			if err := k.CoreV1().Pods(namespace).Delete(
+				t.Context(), first.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))},
+			); err != nil {
 				return err
 			}
 			storing(job, first.UID)
@@ -624,7 +715,13 @@ func TestAccLong_survivesAStoreThatIsAwayAndAKill(t *testing.T) {
 func forgetsNothingOfAFormerCluster(t *testing.T, namespace, repository string) error {
 	t.Helper()
 	add := func(tag string, index int) {
-		acctest.Restic(t, namespace, repository, "restic", fmt.Sprintf("restic -q backup --host %s.consul --tag %s --tag version=1.22.7 --tag index=%d /etc/passwd", namespace, tag, index))
+		acctest.Restic(
+			t,
+			namespace,
+			repository,
+			"restic",
+			fmt.Sprintf("restic -q backup --host %s.consul --tag %s --tag version=1.22.7 --tag index=%d /etc/passwd", namespace, tag, index),
+		)
 	}
 	for _, step := range []struct {
 		tag         string
@@ -642,7 +739,8 @@ func forgetsNothingOfAFormerCluster(t *testing.T, namespace, repository string) 
 	return nil
 }
 
-// A cluster with a name of 45 characters has TLS, gossip encryption, ACLs, and a schedule with every task, whose Jobs run as a ServiceAccount of their own with a token.
+// A cluster with a name of 45 characters has TLS, gossip encryption, ACLs, and a schedule with every task, whose Jobs run as a
+// ServiceAccount of their own with a token.
 func TestAccBackupSchedule_ofALongName(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -650,13 +748,24 @@ func TestAccBackupSchedule_ofALongName(t *testing.T) {
 	acctest.ClaimForBackups(t, namespace)
 	putSecret(t, namespace, map[string]string{"RESTIC_PASSWORD": "secret"})
 	name, schedule := "consul-"+strings.Repeat("x", 38), "every-"+strings.Repeat("y", 24)
-	cluster := strings.Replace(clusterHCL(namespace, acctest.ConsulVersion, "tls = { enabled = true }\n  gossip = { enabled = true }\n  acl = { enabled = true }"), `"consul"`, `"`+name+`"`, 1) + `
+	cluster := strings.Replace(
+		clusterHCL(namespace, acctest.ConsulVersion, "tls = { enabled = true }\n  gossip = { enabled = true }\n  acl = { enabled = true }"),
+		`"consul"`,
+		`"`+name+`"`,
+		1,
+	) + `
 resource "consul_k8s_acl_bootstrap" "test" {
   cluster = consul_k8s_cluster.test.id
 }
 `
-	config := cluster + scheduleHCL("consul_k8s_acl_bootstrap.test.cluster", `volume_claim = "backups", options = { "local.connections" = "1" }, service_account = { annotations = { "example.com/role" = "backup" }, token_audience = "backup.example.com" }`,
-		fmt.Sprintf("name = %q\n  prune = { schedule = \"0 0 30 2 *\" }\n  check = { schedule = \"0 0 30 2 *\" }\n  drill = { schedule = \"0 0 30 2 *\" }", schedule))
+	config := cluster + scheduleHCL(
+		"consul_k8s_acl_bootstrap.test.cluster",
+		`volume_claim = "backups", options = { "local.connections" = "1" }, service_account = { annotations = { "example.com/role" = "backup" }, token_audience = "backup.example.com" }`,
+		fmt.Sprintf(
+			"name = %q\n  prune = { schedule = \"0 0 30 2 *\" }\n  check = { schedule = \"0 0 30 2 *\" }\n  drill = { schedule = \"0 0 30 2 *\" }",
+			schedule,
+		),
+	)
 	account := restic.AccountName(name, schedule)
 	ranAs := func(*terraform.State) error {
 		made, err := k.CoreV1().ServiceAccounts(namespace).Get(t.Context(), account, metav1.GetOptions{})
@@ -680,10 +789,23 @@ resource "consul_k8s_acl_bootstrap" "test" {
 	}
 	test(t, resource.TestCase{
 		Steps: []resource.TestStep{
-			{Config: config, Check: resource.ComposeTestCheckFunc(ranAs,
-				resource.TestCheckResourceAttr(address, "last_backup.version", acctest.ConsulVersion), resource.TestCheckResourceAttrSet(address, "last_drill.time"))},
+			{Config: config, Check: resource.ComposeTestCheckFunc(
+				ranAs,
+				resource.TestCheckResourceAttr(
+					address,
+					"last_backup.version",
+					acctest.ConsulVersion,
+				),
+				resource.TestCheckResourceAttrSet(address, "last_drill.time"),
+			)},
 			{Config: config, PlanOnly: true},
-			{ResourceName: address, ImportState: true, ImportStateId: namespace + "/" + name + "/" + schedule, ImportStateVerify: true, ImportStateVerifyIgnore: []string{"timeouts"}},
+			{
+				ResourceName:            address,
+				ImportState:             true,
+				ImportStateId:           namespace + "/" + name + "/" + schedule,
+				ImportStateVerify:       true,
+				ImportStateVerifyIgnore: []string{"timeouts"},
+			},
 			{Config: cluster, Check: func(*terraform.State) error {
 				if _, err := k.CoreV1().ServiceAccounts(namespace).Get(t.Context(), account, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 					return fmt.Errorf("the ServiceAccount is there: %w", err)
@@ -723,7 +845,10 @@ func TestAccBackupSchedule_badInput(t *testing.T) {
 		"no label":         {good, `placement = { node_selector = { "a b" = "x" } }`, "would be refused by Kubernetes"},
 		"no time":          {good, `deadline = "1s"`, "must be a duration between 1m0s and 24h0m0s"},
 	} {
-		refusals = append(refusals, acctest.Refusal{Config: scheduleHCL(`"nowhere/a-cluster-with-a-long-name"`, tt.repository, tt.more), Says: tt.says})
+		refusals = append(
+			refusals,
+			acctest.Refusal{Config: scheduleHCL(`"nowhere/a-cluster-with-a-long-name"`, tt.repository, tt.more), Says: tt.says},
+		)
 	}
 	acctest.ExpectRefusals(t, "", refusals)
 }

@@ -64,7 +64,8 @@ func (*BackupsDataSource) Metadata(_ context.Context, req datasource.MetadataReq
 func (*BackupsDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Lists the snapshots in a backup repository, latest first.\n\n" +
-			"Each read, even during a plan, runs a Job in the cluster's namespace and reads its log. This takes some seconds and requires the right to create Jobs.",
+			"Each read, even during a plan, runs a Job in the cluster's namespace and reads its log. This takes some seconds and requires the " +
+			"right to create Jobs.",
 		Attributes: map[string]schema.Attribute{
 			"id": schema.StringAttribute{Computed: true, MarkdownDescription: "Same as `cluster`."},
 			"cluster": schema.StringAttribute{
@@ -74,19 +75,45 @@ func (*BackupsDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, 
 			"repository": schema.SingleNestedAttribute{
 				Required: true, MarkdownDescription: "Repository to look into.",
 				Attributes: map[string]schema.Attribute{
-					"url":                schema.StringAttribute{Optional: true, Validators: []validator.String{attr.RepositoryURL()}, MarkdownDescription: attr.RepositoryURLDescription},
-					"volume_claim":       schema.StringAttribute{Optional: true, Validators: []validator.String{attr.SecretName()}, MarkdownDescription: attr.RepositoryClaimDescription},
-					"credentials_secret": schema.StringAttribute{Required: true, Validators: []validator.String{attr.SecretName()}, MarkdownDescription: attr.RepositoryCredentialsDescription},
+					"url": schema.StringAttribute{
+						Optional:            true,
+						Validators:          []validator.String{attr.RepositoryURL()},
+						MarkdownDescription: attr.RepositoryURLDescription,
+					},
+					"volume_claim": schema.StringAttribute{
+						Optional:            true,
+						Validators:          []validator.String{attr.SecretName()},
+						MarkdownDescription: attr.RepositoryClaimDescription,
+					},
+					"credentials_secret": schema.StringAttribute{
+						Required:            true,
+						Validators:          []validator.String{attr.SecretName()},
+						MarkdownDescription: attr.RepositoryCredentialsDescription,
+					},
 					"service_account": schema.SingleNestedAttribute{
 						Optional: true, MarkdownDescription: attr.RepositoryAccountDescription,
 						Attributes: map[string]schema.Attribute{
-							"name":           schema.StringAttribute{Optional: true, Validators: []validator.String{attr.SecretName()}, MarkdownDescription: attr.RepositoryAccountNameDescription},
-							"annotations":    schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: []validator.Map{mapvalidator.SizeAtLeast(1), attr.Annotations()}, MarkdownDescription: attr.RepositoryAccountAnnotationsDescription},
-							"token_audience": schema.StringAttribute{Optional: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)}, MarkdownDescription: attr.RepositoryAccountAudienceDescription},
+							"name": schema.StringAttribute{
+								Optional:            true,
+								Validators:          []validator.String{attr.SecretName()},
+								MarkdownDescription: attr.RepositoryAccountNameDescription,
+							},
+							"annotations": schema.MapAttribute{
+								Optional:            true,
+								ElementType:         types.StringType,
+								Validators:          []validator.Map{mapvalidator.SizeAtLeast(1), attr.Annotations()},
+								MarkdownDescription: attr.RepositoryAccountAnnotationsDescription,
+							},
+							"token_audience": schema.StringAttribute{
+								Optional:            true,
+								Validators:          []validator.String{stringvalidator.LengthAtLeast(1)},
+								MarkdownDescription: attr.RepositoryAccountAudienceDescription,
+							},
 						},
 					},
 					"options": schema.MapAttribute{
-						Optional: true, ElementType: types.StringType, Validators: []validator.Map{mapvalidator.SizeAtLeast(1)}, MarkdownDescription: attr.RepositoryOptionsDescription,
+						Optional: true, ElementType: types.StringType, Validators: []validator.Map{mapvalidator.SizeAtLeast(1)},
+						MarkdownDescription: attr.RepositoryOptionsDescription,
 					},
 				},
 			},
@@ -94,40 +121,78 @@ func (*BackupsDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, 
 				Optional: true, Validators: []validator.String{attr.Check("the ID of a cluster, or \"*\"", checkFromCluster)},
 				MarkdownDescription: "ID of the cluster whose snapshots are listed, or `*` for all clusters. Defaults to the value of `cluster`.",
 			},
-			"schedule": schema.StringAttribute{Optional: true, MarkdownDescription: "Name of a schedule. Lists only the snapshots that this schedule took."},
-			"version":  schema.StringAttribute{Optional: true, MarkdownDescription: "Consul version. Lists only the snapshots of this version."},
+			"schedule": schema.StringAttribute{
+				Optional:            true,
+				MarkdownDescription: "Name of a schedule. Lists only the snapshots that this schedule took.",
+			},
+			"version": schema.StringAttribute{Optional: true, MarkdownDescription: "Consul version. Lists only the snapshots of this version."},
 			"since": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{attr.Check("a time in RFC 3339 format, such as \"2026-01-31T00:00:00Z\"", checkTime)},
 				MarkdownDescription: "Time in RFC 3339 format. Lists only the snapshots that were taken since then.",
 			},
-			"image": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.Image()}, MarkdownDescription: attr.ResticImageDescription},
+			"image": schema.StringAttribute{
+				Optional:            true,
+				Validators:          []validator.String{attr.Image()},
+				MarkdownDescription: attr.ResticImageDescription,
+			},
 			"resources": schema.SingleNestedAttribute{
 				Optional: true, MarkdownDescription: attr.JobResourcesDescription,
 				Attributes: map[string]schema.Attribute{
-					"requests": schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: attr.Quantities(), MarkdownDescription: attr.JobQuantitiesDescription},
-					"limits":   schema.MapAttribute{Optional: true, ElementType: types.StringType, Validators: attr.Quantities(), MarkdownDescription: attr.JobQuantitiesDescription},
+					"requests": schema.MapAttribute{
+						Optional:            true,
+						ElementType:         types.StringType,
+						Validators:          attr.Quantities(),
+						MarkdownDescription: attr.JobQuantitiesDescription,
+					},
+					"limits": schema.MapAttribute{
+						Optional:            true,
+						ElementType:         types.StringType,
+						Validators:          attr.Quantities(),
+						MarkdownDescription: attr.JobQuantitiesDescription,
+					},
 				},
 			},
 			"pod_labels": schema.MapAttribute{
-				Optional: true, ElementType: types.StringType, Validators: []validator.Map{attr.Labels()}, MarkdownDescription: attr.JobPodLabelsDescription,
+				Optional: true, ElementType: types.StringType, Validators: []validator.Map{attr.Labels()},
+				MarkdownDescription: attr.JobPodLabelsDescription,
 			},
 			"pod_annotations": schema.MapAttribute{
-				Optional: true, ElementType: types.StringType, Validators: []validator.Map{attr.Annotations()}, MarkdownDescription: attr.JobPodAnnotationsDescription,
+				Optional: true, ElementType: types.StringType, Validators: []validator.Map{attr.Annotations()},
+				MarkdownDescription: attr.JobPodAnnotationsDescription,
 			},
 			"backups": schema.ListNestedAttribute{
 				Computed: true, MarkdownDescription: "Snapshots that were found, latest first.",
 				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
-					"id":             schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the snapshot in the repository, as `consul_k8s_restore` takes it."},
-					"time":           schema.StringAttribute{Computed: true, MarkdownDescription: "When the snapshot was stored, in RFC 3339 format."},
-					"cluster":        schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the cluster that the snapshot was taken from."},
-					"schedule":       schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the schedule that took the snapshot, if a schedule did."},
-					"name":           schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the `consul_k8s_snapshot` that took the snapshot."},
-					"before_restore": schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the snapshot that was restored right after this one was taken."},
-					"before_upgrade": schema.StringAttribute{Computed: true, MarkdownDescription: "Consul version that the cluster was upgraded to right after the snapshot was taken (`update.snapshot_to` of the cluster)."},
-					"version":        schema.StringAttribute{Computed: true, MarkdownDescription: "Consul version of the snapshot."},
-					"index":          schema.Int64Attribute{Computed: true, MarkdownDescription: "Index of the last Raft log entry in the snapshot."},
-					"size":           schema.Int64Attribute{Computed: true, MarkdownDescription: "Size of the unpacked snapshot in bytes."},
-					"stored":         schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of bytes that the snapshot added to the repository."},
+					"id": schema.StringAttribute{
+						Computed:            true,
+						MarkdownDescription: "ID of the snapshot in the repository, as `consul_k8s_restore` takes it.",
+					},
+					"time":    schema.StringAttribute{Computed: true, MarkdownDescription: "When the snapshot was stored, in RFC 3339 format."},
+					"cluster": schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the cluster that the snapshot was taken from."},
+					"schedule": schema.StringAttribute{
+						Computed:            true,
+						MarkdownDescription: "Name of the schedule that took the snapshot, if a schedule did.",
+					},
+					"name": schema.StringAttribute{
+						Computed:            true,
+						MarkdownDescription: "Name of the `consul_k8s_snapshot` that took the snapshot.",
+					},
+					"before_restore": schema.StringAttribute{
+						Computed:            true,
+						MarkdownDescription: "ID of the snapshot that was restored right after this one was taken.",
+					},
+					"before_upgrade": schema.StringAttribute{
+						Computed: true,
+						MarkdownDescription: "Consul version that the cluster was upgraded to right after the snapshot was taken (`update.snapshot_to` of " +
+							"the cluster).",
+					},
+					"version": schema.StringAttribute{Computed: true, MarkdownDescription: "Consul version of the snapshot."},
+					"index":   schema.Int64Attribute{Computed: true, MarkdownDescription: "Index of the last Raft log entry in the snapshot."},
+					"size":    schema.Int64Attribute{Computed: true, MarkdownDescription: "Size of the unpacked snapshot in bytes."},
+					"stored": schema.Int64Attribute{
+						Computed:            true,
+						MarkdownDescription: "Number of bytes that the snapshot added to the repository.",
+					},
 				}},
 			},
 		},
@@ -154,7 +219,11 @@ func (d *BackupsDataSource) Configure(_ context.Context, req datasource.Configur
 }
 
 // ValidateConfig implements datasource.DataSourceWithValidateConfig.
-func (*BackupsDataSource) ValidateConfig(ctx context.Context, req datasource.ValidateConfigRequest, resp *datasource.ValidateConfigResponse) {
+func (*BackupsDataSource) ValidateConfig(
+	ctx context.Context,
+	req datasource.ValidateConfigRequest,
+	resp *datasource.ValidateConfigResponse,
+) {
 	var m backupsModel
 	if resp.Diagnostics.Append(req.Config.Get(ctx, &m)...); resp.Diagnostics.HasError() {
 		return
@@ -188,7 +257,9 @@ func (d *BackupsDataSource) Read(ctx context.Context, req datasource.ReadRequest
 	defer cancel()
 	all, err := client.List(ctx)
 	if err != nil {
-		resp.Diagnostics.Append(attr.JobError("The repository cannot be read", "The snapshots in the repository could not be listed.", m.Cluster.ValueString(), err))
+		resp.Diagnostics.Append(
+			attr.JobError("The repository cannot be read", "The snapshots in the repository could not be listed.", m.Cluster.ValueString(), err),
+		)
 		return
 	}
 	m.ID, m.Backups = m.Cluster, []backupModel{}
@@ -215,7 +286,11 @@ func (m backupsModel) wants(s restic.Stored) bool {
 
 func newBackup(s restic.Stored) backupModel {
 	return backupModel{
-		ID: types.StringValue(s.ID), Time: rfc3339(s.Time), Cluster: types.StringValue(s.Cluster), Schedule: attr.OptionalString(s.Schedule), Name: attr.OptionalString(s.Name),
-		BeforeRestore: attr.OptionalString(s.BeforeRestore), BeforeUpgrade: attr.OptionalString(s.BeforeUpgrade), Version: types.StringValue(s.Version), Index: types.Int64Value(s.Index), Size: types.Int64Value(s.Size), Stored: types.Int64Value(s.Added),
+		ID:   types.StringValue(s.ID),
+		Time: rfc3339(s.Time), Cluster: types.StringValue(s.Cluster), Schedule: attr.OptionalString(s.Schedule),
+		Name:          attr.OptionalString(s.Name),
+		BeforeRestore: attr.OptionalString(s.BeforeRestore),
+		BeforeUpgrade: attr.OptionalString(s.BeforeUpgrade), Version: types.StringValue(s.Version), Index: types.Int64Value(s.Index),
+		Size: types.Int64Value(s.Size), Stored: types.Int64Value(s.Added),
 	}
 }

@@ -28,7 +28,11 @@ func TestAccLong_aFullDiskAndADamagedIndex(t *testing.T) {
 	putSecret(t, namespace, acctest.Credentials())
 	const never = `{ schedule = "0 0 31 2 *" }`
 	config := clusterHCL(namespace, acctest.ConsulVersion, "") +
-		scheduleHCL("consul_k8s_cluster.test.id", fmt.Sprintf("url = %q", repository), "retention = { last = 9 }\n  check = "+strings.Replace(never, " }", ", parts = 1 }", 1)+"\n  drill = "+never+"\n  deadline = \"1m\"")
+		scheduleHCL(
+			"consul_k8s_cluster.test.id",
+			fmt.Sprintf("url = %q", repository),
+			"retention = { last = 9 }\n  check = "+strings.Replace(never, " }", ", parts = 1 }", 1)+"\n  drill = "+never+"\n  deadline = \"1m\"",
+		)
 	fails := func(task, says string) {
 		t.Helper()
 		if got := tryNow(t, namespace, task); !strings.Contains(got, says) {
@@ -119,7 +123,13 @@ resource "consul_k8s_acl_bootstrap" "test" {
 			return err
 		})
 		cli.Write("main.tf", config(snapshotHCL("consul_k8s_acl_bootstrap.test.cluster", repository)+
-			restoreHCL("consul_k8s_acl_bootstrap.test.cluster", namespace+"/consul", repository, "consul_k8s_snapshot.test.snapshot_id", fmt.Sprintf("triggers = { n = %q }", step))))
+			restoreHCL(
+				"consul_k8s_acl_bootstrap.test.cluster",
+				namespace+"/consul",
+				repository,
+				"consul_k8s_snapshot.test.snapshot_id",
+				fmt.Sprintf("triggers = { n = %q }", step),
+			)))
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		killed := make(chan bool, 1)
 		go func() { killed <- killIn(ctx, t, namespace, ended) }()
@@ -138,7 +148,9 @@ resource "consul_k8s_acl_bootstrap" "test" {
 			t.Logf("%s: it is not known what was changed", step) // the pod is gone
 		}
 		cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
-		for _, check := range []resource.TestCheckFunc{hasKeys(t, namespace, map[string]int{"kept": 300, "later": 0}), agentTokensWork(t, namespace)} {
+		for _, check := range []resource.TestCheckFunc{
+			hasKeys(t, namespace, map[string]int{"kept": 300, "later": 0}), agentTokensWork(t, namespace),
+		} {
 			if err := check(nil); err != nil {
 				t.Errorf("%s: %v", step, err)
 			}

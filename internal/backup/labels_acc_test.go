@@ -41,11 +41,19 @@ func requireLabel(t *testing.T, namespace, label string) {
 		Spec: admissionv1.ValidatingAdmissionPolicySpec{
 			MatchConstraints: &admissionv1.MatchResources{ResourceRules: []admissionv1.NamedRuleWithOperations{
 				rule("", "secrets", "configmaps", "serviceaccounts", "services", "persistentvolumeclaims"),
-				rule("apps", "statefulsets"), rule("batch", "jobs", "cronjobs"), rule("policy", "poddisruptionbudgets"), rule("coordination.k8s.io", "leases"),
+				rule(
+					"apps",
+					"statefulsets",
+				), rule("batch", "jobs", "cronjobs"), rule("policy", "poddisruptionbudgets"), rule("coordination.k8s.io", "leases"),
 			}},
-			MatchConditions: []admissionv1.MatchCondition{{Name: "not-of-kubernetes", Expression: `!(object.metadata.name in ["kube-root-ca.crt", "default"])`}},
+			MatchConditions: []admissionv1.MatchCondition{
+				{Name: "not-of-kubernetes", Expression: `!(object.metadata.name in ["kube-root-ca.crt", "default"])`},
+			},
 			Validations: []admissionv1.Validation{{
-				Expression: fmt.Sprintf("has(object.metadata.labels) && %q in object.metadata.labels", label), Message: "the label " + label + " is required",
+				Expression: fmt.Sprintf(
+					"has(object.metadata.labels) && %q in object.metadata.labels",
+					label,
+				), Message: "the label " + label + " is required",
 			}},
 		},
 	}, metav1.CreateOptions{})
@@ -56,7 +64,9 @@ func requireLabel(t *testing.T, namespace, label string) {
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: admissionv1.ValidatingAdmissionPolicyBindingSpec{
 			PolicyName: name, ValidationActions: []admissionv1.ValidationAction{admissionv1.Deny},
-			MatchResources: &admissionv1.MatchResources{NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: namespace}}},
+			MatchResources: &admissionv1.MatchResources{
+				NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: namespace}},
+			},
 		},
 	}, metav1.CreateOptions{})
 	if err != nil {
@@ -79,7 +89,9 @@ func TestAccLabels_reachEveryObject(t *testing.T) {
 	namespace := acctest.Namespace(t)
 	acctest.ClaimForBackups(t, namespace)
 	claims := acctest.Kube(t).CoreV1().PersistentVolumeClaims(namespace) // the scheduler changes it
-	if _, err := claims.Patch(t.Context(), "backups", types.MergePatchType, []byte(`{"metadata":{"labels":{"team":"platform"}}}`), metav1.PatchOptions{}); err != nil {
+	if _, err := claims.Patch(
+		t.Context(), "backups", types.MergePatchType, []byte(`{"metadata":{"labels":{"team":"platform"}}}`), metav1.PatchOptions{},
+	); err != nil {
 		t.Fatal(err)
 	}
 	requireLabel(t, namespace, "team")
@@ -211,7 +223,16 @@ func checkStrict(t *testing.T, namespace, team string, tier bool) error {
 	if account.Annotations["example.com/role"] != "consul" {
 		return fmt.Errorf("the service account has the annotations %v", account.Annotations)
 	}
-	out, err := k.Exec(ctx, namespace, "consul-server-0", "consul", nil, "/bin/sh", "-c", `echo "$(id -u):$(id -g) $$ $(cat /proc/1/comm) $(cat /shared/file) $GOTRACEBACK"`)
+	out, err := k.Exec(
+		ctx,
+		namespace,
+		"consul-server-0",
+		"consul",
+		nil,
+		"/bin/sh",
+		"-c",
+		`echo "$(id -u):$(id -g) $$ $(cat /proc/1/comm) $(cat /shared/file) $GOTRACEBACK"`,
+	)
 	add(err)
 	if got := out; !regexpUser.MatchString(got) {
 		return fmt.Errorf("in the container of Consul: %q", got)

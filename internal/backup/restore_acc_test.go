@@ -136,8 +136,14 @@ func TestAccRestore_bringsBackWhatWasThere(t *testing.T) {
 	repository := fmt.Sprintf("url = \"s3:%s/bucket/consul\"", acctest.StartS3(t, namespace))
 	putSecret(t, namespace, acctest.Credentials())
 	base := func(reset int) string {
-		return strings.Replace(clusterHCL(namespace, acctest.ConsulVersion, "acl = { enabled = true, default_policy = \"deny\" }\n  tls = { enabled = true }"), "replicas  = 1", "replicas  = 3", 1) +
-			fmt.Sprintf(`
+		return strings.Replace(
+			clusterHCL(namespace, acctest.ConsulVersion, "acl = { enabled = true, default_policy = \"deny\" }\n  tls = { enabled = true }"),
+			"replicas  = 1",
+			"replicas  = 3",
+			1,
+		) +
+			fmt.Sprintf(
+				`
 resource "consul_k8s_acl_bootstrap" "test" {
   cluster = consul_k8s_cluster.test.id
   reset   = %d
@@ -152,7 +158,13 @@ resource "consul_k8s_token" "test" {
   policies = [consul_k8s_policy.test.name]
   secret   = { name = "delivered" }
 }
-`, reset) + scheduleHCL("consul_k8s_acl_bootstrap.test.cluster", repository, "retention = { last = 20 }")
+`,
+				reset,
+			) + scheduleHCL(
+			"consul_k8s_acl_bootstrap.test.cluster",
+			repository,
+			"retention = { last = 20 }",
+		)
 	}
 	id := namespace + "/consul"
 	restore := func(snapshot, more string) string {
@@ -184,9 +196,16 @@ resource "consul_k8s_token" "test" {
 				plancheck.ExpectResourceAction(restoreAddress, plancheck.ResourceActionCreate),
 			}},
 			Check: resource.ComposeTestCheckFunc(
-				value("snapshot_id", &first), value("before_snapshot_id", &before),
-				hasKeys(t, namespace, map[string]int{"kept": 500, "later": 0}), agentTokensWork(t, namespace),
-				resource.TestCheckResourceAttr(restoreAddress, "snapshot_counts.KVS", "500"), resource.TestCheckResourceAttr(restoreAddress, "counts.KVS", "500"),
+				value("snapshot_id", &first),
+				value("before_snapshot_id", &before),
+				hasKeys(t, namespace, map[string]int{"kept": 500, "later": 0}),
+				agentTokensWork(t, namespace),
+				resource.TestCheckResourceAttr(
+					restoreAddress,
+					"snapshot_counts.KVS",
+					"500",
+				),
+				resource.TestCheckResourceAttr(restoreAddress, "counts.KVS", "500"),
 				func(*terraform.State) error { runNow(t, namespace, restic.TaskBackup); return nil },
 			),
 		},
@@ -247,7 +266,13 @@ resource "consul_k8s_snapshot" "test" {
 			PreConfig: func() { putKeys(t, namespace, "kept", 10) },
 			Config:    cluster(acctest.OlderVersion, snapshot("1")),
 			Check: resource.ComposeTestCheckFunc(
-				resource.TestCheckResourceAttr(address, "version", acctest.OlderVersion), resource.TestCheckResourceAttrSet(address, "index"), resource.TestCheckResourceAttrSet(address, "size"),
+				resource.TestCheckResourceAttr(
+					address,
+					"version",
+					acctest.OlderVersion,
+				),
+				resource.TestCheckResourceAttrSet(address, "index"),
+				resource.TestCheckResourceAttrSet(address, "size"),
 			),
 		},
 		{Config: cluster(acctest.OlderVersion, snapshot("1")), PlanOnly: true},
@@ -255,7 +280,13 @@ resource "consul_k8s_snapshot" "test" {
 		{
 			PreConfig: func() {
 				putKeys(t, namespace, "later", 10)
-				acctest.Restic(t, namespace, url, "restic", "restic -q backup --host "+namespace+".consul --tag snapshot=newer --tag version=1.99.0 --tag index=999999 /etc/passwd")
+				acctest.Restic(
+					t,
+					namespace,
+					url,
+					"restic",
+					"restic -q backup --host "+namespace+".consul --tag snapshot=newer --tag version=1.99.0 --tag index=999999 /etc/passwd",
+				)
 			},
 			Config: recent + restore("latest", ""), PlanOnly: true, ExpectError: acctest.Says("it was taken from Consul 1.99.0"),
 		},
@@ -265,8 +296,16 @@ resource "consul_k8s_snapshot" "test" {
 			},
 			Config: recent + restore("0123456789", ""), PlanOnly: true, ExpectError: acctest.Says(`the repository holds no snapshot "0123456789"`),
 		},
-		{Config: recent + restore("latest", "from_cluster = \"elsewhere/consul\""), PlanOnly: true, ExpectError: acctest.Says("the repository holds no snapshot of the cluster elsewhere/consul")},
-		{Config: recent + restoreHCL("consul_k8s_cluster.test.id", "consul", repository, `"latest"`, ""), PlanOnly: true, ExpectError: acctest.Says("this restore replaces all data of cluster " + id)},
+		{
+			Config:      recent + restore("latest", "from_cluster = \"elsewhere/consul\""),
+			PlanOnly:    true,
+			ExpectError: acctest.Says("the repository holds no snapshot of the cluster elsewhere/consul"),
+		},
+		{
+			Config:      recent + restoreHCL("consul_k8s_cluster.test.id", "consul", repository, `"latest"`, ""),
+			PlanOnly:    true,
+			ExpectError: acctest.Says("this restore replaces all data of cluster " + id),
+		},
 		{Config: recent + restore("yesterday", ""), PlanOnly: true, ExpectError: acctest.Says(`"yesterday" is not a snapshot ID`)},
 		{Config: recent + other, ExpectError: acctest.Says("There is no cluster " + namespace + "/other")},
 		{Config: recent + snapshot("2"), Check: resource.TestCheckResourceAttr(address, "version", acctest.ConsulVersion)},

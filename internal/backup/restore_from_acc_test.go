@@ -18,13 +18,25 @@ import (
 
 // beginning is the attribute restore_from.
 func beginning(repository, snapshot, from string) string {
-	return fmt.Sprintf("restore_from = { repository = { %s, credentials_secret = \"restic\" }, snapshot = %q, from_cluster = %q }\n", repository, snapshot, from)
+	return fmt.Sprintf(
+		"restore_from = { repository = { %s, credentials_secret = \"restic\" }, snapshot = %q, from_cluster = %q }\n",
+		repository,
+		snapshot,
+		from,
+	)
 }
 
 // endpoints is the number of servers that the client Service leads to.
 func endpoints(ctx context.Context, t *testing.T, namespace string) (n int) {
 	t.Helper()
-	list, err := acctest.Kube(t).DiscoveryV1().EndpointSlices(namespace).List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=consul"})
+	list, err := acctest.Kube(
+		t,
+	).DiscoveryV1().EndpointSlices(
+		namespace,
+	).List(
+		ctx,
+		metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=consul"},
+	)
 	if err != nil {
 		t.Error(err)
 		return -1
@@ -75,7 +87,11 @@ resource "consul_k8s_policy" "test" {
 }
 `
 	config := func(namespace, beginning, more string) string {
-		return acctest.RequiredProviders + clusterHCL(namespace, acctest.ConsulVersion, "acl = { enabled = true, default_policy = \"deny\" }\n  tls = { enabled = true }\n  "+beginning) + bootstrap + more
+		return acctest.RequiredProviders + clusterHCL(
+			namespace,
+			acctest.ConsulVersion,
+			"acl = { enabled = true, default_policy = \"deny\" }\n  tls = { enabled = true }\n  "+beginning,
+		) + bootstrap + more
 	}
 	old := acctest.NewCLI(t, map[string]string{"main.tf": config(namespace, "", snapshotHCL("consul_k8s_policy.test.cluster", repository))})
 	old.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-target=consul_k8s_policy.test")
@@ -84,8 +100,15 @@ resource "consul_k8s_policy" "test" {
 
 	from := namespace + "/consul"
 	begin := func(snapshot, from string) string {
-		return strings.Replace(config(elsewhere, beginning(repository, snapshot, from),
-			scheduleHCL("consul_k8s_acl_bootstrap.test.cluster", repository, "")), "replicas  = 1", "replicas  = 3\n  service = { type = \"NodePort\", annotations = { team = \"platform\" } }", 1)
+		return strings.Replace(config(
+			elsewhere,
+			beginning(repository, snapshot, from),
+			scheduleHCL(
+				"consul_k8s_acl_bootstrap.test.cluster",
+				repository,
+				"",
+			),
+		), "replicas  = 1", "replicas  = 3\n  service = { type = \"NodePort\", annotations = { team = \"platform\" } }", 1)
 	}
 	fresh := acctest.NewCLI(t, map[string]string{"main.tf": begin("latest", from)})
 	// Without the Secret nothing is made, and a plan says what the repository lacks.
@@ -141,11 +164,13 @@ resource "consul_k8s_policy" "test" {
 	if n := endpoints(t.Context(), t, elsewhere); n != 3 {
 		t.Errorf("clients are led to %d servers", n)
 	}
-	if _, ref, err := consulacl.ManagementToken(t.Context(), acctest.Consul(t, elsewhere, "consul")); err != nil || ref != (consulacl.SecretRef{Name: "management", Key: "token"}) {
+	if _, ref, err := consulacl.ManagementToken(t.Context(), acctest.Consul(t, elsewhere, "consul")); err != nil ||
+		ref != (consulacl.SecretRef{Name: "management", Key: "token"}) {
 		t.Errorf("the management token is in %v: %v", ref, err)
 	}
 	left, err := k.NamespaceContents(t.Context(), elsewhere)
-	if err != nil || strings.Contains(fmt.Sprint(left), "secret/consul-bootstrap-token") || strings.Contains(fmt.Sprint(left), "job/consul-restore") {
+	if err != nil || strings.Contains(fmt.Sprint(left), "secret/consul-bootstrap-token") ||
+		strings.Contains(fmt.Sprint(left), "job/consul-restore") {
 		t.Errorf("a Secret or a Job of the restore is left: %q %v", left, err)
 	}
 	fresh.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
@@ -175,7 +200,19 @@ func TestAccLong_waitsForItsBackup(t *testing.T) {
 	url := acctest.StartS3(t, namespace)
 	repository := fmt.Sprintf("url = \"s3:%s/bucket/consul\"", url)
 	putSecret(t, namespace, acctest.Credentials())
-	old := acctest.NewCLI(t, map[string]string{"main.tf": acctest.RequiredProviders + clusterHCL(namespace, acctest.ConsulVersion, "") + snapshotHCL("consul_k8s_cluster.test.id", repository)})
+	old := acctest.NewCLI(
+		t,
+		map[string]string{
+			"main.tf": acctest.RequiredProviders + clusterHCL(
+				namespace,
+				acctest.ConsulVersion,
+				"",
+			) + snapshotHCL(
+				"consul_k8s_cluster.test.id",
+				repository,
+			),
+		},
+	)
 	old.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-target=consul_k8s_cluster.test")
 	putKeys(t, namespace, "kept", 10)
 	old.Must(t.Context(), "apply", "-auto-approve", "-no-color")
@@ -199,7 +236,15 @@ func TestAccLong_waitsForItsBackup(t *testing.T) {
 			putSecret(t, elsewhere, acctest.Credentials())
 			begin := beginning(repository, "latest", namespace+"/consul")
 			config := func(begin string) string {
-				return acctest.RequiredProviders + clusterHCL(elsewhere, acctest.ConsulVersion, begin) + scheduleHCL("consul_k8s_cluster.test.id", fmt.Sprintf("url = \"s3:%s/bucket/%s\"", url, elsewhere), "")
+				return acctest.RequiredProviders + clusterHCL(
+					elsewhere,
+					acctest.ConsulVersion,
+					begin,
+				) + scheduleHCL(
+					"consul_k8s_cluster.test.id",
+					fmt.Sprintf("url = \"s3:%s/bucket/%s\"", url, elsewhere),
+					"",
+				)
 			}
 			fresh := acctest.NewCLI(t, map[string]string{"main.tf": config(begin)})
 			says(t, fresh, "The cluster is not restored yet", "apply", "-auto-approve")

@@ -82,54 +82,98 @@ func (*RestoreResource) Schema(ctx context.Context, _ resource.SchemaRequest, re
 	replace := []planmodifier.String{stringplanmodifier.RequiresReplace()}
 	keep := []planmodifier.String{stringplanmodifier.UseStateForUnknown()}
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "Replaces **all data of a cluster** with a snapshot from a backup repository: keys, services, ACLs with their tokens, and everything else. What was written since the snapshot is lost.\n\n" +
-			"The apply refuses unless all servers are healthy voters and run the release line of Consul that the snapshot was taken from, such as 1.22, or a release line that the snapshot can be upgraded to. The apply reads the snapshot back, verifies it, and stores a snapshot of the current data of the cluster in the same repository. Only then does it restore. " +
-			"After that, the apply fixes what a restore breaks: the management token in its Secret, agent tokens, the tokens of backup schedules, and servers whose name belongs to another node in the snapshot. " +
-			"The next plan shows tokens of `consul_k8s_token` and other objects that differ now. See the guide [Restore a cluster](../guides/restore.md).\n\n" +
-			"The restore runs once, when the resource is created. Remove the resource from the configuration afterwards. Otherwise, it restores again if the state is lost. A change of `snapshot`, `triggers`, or where the snapshot comes from restores again. Destroying the resource does nothing.",
+		MarkdownDescription: "Replaces **all data of a cluster** with a snapshot from a backup repository: keys, services, ACLs with their " +
+			"tokens, and everything else. What was written since the snapshot is lost.\n\n" +
+			"The apply refuses unless all servers are healthy voters and run the release line of Consul that the snapshot was taken from, such " +
+			"as 1.22, or a release line that the snapshot can be upgraded to. The apply reads the snapshot back, verifies it, and stores a " +
+			"snapshot of the current data of the cluster in the same repository. Only then does it restore. " +
+			"After that, the apply fixes what a restore breaks: the management token in its Secret, agent tokens, the tokens of backup " +
+			"schedules, and servers whose name belongs to another node in the snapshot. " +
+			"The next plan shows tokens of `consul_k8s_token` and other objects that differ now. See the guide [Restore a " +
+			"cluster](../guides/restore.md).\n\n" +
+			"The restore runs once, when the resource is created. Remove the resource from the configuration afterwards. Otherwise, it restores " +
+			"again if the state is lost. A change of `snapshot`, `triggers`, or where the snapshot comes from restores again. Destroying the " +
+			"resource does nothing.",
 		Attributes: attr.JobsAttributes(map[string]schema.Attribute{
 			"id": schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "Same as `cluster`."},
 			"cluster": schema.StringAttribute{
 				Required: true, Validators: []validator.String{attr.ClusterID()}, PlanModifiers: replace,
-				MarkdownDescription: "ID of the cluster that is overwritten, `<namespace>/<name>`. With ACLs, refer to the `cluster` of its `consul_k8s_acl_bootstrap`.",
+				MarkdownDescription: "ID of the cluster that is overwritten, `<namespace>/<name>`. With ACLs, refer to the `cluster` of its " +
+					"`consul_k8s_acl_bootstrap`.",
 			},
 			"confirm": schema.StringAttribute{
-				Required:            true,
-				MarkdownDescription: "ID of the cluster again, written as a text and not as a reference, to confirm that all data of the cluster will be replaced.",
+				Required: true,
+				MarkdownDescription: "ID of the cluster again, written as a text and not as a reference, to confirm that all data of the cluster " +
+					"will be replaced.",
 			},
 			"repository": schema.SingleNestedAttribute{
-				Required: true, MarkdownDescription: "Repository that contains the snapshot. Before the restore, a snapshot of the current data of the cluster is stored there too. The repository is read and written from within the cluster's namespace.",
+				Required: true, MarkdownDescription: "Repository that contains the snapshot. Before the restore, a snapshot of the current data of " +
+					"the cluster is stored there too. The repository is read and written from within the cluster's namespace.",
 				Attributes: attr.RepositoryAttributes(replace...),
 			},
 			"snapshot": schema.StringAttribute{
 				Required: true, PlanModifiers: replace, Validators: []validator.String{attr.Snapshot()},
-				MarkdownDescription: "ID of the snapshot in the repository, the beginning of the ID, or `latest`. `last_backup` of a schedule and the data source `consul_k8s_backups` show IDs. The apply looks up `latest`, and a plan reports which snapshot that would be. Do not refer to anything that changes with each backup, such as `last_backup` of a schedule, because each change restores again.",
+				MarkdownDescription: "ID of the snapshot in the repository, the beginning of the ID, or `latest`. `last_backup` of a schedule and " +
+					"the data source `consul_k8s_backups` show IDs. The apply looks up `latest`, and a plan reports which snapshot that would be. Do " +
+					"not refer to anything that changes with each backup, such as `last_backup` of a schedule, because each change restores again.",
 			},
 			"from_cluster": schema.StringAttribute{
-				Optional: true, Computed: true, Validators: []validator.String{attr.ClusterID()}, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown(), stringplanmodifier.RequiresReplace()},
-				MarkdownDescription: "ID of the cluster that the snapshot was taken from. Defaults to the value of `cluster`. A snapshot of any other cluster is refused, because its tokens become valid here.",
+				Optional: true, Computed: true, Validators: []validator.String{attr.ClusterID()},
+				PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown(), stringplanmodifier.RequiresReplace()},
+				MarkdownDescription: "ID of the cluster that the snapshot was taken from. Defaults to the value of `cluster`. A snapshot of any " +
+					"other cluster is refused, because its tokens become valid here.",
 			},
 			"triggers": schema.MapAttribute{
 				Optional: true, ElementType: types.StringType, PlanModifiers: []planmodifier.Map{mapplanmodifier.RequiresReplace()},
 				MarkdownDescription: "Any texts, by name. A change restores again.",
 			},
 			"image": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), Validators: []validator.String{attr.Image()}, PlanModifiers: []planmodifier.String{attr.KeepFormerResticImage()}, MarkdownDescription: attr.ResticImageDescription,
+				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), Validators: []validator.String{attr.Image()},
+				PlanModifiers: []planmodifier.String{attr.KeepFormerResticImage()}, MarkdownDescription: attr.ResticImageDescription,
 			},
-			"snapshot_id":        schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "ID of the snapshot that is restored. A plan that can look into the repository shows it, unless `snapshot` is `latest`."},
-			"version":            schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "Consul version that the snapshot was taken from."},
-			"taken":              schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "When the snapshot was taken, in RFC 3339 format. What was written later is lost."},
-			"before_snapshot_id": schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "ID of the snapshot of what the cluster had before the restore, in the same repository. Restore that snapshot to revert the restore. No retention forgets it."},
-			"time":               schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "When the snapshot was restored, in RFC 3339 format."},
+			"snapshot_id": schema.StringAttribute{
+				Computed:      true,
+				PlanModifiers: keep,
+				MarkdownDescription: "ID of the snapshot that is restored. A plan that can look into the repository shows it, unless `snapshot` is " +
+					"`latest`.",
+			},
+			"version": schema.StringAttribute{
+				Computed:            true,
+				PlanModifiers:       keep,
+				MarkdownDescription: "Consul version that the snapshot was taken from.",
+			},
+			"taken": schema.StringAttribute{
+				Computed:            true,
+				PlanModifiers:       keep,
+				MarkdownDescription: "When the snapshot was taken, in RFC 3339 format. What was written later is lost.",
+			},
+			"before_snapshot_id": schema.StringAttribute{
+				Computed:      true,
+				PlanModifiers: keep,
+				MarkdownDescription: "ID of the snapshot of what the cluster had before the restore, in the same repository. Restore that snapshot " +
+					"to revert the restore. No retention forgets it.",
+			},
+			"time": schema.StringAttribute{
+				Computed:            true,
+				PlanModifiers:       keep,
+				MarkdownDescription: "When the snapshot was restored, in RFC 3339 format.",
+			},
 			"snapshot_counts": schema.MapAttribute{
 				Computed: true, ElementType: types.Int64Type, PlanModifiers: []planmodifier.Map{mapplanmodifier.UseStateForUnknown()},
 				MarkdownDescription: "Number of records of each kind in the snapshot, such as `KVS` and `ACLToken`.",
 			},
 			"counts": schema.MapAttribute{
 				Computed: true, ElementType: types.Int64Type, PlanModifiers: []planmodifier.Map{mapplanmodifier.UseStateForUnknown()},
-				MarkdownDescription: "Number of records of each kind in the cluster after the restore. A warning reports if there are fewer keys, tokens, policies, or roles than in the snapshot.",
+				MarkdownDescription: "Number of records of each kind in the cluster after the restore. A warning reports if there are fewer keys, " +
+					"tokens, policies, or roles than in the snapshot.",
 			},
-			"timeouts": timeouts.Attributes(ctx, timeouts.Opts{Create: true, CreateDescription: "How long the restore may take, with all that comes before and after it. Defaults to `40m`."}),
+			"timeouts": timeouts.Attributes(
+				ctx,
+				timeouts.Opts{
+					Create:            true,
+					CreateDescription: "How long the restore may take, with all that comes before and after it. Defaults to `40m`.",
+				},
+			),
 		}),
 	}
 }
@@ -160,7 +204,13 @@ func (m restoreModel) checkConfirm(diags *diag.Diagnostics) {
 	if m.Confirm.IsUnknown() || m.Cluster.IsUnknown() || m.Confirm.Equal(m.Cluster) {
 		return
 	}
-	diags.Append(attr.Error(path.Root("confirm"), "The restore is not confirmed", fmt.Sprintf("this restore replaces all data of cluster %[1]s. To confirm that, set confirm = %[1]q.", m.Cluster.ValueString())))
+	diags.Append(
+		attr.Error(
+			path.Root("confirm"),
+			"The restore is not confirmed",
+			fmt.Sprintf("this restore replaces all data of cluster %[1]s. To confirm that, set confirm = %[1]q.", m.Cluster.ValueString()),
+		),
+	)
 }
 
 // ModifyPlan implements resource.ResourceWithModifyPlan.
@@ -204,7 +254,13 @@ func (r *RestoreResource) ModifyPlan(ctx context.Context, req resource.ModifyPla
 			snapshot.Cluster, snapshot.Time.UTC().Format(time.RFC3339), snapshot.ID, snapshot.For(), snapshot.Version, snapshot.Index)
 		if older, _ := restic.CheckVersion(snapshot.Version, running); older {
 			resp.Diagnostics.AddAttributeWarning(path.Root("snapshot"), "The snapshot is from an older version of Consul", fmt.Sprintf(
-				"The snapshot was taken from Consul %s, and the servers of %s run %s. Consul promises that a snapshot can be restored into the version that it was taken from. Servers also accept a snapshot of a version that they can be upgraded from, as they do in an upgrade.", snapshot.Version, plan.Cluster.ValueString(), running))
+				"The snapshot was taken from Consul %s, and the servers of %s run %s. Consul promises that a snapshot can be restored into the "+
+					"version that it was taken from. Servers also accept a snapshot of a version that they can be upgraded from, as they do in an "+
+					"upgrade.",
+				snapshot.Version,
+				plan.Cluster.ValueString(),
+				running,
+			))
 		}
 		if plan.Snapshot.ValueString() == restic.Latest { // another one may be the latest at the time of the apply
 			what += ", unless a later snapshot exists by then"
@@ -214,7 +270,15 @@ func (r *RestoreResource) ModifyPlan(ctx context.Context, req resource.ModifyPla
 	}
 	if !resp.Diagnostics.HasError() {
 		r.warnOfExec(ctx, plan, &resp.Diagnostics)
-		resp.Diagnostics.AddWarning("All data of the cluster is replaced", fmt.Sprintf("The data of cluster %s is replaced with %s. What was written since then is lost, except for a snapshot of the current data that is stored before the restore.", plan.Cluster.ValueString(), what))
+		resp.Diagnostics.AddWarning(
+			"All data of the cluster is replaced",
+			fmt.Sprintf(
+				"The data of cluster %s is replaced with %s. What was written since then is lost, except for a snapshot of the current data that is "+
+					"stored before the restore.",
+				plan.Cluster.ValueString(),
+				what,
+			),
+		)
 	}
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
 }
@@ -236,7 +300,11 @@ func (r *RestoreResource) warnOfExec(ctx context.Context, plan restoreModel, dia
 	defer cancel()
 	if may, err := k.MayExec(ctx, namespace); err == nil && !may {
 		diags.AddAttributeWarning(path.Root("cluster"), "The management token may be lost", fmt.Sprintf(
-			"This credential may not create pods/exec in the namespace %s. If the cluster has ACLs, and the snapshot does not contain the management token that is in the Secret, the restore leaves the cluster without a valid management token until somebody with that right applies. A snapshot of another cluster, or one from before a reset, does not contain that token.", namespace))
+			"This credential may not create pods/exec in the namespace %s. If the cluster has ACLs, and the snapshot does not contain the "+
+				"management token that is in the Secret, the restore leaves the cluster without a valid management token until somebody with that "+
+				"right applies. A snapshot of another cluster, or one from before a reset, does not contain that token.",
+			namespace,
+		))
 	}
 }
 
@@ -246,9 +314,17 @@ func (m *restoreModel) setSnapshot(s restic.Stored) {
 
 // lookUp finds the snapshot to restore, and the version of Consul that it would be restored into, if a plan can: the cluster
 // must exist, and all values must be known. It refuses a snapshot that does not exist or that the servers would not accept.
-func (r *RestoreResource) lookUp(ctx context.Context, plan restoreModel, diags *diag.Diagnostics) (s restic.Stored, version string, ok bool) {
+func (r *RestoreResource) lookUp(
+	ctx context.Context,
+	plan restoreModel,
+	diags *diag.Diagnostics,
+) (s restic.Stored, version string, ok bool) {
 	repository, known := attr.ParseRepository(ctx, plan.Repository, diags)
-	if !known || !repository.IsKnown() || plan.Cluster.IsUnknown() || plan.Snapshot.IsUnknown() || plan.FromCluster.IsUnknown() || plan.Image.IsUnknown() || !plan.Jobs.IsKnown(ctx) || r.clients == nil || r.clients.Unknown {
+	if !known || !repository.IsKnown() || plan.Cluster.IsUnknown() || plan.Snapshot.IsUnknown() || plan.FromCluster.IsUnknown() ||
+		plan.Image.IsUnknown() ||
+		!plan.Jobs.IsKnown(ctx) ||
+		r.clients == nil ||
+		r.clients.Unknown {
 		return s, "", false
 	}
 	client, err := session.Restic(ctx, r.clients, plan.Cluster.ValueString(), repository, plan.Image.ValueString(), attr.LookUpTimeout)
@@ -272,7 +348,10 @@ func (r *RestoreResource) lookUp(ctx context.Context, plan restoreModel, diags *
 	}
 	switch {
 	case apierrors.IsForbidden(err):
-		diags.AddWarning("The snapshot was not looked up", "This credential may not create the Job that looks into the repository. The apply looks up the snapshot. "+err.Error())
+		diags.AddWarning(
+			"The snapshot was not looked up",
+			"This credential may not create the Job that looks into the repository. The apply looks up the snapshot. "+err.Error(),
+		)
 		return s, "", false
 	case errors.Is(err, restic.ErrNoClaim):
 		diags.AddAttributeWarning(path.Root("repository").AtName("volume_claim"), "The volume claim does not exist yet", err.Error())
@@ -283,7 +362,12 @@ func (r *RestoreResource) lookUp(ctx context.Context, plan restoreModel, diags *
 	case err != nil:
 		// The repository may answer by the time of the apply, which looks again. The plan may be about other things too, such as
 		// the one that Terraform makes before a destroy.
-		d := attr.JobError("The repository cannot be read", "The snapshots in the repository could not be listed.", plan.Cluster.ValueString(), err)
+		d := attr.JobError(
+			"The repository cannot be read",
+			"The snapshots in the repository could not be listed.",
+			plan.Cluster.ValueString(),
+			err,
+		)
 		diags.AddWarning(d.Summary(), d.Detail()+"\n\nThe apply looks again, and changes nothing if it does not find the snapshot.")
 		return s, "", false
 	}
@@ -340,13 +424,29 @@ func (r *RestoreResource) Create(ctx context.Context, req resource.CreateRequest
 		return
 	}
 	if restored.Resumed {
-		resp.Diagnostics.AddWarning("An interrupted restore was finished", fmt.Sprintf("An apply that was interrupted restored cluster %s at %s. This apply did not restore the cluster again. To restore it again, change triggers.", m.Cluster.ValueString(), restored.Time.Format(time.RFC3339)))
+		resp.Diagnostics.AddWarning(
+			"An interrupted restore was finished",
+			fmt.Sprintf(
+				"An apply that was interrupted restored cluster %s at %s. This apply did not restore the cluster again. To restore it again, change "+
+					"triggers.",
+				m.Cluster.ValueString(),
+				restored.Time.Format(time.RFC3339),
+			),
+		)
 	}
 	m.setSnapshot(restored.Stored)
 	m.ID, m.Before, m.Time = m.Cluster, attr.OptionalString(restored.Before.Snapshot), rfc3339(restored.Time)
 	m.Counts, m.After = countsOf(restored.Snapshot.Counts), countsOf(restored.After.Counts)
 	if missing := fewer(restored.Snapshot.Counts, restored.After.Counts); missing != "" {
-		resp.Diagnostics.AddWarning("The cluster has less than the snapshot", fmt.Sprintf("Cluster %s was restored, and has %s. Consul deletes tokens that have expired. It may also delete keys that are held by sessions of nodes that no longer exist. Clients may have deleted others.", m.Cluster.ValueString(), missing))
+		resp.Diagnostics.AddWarning(
+			"The cluster has less than the snapshot",
+			fmt.Sprintf(
+				"Cluster %s was restored, and has %s. Consul deletes tokens that have expired. It may also delete keys that are held by sessions of "+
+					"nodes that no longer exist. Clients may have deleted others.",
+				m.Cluster.ValueString(),
+				missing,
+			),
+		)
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 }

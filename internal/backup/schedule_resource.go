@@ -111,7 +111,8 @@ type drillModel struct {
 
 var (
 	retentionTypes = map[string]tfattr.Type{
-		"last": types.Int64Type, "hourly": types.Int64Type, "daily": types.Int64Type, "weekly": types.Int64Type, "monthly": types.Int64Type, "yearly": types.Int64Type,
+		"last": types.Int64Type, "hourly": types.Int64Type, "daily": types.Int64Type, "weekly": types.Int64Type, "monthly": types.Int64Type,
+		"yearly": types.Int64Type,
 		"within": types.StringType,
 	}
 	pruneTypes = map[string]tfattr.Type{"schedule": types.StringType}
@@ -119,7 +120,8 @@ var (
 	drillTypes = map[string]tfattr.Type{"schedule": types.StringType, "sentinel_key": types.StringType}
 
 	lastTypes = map[string]tfattr.Type{
-		"time": types.StringType, "snapshot": types.StringType, "version": types.StringType, "index": types.Int64Type, "size": types.Int64Type, "stored": types.Int64Type,
+		"time": types.StringType, "snapshot": types.StringType, "version": types.StringType, "index": types.Int64Type, "size": types.Int64Type,
+		"stored": types.Int64Type,
 	}
 	lastPruneTypes = map[string]tfattr.Type{"time": types.StringType}
 	lastCheckTypes = map[string]tfattr.Type{"time": types.StringType, "part": types.Int64Type, "parts": types.Int64Type}
@@ -140,8 +142,10 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 		return schema.Int64Attribute{Optional: true, Validators: []validator.Int64{int64validator.Between(1, 100000)}, MarkdownDescription: what}
 	}
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "Takes snapshots of a cluster at fixed times, verifies each snapshot before it is stored, encrypted, in a [restic](https://restic.net) repository, and forgets old snapshots.\n\n" +
-			"A create, and every change of how backups are taken, first takes a backup with the new settings. The schedule is written only if that backup was stored, so a schedule with a wrong password or a store that cannot be reached never takes effect. " +
+		MarkdownDescription: "Takes snapshots of a cluster at fixed times, verifies each snapshot before it is stored, encrypted, in a " +
+			"[restic](https://restic.net) repository, and forgets old snapshots.\n\n" +
+			"A create, and every change of how backups are taken, first takes a backup with the new settings. The schedule is written only if " +
+			"that backup was stored, so a schedule with a wrong password or a store that cannot be reached never takes effect. " +
 			"See the guide [Back a cluster up](../guides/backup.md).",
 		Attributes: attr.JobsAttributes(map[string]schema.Attribute{
 			"id": schema.StringAttribute{
@@ -150,33 +154,45 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 			},
 			"cluster": schema.StringAttribute{
 				Required: true, Validators: []validator.String{attr.ClusterID()}, PlanModifiers: replace,
-				MarkdownDescription: "ID of the cluster, `<namespace>/<name>`. With ACLs, refer to the `cluster` of its `consul_k8s_acl_bootstrap`. A change replaces the schedule. Stored snapshots stay.",
+				MarkdownDescription: "ID of the cluster, `<namespace>/<name>`. With ACLs, refer to the `cluster` of its `consul_k8s_acl_bootstrap`. " +
+					"A change replaces the schedule. Stored snapshots stay.",
 			},
 			"name": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(defaultName), Validators: []validator.String{attr.DNSLabel(30, false)}, PlanModifiers: replace,
-				MarkdownDescription: "Name of the schedule among the schedules of the cluster. Defaults to `backup`. The name of the CronJob is `<cluster>-<name>`. If that is too long for Kubernetes, a hash replaces its end. A change replaces the schedule.",
+				Optional: true, Computed: true, Default: stringdefault.StaticString(defaultName),
+				Validators: []validator.String{attr.DNSLabel(30, false)}, PlanModifiers: replace,
+				MarkdownDescription: "Name of the schedule among the schedules of the cluster. Defaults to `backup`. The name of the CronJob is " +
+					"`<cluster>-<name>`. If that is too long for Kubernetes, a hash replaces its end. A change replaces the schedule.",
 			},
 			"schedule": schema.StringAttribute{
-				Optional: true, Computed: true, Validators: []validator.String{attr.Check("a schedule in the five fields of cron", restic.CheckSchedule)},
-				MarkdownDescription: "When backups start, in the five fields of cron, such as `40 * * * *`. Defaults to once an hour, at a minute that follows from the names.",
+				Optional: true, Computed: true,
+				Validators: []validator.String{attr.Check("a schedule in the five fields of cron", restic.CheckSchedule)},
+				MarkdownDescription: "When backups start, in the five fields of cron, such as `40 * * * *`. Defaults to once an hour, at a minute " +
+					"that follows from the names.",
 			},
 			"time_zone": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{attr.Check("a time zone, such as \"Europe/Paris\"", checkTimeZone)},
-				MarkdownDescription: "IANA time zone of `schedule`, such as `Europe/Paris`. Defaults to the time zone of the Kubernetes control plane, usually UTC.",
+				MarkdownDescription: "IANA time zone of `schedule`, such as `Europe/Paris`. Defaults to the time zone of the Kubernetes control " +
+					"plane, usually UTC.",
 			},
 			"suspend": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-				MarkdownDescription: "Whether the schedule is suspended. While it is `true`, no backup, prune, check, or drill starts. Defaults to `false`.",
+				MarkdownDescription: "Whether the schedule is suspended. While it is `true`, no backup, prune, check, or drill starts. Defaults to " +
+					"`false`.",
 			},
 			"repository": schema.SingleNestedAttribute{
-				Required: true, MarkdownDescription: "Repository that stores the snapshots. It is created with the schedule if it does not exist. Several schedules of a cluster may share one repository. Each Kubernetes cluster needs its own repository, or its own path.",
+				Required: true, MarkdownDescription: "Repository that stores the snapshots. It is created with the schedule if it does not exist. " +
+					"Several schedules of a cluster may share one repository. Each Kubernetes cluster needs its own repository, or its own path.",
 				Attributes: attr.RepositoryAttributes(),
 			},
 			"retention": schema.SingleNestedAttribute{
-				Required: true, MarkdownDescription: "How many snapshots of this schedule to keep. A snapshot is kept if any rule keeps it. At least one rule is required. Data that no snapshot refers to stays in the store until it is pruned (`prune`).",
+				Required: true, MarkdownDescription: "How many snapshots of this schedule to keep. A snapshot is kept if any rule keeps it. At " +
+					"least one rule is required. Data that no snapshot refers to stays in the store until it is pruned (`prune`).",
 				Attributes: map[string]schema.Attribute{
-					"last": count("Number of latest snapshots to keep."), "hourly": count("Number of hourly snapshots to keep: the last one of each hour."), "daily": count("Number of daily snapshots to keep."),
-					"weekly": count("Number of weekly snapshots to keep."), "monthly": count("Number of monthly snapshots to keep."), "yearly": count("Number of yearly snapshots to keep."),
+					"last":    count("Number of latest snapshots to keep."),
+					"hourly":  count("Number of hourly snapshots to keep: the last one of each hour."),
+					"daily":   count("Number of daily snapshots to keep."),
+					"weekly":  count("Number of weekly snapshots to keep."),
+					"monthly": count("Number of monthly snapshots to keep."), "yearly": count("Number of yearly snapshots to keep."),
 					"within": schema.StringAttribute{
 						Optional: true, Validators: []validator.String{attr.Check("an age, such as \"2y5m7d3h\"", restic.CheckWithin)},
 						MarkdownDescription: "Age up to which all snapshots are kept, such as `2y5m7d3h`.",
@@ -184,7 +200,8 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 				},
 			},
 			"prune": schema.SingleNestedAttribute{
-				Optional: true, MarkdownDescription: "When to remove forgotten data from the store. Backups wait during a prune. If several schedules share a repository, one prune is enough.",
+				Optional: true, MarkdownDescription: "When to remove forgotten data from the store. Backups wait during a prune. If several " +
+					"schedules share a repository, one prune is enough.",
 				Attributes: map[string]schema.Attribute{"schedule": taskSchedule("`0 3 * * 0`")},
 			},
 			"check": schema.SingleNestedAttribute{
@@ -192,13 +209,17 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 				Attributes: map[string]schema.Attribute{
 					"schedule": taskSchedule("`0 4 * * *`"),
 					"parts": schema.Int64Attribute{
-						Optional: true, Computed: true, Default: int64default.StaticInt64(defaultParts), Validators: []validator.Int64{int64validator.Between(1, 256)},
-						MarkdownDescription: "Number of parts into which the data is divided. Each check reads one part, a different one each time. `1` reads all of the data. Defaults to `7`.",
+						Optional: true, Computed: true, Default: int64default.StaticInt64(defaultParts),
+						Validators: []validator.Int64{int64validator.Between(1, 256)},
+						MarkdownDescription: "Number of parts into which the data is divided. Each check reads one part, a different one each time. `1` " +
+							"reads all of the data. Defaults to `7`.",
 					},
 				},
 			},
 			"drill": schema.SingleNestedAttribute{
-				Optional: true, MarkdownDescription: "When to restore the latest backup into a temporary server and compare the result with the snapshot. Compared are keys, tokens, policies, roles, auth methods, binding rules, configuration entries, and prepared queries, and, if the restore takes less than 50 seconds, nodes, services, and health checks. " +
+				Optional: true, MarkdownDescription: "When to restore the latest backup into a temporary server and compare the result with the " +
+					"snapshot. Compared are keys, tokens, policies, roles, auth methods, binding rules, configuration entries, and prepared queries, " +
+					"and, if the restore takes less than 50 seconds, nodes, services, and health checks. " +
 					"The temporary server requests the resources of a server of the cluster. The apply runs a new drill once.",
 				Attributes: map[string]schema.Attribute{
 					"schedule": taskSchedule("`0 5 * * 1`"),
@@ -209,39 +230,52 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 				},
 			},
 			"image": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), Validators: []validator.String{attr.Image()}, PlanModifiers: []planmodifier.String{attr.KeepFormerResticImage()},
+				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), Validators: []validator.String{attr.Image()},
+				PlanModifiers:       []planmodifier.String{attr.KeepFormerResticImage()},
 				MarkdownDescription: attr.ResticImageDescription + " Snapshots are taken with the image of the servers.",
 			},
 			"deadline": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(defaultDeadline), PlanModifiers: []planmodifier.String{attr.KeepSameDuration()},
+				Optional: true, Computed: true, Default: stringdefault.StaticString(defaultDeadline),
+				PlanModifiers:       []planmodifier.String{attr.KeepSameDuration()},
 				Validators:          []validator.String{attr.DurationBetween(minDeadline, attr.MaxDeadline)},
 				MarkdownDescription: "How long one backup, prune, check, or drill may take, including up to two more tries. Defaults to `30m`.",
 			},
 			"history": schema.Int64Attribute{
-				Optional: true, Computed: true, Default: int64default.StaticInt64(restic.DefaultHistory), Validators: []validator.Int64{int64validator.Between(1, 100)},
-				MarkdownDescription: "Number of successful Jobs, and of failed Jobs, to keep for each task. `last_backup`, `last_prune`, `last_check`, and `last_drill` come from these Jobs. Defaults to `3`.",
+				Optional: true, Computed: true, Default: int64default.StaticInt64(restic.DefaultHistory),
+				Validators: []validator.Int64{int64validator.Between(1, 100)},
+				MarkdownDescription: "Number of successful Jobs, and of failed Jobs, to keep for each task. `last_backup`, `last_prune`, " +
+					"`last_check`, and `last_drill` come from these Jobs. Defaults to `3`.",
 			},
 			"placement": schema.SingleNestedAttribute{
-				Optional: true, MarkdownDescription: "Placement of the Jobs on nodes. Defaults to the nodes that the servers may use.", Attributes: attr.PlacementAttributes(nil),
+				Optional: true, MarkdownDescription: "Placement of the Jobs on nodes. Defaults to the nodes that the servers " +
+					"may use.", Attributes: attr.PlacementAttributes(nil),
 			},
 			"drift": schema.ListAttribute{
 				Computed: true, ElementType: types.StringType,
 				MarkdownDescription: "Fields of the CronJob that another tool or person has changed. The next apply reverts them.",
 			},
 			"last_backup": schema.SingleNestedAttribute{
-				Computed: true, MarkdownDescription: "Latest backup that was stored, read from the Jobs that Kubernetes keeps. A plan warns if a later backup failed, or if the latest one is older than it should be.",
+				Computed: true, MarkdownDescription: "Latest backup that was stored, read from the Jobs that Kubernetes keeps. A plan warns if a " +
+					"later backup failed, or if the latest one is older than it should be.",
 				Attributes: map[string]schema.Attribute{
 					"time":     schema.StringAttribute{Computed: true, MarkdownDescription: "When the backup was stored, in RFC 3339 format."},
 					"snapshot": schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the snapshot in the repository."},
-					"version":  schema.StringAttribute{Computed: true, MarkdownDescription: "Consul version of the snapshot. A restore requires servers of the same release line, or of a line that this one can be upgraded to."},
-					"index":    schema.Int64Attribute{Computed: true, MarkdownDescription: "Index of the last Raft log entry in the snapshot."},
-					"size":     schema.Int64Attribute{Computed: true, MarkdownDescription: "Size of the unpacked snapshot in bytes."},
-					"stored":   schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of bytes that the snapshot added to the repository."},
+					"version": schema.StringAttribute{
+						Computed: true,
+						MarkdownDescription: "Consul version of the snapshot. A restore requires servers of the same release line, or of a line that this " +
+							"one can be upgraded to.",
+					},
+					"index":  schema.Int64Attribute{Computed: true, MarkdownDescription: "Index of the last Raft log entry in the snapshot."},
+					"size":   schema.Int64Attribute{Computed: true, MarkdownDescription: "Size of the unpacked snapshot in bytes."},
+					"stored": schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of bytes that the snapshot added to the repository."},
 				},
 			},
 			"last_prune": schema.SingleNestedAttribute{
-				Computed: true, MarkdownDescription: "Latest prune that succeeded, read from the Jobs that Kubernetes keeps. A plan warns if a later prune failed.",
-				Attributes: map[string]schema.Attribute{"time": schema.StringAttribute{Computed: true, MarkdownDescription: "When the prune ran, in RFC 3339 format."}},
+				Computed: true, MarkdownDescription: "Latest prune that succeeded, read from the Jobs that Kubernetes keeps. A plan warns if a " +
+					"later prune failed.",
+				Attributes: map[string]schema.Attribute{
+					"time": schema.StringAttribute{Computed: true, MarkdownDescription: "When the prune ran, in RFC 3339 format."},
+				},
 			},
 			"last_check": schema.SingleNestedAttribute{
 				Computed: true, MarkdownDescription: "Latest check that succeeded. A plan warns if a later check failed.",
@@ -252,11 +286,15 @@ func (*ScheduleResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 				},
 			},
 			"last_drill": schema.SingleNestedAttribute{
-				Computed: true, MarkdownDescription: "Latest drill that succeeded. A plan warns if a later drill failed, or if the latest one is older than it should be.",
+				Computed: true, MarkdownDescription: "Latest drill that succeeded. A plan warns if a later drill failed, or if the latest one is " +
+					"older than it should be.",
 				Attributes: map[string]schema.Attribute{
-					"time":    schema.StringAttribute{Computed: true, MarkdownDescription: "When the drill ran, in RFC 3339 format."},
-					"index":   schema.Int64Attribute{Computed: true, MarkdownDescription: "Index of the last Raft log entry in the restored snapshot."},
-					"seconds": schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of seconds that the server took to start, to restore the snapshot, and to be compared."},
+					"time":  schema.StringAttribute{Computed: true, MarkdownDescription: "When the drill ran, in RFC 3339 format."},
+					"index": schema.Int64Attribute{Computed: true, MarkdownDescription: "Index of the last Raft log entry in the restored snapshot."},
+					"seconds": schema.Int64Attribute{
+						Computed:            true,
+						MarkdownDescription: "Number of seconds that the server took to start, to restore the snapshot, and to be compared.",
+					},
 				},
 			},
 			"timeouts": timeouts.Attributes(ctx, timeouts.Opts{
@@ -314,7 +352,9 @@ func (*ScheduleResource) ValidateConfig(ctx context.Context, req resource.Valida
 			return
 		}
 	}
-	resp.Diagnostics.Append(attr.Error(path.Root("retention"), "Nothing would be kept", "set at least one rule, such as hourly = 24 and daily = 7."))
+	resp.Diagnostics.Append(
+		attr.Error(path.Root("retention"), "Nothing would be kept", "set at least one rule, such as hourly = 24 and daily = 7."),
+	)
 }
 
 // toSpec requires that all values are known.
@@ -354,7 +394,8 @@ func (m scheduleModel) toSpec(ctx context.Context, diags *diag.Diagnostics) rest
 	placement := m.placement(ctx, diags)
 	if !m.Placement.IsNull() {
 		spec.Placement = &restic.Placement{
-			NodeSelector: attr.ToStrings(placement.NodeSelector), Tolerations: placement.ToTolerations(ctx, diags), PriorityClass: placement.PriorityClass.ValueString(),
+			NodeSelector: attr.ToStrings(placement.NodeSelector),
+			Tolerations:  placement.ToTolerations(ctx, diags), PriorityClass: placement.PriorityClass.ValueString(),
 		}
 	}
 	return spec
@@ -375,31 +416,44 @@ func (m *scheduleModel) fromSpec(ctx context.Context, s restic.Spec, diags *diag
 		}
 		return types.Int64Value(n)
 	}
-	m.Name, m.Schedule, m.TimeZone, m.Suspend = types.StringValue(s.Name), types.StringValue(s.Schedule), attr.OptionalString(s.TimeZone), types.BoolValue(s.Suspend)
+	m.Name, m.Schedule = types.StringValue(s.Name), types.StringValue(s.Schedule)
+	m.TimeZone, m.Suspend = attr.OptionalString(s.TimeZone), types.BoolValue(s.Suspend)
 	m.Image, m.History = types.StringValue(s.Image), types.Int64Value(int64(cmp.Or(s.History, restic.DefaultHistory)))
 	if d, err := time.ParseDuration(m.Deadline.ValueString()); err != nil || d != s.Deadline {
 		m.Deadline = types.StringValue(attr.ShortDuration(s.Deadline))
 	}
 	m.Repository = attr.RepositoryObject(ctx, m.Repository, s.Repository, diags)
 	m.Retention = types.ObjectValueMust(retentionTypes, map[string]tfattr.Value{
-		"last": number(s.Retention.Last), "hourly": number(s.Retention.Hourly), "daily": number(s.Retention.Daily), "weekly": number(s.Retention.Weekly),
+		"last":   number(s.Retention.Last),
+		"hourly": number(s.Retention.Hourly), "daily": number(s.Retention.Daily), "weekly": number(s.Retention.Weekly),
 		"monthly": number(s.Retention.Monthly), "yearly": number(s.Retention.Yearly), "within": attr.OptionalString(s.Retention.Within),
 	})
 	m.Jobs = m.From(ctx, s.JobSettings(), diags)
 	placement := m.placement(ctx, diags)
 	m.Placement = types.ObjectNull(attr.PlacementTypes(nil))
 	if at := s.Placement; at != nil {
-		m.Placement = attr.Object(ctx, attr.PlacementTypes(nil), placement.From(ctx, at.NodeSelector, at.Tolerations, at.PriorityClass, diags), diags)
+		m.Placement = attr.Object(
+			ctx,
+			attr.PlacementTypes(nil),
+			placement.From(ctx, at.NodeSelector, at.Tolerations, at.PriorityClass, diags),
+			diags,
+		)
 	}
 	m.Prune, m.Check, m.Drill = types.ObjectNull(pruneTypes), types.ObjectNull(checkTypes), types.ObjectNull(drillTypes)
 	if s.Prune != (restic.Prune{}) {
 		m.Prune = types.ObjectValueMust(pruneTypes, map[string]tfattr.Value{"schedule": types.StringValue(s.Prune.Schedule)})
 	}
 	if s.Check != (restic.Check{}) {
-		m.Check = types.ObjectValueMust(checkTypes, map[string]tfattr.Value{"schedule": types.StringValue(s.Check.Schedule), "parts": types.Int64Value(s.Check.Parts)})
+		m.Check = types.ObjectValueMust(
+			checkTypes,
+			map[string]tfattr.Value{"schedule": types.StringValue(s.Check.Schedule), "parts": types.Int64Value(s.Check.Parts)},
+		)
 	}
 	if s.Drill != (restic.Drill{}) {
-		m.Drill = types.ObjectValueMust(drillTypes, map[string]tfattr.Value{"schedule": types.StringValue(s.Drill.Schedule), "sentinel_key": attr.OptionalString(s.Drill.SentinelKey)})
+		m.Drill = types.ObjectValueMust(
+			drillTypes,
+			map[string]tfattr.Value{"schedule": types.StringValue(s.Drill.Schedule), "sentinel_key": attr.OptionalString(s.Drill.SentinelKey)},
+		)
 	}
 }
 
@@ -414,7 +468,9 @@ func (m *scheduleModel) fromState(s restic.State) {
 	for task, o := range m.done() {
 		if last := s.Tasks[task].Last; last != nil && !last.Time.Before(timeOf(*o)) {
 			all := map[string]tfattr.Value{
-				"time": rfc3339(last.Time), "part": types.Int64Value(last.Part), "parts": types.Int64Value(last.Parts), "index": types.Int64Value(last.Index), "seconds": types.Int64Value(last.Seconds),
+				"time": rfc3339(last.Time),
+				"part": types.Int64Value(last.Part), "parts": types.Int64Value(last.Parts), "index": types.Int64Value(last.Index),
+				"seconds": types.Int64Value(last.Seconds),
 			}
 			has := doneTypes(task)
 			maps.DeleteFunc(all, func(name string, _ tfattr.Value) bool { return has[name] == nil })
@@ -430,7 +486,9 @@ func (m *scheduleModel) done() map[string]*types.Object {
 }
 
 func doneTypes(task string) map[string]tfattr.Type {
-	return map[string]map[string]tfattr.Type{restic.TaskPrune: lastPruneTypes, restic.TaskCheck: lastCheckTypes, restic.TaskDrill: lastDrillTypes}[task]
+	return map[string]map[string]tfattr.Type{
+		restic.TaskPrune: lastPruneTypes, restic.TaskCheck: lastCheckTypes, restic.TaskDrill: lastDrillTypes,
+	}[task]
 }
 
 // settle sets attributes that are still unknown to null.
@@ -477,8 +535,18 @@ func (m *scheduleModel) warn(s restic.State, now time.Time, diags *diag.Diagnost
 	}
 	old := func(what, schedule string, last time.Time) {
 		if !last.IsZero() && !m.Suspend.ValueBool() && restic.Overdue(schedule, m.TimeZone.ValueString(), last, now) {
-			diags.AddWarning("The latest "+what+" is old", fmt.Sprintf("Backup schedule %s has completed none since %s, although two were due. Look at its Jobs: kubectl --namespace %s get jobs --selector %s=%s",
-				id, last.Format(time.RFC3339), strings.Split(id, "/")[0], restic.LabelSchedule, m.Name.ValueString()))
+			diags.AddWarning(
+				"The latest "+what+" is old",
+				fmt.Sprintf(
+					"Backup schedule %s has completed none since %s, although two were due. Look at its Jobs: kubectl --namespace %s get jobs "+
+						"--selector %s=%s",
+					id,
+					last.Format(time.RFC3339),
+					strings.Split(id, "/")[0],
+					restic.LabelSchedule,
+					m.Name.ValueString(),
+				),
+			)
 		}
 	}
 	failed("backup", s.Backup.Failed, s.Backup.Reason)
@@ -486,9 +554,24 @@ func (m *scheduleModel) warn(s restic.State, now time.Time, diags *diag.Diagnost
 	switch last := s.Backup.Last; {
 	case last == nil || last.Forgotten:
 	case last.Anew:
-		diags.AddWarning("The cluster has started empty since older backups", fmt.Sprintf("Older backups of schedule %s have a higher index than the latest backup, because the cluster has started empty since then. Until one of the older backups is restored, no backup is forgotten, and a restore of \"latest\" is refused. If you no longer need the older backups, forget them with restic.", id))
+		diags.AddWarning(
+			"The cluster has started empty since older backups",
+			fmt.Sprintf(
+				"Older backups of schedule %s have a higher index than the latest backup, because the cluster has started empty since then. Until "+
+					"one of the older backups is restored, no backup is forgotten, and a restore of \"latest\" is refused. If you no longer need the "+
+					"older backups, forget them with restic.",
+				id,
+			),
+		)
 	default:
-		diags.AddWarning("Old backups were not forgotten", fmt.Sprintf("The latest backup of schedule %s was stored, but no old backup was forgotten, because the repository was locked or could not be changed. The next backup tries again.", id))
+		diags.AddWarning(
+			"Old backups were not forgotten",
+			fmt.Sprintf(
+				"The latest backup of schedule %s was stored, but no old backup was forgotten, because the repository was locked or could not be "+
+					"changed. The next backup tries again.",
+				id,
+			),
+		)
 	}
 	for _, t := range []struct {
 		task     string
@@ -574,7 +657,14 @@ func (r *ScheduleResource) checkSecret(ctx context.Context, plan scheduleModel, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, planTimeout)
 	defer cancel()
-	repository.CheckSecret(ctx, schedule.Kube, schedule.Consul.Namespace, path.Root("repository"), "Unless it is created before the schedule, the first backup fails.", diags)
+	repository.CheckSecret(
+		ctx,
+		schedule.Kube,
+		schedule.Consul.Namespace,
+		path.Root("repository"),
+		"Unless it is created before the schedule, the first backup fails.",
+		diags,
+	)
 }
 
 // Create implements resource.Resource.
@@ -633,7 +723,10 @@ func (r *ScheduleResource) apply(ctx context.Context, m *scheduleModel, timeout 
 	live, err := schedule.Read(ctx)
 	m.settle()
 	if err != nil {
-		diags.AddWarning("The schedule cannot be read", fmt.Sprintf("Backup schedule %s was written, but reading it back failed: %s", m.ID.ValueString(), err))
+		diags.AddWarning(
+			"The schedule cannot be read",
+			fmt.Sprintf("Backup schedule %s was written, but reading it back failed: %s", m.ID.ValueString(), err),
+		)
 	}
 	m.Drift = noDrift
 	m.fromState(live.State)
@@ -646,7 +739,10 @@ func applyError(id, cluster string, err error) diag.Diagnostic {
 	case errors.Is(err, context.Canceled):
 		return attr.Interrupted("Backup schedule "+id, err)
 	case errors.As(err, &failed):
-		detail := fmt.Sprintf("To test the declared settings, a backup or a drill was run with them, and failed. Nothing was changed. %s", failed.Reason)
+		detail := fmt.Sprintf(
+			"To test the declared settings, a backup or a drill was run with them, and failed. Nothing was changed. %s",
+			failed.Reason,
+		)
 		if failed.Explanation != "" {
 			detail += "\n\n" + failed.Explanation
 		}
@@ -656,11 +752,19 @@ func applyError(id, cluster string, err error) diag.Diagnostic {
 		return diag.NewErrorDiagnostic("The backup does not work", detail)
 	case errors.Is(err, restic.ErrExists):
 		return diag.NewErrorDiagnostic("The schedule already exists", fmt.Sprintf(
-			"A backup schedule %s already exists, and is not as declared. It is not adopted without your consent: import it with\n\n  terraform import consul_k8s_backup_schedule.<name> %s\n\nor choose another name.", id, id))
+			"A backup schedule %s already exists, and is not as declared. It is not adopted without your consent: import it with\n\n  terraform "+
+				"import consul_k8s_backup_schedule.<name> %s\n\nor choose another name.",
+			id,
+			id,
+		))
 	case errors.Is(err, consulacl.ErrNotRestored):
 		return attr.NotRestored(cluster)
 	case errors.Is(err, restic.ErrNoCluster):
-		return diag.NewAttributeErrorDiagnostic(path.Root("cluster"), "The cluster does not exist", "There is no cluster "+cluster+" to back up. Refer to the id of its consul_k8s_cluster.")
+		return diag.NewAttributeErrorDiagnostic(
+			path.Root("cluster"),
+			"The cluster does not exist",
+			"There is no cluster "+cluster+" to back up. Refer to the id of its consul_k8s_cluster.",
+		)
 	default:
 		return diag.NewErrorDiagnostic("Cannot set up the backup schedule", fmt.Sprintf("Backup schedule %s: %s", id, err))
 	}

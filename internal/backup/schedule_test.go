@@ -30,27 +30,47 @@ func TestWarn(t *testing.T) {
 		kept     *restic.Result // what an earlier refresh has seen
 		want     string
 	}{
-		"all is well":           {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(2 * time.Hour)}}},
-		"failed since":          {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(time.Hour), Reason: "no way"}}, want: "failed"},
-		"old":                   {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(4 * time.Hour)}}, want: "old"},
-		"old, and forgotten":    {schedule: "0 * * * *", kept: stored(4 * time.Hour), want: "old"},
-		"not old for its time":  {schedule: "0 3 * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(30 * time.Hour)}}},
-		"suspended":             {schedule: "0 * * * *", suspend: true, state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(40 * time.Hour)}}},
-		"never by itself":       {schedule: "0 0 31 2 *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(40 * time.Hour)}}},
-		"locked":                {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: &restic.Result{Snapshot: "abc", Time: now}}}, want: "forgotten"},
-		"begun anew":            {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: &restic.Result{Snapshot: "abc", Anew: true, Time: now}}}, want: "backups"},
-		"nothing is known":      {schedule: "0 * * * *"},
-		"a drill failed":        {schedule: "0 * * * *", drill: "0 5 * * *", state: restic.State{Tasks: map[string]restic.Outcome[restic.Done]{restic.TaskDrill: {Reason: "no way"}}}, want: "failed"},
-		"an old drill":          {schedule: "0 * * * *", drill: "0 5 * * *", state: restic.State{Tasks: map[string]restic.Outcome[restic.Done]{restic.TaskDrill: {Last: &restic.Done{Time: now.Add(-90 * time.Hour)}}}}, want: "old"},
-		"one of former times":   {schedule: "0 * * * *", state: restic.State{Tasks: map[string]restic.Outcome[restic.Done]{restic.TaskDrill: {Reason: "no way"}}}},
-		"old, and failed since": {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(9 * time.Hour), Reason: "no way"}}, want: "failed old"},
+		"all is well": {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(2 * time.Hour)}}},
+		"failed since": {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(time.Hour), Reason: "no way"}},
+			want: "failed"},
+		"old": {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(4 * time.Hour)}},
+			want: "old"},
+		"old, and forgotten": {schedule: "0 * * * *", kept: stored(4 * time.Hour), want: "old"},
+		"not old for its time": {schedule: "0 3 * * *", state: restic.State{
+			Backup: restic.Outcome[restic.Result]{Last: stored(30 * time.Hour)},
+		}},
+		"suspended": {schedule: "0 * * * *", suspend: true, state: restic.State{
+			Backup: restic.Outcome[restic.Result]{Last: stored(40 * time.Hour)},
+		}},
+		"never by itself": {schedule: "0 0 31 2 *", state: restic.State{
+			Backup: restic.Outcome[restic.Result]{Last: stored(40 * time.Hour)},
+		}},
+		"locked": {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: &restic.Result{Snapshot: "abc", Time: now}}},
+			want: "forgotten"},
+		"begun anew": {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: &restic.Result{Snapshot: "abc", Anew: true, Time: now}}},
+			want: "backups"},
+		"nothing is known": {schedule: "0 * * * *"},
+		"a drill failed": {schedule: "0 * * * *", drill: "0 5 * * *", state: restic.State{Tasks: map[string]restic.Outcome[restic.Done]{restic.TaskDrill: {Reason: "no way"}}},
+			want: "failed"},
+		"an old drill": {schedule: "0 * * * *", drill: "0 5 * * *", state: restic.State{
+			Tasks: map[string]restic.Outcome[restic.Done]{restic.TaskDrill: {Last: &restic.Done{Time: now.Add(-90 * time.Hour)}}},
+		}, want: "old"},
+		"one of former times": {schedule: "0 * * * *", state: restic.State{
+			Tasks: map[string]restic.Outcome[restic.Done]{restic.TaskDrill: {Reason: "no way"}},
+		}},
+		"old, and failed since": {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(9 * time.Hour), Reason: "no way"}},
+			want: "failed old"},
 	} {
 		m := scheduleModel{
-			ID: types.StringValue("ns/consul/backup"), Name: types.StringValue("backup"), Schedule: types.StringValue(tt.schedule), Suspend: types.BoolValue(tt.suspend),
+			ID:   types.StringValue("ns/consul/backup"),
+			Name: types.StringValue("backup"), Schedule: types.StringValue(tt.schedule), Suspend: types.BoolValue(tt.suspend),
 		}
 		m.forget()
 		if tt.drill != "" {
-			m.Drill = types.ObjectValueMust(drillTypes, map[string]attr.Value{"schedule": types.StringValue(tt.drill), "sentinel_key": types.StringNull()})
+			m.Drill = types.ObjectValueMust(
+				drillTypes,
+				map[string]attr.Value{"schedule": types.StringValue(tt.drill), "sentinel_key": types.StringNull()},
+			)
 		}
 		m.fromState(restic.State{Backup: restic.Outcome[restic.Result]{Last: tt.kept}})
 		m.fromState(tt.state)
@@ -75,9 +95,13 @@ func TestFromSpec(t *testing.T) {
 			Name: "hourly", Schedule: "40 * * * *", TimeZone: "Etc/UTC", Suspend: true, Image: "restic:1", Deadline: 90 * time.Minute, History: 7,
 			Repository: restic.Repository{URL: "s3:host/bucket", Secret: "restic"},
 			Retention:  restic.Retention{Last: 1, Hourly: 2, Daily: 3, Weekly: 4, Monthly: 5, Yearly: 6, Within: "7d"},
-			Resources:  &server.Resources{Requests: map[string]resource.Quantity{"cpu": resource.MustParse("250m")}, Limits: map[string]resource.Quantity{"memory": resource.MustParse("1Gi")}},
+			Resources: &server.Resources{
+				Requests: map[string]resource.Quantity{"cpu": resource.MustParse("250m")},
+				Limits:   map[string]resource.Quantity{"memory": resource.MustParse("1Gi")},
+			},
 			Placement: &restic.Placement{
-				NodeSelector: map[string]string{"disk": "large"}, Tolerations: []corev1.Toleration{{Key: "backup", Operator: corev1.TolerationOpExists}}, PriorityClass: "low",
+				NodeSelector: map[string]string{"disk": "large"},
+				Tolerations:  []corev1.Toleration{{Key: "backup", Operator: corev1.TolerationOpExists}}, PriorityClass: "low",
 			},
 		},
 		"little": {Name: "backup", Schedule: "1 * * * *", Image: "restic:1", Deadline: 30 * time.Minute, History: restic.DefaultHistory, Repository: restic.Repository{Claim: "c", Secret: "s"}, Retention: restic.Retention{Last: 1}},

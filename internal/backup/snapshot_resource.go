@@ -59,17 +59,21 @@ func (*SnapshotResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 	keep := []planmodifier.String{stringplanmodifier.UseStateForUnknown()}
 	keepNumber := []planmodifier.Int64{int64planmodifier.UseStateForUnknown()}
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "Takes a snapshot of a cluster **now**, for example before a migration of data. The snapshot is verified and stored encrypted in a backup repository, where no retention forgets it.\n\n" +
-			"The snapshot is taken once, when the resource is created. A change of `triggers`, `name`, or the repository takes another one. Destroying the resource leaves what is stored. For backups at fixed times, use `consul_k8s_backup_schedule`.",
+		MarkdownDescription: "Takes a snapshot of a cluster **now**, for example before a migration of data. The snapshot is verified and " +
+			"stored encrypted in a backup repository, where no retention forgets it.\n\n" +
+			"The snapshot is taken once, when the resource is created. A change of `triggers`, `name`, or the repository takes another one. " +
+			"Destroying the resource leaves what is stored. For backups at fixed times, use `consul_k8s_backup_schedule`.",
 		Attributes: attr.JobsAttributes(map[string]schema.Attribute{
 			"id": schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "Same as `snapshot_id`."},
 			"cluster": schema.StringAttribute{
 				Required: true, Validators: []validator.String{attr.ClusterID()}, PlanModifiers: replace,
-				MarkdownDescription: "ID of the cluster, `<namespace>/<name>`. With ACLs, refer to the `cluster` of its `consul_k8s_acl_bootstrap`, because the snapshot is taken with the management token.",
+				MarkdownDescription: "ID of the cluster, `<namespace>/<name>`. With ACLs, refer to the `cluster` of its `consul_k8s_acl_bootstrap`, " +
+					"because the snapshot is taken with the management token.",
 			},
 			"name": schema.StringAttribute{
 				Required: true, Validators: []validator.String{attr.DNSLabel(63, false)}, PlanModifiers: replace,
-				MarkdownDescription: "Purpose of the snapshot, such as `before-migration`. The repository shows it as the tag `snapshot=<name>`. The name does not need to be unique.",
+				MarkdownDescription: "Purpose of the snapshot, such as `before-migration`. The repository shows it as the tag `snapshot=<name>`. " +
+					"The name does not need to be unique.",
 			},
 			"repository": schema.SingleNestedAttribute{
 				Required: true, MarkdownDescription: "Repository that stores the snapshot. It is created if it does not exist.",
@@ -80,14 +84,35 @@ func (*SnapshotResource) Schema(ctx context.Context, _ resource.SchemaRequest, r
 				MarkdownDescription: "Any texts, by name. A change takes another snapshot. The previous one stays stored.",
 			},
 			"image": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), Validators: []validator.String{attr.Image()}, PlanModifiers: []planmodifier.String{attr.KeepFormerResticImage()}, MarkdownDescription: attr.ResticImageDescription,
+				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), Validators: []validator.String{attr.Image()},
+				PlanModifiers: []planmodifier.String{attr.KeepFormerResticImage()}, MarkdownDescription: attr.ResticImageDescription,
 			},
 			"snapshot_id": schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "ID of the snapshot in the repository."},
-			"version":     schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "Consul version of the snapshot. A restore requires servers of the same release line, or of a line that this one can be upgraded to."},
-			"index":       schema.Int64Attribute{Computed: true, PlanModifiers: keepNumber, MarkdownDescription: "Index of the last Raft log entry in the snapshot."},
-			"size":        schema.Int64Attribute{Computed: true, PlanModifiers: keepNumber, MarkdownDescription: "Size of the unpacked snapshot in bytes."},
-			"time":        schema.StringAttribute{Computed: true, PlanModifiers: keep, MarkdownDescription: "When the snapshot was stored, in RFC 3339 format."},
-			"timeouts":    timeouts.Attributes(ctx, timeouts.Opts{Create: true, CreateDescription: "How long it may take to take and store the snapshot. Defaults to `40m`."}),
+			"version": schema.StringAttribute{
+				Computed:      true,
+				PlanModifiers: keep,
+				MarkdownDescription: "Consul version of the snapshot. A restore requires servers of the same release line, or of a line that this " +
+					"one can be upgraded to.",
+			},
+			"index": schema.Int64Attribute{
+				Computed:            true,
+				PlanModifiers:       keepNumber,
+				MarkdownDescription: "Index of the last Raft log entry in the snapshot.",
+			},
+			"size": schema.Int64Attribute{
+				Computed:            true,
+				PlanModifiers:       keepNumber,
+				MarkdownDescription: "Size of the unpacked snapshot in bytes.",
+			},
+			"time": schema.StringAttribute{
+				Computed:            true,
+				PlanModifiers:       keep,
+				MarkdownDescription: "When the snapshot was stored, in RFC 3339 format.",
+			},
+			"timeouts": timeouts.Attributes(
+				ctx,
+				timeouts.Opts{Create: true, CreateDescription: "How long it may take to take and store the snapshot. Defaults to `40m`."},
+			),
 		}),
 	}
 }

@@ -28,7 +28,8 @@ func TestAccJobs_inAStricterNamespace(t *testing.T) {
 	cluster := func(jobs string) string {
 		return clusterHCL(namespace, acctest.ConsulVersion, jobs+"labels = { team = \"platform\" }\n  pod_labels = { app = \"consul\" }\n")
 	}
-	const id, enough = "consul_k8s_cluster.test.id", "jobs = { resources = { requests = { cpu = \"20m\", memory = \"80Mi\" } }, pod_labels = { cost = \"low\" } }\n  "
+	const id, enough = "consul_k8s_cluster.test.id", "jobs = { resources = { requests = { cpu = \"20m\", memory = \"80Mi\" } }, pod_labels " +
+		"= { cost = \"low\" } }\n  "
 	snapshot := func(more string) string {
 		return strings.Replace(snapshotHCL(id, repository), "name       =", more+"\n  name       =", 1)
 	}
@@ -67,8 +68,20 @@ func TestAccJobs_inAStricterNamespace(t *testing.T) {
 				end = acctest.InjectSidecars(t, namespace, true)
 				putKeys(t, namespace, "later", 5)
 			},
-			Config: cluster(enough) + scheduleHCL(id, repository, "pod_annotations = { note = \"mine\" }") + restoreHCL(id, namespace+"/consul", repository, `"latest"`, ""),
-			Check:  hasKeys(t, namespace, map[string]int{"kept": 10, "later": 0}),
+			Config: cluster(
+				enough,
+			) + scheduleHCL(
+				id,
+				repository,
+				"pod_annotations = { note = \"mine\" }",
+			) + restoreHCL(
+				id,
+				namespace+"/consul",
+				repository,
+				`"latest"`,
+				"",
+			),
+			Check: hasKeys(t, namespace, map[string]int{"kept": 10, "later": 0}),
 		},
 		{ // what others made does not keep the destroy
 			PreConfig: func() { end() },
@@ -87,7 +100,10 @@ func hasSidecar(t *testing.T, namespace string) error {
 		return fmt.Errorf("there are %d pods of the backup: %w", len(pods.Items), err)
 	}
 	p := pods.Items[0]
-	if !slices.ContainsFunc(p.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == "mesh-proxy" && s.State.Running != nil }) {
+	if !slices.ContainsFunc(
+		p.Status.ContainerStatuses,
+		func(s corev1.ContainerStatus) bool { return s.Name == "mesh-proxy" && s.State.Running != nil },
+	) {
 		return fmt.Errorf("no sidecar runs in %s: %+v", p.Name, p.Status.ContainerStatuses)
 	}
 	for name, want := range map[string]string{"team": "platform", "cost": "low", "app": "", "sidecar.istio.io/inject": "false"} {

@@ -32,7 +32,11 @@ func TestAccLong_storesTheSnapshotBeforeAnUpgrade(t *testing.T) {
 		}
 	}
 	config := func(version, secret, more string) string {
-		update := fmt.Sprintf("acl = { enabled = true }\n  update = { snapshot_to = { repository = { url = %q, credentials_secret = %q } } }", url, secret)
+		update := fmt.Sprintf(
+			"acl = { enabled = true }\n  update = { snapshot_to = { repository = { url = %q, credentials_secret = %q } } }",
+			url,
+			secret,
+		)
 		return clusterHCL(namespace, version, update) + `
 resource "consul_k8s_acl_bootstrap" "test" {
   cluster = consul_k8s_cluster.test.id
@@ -46,7 +50,11 @@ resource "consul_k8s_acl_bootstrap" "test" {
 		{Config: config(acctest.OlderVersion, "restic", ""), Check: resource.TestCheckNoResourceAttr(cluster, "upgrade_snapshot")},
 		{
 			PreConfig: func() { putKeys(t, namespace, "kept", 300) },
-			Config:    config(acctest.ConsulVersion, "little", ""), PlanOnly: true, ExpectError: acctest.Says("it lacks the keys that a repository s3: needs"),
+			Config: config(
+				acctest.ConsulVersion,
+				"little",
+				"",
+			), PlanOnly: true, ExpectError: acctest.Says("it lacks the keys that a repository s3: needs"),
 		},
 		{Config: config(acctest.ConsulVersion, "missing", ""), ExpectError: acctest.Says("Nothing was changed, because no snapshot")},
 		{Config: config(acctest.ConsulVersion, "wrong", ""), ExpectError: acctest.Says("The password is not that of the repository.")},
@@ -54,8 +62,18 @@ resource "consul_k8s_acl_bootstrap" "test" {
 		{
 			Config: upgraded,
 			Check: resource.ComposeTestCheckFunc(
-				resource.TestCheckResourceAttr(cluster, "running_version", acctest.ConsulVersion), resource.TestCheckResourceAttr(cluster, "upgrade_snapshot.url", url),
-				resource.TestCheckResourceAttr(cluster, "upgrade_snapshot.version", acctest.OlderVersion), resource.TestCheckNoResourceAttr(cluster, "upgrade_snapshot.file"),
+				resource.TestCheckResourceAttr(
+					cluster,
+					"running_version",
+					acctest.ConsulVersion,
+				),
+				resource.TestCheckResourceAttr(cluster, "upgrade_snapshot.url", url),
+				resource.TestCheckResourceAttr(
+					cluster,
+					"upgrade_snapshot.version",
+					acctest.OlderVersion,
+				),
+				resource.TestCheckNoResourceAttr(cluster, "upgrade_snapshot.file"),
 				func(s *terraform.State) error {
 					id = s.RootModule().Resources[cluster].Primary.Attributes["upgrade_snapshot.snapshot_id"]
 					_, err := k.CoreV1().PersistentVolumeClaims(namespace).Get(t.Context(), "consul-snapshots", metav1.GetOptions{})
@@ -75,7 +93,13 @@ resource "consul_k8s_acl_bootstrap" "test" {
 			),
 		},
 		{Config: upgraded, PlanOnly: true},
-		{ResourceName: cluster, ImportState: true, ImportStateId: namespace + "/consul", ImportStateVerify: true, ImportStateVerifyIgnore: []string{"rollout", "timeouts"}},
+		{
+			ResourceName:            cluster,
+			ImportState:             true,
+			ImportStateId:           namespace + "/consul",
+			ImportStateVerify:       true,
+			ImportStateVerifyIgnore: []string{"rollout", "timeouts"},
+		},
 		{
 			Config: upgraded + fmt.Sprintf(`
 data "consul_k8s_backups" "test" {
@@ -85,8 +109,19 @@ data "consul_k8s_backups" "test" {
 }
 `, repository, acctest.OlderVersion) + restoreHCL("consul_k8s_acl_bootstrap.test.cluster", namespace+"/consul", repository, "consul_k8s_cluster.test.upgrade_snapshot.snapshot_id", ""),
 			Check: resource.ComposeTestCheckFunc(
-				resource.TestCheckResourceAttr("data.consul_k8s_backups.test", "backups.#", "1"), resource.TestCheckResourceAttr("data.consul_k8s_backups.test", "backups.0.before_upgrade", acctest.ConsulVersion),
-				resource.TestCheckResourceAttr("consul_k8s_restore.test", "version", acctest.OlderVersion), hasKeys(t, namespace, map[string]int{"kept": 300, "later": 0}), agentTokensWork(t, namespace),
+				resource.TestCheckResourceAttr(
+					"data.consul_k8s_backups.test",
+					"backups.#",
+					"1",
+				),
+				resource.TestCheckResourceAttr("data.consul_k8s_backups.test", "backups.0.before_upgrade", acctest.ConsulVersion),
+				resource.TestCheckResourceAttr(
+					"consul_k8s_restore.test",
+					"version",
+					acctest.OlderVersion,
+				),
+				hasKeys(t, namespace, map[string]int{"kept": 300, "later": 0}),
+				agentTokensWork(t, namespace),
 			),
 		},
 		{Config: upgraded}, // the restore is taken out

@@ -35,11 +35,19 @@ const address = "consul_k8s_cluster.test"
 
 // hcl is a small cluster with more attributes.
 func hcl(namespace, more string) string {
-	return fmt.Sprintf("resource \"consul_k8s_cluster\" \"test\" {\n  name = \"consul\"\n  namespace = %q\n%s%s\n}\n", namespace, acctest.Small, more)
+	return fmt.Sprintf(
+		"resource \"consul_k8s_cluster\" \"test\" {\n  name = \"consul\"\n  namespace = %q\n%s%s\n}\n",
+		namespace,
+		acctest.Small,
+		more,
+	)
 }
 
 func hclVersion(namespace, version, more string) string {
-	return hcl(namespace, fmt.Sprintf("  version = %q\n  storage = { size = \"1Gi\", retention = { when_deleted = \"Delete\" } }\n%s", version, more))
+	return hcl(
+		namespace,
+		fmt.Sprintf("  version = %q\n  storage = { size = \"1Gi\", retention = { when_deleted = \"Delete\" } }\n%s", version, more),
+	)
 }
 
 func test(t *testing.T, c resource.TestCase) {
@@ -85,8 +93,16 @@ func TestAccCluster_lifecycle(t *testing.T) {
 	var before map[string]types.UID
 	id := statecheck.CompareValue(compare.ValuesSame())
 	config := hclVersion(namespace, acctest.ConsulVersion, "")
-	labelled := hclVersion(namespace, acctest.ConsulVersion, "  labels = { team = \"platform\" }\n  service = { type = \"NodePort\", annotations = { note = \"x\" } }\n")
-	logged := hclVersion(namespace, acctest.ConsulVersion, "  labels = { team = \"platform\" }\n  extra_config = jsonencode({ log_json = true })\n")
+	labelled := hclVersion(
+		namespace,
+		acctest.ConsulVersion,
+		"  labels = { team = \"platform\" }\n  service = { type = \"NodePort\", annotations = { note = \"x\" } }\n",
+	)
+	logged := hclVersion(
+		namespace,
+		acctest.ConsulVersion,
+		"  labels = { team = \"platform\" }\n  extra_config = jsonencode({ log_json = true })\n",
+	)
 
 	test(t, resource.TestCase{
 		CheckDestroy: acctest.NothingLeft(t, namespace),
@@ -99,7 +115,11 @@ func TestAccCluster_lifecycle(t *testing.T) {
 					statecheck.ExpectKnownValue(address, tfjsonpath.New("id"), knownvalue.StringExact(namespace+"/consul")),
 					statecheck.ExpectKnownValue(address, tfjsonpath.New("ready"), knownvalue.Bool(true)),
 					statecheck.ExpectKnownValue(address, tfjsonpath.New("running_version"), knownvalue.StringExact(acctest.ConsulVersion)),
-					statecheck.ExpectKnownValue(address, tfjsonpath.New("image"), knownvalue.StringExact("docker.io/hashicorp/consul:"+acctest.ConsulVersion)),
+					statecheck.ExpectKnownValue(
+						address,
+						tfjsonpath.New("image"),
+						knownvalue.StringExact("docker.io/hashicorp/consul:"+acctest.ConsulVersion),
+					),
 					statecheck.ExpectKnownValue(address, tfjsonpath.New("http_address"), knownvalue.StringExact("consul."+namespace+".svc:8500")),
 				},
 			},
@@ -118,19 +138,34 @@ func TestAccCluster_lifecycle(t *testing.T) {
 						t.Fatal(err)
 					}
 					patch := `[{"op":"replace","path":"/spec/ports/0/port","value":81}]`
-					if _, err := k.CoreV1().Services(namespace).Patch(ctx, "consul", types.JSONPatchType, []byte(patch), metav1.PatchOptions{FieldManager: "someone"}); err != nil {
+					if _, err := k.CoreV1().Services(namespace).Patch(
+						ctx, "consul", types.JSONPatchType, []byte(patch), metav1.PatchOptions{FieldManager: "someone"},
+					); err != nil {
 						t.Fatal(err)
 					}
 					patch = `{"spec":{"persistentVolumeClaimRetentionPolicy":{"whenScaled":"Delete","whenDeleted":"Delete"}}}`
-					if _, err := k.AppsV1().StatefulSets(namespace).Patch(ctx, "consul-server", types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: "someone"}); err != nil {
+					if _, err := k.AppsV1().StatefulSets(namespace).Patch(
+						ctx, "consul-server", types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: "someone"},
+					); err != nil {
 						t.Fatal(err)
 					}
 				},
 				Config: config,
 				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
 					plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate),
-					expectBefore{"drift", []any{"ConfigMap consul-server: missing", "Service consul: spec.ports[name=http].port", "PodDisruptionBudget consul-server: missing"}},
-					expectBefore{"storage", map[string]any{"size": "1Gi", "class": nil, "on_change": "grow", "retention": map[string]any{"when_deleted": "Delete", "when_scaled": "Delete"}}},
+					expectBefore{
+						"drift",
+						[]any{"ConfigMap consul-server: missing", "Service consul: spec.ports[name=http].port", "PodDisruptionBudget consul-server: missing"},
+					},
+					expectBefore{
+						"storage",
+						map[string]any{
+							"size":      "1Gi",
+							"class":     nil,
+							"on_change": "grow",
+							"retention": map[string]any{"when_deleted": "Delete", "when_scaled": "Delete"},
+						},
+					},
 				}},
 				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), notRestarted(t, namespace, &before)),
 			},
@@ -396,7 +431,10 @@ func TestAccCluster_resumesAfterKilledCreate(t *testing.T) {
 	for name, moment := range moments {
 		t.Run(name, func(t *testing.T) {
 			namespace := acctest.NamespaceName(t)
-			cli := acctest.NewCLI(t, map[string]string{"main.tf": required + hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n")})
+			cli := acctest.NewCLI(
+				t,
+				map[string]string{"main.tf": required + hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n")},
+			)
 			killed, out := cli.RunAndKill(t.Context(), "apply", func(ctx context.Context) bool { return moment(ctx, namespace) })
 			if !killed {
 				t.Fatalf("the apply ended before it could be killed:\n%s", out)
@@ -455,7 +493,10 @@ func TestAccCluster_resumesAfterKilledDestroy(t *testing.T) {
 	t.Parallel()
 	namespace := acctest.NamespaceName(t)
 	k := acctest.Kube(t)
-	cli := acctest.NewCLI(t, map[string]string{"main.tf": required + hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n  replicas = 1\n")})
+	cli := acctest.NewCLI(
+		t,
+		map[string]string{"main.tf": required + hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n  replicas = 1\n")},
+	)
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 	killed, out := cli.RunAndKill(t.Context(), "destroy", func(ctx context.Context) bool {
 		pod, err := k.CoreV1().Pods(namespace).Get(ctx, "consul-server-0", metav1.GetOptions{})
@@ -617,7 +658,10 @@ func TestAccCluster_namespaceMustFit(t *testing.T) {
 	acctest.PreCheck(t)
 	existing := acctest.Namespace(t)
 	test(t, resource.TestCase{Steps: []resource.TestStep{
-		{Config: hclVersion(existing, acctest.ConsulVersion, "  create_namespace = true\n"), ExpectError: acctest.Says("create_namespace = false")},
+		{
+			Config:      hclVersion(existing, acctest.ConsulVersion, "  create_namespace = true\n"),
+			ExpectError: acctest.Says("create_namespace = false"),
+		},
 		{Config: hclVersion("no-such-namespace", acctest.ConsulVersion, ""), ExpectError: acctest.Says("create_namespace = true")},
 	}})
 }
@@ -634,12 +678,37 @@ func TestAccCluster_deletionProtection(t *testing.T) {
 		Steps: []resource.TestStep{
 			{Config: protected},
 			{Config: protected, Destroy: true, ExpectError: refused},
-			{Config: strings.Replace(protected, `"consul"`, `"other"`, 1), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: refused}, // a replacement
-			{Config: strings.Replace(protected, `  replicas = 1`, "  replicas = 1\n  datacenter = \"dc2\"", 1), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("datacenter cannot be changed")},
-			{Config: strings.Replace(protected, `"1Gi"`, `"512Mi"`, 1), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("cannot shrink")},
-			{Config: strings.Replace(protected, `"1Gi"`, `"2Gi"`, 1), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("cannot grow in place")},
+			{
+				Config:             strings.Replace(protected, `"consul"`, `"other"`, 1),
+				PlanOnly:           true,
+				ExpectNonEmptyPlan: true,
+				ExpectError:        refused,
+			}, // a replacement
+			{
+				Config:             strings.Replace(protected, `  replicas = 1`, "  replicas = 1\n  datacenter = \"dc2\"", 1),
+				PlanOnly:           true,
+				ExpectNonEmptyPlan: true,
+				ExpectError:        acctest.Says("datacenter cannot be changed"),
+			},
+			{
+				Config:             strings.Replace(protected, `"1Gi"`, `"512Mi"`, 1),
+				PlanOnly:           true,
+				ExpectNonEmptyPlan: true,
+				ExpectError:        acctest.Says("cannot shrink"),
+			},
+			{
+				Config:             strings.Replace(protected, `"1Gi"`, `"2Gi"`, 1),
+				PlanOnly:           true,
+				ExpectNonEmptyPlan: true,
+				ExpectError:        acctest.Says("cannot grow in place"),
+			},
 			{Config: strings.Replace(protected, `"1Gi"`, `"1024Mi"`, 1), PlanOnly: true}, // the same amount
-			{Config: strings.Replace(protected, `size = "1Gi"`, `size = "1Gi", class = "other"`, 1), PlanOnly: true, ExpectNonEmptyPlan: true, ExpectError: acctest.Says("class cannot be changed")},
+			{
+				Config:             strings.Replace(protected, `size = "1Gi"`, `size = "1Gi", class = "other"`, 1),
+				PlanOnly:           true,
+				ExpectNonEmptyPlan: true,
+				ExpectError:        acctest.Says("class cannot be changed"),
+			},
 			{Config: open},
 		},
 	})
@@ -653,15 +722,31 @@ func TestAccMembers(t *testing.T) {
 	test(t, resource.TestCase{
 		Steps: []resource.TestStep{{
 			// On a busy machine a follower is late for a moment, and would not be healthy then.
-			Config: hclVersion(namespace, acctest.ConsulVersion, "  autopilot = { last_contact_threshold = \"10s\" }\n") + "data \"consul_k8s_members\" \"test\" { cluster = consul_k8s_cluster.test.id }\n",
+			Config: hclVersion(
+				namespace,
+				acctest.ConsulVersion,
+				"  autopilot = { last_contact_threshold = \"10s\" }\n",
+			) + "data \"consul_k8s_members\" \"test\" { cluster = consul_k8s_cluster.test.id }\n",
 			ConfigStateChecks: []statecheck.StateCheck{
 				statecheck.ExpectKnownValue(data, tfjsonpath.New("healthy"), knownvalue.Bool(true)),
 				statecheck.ExpectKnownValue(data, tfjsonpath.New("failure_tolerance"), knownvalue.Int64Exact(1)),
 				statecheck.ExpectKnownValue(data, tfjsonpath.New("leader"), knownvalue.StringRegexp(regexp.MustCompile(`^consul-server-[012]$`))),
 				statecheck.ExpectKnownValue(data, tfjsonpath.New("servers"), knownvalue.ListSizeExact(3)),
-				statecheck.ExpectKnownValue(data, tfjsonpath.New("servers").AtSliceIndex(2).AtMapKey("name"), knownvalue.StringExact("consul-server-2")),
-				statecheck.ExpectKnownValue(data, tfjsonpath.New("servers").AtSliceIndex(2).AtMapKey("node_id"), knownvalue.StringExact(server.NodeID(namespace, "consul", 2))),
-				statecheck.ExpectKnownValue(data, tfjsonpath.New("servers").AtSliceIndex(2).AtMapKey("version"), knownvalue.StringExact(acctest.ConsulVersion)),
+				statecheck.ExpectKnownValue(
+					data,
+					tfjsonpath.New("servers").AtSliceIndex(2).AtMapKey("name"),
+					knownvalue.StringExact("consul-server-2"),
+				),
+				statecheck.ExpectKnownValue(
+					data,
+					tfjsonpath.New("servers").AtSliceIndex(2).AtMapKey("node_id"),
+					knownvalue.StringExact(server.NodeID(namespace, "consul", 2)),
+				),
+				statecheck.ExpectKnownValue(
+					data,
+					tfjsonpath.New("servers").AtSliceIndex(2).AtMapKey("version"),
+					knownvalue.StringExact(acctest.ConsulVersion),
+				),
 			},
 		}},
 	})

@@ -47,9 +47,12 @@ var (
 func adoptAttribute() schema.Attribute {
 	return schema.SingleNestedAttribute{
 		Optional: true, Computed: true, PlanModifiers: []planmodifier.Object{keepAdopt{}},
-		MarkdownDescription: "Servers to adopt, which were created by hand or by the Helm chart. The new servers join the old servers and get their data, leadership, and Services. Then the old servers are retired " +
-			"one at a time. See the guide [Adopt a running cluster](../guides/adopt.md). The attribute counts only when the cluster is created. Later, you may keep it or remove it, and neither changes anything. " +
-			"The old servers must be in the same namespace and datacenter, have the ACL and encryption settings that are declared here, and run `version` or an older version.",
+		MarkdownDescription: "Servers to adopt, which were created by hand or by the Helm chart. The new servers join the old servers and get " +
+			"their data, leadership, and Services. Then the old servers are retired " +
+			"one at a time. See the guide [Adopt a running cluster](../guides/adopt.md). The attribute counts only when the cluster is created. " +
+			"Later, you may keep it or remove it, and neither changes anything. " +
+			"The old servers must be in the same namespace and datacenter, have the ACL and encryption settings that are declared here, and run " +
+			"`version` or an older version.",
 		Attributes: map[string]schema.Attribute{
 			"stateful_set": schema.StringAttribute{
 				Required: true, Validators: []validator.String{attr.DNSLabel(63, false)},
@@ -58,12 +61,14 @@ func adoptAttribute() schema.Attribute {
 			"services": schema.ListAttribute{
 				Optional: true, ElementType: types.StringType,
 				Validators: []validator.List{listvalidator.UniqueValues(), listvalidator.ValueStringsAre(attr.DNSLabel(63, false))},
-				MarkdownDescription: "Services of the old servers that clients continue to use. They route clients to the new servers before any old server is retired, and otherwise stay unchanged. " +
+				MarkdownDescription: "Services of the old servers that clients continue to use. They route clients to the new servers before any " +
+					"old server is retired, and otherwise stay unchanged. " +
 					"A Service that has the name of the cluster becomes the cluster's own client Service, if it is not headless.",
 			},
 			"token_secret": schema.SingleNestedAttribute{
 				Optional: true,
-				MarkdownDescription: "Secret with a management token of the old servers, in the namespace of the cluster. Required if the old servers have ACLs. " +
+				MarkdownDescription: "Secret with a management token of the old servers, in the namespace of the cluster. Required if the old " +
+					"servers have ACLs. " +
 					"The token is copied into the Secret `<name>-bootstrap-token`, where `consul_k8s_acl_bootstrap` finds it.",
 				Attributes: map[string]schema.Attribute{
 					"name": schema.StringAttribute{
@@ -128,7 +133,12 @@ func (m *model) fromAdopt(ctx context.Context, a *server.Adopt, diags *diag.Diag
 	}
 	secret := types.ObjectNull(secretKeyTypes)
 	if a.TokenSecret != nil {
-		secret = attr.Object(ctx, secretKeyTypes, secretKeyModel{types.StringValue(a.TokenSecret.Name), types.StringValue(a.TokenSecret.Key)}, diags)
+		secret = attr.Object(
+			ctx,
+			secretKeyTypes,
+			secretKeyModel{types.StringValue(a.TokenSecret.Name), types.StringValue(a.TokenSecret.Key)},
+			diags,
+		)
 	}
 	m.Adopt = attr.Object(ctx, adoptTypes, adoptModel{
 		StatefulSet: types.StringValue(a.StatefulSet),
@@ -148,7 +158,8 @@ func validateAdopt(ctx context.Context, m model, diags *diag.Diagnostics) {
 		diags.Append(attr.Error(path.Root("create_namespace"), "The namespace already exists",
 			"The servers to adopt are in the namespace of the cluster: leave create_namespace false."))
 	}
-	if name := m.Name.ValueString(); !m.Name.IsUnknown() && !a.StatefulSet.IsUnknown() && a.StatefulSet.ValueString() == server.StatefulSetName(name) {
+	if name := m.Name.ValueString(); !m.Name.IsUnknown() && !a.StatefulSet.IsUnknown() &&
+		a.StatefulSet.ValueString() == server.StatefulSetName(name) {
 		diags.Append(attr.Error(path.Root("name"), "The name is taken", fmt.Sprintf(
 			"The StatefulSet of a cluster %s would be %s, which is the StatefulSet of the servers to adopt. Choose another name, such as %q.",
 			name, server.StatefulSetName(name), name+"-main")))
@@ -200,8 +211,14 @@ func keepDoneAdopt(state model, plan *model, diags *diag.Diagnostics) {
 	if plan.Adopt.Equal(state.Adopt) || plan.Adopt.IsUnknown() || !state.Ready.ValueBool() {
 		return
 	}
-	diags.AddAttributeWarning(path.Root("adopt"), "Nothing is adopted",
-		fmt.Sprintf("Cluster %s exists, and adopt counts only when a cluster is created. Remove adopt from the configuration.", state.ID.ValueString()))
+	diags.AddAttributeWarning(
+		path.Root("adopt"),
+		"Nothing is adopted",
+		fmt.Sprintf(
+			"Cluster %s exists, and adopt counts only when a cluster is created. Remove adopt from the configuration.",
+			state.ID.ValueString(),
+		),
+	)
 	if !state.Adopt.IsNull() {
 		plan.Adopt = state.Adopt
 	}
@@ -209,7 +226,9 @@ func keepDoneAdopt(state model, plan *model, diags *diag.Diagnostics) {
 
 // isAdoptKnown reports whether everything that an adoption depends on is known.
 func (m model) isAdoptKnown(ctx context.Context) bool {
-	for _, v := range []tfattr.Value{m.Name, m.Namespace, m.Version, m.Replicas, m.Datacenter, m.Domain, m.ACL, m.Service, m.Gossip, m.TLS, m.Adopt} {
+	for _, v := range []tfattr.Value{
+		m.Name, m.Namespace, m.Version, m.Replicas, m.Datacenter, m.Domain, m.ACL, m.Service, m.Gossip, m.TLS, m.Adopt,
+	} {
 		if t, err := v.ToTerraformValue(ctx); err != nil || !t.IsFullyKnown() {
 			return false
 		}
@@ -220,7 +239,11 @@ func (m model) isAdoptKnown(ctx context.Context) bool {
 // refusedError explains why an adoption does not start.
 func refusedError(spec server.Spec, err *lifecycle.RefusedError) diag.Diagnostic {
 	return diag.NewAttributeErrorDiagnostic(path.Root("adopt"), "The servers cannot be adopted", fmt.Sprintf(
-		"Nothing was changed. Cluster %s cannot adopt the servers of the StatefulSet %s:\n\n  - %s", spec.ID(), err.From, strings.Join(err.Reasons, "\n  - ")))
+		"Nothing was changed. Cluster %s cannot adopt the servers of the StatefulSet %s:\n\n  - %s",
+		spec.ID(),
+		err.From,
+		strings.Join(err.Reasons, "\n  - "),
+	))
 }
 
 // foreignHint says what to do if a cluster that adopts servers finds that its names
@@ -229,9 +252,16 @@ func foreignHint(spec server.Spec) string {
 	if spec.Adopt == nil {
 		return ""
 	}
-	hint := fmt.Sprintf(" To adopt the servers of %s, choose a name that no object uses, such as %q. Clients keep the Services that adopt.services lists.", spec.Adopt.StatefulSet, spec.Name+"-main")
+	hint := fmt.Sprintf(
+		" To adopt the servers of %s, choose a name that no object uses, such as %q. Clients keep the Services that adopt.services lists.",
+		spec.Adopt.StatefulSet,
+		spec.Name+"-main",
+	)
 	if !slices.Contains(spec.Adopt.Services, server.ClientServiceName(spec.Name)) {
-		hint += fmt.Sprintf(" A Service %s of the old servers becomes the cluster's own if adopt.services lists it and it is not headless.", server.ClientServiceName(spec.Name))
+		hint += fmt.Sprintf(
+			" A Service %s of the old servers becomes the cluster's own if adopt.services lists it and it is not headless.",
+			server.ClientServiceName(spec.Name),
+		)
 	}
 	return hint
 }
@@ -240,20 +270,40 @@ func foreignHint(spec server.Spec) string {
 func leftoverWarning(spec server.Spec, l lifecycle.Leftover) (summary, detail string) {
 	summary = "The old servers are retired"
 	var b strings.Builder
-	fmt.Fprintf(&b, "Cluster %s has adopted the servers of the StatefulSet %s, which is now scaled to 0. The StatefulSet and its volumes are kept, but nothing uses them. "+
-		"Do not scale it up again: its servers would join with old data.\n", spec.ID(), l.StatefulSet)
+	fmt.Fprintf(
+		&b,
+		"Cluster %s has adopted the servers of the StatefulSet %s, which is now scaled to 0. The StatefulSet and its volumes are kept, but "+
+			"nothing uses them. "+
+			"Do not scale it up again: its servers would join with old data.\n",
+		spec.ID(),
+		l.StatefulSet,
+	)
 	if len(l.Unserved) > 0 {
-		fmt.Fprintf(&b, "\nNo server listens on these ports of Services: %s. To serve gRPC, set extra_config = jsonencode({ ports = { grpc = 8502 } }).\n", strings.Join(l.Unserved, ", "))
+		fmt.Fprintf(
+			&b,
+			"\nNo server listens on these ports of Services: %s. To serve gRPC, set extra_config = jsonencode({ ports = { grpc = 8502 } }).\n",
+			strings.Join(l.Unserved, ", "),
+		)
 	}
 	if l.HelmRelease != "" {
-		fmt.Fprintf(&b, "\nThe Helm release %s still owns the StatefulSet and its Services. An upgrade of the release would start the old servers again. "+
-			"If clients use a Service of the release, keep that Service:\n\n", l.HelmRelease)
+		fmt.Fprintf(
+			&b,
+			"\nThe Helm release %s still owns the StatefulSet and its Services. An upgrade of the release would start the old servers again. "+
+				"If clients use a Service of the release, keep that Service:\n\n",
+			l.HelmRelease,
+		)
 		for _, s := range spec.Adopt.Services {
 			fmt.Fprintf(&b, "  kubectl --namespace %s annotate service %s helm.sh/resource-policy=keep\n", spec.Namespace, s)
 		}
-		fmt.Fprintf(&b, "\nThen, when you are sure that you will not revert the adoption, delete what is left:\n\n  helm --namespace %s uninstall %s\n", spec.Namespace, l.HelmRelease)
+		fmt.Fprintf(
+			&b,
+			"\nThen, when you are sure that you will not revert the adoption, delete what is left:\n\n  helm --namespace %s uninstall %s\n",
+			spec.Namespace,
+			l.HelmRelease,
+		)
 	} else {
-		fmt.Fprintf(&b, "\nWhen you are sure that you will not revert the adoption, delete what is left:\n\n  kubectl --namespace %s delete statefulset %s\n", spec.Namespace, l.StatefulSet)
+		fmt.Fprintf(&b, "\nWhen you are sure that you will not revert the adoption, delete what is left:\n\n  kubectl --namespace %s delete "+
+			"statefulset %s\n", spec.Namespace, l.StatefulSet)
 	}
 	if len(l.Claims) > 0 {
 		fmt.Fprintf(&b, "  kubectl --namespace %s delete persistentvolumeclaim %s\n", spec.Namespace, strings.Join(l.Claims, " "))

@@ -155,7 +155,8 @@ func TestAccLong_takesOverFromHandMadeServers(t *testing.T) {
 				Config: config,
 				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
 					plancheck.ExpectKnownValue(address, tfjsonpath.New("rollout").AtMapKey("steps"), knownvalue.ListExact([]knownvalue.Check{
-						knownvalue.StringExact("add consul-server-0"), knownvalue.StringExact("add consul-server-1"), knownvalue.StringExact("add consul-server-2"),
+						knownvalue.StringExact("add consul-server-0"),
+						knownvalue.StringExact("add consul-server-1"), knownvalue.StringExact("add consul-server-2"),
 						knownvalue.StringExact("transfer the leadership to consul-server-0"), knownvalue.StringExact("switch Service consul"),
 						knownvalue.StringExact("retire consul-2"), knownvalue.StringExact("retire consul-1"), knownvalue.StringExact("retire consul-0"),
 					})),
@@ -168,7 +169,13 @@ func TestAccLong_takesOverFromHandMadeServers(t *testing.T) {
 			},
 			{Config: config, PlanOnly: true},
 			{Config: without, PlanOnly: true},
-			{ResourceName: address, ImportState: true, ImportStateId: namespace + "/consul", ImportStateVerify: true, ImportStateVerifyIgnore: []string{"rollout"}},
+			{
+				ResourceName:            address,
+				ImportState:             true,
+				ImportStateId:           namespace + "/consul",
+				ImportStateVerify:       true,
+				ImportStateVerifyIgnore: []string{"rollout"},
+			},
 		},
 	})
 }
@@ -189,8 +196,21 @@ func TestAccLong_takesOverFromTheHelmChart(t *testing.T) {
 	}
 	secret("x-consul-bootstrap-acl-token", "token", management)
 	secret("client-token", "token", management) // of the writer
-	old := startOld(t, namespace, "helm", "x-consul-server", management, "VERSION", acctest.OlderVersion, "ACL\n",
-		fmt.Sprintf(`{ "acl": { "enabled": true, "default_policy": "deny", "down_policy": "extend-cache", "enable_token_persistence": true, "tokens": { "initial_management": %q, "agent": %q } } }`+"\n", management, management))
+	old := startOld(
+		t,
+		namespace,
+		"helm",
+		"x-consul-server",
+		management,
+		"VERSION",
+		acctest.OlderVersion,
+		"ACL\n",
+		fmt.Sprintf(
+			`{ "acl": { "enabled": true, "default_policy": "deny", "down_policy": "extend-cache", "enable_token_persistence": true, "tokens": { "initial_management": %q, "agent": %q } } }`+"\n",
+			management,
+			management,
+		),
+	)
 	old.put(management, 200)
 	before := contents(t, namespace)
 	writer := acctest.StartWriterTo(t, namespace, "client-token", "x-consul-server")
@@ -258,9 +278,15 @@ func TestAccLong_takesOverFromEncryptedServers(t *testing.T) {
 		t.Fatal(err)
 	}
 	const gossipKey = "pUqJrVyVRj5jsiYEkM/tFQYfWyJIv4s3XkvDwy7Cu5s="
-	_, err = k.CoreV1().Secrets(namespace).Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "old"}, Data: map[string][]byte{
-		"ca.pem": pki.EncodeCertificates(ca.Chain), "consul.pem": certificate, "consul-key.pem": key, "gossip-encryption-key": []byte(gossipKey),
-	}}, metav1.CreateOptions{})
+	_, err = k.CoreV1().Secrets(
+		namespace,
+	).Create(
+		t.Context(),
+		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "old"}, Data: map[string][]byte{
+			"ca.pem": pki.EncodeCertificates(ca.Chain), "consul.pem": certificate, "consul-key.pem": key, "gossip-encryption-key": []byte(gossipKey),
+		}},
+		metav1.CreateOptions{},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -367,7 +393,10 @@ func TestAccLong_resumesAfterKilledTakeover(t *testing.T) {
 	killed("the second server joins", func(ctx context.Context) bool { return replicas(ctx, t, namespace, "consul-server") >= 2 })
 	// The create runs out of time: from here on it is an update.
 	within("1s")
-	if out := cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-lock=false"); !strings.Contains(out, "The cluster is not up yet") {
+	if out := cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-lock=false"); !strings.Contains(
+		out,
+		"The cluster is not up yet",
+	) {
 		t.Errorf("the apply does not say that it ran out of time:\n%s", out)
 	}
 	out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode", "-lock=false")
@@ -391,7 +420,11 @@ func TestAccLong_resumesAfterKilledTakeover(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := acctest.Kube(t).DiscoveryV1().EndpointSlices(namespace).Get(t.Context(), server.BridgeName("consul"), metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+	if _, err := acctest.Kube(t).DiscoveryV1().EndpointSlices(namespace).Get(
+		t.Context(), server.BridgeName("consul"), metav1.GetOptions{},
+	); !apierrors.IsNotFound(
+		err,
+	) {
 		t.Errorf("the EndpointSlice that led to the new servers is still there: %v", err)
 	}
 	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode", "-lock=false"); code != 0 {
@@ -415,7 +448,9 @@ func TestAccLong_destroyGivesATakeoverBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	cli, within := takeoverCLI(t, namespace)
-	if killed, out := cli.RunAndKill(t.Context(), "apply", func(ctx context.Context) bool { return replicas(ctx, t, namespace, "consul") <= 2 }); !killed {
+	if killed, out := cli.RunAndKill(
+		t.Context(), "apply", func(ctx context.Context) bool { return replicas(ctx, t, namespace, "consul") <= 2 },
+	); !killed {
 		t.Fatalf("the apply ended before it could be killed:\n%s", out)
 	}
 	within("1s")
@@ -431,7 +466,9 @@ func TestAccLong_destroyGivesATakeoverBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !maps.Equal(was.Spec.Selector, is.Spec.Selector) || !slices.Equal(was.Spec.Ports, is.Spec.Ports) || !maps.Equal(was.Labels, is.Labels) || len(is.Annotations) > 0 {
+	if !maps.Equal(was.Spec.Selector, is.Spec.Selector) || !slices.Equal(was.Spec.Ports, is.Spec.Ports) ||
+		!maps.Equal(was.Labels, is.Labels) ||
+		len(is.Annotations) > 0 {
 		t.Errorf("the Service is\n%+v\nand was\n%+v", is, was)
 	}
 	writer.More(20)

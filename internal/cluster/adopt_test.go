@@ -102,8 +102,19 @@ func TestLeftoverWarning(t *testing.T) {
 		left      lifecycle.Leftover
 		says, not []string
 	}{
-		"by hand": {by, []string{"kubectl --namespace prod delete statefulset old\n", "kubectl --namespace prod delete persistentvolumeclaim data-old-0 data-old-1"}, []string{"helm", "gRPC"}},
-		"by Helm": {chart, []string{"annotate service api helm.sh/resource-policy=keep", "helm --namespace prod uninstall x", "api: grpc"}, []string{"delete statefulset"}},
+		"by hand": {
+			by,
+			[]string{
+				"kubectl --namespace prod delete statefulset old\n",
+				"kubectl --namespace prod delete persistentvolumeclaim data-old-0 data-old-1",
+			},
+			[]string{"helm", "gRPC"},
+		},
+		"by Helm": {
+			chart,
+			[]string{"annotate service api helm.sh/resource-policy=keep", "helm --namespace prod uninstall x", "api: grpc"},
+			[]string{"delete statefulset"},
+		},
 	}
 	for name, tt := range tests {
 		_, detail := leftoverWarning(spec, tt.left)

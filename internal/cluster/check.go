@@ -14,13 +14,20 @@ import (
 // configError quotes why Consul refuses extra_config, the only part of the configuration that the schema does not check.
 func configError(spec server.Spec, err *lifecycle.ConfigError) diag.Diagnostic {
 	return attr.Error(path.Root("extra_config"), "Consul refuses the configuration", fmt.Sprintf(
-		"Consul %s refuses the declared configuration of %s, and nothing was changed:\n\n%s\n\nCorrect extra_config and apply again.", spec.Version, spec.ID(), err.Words))
+		"Consul %s refuses the declared configuration of %s, and nothing was changed:\n\n%s\n\nCorrect extra_config and apply again.",
+		spec.Version,
+		spec.ID(),
+		err.Words,
+	))
 }
 
 // uncheckedWarning warns that Consul could not check a configuration before the servers get it.
 func uncheckedWarning(diags *diag.Diagnostics) func(error) {
 	return func(why error) {
 		diags.AddAttributeWarning(path.Root("extra_config"), "The configuration was not checked", fmt.Sprintf(
-			"Consul checks extra_config in a Job before any server gets it, but the check was not possible: %s. A mistake shows only when the first server gets the configuration, and the rollout stops there.", why))
+			"Consul checks extra_config in a Job before any server gets it, but the check was not possible: %s. A mistake shows only when the "+
+				"first server gets the configuration, and the rollout stops there.",
+			why,
+		))
 	}
 }

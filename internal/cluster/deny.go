@@ -42,8 +42,11 @@ func (r *Resource) checkACL(ctx context.Context, state, plan model, diags *diag.
 		return
 	case !before.Enabled && after.Enabled && !denies(after):
 		diags.AddAttributeWarning(nested("acl", "enabled"), "Unknown tokens will be refused", fmt.Sprintf(
-			"After this change, %s refuses a token that it does not know, even with default_policy = \"allow\". It also refuses a snapshot without a token that allows acl:write. "+
-				"Until now, neither mattered. Remove left-over tokens from the clients, and expect backup jobs to fail until they have a token.", id))
+			"After this change, %s refuses a token that it does not know, even with default_policy = \"allow\". It also refuses a snapshot "+
+				"without a token that allows acl:write. "+
+				"Until now, neither mattered. Remove left-over tokens from the clients, and expect backup jobs to fail until they have a token.",
+			id,
+		))
 		return
 	case denies(before) || !denies(after):
 		return
@@ -56,8 +59,14 @@ func (r *Resource) checkACL(ctx context.Context, state, plan model, diags *diag.
 		facts, err = consulacl.ReadDenyFacts(ctx, c, before.Enabled)
 	}
 	if err != nil { // prepareDeny decides
-		diags.AddAttributeWarning(defaultPolicy(), "Could not check which clients would be cut off",
-			fmt.Sprintf("The provider could not query Consul: %s. The apply restarts no server unless all servers have accepted their agent tokens.", err))
+		diags.AddAttributeWarning(
+			defaultPolicy(),
+			"Could not check which clients would be cut off",
+			fmt.Sprintf(
+				"The provider could not query Consul: %s. The apply restarts no server unless all servers have accepted their agent tokens.",
+				err,
+			),
+		)
 		return
 	}
 	refusals, warnings := judgeDeny(id, before, facts)
@@ -117,16 +126,31 @@ func judgeDeny(id string, before server.ACL, f consulacl.DenyFacts) (refusals, w
 	case !f.Established:
 		return nil, nil
 	case !before.Enabled:
-		refuse("The clients would be cut off", "The servers of %s run without ACLs. With \"deny\", they would refuse every client that has no token. "+
-			"Go through \"allow\": set acl = { enabled = true, default_policy = \"allow\" } and apply. Then add consul_k8s_acl_bootstrap and the tokens of the clients, and apply. "+
-			"When every client uses its token, set \"deny\".", id)
+		refuse(
+			"The clients would be cut off",
+			"The servers of %s run without ACLs. With \"deny\", they would refuse every client that has no token. "+
+				"Go through \"allow\": set acl = { enabled = true, default_policy = \"allow\" } and apply. Then add consul_k8s_acl_bootstrap and "+
+				"the tokens of the clients, and apply. "+
+				"When every client uses its token, set \"deny\".",
+			id,
+		)
 		return refusals, nil
 	case f.Disabled:
-		refuse("Servers run without ACLs", "The change of %s to default_policy = \"allow\" is not complete: its leader still runs without ACLs. Apply that change first.", id)
+		refuse(
+			"Servers run without ACLs",
+			"The change of %s to default_policy = \"allow\" is not complete: its leader still runs without ACLs. Apply that change first.",
+			id,
+		)
 		return refusals, nil
 	case f.Credential != "":
-		refuse("There is no valid management token", "The ACL system of %s is not bootstrapped, or its management token is lost: %s. With \"deny\", nobody could do anything any more. "+
-			"Keep default_policy = \"allow\", add a consul_k8s_acl_bootstrap for this cluster (or, if there is one, set its reset to a new value), and apply. Then set \"deny\".", id, f.Credential)
+		refuse(
+			"There is no valid management token",
+			"The ACL system of %s is not bootstrapped, or its management token is lost: %s. With \"deny\", nobody could do anything any more. "+
+				"Keep default_policy = \"allow\", add a consul_k8s_acl_bootstrap for this cluster (or, if there is one, set its reset to a new "+
+				"value), and apply. Then set \"deny\".",
+			id,
+			f.Credential,
+		)
 		return refusals, nil
 	}
 	var without, lacking []string
@@ -139,30 +163,61 @@ func judgeDeny(id string, before server.ACL, f consulacl.DenyFacts) (refusals, w
 		}
 	}
 	if len(without) > 0 {
-		refuse("Servers run without ACLs", "The change of %s to default_policy = \"allow\" is not complete: these servers still run without ACLs, or are missing: %s. Apply that change first.", id, list(without))
+		refuse(
+			"Servers run without ACLs",
+			"The change of %s to default_policy = \"allow\" is not complete: these servers still run without ACLs, or are missing: %s. Apply "+
+				"that change first.",
+			id,
+			list(without),
+		)
 	}
 	if len(lacking) > 0 {
-		refuse("Servers have no agent token", "These servers of %s have no valid agent token: %s. With \"deny\", they could not keep their own entries in the catalog up to date. "+
-			"Keep default_policy = \"allow\", add a consul_k8s_acl_bootstrap for this cluster (or, if there is one, set its reset to a new value), and apply. Then set \"deny\".", id, list(lacking))
+		refuse(
+			"Servers have no agent token",
+			"These servers of %s have no valid agent token: %s. With \"deny\", they could not keep their own entries in the catalog up to date. "+
+				"Keep default_policy = \"allow\", add a consul_k8s_acl_bootstrap for this cluster (or, if there is one, set its reset to a new "+
+				"value), and apply. Then set \"deny\".",
+			id,
+			list(lacking),
+		)
 	}
 	if nodes := slices.DeleteFunc(slices.Clone(f.Nodes), func(n string) bool { return f.NodeTokens[n] }); len(nodes) > 0 {
 		warn("Nodes may be cut off", "No token has the identity of these nodes, which are registered in %s: %s. "+
-			"An agent whose token does not allow node:write on its node can no longer keep the node up to date. Ignore this warning for agents whose token has a policy that allows it.", id, list(nodes))
+			"An agent whose token does not allow node:write on its node can no longer keep the node up to date. Ignore this warning for agents "+
+			"whose token has a policy that allows it.", id, list(nodes))
 	}
 	if services := slices.DeleteFunc(slices.Clone(f.Services), func(s string) bool { return f.ServiceTokens[s] }); len(services) > 0 {
 		warn("Services may be cut off", "No token has the identity of these services, which are registered in %s: %s. "+
-			"Consul refuses clients that register such a service without a token that allows service:write on it. Ignore this warning for clients whose token has a policy that allows it.", id, list(services))
+			"Consul refuses clients that register such a service without a token that allows service:write on it. Ignore this warning for "+
+			"clients whose token has a policy that allows it.", id, list(services))
 	}
 	if len(f.Services) > 0 && len(f.AnonymousRights) == 0 {
-		warn("DNS may find no services", "The servers of %s answer DNS queries with the rights of the anonymous token, which has none. With \"deny\", DNS queries find no service and no node. "+
-			"If clients use the DNS of Consul, give the anonymous token a policy that reads service_prefix \"\" and node_prefix \"\". Ignore this warning if the servers have a token for DNS.", id)
+		warn(
+			"DNS may find no services",
+			"The servers of %s answer DNS queries with the rights of the anonymous token, which has none. With \"deny\", DNS queries find no "+
+				"service and no node. "+
+				"If clients use the DNS of Consul, give the anonymous token a policy that reads service_prefix \"\" and node_prefix \"\". Ignore "+
+				"this warning if the servers have a token for DNS.",
+			id,
+		)
 	}
 	if nodes, total := sessionsWithout(f); total > 0 {
-		warn("Sessions may expire", "Sessions in %s: %d, on the nodes %s. A client that holds a session without a token that allows session:write on the node can no longer renew the session, and loses its locks.",
-			id, total, list(nodes))
+		warn(
+			"Sessions may expire",
+			"Sessions in %s: %d, on the nodes %s. A client that holds a session without a token that allows session:write on the node can no "+
+				"longer renew the session, and loses its locks.",
+			id,
+			total,
+			list(nodes),
+		)
 	}
 	if len(f.AnonymousRights) > 0 {
-		warn("The anonymous token has rights", "Requests without a token keep these rights in %s: %s. \"deny\" does not take them away.", id, list(f.AnonymousRights))
+		warn(
+			"The anonymous token has rights",
+			"Requests without a token keep these rights in %s: %s. \"deny\" does not take them away.",
+			id,
+			list(f.AnonymousRights),
+		)
 	}
 	return refusals, warnings
 }
@@ -201,7 +256,11 @@ func prepareDeny(ctx context.Context, c *consul.Cluster, state, plan model) diag
 	switch err := consulacl.RenewAgentTokens(ctx, c); {
 	case errors.Is(err, consulacl.ErrSecretLost), errors.Is(err, consulacl.ErrACLDisabled):
 		diags.Append(attr.Error(defaultPolicy(), "The servers have no agent tokens", fmt.Sprintf(
-			"Nothing was changed in %s: %s. Keep default_policy = \"allow\", add a consul_k8s_acl_bootstrap for this cluster, and apply. Then set \"deny\".", c.ID(), err)))
+			"Nothing was changed in %s: %s. Keep default_policy = \"allow\", add a consul_k8s_acl_bootstrap for this cluster, and apply. Then "+
+				"set \"deny\".",
+			c.ID(),
+			err,
+		)))
 	case err != nil:
 		diags.Append(attr.Error(defaultPolicy(), "The servers did not accept their agent tokens", fmt.Sprintf(
 			"Nothing was changed in %s: %s. Fix that, or keep default_policy = \"allow\" until the servers answer.", c.ID(), err)))

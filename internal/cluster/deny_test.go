@@ -72,8 +72,12 @@ func TestJudgeDeny(t *testing.T) {
 			},
 			refusals: []string{"still run without ACLs", "no valid agent token: consul-server-0."}, warnings: []string{": client-2."},
 		},
-		"services, and no rights for DNS":      {before: allow, change: func(*consulacl.DenyFacts) {}, warnings: []string{dns}},
-		"services without a token, and no DNS": {before: allow, change: func(f *consulacl.DenyFacts) { f.ServiceTokens = nil }, warnings: []string{"these services, which are registered in consul/consul: web.", dns}},
+		"services, and no rights for DNS": {before: allow, change: func(*consulacl.DenyFacts) {}, warnings: []string{dns}},
+		"services without a token, and no DNS": {
+			before:   allow,
+			change:   func(f *consulacl.DenyFacts) { f.ServiceTokens = nil },
+			warnings: []string{"these services, which are registered in consul/consul: web.", dns},
+		},
 		"rights of everybody": {
 			before: allow, change: func(f *consulacl.DenyFacts) { f.AnonymousRights = []string{"policy dns", "role reader"} },
 			warnings: []string{"keep these rights in consul/consul: policy dns, role reader."},
@@ -128,7 +132,10 @@ func compareFindings(t *testing.T, kind string, got []finding, want []string) {
 
 func TestACLChange(t *testing.T) {
 	acl := func(enabled bool, policy string) types.Object {
-		return types.ObjectValueMust(aclTypes, map[string]tfattr.Value{"enabled": types.BoolValue(enabled), "default_policy": types.StringValue(policy)})
+		return types.ObjectValueMust(
+			aclTypes,
+			map[string]tfattr.Value{"enabled": types.BoolValue(enabled), "default_policy": types.StringValue(policy)},
+		)
 	}
 	tests := map[string]struct {
 		before, after types.Object

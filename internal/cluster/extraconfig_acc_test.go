@@ -19,7 +19,8 @@ func TestAccCluster_createChecksItsConfiguration(t *testing.T) {
 	namespace := acctest.NamespaceName(t)
 	config := func(extra string) string {
 		return hcl(namespace, fmt.Sprintf("  version = %q\n  replicas = 1\n  create_namespace = true\n"+
-			"  storage = { size = \"1Gi\", class = \"\", retention = { when_deleted = \"Delete\" } }\n  timeouts = { create = \"30s\" }\n  extra_config = jsonencode(%s)\n",
+			"  storage = { size = \"1Gi\", class = \"\", retention = { when_deleted = \"Delete\" } }\n  timeouts = { create = \"30s\" }\n  "+
+			"extra_config = jsonencode(%s)\n",
 			acctest.ConsulVersion, extra))
 	}
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": required + config(`{ log_level = "LOUD" }`)})

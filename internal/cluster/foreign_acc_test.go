@@ -156,11 +156,19 @@ func TestAccCluster_takesBackWhatOthersAdd(t *testing.T) {
 				Config: config,
 				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
 					plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate),
-					expectBefore{"resources", map[string]any{"limits": map[string]any{"memory": "512Mi"}, "requests": map[string]any{"cpu": "20m", "memory": "64Mi"}}},
+					expectBefore{
+						"resources",
+						map[string]any{"limits": map[string]any{"memory": "512Mi"}, "requests": map[string]any{"cpu": "20m", "memory": "64Mi"}},
+					},
 					expectBefore{"placement", map[string]any{
-						"anti_affinity": "required", "priority_class": "system-cluster-critical", "node_selector": map[string]any{"kubernetes.io/os": "linux"},
-						"tolerations":     []any{map[string]any{"key": "example.com/a", "operator": "Exists", "value": nil, "effect": nil, "toleration_seconds": nil}},
-						"topology_spread": []any{map[string]any{"topology_key": "kubernetes.io/hostname", "max_skew": 1, "when_unsatisfiable": "ScheduleAnyway"}},
+						"anti_affinity": "required", "priority_class": "system-cluster-critical",
+						"node_selector": map[string]any{"kubernetes.io/os": "linux"},
+						"tolerations": []any{
+							map[string]any{"key": "example.com/a", "operator": "Exists", "value": nil, "effect": nil, "toleration_seconds": nil},
+						},
+						"topology_spread": []any{
+							map[string]any{"topology_key": "kubernetes.io/hostname", "max_skew": 1, "when_unsatisfiable": "ScheduleAnyway"},
+						},
 					}},
 					expectBefore{"service", map[string]any{"type": "NodePort"}},
 					expectBefore{"drift", []any{outdated}},
@@ -172,7 +180,10 @@ func TestAccCluster_takesBackWhatOthersAdd(t *testing.T) {
 				PreConfig: func() {
 					template(func(p *corev1.PodSpec) {
 						p.Containers[0].Env = append(p.Containers[0].Env, corev1.EnvVar{Name: "GOGC", Value: "50"})
-						p.Containers = append(p.Containers, corev1.Container{Name: "sidecar", Image: "example.com/sidecar", SecurityContext: p.Containers[0].SecurityContext})
+						p.Containers = append(
+							p.Containers,
+							corev1.Container{Name: "sidecar", Image: "example.com/sidecar", SecurityContext: p.Containers[0].SecurityContext},
+						)
 						p.InitContainers[0].Resources.Limits = corev1.ResourceList{"cpu": apiresource.MustParse("1")}
 						p.HostAliases = []corev1.HostAlias{{IP: "192.0.2.1", Hostnames: []string{"a"}}}
 					})
@@ -270,8 +281,10 @@ func TestAccCluster_takesBackWhatOthersAdd(t *testing.T) {
 				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
 					plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate),
 					expectBefore{"drift", []any{fmt.Sprintf(
-						"Pod consul-server-0: container consul has the image hashicorp/consul:%[1]s instead of docker.io/hashicorp/consul:%[1]s (changed by somebody-else), will restart",
-						acctest.ConsulVersion)}},
+						"Pod consul-server-0: container consul has the image hashicorp/consul:%[1]s instead of docker.io/hashicorp/consul:%[1]s (changed "+
+							"by somebody-else), will restart",
+						acctest.ConsulVersion,
+					)}},
 				}},
 				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 1), func(*terraform.State) error {
 					if gone := restarted(pods, podUIDs(t, namespace)); len(gone) != 1 {
@@ -359,7 +372,11 @@ func TestAccCluster_leavesTheMetadataOfOthersAlone(t *testing.T) {
 	k := acctest.Kube(t)
 	statefulSets := k.AppsV1().StatefulSets(namespace)
 	const restartedAt = "kubectl.kubernetes.io/restartedAt"
-	config := hclVersion(namespace, acctest.ConsulVersion, "  replicas = 1\n  labels = { team = \"platform\" }\n  pod_labels = { mesh = \"off\" }\n")
+	config := hclVersion(
+		namespace,
+		acctest.ConsulVersion,
+		"  replicas = 1\n  labels = { team = \"platform\" }\n  pod_labels = { mesh = \"off\" }\n",
+	)
 	dropped := hclVersion(namespace, acctest.ConsulVersion, "  replicas = 1\n  labels = { team = \"platform\" }\n")
 	var pods map[string]types.UID
 	var generation map[string]int64
@@ -424,10 +441,15 @@ func TestAccCluster_leavesTheMetadataOfOthersAlone(t *testing.T) {
 					expectBefore{"pod_labels", map[string]any{"mesh": "off"}},
 					expectBefore{"pod_annotations", nil},
 				}},
-				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 1), restarted, theirs(map[string]string{"theirs": "yes", "mesh": "off"}), func(*terraform.State) error {
-					generation = generations(t, namespace)
-					return nil
-				}),
+				Check: resource.ComposeTestCheckFunc(
+					voters(t, namespace, 1),
+					restarted,
+					theirs(map[string]string{"theirs": "yes", "mesh": "off"}),
+					func(*terraform.State) error {
+						generation = generations(t, namespace)
+						return nil
+					},
+				),
 			},
 			{Config: config, PlanOnly: true},
 			{RefreshState: true, Check: notRestarted(t, namespace, &pods)},
@@ -441,14 +463,22 @@ func TestAccCluster_leavesTheMetadataOfOthersAlone(t *testing.T) {
 				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
 					expectBefore{"labels", map[string]any{"team": "other"}},
 					expectBefore{"pod_labels", map[string]any{"mesh": "on"}},
-					expectBefore{"drift", []any{"Pod consul-server-0: made from another template than the StatefulSet's, will restart unless it runs what is declared"}},
+					expectBefore{
+						"drift",
+						[]any{"Pod consul-server-0: made from another template than the StatefulSet's, will restart unless it runs what is declared"},
+					},
 				}},
-				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 1), notRestarted(t, namespace, &pods), theirs(map[string]string{"mesh": "off"}), func(*terraform.State) error {
-					if after := generations(t, namespace); after["StatefulSet"] != generation["StatefulSet"]+2 {
-						return fmt.Errorf("the StatefulSet was changed more than once: generations %v, before %v", after, generation)
-					}
-					return nil
-				}),
+				Check: resource.ComposeTestCheckFunc(
+					voters(t, namespace, 1),
+					notRestarted(t, namespace, &pods),
+					theirs(map[string]string{"mesh": "off"}),
+					func(*terraform.State) error {
+						if after := generations(t, namespace); after["StatefulSet"] != generation["StatefulSet"]+2 {
+							return fmt.Errorf("the StatefulSet was changed more than once: generations %v, before %v", after, generation)
+						}
+						return nil
+					},
+				),
 			},
 			{Config: config, PlanOnly: true},
 			{ // what is not declared any more goes, though somebody wrote it last
@@ -469,7 +499,11 @@ func TestAccCluster_objectsThatOthersWroteWholeShowNoDrift(t *testing.T) {
 	namespace := acctest.Namespace(t)
 	k := acctest.Kube(t)
 	config := hclVersion(namespace, acctest.ConsulVersion, "  replicas = 1\n")
-	tolerant := hclVersion(namespace, acctest.ConsulVersion, "  replicas = 1\n  placement = { tolerations = [{ key = \"example.com/a\", operator = \"Exists\" }] }\n")
+	tolerant := hclVersion(
+		namespace,
+		acctest.ConsulVersion,
+		"  replicas = 1\n  placement = { tolerations = [{ key = \"example.com/a\", operator = \"Exists\" }] }\n",
+	)
 	var pods map[string]types.UID
 	test(t, resource.TestCase{
 		CheckDestroy: acctest.NothingLeft(t, namespace),
@@ -485,7 +519,13 @@ func TestAccCluster_objectsThatOthersWroteWholeShowNoDrift(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					err = k.AppsV1().StatefulSets(namespace).Delete(ctx, "consul-server", metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationOrphan)})
+					err = k.AppsV1().StatefulSets(
+						namespace,
+					).Delete(
+						ctx,
+						"consul-server",
+						metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationOrphan)},
+					)
 					if err != nil {
 						t.Fatal(err)
 					}

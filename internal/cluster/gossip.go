@@ -36,7 +36,8 @@ type rotationModel struct {
 var (
 	rotationTypes = map[string]tfattr.Type{"trigger": types.StringType, "after": types.StringType}
 	gossipTypes   = map[string]tfattr.Type{
-		"enabled": types.BoolType, "key_secret": types.ObjectType{AttrTypes: secretKeyTypes}, "rotation": types.ObjectType{AttrTypes: rotationTypes},
+		"enabled": types.BoolType, "key_secret": types.ObjectType{AttrTypes: secretKeyTypes},
+		"rotation": types.ObjectType{AttrTypes: rotationTypes},
 	}
 	defaultGossip = types.ObjectValueMust(gossipTypes, map[string]tfattr.Value{
 		"enabled": types.BoolValue(false), "key_secret": types.ObjectNull(secretKeyTypes), "rotation": types.ObjectNull(rotationTypes),
@@ -57,21 +58,32 @@ func gossipAttribute() schema.Attribute {
 		Attributes: map[string]schema.Attribute{
 			"enabled": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-				MarkdownDescription: "Whether agents encrypt their gossip and refuse gossip that is not encrypted. Defaults to `false`. The gossip keys are in the Secret `<name>-gossip`. Client agents need the one in `key`. " +
-					"On a running cluster, a change takes three rollouts across all servers, so that all servers understand each other throughout. Client agents must follow.",
+				MarkdownDescription: "Whether agents encrypt their gossip and refuse gossip that is not encrypted. Defaults to `false`. The gossip " +
+					"keys are in the Secret `<name>-gossip`. Client agents need the one in `key`. " +
+					"On a running cluster, a change takes three rollouts across all servers, so that all servers understand each other throughout. " +
+					"Client agents must follow.",
 			},
 			"key_secret": schema.SingleNestedAttribute{
 				Optional: true,
 				MarkdownDescription: "Secret with a gossip key of your own: base64 of 16, 24, or 32 bytes, as `consul keygen` generates. " +
 					"If the Secret gets another key, that key replaces the one in use, as `rotation` does. By default, the provider generates a key.",
 				Attributes: map[string]schema.Attribute{
-					"name": schema.StringAttribute{Required: true, Validators: []validator.String{attr.SecretName()}, MarkdownDescription: "Name of the Secret in the cluster's namespace."},
-					"key":  schema.StringAttribute{Required: true, Validators: notEmpty, MarkdownDescription: "Key in the Secret that contains the gossip key."},
+					"name": schema.StringAttribute{
+						Required:            true,
+						Validators:          []validator.String{attr.SecretName()},
+						MarkdownDescription: "Name of the Secret in the cluster's namespace.",
+					},
+					"key": schema.StringAttribute{
+						Required:            true,
+						Validators:          notEmpty,
+						MarkdownDescription: "Key in the Secret that contains the gossip key.",
+					},
 				},
 			},
 			"rotation": schema.SingleNestedAttribute{
-				Optional:            true,
-				MarkdownDescription: "When to replace the gossip key with a new one. The servers continue to run and do not restart. Only for a key that the provider generated.",
+				Optional: true,
+				MarkdownDescription: "When to replace the gossip key with a new one. The servers continue to run and do not restart. Only for a key " +
+					"that the provider generated.",
 				Attributes: map[string]schema.Attribute{
 					"trigger": schema.StringAttribute{
 						Optional: true, Validators: notEmpty,
@@ -148,8 +160,12 @@ func validateGossip(ctx context.Context, m model, diags *diag.Diagnostics) {
 	if g.KeySecret.IsUnknown() || g.Rotation.IsUnknown() || g.KeySecret.IsNull() || g.Rotation.IsNull() {
 		return
 	}
-	diags.Append(attr.Error(nested("gossip", "rotation"), "Two ways to replace the gossip key",
-		"To replace a key of your own, put another key into its Secret, and leave rotation out. Or leave key_secret out: the provider then creates the key and replaces it."))
+	diags.Append(attr.Error(
+		nested("gossip", "rotation"),
+		"Two ways to replace the gossip key",
+		"To replace a key of your own, put another key into its Secret, and leave rotation out. Or leave key_secret out: the provider then "+
+			"creates the key and replaces it.",
+	))
 }
 
 // gossipTimeout limits how long a plan waits for Kubernetes and Consul.

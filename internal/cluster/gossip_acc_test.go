@@ -83,7 +83,16 @@ func keyIsNowhere(t *testing.T, namespace, key, state string) error {
 		return err
 	}
 	for i := range pods {
-		out, err := k.Exec(t.Context(), namespace, pods[i].Name, server.ContainerName, nil, "/bin/sh", "-c", "cat /proc/[0-9]*/cmdline /proc/$(cat /tmp/pid)/environ")
+		out, err := k.Exec(
+			t.Context(),
+			namespace,
+			pods[i].Name,
+			server.ContainerName,
+			nil,
+			"/bin/sh",
+			"-c",
+			"cat /proc/[0-9]*/cmdline /proc/$(cat /tmp/pid)/environ",
+		)
 		if err != nil {
 			return fmt.Errorf("reading the arguments in %s: %w", pods[i].Name, err)
 		}
@@ -118,7 +127,20 @@ grep -c "Join cluster completed" /tmp/stranger/log
 kill -INT $agent
 wait $agent
 rm -rf /tmp/stranger`
-	out, err := acctest.Kube(t).Exec(t.Context(), namespace, pods[0].Name, server.ContainerName, nil, "/bin/sh", "-c", script, "join", pods[len(pods)-1].Status.PodIP)
+	out, err := acctest.Kube(
+		t,
+	).Exec(
+		t.Context(),
+		namespace,
+		pods[0].Name,
+		server.ContainerName,
+		nil,
+		"/bin/sh",
+		"-c",
+		script,
+		"join",
+		pods[len(pods)-1].Status.PodIP,
+	)
 	if err != nil {
 		return false, err
 	}
@@ -151,7 +173,11 @@ func TestAccCluster_gossipIsEncryptedAndItsKeyRotates(t *testing.T) {
 	var before map[string]types.UID
 	var first, second, third string
 	config := func(replicas int, gossip string) string {
-		return hclVersion(namespace, acctest.ConsulVersion, fmt.Sprintf("  replicas = %d\n  gossip = {\n    enabled = true\n%s  }\n", replicas, gossip))
+		return hclVersion(
+			namespace,
+			acctest.ConsulVersion,
+			fmt.Sprintf("  replicas = %d\n  gossip = {\n    enabled = true\n%s  }\n", replicas, gossip),
+		)
 	}
 	trigger := func(text string) string {
 		return fmt.Sprintf("    rotation = { trigger = %q, after = \"2160h\" }\n", text)
@@ -160,15 +186,21 @@ func TestAccCluster_gossipIsEncryptedAndItsKeyRotates(t *testing.T) {
 	test(t, resource.TestCase{
 		CheckDestroy: acctest.NothingLeft(t, namespace),
 		Steps: []resource.TestStep{
-			{Config: config(1, trigger("1")), Check: resource.ComposeTestCheckFunc(encrypted(t, namespace, 1, &first), strangersAreRefused(t, namespace))},
+			{
+				Config: config(1, trigger("1")),
+				Check:  resource.ComposeTestCheckFunc(encrypted(t, namespace, 1, &first), strangersAreRefused(t, namespace)),
+			},
 			{Config: config(1, trigger("1")), PlanOnly: true},
 			{ResourceName: address, ImportState: true, ImportStateId: namespace + "/consul", ImportStateVerify: true},
-			{Config: config(3, trigger("1")), Check: resource.ComposeTestCheckFunc(encrypted(t, namespace, 3, &second), func(*terraform.State) error {
-				if before = podUIDs(t, namespace); first != second {
-					return errors.New("scaling replaced the key")
-				}
-				return nil
-			})},
+			{
+				Config: config(3, trigger("1")),
+				Check: resource.ComposeTestCheckFunc(encrypted(t, namespace, 3, &second), func(*terraform.State) error {
+					if before = podUIDs(t, namespace); first != second {
+						return errors.New("scaling replaced the key")
+					}
+					return nil
+				}),
+			},
 			{
 				Config: config(3, trigger("2")),
 				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
@@ -177,17 +209,26 @@ func TestAccCluster_gossipIsEncryptedAndItsKeyRotates(t *testing.T) {
 					})),
 					plancheck.ExpectKnownValue(address, tfjsonpath.New("rollout").AtMapKey("steps"), knownvalue.ListSizeExact(0)),
 				}},
-				Check: resource.ComposeTestCheckFunc(encrypted(t, namespace, 3, &second), notRestarted(t, namespace, &before), func(*terraform.State) error {
-					if first == second {
-						return errors.New("the key was not replaced")
-					}
-					return nil
-				}),
+				Check: resource.ComposeTestCheckFunc(
+					encrypted(t, namespace, 3, &second),
+					notRestarted(t, namespace, &before),
+					func(*terraform.State) error {
+						if first == second {
+							return errors.New("the key was not replaced")
+						}
+						return nil
+					},
+				),
 			},
 			{Config: config(3, trigger("2")), PlanOnly: true},
 			{Config: config(3, trigger("2")+"  }\n  update = {\n    strategy = \"on_delete\"\n"), Check: notRestarted(t, namespace, &before)},
 			{ // each roll must be complete before the next
-				Config:   strings.Replace(config(3, trigger("2")+"  }\n  update = {\n    strategy = \"on_delete\"\n"), "enabled = true", "enabled = false", 1),
+				Config: strings.Replace(
+					config(3, trigger("2")+"  }\n  update = {\n    strategy = \"on_delete\"\n"),
+					"enabled = true",
+					"enabled = false",
+					1,
+				),
 				PlanOnly: true, ExpectError: acctest.Says("The provider must restart the servers"),
 			},
 			{ // of age; a server that starts again in its pod goes on with the key that it has
@@ -195,17 +236,23 @@ func TestAccCluster_gossipIsEncryptedAndItsKeyRotates(t *testing.T) {
 					acctest.Crash(t, namespace, "consul-server-0")
 					whole(t, namespace)
 					patch := `{"metadata":{"annotations":{"terraform-provider-consul-k8s/key-made":"2020-01-01T00:00:00Z"}}}`
-					if _, err := k.CoreV1().Secrets(namespace).Patch(t.Context(), gossipSecret, types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
+					if _, err := k.CoreV1().Secrets(namespace).Patch(
+						t.Context(), gossipSecret, types.MergePatchType, []byte(patch), metav1.PatchOptions{},
+					); err != nil {
 						t.Fatal(err)
 					}
 				},
 				Config: config(3, trigger("2")),
-				Check: resource.ComposeTestCheckFunc(encrypted(t, namespace, 3, &third), notRestarted(t, namespace, &before), func(*terraform.State) error {
-					if second == third {
-						return errors.New("the key was not replaced")
-					}
-					return nil
-				}),
+				Check: resource.ComposeTestCheckFunc(
+					encrypted(t, namespace, 3, &third),
+					notRestarted(t, namespace, &before),
+					func(*terraform.State) error {
+						if second == third {
+							return errors.New("the key was not replaced")
+						}
+						return nil
+					},
+				),
 			},
 			{ // what others do to the ring and to the Secret
 				PreConfig: func() {
@@ -217,14 +264,23 @@ func TestAccCluster_gossipIsEncryptedAndItsKeyRotates(t *testing.T) {
 					}
 				},
 				RefreshState: true, ExpectNonEmptyPlan: true,
-				RefreshPlanChecks: resource.RefreshPlanChecks{PostRefresh: []plancheck.PlanCheck{plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate)}},
+				RefreshPlanChecks: resource.RefreshPlanChecks{
+					PostRefresh: []plancheck.PlanCheck{plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate)},
+				},
 			},
-			{Config: config(3, trigger("2")), Check: resource.ComposeTestCheckFunc(encrypted(t, namespace, 3, &first), notRestarted(t, namespace, &before), func(*terraform.State) error {
-				if first != third {
-					return errors.New("the Secret was not made from the servers' keys")
-				}
-				return nil
-			})},
+			{
+				Config: config(3, trigger("2")),
+				Check: resource.ComposeTestCheckFunc(
+					encrypted(t, namespace, 3, &first),
+					notRestarted(t, namespace, &before),
+					func(*terraform.State) error {
+						if first != third {
+							return errors.New("the Secret was not made from the servers' keys")
+						}
+						return nil
+					},
+				),
+			},
 			{Config: config(3, brought), ExpectError: acctest.Says("reading key gossip of Secret")},
 			{
 				PreConfig: func() { putSecret(t, namespace, "my-key", "gossip", "not-a-key") },
@@ -233,12 +289,16 @@ func TestAccCluster_gossipIsEncryptedAndItsKeyRotates(t *testing.T) {
 			{
 				PreConfig: func() { putSecret(t, namespace, "my-key", "gossip", broughtKey) },
 				Config:    config(3, brought),
-				Check: resource.ComposeTestCheckFunc(encrypted(t, namespace, 3, &third), notRestarted(t, namespace, &before), func(*terraform.State) error {
-					if third != broughtKey {
-						return errors.New("the key is not the one that was brought")
-					}
-					return nil
-				}),
+				Check: resource.ComposeTestCheckFunc(
+					encrypted(t, namespace, 3, &third),
+					notRestarted(t, namespace, &before),
+					func(*terraform.State) error {
+						if third != broughtKey {
+							return errors.New("the key is not the one that was brought")
+						}
+						return nil
+					},
+				),
 			},
 			{Config: config(3, brought), PlanOnly: true},
 			{
@@ -286,12 +346,14 @@ func TestAccLong_gossipOnAndOffRefusesNoWrite(t *testing.T) {
 	}
 
 	cli.Write("main.tf", config(on))
-	if out := cli.Must(t.Context(), "plan", "-no-color"); !strings.Contains(out, "3 servers restart, 3 times") || strings.Count(out, "transfer the leadership") < 3 {
+	if out := cli.Must(t.Context(), "plan", "-no-color"); !strings.Contains(out, "3 servers restart, 3 times") ||
+		strings.Count(out, "transfer the leadership") < 3 {
 		t.Errorf("the plan does not tell of three rolls:\n%s", out)
 	}
 	cli.Write("main.tf", config(on+"  update = { pause_after = 1 }\n"))
 	before := podUIDs(t, namespace)
-	if out := cli.Must(t.Context(), "apply", "-auto-approve", "-no-color"); !strings.Contains(out, "The rollout is paused") || len(restarted(before, podUIDs(t, namespace))) != 1 {
+	if out := cli.Must(t.Context(), "apply", "-auto-approve", "-no-color"); !strings.Contains(out, "The rollout is paused") ||
+		len(restarted(before, podUIDs(t, namespace))) != 1 {
 		t.Errorf("not paused after one server:\n%s", out)
 	}
 

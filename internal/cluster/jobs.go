@@ -25,20 +25,31 @@ func jobsAttribute() schema.Attribute {
 		}
 	}
 	set("resources", "Compute resources of each container. Defaults to those of a server. A LimitRange or a quota may require other values.")
-	set("pod_labels", "Labels of the pods, in addition to `labels`. By default, the pods also have the labels and annotations that keep the service meshes Istio, Kuma, Linkerd, Consul, App Mesh, and Open Service Mesh from injecting a sidecar, which would keep a Job running. "+
-		"A label or an annotation that you set here takes precedence.")
+	set(
+		"pod_labels",
+		"Labels of the pods, in addition to `labels`. By default, the pods also have the labels and annotations that keep the service meshes "+
+			"Istio, Kuma, Linkerd, Consul, App Mesh, and Open Service Mesh from injecting a sidecar, which would keep a Job running. "+
+			"A label or an annotation that you set here takes precedence.",
+	)
 	set("pod_annotations", "Annotations of the pods.")
 	return schema.SingleNestedAttribute{
 		Optional: true,
-		MarkdownDescription: "Settings for the pods of the Jobs that run for the cluster. These Jobs take snapshots before upgrades and restore `restore_from`. The settings also apply to the Jobs of backup schedules, snapshots, restores, and backup lookups, unless those have settings of their own. " +
-			"The pods do not have the `pod_labels` and `pod_annotations` of the cluster, so nothing that selects servers selects them. A change touches no server.",
+		MarkdownDescription: "Settings for the pods of the Jobs that run for the cluster. These Jobs take snapshots before upgrades and " +
+			"restore `restore_from`. The settings also apply to the Jobs of backup schedules, snapshots, restores, and backup lookups, unless " +
+			"those have settings of their own. " +
+			"The pods do not have the `pod_labels` and `pod_annotations` of the cluster, so nothing that selects servers selects them. A change " +
+			"touches no server.",
 		Attributes: all,
 	}
 }
 
 // jobs returns the attribute jobs, without settings if it is null or unknown.
 func (m model) jobs(ctx context.Context, diags *diag.Diagnostics) (j attr.Jobs) {
-	j = attr.Jobs{Resources: types.ObjectNull(attr.ResourcesTypes), PodLabels: types.MapNull(types.StringType), PodAnnotations: types.MapNull(types.StringType)}
+	j = attr.Jobs{
+		Resources:      types.ObjectNull(attr.ResourcesTypes),
+		PodLabels:      types.MapNull(types.StringType),
+		PodAnnotations: types.MapNull(types.StringType),
+	}
 	if !m.Jobs.IsNull() && !m.Jobs.IsUnknown() {
 		diags.Append(m.Jobs.As(ctx, &j, basetypes.ObjectAsOptions{})...)
 	}

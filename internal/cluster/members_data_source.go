@@ -51,14 +51,23 @@ func (*membersDataSource) Metadata(_ context.Context, req datasource.MetadataReq
 // Schema implements datasource.DataSource.
 func (*membersDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "Lists the servers of a cluster as autopilot sees them now: which one is the leader, which ones vote, and which ones are healthy.\n\n" +
-			"With ACLs, the data source uses the management token that `consul_k8s_acl_bootstrap` stored, so it cannot be read before the bootstrap.",
+		MarkdownDescription: "Lists the servers of a cluster as autopilot sees them now: which one is the leader, which ones vote, and which " +
+			"ones are healthy.\n\n" +
+			"With ACLs, the data source uses the management token that `consul_k8s_acl_bootstrap` stored, so it cannot be read before the " +
+			"bootstrap.",
 		Attributes: map[string]schema.Attribute{
-			"cluster":           schema.StringAttribute{Required: true, Validators: []validator.String{attr.ClusterID()}, MarkdownDescription: "ID of the cluster, `<namespace>/<name>`."},
-			"id":                schema.StringAttribute{Computed: true, MarkdownDescription: "Same as `cluster`."},
-			"healthy":           schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether every server is healthy."},
-			"failure_tolerance": schema.Int64Attribute{Computed: true, MarkdownDescription: "Number of further servers that may fail before the quorum is lost."},
-			"leader":            schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the leader. Null while there is no leader."},
+			"cluster": schema.StringAttribute{
+				Required:            true,
+				Validators:          []validator.String{attr.ClusterID()},
+				MarkdownDescription: "ID of the cluster, `<namespace>/<name>`.",
+			},
+			"id":      schema.StringAttribute{Computed: true, MarkdownDescription: "Same as `cluster`."},
+			"healthy": schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether every server is healthy."},
+			"failure_tolerance": schema.Int64Attribute{
+				Computed:            true,
+				MarkdownDescription: "Number of further servers that may fail before the quorum is lost.",
+			},
+			"leader": schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the leader. Null while there is no leader."},
 			"servers": schema.ListNestedAttribute{
 				Computed:            true,
 				MarkdownDescription: "Servers of the cluster, sorted by name.",
@@ -69,8 +78,14 @@ func (*membersDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, 
 					"version": schema.StringAttribute{Computed: true, MarkdownDescription: "Consul version that the server runs."},
 					"status":  schema.StringAttribute{Computed: true, MarkdownDescription: "Serf status: `alive`, `leaving`, `left`, or `failed`."},
 					"leader":  schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the server is the leader."},
-					"voter":   schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the server votes. A server that has just joined does not vote for about ten seconds."},
-					"healthy": schema.BoolAttribute{Computed: true, MarkdownDescription: "Whether the server is alive, in contact with the leader, and not far behind."},
+					"voter": schema.BoolAttribute{
+						Computed:            true,
+						MarkdownDescription: "Whether the server votes. A server that has just joined does not vote for about ten seconds.",
+					},
+					"healthy": schema.BoolAttribute{
+						Computed:            true,
+						MarkdownDescription: "Whether the server is alive, in contact with the leader, and not far behind.",
+					},
 				}},
 			},
 		},
@@ -113,9 +128,12 @@ func (d *membersDataSource) Read(ctx context.Context, req datasource.ReadRequest
 		case existsErr == nil && !exists:
 			detail = fmt.Sprintf("There is no cluster %s. Use the id attribute of a consul_k8s_cluster, so that it is created first.", cluster.ID())
 		case consul.IsForbidden(err) && token == "":
-			detail += "\n\nACLs are on, and there is no Secret with a management token. If the cluster was never bootstrapped, add a consul_k8s_acl_bootstrap and refer to it here: cluster = consul_k8s_acl_bootstrap.main.cluster. If the Secret was lost, put it back, or set reset of the consul_k8s_acl_bootstrap to a new value."
+			detail += "\n\nACLs are on, and there is no Secret with a management token. If the cluster was never bootstrapped, add a " +
+				"consul_k8s_acl_bootstrap and refer to it here: cluster = consul_k8s_acl_bootstrap.main.cluster. If the Secret was lost, put it " +
+				"back, or set reset of the consul_k8s_acl_bootstrap to a new value."
 		case consul.IsForbidden(err):
-			detail += "\n\nConsul does not know the token in Secret " + ref.Name + ". Put the right token back, or set reset of the consul_k8s_acl_bootstrap to a new value."
+			detail += "\n\nConsul does not know the token in Secret " + ref.Name + ". Put the right token back, or set reset of the " +
+				"consul_k8s_acl_bootstrap to a new value."
 		}
 		resp.Diagnostics.AddError("Cannot read the members", detail)
 		return

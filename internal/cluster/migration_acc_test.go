@@ -131,7 +131,12 @@ func TestAccACL_denyIsRefusedUntilTheServersAreReady(t *testing.T) {
 	if err := c.Any(t.Context(), "", saveSnapshot); !consul.IsForbidden(err) {
 		t.Errorf("a snapshot without a token was answered with %v and not with 403", err)
 	}
-	plan(config(stepDeny, bootstrapHCL("")), refused, "is not bootstrapped, or its management token is lost: no Secret contains it", "add a consul_k8s_acl_bootstrap")
+	plan(
+		config(stepDeny, bootstrapHCL("")),
+		refused,
+		"is not bootstrapped, or its management token is lost: no Secret contains it",
+		"add a consul_k8s_acl_bootstrap",
+	)
 	apply(config(stepAllow, bootstrapHCL("")))
 	management := managementToken(t, namespace)
 	call(t, c, management, func(c *api.Client) error {
@@ -162,7 +167,10 @@ func TestAccACL_denyIsRefusedUntilTheServersAreReady(t *testing.T) {
 	call(t, c, management, func(c *api.Client) error {
 		policy, _, err := c.ACL().PolicyCreate(&api.ACLPolicy{Name: "dns-lookups", Rules: `service_prefix "" { policy = "read" }`}, nil)
 		if err == nil {
-			_, _, err = c.ACL().TokenUpdate(&api.ACLToken{AccessorID: consulacl.AnonymousAccessorID, Policies: []*api.ACLTokenPolicyLink{{ID: policy.ID}}}, nil)
+			_, _, err = c.ACL().TokenUpdate(
+				&api.ACLToken{AccessorID: consulacl.AnonymousAccessorID, Policies: []*api.ACLTokenPolicyLink{{ID: policy.ID}}},
+				nil,
+			)
 		}
 		return err
 	})
@@ -170,10 +178,12 @@ func TestAccACL_denyIsRefusedUntilTheServersAreReady(t *testing.T) {
 
 	scale(t, namespace, 0)
 	plan(config(stepDeny, again), changed, "Could not check which clients would be cut off")
-	if out, code := cli.Run(t.Context(), "apply", "-auto-approve", "-no-color"); code != 1 || !acctest.Says("Nothing was changed in "+namespace+"/consul").MatchString(out) {
+	if out, code := cli.Run(t.Context(), "apply", "-auto-approve", "-no-color"); code != 1 ||
+		!acctest.Says("Nothing was changed in "+namespace+"/consul").MatchString(out) {
 		t.Errorf("an apply that cannot know either ends with exit code %d:\n%s", code, out)
 	}
-	if cm, err := acctest.Kube(t).CoreV1().ConfigMaps(namespace).Get(t.Context(), "consul-server", metav1.GetOptions{}); err != nil || !strings.Contains(cm.Data[sharedConfig(cm)], `"allow"`) {
+	if cm, err := acctest.Kube(t).CoreV1().ConfigMaps(namespace).Get(t.Context(), "consul-server", metav1.GetOptions{}); err != nil ||
+		!strings.Contains(cm.Data[sharedConfig(cm)], `"allow"`) {
 		t.Errorf("that apply has changed what servers run, %v", err)
 	}
 	scale(t, namespace, 1)
@@ -224,7 +234,9 @@ func call(t *testing.T, c *consul.Cluster, token string, do func(*api.Client) er
 func scale(t *testing.T, namespace string, replicas int) {
 	t.Helper()
 	patch := fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas)
-	if _, err := acctest.Kube(t).AppsV1().StatefulSets(namespace).Patch(t.Context(), "consul-server", types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+	if _, err := acctest.Kube(t).AppsV1().StatefulSets(namespace).Patch(
+		t.Context(), "consul-server", types.MergePatchType, patch, metav1.PatchOptions{},
+	); err != nil {
 		t.Fatal(err)
 	}
 	acctest.Wait(t, "servers to go", func(ctx context.Context) (string, error) {
@@ -335,7 +347,9 @@ func TestAccLong_inAMixedClusterTheLeaderDecides(t *testing.T) {
 			compare("consul-server-2")
 			lead("consul-server-0")
 			compare("consul-server-0")
-			if _, err := consulacl.EnsureBootstrap(t.Context(), c, consulacl.SecretRef{Name: "token", Key: "token"}, consulacl.BootstrapOptions{}); err == nil {
+			if _, err := consulacl.EnsureBootstrap(
+				t.Context(), c, consulacl.SecretRef{Name: "token", Key: "token"}, consulacl.BootstrapOptions{},
+			); err == nil {
 				return errors.New("two servers without ACLs have taken an agent token")
 			}
 			management = managementToken(t, namespace)

@@ -156,7 +156,8 @@ type aclModel struct {
 var (
 	retentionTypes = map[string]tfattr.Type{"when_deleted": types.StringType, "when_scaled": types.StringType}
 	storageTypes   = map[string]tfattr.Type{
-		"size": types.StringType, "class": types.StringType, "on_change": types.StringType, "retention": types.ObjectType{AttrTypes: retentionTypes},
+		"size": types.StringType, "class": types.StringType, "on_change": types.StringType,
+		"retention": types.ObjectType{AttrTypes: retentionTypes},
 	}
 	spreadTypes = map[string]tfattr.Type{
 		"topology_key": types.StringType, "max_skew": types.Int64Type, "when_unsatisfiable": types.StringType,
@@ -181,7 +182,8 @@ var (
 	serviceTypes  = map[string]tfattr.Type{
 		"type": types.StringType, "annotations": types.MapType{ElemType: types.StringType}, "load_balancer_class": types.StringType,
 		"load_balancer_source_ranges": types.ListType{ElemType: types.StringType},
-		"cluster_ip":                  types.StringType, "ip_families": types.ListType{ElemType: types.StringType}, "ip_family_policy": types.StringType,
+		"cluster_ip":                  types.StringType, "ip_families": types.ListType{ElemType: types.StringType},
+		"ip_family_policy":        types.StringType,
 		"external_traffic_policy": types.StringType, "node_ports": types.ObjectType{AttrTypes: nodePortTypes},
 	}
 	aclTypes = map[string]tfattr.Type{"enabled": types.BoolType, "default_policy": types.StringType}
@@ -231,7 +233,9 @@ func (m model) toSpec(ctx context.Context) (server.Spec, diag.Diagnostics) {
 		ExtraConfig:        m.ExtraConfig.ValueString(),
 		DeletionProtection: m.DeletionProtection.ValueBool(),
 		Storage: server.Storage{
-			Size: attr.ToQuantity(storage.Size), Class: storage.Class.ValueString(), NoClass: !storage.Class.IsNull() && storage.Class.ValueString() == "", OnChange: storage.OnChange.ValueString(),
+			Size:  attr.ToQuantity(storage.Size),
+			Class: storage.Class.ValueString(), NoClass: !storage.Class.IsNull() && storage.Class.ValueString() == "",
+			OnChange:    storage.OnChange.ValueString(),
 			WhenDeleted: retention.WhenDeleted.ValueString(), WhenScaled: retention.WhenScaled.ValueString(),
 		},
 		Resources: resources.Spec(),
@@ -396,7 +400,12 @@ func (m *model) fromSpec(ctx context.Context, s server.Spec) diag.Diagnostics {
 	m.fromJobs(ctx, s.Jobs, &diags)
 	m.fromPod(ctx, s, &diags)
 	m.fromAdopt(ctx, s.Adopt, &diags)
-	m.ACL = attr.Object(ctx, aclTypes, aclModel{Enabled: types.BoolValue(s.ACL.Enabled), DefaultPolicy: types.StringValue(s.ACL.DefaultPolicy)}, &diags)
+	m.ACL = attr.Object(
+		ctx,
+		aclTypes,
+		aclModel{Enabled: types.BoolValue(s.ACL.Enabled), DefaultPolicy: types.StringValue(s.ACL.DefaultPolicy)},
+		&diags,
+	)
 	m.fromGossip(ctx, s.Gossip, &diags)
 	m.fromTLS(ctx, s.TLS, &diags)
 	m.setAddresses(ctx, &diags)
@@ -434,7 +443,12 @@ func (s *serviceModel) fromAddresses(ctx context.Context, live server.Service, d
 		}
 		return types.Int64Value(int64(n))
 	}
-	s.NodePorts = attr.Object(ctx, nodePortTypes, nodePortsModel{HTTP: port(live.NodePorts.HTTP), HTTPS: port(live.NodePorts.HTTPS), DNS: port(live.NodePorts.DNS)}, diags)
+	s.NodePorts = attr.Object(
+		ctx,
+		nodePortTypes,
+		nodePortsModel{HTTP: port(live.NodePorts.HTTP), HTTPS: port(live.NodePorts.HTTPS), DNS: port(live.NodePorts.DNS)},
+		diags,
+	)
 }
 
 func httpAddress(namespace, name string) types.String {

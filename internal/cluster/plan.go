@@ -38,7 +38,10 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 		plan.ID = types.StringValue(plan.Namespace.ValueString() + "/" + plan.Name.ValueString())
 		plan.setAddresses(ctx, &resp.Diagnostics)
 		if r.clients != nil { // for the ACL resources that refer to the cluster
-			r.clients.Claims.PlanCluster(plan.ID.ValueString(), session.PlannedCluster{ACLs: plan.mayHaveACLs(), Version: plan.Version.ValueString()})
+			r.clients.Claims.PlanCluster(
+				plan.ID.ValueString(),
+				session.PlannedCluster{ACLs: plan.mayHaveACLs(), Version: plan.Version.ValueString()},
+			)
 			if plan.CreateNamespace.ValueBool() {
 				r.clients.Claims.PlanNamespace(plan.Namespace.ValueString())
 			}
@@ -146,7 +149,8 @@ func planVersion(config model, plan *model) {
 
 // checkChange refuses changes that are impossible on a running cluster.
 func checkChange(state, plan model, diags *diag.Diagnostics) {
-	replaced := (!plan.Name.IsUnknown() && !plan.Name.Equal(state.Name)) || (!plan.Namespace.IsUnknown() && !plan.Namespace.Equal(state.Namespace))
+	replaced := (!plan.Name.IsUnknown() && !plan.Name.Equal(state.Name)) ||
+		(!plan.Namespace.IsUnknown() && !plan.Namespace.Equal(state.Namespace))
 	if replaced {
 		if state.DeletionProtection.ValueBool() {
 			diags.Append(protectedError(state))
@@ -155,15 +159,25 @@ func checkChange(state, plan model, diags *diag.Diagnostics) {
 	}
 	if !plan.Datacenter.IsUnknown() && !plan.Datacenter.Equal(state.Datacenter) {
 		diags.Append(attr.Error(path.Root("datacenter"), "The datacenter cannot be changed", fmt.Sprintf(
-			"The data of %s belongs to datacenter %q. Servers of another datacenter refuse to start with this data, and clients and tokens refer to the datacenter by name. Keep %q. To move to another datacenter, create a second cluster and restore a snapshot into it.",
-			state.ID.ValueString(), state.Datacenter.ValueString(), state.Datacenter.ValueString())))
+			"The data of %s belongs to datacenter %q. Servers of another datacenter refuse to start with this data, and clients and tokens refer "+
+				"to the datacenter by name. Keep %q. To move to another datacenter, create a second cluster and restore a snapshot into it.",
+			state.ID.ValueString(),
+			state.Datacenter.ValueString(),
+			state.Datacenter.ValueString(),
+		)))
 	}
 	if !plan.CreateNamespace.IsUnknown() && plan.CreateNamespace.ValueBool() && !state.CreateNamespace.ValueBool() {
 		diags.Append(attr.Error(path.Root("create_namespace"), "The namespace already exists",
 			fmt.Sprintf("This cluster did not create the namespace %s: leave create_namespace false.", state.Namespace.ValueString())))
 	}
 	if !plan.CreateNamespace.IsUnknown() && !plan.CreateNamespace.ValueBool() && state.CreateNamespace.ValueBool() {
-		diags.Append(attr.Error(path.Root("create_namespace"), "The namespace belongs to the cluster",
-			fmt.Sprintf("This cluster created the namespace %s, and the namespace is deleted with the cluster: keep create_namespace = true.", state.Namespace.ValueString())))
+		diags.Append(attr.Error(
+			path.Root("create_namespace"),
+			"The namespace belongs to the cluster",
+			fmt.Sprintf(
+				"This cluster created the namespace %s, and the namespace is deleted with the cluster: keep create_namespace = true.",
+				state.Namespace.ValueString(),
+			),
+		))
 	}
 }

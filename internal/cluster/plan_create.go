@@ -55,7 +55,10 @@ func (r *Resource) checkCreate(ctx context.Context, plan model, diags *diag.Diag
 		diags.Append(createError(spec, err))
 	case !hasNamespace && !spec.CreateNamespace && !r.clients.Claims.PlannedNamespace(spec.Namespace):
 		diags.AddAttributeWarning(path.Root("namespace"), "The namespace does not exist yet", fmt.Sprintf(
-			"There is no namespace %s. If nothing else in this apply creates it before the cluster, the apply fails. In that case, set create_namespace = true.", spec.Namespace))
+			"There is no namespace %s. If nothing else in this apply creates it before the cluster, the apply fails. In that case, set "+
+				"create_namespace = true.",
+			spec.Namespace,
+		))
 	}
 }
 
@@ -63,7 +66,8 @@ func (r *Resource) checkCreate(ctx context.Context, plan model, diags *diag.Diag
 func (m model) knownSpec(ctx context.Context) (server.Spec, bool) {
 	m.UpgradeSnapshot, m.Origin = noSnapshot, noOrigin
 	for _, v := range []interface{ IsUnknown() bool }{
-		m.CreateNamespace, m.Version, m.Image, m.Replicas, m.Datacenter, m.Domain, m.UI, m.ExtraConfig, m.Labels, m.Annotations, m.PodLabels, m.PodAnnotations,
+		m.CreateNamespace, m.Version, m.Image, m.Replicas, m.Datacenter, m.Domain, m.UI, m.ExtraConfig, m.Labels, m.Annotations, m.PodLabels,
+		m.PodAnnotations,
 		m.Storage, m.Resources, m.Placement, m.Performance, m.Telemetry, m.Autopilot, m.Service, m.ACL, m.Gossip, m.TLS, m.Update,
 	} {
 		if v.IsUnknown() {
@@ -111,17 +115,31 @@ func goneText(id, namespace string, loss lifecycle.Loss) string {
 	text := fmt.Sprintf("Cluster %s was deleted outside of Terraform. The next apply creates it again", id)
 	switch {
 	case loss.NamespaceGone:
-		return text + fmt.Sprintf(", and it starts empty: the namespace %s was deleted, with the volumes of the servers, the tokens, and the keys in it. All data is lost, unless there is a backup.\n\n%s", namespace, restore)
+		return text + fmt.Sprintf(
+			", and it starts empty: the namespace %s was deleted, with the volumes of the servers, the tokens, and the keys in it. All data is "+
+				"lost, unless there is a backup.\n\n%s",
+			namespace,
+			restore,
+		)
 	case len(loss.Claims) == 0:
 		return text + ", and it starts empty: no volumes of its servers are left. All data is lost, unless there is a backup.\n\n" + restore
 	default:
-		return text + fmt.Sprintf(", and its servers start with the data on the volumes that are left: %s.\n\n%s", strings.Join(loss.Claims, ", "), restore)
+		return text + fmt.Sprintf(
+			", and its servers start with the data on the volumes that are left: %s.\n\n%s",
+			strings.Join(loss.Claims, ", "),
+			restore,
+		)
 	}
 }
 
 // warnTerminating says that the namespace of a cluster is being deleted.
 func warnTerminating(id, namespace string, diags *diag.Diagnostics) {
 	diags.AddWarning("The namespace of the cluster is being deleted", fmt.Sprintf(
-		"Somebody deleted the namespace %s, and Kubernetes removes everything in it: the servers of %s, their volumes, the tokens, and the keys. This cannot be stopped. "+
-			"When the namespace is gone, the next plan creates the cluster again, and it starts empty. To start with the latest backup instead, set restore_from before that apply. See the guide Disasters.", namespace, id))
+		"Somebody deleted the namespace %s, and Kubernetes removes everything in it: the servers of %s, their volumes, the tokens, and the "+
+			"keys. This cannot be stopped. "+
+			"When the namespace is gone, the next plan creates the cluster again, and it starts empty. To start with the latest backup instead, "+
+			"set restore_from before that apply. See the guide Disasters.",
+		namespace,
+		id,
+	))
 }

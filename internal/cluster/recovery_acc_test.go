@@ -68,7 +68,11 @@ func TestAccCluster_comesBackFromTheLossOfItsQuorum(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.NamespaceName(t)
 	config := func(more string) string {
-		return required + hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n  acl = { enabled = true, default_policy = \"deny\" }\n  tls = { enabled = true }\n"+more) + `
+		return required + hclVersion(
+			namespace,
+			acctest.ConsulVersion,
+			"  create_namespace = true\n  acl = { enabled = true, default_policy = \"deny\" }\n  tls = { enabled = true }\n"+more,
+		) + `
 resource "consul_k8s_acl_bootstrap" "test" {
   cluster = consul_k8s_cluster.test.id
 }
@@ -136,7 +140,8 @@ resource "consul_k8s_acl_bootstrap" "test" {
 	// Two of three.
 	loseVolumes(t, namespace, server.PodName("consul", 0), server.PodName("consul", 2))
 	out, _ := cli.Run(t.Context(), append([]string{"plan"}, only...)...)
-	for _, says := range []string{"The quorum is lost", "with data: consul-server-1; without data: consul-server-0, consul-server-2", `recovery = \{ from = "survivor"`} {
+	for _, says := range []string{"The quorum is lost", "with data: consul-server-1; without data: consul-server-0, " +
+		"consul-server-2", `recovery = \{ from = "survivor"`} {
 		if !acctest.Says(says).MatchString(out) && !strings.Contains(out, strings.ReplaceAll(says, `\`, "")) {
 			t.Errorf("the plan does not say %q:\n%s", says, out)
 		}
@@ -158,7 +163,9 @@ resource "consul_k8s_acl_bootstrap" "test" {
 	if out, code := apply(recovery("survivor", "0.1")); code != 1 || !acctest.Says("the agent still runs").MatchString(out) {
 		t.Errorf("from a survivor that is not killed: exit code %d\n%s", code, out)
 	}
-	if left := run(survivor, "ls "+server.RaftDir+"/peers.json "+server.RaftDir+"/peers.new "+server.RecoveryFile+" 2>/dev/null; :"); left != "" {
+	if left := run(
+		survivor, "ls "+server.RaftDir+"/peers.json "+server.RaftDir+"/peers.new "+server.RecoveryFile+" 2>/dev/null; :",
+	); left != "" {
 		t.Errorf("the attempt left files behind:\n%s", left)
 	}
 	run(survivor, "mv /tmp/pid.real /tmp/pid")
@@ -169,8 +176,26 @@ resource "consul_k8s_acl_bootstrap" "test" {
 
 	// A file that an earlier recovery left behind makes no server a cluster of its own.
 	alone := server.PodName("consul", 0)
-	run(alone, `printf '[{"id":"%s","address":"%s:8300","non_voter":false}]' "`+server.NodeID(namespace, "consul", 0)+`" "$POD_IP" >`+server.RaftDir+`/peers.json`)
-	_, _ = acctest.Kube(t).Exec(t.Context(), namespace, alone, server.ContainerName, nil, "/bin/sh", "-c", `kill -KILL "$(cat /tmp/pid)"`) // ends with the container
+	run(
+		alone,
+		`printf '[{"id":"%s","address":"%s:8300","non_voter":false}]' "`+server.NodeID(
+			namespace,
+			"consul",
+			0,
+		)+`" "$POD_IP" >`+server.RaftDir+`/peers.json`,
+	)
+	_, _ = acctest.Kube(
+		t,
+	).Exec(
+		t.Context(),
+		namespace,
+		alone,
+		server.ContainerName,
+		nil,
+		"/bin/sh",
+		"-c",
+		`kill -KILL "$(cat /tmp/pid)"`,
+	) // ends with the container
 	acctest.Wait(t, "the server to start again", func(ctx context.Context) (string, error) {
 		p, err := acctest.Kube(t).CoreV1().Pods(namespace).Get(ctx, alone, metav1.GetOptions{})
 		if err != nil || p.Status.ContainerStatuses[0].RestartCount == 0 {
@@ -189,7 +214,12 @@ resource "consul_k8s_acl_bootstrap" "test" {
 	}
 	before = podUIDs(t, namespace)
 	cli.Write("main.tf", config(recovery("nothing", "2")))
-	killed, out := cli.RunAndKill(t.Context(), "apply", func(context.Context) bool { return len(restarted(before, podUIDs(t, namespace))) > 0 }, only[0])
+	killed, out := cli.RunAndKill(
+		t.Context(),
+		"apply",
+		func(context.Context) bool { return len(restarted(before, podUIDs(t, namespace))) > 0 },
+		only[0],
+	)
 	if !killed {
 		t.Fatalf("the apply ended before it could be killed:\n%s", out)
 	}
@@ -220,27 +250,43 @@ func TestAccLong_bringsBackServersThatWereTakenAway(t *testing.T) {
 	}
 	// They do not leave, as where their nodes die.
 	for _, ordinal := range []int{1, 2} {
-		if _, err := k.Exec(t.Context(), namespace, server.PodName("consul", ordinal), server.ContainerName, nil, "/bin/sh", "-c", "kill -STOP $(cat /tmp/pid)"); err != nil {
+		if _, err := k.Exec(
+			t.Context(), namespace, server.PodName("consul", ordinal), server.ContainerName, nil, "/bin/sh", "-c", "kill -STOP $(cat /tmp/pid)",
+		); err != nil {
 			t.Fatal(err)
 		}
 	}
 	patch := []byte(`{"spec":{"replicas":1}}`)
-	if _, err := k.AppsV1().StatefulSets(namespace).Patch(t.Context(), "consul-server", types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+	if _, err := k.AppsV1().StatefulSets(namespace).Patch(
+		t.Context(), "consul-server", types.MergePatchType, patch, metav1.PatchOptions{},
+	); err != nil {
 		t.Fatal(err)
 	}
 	for _, ordinal := range []int{1, 2} {
-		err := k.CoreV1().Pods(namespace).Delete(t.Context(), server.PodName("consul", ordinal), metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))})
+		err := k.CoreV1().Pods(
+			namespace,
+		).Delete(
+			t.Context(),
+			server.PodName("consul", ordinal),
+			metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))},
+		)
 		if _, err := kube.Found(err); err != nil {
 			t.Fatal(err)
 		}
 	}
 	cli.Write("main.tf", config(1))
 	out, _ := cli.Run(t.Context(), "plan", "-no-color")
-	if !acctest.Says("Servers without a pod are Raft peers").MatchString(out) || !acctest.Says("consul-server-1, consul-server-2 have a volume and no pod").MatchString(out) || strings.Contains(out, "recovery =") {
+	if !acctest.Says("Servers without a pod are Raft peers").MatchString(out) ||
+		!acctest.Says("consul-server-1, consul-server-2 have a volume and no pod").MatchString(out) ||
+		strings.Contains(out, "recovery =") {
 		t.Errorf("the plan says:\n%s", out)
 	}
-	cli.Write("main.tf", strings.Replace(config(1), "  replicas = 1\n", "  replicas = 1\n  recovery = { from = \"survivor\", trigger = \"1\" }\n", 1))
-	if out, code := cli.Run(t.Context(), "plan", "-no-color"); code != 1 || !acctest.Says("servers without a pod have volumes").MatchString(out) {
+	cli.Write(
+		"main.tf",
+		strings.Replace(config(1), "  replicas = 1\n", "  replicas = 1\n  recovery = { from = \"survivor\", trigger = \"1\" }\n", 1),
+	)
+	if out, code := cli.Run(t.Context(), "plan", "-no-color"); code != 1 ||
+		!acctest.Says("servers without a pod have volumes").MatchString(out) {
 		t.Errorf("a recovery is not refused: exit code %d\n%s", code, out)
 	}
 	cli.Write("main.tf", config(1))
@@ -288,7 +334,8 @@ func leavingPeers(ctx context.Context, c *consul.Cluster) (early []string) {
 		return nil
 	}
 	for i := range pods {
-		if pods[i].DeletionTimestamp != nil && slices.ContainsFunc(h.Servers, func(s consul.ServerHealth) bool { return s.Name == pods[i].Name && s.Peer }) {
+		if pods[i].DeletionTimestamp != nil &&
+			slices.ContainsFunc(h.Servers, func(s consul.ServerHealth) bool { return s.Name == pods[i].Name && s.Peer }) {
 			early = append(early, pods[i].Name)
 		}
 	}
@@ -301,14 +348,20 @@ func TestAccLong_comesBackFromTwoSurvivorsOfFive(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.NamespaceName(t)
 	config := func(more string) string {
-		return required + hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n  replicas = 5\n  placement = { anti_affinity = \"preferred\" }\n"+more)
+		return required + hclVersion(
+			namespace,
+			acctest.ConsulVersion,
+			"  create_namespace = true\n  replicas = 5\n  placement = { anti_affinity = \"preferred\" }\n"+more,
+		)
 	}
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": config("")})
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 	c, k := acctest.Consul(t, namespace, "consul"), acctest.Kube(t)
 	signal := func(pod, name string) {
 		t.Helper()
-		if _, err := k.Exec(t.Context(), namespace, pod, server.ContainerName, nil, "/bin/sh", "-c", "kill -"+name+" $(cat /tmp/pid)"); err != nil {
+		if _, err := k.Exec(
+			t.Context(), namespace, pod, server.ContainerName, nil, "/bin/sh", "-c", "kill -"+name+" $(cat /tmp/pid)",
+		); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -345,7 +398,8 @@ func TestAccLong_comesBackFromTwoSurvivorsOfFive(t *testing.T) {
 	loseVolumes(t, namespace, lost...)
 
 	out, _ := cli.Run(t.Context(), "plan", "-no-color")
-	if says := "with data: " + strings.Join(survivors, ", "); !acctest.Says("The quorum is lost").MatchString(out) || !acctest.Says(says).MatchString(out) {
+	if says := "with data: " + strings.Join(survivors, ", "); !acctest.Says("The quorum is lost").MatchString(out) ||
+		!acctest.Says(says).MatchString(out) {
 		t.Errorf("the plan does not say %q:\n%s", says, out)
 	}
 	cli.Write("main.tf", config("  recovery = { from = \"survivor\", trigger = \"1\" }\n"))

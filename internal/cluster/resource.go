@@ -179,10 +179,18 @@ func createError(spec server.Spec, err error) diag.Diagnostic {
 		return refusedError(spec, refused)
 	case errors.Is(err, lifecycle.ErrExists):
 		return diag.NewErrorDiagnostic("The cluster already exists", fmt.Sprintf(
-			"Cluster %s exists, and was created by an apply that finished. The provider does not adopt it silently. Import it into this state:\n\n  terraform import consul_k8s_cluster.<name> %s\n\nOr choose another name.", spec.ID(), spec.ID()))
+			"Cluster %s exists, and was created by an apply that finished. The provider does not adopt it silently. Import it into this "+
+				"state:\n\n  terraform import consul_k8s_cluster.<name> %s\n\nOr choose another name.",
+			spec.ID(),
+			spec.ID(),
+		))
 	case errors.As(err, &denied):
 		return diag.NewErrorDiagnostic("Kubernetes refuses the cluster", fmt.Sprintf(
-			"Nothing was changed: %s.\n\nChange the settings that the policy, the quota, or Pod Security of the namespace %s does not accept, or have that restriction changed. See the guide Stricter Kubernetes clusters.", denied, spec.Namespace))
+			"Nothing was changed: %s.\n\nChange the settings that the policy, the quota, or Pod Security of the namespace %s does not accept, or "+
+				"have that restriction changed. See the guide Stricter Kubernetes clusters.",
+			denied,
+			spec.Namespace,
+		))
 	case errors.As(err, &foreign):
 		return diag.NewErrorDiagnostic("Objects of the same name exist", fmt.Sprintf(
 			"Nothing was changed: %s. Choose another name or namespace, or delete these objects if nothing uses them.%s", err, foreignHint(spec)))
@@ -352,8 +360,12 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 		resp.Diagnostics.Append(snapshotError(spec, unsaved))
 	case errors.As(err, &paused):
 		resp.Diagnostics.AddWarning("The rollout is paused", fmt.Sprintf(
-			"Cluster %s runs the change on %d of its servers, as update.pause_after declares. Not done yet: %s.\nCheck the result for as long as you like. The next apply completes the rollout. An apply with the previous settings reverts it.",
-			spec.ID(), spec.Update.PauseAfter, paused.Left))
+			"Cluster %s runs the change on %d of its servers, as update.pause_after declares. Not done yet: %s.\nCheck the result for as long as "+
+				"you like. The next apply completes the rollout. An apply with the previous settings reverts it.",
+			spec.ID(),
+			spec.Update.PauseAfter,
+			paused.Left,
+		))
 	case errors.As(err, &rolledBack):
 		detail := rolledBack.Error()
 		if errors.As(err, &unsettled) {
@@ -364,7 +376,8 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	case errors.As(err, &unsettled):
 		resp.Diagnostics.AddError("The change is not complete",
 			"The change of "+spec.ID()+" was applied, but "+unsettledDetail(unsettled)+
-				"\nServers that the change has not reached are untouched. Fix what is wrong, and apply again: the next apply resumes where this one stopped.")
+				"\nServers that the change has not reached are untouched. Fix what is wrong, and apply again: the next apply resumes where this one "+
+				"stopped.")
 	case err != nil:
 		resp.Diagnostics.AddError("Cannot change the cluster", fmt.Sprintf("Changing %s: %s", spec.ID(), err))
 	}
@@ -401,14 +414,28 @@ func (r *Resource) Delete(ctx context.Context, req resource.DeleteRequest, resp 
 		return
 	}
 	if len(kept) > 0 {
-		resp.Diagnostics.AddWarning("Parts of the cluster are kept",
-			fmt.Sprintf("Cluster %s is deleted. As storage.retention declares, these are kept: %s. A new cluster of the same name starts with them. To delete the data, delete them by hand.", spec.ID(), strings.Join(kept, "; ")))
+		resp.Diagnostics.AddWarning(
+			"Parts of the cluster are kept",
+			fmt.Sprintf(
+				"Cluster %s is deleted. As storage.retention declares, these are kept: %s. A new cluster of the same name starts with them. To "+
+					"delete the data, delete them by hand.",
+				spec.ID(),
+				strings.Join(kept, "; "),
+			),
+		)
 	}
 }
 
 func protectedError(m model) diag.Diagnostic {
-	return diag.NewAttributeErrorDiagnostic(path.Root("deletion_protection"), "The cluster is protected",
-		fmt.Sprintf("Deleting %s would stop Consul for everything that uses it. If that is what you want, set deletion_protection = false and apply, then destroy.", m.ID.ValueString()))
+	return diag.NewAttributeErrorDiagnostic(
+		path.Root("deletion_protection"),
+		"The cluster is protected",
+		fmt.Sprintf(
+			"Deleting %s would stop Consul for everything that uses it. If that is what you want, set deletion_protection = false and apply, "+
+				"then destroy.",
+			m.ID.ValueString(),
+		),
+	)
 }
 
 // ImportState implements resource.ResourceWithImportState.

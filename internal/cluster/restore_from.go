@@ -25,7 +25,9 @@ import (
 
 var (
 	restoreFromTypes = map[string]tfattr.Type{
-		"repository": types.ObjectType{AttrTypes: attr.RepositoryTypes}, "snapshot": types.StringType, "from_cluster": types.StringType, "image": types.StringType,
+		"repository": types.ObjectType{
+			AttrTypes: attr.RepositoryTypes,
+		}, "snapshot": types.StringType, "from_cluster": types.StringType, "image": types.StringType,
 	}
 	originTypes = map[string]tfattr.Type{
 		"snapshot_id": types.StringType, "version": types.StringType, "taken": types.StringType, "restored": types.StringType,
@@ -43,23 +45,32 @@ type restoreFromModel struct {
 func restoreFromAttribute() schema.Attribute {
 	return schema.SingleNestedAttribute{
 		Optional: true,
-		MarkdownDescription: "Backup that the cluster starts with. The attribute counts when the cluster is created, and does nothing later. To restore into an existing cluster, use `consul_k8s_restore`. " +
-			"Until the backup is restored, the client Service has no endpoints, so that no client uses an empty cluster, and `consul_k8s_acl_bootstrap` and backup schedules wait. The management token of `consul_k8s_acl_bootstrap` is created before the restore and is valid after it. " +
+		MarkdownDescription: "Backup that the cluster starts with. The attribute counts when the cluster is created, and does nothing later. " +
+			"To restore into an existing cluster, use `consul_k8s_restore`. " +
+			"Until the backup is restored, the client Service has no endpoints, so that no client uses an empty cluster, and " +
+			"`consul_k8s_acl_bootstrap` and backup schedules wait. The management token of `consul_k8s_acl_bootstrap` is created before the " +
+			"restore and is valid after it. " +
 			"See the guide [Restore a cluster](../guides/restore.md#a-new-cluster-from-a-backup).",
 		Attributes: map[string]schema.Attribute{
 			"repository": schema.SingleNestedAttribute{
-				Required: true, MarkdownDescription: "Repository that contains the snapshot. The namespace, the Secret with the credentials, and the volume claim, if you use one, must exist before the cluster.",
+				Required: true, MarkdownDescription: "Repository that contains the snapshot. The namespace, the Secret with the credentials, and " +
+					"the volume claim, if you use one, must exist before the cluster.",
 				Attributes: attr.RepositoryAttributes(),
 			},
 			"snapshot": schema.StringAttribute{
 				Required: true, Validators: []validator.String{attr.Snapshot()},
-				MarkdownDescription: "ID of the snapshot in the repository, the beginning of the ID, or `latest`. The snapshot must be from the release line of `version`, or from a release line that can be upgraded to it.",
+				MarkdownDescription: "ID of the snapshot in the repository, the beginning of the ID, or `latest`. The snapshot must be from the " +
+					"release line of `version`, or from a release line that can be upgraded to it.",
 			},
 			"from_cluster": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{attr.ClusterID()},
 				MarkdownDescription: "ID of the cluster that the snapshot was taken from. Defaults to the ID of this cluster.",
 			},
-			"image": schema.StringAttribute{Optional: true, Validators: []validator.String{attr.Image()}, MarkdownDescription: attr.ResticImageDescription},
+			"image": schema.StringAttribute{
+				Optional:            true,
+				Validators:          []validator.String{attr.Image()},
+				MarkdownDescription: attr.ResticImageDescription,
+			},
 		},
 	}
 }
@@ -71,7 +82,10 @@ func originAttribute() schema.Attribute {
 			"snapshot_id": schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the snapshot in the repository."},
 			"version":     schema.StringAttribute{Computed: true, MarkdownDescription: "Consul version that the snapshot was taken from."},
 			"taken":       schema.StringAttribute{Computed: true, MarkdownDescription: "When the snapshot was taken, in RFC 3339 format."},
-			"restored":    schema.StringAttribute{Computed: true, MarkdownDescription: "When the snapshot was restored, in RFC 3339 format. Null until then."},
+			"restored": schema.StringAttribute{
+				Computed:            true,
+				MarkdownDescription: "When the snapshot was restored, in RFC 3339 format. Null until then.",
+			},
 		},
 	}
 }
@@ -88,10 +102,23 @@ func validateRestoreFrom(ctx context.Context, m model, diags *diag.Diagnostics) 
 		repository.Validate(at.AtName("repository"), diags)
 	}
 	if m.CreateNamespace.ValueBool() {
-		diags.Append(attr.Error(at, "The namespace must exist", "The Secret with the credentials must exist before the cluster. Leave create_namespace false, and create the namespace and the Secret first."))
+		diags.Append(
+			attr.Error(
+				at,
+				"The namespace must exist",
+				"The Secret with the credentials must exist before the cluster. Leave create_namespace false, and create the namespace and the "+
+					"Secret first.",
+			),
+		)
 	}
 	if !m.Adopt.IsNull() && !m.Adopt.IsUnknown() {
-		diags.Append(attr.Error(at, "adopt and restore_from exclude each other", "A cluster that adopts other servers has their data. Remove adopt or restore_from."))
+		diags.Append(
+			attr.Error(
+				at,
+				"adopt and restore_from exclude each other",
+				"A cluster that adopts other servers has their data. Remove adopt or restore_from.",
+			),
+		)
 	}
 }
 
@@ -120,9 +147,13 @@ func (m model) setOrigin(ctx context.Context, d *lifecycle.Deployment, spec serv
 		return
 	}
 	client := restic.Client{
-		Kube: d.Kube, Consul: d.Consul, Repository: repository.Spec(), Image: cmp.Or(r.Image.ValueString(), restic.DefaultImage), Deadline: min(deadline, attr.MaxDeadline), Planned: &spec,
+		Kube: d.Kube, Consul: d.Consul, Repository: repository.Spec(), Image: cmp.Or(r.Image.ValueString(), restic.DefaultImage),
+		Deadline: min(deadline, attr.MaxDeadline), Planned: &spec,
 	}
-	d.Origin = &lifecycle.Origin{Client: client, Restore: client.Asked(r.Snapshot.ValueString(), cmp.Or(r.FromCluster.ValueString(), spec.ID()), "origin")}
+	d.Origin = &lifecycle.Origin{
+		Client:  client,
+		Restore: client.Asked(r.Snapshot.ValueString(), cmp.Or(r.FromCluster.ValueString(), spec.ID()), "origin"),
+	}
 }
 
 // planOrigin looks into the repository, if the repository is known, and refuses to start with a snapshot that does not exist or
@@ -134,7 +165,9 @@ func (r *Resource) planOrigin(ctx context.Context, plan *model, diags *diag.Diag
 	}
 	plan.Origin = types.ObjectUnknown(originTypes)
 	validateRestoreFrom(ctx, *plan, diags) // more may be known now
-	if r.clients == nil || r.clients.Unknown || plan.ID.IsUnknown() || plan.Version.IsUnknown() || plan.Image.IsUnknown() || plan.ACL.IsUnknown() || diags.HasError() {
+	if r.clients == nil || r.clients.Unknown || plan.ID.IsUnknown() || plan.Version.IsUnknown() || plan.Image.IsUnknown() ||
+		plan.ACL.IsUnknown() ||
+		diags.HasError() {
 		return
 	}
 	spec, unknown := plan.toSpec(ctx)
@@ -157,16 +190,32 @@ func (r *Resource) planOrigin(ctx context.Context, plan *model, diags *diag.Diag
 	at := path.Root("restore_from")
 	switch {
 	case apierrors.IsForbidden(err):
-		diags.AddAttributeWarning(at, "The snapshot was not looked up", "The credential of the provider lacks a right that is needed to look into the repository. The apply looks up the snapshot. "+err.Error())
+		diags.AddAttributeWarning(
+			at,
+			"The snapshot was not looked up",
+			"The credential of the provider lacks a right that is needed to look into the repository. The apply looks up the snapshot. "+err.Error(),
+		)
 	case errors.Is(err, restic.ErrNoClaim):
-		diags.AddAttributeWarning(at.AtName("repository").AtName("volume_claim"), "The volume claim does not exist yet", "The volume claim must exist before the cluster. "+err.Error())
+		diags.AddAttributeWarning(
+			at.AtName("repository").AtName("volume_claim"),
+			"The volume claim does not exist yet",
+			"The volume claim must exist before the cluster. "+err.Error(),
+		)
 	case errors.Is(err, restic.ErrNoSecret):
-		diags.AddAttributeWarning(at.AtName("repository").AtName("credentials_secret"), "The Secret does not exist yet", "The Secret must exist before the cluster. "+err.Error())
+		diags.AddAttributeWarning(
+			at.AtName("repository").AtName("credentials_secret"),
+			"The Secret does not exist yet",
+			"The Secret must exist before the cluster. "+err.Error(),
+		)
 	case err != nil:
 		diags.Append(originError(spec, err))
 	default:
-		diags.AddAttributeWarning(at, "The cluster starts with a backup", fmt.Sprintf("%s gets the data that %s had at %s (snapshot %.8s of %s, Consul %s, index %d).",
-			spec.ID(), found.Cluster, found.Time.UTC().Format(time.RFC3339), found.ID, found.For(), found.Version, found.Index))
+		diags.AddAttributeWarning(
+			at,
+			"The cluster starts with a backup",
+			fmt.Sprintf("%s gets the data that %s had at %s (snapshot %.8s of %s, Consul %s, index %d).",
+				spec.ID(), found.Cluster, found.Time.UTC().Format(time.RFC3339), found.ID, found.For(), found.Version, found.Index),
+		)
 	}
 }
 
@@ -177,11 +226,27 @@ func (m *model) keepOrigin(state model, diags *diag.Diagnostics) {
 	switch {
 	case !state.isUnrestored():
 		if !m.RestoreFrom.Equal(state.RestoreFrom) && !m.RestoreFrom.IsNull() {
-			diags.AddAttributeWarning(at, "Nothing is restored", fmt.Sprintf("restore_from counts only when a cluster is created, so it does nothing to %s. To restore a backup into this cluster, use consul_k8s_restore.", state.ID.ValueString()))
+			diags.AddAttributeWarning(
+				at,
+				"Nothing is restored",
+				fmt.Sprintf(
+					"restore_from counts only when a cluster is created, so it does nothing to %s. To restore a backup into this cluster, use "+
+						"consul_k8s_restore.",
+					state.ID.ValueString(),
+				),
+			)
 		}
 	case m.RestoreFrom.IsNull():
 		m.Origin = noOrigin
-		diags.AddAttributeWarning(at, "The cluster starts without its backup", fmt.Sprintf("It is not known whether the backup that %s should start with has been restored. Without restore_from, the cluster stays as it is, which is empty unless the restore had reached its last step, and clients are routed to it.", state.ID.ValueString()))
+		diags.AddAttributeWarning(
+			at,
+			"The cluster starts without its backup",
+			fmt.Sprintf(
+				"It is not known whether the backup that %s should start with has been restored. Without restore_from, the cluster stays as it is, "+
+					"which is empty unless the restore had reached its last step, and clients are routed to it.",
+				state.ID.ValueString(),
+			),
+		)
 	}
 }
 
@@ -208,7 +273,17 @@ func fromOrigin(ctx context.Context, o *server.Origin, diags *diag.Diagnostics) 
 		}
 		return types.StringValue(t.UTC().Format(time.RFC3339))
 	}
-	return attr.Object(ctx, originTypes, originModel{SnapshotID: attr.OptionalString(o.Snapshot), Version: attr.OptionalString(o.Version), Taken: at(o.Taken), Restored: at(o.Restored)}, diags)
+	return attr.Object(
+		ctx,
+		originTypes,
+		originModel{
+			SnapshotID: attr.OptionalString(o.Snapshot),
+			Version:    attr.OptionalString(o.Version),
+			Taken:      at(o.Taken),
+			Restored:   at(o.Restored),
+		},
+		diags,
+	)
 }
 
 // toOrigin returns the origin in the plan or the state, in case the StatefulSet is lost.
@@ -247,7 +322,16 @@ func originError(spec server.Spec, err error) diag.Diagnostic {
 	at := path.Root("restore_from")
 	switch {
 	case errors.As(err, &volumes):
-		return attr.Error(at, "Volumes of an earlier cluster exist", fmt.Sprintf("A new cluster %s would start with the data on these volume claims: %v. If you do not need the data, delete the volume claims. Otherwise, remove restore_from, and use consul_k8s_restore when the cluster exists.", spec.ID(), volumes.Claims))
+		return attr.Error(
+			at,
+			"Volumes of an earlier cluster exist",
+			fmt.Sprintf(
+				"A new cluster %s would start with the data on these volume claims: %v. If you do not need the data, delete the volume claims. "+
+					"Otherwise, remove restore_from, and use consul_k8s_restore when the cluster exists.",
+				spec.ID(),
+				volumes.Claims,
+			),
+		)
 	case errors.As(err, &failed):
 		return attr.JobError("The repository cannot be read", "Could not look up the backup to start with for cluster", spec.ID(), err)
 	default:

@@ -21,7 +21,10 @@ func planRetained(config, plan model, claims []lifecycle.Retained, diags *diag.D
 		return
 	}
 	if !plan.Replicas.IsUnknown() {
-		claims = slices.DeleteFunc(slices.Clone(claims), func(c lifecycle.Retained) bool { return int64(c.Ordinal) >= plan.Replicas.ValueInt64() })
+		claims = slices.DeleteFunc(
+			slices.Clone(claims),
+			func(c lifecycle.Retained) bool { return int64(c.Ordinal) >= plan.Replicas.ValueInt64() },
+		)
 	}
 	if len(claims) == 0 {
 		return
@@ -42,15 +45,24 @@ func warnVolumesUnknown(plan model, err error, diags *diag.Diagnostics) {
 	if !plan.RestoreFrom.IsNull() || !plan.Adopt.IsNull() {
 		return
 	}
-	diags.AddAttributeWarning(path.Root("storage"), "Could not check for volumes of an earlier cluster", classUnknown(errors.Join(lifecycle.ErrNoRight, err),
-		"If there are volume claims of an earlier cluster of this name, the servers start with their data."))
+	diags.AddAttributeWarning(
+		path.Root("storage"),
+		"Could not check for volumes of an earlier cluster",
+		classUnknown(errors.Join(lifecycle.ErrNoRight, err),
+			"If there are volume claims of an earlier cluster of this name, the servers start with their data."),
+	)
 }
 
 // retainedWarning names the volume claims that new servers use.
 func retainedWarning(plan model, version string, claims []lifecycle.Retained) string {
-	text := fmt.Sprintf("These volume claims are left from an earlier cluster of this name, and the servers of %s start with their data:\n\n  %s\n\n"+
-		"To start with an empty cluster instead, delete the volume claims before the apply:\n\n  kubectl -n %s delete pvc %s\n",
-		plan.ID.ValueString(), strings.Join(texts(claims), "\n  "), plan.Namespace.ValueString(), strings.Join(lifecycle.ClaimNames(claims), " "))
+	text := fmt.Sprintf(
+		"These volume claims are left from an earlier cluster of this name, and the servers of %s start with their data:\n\n  %s\n\n"+
+			"To start with an empty cluster instead, delete the volume claims before the apply:\n\n  kubectl -n %s delete pvc %s\n",
+		plan.ID.ValueString(),
+		strings.Join(texts(claims), "\n  "),
+		plan.Namespace.ValueString(),
+		strings.Join(lifecycle.ClaimNames(claims), " "),
+	)
 	if version != "" && slices.ContainsFunc(claims, func(c lifecycle.Retained) bool { return c.Version == "" }) {
 		text += fmt.Sprintf("\nNot all of the volume claims record which version of Consul wrote the data. "+
 			"Make sure that it is not newer than %s: Consul has no downgrade.", version)

@@ -20,7 +20,10 @@ func TestAccCluster_startsWithRetainedDataAndNeverBesideIt(t *testing.T) {
 	namespace := acctest.NamespaceName(t)
 	config := func(version string) string {
 		return required + hcl(namespace, fmt.Sprintf(
-			"  create_namespace = true\n  version = %q\n  storage = { size = \"1Gi\" }\n  update = { snapshot_before = false, server_timeout = \"2m\" }\n", version))
+			"  create_namespace = true\n  version = %q\n  storage = { size = \"1Gi\" }\n  update = { snapshot_before = false, server_timeout = "+
+				"\"2m\" }\n",
+			version,
+		))
 	}
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": config(acctest.ConsulVersion)})
 	if out := cli.Must(t.Context(), "apply", "-auto-approve", "-no-color"); strings.Contains(out, "existing data") {
@@ -33,8 +36,17 @@ func TestAccCluster_startsWithRetainedDataAndNeverBesideIt(t *testing.T) {
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
 	cli.Write("main.tf", config(acctest.OlderVersion))
 	out, code := cli.Run(t.Context(), "plan", "-no-color")
-	if code == 0 || !acctest.Says("the volume claims data-consul-server-0, data-consul-server-1, data-consul-server-2 hold data of Consul "+acctest.ConsulVersion).MatchString(unframed(out)) ||
-		!acctest.Says("kubectl -n "+namespace+" delete pvc data-consul-server-0 data-consul-server-1 data-consul-server-2").MatchString(unframed(out)) {
+	if code == 0 ||
+		!acctest.Says(
+			"the volume claims data-consul-server-0, data-consul-server-1, data-consul-server-2 hold data of Consul "+acctest.ConsulVersion,
+		).MatchString(
+			unframed(out),
+		) ||
+		!acctest.Says(
+			"kubectl -n "+namespace+" delete pvc data-consul-server-0 data-consul-server-1 data-consul-server-2",
+		).MatchString(
+			unframed(out),
+		) {
 		t.Errorf("an older version is not refused (exit code %d):\n%s", code, out)
 	}
 	cli.Write("main.tf", config(acctest.ConsulVersion))

@@ -73,7 +73,10 @@ func TestPlanVolumes(t *testing.T) {
 	var claims []runtime.Object
 	for ordinal := range 2 {
 		claims = append(claims, &corev1.PersistentVolumeClaim{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "consul", Name: server.ClaimName(server.PodName("consul", ordinal))}, Spec: corev1.PersistentVolumeClaimSpec{VolumeName: "v"},
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: "consul",
+				Name:      server.ClaimName(server.PodName("consul", ordinal)),
+			}, Spec: corev1.PersistentVolumeClaimSpec{VolumeName: "v"},
 		})
 	}
 	sts := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "consul", Name: server.StatefulSetName("consul")}}

@@ -101,10 +101,12 @@ func texts[T fmt.Stringer](list []T) []string {
 
 // restartWarning says how many servers restart, and what that means for clients.
 func restartWarning(before server.Spec, p rollout.Plan, changes, steps []string) (summary, detail string) {
-	summary, detail = fmt.Sprintf("%d servers restart", p.Restarts), "Servers restart one at a time, and the next one only when all servers are healthy voters again."
+	summary = fmt.Sprintf("%d servers restart", p.Restarts)
+	detail = "Servers restart one at a time, and the next one only when all servers are healthy voters again."
 	switch {
 	case p.Alone:
-		summary, detail = "The only server restarts", "Clients get no answer until the server is back. With three servers, the others would continue to answer."
+		summary, detail = "The only server restarts", "Clients get no answer until the server is back. With three servers, the others would "+
+			"continue to answer."
 	case p.Restarts == 1:
 		summary = "1 server restarts"
 	}

@@ -30,7 +30,8 @@ func TestAccLong_tlsOnAndOffWithoutItsStatefulSet(t *testing.T) {
 	deleteStatefulSet(t, namespace)
 
 	cli.Write("main.tf", config(acctest.ConsulVersion, "  tls = { enabled = true }\n  gossip = { enabled = true }\n"))
-	if out := cli.Must(t.Context(), "plan", "-no-color"); !strings.Contains(out, "3 servers restart, 3 times") || !strings.Contains(out, "StatefulSet consul-server: missing") {
+	if out := cli.Must(t.Context(), "plan", "-no-color"); !strings.Contains(out, "3 servers restart, 3 times") ||
+		!strings.Contains(out, "StatefulSet consul-server: missing") {
 		t.Errorf("the plan does not say that every stage takes a roll:\n%s", out)
 	}
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
@@ -62,7 +63,9 @@ func TestAccLong_tlsOnAndOffWithoutItsStatefulSet(t *testing.T) {
 func deleteStatefulSet(t *testing.T, namespace string) {
 	t.Helper()
 	sets := acctest.Kube(t).AppsV1().StatefulSets(namespace)
-	if err := sets.Delete(t.Context(), "consul-server", metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationOrphan)}); err != nil {
+	if err := sets.Delete(
+		t.Context(), "consul-server", metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationOrphan)},
+	); err != nil {
 		t.Fatal(err)
 	}
 	acctest.Wait(t, "the StatefulSet to go", func(ctx context.Context) (string, error) {
@@ -109,7 +112,9 @@ func TestAccCluster_resumesAKilledCreateWithFewerServers(t *testing.T) {
 	// The record of the first leader is lost: one more server at a time all the same, which the
 	// events show.
 	patch := []byte(`[{"op":"remove","path":"/data/established"}]`)
-	if _, err := acctest.Kube(t).CoreV1().ConfigMaps(namespace).Patch(t.Context(), "consul-server", "application/json-patch+json", patch, metav1.PatchOptions{}); err != nil {
+	if _, err := acctest.Kube(t).CoreV1().ConfigMaps(namespace).Patch(
+		t.Context(), "consul-server", "application/json-patch+json", patch, metav1.PatchOptions{},
+	); err != nil {
 		t.Fatal(err)
 	}
 	before := podUIDs(t, namespace)
@@ -121,7 +126,14 @@ func TestAccCluster_resumesAKilledCreateWithFewerServers(t *testing.T) {
 	if podUIDs(t, namespace)["consul-server-0"] != before["consul-server-0"] {
 		t.Error("the server that had elected a leader was restarted")
 	}
-	list, err := acctest.Kube(t).CoreV1().Events(namespace).List(t.Context(), metav1.ListOptions{FieldSelector: "involvedObject.kind=StatefulSet,reason=Scaling"})
+	list, err := acctest.Kube(
+		t,
+	).CoreV1().Events(
+		namespace,
+	).List(
+		t.Context(),
+		metav1.ListOptions{FieldSelector: "involvedObject.kind=StatefulSet,reason=Scaling"},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,12 +40,18 @@ type snapshotToModel struct {
 func snapshotToAttribute() schema.Attribute {
 	return schema.SingleNestedAttribute{
 		Optional: true,
-		MarkdownDescription: "Backup repository that stores the snapshot before an upgrade, encrypted and outside of this cluster's volumes. The repository is created if it does not exist. It may be the repository of a `consul_k8s_backup_schedule`, " +
+		MarkdownDescription: "Backup repository that stores the snapshot before an upgrade, encrypted and outside of this cluster's volumes. " +
+			"The repository is created if it does not exist. It may be the repository of a `consul_k8s_backup_schedule`, " +
 			"whose retention does not remove the snapshot. If `snapshot_to` is not set, the snapshot is a file on a volume.",
 		Attributes: map[string]schema.Attribute{
-			"repository": schema.SingleNestedAttribute{Required: true, MarkdownDescription: "Repository that stores the snapshot.", Attributes: attr.RepositoryAttributes()},
+			"repository": schema.SingleNestedAttribute{
+				Required:            true,
+				MarkdownDescription: "Repository that stores the snapshot.",
+				Attributes:          attr.RepositoryAttributes(),
+			},
 			"image": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), Validators: []validator.String{attr.Image()}, PlanModifiers: []planmodifier.String{attr.KeepFormerResticImage()}, MarkdownDescription: attr.ResticImageDescription,
+				Optional: true, Computed: true, Default: stringdefault.StaticString(restic.DefaultImage), Validators: []validator.String{attr.Image()},
+				PlanModifiers: []planmodifier.String{attr.KeepFormerResticImage()}, MarkdownDescription: attr.ResticImageDescription,
 			},
 		},
 	}
@@ -75,7 +81,8 @@ func fromSnapshotTo(ctx context.Context, prior types.Object, s server.SnapshotTo
 	})
 }
 
-// snapshotRepository returns the repository that stores snapshots before upgrades. ok is false if there is no repository, or if it is not known.
+// snapshotRepository returns the repository that stores snapshots before upgrades. ok is false if there is no repository, or if it is not
+// known.
 func (m model) snapshotRepository(ctx context.Context, diags *diag.Diagnostics) (r attr.Repository, ok bool) {
 	to, _ := m.Update.Attributes()["snapshot_to"].(types.Object)
 	if to.IsNull() || to.IsUnknown() {
@@ -113,17 +120,39 @@ func upgradeSnapshotAttribute() schema.Attribute {
 	return schema.SingleNestedAttribute{
 		Computed: true,
 		MarkdownDescription: "Snapshot that was taken before the latest upgrade (`update.snapshot_before`). Null before the first one. " +
-			"To restore it, see [Operating a cluster](../guides/operating.md#the-snapshot-before-an-upgrade). The snapshot contains every secret that Consul holds.",
+			"To restore it, see [Operating a cluster](../guides/operating.md#the-snapshot-before-an-upgrade). The snapshot contains every secret " +
+			"that Consul holds.",
 		Attributes: map[string]schema.Attribute{
-			"claim":       schema.StringAttribute{Computed: true, MarkdownDescription: "PersistentVolumeClaim in the cluster's namespace whose volume contains the file or the repository."},
-			"file":        schema.StringAttribute{Computed: true, MarkdownDescription: "Name of the file in the root of that volume. Null if the snapshot is in a repository."},
-			"url":         schema.StringAttribute{Computed: true, MarkdownDescription: "URL of the repository that stores the snapshot, if the repository has a URL."},
-			"snapshot_id": schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the snapshot in the repository, as `consul_k8s_restore` takes it. Null if the snapshot is a file."},
-			"version":     schema.StringAttribute{Computed: true, MarkdownDescription: "Consul version of the leader that the snapshot was taken from."},
-			"index":       schema.Int64Attribute{Computed: true, MarkdownDescription: "Index of the last Raft log entry in the snapshot."},
-			"size":        schema.Int64Attribute{Computed: true, MarkdownDescription: "Size in bytes, of the file or, in a repository, of the unpacked snapshot."},
-			"sha256":      schema.StringAttribute{Computed: true, MarkdownDescription: "SHA-256 of the file, in hexadecimal. Null if the snapshot is in a repository."},
-			"time":        schema.StringAttribute{Computed: true, MarkdownDescription: "When the snapshot was taken, in UTC and RFC 3339 format."},
+			"claim": schema.StringAttribute{
+				Computed:            true,
+				MarkdownDescription: "PersistentVolumeClaim in the cluster's namespace whose volume contains the file or the repository.",
+			},
+			"file": schema.StringAttribute{
+				Computed:            true,
+				MarkdownDescription: "Name of the file in the root of that volume. Null if the snapshot is in a repository.",
+			},
+			"url": schema.StringAttribute{
+				Computed:            true,
+				MarkdownDescription: "URL of the repository that stores the snapshot, if the repository has a URL.",
+			},
+			"snapshot_id": schema.StringAttribute{
+				Computed:            true,
+				MarkdownDescription: "ID of the snapshot in the repository, as `consul_k8s_restore` takes it. Null if the snapshot is a file.",
+			},
+			"version": schema.StringAttribute{
+				Computed:            true,
+				MarkdownDescription: "Consul version of the leader that the snapshot was taken from.",
+			},
+			"index": schema.Int64Attribute{Computed: true, MarkdownDescription: "Index of the last Raft log entry in the snapshot."},
+			"size": schema.Int64Attribute{
+				Computed:            true,
+				MarkdownDescription: "Size in bytes, of the file or, in a repository, of the unpacked snapshot.",
+			},
+			"sha256": schema.StringAttribute{
+				Computed:            true,
+				MarkdownDescription: "SHA-256 of the file, in hexadecimal. Null if the snapshot is in a repository.",
+			},
+			"time": schema.StringAttribute{Computed: true, MarkdownDescription: "When the snapshot was taken, in UTC and RFC 3339 format."},
 		},
 	}
 }
@@ -145,7 +174,8 @@ func fromSnapshot(ctx context.Context, s *server.Snapshot, diags *diag.Diagnosti
 		return noSnapshot
 	}
 	return attr.Object(ctx, snapshotTypes, snapshotModel{
-		Claim: attr.OptionalString(s.Claim), File: attr.OptionalString(s.File), URL: attr.OptionalString(s.URL), SnapshotID: attr.OptionalString(s.ID),
+		Claim: attr.OptionalString(s.Claim),
+		File:  attr.OptionalString(s.File), URL: attr.OptionalString(s.URL), SnapshotID: attr.OptionalString(s.ID),
 		Version: s.Version, Index: s.Index, Size: s.Size, SHA256: attr.OptionalString(s.SHA256), Time: s.Time.UTC().Format(time.RFC3339),
 	}, diags)
 }
@@ -181,14 +211,20 @@ func (m *model) readSnapshot(ctx context.Context, d lifecycle.Deployment, diags 
 	s, err := d.UpgradeSnapshot(ctx)
 	if err != nil {
 		diags.AddWarning("The snapshot cannot be read", fmt.Sprintf(
-			"The upgrade of %s is complete, but the snapshot that was taken before it could not be read: %s. The next refresh tries again.", m.ID.ValueString(), err))
+			"The upgrade of %s is complete, but the snapshot that was taken before it could not be read: %s. The next refresh tries again.",
+			m.ID.ValueString(),
+			err,
+		))
 	}
 	m.UpgradeSnapshot = fromSnapshot(ctx, s, diags)
 }
 
 func snapshotError(spec server.Spec, e *lifecycle.SnapshotError) diag.Diagnostic {
 	if errors.Is(e.Err, context.Canceled) {
-		return attr.Interrupted("The apply stopped waiting for the snapshot of "+spec.ID()+" before the upgrade, and the servers run what they ran before", e.Err)
+		return attr.Interrupted(
+			"The apply stopped waiting for the snapshot of "+spec.ID()+" before the upgrade, and the servers run what they ran before",
+			e.Err,
+		)
 	}
 	detail := fmt.Sprintf("Nothing was changed, because no snapshot of %s could be taken before the upgrade: %s.", spec.ID(), e.Err)
 	if e.Explanation != "" {

@@ -55,7 +55,11 @@ func TestAccCluster_upgradeCanBeTakenBackFromItsSnapshot(t *testing.T) {
 				Config: config(acctest.ConsulVersion),
 				ConfigPlanChecks: resource.ConfigPlanChecks{PreApply: []plancheck.PlanCheck{
 					plancheck.ExpectUnknownValue(address, snapshot),
-					plancheck.ExpectKnownValue(address, tfjsonpath.New("rollout").AtMapKey("steps").AtSliceIndex(0), knownvalue.StringExact("take a snapshot")),
+					plancheck.ExpectKnownValue(
+						address,
+						tfjsonpath.New("rollout").AtMapKey("steps").AtSliceIndex(0),
+						knownvalue.StringExact("take a snapshot"),
+					),
 					plancheck.ExpectKnownValue(address, tfjsonpath.New("rollout").AtMapKey("changes"), knownvalue.ListExact([]knownvalue.Check{
 						knownvalue.StringExact(fmt.Sprintf("version: %s -> %s (restart)", acctest.OlderVersion, acctest.ConsulVersion)),
 					})),
@@ -65,7 +69,11 @@ func TestAccCluster_upgradeCanBeTakenBackFromItsSnapshot(t *testing.T) {
 					ranAsPlanned{t, namespace},
 					statecheck.ExpectKnownValue(address, snapshot.AtMapKey("claim"), knownvalue.StringExact("consul-snapshots")),
 					statecheck.ExpectKnownValue(address, snapshot.AtMapKey("version"), knownvalue.StringExact(acctest.OlderVersion)),
-					statecheck.ExpectKnownValue(address, snapshot.AtMapKey("file"), knownvalue.StringRegexp(regexp.MustCompile(`^consul-`+regexp.QuoteMeta(acctest.OlderVersion)+`-\d{8}T\d{6}Z\.snap$`))),
+					statecheck.ExpectKnownValue(
+						address,
+						snapshot.AtMapKey("file"),
+						knownvalue.StringRegexp(regexp.MustCompile(`^consul-`+regexp.QuoteMeta(acctest.OlderVersion)+`-\d{8}T\d{6}Z\.snap$`)),
+					),
 				},
 				Check: func(s *terraform.State) error {
 					if err := errors.Join(noJob(t, namespace), allRun(t, namespace, acctest.ConsulVersion)); err != nil {
@@ -77,7 +85,8 @@ func TestAccCluster_upgradeCanBeTakenBackFromItsSnapshot(t *testing.T) {
 			},
 			{Config: config(acctest.ConsulVersion), PlanOnly: true},
 			{ // what the latest change did is known to the state alone
-				ResourceName: address, ImportState: true, ImportStateId: namespace + "/consul", ImportStateVerify: true, ImportStateVerifyIgnore: []string{"rollout"},
+				ResourceName: address, ImportState: true, ImportStateId: namespace + "/consul", ImportStateVerify: true,
+				ImportStateVerifyIgnore: []string{"rollout"},
 			},
 		},
 	})
@@ -182,7 +191,11 @@ func TestAccCluster_noUpgradeWithoutItsSnapshot(t *testing.T) {
 	t.Parallel()
 	k, namespace := acctest.Kube(t), acctest.NamespaceName(t)
 	config := func(version, more string) string {
-		return required + hclVersion(namespace, version, "  create_namespace = true\n  replicas = 1\n  timeouts = { update = \"30s\" }\n"+stepAllow) + more
+		return required + hclVersion(
+			namespace,
+			version,
+			"  create_namespace = true\n  replicas = 1\n  timeouts = { update = \"30s\" }\n"+stepAllow,
+		) + more
 	}
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": config(acctest.OlderVersion, "")})
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
@@ -208,7 +221,11 @@ func TestAccCluster_noUpgradeWithoutItsSnapshot(t *testing.T) {
 		if err := noJob(t, namespace); err != nil {
 			t.Error(err)
 		}
-		if _, err := k.CoreV1().PersistentVolumeClaims(namespace).Get(t.Context(), "consul-snapshots", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		if _, err := k.CoreV1().PersistentVolumeClaims(namespace).Get(
+			t.Context(), "consul-snapshots", metav1.GetOptions{},
+		); !apierrors.IsNotFound(
+			err,
+		) {
 			t.Errorf("a claim without a volume is left: %v", err)
 		}
 		cli.Write("main.tf", config(acctest.OlderVersion, more))
@@ -220,7 +237,9 @@ func TestAccCluster_noUpgradeWithoutItsSnapshot(t *testing.T) {
 
 	cli.Write("main.tf", config(acctest.OlderVersion, bootstrapHCL("")))
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
-	claim := server.SnapshotClaim(server.Spec{Name: "consul", Namespace: namespace, Storage: server.Storage{Class: "no-such-class", Size: quantity.MustParse("1Gi")}})
+	claim := server.SnapshotClaim(
+		server.Spec{Name: "consul", Namespace: namespace, Storage: server.Storage{Class: "no-such-class", Size: quantity.MustParse("1Gi")}},
+	)
 	if _, err := k.CoreV1().PersistentVolumeClaims(namespace).Create(t.Context(), claim, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}

@@ -21,12 +21,14 @@ func TestSnapshotError_interrupted(t *testing.T) {
 	interrupted := &kube.TimeoutError{What: "the Job consul/consul-snapshot", Missing: "it has not ended", Err: context.Canceled}
 	for _, err := range []error{interrupted, errors.Join(fmt.Errorf("a snapshot: %w", interrupted), errors.New("the Job is still there"))} {
 		d := snapshotError(server.Spec{Name: "consul", Namespace: "consul"}, &lifecycle.SnapshotError{Err: err})
-		if !strings.Contains(d.Summary(), "interrupted") || strings.Contains(d.Detail(), "snapshot_before") || !strings.Contains(d.Detail(), "apply again") {
+		if !strings.Contains(d.Summary(), "interrupted") || strings.Contains(d.Detail(), "snapshot_before") ||
+			!strings.Contains(d.Detail(), "apply again") {
 			t.Errorf("%s: %s", d.Summary(), d.Detail())
 		}
 	}
 	d := snapshotError(server.Spec{}, &lifecycle.SnapshotError{Err: &kube.JobError{Reason: "no space"}, Explanation: "Pod: Failed"})
-	if !strings.Contains(d.Detail(), "no space") || !strings.Contains(d.Detail(), "snapshot_before") || !strings.Contains(d.Detail(), "Pod: Failed") {
+	if !strings.Contains(d.Detail(), "no space") || !strings.Contains(d.Detail(), "snapshot_before") ||
+		!strings.Contains(d.Detail(), "Pod: Failed") {
 		t.Errorf("%s: %s", d.Summary(), d.Detail())
 	}
 }

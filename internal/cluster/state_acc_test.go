@@ -52,11 +52,20 @@ func TestAccCluster_theStateOfAnEarlierCommitPlansNothing(t *testing.T) {
 	}
 	// As in a create: a server without data waits where the cluster is established, and elects itself where it is to.
 	established := read("objects.yaml")
-	applyAs(t, server.ManagedBy, configKey.ReplaceAllString(strings.Replace(established, "  established: \"true\"\n", "", 1), "${0}      \"bootstrap_expect\": 1,\n"))
+	applyAs(
+		t,
+		server.ManagedBy,
+		configKey.ReplaceAllString(strings.Replace(established, "  established: \"true\"\n", "", 1), "${0}      \"bootstrap_expect\": 1,\n"),
+	)
 	acctest.Wait(t, "the server to vote", func(ctx context.Context) (string, error) {
 		return acctest.Consul(t, namespace, "consul").Missing(ctx, "", 1, 0)
 	})
-	autopilot := server.Autopilot{CleanupDeadServers: true, LastContactThreshold: 200 * time.Millisecond, MaxTrailingLogs: 250, ServerStabilizationTime: 2 * time.Second}
+	autopilot := server.Autopilot{
+		CleanupDeadServers:      true,
+		LastContactThreshold:    200 * time.Millisecond,
+		MaxTrailingLogs:         250,
+		ServerStabilizationTime: 2 * time.Second,
+	}
 	if err := acctest.Consul(t, namespace, "consul").SetAutopilot(t.Context(), "", autopilot, 1); err != nil {
 		t.Fatal(err)
 	}

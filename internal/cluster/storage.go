@@ -69,8 +69,11 @@ func (r *Resource) checkStorage(ctx context.Context, state, plan model, diags *d
 	}
 	if c.rebuilds() {
 		diags.AddAttributeWarning(path.Root("storage"), "The servers get new volumes", fmt.Sprintf(
-			"The servers of %s restart one at a time, each with a new, empty volume, and get all data from the leader. When a server is gone, its old volume claim is deleted, and the data with it "+
-				"if the reclaim policy of the PersistentVolume is Delete.", c.id))
+			"The servers of %s restart one at a time, each with a new, empty volume, and get all data from the leader. When a server is gone, "+
+				"its old volume claim is deleted, and the data with it "+
+				"if the reclaim policy of the PersistentVolume is Delete.",
+			c.id,
+		))
 	}
 	if r.clients == nil || r.clients.Unknown {
 		return
@@ -94,11 +97,22 @@ func (r *Resource) checkClasses(ctx context.Context, c storageChange, diags *dia
 		class, err := lifecycle.ReadVolumeClass(ctx, k, c.after.Class.ValueString())
 		switch {
 		case err != nil:
-			diags.AddAttributeWarning(nested("storage", "class"), "Could not check the storage class", classUnknown(err,
-				"If the storage class does not exist, the first server gets no volume. The apply then stops there, and the other servers are untouched."))
+			diags.AddAttributeWarning(nested("storage", "class"), "Could not check the storage class", classUnknown(
+				err,
+				"If the storage class does not exist, the first server gets no volume. The apply then stops there, and the other servers are "+
+					"untouched.",
+			))
 		case class.Name != "" && !class.Exists:
-			diags.Append(attr.Error(nested("storage", "class"), "The storage class does not exist",
-				fmt.Sprintf("There is no storage class %q in the Kubernetes cluster, so no server of %s would get a volume. Create the storage class first, or use another one.", class.Name, c.id)))
+			diags.Append(attr.Error(
+				nested("storage", "class"),
+				"The storage class does not exist",
+				fmt.Sprintf(
+					"There is no storage class %q in the Kubernetes cluster, so no server of %s would get a volume. Create the storage class first, or "+
+						"use another one.",
+					class.Name,
+					c.id,
+				),
+			))
 		}
 		return
 	}
@@ -166,19 +180,36 @@ func judgeStorage(c storageChange) []refusal {
 		return refusals
 	}
 	if c.changesClass() && !c.rebuilds() {
-		refuse("class", "The storage class cannot be changed in place",
-			"Volumes keep their storage class (%s). To rebuild the servers one at a time with volumes of another class, set storage.on_change = %q.", classText(c.before), server.RebuildServers)
+		refuse(
+			"class",
+			"The storage class cannot be changed in place",
+			"Volumes keep their storage class (%s). To rebuild the servers one at a time with volumes of another class, set storage.on_change = %q.",
+			classText(c.before),
+			server.RebuildServers,
+		)
 	}
 	if !c.rebuilds() || (c.after.OnChange.Equal(c.before.OnChange) && !c.grows() && !c.changesClass()) {
 		return refusals
 	}
 	if c.servers == 1 {
-		refuse("on_change", "A single server cannot be rebuilt",
-			"The only server of %s has the only copy of the data. A new, empty volume would lose that data. Set replicas = 3, which you can do in the same apply, or keep on_change = %q.", c.id, server.GrowVolumes)
+		refuse(
+			"on_change",
+			"A single server cannot be rebuilt",
+			"The only server of %s has the only copy of the data. A new, empty volume would lose that data. Set replicas = 3, which you can do "+
+				"in the same apply, or keep on_change = %q.",
+			c.id,
+			server.GrowVolumes,
+		)
 	}
 	if c.byOthers {
-		refuse("on_change", "The provider does not restart the servers",
-			"With update.strategy = %q, the provider restarts no server of %s, so it cannot rebuild them. Set %q for this change.", server.OnDelete, c.id, server.Rolling)
+		refuse(
+			"on_change",
+			"The provider does not restart the servers",
+			"With update.strategy = %q, the provider restarts no server of %s, so it cannot rebuild them. Set %q for this change.",
+			server.OnDelete,
+			c.id,
+			server.Rolling,
+		)
 	}
 	return refusals
 }

@@ -50,9 +50,16 @@ func planSurplus(plan model, claims []lifecycle.Retained, diags *diag.Diagnostic
 	if plan.Replicas.IsUnknown() {
 		return
 	}
-	claims = slices.DeleteFunc(slices.Clone(claims), func(c lifecycle.Retained) bool { return int64(c.Ordinal) < plan.Replicas.ValueInt64() || !c.Bound })
+	claims = slices.DeleteFunc(
+		slices.Clone(claims),
+		func(c lifecycle.Retained) bool { return int64(c.Ordinal) < plan.Replicas.ValueInt64() || !c.Bound },
+	)
 	if len(claims) > 0 {
-		diags.AddAttributeWarning(path.Root("replicas"), "Volumes of more servers exist", surplusText(plan.ID.ValueString(), plan.Namespace.ValueString(), plan.Replicas.ValueInt64(), claims))
+		diags.AddAttributeWarning(
+			path.Root("replicas"),
+			"Volumes of more servers exist",
+			surplusText(plan.ID.ValueString(), plan.Namespace.ValueString(), plan.Replicas.ValueInt64(), claims),
+		)
 	}
 }
 
@@ -60,6 +67,7 @@ func planSurplus(plan model, claims []lifecycle.Retained, diags *diag.Diagnostic
 func surplusText(id, namespace string, replicas int64, claims []lifecycle.Retained) string {
 	return fmt.Sprintf("%s starts %d servers, but volume claims of other servers exist:\n\n  %s\n\n"+
 		"If servers with these volumes are Raft peers of an earlier cluster, the servers that start may not be a quorum without them. "+
-		"To keep the data, set replicas to the number of servers that the earlier cluster had, and apply. Then lower replicas. If you do not need the data on these volumes, delete it:\n\n  kubectl -n %s delete pvc %s",
+		"To keep the data, set replicas to the number of servers that the earlier cluster had, and apply. Then lower replicas. If you do not "+
+		"need the data on these volumes, delete it:\n\n  kubectl -n %s delete pvc %s",
 		id, replicas, strings.Join(texts(claims), "\n  "), namespace, strings.Join(lifecycle.ClaimNames(claims), " "))
 }

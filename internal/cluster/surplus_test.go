@@ -18,7 +18,10 @@ func TestPlanSurplus(t *testing.T) {
 	made := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
 	var claims []lifecycle.Retained
 	for i := range 3 {
-		claims = append(claims, lifecycle.Retained{Name: server.ClaimName(server.PodName("c", i)), Ordinal: i, Size: "10Gi", Created: made, Bound: true})
+		claims = append(
+			claims,
+			lifecycle.Retained{Name: server.ClaimName(server.PodName("c", i)), Ordinal: i, Size: "10Gi", Created: made, Bound: true},
+		)
 	}
 	claims = append(claims, lifecycle.Retained{Name: "data-c-server-3", Ordinal: 3}) // was never used
 	var diags diag.Diagnostics
@@ -32,7 +35,8 @@ func TestPlanSurplus(t *testing.T) {
 	}
 	text := diags[0].Detail()
 	for _, says := range []string{
-		"data-c-server-1 (10Gi, created 2026-01-02", "data-c-server-2 (10Gi", "set replicas to the number", "kubectl -n ns delete pvc data-c-server-1 data-c-server-2",
+		"data-c-server-1 (10Gi, created 2026-01-02", "data-c-server-2 (10Gi", "set replicas to the number", "kubectl -n ns delete pvc " +
+			"data-c-server-1 data-c-server-2",
 	} {
 		if !strings.Contains(text, says) {
 			t.Errorf("it does not say %q: %s", says, text)

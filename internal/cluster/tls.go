@@ -54,16 +54,22 @@ type tlsModel struct {
 var (
 	tlsTypes = map[string]tfattr.Type{
 		"enabled": types.BoolType, "https_only": types.BoolType, "https_port": types.Int64Type, "min_version": types.StringType,
-		"verify_clients": types.BoolType, "certificate_secret": types.StringType, "ca_secret": types.StringType, "ca_validity": types.StringType, "ca_trigger": types.StringType,
+		"verify_clients": types.BoolType, "certificate_secret": types.StringType, "ca_secret": types.StringType, "ca_validity": types.StringType,
+		"ca_trigger":    types.StringType,
 		"key_algorithm": types.StringType, "validity": types.StringType, "renew_before": types.StringType,
 		"dns_names": stringList, "ip_addresses": stringList,
 	}
 	defaultTLS = types.ObjectValueMust(tlsTypes, map[string]tfattr.Value{
-		"enabled": types.BoolValue(false), "https_only": types.BoolValue(false), "https_port": types.Int64Value(int64(server.DefaultTLS.HTTPSPort)),
-		"min_version": types.StringValue(server.DefaultTLS.MinVersion), "verify_clients": types.BoolValue(false), "certificate_secret": types.StringNull(),
-		"ca_secret": types.StringNull(), "ca_validity": types.StringValue(attr.ShortDuration(server.DefaultTLS.CAValidity)), "ca_trigger": types.StringNull(),
-		"key_algorithm": types.StringValue(server.DefaultTLS.KeyAlgorithm), "validity": types.StringValue(attr.ShortDuration(server.DefaultTLS.Validity)),
-		"renew_before": types.StringValue(defaultRenewBefore), "dns_names": types.ListNull(types.StringType), "ip_addresses": types.ListNull(types.StringType),
+		"enabled":    types.BoolValue(false),
+		"https_only": types.BoolValue(false), "https_port": types.Int64Value(int64(server.DefaultTLS.HTTPSPort)),
+		"min_version":    types.StringValue(server.DefaultTLS.MinVersion),
+		"verify_clients": types.BoolValue(false), "certificate_secret": types.StringNull(),
+		"ca_secret": types.StringNull(), "ca_validity": types.StringValue(attr.ShortDuration(server.DefaultTLS.CAValidity)),
+		"ca_trigger":    types.StringNull(),
+		"key_algorithm": types.StringValue(server.DefaultTLS.KeyAlgorithm),
+		"validity":      types.StringValue(attr.ShortDuration(server.DefaultTLS.Validity)),
+		"renew_before":  types.StringValue(defaultRenewBefore),
+		"dns_names":     types.ListNull(types.StringType), "ip_addresses": types.ListNull(types.StringType),
 	})
 	expiryTypes = map[string]tfattr.Type{"ca": types.StringType, "server": types.StringType}
 )
@@ -84,7 +90,12 @@ func tlsAttribute() schema.Attribute {
 		return schema.StringAttribute{
 			Optional: true, Computed: true, Default: stringdefault.StaticString(attr.ShortDuration(def)),
 			PlanModifiers: []planmodifier.String{attr.KeepSameDuration()}, Validators: []validator.String{attr.DurationBetween(low, high)},
-			MarkdownDescription: text + fmt.Sprintf(" From `%s` to `%s`. Defaults to `%s`.", attr.ShortDuration(low), attr.ShortDuration(high), attr.ShortDuration(def)),
+			MarkdownDescription: text + fmt.Sprintf(
+				" From `%s` to `%s`. Defaults to `%s`.",
+				attr.ShortDuration(low),
+				attr.ShortDuration(high),
+				attr.ShortDuration(def),
+			),
 		}
 	}
 	return schema.SingleNestedAttribute{
@@ -93,63 +104,100 @@ func tlsAttribute() schema.Attribute {
 		Attributes: map[string]schema.Attribute{
 			"enabled": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-				MarkdownDescription: "Whether agents use TLS with each other, verify each other, and refuse connections without TLS. Defaults to `false`. " +
-					"Clients find the certificate authority to trust in the key `ca.crt` of the ConfigMap `<name>-ca`. On a running cluster, a change takes two rollouts across all servers, so that all servers understand each other throughout. Client agents must follow.",
+				MarkdownDescription: "Whether agents use TLS with each other, verify each other, and refuse connections without TLS. Defaults to " +
+					"`false`. " +
+					"Clients find the certificate authority to trust in the key `ca.crt` of the ConfigMap `<name>-ca`. On a running cluster, a change " +
+					"takes two rollouts across all servers, so that all servers understand each other throughout. Client agents must follow.",
 			},
 			"https_only": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-				MarkdownDescription: "Whether to close HTTP. If `true`, HTTP answers only inside the server pods, and the Services have no port 8500. Defaults to `false`. A change restarts the servers. " +
+				MarkdownDescription: "Whether to close HTTP. If `true`, HTTP answers only inside the server pods, and the Services have no port " +
+					"8500. Defaults to `false`. A change restarts the servers. " +
 					"Clients that still use HTTP are cut off when the apply starts.",
 			},
 			"https_port": schema.Int64Attribute{
 				Optional: true, Computed: true, Default: int64default.StaticInt64(int64(server.DefaultTLS.HTTPSPort)),
-				Validators:          []validator.Int64{int64validator.Between(1024, 65535)},
-				MarkdownDescription: fmt.Sprintf("HTTPS port of the servers and the Services. Defaults to `%d`. A change restarts the servers, and clients must use the new port at once.", server.DefaultTLS.HTTPSPort),
+				Validators: []validator.Int64{int64validator.Between(1024, 65535)},
+				MarkdownDescription: fmt.Sprintf(
+					"HTTPS port of the servers and the Services. Defaults to `%d`. A change restarts the servers, and clients must use the new port "+
+						"at once.",
+					server.DefaultTLS.HTTPSPort,
+				),
 			},
 			"min_version": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(server.DefaultTLS.MinVersion), Validators: []validator.String{oneOf(server.TLS12, server.TLS13)},
-				MarkdownDescription: "Oldest TLS version that the servers accept: `" + server.TLS12 + "` or `" + server.TLS13 + "`. Defaults to `" + server.DefaultTLS.MinVersion + "`. A change restarts the servers.",
+				Optional: true, Computed: true, Default: stringdefault.StaticString(server.DefaultTLS.MinVersion),
+				Validators: []validator.String{oneOf(server.TLS12, server.TLS13)},
+				MarkdownDescription: "Oldest TLS version that the servers accept: `" + server.TLS12 + "` or `" + server.TLS13 + "`. Defaults to `" +
+					server.DefaultTLS.MinVersion + "`. A change restarts the servers.",
 			},
 			"verify_clients": schema.BoolAttribute{
 				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-				MarkdownDescription: "Whether HTTPS accepts only clients with a certificate from the certificate authority of the servers. Defaults to `false`. A change restarts the servers. Cannot be combined with `https_only`, because Kubernetes has no certificate for readiness probes.",
+				MarkdownDescription: "Whether HTTPS accepts only clients with a certificate from the certificate authority of the servers. Defaults " +
+					"to `false`. A change restarts the servers. Cannot be combined with `https_only`, because Kubernetes has no certificate for " +
+					"readiness probes.",
 			},
 			"certificate_secret": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{attr.SecretName()},
-				MarkdownDescription: "Secret in the cluster's namespace with a certificate for all servers, issued elsewhere. Its keys are `tls.crt`, `tls.key`, and `ca.crt`. If the Secret gets another certificate or another `ca.crt`, the next apply replaces the one in use, without a restart. " +
-					"The certificate must be valid for servers and clients, and have the names `server.<datacenter>.<domain>` and `<name>.<namespace>.svc`. By default, the provider issues a certificate.",
+				MarkdownDescription: "Secret in the cluster's namespace with a certificate for all servers, issued elsewhere. Its keys are " +
+					"`tls.crt`, `tls.key`, and `ca.crt`. If the Secret gets another certificate or another `ca.crt`, the next apply replaces the one " +
+					"in use, without a restart. " +
+					"The certificate must be valid for servers and clients, and have the names `server.<datacenter>.<domain>` and " +
+					"`<name>.<namespace>.svc`. By default, the provider issues a certificate.",
 			},
 			"ca_secret": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{attr.SecretName()},
-				MarkdownDescription: "Secret in the cluster's namespace with a certificate authority of your own, root or intermediate. Its keys are `tls.crt`, `tls.key`, and, if `tls.crt` does not end with the root, `ca.crt`. cert-manager writes such Secrets. " +
+				MarkdownDescription: "Secret in the cluster's namespace with a certificate authority of your own, root or intermediate. Its keys " +
+					"are `tls.crt`, `tls.key`, and, if `tls.crt` does not end with the root, `ca.crt`. cert-manager writes such Secrets. " +
 					"The authority must be able to issue certificates for servers and clients with all names of the servers. Every plan tries this. " +
-					"If the Secret gets another authority, that authority replaces the one in use. To revert a replacement that a server refused, put the old authority back. By default, the provider creates an authority and keeps it in the Secret `<name>-ca`.",
+					"If the Secret gets another authority, that authority replaces the one in use. To revert a replacement that a server refused, put " +
+					"the old authority back. By default, the provider creates an authority and keeps it in the Secret `<name>-ca`.",
 			},
-			"ca_validity": duration(2*minValidity, maxCAValidity, server.DefaultTLS.CAValidity, "How long a certificate authority that the provider creates is valid. It is replaced if it would expire before a new server certificate."),
+			"ca_validity": duration(
+				2*minValidity,
+				maxCAValidity,
+				server.DefaultTLS.CAValidity,
+				"How long a certificate authority that the provider creates is valid. It is replaced if it would expire before a new server "+
+					"certificate.",
+			),
 			"ca_trigger": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
-				MarkdownDescription: "Any text. Whenever it changes, the certificate authority that the provider created is replaced, without a restart. The first text is only recorded. Clients must trust the new authority when it is replaced: see the guide.",
+				MarkdownDescription: "Any text. Whenever it changes, the certificate authority that the provider created is replaced, without a " +
+					"restart. The first text is only recorded. Clients must trust the new authority when it is replaced: see the guide.",
 			},
 			"key_algorithm": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(server.DefaultTLS.KeyAlgorithm),
-				Validators:          []validator.String{oneOf(pki.Algorithms()...)},
-				MarkdownDescription: "Algorithm of the private keys that the provider creates: `" + strings.Join(pki.Algorithms(), "`, `") + "`. Defaults to `" + server.DefaultTLS.KeyAlgorithm + "`. A change also replaces the certificate authority, if the provider created it.",
+				Validators: []validator.String{oneOf(pki.Algorithms()...)},
+				MarkdownDescription: "Algorithm of the private keys that the provider creates: `" + strings.Join(pki.Algorithms(), "`, `") +
+					"`. Defaults to `" + server.DefaultTLS.KeyAlgorithm + "`. A change also replaces the certificate authority, if " +
+					"the provider created it.",
 			},
 			"validity": duration(minValidity, maxValidity, server.DefaultTLS.Validity, "How long the certificate of the servers is valid."),
 			"renew_before": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(defaultRenewBefore),
 				PlanModifiers: []planmodifier.String{attr.KeepSameDuration()}, Validators: []validator.String{renewBeforeValidator{}},
-				MarkdownDescription: "How long before the certificate expires a plan shows its replacement, as a duration or a percentage of `validity`. The next apply then replaces the certificate, without a restart. Make sure that an apply runs within that time. Defaults to `" + defaultRenewBefore + "`.",
+				MarkdownDescription: "How long before the certificate expires a plan shows its replacement, as a duration or a percentage of " +
+					"`validity`. The next apply then replaces the certificate, without a restart. Make sure that an apply runs within that time. " +
+					"Defaults to `" + defaultRenewBefore + "`.",
 			},
 			"dns_names": schema.ListAttribute{
 				Optional: true, ElementType: types.StringType,
-				Validators:          []validator.List{listvalidator.SizeAtLeast(1), listvalidator.UniqueValues(), listvalidator.ValueStringsAre(dnsNameValidator{})},
-				MarkdownDescription: "Additional names in the certificate of the servers, such as `consul.example.com`. The names that pods use (those of the Services and pods, and `localhost`) are included anyway.",
+				Validators: []validator.List{
+					listvalidator.SizeAtLeast(1),
+					listvalidator.UniqueValues(),
+					listvalidator.ValueStringsAre(dnsNameValidator{}),
+				},
+				MarkdownDescription: "Additional names in the certificate of the servers, such as `consul.example.com`. The names that pods use " +
+					"(those of the Services and pods, and `localhost`) are included anyway.",
 			},
 			"ip_addresses": schema.ListAttribute{
 				Optional: true, ElementType: types.StringType,
-				Validators:          []validator.List{listvalidator.SizeAtLeast(1), listvalidator.UniqueValues(), listvalidator.ValueStringsAre(ipValidator{})},
-				MarkdownDescription: "Additional IP addresses in the certificate of the servers, such as that of a load balancer. The loopback addresses are included anyway.",
+				Validators: []validator.List{
+					listvalidator.SizeAtLeast(1),
+					listvalidator.UniqueValues(),
+					listvalidator.ValueStringsAre(ipValidator{}),
+				},
+				MarkdownDescription: "Additional IP addresses in the certificate of the servers, such as that of a load balancer. The loopback " +
+					"addresses are included anyway.",
 			},
 		},
 	}
@@ -169,10 +217,12 @@ func (m model) toTLS(ctx context.Context, diags *diag.Diagnostics) server.TLS {
 	}
 	t := m.tls(ctx, diags)
 	s := server.TLS{TLSSettings: server.TLSSettings{
-		HTTPSOnly: t.HTTPSOnly.ValueBool(), HTTPSPort: int(t.HTTPSPort.ValueInt64()), MinVersion: t.MinVersion.ValueString(), VerifyClients: t.VerifyClients.ValueBool(),
+		HTTPSOnly: t.HTTPSOnly.ValueBool(), HTTPSPort: int(t.HTTPSPort.ValueInt64()), MinVersion: t.MinVersion.ValueString(),
+		VerifyClients:     t.VerifyClients.ValueBool(),
 		CertificateSecret: t.CertificateSecret.ValueString(),
-		CASecret:          t.CASecret.ValueString(), KeyAlgorithm: t.KeyAlgorithm.ValueString(), CAValidity: toDuration(t.CAValidity), CATrigger: t.CATrigger.ValueString(),
-		Validity: toDuration(t.Validity), RenewBefore: renewBefore(t.RenewBefore.ValueString(), toDuration(t.Validity)),
+		CASecret:          t.CASecret.ValueString(), KeyAlgorithm: t.KeyAlgorithm.ValueString(), CAValidity: toDuration(t.CAValidity),
+		CATrigger: t.CATrigger.ValueString(),
+		Validity:  toDuration(t.Validity), RenewBefore: renewBefore(t.RenewBefore.ValueString(), toDuration(t.Validity)),
 	}}
 	s.DNSNames, s.IPAddresses = attr.Texts(t.DNSNames), attr.Texts(t.IPAddresses)
 	if t.Enabled.ValueBool() {
@@ -187,9 +237,11 @@ func (m *model) fromTLS(ctx context.Context, s server.TLS, diags *diag.Diagnosti
 	if !s.Stage.HalfWay() || t.Enabled.IsNull() || t.Enabled.IsUnknown() {
 		t.Enabled = types.BoolValue(s.Stage == server.StageEncrypted)
 	}
-	t.HTTPSOnly, t.HTTPSPort, t.MinVersion = types.BoolValue(s.HTTPSOnly), types.Int64Value(int64(s.HTTPSPort)), types.StringValue(s.MinVersion)
+	t.HTTPSOnly, t.HTTPSPort = types.BoolValue(s.HTTPSOnly), types.Int64Value(int64(s.HTTPSPort))
+	t.MinVersion = types.StringValue(s.MinVersion)
 	t.VerifyClients, t.CertificateSecret = types.BoolValue(s.VerifyClients), attr.OptionalString(s.CertificateSecret)
-	t.CASecret, t.CATrigger, t.KeyAlgorithm = attr.OptionalString(s.CASecret), attr.OptionalString(s.CATrigger), types.StringValue(s.KeyAlgorithm)
+	t.CASecret, t.CATrigger = attr.OptionalString(s.CASecret), attr.OptionalString(s.CATrigger)
+	t.KeyAlgorithm = types.StringValue(s.KeyAlgorithm)
 	t.CAValidity, t.Validity = fromDuration(t.CAValidity, s.CAValidity), fromDuration(t.Validity, s.Validity)
 	for _, text := range []string{t.RenewBefore.ValueString(), defaultRenewBefore, attr.ShortDuration(s.RenewBefore)} {
 		if t.RenewBefore = types.StringValue(text); renewBefore(text, s.Validity) == s.RenewBefore {
@@ -244,7 +296,8 @@ func sameCertificates(before, after server.TLS) bool {
 	if before.Stage == server.StagePlain {
 		return false
 	}
-	before.HTTPSOnly, before.HTTPSPort, before.MinVersion, before.VerifyClients = after.HTTPSOnly, after.HTTPSPort, after.MinVersion, after.VerifyClients
+	before.HTTPSOnly, before.HTTPSPort = after.HTTPSOnly, after.HTTPSPort
+	before.MinVersion, before.VerifyClients = after.MinVersion, after.VerifyClients
 	return reflect.DeepEqual(before, after)
 }
 
@@ -253,7 +306,9 @@ func (m model) httpsAddress(ctx context.Context, diags *diag.Diagnostics) types.
 	if m.Namespace.IsUnknown() || m.Name.IsUnknown() || port.IsUnknown() {
 		return types.StringUnknown()
 	}
-	return types.StringValue(fmt.Sprintf("%s.%s.svc:%d", server.ClientServiceName(m.Name.ValueString()), m.Namespace.ValueString(), port.ValueInt64()))
+	return types.StringValue(
+		fmt.Sprintf("%s.%s.svc:%d", server.ClientServiceName(m.Name.ValueString()), m.Namespace.ValueString(), port.ValueInt64()),
+	)
 }
 
 // renewBefore converts a duration, or a percentage of the validity. It returns 0 for any other text.
@@ -288,13 +343,16 @@ func (v renewBeforeValidator) ValidateString(ctx context.Context, req validator.
 		return
 	}
 	if d := renewBefore(req.ConfigValue.ValueString(), 100); d < 1 || d > 90 {
-		resp.Diagnostics.Append(attr.Error(req.Path, "Value out of range", fmt.Sprintf("%q must be %s.", req.ConfigValue.ValueString(), v.Description(ctx))))
+		resp.Diagnostics.Append(
+			attr.Error(req.Path, "Value out of range", fmt.Sprintf("%q must be %s.", req.ConfigValue.ValueString(), v.Description(ctx))),
+		)
 	}
 }
 
 // setAddresses fills in the addresses at which clients reach the servers.
 func (m *model) setAddresses(ctx context.Context, diags *diag.Diagnostics) {
-	m.HTTPAddress, m.DNSAddress = httpAddress(m.Namespace.ValueString(), m.Name.ValueString()), dnsAddress(m.Namespace.ValueString(), m.Name.ValueString())
+	m.HTTPAddress = httpAddress(m.Namespace.ValueString(), m.Name.ValueString())
+	m.DNSAddress = dnsAddress(m.Namespace.ValueString(), m.Name.ValueString())
 	switch t := m.tls(ctx, diags); {
 	case m.TLS.IsUnknown() || t.Enabled.IsUnknown() || t.HTTPSOnly.IsUnknown():
 		m.HTTPAddress = types.StringUnknown()
@@ -338,15 +396,31 @@ func (m *model) forgetCertificates() {
 func validateTLS(ctx context.Context, m model, diags *diag.Diagnostics) {
 	t := m.tls(ctx, diags)
 	if t.HTTPSOnly.ValueBool() && !t.Enabled.IsUnknown() && !t.Enabled.ValueBool() {
-		diags.Append(attr.Error(nested("tls", "https_only"), "There is no HTTPS", "https_only = true needs enabled = true: otherwise no client can reach the servers."))
+		diags.Append(
+			attr.Error(
+				nested("tls", "https_only"),
+				"There is no HTTPS",
+				"https_only = true needs enabled = true: otherwise no client can reach the servers.",
+			),
+		)
 	}
 	set := func(s types.String) bool { return !s.IsNull() && !s.IsUnknown() }
 	if taken := server.Ports(); !t.HTTPSPort.IsNull() && slices.Contains(taken, t.HTTPSPort.ValueInt64()) {
-		diags.Append(attr.Error(nested("tls", "https_port"), "The port is taken", fmt.Sprintf("Every server listens on %d for something else. Choose a port other than %v.", t.HTTPSPort.ValueInt64(), taken)))
+		diags.Append(
+			attr.Error(
+				nested("tls", "https_port"),
+				"The port is taken",
+				fmt.Sprintf("Every server listens on %d for something else. Choose a port other than %v.", t.HTTPSPort.ValueInt64(), taken),
+			),
+		)
 	}
 	if t.HTTPSOnly.ValueBool() && t.VerifyClients.ValueBool() {
-		diags.Append(attr.Error(nested("tls", "verify_clients"), "https_only and verify_clients exclude each other",
-			"With https_only, Kubernetes probes the readiness of the servers over HTTPS, and it has no client certificate: leave one of https_only and verify_clients out."))
+		diags.Append(attr.Error(
+			nested("tls", "verify_clients"),
+			"https_only and verify_clients exclude each other",
+			"With https_only, Kubernetes probes the readiness of the servers over HTTPS, and it has no client certificate: leave one of "+
+				"https_only and verify_clients out.",
+		))
 	}
 	for attribute, name := range map[string]types.String{"ca_secret": t.CASecret, "certificate_secret": t.CertificateSecret} {
 		for _, own := range []string{server.CAName(m.Name.ValueString()), server.TLSSecretName(m.Name.ValueString())} {
@@ -357,16 +431,26 @@ func validateTLS(ctx context.Context, m model, diags *diag.Diagnostics) {
 		}
 	}
 	if set(t.CertificateSecret) {
-		for attribute, isSet := range map[string]bool{"ca_secret": set(t.CASecret), "ca_trigger": set(t.CATrigger), "dns_names": !t.DNSNames.IsNull(), "ip_addresses": !t.IPAddresses.IsNull()} {
+		for attribute, isSet := range map[string]bool{
+			"ca_secret": set(t.CASecret), "ca_trigger": set(t.CATrigger), "dns_names": !t.DNSNames.IsNull(), "ip_addresses": !t.IPAddresses.IsNull(),
+		} {
 			if isSet {
-				diags.Append(attr.Error(nested("tls", attribute), "certificate_secret and "+attribute+" exclude each other",
-					"The servers use the certificate of certificate_secret as it is: leave "+attribute+" out. Or leave certificate_secret out: the provider then issues a certificate."))
+				diags.Append(attr.Error(
+					nested("tls", attribute),
+					"certificate_secret and "+attribute+" exclude each other",
+					"The servers use the certificate of certificate_secret as it is: leave "+attribute+" out. Or leave certificate_secret out: the "+
+						"provider then issues a certificate.",
+				))
 			}
 		}
 	}
 	if set(t.CASecret) && set(t.CATrigger) {
-		diags.Append(attr.Error(nested("tls", "ca_trigger"), "Two ways to replace the certificate authority",
-			"To replace a certificate authority of your own, put another one into its Secret, and leave ca_trigger out. Or leave ca_secret out: the provider then creates the authority and replaces it."))
+		diags.Append(attr.Error(
+			nested("tls", "ca_trigger"),
+			"Two ways to replace the certificate authority",
+			"To replace a certificate authority of your own, put another one into its Secret, and leave ca_trigger out. Or leave ca_secret out: "+
+				"the provider then creates the authority and replaces it.",
+		))
 	}
 	or := func(s types.String, def time.Duration) time.Duration { // the configuration has no defaults
 		if s.IsNull() {
@@ -380,8 +464,15 @@ func validateTLS(ctx context.Context, m model, diags *diag.Diagnostics) {
 		return
 	}
 	if !t.RenewBefore.IsUnknown() && !strings.HasSuffix(t.RenewBefore.ValueString(), "%") && before >= validity {
-		diags.Append(attr.Error(nested("tls", "renew_before"), "The certificate would always be renewed",
-			fmt.Sprintf("renew_before (%s) must be less than validity (%s): otherwise every plan replaces the certificate.", attr.ShortDuration(before), attr.ShortDuration(validity))))
+		diags.Append(attr.Error(
+			nested("tls", "renew_before"),
+			"The certificate would always be renewed",
+			fmt.Sprintf(
+				"renew_before (%s) must be less than validity (%s): otherwise every plan replaces the certificate.",
+				attr.ShortDuration(before),
+				attr.ShortDuration(validity),
+			),
+		))
 	}
 	if !t.CAValidity.IsUnknown() && t.CASecret.IsNull() && t.CertificateSecret.IsNull() && ca < 2*validity {
 		diags.Append(attr.Error(nested("tls", "ca_validity"), "The certificate authority expires too early",
@@ -401,8 +492,13 @@ func (m model) warnExpiry(ctx context.Context, now time.Time, diags *diag.Diagno
 			return
 		}
 		diags.AddAttributeWarning(nested("tls", attribute), "A certificate of your own expires soon", fmt.Sprintf(
-			"The %s in Secret %s/%s is valid until %s. Before that time, put another one into the Secret, and apply: the servers load it without a restart. After that time, the servers refuse each other.",
-			what, m.Namespace.ValueString(), secret, text.ValueString()))
+			"The %s in Secret %s/%s is valid until %s. Before that time, put another one into the Secret, and apply: the servers load it without "+
+				"a restart. After that time, the servers refuse each other.",
+			what,
+			m.Namespace.ValueString(),
+			secret,
+			text.ValueString(),
+		))
 	}
 	warn("certificate of the servers", "server", "certificate_secret", tls.CertificateSecret)
 	warn("certificate authority", "ca", "ca_secret", tls.CASecret)
@@ -411,8 +507,12 @@ func (m model) warnExpiry(ctx context.Context, now time.Time, diags *diag.Diagno
 // checkTLS checks the planned TLS, as checkGossip checks the planned gossip.
 func (r *Resource) checkTLS(ctx context.Context, state *model, plan model, diags *diag.Diagnostics) {
 	if state != nil && state.tls(ctx, diags).Enabled.ValueBool() && !plan.Domain.IsUnknown() && !plan.Domain.Equal(state.Domain) {
-		diags.Append(attr.Error(path.Root("domain"), "The domain cannot change while TLS is on",
-			"Servers recognize each other by the name server.<datacenter>.<domain> in their certificates. Servers with the new name and servers with the old name would refuse each other. Turn TLS off, change the domain, and turn TLS on again, each in an apply of its own."))
+		diags.Append(attr.Error(
+			path.Root("domain"),
+			"The domain cannot change while TLS is on",
+			"Servers recognize each other by the name server.<datacenter>.<domain> in their certificates. Servers with the new name and servers "+
+				"with the old name would refuse each other. Turn TLS off, change the domain, and turn TLS on again, each in an apply of its own.",
+		))
 	}
 	if plan.TLS.IsUnknown() || (state != nil && plan.TLS.Equal(state.TLS)) {
 		if state != nil {
@@ -433,8 +533,12 @@ func (r *Resource) checkTLS(ctx context.Context, state *model, plan model, diags
 		return
 	}
 	if state != nil && before.Stage != after.Stage && plan.mayHaveACLs() && !state.mayHaveACLs() {
-		diags.Append(attr.Error(nested("tls", "enabled"), "ACLs and TLS cannot be turned on together",
-			"Between its two rollouts, turning TLS on reloads every server. The reload needs the management token, which does not exist before ACLs are bootstrapped. Change acl.enabled and tls.enabled in separate applies."))
+		diags.Append(attr.Error(
+			nested("tls", "enabled"),
+			"ACLs and TLS cannot be turned on together",
+			"Between its two rollouts, turning TLS on reloads every server. The reload needs the management token, which does not exist before "+
+				"ACLs are bootstrapped. Change acl.enabled and tls.enabled in separate applies.",
+		))
 		return
 	}
 	if state != nil && fullyKnown(plan.TLS) {
@@ -500,15 +604,26 @@ func warnTLSClients(name string, before, after server.TLS, diags *diag.Diagnosti
 	}
 	if replaced != "" {
 		diags.AddAttributeWarning(nested("tls", replaced), "Clients must trust another certificate authority", fmt.Sprintf(
-			"No server restarts. A few seconds after the apply starts, all servers present a certificate of the new certificate authority. From then on, clients that trust only the previous authority fail until they read the ConfigMap %s again. Client agents also need a certificate of the new authority. "+
-				"See \"Replace the certificate authority\" in the guide \"Turn TLS on\".", server.CAName(name)))
+			"No server restarts. A few seconds after the apply starts, all servers present a certificate of the new certificate authority. From "+
+				"then on, clients that trust only the previous authority fail until they read the ConfigMap %s again. Client agents also need a "+
+				"certificate of the new authority. "+
+				"See \"Replace the certificate authority\" in the guide \"Turn TLS on\".",
+			server.CAName(name),
+		))
 	}
 	if after.VerifyClients && !before.VerifyClients {
-		diags.AddAttributeWarning(nested("tls", "verify_clients"), "HTTPS clients need a certificate", "As soon as the first server has restarted, it refuses HTTPS clients that have no certificate of the servers' certificate authority.")
+		diags.AddAttributeWarning(
+			nested("tls", "verify_clients"),
+			"HTTPS clients need a certificate",
+			"As soon as the first server has restarted, it refuses HTTPS clients that have no certificate of the servers' certificate authority.",
+		)
 	}
 	if after.HTTPSPort != before.HTTPSPort {
 		diags.AddAttributeWarning(nested("tls", "https_port"), "HTTPS clients must use another port", fmt.Sprintf(
-			"The Services change port %d to %d as soon as the apply starts. From then on, clients that use the previous port fail.", before.HTTPSPort, after.HTTPSPort))
+			"The Services change port %d to %d as soon as the apply starts. From then on, clients that use the previous port fail.",
+			before.HTTPSPort,
+			after.HTTPSPort,
+		))
 	}
 }
 
@@ -523,7 +638,8 @@ func (r *Resource) checkBrought(ctx context.Context, state *model, plan model, a
 		return // the apply reports this
 	}
 	spec := server.Spec{
-		Namespace: plan.Namespace.ValueString(), Name: plan.Name.ValueString(), Datacenter: plan.Datacenter.ValueString(), Domain: plan.Domain.ValueString(), TLS: plan.toTLS(ctx, diags),
+		Namespace: plan.Namespace.ValueString(), Name: plan.Name.ValueString(), Datacenter: plan.Datacenter.ValueString(),
+		Domain: plan.Domain.ValueString(), TLS: plan.toTLS(ctx, diags),
 	}
 	at := nested("tls", attribute)
 	switch err := encryption.CheckBrought(ctx, c, spec); {
@@ -533,7 +649,10 @@ func (r *Resource) checkBrought(ctx context.Context, state *model, plan model, a
 		warnNotRead(at, err, diags)
 	case err != nil && state != nil && plan.TLS.Equal(state.TLS):
 		diags.AddAttributeWarning(at, "No usable certificate", fmt.Sprintf(
-			"%s. The servers keep the certificates that they have until the Secret has one that they can use. Until then, an apply that changes the cluster fails.", err))
+			"%s. The servers keep the certificates that they have until the Secret has one that they can use. Until then, an apply that changes "+
+				"the cluster fails.",
+			err,
+		))
 	case err != nil:
 		diags.Append(attr.Error(at, "No usable certificate", err.Error()+"."))
 	}

@@ -90,7 +90,12 @@ func speaksTLS(t *testing.T, namespace string, n int, s *seen, news string, name
 		serving := map[string]bool{}
 		for i := range n {
 			pod := server.PodName("consul", i)
-			for _, name := range append([]string{"server.dc1.consul", "localhost", "127.0.0.1", "consul", "consul." + namespace + ".svc", pod + ".consul-server." + namespace + ".svc.cluster.local"}, names...) {
+			for _, name := range append(
+				[]string{
+					"server.dc1.consul", "localhost", "127.0.0.1", "consul", "consul." + namespace + ".svc",
+					pod + ".consul-server." + namespace + ".svc.cluster.local",
+				}, names...,
+			) {
 				leaf, err := get(t, namespace, pod, name, trusted)
 				if err != nil {
 					return fmt.Errorf("%s as %s: %w", pod, name, err)
@@ -98,7 +103,8 @@ func speaksTLS(t *testing.T, namespace string, n int, s *seen, news string, name
 				s.server = leaf
 				serving[leaf.SerialNumber.String()] = true
 			}
-			if _, err := get(t, namespace, pod, "consul.example.org", trusted); err == nil || !strings.Contains(err.Error(), "not consul.example.org") {
+			if _, err := get(t, namespace, pod, "consul.example.org", trusted); err == nil ||
+				!strings.Contains(err.Error(), "not consul.example.org") {
 				return fmt.Errorf("%s is trusted under any name: %w", pod, err)
 			}
 			if err := refusesStrangers(t, namespace, pod, trusted); err != nil {
@@ -119,7 +125,9 @@ func speaksTLS(t *testing.T, namespace string, n int, s *seen, news string, name
 			return fmt.Errorf("new are %q, want %q", is, news)
 		}
 		if a := state.RootModule().Resources[address].Primary.Attributes; a["ca_certificate"] != string(pki.EncodeCertificates(trusted)) ||
-			a["certificate_expiry.server"] != s.server.NotAfter.UTC().Format(time.RFC3339) || a["certificate_expiry.ca"] != s.ca.NotAfter.UTC().Format(time.RFC3339) {
+			a["certificate_expiry.server"] != s.server.NotAfter.UTC().Format(
+				time.RFC3339,
+			) || a["certificate_expiry.ca"] != s.ca.NotAfter.UTC().Format(time.RFC3339) {
 			return fmt.Errorf("the state has %s, which ends %s", a["ca_certificate"], a["certificate_expiry.server"])
 		}
 		return privateKeysAreNowhere(t, namespace, fmt.Sprint(state))
@@ -256,7 +264,11 @@ func putCA(t *testing.T, namespace, name string, ca pki.Pair, root *x509.Certifi
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, Type: corev1.SecretTypeTLS, Data: map[string][]byte{"tls.crt": chain, "tls.key": key}}
+	s := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Type:       corev1.SecretTypeTLS,
+		Data:       map[string][]byte{"tls.crt": chain, "tls.key": key},
+	}
 	if root != nil {
 		s.Data["ca.crt"] = pki.EncodeCertificates([]*x509.Certificate{root})
 	}
@@ -345,7 +357,15 @@ func stopAtRefusedCA(t *testing.T, namespace string, refused, former pki.Pair) {
 	}
 	write("consul-tls", nil, map[string][]byte{"tls.crt": old.Data["tls.crt"], "tls.key": old.Data["tls.key"], "ca.crt": trusted})
 	loaded("ca.crt", trusted, 3)
-	p, err := pki.NewServer(refused, "ECDSA-P256", "server", []string{"server.dc1.consul", "localhost"}, []string{"127.0.0.1"}, time.Hour, time.Now())
+	p, err := pki.NewServer(
+		refused,
+		"ECDSA-P256",
+		"server",
+		[]string{"server.dc1.consul", "localhost"},
+		[]string{"127.0.0.1"},
+		time.Hour,
+		time.Now(),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -353,8 +373,16 @@ func stopAtRefusedCA(t *testing.T, namespace string, refused, former pki.Pair) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	write("consul-ca", map[string]string{server.ManagedBy + "/ca-brought": "true"}, map[string][]byte{"tls.crt": chain, "ca.crt": chain, "former-ca.crt": pki.EncodeCertificates(former.Chain)})
-	write("consul-tls", map[string]string{server.ManagedBy + "/unloaded": "true"}, map[string][]byte{"tls.crt": serverChain, "tls.key": serverKey, "ca.crt": trusted})
+	write(
+		"consul-ca",
+		map[string]string{server.ManagedBy + "/ca-brought": "true"},
+		map[string][]byte{"tls.crt": chain, "ca.crt": chain, "former-ca.crt": pki.EncodeCertificates(former.Chain)},
+	)
+	write(
+		"consul-tls",
+		map[string]string{server.ManagedBy + "/unloaded": "true"},
+		map[string][]byte{"tls.crt": serverChain, "tls.key": serverKey, "ca.crt": trusted},
+	)
 	loaded("tls.crt", serverChain, 1)
 }
 
@@ -371,7 +399,16 @@ func TestAccCluster_tlsIsServedAndItsCertificatesAreReplaced(t *testing.T) {
 	var before map[string]types.UID
 	var s seen
 	config := func(replicas int, tls string, more ...string) string {
-		return hclVersion(namespace, acctest.ConsulVersion, fmt.Sprintf("  replicas = %d\n  gossip = { enabled = true }\n  tls = {\n    enabled = true\n    validity = \"2h\"\n%s  }\n%s", replicas, tls, strings.Join(more, ""))+plainGRPC)
+		return hclVersion(
+			namespace,
+			acctest.ConsulVersion,
+			fmt.Sprintf(
+				"  replicas = %d\n  gossip = { enabled = true }\n  tls = {\n    enabled = true\n    validity = \"2h\"\n%s  }\n%s",
+				replicas,
+				tls,
+				strings.Join(more, ""),
+			)+plainGRPC,
+		)
 	}
 	const later, soon = "    renew_before = \"1h\"\n", "    renew_before = \"1h59m59s\"\n"
 	ours := newTestCA(t)
@@ -406,10 +443,13 @@ func TestAccCluster_tlsIsServedAndItsCertificatesAreReplaced(t *testing.T) {
 			{Config: config(1, later), Check: speaksTLS(t, namespace, 1, &s, "ca server")},
 			{Config: config(1, later), PlanOnly: true},
 			{ResourceName: address, ImportState: true, ImportStateId: namespace + "/consul", ImportStateVerify: true},
-			{Config: config(3, later+"    ca_trigger = \"1\"\n"), Check: resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, ""), func(*terraform.State) error {
-				before = podUIDs(t, namespace)
-				return nil
-			})},
+			{
+				Config: config(3, later+"    ca_trigger = \"1\"\n"),
+				Check: resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, ""), func(*terraform.State) error {
+					before = podUIDs(t, namespace)
+					return nil
+				}),
+			},
 			{Config: config(3, later+"    ca_trigger = \"1\"\n"), PlanOnly: true},
 			{ // due: the next refresh says so
 				Config: config(3, soon+"    ca_trigger = \"1\"\n"),
@@ -426,22 +466,43 @@ func TestAccCluster_tlsIsServedAndItsCertificatesAreReplaced(t *testing.T) {
 				Check: resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "ca server"), kept),
 			},
 			{
-				Config:           config(3, later+"    ca_trigger = \"2\"\n    dns_names = [\"consul.example.com\"]\n    ip_addresses = [\"192.0.2.1\"]\n"),
-				ConfigPlanChecks: changes(`tls.dns_names: (none) -> ["consul.example.com"] (rotate)`, `tls.ip_addresses: (none) -> ["192.0.2.1"] (rotate)`),
-				Check:            resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "server", "consul.example.com", "192.0.2.1"), kept),
+				Config: config(
+					3,
+					later+"    ca_trigger = \"2\"\n    dns_names = [\"consul.example.com\"]\n    ip_addresses = [\"192.0.2.1\"]\n",
+				),
+				ConfigPlanChecks: changes(
+					`tls.dns_names: (none) -> ["consul.example.com"] (rotate)`,
+					`tls.ip_addresses: (none) -> ["192.0.2.1"] (rotate)`,
+				),
+				Check: resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "server", "consul.example.com", "192.0.2.1"), kept),
 			},
 			{
 				PreConfig: deleted("consul-tls"), RefreshState: true, ExpectNonEmptyPlan: true,
-				RefreshPlanChecks: resource.RefreshPlanChecks{PostRefresh: []plancheck.PlanCheck{plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate)}},
+				RefreshPlanChecks: resource.RefreshPlanChecks{
+					PostRefresh: []plancheck.PlanCheck{plancheck.ExpectResourceAction(address, plancheck.ResourceActionUpdate)},
+				},
 			},
-			{Config: config(3, later+"    ca_trigger = \"2\"\n"), Check: resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "server"), kept)},
-			{PreConfig: deleted("consul-ca"), Config: config(3, later+"    ca_trigger = \"2\"\n"), Check: resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "ca server"), kept)},
+			{
+				Config: config(3, later+"    ca_trigger = \"2\"\n"),
+				Check:  resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "server"), kept),
+			},
+			{
+				PreConfig: deleted("consul-ca"),
+				Config:    config(3, later+"    ca_trigger = \"2\"\n"),
+				Check:     resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "ca server"), kept),
+			},
 			{
 				PreConfig: func() { deleted("consul-ca")(); deleted("consul-tls")() },
-				Config:    config(3, later+"    ca_trigger = \"2\"\n"), Check: resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "ca server"), kept),
+				Config: config(
+					3,
+					later+"    ca_trigger = \"2\"\n",
+				), Check: resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "ca server"), kept),
 			},
 			{Config: config(3, later, "  domain = \"example\"\n"), ExpectError: acctest.Says("The domain cannot change while TLS is on")},
-			{Config: config(3, later+"    ca_secret = \"ours\"\n"), ExpectError: acctest.Says("reading Secret " + namespace + "/ours (tls.ca_secret): the Secret does not exist")},
+			{
+				Config:      config(3, later+"    ca_secret = \"ours\"\n"),
+				ExpectError: acctest.Says("reading Secret " + namespace + "/ours (tls.ca_secret): the Secret does not exist"),
+			},
 			{
 				PreConfig: func() { putCA(t, namespace, "ours", ours, newTestCA(t).Certificate()) },
 				Config:    config(3, later+"    ca_secret = \"ours\"\n"), ExpectError: acctest.Says("does not chain to one in ca.crt"),
@@ -472,7 +533,11 @@ func TestAccCluster_tlsIsServedAndItsCertificatesAreReplaced(t *testing.T) {
 				Check:  resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "server"), isOurs, kept),
 			},
 			{Config: config(3, later+"    ca_secret = \"ours\"\n"), PlanOnly: true},
-			{PreConfig: deleted("ours"), Config: config(3, later), Check: resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "ca server"), kept)},
+			{
+				PreConfig: deleted("ours"),
+				Config:    config(3, later),
+				Check:     resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "ca server"), kept),
+			},
 			{ // a server that restarts by itself
 				PreConfig: func() { acctest.Crash(t, namespace, "consul-server-0"); whole(t, namespace) },
 				Config:    config(3, later), PlanOnly: true,
@@ -508,7 +573,8 @@ func TestAccLong_tlsOnAndOffRefusesNoWrite(t *testing.T) {
 	}
 
 	cli.Write("main.tf", config(on))
-	if out := cli.Must(t.Context(), "plan", "-no-color"); !strings.Contains(out, "3 servers restart, 2 times") || strings.Count(out, "reload consul-server") < 3 {
+	if out := cli.Must(t.Context(), "plan", "-no-color"); !strings.Contains(out, "3 servers restart, 2 times") ||
+		strings.Count(out, "reload consul-server") < 3 {
 		t.Errorf("the plan does not tell of two rolls and a reload between them:\n%s", out)
 	}
 	var first map[string]types.UID
@@ -577,7 +643,13 @@ func TestAccCluster_tlsProtectsTheSnapshotOfAnUpgrade(t *testing.T) {
 		CheckDestroy: acctest.NothingLeft(t, namespace),
 		Steps: []resource.TestStep{
 			{Config: config(acctest.OlderVersion), Check: speaksTLS(t, namespace, 1, &s, "ca server")},
-			{Config: config(acctest.ConsulVersion), Check: resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 1, &s, ""), resource.TestCheckResourceAttrSet(address, "upgrade_snapshot.file"))},
+			{
+				Config: config(acctest.ConsulVersion),
+				Check: resource.ComposeTestCheckFunc(
+					speaksTLS(t, namespace, 1, &s, ""),
+					resource.TestCheckResourceAttrSet(address, "upgrade_snapshot.file"),
+				),
+			},
 		},
 	})
 }
@@ -617,7 +689,11 @@ func TestAccLong_httpsOnly(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
 	config := func(version string, replicas int, httpsOnly bool) string {
-		return hclVersion(namespace, version, fmt.Sprintf("  replicas = %d\n  tls = {\n    enabled = true\n    https_only = %v\n  }\n", replicas, httpsOnly))
+		return hclVersion(
+			namespace,
+			version,
+			fmt.Sprintf("  replicas = %d\n  tls = {\n    enabled = true\n    https_only = %v\n  }\n", replicas, httpsOnly),
+		)
 	}
 	test(t, resource.TestCase{
 		CheckDestroy: acctest.NothingLeft(t, namespace),
@@ -625,7 +701,13 @@ func TestAccLong_httpsOnly(t *testing.T) {
 			{Config: config(acctest.OlderVersion, 1, true), Check: answers(t, namespace, 1, false)},
 			{ResourceName: address, ImportState: true, ImportStateId: namespace + "/consul", ImportStateVerify: true},
 			{Config: config(acctest.OlderVersion, 3, true), Check: answers(t, namespace, 3, false)},
-			{Config: config(acctest.ConsulVersion, 3, true), Check: resource.ComposeTestCheckFunc(answers(t, namespace, 3, false), resource.TestCheckResourceAttrSet(address, "upgrade_snapshot.file"))},
+			{
+				Config: config(acctest.ConsulVersion, 3, true),
+				Check: resource.ComposeTestCheckFunc(
+					answers(t, namespace, 3, false),
+					resource.TestCheckResourceAttrSet(address, "upgrade_snapshot.file"),
+				),
+			},
 			{Config: config(acctest.ConsulVersion, 3, false), Check: answers(t, namespace, 3, true)},
 			{Config: config(acctest.ConsulVersion, 3, false), PlanOnly: true},
 		},
@@ -679,7 +761,8 @@ func TestAccCluster_tlsCertificateIsIssuedElsewhere(t *testing.T) {
 				return err
 			}
 			secure := tls.Client(conn, &tls.Config{
-				RootCAs: pki.Pool(ca.Chain), ServerName: names[1], Certificates: tt.certificates, MinVersion: tls.VersionTLS12, MaxVersion: tt.maxVersion,
+				RootCAs:    pki.Pool(ca.Chain),
+				ServerName: names[1], Certificates: tt.certificates, MinVersion: tls.VersionTLS12, MaxVersion: tt.maxVersion,
 			})
 			if err = secure.HandshakeContext(t.Context()); err == nil {
 				if _, err = secure.Write([]byte("GET /v1/status/leader HTTP/1.0\r\n\r\n")); err == nil {
@@ -704,10 +787,14 @@ func TestAccCluster_tlsCertificateIsIssuedElsewhere(t *testing.T) {
 			{ResourceName: address, ImportState: true, ImportStateId: namespace + "/consul", ImportStateVerify: true},
 			{ // the snapshot is taken by HTTPS, by a client with a certificate
 				Config: config(acctest.ConsulVersion, strict),
-				Check: resource.ComposeTestCheckFunc(served, resource.TestCheckResourceAttrSet(address, "upgrade_snapshot.file"), func(*terraform.State) error {
-					before = podUIDs(t, namespace)
-					return nil
-				}),
+				Check: resource.ComposeTestCheckFunc(
+					served,
+					resource.TestCheckResourceAttrSet(address, "upgrade_snapshot.file"),
+					func(*terraform.State) error {
+						before = podUIDs(t, namespace)
+						return nil
+					},
+				),
 			},
 			{
 				PreConfig:    func() { client = putCertificate(t, namespace, "issued", ca, names...) },
@@ -721,7 +808,10 @@ func TestAccCluster_tlsCertificateIsIssuedElsewhere(t *testing.T) {
 			{Config: config(acctest.ConsulVersion, strict), PlanOnly: true},
 			{
 				PreConfig: func() { putCertificate(t, namespace, "other", ca, names[0]) },
-				Config:    config(acctest.ConsulVersion, strings.ReplaceAll(strict, `"issued"`, `"other"`)), ExpectError: acctest.Says("the certificate is not valid for " + names[1]),
+				Config: config(
+					acctest.ConsulVersion,
+					strings.ReplaceAll(strict, `"issued"`, `"other"`),
+				), ExpectError: acctest.Says("the certificate is not valid for " + names[1]),
 			},
 			{
 				PreConfig: func() {

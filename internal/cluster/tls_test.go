@@ -29,14 +29,16 @@ func TestWarnTLSClients(t *testing.T) {
 		want          string
 		same          bool
 	}{
-		"turned on":          {func(s *server.TLS) { s.Stage = server.StagePlain }, func(*server.TLS) {}, "", false},
-		"both at once":       {func(s *server.TLS) { s.Stage = server.StagePlain }, func(s *server.TLS) { s.Stage, s.HTTPSOnly = server.StageEncrypted, true }, "HTTP clients are cut off", false},
-		"names":              {nil, func(s *server.TLS) { s.DNSNames = []string{"a.example"} }, "", false},
-		"the first trigger":  {nil, func(s *server.TLS) { s.CATrigger = "1" }, "", false},
-		"another trigger":    {func(s *server.TLS) { s.CATrigger = "1" }, func(s *server.TLS) { s.CATrigger = "2" }, "Clients must trust another certificate authority", false},
-		"an authority":       {nil, func(s *server.TLS) { s.CASecret = "ours" }, "Clients must trust another certificate authority", false},
-		"a certificate":      {nil, func(s *server.TLS) { s.CertificateSecret = "ours" }, "Clients must trust another certificate authority", false},
-		"keys":               {nil, func(s *server.TLS) { s.KeyAlgorithm = "RSA-2048" }, "Clients must trust another certificate authority", false},
+		"turned on":         {func(s *server.TLS) { s.Stage = server.StagePlain }, func(*server.TLS) {}, "", false},
+		"both at once":      {func(s *server.TLS) { s.Stage = server.StagePlain }, func(s *server.TLS) { s.Stage, s.HTTPSOnly = server.StageEncrypted, true }, "HTTP clients are cut off", false},
+		"names":             {nil, func(s *server.TLS) { s.DNSNames = []string{"a.example"} }, "", false},
+		"the first trigger": {nil, func(s *server.TLS) { s.CATrigger = "1" }, "", false},
+		"another trigger":   {func(s *server.TLS) { s.CATrigger = "1" }, func(s *server.TLS) { s.CATrigger = "2" }, "Clients must trust another certificate authority", false},
+		"an authority":      {nil, func(s *server.TLS) { s.CASecret = "ours" }, "Clients must trust another certificate authority", false},
+		"a certificate": {nil, func(s *server.TLS) { s.CertificateSecret = "ours" }, "Clients must trust another certificate " +
+			"authority", false},
+		"keys": {nil, func(s *server.TLS) { s.KeyAlgorithm = "RSA-2048" }, "Clients must trust another certificate " +
+			"authority", false},
 		"keys, CA brought":   {func(s *server.TLS) { s.CASecret = "ours" }, func(s *server.TLS) { s.CASecret, s.KeyAlgorithm = "ours", "RSA-2048" }, "", false},
 		"HTTP is closed":     {nil, func(s *server.TLS) { s.HTTPSOnly = true }, "HTTP clients are cut off", true},
 		"HTTP is opened":     {func(s *server.TLS) { s.HTTPSOnly = true }, func(*server.TLS) {}, "", true},
@@ -99,7 +101,10 @@ func TestWarnExpiry(t *testing.T) {
 func TestCheckAllBrought(t *testing.T) {
 	t.Parallel()
 	forbidden := apierrors.NewForbidden(corev1.Resource("secrets"), "ours", nil)
-	unusable := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "consul", Name: "ours"}, Data: map[string][]byte{"tls.crt": []byte("none")}}
+	unusable := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "consul", Name: "ours"},
+		Data:       map[string][]byte{"tls.crt": []byte("none")},
+	}
 	for name, tt := range map[string]struct {
 		exists  bool
 		secret  *corev1.Secret

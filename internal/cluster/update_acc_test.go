@@ -178,7 +178,8 @@ func TestAccCluster_keepsAutopilotAsDeclared(t *testing.T) {
 	}
 	declared := config("  autopilot = { max_trailing_logs = 500, server_stabilization_time = \"2s\" }\n")
 	check := func(*terraform.State) error {
-		if a := conf(); a.MaxTrailingLogs != 500 || a.ServerStabilizationTime.Duration() != 2*time.Second || a.MinQuorum != 1 || !a.CleanupDeadServers {
+		if a := conf(); a.MaxTrailingLogs != 500 || a.ServerStabilizationTime.Duration() != 2*time.Second || a.MinQuorum != 1 ||
+			!a.CleanupDeadServers {
 			return fmt.Errorf("stored is %+v", a)
 		}
 		return nil
@@ -201,7 +202,13 @@ func TestAccCluster_keepsAutopilotAsDeclared(t *testing.T) {
 					"Autopilot: min_quorum is 3, declared is 1", "Autopilot: cleanup_dead_servers is false, declared is true",
 				}}}},
 			},
-			{ResourceName: address, ImportState: true, ImportStateId: namespace + "/consul", ImportStateVerify: true, ImportStateVerifyIgnore: []string{"rollout"}},
+			{
+				ResourceName:            address,
+				ImportState:             true,
+				ImportStateId:           namespace + "/consul",
+				ImportStateVerify:       true,
+				ImportStateVerifyIgnore: []string{"rollout"},
+			},
 		},
 	})
 }
@@ -224,7 +231,11 @@ func TestAccCluster_pausesAndLeavesRestartsToOthers(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.NamespaceName(t)
 	config := func(ui bool, update string) string {
-		return required + hclVersion(namespace, acctest.ConsulVersion, fmt.Sprintf("  create_namespace = true\n  ui = %v\n  update = { %s }\n", ui, update))
+		return required + hclVersion(
+			namespace,
+			acctest.ConsulVersion,
+			fmt.Sprintf("  create_namespace = true\n  ui = %v\n  update = { %s }\n", ui, update),
+		)
 	}
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": config(true, "pause_after = 1")})
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
@@ -244,7 +255,8 @@ func TestAccCluster_pausesAndLeavesRestartsToOthers(t *testing.T) {
 		t.Fatalf("restarted before the pause: %q", canary)
 	}
 	restartInPlace(t, namespace, slices.Collect(maps.Keys(before)), canary[0])
-	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode"); code != 2 || !acctest.Says("2 servers restart").MatchString(out) ||
+	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode"); code != 2 ||
+		!acctest.Says("2 servers restart").MatchString(out) ||
 		!acctest.Says("pending: Pod consul-server-").MatchString(out) {
 		t.Fatalf("the plan does not go on (exit code %d):\n%s", code, out)
 	}
@@ -302,7 +314,11 @@ func TestAccCluster_badChangesHoldAtOneServer(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.NamespaceName(t)
 	config := func(more string) string {
-		return required + hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n  update = { server_timeout = \"75s\" }\n"+more)
+		return required + hclVersion(
+			namespace,
+			acctest.ConsulVersion,
+			"  create_namespace = true\n  update = { server_timeout = \"75s\" }\n"+more,
+		)
 	}
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": config("")})
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
@@ -437,7 +453,14 @@ func TestAccLong_killedAfterEveryStepOfARoll(t *testing.T) {
 // rolloutEvents counts the steps that the StatefulSet's Events tell of.
 func rolloutEvents(t *testing.T, namespace string) int {
 	t.Helper()
-	list, err := acctest.Kube(t).CoreV1().Events(namespace).List(t.Context(), metav1.ListOptions{FieldSelector: "involvedObject.kind=StatefulSet"})
+	list, err := acctest.Kube(
+		t,
+	).CoreV1().Events(
+		namespace,
+	).List(
+		t.Context(),
+		metav1.ListOptions{FieldSelector: "involvedObject.kind=StatefulSet"},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

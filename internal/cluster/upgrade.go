@@ -50,9 +50,13 @@ func checkUpgrade(config, state, plan model, started []byte, diags *diag.Diagnos
 	var jump *server.JumpError
 	switch {
 	case errors.As(err, &downgrade):
-		diags.Append(attr.Error(at, "Consul cannot be downgraded", fmt.Sprintf("The servers of %s run %s: %s.", id, strings.Join(running, " and "), err)))
+		diags.Append(
+			attr.Error(at, "Consul cannot be downgraded", fmt.Sprintf("The servers of %s run %s: %s.", id, strings.Join(running, " and "), err)),
+		)
 	case errors.As(err, &jump):
-		diags.Append(attr.Error(at, "The upgrade skips release lines", fmt.Sprintf("The servers of %s run %s: %s.", id, strings.Join(running, " and "), err)))
+		diags.Append(
+			attr.Error(at, "The upgrade skips release lines", fmt.Sprintf("The servers of %s run %s: %s.", id, strings.Join(running, " and "), err)),
+		)
 	case err != nil:
 		diags.Append(attr.Error(at, "Invalid Consul version", err.Error()+"."))
 	case takesBack:
@@ -63,9 +67,17 @@ func checkUpgrade(config, state, plan model, started []byte, diags *diag.Diagnos
 				"and the server refuses to start empty.", newest, to)
 		}
 		diags.AddAttributeWarning(at, "An upgrade is reverted", fmt.Sprintf(
-			"The upgrade of %[1]s from %[2]s to %[3]s is not complete. This change reverts it: servers that already run %[3]s restart with %[4]s and the data that they have. "+
-				"Consul has no downgrade, so this works only if %[2]s can read what %[3]s has written, which is little until a server with %[3]s leads. "+
-				"A server that cannot read the data does not start, and the rollout stops while the other servers continue to serve. In that case, complete the upgrade.", id, running[0], newest, to)+disks)
+			"The upgrade of %[1]s from %[2]s to %[3]s is not complete. This change reverts it: servers that already run %[3]s restart with %[4]s "+
+				"and the data that they have. "+
+				"Consul has no downgrade, so this works only if %[2]s can read what %[3]s has written, which is little until a server with "+
+				"%[3]s leads. "+
+				"A server that cannot read the data does not start, and the rollout stops while the other servers continue to serve. In that case, "+
+				"complete the upgrade.",
+			id,
+			running[0],
+			newest,
+			to,
+		)+disks)
 	}
 }
 

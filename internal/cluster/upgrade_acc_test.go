@@ -28,7 +28,12 @@ func TestAccCluster_refusesIllegalUpgrades(t *testing.T) {
 		return hclVersion(namespace, v, "  replicas = 1\n  timeouts = { update = \"30s\" }\n  update = { snapshot_before = false }\n")
 	}
 	image := func(v string) string {
-		return strings.Replace(version(acctest.ConsulVersion), fmt.Sprintf("version = %q", acctest.ConsulVersion), fmt.Sprintf("image = \"mirror.example/consul:%s\"", v), 1)
+		return strings.Replace(
+			version(acctest.ConsulVersion),
+			fmt.Sprintf("version = %q", acctest.ConsulVersion),
+			fmt.Sprintf("image = \"mirror.example/consul:%s\"", v),
+			1,
+		)
 	}
 	patient := hclVersion(namespace, acctest.ConsulVersion, "  replicas = 1\n  update = { snapshot_before = false }\n")
 	refused := func(config, want string) resource.TestStep {
@@ -38,8 +43,11 @@ func TestAccCluster_refusesIllegalUpgrades(t *testing.T) {
 		CheckDestroy: acctest.NothingLeft(t, namespace),
 		Steps: []resource.TestStep{
 			{Config: version(acctest.OlderVersion), Check: voters(t, namespace, 1)},
-			refused(version("1.25.0"), "version: The servers of "+namespace+"/consul run 1.21.0: one upgrade of Consul may span at most two release lines, "+
-				"and from 1.21.0 to 1.25.0 there are more. Apply these versions one after the other: 1.21.0 -> 1.23.x -> 1.25.0."),
+			refused(
+				version("1.25.0"),
+				"version: The servers of "+namespace+"/consul run 1.21.0: one upgrade of Consul may span at most two release lines, "+
+					"and from 1.21.0 to 1.25.0 there are more. Apply these versions one after the other: 1.21.0 -> 1.23.x -> 1.25.0.",
+			),
 			refused(version("2.1.0"), "1.21.0 -> 2.0.x -> 2.1.0. For x, use the latest release of the line"),
 			refused(image("2.1.0"), "image: The servers of "+namespace+"/consul run 1.21.0: one upgrade"),
 			refused(version("1.20.6"), "1.20.6 is older than 1.21.0, and Consul does not support downgrades"),
@@ -105,7 +113,8 @@ func TestAccLong_takesAnUnfinishedUpgradeBack(t *testing.T) {
 		t.Errorf("another version than those that run is not refused (exit code %d):\n%s", code, out)
 	}
 	cli.Write("main.tf", config(acctest.OlderVersion))
-	if out, code = cli.Run(t.Context(), "plan", "-no-color", "-lock=false", "-detailed-exitcode"); code != 2 || !strings.Contains(out, "An upgrade is reverted") {
+	if out, code = cli.Run(t.Context(), "plan", "-no-color", "-lock=false", "-detailed-exitcode"); code != 2 ||
+		!strings.Contains(out, "An upgrade is reverted") {
 		t.Errorf("the plan does not say what it does (exit code %d):\n%s", code, out)
 	}
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-lock=false")
@@ -115,7 +124,8 @@ func TestAccLong_takesAnUnfinishedUpgradeBack(t *testing.T) {
 	if v := versions(t.Context()); v[acctest.OlderVersion] != 3 {
 		t.Errorf("the servers run %v", v)
 	}
-	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode", "-lock=false"); code != 0 || strings.Contains(out, "is reverted") {
+	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode", "-lock=false"); code != 0 ||
+		strings.Contains(out, "is reverted") {
 		t.Errorf("the plan after that is not empty (exit code %d):\n%s", code, out)
 	}
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color", "-lock=false")

@@ -26,9 +26,12 @@ func (*UpgradePathFunction) Metadata(_ context.Context, _ function.MetadataReque
 func (*UpgradePathFunction) Definition(_ context.Context, _ function.DefinitionRequest, resp *function.DefinitionResponse) {
 	resp.Definition = function.Definition{
 		Summary: "Versions of Consul to upgrade by",
-		MarkdownDescription: "Returns the Consul versions to apply one after the other, in the fewest steps, to get from one version to another. " +
-			"One upgrade can advance at most two release lines, and 2.0 follows 1.22. An intermediate step is a release line, such as `\"1.20.x\"`: for `x`, use the latest release of that line. " +
-			"The last step is the target version. If one upgrade is enough, there is one step. If both versions are the same release, there are no steps. A downgrade is an error, because Consul has no downgrade. " +
+		MarkdownDescription: "Returns the Consul versions to apply one after the other, in the fewest steps, to get from one version to " +
+			"another. " +
+			"One upgrade can advance at most two release lines, and 2.0 follows 1.22. An intermediate step is a release line, such as " +
+			"`\"1.20.x\"`: for `x`, use the latest release of that line. " +
+			"The last step is the target version. If one upgrade is enough, there is one step. If both versions are the same release, there are " +
+			"no steps. A downgrade is an error, because Consul has no downgrade. " +
 			"The function does not contact Consul or Kubernetes. Provider functions require Terraform 1.8 or later, or OpenTofu 1.7 or later.",
 		Parameters: []function.Parameter{
 			function.StringParameter{Name: "from", MarkdownDescription: "Version to start from, such as `\"1.18.2\"`. Must be 1.10 or later."},

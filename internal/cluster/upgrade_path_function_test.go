@@ -17,13 +17,17 @@ func TestUpgradePathFunction(t *testing.T) {
 		err      string
 		argument int64 // of the error, -1 if it is about both
 	}{
-		"a path":           {from: "1.18.2", to: "2.0.3", want: []string{"1.20.x", "1.22.x", "2.0.3"}},
-		"one step":         {from: "1.21.0", to: "1.22.7", want: []string{"1.22.7"}},
-		"none":             {from: "1.22.7", to: "1.22.7"},
-		"a downgrade":      {from: "1.22.7", to: "1.21.0", err: "1.21.0 is older than 1.22.7", argument: -1},
-		"no from":          {from: "1.22", to: "1.22.7", err: `"1.22" is not a semantic version`},
-		"no to":            {from: "1.22.7", to: "1.23.x", err: `"1.23.x" is not a semantic version`, argument: 1},
-		"neither":          {from: "old", to: "new", err: "\"old\" is not a semantic version of three numbers, such as \"1.22.7\"\n\"new\" is not"},
+		"a path":      {from: "1.18.2", to: "2.0.3", want: []string{"1.20.x", "1.22.x", "2.0.3"}},
+		"one step":    {from: "1.21.0", to: "1.22.7", want: []string{"1.22.7"}},
+		"none":        {from: "1.22.7", to: "1.22.7"},
+		"a downgrade": {from: "1.22.7", to: "1.21.0", err: "1.21.0 is older than 1.22.7", argument: -1},
+		"no from":     {from: "1.22", to: "1.22.7", err: `"1.22" is not a semantic version`},
+		"no to":       {from: "1.22.7", to: "1.23.x", err: `"1.23.x" is not a semantic version`, argument: 1},
+		"neither": {
+			from: "old",
+			to:   "new",
+			err:  "\"old\" is not a semantic version of three numbers, such as \"1.22.7\"\n\"new\" is not",
+		},
 		"Enterprise":       {from: "1.22.7-ent", to: "2.0.0", err: `"1.22.7-ent" is Consul Enterprise`},
 		"before that rule": {from: "1.8.0", to: "1.10.12", err: `"1.8.0" is older than 1.10.0`, argument: -1},
 	}

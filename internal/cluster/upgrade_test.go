@@ -28,24 +28,73 @@ func TestCheckUpgrade(t *testing.T) {
 		byImage   bool
 		err, warn string // part of the only diagnostic
 	}{
-		"the same":             {state: versioned("1.22.7", "1.22.7", true), started: `["1.22.7"]`, to: "1.22.7"},
-		"two lines":            {state: versioned("1.20.6", "1.20.6", true), started: `["1.20.6"]`, to: "1.22.7"},
-		"a downgrade":          {state: versioned("1.22.7", "1.22.7", true), started: `["1.22.7"]`, to: "1.21.0", err: "version: The servers of consul/consul run 1.22.7: 1.21.0 is older"},
-		"a downgrade by image": {state: versioned("1.22.7", "1.22.7", true), started: `["1.22.7"]`, to: "1.21.0", byImage: true, err: "image: The servers of consul/consul run 1.22.7: 1.21.0 is older"},
-		"four lines":           {state: versioned("1.21.0", "1.21.0", true), started: `["1.21.0"]`, to: "1.25.0", err: "1.21.0 -> 1.23.x -> 1.25.0."},
-		"far ahead":            {state: versioned("1.21.0", "1.21.0", true), started: `["1.21.0"]`, to: "1.2100.0", err: "there is no such version."},
+		"the same":  {state: versioned("1.22.7", "1.22.7", true), started: `["1.22.7"]`, to: "1.22.7"},
+		"two lines": {state: versioned("1.20.6", "1.20.6", true), started: `["1.20.6"]`, to: "1.22.7"},
+		"a downgrade": {
+			state:   versioned("1.22.7", "1.22.7", true),
+			started: `["1.22.7"]`,
+			to:      "1.21.0",
+			err:     "version: The servers of consul/consul run 1.22.7: 1.21.0 is older",
+		},
+		"a downgrade by image": {
+			state:   versioned("1.22.7", "1.22.7", true),
+			started: `["1.22.7"]`,
+			to:      "1.21.0",
+			byImage: true,
+			err:     "image: The servers of consul/consul run 1.22.7: 1.21.0 is older",
+		},
+		"four lines": {
+			state:   versioned("1.21.0", "1.21.0", true),
+			started: `["1.21.0"]`,
+			to:      "1.25.0",
+			err:     "1.21.0 -> 1.23.x -> 1.25.0.",
+		},
+		"far ahead": {
+			state:   versioned("1.21.0", "1.21.0", true),
+			started: `["1.21.0"]`,
+			to:      "1.2100.0",
+			err:     "there is no such version.",
+		},
 		"an upgrade taken back over a change of the Raft log": {
-			state: versioned("1.20.6", "1.19.2", false), started: `["1.19.2","1.20.6"]`, to: "1.19.2", warn: "every server that got its volume from 1.20.6"},
-		"an upgrade taken back": {state: versioned("1.22.7", "1.21.0", false), started: `["1.21.0","1.22.7"]`, to: "1.21.0", warn: "servers that already run 1.22.7 restart with 1.21.0"},
-		"not quite taken back":  {state: versioned("1.22.7", "1.21.0", false), started: `["1.21.0","1.22.7"]`, to: "1.21.5", err: "run 1.21.0 and 1.22.7: 1.21.5 is older than 1.22.7, which servers already run"},
-		"a revert is resumed":   {state: versioned("1.21.0", "1.21.0", false), started: `["1.21.0","1.22.7"]`, to: "1.21.0", warn: "An upgrade is reverted"},
-		"an upgrade goes on":    {state: versioned("1.22.7", "1.21.0", false), started: `["1.21.0","1.22.7"]`, to: "1.22.7"},
+			state: versioned(
+				"1.20.6",
+				"1.19.2",
+				false,
+			), started: `["1.19.2","1.20.6"]`, to: "1.19.2", warn: "every server that got its volume from 1.20.6"},
+		"an upgrade taken back": {
+			state:   versioned("1.22.7", "1.21.0", false),
+			started: `["1.21.0","1.22.7"]`,
+			to:      "1.21.0",
+			warn:    "servers that already run 1.22.7 restart with 1.21.0",
+		},
+		"not quite taken back": {
+			state:   versioned("1.22.7", "1.21.0", false),
+			started: `["1.21.0","1.22.7"]`,
+			to:      "1.21.5",
+			err:     "run 1.21.0 and 1.22.7: 1.21.5 is older than 1.22.7, which servers already run",
+		},
+		"a revert is resumed": {
+			state:   versioned("1.21.0", "1.21.0", false),
+			started: `["1.21.0","1.22.7"]`,
+			to:      "1.21.0",
+			warn:    "An upgrade is reverted",
+		},
+		"an upgrade goes on": {state: versioned("1.22.7", "1.21.0", false), started: `["1.21.0","1.22.7"]`, to: "1.22.7"},
 		"an upgrade goes further than servers that have not had it can": {
 			state: versioned("1.21.0", "1.19.2", false), started: `["1.19.2","1.21.0"]`, to: "1.22.7", err: "1.19.2 -> 1.21.0 -> 1.22.7."},
-		"a version without an image is corrected":                  {state: versioned("1.22.77", "1.21.0", false), started: `["1.21.0"]`, to: "1.22.7"},
+		"a version without an image is corrected": {
+			state:   versioned("1.22.77", "1.21.0", false),
+			started: `["1.21.0"]`,
+			to:      "1.22.7",
+		},
 		"a version without an image is corrected, with one server": {state: versioned("1.22.77", "", false), started: `["1.21.0"]`, to: "1.22.7"},
-		"and that is judged by what ran before":                    {state: versioned("1.22.77", "", false), started: `["1.21.0"]`, to: "1.20.6", err: "run 1.21.0: 1.20.6 is older"},
-		"a version without an image at creation is corrected":      {state: versioned("1.22.77", "", false), to: "1.22.7"},
+		"and that is judged by what ran before": {
+			state:   versioned("1.22.77", "", false),
+			started: `["1.21.0"]`,
+			to:      "1.20.6",
+			err:     "run 1.21.0: 1.20.6 is older",
+		},
+		"a version without an image at creation is corrected": {state: versioned("1.22.77", "", false), to: "1.22.7"},
 		"nothing was remembered": {
 			state: versioned("1.22.7", "1.22.7", false), to: "1.21.0", err: "is older than 1.22.7"},
 		"nothing was remembered, and no server runs": {

@@ -49,7 +49,11 @@ func checkVersion(text string) error {
 		return err
 	}
 	if v.Core().LessThan(minVersion) {
-		return fmt.Errorf("%q is older than %s, the oldest Consul version that can be bootstrapped and restarted safely: use a later version", text, minVersion)
+		return fmt.Errorf(
+			"%q is older than %s, the oldest Consul version that can be bootstrapped and restarted safely: use a later version",
+			text,
+			minVersion,
+		)
 	}
 	return nil
 }
@@ -74,7 +78,9 @@ func (replicasValidator) ValidateInt64(_ context.Context, req validator.Int64Req
 	n := req.ConfigValue.ValueInt64()
 	switch {
 	case n < 1 || n > server.MaxReplicas:
-		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid number of servers", fmt.Sprintf("%d servers are not possible: use 1, 3, 5, or 7.", n)))
+		resp.Diagnostics.Append(
+			attr.Error(req.Path, "Invalid number of servers", fmt.Sprintf("%d servers are not possible: use 1, 3, 5, or 7.", n)),
+		)
 	case n%2 == 0:
 		resp.Diagnostics.Append(attr.Error(req.Path, "Even number of servers",
 			fmt.Sprintf("%d servers survive the loss of no more servers than %d do, and need one more for a quorum: use 1, 3, 5, or 7.", n, n-1)))
@@ -113,7 +119,9 @@ func (v oneOfValidator) ValidateString(ctx context.Context, req validator.String
 	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() || slices.Contains(v.values, req.ConfigValue.ValueString()) {
 		return
 	}
-	resp.Diagnostics.Append(attr.Error(req.Path, "Invalid value", fmt.Sprintf("%q is not possible: use %s.", req.ConfigValue.ValueString(), v.Description(ctx))))
+	resp.Diagnostics.Append(
+		attr.Error(req.Path, "Invalid value", fmt.Sprintf("%q is not possible: use %s.", req.ConfigValue.ValueString(), v.Description(ctx))),
+	)
 }
 
 // dnsNameValidator accepts a DNS name, including a wildcard.
@@ -128,7 +136,9 @@ func (dnsNameValidator) ValidateString(_ context.Context, req validator.StringRe
 	}
 	name := strings.TrimPrefix(req.ConfigValue.ValueString(), "*.")
 	if p := validation.IsDNS1123Subdomain(name); len(p) > 0 {
-		resp.Diagnostics.Append(attr.Error(req.Path, "Not a DNS name", fmt.Sprintf("%q is not a DNS name: %s.", req.ConfigValue.ValueString(), p[0])))
+		resp.Diagnostics.Append(
+			attr.Error(req.Path, "Not a DNS name", fmt.Sprintf("%q is not a DNS name: %s.", req.ConfigValue.ValueString(), p[0])),
+		)
 	}
 }
 
@@ -189,7 +199,10 @@ func versionAndImage(v, image string) (string, string, error) {
 	tag := parsed.Tag
 	if v == "" {
 		if err := checkVersion(tag); err != nil {
-			return "", "", fmt.Errorf("the image %q does not have a Consul version as its tag: set version to the Consul version in the image", image)
+			return "", "", fmt.Errorf(
+				"the image %q does not have a Consul version as its tag: set version to the Consul version in the image",
+				image,
+			)
 		}
 		return tag, image, nil
 	}
@@ -206,8 +219,15 @@ func validateNamespace(m model, diags *diag.Diagnostics) {
 	}
 	for name, declared := range map[string]types.Map{"namespace_labels": m.NamespaceLabels, "namespace_annotations": m.NamespaceAnnotations} {
 		if len(declared.Elements()) > 0 {
-			diags.Append(attr.Error(path.Root(name), "The namespace does not belong to the cluster",
-				fmt.Sprintf("The cluster does not create its namespace, so it does not change the namespace. Remove %s, or set create_namespace = true for a namespace that does not exist yet.", name)))
+			diags.Append(attr.Error(
+				path.Root(name),
+				"The namespace does not belong to the cluster",
+				fmt.Sprintf(
+					"The cluster does not create its namespace, so it does not change the namespace. Remove %s, or set create_namespace = true for a "+
+						"namespace that does not exist yet.",
+					name,
+				),
+			))
 		}
 	}
 }
@@ -224,8 +244,18 @@ func validatePlacement(ctx context.Context, m model, diags *diag.Diagnostics) {
 		replicas = m.Replicas.ValueInt64()
 	}
 	if host, ok := p.NodeSelector.Elements()[corev1.LabelHostname]; ok && required && !p.AntiAffinity.IsUnknown() && replicas > 1 {
-		diags.Append(attr.Error(nested("placement", "node_selector"), "The placement contradicts itself",
-			fmt.Sprintf("node_selector puts all %d servers on the node %s, while anti_affinity = %q allows one server per node. Remove the selector, or set anti_affinity = %q.", replicas, host, server.AntiAffinityRequired, server.AntiAffinityPreferred)))
+		diags.Append(attr.Error(
+			nested("placement", "node_selector"),
+			"The placement contradicts itself",
+			fmt.Sprintf(
+				"node_selector puts all %d servers on the node %s, while anti_affinity = %q allows one server per node. Remove the selector, or set "+
+					"anti_affinity = %q.",
+				replicas,
+				host,
+				server.AntiAffinityRequired,
+				server.AntiAffinityPreferred,
+			),
+		))
 	}
 	p.Validate(ctx, path.Root("placement"), diags)
 	if p.TopologySpread.IsUnknown() {
@@ -244,8 +274,14 @@ func validatePlacement(ctx context.Context, m model, diags *diag.Diagnostics) {
 		}
 		key := t.TopologyKey.ValueString() + "/" + t.WhenUnsatisfiable.ValueString()
 		if seen[key] {
-			diags.Append(attr.Error(nested("placement", "topology_spread").AtListIndex(i).AtName("topology_key"), "The placement contradicts itself",
-				fmt.Sprintf("Two topology_spread constraints have the topology_key %q and the same when_unsatisfiable: keep one.", t.TopologyKey.ValueString())))
+			diags.Append(attr.Error(
+				nested("placement", "topology_spread").AtListIndex(i).AtName("topology_key"),
+				"The placement contradicts itself",
+				fmt.Sprintf(
+					"Two topology_spread constraints have the topology_key %q and the same when_unsatisfiable: keep one.",
+					t.TopologyKey.ValueString(),
+				),
+			))
 		}
 		seen[key] = true
 	}
@@ -258,15 +294,28 @@ func validateService(ctx context.Context, m model, diags *diag.Diagnostics) {
 	}
 	diags.Append(m.Service.As(ctx, &s, basetypes.ObjectAsOptions{})...)
 	validateFamilies(s, diags)
-	isExternal := s.Type.IsUnknown() || s.Type.ValueString() == string(corev1.ServiceTypeLoadBalancer) || s.Type.ValueString() == string(corev1.ServiceTypeNodePort)
+	isExternal := s.Type.IsUnknown() || s.Type.ValueString() == string(corev1.ServiceTypeLoadBalancer) ||
+		s.Type.ValueString() == string(corev1.ServiceTypeNodePort)
 	if !isExternal && (!s.ExternalTrafficPolicy.IsNull() || !s.NodePorts.IsNull()) {
-		diags.Append(attr.Error(nested("service", "type"), "The service contradicts itself", "external_traffic_policy and node_ports need type = \"NodePort\" or \"LoadBalancer\": set it, or remove them."))
+		diags.Append(
+			attr.Error(
+				nested("service", "type"),
+				"The service contradicts itself",
+				"external_traffic_policy and node_ports need type = \"NodePort\" or \"LoadBalancer\": set it, or remove them.",
+			),
+		)
 	}
 	if s.Type.IsUnknown() || s.Type.ValueString() == string(corev1.ServiceTypeLoadBalancer) {
 		return
 	}
 	if !s.LoadBalancerClass.IsNull() || len(s.LoadBalancerSourceRanges.Elements()) > 0 {
-		diags.Append(attr.Error(nested("service", "type"), "The service contradicts itself", "load_balancer_class and load_balancer_source_ranges need type = \"LoadBalancer\": set it, or remove them."))
+		diags.Append(
+			attr.Error(
+				nested("service", "type"),
+				"The service contradicts itself",
+				"load_balancer_class and load_balancer_source_ranges need type = \"LoadBalancer\": set it, or remove them.",
+			),
+		)
 	}
 }
 
@@ -277,7 +326,13 @@ func validateFamilies(s serviceModel, diags *diag.Diagnostics) {
 		return
 	}
 	if s.IPFamilyPolicy.ValueString() == string(corev1.IPFamilyPolicySingleStack) && len(families) > 1 {
-		diags.Append(attr.Error(nested("service", "ip_family_policy"), "The service contradicts itself", "SingleStack takes only one of ip_families: remove the other one, or use PreferDualStack or RequireDualStack."))
+		diags.Append(
+			attr.Error(
+				nested("service", "ip_family_policy"),
+				"The service contradicts itself",
+				"SingleStack takes only one of ip_families: remove the other one, or use PreferDualStack or RequireDualStack.",
+			),
+		)
 	}
 	if s.ClusterIP.IsNull() || s.ClusterIP.IsUnknown() || len(families) == 0 {
 		return
@@ -287,8 +342,16 @@ func validateFamilies(s serviceModel, diags *diag.Diagnostics) {
 		family = corev1.IPv6Protocol
 	}
 	if first, ok := families[0].(types.String); ok && !first.IsUnknown() && first.ValueString() != string(family) {
-		diags.Append(attr.Error(nested("service", "cluster_ip"), "The service contradicts itself",
-			fmt.Sprintf("%s is an %s address, but the first of ip_families is %s: make them agree.", s.ClusterIP.ValueString(), family, first.ValueString())))
+		diags.Append(attr.Error(
+			nested("service", "cluster_ip"),
+			"The service contradicts itself",
+			fmt.Sprintf(
+				"%s is an %s address, but the first of ip_families is %s: make them agree.",
+				s.ClusterIP.ValueString(),
+				family,
+				first.ValueString(),
+			),
+		))
 	}
 }
 

@@ -27,7 +27,16 @@ import (
 
 // storageHCL is a cluster with volumes of a size, and more arguments of storage.
 func storageHCL(namespace, size, storage, more string) string {
-	return hcl(namespace, fmt.Sprintf("  version = %q\n  storage = { size = %q, retention = { when_deleted = \"Delete\" }%s }\n%s", acctest.ConsulVersion, size, storage, more))
+	return hcl(
+		namespace,
+		fmt.Sprintf(
+			"  version = %q\n  storage = { size = %q, retention = { when_deleted = \"Delete\" }%s }\n%s",
+			acctest.ConsulVersion,
+			size,
+			storage,
+			more,
+		),
+	)
 }
 
 // volume is what a server has its data on.
@@ -47,7 +56,13 @@ func volumes(t *testing.T, namespace string) map[string]volume {
 	out := map[string]volume{}
 	for _, c := range claims.Items {
 		size, capacity := c.Spec.Resources.Requests[corev1.ResourceStorage], c.Status.Capacity[corev1.ResourceStorage]
-		out[c.Name] = volume{claim: c.UID, name: c.Spec.VolumeName, class: *c.Spec.StorageClassName, size: size.String(), capacity: capacity.String()}
+		out[c.Name] = volume{
+			claim:    c.UID,
+			name:     c.Spec.VolumeName,
+			class:    *c.Spec.StorageClassName,
+			size:     size.String(),
+			capacity: capacity.String(),
+		}
 	}
 	return out
 }
@@ -352,7 +367,10 @@ func TestAccVolumes_aClassThatCannotExpandIsRefusedAtPlan(t *testing.T) {
 			refused(config("1Gi", `, class = "other"`), `storage.on_change = "rebuild"`),
 			refused(config("512Mi", ""), "cannot shrink"),
 			refused(config("2Gi", `, on_change = "rebuild"`), "only copy of the data"),
-			refused(strings.Replace(config("1Gi", `, class = "no-such-class", on_change = "rebuild"`), "replicas = 1", "replicas = 3", 1), `no storage class "no-such-class"`),
+			refused(
+				strings.Replace(config("1Gi", `, class = "no-such-class", on_change = "rebuild"`), "replicas = 1", "replicas = 3", 1),
+				`no storage class "no-such-class"`,
+			),
 			{Config: config("1Gi", ""), PlanOnly: true},
 		},
 	})
@@ -536,7 +554,8 @@ func TestAccLong_killedBeforeTheStatefulSetIsMadeAgainGoesOn(t *testing.T) {
 	release()
 
 	out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode", "-lock=false")
-	if code != 2 || !strings.Contains(out, "0 to add, 1 to change, 0 to destroy") || !strings.Contains(out, "StatefulSet consul-server: missing") {
+	if code != 2 || !strings.Contains(out, "0 to add, 1 to change, 0 to destroy") ||
+		!strings.Contains(out, "StatefulSet consul-server: missing") {
 		t.Fatalf("the plan is not to make the StatefulSet again (exit code %d):\n%s", code, out)
 	}
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-lock=false")
@@ -551,7 +570,9 @@ func TestAccLong_killedBeforeTheStatefulSetIsMadeAgainGoesOn(t *testing.T) {
 		t.Errorf("the plan after that is not empty:\n%s", out)
 	}
 
-	if err := statefulSets.Delete(t.Context(), "consul-server", metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationOrphan)}); err != nil {
+	if err := statefulSets.Delete(
+		t.Context(), "consul-server", metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationOrphan)},
+	); err != nil {
 		t.Fatal(err)
 	}
 	acctest.Wait(t, "the StatefulSet to go", func(ctx context.Context) (string, error) {

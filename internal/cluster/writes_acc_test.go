@@ -21,10 +21,16 @@ func TestAccLong_writesOfACluster(t *testing.T) {
 %s`, replicas, trigger, trigger, more)) + bootstrapHCL("")
 	}
 	last := config(acctest.ConsulVersion, 1, "2", "  ui = false\n")
-	acctest.GoldenWrites(t, namespace, "cluster.txt",
+	acctest.GoldenWrites(
+		t,
+		namespace,
+		"cluster.txt",
 		acctest.WriteStep{Name: "create", Config: config(acctest.OlderVersion, 3, "1", "")},
 		acctest.WriteStep{Name: "write", Config: config(acctest.OlderVersion, 3, "1", "  labels = { team = \"a\" }\n")},
-		acctest.WriteStep{Name: "reload", Config: config(acctest.OlderVersion, 3, "1", "  extra_config = jsonencode({ log_level = \"debug\" })\n")},
+		acctest.WriteStep{
+			Name:   "reload",
+			Config: config(acctest.OlderVersion, 3, "1", "  extra_config = jsonencode({ log_level = \"debug\" })\n"),
+		},
 		acctest.WriteStep{Name: "restart", Config: config(acctest.OlderVersion, 3, "1", "  ui = false\n")},
 		acctest.WriteStep{Name: "upgrade", Config: config(acctest.ConsulVersion, 3, "1", "  ui = false\n")},
 		acctest.WriteStep{Name: "rotate", Config: config(acctest.ConsulVersion, 3, "2", "  ui = false\n")},
@@ -57,7 +63,13 @@ func TestAccLong_writesOfAnAdoption(t *testing.T) {
 	namespace := acctest.Namespace(t)
 	startOld(t, namespace, "handmade", "consul", "", "VERSION", acctest.ConsulVersion)
 	config := hclVersion(namespace, acctest.ConsulVersion, "  adopt = { stateful_set = \"consul\", services = [\"consul\"] }\n")
-	acctest.GoldenWrites(t, namespace, "adoption.txt", acctest.WriteStep{Name: "adopt", Config: config}, acctest.WriteStep{Name: "destroy", Config: config, Destroy: true})
+	acctest.GoldenWrites(
+		t,
+		namespace,
+		"adoption.txt",
+		acctest.WriteStep{Name: "adopt", Config: config},
+		acctest.WriteStep{Name: "destroy", Config: config, Destroy: true},
+	)
 }
 
 // What is written when a cluster comes back from the loss of its quorum, and of all its data.

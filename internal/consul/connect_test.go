@@ -23,10 +23,14 @@ func TestPodRuns(t *testing.T) {
 		statuses []corev1.ContainerStatus
 		want     bool
 	}{
-		"it runs":                          {[]string{"consul"}, []corev1.ContainerStatus{status("consul", true)}, true},
-		"it crashed":                       {[]string{"consul"}, []corev1.ContainerStatus{status("consul", false)}, false},
-		"it crashed beside a sidecar":      {[]string{"consul", "proxy"}, []corev1.ContainerStatus{status("consul", false), status("proxy", true)}, false},
-		"it runs beside a sidecar":         {[]string{"consul", "proxy"}, []corev1.ContainerStatus{status("proxy", false), status("consul", true)}, true},
+		"it runs":    {[]string{"consul"}, []corev1.ContainerStatus{status("consul", true)}, true},
+		"it crashed": {[]string{"consul"}, []corev1.ContainerStatus{status("consul", false)}, false},
+		"it crashed beside a sidecar": {[]string{"consul", "proxy"}, []corev1.ContainerStatus{
+			status("consul", false), status("proxy", true),
+		}, false},
+		"it runs beside a sidecar": {[]string{"consul", "proxy"}, []corev1.ContainerStatus{
+			status("proxy", false), status("consul", true),
+		}, true},
 		"only the sidecar is reported yet": {[]string{"consul", "proxy"}, []corev1.ContainerStatus{status("proxy", true)}, false},
 		"something else calls it a server": {[]string{"server"}, []corev1.ContainerStatus{status("server", true)}, true},
 		"nothing is reported yet":          {[]string{"consul"}, nil, false},

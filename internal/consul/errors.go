@@ -54,7 +54,8 @@ func isNoLeader(err error) bool {
 	_, body, ok := statusOf(err)
 	return ok && (strings.Contains(body, "No cluster leader") || strings.Contains(body, "leadership lost") ||
 		strings.Contains(body, "node is not the leader") || strings.Contains(body, "leadership transfer in progress") ||
-		strings.Contains(body, "Not ready to serve consistent reads") || strings.Contains(body, "Raft leader not found in server lookup mapping") ||
+		strings.Contains(body, "Not ready to serve consistent reads") || strings.Contains(body, "Raft leader not found in server "+
+		"lookup mapping") ||
 		strings.Contains(body, "rpc error getting client") || strings.Contains(body, "The ACL system is currently in legacy mode") ||
 		strings.Contains(body, "ACL system must be bootstrapped") ||
 		slices.ContainsFunc(brokenConnection, func(end string) bool { return strings.HasSuffix(body, end) }))
@@ -72,7 +73,8 @@ var brokenConnection = []string{
 // was not reached, has no leader, or asks to try again.
 func AnotherMayAnswer(err error) bool {
 	code, _, ok := statusOf(err)
-	return !ok || isNoLeader(err) || code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable || code == http.StatusBadGateway
+	return !ok || isNoLeader(err) || code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable ||
+		code == http.StatusBadGateway
 }
 
 // IsUnknownCredential reports whether a server does not know, or no longer

@@ -75,7 +75,9 @@ func TestExists_withoutItsStatefulSet(t *testing.T) {
 	config := server.Objects(server.Spec{Name: "consul", Namespace: "prod"}).Config
 	foreign := config.DeepCopy()
 	foreign.Labels = nil
-	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "data-consul-server-0", Namespace: "prod", Labels: server.OwnerLabels("consul")}}
+	claim := &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Name: "data-consul-server-0", Namespace: "prod", Labels: server.OwnerLabels("consul")},
+	}
 	tests := map[string]struct {
 		objects      []runtime.Object
 		servers      []http.HandlerFunc

@@ -138,7 +138,8 @@ type agentSelf struct {
 func (s agentSelf) facts(pod string) AgentFacts {
 	d := s.DebugConfig
 	f := AgentFacts{
-		Pod: pod, Node: s.Config.NodeName, Version: s.Config.Version, Datacenter: s.Config.Datacenter, Domain: strings.TrimSuffix(d.DNSDomain, "."),
+		Pod: pod, Node: s.Config.NodeName, Version: s.Config.Version, Datacenter: s.Config.Datacenter,
+		Domain:                 strings.TrimSuffix(d.DNSDomain, "."),
 		Encrypted:              s.Stats.SerfLAN.Encrypted == "true",
 		GossipVerifiesIncoming: d.EncryptVerifyIncoming, GossipVerifiesOutgoing: d.EncryptVerifyOutgoing,
 		VerifiesIncoming: d.TLS.InternalRPC.VerifyIncoming, VerifiesOutgoing: d.TLS.InternalRPC.VerifyOutgoing,

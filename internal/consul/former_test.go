@@ -64,14 +64,26 @@ func TestForceLeave_asksEachAgent(t *testing.T) {
 		}
 	}
 	k := fake.NewClientset(consultest.BootstrappedCluster(3)...)
-	if err := NewConnector(consultest.Serve(t, k, http.HandlerFunc(heard))).Cluster("ns", "consul").ForceLeave(t.Context(), "management", "old-1"); err != nil || asked.Load() != 3 {
+	if err := NewConnector(
+		consultest.Serve(t, k, http.HandlerFunc(heard)),
+	).Cluster("ns", "consul").ForceLeave(t.Context(), "management", "old-1"); err != nil ||
+		asked.Load() != 3 {
 		t.Errorf("%d of 3 agents were asked: %v", asked.Load(), err)
 	}
 	refuses := func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "Permission denied", http.StatusForbidden) }
-	if err := NewConnector(consultest.Serve(t, k, http.HandlerFunc(refuses))).Cluster("ns", "consul").ForceLeave(t.Context(), "management", "old-1"); !IsForbidden(err) {
+	if err := NewConnector(
+		consultest.Serve(t, k, http.HandlerFunc(refuses)),
+	).Cluster("ns", "consul").ForceLeave(t.Context(), "management", "old-1"); !IsForbidden(
+		err,
+	) {
 		t.Errorf("got %v", err)
 	}
-	if err := NewConnector(consultest.Serve(t, fake.NewClientset(), http.HandlerFunc(refuses))).Cluster("ns", "consul").ForceLeave(t.Context(), "management", "old-1"); !errors.Is(err, ErrNoServer) {
+	if err := NewConnector(
+		consultest.Serve(t, fake.NewClientset(), http.HandlerFunc(refuses)),
+	).Cluster("ns", "consul").ForceLeave(t.Context(), "management", "old-1"); !errors.Is(
+		err,
+		ErrNoServer,
+	) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -84,13 +96,28 @@ func TestServerMembers(t *testing.T) {
 	}
 	views := [][]map[string]any{ // by agent
 		{server("new-0", 1), server("old-0", 4), server("old-1", 1), server("old-2", 4), server("old-3", 3)},
-		{server("new-0", 1), server("old-0", 4), server("old-1", 4), server("old-2", 3), {"Name": "client", "Status": 4, "Tags": map[string]string{"role": "node"}}},
+		{
+			server("new-0", 1),
+			server("old-0", 4),
+			server("old-1", 4),
+			server("old-2", 3),
+			{"Name": "client", "Status": 4, "Tags": map[string]string{"role": "node"}},
+		},
 		{server("new-0", 1), server("old-0", 4), server("old-1", 4)},
 	}
 	var asked atomic.Int32
-	c := NewConnector(consultest.Serve(t, fake.NewClientset(consultest.BootstrappedCluster(3)...), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(w).Encode(views[asked.Add(1)-1])
-	}))).Cluster("ns", "consul")
+	c := NewConnector(
+		consultest.Serve(
+			t,
+			fake.NewClientset(consultest.BootstrappedCluster(3)...),
+			http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				_ = json.NewEncoder(w).Encode(views[asked.Add(1)-1])
+			}),
+		),
+	).Cluster(
+		"ns",
+		"consul",
+	)
 	got, err := c.ServerMembers(t.Context(), "management")
 	if want := map[string]bool{"new-0": false, "old-0": true, "old-1": false, "old-2": true}; err != nil || !maps.Equal(got, want) {
 		t.Errorf("got %v, %v, want %v", got, err, want)

@@ -59,7 +59,18 @@ func TestNewHealth(t *testing.T) {
 	raft := &api.RaftConfiguration{}
 	for i := range 3 {
 		id, address := fmt.Sprintf("id-%d", i), fmt.Sprintf("10.0.0.%d:8300", i)
-		reply.Servers = append(reply.Servers, api.ServerHealth{ID: id, Name: fmt.Sprintf("s-%d", i), SerfStatus: "alive", Address: address, Healthy: true, Voter: true, Leader: i == 0})
+		reply.Servers = append(
+			reply.Servers,
+			api.ServerHealth{
+				ID:         id,
+				Name:       fmt.Sprintf("s-%d", i),
+				SerfStatus: "alive",
+				Address:    address,
+				Healthy:    true,
+				Voter:      true,
+				Leader:     i == 0,
+			},
+		)
 		raft.Servers = append(raft.Servers, &api.RaftServer{ID: id, Address: address, Voter: true, Leader: i == 1})
 	}
 	h := newHealth(reply, raft)
@@ -72,7 +83,8 @@ func TestNewHealth(t *testing.T) {
 	if m := h.missingAddresses([]corev1.Pod{pod(0, "10.0.0.0"), pod(1, "10.0.0.1")}); m != "" {
 		t.Errorf("got %q missing", m)
 	}
-	if m := h.missingAddresses([]corev1.Pod{pod(0, "10.0.0.0"), pod(1, "10.0.0.9")}); !strings.Contains(m, "s-1") || strings.Contains(m, "s-0") {
+	if m := h.missingAddresses([]corev1.Pod{pod(0, "10.0.0.0"), pod(1, "10.0.0.9")}); !strings.Contains(m, "s-1") ||
+		strings.Contains(m, "s-0") {
 		t.Errorf("got %q, want s-1 with its former address", m)
 	}
 	raft.Servers[2].Voter = false // while autopilot still remembers a vote
@@ -165,12 +177,20 @@ func TestErrors(t *testing.T) {
 	}{
 		"dead credential":                {err: status(403, "ACL not found"), unknown: true, forbidden: true},
 		"dead credential, by a follower": {err: status(403, "rpc error making call: ACL not found"), unknown: true, forbidden: true},
-		"self of a dead one":             {err: status(403, "token does not exist: ACL not found"), unknown: true, forbidden: true, tokenMissing: true},
-		"weak credential":                {err: status(403, "Permission denied: anonymous token lacks permission 'operator:read'"), forbidden: true},
-		"no leader":                      {err: status(500, "No cluster leader"), noLeader: true, anotherTime: true},
-		"rate limited":                   {err: status(429, "rate limit"), anotherTime: true},
-		"not reached":                    {err: errors.New("connection refused"), anotherTime: true},
-		"a plain refusal":                {err: status(500, "Invalid Policy")},
+		"self of a dead one": {
+			err:          status(403, "token does not exist: ACL not found"),
+			unknown:      true,
+			forbidden:    true,
+			tokenMissing: true,
+		},
+		"weak credential": {
+			err:       status(403, "Permission denied: anonymous token lacks permission 'operator:read'"),
+			forbidden: true,
+		},
+		"no leader":       {err: status(500, "No cluster leader"), noLeader: true, anotherTime: true},
+		"rate limited":    {err: status(429, "rate limit"), anotherTime: true},
+		"not reached":     {err: errors.New("connection refused"), anotherTime: true},
+		"a plain refusal": {err: status(500, "Invalid Policy")},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

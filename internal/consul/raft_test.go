@@ -14,7 +14,9 @@ func TestLogEnd(t *testing.T) {
 	if err != nil || (end != server.LogEnd{Term: 7, Index: 812}) {
 		t.Errorf("got %+v, %v", end, err)
 	}
-	if end, err := ParseLogEnd("\tlast_log_index = 0\n\tlast_log_term = 0\n\tlast_snapshot_index = 700\n\tlast_snapshot_term = 7\n"); err != nil || (end != server.LogEnd{Term: 7, Index: 700}) {
+	if end, err := ParseLogEnd("\tlast_log_index = 0\n\tlast_log_term = 0\n\tlast_snapshot_index = " +
+		"700\n\tlast_snapshot_term = 7\n"); err != nil ||
+		(end != server.LogEnd{Term: 7, Index: 700}) {
 		t.Errorf("after a snapshot: %+v, %v", end, err)
 	}
 	if _, err := ParseLogEnd("Error querying agent: 403"); err == nil {
@@ -39,7 +41,8 @@ func TestParseRaftStats(t *testing.T) {
 	if err != nil || !slices.Equal(s.Peers, want) || (s.Log != server.LogEnd{Term: 3, Index: 12}) {
 		t.Errorf("got %+v, %v", s, err)
 	}
-	if s, err := parseRaftStats(map[string]string{"last_log_index": "1", "last_log_term": "1", "latest_configuration": "[]"}); err != nil || len(s.Peers) != 0 {
+	if s, err := parseRaftStats(map[string]string{"last_log_index": "1", "last_log_term": "1", "latest_configuration": "[]"}); err != nil ||
+		len(s.Peers) != 0 {
 		t.Errorf("an empty configuration: %+v, %v", s, err)
 	}
 }

@@ -122,7 +122,14 @@ type aclObjects struct {
 }
 
 // objectsOf builds an aclObjects.
-func objectsOf[T, L any](kind, path, listPath string, of func(*consulacl.ACL) *consulacl.Objects[T, L], wanted func(id, name, description string) T, id func(*T) string, entryID func(L) string, create, change func(*api.Client, *T) (*T, error)) aclObjects {
+func objectsOf[T, L any](
+	kind, path, listPath string,
+	of func(*consulacl.ACL) *consulacl.Objects[T, L],
+	wanted func(id, name, description string) T,
+	id func(*T) string,
+	entryID func(L) string,
+	create, change func(*api.Client, *T) (*T, error),
+) aclObjects {
 	made := func(o *T, err error) (string, error) {
 		if err != nil {
 			return "", err
@@ -194,7 +201,13 @@ func allObjects() []aclObjects {
 		objectsOf("policy", "/v1/acl/policy/", "/v1/acl/policies",
 			func(a *consulacl.ACL) *consulacl.Objects[api.ACLPolicy, *api.ACLPolicyListEntry] { return a.Policies },
 			func(id, name, description string) api.ACLPolicy {
-				return api.ACLPolicy{ID: id, Name: name, Description: description, Rules: "key_prefix \"a/\" {\n  policy = \"write\"\n}\n", Datacenters: []string{"dc1"}}
+				return api.ACLPolicy{
+					ID:          id,
+					Name:        name,
+					Description: description,
+					Rules:       "key_prefix \"a/\" {\n  policy = \"write\"\n}\n",
+					Datacenters: []string{"dc1"},
+				}
 			},
 			func(p *api.ACLPolicy) string { return p.ID }, func(p *api.ACLPolicyListEntry) string { return p.ID },
 			func(c *api.Client, p *api.ACLPolicy) (*api.ACLPolicy, error) {
@@ -213,7 +226,11 @@ func allObjects() []aclObjects {
 					ServiceIdentities: []*api.ACLServiceIdentity{{ServiceName: "web", Datacenters: []string{"dc2", "dc1"}}, {ServiceName: "api"}},
 					NodeIdentities:    []*api.ACLNodeIdentity{{NodeName: "node", Datacenter: "dc1"}},
 					TemplatedPolicies: []*api.ACLTemplatedPolicy{
-						{TemplateName: "builtin/service", TemplateVariables: &api.ACLTemplatedPolicyVariables{Name: "web"}, Datacenters: []string{"dc2", "dc1"}},
+						{
+							TemplateName:      "builtin/service",
+							TemplateVariables: &api.ACLTemplatedPolicyVariables{Name: "web"},
+							Datacenters:       []string{"dc2", "dc1"},
+						},
 						{TemplateName: "builtin/dns"},
 					},
 				}
@@ -273,7 +290,8 @@ func allObjects() []aclObjects {
 			},
 			func(id, name, description string) api.ACLBindingRule {
 				return api.ACLBindingRule{
-					ID: id, AuthMethod: testAuthMethod, Description: description, Selector: "value.subject==a", BindType: api.BindingRuleBindTypeTemplatedPolicy,
+					ID: id, AuthMethod: testAuthMethod, Description: description, Selector: "value.subject==a",
+					BindType: api.BindingRuleBindTypeTemplatedPolicy,
 					BindName: "builtin/service", BindVars: &api.ACLTemplatedPolicyVariables{Name: name},
 				}
 			},
@@ -437,13 +455,31 @@ func (c *aclCluster) checkAnswers(t *testing.T, a *consulacl.ACL, o aclObjects, 
 		call   func() error
 		want   string
 	}{
-		{"read existing", o.get(existing), who.answer("read", "200"), func() error { return o.read(ctx, a, existing) }, who.outcome("read", "done")},
-		{"read missing", o.get(o.missing), who.answer("read", o.missingAnswer()), func() error { return o.read(ctx, a, o.missing) }, who.outcome("read", "ErrNotFound")},
+		{
+			"read existing", o.get(existing), who.answer("read", "200"), func() error { return o.read(ctx, a, existing) },
+			who.outcome("read", "done"),
+		},
+		{
+			"read missing", o.get(o.missing), who.answer("read", o.missingAnswer()), func() error { return o.read(ctx, a, o.missing) },
+			who.outcome("read", "ErrNotFound"),
+		},
 		{"list", o.getList(), who.answer("read", "200"), func() error { _, err := o.list(ctx, a); return err }, who.outcome("read", "done")},
-		{"update existing", o.put(existing), who.answer("write", "200"), func() error { return o.update(ctx, a, existing) }, o.updateOutcome(who, "done")},
-		{"update missing", o.put(o.missing), who.answer("write", o.updateMissingAnswer()), func() error { return o.update(ctx, a, o.missing) }, o.updateOutcome(who, "ErrNotFound")},
-		{"delete missing", o.del(o.missing), who.deleteAnswer(o.kind), func() error { return o.delete(ctx, a, o.missing) }, who.outcome("write", "done")},
-		{"delete existing", o.del(existing), who.deleteAnswer(o.kind), func() error { return o.delete(ctx, a, existing) }, who.outcome("write", "done")},
+		{
+			"update existing", o.put(existing), who.answer("write", "200"), func() error { return o.update(ctx, a, existing) },
+			o.updateOutcome(who, "done"),
+		},
+		{
+			"update missing", o.put(o.missing), who.answer("write", o.updateMissingAnswer()), func() error { return o.update(ctx, a, o.missing) },
+			o.updateOutcome(who, "ErrNotFound"),
+		},
+		{
+			"delete missing", o.del(o.missing), who.deleteAnswer(o.kind), func() error { return o.delete(ctx, a, o.missing) },
+			who.outcome("write", "done"),
+		},
+		{
+			"delete existing", o.del(existing), who.deleteAnswer(o.kind), func() error { return o.delete(ctx, a, existing) },
+			who.outcome("write", "done"),
+		},
 	} {
 		if call.name != "delete existing" || !who.writes {
 			if got := c.raw(t, who.secret, call.raw); got != call.answer {
@@ -877,7 +913,10 @@ func writeRound(ctx context.Context, a *consulacl.ACL, name string) error {
 	if err != nil {
 		return err
 	}
-	token, err := a.Tokens.Create(ctx, api.ACLToken{AccessorID: uuid.NewString(), SecretID: uuid.NewString(), Policies: []*api.ACLLink{{ID: p.ID}}})
+	token, err := a.Tokens.Create(
+		ctx,
+		api.ACLToken{AccessorID: uuid.NewString(), SecretID: uuid.NewString(), Policies: []*api.ACLLink{{ID: p.ID}}},
+	)
 	if err != nil {
 		return err
 	}

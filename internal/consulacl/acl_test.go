@@ -64,8 +64,13 @@ func newFakeConsul(t *testing.T) *fakeConsul {
 			Status:     corev1.PodStatus{Phase: corev1.PodRunning},
 		},
 		&corev1.Secret{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "token", Labels: secretLabels, Annotations: map[string]string{annotationKey: "token"}},
-			Data:       map[string][]byte{"token": []byte("first")},
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace:   "ns",
+				Name:        "token",
+				Labels:      secretLabels,
+				Annotations: map[string]string{annotationKey: "token"},
+			},
+			Data: map[string][]byte{"token": []byte("first")},
 		},
 	}
 	f := &fakeConsul{kube: fake.NewClientset(objects...), stored: map[string]thing{}, calls: map[string]int{}}
@@ -608,9 +613,10 @@ func TestObjects_createFindsAgainWhatItMade(t *testing.T) {
 		wanted thing
 		want   string // ID; "" for ErrExists
 	}{
-		"nothing is there":                       {wanted: existing, want: "id-1"},
-		"the connection broke after the create":  {lost: errors.New("EOF"), wanted: existing, want: "id-1"},
-		"the leader was lost during the create":  {lost: answer(500, "Failed to apply thing upsert request: leadership lost while committing log"), wanted: existing, want: "id-1"},
+		"nothing is there":                      {wanted: existing, want: "id-1"},
+		"the connection broke after the create": {lost: errors.New("EOF"), wanted: existing, want: "id-1"},
+		"the leader was lost during the create": {lost: answer(500, "Failed to apply thing upsert request: leadership lost while "+
+			"committing log"), wanted: existing, want: "id-1"},
 		"the same is there from an earlier run":  {before: &existing, wanted: thing{Name: "a", Content: "x"}, want: "1"},
 		"other content is there":                 {before: &existing, wanted: thing{Name: "a", Content: "y"}},
 		"the same is there, but somebody else's": {before: &existing, owned: true, wanted: thing{Name: "a", Content: "x"}},
@@ -737,12 +743,18 @@ func TestObjects_aDeleteBelievesAReadOnly(t *testing.T) {
 		want    error
 		deletes int
 	}{
-		"it is there":                          {there: true, deletes: 1},
-		"it is gone":                           {deletes: 1},
-		"the token is unknown":                 {failing: func(call string) error { return map[string]error{"remove": gone, "read": errUnknownToken}[call] }, there: true, want: ErrCredential, deletes: 1},
-		"a new leader does not know it yet":    {failing: once("remove", gone), there: true, deletes: 2},
-		"a token may not delete, and it is":    {failing: always(answer(403, "Permission denied: token with AccessorID 'x' lacks permission 'acl:write'"), "remove"), there: true, want: &consul.PermissionError{AccessorID: "x", Permission: "acl:write"}, deletes: 1},
-		"a token may not delete, and it isn't": {failing: always(answer(403, "Permission denied: token with AccessorID 'x' lacks permission 'acl:write'"), "remove"), want: &consul.PermissionError{AccessorID: "x", Permission: "acl:write"}, deletes: 1},
+		"it is there": {there: true, deletes: 1},
+		"it is gone":  {deletes: 1},
+		"the token is unknown": {failing: func(call string) error {
+			return map[string]error{
+				"remove": gone, "read": errUnknownToken,
+			}[call]
+		}, there: true, want: ErrCredential, deletes: 1},
+		"a new leader does not know it yet": {failing: once("remove", gone), there: true, deletes: 2},
+		"a token may not delete, and it is": {failing: always(answer(403, "Permission denied: token with AccessorID 'x' lacks permission "+
+			"'acl:write'"), "remove"), there: true, want: &consul.PermissionError{AccessorID: "x", Permission: "acl:write"}, deletes: 1},
+		"a token may not delete, and it isn't": {failing: always(answer(403, "Permission denied: token with AccessorID 'x' lacks permission "+
+			"'acl:write'"), "remove"), want: &consul.PermissionError{AccessorID: "x", Permission: "acl:write"}, deletes: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -879,8 +891,10 @@ func TestACL_Do(t *testing.T) {
 	})
 	t.Run("it waits for a leader", func(t *testing.T) {
 		for _, answers := range []error{
-			errNoLeader, answer(500, "rpc error making call: Not ready to serve consistent reads"), answer(429, "rate limit exceeded, try again later or against a different server"),
-			answer(503, "rate limit exceeded for operation that can only be performed by the leader, try again later"), errors.New("connection refused"),
+			errNoLeader, answer(500, "rpc error making call: Not ready to serve consistent reads"), answer(429, "rate limit exceeded, try again "+
+				"later or against a different server"),
+			answer(503, "rate limit exceeded for operation that can only be performed by the leader, try again later"),
+			errors.New("connection refused"),
 		} {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFakeConsul(t)
@@ -1029,8 +1043,12 @@ func TestSameRole(t *testing.T) {
 		"a policy more":               {func(r *api.ACLRole) { r.Policies = append(r.Policies, &api.ACLLink{Name: "three"}) }, false},
 		"another datacenter":          {func(r *api.ACLRole) { r.ServiceIdentities[0].Datacenters = []string{"dc1"} }, false},
 		"another service":             {func(r *api.ACLRole) { r.ServiceIdentities[1].ServiceName = "db" }, false},
-		"a node more":                 {func(r *api.ACLRole) { r.NodeIdentities = []*api.ACLNodeIdentity{{NodeName: "n", Datacenter: "dc1"}} }, false},
-		"another template":            {func(r *api.ACLRole) { r.TemplatedPolicies[0].TemplateName = "builtin/node" }, false},
+		"a node more": {func(r *api.ACLRole) {
+			r.NodeIdentities = []*api.ACLNodeIdentity{
+				{NodeName: "n", Datacenter: "dc1"},
+			}
+		}, false},
+		"another template": {func(r *api.ACLRole) { r.TemplatedPolicies[0].TemplateName = "builtin/node" }, false},
 	} {
 		if got := SameRole(role(tt.change), role(func(*api.ACLRole) {})); got != tt.want {
 			t.Errorf("%s: the same: %v, want %v", name, got, tt.want)
@@ -1065,7 +1083,8 @@ func TestErrors_ofTheACLSystem(t *testing.T) {
 		{500, "Invalid Token: AccessorID is already in use", []string{"duplicate"}},
 		{403, lacks, []string{"permission"}},
 		{403, "rpc error making call: " + lacks, []string{"permission"}},
-		{403, "Permission denied: anonymous token lacks permission 'acl:read'. The anonymous token is used implicitly when a request does not specify a token.", []string{"permission"}},
+		{403, "Permission denied: anonymous token lacks permission 'acl:read'. The anonymous token is used implicitly when a request does not " +
+			"specify a token.", []string{"permission"}},
 		{401, "ACL support disabled", []string{"disabled"}},
 		{429, "rate limit exceeded, try again later or against a different server", []string{"transient"}},
 		{503, "rate limit exceeded for operation that can only be performed by the leader, try again later", []string{"transient"}},
@@ -1087,7 +1106,8 @@ func TestErrors_ofTheACLSystem(t *testing.T) {
 			t.Errorf("%d %s: it is %v, want %v", tt.code, tt.body, got, tt.want)
 		}
 	}
-	if p := consul.AsPermissionError(answer(http.StatusForbidden, lacks)); p == nil || *p != (consul.PermissionError{AccessorID: "d5a9", Permission: "acl:write"}) {
+	if p := consul.AsPermissionError(answer(http.StatusForbidden, lacks)); p == nil ||
+		*p != (consul.PermissionError{AccessorID: "d5a9", Permission: "acl:write"}) {
 		t.Errorf("got %v", p)
 	}
 	for _, err := range []error{consul.DuplicateError("thing"), consul.UpdateOfMissingError("thing"), consul.UnknownCredentialError()} {

@@ -44,7 +44,15 @@ func policies(a *ACL) *Objects[api.ACLPolicy, *api.ACLPolicyListEntry] {
 		id:       func(p api.ACLPolicy) string { return p.ID },
 		entryID:  func(p *api.ACLPolicyListEntry) string { return p.ID },
 		entry: func(p api.ACLPolicy) *api.ACLPolicyListEntry {
-			return &api.ACLPolicyListEntry{ID: p.ID, Name: p.Name, Description: p.Description, Datacenters: p.Datacenters, Hash: p.Hash, CreateIndex: p.CreateIndex, ModifyIndex: p.ModifyIndex}
+			return &api.ACLPolicyListEntry{
+				ID:          p.ID,
+				Name:        p.Name,
+				Description: p.Description,
+				Datacenters: p.Datacenters,
+				Hash:        p.Hash,
+				CreateIndex: p.CreateIndex,
+				ModifyIndex: p.ModifyIndex,
+			}
 		},
 		same: SamePolicy,
 		find: func(ctx context.Context, client *api.Client, wanted api.ACLPolicy) (*api.ACLPolicy, error) {
@@ -120,8 +128,9 @@ func tokens(a *ACL) *Objects[api.ACLToken, *api.ACLTokenListEntry] {
 		entry: func(t api.ACLToken) *api.ACLTokenListEntry {
 			return &api.ACLTokenListEntry{
 				AccessorID: t.AccessorID, SecretID: t.SecretID, Description: t.Description, Name: t.Name,
-				Policies: t.Policies, Roles: t.Roles, ServiceIdentities: t.ServiceIdentities, NodeIdentities: t.NodeIdentities, TemplatedPolicies: t.TemplatedPolicies,
-				Local: t.Local, AuthMethod: t.AuthMethod, ExpirationTime: t.ExpirationTime, CreateTime: t.CreateTime,
+				Policies: t.Policies, Roles: t.Roles, ServiceIdentities: t.ServiceIdentities, NodeIdentities: t.NodeIdentities,
+				TemplatedPolicies: t.TemplatedPolicies,
+				Local:             t.Local, AuthMethod: t.AuthMethod, ExpirationTime: t.ExpirationTime, CreateTime: t.CreateTime,
 				Hash: t.Hash, CreateIndex: t.CreateIndex, ModifyIndex: t.ModifyIndex,
 			}
 		},
@@ -167,7 +176,16 @@ func authMethods(a *ACL) *Objects[api.ACLAuthMethod, *api.ACLAuthMethodListEntry
 		id:        func(m api.ACLAuthMethod) string { return m.Name },
 		entryID:   func(m *api.ACLAuthMethodListEntry) string { return m.Name },
 		entry: func(m api.ACLAuthMethod) *api.ACLAuthMethodListEntry {
-			return &api.ACLAuthMethodListEntry{Name: m.Name, Type: m.Type, DisplayName: m.DisplayName, Description: m.Description, MaxTokenTTL: m.MaxTokenTTL, TokenLocality: m.TokenLocality, CreateIndex: m.CreateIndex, ModifyIndex: m.ModifyIndex}
+			return &api.ACLAuthMethodListEntry{
+				Name:          m.Name,
+				Type:          m.Type,
+				DisplayName:   m.DisplayName,
+				Description:   m.Description,
+				MaxTokenTTL:   m.MaxTokenTTL,
+				TokenLocality: m.TokenLocality,
+				CreateIndex:   m.CreateIndex,
+				ModifyIndex:   m.ModifyIndex,
+			}
 		},
 		same: SameAuthMethod,
 		find: func(ctx context.Context, client *api.Client, wanted api.ACLAuthMethod) (*api.ACLAuthMethod, error) {

@@ -132,7 +132,10 @@ const registrationAge = 45 * time.Second
 
 // lacksAgentToken reports whether the agent in a pod that has been ready for an age has not filled in its entry in the catalog.
 func lacksAgentToken(ctx context.Context, client *api.Client, pod *corev1.Pod, age time.Duration) (bool, error) {
-	i := slices.IndexFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue })
+	i := slices.IndexFunc(
+		pod.Status.Conditions,
+		func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue },
+	)
 	if i < 0 || (age > 0 && time.Since(pod.Status.Conditions[i].LastTransitionTime.Time) < age) {
 		return false, nil
 	}

@@ -38,24 +38,33 @@ func TestAgentTokenDrift(t *testing.T) {
 		if lan == "" {
 			addresses = nil
 		}
-		return consultest.Answers{path: {200, map[string]any{"Node": map[string]any{"Node": "consul-server-1", "Address": "10.0.0.2", "TaggedAddresses": addresses}}}}
+		return consultest.Answers{
+			path: {200, map[string]any{"Node": map[string]any{"Node": "consul-server-1", "Address": "10.0.0.2", "TaggedAddresses": addresses}}},
+		}
 	}
 	well := consultest.Answers{
 		token(0): {200, map[string]string{"AccessorID": "a"}}, token(1): {200, map[string]string{"AccessorID": "b"}},
-		"GET /v1/catalog/node/consul-server-0": {200, map[string]any{"Node": map[string]any{"TaggedAddresses": map[string]string{"lan": "10.0.0.1"}}}},
+		"GET /v1/catalog/node/consul-server-0": {
+			200,
+			map[string]any{"Node": map[string]any{"TaggedAddresses": map[string]string{"lan": "10.0.0.1"}}},
+		},
 	}.With(node("10.0.0.2"))
 	for name, tt := range map[string]struct {
 		consul consultest.Answers
 		ready  time.Duration // for how long
 		want   []string
 	}{
-		"all is well":                      {well, time.Hour, nil},
-		"the agent has not registered":     {well.With(node("")), time.Hour, []string{"server consul-server-1: its agent does not use its agent token"}},
-		"the entry is that of another pod": {well.With(node("10.0.0.9")), time.Hour, []string{"server consul-server-1: its agent does not use its agent token"}},
-		"there is no entry":                {well.With(consultest.Answers{path: {200, nil}}), time.Hour, []string{"server consul-server-1: its agent does not use its agent token"}},
-		"it has just started":              {well.With(node("")), 10 * time.Second, nil},
-		"it is not ready":                  {well.With(node("")), 0, nil},
-		"its token was deleted":            {well.With(consultest.Answers{token(1): {403, "token does not exist: ACL not found"}}), time.Hour, []string{"server consul-server-1: its agent token does not exist"}},
+		"all is well": {well, time.Hour, nil},
+		"the agent has not registered": {well.With(node("")), time.Hour, []string{"server consul-server-1: its agent does not use its " +
+			"agent token"}},
+		"the entry is that of another pod": {well.With(node("10.0.0.9")), time.Hour, []string{"server consul-server-1: its agent does not use " +
+			"its agent token"}},
+		"there is no entry": {well.With(consultest.Answers{path: {200, nil}}), time.Hour, []string{"server consul-server-1: its agent " +
+			"does not use its agent token"}},
+		"it has just started": {well.With(node("")), 10 * time.Second, nil},
+		"it is not ready":     {well.With(node("")), 0, nil},
+		"its token was deleted": {well.With(consultest.Answers{token(1): {403, "token does not exist: ACL not found"}}),
+			time.Hour, []string{"server consul-server-1: its agent token does not exist"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -71,7 +80,9 @@ func TestAgentTokenDrift(t *testing.T) {
 					age = tt.ready
 				}
 				if age > 0 {
-					pods[i].Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(time.Now().Add(-age))}}
+					pods[i].Status.Conditions = []corev1.PodCondition{
+						{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(time.Now().Add(-age))},
+					}
 					if _, err := k.CoreV1().Pods("ns").UpdateStatus(t.Context(), &pods[i], metav1.UpdateOptions{}); err != nil {
 						t.Fatal(err)
 					}

@@ -36,7 +36,8 @@ func keysOf(authMethodType string) []string {
 		}
 	case AuthMethodAWS:
 		return []string{
-			keyPrincipals, keyEntityDetails, keyEntityTags, "ServerIDHeaderValue", "MaxRetries", "IAMEndpoint", "STSEndpoint", "AllowedSTSHeaderValues",
+			keyPrincipals, keyEntityDetails, keyEntityTags, "ServerIDHeaderValue", "MaxRetries", "IAMEndpoint", "STSEndpoint",
+			"AllowedSTSHeaderValues",
 		}
 	case AuthMethodKubernetes:
 		return []string{keyHost, keyCACert}
@@ -79,7 +80,8 @@ func isOneOf(keys []string, key string) bool {
 func CheckAuthConfig(authMethodType string, config map[string]any) error {
 	for _, k := range slices.Sorted(maps.Keys(config)) {
 		enterprise := []string{
-			"OIDCClientID", "OIDCClientSecret", "OIDCClientAssertion", "OIDCClientUsePKCE", "OIDCScopes", "OIDCACRValues", "AllowedRedirectURIs", "VerboseOIDCLogging",
+			"OIDCClientID", "OIDCClientSecret", "OIDCClientAssertion", "OIDCClientUsePKCE", "OIDCScopes", "OIDCACRValues", "AllowedRedirectURIs",
+			"VerboseOIDCLogging",
 			"MapNamespaces", "ConsulNamespacePrefix", "ConsulNamespaceOverrides",
 		}
 		text, isText := config[k].(string)

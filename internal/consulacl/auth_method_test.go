@@ -12,7 +12,11 @@ import (
 
 func TestCheckAuthConfig(t *testing.T) {
 	for _, c := range []struct{ kind, config, want string }{
-		{"jwt", `{"JWKSURL":"https://issuer/keys","JWKSCACert":"c","BoundAudiences":["a"],"ClaimMappings":{"sub":"user"},"ExpirationLeeway":1000000000}`, ""},
+		{
+			"jwt",
+			`{"JWKSURL":"https://issuer/keys","JWKSCACert":"c","BoundAudiences":["a"],"ClaimMappings":{"sub":"user"},"ExpirationLeeway":1000000000}`,
+			"",
+		},
 		{"jwt", `{"jwtvalidationpubkeys":["k"]}`, ""},
 		{"jwt", `{"JWKSURL":"a","ClockSkewLeeway":"30s"}`, "ClockSkewLeeway is a number of nanoseconds: write 30000000000 for 30s"},
 		{"jwt", `{"JWKSURL":"a","BoundIssuer":"30s"}`, ""},
@@ -27,7 +31,10 @@ func TestCheckAuthConfig(t *testing.T) {
 		{"aws-iam", `{"BoundIAMPrincipalARNs":["arn:aws:iam::123456789012:role/r"]}`, ""},
 		{"aws-iam", `{"BoundIAMPrincipalARNs":["arn"],"IAMEntityTags":["t"],"EnableIAMEntityDetails":true}`, ""},
 		{"aws-iam", `{}`, "BoundIAMPrincipalARNs must be set"},
-		{"aws-iam", `{"BoundIAMPrincipalARNs":["arn"],"IAMEntityTags":["t"],"EnableIAMEntityDetails":false}`, "IAMEntityTags requires EnableIAMEntityDetails"},
+		{
+			"aws-iam", `{"BoundIAMPrincipalARNs":["arn"],"IAMEntityTags":["t"],"EnableIAMEntityDetails":false}`,
+			"IAMEntityTags requires EnableIAMEntityDetails",
+		},
 	} {
 		var config map[string]any
 		if err := json.Unmarshal([]byte(c.config), &config); err != nil {

@@ -38,13 +38,18 @@ func TestDeleteBackupToken_finishesWhereItIsGone(t *testing.T) {
 		"the policy, meanwhile": {consul: deleted.With(consultest.Answers{"DELETE /v1/acl/policy/p": {404, "Cannot find policy to delete"}})},
 		"the ACLs":              {consul: disabled, gone: []string{"secret"}},
 		"the cluster":           {gone: []string{"secret", "pod", "statefulset"}},
-		"nothing, and the token cannot be deleted": {consul: deleted.With(consultest.Answers{"DELETE " + token: {403, "Permission denied: token with AccessorID 'a' lacks permission 'acl:write'"}}), secret: true, refused: true},
+		"nothing, and the token cannot be deleted": {consul: deleted.With(
+			consultest.Answers{"DELETE " + token: {403, "Permission denied: token with AccessorID 'a' lacks permission 'acl:write'"}},
+		), secret: true, refused: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			k := fake.NewClientset(consultest.BootstrappedCluster(1)...)
 			target := Target{Namespace: "ns", Name: "backup", Key: "token"}
-			s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "backup", Labels: TokenSecretLabels()}, Data: map[string][]byte{"token": []byte("secret")}}
+			s := &corev1.Secret{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "backup", Labels: TokenSecretLabels()},
+				Data:       map[string][]byte{"token": []byte("secret")},
+			}
 			s.Annotations = map[string]string{target.annotation(): accessor}
 			if err := k.Tracker().Add(s); err != nil {
 				t.Fatal(err)
@@ -69,7 +74,12 @@ func TestDeleteBackupToken_finishesWhereItIsGone(t *testing.T) {
 					t.Errorf("the error is %v", err)
 				}
 			}
-			list, err := k.CoreV1().Secrets("ns").List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=" + ComponentToken})
+			list, err := k.CoreV1().Secrets(
+				"ns",
+			).List(
+				t.Context(),
+				metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=" + ComponentToken},
+			)
 			if err != nil || (len(list.Items) > 0) != tt.secret {
 				t.Errorf("%d Secrets are left, %v", len(list.Items), err)
 			}

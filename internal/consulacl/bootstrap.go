@@ -114,7 +114,13 @@ func managementSecret(ctx context.Context, c *consul.Cluster) (*corev1.Secret, e
 	for i := range all {
 		names = append(names, all[i].Name)
 	}
-	return nil, &SecretError{fmt.Sprintf("more than one Secret is labeled as the one with the management token of %s: %s; delete all except the right one", c.ID(), strings.Join(names, ", "))}
+	return nil, &SecretError{
+		fmt.Sprintf(
+			"more than one Secret is labeled as the one with the management token of %s: %s; delete all except the right one",
+			c.ID(),
+			strings.Join(names, ", "),
+		),
+	}
 }
 
 func managementSecrets(ctx context.Context, c *consul.Cluster) ([]corev1.Secret, error) {
@@ -298,7 +304,9 @@ func bootstrap(ctx context.Context, c *consul.Cluster, ref SecretRef, provisiona
 	if accessor, err := VerifyToken(ctx, c, secret); err == nil {
 		return accessor, nil
 	}
-	return "", &LostError{Reason: fmt.Sprintf("ACLs were bootstrapped before, and Consul does not know the token in Secret %s/%s", c.Namespace, ref.Name)}
+	return "", &LostError{
+		Reason: fmt.Sprintf("ACLs were bootstrapped before, and Consul does not know the token in Secret %s/%s", c.Namespace, ref.Name),
+	}
 }
 
 // bootstrapWith calls the bootstrap endpoint with a chosen secret (Consul 1.15
@@ -306,7 +314,12 @@ func bootstrap(ctx context.Context, c *consul.Cluster, ref SecretRef, provisiona
 func bootstrapWith(ctx context.Context, c *consul.Cluster, secret string) (accessor string, err error) {
 	err = c.Any(ctx, "", func(client *api.Client) error {
 		var reply api.ACLToken
-		_, err := client.Raw().Write("/v1/acl/bootstrap", map[string]string{"BootstrapSecret": secret}, &reply, (&api.WriteOptions{}).WithContext(ctx))
+		_, err := client.Raw().Write(
+			"/v1/acl/bootstrap",
+			map[string]string{"BootstrapSecret": secret},
+			&reply,
+			(&api.WriteOptions{}).WithContext(ctx),
+		)
 		accessor = reply.AccessorID
 		return err
 	})
@@ -350,7 +363,11 @@ func VerifyToken(ctx context.Context, c *consul.Cluster, secret string) (accesso
 // reached.
 func isTransient(err error) bool {
 	switch {
-	case err == nil, errors.Is(err, ErrACLDisabled), errors.Is(err, ErrSecretLost), errors.Is(err, ErrNotRestored), errors.As(err, new(*SecretError)):
+	case err == nil,
+		errors.Is(err, ErrACLDisabled),
+		errors.Is(err, ErrSecretLost),
+		errors.Is(err, ErrNotRestored),
+		errors.As(err, new(*SecretError)):
 		return false
 	case errors.Is(err, consul.ErrNoServer):
 		return true
@@ -416,22 +433,49 @@ func CheckSecret(ctx context.Context, c *consul.Cluster, ref SecretRef) error {
 	if exists, err := c.Exists(ctx); err != nil || exists {
 		return err
 	}
-	return &SecretError{fmt.Sprintf("the key %s of Secret %s/%s does not hold a UUID, and Consul accepts nothing else as a management token: put a UUID there, such as one that uuidgen prints", ref.Key, c.Namespace, ref.Name)}
+	return &SecretError{
+		fmt.Sprintf(
+			"the key %s of Secret %s/%s does not hold a UUID, and Consul accepts nothing else as a management token: put a UUID there, such as "+
+				"one that uuidgen prints",
+			ref.Key,
+			c.Namespace,
+			ref.Name,
+		),
+	}
 }
 
 func elsewhereError(c *consul.Cluster, found, ref SecretRef) error {
-	return &SecretError{fmt.Sprintf("the management token of %s is in key %q of Secret %s, and not in key %q of Secret %s: declare the Secret that holds the token, or move the token", c.ID(), found.Key, found.Name, ref.Key, ref.Name)}
+	return &SecretError{
+		fmt.Sprintf(
+			"the management token of %s is in key %q of Secret %s, and not in key %q of Secret %s: declare the Secret that holds the token, or "+
+				"move the token",
+			c.ID(),
+			found.Key,
+			found.Name,
+			ref.Key,
+			ref.Name,
+		),
+	}
 }
 
 // takenError says how a Secret that another tool or person made becomes the one with the management token.
 func takenError(c *consul.Cluster, ref SecretRef) error {
 	owner := server.OwnerLabels(c.Name)
 	owner[server.LabelComponent] = ComponentBootstrap
-	return &SecretError{fmt.Sprintf("the Secret %[1]s/%[2]s exists, and does not have the labels of this cluster. Choose another name, or delete the Secret if nothing uses it. "+
-		"If its key %[3]s holds the management token, or a UUID that is to become the management token, label and annotate the Secret:\n\n"+
-		"  kubectl label secret --namespace %[1]s %[2]s %[4]s\n  kubectl annotate secret --namespace %[1]s %[2]s %[5]s=%[3]s\n\n"+
-		"If another program writes the Secret, such as the External Secrets Operator, let it write these labels and the annotation too", c.Namespace, ref.Name, ref.Key,
-		strings.ReplaceAll(labels.FormatLabels(owner), ",", " "), annotationKey)}
+	return &SecretError{
+		fmt.Sprintf(
+			"the Secret %[1]s/%[2]s exists, and does not have the labels of this cluster. Choose another name, or delete the Secret if nothing "+
+				"uses it. "+
+				"If its key %[3]s holds the management token, or a UUID that is to become the management token, label and annotate the Secret:\n\n"+
+				"  kubectl label secret --namespace %[1]s %[2]s %[4]s\n  kubectl annotate secret --namespace %[1]s %[2]s %[5]s=%[3]s\n\n"+
+				"If another program writes the Secret, such as the External Secrets Operator, let it write these labels and the annotation too",
+			c.Namespace,
+			ref.Name,
+			ref.Key,
+			strings.ReplaceAll(labels.FormatLabels(owner), ",", " "),
+			annotationKey,
+		),
+	}
 }
 
 // moveToken puts the token of a provisional Secret where it is declared. settleSecret completes the move.
@@ -442,7 +486,15 @@ func moveToken(ctx context.Context, c *consul.Cluster, from *corev1.Secret, to S
 	}
 	patch := fmt.Appendf(nil, `{"metadata":{"resourceVersion":%q,"annotations":{%q:%q}},"data":{%q:%q,%q:null}}`,
 		from.ResourceVersion, annotationKey, to.Key, to.Key, base64.StdEncoding.EncodeToString([]byte(token)), ref.Key)
-	_, err := c.Kube.CoreV1().Secrets(c.Namespace).Patch(ctx, from.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+	_, err := c.Kube.CoreV1().Secrets(
+		c.Namespace,
+	).Patch(
+		ctx,
+		from.Name,
+		types.MergePatchType,
+		patch,
+		metav1.PatchOptions{FieldManager: server.ManagedBy},
+	)
 	if err != nil {
 		return fmt.Errorf("moving the management token to the key %s of Secret %s/%s: %w", to.Key, c.Namespace, from.Name, err)
 	}
@@ -452,8 +504,22 @@ func moveToken(ctx context.Context, c *consul.Cluster, from *corev1.Secret, to S
 // storeToken chooses a token and puts it into the Secret. It fails if the Secret was changed meanwhile.
 func storeToken(ctx context.Context, c *consul.Cluster, ref SecretRef, existing *corev1.Secret) (token string, err error) {
 	token = uuid.NewString()
-	patch := fmt.Appendf(nil, `{"metadata":{"resourceVersion":%q},"data":{%q:%q}}`, existing.ResourceVersion, ref.Key, base64.StdEncoding.EncodeToString([]byte(token)))
-	_, err = c.Kube.CoreV1().Secrets(c.Namespace).Patch(ctx, existing.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+	patch := fmt.Appendf(
+		nil,
+		`{"metadata":{"resourceVersion":%q},"data":{%q:%q}}`,
+		existing.ResourceVersion,
+		ref.Key,
+		base64.StdEncoding.EncodeToString([]byte(token)),
+	)
+	_, err = c.Kube.CoreV1().Secrets(
+		c.Namespace,
+	).Patch(
+		ctx,
+		existing.Name,
+		types.MergePatchType,
+		patch,
+		metav1.PatchOptions{FieldManager: server.ManagedBy},
+	)
 	if err != nil {
 		return "", fmt.Errorf("storing the management token in Secret %s/%s: %w", c.Namespace, ref.Name, err)
 	}
@@ -538,7 +604,12 @@ func KeepManagementToken(ctx context.Context, c *consul.Cluster, token string) (
 		return false, err
 	}
 	if held != "" {
-		return false, fmt.Errorf("the Secret %s/%s holds another management token of %s: delete the Secret if it is left over from an earlier cluster", c.Namespace, ref.Name, c.ID())
+		return false, fmt.Errorf(
+			"the Secret %s/%s holds another management token of %s: delete the Secret if it is left over from an earlier cluster",
+			c.Namespace,
+			ref.Name,
+			c.ID(),
+		)
 	}
 	if err := makeSecret(ctx, c, DefaultSecretRef(c.Name), token, true); err != nil {
 		return false, err

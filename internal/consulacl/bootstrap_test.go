@@ -31,10 +31,11 @@ func TestCheckSecret(t *testing.T) {
 		ref  SecretRef
 		want string // in the refusal
 	}{
-		"there is none":          {nil, SecretRef{"mine", "token"}, ""},
-		"it says whose it is":    {[]func(*corev1.Secret){marked, holds(token)}, SecretRef{"mine", "token"}, ""},
-		"it says so, empty":      {[]func(*corev1.Secret){marked}, SecretRef{"mine", "token"}, ""},
-		"it does not say so":     {[]func(*corev1.Secret){holds(token)}, SecretRef{"mine", "token"}, "kubectl label secret --namespace ns mine app.kubernetes.io/component=acl-bootstrap"},
+		"there is none":       {nil, SecretRef{"mine", "token"}, ""},
+		"it says whose it is": {[]func(*corev1.Secret){marked, holds(token)}, SecretRef{"mine", "token"}, ""},
+		"it says so, empty":   {[]func(*corev1.Secret){marked}, SecretRef{"mine", "token"}, ""},
+		"it does not say so": {[]func(*corev1.Secret){holds(token)}, SecretRef{"mine", "token"}, "kubectl label secret --namespace ns " +
+			"mine app.kubernetes.io/component=acl-bootstrap"},
 		"the token is in it":     {[]func(*corev1.Secret){marked, holds(token)}, SecretRef{"other", "token"}, `is in key "token" of Secret mine`},
 		"the key is another":     {[]func(*corev1.Secret){marked, holds(token)}, SecretRef{"mine", "key"}, `not in key "key" of Secret mine`},
 		"what it holds is wrong": {[]func(*corev1.Secret){marked, holds("hunter2")}, SecretRef{"mine", "token"}, "does not hold a UUID"},

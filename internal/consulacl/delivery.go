@@ -233,9 +233,21 @@ type TakenError struct {
 // Error implements error.
 func (e *TakenError) Error() string {
 	if e.Holder.Foreign {
-		return fmt.Sprintf("Secret %s/%s, or its key %s, exists, and this provider did not create it", e.Target.Namespace, e.Target.Name, e.Target.Key)
+		return fmt.Sprintf(
+			"Secret %s/%s, or its key %s, exists, and this provider did not create it",
+			e.Target.Namespace,
+			e.Target.Name,
+			e.Target.Key,
+		)
 	}
-	return fmt.Sprintf("the key %s of Secret %s/%s holds the token %s of cluster %s", e.Target.Key, e.Target.Namespace, e.Target.Name, e.Holder.AccessorID, e.Holder.Cluster)
+	return fmt.Sprintf(
+		"the key %s of Secret %s/%s holds the token %s of cluster %s",
+		e.Target.Key,
+		e.Target.Namespace,
+		e.Target.Name,
+		e.Holder.AccessorID,
+		e.Holder.Cluster,
+	)
 }
 
 // Deliver writes a token into a target. The key must be free, or hold the same token, or the previous token that
@@ -252,7 +264,13 @@ func (d *Deliveries) Deliver(ctx context.Context, t Target, accessorID, secretID
 		}
 		if s != nil && string(s.Type) != orOpaque(t.Type) {
 			if others(s, t) {
-				return fmt.Errorf("the type of Secret %s/%s is %s and cannot be changed to %s while it has keys of others", t.Namespace, t.Name, s.Type, orOpaque(t.Type))
+				return fmt.Errorf(
+					"the type of Secret %s/%s is %s and cannot be changed to %s while it has keys of others",
+					t.Namespace,
+					t.Name,
+					s.Type,
+					orOpaque(t.Type),
+				)
 			}
 			if err := d.deleteSecret(ctx, s); err != nil {
 				return err
@@ -354,7 +372,8 @@ func isNamespaceMissing(err error) bool {
 		return false
 	}
 	details := status.Status().Details
-	return apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) || (apierrors.IsNotFound(err) && details != nil && details.Kind == "namespaces")
+	return apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) ||
+		(apierrors.IsNotFound(err) && details != nil && details.Kind == "namespaces")
 }
 
 // deleteSecret deletes a Secret as it was read.
@@ -429,7 +448,12 @@ func (d *Deliveries) look(ctx context.Context, name string) (*namespace, error) 
 
 func (d *Deliveries) read(ctx context.Context, name string) (*namespace, error) {
 	n := &namespace{tokens: map[string]*corev1.Secret{}, others: map[string]bool{}}
-	list, err := d.kube.CoreV1().Secrets(name).List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(TokenSecretLabels()).String()})
+	list, err := d.kube.CoreV1().Secrets(
+		name,
+	).List(
+		ctx,
+		metav1.ListOptions{LabelSelector: labels.SelectorFromSet(TokenSecretLabels()).String()},
+	)
 	var names []string
 	if err == nil {
 		names, err = d.kube.SecretNames(ctx, name)

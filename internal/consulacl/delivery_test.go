@@ -69,11 +69,17 @@ func TestDeliveries_inANamespaceThatIsGone(t *testing.T) {
 		answers   []func(*fake.Clientset)
 		missing   bool
 	}{
-		"it does not exist":                   {nil, nil, true},
-		"its Roles are gone with it":          {nil, []func(*fake.Clientset){forbidden("get", "secrets"), forbidden("list", "secrets"), forbidden("patch", "secrets")}, true},
-		"it is being deleted":                 {&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "app", DeletionTimestamp: new(metav1.Now()), Finalizers: []string{"kubernetes"}}}, []func(*fake.Clientset){forbidden("patch", "secrets")}, true},
-		"it is there":                         {&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "app"}}, nil, false},
-		"it is there, and may not be written": {&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "app"}}, []func(*fake.Clientset){forbidden("patch", "secrets")}, false},
+		"it does not exist": {nil, nil, true},
+		"its Roles are gone with it": {nil, []func(*fake.Clientset){
+			forbidden("get", "secrets"), forbidden("list", "secrets"), forbidden("patch", "secrets"),
+		}, true},
+		"it is being deleted": {&corev1.Namespace{
+			ObjectMeta: metav1.ObjectMeta{Name: "app", DeletionTimestamp: new(metav1.Now()), Finalizers: []string{"kubernetes"}},
+		}, []func(*fake.Clientset){forbidden("patch", "secrets")}, true},
+		"it is there": {&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "app"}}, nil, false},
+		"it is there, and may not be written": {&corev1.Namespace{
+			ObjectMeta: metav1.ObjectMeta{Name: "app"},
+		}, []func(*fake.Clientset){forbidden("patch", "secrets")}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -118,7 +124,14 @@ func TestDeliveries_Find(t *testing.T) {
 	k := fake.NewClientset()
 	d := newDeliveries(consul.NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul"))
 	all := []Target{
-		{Namespace: "app", Name: "file", Key: "config.json", Template: "{\"token\": \"{{ .SecretID }}\", \"of\": \"{{.AccessorID}}\", \"x\": \"{{\"{{\"}}\"}", Labels: map[string]string{"team": "web"}, Declared: `{"expirationTTL":"8h"}`},
+		{
+			Namespace: "app",
+			Name:      "file",
+			Key:       "config.json",
+			Template:  "{\"token\": \"{{ .SecretID }}\", \"of\": \"{{.AccessorID}}\", \"x\": \"{{\"{{\"}}\"}",
+			Labels:    map[string]string{"team": "web"},
+			Declared:  `{"expirationTTL":"8h"}`,
+		},
 		{Namespace: "ns", Name: "plain", Key: "token", Type: "example.com/x"},
 	}
 	for _, target := range all {
@@ -135,7 +148,12 @@ func TestDeliveries_Find(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Labels["theirs"] = "x"
-	s.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: all[0].manager(), FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{"f:team":{},"f:app.kubernetes.io/managed-by":{}}}}`)}}
+	s.ManagedFields = []metav1.ManagedFieldsEntry{
+		{
+			Manager:  all[0].manager(),
+			FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{"f:team":{},"f:app.kubernetes.io/managed-by":{}}}}`),
+		},
+	}
 	if _, err := k.CoreV1().Secrets("app").Update(t.Context(), s, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}

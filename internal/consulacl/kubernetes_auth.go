@@ -141,24 +141,29 @@ func (r *TokenReviewer) Ensure(ctx context.Context) (ReviewerCredential, error) 
 		}
 	}
 	var credential ReviewerCredential
-	err = kube.Wait(ctx, "the token of ServiceAccount "+r.Namespace+"/"+r.AccountName(), 200*time.Millisecond, func(ctx context.Context) (string, error) {
-		live, err := r.objects(ctx)
-		if err != nil {
-			return "", err
-		}
-		switch {
-		case live.ServiceAccount == nil: // somebody deleted it meanwhile
-			return "the ServiceAccount is gone", r.apply(ctx, want.ServiceAccount)
-		case live.HasToken():
-			credential = credentialIn(live)
-			return "", nil
-		case live.Secret == nil:
-			return "Kubernetes has not filled it in", r.apply(ctx, want.Secret)
-		case isOfAnother(live.Secret, live.ServiceAccount):
-			return "the Secret still holds the old token", r.delete(ctx, live.Secret)
-		}
-		return "Kubernetes has not filled it in", nil
-	})
+	err = kube.Wait(
+		ctx,
+		"the token of ServiceAccount "+r.Namespace+"/"+r.AccountName(),
+		200*time.Millisecond,
+		func(ctx context.Context) (string, error) {
+			live, err := r.objects(ctx)
+			if err != nil {
+				return "", err
+			}
+			switch {
+			case live.ServiceAccount == nil: // somebody deleted it meanwhile
+				return "the ServiceAccount is gone", r.apply(ctx, want.ServiceAccount)
+			case live.HasToken():
+				credential = credentialIn(live)
+				return "", nil
+			case live.Secret == nil:
+				return "Kubernetes has not filled it in", r.apply(ctx, want.Secret)
+			case isOfAnother(live.Secret, live.ServiceAccount):
+				return "the Secret still holds the old token", r.delete(ctx, live.Secret)
+			}
+			return "Kubernetes has not filled it in", nil
+		},
+	)
 	return credential, err
 }
 
@@ -198,7 +203,8 @@ func (r *TokenReviewer) readLabels(ctx context.Context) (err error) {
 // can be changed.
 func isOfAnother(s *corev1.Secret, a *corev1.ServiceAccount) bool {
 	uid := s.Annotations[corev1.ServiceAccountUIDKey]
-	return s.Type != corev1.SecretTypeServiceAccountToken || s.Annotations[corev1.ServiceAccountNameKey] != a.Name || (uid != "" && uid != string(a.UID))
+	return s.Type != corev1.SecretTypeServiceAccountToken || s.Annotations[corev1.ServiceAccountNameKey] != a.Name ||
+		(uid != "" && uid != string(a.UID))
 }
 
 func (r *TokenReviewer) apply(ctx context.Context, o server.Object) error {

@@ -48,10 +48,18 @@ func TestDenyAnswers(t *testing.T) {
 	if got, want := slices.Sorted(maps.Keys(nodes)), []string{"n-direct", "n-role", "n-template"}; !slices.Equal(got, want) {
 		t.Errorf("identities of nodes %q, want %q", got, want)
 	}
-	if got, want := slices.Sorted(maps.Keys(services)), []string{"s-direct", "s-direct-sidecar-proxy", "s-gateway", "s-role", "s-role-sidecar-proxy", "s-template", "s-template-sidecar-proxy"}; !slices.Equal(got, want) {
+	if got, want := slices.Sorted(maps.Keys(services)), []string{
+		"s-direct", "s-direct-sidecar-proxy", "s-gateway", "s-role", "s-role-sidecar-proxy", "s-template", "s-template-sidecar-proxy",
+	}; !slices.Equal(
+		got,
+		want,
+	) {
 		t.Errorf("identities of services %q, want %q", got, want)
 	}
-	if got, want := a.rights(AnonymousAccessorID), []string{"policy dns", "role used", "templated policy builtin/dns"}; !slices.Equal(got, want) {
+	if got, want := a.rights(AnonymousAccessorID), []string{"policy dns", "role used", "templated policy builtin/dns"}; !slices.Equal(
+		got,
+		want,
+	) {
 		t.Errorf("rights of the anonymous token %q, want %q", got, want)
 	}
 	for accessor, want := range map[string]bool{"agent": true, "stale": false, "brief": true, "none": false} {
@@ -66,7 +74,8 @@ func TestDenyAnswers(t *testing.T) {
 	}
 	f := DenyFacts{Servers: []DenyServer{{Name: "s-0"}}}
 	a.addCatalog(&f)
-	if !slices.Equal(f.Nodes, []string{"a", "z"}) || !slices.Equal(f.Services, []string{"api", "web"}) || !maps.Equal(f.Sessions, map[string]int{"a": 2, "s-0": 1}) {
+	if !slices.Equal(f.Nodes, []string{"a", "z"}) || !slices.Equal(f.Services, []string{"api", "web"}) ||
+		!maps.Equal(f.Sessions, map[string]int{"a": 2, "s-0": 1}) {
 		t.Errorf("catalog: %+v", f)
 	}
 }

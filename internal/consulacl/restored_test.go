@@ -19,7 +19,9 @@ import (
 // agent of this name in: it goes before the agent is awaited.
 func TestHeal_makesRoomForTheAgents(t *testing.T) {
 	t.Parallel()
-	for name, ready := range map[string]time.Duration{"a server that was restarted a moment ago": time.Second, "one that runs for an hour": time.Hour} {
+	for name, ready := range map[string]time.Duration{
+		"a server that was restarted a moment ago": time.Second, "one that runs for an hour": time.Hour,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			healMakesRoom(t, ready)
@@ -32,19 +34,30 @@ func healMakesRoom(t *testing.T, ready time.Duration) {
 	t.Helper()
 	own := AgentTokenAccessor((&consul.Cluster{Namespace: "ns", Name: "consul"}), 0)
 	node := func(id, lan string) any {
-		return map[string]any{"Node": map[string]any{"Node": "consul-server-0", "ID": id, "Address": lan, "TaggedAddresses": map[string]string{"lan": lan}}}
+		return map[string]any{
+			"Node": map[string]any{"Node": "consul-server-0", "ID": id, "Address": lan, "TaggedAddresses": map[string]string{"lan": lan}},
+		}
 	}
 	const catalog, deregister, give = "GET /v1/catalog/node/consul-server-0", "PUT /v1/catalog/deregister", "PUT /v1/agent/token/agent"
 	known := consultest.Answers{
-		"GET /v1/acl/token/self":              {200, map[string]any{"AccessorID": "m", "Policies": []map[string]string{{"ID": GlobalManagementID}}}},
-		"GET /v1/acl/token/" + own:            {200, map[string]string{"AccessorID": own, "SecretID": "agent"}},
-		"GET /v1/agent/self":                  {200, map[string]any{"Config": map[string]string{"NodeName": "consul-server-0", "NodeID": "own"}}},
-		give:                                  {200, nil},
-		deregister:                            {200, true},
-		catalog:                               {200, node("another", "10.9.9.9")},
-		"GET /v1/operator/raft/configuration": {200, map[string]any{"Servers": []map[string]any{{"ID": "own", "Node": "consul-server-0", "Address": "10.0.0.1:8300", "Leader": true, "Voter": true}}}},
+		"GET /v1/acl/token/self": {
+			200,
+			map[string]any{"AccessorID": "m", "Policies": []map[string]string{{"ID": GlobalManagementID}}},
+		},
+		"GET /v1/acl/token/" + own: {200, map[string]string{"AccessorID": own, "SecretID": "agent"}},
+		"GET /v1/agent/self":       {200, map[string]any{"Config": map[string]string{"NodeName": "consul-server-0", "NodeID": "own"}}},
+		give:                       {200, nil},
+		deregister:                 {200, true},
+		catalog:                    {200, node("another", "10.9.9.9")},
+		"GET /v1/operator/raft/configuration": {
+			200,
+			map[string]any{
+				"Servers": []map[string]any{{"ID": "own", "Node": "consul-server-0", "Address": "10.0.0.1:8300", "Leader": true, "Voter": true}},
+			},
+		},
 		"GET /v1/operator/autopilot/health": {200, map[string]any{"Healthy": true, "Servers": []map[string]any{{
-			"ID": "own", "Name": "consul-server-0", "Address": "10.0.0.1:8300", "SerfStatus": "alive", "Healthy": true, "Voter": true, "Leader": true,
+			"ID": "own", "Name": "consul-server-0", "Address": "10.0.0.1:8300", "SerfStatus": "alive", "Healthy": true, "Voter": true,
+			"Leader": true,
 		}}}},
 	}
 	var done []string
@@ -68,7 +81,9 @@ func healMakesRoom(t *testing.T, ready time.Duration) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(time.Now().Add(-ready))}}
+	pod.Status.Conditions = []corev1.PodCondition{
+		{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(time.Now().Add(-ready))},
+	}
 	if _, err := k.CoreV1().Pods("ns").UpdateStatus(t.Context(), pod, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}

@@ -73,7 +73,8 @@ type authority struct {
 
 // same reports whether two have one certificate, and are trusted through the same ones.
 func (a authority) same(b authority) bool {
-	return a.Certificate().Equal(b.Certificate()) && !slices.ContainsFunc(a.roots, lacks(b.roots)) && !slices.ContainsFunc(b.roots, lacks(a.roots))
+	return a.Certificate().Equal(b.Certificate()) && !slices.ContainsFunc(a.roots, lacks(b.roots)) &&
+		!slices.ContainsFunc(b.roots, lacks(a.roots))
 }
 
 // lacks returns a function that reports whether a certificate is missing among all.
@@ -339,8 +340,14 @@ func (w *work) checkDropped(next authorities) error {
 		return nil
 	}
 	if err := pki.CheckChain(w.certificate.Pair, next.trusted(), time.Now()); err != nil {
-		return fmt.Errorf("the new certificate authority did not sign the certificate of the servers, so the servers continue to trust the former authority: %w: "+
-			"put the new authority back into its Secret, or delete the Secret %s/%s while the servers run, and apply again: the apply then replaces the authority", err, w.c.Namespace, server.CAName(w.c.Name))
+		return fmt.Errorf(
+			"the new certificate authority did not sign the certificate of the servers, so the servers continue to trust the former authority: %w: "+
+				"put the new authority back into its Secret, or delete the Secret %s/%s while the servers run, and apply again: the apply then "+
+				"replaces the authority",
+			err,
+			w.c.Namespace,
+			server.CAName(w.c.Name),
+		)
 	}
 	return nil
 }
@@ -410,7 +417,11 @@ func ReadCertificates(ctx context.Context, c *consul.Cluster) (*Certificates, er
 	if err != nil {
 		return nil, err
 	}
-	ends := Certificates{CA: string(pki.EncodeCertificates(read.trusted)), CAExpires: read.trusted[0].NotAfter, Expires: read.Certificate().NotAfter}
+	ends := Certificates{
+		CA:        string(pki.EncodeCertificates(read.trusted)),
+		CAExpires: read.trusted[0].NotAfter,
+		Expires:   read.Certificate().NotAfter,
+	}
 	return &ends, nil
 }
 
@@ -598,7 +609,11 @@ func readCertificates(ctx context.Context, c *consul.Cluster, spec server.Spec) 
 	case !found:
 		w.public = nil
 	case !server.Owns(c.Name, w.public.Labels):
-		return nil, fmt.Errorf("the ConfigMap %s/%s exists, and this provider did not create it for this cluster: rename it, or delete it if nothing uses it", c.Namespace, w.public.Name)
+		return nil, fmt.Errorf(
+			"the ConfigMap %s/%s exists, and this provider did not create it for this cluster: rename it, or delete it if nothing uses it",
+			c.Namespace,
+			w.public.Name,
+		)
 	}
 	return w, nil
 }
@@ -634,7 +649,12 @@ func parseAuthorities(s *corev1.Secret, brought *authority) (a authorities, err 
 		}
 	}
 	if err != nil {
-		return a, fmt.Errorf("reading Secret %s/%s: %w: delete the Secret while the servers run, and apply again: the apply then replaces the certificate authority", s.Namespace, s.Name, err)
+		return a, fmt.Errorf(
+			"reading Secret %s/%s: %w: delete the Secret while the servers run, and apply again: the apply then replaces the certificate authority",
+			s.Namespace,
+			s.Name,
+			err,
+		)
 	}
 	return a, nil
 }
@@ -646,7 +666,12 @@ func parseCertificate(s *corev1.Secret) (*certificate, error) {
 		c.trusted, err = pki.ParseCertificates(s.Data[server.TLSCAKey])
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading Secret %s/%s: %w: delete the Secret, and apply again: the apply then creates another one", s.Namespace, s.Name, err)
+		return nil, fmt.Errorf(
+			"reading Secret %s/%s: %w: delete the Secret, and apply again: the apply then creates another one",
+			s.Namespace,
+			s.Name,
+			err,
+		)
 	}
 	return &c, nil
 }
@@ -668,7 +693,9 @@ func (w *work) publish(ctx context.Context) error {
 		if w.public == nil {
 			w.public, err = maps.Create(ctx, cm, metav1.CreateOptions{FieldManager: server.ManagedBy})
 		} else {
-			patch, _ := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": w.public.ResourceVersion}, "data": cm.Data}) // strings
+			patch, _ := json.Marshal(
+				map[string]any{"metadata": map[string]any{"resourceVersion": w.public.ResourceVersion}, "data": cm.Data},
+			) // strings
 			w.public, err = maps.Patch(ctx, cm.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
 		}
 		if err != nil {
@@ -715,10 +742,24 @@ func (w *work) issue(now time.Time) (pki.Pair, error) {
 	case w.broughtCertificate != nil && pki.CheckChain(*w.broughtCertificate, w.trusted(), now) == nil:
 		return *w.broughtCertificate, nil
 	case w.current.Key == nil:
-		return pki.Pair{}, fmt.Errorf("the Secret %s/%s is lost, and so is the key of the certificate authority that signed what was in it: delete the Secret %s too, and apply again: the apply then creates both again", w.c.Namespace, server.TLSSecretName(w.c.Name), server.CAName(w.c.Name))
+		return pki.Pair{}, fmt.Errorf(
+			"the Secret %s/%s is lost, and so is the key of the certificate authority that signed what was in it: delete the Secret %s too, and "+
+				"apply again: the apply then creates both again",
+			w.c.Namespace,
+			server.TLSSecretName(w.c.Name),
+			server.CAName(w.c.Name),
+		)
 	}
 	dns, ips := server.CertificateNames(w.spec)
-	return pki.NewServer(w.current.Pair, w.spec.TLS.KeyAlgorithm, server.Shorten(server.TLSServerName(w.spec), maxCommonName), dns, ips, w.spec.TLS.Validity, now)
+	return pki.NewServer(
+		w.current.Pair,
+		w.spec.TLS.KeyAlgorithm,
+		server.Shorten(server.TLSServerName(w.spec), maxCommonName),
+		dns,
+		ips,
+		w.spec.TLS.Validity,
+		now,
+	)
 }
 
 func (w *work) labels(component string) map[string]string {
@@ -883,7 +924,11 @@ func CheckFormerTLS(ctx context.Context, c *consul.Cluster, spec server.Spec, po
 	}
 	for i := range pods {
 		if _, _, err := w.handshake(ctx, &pods[i], client); err != nil {
-			return fmt.Sprintf("server %s and new servers would refuse each other with the declared certificate authority: %s", pods[i].Name, err), nil
+			return fmt.Sprintf(
+				"server %s and new servers would refuse each other with the declared certificate authority: %s",
+				pods[i].Name,
+				err,
+			), nil
 		}
 	}
 	return "", nil

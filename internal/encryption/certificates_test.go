@@ -23,7 +23,13 @@ import (
 )
 
 func tlsSpec(change func(*server.TLSSettings)) server.Spec {
-	s := server.Spec{Namespace: "ns", Name: "consul", Datacenter: "dc1", Domain: "consul", TLS: server.TLS{Stage: server.StageEncrypted, TLSSettings: server.DefaultTLS}}
+	s := server.Spec{
+		Namespace:  "ns",
+		Name:       "consul",
+		Datacenter: "dc1",
+		Domain:     "consul",
+		TLS:        server.TLS{Stage: server.StageEncrypted, TLSSettings: server.DefaultTLS},
+	}
 	change(&s.TLS.TLSSettings)
 	return s
 }
@@ -93,10 +99,11 @@ func TestAuthorities_due(t *testing.T) {
 		brought  *authority
 		want     string
 	}{
-		"nothing":                      {authorities{current: made, trigger: "1"}, unchanged, nil, ""},
-		"the first trigger":            {authorities{current: made}, func(s *server.TLSSettings) { s.CATrigger = "1" }, nil, ""},
-		"another trigger":              {authorities{current: made, trigger: "1"}, func(s *server.TLSSettings) { s.CATrigger = "2" }, nil, "the trigger changed"},
-		"one is on its way":            {authorities{current: made, next: &other, trigger: "1"}, func(s *server.TLSSettings) { s.CATrigger = "2" }, nil, ""},
+		"nothing":           {authorities{current: made, trigger: "1"}, unchanged, nil, ""},
+		"the first trigger": {authorities{current: made}, func(s *server.TLSSettings) { s.CATrigger = "1" }, nil, ""},
+		"another trigger":   {authorities{current: made, trigger: "1"}, func(s *server.TLSSettings) { s.CATrigger = "2" }, nil, "the trigger changed"},
+		"one is on its way": {authorities{current: made, next: &other, trigger: "1"},
+			func(s *server.TLSSettings) { s.CATrigger = "2" }, nil, ""},
 		"another algorithm":            {authorities{current: made}, func(s *server.TLSSettings) { s.KeyAlgorithm = "RSA-2048" }, nil, "the declared key algorithm is RSA-2048"},
 		"it ends too soon":             {authorities{current: old}, unchanged, nil, "the certificate authority expires on " + day(old.Certificate().NotAfter)},
 		"its key is lost":              {authorities{current: lost}, unchanged, nil, "the key of the certificate authority is lost"},
@@ -139,16 +146,19 @@ func TestCertificateDue(t *testing.T) {
 		after time.Duration
 		want  string
 	}{
-		"nothing":                   {good, ca, tlsSpec(unchanged), 0, ""},
-		"not yet":                   {good, ca, tlsSpec(unchanged), 273 * 24 * time.Hour, ""},
-		"near its end":              {good, ca, tlsSpec(unchanged), 276 * 24 * time.Hour, "the certificate of the servers expires on"},
-		"it has ended":              {good, ca, tlsSpec(unchanged), 400 * 24 * time.Hour, "the certificate of the servers expires on"},
-		"another name":              {good, ca, tlsSpec(func(s *server.TLSSettings) { s.DNSNames = []string{"a.example"} }), 0, "it has other names"},
-		"another authority":         {good, short, tlsSpec(unchanged), 0, "another certificate authority has signed it"},
-		"another algorithm":         {good, ca, tlsSpec(func(s *server.TLSSettings) { s.KeyAlgorithm = "RSA-2048" }), 0, "the declared key algorithm of the servers is RSA-2048"},
-		"no later than its CA":      {nearEnd, short, tlsSpec(unchanged), time.Hour, ""},
-		"nobody can sign":           {good, lost, tlsSpec(unchanged), 400 * 24 * time.Hour, ""},
-		"the end is nearer by much": {good, ca, tlsSpec(func(s *server.TLSSettings) { s.RenewBefore = 364 * 24 * time.Hour }), 48 * time.Hour, "expires on"},
+		"nothing":      {good, ca, tlsSpec(unchanged), 0, ""},
+		"not yet":      {good, ca, tlsSpec(unchanged), 273 * 24 * time.Hour, ""},
+		"near its end": {good, ca, tlsSpec(unchanged), 276 * 24 * time.Hour, "the certificate of the servers expires on"},
+		"it has ended": {good, ca, tlsSpec(unchanged), 400 * 24 * time.Hour, "the certificate of the servers expires on"},
+		"another name": {good, ca, tlsSpec(func(s *server.TLSSettings) { s.DNSNames = []string{"a.example"} }),
+			0, "it has other names"},
+		"another authority": {good, short, tlsSpec(unchanged), 0, "another certificate authority has signed it"},
+		"another algorithm": {good, ca, tlsSpec(func(s *server.TLSSettings) { s.KeyAlgorithm = "RSA-2048" }),
+			0, "the declared key algorithm of the servers is RSA-2048"},
+		"no later than its CA": {nearEnd, short, tlsSpec(unchanged), time.Hour, ""},
+		"nobody can sign":      {good, lost, tlsSpec(unchanged), 400 * 24 * time.Hour, ""},
+		"the end is nearer by much": {good, ca, tlsSpec(func(s *server.TLSSettings) { s.RenewBefore = 364 * 24 * time.Hour }),
+			48 * time.Hour, "expires on"},
 	} {
 		got := certificateDue(tt.c, tt.a, tt.spec, nil, now.Add(tt.after))
 		if (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
@@ -263,14 +273,19 @@ func TestEnsureCertificates_leavesOthersAlone(t *testing.T) {
 		"a Secret":      {fake.NewClientset(&corev1.Secret{ObjectMeta: named("consul-tls")}), unchanged, "this provider did not create it"},
 		"another":       {fake.NewClientset(&corev1.Secret{ObjectMeta: named("consul-ca")}), unchanged, "this provider did not create it"},
 		"the ConfigMap": {fake.NewClientset(&corev1.ConfigMap{ObjectMeta: named("consul-ca")}), unchanged, "this provider did not create it"},
-		"not PEM":       {fake.NewClientset(own("consul-ca", map[string][]byte{"tls.crt": []byte("secret"), "tls.key": []byte("secret")})), unchanged, "there is no certificate in PEM: delete the Secret while the servers run"},
-		"no key":        {fake.NewClientset(&corev1.Secret{ObjectMeta: named("ours"), Data: map[string][]byte{"tls.crt": chain}}), brought, "the key tls.key is missing"},
-		"no chain":      {fake.NewClientset(&corev1.Secret{ObjectMeta: named("ours"), Data: map[string][]byte{"tls.key": key}}), brought, "the key tls.crt is missing"},
-		"brought":       {fake.NewClientset(&corev1.Secret{ObjectMeta: named("ours"), Data: map[string][]byte{"tls.crt": chain, "tls.key": key}}), brought, ""},
-		"nothing":       {fake.NewClientset(), unchanged, ""},
+		"not PEM": {fake.NewClientset(own("consul-ca", map[string][]byte{"tls.crt": []byte("secret"), "tls.key": []byte("secret")})),
+			unchanged, "there is no certificate in PEM: delete the Secret while the servers run"},
+		"no key": {fake.NewClientset(&corev1.Secret{ObjectMeta: named("ours"), Data: map[string][]byte{"tls.crt": chain}}),
+			brought, "the key tls.key is missing"},
+		"no chain": {fake.NewClientset(&corev1.Secret{ObjectMeta: named("ours"), Data: map[string][]byte{"tls.key": key}}),
+			brought, "the key tls.crt is missing"},
+		"brought": {fake.NewClientset(&corev1.Secret{ObjectMeta: named("ours"), Data: map[string][]byte{"tls.crt": chain, "tls.key": key}}),
+			brought, ""},
+		"nothing": {fake.NewClientset(), unchanged, ""},
 	} {
 		made, err := ensure(tt.settings, tt.k)
-		if made != (tt.want == "") || (err == nil) != (tt.want == "") || (err != nil && (!strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "secret\""))) {
+		if made != (tt.want == "") || (err == nil) != (tt.want == "") ||
+			(err != nil && (!strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "secret\""))) {
 			t.Errorf("%s: %v, %v, want %q", name, made, err, tt.want)
 		}
 		if tt.want != "" {
@@ -308,7 +323,8 @@ func TestCertificateDrift_ofWhatIsTrusted(t *testing.T) {
 	if _, err := k.CoreV1().Secrets("ns").Update(t.Context(), s, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if drift := CertificateDrift(t.Context(), c, spec); len(drift) != 1 || !strings.Contains(drift[0], "the Secret consul-tls has other certificate authorities") {
+	if drift := CertificateDrift(t.Context(), c, spec); len(drift) != 1 ||
+		!strings.Contains(drift[0], "the Secret consul-tls has other certificate authorities") {
 		t.Errorf("the drift is %q", drift)
 	}
 }
@@ -318,7 +334,9 @@ func TestEnsureCertificates_tellsThoseThatRun(t *testing.T) {
 	t.Parallel()
 	for _, running := range []bool{false, true} {
 		k := fake.NewClientset()
-		if _, err := EnsureCertificates(t.Context(), consul.NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul"), tlsSpec(unchanged), running); err != nil {
+		if _, err := EnsureCertificates(
+			t.Context(), consul.NewConnector(&kube.Client{Interface: k}).Cluster("ns", "consul"), tlsSpec(unchanged), running,
+		); err != nil {
 			t.Fatal(err)
 		}
 		s, err := k.CoreV1().Secrets("ns").Get(t.Context(), "consul-tls", metav1.GetOptions{})
@@ -382,7 +400,10 @@ func TestSettleCertificates_revertsWhatIsRefused(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "ours"}, Data: map[string][]byte{"tls.crt": chain, "tls.key": key}}
+			s := &corev1.Secret{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "ours"},
+				Data:       map[string][]byte{"tls.crt": chain, "tls.key": key},
+			}
 			if _, err := k.CoreV1().Secrets("ns").Create(t.Context(), s, metav1.CreateOptions{}); err != nil {
 				if _, err := k.CoreV1().Secrets("ns").Update(t.Context(), s, metav1.UpdateOptions{}); err != nil {
 					t.Fatal(err)
@@ -491,7 +512,8 @@ func TestSettleCertificates_dropsNoAuthorityInUse(t *testing.T) {
 	if _, err := k.CoreV1().Secrets("ns").Update(t.Context(), ca, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := SettleCertificates(t.Context(), c, "", tlsSpec(unchanged)); err == nil || !strings.Contains(err.Error(), "delete the Secret ns/consul-ca") {
+	if err := SettleCertificates(t.Context(), c, "", tlsSpec(unchanged)); err == nil ||
+		!strings.Contains(err.Error(), "delete the Secret ns/consul-ca") {
 		t.Error(err)
 	}
 	s, err := k.CoreV1().Secrets("ns").Get(t.Context(), "consul-tls", metav1.GetOptions{})

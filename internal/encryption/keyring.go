@@ -296,8 +296,15 @@ func readKeyring(ctx context.Context, c *consul.Cluster) (keyring, *corev1.Secre
 	if err != nil {
 		k.made = s.CreationTimestamp.Time
 	}
-	if json.Unmarshal(s.Data[server.KeyringKey], &k.keys) != nil || len(k.keys) == 0 || slices.ContainsFunc(k.keys, func(key string) bool { return CheckGossipKey(key) != nil }) {
-		return keyring{}, nil, fmt.Errorf("key %s of Secret %s/%s is not a list of gossip keys: delete the Secret while the servers run, and apply again: the apply then creates the Secret from the keys of the servers", server.KeyringKey, c.Namespace, s.Name)
+	if json.Unmarshal(s.Data[server.KeyringKey], &k.keys) != nil || len(k.keys) == 0 ||
+		slices.ContainsFunc(k.keys, func(key string) bool { return CheckGossipKey(key) != nil }) {
+		return keyring{}, nil, fmt.Errorf(
+			"key %s of Secret %s/%s is not a list of gossip keys: delete the Secret while the servers run, and apply again: the apply then "+
+				"creates the Secret from the keys of the servers",
+			server.KeyringKey,
+			c.Namespace,
+			s.Name,
+		)
 	}
 	if len(k.keys) == 1 {
 		k.phase = ""

@@ -16,13 +16,29 @@ func TestNextRingStep(t *testing.T) {
 		ring ring
 		want ringStep
 	}{
-		"all is well":                    {[]string{"a"}, ring{nodes: 3, keys: m{"a": 3}, primary: m{"a": 3}}, ringStep{}},
-		"a server is missing":            {[]string{"a"}, ring{nodes: 2, keys: m{"a": 2}, primary: m{"a": 2}}, ringStep{wait: "2 of 3 servers answer"}},
-		"an agent does not tell":         {[]string{"a"}, ring{nodes: 3, keys: m{"a": 3}, primary: m{"a": 3}, problems: []string{"x"}}, ringStep{wait: "x"}},
-		"a key that nobody has":          {[]string{"a", "b"}, ring{nodes: 3, keys: m{"a": 3}, primary: m{"a": 3}}, ringStep{install: "b"}},
-		"a key that some have":           {[]string{"b", "a"}, ring{nodes: 3, keys: m{"a": 3, "b": 2}, primary: m{"a": 3}}, ringStep{install: "b"}},
-		"all have it, nobody uses it":    {[]string{"b", "a"}, ring{nodes: 3, keys: m{"a": 3, "b": 3}, primary: m{"a": 3}}, ringStep{use: "b"}},
-		"some do not use it":             {[]string{"b"}, ring{nodes: 3, keys: m{"a": 3, "b": 3}, primary: m{"a": 1, "b": 2}}, ringStep{use: "b"}},
+		"all is well": {[]string{"a"}, ring{nodes: 3, keys: m{"a": 3}, primary: m{"a": 3}}, ringStep{}},
+		"a server is missing": {
+			[]string{"a"},
+			ring{nodes: 2, keys: m{"a": 2}, primary: m{"a": 2}},
+			ringStep{wait: "2 of 3 servers answer"},
+		},
+		"an agent does not tell": {
+			[]string{"a"},
+			ring{nodes: 3, keys: m{"a": 3}, primary: m{"a": 3}, problems: []string{"x"}},
+			ringStep{wait: "x"},
+		},
+		"a key that nobody has": {[]string{"a", "b"}, ring{nodes: 3, keys: m{"a": 3}, primary: m{"a": 3}}, ringStep{install: "b"}},
+		"a key that some have": {
+			[]string{"b", "a"},
+			ring{nodes: 3, keys: m{"a": 3, "b": 2}, primary: m{"a": 3}},
+			ringStep{install: "b"},
+		},
+		"all have it, nobody uses it": {[]string{"b", "a"}, ring{nodes: 3, keys: m{"a": 3, "b": 3}, primary: m{"a": 3}}, ringStep{use: "b"}},
+		"some do not use it": {
+			[]string{"b"},
+			ring{nodes: 3, keys: m{"a": 3, "b": 3}, primary: m{"a": 1, "b": 2}},
+			ringStep{use: "b"},
+		},
 		"a key too many":                 {[]string{"b"}, ring{nodes: 3, keys: m{"a": 1, "b": 3}, primary: m{"b": 3}}, ringStep{remove: "a"}},
 		"client agents count":            {[]string{"a"}, ring{nodes: 5, keys: m{"a": 4}, primary: m{"a": 4}}, ringStep{install: "a"}},
 		"two keys while one is replaced": {[]string{"a", "b"}, ring{nodes: 3, keys: m{"a": 3, "b": 3}, primary: m{"a": 3}}, ringStep{}},
@@ -77,14 +93,19 @@ func TestKeyring_due(t *testing.T) {
 		brought string
 		want    string
 	}{
-		"nothing is declared":        {keyring: k},
-		"the same trigger":           {keyring: k, gossip: rotation("1", 0)},
-		"another trigger":            {keyring: k, gossip: rotation("2", 0), want: "the trigger changed"},
-		"the first trigger":          {keyring: keyring{keys: []string{"a"}}, gossip: rotation("2", 0)},
-		"not old enough":             {keyring: k, gossip: rotation("1", 4*time.Hour)},
-		"too old":                    {keyring: k, gossip: rotation("1", 2*time.Hour), want: "the key is older than 2h0m0s"},
-		"a brought key, the same":    {keyring: k, gossip: server.Gossip{KeySecret: &server.SecretKey{Name: "s"}}, brought: "a"},
-		"a brought key, another":     {keyring: k, gossip: server.Gossip{KeySecret: &server.SecretKey{Name: "s"}}, brought: "b", want: "Secret s has another key"},
+		"nothing is declared":     {keyring: k},
+		"the same trigger":        {keyring: k, gossip: rotation("1", 0)},
+		"another trigger":         {keyring: k, gossip: rotation("2", 0), want: "the trigger changed"},
+		"the first trigger":       {keyring: keyring{keys: []string{"a"}}, gossip: rotation("2", 0)},
+		"not old enough":          {keyring: k, gossip: rotation("1", 4*time.Hour)},
+		"too old":                 {keyring: k, gossip: rotation("1", 2*time.Hour), want: "the key is older than 2h0m0s"},
+		"a brought key, the same": {keyring: k, gossip: server.Gossip{KeySecret: &server.SecretKey{Name: "s"}}, brought: "a"},
+		"a brought key, another": {
+			keyring: k,
+			gossip:  server.Gossip{KeySecret: &server.SecretKey{Name: "s"}},
+			brought: "b",
+			want:    "Secret s has another key",
+		},
 		"one that is being replaced": {keyring: keyring{keys: []string{"a", "b"}, phase: phaseInstall, trigger: "1"}, gossip: rotation("2", 0)},
 	}
 	for name, tt := range tests {

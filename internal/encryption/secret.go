@@ -27,14 +27,26 @@ func ownSecret(ctx context.Context, c *consul.Cluster, name string) (*corev1.Sec
 	case !found:
 		return nil, nil //nolint:nilnil // as documented
 	case !server.Owns(c.Name, s.Labels):
-		return nil, fmt.Errorf("the Secret %s/%s exists, and this provider did not create it for this cluster: rename it, or delete it if nothing uses it", c.Namespace, name)
+		return nil, fmt.Errorf(
+			"the Secret %s/%s exists, and this provider did not create it for this cluster: rename it, or delete it if nothing uses it",
+			c.Namespace,
+			name,
+		)
 	}
 	return s, nil
 }
 
 // writeSecret creates a Secret, or changes it as it was read: it sets exactly this data, and removes
 // annotations that are nil.
-func writeSecret(ctx context.Context, c *consul.Cluster, read *corev1.Secret, name string, labels map[string]string, annotations map[string]*string, data map[string][]byte) (*corev1.Secret, error) {
+func writeSecret(
+	ctx context.Context,
+	c *consul.Cluster,
+	read *corev1.Secret,
+	name string,
+	labels map[string]string,
+	annotations map[string]*string,
+	data map[string][]byte,
+) (*corev1.Secret, error) {
 	secrets := c.Kube.CoreV1().Secrets(c.Namespace)
 	var s *corev1.Secret
 	labels, err := c.Labels(ctx, labels)
@@ -42,7 +54,10 @@ func writeSecret(ctx context.Context, c *consul.Cluster, read *corev1.Secret, na
 		return nil, err
 	}
 	if read == nil {
-		s = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: c.Namespace, Labels: labels, Annotations: map[string]string{}}, Data: data}
+		s = &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: c.Namespace, Labels: labels, Annotations: map[string]string{}},
+			Data:       data,
+		}
 		for k, v := range annotations {
 			if v != nil {
 				s.Annotations[k] = *v
@@ -93,7 +108,15 @@ func touchPods(ctx context.Context, c *consul.Cluster, version string) error {
 	}
 	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, annotationSecrets, version)
 	for i := range pods {
-		_, err := c.Kube.CoreV1().Pods(c.Namespace).Patch(ctx, pods[i].Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+		_, err := c.Kube.CoreV1().Pods(
+			c.Namespace,
+		).Patch(
+			ctx,
+			pods[i].Name,
+			types.MergePatchType,
+			patch,
+			metav1.PatchOptions{FieldManager: server.ManagedBy},
+		)
 		if _, err := kube.Found(err); err != nil {
 			return fmt.Errorf("annotating pod %s: %w", pods[i].Name, err)
 		}

@@ -79,7 +79,15 @@ func (c *Client) ClusterUID(ctx context.Context) (string, error) {
 // apiVersion, kind, metadata, and what is to be set, but no status.
 func (c *Client) Apply(ctx context.Context, fields map[string]any) error {
 	u := &unstructured.Unstructured{Object: fields}
-	_, err := c.objects(u.GroupVersionKind(), u.GetNamespace()).Apply(ctx, u.GetName(), u, metav1.ApplyOptions{FieldManager: c.fieldManager, Force: true})
+	_, err := c.objects(
+		u.GroupVersionKind(),
+		u.GetNamespace(),
+	).Apply(
+		ctx,
+		u.GetName(),
+		u,
+		metav1.ApplyOptions{FieldManager: c.fieldManager, Force: true},
+	)
 	if err != nil {
 		return fmt.Errorf("applying %s %s: %w", u.GetKind(), objectName(u.GetNamespace(), u.GetName()), err)
 	}
@@ -92,7 +100,15 @@ func (c *Client) Apply(ctx context.Context, fields map[string]any) error {
 func (c *Client) TryApply(ctx context.Context, fields map[string]any) error {
 	u := &unstructured.Unstructured{Object: fields}
 	kind := u.GroupVersionKind()
-	_, err := c.objects(kind, u.GetNamespace()).Apply(ctx, u.GetName(), u, metav1.ApplyOptions{FieldManager: c.fieldManager, Force: true, DryRun: []string{metav1.DryRunAll}})
+	_, err := c.objects(
+		kind,
+		u.GetNamespace(),
+	).Apply(
+		ctx,
+		u.GetName(),
+		u,
+		metav1.ApplyOptions{FieldManager: c.fieldManager, Force: true, DryRun: []string{metav1.DryRunAll}},
+	)
 	if apierrors.IsForbidden(err) && !c.may(ctx, kind, u.GetNamespace(), "create", "patch") {
 		return nil
 	}
@@ -151,8 +167,24 @@ func (c *Client) UpdateManagedFields(ctx context.Context, kind schema.GroupVersi
 // Evict asks Kubernetes to remove a pod if its disruption budget allows it. It asks once: the caller handles a
 // refusal, for which apierrors.IsTooManyRequests is true, whatever time to wait the refusal names.
 func (c *Client) Evict(ctx context.Context, namespace, pod string, opts metav1.DeleteOptions) error {
-	err := c.PolicyV1().RESTClient().Post().AbsPath("/api/v1").Namespace(namespace).Resource("pods").Name(pod).SubResource("eviction").MaxRetries(0).
-		Body(&policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: pod}, DeleteOptions: &opts}).Do(ctx).Error()
+	err := c.PolicyV1().RESTClient().Post().AbsPath(
+		"/api/v1",
+	).Namespace(
+		namespace,
+	).Resource(
+		"pods",
+	).Name(
+		pod,
+	).SubResource(
+		"eviction",
+	).MaxRetries(
+		0,
+	).
+		Body(
+			&policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: pod}, DeleteOptions: &opts},
+		).Do(
+		ctx,
+	).Error()
 	if err != nil {
 		return fmt.Errorf("evicting Pod %s/%s: %w", namespace, pod, err)
 	}

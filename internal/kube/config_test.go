@@ -58,12 +58,24 @@ func TestConfig_RESTConfig(t *testing.T) {
 		config            Config
 		host, token, fail string
 	}{
-		"current context":      {config: Config{ConfigPaths: []string{path}}, host: "https://a.example:6443", token: "from-file"},
-		"another context":      {config: Config{ConfigPaths: []string{path}, Context: "b"}, host: "https://b.example:6443", token: "from-file"},
-		"another cluster":      {config: Config{ConfigPaths: []string{path}, ContextCluster: "b"}, host: "https://b.example:6443", token: "from-file"},
-		"another user":         {config: Config{ConfigPaths: []string{path}, ContextAuthInfo: "w"}, host: "https://a.example:6443", token: "other"},
-		"a context too few":    {config: Config{ConfigPaths: []string{path}, Context: "c"}, fail: "c"},
-		"attributes win":       {config: Config{ConfigPaths: []string{path}, Host: "https://c.example", Token: "mine"}, host: "https://c.example", token: "mine"},
+		"current context": {config: Config{ConfigPaths: []string{path}}, host: "https://a.example:6443", token: "from-file"},
+		"another context": {config: Config{ConfigPaths: []string{path}, Context: "b"}, host: "https://b.example:6443", token: "from-file"},
+		"another cluster": {
+			config: Config{ConfigPaths: []string{path}, ContextCluster: "b"},
+			host:   "https://b.example:6443",
+			token:  "from-file",
+		},
+		"another user": {
+			config: Config{ConfigPaths: []string{path}, ContextAuthInfo: "w"},
+			host:   "https://a.example:6443",
+			token:  "other",
+		},
+		"a context too few": {config: Config{ConfigPaths: []string{path}, Context: "c"}, fail: "c"},
+		"attributes win": {
+			config: Config{ConfigPaths: []string{path}, Host: "https://c.example", Token: "mine"},
+			host:   "https://c.example",
+			token:  "mine",
+		},
 		"host and token":       {config: Config{Host: "c.example:6443", Token: "mine"}, host: "https://c.example:6443", token: "mine"},
 		"no such file":         {config: Config{ConfigPaths: []string{"/no/such/file"}}, fail: "/no/such/file"},
 		"an unreadable host":   {config: Config{Host: "https://a b"}, fail: "a b"},

@@ -55,7 +55,10 @@ func TestAccPodDialer_refusedConnectionHarmsNoOther(t *testing.T) {
 }
 
 func TestAccPodDialer_unreadResponseHarmsNoOther(t *testing.T) {
-	k, pod := startPod(t, fmt.Sprintf("dd if=/dev/zero of=/tmp/large bs=1024 count=4096; touch /tmp/listen; exec httpd -f -p %d -h /tmp", port))
+	k, pod := startPod(
+		t,
+		fmt.Sprintf("dd if=/dev/zero of=/tmp/large bs=1024 count=4096; touch /tmp/listen; exec httpd -f -p %d -h /tmp", port),
+	)
 	dialer := k.PodDialer(pod.Namespace, pod.Name)
 	acctest.Wait(t, "the server to listen", answers(dialer))
 	for i, err := range together(func() error {

@@ -140,7 +140,15 @@ func (r awaited) String() string {
 		fmt.Fprintf(&b, "%s\n", text)
 	}
 	for _, e := range newestWarnings(r.events, b.String()) {
-		fmt.Fprintf(&b, "Event %s, %s %s: %s: %s\n", eventTime(e).UTC().Format(time.TimeOnly), e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Reason, strings.TrimSpace(e.Message))
+		fmt.Fprintf(
+			&b,
+			"Event %s, %s %s: %s: %s\n",
+			eventTime(e).UTC().Format(time.TimeOnly),
+			e.InvolvedObject.Kind,
+			e.InvolvedObject.Name,
+			e.Reason,
+			strings.TrimSpace(e.Message),
+		)
 	}
 	return b.String()
 }

@@ -64,7 +64,8 @@ func TestDescribePod_quotesTheLastWords(t *testing.T) {
 		"": restarted,
 		"failed to parse /consul/config/extra.json: 1 error occurred:\n\t* invalid config key foo\n\n": restarted +
 			": failed to parse /consul/config/extra.json: 1 error occurred:\n* invalid config key foo",
-		"2026-01-01T00:00:00Z [INFO]  agent: starting\n2026-01-01T00:00:01Z [ERROR] agent: open /consul/data/raft.db: permission denied\n2026-01-01T00:00:01Z [INFO]  agent: Exit code: code=1\n": restarted +
+		"2026-01-01T00:00:00Z [INFO]  agent: starting\n2026-01-01T00:00:01Z [ERROR] agent: open /consul/data/raft.db: permission " +
+			"denied\n2026-01-01T00:00:01Z [INFO]  agent: Exit code: code=1\n": restarted +
 			": 2026-01-01T00:00:01Z [ERROR] agent: open /consul/data/raft.db: permission denied",
 		"[INFO] only progress\n": restarted + ": [INFO] only progress",
 		"1\n2\n3\n4\n5\n":        restarted + ": 2\n3\n4\n5",

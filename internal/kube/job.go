@@ -113,7 +113,12 @@ func (c *Client) AwaitJob(ctx context.Context, job *batchv1.Job) (*corev1.Pod, e
 
 // JobPods lists the pods of a Job.
 func (c *Client) JobPods(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, error) {
-	list, err := c.CoreV1().Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(job.Spec.Template.Labels).String()})
+	list, err := c.CoreV1().Pods(
+		job.Namespace,
+	).List(
+		ctx,
+		metav1.ListOptions{LabelSelector: labels.SelectorFromSet(job.Spec.Template.Labels).String()},
+	)
 	if err != nil {
 		return nil, fmt.Errorf("listing the pods of the Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
@@ -154,7 +159,10 @@ func refusal(events []corev1.Event, job types.UID, waited time.Duration) string 
 		return ""
 	}
 	patience := refusalPatience
-	if slices.ContainsFunc([]string{" is forbidden: ", " is invalid: ", " denied the request"}, func(s string) bool { return strings.Contains(latest.Message, s) }) {
+	if slices.ContainsFunc(
+		[]string{" is forbidden: ", " is invalid: ", " denied the request"},
+		func(s string) bool { return strings.Contains(latest.Message, s) },
+	) {
 		patience = 2 * jobInterval
 	}
 	if waited < patience {
@@ -211,9 +219,10 @@ func ReachedLast(j *batchv1.Job, pods []corev1.Pod) bool {
 	return slices.ContainsFunc(podsOfJob(j, pods), func(p corev1.Pod) bool {
 		states := ownStates(j, &p)
 		last := len(states) - 1
-		return last < 0 || states[last].Running != nil || states[last].Terminated != nil || !slices.ContainsFunc(states[:last], func(s corev1.ContainerState) bool {
-			return s.Terminated == nil || s.Terminated.ExitCode != 0
-		})
+		return last < 0 || states[last].Running != nil || states[last].Terminated != nil ||
+			!slices.ContainsFunc(states[:last], func(s corev1.ContainerState) bool {
+				return s.Terminated == nil || s.Terminated.ExitCode != 0
+			})
 	})
 }
 

@@ -22,7 +22,10 @@ func theJob(conditions ...batchv1.JobConditionType) *batchv1.Job {
 	j.Spec.Template.Spec.InitContainers = []corev1.Container{{Name: "fetch"}, {Name: "verify"}}
 	j.Spec.Template.Spec.Containers = []corev1.Container{{Name: "restore"}}
 	for _, c := range conditions {
-		j.Status.Conditions = append(j.Status.Conditions, batchv1.JobCondition{Type: c, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(jobTime), Message: "Kubernetes' words"})
+		j.Status.Conditions = append(
+			j.Status.Conditions,
+			batchv1.JobCondition{Type: c, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(jobTime), Message: "Kubernetes' words"},
+		)
 	}
 	return j
 }
@@ -34,7 +37,8 @@ var jobTime = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 func jobPod(phase corev1.PodPhase, containers ...string) corev1.Pod {
 	p := corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: "ns", Name: "pod", Labels: map[string]string{"task": "restore"}, OwnerReferences: []metav1.OwnerReference{{UID: "job", Controller: new(true)}},
+			Namespace: "ns", Name: "pod", Labels: map[string]string{"task": "restore"},
+			OwnerReferences: []metav1.OwnerReference{{UID: "job", Controller: new(true)}},
 		},
 		Status: corev1.PodStatus{Phase: phase},
 	}
@@ -55,7 +59,12 @@ func jobPod(phase corev1.PodPhase, containers ...string) corev1.Pod {
 		case "0":
 			s.State.Terminated = &corev1.ContainerStateTerminated{FinishedAt: metav1.NewTime(jobTime), Message: message}
 		default:
-			s.State.Terminated = &corev1.ContainerStateTerminated{ExitCode: 1, Reason: "Error", FinishedAt: metav1.NewTime(jobTime), Message: message}
+			s.State.Terminated = &corev1.ContainerStateTerminated{
+				ExitCode:   1,
+				Reason:     "Error",
+				FinishedAt: metav1.NewTime(jobTime),
+				Message:    message,
+			}
 		}
 		if init {
 			p.Status.InitContainerStatuses = append(p.Status.InitContainerStatuses, s)
@@ -79,19 +88,27 @@ func TestJobOutcome(t *testing.T) {
 		pods []corev1.Pod
 		want string
 	}{
-		"no pod yet":                       {theJob(), nil, runs},
-		"it runs":                          {theJob(), []corev1.Pod{jobPod(corev1.PodRunning, "fetch 0", "verify 0", "|", "restore runs")}, runs},
-		"its pod is gone, complete":        {theJob(batchv1.JobComplete), nil, ok},
-		"its pod is gone, failed":          {theJob(batchv1.JobFailed), nil, bad},
-		"complete":                         {theJob(batchv1.JobComplete), []corev1.Pod{jobPod(corev1.PodSucceeded, "fetch 0", "verify 0", "|", "restore 0")}, ok},
-		"a sidecar keeps it":               {theJob(), []corev1.Pod{jobPod(corev1.PodRunning, "fetch 0", "verify 0", "|", "proxy runs", "restore 0")}, ok},
-		"a sidecar keeps its failure":      {theJob(), []corev1.Pod{jobPod(corev1.PodRunning, "fetch 0", "verify 0", "|", "proxy runs", "restore 1")}, bad},
-		"a sidecar kept it to the end":     {theJob(batchv1.JobFailed), []corev1.Pod{jobPod(corev1.PodFailed, "fetch 0", "verify 0", "|", "restore 0", "proxy 1")}, ok},
-		"a sidecar alone ended":            {theJob(), []corev1.Pod{jobPod(corev1.PodRunning, "fetch 0", "verify 0", "|", "proxy 0", "restore runs")}, runs},
-		"a native sidecar runs":            {theJob(), []corev1.Pod{jobPod(corev1.PodRunning, "proxy runs", "fetch 0", "verify runs", "|", "restore waits")}, runs},
-		"a native sidecar runs at the end": {theJob(), []corev1.Pod{jobPod(corev1.PodRunning, "proxy runs", "fetch 0", "verify 0", "|", "restore 0")}, ok},
-		"evicted":                          {theJob(), []corev1.Pod{jobPod(corev1.PodFailed, "fetch 0", "verify 1", "|", "restore waits")}, bad},
-		"another Job's pod":                {theJob(), []corev1.Pod{{Status: jobPod(corev1.PodSucceeded, "fetch 0", "verify 0", "|", "restore 0").Status}}, runs},
+		"no pod yet":                {theJob(), nil, runs},
+		"it runs":                   {theJob(), []corev1.Pod{jobPod(corev1.PodRunning, "fetch 0", "verify 0", "|", "restore runs")}, runs},
+		"its pod is gone, complete": {theJob(batchv1.JobComplete), nil, ok},
+		"its pod is gone, failed":   {theJob(batchv1.JobFailed), nil, bad},
+		"complete": {theJob(batchv1.JobComplete), []corev1.Pod{jobPod(corev1.PodSucceeded, "fetch 0", "verify 0", "|", "restore 0")},
+			ok},
+		"a sidecar keeps it": {theJob(), []corev1.Pod{jobPod(corev1.PodRunning, "fetch 0", "verify 0", "|", "proxy runs", "restore 0")},
+			ok},
+		"a sidecar keeps its failure": {theJob(), []corev1.Pod{jobPod(corev1.PodRunning, "fetch 0", "verify 0", "|", "proxy runs", "restore 1")},
+			bad},
+		"a sidecar kept it to the end": {theJob(batchv1.JobFailed), []corev1.Pod{jobPod(corev1.PodFailed, "fetch 0", "verify 0", "|", "restore 0", "proxy 1")},
+			ok},
+		"a sidecar alone ended": {theJob(), []corev1.Pod{jobPod(corev1.PodRunning, "fetch 0", "verify 0", "|", "proxy 0", "restore runs")},
+			runs},
+		"a native sidecar runs": {theJob(), []corev1.Pod{jobPod(corev1.PodRunning, "proxy runs", "fetch 0", "verify runs", "|", "restore waits")},
+			runs},
+		"a native sidecar runs at the end": {theJob(), []corev1.Pod{jobPod(corev1.PodRunning, "proxy runs", "fetch 0", "verify 0", "|", "restore 0")},
+			ok},
+		"evicted": {theJob(), []corev1.Pod{jobPod(corev1.PodFailed, "fetch 0", "verify 1", "|", "restore waits")}, bad},
+		"another Job's pod": {theJob(), []corev1.Pod{{Status: jobPod(corev1.PodSucceeded, "fetch 0", "verify 0", "|", "restore 0").Status}},
+			runs},
 	} {
 		at, failed := JobOutcome(tt.job, tt.pods)
 		got := runs
@@ -150,10 +167,12 @@ func TestJobMessage(t *testing.T) {
 		pod  corev1.Pod
 		want string
 	}{
-		"beside a sidecar": {jobPod(corev1.PodRunning, "fetch 0", "verify 1:no such snapshot", "|", "proxy 1:killed", "restore waits"), "container verify: no such snapshot"},
-		"without a word":   {jobPod(corev1.PodFailed, "fetch 1", "verify waits", "|", "restore waits"), "container fetch ended with exit code 1 (Error)"},
-		"at its deadline":  {ended, "its pod was terminated: Pod was active on the node longer than the specified deadline"},
-		"a sidecar alone":  {jobPod(corev1.PodFailed, "fetch 0", "verify 0", "|", "proxy 1:killed", "restore waits"), "Kubernetes' words"},
+		"beside a sidecar": {jobPod(corev1.PodRunning, "fetch 0", "verify 1:no such snapshot", "|", "proxy 1:killed", "restore waits"),
+			"container verify: no such snapshot"},
+		"without a word": {jobPod(corev1.PodFailed, "fetch 1", "verify waits", "|", "restore waits"), "container fetch ended with exit code " +
+			"1 (Error)"},
+		"at its deadline": {ended, "its pod was terminated: Pod was active on the node longer than the specified deadline"},
+		"a sidecar alone": {jobPod(corev1.PodFailed, "fetch 0", "verify 0", "|", "proxy 1:killed", "restore waits"), "Kubernetes' words"},
 	} {
 		if got := JobReason(theJob(batchv1.JobFailed), []corev1.Pod{tt.pod}); got != tt.want {
 			t.Errorf("%s: %q", name, got)
@@ -166,7 +185,12 @@ func TestRefusal(t *testing.T) {
 	t.Parallel()
 	const limit = `Error creating: pods "consul-list-x" is forbidden: minimum memory usage per Container is 256Mi, but request is 128Mi`
 	event := func(message string) corev1.Event {
-		return corev1.Event{InvolvedObject: corev1.ObjectReference{UID: "job"}, Reason: "FailedCreate", Message: message, LastTimestamp: metav1.NewTime(jobTime)}
+		return corev1.Event{
+			InvolvedObject: corev1.ObjectReference{UID: "job"},
+			Reason:         "FailedCreate",
+			Message:        message,
+			LastTimestamp:  metav1.NewTime(jobTime),
+		}
 	}
 	later := event(`Error creating: pods "x" is forbidden: exceeded quota`)
 	later.LastTimestamp = metav1.NewTime(jobTime.Add(time.Second))
@@ -177,15 +201,18 @@ func TestRefusal(t *testing.T) {
 		waited time.Duration
 		want   string
 	}{
-		"nothing":           {nil, time.Minute, ""},
-		"another Job":       {[]corev1.Event{others}, time.Minute, ""},
-		"another reason":    {[]corev1.Event{{InvolvedObject: corev1.ObjectReference{UID: "job"}, Reason: "Suspended"}}, time.Minute, ""},
-		"a limit":           {[]corev1.Event{event(limit)}, 3 * time.Second, "minimum memory usage per Container is 256Mi"},
-		"at once":           {[]corev1.Event{event(limit)}, time.Second, ""},
-		"a policy":          {[]corev1.Event{event(`Error creating: admission webhook "policy.example" denied the request: a label is missing`)}, 3 * time.Second, "a label is missing"},
-		"a webhook away":    {[]corev1.Event{event(`Error creating: Internal error occurred: failed calling webhook "x": connection refused`)}, 3 * time.Second, ""},
-		"a webhook, longer": {[]corev1.Event{event(`Error creating: Internal error occurred: failed calling webhook "x": connection refused`)}, time.Minute, "connection refused"},
-		"the latest":        {[]corev1.Event{event(limit), later}, time.Minute, "exceeded quota"},
+		"nothing":        {nil, time.Minute, ""},
+		"another Job":    {[]corev1.Event{others}, time.Minute, ""},
+		"another reason": {[]corev1.Event{{InvolvedObject: corev1.ObjectReference{UID: "job"}, Reason: "Suspended"}}, time.Minute, ""},
+		"a limit":        {[]corev1.Event{event(limit)}, 3 * time.Second, "minimum memory usage per Container is 256Mi"},
+		"at once":        {[]corev1.Event{event(limit)}, time.Second, ""},
+		"a policy": {[]corev1.Event{event(`Error creating: admission webhook "policy.example" denied the request: a label is missing`)},
+			3 * time.Second, "a label is missing"},
+		"a webhook away": {[]corev1.Event{event(`Error creating: Internal error occurred: failed calling webhook "x": connection refused`)},
+			3 * time.Second, ""},
+		"a webhook, longer": {[]corev1.Event{event(`Error creating: Internal error occurred: failed calling webhook "x": connection refused`)},
+			time.Minute, "connection refused"},
+		"the latest": {[]corev1.Event{event(limit), later}, time.Minute, "exceeded quota"},
 	} {
 		got := refusal(tt.events, "job", tt.waited)
 		if (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) || strings.Contains(got, "Error creating") {

@@ -39,11 +39,12 @@ const (
 
 // Remedies for what keeps pods from being ready.
 const (
-	remedyScheduling = "Add a node on which the pod fits, or change what the pod requires: its placement, its resources, or the number of servers."
-	remedyImage      = "Check the image and its version, the image pull secrets, and whether the nodes can reach the registry."
-	remedyClaim      = "Name a storage class that exists, or provide a volume that fits the claim."
-	remedyMemory     = "Raise the memory limit in resources."
-	remedyCreate     = "Change what the policy or the quota of the namespace refuses, or the policy itself."
+	remedyScheduling = "Add a node on which the pod fits, or change what the pod requires: its placement, its resources, or the number of " +
+		"servers."
+	remedyImage  = "Check the image and its version, the image pull secrets, and whether the nodes can reach the registry."
+	remedyClaim  = "Name a storage class that exists, or provide a volume that fits the claim."
+	remedyMemory = "Raise the memory limit in resources."
+	remedyCreate = "Change what the policy or the quota of the namespace refuses, or the policy itself."
 )
 
 // findObstacles names what keeps pods from being ready: first the obstacles for which waiting does not help.
@@ -58,7 +59,13 @@ const (
 //   - A container that has crashed many times crashes again.
 //   - An owner whose latest attempt to create a pod was refused is refused again.
 //   - A volume that cannot be attached or mounted may still be later.
-func findObstacles(pods []corev1.Pod, claims []corev1.PersistentVolumeClaim, events []corev1.Event, owner string, began time.Time) []Obstacle {
+func findObstacles(
+	pods []corev1.Pod,
+	claims []corev1.PersistentVolumeClaim,
+	events []corev1.Event,
+	owner string,
+	began time.Time,
+) []Obstacle {
 	var found []Obstacle
 	for i := range claims {
 		found = append(found, claimObstacles(&claims[i], events, began)...)
@@ -133,7 +140,9 @@ func podObstacles(p *corev1.Pod, events []corev1.Event, began time.Time) []Obsta
 		}
 		last := s.LastTerminationState.Terminated
 		switch w := s.State.Waiting; {
-		case w != nil && slices.Contains([]string{"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}, w.Reason):
+		case w != nil && slices.Contains(
+			[]string{"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}, w.Reason,
+		):
 			message := w.Message
 			if e := latest(events, about("Failed")); e != nil && !strings.Contains(message, "rpc error") {
 				message = e.Message
@@ -211,7 +220,10 @@ func podRuns(p *corev1.Pod) bool {
 
 // podReady reports whether a pod is ready.
 func podReady(p *corev1.Pod) bool {
-	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue })
+	return slices.ContainsFunc(
+		p.Status.Conditions,
+		func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue },
+	)
 }
 
 // first is the matching event that began first, nil if none matches.

@@ -96,7 +96,8 @@ func TestFindObstacles(t *testing.T) {
 			events: []corev1.Event{
 				event("Pod", owner+"-0", "pod-0", "Failed", "Failed to pull image: not found", 3),
 			},
-			want: "Pod consul-server-0: container consul cannot get the image docker.io/hashicorp/consul:1.22.7: ImagePullBackOff: Failed to pull image: not found", ends: true,
+			want: "Pod consul-server-0: container consul cannot get the image docker.io/hashicorp/consul:1.22.7: ImagePullBackOff: Failed to " +
+				"pull image: not found", ends: true,
 		},
 		"a Secret is missing": {
 			pods:   []corev1.Pod{waits("CreateContainerConfigError", `secret "x" not found`, asIs)},
@@ -117,8 +118,18 @@ func TestFindObstacles(t *testing.T) {
 		},
 		"no storage class": {
 			claims: []corev1.PersistentVolumeClaim{pending()},
-			events: []corev1.Event{event("PersistentVolumeClaim", "data-0", "claim-0", "FailedBinding", "no persistent volumes available for this claim and no storage class is set", 3)},
-			want:   "Volume claim data-0: is not bound (the default storage class): no persistent volumes available for this claim and no storage class is set", ends: true,
+			events: []corev1.Event{
+				event(
+					"PersistentVolumeClaim",
+					"data-0",
+					"claim-0",
+					"FailedBinding",
+					"no persistent volumes available for this claim and no storage class is set",
+					3,
+				),
+			},
+			want: "Volume claim data-0: is not bound (the default storage class): no persistent volumes available for this claim and no storage " +
+				"class is set", ends: true,
 		},
 		"a provisioner fails": {
 			claims: []corev1.PersistentVolumeClaim{pending()},
@@ -136,7 +147,8 @@ func TestFindObstacles(t *testing.T) {
 		"a pull that fails for the first time after a while": {
 			pods:   []corev1.Pod{waits("ErrImagePull", "rpc error: connection reset", asIs)},
 			events: []corev1.Event{event("Pod", owner+"-0", "pod-0", "Failed", "connection reset", 50)},
-			want:   "Pod consul-server-0: container consul cannot get the image docker.io/hashicorp/consul:1.22.7: ErrImagePull: rpc error: connection reset",
+			want: "Pod consul-server-0: container consul cannot get the image docker.io/hashicorp/consul:1.22.7: ErrImagePull: rpc error: " +
+				"connection reset",
 		},
 		"ready, and killed for want of memory before": {
 			pods: []corev1.Pod{pod(func(p *corev1.Pod) {

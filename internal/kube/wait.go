@@ -64,5 +64,6 @@ func Wait(ctx context.Context, what string, interval time.Duration, check func(c
 func Permanent(err error) bool {
 	var status apierrors.APIStatus
 	return errors.As(err, &status) &&
-		(apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsNotFound(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err))
+		(apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsNotFound(err) || apierrors.IsInvalid(err) ||
+			apierrors.IsBadRequest(err))
 }

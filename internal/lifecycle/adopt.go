@@ -112,7 +112,12 @@ func (d Deployment) checkAdopt(ctx context.Context, spec server.Spec, live serve
 		return former{}, err
 	}
 	if len(claims) > 0 {
-		refuse("the volume claims %s hold the data of an earlier cluster %s, and new servers of that name would start with it: delete the claims, or choose another name", strings.Join(claims, ", "), spec.Name)
+		refuse(
+			"the volume claims %s hold the data of an earlier cluster %s, and new servers of that name would start with it: delete the claims, "+
+				"or choose another name",
+			strings.Join(claims, ", "),
+			spec.Name,
+		)
 	}
 	f := former{takeover: server.Takeover{Replicas: replicasOf(sts)}}
 	if ref := adopt.TokenSecret; ref != nil {
@@ -145,7 +150,12 @@ func (d Deployment) checkAdopt(ctx context.Context, spec server.Spec, live serve
 const wellTimeout = 10 * time.Second
 
 // checkServers asks the former servers themselves, and returns their gossip addresses.
-func (d Deployment) checkServers(ctx context.Context, spec server.Spec, sts *appsv1.StatefulSet, token string) (reasons, join []string, err error) {
+func (d Deployment) checkServers(
+	ctx context.Context,
+	spec server.Spec,
+	sts *appsv1.StatefulSet,
+	token string,
+) (reasons, join []string, err error) {
 	servers := d.Consul.Former(sts.Name)
 	pods, err := servers.Pods(ctx)
 	if err != nil {
@@ -244,20 +254,32 @@ func refusals(spec server.Spec, facts []consul.AgentFacts) []string {
 		case f.VerifiesIncoming != f.VerifiesOutgoing:
 			refuse("the servers set only one of verify_incoming and verify_outgoing for RPC: set both, or neither")
 		case f.VerifiesIncoming && !on:
-			refuse("the servers use TLS between each other: declare tls = { enabled = true }, with the certificate authority of their certificates in ca_secret")
+			refuse(
+				"the servers use TLS between each other: declare tls = { enabled = true }, with the certificate authority of their certificates in " +
+					"ca_secret",
+			)
 		case f.VerifiesIncoming && spec.TLS.CASecret == "" && spec.TLS.CertificateSecret == "":
-			refuse("the servers use TLS between each other: name the certificate authority of their certificates in tls.ca_secret, or a certificate that it signed in tls.certificate_secret; a later apply can replace the authority")
+			refuse(
+				"the servers use TLS between each other: name the certificate authority of their certificates in tls.ca_secret, or a certificate " +
+					"that it signed in tls.certificate_secret; a later apply can replace the authority",
+			)
 		case !f.VerifiesIncoming && on:
 			refuse("the servers do not use TLS between each other: adopt them without tls.enabled, and turn it on with the next apply")
 		}
 		if f.Local {
-			refuse("the HTTP API of the servers listens only on the loopback address (client_addr): new servers must be able to ask it for the Raft peers")
+			refuse(
+				"the HTTP API of the servers listens only on the loopback address (client_addr): new servers must be able to ask it for the Raft peers",
+			)
 		}
 		switch {
 		case f.ACLs != spec.ACL.Enabled:
 			refuse("the ACLs of the servers are %s: declare acl = { enabled = %t }", onOff(f.ACLs), f.ACLs)
 		case f.ACLs && f.DefaultPolicy != spec.ACL.DefaultPolicy:
-			refuse("the default policy of the servers is %q: declare acl = { enabled = true, default_policy = %q }", f.DefaultPolicy, f.DefaultPolicy)
+			refuse(
+				"the default policy of the servers is %q: declare acl = { enabled = true, default_policy = %q }",
+				f.DefaultPolicy,
+				f.DefaultPolicy,
+			)
 		case f.ACLs && spec.Adopt.TokenSecret == nil:
 			refuse("ACLs are on: set token_secret to a Secret with a management token")
 		case !f.ACLs && spec.Adopt.TokenSecret != nil:
@@ -295,7 +317,11 @@ func (d Deployment) checkService(ctx context.Context, spec server.Spec, sts *app
 		return "", nil
 	}
 	if err := server.CheckClientService(spec, svc); err != nil {
-		return fmt.Sprintf("it cannot become the client Service of the cluster: %s. Or choose another name for the cluster: the Service then stays beside the client Service", err), nil
+		return fmt.Sprintf(
+			"it cannot become the client Service of the cluster: %s. Or choose another name for the cluster: the Service then stays beside the "+
+				"client Service",
+			err,
+		), nil
 	}
 	return "", nil
 }
@@ -448,13 +474,20 @@ func (d Deployment) resumeTakeover(ctx context.Context, spec server.Spec) error 
 		return err
 	}
 	if !server.SameStages(before, spec) {
-		return fmt.Errorf("the adoption of servers by %s is not complete: keep the former values of gossip.enabled and tls.enabled until it is", spec.ID())
+		return fmt.Errorf(
+			"the adoption of servers by %s is not complete: keep the former values of gossip.enabled and tls.enabled until it is",
+			spec.ID(),
+		)
 	}
 	if err := d.checkConfig(ctx, before, spec, live); err != nil {
 		return err
 	}
 	if before.Adopt == nil || before.Takeover == nil {
-		return fmt.Errorf("the annotations of the StatefulSet %s/%s do not name the servers that the cluster adopts", spec.Namespace, server.StatefulSetName(spec.Name))
+		return fmt.Errorf(
+			"the annotations of the StatefulSet %s/%s do not name the servers that the cluster adopts",
+			spec.Namespace,
+			server.StatefulSetName(spec.Name),
+		)
 	}
 	if spec.Adopt == nil {
 		spec.Adopt = before.Adopt
@@ -671,7 +704,13 @@ func (t liveTakeover) look(ctx context.Context) (rollout.World, error) {
 	if err != nil {
 		return rollout.World{}, err
 	}
-	seen := &rollout.Takeover{From: t.spec.Adopt.StatefulSet, To: sts.Name, Total: int(t.spec.Takeover.Replicas), Replicas: int(replicasOf(old)), Back: t.back}
+	seen := &rollout.Takeover{
+		From:     t.spec.Adopt.StatefulSet,
+		To:       sts.Name,
+		Total:    int(t.spec.Takeover.Replicas),
+		Replicas: int(replicasOf(old)),
+		Back:     t.back,
+	}
 	w := rollout.World{
 		Desired:     t.Desired,
 		Replicas:    int(replicasOf(sts)),
@@ -760,7 +799,8 @@ func (t liveTakeover) toSwitch(ctx context.Context) ([]string, error) {
 		case !found:
 		case t.back && server.IsSwitched(svc):
 			out = append(out, name)
-		case !t.back && (!server.LeadsTo(svc, t.spec.Name) || (name == server.ClientServiceName(t.spec.Name) && (!server.Owns(t.spec.Name, svc.Labels) || t.hasBridge(ctx, name)))):
+		case !t.back && !server.LeadsTo(svc, t.spec.Name),
+			!t.back && name == server.ClientServiceName(t.spec.Name) && (!server.Owns(t.spec.Name, svc.Labels) || t.hasBridge(ctx, name)):
 			out = append(out, name)
 		}
 	}
@@ -790,8 +830,14 @@ func (t liveTakeover) scale(ctx context.Context, pod string, more int32) error {
 		return fmt.Errorf("another tool or person scaled the StatefulSet %s to %d", name, replicasOf(sts))
 	}
 	patch := fmt.Appendf(nil, `{"metadata":{"resourceVersion":%q},"spec":{"replicas":%d}}`, sts.ResourceVersion, replicas)
-	if p := sts.Spec.PersistentVolumeClaimRetentionPolicy; name == t.spec.Adopt.StatefulSet && p != nil && p.WhenScaled == appsv1.DeletePersistentVolumeClaimRetentionPolicyType {
-		patch = fmt.Appendf(nil, `{"metadata":{"resourceVersion":%q},"spec":{"replicas":%d,"persistentVolumeClaimRetentionPolicy":{"whenScaled":"Retain"}}}`, sts.ResourceVersion, replicas)
+	if p := sts.Spec.PersistentVolumeClaimRetentionPolicy; name == t.spec.Adopt.StatefulSet && p != nil &&
+		p.WhenScaled == appsv1.DeletePersistentVolumeClaimRetentionPolicyType {
+		patch = fmt.Appendf(
+			nil,
+			`{"metadata":{"resourceVersion":%q},"spec":{"replicas":%d,"persistentVolumeClaimRetentionPolicy":{"whenScaled":"Retain"}}}`,
+			sts.ResourceVersion,
+			replicas,
+		)
 	}
 	_, err = sets.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
 	return err
@@ -873,7 +919,13 @@ func (t liveTakeover) bridge(ctx context.Context, svc *corev1.Service, servers *
 	if err := t.removeBridge(ctx, svc.Name); err != nil { // of one that was killed
 		return err
 	}
-	_, err = t.Kube.DiscoveryV1().EndpointSlices(svc.Namespace).Create(ctx, server.Bridge(svc, pods, t.spec.Labels), metav1.CreateOptions{FieldManager: server.ManagedBy})
+	_, err = t.Kube.DiscoveryV1().EndpointSlices(
+		svc.Namespace,
+	).Create(
+		ctx,
+		server.Bridge(svc, pods, t.spec.Labels),
+		metav1.CreateOptions{FieldManager: server.ManagedBy},
+	)
 	if apierrors.IsForbidden(err) {
 		return nil
 	}
@@ -887,7 +939,9 @@ func (t liveTakeover) bridge(ctx context.Context, svc *corev1.Service, servers *
 const bridgeLag = 3 * time.Second
 
 func (t liveTakeover) removeBridge(ctx context.Context, service string) error {
-	_, err := kube.Found(t.Kube.DiscoveryV1().EndpointSlices(t.Consul.Namespace).Delete(ctx, server.BridgeName(service), metav1.DeleteOptions{}))
+	_, err := kube.Found(
+		t.Kube.DiscoveryV1().EndpointSlices(t.Consul.Namespace).Delete(ctx, server.BridgeName(service), metav1.DeleteOptions{}),
+	)
 	if apierrors.IsForbidden(err) { // then it was never created
 		return nil
 	}

@@ -11,7 +11,13 @@ import (
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	spec := func(change func(*server.Spec)) server.Spec {
-		s := server.Spec{Version: "1.22.7", Datacenter: "dc1", Domain: "consul", ACL: server.ACL{DefaultPolicy: "deny"}, Adopt: &server.Adopt{StatefulSet: "old"}}
+		s := server.Spec{
+			Version:    "1.22.7",
+			Datacenter: "dc1",
+			Domain:     "consul",
+			ACL:        server.ACL{DefaultPolicy: "deny"},
+			Adopt:      &server.Adopt{StatefulSet: "old"},
+		}
 		change(&s)
 		return s
 	}
@@ -28,25 +34,69 @@ func TestRefusals(t *testing.T) {
 		facts func(*consul.AgentFacts)
 		want  []string
 	}{
-		"all is well":                  {spec(nothing), func(*consul.AgentFacts) {}, nil},
-		"gossip encryption":            {spec(nothing), func(f *consul.AgentFacts) { f.Encrypted = true }, []string{"declare gossip = { enabled = true }"}},
-		"gossip in plain text":         {spec(encrypted), func(*consul.AgentFacts) {}, []string{"the servers do not encrypt gossip", "do not use TLS"}},
-		"TLS":                          {spec(nothing), speaksTLS, []string{"declare tls = { enabled = true }"}},
-		"TLS in one direction":         {spec(nothing), func(f *consul.AgentFacts) { f.VerifiesOutgoing = true }, []string{"only one of"}},
-		"TLS of an authority of ours":  {spec(func(s *server.Spec) { encrypted(s); s.Gossip.Stage, s.TLS.CASecret = server.StagePlain, "" }), speaksTLS, []string{"name the certificate authority"}},
-		"encryption as declared":       {spec(encrypted), func(f *consul.AgentFacts) { f.Encrypted = true; speaksTLS(f) }, nil},
-		"another datacenter":           {spec(nothing), func(f *consul.AgentFacts) { f.Datacenter = "lan" }, []string{`declare datacenter = "lan"`}},
-		"another domain":               {spec(nothing), func(f *consul.AgentFacts) { f.Domain = "cluster.local" }, []string{`declare domain = "cluster.local"`}},
-		"a downgrade":                  {spec(func(s *server.Spec) { s.Version = "1.21.0" }), func(*consul.AgentFacts) {}, []string{"downgrade"}},
-		"a node name of its own":       {spec(nothing), func(f *consul.AgentFacts) { f.Node = "node" }, []string{"has the node name node", "has the node name node"}},
-		"the loopback address":         {spec(nothing), func(f *consul.AgentFacts) { f.Local = true }, []string{"client_addr"}},
-		"ACLs that are not declared":   {spec(nothing), func(f *consul.AgentFacts) { f.ACLs = true }, []string{"declare acl = { enabled = true }"}},
-		"ACLs that are not there":      {spec(acls), func(*consul.AgentFacts) {}, []string{"declare acl = { enabled = false }"}},
-		"ACLs without a token":         {spec(func(s *server.Spec) { s.ACL.Enabled = true }), func(f *consul.AgentFacts) { f.ACLs = true }, []string{"set token_secret"}},
-		"a token without ACLs":         {spec(func(s *server.Spec) { acls(s); s.ACL.Enabled = false }), func(*consul.AgentFacts) {}, []string{"remove token_secret"}},
-		"another default policy":       {spec(acls), func(f *consul.AgentFacts) { f.ACLs, f.DefaultPolicy = true, "allow" }, []string{`default_policy = "allow"`}},
-		"ACLs as declared":             {spec(acls), func(f *consul.AgentFacts) { f.ACLs = true }, nil},
-		"several reasons, all of them": {spec(nothing), func(f *consul.AgentFacts) { f.Encrypted = true; speaksTLS(f) }, []string{"gossip", "TLS"}},
+		"all is well": {spec(nothing), func(*consul.AgentFacts) {}, nil},
+		"gossip encryption": {
+			spec(nothing),
+			func(f *consul.AgentFacts) { f.Encrypted = true },
+			[]string{"declare gossip = { enabled = true }"},
+		},
+		"gossip in plain text": {
+			spec(encrypted),
+			func(*consul.AgentFacts) {},
+			[]string{"the servers do not encrypt gossip", "do not use TLS"},
+		},
+		"TLS":                  {spec(nothing), speaksTLS, []string{"declare tls = { enabled = true }"}},
+		"TLS in one direction": {spec(nothing), func(f *consul.AgentFacts) { f.VerifiesOutgoing = true }, []string{"only one of"}},
+		"TLS of an authority of ours": {
+			spec(func(s *server.Spec) { encrypted(s); s.Gossip.Stage, s.TLS.CASecret = server.StagePlain, "" }),
+			speaksTLS,
+			[]string{"name the certificate authority"},
+		},
+		"encryption as declared": {spec(encrypted), func(f *consul.AgentFacts) { f.Encrypted = true; speaksTLS(f) }, nil},
+		"another datacenter": {
+			spec(nothing),
+			func(f *consul.AgentFacts) { f.Datacenter = "lan" },
+			[]string{`declare datacenter = "lan"`},
+		},
+		"another domain": {
+			spec(nothing),
+			func(f *consul.AgentFacts) { f.Domain = "cluster.local" },
+			[]string{`declare domain = "cluster.local"`},
+		},
+		"a downgrade": {spec(func(s *server.Spec) { s.Version = "1.21.0" }), func(*consul.AgentFacts) {}, []string{"downgrade"}},
+		"a node name of its own": {
+			spec(nothing),
+			func(f *consul.AgentFacts) { f.Node = "node" },
+			[]string{"has the node name node", "has the node name node"},
+		},
+		"the loopback address": {spec(nothing), func(f *consul.AgentFacts) { f.Local = true }, []string{"client_addr"}},
+		"ACLs that are not declared": {
+			spec(nothing),
+			func(f *consul.AgentFacts) { f.ACLs = true },
+			[]string{"declare acl = { enabled = true }"},
+		},
+		"ACLs that are not there": {spec(acls), func(*consul.AgentFacts) {}, []string{"declare acl = { enabled = false }"}},
+		"ACLs without a token": {
+			spec(func(s *server.Spec) { s.ACL.Enabled = true }),
+			func(f *consul.AgentFacts) { f.ACLs = true },
+			[]string{"set token_secret"},
+		},
+		"a token without ACLs": {
+			spec(func(s *server.Spec) { acls(s); s.ACL.Enabled = false }),
+			func(*consul.AgentFacts) {},
+			[]string{"remove token_secret"},
+		},
+		"another default policy": {
+			spec(acls),
+			func(f *consul.AgentFacts) { f.ACLs, f.DefaultPolicy = true, "allow" },
+			[]string{`default_policy = "allow"`},
+		},
+		"ACLs as declared": {spec(acls), func(f *consul.AgentFacts) { f.ACLs = true }, nil},
+		"several reasons, all of them": {
+			spec(nothing),
+			func(f *consul.AgentFacts) { f.Encrypted = true; speaksTLS(f) },
+			[]string{"gossip", "TLS"},
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

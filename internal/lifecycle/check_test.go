@@ -32,9 +32,10 @@ func TestCheckConfig(t *testing.T) {
 		refused   string
 		unchecked string
 	}{
-		"accepted":                 {state: ended(0, ""), spec: spec},
-		"refused":                  {state: ended(1, "==> Invalid log level: LOUD\n"), spec: spec, refused: "Invalid log level: LOUD"},
-		"of its surroundings":      {state: ended(1, "==> open /logs: no such file or directory\n"), spec: spec, unchecked: "no such file or directory"},
+		"accepted": {state: ended(0, ""), spec: spec},
+		"refused":  {state: ended(1, "==> Invalid log level: LOUD\n"), spec: spec, refused: "Invalid log level: LOUD"},
+		"of its surroundings": {state: ended(1, "==> open /logs: no such file or directory\n"),
+			spec: spec, unchecked: "no such file or directory"},
 		"killed":                   {state: ended(137, ""), spec: spec, unchecked: "exit code 137"},
 		"no right to make Jobs":    {err: errors.New("forbidden"), spec: spec, unchecked: "forbidden"},
 		"nothing is to be checked": {err: errors.New("forbidden"), spec: server.Spec{Name: "consul", Namespace: "prod"}},
@@ -106,7 +107,8 @@ func TestCheckEnded(t *testing.T) {
 		}), false, "not scheduled: 0/3 nodes"},
 		"evicted":  {pod(func(p *corev1.PodStatus) { p.Phase, p.Reason = corev1.PodFailed, "Evicted" }), false, "failed: Evicted"},
 		"starting": {state(corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}), false, ""},
-		"no image": {state(corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull", Message: "no such tag"}}), false, "ErrImagePull no such tag"},
+		"no image": {state(corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull", Message: "no such tag"}}),
+			false, "ErrImagePull no such tag"},
 		"running":  {state(corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}), false, ""},
 		"it ended": {state(corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}), true, ""},
 	} {

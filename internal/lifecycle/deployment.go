@@ -187,7 +187,8 @@ func drift(spec, known server.Spec, live server.Set) (fields []string, template 
 	ofTemplate := func(f string) bool {
 		return strings.HasPrefix(f, "StatefulSet "+server.StatefulSetName(known.Name)+": spec.template.")
 	}
-	applied := server.TemplateHash(spec) == live.StatefulSet.Spec.Template.Annotations[server.AnnotationTemplateHash] && !slices.ContainsFunc(fields, ofTemplate)
+	applied := server.TemplateHash(spec) == live.StatefulSet.Spec.Template.Annotations[server.AnnotationTemplateHash] &&
+		!slices.ContainsFunc(fields, ofTemplate)
 	fields = slices.DeleteFunc(fields, func(f string) bool { return !slices.Contains(declared, f) })
 	return fields, !applied && slices.ContainsFunc(declared, ofTemplate)
 }
@@ -223,7 +224,11 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 		before = running.spec(spec, true)
 	}
 	if before.Established && !server.SameStages(before, spec) {
-		return fmt.Errorf("servers of %s run without a StatefulSet, and their encryption is not as declared: create the cluster with the gossip.enabled and tls.enabled of these servers, and change them with the next apply", spec.ID())
+		return fmt.Errorf(
+			"servers of %s run without a StatefulSet, and their encryption is not as declared: create the cluster with the gossip.enabled and "+
+				"tls.enabled of these servers, and change them with the next apply",
+			spec.ID(),
+		)
 	}
 	if live.StatefulSet != nil {
 		if before, err = server.Parse(live, spec); err != nil {
@@ -411,12 +416,18 @@ func (d Deployment) update(ctx context.Context, spec server.Spec) error {
 	}
 	stages := server.Stages(before, spec)
 	if len(stages) > 1 && spec.Update.Strategy == server.OnDelete {
-		return errors.New("turning encryption on or off takes several rollouts, each of which must complete before the next one starts: set update.strategy = \"rolling\"")
+		return errors.New(
+			"turning encryption on or off takes several rollouts, each of which must complete before the next one starts: set update.strategy = " +
+				"\"rolling\"",
+		)
 	}
 	for i, stage := range stages {
 		if err := d.updateTo(ctx, before, stage, live); err != nil {
 			if rolledBack := (*RolledBackError)(nil); i > 0 && errors.As(err, &rolledBack) {
-				rolledBack.Err = fmt.Errorf("%w\nThe change of the encryption is half-way, as it was before this rollout. The next apply resumes it from there", rolledBack.Err)
+				rolledBack.Err = fmt.Errorf(
+					"%w\nThe change of the encryption is half-way, as it was before this rollout. The next apply resumes it from there",
+					rolledBack.Err,
+				)
 			}
 			return err
 		}
@@ -579,7 +590,15 @@ func (d Deployment) tellServers(ctx context.Context, declared int32) error {
 	}
 	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:"%d"}}}`, server.AnnotationServers, declared)
 	for i := range pods {
-		_, err := d.Kube.CoreV1().Pods(pods[i].Namespace).Patch(ctx, pods[i].Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+		_, err := d.Kube.CoreV1().Pods(
+			pods[i].Namespace,
+		).Patch(
+			ctx,
+			pods[i].Name,
+			types.MergePatchType,
+			patch,
+			metav1.PatchOptions{FieldManager: server.ManagedBy},
+		)
 		if _, err := kube.Found(err); err != nil {
 			return fmt.Errorf("passing the number of declared servers to server %s: %w", pods[i].Name, err)
 		}
@@ -976,7 +995,9 @@ func (d Deployment) deleteJobs(ctx context.Context) error {
 		if metav1.GetControllerOf(&list.Items[i]) != nil {
 			continue
 		}
-		if err := d.Kube.RemoveJob(ctx, d.Consul.Namespace, list.Items[i].Name, func(o metav1.Object) bool { return o.GetUID() == list.Items[i].UID }); err != nil {
+		if err := d.Kube.RemoveJob(
+			ctx, d.Consul.Namespace, list.Items[i].Name, func(o metav1.Object) bool { return o.GetUID() == list.Items[i].UID },
+		); err != nil {
 			return err
 		}
 	}

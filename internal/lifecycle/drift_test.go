@@ -44,8 +44,12 @@ func TestDrift_namesOnlyWhatNoAttributeShows(t *testing.T) {
 			s.StatefulSet.Spec.Template.Spec.InitContainers[0].Resources.Requests = corev1.ResourceList{"cpu": resource.MustParse("1")}
 		}, []string{"StatefulSet consul-server: spec.template.spec.initContainers[name=await-peer-removal].resources.requests.cpu"}, true},
 		"a label of the StatefulSet, not of the others": {func(s *server.Set) { s.StatefulSet.Labels["team"] = "other" }, nil, false},
-		"a label of another object":                     {func(s *server.Set) { s.Config.Labels["team"] = "other" }, []string{"ConfigMap consul-server: metadata.labels.team"}, false},
-		"the number of servers":                         {func(s *server.Set) { s.StatefulSet.Spec.Replicas = new(int32(5)) }, nil, false},
+		"a label of another object": {
+			func(s *server.Set) { s.Config.Labels["team"] = "other" },
+			[]string{"ConfigMap consul-server: metadata.labels.team"},
+			false,
+		},
+		"the number of servers": {func(s *server.Set) { s.StatefulSet.Spec.Replicas = new(int32(5)) }, nil, false},
 		"servers that were added one by one by an apply that was killed": {func(s *server.Set) {
 			grown := spec()
 			grown.Replicas, grown.Declared = 5, 5
@@ -64,7 +68,11 @@ func TestDrift_namesOnlyWhatNoAttributeShows(t *testing.T) {
 				FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"sidecar\"}":{".":{},"f:name":{}}}}}}}`),
 			}}
 		}, []string{"StatefulSet consul-server: spec.template.spec.containers[name=sidecar] (added by kubectl-edit)"}, true},
-		"an object that is gone": {func(s *server.Set) { s.DisruptionBudget = nil }, []string{"PodDisruptionBudget consul-server: missing"}, false},
+		"an object that is gone": {
+			func(s *server.Set) { s.DisruptionBudget = nil },
+			[]string{"PodDisruptionBudget consul-server: missing"},
+			false,
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -87,7 +95,14 @@ func TestDrift_namesOnlyWhatNoAttributeShows(t *testing.T) {
 // What an interrupted change has not reached yet is pending, and no edit of somebody else.
 func TestWhyOutdated(t *testing.T) {
 	t.Parallel()
-	spec := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "consul:1.22.7", Replicas: 3, Record: server.Record{Established: true}}
+	spec := server.Spec{
+		Name:      "consul",
+		Namespace: "prod",
+		Version:   "1.22.7",
+		Image:     "consul:1.22.7",
+		Replicas:  3,
+		Record:    server.Record{Established: true},
+	}
 	with := func(change func(*server.Spec)) server.Spec { s := spec; change(&s); return s }
 	none := func(*corev1.Pod) {}
 	tests := map[string]struct {
@@ -125,7 +140,8 @@ func TestWhyOutdated(t *testing.T) {
 			spec, false, func(p *corev1.Pod) {
 				p.Spec.Containers[0].Image = "consul:1.21.0"
 				p.ManagedFields = []metav1.ManagedFieldsEntry{{
-					Manager: "kubectl-set", FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:containers":{"k:{\"name\":\"consul\"}":{"f:image":{}}}}}`),
+					Manager: "kubectl-set", FieldsType: "FieldsV1",
+					FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:containers":{"k:{\"name\":\"consul\"}":{"f:image":{}}}}}`),
 				}}
 			},
 			"container consul has the image consul:1.21.0 instead of consul:1.22.7 (changed by kubectl-set), will restart", false,
@@ -163,7 +179,8 @@ func TestOutdated_whereTheImageOfAPodWasChanged(t *testing.T) {
 	}
 	pod.Spec.Containers[0].Image = "consul:1.21.0"
 	pod.ManagedFields = []metav1.ManagedFieldsEntry{{
-		Manager: "kubectl-edit", FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:containers":{"k:{\"name\":\"consul\"}":{"f:image":{}}}}}`),
+		Manager: "kubectl-edit", FieldsType: "FieldsV1",
+		FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:containers":{"k:{\"name\":\"consul\"}":{"f:image":{}}}}}`),
 	}}
 	if !Outdated(sts, pod) {
 		t.Error("a pod with another image is not outdated")

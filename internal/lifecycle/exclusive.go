@@ -106,7 +106,13 @@ func (d Deployment) withLease(ctx context.Context, do func(context.Context) erro
 		release(ctx, lock)
 		return r.lost && r.err != nil, r.err
 	default:
-		return false, fmt.Errorf("another apply is changing %s: %s holds the Lease %s: %w", d.Consul.ID(), elector.GetLeader(), lock.Describe(), context.Cause(ctx))
+		return false, fmt.Errorf(
+			"another apply is changing %s: %s holds the Lease %s: %w",
+			d.Consul.ID(),
+			elector.GetLeader(),
+			lock.Describe(),
+			context.Cause(ctx),
+		)
 	}
 }
 

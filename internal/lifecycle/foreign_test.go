@@ -14,7 +14,10 @@ import (
 func TestWithoutForeign(t *testing.T) {
 	t.Parallel()
 	own := metav1.ObjectMeta{Name: "consul", Labels: server.OwnerLabels("consul")}
-	set := withoutForeign(server.Set{ClientService: &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "consul"}}, Config: &corev1.ConfigMap{ObjectMeta: own}}, "consul")
+	set := withoutForeign(
+		server.Set{ClientService: &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "consul"}}, Config: &corev1.ConfigMap{ObjectMeta: own}},
+		"consul",
+	)
 	if err := foreign(set, "consul"); err != nil || set.ClientService != nil || set.Config == nil {
 		t.Errorf("%v is left, %v", set.All(), err)
 	}

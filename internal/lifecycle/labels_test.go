@@ -59,7 +59,9 @@ func TestExclusively_labelsTheLease(t *testing.T) {
 	t.Parallel()
 	labels := server.OwnerLabels("consul")
 	labels["team"] = "platform"
-	set := fake.NewClientset(&appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: server.StatefulSetName("consul"), Labels: labels}})
+	set := fake.NewClientset(
+		&appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: server.StatefulSetName("consul"), Labels: labels}},
+	)
 	k := &kube.Client{Interface: set}
 	d := Deployment{Kube: k, Consul: consul.NewConnector(k).Cluster("ns", "consul")}
 	if _, err := d.withLease(t.Context(), func(context.Context) error { return nil }); err != nil {

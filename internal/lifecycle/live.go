@@ -285,7 +285,8 @@ func (l Live) addKept(ctx context.Context, w *rollout.World, pods []corev1.Pod) 
 		if !consul.PodRuns(&pods[i]) {
 			continue
 		}
-		if raft, err := l.Consul.RaftState(ctx, l.Token, &pods[i]); err == nil && len(raft.Peers) > w.Peers { // a server that does not answer names no peers
+		if raft, err := l.Consul.RaftState(ctx, l.Token, &pods[i]); err == nil &&
+			len(raft.Peers) > w.Peers { // a server that does not answer names no peers
 			w.Peers = len(raft.Peers)
 			w.Away, w.Kept = rollout.PeersAway(raft.Peers, l.Consul.Namespace, l.Consul.Name, w.Replicas, volumes)
 		}
@@ -377,7 +378,15 @@ func (l Live) evict(ctx context.Context, s rollout.Server, opts metav1.DeleteOpt
 // told to reload until it reports the desired configuration.
 func (l Live) reload(ctx context.Context, pod string) error {
 	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, server.AnnotationConfigVersion, l.Version)
-	p, err := l.Kube.CoreV1().Pods(l.Consul.Namespace).Patch(ctx, pod, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+	p, err := l.Kube.CoreV1().Pods(
+		l.Consul.Namespace,
+	).Patch(
+		ctx,
+		pod,
+		types.MergePatchType,
+		patch,
+		metav1.PatchOptions{FieldManager: server.ManagedBy},
+	)
 	if err != nil {
 		return err
 	}
@@ -410,7 +419,15 @@ func (l Live) scale(ctx context.Context, replicas int) error {
 
 // patchStatefulSet changes a cluster's StatefulSet by a merge patch.
 func patchStatefulSet(ctx context.Context, k *kube.Client, c *consul.Cluster, patch []byte) error {
-	_, err := k.AppsV1().StatefulSets(c.Namespace).Patch(ctx, server.StatefulSetName(c.Name), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+	_, err := k.AppsV1().StatefulSets(
+		c.Namespace,
+	).Patch(
+		ctx,
+		server.StatefulSetName(c.Name),
+		types.MergePatchType,
+		patch,
+		metav1.PatchOptions{FieldManager: server.ManagedBy},
+	)
 	return err
 }
 

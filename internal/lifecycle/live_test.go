@@ -79,15 +79,27 @@ func TestRestart_evictsWhatServes(t *testing.T) {
 		want   string
 		ok     func(error) bool
 	}{
-		"settled":                     {rollout.Server{}, http.StatusOK, "", evicted, isNil},
-		"while another one is away":   {rollout.Server{}, http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests, evicted, apierrors.IsTooManyRequests},
-		"replaced since":              {rollout.Server{}, http.StatusConflict, metav1.StatusReasonConflict, evicted, apierrors.IsConflict},
-		"gone":                        {rollout.Server{}, http.StatusNotFound, metav1.StatusReasonNotFound, evicted, isNil},
-		"sick":                        {rollout.Server{Sick: true}, http.StatusOK, "", deleted, isNil},
-		"stopped":                     {rollout.Server{Stopped: true}, http.StatusOK, "", deleted, isNil},
-		"sick and gone":               {rollout.Server{Sick: true}, http.StatusNotFound, metav1.StatusReasonNotFound, deleted, isNil},
-		"without the right to evict":  {rollout.Server{}, http.StatusForbidden, metav1.StatusReasonForbidden, evicted, apierrors.IsForbidden},
-		"without the right to delete": {rollout.Server{Sick: true}, http.StatusForbidden, metav1.StatusReasonForbidden, deleted, apierrors.IsForbidden},
+		"settled": {rollout.Server{}, http.StatusOK, "", evicted, isNil},
+		"while another one is away": {
+			rollout.Server{},
+			http.StatusTooManyRequests,
+			metav1.StatusReasonTooManyRequests,
+			evicted,
+			apierrors.IsTooManyRequests,
+		},
+		"replaced since":             {rollout.Server{}, http.StatusConflict, metav1.StatusReasonConflict, evicted, apierrors.IsConflict},
+		"gone":                       {rollout.Server{}, http.StatusNotFound, metav1.StatusReasonNotFound, evicted, isNil},
+		"sick":                       {rollout.Server{Sick: true}, http.StatusOK, "", deleted, isNil},
+		"stopped":                    {rollout.Server{Stopped: true}, http.StatusOK, "", deleted, isNil},
+		"sick and gone":              {rollout.Server{Sick: true}, http.StatusNotFound, metav1.StatusReasonNotFound, deleted, isNil},
+		"without the right to evict": {rollout.Server{}, http.StatusForbidden, metav1.StatusReasonForbidden, evicted, apierrors.IsForbidden},
+		"without the right to delete": {
+			rollout.Server{Sick: true},
+			http.StatusForbidden,
+			metav1.StatusReasonForbidden,
+			deleted,
+			apierrors.IsForbidden,
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -58,7 +58,13 @@ type typed interface {
 }
 
 // read starts a Get that leaves its result in target.
-func read[T typed](ctx context.Context, g *errgroup.Group, get func(context.Context, string, metav1.GetOptions) (T, error), name string, target *T) {
+func read[T typed](
+	ctx context.Context,
+	g *errgroup.Group,
+	get func(context.Context, string, metav1.GetOptions) (T, error),
+	name string,
+	target *T,
+) {
 	g.Go(func() error {
 		o, err := get(ctx, name, metav1.GetOptions{})
 		found, err := kube.Found(err)

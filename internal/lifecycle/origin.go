@@ -76,7 +76,11 @@ func (d Deployment) checkReset(ctx context.Context) error {
 	}
 	may, err := d.Kube.MayExec(ctx, d.Consul.Namespace)
 	if err == nil && !may {
-		err = fmt.Errorf("a restore replaces the management token, and making it valid again requires the right to create pods/exec in the namespace %s, which this credential does not have", d.Consul.Namespace)
+		err = fmt.Errorf(
+			"a restore replaces the management token, and making it valid again requires the right to create pods/exec in the namespace %s, "+
+				"which this credential does not have",
+			d.Consul.Namespace,
+		)
 	}
 	return err
 }
@@ -119,7 +123,9 @@ func (d Deployment) beginWith(ctx context.Context, running server.Spec) error {
 			ref = consulacl.DefaultSecretRef(d.Consul.Name)
 		}
 		// No other token exists yet: whatever an earlier call left may be replaced.
-		if _, err := consulacl.EnsureBootstrap(ctx, d.Consul, ref, consulacl.BootstrapOptions{Provisional: true, Reset: true, Keep: true}); err != nil {
+		if _, err := consulacl.EnsureBootstrap(
+			ctx, d.Consul, ref, consulacl.BootstrapOptions{Provisional: true, Reset: true, Keep: true},
+		); err != nil {
 			return fmt.Errorf("bootstrapping ACLs for the restore: %w", err)
 		}
 	}
@@ -127,7 +133,12 @@ func (d Deployment) beginWith(ctx context.Context, running server.Spec) error {
 	if err != nil {
 		return err
 	}
-	done := server.Origin{Snapshot: restored.Stored.ID, Version: restored.Stored.Version, Taken: restored.Stored.Time.UTC(), Restored: restored.Time}
+	done := server.Origin{
+		Snapshot: restored.Stored.ID,
+		Version:  restored.Stored.Version,
+		Taken:    restored.Stored.Time.UTC(),
+		Restored: restored.Time,
+	}
 	// This is recorded before a client can write: from then on, the snapshot is never restored again. A Service that still
 	// selects no server is drift, which the next apply fixes.
 	if err := patchStatefulSet(ctx, d.Kube, d.Consul, server.OriginPatch(done)); err != nil {
@@ -149,7 +160,12 @@ func (d Deployment) leadClients(ctx context.Context) error {
 		_, err = applyObjects(ctx, d.Kube, server.Set{ClientService: server.Objects(running).ClientService}, live)
 	}
 	if err != nil {
-		return &UnsettledError{Err: fmt.Errorf("the backup that the cluster starts from is restored, but the client Service does not route clients to the cluster yet: %w", err)}
+		return &UnsettledError{
+			Err: fmt.Errorf(
+				"the backup that the cluster starts from is restored, but the client Service does not route clients to the cluster yet: %w",
+				err,
+			),
+		}
 	}
 	return nil
 }

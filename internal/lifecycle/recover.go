@@ -133,7 +133,19 @@ exit 0`
 // restartAlone makes the server in a pod start again as the only voter, in the same pod and with the same address, and waits
 // until it leads.
 func (d Deployment) restartAlone(ctx context.Context, pod *corev1.Pod, peers string) error {
-	_, err := d.Kube.Exec(ctx, pod.Namespace, pod.Name, server.ContainerName, nil, "/bin/sh", "-euc", aloneScript, "sh", peers, strconv.Itoa(int(recoveryFor.Seconds())))
+	_, err := d.Kube.Exec(
+		ctx,
+		pod.Namespace,
+		pod.Name,
+		server.ContainerName,
+		nil,
+		"/bin/sh",
+		"-euc",
+		aloneScript,
+		"sh",
+		peers,
+		strconv.Itoa(int(recoveryFor.Seconds())),
+	)
 	if gone := d.isGone(ctx, pod); gone != nil { // the command usually ends with the container, which is not an error
 		return fmt.Errorf("making server %s the only voter: %w", pod.Name, errors.Join(gone, err))
 	}
@@ -150,7 +162,16 @@ func (d Deployment) restartAlone(ctx context.Context, pod *corev1.Pod, peers str
 func (d Deployment) dropPeers(ctx context.Context, pod string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), execTimeout)
 	defer cancel()
-	_, err := d.Kube.Exec(ctx, d.Consul.Namespace, pod, server.ContainerName, nil, "/bin/sh", "-c", "rm -f "+server.RaftDir+"/peers.json "+server.RaftDir+"/peers.new "+server.RecoveryFile)
+	_, err := d.Kube.Exec(
+		ctx,
+		d.Consul.Namespace,
+		pod,
+		server.ContainerName,
+		nil,
+		"/bin/sh",
+		"-c",
+		"rm -f "+server.RaftDir+"/peers.json "+server.RaftDir+"/peers.new "+server.RecoveryFile,
+	)
 	if err != nil {
 		return fmt.Errorf("removing peers.json from server %s, which ignores the file after %s: %w", pod, recoveryFor, err)
 	}
@@ -194,7 +215,9 @@ func (d Deployment) logEnd(ctx context.Context, pod string) (server.LogEnd, erro
 // and bootstraps the ACLs with the management token that the cluster had. leader says that an earlier call got so
 // far that there is a leader.
 func (d Deployment) beginAnew(ctx context.Context, spec server.Spec, leader bool) error {
-	if err := patchStatefulSet(ctx, d.Kube, d.Consul, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, server.AnnotationRecovering, rollout.FromNothing)); err != nil {
+	if err := patchStatefulSet(
+		ctx, d.Kube, d.Consul, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, server.AnnotationRecovering, rollout.FromNothing),
+	); err != nil {
 		return err
 	}
 	if err := d.forgetData(ctx); err != nil {

@@ -22,8 +22,10 @@ func TestSaysNoData(t *testing.T) {
 		"it runs, and has said nothing": {corev1.ContainerStatus{State: running}, false},
 		"it has just said so":           {corev1.ContainerStatus{State: ended(1, server.NoDataReport)}, true},
 		"it has said so, and waits":     {corev1.ContainerStatus{State: running, LastTerminationState: ended(1, server.NoDataReport)}, true},
-		"it waits no more":              {corev1.ContainerStatus{State: ended(0, ""), LastTerminationState: ended(1, server.NoDataReport)}, false},
-		"it ended for another reason":   {corev1.ContainerStatus{State: running, LastTerminationState: ended(137, "OOMKilled")}, false},
+		"it waits no more": {corev1.ContainerStatus{
+			State: ended(0, ""), LastTerminationState: ended(1, server.NoDataReport),
+		}, false},
+		"it ended for another reason": {corev1.ContainerStatus{State: running, LastTerminationState: ended(137, "OOMKilled")}, false},
 	} {
 		if got := saysNoData(tt.status); got != tt.want {
 			t.Errorf("%s: %v", name, got)

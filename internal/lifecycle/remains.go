@@ -127,7 +127,16 @@ func (d Deployment) waitsWithoutData(ctx context.Context, p *corev1.Pod) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, execTimeout)
 	defer cancel()
-	out, err := d.Kube.Exec(ctx, p.Namespace, p.Name, server.WaitContainerName, nil, "/bin/sh", "-c", "[ -d "+server.RaftDir+" ] || echo empty")
+	out, err := d.Kube.Exec(
+		ctx,
+		p.Namespace,
+		p.Name,
+		server.WaitContainerName,
+		nil,
+		"/bin/sh",
+		"-c",
+		"[ -d "+server.RaftDir+" ] || echo empty",
+	)
 	return err == nil && strings.TrimSpace(out) == "empty"
 }
 

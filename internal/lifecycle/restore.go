@@ -65,7 +65,12 @@ func (d Deployment) finishRestore(ctx context.Context, client restic.Client) {
 }
 
 // restore carries out or resumes a restore, and repairs what it breaks. The caller finishes it.
-func (d Deployment) restore(ctx context.Context, client restic.Client, r restic.Restore, running server.Spec) (restored Restored, err error) {
+func (d Deployment) restore(
+	ctx context.Context,
+	client restic.Client,
+	r restic.Restore,
+	running server.Spec,
+) (restored Restored, err error) {
 	job, err := client.Restoring(ctx, r)
 	if err != nil {
 		return restored, err
@@ -85,7 +90,10 @@ func (d Deployment) restore(ctx context.Context, client restic.Client, r restic.
 	var uncertain *restic.UncertainError
 	switch {
 	case errors.As(err, &uncertain) && ctx.Err() == nil:
-		return restored, errors.Join(fmt.Errorf("the last step of the restore failed, and may have replaced the data of the cluster: %w", err), d.heal(ctx, running))
+		return restored, errors.Join(
+			fmt.Errorf("the last step of the restore failed, and may have replaced the data of the cluster: %w", err),
+			d.heal(ctx, running),
+		)
 	case uncertain != nil:
 		return restored, fmt.Errorf("the restore was interrupted in its last step; apply again: %w", err)
 	case err != nil:
@@ -113,7 +121,12 @@ func (d Deployment) recordRestore(ctx context.Context, r restic.Restored) error 
 }
 
 // startRestore begins a restore, if the state of the servers allows it.
-func (d Deployment) startRestore(ctx context.Context, client restic.Client, r restic.Restore, running server.Spec) (*restic.Restoring, error) {
+func (d Deployment) startRestore(
+	ctx context.Context,
+	client restic.Client,
+	r restic.Restore,
+	running server.Spec,
+) (*restic.Restoring, error) {
 	leads, token, err := d.healthy(ctx, running)
 	if err != nil {
 		return nil, err

@@ -127,7 +127,11 @@ func (e *RetainedDataError) Error() string {
 		text += fmt.Sprintf("and Consul does not support downgrades: a server with the older %s may start empty beside the data, "+
 			"and then %s can no longer read the data either. Set version = %q or later", e.Version, newest, newest)
 	}
-	return text + fmt.Sprintf(". If the data is no longer needed, delete it: kubectl -n %s delete pvc %s", e.Namespace, strings.Join(names, " "))
+	return text + fmt.Sprintf(
+		". If the data is no longer needed, delete it: kubectl -n %s delete pvc %s",
+		e.Namespace,
+		strings.Join(names, " "),
+	)
 }
 
 // Unwrap returns why.

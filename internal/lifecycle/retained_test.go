@@ -26,7 +26,9 @@ import (
 // claimOf is the volume claim of the server with an ordinal, with the version that its data is
 // marked with.
 func claimOf(name, version string) corev1.PersistentVolumeClaim {
-	c := corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "prod", CreationTimestamp: metav1.NewTime(time.Now().Add(-73 * time.Hour))}}
+	c := corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "prod", CreationTimestamp: metav1.NewTime(time.Now().Add(-73 * time.Hour))},
+	}
 	c.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("10Gi")}
 	if version != "" {
 		c.Annotations = map[string]string{server.AnnotationDataVersion: version}
@@ -67,12 +69,21 @@ func TestCheckRetained(t *testing.T) {
 		"the same":         {[]string{"1.22.7", "1.22.7", "1.22.7"}, "1.22.7", nil},
 		"an upgrade":       {[]string{"1.21.0"}, "1.22.7", nil},
 		"an older version": {[]string{"1.22.7", "", "1.22.7"}, "1.18.2", []string{
-			"the volume claims data-consul-server-0, data-consul-server-2 hold data of Consul 1.22.7", "a server with the older 1.18.2", `Set version = "1.22.7" or later`,
+			"the volume claims data-consul-server-0, data-consul-server-2 hold data of Consul 1.22.7", "a server with the older 1.18.2",
+			`Set version = "1.22.7" or later`,
 			"kubectl -n prod delete pvc data-consul-server-0 data-consul-server-2",
 		}},
-		"an upgrade that was not complete":         {[]string{"1.21.0", "1.22.7"}, "1.22.7", nil},
-		"one that would be taken back by a create": {[]string{"1.21.0", "1.22.7"}, "1.21.0", []string{"hold data of Consul 1.21.0 and 1.22.7", `Set version = "1.22.7" or later`}},
-		"too many release lines":                   {[]string{"1.18.2"}, "1.22.7", []string{"hold data of Consul 1.18.2", "1.18.2 -> 1.20.x -> 1.22.7", "kubectl -n prod delete pvc"}},
+		"an upgrade that was not complete": {[]string{"1.21.0", "1.22.7"}, "1.22.7", nil},
+		"one that would be taken back by a create": {
+			[]string{"1.21.0", "1.22.7"},
+			"1.21.0",
+			[]string{"hold data of Consul 1.21.0 and 1.22.7", `Set version = "1.22.7" or later`},
+		},
+		"too many release lines": {
+			[]string{"1.18.2"},
+			"1.22.7",
+			[]string{"hold data of Consul 1.18.2", "1.18.2 -> 1.20.x -> 1.22.7", "kubectl -n prod delete pvc"},
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -115,15 +126,19 @@ func TestDataVersion(t *testing.T) {
 		pod    *corev1.Pod
 		want   string
 	}{
-		"a first start":                      {"", runs("1.22.7", corev1.ConditionTrue, running), "1.22.7"},
-		"one that is not healthy yet":        {"", runs("1.22.7", corev1.ConditionFalse, running), "1.22.7"},
-		"one that never started":             {"", runs("1.22.7", corev1.ConditionFalse, waiting), ""},
-		"an upgrade":                         {"1.21.0", runs("1.22.7", corev1.ConditionTrue, running), "1.22.7"},
-		"an upgrade without an image":        {"1.21.0", runs("1.22.77", corev1.ConditionFalse, waiting), "1.21.0"},
-		"an upgrade that is not healthy":     {"1.21.0", runs("1.22.7", corev1.ConditionFalse, running), "1.22.7"},
-		"an upgrade that was taken back":     {"1.22.7", runs("1.21.0", corev1.ConditionTrue, running), "1.21.0"},
-		"one taken back that does not start": {"1.22.7", runs("1.21.0", corev1.ConditionFalse, corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1}}), "1.22.7"},
-		"no version":                         {"1.22.7", runs("prod", corev1.ConditionTrue, running), "1.22.7"},
+		"a first start":                  {"", runs("1.22.7", corev1.ConditionTrue, running), "1.22.7"},
+		"one that is not healthy yet":    {"", runs("1.22.7", corev1.ConditionFalse, running), "1.22.7"},
+		"one that never started":         {"", runs("1.22.7", corev1.ConditionFalse, waiting), ""},
+		"an upgrade":                     {"1.21.0", runs("1.22.7", corev1.ConditionTrue, running), "1.22.7"},
+		"an upgrade without an image":    {"1.21.0", runs("1.22.77", corev1.ConditionFalse, waiting), "1.21.0"},
+		"an upgrade that is not healthy": {"1.21.0", runs("1.22.7", corev1.ConditionFalse, running), "1.22.7"},
+		"an upgrade that was taken back": {"1.22.7", runs("1.21.0", corev1.ConditionTrue, running), "1.21.0"},
+		"one taken back that does not start": {
+			"1.22.7",
+			runs("1.21.0", corev1.ConditionFalse, corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1}}),
+			"1.22.7",
+		},
+		"no version": {"1.22.7", runs("prod", corev1.ConditionTrue, running), "1.22.7"},
 	}
 	for name, tt := range tests {
 		if got := dataVersion(tt.marked, tt.pod); got != tt.want {
@@ -154,10 +169,18 @@ func TestMarkData(t *testing.T) {
 	for i := range 2 {
 		p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: server.PodName("consul", i), Namespace: "prod", Labels: server.OwnerLabels("consul")}}
 		p.Labels[server.LabelVersion] = "1.22.7"
-		p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: server.ContainerName, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{
+			{Name: server.ContainerName, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
+		}
 		pods = append(pods, p)
 	}
-	d, set := claimsOnly(pods, claimOf("data-consul-server-0", ""), claimOf("data-consul-server-1", "1.21.0"), claimOf("data-consul-server-2", "1.20.6"), claimOf("backups", ""))
+	d, set := claimsOnly(
+		pods,
+		claimOf("data-consul-server-0", ""),
+		claimOf("data-consul-server-1", "1.21.0"),
+		claimOf("data-consul-server-2", "1.20.6"),
+		claimOf("backups", ""),
+	)
 	marks := func() map[string]string {
 		t.Helper()
 		list, err := set.CoreV1().PersistentVolumeClaims("prod").List(t.Context(), metav1.ListOptions{})
@@ -181,7 +204,12 @@ func TestMarkData(t *testing.T) {
 	if err := d.markData(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := marks(), map[string]string{"data-consul-server-0": "1.22.7", "data-consul-server-1": "1.22.7", "data-consul-server-2": "1.20.6"}; !maps.Equal(got, want) {
+	if got, want := marks(), map[string]string{
+		"data-consul-server-0": "1.22.7", "data-consul-server-1": "1.22.7", "data-consul-server-2": "1.20.6",
+	}; !maps.Equal(
+		got,
+		want,
+	) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	if err := d.forgetData(t.Context()); err != nil {

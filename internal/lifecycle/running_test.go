@@ -39,7 +39,14 @@ func liveConfig(pods []corev1.Pod, specs ...server.Spec) *corev1.ConfigMap {
 func TestRunning_withoutAStatefulSet(t *testing.T) {
 	t.Parallel()
 	spec := func(version string, gossip, tls server.Stage) server.Spec {
-		s := server.Spec{Name: "consul", Namespace: "prod", Version: version, Image: "consul:" + version, Replicas: 3, Record: server.Record{Established: true}}
+		s := server.Spec{
+			Name:      "consul",
+			Namespace: "prod",
+			Version:   version,
+			Image:     "consul:" + version,
+			Replicas:  3,
+			Record:    server.Record{Established: true},
+		}
 		s.Gossip.Stage, s.TLS.Stage, s.TLS.TLSSettings = gossip, tls, server.DefaultTLS
 		return s
 	}
@@ -72,7 +79,10 @@ func TestRunning_withoutAStatefulSet(t *testing.T) {
 			after := next
 			after.Update = server.DefaultUpdate
 			got := r.spec(tt.known, true)
-			if got.Gossip.Stage != tt.gossip || got.TLS.Stage != tt.tls || got.Version != tt.version || got.Image != "consul:"+tt.version || got.Replicas != tt.replicas || !got.Established || got.Creating {
+			if got.Gossip.Stage != tt.gossip || got.TLS.Stage != tt.tls || got.Version != tt.version || got.Image != "consul:"+tt.version ||
+				got.Replicas != tt.replicas ||
+				!got.Established ||
+				got.Creating {
 				t.Errorf("got %+v", got)
 			}
 			if n := len(server.Stages(got, after)); n != tt.stages {
@@ -163,12 +173,20 @@ func TestEstablished_withoutTheRecord(t *testing.T) {
 		claims []corev1.PersistentVolumeClaim
 		want   bool
 	}{
-		"a create that has not ended":    {func(s *server.Set) { s.StatefulSet.Annotations[server.AnnotationCreating] = "true" }, nil, false},
-		"one with data":                  {func(s *server.Set) { s.StatefulSet.Annotations[server.AnnotationCreating] = "true" }, marked, true},
-		"a create that has ended":        {func(*server.Set) {}, nil, true},
-		"and no ConfigMap":               {func(s *server.Set) { s.Config = nil }, nil, true},
-		"a create without a ConfigMap":   {func(s *server.Set) { s.Config, s.StatefulSet.Annotations[server.AnnotationCreating] = nil, "true" }, nil, false},
-		"a recovery from nothing":        {func(s *server.Set) { s.StatefulSet.Annotations[server.AnnotationRecovering] = rollout.FromNothing }, marked, false},
+		"a create that has not ended": {func(s *server.Set) { s.StatefulSet.Annotations[server.AnnotationCreating] = "true" }, nil, false},
+		"one with data":               {func(s *server.Set) { s.StatefulSet.Annotations[server.AnnotationCreating] = "true" }, marked, true},
+		"a create that has ended":     {func(*server.Set) {}, nil, true},
+		"and no ConfigMap":            {func(s *server.Set) { s.Config = nil }, nil, true},
+		"a create without a ConfigMap": {
+			func(s *server.Set) { s.Config, s.StatefulSet.Annotations[server.AnnotationCreating] = nil, "true" },
+			nil,
+			false,
+		},
+		"a recovery from nothing": {
+			func(s *server.Set) { s.StatefulSet.Annotations[server.AnnotationRecovering] = rollout.FromNothing },
+			marked,
+			false,
+		},
 		"new servers":                    {func(s *server.Set) { *s = server.Set{} }, nil, false},
 		"new servers on volumes of data": {func(s *server.Set) { *s = server.Set{} }, marked, true},
 	}
@@ -272,7 +290,9 @@ func TestRunning_ofANewClusterWithVolumesOfFormerServers(t *testing.T) {
 // none of them runs.
 func TestRunning_checkVersion(t *testing.T) {
 	t.Parallel()
-	r := Running{Claims: []Retained{{Name: "data-consul-server-0", Version: "1.22.7"}, {Name: "data-consul-server-3", Ordinal: 3, Version: "1.23.0"}}}
+	r := Running{
+		Claims: []Retained{{Name: "data-consul-server-0", Version: "1.22.7"}, {Name: "data-consul-server-3", Ordinal: 3, Version: "1.23.0"}},
+	}
 	if err := r.checkVersion(server.Spec{Replicas: 3}, "1.21.0"); err == nil {
 		t.Error("a downgrade of the data is not refused")
 	}

@@ -72,13 +72,27 @@ func (d Deployment) takeSnapshot(ctx context.Context, running, next server.Spec)
 }
 
 // storeSnapshot takes a snapshot into a backup repository, and records it.
-func (d Deployment) storeSnapshot(ctx context.Context, running server.Spec, version string, to server.SnapshotTo, secret consulacl.SecretRef) (server.Snapshot, error) {
+func (d Deployment) storeSnapshot(
+	ctx context.Context,
+	running server.Spec,
+	version string,
+	to server.SnapshotTo,
+	secret consulacl.SecretRef,
+) (server.Snapshot, error) {
 	client := restic.Client{
 		Kube: d.Kube, Consul: d.Consul, Repository: restic.FromSnapshotTo(to), Image: to.Image,
 		Deadline: snapshotTimeout - time.Minute, // leaves time to report the Job's reason
 	}
 	stored, err := client.BeforeUpgrade(ctx, running, version, secret)
-	s := server.Snapshot{Claim: to.Claim, URL: to.URL, ID: stored.Snapshot, Version: stored.Version, Index: uint64(stored.Index), Size: stored.Size, Time: stored.Time} //nolint:gosec // it is one
+	s := server.Snapshot{
+		Claim:   to.Claim,
+		URL:     to.URL,
+		ID:      stored.Snapshot,
+		Version: stored.Version,
+		Index:   uint64(stored.Index),
+		Size:    stored.Size,
+		Time:    stored.Time,
+	} //nolint:gosec // it is one
 	if err == nil {
 		err = d.recordSnapshot(ctx, s)
 	}
@@ -153,7 +167,10 @@ func (d Deployment) snapshotToken(ctx context.Context) (consulacl.SecretRef, err
 	case errors.Is(err, consulacl.ErrACLDisabled):
 		return ref, nil
 	case errors.Is(err, consulacl.ErrSecretLost):
-		return consulacl.SecretRef{}, fmt.Errorf("ACLs are on, and %w; bootstrap them with consul_k8s_acl_bootstrap, or, if they were bootstrapped before, set its reset to a new value", err)
+		return consulacl.SecretRef{}, fmt.Errorf(
+			"ACLs are on, and %w; bootstrap them with consul_k8s_acl_bootstrap, or, if they were bootstrapped before, set its reset to a new value",
+			err,
+		)
 	}
 	return ref, err
 }
@@ -208,8 +225,21 @@ func (d Deployment) growSnapshotClaim(ctx context.Context, live *corev1.Persiste
 	if has := live.Spec.Resources.Requests[corev1.ResourceStorage]; has.Cmp(size) >= 0 {
 		return nil
 	}
-	patch := fmt.Appendf(nil, `{"metadata":{"resourceVersion":%q},"spec":{"resources":{"requests":{"storage":%q}}}}`, live.ResourceVersion, size.String())
-	_, err := d.Kube.CoreV1().PersistentVolumeClaims(live.Namespace).Patch(ctx, live.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+	patch := fmt.Appendf(
+		nil,
+		`{"metadata":{"resourceVersion":%q},"spec":{"resources":{"requests":{"storage":%q}}}}`,
+		live.ResourceVersion,
+		size.String(),
+	)
+	_, err := d.Kube.CoreV1().PersistentVolumeClaims(
+		live.Namespace,
+	).Patch(
+		ctx,
+		live.Name,
+		types.MergePatchType,
+		patch,
+		metav1.PatchOptions{FieldManager: server.ManagedBy},
+	)
 	if err != nil && !apierrors.IsForbidden(err) && !apierrors.IsInvalid(err) { // it cannot grow: its size stays as it is
 		return fmt.Errorf("growing the volume claim %s/%s: %w", live.Namespace, live.Name, err)
 	}
@@ -243,7 +273,11 @@ func (d Deployment) snapshotFailed(ctx context.Context, err error) error {
 	claims := d.Kube.CoreV1().PersistentVolumeClaims(namespace)
 	claim, err := claims.Get(ctx, server.SnapshotClaimName(name), metav1.GetOptions{})
 	if err == nil && server.Owns(name, claim.Labels) && claim.Status.Phase == corev1.ClaimPending {
-		err := claims.Delete(ctx, claim.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &claim.UID, ResourceVersion: &claim.ResourceVersion}})
+		err := claims.Delete(
+			ctx,
+			claim.Name,
+			metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &claim.UID, ResourceVersion: &claim.ResourceVersion}},
+		)
 		if err != nil && !apierrors.IsNotFound(err) {
 			failed.Err = errors.Join(failed.Err, fmt.Errorf("deleting the volume claim %s/%s: %w", namespace, claim.Name, err))
 		}

@@ -48,7 +48,12 @@ func TestStop(t *testing.T) {
 			sts.Spec.Replicas = new(int32(tt.replicas)) //nolint:gosec // a handful
 			objects := []runtime.Object{sts}
 			for _, ordinal := range tt.pods {
-				objects = append(objects, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: server.PodName("consul", ordinal), Labels: server.SelectorLabels("consul")}})
+				objects = append(
+					objects,
+					&corev1.Pod{
+						ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: server.PodName("consul", ordinal), Labels: server.SelectorLabels("consul")},
+					},
+				)
 			}
 			set := fake.NewClientset(objects...)
 			var mu sync.Mutex
@@ -82,7 +87,12 @@ func TestStop(t *testing.T) {
 						}
 						going++
 					}
-					list.Items = append(list.Items, corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: server.PodName("consul", ordinal), Labels: server.SelectorLabels("consul")}})
+					list.Items = append(
+						list.Items,
+						corev1.Pod{
+							ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: server.PodName("consul", ordinal), Labels: server.SelectorLabels("consul")},
+						},
+					)
 				}
 				if tt.whenDeleted == server.Retain && !tt.terminating && asked != 0 && going > 1 {
 					t.Errorf("%d servers go at once", going)
@@ -112,7 +122,9 @@ func TestDeleteJobs(t *testing.T) {
 	job := func(name, cluster string, owner ...metav1.OwnerReference) *batchv1.Job {
 		labels := server.OwnerLabels(cluster)
 		labels[server.LabelComponent] = "backup"
-		return &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: name, UID: types.UID(name), Labels: labels, OwnerReferences: owner}}
+		return &batchv1.Job{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: name, UID: types.UID(name), Labels: labels, OwnerReferences: owner},
+		}
 	}
 	schedule := metav1.OwnerReference{Kind: "CronJob", Name: "nightly", Controller: new(true)}
 	for name, tt := range map[string]struct {
@@ -122,7 +134,12 @@ func TestDeleteJobs(t *testing.T) {
 		"with the right to list Jobs":    {false, []string{"nightly-1", "other-inspect"}},
 		"without the right to list Jobs": {true, []string{"consul-check", "consul-inspect", "nightly-1", "other-inspect"}},
 	} {
-		set := fake.NewClientset(job("consul-inspect", "consul"), job("consul-check", "consul"), job("nightly-1", "consul", schedule), job("other-inspect", "other"))
+		set := fake.NewClientset(
+			job("consul-inspect", "consul"),
+			job("consul-check", "consul"),
+			job("nightly-1", "consul", schedule),
+			job("other-inspect", "other"),
+		)
 		if tt.forbidden {
 			set.PrependReactor("list", "jobs", func(a clienttesting.Action) (bool, runtime.Object, error) {
 				selects := a.(clienttesting.ListAction).GetListRestrictions().Labels //nolint:forcetypeassert // by its verb
@@ -155,7 +172,9 @@ func TestStopUnelected(t *testing.T) {
 		whenScaled string
 		left       []string
 	}{
-		"claims are kept": {server.Retain, []string{"data-consul-server-0", "data-consul-server-1", "data-consul-server-2", "data-consul-server-3"}},
+		"claims are kept": {server.Retain, []string{
+			"data-consul-server-0", "data-consul-server-1", "data-consul-server-2", "data-consul-server-3",
+		}},
 		// 2 has data, and 3 is of an earlier cluster.
 		"claims are deleted": {server.Delete, []string{"data-consul-server-0", "data-consul-server-2", "data-consul-server-3"}},
 	} {
@@ -172,7 +191,11 @@ func TestStopUnelected(t *testing.T) {
 		set := fake.NewClientset(objects...)
 		k := &kube.Client{Interface: set}
 		var reported []string
-		d := Deployment{Kube: k, Consul: consul.NewConnector(k).Cluster("prod", "consul"), Report: func(a rollout.Action) { reported = append(reported, a.String()) }}
+		d := Deployment{
+			Kube:   k,
+			Consul: consul.NewConnector(k).Cluster("prod", "consul"),
+			Report: func(a rollout.Action) { reported = append(reported, a.String()) },
+		}
 		spec := server.Spec{Namespace: "prod", Name: "consul", Replicas: 1, Storage: server.Storage{WhenScaled: tt.whenScaled}}
 		live, err := d.stopUnelected(t.Context(), spec)
 		if err != nil {

@@ -37,14 +37,30 @@ func TestVersions(t *testing.T) {
 		running string
 		started []string
 	}{
-		"no pods":                {nil, "", nil},
-		"one version":            {[]corev1.Pod{runs("1.22.7"), runs("1.22.7")}, "1.22.7", []string{"1.22.7"}},
-		"two versions":           {[]corev1.Pod{runs("1.22.10"), runs("1.22.9")}, "1.22.9", []string{"1.22.9", "1.22.10"}},
-		"one without an image":   {[]corev1.Pod{runs("1.22.7"), pod("1.22.77", corev1.ContainerStatus{State: waiting})}, "1.22.7", []string{"1.22.7"}},
-		"all without an image":   {[]corev1.Pod{pod("1.22.77", corev1.ContainerStatus{State: waiting})}, "", nil},
-		"one that never came up": {[]corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{server.LabelVersion: "1.22.7"}}}}, "", nil},
-		"one that crashed":       {[]corev1.Pod{runs("1.21.0"), pod("1.22.7", corev1.ContainerStatus{State: ended})}, "1.21.0", []string{"1.21.0", "1.22.7"}},
-		"one that crashes again": {[]corev1.Pod{runs("1.21.0"), pod("1.22.7", corev1.ContainerStatus{State: waiting, LastTerminationState: ended})}, "1.21.0", []string{"1.21.0", "1.22.7"}},
+		"no pods":      {nil, "", nil},
+		"one version":  {[]corev1.Pod{runs("1.22.7"), runs("1.22.7")}, "1.22.7", []string{"1.22.7"}},
+		"two versions": {[]corev1.Pod{runs("1.22.10"), runs("1.22.9")}, "1.22.9", []string{"1.22.9", "1.22.10"}},
+		"one without an image": {
+			[]corev1.Pod{runs("1.22.7"), pod("1.22.77", corev1.ContainerStatus{State: waiting})},
+			"1.22.7",
+			[]string{"1.22.7"},
+		},
+		"all without an image": {[]corev1.Pod{pod("1.22.77", corev1.ContainerStatus{State: waiting})}, "", nil},
+		"one that never came up": {
+			[]corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{server.LabelVersion: "1.22.7"}}}},
+			"",
+			nil,
+		},
+		"one that crashed": {
+			[]corev1.Pod{runs("1.21.0"), pod("1.22.7", corev1.ContainerStatus{State: ended})},
+			"1.21.0",
+			[]string{"1.21.0", "1.22.7"},
+		},
+		"one that crashes again": {
+			[]corev1.Pod{runs("1.21.0"), pod("1.22.7", corev1.ContainerStatus{State: waiting, LastTerminationState: ended})},
+			"1.21.0",
+			[]string{"1.21.0", "1.22.7"},
+		},
 		"one that leaves":        {[]corev1.Pod{runs("1.21.0"), leaving}, "1.20.6", []string{"1.20.6", "1.21.0"}},
 		"another container runs": {[]corev1.Pod{runs("1.22.7"), sidecar}, "1.22.7", []string{"1.22.7"}},
 		"a crash beside one":     {[]corev1.Pod{sidecar}, "", nil},

@@ -64,7 +64,14 @@ func (l Live) claims(ctx context.Context, replicas int) (map[string]corev1.Persi
 //   - A claim that is being deleted is removed with its pod, no matter who deleted it.
 //   - A server is restarted for its file system only if it was not restarted since the file system waits for
 //     that.
-func judgeVolumes(w *rollout.World, s server.Storage, made time.Time, claims map[string]corev1.PersistentVolumeClaim, pods []corev1.Pod, now time.Time) {
+func judgeVolumes(
+	w *rollout.World,
+	s server.Storage,
+	made time.Time,
+	claims map[string]corev1.PersistentVolumeClaim,
+	pods []corev1.Pod,
+	now time.Time,
+) {
 	for pod, c := range claims {
 		if s.OnChange != server.RebuildServers && shallGrow(&c, s.Size) {
 			w.Grow = s.Size.String()
@@ -191,12 +198,31 @@ func (l Live) grow(ctx context.Context, claims map[string]corev1.PersistentVolum
 		if !shallGrow(&c, l.Storage.Size) {
 			continue
 		}
-		_, err := l.Kube.CoreV1().PersistentVolumeClaims(c.Namespace).Patch(ctx, c.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+		_, err := l.Kube.CoreV1().PersistentVolumeClaims(
+			c.Namespace,
+		).Patch(
+			ctx,
+			c.Name,
+			types.MergePatchType,
+			patch,
+			metav1.PatchOptions{FieldManager: server.ManagedBy},
+		)
 		if err != nil {
-			err = fmt.Errorf("growing volume claim %s/%s of the storage class %q to %s: %w", c.Namespace, c.Name, className(&c), l.Storage.Size.String(), err)
+			err = fmt.Errorf(
+				"growing volume claim %s/%s of the storage class %q to %s: %w",
+				c.Namespace,
+				c.Name,
+				className(&c),
+				l.Storage.Size.String(),
+				err,
+			)
 		}
 		if apierrors.IsForbidden(err) {
-			err = fmt.Errorf("%w; if the storage class cannot expand volumes, storage.on_change = %q gives each server a new volume", err, server.RebuildServers)
+			err = fmt.Errorf(
+				"%w; if the storage class cannot expand volumes, storage.on_change = %q gives each server a new volume",
+				err,
+				server.RebuildServers,
+			)
 		}
 		if err != nil {
 			return grown, err
@@ -259,14 +285,19 @@ func replace(ctx context.Context, k *kube.Client, live, want *appsv1.StatefulSet
 			return fmt.Errorf("deleting StatefulSet %s/%s without its pods: %w", live.Namespace, live.Name, err)
 		}
 	}
-	err := kube.Wait(ctx, "the deletion of the StatefulSet, which is then created again for the same pods", interval, func(ctx context.Context) (string, error) {
-		sts, err := sets.Get(ctx, live.Name, metav1.GetOptions{})
-		found, err := kube.Found(err)
-		if err != nil || !found || sts.UID != live.UID {
-			return "", err
-		}
-		return "finalizers: " + strings.Join(sts.Finalizers, ", "), nil
-	})
+	err := kube.Wait(
+		ctx,
+		"the deletion of the StatefulSet, which is then created again for the same pods",
+		interval,
+		func(ctx context.Context) (string, error) {
+			sts, err := sets.Get(ctx, live.Name, metav1.GetOptions{})
+			found, err := kube.Found(err)
+			if err != nil || !found || sts.UID != live.UID {
+				return "", err
+			}
+			return "finalizers: " + strings.Join(sts.Finalizers, ", "), nil
+		},
+	)
 	if err != nil {
 		return err
 	}
@@ -287,13 +318,19 @@ func replace(ctx context.Context, k *kube.Client, live, want *appsv1.StatefulSet
 		return fmt.Errorf("creating StatefulSet %s/%s again: %w", live.Namespace, live.Name, err)
 	}
 	// The owners of the fields stay the same, so that others keep what they set.
-	return k.UpdateManagedFields(ctx, appsv1.SchemeGroupVersion.WithKind("StatefulSet"), live.Namespace, live.Name, func(now []metav1.ManagedFieldsEntry) ([]metav1.ManagedFieldsEntry, error) {
-		status := func(e metav1.ManagedFieldsEntry) bool { return e.Subresource != "" }
-		return slices.Concat(
-			slices.DeleteFunc(slices.Clone(live.ManagedFields), status),
-			slices.DeleteFunc(slices.Clone(now), func(e metav1.ManagedFieldsEntry) bool { return !status(e) }),
-		), nil
-	})
+	return k.UpdateManagedFields(
+		ctx,
+		appsv1.SchemeGroupVersion.WithKind("StatefulSet"),
+		live.Namespace,
+		live.Name,
+		func(now []metav1.ManagedFieldsEntry) ([]metav1.ManagedFieldsEntry, error) {
+			status := func(e metav1.ManagedFieldsEntry) bool { return e.Subresource != "" }
+			return slices.Concat(
+				slices.DeleteFunc(slices.Clone(live.ManagedFields), status),
+				slices.DeleteFunc(slices.Clone(now), func(e metav1.ManagedFieldsEntry) bool { return !status(e) }),
+			), nil
+		},
+	)
 }
 
 // letGo makes a StatefulSet release its claims, if they would be deleted with it: the delete keeps what belongs
@@ -304,7 +341,15 @@ func letGo(ctx context.Context, k *kube.Client, live *appsv1.StatefulSet) error 
 		return nil
 	}
 	patch := []byte(`{"spec":{"persistentVolumeClaimRetentionPolicy":{"whenDeleted":"Retain"}}}`)
-	_, err := k.AppsV1().StatefulSets(live.Namespace).Patch(ctx, live.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: server.ManagedBy})
+	_, err := k.AppsV1().StatefulSets(
+		live.Namespace,
+	).Patch(
+		ctx,
+		live.Name,
+		types.MergePatchType,
+		patch,
+		metav1.PatchOptions{FieldManager: server.ManagedBy},
+	)
 	if err != nil {
 		return fmt.Errorf("keeping the volumes of StatefulSet %s/%s: %w", live.Namespace, live.Name, err)
 	}

@@ -66,7 +66,12 @@ func TestJudgeVolumes(t *testing.T) {
 		"a rebuild replaces one that is too small": {
 			rebuild, func(*corev1.PersistentVolumeClaim, *corev1.Pod) {}, "", rollout.Server{Volume: "its volume has 1Gi of 2Gi", Rebuild: true},
 		},
-		"a rebuild replaces one that was told to grow and did not": {rebuild, asked, "", rollout.Server{Volume: "its volume has 1Gi of 2Gi", Rebuild: true}},
+		"a rebuild replaces one that was told to grow and did not": {
+			rebuild,
+			asked,
+			"",
+			rollout.Server{Volume: "its volume has 1Gi of 2Gi", Rebuild: true},
+		},
 		"a rebuild replaces one of another class": {rebuild, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
 			asked(c, p)
 			c.Status.Capacity, c.Spec.StorageClassName = c.Spec.Resources.Requests, new("other")
@@ -74,7 +79,12 @@ func TestJudgeVolumes(t *testing.T) {
 		"a rebuild replaces nothing that it made": {rebuild, func(c *corev1.PersistentVolumeClaim, _ *corev1.Pod) {
 			c.Spec.StorageClassName, c.CreationTimestamp = new("other"), ago(time.Minute)
 		}, "", rollout.Server{}},
-		"one that is being deleted goes with its pod": {rebuild, deleting, "", rollout.Server{Volume: "its volume is being deleted", Rebuild: true}},
+		"one that is being deleted goes with its pod": {
+			rebuild,
+			deleting,
+			"",
+			rollout.Server{Volume: "its volume is being deleted", Rebuild: true},
+		},
 		"its claim is being deleted by somebody else": {grow, deleting, "", rollout.Server{Volume: "its volume is being deleted", Rebuild: true}},
 		"the pod after it only waits": {rebuild, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
 			deleting(c, p)

@@ -245,7 +245,14 @@ func CheckCA(ca Pair, roots []*x509.Certificate, dns, ips []string, now time.Tim
 	case now.Before(c.NotBefore):
 		return fmt.Errorf("the certificate is not valid before %s", c.NotBefore.UTC().Format(time.RFC3339))
 	}
-	_, err := c.Verify(x509.VerifyOptions{Roots: Pool(roots), Intermediates: Pool(ca.Chain[1:]), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	_, err := c.Verify(
+		x509.VerifyOptions{
+			Roots:         Pool(roots),
+			Intermediates: Pool(ca.Chain[1:]),
+			CurrentTime:   now,
+			KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+		},
+	)
 	if err != nil {
 		return fmt.Errorf("the certificate does not chain to one in ca.crt: %w", err)
 	}
@@ -277,8 +284,12 @@ func CheckChain(server Pair, roots []*x509.Certificate, now time.Time) error {
 		}
 		var invalid x509.CertificateInvalidError
 		if errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage {
-			return fmt.Errorf("the extended key usage of %q has no %s: servers are clients of each other, so a certificate must have both serverAuth and clientAuth, or, if it belongs to an authority, no extended key usage",
-				lacking(append(slices.Clone(server.Chain), roots...), usage.ExtKeyUsage), usage.name)
+			return fmt.Errorf(
+				"the extended key usage of %q has no %s: servers are clients of each other, so a certificate must have both serverAuth and "+
+					"clientAuth, or, if it belongs to an authority, no extended key usage",
+				lacking(append(slices.Clone(server.Chain), roots...), usage.ExtKeyUsage),
+				usage.name,
+			)
 		}
 		return fmt.Errorf("the certificate is not a server and client certificate that chains to one in ca.crt: %w", err)
 	}
@@ -311,7 +322,9 @@ func CheckPeers(server Pair, roots []*x509.Certificate, name string, now time.Ti
 		own.Certificate = append(own.Certificate, c.Raw)
 	}
 	config := tls.Config{
-		Certificates: []tls.Certificate{own}, RootCAs: Pool(roots), ClientCAs: Pool(roots), ClientAuth: tls.RequireAndVerifyClientCert, ServerName: name,
+		Certificates: []tls.Certificate{
+			own,
+		}, RootCAs: Pool(roots), ClientCAs: Pool(roots), ClientAuth: tls.RequireAndVerifyClientCert, ServerName: name,
 		MinVersion: tls.VersionTLS12, SessionTicketsDisabled: true, Time: func() time.Time { return now },
 	}
 	listening, dialing := net.Pipe()

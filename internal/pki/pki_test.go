@@ -106,7 +106,8 @@ func TestNewServer(t *testing.T) {
 			if err := verify("", now, x509.ExtKeyUsageClientAuth); err != nil {
 				t.Error(err)
 			}
-			if verify("server.dc2.consul", now, x509.ExtKeyUsageServerAuth) == nil || verify("", now.Add(3*time.Hour), x509.ExtKeyUsageServerAuth) == nil {
+			if verify("server.dc2.consul", now, x509.ExtKeyUsageServerAuth) == nil ||
+				verify("", now.Add(3*time.Hour), x509.ExtKeyUsageServerAuth) == nil {
 				t.Error("another name, or another time, is good too")
 			}
 		})
@@ -128,7 +129,8 @@ func TestPair_Ends(t *testing.T) {
 	root := rootOfOthers(t)
 	ca := intermediate(t, root)
 	below, err := sign("ECDSA-P256", &x509.Certificate{
-		Subject: pkix.Name{CommonName: "below"}, NotBefore: now, NotAfter: now.Add(50 * time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		Subject:   pkix.Name{CommonName: "below"},
+		NotBefore: now, NotAfter: now.Add(50 * time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}, &ca)
 	if err != nil {
 		t.Fatal(err)
@@ -197,17 +199,22 @@ func TestCheckCA_tries(t *testing.T) {
 		ca, root Pair
 		want     string
 	}{
-		"no restriction":           {authority(nil, nil), Pair{}, ""},
-		"both usages":              {authority(only(x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth), nil), Pair{}, ""},
-		"any usage":                {authority(only(x509.ExtKeyUsageAny), nil), Pair{}, ""},
-		"servers only":             {authority(only(x509.ExtKeyUsageServerAuth), nil), Pair{}, `the extended key usage of "CN=ours" has no clientAuth`},
-		"clients only":             {authority(only(x509.ExtKeyUsageClientAuth), nil), Pair{}, `the extended key usage of "CN=ours" has no serverAuth`},
-		"its root servers only":    {authority(nil, &serverOnly), serverOnly, `the extended key usage of "CN=root" has no clientAuth`},
-		"an intermediate":          {authority(nil, &plain), plain, ""},
-		"a path that is too long":  {authority(nil, &short), short, "too many intermediates for path length constraint"},
-		"names that lack servers'": {authority(func(c *x509.Certificate) { c.PermittedDNSDomains = []string{"example.com"} }, nil), Pair{}, `DNS name "server.dc1.consul" is not permitted`},
-		"names without domains":    {authority(func(c *x509.Certificate) { c.ExcludedDNSDomains = []string{"consul"} }, nil), Pair{}, `DNS name "server.dc1.consul" is excluded`},
-		"addresses":                {authority(func(c *x509.Certificate) { c.ExcludedIPRanges = []*net.IPNet{loopback} }, nil), Pair{}, `127.0.0.1`},
+		"no restriction": {authority(nil, nil), Pair{}, ""},
+		"both usages":    {authority(only(x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth), nil), Pair{}, ""},
+		"any usage":      {authority(only(x509.ExtKeyUsageAny), nil), Pair{}, ""},
+		"servers only": {authority(only(x509.ExtKeyUsageServerAuth), nil),
+			Pair{}, `the extended key usage of "CN=ours" has no clientAuth`},
+		"clients only": {authority(only(x509.ExtKeyUsageClientAuth), nil),
+			Pair{}, `the extended key usage of "CN=ours" has no serverAuth`},
+		"its root servers only":   {authority(nil, &serverOnly), serverOnly, `the extended key usage of "CN=root" has no clientAuth`},
+		"an intermediate":         {authority(nil, &plain), plain, ""},
+		"a path that is too long": {authority(nil, &short), short, "too many intermediates for path length constraint"},
+		"names that lack servers'": {authority(func(c *x509.Certificate) { c.PermittedDNSDomains = []string{"example.com"} }, nil),
+			Pair{}, `DNS name "server.dc1.consul" is not permitted`},
+		"names without domains": {authority(func(c *x509.Certificate) { c.ExcludedDNSDomains = []string{"consul"} }, nil),
+			Pair{}, `DNS name "server.dc1.consul" is excluded`},
+		"addresses": {authority(func(c *x509.Certificate) { c.ExcludedIPRanges = []*net.IPNet{loopback} }, nil),
+			Pair{}, `127.0.0.1`},
 	} {
 		roots := tt.ca.Chain
 		if tt.root.Key != nil {

@@ -59,7 +59,13 @@ func TestAccProvider_notConfiguredSaysWhatToSet(t *testing.T) {
 	t.Setenv("KUBECONFIG", kubeconfig)
 	t.Setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
 	t.Setenv("KUBERNETES_SERVICE_PORT", "1")
-	test(t, resource.TestStep{Config: config("", "ns"), ExpectError: acctest.Says("set host (with token, client_certificate and client_key, or exec), or config_path")})
+	test(
+		t,
+		resource.TestStep{
+			Config:      config("", "ns"),
+			ExpectError: acctest.Says("set host (with token, client_certificate and client_key, or exec), or config_path"),
+		},
+	)
 }
 
 func TestAccProvider_missingKubeconfig(t *testing.T) {
@@ -125,8 +131,11 @@ func TestAccProvider_exec(t *testing.T) {
 		t.Skip("the kubeconfig does not hold a client certificate and a certificate authority")
 	}
 	credential := filepath.Join(t.TempDir(), "credential.json")
-	text := fmt.Sprintf(`{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"clientCertificateData":%q,"clientKeyData":%q}}`,
-		user.ClientCertificateData, user.ClientKeyData)
+	text := fmt.Sprintf(
+		`{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"clientCertificateData":%q,"clientKeyData":%q}}`,
+		user.ClientCertificateData,
+		user.ClientKeyData,
+	)
 	if err := os.WriteFile(credential, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -103,16 +103,23 @@ func (*Provider) Schema(_ context.Context, _ provider.SchemaRequest, resp *provi
 		MarkdownDescription: "Runs HashiCorp Consul servers in Kubernetes: deploys them, secures them, and changes them without an outage. " +
 			"The provider reaches Consul through the Kubernetes API server, so it needs access to Kubernetes and nothing else.",
 		Attributes: map[string]schema.Attribute{
-			"host":                     text("KUBE_HOST", "Address of the Kubernetes API server, as a URL or `host:port`."),
-			"username":                 text("KUBE_USER", "User name for basic authentication."),
-			"password":                 secret("KUBE_PASSWORD", "Password for basic authentication."),
-			"insecure":                 schema.BoolAttribute{Optional: true, MarkdownDescription: "Whether to accept any certificate of the API server. Only for tests. Environment variable `KUBE_INSECURE`."},
-			"tls_server_name":          text("KUBE_TLS_SERVER_NAME", "Name to verify the certificate of the API server against."),
-			"client_certificate":       text("KUBE_CLIENT_CERT_DATA", "Client certificate, in PEM format."),
-			"client_key":               secret("KUBE_CLIENT_KEY_DATA", "Key of the client certificate, in PEM format."),
-			"cluster_ca_certificate":   text("KUBE_CLUSTER_CA_CERT_DATA", "Certificate authority of the API server, in PEM format."),
-			"config_path":              text("KUBE_CONFIG_PATH", "Path of a kubeconfig file. The variable `KUBECONFIG` is not read."),
-			"config_paths":             schema.ListAttribute{Optional: true, ElementType: types.StringType, MarkdownDescription: "Paths of kubeconfig files, which are merged. Environment variable `KUBE_CONFIG_PATHS`, separated as in `PATH`."},
+			"host":     text("KUBE_HOST", "Address of the Kubernetes API server, as a URL or `host:port`."),
+			"username": text("KUBE_USER", "User name for basic authentication."),
+			"password": secret("KUBE_PASSWORD", "Password for basic authentication."),
+			"insecure": schema.BoolAttribute{
+				Optional:            true,
+				MarkdownDescription: "Whether to accept any certificate of the API server. Only for tests. Environment variable `KUBE_INSECURE`.",
+			},
+			"tls_server_name":        text("KUBE_TLS_SERVER_NAME", "Name to verify the certificate of the API server against."),
+			"client_certificate":     text("KUBE_CLIENT_CERT_DATA", "Client certificate, in PEM format."),
+			"client_key":             secret("KUBE_CLIENT_KEY_DATA", "Key of the client certificate, in PEM format."),
+			"cluster_ca_certificate": text("KUBE_CLUSTER_CA_CERT_DATA", "Certificate authority of the API server, in PEM format."),
+			"config_path":            text("KUBE_CONFIG_PATH", "Path of a kubeconfig file. The variable `KUBECONFIG` is not read."),
+			"config_paths": schema.ListAttribute{
+				Optional:            true,
+				ElementType:         types.StringType,
+				MarkdownDescription: "Paths of kubeconfig files, which are merged. Environment variable `KUBE_CONFIG_PATHS`, separated as in `PATH`.",
+			},
 			"config_context":           text("KUBE_CTX", "Context of the kubeconfig to use."),
 			"config_context_auth_info": text("KUBE_CTX_AUTH_INFO", "User of the kubeconfig to use instead of the user of the context."),
 			"config_context_cluster":   text("KUBE_CTX_CLUSTER", "Cluster of the kubeconfig to use instead of the cluster of the context."),
@@ -122,17 +129,32 @@ func (*Provider) Schema(_ context.Context, _ provider.SchemaRequest, resp *provi
 				Optional:            true,
 				MarkdownDescription: "[Credential plugin](https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins), such as `aws eks get-token`. Do not set `token` or `client_certificate` together with it.",
 				Attributes: map[string]schema.Attribute{
-					"api_version": schema.StringAttribute{Required: true, MarkdownDescription: "API version that the plugin uses: `client.authentication.k8s.io/v1` or `client.authentication.k8s.io/v1beta1`.",
-						Validators: []validator.String{stringvalidator.OneOf("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")}},
-					"command": schema.StringAttribute{Required: true, MarkdownDescription: "Command to run.", Validators: []validator.String{stringvalidator.LengthAtLeast(1)}},
-					"args":    schema.ListAttribute{Optional: true, ElementType: types.StringType, MarkdownDescription: "Arguments of the command."},
-					"env":     schema.MapAttribute{Optional: true, Sensitive: true, ElementType: types.StringType, MarkdownDescription: "Additional environment variables of the command."},
+					"api_version": schema.StringAttribute{
+						Required:            true,
+						MarkdownDescription: "API version that the plugin uses: `client.authentication.k8s.io/v1` or `client.authentication.k8s.io/v1beta1`.",
+						Validators: []validator.String{
+							stringvalidator.OneOf("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1"),
+						},
+					},
+					"command": schema.StringAttribute{
+						Required:            true,
+						MarkdownDescription: "Command to run.",
+						Validators:          []validator.String{stringvalidator.LengthAtLeast(1)},
+					},
+					"args": schema.ListAttribute{Optional: true, ElementType: types.StringType, MarkdownDescription: "Arguments of the command."},
+					"env": schema.MapAttribute{
+						Optional:            true,
+						Sensitive:           true,
+						ElementType:         types.StringType,
+						MarkdownDescription: "Additional environment variables of the command.",
+					},
 				},
 			},
 			"expected_cluster_uid": schema.StringAttribute{
 				Optional:   true,
 				Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
-				MarkdownDescription: "UID that the Kubernetes cluster must have. To get it, run `kubectl get namespace kube-system -o jsonpath={.metadata.uid}`. " +
+				MarkdownDescription: "UID that the Kubernetes cluster must have. To get it, run `kubectl get namespace kube-system -o " +
+					"jsonpath={.metadata.uid}`. " +
 					"Any other cluster is refused before anything is touched. Environment variable `KUBE_EXPECTED_CLUSTER_UID`.",
 			},
 		},

@@ -191,8 +191,14 @@ func latest(all []Stored, cluster string) (Stored, error) {
 	case last.ID == "":
 		return Stored{}, fmt.Errorf("the repository holds no snapshot of the cluster %s", cluster)
 	case before.ID != "":
-		return Stored{}, fmt.Errorf("the cluster %s started empty after the snapshot %.8s of %s, which has a higher index than later snapshots, and nothing was restored since then. Set the ID of the snapshot to restore. The latest one is %.8s",
-			cluster, before.ID, before.Time.UTC().Format(time.RFC3339), last.ID)
+		return Stored{}, fmt.Errorf(
+			"the cluster %s started empty after the snapshot %.8s of %s, which has a higher index than later snapshots, and nothing was restored "+
+				"since then. Set the ID of the snapshot to restore. The latest one is %.8s",
+			cluster,
+			before.ID,
+			before.Time.UTC().Format(time.RFC3339),
+			last.ID,
+		)
 	}
 	return last, nil
 }
@@ -233,7 +239,14 @@ func CheckVersion(snapshot, servers string) (older bool, err error) {
 	case errors.As(err, &downgrade):
 		err = errors.New("servers may not be able to read what a newer version has written")
 	}
-	return false, fmt.Errorf("it was taken from Consul %s, and the servers run %s: %w. Restore it into servers with version = %q, such as a new cluster with restore_from", snapshot, servers, err, snapshot)
+	return false, fmt.Errorf(
+		"it was taken from Consul %s, and the servers run %s: %w. Restore it into servers with version = %q, such as a new cluster with "+
+			"restore_from",
+		snapshot,
+		servers,
+		err,
+		snapshot,
+	)
 }
 
 // List returns the snapshots in the repository, the latest first. Its errors include *kube.JobError, ErrNoSecret, and
@@ -411,7 +424,13 @@ func (c Client) Restoring(ctx context.Context, r Restore) (*Restoring, error) {
 			return nil, err
 		}
 	}
-	return &Restoring{Stored: is.Stored, Same: is.Restore == r && !failed && job.DeletionTimestamp == nil, Ended: !at.IsZero(), Changed: changed, job: job}, nil
+	return &Restoring{
+		Stored:  is.Stored,
+		Same:    is.Restore == r && !failed && job.DeletionTimestamp == nil,
+		Ended:   !at.IsZero(),
+		Changed: changed,
+		job:     job,
+	}, nil
 }
 
 // begun reports whether the last container of a Job that restores was started, or may have been.
@@ -543,16 +562,26 @@ func (c Client) servers(ctx context.Context) (servers server.Spec, exist bool, e
 
 func (c Client) job(p pod, task string, containers ...corev1.Container) *batchv1.Job {
 	j := &batchv1.Job{
-		TypeMeta:   metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
-		ObjectMeta: metav1.ObjectMeta{GenerateName: c.Consul.Name + "-" + task + "-", Namespace: c.Consul.Namespace, Labels: p.servers.Labeled(p.labels)},
-		Spec:       p.job(c.Deadline, 0, containers...),
+		TypeMeta: metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
+		ObjectMeta: metav1.ObjectMeta{
+			GenerateName: c.Consul.Name + "-" + task + "-",
+			Namespace:    c.Consul.Namespace,
+			Labels:       p.servers.Labeled(p.labels),
+		},
+		Spec: p.job(c.Deadline, 0, containers...),
 	}
 	j.Spec.TTLSecondsAfterFinished = new(int32(leftFor.Seconds()))
 	return j
 }
 
 // once runs a Job, passes its pod to see, and removes the Job whatever the outcome.
-func (c Client) once(ctx context.Context, p pod, task string, see func(context.Context, *corev1.Pod) error, containers ...corev1.Container) (*corev1.Pod, error) {
+func (c Client) once(
+	ctx context.Context,
+	p pod,
+	task string,
+	see func(context.Context, *corev1.Pod) error,
+	containers ...corev1.Container,
+) (*corev1.Pod, error) {
 	job, err := start(ctx, c.Kube, c.job(p, task, containers...))
 	if err != nil {
 		return nil, err
@@ -567,6 +596,12 @@ func (c Client) once(ctx context.Context, p pod, task string, see func(context.C
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 	defer cancel()
 	// If this fails, Kubernetes removes it after a while.
-	_ = c.Kube.BatchV1().Jobs(job.Namespace).Delete(ctx, job.Name, metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)})
+	_ = c.Kube.BatchV1().Jobs(
+		job.Namespace,
+	).Delete(
+		ctx,
+		job.Name,
+		metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)},
+	)
 	return done, err
 }

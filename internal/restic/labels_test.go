@@ -12,8 +12,19 @@ import (
 // A policy that requires a label accepts what is rendered for a schedule.
 func TestLabels_everyObjectHasThoseOfTheCluster(t *testing.T) {
 	t.Parallel()
-	servers := server.Spec{Name: "consul", Namespace: "ns", Version: "1.22.7", Image: "consul:1.22.7", Labels: map[string]string{"team": "platform"}}
-	s := Spec{Name: "hourly", Schedule: "0 * * * *", Repository: Repository{Claim: "backups", Secret: "restic"}, Prune: Prune{Schedule: "0 3 * * 0"}}
+	servers := server.Spec{
+		Name:      "consul",
+		Namespace: "ns",
+		Version:   "1.22.7",
+		Image:     "consul:1.22.7",
+		Labels:    map[string]string{"team": "platform"},
+	}
+	s := Spec{
+		Name:       "hourly",
+		Schedule:   "0 * * * *",
+		Repository: Repository{Claim: "backups", Secret: "restic"},
+		Prune:      Prune{Schedule: "0 3 * * 0"},
+	}
 	for _, c := range CronJobs(s, servers) {
 		if c.Labels["team"] != "platform" || c.Spec.JobTemplate.Labels["team"] != "platform" {
 			t.Errorf("CronJob %s has %v, its Jobs %v", c.Name, c.Labels, c.Spec.JobTemplate.Labels)
@@ -22,7 +33,9 @@ func TestLabels_everyObjectHasThoseOfTheCluster(t *testing.T) {
 	if j := Now(s, servers, TaskBackup); j.Labels["team"] != "platform" {
 		t.Errorf("the first Job has %v", j.Labels)
 	}
-	if j := (Client{Consul: consul.NewConnector(nil).Cluster("ns", "consul")}).job(pod{servers: servers}, "list", corev1.Container{Name: "restic"}); j.Labels["team"] != "platform" {
+	if j := (Client{Consul: consul.NewConnector(nil).Cluster("ns", "consul")}).job(
+		pod{servers: servers}, "list", corev1.Container{Name: "restic"},
+	); j.Labels["team"] != "platform" {
 		t.Errorf("a Job that looks into the repository has %v", j.Labels)
 	}
 }

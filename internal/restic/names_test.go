@@ -49,16 +49,22 @@ func TestNames(t *testing.T) {
 // A cluster with any legal name can have everything: whatever is derived from it is a name, and a label, that Kubernetes takes.
 func TestNames_fitKubernetes(t *testing.T) {
 	t.Parallel()
-	for _, cluster := range []string{"c", "consul", strings.Repeat("c", 38), strings.Repeat("c", 40), "c" + strings.Repeat("-c", 22), strings.Repeat("c", 45)} {
+	for _, cluster := range []string{
+		"c", "consul", strings.Repeat("c", 38), strings.Repeat("c", 40), "c" + strings.Repeat("-c", 22), strings.Repeat("c", 45),
+	} {
 		for _, schedule := range []string{"b", "backup", strings.Repeat("s", 30)} {
 			servers := server.Spec{
-				Namespace: strings.Repeat("n", 63), Name: cluster, Datacenter: strings.Repeat("d", 63), Domain: "consul", Image: "consul:1.22.7", Version: "1.22.7", Replicas: 7,
+				Namespace: strings.Repeat(
+					"n",
+					63,
+				), Name: cluster, Datacenter: strings.Repeat("d", 63), Domain: "consul", Image: "consul:1.22.7", Version: "1.22.7", Replicas: 7,
 				Storage: server.Storage{Size: resource.MustParse("1Gi")}, ACL: server.ACL{Enabled: true},
 				TLS: server.TLS{Stage: server.StageEncrypted, TLSSettings: server.DefaultTLS}, Gossip: server.Gossip{Stage: server.StageEncrypted},
 			}
 			spec := Spec{
-				Name: schedule, Schedule: "0 * * * *", Repository: Repository{Claim: "backups", Secret: "restic"}, Image: DefaultImage, Deadline: time.Hour,
-				Prune: Prune{Schedule: "0 0 * * *"}, Check: Check{Schedule: "0 1 * * *", Parts: 7}, Drill: Drill{Schedule: "0 2 * * *"},
+				Name: schedule, Schedule: "0 * * * *", Repository: Repository{Claim: "backups", Secret: "restic"}, Image: DefaultImage,
+				Deadline: time.Hour,
+				Prune:    Prune{Schedule: "0 0 * * *"}, Check: Check{Schedule: "0 1 * * *", Parts: 7}, Drill: Drill{Schedule: "0 2 * * *"},
 			}
 			at := cluster + ", " + schedule
 			name := func(kind, name string, longest int) {
@@ -102,16 +108,20 @@ func TestNames_fitKubernetes(t *testing.T) {
 				name("PersistentVolumeClaim", server.ClaimName(pod), validation.DNS1123SubdomainMaxLength)
 			}
 			for kind, n := range map[string]string{
-				"Lease": server.LeaseName(cluster), "Secret ": server.GossipSecretName(cluster), "Secret": server.TLSSecretName(cluster), "ConfigMap": server.CAName(cluster),
+				"Lease": server.LeaseName(cluster), "Secret ": server.GossipSecretName(cluster), "Secret": server.TLSSecretName(cluster),
+				"ConfigMap":           server.CAName(cluster),
 				"Secret of the token": TokenSecretName(cluster, schedule), "bootstrap Secret": consulacl.DefaultSecretRef(cluster).Name,
-				"EndpointSlice": server.BridgeName(server.ClientServiceName(cluster)), "PersistentVolumeClaim of snapshots": server.SnapshotClaimName(cluster),
+				"EndpointSlice":                      server.BridgeName(server.ClientServiceName(cluster)),
+				"PersistentVolumeClaim of snapshots": server.SnapshotClaimName(cluster),
 			} {
 				name(kind, n, validation.DNS1123SubdomainMaxLength)
 			}
 			job := server.SnapshotJob(servers, "secret", "token")
 			for kind, n := range map[string]string{
 				"Job of upgrades": job.Name, "Job of restores": RestoreJobName(cluster),
-				"ServiceAccount": server.TokenReviewer{Namespace: servers.Namespace, Cluster: cluster, AuthMethod: strings.Repeat("a", 64)}.AccountName(),
+				"ServiceAccount": server.TokenReviewer{
+					Namespace: servers.Namespace, Cluster: cluster, AuthMethod: strings.Repeat("a", 64),
+				}.AccountName(),
 			} {
 				name(kind, n, validation.LabelValueMaxLength)
 			}

@@ -72,7 +72,8 @@ func (s Spec) account(namespace, cluster string) *corev1.ServiceAccount {
 	return &corev1.ServiceAccount{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"},
 		ObjectMeta: metav1.ObjectMeta{
-			Name: AccountName(cluster, s.Name), Namespace: namespace, Labels: Labels(cluster, s.Name), Annotations: s.Repository.ServiceAccount.Annotations,
+			Name: AccountName(cluster, s.Name), Namespace: namespace,
+			Labels: Labels(cluster, s.Name), Annotations: s.Repository.ServiceAccount.Annotations,
 		},
 		AutomountServiceAccountToken: new(false),
 	}
@@ -98,7 +99,9 @@ func Host(namespace, cluster string) string { return namespace + "." + cluster }
 // the backups.
 func CronJobs(s Spec, servers server.Spec) []*batchv1.CronJob {
 	all := []*batchv1.CronJob{cronJob(s, servers, TaskBackup, s.Schedule)}
-	for _, t := range []struct{ task, schedule string }{{TaskPrune, s.Prune.Schedule}, {TaskCheck, s.Check.Schedule}, {TaskDrill, s.Drill.Schedule}} {
+	for _, t := range []struct{ task, schedule string }{
+		{TaskPrune, s.Prune.Schedule}, {TaskCheck, s.Check.Schedule}, {TaskDrill, s.Drill.Schedule},
+	} {
 		if t.schedule != "" {
 			all = append(all, cronJob(s, servers, t.task, t.schedule))
 		}
@@ -150,7 +153,13 @@ func Now(s Spec, servers server.Spec, task string) *batchv1.Job {
 // that created a repository again would hide that all backups are gone.
 func (s Spec) job(servers server.Spec, task, repository string, again int32) batchv1.JobSpec {
 	servers.Jobs = servers.Jobs.With(s.JobSettings())
-	p := pod{servers: servers, repository: s.Repository, image: s.Image, labels: taskLabels(servers.Name, s.Name, task), placement: s.Placement}
+	p := pod{
+		servers:    servers,
+		repository: s.Repository,
+		image:      s.Image,
+		labels:     taskLabels(servers.Name, s.Name, task),
+		placement:  s.Placement,
+	}
 	if len(s.Repository.ServiceAccount.Annotations) > 0 {
 		p.repository.ServiceAccount.Name = AccountName(servers.Name, s.Name)
 	}
@@ -164,9 +173,14 @@ func (s Spec) job(servers server.Spec, task, repository string, again int32) bat
 	case TaskPrune:
 		containers = []corev1.Container{p.restic(containerRestic, pruneScript, result)}
 	case TaskCheck:
-		containers = []corev1.Container{p.restic(containerRestic, checkScript, result, number(s.Check.Parts), number(int64(intervalOf(s.Check.Schedule).Seconds())))}
+		containers = []corev1.Container{
+			p.restic(containerRestic, checkScript, result, number(s.Check.Parts), number(int64(intervalOf(s.Check.Schedule).Seconds()))),
+		}
 	case TaskDrill:
-		drill := p.consul(containerDrill, drillScript, append([]string{workDir, result, servers.Datacenter, s.Drill.SentinelKey}, server.LogStoreFlags(servers.Version)...)...)
+		drill := p.consul(
+			containerDrill,
+			drillScript,
+			append([]string{workDir, result, servers.Datacenter, s.Drill.SentinelKey}, server.LogStoreFlags(servers.Version)...)...)
 		drill.Resources = servers.Resources.Requirements() // this container runs a server
 		containers = []corev1.Container{
 			p.restic(containerFetch, fetchScript, workDir, Latest, Host(servers.Namespace, servers.Name), tagSchedule+s.Name),

@@ -128,7 +128,11 @@ func (p pod) restic(name, script string, args ...string) corev1.Container {
 	c.Command = []string{"/bin/sh", "-c", repositoryScript + script}
 	c.Args = append([]string{"sh"}, args...)
 	c.Env = []corev1.EnvVar{{Name: "RESTIC_REPOSITORY", Value: p.repository.location()}}
-	c.VolumeMounts = []corev1.VolumeMount{{Name: "work", MountPath: workDir}, {Name: "tmp", MountPath: "/tmp"}, {Name: "credentials", MountPath: "/credentials", ReadOnly: true}}
+	c.VolumeMounts = []corev1.VolumeMount{
+		{Name: "work", MountPath: workDir},
+		{Name: "tmp", MountPath: "/tmp"},
+		{Name: "credentials", MountPath: "/credentials", ReadOnly: true},
+	}
 	if p.repository.Claim != "" {
 		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "repository", MountPath: p.repository.location()})
 	}
@@ -204,7 +208,10 @@ func (p pod) job(deadline time.Duration, again int32, containers ...corev1.Conta
 	empty := corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}
 	volumes := append([]corev1.Volume{
 		{Name: "work", VolumeSource: empty}, {Name: "tmp", VolumeSource: empty},
-		{Name: "credentials", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: p.repository.Secret, DefaultMode: new(int32(0o440))}}},
+		{
+			Name:         "credentials",
+			VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: p.repository.Secret, DefaultMode: new(int32(0o440))}},
+		},
 		{Name: "passwd", VolumeSource: corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{Items: []corev1.DownwardAPIVolumeFile{{
 			Path: "passwd", FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.annotations['" + annotationPasswd + "']"},
 		}}}}},
@@ -214,7 +221,10 @@ func (p pod) job(deadline time.Duration, again int32, containers ...corev1.Conta
 				Audience: p.repository.ServiceAccount.TokenAudience, ExpirationSeconds: new(identitySeconds), Path: identityFile,
 			}}},
 		}}},
-		{Name: "repository", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: p.repository.Claim}}},
+		{
+			Name:         "repository",
+			VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: p.repository.Claim}},
+		},
 	}, server.NewAccess(p.servers, p.token.secret, p.token.key).Volumes...)
 	for _, v := range volumes { // only those that a container mounts
 		if slices.ContainsFunc(containers, func(c corev1.Container) bool {

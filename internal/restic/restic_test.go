@@ -54,33 +54,46 @@ func TestCheckKeys(t *testing.T) {
 		repository Repository
 		keys, want string
 	}{
-		"whole":              {Repository{URL: "s3:host/b"}, "RESTIC_PASSWORD AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY", ""},
-		"no password":        {Repository{URL: "s3:host/b"}, "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY", "RESTIC_PASSWORD"},
-		"half":               {Repository{URL: "s3:host/b"}, "RESTIC_PASSWORD AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"},
-		"one of two ways":    {Repository{URL: "azure:c:/"}, "RESTIC_PASSWORD AZURE_ACCOUNT_NAME AZURE_ACCOUNT_SAS", ""},
-		"neither of two":     {Repository{URL: "azure:c:/"}, "RESTIC_PASSWORD AZURE_ACCOUNT_NAME", ", or AZURE_ACCOUNT_NAME and AZURE_ACCOUNT_SAS"},
+		"whole":           {Repository{URL: "s3:host/b"}, "RESTIC_PASSWORD AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY", ""},
+		"no password":     {Repository{URL: "s3:host/b"}, "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY", "RESTIC_PASSWORD"},
+		"half":            {Repository{URL: "s3:host/b"}, "RESTIC_PASSWORD AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"},
+		"one of two ways": {Repository{URL: "azure:c:/"}, "RESTIC_PASSWORD AZURE_ACCOUNT_NAME AZURE_ACCOUNT_SAS", ""},
+		"neither of two": {Repository{URL: "azure:c:/"}, "RESTIC_PASSWORD AZURE_ACCOUNT_NAME", ", or AZURE_ACCOUNT_NAME and " +
+			"AZURE_ACCOUNT_SAS"},
 		"a volume":           {Repository{Claim: "c"}, "RESTIC_PASSWORD", ""},
 		"a key alone":        {Repository{URL: "sftp:me@host:/path"}, "RESTIC_PASSWORD ssh-privatekey", "ssh-privatekey and known_hosts"},
 		"a server for all":   {Repository{URL: "rest:http://host/"}, "RESTIC_PASSWORD", ""},
 		"a volume, not even": {Repository{Claim: "c"}, "", "RESTIC_PASSWORD"},
 
-		"a principal":                   {Repository{URL: "azure:c:/"}, "RESTIC_PASSWORD AZURE_ACCOUNT_NAME AZURE_TENANT_ID AZURE_CLIENT_ID AZURE_CLIENT_SECRET", ""},
-		"a role, S3":                    {Repository{URL: "s3:host/b", ServiceAccount: named}, "RESTIC_PASSWORD", ""},
-		"a role that is made, S3":       {Repository{URL: "s3:host/b", ServiceAccount: ServiceAccount{Annotations: map[string]string{"a": "b"}}}, "RESTIC_PASSWORD", ""},
-		"a role, and half of a key":     {Repository{URL: "s3:host/b", ServiceAccount: named}, "RESTIC_PASSWORD AWS_ACCESS_KEY_ID", "add AWS_SECRET_ACCESS_KEY"},
-		"a role, and keys":              {Repository{URL: "s3:host/b", ServiceAccount: named}, "RESTIC_PASSWORD AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY", ""},
-		"a role, no password":           {Repository{URL: "s3:host/b", ServiceAccount: named}, "", "RESTIC_PASSWORD"},
-		"a token, S3":                   {Repository{URL: "s3:host/b", ServiceAccount: withToken}, "RESTIC_PASSWORD AWS_ROLE_ARN", ""},
-		"a token of no role, S3":        {Repository{URL: "s3:host/b", ServiceAccount: withToken}, "RESTIC_PASSWORD", "AWS_ROLE_ARN"},
-		"a role, Azure":                 {Repository{URL: "azure:c:/", ServiceAccount: named}, "RESTIC_PASSWORD AZURE_ACCOUNT_NAME", ""},
-		"a role of no account, Azure":   {Repository{URL: "azure:c:/", ServiceAccount: named}, "RESTIC_PASSWORD", "AZURE_ACCOUNT_NAME"},
-		"a token, Azure":                {Repository{URL: "azure:c:/", ServiceAccount: withToken}, "RESTIC_PASSWORD AZURE_ACCOUNT_NAME AZURE_TENANT_ID AZURE_CLIENT_ID", ""},
-		"a token of no client, Azure":   {Repository{URL: "azure:c:/", ServiceAccount: withToken}, "RESTIC_PASSWORD AZURE_ACCOUNT_NAME AZURE_TENANT_ID", "AZURE_CLIENT_ID"},
-		"a role, Google":                {Repository{URL: "gs:b:/", ServiceAccount: named}, "RESTIC_PASSWORD", ""},
-		"a role and a project, Google":  {Repository{URL: "gs:b:/", ServiceAccount: named}, "RESTIC_PASSWORD GOOGLE_PROJECT_ID", ""},
-		"no role, Google":               {Repository{URL: "gs:b:/"}, "RESTIC_PASSWORD GOOGLE_PROJECT_ID", "set repository.service_account"},
-		"a role where there is no such": {Repository{URL: "b2:b:p", ServiceAccount: named}, "RESTIC_PASSWORD", "B2_ACCOUNT_ID and B2_ACCOUNT_KEY"},
-		"anonymous":                     {Repository{URL: "s3:host/b", Options: map[string]string{"s3.unsafe-anonymous-auth": "true"}}, "RESTIC_PASSWORD", ""},
+		"a principal": {Repository{URL: "azure:c:/"}, "RESTIC_PASSWORD AZURE_ACCOUNT_NAME AZURE_TENANT_ID AZURE_CLIENT_ID " +
+			"AZURE_CLIENT_SECRET", ""},
+		"a role, S3": {Repository{URL: "s3:host/b", ServiceAccount: named}, "RESTIC_PASSWORD", ""},
+		"a role that is made, S3": {Repository{
+			URL: "s3:host/b", ServiceAccount: ServiceAccount{Annotations: map[string]string{"a": "b"}},
+		}, "RESTIC_PASSWORD", ""},
+		"a role, and half of a key": {Repository{
+			URL: "s3:host/b", ServiceAccount: named,
+		}, "RESTIC_PASSWORD AWS_ACCESS_KEY_ID", "add AWS_SECRET_ACCESS_KEY"},
+		"a role, and keys": {Repository{URL: "s3:host/b", ServiceAccount: named}, "RESTIC_PASSWORD AWS_ACCESS_KEY_ID " +
+			"AWS_SECRET_ACCESS_KEY", ""},
+		"a role, no password":         {Repository{URL: "s3:host/b", ServiceAccount: named}, "", "RESTIC_PASSWORD"},
+		"a token, S3":                 {Repository{URL: "s3:host/b", ServiceAccount: withToken}, "RESTIC_PASSWORD AWS_ROLE_ARN", ""},
+		"a token of no role, S3":      {Repository{URL: "s3:host/b", ServiceAccount: withToken}, "RESTIC_PASSWORD", "AWS_ROLE_ARN"},
+		"a role, Azure":               {Repository{URL: "azure:c:/", ServiceAccount: named}, "RESTIC_PASSWORD AZURE_ACCOUNT_NAME", ""},
+		"a role of no account, Azure": {Repository{URL: "azure:c:/", ServiceAccount: named}, "RESTIC_PASSWORD", "AZURE_ACCOUNT_NAME"},
+		"a token, Azure": {Repository{URL: "azure:c:/", ServiceAccount: withToken}, "RESTIC_PASSWORD AZURE_ACCOUNT_NAME " +
+			"AZURE_TENANT_ID AZURE_CLIENT_ID", ""},
+		"a token of no client, Azure": {Repository{URL: "azure:c:/", ServiceAccount: withToken}, "RESTIC_PASSWORD AZURE_ACCOUNT_NAME " +
+			"AZURE_TENANT_ID", "AZURE_CLIENT_ID"},
+		"a role, Google":               {Repository{URL: "gs:b:/", ServiceAccount: named}, "RESTIC_PASSWORD", ""},
+		"a role and a project, Google": {Repository{URL: "gs:b:/", ServiceAccount: named}, "RESTIC_PASSWORD GOOGLE_PROJECT_ID", ""},
+		"no role, Google":              {Repository{URL: "gs:b:/"}, "RESTIC_PASSWORD GOOGLE_PROJECT_ID", "set repository.service_account"},
+		"a role where there is no such": {Repository{
+			URL: "b2:b:p", ServiceAccount: named,
+		}, "RESTIC_PASSWORD", "B2_ACCOUNT_ID and B2_ACCOUNT_KEY"},
+		"anonymous": {Repository{
+			URL: "s3:host/b", Options: map[string]string{"s3.unsafe-anonymous-auth": "true"},
+		}, "RESTIC_PASSWORD", ""},
 	} {
 		err := CheckKeys(tt.repository, strings.Fields(tt.keys))
 		if (tt.want == "") != (err == nil) || (err != nil && !strings.Contains(err.Error(), tt.want)) {
@@ -128,7 +141,9 @@ func TestSummarize(t *testing.T) {
 		j := batchv1.Job{ObjectMeta: metav1.ObjectMeta{UID: types.UID(strconv.Itoa(n)), CreationTimestamp: hour(n)}}
 		j.Spec.Template.Spec.Containers = []corev1.Container{{Name: "restic"}}
 		if condition != "" {
-			j.Status.Conditions = []batchv1.JobCondition{{Type: condition, Status: corev1.ConditionTrue, LastTransitionTime: hour(n), Message: "Kubernetes' words"}}
+			j.Status.Conditions = []batchv1.JobCondition{
+				{Type: condition, Status: corev1.ConditionTrue, LastTransitionTime: hour(n), Message: "Kubernetes' words"},
+			}
 		}
 		return j
 	}
@@ -136,7 +151,8 @@ func TestSummarize(t *testing.T) {
 		return corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{{UID: types.UID(strconv.Itoa(n)), Controller: new(true)}}},
 			Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{
-				Name: "restic", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Message: message, FinishedAt: hour(n)}},
+				Name:  "restic",
+				State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Message: message, FinishedAt: hour(n)}},
 			}}},
 		}
 	}
@@ -146,14 +162,20 @@ func TestSummarize(t *testing.T) {
 		pods         []corev1.Pod
 		last, reason string
 	}{
-		"nothing":            {},
-		"it runs":            {jobs: []batchv1.Job{job(0, "")}},
-		"stored":             {[]batchv1.Job{job(0, batchv1.JobComplete)}, []corev1.Pod{pod(0, 0, good)}, "abc", ""},
-		"failed since":       {[]batchv1.Job{job(0, batchv1.JobComplete), job(1, batchv1.JobFailed)}, []corev1.Pod{pod(0, 0, good), pod(1, 1, "no way\n")}, "abc", "container restic: no way"},
-		"failed before":      {[]batchv1.Job{job(0, batchv1.JobFailed), job(1, batchv1.JobComplete)}, []corev1.Pod{pod(0, 1, "no way"), pod(1, 0, good)}, "abc", ""},
-		"its pod is gone":    {[]batchv1.Job{job(0, batchv1.JobFailed)}, nil, "", "Kubernetes' words"},
-		"no result":          {[]batchv1.Job{job(0, batchv1.JobComplete)}, []corev1.Pod{pod(0, 0, `{"snapshot":""}`)}, "", ""},
-		"failed, and it ran": {[]batchv1.Job{job(1, batchv1.JobFailed), job(2, "")}, []corev1.Pod{pod(1, 1, "no way")}, "", "container restic: no way"},
+		"nothing": {},
+		"it runs": {jobs: []batchv1.Job{job(0, "")}},
+		"stored":  {[]batchv1.Job{job(0, batchv1.JobComplete)}, []corev1.Pod{pod(0, 0, good)}, "abc", ""},
+		"failed since": {[]batchv1.Job{
+			job(0, batchv1.JobComplete), job(1, batchv1.JobFailed),
+		}, []corev1.Pod{pod(0, 0, good), pod(1, 1, "no way\n")}, "abc", "container restic: no way"},
+		"failed before": {[]batchv1.Job{
+			job(0, batchv1.JobFailed), job(1, batchv1.JobComplete),
+		}, []corev1.Pod{pod(0, 1, "no way"), pod(1, 0, good)}, "abc", ""},
+		"its pod is gone": {[]batchv1.Job{job(0, batchv1.JobFailed)}, nil, "", "Kubernetes' words"},
+		"no result":       {[]batchv1.Job{job(0, batchv1.JobComplete)}, []corev1.Pod{pod(0, 0, `{"snapshot":""}`)}, "", ""},
+		"failed, and it ran": {[]batchv1.Job{
+			job(1, batchv1.JobFailed), job(2, ""),
+		}, []corev1.Pod{pod(1, 1, "no way")}, "", "container restic: no way"},
 	} {
 		state := Summarize(tt.jobs, tt.pods)
 		got, last := state.Backup, ""
@@ -188,10 +210,12 @@ func TestCronJobs(t *testing.T) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	p := c.Spec.JobTemplate.Spec.Template.Spec
-	if got := strings.Join(p.Containers[0].Args, " "); got != "sh /scratch ns.consul schedule=hourly /dev/termination-log existing --keep-hourly=24 --keep-within=7d" {
+	if got := strings.Join(p.Containers[0].Args, " "); got != "sh /scratch ns.consul schedule=hourly /dev/termination-log existing "+
+		"--keep-hourly=24 --keep-within=7d" {
 		t.Errorf("the arguments of restic's container are %s", got)
 	}
-	if got := strings.Join(p.InitContainers[0].Args, " "); got != "sh /scratch 1.22.7 http://consul.ns.svc:8500 /dev/termination-log /token/token" {
+	if got := strings.Join(p.InitContainers[0].Args, " "); got != "sh /scratch 1.22.7 http://consul.ns.svc:8500 /dev/termination-log "+
+		"/token/token" {
 		t.Errorf("the arguments of the snapshot's container are %s", got)
 	}
 	for _, e := range p.Containers[0].Env {
@@ -236,8 +260,17 @@ func TestParseList(t *testing.T) {
 func TestFind(t *testing.T) {
 	t.Parallel()
 	all := []Stored{
-		{ID: "bb22", Cluster: "ns/consul", BeforeRestore: "aa11", Index: 3}, {ID: "aa11", Cluster: "ns/consul", Index: 90}, {ID: "aa33", Cluster: "ns/consul", Index: 80},
-		{ID: "cc44", Cluster: "ns/other", Index: 7}, {ID: "ee55", Cluster: "ns/emptied", Index: 20}, {ID: "ff66", Cluster: "ns/emptied", Index: 900},
+		{
+			ID:            "bb22",
+			Cluster:       "ns/consul",
+			BeforeRestore: "aa11",
+			Index:         3,
+		}, {ID: "aa11", Cluster: "ns/consul", Index: 90}, {ID: "aa33", Cluster: "ns/consul", Index: 80},
+		{
+			ID:      "cc44",
+			Cluster: "ns/other",
+			Index:   7,
+		}, {ID: "ee55", Cluster: "ns/emptied", Index: 20}, {ID: "ff66", Cluster: "ns/emptied", Index: 900},
 	}
 	for name, tt := range map[string]struct{ id, cluster, want, says string }{
 		"latest":                 {Latest, "ns/consul", "aa11", ""}, // not what a restore has stored
@@ -308,7 +341,14 @@ func TestToProve(t *testing.T) {
 func TestPod(t *testing.T) {
 	t.Parallel()
 	servers := server.Spec{Name: "consul", Namespace: "ns", Version: "1.22.7", Image: "consul:1.22.7", ACL: server.ACL{Enabled: true}}
-	s := Spec{Name: "hourly", Schedule: "40 * * * *", Prune: Prune{"0 3 * * 0"}, Check: Check{"0 4 * * *", 7}, Drill: Drill{"0 5 * * 1", "canary"}, Repository: Repository{URL: "s3:https://host/bucket", Secret: "restic"}}
+	s := Spec{
+		Name:       "hourly",
+		Schedule:   "40 * * * *",
+		Prune:      Prune{"0 3 * * 0"},
+		Check:      Check{"0 4 * * *", 7},
+		Drill:      Drill{"0 5 * * 1", "canary"},
+		Repository: Repository{URL: "s3:https://host/bucket", Secret: "restic"},
+	}
 	volumes := func(spec corev1.PodSpec) string {
 		var names []string
 		for _, v := range spec.Volumes {
@@ -347,7 +387,9 @@ func TestPod(t *testing.T) {
 	if got := strings.Join(all[2].Spec.JobTemplate.Spec.Template.Spec.Containers[0].Args, " "); got != "sh /dev/termination-log 7 86400" {
 		t.Errorf("the arguments of the check are %s", got)
 	}
-	if got := strings.Join(all[3].Spec.JobTemplate.Spec.Template.Spec.Containers[0].Args[:5], " "); got != "sh /scratch /dev/termination-log  canary" {
+	if got := strings.Join(
+		all[3].Spec.JobTemplate.Spec.Template.Spec.Containers[0].Args[:5], " ",
+	); got != "sh /scratch /dev/termination-log  canary" {
 		t.Errorf("the arguments of the drill are %s", got)
 	}
 }
@@ -374,7 +416,9 @@ func TestLatest(t *testing.T) {
 		"emptied, further by now":       {[]Stored{s("a", 0, 1000), s("b", 20, 20), s("c", 50, 2000)}, "", "started empty after the snapshot a"},
 		"emptied, and restored":         {[]Stored{s("a", 0, 1000), s("b", 20, 20), restored(30, 25), s("c", 40, 1003)}, "c", ""},
 		"restored what is not the last": {[]Stored{s("a", 0, 1000), restored(30, 25), s("c", 40, 903)}, "c", ""},
-		"emptied once more":             {[]Stored{s("a", 0, 1000), restored(30, 25), s("c", 40, 1003), s("d", 55, 30)}, "", "started empty after the snapshot c"},
+		"emptied once more": {[]Stored{
+			s("a", 0, 1000), restored(30, 25), s("c", 40, 1003), s("d", 55, 30),
+		}, "", "started empty after the snapshot c"},
 	} {
 		slices.Reverse(tt.all)
 		got, err := Find(tt.all, Latest, "ns/consul")

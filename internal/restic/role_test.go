@@ -52,14 +52,27 @@ func TestSpec_serviceAccount(t *testing.T) {
 		label      bool
 		made       bool
 	}{
-		"none":                {repository: Repository{URL: "s3:host/b", Secret: "s"}, want: "consul-server"},
-		"named":               {repository: Repository{URL: "s3:host/b", Secret: "s", ServiceAccount: ServiceAccount{Name: "r"}}, want: "r"},
-		"made":                {repository: Repository{URL: "s3:host/b", Secret: "s", ServiceAccount: ServiceAccount{Annotations: annotations}}, want: "consul-backup-daily", made: true},
-		"with a token, S3":    {repository: Repository{URL: "s3:host/b", Secret: "s", ServiceAccount: ServiceAccount{Name: "r", TokenAudience: "a"}}, want: "r", env: "AWS_WEB_IDENTITY_TOKEN_FILE"},
-		"with a token, Azure": {repository: Repository{URL: "azure:c:/", Secret: "s", ServiceAccount: ServiceAccount{Name: "r", TokenAudience: "a"}}, want: "r", env: "AZURE_FEDERATED_TOKEN_FILE", label: true},
+		"none":  {repository: Repository{URL: "s3:host/b", Secret: "s"}, want: "consul-server"},
+		"named": {repository: Repository{URL: "s3:host/b", Secret: "s", ServiceAccount: ServiceAccount{Name: "r"}}, want: "r"},
+		"made": {repository: Repository{
+			URL: "s3:host/b", Secret: "s", ServiceAccount: ServiceAccount{Annotations: annotations},
+		}, want: "consul-backup-daily", made: true},
+		"with a token, S3": {repository: Repository{
+			URL: "s3:host/b", Secret: "s", ServiceAccount: ServiceAccount{Name: "r", TokenAudience: "a"},
+		}, want: "r", env: "AWS_WEB_IDENTITY_TOKEN_FILE"},
+		"with a token, Azure": {repository: Repository{
+			URL: "azure:c:/", Secret: "s", ServiceAccount: ServiceAccount{Name: "r", TokenAudience: "a"},
+		}, want: "r", env: "AZURE_FEDERATED_TOKEN_FILE", label: true},
 	} {
 		servers := server.Spec{Namespace: "ns", Name: "consul", Image: "consul:1.22.7", Version: "1.22.7"}
-		spec := Spec{Name: "daily", Schedule: "0 * * * *", Repository: tt.repository, Image: DefaultImage, Deadline: time.Hour, Prune: Prune{Schedule: "0 0 * * *"}}
+		spec := Spec{
+			Name:       "daily",
+			Schedule:   "0 * * * *",
+			Repository: tt.repository,
+			Image:      DefaultImage,
+			Deadline:   time.Hour,
+			Prune:      Prune{Schedule: "0 0 * * *"},
+		}
 		for _, c := range CronJobs(spec, servers) {
 			pod := c.Spec.JobTemplate.Spec.Template
 			if got := pod.Spec.ServiceAccountName; got != tt.want {
@@ -78,7 +91,8 @@ func TestSpec_serviceAccount(t *testing.T) {
 				t.Errorf("%s: the token is mounted: %v", name, mounts)
 			}
 		}
-		if a := spec.account("ns", "consul"); (a != nil) != tt.made || (a != nil && (a.Name != tt.want || !reflect.DeepEqual(a.Annotations, annotations))) {
+		if a := spec.account("ns", "consul"); (a != nil) != tt.made ||
+			(a != nil && (a.Name != tt.want || !reflect.DeepEqual(a.Annotations, annotations))) {
 			t.Errorf("%s: the ServiceAccount is %+v", name, a)
 		}
 		if back := FromSnapshotTo(SnapshotTo(tt.repository, "image")); !tt.made && !reflect.DeepEqual(back, tt.repository) {
@@ -90,8 +104,12 @@ func TestSpec_serviceAccount(t *testing.T) {
 // A schedule deletes the ServiceAccount that it has made, and nobody else's.
 func TestSchedule_deleteAccount(t *testing.T) {
 	t.Parallel()
-	for name, labels := range map[string]map[string]string{"its own": Labels("consul", "daily"), "another's": {"app": "other"}, "of another schedule": Labels("consul", "weekly")} {
-		k := fake.NewClientset(&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "consul-backup-daily", Labels: labels}})
+	for name, labels := range map[string]map[string]string{
+		"its own": Labels("consul", "daily"), "another's": {"app": "other"}, "of another schedule": Labels("consul", "weekly"),
+	} {
+		k := fake.NewClientset(
+			&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "consul-backup-daily", Labels: labels}},
+		)
 		client := &kube.Client{Interface: k}
 		s := Schedule{Kube: client, Consul: consul.NewConnector(client).Cluster("ns", "consul"), Name: "daily"}
 		for range 2 { // once more, where it is gone
@@ -111,7 +129,8 @@ func TestRepositoryScript_options(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ options, want string }{
 		{"", "snapshots --json"},
-		{Repository{Options: map[string]string{"s3.region": "eu", "s3.bucket-lookup": "dns"}}.flags(), "-o s3.bucket-lookup=dns -o s3.region=eu snapshots --json"},
+		{Repository{Options: map[string]string{"s3.region": "eu", "s3.bucket-lookup": "dns"}}.flags(), "-o s3.bucket-lookup=dns -o " +
+			"s3.region=eu snapshots --json"},
 	} {
 		dir := t.TempDir()
 		bin := filepath.Join(dir, "usr")
@@ -121,7 +140,16 @@ func TestRepositoryScript_options(t *testing.T) {
 			}
 		}
 		scripttest.Write(t, filepath.Join(bin, "restic"), "#!/bin/sh\necho \"$@\"\n")
-		script := strings.NewReplacer("/credentials", dir+"/credentials", "/scratch", dir+"/scratch", "/tmp/", dir+"/tmp/").Replace(repositoryScript)
+		script := strings.NewReplacer(
+			"/credentials",
+			dir+"/credentials",
+			"/scratch",
+			dir+"/scratch",
+			"/tmp/",
+			dir+"/tmp/",
+		).Replace(
+			repositoryScript,
+		)
 		cmd := exec.CommandContext(t.Context(), "sh", "-c", script+"restic snapshots --json")
 		cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "DEADLINE=600", "OPTIONS="+tt.options)
 		out, err := cmd.CombinedOutput()

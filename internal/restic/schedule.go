@@ -291,7 +291,13 @@ func (s Schedule) put(ctx context.Context, spec Spec, servers server.Spec, live 
 }
 
 func (s Schedule) deleteCronJob(ctx context.Context, name string) error {
-	err := s.Kube.BatchV1().CronJobs(s.Consul.Namespace).Delete(ctx, name, metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationForeground)})
+	err := s.Kube.BatchV1().CronJobs(
+		s.Consul.Namespace,
+	).Delete(
+		ctx,
+		name,
+		metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationForeground)},
+	)
 	if _, err := kube.Found(err); err != nil {
 		return fmt.Errorf("deleting CronJob %s/%s: %w", s.Consul.Namespace, name, err)
 	}

@@ -51,7 +51,20 @@ func (s shell) read(elem ...string) string {
 // run runs a script, whose folders are those of the test, without its pauses.
 func (s shell) run(t *testing.T, script string, env []string, args ...string) (string, error) {
 	t.Helper()
-	script = strings.NewReplacer("/scratch", s.path("scratch"), "/credentials", s.path("credentials"), "/tmp/", s.path("tmp")+"/", "sleep 3", "sleep 0", "sleep 1", "sleep 0").Replace(script)
+	script = strings.NewReplacer(
+		"/scratch",
+		s.path("scratch"),
+		"/credentials",
+		s.path("credentials"),
+		"/tmp/",
+		s.path("tmp")+"/",
+		"sleep 3",
+		"sleep 0",
+		"sleep 1",
+		"sleep 0",
+	).Replace(
+		script,
+	)
 	cmd := exec.CommandContext(t.Context(), "/bin/sh", append([]string{"-c", script, "sh"}, args...)...)
 	cmd.Env = append(append(os.Environ(), "PATH="+s.path("bin")+":"+os.Getenv("PATH"), "DIR="+s.dir, "DEADLINE=600"), env...)
 	out, err := cmd.CombinedOutput()
@@ -101,7 +114,15 @@ func TestRestoreScript(t *testing.T) {
 			t.Parallel()
 			s := newShell(t, map[string]string{"consul": keeper})
 			s.write(t, tt.answers+"\n", "answers")
-			out, err := s.run(t, inspectScript+restoreScript, []string{"DEAF=" + tt.deaf}, s.path("scratch"), "http://consul", s.path("result"), "/token/token")
+			out, err := s.run(
+				t,
+				inspectScript+restoreScript,
+				[]string{"DEAF=" + tt.deaf},
+				s.path("scratch"),
+				"http://consul",
+				s.path("result"),
+				"/token/token",
+			)
 			if got := strings.Count(s.read("calls"), "restore"); got != tt.restores || (err == nil) != tt.ok {
 				t.Errorf("%d restores, %v: %s", got, err, out)
 			}
@@ -152,7 +173,15 @@ func TestSnapshotScript_version(t *testing.T) {
 			t.Parallel()
 			s := newShell(t, map[string]string{"consul": versions})
 			s.write(t, tt.leaders+"\n", "leaders")
-			out, err := s.run(t, inspectScript+snapshotScript, []string{"DENIED=" + tt.denied}, s.path("scratch"), "1.22.0", "http://consul", s.path("result"))
+			out, err := s.run(
+				t,
+				inspectScript+snapshotScript,
+				[]string{"DENIED=" + tt.denied},
+				s.path("scratch"),
+				"1.22.0",
+				"http://consul",
+				s.path("result"),
+			)
 			if got := strings.TrimSpace(s.read("scratch", "version")); err != nil || got != tt.want {
 				t.Errorf("the version is %q, want %q: %v: %s", got, tt.want, err, out)
 			}
@@ -187,12 +216,16 @@ func TestStoreScript_retention(t *testing.T) {
 		restored string
 		forgets  bool
 	}{
-		"it grows":                    {list: []map[string]any{listed(10), listed(20)}, forgets: true},
-		"it started empty":            {list: []map[string]any{listed(1000), listed(20)}},
-		"restored from here":          {list: []map[string]any{listed(1000), before, listed(503)}, forgets: true},
-		"restored from elsewhere":     {list: []map[string]any{listed(1000), listed(503, "restored=aa.1")}, restored: "aa.1", forgets: true},
-		"a while ago":                 {list: []map[string]any{listed(1000), listed(503, "restored=aa.1"), listed(600, "restored=aa.1")}, restored: "aa.1", forgets: true},
-		"restored again":              {list: []map[string]any{listed(1000), listed(503, "restored=aa.1"), listed(600, "restored=aa.1"), listed(401, "restored=bb.2")}, restored: "bb.2", forgets: true},
+		"it grows":                {list: []map[string]any{listed(10), listed(20)}, forgets: true},
+		"it started empty":        {list: []map[string]any{listed(1000), listed(20)}},
+		"restored from here":      {list: []map[string]any{listed(1000), before, listed(503)}, forgets: true},
+		"restored from elsewhere": {list: []map[string]any{listed(1000), listed(503, "restored=aa.1")}, restored: "aa.1", forgets: true},
+		"a while ago": {list: []map[string]any{
+			listed(1000), listed(503, "restored=aa.1"), listed(600, "restored=aa.1"),
+		}, restored: "aa.1", forgets: true},
+		"restored again": {list: []map[string]any{
+			listed(1000), listed(503, "restored=aa.1"), listed(600, "restored=aa.1"), listed(401, "restored=bb.2"),
+		}, restored: "bb.2", forgets: true},
 		"restored, and started empty": {list: []map[string]any{listed(1000, "restored=aa.1"), listed(20, "restored=aa.1")}, restored: "aa.1"},
 		"started empty since":         {list: []map[string]any{listed(1000), listed(503, "restored=aa.1"), listed(20)}},
 	} {
@@ -212,7 +245,8 @@ func TestStoreScript_retention(t *testing.T) {
 			if err != nil || parseErr != nil {
 				t.Fatalf("%v, %v: %s", err, parseErr, out)
 			}
-			if forgot := s.read("forgotten") != "" || fileExists(s.path("forgotten")); forgot != tt.forgets || r.Forgotten != tt.forgets || r.Anew == tt.forgets {
+			if forgot := s.read("forgotten") != "" || fileExists(s.path("forgotten")); forgot != tt.forgets || r.Forgotten != tt.forgets ||
+				r.Anew == tt.forgets {
 				t.Errorf("it forgot: %v, and says %+v", forgot, r)
 			}
 			if tagged := strings.Contains(s.read("calls"), "--tag restored="+tt.restored+" "); tagged != (tt.restored != "") {
@@ -255,7 +289,12 @@ func TestLatest_restored(t *testing.T) {
 func TestAsScheduled(t *testing.T) {
 	t.Parallel()
 	servers := server.Spec{Name: "consul", Namespace: "ns", Version: "1.22.7", Image: "consul:1.22.7"}
-	s := Spec{Name: "hourly", Schedule: "40 * * * *", TimeZone: "Europe/Paris", Repository: Repository{URL: "s3:https://host/bucket", Secret: "restic"}}
+	s := Spec{
+		Name:       "hourly",
+		Schedule:   "40 * * * *",
+		TimeZone:   "Europe/Paris",
+		Repository: Repository{URL: "s3:https://host/bucket", Secret: "restic"},
+	}
 	is := CronJobs(s, servers)[0]
 	is.Spec.Suspend, is.Spec.Schedule, is.Spec.TimeZone = new(true), "0 0 1 1 *", nil
 	servers.Image = "consul:1.23.0"

@@ -262,7 +262,10 @@ func KindOf(repository string) (Kind, error) {
 		for _, k := range all {
 			names = append(names, k.Scheme+":")
 		}
-		return Kind{}, fmt.Errorf("it must begin with one of %s, as restic writes repositories; for a volume, set repository.volume_claim instead", strings.Join(names, ", "))
+		return Kind{}, fmt.Errorf(
+			"it must begin with one of %s, as restic writes repositories; for a volume, set repository.volume_claim instead",
+			strings.Join(names, ", "),
+		)
 	}
 	switch {
 	case scheme == "sftp":
@@ -275,7 +278,10 @@ func KindOf(repository string) (Kind, error) {
 		case err != nil:
 			return Kind{}, errors.New("what follows " + scheme + ": is not a URL")
 		case u.User != nil:
-			return Kind{}, errors.New("it contains a user or a password: put them into the Secret instead, for a REST server as RESTIC_REST_USERNAME and RESTIC_REST_PASSWORD")
+			return Kind{}, errors.New(
+				"it contains a user or a password: put them into the Secret instead, for a REST server as RESTIC_REST_USERNAME and " +
+					"RESTIC_REST_PASSWORD",
+			)
 		case u.Host == "":
 			return Kind{}, errors.New("it names no host")
 		}
@@ -287,7 +293,9 @@ func KindOf(repository string) (Kind, error) {
 
 // sftpURL matches both notations of restic for a directory on an SFTP server. They allow no password: only keys work
 // without a person.
-var sftpURL = regexp.MustCompile(`^sftp:([A-Za-z0-9._][A-Za-z0-9._-]*@[A-Za-z0-9.][A-Za-z0-9.-]*:.+|//[A-Za-z0-9._][A-Za-z0-9._-]*@([A-Za-z0-9.][A-Za-z0-9.-]*|\[[0-9a-fA-F:]+\])(:[0-9]+)?/.+)$`)
+var sftpURL = regexp.MustCompile(
+	`^sftp:([A-Za-z0-9._][A-Za-z0-9._-]*@[A-Za-z0-9.][A-Za-z0-9.-]*:.+|//[A-Za-z0-9._][A-Za-z0-9._-]*@([A-Za-z0-9.][A-Za-z0-9.-]*|\[[0-9a-fA-F:]+\])(:[0-9]+)?/.+)$`,
+)
 
 // usesSSH reports whether a repository is on an SFTP server.
 func (r Repository) usesSSH() bool { return strings.HasPrefix(r.URL, "sftp:") }
@@ -335,10 +343,17 @@ func (k Kind) checkRole(account ServiceAccount, keys []string) error {
 		}
 	}
 	for _, set := range k.Credentials {
-		static := slices.DeleteFunc(slices.Clone(set), func(key string) bool { return slices.Contains(k.role.needs, key) || slices.Contains(k.role.may, key) })
+		static := slices.DeleteFunc(
+			slices.Clone(set),
+			func(key string) bool { return slices.Contains(k.role.needs, key) || slices.Contains(k.role.may, key) },
+		)
 		lacks := slices.DeleteFunc(slices.Clone(static), func(key string) bool { return slices.Contains(keys, key) })
 		if len(lacks) > 0 && len(lacks) < len(static) {
-			return fmt.Errorf("it has only a part of the static credentials, which restic prefers to a role: add %s, or remove the rest of %s", strings.Join(lacks, " and "), strings.Join(static, " and "))
+			return fmt.Errorf(
+				"it has only a part of the static credentials, which restic prefers to a role: add %s, or remove the rest of %s",
+				strings.Join(lacks, " and "),
+				strings.Join(static, " and "),
+			)
 		}
 	}
 	return nil
@@ -395,7 +410,14 @@ const passwordKey = "RESTIC_PASSWORD"
 
 // SnapshotTo returns a repository in the form of the servers' Spec.
 func SnapshotTo(r Repository, image string) server.SnapshotTo {
-	to := server.SnapshotTo{URL: r.URL, Claim: r.Claim, Secret: r.Secret, Image: image, ServiceAccount: r.ServiceAccount.Name, TokenAudience: r.ServiceAccount.TokenAudience}
+	to := server.SnapshotTo{
+		URL:            r.URL,
+		Claim:          r.Claim,
+		Secret:         r.Secret,
+		Image:          image,
+		ServiceAccount: r.ServiceAccount.Name,
+		TokenAudience:  r.ServiceAccount.TokenAudience,
+	}
 	if len(r.Options) > 0 {
 		text, _ := json.Marshal(r.Options) // strings
 		to.Options = string(text)
@@ -405,7 +427,12 @@ func SnapshotTo(r Repository, image string) server.SnapshotTo {
 
 // FromSnapshotTo is the inverse of SnapshotTo.
 func FromSnapshotTo(to server.SnapshotTo) Repository {
-	r := Repository{URL: to.URL, Claim: to.Claim, Secret: to.Secret, ServiceAccount: ServiceAccount{Name: to.ServiceAccount, TokenAudience: to.TokenAudience}}
+	r := Repository{
+		URL:            to.URL,
+		Claim:          to.Claim,
+		Secret:         to.Secret,
+		ServiceAccount: ServiceAccount{Name: to.ServiceAccount, TokenAudience: to.TokenAudience},
+	}
 	_ = json.Unmarshal([]byte(to.Options), &r.Options) // anything else means no options
 	return r
 }

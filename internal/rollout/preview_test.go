@@ -10,14 +10,29 @@ import (
 
 func TestNewPlan(t *testing.T) {
 	t.Parallel()
-	spec := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "consul:1.22.7", Replicas: 3, Record: server.Record{Established: true}}
+	spec := server.Spec{
+		Name:      "consul",
+		Namespace: "prod",
+		Version:   "1.22.7",
+		Image:     "consul:1.22.7",
+		Replicas:  3,
+		Record:    server.Record{Established: true},
+	}
 	with := func(change func(*server.Spec)) server.Spec { s := spec; change(&s); return s }
 	seen := three("s-1")
 	sick := three("s-1", "s-2")
 	sick.Servers[2].Stopped, sick.Unsettled = true, "not ready: s-2"
 	away := three("s-1")
 	away.Unsettled = "server s-0 is not yet a voter"
-	single := World{StatefulSet: "consul-server", Desired: 1, Replicas: 1, Observed: true, Leader: "consul-server-0", CanTransfer: true, Servers: []Server{{Name: "consul-server-0"}}}
+	single := World{
+		StatefulSet: "consul-server",
+		Desired:     1,
+		Replicas:    1,
+		Observed:    true,
+		Leader:      "consul-server-0",
+		CanTransfer: true,
+		Servers:     []Server{{Name: "consul-server-0"}},
+	}
 	ui := func(s *server.Spec) { s.UI = true }
 	tests := map[string]struct {
 		world    *World
@@ -121,7 +136,12 @@ func TestNewPlan(t *testing.T) {
 				return &w
 			}(),
 			with(func(s *server.Spec) { s.Version, s.Replicas = "1.22.8", 3 }),
-			[]string{"restart consul-server-0 (it is the only server, and not healthy)", "wait: not ready", "scale to 2 servers", "scale to 3 servers"}, 1,
+			[]string{
+				"restart consul-server-0 (it is the only server, and not healthy)",
+				"wait: not ready",
+				"scale to 2 servers",
+				"scale to 3 servers",
+			}, 1,
 		},
 		"servers that never elected a leader": {
 			func() *World { w := unready(three("")); w.Unelected = true; return &w }(), with(ui),
@@ -172,7 +192,14 @@ func TestNewPlan(t *testing.T) {
 // A plan says that nobody answers only where that is so.
 func TestNewPlan_saysWhetherTheOnlyServerRestarts(t *testing.T) {
 	t.Parallel()
-	before := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "consul:1.22.7", Replicas: 1, Record: server.Record{Established: true}}
+	before := server.Spec{
+		Name:      "consul",
+		Namespace: "prod",
+		Version:   "1.22.7",
+		Image:     "consul:1.22.7",
+		Replicas:  1,
+		Record:    server.Record{Established: true},
+	}
 	world := &World{Desired: 1, Replicas: 1, Observed: true, Leader: "s-0", CanTransfer: true, Servers: []Server{{Name: "s-0"}}}
 	for name, tt := range map[string]struct {
 		world    *World

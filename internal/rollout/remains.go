@@ -65,7 +65,8 @@ func (r Remains) Recovery() string {
 func (r Remains) Check(from string) string {
 	switch {
 	case r.Adopting:
-		return "an adoption is in progress, and the former servers may still have a quorum (" + r.String() + "): bring their pods back, and the adoption continues"
+		return "an adoption is in progress, and the former servers may still have a quorum (" + r.String() + "): bring their pods back, and " +
+			"the adoption continues"
 	case r.Recovering == from:
 		return ""
 	case from == FromSurvivor && len(r.Data) == 0:
@@ -74,13 +75,16 @@ func (r Remains) Check(from string) string {
 		return "servers without a pod have volumes, and may be needed for a quorum (" + r.String() + "). Apply without recovery: that starts " +
 			strings.Join(r.Kept, ", ") + " again. If the data on such a volume is certainly lost, delete its claim"
 	case from == FromSurvivor && !r.Lost():
-		return "there may still be a quorum (" + r.String() + "): find out why the servers elect no leader, or bring back those in an unknown state. " +
+		return "there may still be a quorum (" + r.String() + "): find out why the servers elect no leader, or bring back those in an " +
+			"unknown state. " +
 			"If the volume of such a server is certainly lost, delete its pod and its claim"
 	case from == FromNothing && len(r.Data) > 0:
-		return "there is data left (" + r.String() + "), which an empty cluster would replace: recover from a survivor as soon as that is possible"
+		return "there is data left (" + r.String() + "), which an empty cluster would replace: recover from a survivor as soon as that is " +
+			"possible"
 	case from == FromNothing && len(r.Unknown) > 0:
 		return "there may be data left (" + r.String() + "), and an empty cluster would replace it. " + strings.Join(r.Unknown, ", ") +
-			" may have the only copy: bring the pod back with its volume, and keep the claim. Only if that volume is certainly lost, delete the pod and the claim"
+			" may have the only copy: bring the pod back with its volume, and keep the claim. Only if that volume is certainly lost, delete the " +
+			"pod and the claim"
 	case from == FromNothing && len(r.Empty) == 0:
 		return "no server was found"
 	}

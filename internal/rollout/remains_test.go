@@ -87,7 +87,11 @@ func TestJudge(t *testing.T) {
 		}
 		return m
 	}
-	former := append(peers(0), server.RaftPeer{ID: "f0", Address: "10.9.0.1:8300", Voter: true}, server.RaftPeer{ID: "f1", Address: "10.9.0.2:8300", Voter: true})
+	former := append(
+		peers(0),
+		server.RaftPeer{ID: "f0", Address: "10.9.0.1:8300", Voter: true},
+		server.RaftPeer{ID: "f1", Address: "10.9.0.2:8300", Voter: true},
+	)
 	for name, tt := range map[string]struct {
 		asked   int
 		pods    []PodSight
@@ -131,7 +135,8 @@ func TestJudge(t *testing.T) {
 		},
 		"five were scaled to two by hand, whose volumes are lost": {
 			2, []PodSight{empty(0), empty(1)}, volumes(0, 1, 2, 3, 4),
-			"without data: c-server-0, c-server-1; in an unknown state: c-server-2, c-server-3, c-server-4", "c-server-2, c-server-3, c-server-4", "",
+			"without data: c-server-0, c-server-1; in an unknown state: c-server-2, c-server-3, c-server-4", "c-server-2, c-server-3, c-server-4",
+			"",
 		},
 		"the leaving server died while it was a peer, and has its volume": {
 			1, []PodSight{data(0, 9, peers(0, 1))}, volumes(0, 1),

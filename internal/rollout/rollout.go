@@ -121,7 +121,14 @@ func (s Server) due() bool { return s.Outdated || s.Volume != "" }
 func (w World) Drift() []string {
 	var out []string
 	if n := w.takenAway(); n > 0 {
-		out = append(out, fmt.Sprintf("Servers: %d of %d Raft peers have a pod, which is no quorum; those with volumes will be brought back", w.Peers-w.Away, w.Peers))
+		out = append(
+			out,
+			fmt.Sprintf(
+				"Servers: %d of %d Raft peers have a pod, which is no quorum; those with volumes will be brought back",
+				w.Peers-w.Away,
+				w.Peers,
+			),
+		)
 	}
 	for _, s := range w.Servers {
 		if s.Stale && !s.Outdated {

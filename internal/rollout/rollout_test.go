@@ -204,11 +204,23 @@ func TestNext(t *testing.T) {
 			Action{Verb: Restart, On: "s-2"},
 		},
 		"a single server that is sick restarts": {
-			World{Desired: 1, Replicas: 1, Observed: true, Unsettled: "not ready: s-0", Servers: []Server{{Name: "s-0", Outdated: true, Sick: true}}},
+			World{
+				Desired:   1,
+				Replicas:  1,
+				Observed:  true,
+				Unsettled: "not ready: s-0",
+				Servers:   []Server{{Name: "s-0", Outdated: true, Sick: true}},
+			},
 			Action{Verb: Restart, On: "s-0", Why: "it is the only server, and not healthy"},
 		},
 		"a single server that is sick restarts though more are declared": {
-			World{Desired: 3, Replicas: 1, Observed: true, Unsettled: "not ready: s-0", Servers: []Server{{Name: "s-0", Outdated: true, Sick: true}}},
+			World{
+				Desired:   3,
+				Replicas:  1,
+				Observed:  true,
+				Unsettled: "not ready: s-0",
+				Servers:   []Server{{Name: "s-0", Outdated: true, Sick: true}},
+			},
 			Action{Verb: Restart, On: "s-0", Why: "it is the only server, and not healthy"},
 		},
 		"a single server that is sick and current is waited for": {
@@ -262,24 +274,44 @@ func TestNext(t *testing.T) {
 			Action{Verb: Scale, Count: 2, Why: "the others answer while s-0 restarts"},
 		},
 		"two servers restart after a third was added": {
-			World{Desired: 3, Replicas: 2, Observed: true, Leader: "s-0", CanTransfer: true, Servers: []Server{{Name: "s-0", Outdated: true}, {Name: "s-1"}}},
+			World{
+				Desired:     3,
+				Replicas:    2,
+				Observed:    true,
+				Leader:      "s-0",
+				CanTransfer: true,
+				Servers:     []Server{{Name: "s-0", Outdated: true}, {Name: "s-1"}},
+			},
 			Action{Verb: Scale, Count: 3, Why: "the others answer while s-0 restarts"},
 		},
 		"two servers restart before one is removed": {
-			World{Desired: 1, Replicas: 2, Observed: true, Leader: "s-0", CanTransfer: true, Servers: []Server{{Name: "s-0"}, {Name: "s-1", Peer: true, Outdated: true}}},
+			World{
+				Desired:     1,
+				Replicas:    2,
+				Observed:    true,
+				Leader:      "s-0",
+				CanTransfer: true,
+				Servers:     []Server{{Name: "s-0"}, {Name: "s-1", Peer: true, Outdated: true}},
+			},
 			Action{Verb: Restart, On: "s-1"},
 		},
 		"others restart what is outdated": {with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) { w.ByOthers = true }), Action{Verb: Done}},
 		"pauses before the first server too many": {
 			with(three("s-0", "s-0", "s-2"), func(w *World) { w.PauseAt = 1 }), Action{Verb: Pause, On: "s-0, s-2"},
 		},
-		"does not pause before":            {with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) { w.PauseAt = 1 }), Action{Verb: Restart, On: "s-1"}},
+		"does not pause before": {
+			with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) { w.PauseAt = 1 }),
+			Action{Verb: Restart, On: "s-1"},
+		},
 		"does not pause where all is done": {with(three("s-0"), func(w *World) { w.PauseAt = 1 }), Action{Verb: Done}},
 		"reloads followers first": {
 			with(three("s-0"), func(w *World) { w.Servers[0].Stale, w.Servers[2].Stale = true, true }), Action{Verb: Reload, On: "s-2"},
 		},
 		"reloads no server that others shall restart": {
-			with(three("s-0", "s-2"), func(w *World) { w.ByOthers, w.Servers[1].Stale, w.Servers[2].Stale = true, true, true }), Action{Verb: Reload, On: "s-1"},
+			with(
+				three("s-0", "s-2"),
+				func(w *World) { w.ByOthers, w.Servers[1].Stale, w.Servers[2].Stale = true, true, true },
+			), Action{Verb: Reload, On: "s-1"},
 		},
 		"reloads the leader last": {with(three("s-0"), func(w *World) { w.Servers[0].Stale = true }), Action{Verb: Reload, On: "s-0"}},
 		"restarts come before reloads": {
@@ -289,7 +321,10 @@ func TestNext(t *testing.T) {
 			with(three("s-0"), func(w *World) { w.Desired, w.Servers[2].Stale = 5, true }), Action{Verb: Reload, On: "s-2"},
 		},
 		"removes the peer that a server left behind": {
-			with(three("s-0"), func(w *World) { w.Former, w.Unsettled = []string{"s-3"}, "autopilot knows 4 of 3 servers" }), Action{Verb: Remove, On: "s-3"},
+			with(
+				three("s-0"),
+				func(w *World) { w.Former, w.Unsettled = []string{"s-3"}, "autopilot knows 4 of 3 servers" },
+			), Action{Verb: Remove, On: "s-3"},
 		},
 		"leaves a former peer alone while its pod is there": {
 			with(three("s-0"), func(w *World) {

@@ -41,16 +41,25 @@ func TestNext_takeover(t *testing.T) {
 		world World
 		want  Action
 	}{
-		"the first server joins":                         {halfway(0, "old-1"), Action{Verb: Add, On: "s-0"}},
-		"one server after another":                       {halfway(1, "old-1"), Action{Verb: Add, On: "s-1"}},
-		"the leadership moves over":                      {halfway(3, "old-1"), Action{Verb: Transfer, On: "s-2"}},
-		"then the Services":                              {halfway(3, "s-2"), Action{Verb: Switch, On: "a"}},
-		"then the old servers go, the last one first":    {with(halfway(3, "s-2"), switched), Action{Verb: Retire, On: "old-2", Without: "old-2"}},
-		"until none is left":                             {with(halfway(3, "s-2"), retired(1)), Action{Verb: Retire, On: "old-0", Without: "old-0"}},
-		"all is done":                                    {with(halfway(3, "s-2"), retired(0)), Action{Verb: Done}},
+		"the first server joins":    {halfway(0, "old-1"), Action{Verb: Add, On: "s-0"}},
+		"one server after another":  {halfway(1, "old-1"), Action{Verb: Add, On: "s-1"}},
+		"the leadership moves over": {halfway(3, "old-1"), Action{Verb: Transfer, On: "s-2"}},
+		"then the Services":         {halfway(3, "s-2"), Action{Verb: Switch, On: "a"}},
+		"then the old servers go, the last one first": {
+			with(halfway(3, "s-2"), switched),
+			Action{Verb: Retire, On: "old-2", Without: "old-2"},
+		},
+		"until none is left": {
+			with(halfway(3, "s-2"), retired(1)),
+			Action{Verb: Retire, On: "old-0", Without: "old-0"},
+		},
+		"all is done": {with(halfway(3, "s-2"), retired(0)), Action{Verb: Done}},
 		"the leadership that came back moves over again": {with(halfway(3, "old-0"), retired(2)), Action{Verb: Transfer, On: "s-2"}},
 		"no server is added while another is no voter": {
-			with(halfway(2, "old-1"), func(w *World) { w.Unsettled = "server s-1 is not yet a voter" }), Action{Verb: Wait, On: "server s-1 is not yet a voter"},
+			with(
+				halfway(2, "old-1"),
+				func(w *World) { w.Unsettled = "server s-1 is not yet a voter" },
+			), Action{Verb: Wait, On: "server s-1 is not yet a voter"},
 		},
 		"no server goes while another is not well": {
 			with(halfway(3, "s-2"), func(w *World) { switched(w); w.Unsettled = "not ready: s-0" }), Action{Verb: Wait, On: "not ready: s-0"},
@@ -63,7 +72,10 @@ func TestNext_takeover(t *testing.T) {
 			with(halfway(3, "s-2"), func(w *World) { w.Observed = false }), Action{Verb: Wait, On: "the StatefulSet controller to see the change"},
 		},
 		"removes the peer that a retired server left behind": {
-			with(halfway(3, "s-2"), func(w *World) { retired(2)(w); w.Former, w.Unsettled = []string{"old-2"}, "server old-2 is failed" }), Action{Verb: Remove, On: "old-2"},
+			with(
+				halfway(3, "s-2"),
+				func(w *World) { retired(2)(w); w.Former, w.Unsettled = []string{"old-2"}, "server old-2 is failed" },
+			), Action{Verb: Remove, On: "old-2"},
 		},
 		"leaves a peer alone while its pod goes": {
 			with(halfway(3, "s-2"), func(w *World) {
@@ -90,12 +102,15 @@ func TestNext_takeover(t *testing.T) {
 			Action{Verb: Retire, On: "s-2"},
 		},
 
-		"back: old servers return first":          {with(halfway(3, "s-2"), back(retired(1))), Action{Verb: Add, On: "old-1"}},
-		"back: then the leadership":               {with(halfway(3, "s-2"), back(switched)), Action{Verb: Transfer, On: "old-0"}},
-		"back: then the Services":                 {with(halfway(3, "old-0"), back(func(*World) {})), Action{Verb: Switch, On: "a"}},
-		"back: then new servers go":               {with(halfway(3, "old-0"), back(switched)), Action{Verb: Retire, On: "s-2", Without: "s-2"}},
-		"back: all is as it was":                  {with(halfway(0, "old-0"), back(switched)), Action{Verb: Done}},
-		"back: nobody goes while one is not well": {with(halfway(3, "old-0"), back(func(w *World) { w.Unsettled = "x" })), Action{Verb: Wait, On: "x"}},
+		"back: old servers return first": {with(halfway(3, "s-2"), back(retired(1))), Action{Verb: Add, On: "old-1"}},
+		"back: then the leadership":      {with(halfway(3, "s-2"), back(switched)), Action{Verb: Transfer, On: "old-0"}},
+		"back: then the Services":        {with(halfway(3, "old-0"), back(func(*World) {})), Action{Verb: Switch, On: "a"}},
+		"back: then new servers go":      {with(halfway(3, "old-0"), back(switched)), Action{Verb: Retire, On: "s-2", Without: "s-2"}},
+		"back: all is as it was":         {with(halfway(0, "old-0"), back(switched)), Action{Verb: Done}},
+		"back: nobody goes while one is not well": {
+			with(halfway(3, "old-0"), back(func(w *World) { w.Unsettled = "x" })),
+			Action{Verb: Wait, On: "x"},
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -184,7 +199,8 @@ func TestRun_takesOver(t *testing.T) {
 	}
 	want := []string{
 		"add s-0", "add s-1", "add s-2", "transfer s-0", "switch a", "switch b",
-		"remove old-2", "retire old-2", "remove old-2", "remove old-1", "retire old-1", "remove old-1", "remove old-0", "retire old-0", "remove old-0",
+		"remove old-2", "retire old-2", "remove old-2", "remove old-1", "retire old-1", "remove old-1", "remove old-0", "retire old-0",
+		"remove old-0",
 	}
 	if !slices.Equal(s.actions, want) {
 		t.Errorf("did  %q\nwant %q", s.actions, want)
@@ -201,12 +217,13 @@ func TestWorld_addMembers(t *testing.T) {
 		former    []string
 		unsettled string
 	}{
-		"all have a pod":            {map[string]bool{"new-0": false, "old-0": true}, []string{"old-3"}, ""},
-		"one has failed":            {map[string]bool{"old-2": true}, []string{"old-3", "old-2"}, ""},
-		"one is alive for an agent": {map[string]bool{"old-1": false, "old-2": true}, []string{"old-3", "old-2"}, "server old-1, which has no pod, is still a member for some agents"},
-		"one is known":              {map[string]bool{"old-3": true}, []string{"old-3"}, ""},
-		"one of the new servers":    {map[string]bool{"new-2": true}, []string{"old-3", "new-2"}, ""},
-		"others":                    {map[string]bool{"older-1": true, "old-x": true, "old": true}, []string{"old-3"}, ""},
+		"all have a pod": {map[string]bool{"new-0": false, "old-0": true}, []string{"old-3"}, ""},
+		"one has failed": {map[string]bool{"old-2": true}, []string{"old-3", "old-2"}, ""},
+		"one is alive for an agent": {map[string]bool{"old-1": false, "old-2": true}, []string{"old-3", "old-2"}, "server old-1, which has no " +
+			"pod, is still a member for some agents"},
+		"one is known":           {map[string]bool{"old-3": true}, []string{"old-3"}, ""},
+		"one of the new servers": {map[string]bool{"new-2": true}, []string{"old-3", "new-2"}, ""},
+		"others":                 {map[string]bool{"older-1": true, "old-x": true, "old": true}, []string{"old-3"}, ""},
 	} {
 		w := World{Former: []string{"old-3"}, Takeover: &Takeover{From: "old", To: "new"}}
 		w.AddMembers(tt.failed, pods)

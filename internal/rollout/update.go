@@ -26,7 +26,11 @@ func KeepsChange(w World, before, changed server.Spec, led bool) string {
 	case before.Version == changed.Version && before.Image == changed.Image:
 		return ""
 	case led || (w.Leader != "" && !leader.Outdated):
-		return fmt.Sprintf("a server with Consul %s is or was the leader, and %s may not be able to read what it wrote", changed.Version, before.Version)
+		return fmt.Sprintf(
+			"a server with Consul %s is or was the leader, and %s may not be able to read what it wrote",
+			changed.Version,
+			before.Version,
+		)
 	default:
 		return ""
 	}

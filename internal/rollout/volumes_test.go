@@ -54,7 +54,10 @@ func TestNext_volumes(t *testing.T) {
 			with(rebuild(three("s-0"), "s-0", "s-1"), func(w *World) { w.Servers[2].Sick, w.Unsettled = true, away }), Action{Verb: Wait, On: away},
 		},
 		"one that does not run gets its volume first": {
-			with(rebuild(three("s-0"), "s-0", "s-1", "s-2"), func(w *World) { w.Servers[2].Stopped, w.Unsettled = true, away }), Action{Verb: Rebuild, On: "s-2"},
+			with(
+				rebuild(three("s-0"), "s-0", "s-1", "s-2"),
+				func(w *World) { w.Servers[2].Stopped, w.Unsettled = true, away },
+			), Action{Verb: Rebuild, On: "s-2"},
 		},
 		"one that does not run keeps its volume while another is away": {
 			with(rebuild(three("s-0"), "s-2"), func(w *World) {
@@ -133,9 +136,8 @@ func TestNewPlan_volumes(t *testing.T) {
 		"growth": {&seen, with(func(s *server.Storage) { s.Size = resource.MustParse("2Gi") }), []string{"grow the volumes to 2Gi"}, 0},
 		"a rebuild": {
 			&seen, with(func(s *server.Storage) { s.Size, s.OnChange = resource.MustParse("2Gi"), server.RebuildServers }),
-			[]string{
-				"restart s-0 with a new volume", "restart s-2 with a new volume", "transfer the leadership to s-2", "restart s-1 with a new volume",
-			}, 3,
+			[]string{"restart s-0 with a new volume", "restart s-2 with a new volume", "transfer the leadership to s-2", "restart s-1 with a new volume"},
+			3,
 		},
 		"a rebuild of servers that were not seen": {
 			nil, with(func(s *server.Storage) { s.Class, s.OnChange = "fast", server.RebuildServers }), nil, 3,

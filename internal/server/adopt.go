@@ -94,7 +94,11 @@ func CheckAdoptVersion(former, wanted string) error {
 	case strings.Contains(from.Metadata(), "ent"):
 		return fmt.Errorf("the servers run Consul Enterprise %s, which is not supported", former)
 	case from.Core().LessThan(minAdoptVersion):
-		return fmt.Errorf("the servers run Consul %s, and the leadership can only be transferred as of %s: upgrade them by hand first", former, minAdoptVersion)
+		return fmt.Errorf(
+			"the servers run Consul %s, and the leadership can only be transferred as of %s: upgrade them by hand first",
+			former,
+			minAdoptVersion,
+		)
 	}
 	path, err := UpgradePath(from.Core().String(), wanted)
 	if err == nil && len(path) > 1 {

@@ -126,7 +126,9 @@ func settings(s Spec) map[string]setting { //nolint:funlen // a line for each se
 		set(Restart, "resources.limits."+k, &q)
 	}
 
-	for name, id := range map[string]*int64{"run_as_user": s.Pod.Effective().User, "run_as_group": s.Pod.Effective().Group, "fs_group": s.Pod.Effective().FSGroup} {
+	for name, id := range map[string]*int64{
+		"run_as_user": s.Pod.Effective().User, "run_as_group": s.Pod.Effective().Group, "fs_group": s.Pod.Effective().FSGroup,
+	} {
 		if id != nil {
 			set(Restart, "security_context."+name, *id)
 		}
@@ -230,7 +232,9 @@ func settings(s Spec) map[string]setting { //nolint:funlen // a line for each se
 	set(Write, "service.ip_families", list(s.Service.IPFamilies))
 	set(Write, "service.ip_family_policy", s.Service.IPFamilyPolicy)
 	set(Write, "service.external_traffic_policy", s.Service.ExternalTrafficPolicy)
-	for name, port := range map[string]int32{"http": s.Service.NodePorts.HTTP, "https": s.Service.NodePorts.HTTPS, "dns": s.Service.NodePorts.DNS} {
+	for name, port := range map[string]int32{
+		"http": s.Service.NodePorts.HTTP, "https": s.Service.NodePorts.HTTPS, "dns": s.Service.NodePorts.DNS,
+	} {
 		if port != 0 {
 			set(Write, "service.node_ports."+name, port)
 		}

@@ -57,12 +57,15 @@ func TestCheckWords(t *testing.T) {
 	const started = "==> Starting Consul agent...\n           Version: '1.22.7'\n==> \n==> Log data will now stream in as it occurs:\n\n" +
 		"2026-01-02T03:04:05.678Z [WARN]  agent: something else\n"
 	for name, tt := range map[string]struct{ log, want string }{
-		"consul validate": {"Config validation failed: 2 errors occurred:\n\t* invalid config key a\n\t* invalid config key b\n\n", "2 errors occurred:\n* invalid config key a\n* invalid config key b"},
-		"before the log":  {"==> Invalid log level: LOUD. Valid log levels are: [TRACE DEBUG]\n", "Invalid log level: LOUD. Valid log levels are: [TRACE DEBUG]"},
-		"in the log":      {started + "2026-01-02T03:04:05.678Z [ERROR] agent: Error starting agent: error=\"Failed to start Consul server: x\"\n", "agent: Error starting agent: error=\"Failed to start Consul server: x\""},
-		"in JSON":         {`{"@level":"error","@message":"Error starting agent","error":"x"}` + "\n", "Error starting agent: x"},
-		"a missing file":  {"==> Failed to setup logging: open /logs/a: no such file or directory\n", ""},
-		"nothing":         {"", ""},
+		"consul validate": {"Config validation failed: 2 errors occurred:\n\t* invalid config key a\n\t* invalid config " +
+			"key b\n\n", "2 errors occurred:\n* invalid config key a\n* invalid config key b"},
+		"before the log": {"==> Invalid log level: LOUD. Valid log levels are: [TRACE DEBUG]\n", "Invalid log level: LOUD. Valid log levels " +
+			"are: [TRACE DEBUG]"},
+		"in the log": {started + "2026-01-02T03:04:05.678Z [ERROR] agent: Error starting agent: error=\"Failed to start Consul " +
+			"server: x\"\n", "agent: Error starting agent: error=\"Failed to start Consul server: x\""},
+		"in JSON":        {`{"@level":"error","@message":"Error starting agent","error":"x"}` + "\n", "Error starting agent: x"},
+		"a missing file": {"==> Failed to setup logging: open /logs/a: no such file or directory\n", ""},
+		"nothing":        {"", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

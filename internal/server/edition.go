@@ -26,5 +26,10 @@ func CheckImage(image string) error {
 }
 
 func enterpriseError(text, instead string) error {
-	return fmt.Errorf("%q is Consul Enterprise, which does not start without a license, and this provider does not support licenses: use the community edition, such as %q", text, instead)
+	return fmt.Errorf(
+		"%q is Consul Enterprise, which does not start without a license, and this provider does not support licenses: use the community "+
+			"edition, such as %q",
+		text,
+		instead,
+	)
 }

@@ -9,7 +9,8 @@ import (
 func TestEnterpriseIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, version := range []string{"1.22.7-ent", "1.22.7+ent", "1.22.7+ent.fips1402", "1.22.7-ent-ubi", "1.22.7-rc1-ent"} {
-		if _, err := ParseVersion(version); err == nil || !strings.Contains(err.Error(), `is Consul Enterprise`) || !strings.Contains(err.Error(), `such as "1.22.7"`) {
+		if _, err := ParseVersion(version); err == nil || !strings.Contains(err.Error(), `is Consul Enterprise`) ||
+			!strings.Contains(err.Error(), `such as "1.22.7"`) {
 			t.Errorf("version %s: %v", version, err)
 		}
 	}

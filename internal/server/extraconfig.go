@@ -64,19 +64,23 @@ var ownedKeys = map[string]string{
 	"connect.enable_mesh_gateway_wan_federation": federated,
 
 	// ACLs.
-	"acl.enabled": attribute("acl.enabled"), "acl.default_policy": attribute("acl.default_policy"), "acl_default_policy": attribute("acl.default_policy"),
+	"acl.enabled":        attribute("acl.enabled"),
+	"acl.default_policy": attribute("acl.default_policy"), "acl_default_policy": attribute("acl.default_policy"),
 	"acl.enable_token_persistence": reserved, "acl.tokens": bootstrap,
 	"acl_agent_master_token": bootstrap, "acl_agent_token": bootstrap,
 	"acl_master_token": bootstrap, "acl_replication_token": bootstrap,
 	"acl_token":       bootstrap,
-	"acl_down_policy": renamed("acl.down_policy"), "acl_ttl": renamed("acl.token_ttl"), "acl_enable_key_list_policy": renamed("acl.enable_key_list_policy"),
+	"acl_down_policy": renamed("acl.down_policy"),
+	"acl_ttl":         renamed("acl.token_ttl"), "acl_enable_key_list_policy": renamed("acl.enable_key_list_policy"),
 
 	// Encryption.
-	"encrypt": attribute("gossip.enabled"), "encrypt_verify_incoming": attribute("gossip.enabled"), "encrypt_verify_outgoing": attribute("gossip.enabled"),
+	"encrypt":                 attribute("gossip.enabled"),
+	"encrypt_verify_incoming": attribute("gossip.enabled"), "encrypt_verify_outgoing": attribute("gossip.enabled"),
 	"disable_keyring_file": attribute("gossip.enabled"),
 	"tls":                  attribute("tls.enabled"), "ca_file": attribute("tls.enabled"), "ca_path": attribute("tls.enabled"),
 	"cert_file": attribute("tls.enabled"), "key_file": attribute("tls.enabled"), "server_name": attribute("tls.enabled"),
-	"tls_min_version": attribute("tls.min_version"), "tls_cipher_suites": attribute("tls.min_version"), "tls_prefer_server_cipher_suites": attribute("tls.min_version"),
+	"tls_min_version":   attribute("tls.min_version"),
+	"tls_cipher_suites": attribute("tls.min_version"), "tls_prefer_server_cipher_suites": attribute("tls.min_version"),
 	"verify_incoming": attribute("tls.enabled"), "verify_incoming_rpc": attribute("tls.enabled"), "verify_outgoing": attribute("tls.enabled"),
 	"verify_incoming_https": attribute("tls.verify_clients"), "verify_server_hostname": attribute("tls.enabled"),
 	"connect.ca_config": reserved,
@@ -86,9 +90,11 @@ var ownedKeys = map[string]string{
 	"audit": enterprise, "license_path": enterprise, "partition": enterprise, "read_replica": enterprise, "non_voting_server": enterprise,
 	"reporting": enterprise, "segment": enterprise, "segments": enterprise, "snapshot_agent": enterprise,
 	"acl.msp_disable_bootstrap": enterprise, "dns_config.prefer_namespace": enterprise,
-	"license_poll_base_time": enterprise, "license_poll_max_time": enterprise, "license_update_base_time": enterprise, "license_update_max_time": enterprise,
+	"license_poll_base_time": enterprise, "license_poll_max_time": enterprise, "license_update_base_time": enterprise,
+	"license_update_max_time": enterprise,
 
-	"ae_interval": internal, "build_date": internal, "check_deregister_interval_min": internal, "check_reap_interval": internal, "consul": internal,
+	"ae_interval": internal, "build_date": internal, "check_deregister_interval_min": internal, "check_reap_interval": internal,
+	"consul":   internal,
 	"revision": internal, "segment_limit": internal, "segment_name_limit": internal,
 	"sync_coordinate_interval_min": internal, "sync_coordinate_rate_target": internal,
 	"version": internal, "version_metadata": internal, "version_prerelease": internal,
@@ -102,7 +108,10 @@ func CheckExtraConfig(text string) error {
 	d := json.NewDecoder(strings.NewReader(text))
 	var v any
 	if err := d.Decode(&v); err != nil {
-		return fmt.Errorf("not valid JSON (%w). Write it as an object in jsonencode, for example extra_config = jsonencode({ log_level = \"debug\" })", err)
+		return fmt.Errorf(
+			"not valid JSON (%w). Write it as an object in jsonencode, for example extra_config = jsonencode({ log_level = \"debug\" })",
+			err,
+		)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("more than one JSON value")
@@ -206,7 +215,9 @@ var (
 	notInWord = regexp.MustCompile(`[^a-z0-9]+`)
 
 	// secretTexts match a private key in PEM, a URL with a password, and a JSON Web Token.
-	secretTexts = regexp.MustCompile(`-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----|[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@|\beyJ[\w-]+\.eyJ[\w-]+\.[\w-]+`)
+	secretTexts = regexp.MustCompile(
+		`-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----|[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@|\beyJ[\w-]+\.eyJ[\w-]+\.[\w-]+`,
+	)
 	// assignments match name=value and name: value, as in a URL, a header, a flag and in JSON.
 	assignments = regexp.MustCompile(`([\w.-]+)["']?\s*[=:]\s*["']?[^\s"'&,;]`)
 )

@@ -36,14 +36,22 @@ func ParseImage(reference string) (Image, error) {
 	i.Name = name
 	if at := strings.LastIndex(name, ":"); at > strings.LastIndex(name, "/") {
 		if i.Name, i.Tag = name[:at], name[at+1:]; !imageTag.MatchString(i.Tag) {
-			return Image{}, fmt.Errorf("the tag %q of %q is not valid: a tag has up to 128 letters, digits, and the characters . _ -, and starts with a letter, a digit, or _", i.Tag, reference)
+			return Image{}, fmt.Errorf(
+				"the tag %q of %q is not valid: a tag has up to 128 letters, digits, and the characters . _ -, and starts with a letter, a digit, or _",
+				i.Tag,
+				reference,
+			)
 		}
 	}
 	switch {
 	case reference == "":
 		return Image{}, errors.New("it is empty")
 	case !imageName.MatchString(i.Name):
-		return Image{}, fmt.Errorf("%q is not an image reference: write [registry/]repository[:tag][@sha256:…], such as \"docker.io/hashicorp/consul:1.22.7\", with the repository in lower case", reference)
+		return Image{}, fmt.Errorf(
+			"%q is not an image reference: write [registry/]repository[:tag][@sha256:…], such as \"docker.io/hashicorp/consul:1.22.7\", with the "+
+				"repository in lower case",
+			reference,
+		)
 	}
 	return i, nil
 }

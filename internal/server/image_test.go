@@ -59,7 +59,16 @@ func (i image) write(file, text string) {
 // run runs a script of a server in the image.
 func (i image) run(script string, args ...string) (out string, code int) {
 	i.t.Helper()
-	script = strings.NewReplacer("/tmp/", i.root+"/tmp/", "/consul/", i.root+"/", "/dev/termination-log", i.root+"/tmp/termination-log").Replace(script)
+	script = strings.NewReplacer(
+		"/tmp/",
+		i.root+"/tmp/",
+		"/consul/",
+		i.root+"/",
+		"/dev/termination-log",
+		i.root+"/tmp/termination-log",
+	).Replace(
+		script,
+	)
 	cmd := exec.CommandContext(i.t.Context(), "/bin/sh", append([]string{"-c", script, "sh"}, args...)...)
 	cmd.Env = []string{"PATH=" + filepath.Join(i.root, "bin"), "POD_IP=10.0.0.1", "POD_NAME=" + i.pod, "ROOT=" + i.root}
 	text, err := cmd.CombinedOutput()
@@ -86,12 +95,14 @@ func TestAwaitPeerRemoval_saysWhatTheImageLacks(t *testing.T) {
 		code        int
 	}{
 		"everything, and data": {tools: append([]string{"wget"}, scriptTools...), established: true, hasData: true},
-		"no client, and data":  {tools: scriptTools, established: true, hasData: true, want: "lacks commands that its scripts need: wget or curl."},
+		"no client, and data": {tools: scriptTools, established: true, hasData: true, want: "lacks commands that its scripts need: wget " +
+			"or curl."},
 		"no client, a disk lost": {
 			tools: scriptTools, established: true, want: "neither wget nor curl to ask the other servers", code: 1,
 		},
 		"TLS without curl": {
-			tools: append([]string{"wget"}, scriptTools...), hasData: true, args: []string{"server.dc1.consul", "8501"}, want: "lacks commands that its scripts need: curl.",
+			tools: append([]string{"wget"}, scriptTools...), hasData: true, args: []string{"server.dc1.consul", "8501"},
+			want: "lacks commands that its scripts need: curl.",
 		},
 		"no timeout and no sort": {
 			tools:   []string{"wget", "cat", "cp", "date", "grep", "ls", "mkdir", "mv", "rm", "sed", "sleep", "touch", "tr"},
@@ -127,7 +138,12 @@ func TestAwaitPeerRemoval_saysWhatTheImageLacks(t *testing.T) {
 func TestLeave_seesThePeersWithWhateverTheImageHas(t *testing.T) {
 	t.Parallel()
 	const once = `[ -e "$ROOT/left" ] || { : >"$ROOT/asked"; echo '` + has10001 + `'; exit; }; echo '` + without + `'`
-	info := strings.NewReplacer(has10001, "latest_configuration = [{Suffrage:Voter ID:a Address:10.0.0.1:8300}]", without, "latest_configuration = [{Suffrage:Voter ID:b Address:10.0.0.2:8300}]")
+	info := strings.NewReplacer(
+		has10001,
+		"latest_configuration = [{Suffrage:Voter ID:a Address:10.0.0.1:8300}]",
+		without,
+		"latest_configuration = [{Suffrage:Voter ID:b Address:10.0.0.2:8300}]",
+	)
 	for name, client := range map[string]func(image){
 		"wget":    func(i image) { i.standIn("wget", once) },
 		"curl":    func(i image) { i.standIn("curl", once) },
@@ -179,7 +195,8 @@ func TestLeave_theLeaderIsTheLast(t *testing.T) {
 		"no leader is known": {"", "consul-server-0", []string{"3", "2"}},
 	} {
 		http := `case "$*" in */leader) echo '"` + tt.leader + `:8300"' ;; *) ` + peers + `echo '["10.0.0.1:8300","10.0.0.2:8300","10.0.0.3:8300"]' ;; esac`
-		info := peers + "printf '\\tlatest_configuration = [{Suffrage:Voter ID:a Address:10.0.0.1:8300} {Suffrage:Voter ID:b Address:10.0.0.2:8300} " +
+		info := peers + "printf '\\tlatest_configuration = [{Suffrage:Voter ID:a Address:10.0.0.1:8300} {Suffrage:Voter ID:b " +
+			"Address:10.0.0.2:8300} " +
 			"{Suffrage:Voter ID:c Address:10.0.0.3:8300}]\\n\\tleader_addr = " + tt.leader + ":8300\\n'"
 		for client, standIn := range map[string]func(image){
 			"wget":    func(i image) { i.standIn("wget", http) },
@@ -267,7 +284,10 @@ func TestStart_stopsInAProcessNamespaceOfItsOwn(t *testing.T) {
 			}
 			// Where the shell is the first process $$ is 1.
 			script := strings.Replace(startScript, "[ $$ -ne 1 ]", "false", 1)
-			out, code := i.run(`shell=$$; ( while [ ! -e "$ROOT/runs" ] || [ ! -s /tmp/pid ]; do sleep 0.05; done; kill -`+tt.signal+" "+target+" ) &\n"+script, "agent")
+			out, code := i.run(
+				`shell=$$; ( while [ ! -e "$ROOT/runs" ] || [ ! -s /tmp/pid ]; do sleep 0.05; done; kill -`+tt.signal+" "+target+" ) &\n"+script,
+				"agent",
+			)
 			if code != tt.code {
 				t.Errorf("exit code %d, want %d: %s", code, tt.code, out)
 			}

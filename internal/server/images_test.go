@@ -26,8 +26,12 @@ func TestChangedImages(t *testing.T) {
 		fields []metav1.ManagedFieldsEntry
 		want   string
 	}{
-		"as the template says":      {"consul:1.22.7", []metav1.ManagedFieldsEntry{all}, ""},
-		"changed by somebody":       {"consul:1.21.0", []metav1.ManagedFieldsEntry{rest, entry("kubectl-set", `"f:image":{}`)}, "consul has the image consul:1.21.0 instead of consul:1.22.7 (changed by kubectl-set)"},
+		"as the template says": {"consul:1.22.7", []metav1.ManagedFieldsEntry{all}, ""},
+		"changed by somebody": {
+			"consul:1.21.0",
+			[]metav1.ManagedFieldsEntry{rest, entry("kubectl-set", `"f:image":{}`)},
+			"consul has the image consul:1.21.0 instead of consul:1.22.7 (changed by kubectl-set)",
+		},
 		"written by a webhook":      {"mirror/consul:1.22.7", []metav1.ManagedFieldsEntry{all}, ""},
 		"of a status":               {"mirror/consul:1.22.7", []metav1.ManagedFieldsEntry{all, kubelet}, ""},
 		"without a record":          {"mirror/consul:1.22.7", nil, ""},

@@ -26,21 +26,51 @@ func TestLeave_staysAPeerWhereAQuorumOfTheDeclaredServersIsNotLeft(t *testing.T)
 		adopting bool
 		leaves   bool
 	}{
-		"one of three":                        {"3", `["10.0.0.1:8300","10.0.0.2:8300","10.0.0.3:8300"]`, alive, false, true},
-		"one of two that are left":            {"3", `["10.0.0.1:8300","10.0.0.2:8300"]`, alive, false, false},
-		"one of three while another leaves":   {"3", `["10.0.0.1:8300","10.0.0.2:8300","10.0.0.3:8300"]`, alive + "consul-server-2  10.0.0.3:8301  leaving  server\n", false, false},
-		"one of three while another has left": {"3", `["10.0.0.1:8300","10.0.0.2:8300","10.0.0.3:8300"]`, alive + "consul-server-2  10.0.0.3:8301  left  server\n", false, false},
-		"a former self has left":              {"3", `["10.0.0.1:8300","10.0.0.2:8300","10.0.0.3:8300"]`, alive + "consul-server-0  10.0.0.9:8301  left  server\n", false, true},
-		"one of five":                         {"5", `["10.0.0.1:8300","10.0.0.2:8300","10.0.0.3:8300","10.0.0.4:8300","10.0.0.5:8300"]`, alive, false, true},
-		"one of three that are left of five":  {"5", `["10.0.0.1:8300","10.0.0.2:8300","10.0.0.3:8300"]`, alive, false, false},
-		"one of two, and one is declared":     {"1", `["10.0.0.1:8300","10.0.0.2:8300"]`, alive, false, true},
-		"one of two, and nobody says":         {"", `["10.0.0.1:8300","10.0.0.2:8300"]`, alive, false, true},
-		"no peer any more":                    {"3", `["10.0.0.2:8300","10.0.0.3:8300"]`, alive, false, true},
-		"before the first leader":             {"3", `[]`, alive, false, true},
-		"while servers are adopted":           {"3", `["10.0.0.1:8300","10.0.0.2:8300"]`, alive, true, true},
-		"IPv6, one of three":                  {"3", `["[fd00::1]:8300","[fd00::2]:8300","[fd00::3]:8300"]`, alive, false, true},
-		"IPv6, one of two that are left":      {"3", `["[fd00::1]:8300","[fd00::2]:8300"]`, alive, false, false},
-		"IPv6, while another leaves":          {"3", `["[fd00::1]:8300","[fd00::2]:8300","[fd00::3]:8300"]`, "a  [fd00::3]:8301  leaving  server\n", false, false},
+		"one of three":             {"3", `["10.0.0.1:8300","10.0.0.2:8300","10.0.0.3:8300"]`, alive, false, true},
+		"one of two that are left": {"3", `["10.0.0.1:8300","10.0.0.2:8300"]`, alive, false, false},
+		"one of three while another leaves": {
+			"3",
+			`["10.0.0.1:8300","10.0.0.2:8300","10.0.0.3:8300"]`,
+			alive + "consul-server-2  10.0.0.3:8301  leaving  server\n",
+			false,
+			false,
+		},
+		"one of three while another has left": {
+			"3",
+			`["10.0.0.1:8300","10.0.0.2:8300","10.0.0.3:8300"]`,
+			alive + "consul-server-2  10.0.0.3:8301  left  server\n",
+			false,
+			false,
+		},
+		"a former self has left": {
+			"3",
+			`["10.0.0.1:8300","10.0.0.2:8300","10.0.0.3:8300"]`,
+			alive + "consul-server-0  10.0.0.9:8301  left  server\n",
+			false,
+			true,
+		},
+		"one of five": {
+			"5",
+			`["10.0.0.1:8300","10.0.0.2:8300","10.0.0.3:8300","10.0.0.4:8300","10.0.0.5:8300"]`,
+			alive,
+			false,
+			true,
+		},
+		"one of three that are left of five": {"5", `["10.0.0.1:8300","10.0.0.2:8300","10.0.0.3:8300"]`, alive, false, false},
+		"one of two, and one is declared":    {"1", `["10.0.0.1:8300","10.0.0.2:8300"]`, alive, false, true},
+		"one of two, and nobody says":        {"", `["10.0.0.1:8300","10.0.0.2:8300"]`, alive, false, true},
+		"no peer any more":                   {"3", `["10.0.0.2:8300","10.0.0.3:8300"]`, alive, false, true},
+		"before the first leader":            {"3", `[]`, alive, false, true},
+		"while servers are adopted":          {"3", `["10.0.0.1:8300","10.0.0.2:8300"]`, alive, true, true},
+		"IPv6, one of three":                 {"3", `["[fd00::1]:8300","[fd00::2]:8300","[fd00::3]:8300"]`, alive, false, true},
+		"IPv6, one of two that are left":     {"3", `["[fd00::1]:8300","[fd00::2]:8300"]`, alive, false, false},
+		"IPv6, while another leaves": {
+			"3",
+			`["[fd00::1]:8300","[fd00::2]:8300","[fd00::3]:8300"]`,
+			"a  [fd00::3]:8301  leaving  server\n",
+			false,
+			false,
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -60,7 +90,10 @@ func TestLeave_staysAPeerWhereAQuorumOfTheDeclaredServersIsNotLeft(t *testing.T)
 			write("wget", "#!/bin/sh\ncase $4 in */peers) cat "+dir+"/peers ;; */leader) echo '\"10.0.0.2:8300\"' ;; esac\n")
 			write("timeout", "#!/bin/sh\nshift\nexec \"$@\"\n")
 			write("sleep", "#!/bin/sh\n")
-			write("consul", "#!/bin/sh\ncase $1 in\nleave) echo leave >>"+dir+"/did; echo '[]' >"+dir+"/peers ;;\nmembers) cat "+dir+"/members ;;\nesac\n")
+			write(
+				"consul",
+				"#!/bin/sh\ncase $1 in\nleave) echo leave >>"+dir+"/did; echo '[]' >"+dir+"/peers ;;\nmembers) cat "+dir+"/members ;;\nesac\n",
+			)
 			script := strings.NewReplacer("/consul/config/", dir+"/", "/tmp/", dir+"/").Replace(leaveScript)
 			script = "kill() { echo \"kill $1\" >>" + dir + "/did; }\n" + script
 			ip := self

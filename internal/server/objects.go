@@ -432,7 +432,11 @@ func podSpec(s Spec) corev1.PodSpec {
 				"-config-file=" + configDir + "/" + extraKey(s), // last: it wins
 			},
 			Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{
-				Command: []string{"/bin/sh", configDir + "/" + leaveScriptKey, strconv.FormatFloat(s.Performance.LeaveDrainTime.Seconds(), 'f', -1, 64)},
+				Command: []string{
+					"/bin/sh",
+					configDir + "/" + leaveScriptKey,
+					strconv.FormatFloat(s.Performance.LeaveDrainTime.Seconds(), 'f', -1, 64),
+				},
 			}}},
 			Env:             env,
 			Resources:       resources,

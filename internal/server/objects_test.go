@@ -49,23 +49,58 @@ func full() Spec {
 		AntiAffinity:   AntiAffinityPreferred,
 		TopologySpread: []TopologySpread{{TopologyKey: "topology.kubernetes.io/zone", MaxSkew: 1, WhenUnsatisfiable: "ScheduleAnyway"}},
 		NodeSelector:   map[string]string{"pool": "consul"},
-		Tolerations:    []corev1.Toleration{{Key: "dedicated", Operator: "Equal", Value: "consul", Effect: "NoExecute", TolerationSeconds: new(int64(60))}},
-		PriorityClass:  "high",
+		Tolerations: []corev1.Toleration{
+			{Key: "dedicated", Operator: "Equal", Value: "consul", Effect: "NoExecute", TolerationSeconds: new(int64(60))},
+		},
+		PriorityClass: "high",
 	}
 	s.Autopilot = Autopilot{LastContactThreshold: time.Second, MaxTrailingLogs: 1000, ServerStabilizationTime: 10 * time.Second}
 	s.Update = Update{Strategy: OnDelete, PauseAfter: 1, OnFailure: RollBack, ServerTimeout: time.Minute}
-	s.Service = Service{Type: "LoadBalancer", Annotations: map[string]string{"lb": "internal"}, LoadBalancerClass: "lb.example/x", LoadBalancerSourceRanges: []string{"10.0.0.0/8"},
-		ClusterIP: "10.96.0.50", IPFamilies: []string{"IPv4", "IPv6"}, IPFamilyPolicy: "RequireDualStack", ExternalTrafficPolicy: "Local", NodePorts: NodePorts{HTTPS: 30501, DNS: 30053}}
+	s.Service = Service{
+		Type:                     "LoadBalancer",
+		Annotations:              map[string]string{"lb": "internal"},
+		LoadBalancerClass:        "lb.example/x",
+		LoadBalancerSourceRanges: []string{"10.0.0.0/8"},
+		ClusterIP:                "10.96.0.50",
+		IPFamilies:               []string{"IPv4", "IPv6"},
+		IPFamilyPolicy:           "RequireDualStack",
+		ExternalTrafficPolicy:    "Local",
+		NodePorts:                NodePorts{HTTPS: 30501, DNS: 30053},
+	}
 	s.ACL = ACL{Enabled: true, DefaultPolicy: "deny"}
-	s.Gossip = Gossip{Stage: StageSend, KeySecret: &SecretKey{Name: "gossip", Key: "key"}, Rotation: KeyRotation{Trigger: "1", After: time.Hour}}
-	s.TLS = TLS{Stage: StageEncrypted, TLSSettings: TLSSettings{HTTPSOnly: true, HTTPSPort: 9501, MinVersion: TLS13, VerifyClients: true, CertificateSecret: "issued", CASecret: "my-ca", KeyAlgorithm: "RSA-2048", CAValidity: 48 * time.Hour, CATrigger: "1", Validity: 2 * time.Hour, RenewBefore: time.Hour, DNSNames: []string{"consul.example.com"}, IPAddresses: []string{"192.0.2.1"}}}
+	s.Gossip = Gossip{
+		Stage:     StageSend,
+		KeySecret: &SecretKey{Name: "gossip", Key: "key"},
+		Rotation:  KeyRotation{Trigger: "1", After: time.Hour},
+	}
+	s.TLS = TLS{
+		Stage: StageEncrypted,
+		TLSSettings: TLSSettings{
+			HTTPSOnly:         true,
+			HTTPSPort:         9501,
+			MinVersion:        TLS13,
+			VerifyClients:     true,
+			CertificateSecret: "issued",
+			CASecret:          "my-ca",
+			KeyAlgorithm:      "RSA-2048",
+			CAValidity:        48 * time.Hour,
+			CATrigger:         "1",
+			Validity:          2 * time.Hour,
+			RenewBefore:       time.Hour,
+			DNSNames:          []string{"consul.example.com"},
+			IPAddresses:       []string{"192.0.2.1"},
+		},
+	}
 	s.ExtraConfig = `{"log_level":"debug"}`
 	s.Labels = map[string]string{"team": "platform"}
 	s.Annotations = map[string]string{"note": "all"}
 	s.PodLabels = map[string]string{"mesh": "off"}
 	s.PodAnnotations = map[string]string{"scrape": "no"}
 	s.Jobs = JobSettings{
-		Resources: &Resources{Requests: map[string]resource.Quantity{"cpu": resource.MustParse("1")}, Limits: map[string]resource.Quantity{"memory": resource.MustParse("512Mi")}},
+		Resources: &Resources{
+			Requests: map[string]resource.Quantity{"cpu": resource.MustParse("1")},
+			Limits:   map[string]resource.Quantity{"memory": resource.MustParse("512Mi")},
+		},
 		PodLabels: map[string]string{"mesh": "none"}, PodAnnotations: map[string]string{"inject": "no"},
 	}
 	s.NamespaceLabels = map[string]string{"pod-security.kubernetes.io/enforce": "restricted"}
@@ -164,7 +199,9 @@ func TestParse_isTheInverseOfObjects(t *testing.T) {
 	interrupted.Creating, interrupted.Resizing, interrupted.DeletionProtection = true, true, false
 	platform := minimal()
 	platform.Pod = Pod{RunAs: &RunAs{}, Separate: true}
-	for name, spec := range map[string]Spec{"minimal": minimal(), "full": full(), "interrupted": interrupted, "left to the platform": platform, "in a take-over": takingOver()} {
+	for name, spec := range map[string]Spec{
+		"minimal": minimal(), "full": full(), "interrupted": interrupted, "left to the platform": platform, "in a take-over": takingOver(),
+	} {
 		t.Run(name, func(t *testing.T) {
 			for _, live := range []Set{Objects(spec), applied(t, Set{}, spec)} {
 				got, err := Parse(live, Spec{})
@@ -187,7 +224,10 @@ func TestParse_isTheInverseOfObjects(t *testing.T) {
 
 // normalize makes no map and an empty map the same.
 func normalize(s *Spec) {
-	for _, m := range []*map[string]string{&s.Labels, &s.Annotations, &s.PodLabels, &s.PodAnnotations, &s.Service.Annotations, &s.Placement.NodeSelector, &s.NamespaceLabels, &s.NamespaceAnnotations, &s.ServiceAccountAnnotations} {
+	for _, m := range []*map[string]string{
+		&s.Labels, &s.Annotations, &s.PodLabels, &s.PodAnnotations, &s.Service.Annotations, &s.Placement.NodeSelector, &s.NamespaceLabels,
+		&s.NamespaceAnnotations, &s.ServiceAccountAnnotations,
+	} {
 		if len(*m) == 0 {
 			*m = nil
 		}

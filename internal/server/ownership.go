@@ -131,7 +131,12 @@ func owns(entries []metav1.ManagedFieldsEntry, path ...string) bool {
 
 // ownsNodePort reports whether the provider chose the port on every node that belongs to a port of a Service.
 func ownsNodePort(entries []metav1.ManagedFieldsEntry, port corev1.ServicePort) bool {
-	p := fieldpath.MakePathOrDie("spec", "ports", fieldpath.KeyByFields("port", int64(port.Port), "protocol", string(port.Protocol)), "nodePort")
+	p := fieldpath.MakePathOrDie(
+		"spec",
+		"ports",
+		fieldpath.KeyByFields("port", int64(port.Port), "protocol", string(port.Protocol)),
+		"nodePort",
+	)
 	return len(entries) == 0 || slices.ContainsFunc(entries, func(e metav1.ManagedFieldsEntry) bool {
 		return e.Manager == ManagedBy && fieldSet(e).Has(p)
 	})

@@ -171,10 +171,15 @@ func TestClaim_oneApplyTakesBackWhatOthersAdded(t *testing.T) {
 		}, []string{template + "affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution" + by}},
 		"a term of the anti-affinity": {func(s *Set) {
 			a := podOf(s).Affinity.PodAntiAffinity
-			a.RequiredDuringSchedulingIgnoredDuringExecution = append(a.RequiredDuringSchedulingIgnoredDuringExecution, corev1.PodAffinityTerm{TopologyKey: "zone"})
+			a.RequiredDuringSchedulingIgnoredDuringExecution = append(
+				a.RequiredDuringSchedulingIgnoredDuringExecution,
+				corev1.PodAffinityTerm{TopologyKey: "zone"},
+			)
 		}, []string{template + "affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution"}},
 		"a topology spread": {func(s *Set) {
-			podOf(s).TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{MaxSkew: 1, TopologyKey: "zone", WhenUnsatisfiable: "ScheduleAnyway"}}
+			podOf(s).TopologySpreadConstraints = []corev1.TopologySpreadConstraint{
+				{MaxSkew: 1, TopologyKey: "zone", WhenUnsatisfiable: "ScheduleAnyway"},
+			}
 		}, []string{template + "topologySpreadConstraints" + by}},
 		"a priority class": {func(s *Set) { podOf(s).PriorityClassName = "high" }, []string{template + "priorityClassName" + by}},
 		"an environment variable": {func(s *Set) {
@@ -187,13 +192,18 @@ func TestClaim_oneApplyTakesBackWhatOthersAdded(t *testing.T) {
 			podOf(s).Containers = append(podOf(s).Containers, corev1.Container{Name: "sidecar", Image: "x"})
 		}, []string{template + "containers[name=sidecar]" + by}},
 		"a volume and its mount": {func(s *Set) {
-			podOf(s).Volumes = append(podOf(s).Volumes, corev1.Volume{Name: "x", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
+			podOf(s).Volumes = append(
+				podOf(s).Volumes,
+				corev1.Volume{Name: "x", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+			)
 			podOf(s).Containers[0].VolumeMounts = append(podOf(s).Containers[0].VolumeMounts, corev1.VolumeMount{Name: "x", MountPath: "/x"})
 		}, []string{template + "containers[name=consul].volumeMounts[name=x]" + by, template + "volumes[name=x]" + by}},
 		"a field of the pod that no attribute has": {func(s *Set) { podOf(s).HostNetwork = true }, []string{template + "hostNetwork" + by}},
 		"another probe": {func(s *Set) {
 			podOf(s).Containers[0].LivenessProbe.ProbeHandler = corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(1)}}
-		}, []string{template + "containers[name=consul].livenessProbe.httpGet", template + "containers[name=consul].livenessProbe.tcpSocket" + by}},
+		}, []string{
+			template + "containers[name=consul].livenessProbe.httpGet", template + "containers[name=consul].livenessProbe.tcpSocket" + by,
+		}},
 		"a strategy that restarts pods": {func(s *Set) {
 			s.StatefulSet.Spec.UpdateStrategy = appsv1.StatefulSetUpdateStrategy{
 				Type: "RollingUpdate", RollingUpdate: &appsv1.RollingUpdateStatefulSetStrategy{Partition: new(int32(0))},
@@ -203,7 +213,10 @@ func TestClaim_oneApplyTakesBackWhatOthersAdded(t *testing.T) {
 			s.ClientService.Spec.Ports = append(s.ClientService.Spec.Ports, port("grpc", 8502, intstr.FromInt32(8502), "TCP"))
 			s.PeerService.Spec.Ports = append(s.PeerService.Spec.Ports, port("", 8502, intstr.FromInt32(8502), "TCP"))
 		}, []string{"Service consul-server: spec.ports[port=8502,protocol=TCP]" + by, "Service consul: spec.ports[name=grpc]" + by}},
-		"another number of a port": {func(s *Set) { s.ClientService.Spec.Ports[0].Port = 81 }, []string{"Service consul: spec.ports[name=http].port"}},
+		"another number of a port": {
+			func(s *Set) { s.ClientService.Spec.Ports[0].Port = 81 },
+			[]string{"Service consul: spec.ports[name=http].port"},
+		},
 		"a label that selects": {func(s *Set) {
 			s.ClientService.Spec.Selector["canary"] = "yes"
 		}, []string{"Service consul: spec.selector.canary" + by}},
@@ -259,7 +272,10 @@ func TestParse_showsWhatOthersAddedToAnAttribute(t *testing.T) {
 	want.Resources.Limits["cpu"] = resource.MustParse("1")
 	want.Placement.NodeSelector["kubernetes.io/os"] = "linux"
 	want.Placement.Tolerations = append(want.Placement.Tolerations, corev1.Toleration{Key: "a", Operator: "Exists"})
-	want.Placement.TopologySpread = append(want.Placement.TopologySpread, TopologySpread{MaxSkew: 2, TopologyKey: "rack", WhenUnsatisfiable: "DoNotSchedule"})
+	want.Placement.TopologySpread = append(
+		want.Placement.TopologySpread,
+		TopologySpread{MaxSkew: 2, TopologyKey: "rack", WhenUnsatisfiable: "DoNotSchedule"},
+	)
 	want.PodLabels["mesh"], want.Labels["team"] = "on", "other"
 	want.Service.LoadBalancerSourceRanges = []string{"0.0.0.0/0"}
 	got, err := Parse(live, full())
@@ -317,11 +333,20 @@ func TestClaim_leavesToOthersWhatIsTheirs(t *testing.T) {
 			got := content(t, applied(t, live, spec))
 			// Who chose the number does not matter to Kubernetes, which keeps it.
 			for _, c := range []map[string]any{got, want} {
-				ports, _, _ := unstructured.NestedSlice(c["Service consul"].(map[string]any), "spec", "ports") //nolint:forcetypeassert // content made it
+				ports, _, _ := unstructured.NestedSlice(
+					c["Service consul"].(map[string]any),
+					"spec",
+					"ports",
+				) //nolint:forcetypeassert // content made it
 				for _, p := range ports {
 					delete(p.(map[string]any), "nodePort") //nolint:forcetypeassert // a port
 				}
-				_ = unstructured.SetNestedSlice(c["Service consul"].(map[string]any), ports, "spec", "ports") //nolint:forcetypeassert // content made it
+				_ = unstructured.SetNestedSlice(
+					c["Service consul"].(map[string]any),
+					ports,
+					"spec",
+					"ports",
+				) //nolint:forcetypeassert // content made it
 			}
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("after an apply: %v\nwant %v", got, want)
@@ -365,7 +390,8 @@ func TestClaim_ownsWhatOthersRestored(t *testing.T) {
 	less := full()
 	less.Resources.Limits, less.Placement.NodeSelector, less.Placement.Tolerations = nil, nil, nil
 	healed := applied(t, restored, less)
-	if drift := Drift(Objects(less), healed); len(drift) > 0 || len(podOf(&healed).Containers[0].Resources.Limits) > 0 || podOf(&healed).Tolerations != nil {
+	if drift := Drift(Objects(less), healed); len(drift) > 0 || len(podOf(&healed).Containers[0].Resources.Limits) > 0 ||
+		podOf(&healed).Tolerations != nil {
 		t.Errorf("what is not declared any more is left: %q, %+v", drift, podOf(&healed))
 	}
 }

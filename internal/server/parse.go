@@ -27,7 +27,13 @@ func Parse(live Set, known Spec) (Spec, error) {
 	}
 	cluster := sts.Labels[LabelInstance]
 	if !Owns(cluster, sts.Labels) || sts.Name != StatefulSetName(cluster) {
-		return Spec{}, fmt.Errorf("this provider did not create the StatefulSet %s/%s, which does not have the label %s=%s", sts.Namespace, sts.Name, LabelManagedBy, ManagedBy)
+		return Spec{}, fmt.Errorf(
+			"this provider did not create the StatefulSet %s/%s, which does not have the label %s=%s",
+			sts.Namespace,
+			sts.Name,
+			LabelManagedBy,
+			ManagedBy,
+		)
 	}
 	s := Spec{
 		Name:            cluster,
@@ -95,7 +101,8 @@ func Parse(live Set, known Spec) (Spec, error) {
 		s.Service.Annotations = ownedEntries(svc.ManagedFields, svc.Annotations, known.Service.Annotations, "metadata", "annotations")
 		dropCommon(s.Service.Annotations, s.Annotations, known.Annotations, known.Service.Annotations)
 		// If no class is declared, the webhook of a load balancer may choose one permanently.
-		if c := svc.Spec.LoadBalancerClass; c != nil && (known.Service.LoadBalancerClass != "" || owns(svc.ManagedFields, "spec", "loadBalancerClass")) {
+		if c := svc.Spec.LoadBalancerClass; c != nil &&
+			(known.Service.LoadBalancerClass != "" || owns(svc.ManagedFields, "spec", "loadBalancerClass")) {
 			s.Service.LoadBalancerClass = *c
 		}
 		s.Service.LoadBalancerSourceRanges = slices.Clone(svc.Spec.LoadBalancerSourceRanges)

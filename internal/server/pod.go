@@ -131,7 +131,11 @@ func extraPodError(text string, err error) error {
 	case errors.As(err, &wrong):
 		return fmt.Errorf("%s must not be a %s in the Kubernetes API", wrong.Field, wrong.Value)
 	case unknown:
-		return fmt.Errorf("the Kubernetes API has no field %s there: the object may have volumes, initContainers, containers, and, for the container of Consul, env, envFrom, and volumeMounts", field)
+		return fmt.Errorf(
+			"the Kubernetes API has no field %s there: the object may have volumes, initContainers, containers, and, for the container of "+
+				"Consul, env, envFrom, and volumeMounts",
+			field,
+		)
 	case !json.Valid([]byte(text)):
 		return fmt.Errorf("not valid JSON: %w; write it with jsonencode, for example %s", err, extraPodExample)
 	default:

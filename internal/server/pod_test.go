@@ -84,7 +84,9 @@ func TestJobPod_hasWhatPodsHaveInCommon(t *testing.T) {
 	}
 	s := minimal()
 	s.Pod.RunAs = &RunAs{}
-	for name, c := range map[string]*corev1.PodSecurityContext{"servers": Objects(s).StatefulSet.Spec.Template.Spec.SecurityContext, "Job": JobPod(s, nil).Spec.SecurityContext} {
+	for name, c := range map[string]*corev1.PodSecurityContext{
+		"servers": Objects(s).StatefulSet.Spec.Template.Spec.SecurityContext, "Job": JobPod(s, nil).Spec.SecurityContext,
+	} {
 		if c.RunAsUser != nil || c.RunAsGroup != nil || c.FSGroup != nil || c.FSGroupChangePolicy != nil || !*c.RunAsNonRoot {
 			t.Errorf("%s: the platform cannot choose: %+v", name, c)
 		}

@@ -29,7 +29,16 @@ func runScript(t *testing.T, root, script string, programs map[string]string, ar
 	for name, text := range programs {
 		scripttest.Write(t, filepath.Join(bin, name), "#!/bin/sh\n"+text+"\n")
 	}
-	script = strings.NewReplacer("/consul/", root+"/consul/", "/tmp/", root+"/tmp/", "/dev/termination-log", root+"/dev/termination-log").Replace(script)
+	script = strings.NewReplacer(
+		"/consul/",
+		root+"/consul/",
+		"/tmp/",
+		root+"/tmp/",
+		"/dev/termination-log",
+		root+"/dev/termination-log",
+	).Replace(
+		script,
+	)
 	c := exec.CommandContext(t.Context(), "sh", append([]string{"-c", script, "sh"}, args...)...)
 	c.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "POD_NAME=c-server-0", "POD_IP=10.0.0.9")
 	out, err := c.CombinedOutput()
@@ -125,7 +134,14 @@ func TestAwaitPeerRemoval_reportsThatThereIsNoData(t *testing.T) {
 			if tt.lonely {
 				answer = "exit 1"
 			}
-			out, code := runScript(t, root, waitScript, map[string]string{"wget": answer, "curl": answer, "consul": answer, "sleep": "exit 0"}, "c-server", "ns")
+			out, code := runScript(
+				t,
+				root,
+				waitScript,
+				map[string]string{"wget": answer, "curl": answer, "consul": answer, "sleep": "exit 0"},
+				"c-server",
+				"ns",
+			)
 			report, _ := os.ReadFile(filepath.Join(root, "dev/termination-log"))
 			if code != tt.code || string(report) != tt.report {
 				t.Errorf("exit code %d, %q: %s", code, report, out)

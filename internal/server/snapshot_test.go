@@ -64,22 +64,29 @@ func TestJobContainer_resources(t *testing.T) {
 func TestJobPod_metadata(t *testing.T) {
 	t.Parallel()
 	s := Spec{
-		Name: "consul", Labels: map[string]string{"team": "platform"}, PodLabels: map[string]string{"app": "consul"}, PodAnnotations: map[string]string{"scrape": "yes"},
-		Jobs: JobSettings{PodLabels: map[string]string{"cost": "low"}, PodAnnotations: map[string]string{"note": "mine"}},
+		Name: "consul", Labels: map[string]string{"team": "platform"}, PodLabels: map[string]string{"app": "consul"},
+		PodAnnotations: map[string]string{"scrape": "yes"},
+		Jobs:           JobSettings{PodLabels: map[string]string{"cost": "low"}, PodAnnotations: map[string]string{"note": "mine"}},
 	}
 	p := JobPod(s, map[string]string{"task": "list"})
-	for k, want := range map[string]string{"team": "platform", "cost": "low", "task": "list", "app": "", "sidecar.istio.io/inject": "false", "kuma.io/sidecar-injection": "disabled"} {
+	for k, want := range map[string]string{
+		"team": "platform", "cost": "low", "task": "list", "app": "", "sidecar.istio.io/inject": "false", "kuma.io/sidecar-injection": "disabled",
+	} {
 		if got := p.Labels[k]; got != want {
 			t.Errorf("label %s is %q, want %q", k, got, want)
 		}
 	}
-	for k, want := range map[string]string{"note": "mine", "scrape": "", "linkerd.io/inject": "disabled", "consul.hashicorp.com/connect-inject": "false", "sidecar.istio.io/inject": "false"} {
+	for k, want := range map[string]string{
+		"note": "mine", "scrape": "", "linkerd.io/inject": "disabled", "consul.hashicorp.com/connect-inject": "false",
+		"sidecar.istio.io/inject": "false",
+	} {
 		if got := p.Annotations[k]; got != want {
 			t.Errorf("annotation %s is %q, want %q", k, got, want)
 		}
 	}
 	s.Jobs = s.Jobs.With(JobSettings{PodLabels: map[string]string{"sidecar.istio.io/inject": "true", "task": "other"}})
-	if p = JobPod(s, map[string]string{"task": "list"}); p.Labels["sidecar.istio.io/inject"] != "true" || p.Labels["task"] != "list" || p.Labels["cost"] != "low" {
+	if p = JobPod(s, map[string]string{"task": "list"}); p.Labels["sidecar.istio.io/inject"] != "true" || p.Labels["task"] != "list" ||
+		p.Labels["cost"] != "low" {
 		t.Errorf("the labels are %v", p.Labels)
 	}
 }
@@ -157,7 +164,10 @@ func newSnapshotRun(t *testing.T) snapshotRun {
 
 func (r snapshotRun) run(t *testing.T, version, fail string, args ...string) error {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "/bin/sh", append([]string{"-c", snapshotScript, "sh", r.dir, version, "http://consul", r.result}, args...)...)
+	cmd := exec.CommandContext(
+		t.Context(),
+		"/bin/sh",
+		append([]string{"-c", snapshotScript, "sh", r.dir, version, "http://consul", r.result}, args...)...)
 	cmd.Env = append(slices.Clone(r.env), "FAIL="+fail)
 	out, err := cmd.CombinedOutput()
 	t.Log(string(out))
@@ -201,7 +211,8 @@ func TestSnapshotScript_keepsTheLatestThree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Index != 42 || s.Term != 2 || s.Size != 5 || s.Version != "1.21.0" || s.SHA256 != "6667b2d1aab6a00caa5aee5af8ad9f1465e567abf1c209d15727d57b3e8f6e5f" {
+	if s.Index != 42 || s.Term != 2 || s.Size != 5 || s.Version != "1.21.0" ||
+		s.SHA256 != "6667b2d1aab6a00caa5aee5af8ad9f1465e567abf1c209d15727d57b3e8f6e5f" {
 		t.Errorf("the result is %+v", s)
 	}
 	want := []string{"consul-1.10.0-newest.snap", s.File, "consul-1.9.0-newer.snap", "mine.snap"}
@@ -209,7 +220,8 @@ func TestSnapshotScript_keepsTheLatestThree(t *testing.T) {
 		t.Errorf("left are %q, want %q", got, want)
 	}
 	call, err := os.ReadFile(r.call)
-	if err != nil || !strings.Contains(string(call), "-http-addr=http://consul -token-file=/token/token ") || strings.Contains(string(call), "stale") {
+	if err != nil || !strings.Contains(string(call), "-http-addr=http://consul -token-file=/token/token ") ||
+		strings.Contains(string(call), "stale") {
 		t.Errorf("consul was called with %q, %v", call, err)
 	}
 }

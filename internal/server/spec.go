@@ -318,7 +318,8 @@ type NodePorts struct{ HTTP, HTTPS, DNS int32 }
 
 // usesIPv6 reports whether clients may reach the servers over IPv6.
 func (s Service) usesIPv6() bool {
-	dual := s.IPFamilyPolicy == string(corev1.IPFamilyPolicyPreferDualStack) || s.IPFamilyPolicy == string(corev1.IPFamilyPolicyRequireDualStack)
+	dual := s.IPFamilyPolicy == string(corev1.IPFamilyPolicyPreferDualStack) ||
+		s.IPFamilyPolicy == string(corev1.IPFamilyPolicyRequireDualStack)
 	return dual || slices.Contains(s.IPFamilies, string(corev1.IPv6Protocol))
 }
 

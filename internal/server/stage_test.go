@@ -149,7 +149,9 @@ func TestPodStages(t *testing.T) {
 			t.Errorf("without a ConfigMap, gossip in %d is read as %d, TLS in %d as %d (known: %v)", stage, gossip, StageEncrypted-stage, tls, known)
 		}
 	}
-	if gossip, tls, known := PodStages(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "consul-server-0"}}, nil); gossip != StagePlain || tls != StagePlain || !known {
+	if gossip, tls, known := PodStages(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "consul-server-0"}}, nil); gossip != StagePlain ||
+		tls != StagePlain ||
+		!known {
 		t.Errorf("a pod without keys is read as %d and %d (known: %v)", gossip, tls, known)
 	}
 }

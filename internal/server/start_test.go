@@ -71,12 +71,16 @@ func TestStartScript_refusesAConsulThatWouldNotReadTheLog(t *testing.T) {
 		data    []string
 		started bool
 	}{
-		"a new disk":                      {spec("1.18.2", ""), nil, true},
-		"BoltDB":                          {spec("1.18.2", ""), []string{bolt}, true},
-		"an upgrade of BoltDB":            {spec("1.22.7", ""), []string{bolt}, true},
-		"a write-ahead log":               {spec("1.22.7", ""), []string{wal}, true},
-		"a write-ahead log, before 1.20":  {spec("1.18.2", ""), []string{wal}, false},
-		"one that is said to be read":     {spec("1.18.2", `{"raft_logstore":{"verification":{"enabled":true},"Backend":"WAL"}}`), []string{wal}, true},
+		"a new disk":                     {spec("1.18.2", ""), nil, true},
+		"BoltDB":                         {spec("1.18.2", ""), []string{bolt}, true},
+		"an upgrade of BoltDB":           {spec("1.22.7", ""), []string{bolt}, true},
+		"a write-ahead log":              {spec("1.22.7", ""), []string{wal}, true},
+		"a write-ahead log, before 1.20": {spec("1.18.2", ""), []string{wal}, false},
+		"one that is said to be read": {
+			spec("1.18.2", `{"raft_logstore":{"verification":{"enabled":true},"Backend":"WAL"}}`),
+			[]string{wal},
+			true,
+		},
 		"one that is said not to be read": {spec("1.22.7", `{"raft_logstore":{"backend":"boltdb"}}`), []string{wal}, false},
 		"the default":                     {spec("1.22.7", `{"raft_logstore":{"backend":"default"}}`), []string{wal}, true},
 		"another setting of it":           {spec("1.22.7", `{"raft_logstore":{"verification":{"enabled":true}}}`), []string{wal}, true},
@@ -100,7 +104,13 @@ func TestStartScript_refusesAConsulThatWouldNotReadTheLog(t *testing.T) {
 			for _, key := range []string{ConfigKey(tt.spec), PodName(tt.spec.Name, 0) + ".json", extraKey(tt.spec)} {
 				r.write(t, "consul/config/"+key, config[key])
 			}
-			out, started := r.run(t, "consul/config/"+ConfigKey(tt.spec), "consul/config/"+PodName(tt.spec.Name, 0)+".json", "tmp/token.json", "consul/config/"+extraKey(tt.spec))
+			out, started := r.run(
+				t,
+				"consul/config/"+ConfigKey(tt.spec),
+				"consul/config/"+PodName(tt.spec.Name, 0)+".json",
+				"tmp/token.json",
+				"consul/config/"+extraKey(tt.spec),
+			)
 			if started != tt.started || (!started && !strings.Contains(out, "the data was written with")) {
 				t.Errorf("started: %v, want %v; it printed %q", started, tt.started, out)
 			}

@@ -165,7 +165,11 @@ func (c *agentConfig) setTLS(t TLS) {
 		Defaults: tlsDefaults{
 			CAFile: tlsDir + "/" + TLSCAKey, CertFile: tlsDir + "/" + TLSCertKey, KeyFile: tlsDir + "/" + TLSKeyKey, TLSMinVersion: t.MinVersion,
 		},
-		InternalRPC: tlsInternalRPC{VerifyIncoming: stage >= StageEncrypted, VerifyOutgoing: stage >= StageSend, VerifyServerHostname: stage >= StageSend},
+		InternalRPC: tlsInternalRPC{
+			VerifyIncoming:       stage >= StageEncrypted,
+			VerifyOutgoing:       stage >= StageSend,
+			VerifyServerHostname: stage >= StageSend,
+		},
 	}
 	if t.VerifyClients {
 		c.TLS.HTTPS = &tlsHTTPS{VerifyIncoming: true}
@@ -187,6 +191,10 @@ func tlsVolumes(s Spec) ([]corev1.Volume, []corev1.VolumeMount) {
 	if s.TLS.Stage == StagePlain {
 		return nil, nil
 	}
-	return []corev1.Volume{{Name: tlsVolume, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: TLSSecretName(s.Name)}}}},
-		[]corev1.VolumeMount{{Name: tlsVolume, MountPath: tlsDir, ReadOnly: true}}
+	return []corev1.Volume{
+			{Name: tlsVolume, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: TLSSecretName(s.Name)}}},
+		},
+		[]corev1.VolumeMount{
+			{Name: tlsVolume, MountPath: tlsDir, ReadOnly: true},
+		}
 }

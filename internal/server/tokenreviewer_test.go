@@ -54,15 +54,23 @@ func TestTokenReviewer_driftIsSeen(t *testing.T) {
 		change func(*server.TokenReviewerObjects)
 		want   []string
 	}{
-		"nothing":            {func(*server.TokenReviewerObjects) {}, nil},
-		"no ServiceAccount":  {func(o *server.TokenReviewerObjects) { o.ServiceAccount = nil }, []string{"ServiceAccount consul-auth-pods: missing", "Secret consul-auth-pods: the token"}},
-		"another account":    {func(o *server.TokenReviewerObjects) { o.ServiceAccount.UID = "2" }, []string{"Secret consul-auth-pods: the token"}},
-		"no Secret":          {func(o *server.TokenReviewerObjects) { o.Secret = nil }, []string{"Secret consul-auth-pods: missing"}},
-		"no token yet":       {func(o *server.TokenReviewerObjects) { o.Secret.Data = nil }, []string{"Secret consul-auth-pods: the token"}},
-		"no role":            {func(o *server.TokenReviewerObjects) { o.Role = nil }, []string{"ClusterRole " + role + ": missing"}},
-		"other rules":        {func(o *server.TokenReviewerObjects) { o.Role.Rules[1].Verbs = []string{"*"} }, []string{"ClusterRole " + role + ": rules"}},
-		"no binding":         {func(o *server.TokenReviewerObjects) { o.Binding = nil }, []string{"ClusterRoleBinding " + role + ": missing"}},
-		"binding of another": {func(o *server.TokenReviewerObjects) { o.Binding.RoleRef.Name = "cluster-admin" }, []string{"ClusterRoleBinding " + role + ": roleRef"}},
+		"nothing": {func(*server.TokenReviewerObjects) {}, nil},
+		"no ServiceAccount": {func(o *server.TokenReviewerObjects) { o.ServiceAccount = nil }, []string{
+			"ServiceAccount consul-auth-pods: missing", "Secret consul-auth-pods: the token",
+		}},
+		"another account": {func(o *server.TokenReviewerObjects) { o.ServiceAccount.UID = "2" }, []string{
+			"Secret consul-auth-pods: the token",
+		}},
+		"no Secret":    {func(o *server.TokenReviewerObjects) { o.Secret = nil }, []string{"Secret consul-auth-pods: missing"}},
+		"no token yet": {func(o *server.TokenReviewerObjects) { o.Secret.Data = nil }, []string{"Secret consul-auth-pods: the token"}},
+		"no role":      {func(o *server.TokenReviewerObjects) { o.Role = nil }, []string{"ClusterRole " + role + ": missing"}},
+		"other rules": {func(o *server.TokenReviewerObjects) { o.Role.Rules[1].Verbs = []string{"*"} }, []string{
+			"ClusterRole " + role + ": rules",
+		}},
+		"no binding": {func(o *server.TokenReviewerObjects) { o.Binding = nil }, []string{"ClusterRoleBinding " + role + ": missing"}},
+		"binding of another": {func(o *server.TokenReviewerObjects) { o.Binding.RoleRef.Name = "cluster-admin" }, []string{
+			"ClusterRoleBinding " + role + ": roleRef",
+		}},
 		"one more has rights": {func(o *server.TokenReviewerObjects) {
 			o.Binding.Subjects = append(o.Binding.Subjects, rbacv1.Subject{Kind: "User", Name: "u"})
 		}, []string{"ClusterRoleBinding " + role + ": subjects"}},

@@ -114,11 +114,19 @@ type DowngradeError struct {
 // Error implements error. It says what to do instead.
 func (e *DowngradeError) Error() string {
 	if e.Oldest != "" {
-		return fmt.Sprintf("%s is older than %s, which servers already run, and Consul does not support downgrades: an older version may not be able to read the data. "+
-			"Complete the upgrade to %s or a later version, or revert it to %s, which servers still run", e.To, e.From, e.From, e.Oldest)
+		return fmt.Sprintf(
+			"%s is older than %s, which servers already run, and Consul does not support downgrades: an older version may not be able to read "+
+				"the data. "+
+				"Complete the upgrade to %s or a later version, or revert it to %s, which servers still run",
+			e.To,
+			e.From,
+			e.From,
+			e.Oldest,
+		)
 	}
 	return fmt.Sprintf("%s is older than %s, and Consul does not support downgrades: an older version may not be able to read the data. "+
-		"Keep %s, or declare a later version. To go back, create a second cluster with %s, and restore the snapshot from before the upgrade into it", e.To, e.From, e.From, e.To)
+		"Keep %s, or declare a later version. To go back, create a second cluster with %s, and restore the snapshot from before the "+
+		"upgrade into it", e.To, e.From, e.From, e.To)
 }
 
 // JumpError says that an upgrade would go over too many release lines at once.
@@ -131,13 +139,24 @@ type JumpError struct {
 // Error implements error. It names the path.
 func (e *JumpError) Error() string {
 	path, to := strings.Join(append([]string{e.From}, e.Path...), " -> "), e.Path[len(e.Path)-1]
-	text := fmt.Sprintf("one upgrade of Consul may span at most two release lines, and from %s to %s there are more. Apply these versions one after the other: %s",
-		e.From, to, path)
+	text := fmt.Sprintf(
+		"one upgrade of Consul may span at most two release lines, and from %s to %s there are more. Apply these versions one after the "+
+			"other: %s",
+		e.From,
+		to,
+		path,
+	)
 	if strings.Contains(path, ".x") {
 		text += ". For x, use the latest release of the line"
 	}
 	if v, err := ParseVersion(to); err == nil && lineOf(v).passed() {
-		text += fmt.Sprintf(". But %s probably does not exist: %d.0 follows %d.%d", to, lineOf(v).major+1, lineOf(v).major, lastLines[lineOf(v).major])
+		text += fmt.Sprintf(
+			". But %s probably does not exist: %d.0 follows %d.%d",
+			to,
+			lineOf(v).major+1,
+			lineOf(v).major,
+			lastLines[lineOf(v).major],
+		)
 	}
 	return text
 }
@@ -164,7 +183,11 @@ func UpgradePath(from, to string) ([]string, error) {
 	case c > 0:
 		return nil, &DowngradeError{From: from, To: to}
 	case a.Core().LessThan(oldestUpgrade):
-		return nil, fmt.Errorf("%q is older than %s: to upgrade it, follow https://developer.hashicorp.com/consul/docs/upgrade/instructions", from, oldestUpgrade)
+		return nil, fmt.Errorf(
+			"%q is older than %s: to upgrade it, follow https://developer.hashicorp.com/consul/docs/upgrade/instructions",
+			from,
+			oldestUpgrade,
+		)
 	}
 	var path []string
 	at, end := lineOf(a), lineOf(b)

@@ -58,9 +58,14 @@ func TestUpgradePath_refusals(t *testing.T) {
 		from, to, want string
 		downgrade      bool
 	}{
-		"a line down":               {"1.22.7", "1.21.0", "1.21.0 is older than 1.22.7, and Consul does not support downgrades", true},
-		"a patch down":              {"1.22.10", "1.22.9", "Keep 1.22.10, or declare a later version", true},
-		"a major number down":       {"2.0.0", "1.22.7", "create a second cluster with 1.22.7, and restore the snapshot from before the upgrade into it", true},
+		"a line down":  {"1.22.7", "1.21.0", "1.21.0 is older than 1.22.7, and Consul does not support downgrades", true},
+		"a patch down": {"1.22.10", "1.22.9", "Keep 1.22.10, or declare a later version", true},
+		"a major number down": {
+			"2.0.0",
+			"1.22.7",
+			"create a second cluster with 1.22.7, and restore the snapshot from before the upgrade into it",
+			true,
+		},
 		"to its pre-release":        {"2.0.0", "2.0.0-rc1", "is older than 2.0.0", true},
 		"to an earlier pre-release": {"2.0.0-rc2", "2.0.0-rc1", "is older than 2.0.0-rc2", true},
 		"no version to start from":  {"1.22", "1.22.7", `"1.22" is not a semantic version of three numbers`, false},
@@ -94,23 +99,49 @@ func TestCheckUpgrade(t *testing.T) {
 		takesBack bool
 		want      string // part of the error
 	}{
-		"nothing runs":             {nil, "1.21.0", false, ""},
-		"the same":                 {[]string{"1.22.7"}, "1.22.7", false, ""},
-		"two lines":                {[]string{"1.20.6"}, "1.22.7", false, ""},
-		"three lines":              {[]string{"1.19.2"}, "1.22.7", false, "from 1.19.2 to 1.22.7 there are more. Apply these versions one after the other: 1.19.2 -> 1.21.x -> 1.22.7. For x, use the latest release of the line"},
-		"a line that is not there": {[]string{"1.21.0"}, "1.25.0", false, "1.21.0 -> 1.23.x -> 1.25.0. For x, use the latest release of the line. But 1.25.0 probably does not exist: 2.0 follows 1.22"},
-		"a downgrade":              {[]string{"1.22.7"}, "1.22.6", false, "Keep 1.22.7, or declare a later version"},
-		"on with an upgrade that is not complete":       {[]string{"1.21.0", "1.22.7"}, "1.22.7", false, ""},
-		"past an upgrade that is not complete":          {[]string{"1.21.0", "1.22.7"}, "2.0.0", false, ""},
-		"too far past an upgrade that is not complete":  {[]string{"1.19.2", "1.21.0"}, "1.22.7", false, "one after the other: 1.19.2 -> 1.21.0 -> 1.22.7"},
+		"nothing runs": {nil, "1.21.0", false, ""},
+		"the same":     {[]string{"1.22.7"}, "1.22.7", false, ""},
+		"two lines":    {[]string{"1.20.6"}, "1.22.7", false, ""},
+		"three lines": {
+			[]string{"1.19.2"},
+			"1.22.7",
+			false,
+			"from 1.19.2 to 1.22.7 there are more. Apply these versions one after the other: 1.19.2 -> 1.21.x -> 1.22.7. For x, use the latest " +
+				"release of the line",
+		},
+		"a line that is not there": {
+			[]string{"1.21.0"},
+			"1.25.0",
+			false,
+			"1.21.0 -> 1.23.x -> 1.25.0. For x, use the latest release of the line. But 1.25.0 probably does not exist: 2.0 follows 1.22",
+		},
+		"a downgrade": {[]string{"1.22.7"}, "1.22.6", false, "Keep 1.22.7, or declare a later version"},
+		"on with an upgrade that is not complete": {[]string{"1.21.0", "1.22.7"}, "1.22.7", false, ""},
+		"past an upgrade that is not complete":    {[]string{"1.21.0", "1.22.7"}, "2.0.0", false, ""},
+		"too far past an upgrade that is not complete": {
+			[]string{"1.19.2", "1.21.0"},
+			"1.22.7",
+			false,
+			"one after the other: 1.19.2 -> 1.21.0 -> 1.22.7",
+		},
 		"an upgrade that is not complete is taken back": {[]string{"1.21.0", "1.22.7"}, "1.21.0", true, ""},
-		"but only to what runs":                         {[]string{"1.21.0", "1.22.7"}, "1.21.5", false, "Complete the upgrade to 1.22.7 or a later version, or revert it to 1.21.0, which servers still run"},
-		"and not before it":                             {[]string{"1.21.0", "1.22.7"}, "1.20.6", false, "1.20.6 is older than 1.22.7, which servers already run"},
-		"nor to one in the middle":                      {[]string{"1.20.6", "1.21.0", "1.22.7"}, "1.21.0", false, "revert it to 1.20.6"},
-		"to another build of what still runs":           {[]string{"1.21.0", "1.22.7"}, "1.21.0-ubi", true, ""},
-		"a downgrade of two builds of one release":      {[]string{"1.22.7", "1.22.7-ubi"}, "1.22.6", false, "Keep 1.22.7-ubi, or declare"},
-		"an illegal upgrade that is not complete":       {[]string{"1.18.2", "1.22.7"}, "1.22.7", false, ""},
-		"nor is that of what is no version":             {[]string{"1.22.7"}, "latest", false, "is not a semantic version"},
+		"but only to what runs": {
+			[]string{"1.21.0", "1.22.7"},
+			"1.21.5",
+			false,
+			"Complete the upgrade to 1.22.7 or a later version, or revert it to 1.21.0, which servers still run",
+		},
+		"and not before it": {
+			[]string{"1.21.0", "1.22.7"},
+			"1.20.6",
+			false,
+			"1.20.6 is older than 1.22.7, which servers already run",
+		},
+		"nor to one in the middle":                 {[]string{"1.20.6", "1.21.0", "1.22.7"}, "1.21.0", false, "revert it to 1.20.6"},
+		"to another build of what still runs":      {[]string{"1.21.0", "1.22.7"}, "1.21.0-ubi", true, ""},
+		"a downgrade of two builds of one release": {[]string{"1.22.7", "1.22.7-ubi"}, "1.22.6", false, "Keep 1.22.7-ubi, or declare"},
+		"an illegal upgrade that is not complete":  {[]string{"1.18.2", "1.22.7"}, "1.22.7", false, ""},
+		"nor is that of what is no version":        {[]string{"1.22.7"}, "latest", false, "is not a semantic version"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -110,7 +110,12 @@ type WrongClusterError struct {
 
 // Error implements error.
 func (e *WrongClusterError) Error() string {
-	return fmt.Sprintf("the Kubernetes cluster at %s has the UID %s (namespace kube-system), but expected_cluster_uid is %s", e.Host, e.UID, e.Expected)
+	return fmt.Sprintf(
+		"the Kubernetes cluster at %s has the UID %s (namespace kube-system), but expected_cluster_uid is %s",
+		e.Host,
+		e.UID,
+		e.Expected,
+	)
 }
 
 // ConnectError is the diagnostic of an error that Kube or Consul returned.
@@ -121,15 +126,24 @@ func ConnectError(err error) diag.Diagnostic {
 		return diag.NewErrorDiagnostic("Wrong Kubernetes cluster",
 			"Nothing was touched: "+err.Error()+". Point the provider block at the right cluster, or correct expected_cluster_uid.")
 	case errors.Is(err, kube.ErrNotConfigured):
-		return diag.NewErrorDiagnostic("No Kubernetes cluster is configured",
-			"The provider block must say which cluster to use: set host (with token, client_certificate and client_key, or exec), or config_path (KUBE_CONFIG_PATH) or config_paths (KUBE_CONFIG_PATHS). "+
-				"The provider never falls back to localhost, to the KUBECONFIG variable, or to the cluster that it runs in.\n\n"+err.Error())
+		return diag.NewErrorDiagnostic(
+			"No Kubernetes cluster is configured",
+			"The provider block must say which cluster to use: set host (with token, client_certificate and client_key, or exec), or config_path "+
+				"(KUBE_CONFIG_PATH) or config_paths (KUBE_CONFIG_PATHS). "+
+				"The provider never falls back to localhost, to the KUBECONFIG variable, or to the cluster that it runs in.\n\n"+err.Error(),
+		)
 	case errors.Is(err, ErrUnknown):
-		return diag.NewErrorDiagnostic("The Kubernetes cluster is not known yet",
-			"The provider block depends on values that become known during apply. Until then, resources can be planned, but nothing can be read from the cluster. Add a depends_on to this block, or apply in two steps.")
+		return diag.NewErrorDiagnostic(
+			"The Kubernetes cluster is not known yet",
+			"The provider block depends on values that become known during apply. Until then, resources can be planned, but nothing can be read "+
+				"from the cluster. Add a depends_on to this block, or apply in two steps.",
+		)
 	default:
-		return diag.NewErrorDiagnostic("Cannot connect to Kubernetes",
-			err.Error()+"\n\nCheck the provider block and its environment variables: config_path (KUBE_CONFIG_PATH), config_context (KUBE_CTX), host (KUBE_HOST), and the attributes that belong to them.")
+		return diag.NewErrorDiagnostic(
+			"Cannot connect to Kubernetes",
+			err.Error()+"\n\nCheck the provider block and its environment variables: config_path (KUBE_CONFIG_PATH), config_context (KUBE_CTX), "+
+				"host (KUBE_HOST), and the attributes that belong to them.",
+		)
 	}
 }
 
@@ -142,7 +156,10 @@ func FromProviderData(data any) (*Clients, diag.Diagnostics) {
 	}
 	c, ok := data.(*Clients)
 	if !ok {
-		diags.AddError("Unexpected provider data", fmt.Sprintf("Expected *session.Clients, got %T. This is a bug in the provider. Please report it.", data))
+		diags.AddError(
+			"Unexpected provider data",
+			fmt.Sprintf("Expected *session.Clients, got %T. This is a bug in the provider. Please report it.", data),
+		)
 	}
 	return c, diags
 }

@@ -10,7 +10,14 @@ import (
 )
 
 // Restic returns a client for a repository.
-func Restic(ctx context.Context, clients *Clients, cluster string, r attr.Repository, image string, deadline time.Duration) (restic.Client, error) {
+func Restic(
+	ctx context.Context,
+	clients *Clients,
+	cluster string,
+	r attr.Repository,
+	image string,
+	deadline time.Duration,
+) (restic.Client, error) {
 	namespace, name, err := server.ParseID(cluster)
 	if err != nil {
 		return restic.Client{}, err

@@ -95,7 +95,14 @@ func ServerPod(ordinal int) *corev1.Pod {
 func BootstrappedCluster(n int) []runtime.Object {
 	sts := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: server.StatefulSetName("consul")}}
 	sts.Spec.Replicas = new(int32(n)) //nolint:gosec // a handful
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "token", Labels: server.OwnerLabels("consul"), Annotations: map[string]string{server.ManagedBy + "/token-key": "token"}}}
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace:   "ns",
+			Name:        "token",
+			Labels:      server.OwnerLabels("consul"),
+			Annotations: map[string]string{server.ManagedBy + "/token-key": "token"},
+		},
+	}
 	secret.Labels[server.LabelComponent] = "acl-bootstrap"
 	secret.Data = map[string][]byte{"token": []byte("management")}
 	all := []runtime.Object{sts, secret}

@@ -34,7 +34,11 @@ func BackupImages(ctx context.Context, c *localcluster.Cluster) error {
 // Credentials of the S3 server of StartS3, and of the repositories in it, as restic reads
 // them.
 func Credentials() map[string]string {
-	return map[string]string{"AWS_ACCESS_KEY_ID": "backup", "AWS_SECRET_ACCESS_KEY": "secret-of-the-store", "RESTIC_PASSWORD": "password-of-the-repository"}
+	return map[string]string{
+		"AWS_ACCESS_KEY_ID":     "backup",
+		"AWS_SECRET_ACCESS_KEY": "secret-of-the-store",
+		"RESTIC_PASSWORD":       "password-of-the-repository",
+	}
 }
 
 // StartS3 starts a server that speaks S3, in a namespace, with a bucket "bucket", and returns its URL. What it
@@ -55,15 +59,21 @@ func startS3(t testing.TB, namespace string, disk corev1.EmptyDirVolumeSource) s
 	c := Credentials()
 	return "http://" + startStore(t, namespace, 7070, corev1.Container{
 		Name: "s3", Image: localcluster.S3Image,
-		Args:         []string{"--port", ":7070", "posix", "--sidecar", "/sidecar", "/data"},
-		Env:          []corev1.EnvVar{{Name: "ROOT_ACCESS_KEY", Value: c["AWS_ACCESS_KEY_ID"]}, {Name: "ROOT_SECRET_KEY", Value: c["AWS_SECRET_ACCESS_KEY"]}},
-		Lifecycle:    &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"mkdir", "/data/bucket"}}}},
+		Args: []string{"--port", ":7070", "posix", "--sidecar", "/sidecar", "/data"},
+		Env: []corev1.EnvVar{
+			{Name: "ROOT_ACCESS_KEY", Value: c["AWS_ACCESS_KEY_ID"]},
+			{Name: "ROOT_SECRET_KEY", Value: c["AWS_SECRET_ACCESS_KEY"]},
+		},
+		Lifecycle: &corev1.Lifecycle{
+			PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"mkdir", "/data/bucket"}}},
+		},
 		VolumeMounts: []corev1.VolumeMount{{Name: "data", MountPath: "/data"}, {Name: "sidecar", MountPath: "/sidecar"}},
 	}, corev1.Volume{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &disk}},
 		corev1.Volume{Name: "sidecar", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
 }
 
-// StartREST starts restic's REST server, which serves HTTPS alone, in a namespace, and returns a repository on it and the Secret data that a
+// StartREST starts restic's REST server, which serves HTTPS alone, in a namespace, and returns a repository on it and the Secret data that
+// a
 // repository on it takes: the authority that it is to be trusted by, a certificate to show, a user and his password.
 func StartREST(t testing.TB, namespace string) (repository string, credentials map[string]string) {
 	t.Helper()
@@ -100,7 +110,8 @@ func StartREST(t testing.TB, namespace string) (repository string, credentials m
 	host := startStore(t, namespace, 8000, corev1.Container{
 		Name: "rest", Image: localcluster.RESTServerImage,
 		Command: []string{"/bin/sh", "-euc", `rest-server --path=/tmp/data --listen=127.0.0.1:8001 --htpasswd-file=/etc/rest/htpasswd &
-exec socat OPENSSL-LISTEN:8000,reuseaddr,fork,cert=/etc/rest/tls.crt,key=/etc/rest/tls.key,cafile=/etc/rest/ca.crt,verify=1 TCP:127.0.0.1:8001`},
+exec socat OPENSSL-LISTEN:8000,reuseaddr,fork,cert=/etc/rest/tls.crt,key=/etc/rest/tls.key,cafile=/etc/rest/ca.crt,verify=1 \
+  TCP:127.0.0.1:8001`},
 		VolumeMounts: []corev1.VolumeMount{{Name: "secret", MountPath: "/etc/rest"}},
 	}, corev1.Volume{Name: "secret", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "rest-server"}}})
 	return "rest:https://" + host + "/consul", map[string]string{
@@ -146,13 +157,19 @@ dropbearkey -t ed25519 -f /tmp/host-key >/dev/null; exec dropbear -F -E -s -p 22
 func startStore(t testing.TB, namespace string, port int32, c corev1.Container, volumes ...corev1.Volume) string {
 	t.Helper()
 	k := Kube(t)
-	c.ReadinessProbe = &corev1.Probe{PeriodSeconds: 1, ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(port)}}}
+	c.ReadinessProbe = &corev1.Probe{
+		PeriodSeconds: 1,
+		ProbeHandler:  corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(port)}},
+	}
 	pod := restricted(namespace, c.Name, c, volumes...)
 	pod.Labels = map[string]string{"app": c.Name}
 	if _, err := k.CoreV1().Pods(namespace).Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: c.Name}, Spec: corev1.ServiceSpec{Selector: pod.Labels, Ports: []corev1.ServicePort{{Port: port}}}}
+	svc := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: c.Name},
+		Spec:       corev1.ServiceSpec{Selector: pod.Labels, Ports: []corev1.ServicePort{{Port: port}}},
+	}
 	if _, err := k.CoreV1().Services(namespace).Create(t.Context(), svc, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +196,12 @@ func InS3(t testing.TB, namespace, script string, args ...string) string {
 // Damage overwrites a byte in the middle of the files of the S3 server that a pattern matches.
 func Damage(t testing.TB, namespace, pattern string) {
 	t.Helper()
-	if InS3(t, namespace, `for f in $1; do printf X | dd of="$f" bs=1 seek=$(($(stat -c %s "$f") / 2)) conv=notrunc 2>/dev/null; echo "$f"; done`, pattern) == "" {
+	if InS3(
+		t,
+		namespace,
+		`for f in $1; do printf X | dd of="$f" bs=1 seek=$(($(stat -c %s "$f") / 2)) conv=notrunc 2>/dev/null; echo "$f"; done`,
+		pattern,
+	) == "" {
 		t.Fatalf("there is nothing to damage: %s", pattern)
 	}
 }
@@ -241,7 +263,10 @@ func Restic(t testing.TB, namespace, repository, secret, script string) string {
 
 // restricted is a pod that passes the Pod Security standard "restricted".
 func restricted(namespace, name string, c corev1.Container, volumes ...corev1.Volume) *corev1.Pod {
-	c.SecurityContext = &corev1.SecurityContext{AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}}
+	c.SecurityContext = &corev1.SecurityContext{
+		AllowPrivilegeEscalation: new(false),
+		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+	}
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace},
 		Spec: corev1.PodSpec{

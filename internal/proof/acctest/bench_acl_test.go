@@ -61,13 +61,40 @@ func BenchmarkPlanACL(b *testing.B) {
 		for _, n := range sizes {
 			all = append(all, timePlan(b, n))
 		}
-		fmt.Printf("\nterraform plan without changes, of n policies, n roles and n tokens: calls to Consul and to Kubernetes, and seconds, median of %d\n", benchRounds)
-		fmt.Printf("%6s %8s %8s %10s %14s %14s %14s %9s %9s\n", "n", "Consul", "Kube", "floor", "above it +0ms", "CPU above it", "above it +50ms", "whole", "apply")
+		fmt.Printf(
+			"\nterraform plan without changes, of n policies, n roles and n tokens: calls to Consul and to Kubernetes, and seconds, median of %d\n",
+			benchRounds,
+		)
+		fmt.Printf(
+			"%6s %8s %8s %10s %14s %14s %14s %9s %9s\n",
+			"n",
+			"Consul",
+			"Kube",
+			"floor",
+			"above it +0ms",
+			"CPU above it",
+			"above it +50ms",
+			"whole",
+			"apply",
+		)
 		for _, t := range all {
-			fmt.Printf("%6d %8d %8d %10.2f %14.2f %14.2f %14.2f %9.2f %9.1f\n", t.n, sum(t.consul), sum(t.kubernetes), t.floor.wall.Seconds(),
-				(t.near.wall - t.floor.wall).Seconds(), (t.near.cpu - t.floor.cpu).Seconds(), (t.far.wall - t.floor.wall).Seconds(), t.near.wall.Seconds(), t.apply.Seconds())
+			fmt.Printf(
+				"%6d %8d %8d %10.2f %14.2f %14.2f %14.2f %9.2f %9.1f\n",
+				t.n,
+				sum(t.consul),
+				sum(t.kubernetes),
+				t.floor.wall.Seconds(),
+				(t.near.wall - t.floor.wall).Seconds(),
+				(t.near.cpu - t.floor.cpu).Seconds(),
+				(t.far.wall - t.floor.wall).Seconds(),
+				t.near.wall.Seconds(),
+				t.apply.Seconds(),
+			)
 		}
-		fmt.Printf("goal for n = 1000: at most 10 calls in all, 2 s at +0 ms, 3 s at +50 ms; hashicorp/consul 2.23 makes 7000 calls to Consul, and takes 9.4 s and 27.9 s\n")
+		fmt.Printf(
+			"goal for n = 1000: at most 10 calls in all, 2 s at +0 ms, 3 s at +50 ms; hashicorp/consul 2.23 makes 7000 calls to Consul, and " +
+				"takes 9.4 s and 27.9 s\n",
+		)
 		last := all[len(all)-1]
 		fmt.Printf("calls to Consul for n = %d: %v; to Kubernetes: %v\n\n", last.n, last.consul, last.kubernetes)
 		b.ReportMetric(float64(sum(last.consul)), "consul-calls")
@@ -251,7 +278,9 @@ func newConsulCounter(b *testing.B, c *consul.Cluster, token string) consulCount
 	counter := consulCounter{b: b, token: token}
 	for _, pod := range pods {
 		dialer := acctest.Kube(b).PodDialer(pod.Namespace, pod.Name)
-		transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dialer.Dial(ctx, server.PortHTTP) }}
+		transport := &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dialer.Dial(ctx, server.PortHTTP) },
+		}
 		b.Cleanup(transport.CloseIdleConnections)
 		counter.clients = append(counter.clients, &http.Client{Transport: transport})
 	}

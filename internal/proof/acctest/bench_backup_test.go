@@ -58,12 +58,23 @@ func BenchmarkRestore(b *testing.B) {
 					b.Fatal(err)
 				}
 				const repository = `{ volume_claim = "backups", credentials_secret = "restic" }`
-				snapshot := fmt.Sprintf("resource \"consul_k8s_snapshot\" \"bench\" {\n  cluster    = consul_k8s_cluster.bench.id\n  name       = \"bench\"\n  repository = %s\n}\n", repository)
+				snapshot := fmt.Sprintf(
+					"resource \"consul_k8s_snapshot\" \"bench\" {\n  cluster    = consul_k8s_cluster.bench.id\n  name       = \"bench\"\n  repository "+
+						"= %s\n}\n",
+					repository,
+				)
 				start := time.Now()
 				apply(snapshot)
 				r := row{mib: mib, snapshot: time.Since(start)}
 				start = time.Now()
-				apply(snapshot + fmt.Sprintf("resource \"consul_k8s_restore\" \"bench\" {\n  cluster    = consul_k8s_cluster.bench.id\n  confirm    = \"%s/consul\"\n  repository = %s\n  snapshot   = consul_k8s_snapshot.bench.snapshot_id\n}\n", namespace, repository))
+				apply(
+					snapshot + fmt.Sprintf(
+						"resource \"consul_k8s_restore\" \"bench\" {\n  cluster    = consul_k8s_cluster.bench.id\n  confirm    = \"%s/consul\"\n  "+
+							"repository = %s\n  snapshot   = consul_k8s_snapshot.bench.snapshot_id\n}\n",
+						namespace,
+						repository,
+					),
+				)
 				r.restore = time.Since(start)
 				rows = append(rows, r)
 				cli.Must(b.Context(), "destroy", "-auto-approve", "-no-color")
@@ -120,8 +131,15 @@ func BenchmarkBackupStorage(b *testing.B) {
 							b.Fatal(err)
 						}
 					}
-					exec("consul", "rm -rf /bench/unpacked /bench/archive; mkdir /bench/unpacked /bench/archive; consul snapshot save /bench/archive/consul.snap; gunzip -c /bench/archive/consul.snap >/bench/unpacked/consul.tar")
-					exec("restic", "restic -q -r /bench/repository-unpacked backup /bench/unpacked; restic -q -r /bench/repository-archive backup /bench/archive")
+					exec(
+						"consul",
+						"rm -rf /bench/unpacked /bench/archive; mkdir /bench/unpacked /bench/archive; consul snapshot save /bench/archive/consul.snap; "+
+							"gunzip -c /bench/archive/consul.snap >/bench/unpacked/consul.tar",
+					)
+					exec(
+						"restic",
+						"restic -q -r /bench/repository-unpacked backup /bench/unpacked; restic -q -r /bench/repository-archive backup /bench/archive",
+					)
 					if n == 0 {
 						r.first, r.firstArchive = stored(b, exec, "unpacked"), stored(b, exec, "archive")
 					}
@@ -134,9 +152,27 @@ func BenchmarkBackupStorage(b *testing.B) {
 		})
 	}
 	mib := func(n int64) float64 { return float64(n) / (1 << 20) }
-	fmt.Printf("\n%d backups of %d MiB, 1 %% changes between two\n%-12s %22s %22s %22s %22s %8s\n", benchBackups, benchMiB, "changes lie", "unpacked: first", "all", "archive: first", "all", "ratio")
+	fmt.Printf(
+		"\n%d backups of %d MiB, 1 %% changes between two\n%-12s %22s %22s %22s %22s %8s\n",
+		benchBackups,
+		benchMiB,
+		"changes lie",
+		"unpacked: first",
+		"all",
+		"archive: first",
+		"all",
+		"ratio",
+	)
 	for _, r := range rows {
-		fmt.Printf("%-12s %18.1f MiB %18.1f MiB %18.1f MiB %18.1f MiB %8.1f\n", r.churn, mib(r.first), mib(r.unpacked), mib(r.firstArchive), mib(r.archive), float64(r.archive)/float64(r.unpacked))
+		fmt.Printf(
+			"%-12s %18.1f MiB %18.1f MiB %18.1f MiB %18.1f MiB %8.1f\n",
+			r.churn,
+			mib(r.first),
+			mib(r.unpacked),
+			mib(r.firstArchive),
+			mib(r.archive),
+			float64(r.archive)/float64(r.unpacked),
+		)
 	}
 }
 
@@ -145,7 +181,10 @@ func BenchmarkBackupStorage(b *testing.B) {
 func startBackupPod(b *testing.B, namespace string) (exec func(container, script string) string) {
 	b.Helper()
 	k := acctest.Kube(b)
-	restricted := &corev1.SecurityContext{AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}}
+	restricted := &corev1.SecurityContext{
+		AllowPrivilegeEscalation: new(false),
+		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+	}
 	container := func(name, image string) corev1.Container {
 		return corev1.Container{
 			Name: name, Image: image, Command: []string{"sleep", "86400"}, SecurityContext: restricted,
@@ -161,10 +200,16 @@ func startBackupPod(b *testing.B, namespace string) (exec func(container, script
 		Spec: corev1.PodSpec{
 			TerminationGracePeriodSeconds: new(int64(1)), AutomountServiceAccountToken: new(false),
 			SecurityContext: &corev1.PodSecurityContext{
-				RunAsNonRoot: new(true), RunAsUser: new(int64(100)), FSGroup: new(int64(1000)), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+				RunAsNonRoot: new(true),
+				RunAsUser:    new(int64(100)), FSGroup: new(int64(1000)), SeccompProfile: &corev1.SeccompProfile{
+					Type: corev1.SeccompProfileTypeRuntimeDefault,
+				},
 			},
-			Containers: []corev1.Container{container("consul", "docker.io/hashicorp/consul:"+acctest.ConsulVersion), container("restic", localcluster.ResticImage)},
-			Volumes:    []corev1.Volume{{Name: "work", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}},
+			Containers: []corev1.Container{
+				container("consul", "docker.io/hashicorp/consul:"+acctest.ConsulVersion),
+				container("restic", localcluster.ResticImage),
+			},
+			Volumes: []corev1.Volume{{Name: "work", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}},
 		},
 	}
 	if _, err := k.CoreV1().Pods(namespace).Create(b.Context(), pod, metav1.CreateOptions{}); err != nil {
@@ -195,7 +240,9 @@ func stored(b *testing.B, exec func(container, script string) string, what strin
 	var stats struct {
 		TotalSize int64 `json:"total_size"`
 	}
-	if err := json.Unmarshal([]byte(exec("restic", "restic -q -r /bench/repository-"+what+" stats --mode raw-data --json")), &stats); err != nil {
+	if err := json.Unmarshal(
+		[]byte(exec("restic", "restic -q -r /bench/repository-"+what+" stats --mode raw-data --json")), &stats,
+	); err != nil {
 		b.Fatal(err)
 	}
 	return stats.TotalSize

@@ -59,20 +59,28 @@ var rollScenarios = []rollScenario{
 		return r.way.change(ctx, r.spec)
 	}},
 	{name: "drain", do: drainNodes},
-	{name: "scale", before: func(s *server.Spec) { s.Placement.AntiAffinity = server.AntiAffinityPreferred }, do: func(ctx context.Context, r *roll) error {
-		for _, replicas := range []int32{5, 3} {
-			r.spec.Replicas = replicas
-			if err := r.way.change(ctx, r.spec); err != nil {
-				return err
+	{
+		name:   "scale",
+		before: func(s *server.Spec) { s.Placement.AntiAffinity = server.AntiAffinityPreferred },
+		do: func(ctx context.Context, r *roll) error {
+			for _, replicas := range []int32{5, 3} {
+				r.spec.Replicas = replicas
+				if err := r.way.change(ctx, r.spec); err != nil {
+					return err
+				}
 			}
-		}
-		return nil
-	}},
+			return nil
+		},
+	},
 	encrypt("tls on", "tls = { enabled = false }", "tls = { enabled = true }"),
 	encrypt("renewal", "tls = { enabled = true }", `tls = { enabled = true, dns_names = ["consul.example.com"] }`),
 	encrypt("new ca", `tls = { enabled = true, ca_trigger = "1" }`, `tls = { enabled = true, ca_trigger = "2" }`),
 	encrypt("gossip", "gossip = { enabled = false }", "gossip = { enabled = true }"),
-	encrypt("new key", `gossip = { enabled = true, rotation = { trigger = "1" } }`, `gossip = { enabled = true, rotation = { trigger = "2" } }`),
+	encrypt(
+		"new key",
+		`gossip = { enabled = true, rotation = { trigger = "1" } }`,
+		`gossip = { enabled = true, rotation = { trigger = "2" } }`,
+	),
 }
 
 // encrypt changes how the servers encrypt.
@@ -168,8 +176,10 @@ func (r *roll) run(scenario rollScenario, mib int) {
 	r.spec = server.Spec{
 		Name: "consul", Namespace: namespace, Replicas: 3,
 		Datacenter: "dc1", Domain: "consul",
-		Storage:   server.Storage{Size: resource.MustParse("1Gi"), WhenDeleted: server.Delete, WhenScaled: server.Delete},
-		Resources: server.Resources{Requests: map[string]resource.Quantity{"cpu": resource.MustParse("20m"), "memory": resource.MustParse("64Mi")}},
+		Storage: server.Storage{Size: resource.MustParse("1Gi"), WhenDeleted: server.Delete, WhenScaled: server.Delete},
+		Resources: server.Resources{
+			Requests: map[string]resource.Quantity{"cpu": resource.MustParse("20m"), "memory": resource.MustParse("64Mi")},
+		},
 		Placement: server.Placement{AntiAffinity: server.AntiAffinityRequired},
 		Autopilot: server.DefaultAutopilot,
 		Update:    server.DefaultUpdate,
@@ -300,7 +310,9 @@ func (w byChart) change(ctx context.Context, spec server.Spec) error {
 			return "", err
 		}
 		s := sts.Status
-		if s.ObservedGeneration < sts.Generation || s.CurrentRevision != s.UpdateRevision || s.Replicas != spec.Replicas || s.UpdatedReplicas != spec.Replicas || s.ReadyReplicas != spec.Replicas {
+		if s.ObservedGeneration < sts.Generation || s.CurrentRevision != s.UpdateRevision || s.Replicas != spec.Replicas ||
+			s.UpdatedReplicas != spec.Replicas ||
+			s.ReadyReplicas != spec.Replicas {
 			return fmt.Sprintf("%d of %d servers run the new template, %d are ready", s.UpdatedReplicas, spec.Replicas, s.ReadyReplicas), nil
 		}
 		return "", nil
@@ -479,7 +491,10 @@ func (r *roll) awaitPod(ctx context.Context, pod corev1.Pod, what string, missin
 
 // printRolls prints a row a roll, and what failed in each.
 func printRolls(rolls []*roll) {
-	fmt.Printf("\nthree servers under %s\n", "50 writes and 50 consistent reads a second, half of them on a new connection; latencies in ms, times in s")
+	fmt.Printf(
+		"\nthree servers under %s\n",
+		"50 writes and 50 consistent reads a second, half of them on a new connection; latencies in ms, times in s",
+	)
 	fmt.Printf("%-8s %-7s %-9s %13s %5s %7s %7s %7s %7s %8s %8s %8s %7s\n",
 		"", "store", "way", "failed of", "lost", "p50", "p99", "max", "voters", "below 3", "leaders", "without", "total")
 	for _, r := range rolls {
@@ -492,9 +507,15 @@ func printRolls(rolls []*roll) {
 			milliseconds(r.report.P50), milliseconds(r.report.P99), milliseconds(r.report.Max),
 			r.raft.FewestVoters, r.raft.Below(3).Seconds(), r.raft.LeaderChanges, r.raft.LongestWithoutLeader.Seconds(), r.took.Seconds())
 	}
-	fmt.Println("goals of the provider: none failed, none lost, never fewer than 2 voters, 1 change of leader, the slowest request below 250 ms, a restart with an empty store in at most 45 s")
-	fmt.Println("lost: acknowledged writes that cannot be read afterwards; voters: the fewest alive at once; below 3: how long there were fewer than three; " +
-		"leaders: changes of leader; without: the longest time in which no majority knew a leader")
+	fmt.Println(
+		"goals of the provider: none failed, none lost, never fewer than 2 voters, 1 change of leader, the slowest request below 250 ms, a " +
+			"restart with an empty store in at most 45 s",
+	)
+	fmt.Println(
+		"lost: acknowledged writes that cannot be read afterwards; voters: the fewest alive at once; below 3: how long there were fewer " +
+			"than three; " +
+			"leaders: changes of leader; without: the longest time in which no majority knew a leader",
+	)
 	for _, r := range rolls {
 		if r.err != nil {
 			fmt.Printf("%s %s %s did not end: %v\n", r.scenario, r.store, r.wayName, r.err)

@@ -52,7 +52,13 @@ func BenchmarkCreate(b *testing.B) {
 		a, k := apply[benchRounds/2], by[benchRounds/2]
 		fmt.Printf("\n%-40s %10s %10s %10s\n", "from nothing to three voters with ACLs", "min", "median", "max")
 		fmt.Printf("%-40s %10.1f %10.1f %10.1f s\n", "terraform apply", apply[0].Seconds(), a.Seconds(), apply[benchRounds-1].Seconds())
-		fmt.Printf("%-40s %10.1f %10.1f %10.1f s\n", "kubectl apply + consul acl bootstrap", by[0].Seconds(), k.Seconds(), by[benchRounds-1].Seconds())
+		fmt.Printf(
+			"%-40s %10.1f %10.1f %10.1f s\n",
+			"kubectl apply + consul acl bootstrap",
+			by[0].Seconds(),
+			k.Seconds(),
+			by[benchRounds-1].Seconds(),
+		)
 		fmt.Printf("%-40s %21.2f   (goal: at most 1.25)\n\n", "ratio of the medians", a.Seconds()/k.Seconds())
 		b.ReportMetric(a.Seconds(), "apply-s")
 		b.ReportMetric(k.Seconds(), "kubectl-s")
@@ -95,8 +101,10 @@ func timeKubectl(b *testing.B, kubectl string) time.Duration {
 		Name: "consul", Namespace: "bench-" + rand.String(5), CreateNamespace: true,
 		Version: acctest.ConsulVersion, Image: "docker.io/hashicorp/consul:" + acctest.ConsulVersion, Replicas: 3,
 		Datacenter: "dc1", Domain: "consul", UI: true,
-		Storage:     server.Storage{Size: resource.MustParse("1Gi"), WhenDeleted: server.Delete, WhenScaled: server.Retain},
-		Resources:   server.Resources{Requests: map[string]resource.Quantity{"cpu": resource.MustParse("20m"), "memory": resource.MustParse("64Mi")}},
+		Storage: server.Storage{Size: resource.MustParse("1Gi"), WhenDeleted: server.Delete, WhenScaled: server.Retain},
+		Resources: server.Resources{
+			Requests: map[string]resource.Quantity{"cpu": resource.MustParse("20m"), "memory": resource.MustParse("64Mi")},
+		},
 		Placement:   server.Placement{AntiAffinity: server.AntiAffinityRequired},
 		Performance: server.Performance{RaftMultiplier: 1, LeaveDrainTime: 5 * time.Second, RPCHoldTimeout: 7 * time.Second},
 		Autopilot:   server.DefaultAutopilot,
@@ -140,7 +148,12 @@ func timeKubectl(b *testing.B, kubectl string) time.Duration {
 
 	start := time.Now()
 	run("apply", "-f", file)
-	err = kube.Wait(b.Context(), "three voters", 250*time.Millisecond, func(ctx context.Context) (string, error) { return c.Missing(ctx, "", 3, 0) })
+	err = kube.Wait(
+		b.Context(),
+		"three voters",
+		250*time.Millisecond,
+		func(ctx context.Context) (string, error) { return c.Missing(ctx, "", 3, 0) },
+	)
 	if err != nil {
 		b.Fatal(err)
 	}

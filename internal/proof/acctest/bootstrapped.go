@@ -30,13 +30,20 @@ func Bootstrapped(t testing.TB, version string, changes ...func(*server.Spec)) (
 	return c, token
 }
 
-func startBootstrapped(ctx context.Context, k *kube.Client, namespace, version string, changes ...func(*server.Spec)) (c *consul.Cluster, token string, err error) {
+func startBootstrapped(
+	ctx context.Context,
+	k *kube.Client,
+	namespace, version string,
+	changes ...func(*server.Spec),
+) (c *consul.Cluster, token string, err error) {
 	spec := server.Spec{
 		Name: "consul", Namespace: namespace,
 		Version: version, Image: "docker.io/hashicorp/consul:" + version, Replicas: 1,
 		Datacenter: "dc1", Domain: "consul",
-		Storage:     server.Storage{Size: resource.MustParse("1Gi"), WhenDeleted: server.Delete, WhenScaled: server.Delete},
-		Resources:   server.Resources{Requests: map[string]resource.Quantity{"cpu": resource.MustParse("20m"), "memory": resource.MustParse("64Mi")}},
+		Storage: server.Storage{Size: resource.MustParse("1Gi"), WhenDeleted: server.Delete, WhenScaled: server.Delete},
+		Resources: server.Resources{
+			Requests: map[string]resource.Quantity{"cpu": resource.MustParse("20m"), "memory": resource.MustParse("64Mi")},
+		},
 		Placement:   server.Placement{AntiAffinity: server.AntiAffinityRequired},
 		Performance: server.Performance{RaftMultiplier: 1, LeaveDrainTime: 5 * time.Second, RPCHoldTimeout: 7 * time.Second},
 		Autopilot:   server.DefaultAutopilot,
@@ -57,7 +64,9 @@ func startBootstrapped(ctx context.Context, k *kube.Client, namespace, version s
 		}
 	}
 	c = consul.NewConnector(k).Cluster(spec.Namespace, spec.Name)
-	if _, err := consulacl.EnsureBootstrap(ctx, c, consulacl.SecretRef{Name: "consul-bootstrap-token", Key: "token"}, consulacl.BootstrapOptions{}); err != nil {
+	if _, err := consulacl.EnsureBootstrap(
+		ctx, c, consulacl.SecretRef{Name: "consul-bootstrap-token", Key: "token"}, consulacl.BootstrapOptions{},
+	); err != nil {
 		return nil, "", err
 	}
 	token, _, err = consulacl.ManagementToken(ctx, c)

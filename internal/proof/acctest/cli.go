@@ -125,7 +125,12 @@ terraform {
 
 // RunAndKill starts "apply" or "destroy" and kills it, with the provider, by
 // SIGKILL as soon as when says so. It reports whether it was still running.
-func (c *CLI) RunAndKill(ctx context.Context, command string, when func(context.Context) bool, args ...string) (killed bool, output string) {
+func (c *CLI) RunAndKill(
+	ctx context.Context,
+	command string,
+	when func(context.Context) bool,
+	args ...string,
+) (killed bool, output string) {
 	c.t.Helper()
 	cmd := c.command(ctx, append([]string{command, "-auto-approve", "-no-color", "-lock=false"}, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the provider is in the group

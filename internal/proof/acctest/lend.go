@@ -39,8 +39,10 @@ type lentCluster struct {
 	contents        []string // of its namespace
 }
 
-// Lend gives a test a cluster as Bootstrapped does. No other test uses the cluster until the test ends. Then the cluster is restored to what
-// it was when it was new, and the next test gets it: starting a cluster takes longer than most tests. A cluster is not given to another test
+// Lend gives a test a cluster as Bootstrapped does. No other test uses the cluster until the test ends. Then the cluster is restored to
+// what
+// it was when it was new, and the next test gets it: starting a cluster takes longer than most tests. A cluster is not given to another
+// test
 // if the test failed, or if the cluster cannot be restored.
 func Lend(t testing.TB) (c *consul.Cluster, token string) {
 	t.Helper()

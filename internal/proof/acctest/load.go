@@ -81,8 +81,11 @@ func StartLoad(t testing.TB, namespace string, o LoadOptions) *Load {
 			},
 			Containers: []corev1.Container{{
 				Name: "load", Image: localcluster.BusyboxImage,
-				SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}},
-				VolumeMounts:    []corev1.VolumeMount{{Name: "program", MountPath: filepath.Dir(loadProgram)}},
+				SecurityContext: &corev1.SecurityContext{
+					AllowPrivilegeEscalation: new(false),
+					Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+				},
+				VolumeMounts: []corev1.VolumeMount{{Name: "program", MountPath: filepath.Dir(loadProgram)}},
 			}},
 			Volumes: []corev1.Volume{{Name: "program", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}},
 		},
@@ -112,7 +115,18 @@ func StartLoad(t testing.TB, namespace string, o LoadOptions) *Load {
 		t.Fatal(err)
 	}
 	program := buildLoad(t, node.Status.NodeInfo.Architecture)
-	_, err = k.Exec(t.Context(), namespace, l.pod, "load", bytes.NewReader(program), "/bin/sh", "-c", loadCopy, "copy", strconv.Itoa(len(program)))
+	_, err = k.Exec(
+		t.Context(),
+		namespace,
+		l.pod,
+		"load",
+		bytes.NewReader(program),
+		"/bin/sh",
+		"-c",
+		loadCopy,
+		"copy",
+		strconv.Itoa(len(program)),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -121,7 +121,9 @@ func (r resizer) step(ctx context.Context) error {
 func (r resizer) resize(ctx context.Context, c *corev1.PersistentVolumeClaim) error {
 	asked := c.Spec.Resources.Requests[corev1.ResourceStorage]
 	patch := fmt.Appendf(nil, `{"spec":{"capacity":{"storage":%q}}}`, asked.String())
-	if _, err := r.k.CoreV1().PersistentVolumes().Patch(ctx, c.Spec.VolumeName, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+	if _, err := r.k.CoreV1().PersistentVolumes().Patch(
+		ctx, c.Spec.VolumeName, types.MergePatchType, patch, metav1.PatchOptions{},
+	); err != nil {
 		return err
 	}
 	if name := strings.TrimPrefix(c.Name, "data-"); slices.Contains(r.remount, name) {

@@ -132,7 +132,8 @@ func holdings(t *testing.T, namespace string) []string {
 	}
 	var left []string
 	for _, o := range all {
-		if !strings.HasPrefix(o, "role") && !strings.HasPrefix(o, "serviceaccount/test-") && o != "persistentvolumeclaim/backups" && o != "secret/restic" {
+		if !strings.HasPrefix(o, "role") && !strings.HasPrefix(o, "serviceaccount/test-") && o != "persistentvolumeclaim/backups" &&
+			o != "secret/restic" {
 			left = append(left, o)
 		}
 	}
@@ -186,7 +187,16 @@ func credential(t *testing.T, namespace, role string) string {
 		clusterRole(t, namespace, account, "auth-method-"+role)
 	}
 	script := strings.NewReplacer(
-		"-n consul ", "-n "+namespace+" ", "=consul:terraform", "="+namespace+":"+account, "terraform", account, "consul-apply", "consul-"+role, "apply.yaml", role+".yaml",
+		"-n consul ",
+		"-n "+namespace+" ",
+		"=consul:terraform",
+		"="+namespace+":"+account,
+		"terraform",
+		account,
+		"consul-apply",
+		"consul-"+role,
+		"apply.yaml",
+		role+".yaml",
 	).Replace(strings.Join(commands, "\n"))
 	lines := strings.Split(strings.TrimSpace(kubectlScript(t, script)), "\n")
 	file, err := clientcmd.LoadFromFile(os.Getenv("KUBE_CONFIG_PATH"))
@@ -197,7 +207,12 @@ func credential(t *testing.T, namespace, role string) string {
 		t.Fatal(err)
 	}
 	server := file.Clusters[file.Contexts[file.CurrentContext].Cluster]
-	return fmt.Sprintf("  host = %q\n  cluster_ca_certificate = %q\n  token = %q\n", server.Server, server.CertificateAuthorityData, lines[len(lines)-1])
+	return fmt.Sprintf(
+		"  host = %q\n  cluster_ca_certificate = %q\n  token = %q\n",
+		server.Server,
+		server.CertificateAuthorityData,
+		lines[len(lines)-1],
+	)
 }
 
 // kubectlScript runs commands of the documentation beside its manifests, with the local cluster's kubectl or that of the machine,
@@ -210,7 +225,11 @@ func kubectlScript(t *testing.T, script string) string {
 	}
 	cmd := exec.CommandContext(t.Context(), "sh", "-euc", script)
 	cmd.Dir = filepath.Join(acctest.Root(t), "examples", "rbac")
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+os.Getenv("KUBE_CONFIG_PATH"), "PATH="+filepath.Dir(local.KubectlPath())+":"+os.Getenv("PATH"))
+	cmd.Env = append(
+		os.Environ(),
+		"KUBECONFIG="+os.Getenv("KUBE_CONFIG_PATH"),
+		"PATH="+filepath.Dir(local.KubectlPath())+":"+os.Getenv("PATH"),
+	)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

@@ -36,7 +36,9 @@ type secretIDs struct {
 // stands before it.
 const pemLine = 64
 
-var secretValues = regexp.MustCompile(fmt.Sprintf(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[A-Za-z0-9+/]{43}=|[A-Za-z0-9+/]{%d,%d}`, pemLine, pemLine+1))
+var secretValues = regexp.MustCompile(
+	fmt.Sprintf(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[A-Za-z0-9+/]{43}=|[A-Za-z0-9+/]{%d,%d}`, pemLine, pemLine+1),
+)
 
 func (s *secretIDs) record(object any) {
 	secret, ok := object.(*corev1.Secret)
@@ -120,7 +122,14 @@ func (s *secretIDs) leaks(dir string) error {
 		}
 		return nil
 	})
-	fmt.Fprintf(os.Stderr, "%d secret IDs were looked for in %d files, of which %d are states and %d plans\n", len(s.seen), files, states, plans)
+	fmt.Fprintf(
+		os.Stderr,
+		"%d secret IDs were looked for in %d files, of which %d are states and %d plans\n",
+		len(s.seen),
+		files,
+		states,
+		plans,
+	)
 	runs, globErr := fs.Glob(written, "run-*")
 	if len(runs) > 0 && (states == 0 || plans == 0 || len(s.seen) == 0) {
 		errs = append(errs, errors.New("there was nothing to look for, or nowhere to look"))

@@ -63,7 +63,8 @@ func TestSecretIDs_leaks(t *testing.T) {
 				}
 			}
 			err := (&secretIDs{seen: map[string]string{id: "ns/name:key", key: "ns/name:key"}}).leaks(dir)
-			if (err != nil) != test.leaks || (err != nil && (!strings.Contains(err.Error(), test.path+" holds the secret ID of ns/name:key") || strings.Contains(err.Error(), id))) {
+			if (err != nil) != test.leaks ||
+				(err != nil && (!strings.Contains(err.Error(), test.path+" holds the secret ID of ns/name:key") || strings.Contains(err.Error(), id))) {
 				t.Errorf("it is %v", err)
 			}
 		})

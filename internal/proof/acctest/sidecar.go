@@ -65,7 +65,9 @@ func InjectSidecars(t testing.TB, namespace string, native bool) (end func()) {
 			FailurePolicy: new(admissionregistrationv1.Fail), TimeoutSeconds: new(int32(5)),
 			ClientConfig:      admissionregistrationv1.WebhookClientConfig{URL: &path, CABundle: certPEM},
 			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: namespace}},
-			ObjectSelector:    &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: batchv1.JobNameLabel, Operator: metav1.LabelSelectorOpExists}}},
+			ObjectSelector: &metav1.LabelSelector{
+				MatchExpressions: []metav1.LabelSelectorRequirement{{Key: batchv1.JobNameLabel, Operator: metav1.LabelSelectorOpExists}},
+			},
 			Rules: []admissionregistrationv1.RuleWithOperations{{
 				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
 				Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"}},
@@ -102,8 +104,11 @@ func injectSidecar(w http.ResponseWriter, r *http.Request, native bool) {
 	}
 	sidecar := corev1.Container{
 		Name: "mesh-proxy", Image: pod.Spec.Containers[0].Image, Command: []string{"/bin/sh", "-c", "while :; do sleep 1; done"},
-		SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}},
-		Resources:       pod.Spec.Containers[0].Resources,
+		SecurityContext: &corev1.SecurityContext{
+			AllowPrivilegeEscalation: new(false),
+			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+		},
+		Resources: pod.Spec.Containers[0].Resources,
 	}
 	at := "/spec/containers/0" // before the Job's own
 	if native {
@@ -122,7 +127,12 @@ func injectSidecar(w http.ResponseWriter, r *http.Request, native bool) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	review.Response = &admissionv1.AdmissionResponse{UID: review.Request.UID, Allowed: true, Patch: patch, PatchType: new(admissionv1.PatchTypeJSONPatch)}
+	review.Response = &admissionv1.AdmissionResponse{
+		UID:       review.Request.UID,
+		Allowed:   true,
+		Patch:     patch,
+		PatchType: new(admissionv1.PatchTypeJSONPatch),
+	}
 	review.Request = nil
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(review) // the API server reports an answer that it cannot read

@@ -91,10 +91,13 @@ func StartWriterTo(t *testing.T, namespace, secret, service string) *Writer {
 			},
 			Containers: []corev1.Container{{
 				Name: "writer", Image: "docker.io/hashicorp/consul:" + ConsulVersion,
-				Command:         []string{"/bin/sh", "-c", writerScript},
-				Env:             []corev1.EnvVar{{Name: "SCRIPT", Value: writerScript}, {Name: "ADDRESS", Value: service}},
-				SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: &no, Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}},
-				VolumeMounts:    []corev1.VolumeMount{{Name: "token", MountPath: "/token", ReadOnly: true}},
+				Command: []string{"/bin/sh", "-c", writerScript},
+				Env:     []corev1.EnvVar{{Name: "SCRIPT", Value: writerScript}, {Name: "ADDRESS", Value: service}},
+				SecurityContext: &corev1.SecurityContext{
+					AllowPrivilegeEscalation: &no,
+					Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+				},
+				VolumeMounts: []corev1.VolumeMount{{Name: "token", MountPath: "/token", ReadOnly: true}},
 			}},
 			Volumes: []corev1.Volume{{Name: "token", VolumeSource: corev1.VolumeSource{
 				Secret: &corev1.SecretVolumeSource{SecretName: secret, Optional: &yes},

@@ -167,7 +167,8 @@ func readiness(n corev1.Node) string {
 	return "no condition yet"
 }
 
-// recipe identifies all that a running cluster was made from: versions, flags, configuration and manifests. A cluster with another one is replaced.
+// recipe identifies all that a running cluster was made from: versions, flags, configuration and manifests. A cluster with another one is
+// replaced.
 func (c *Cluster) recipe() string {
 	h := sha256.New()
 	for _, f := range recipeFamilies() {

@@ -32,7 +32,8 @@ const (
 // [Cluster.UpWith] starts a cluster with fewer, and [Cluster.AddConsulVersion] adds another one.
 func ConsulVersions() []string { return []string{"1.21.0", "1.22.7"} }
 
-// modules holds a small Go module for each family of tools, so that none of their dependencies reaches this project's go.mod. The files end in .txt
+// modules holds a small Go module for each family of tools, so that none of their dependencies reaches this project's go.mod. The files
+// end in .txt
 // because a folder with a go.mod is a module of its own, which cannot be embedded. See modules/README.md.
 //
 //go:embed modules
@@ -183,7 +184,8 @@ type binary struct {
 // binaries are programs by name.
 type binaries map[string]binary
 
-// link makes dir hold a name for each program, so that a running cluster keeps its programs when the cache is emptied or filled with newer ones.
+// link makes dir hold a name for each program, so that a running cluster keeps its programs when the cache is emptied or filled with newer
+// ones.
 func (b binaries) link(dir string) error {
 	for name, program := range b {
 		target := filepath.Join(dir, name)
@@ -202,7 +204,8 @@ func (b binaries) link(dir string) error {
 	return nil
 }
 
-// build returns the family's programs, from the cache where they are up to date. Cached programs are valid by a stamp with their key, which is
+// build returns the family's programs, from the cache where they are up to date. Cached programs are valid by a stamp with their key,
+// which is
 // written last: an interrupted build leaves no stamp.
 func (f family) build(ctx context.Context, p *progress) (binaries, error) {
 	built, stale, err := f.cached()
@@ -294,7 +297,18 @@ func (f family) compile(ctx context.Context, p *progress, dir string, names []st
 			return err
 		}
 		build := func(ctx context.Context) error {
-			cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-trimpath", "-ldflags", f.ldflags(), "-o", filepath.Join(work, name), f.packages[name])
+			cmd := exec.CommandContext(
+				ctx,
+				"go",
+				"build",
+				"-buildvcs=false",
+				"-trimpath",
+				"-ldflags",
+				f.ldflags(),
+				"-o",
+				filepath.Join(work, name),
+				f.packages[name],
+			)
 			cmd.Dir = work
 			cmd.Env = buildEnvironment(os.Environ())
 			_, err := runCommand(cmd)
@@ -322,7 +336,8 @@ func (f family) compile(ctx context.Context, p *progress, dir string, names []st
 	return nil
 }
 
-// buildEnvironment is the caller's environment without what would change the build. Modules of hashicorp are not looked up in the public checksum
+// buildEnvironment is the caller's environment without what would change the build. Modules of hashicorp are not looked up in the public
+// checksum
 // database, because it lacks some of them; go.sum pins them all the same.
 func buildEnvironment(environ []string) []string {
 	var kept []string

@@ -1,8 +1,11 @@
-// Package localcluster runs a disposable but real Kubernetes on one Linux machine: etcd, the control plane, and three nodes, each in a network
-// namespace of its own with containerd, kubelet and kube-proxy. Everything is built from Go modules or comes from Debian packages, so no image
+// Package localcluster runs a disposable but real Kubernetes on one Linux machine: etcd, the control plane, and three nodes, each in a
+// network
+// namespace of its own with containerd, kubelet and kube-proxy. Everything is built from Go modules or comes from Debian packages, so no
+// image
 // registry and no release download is needed. The quickstart and every acceptance test of this project run on it.
 //
-// A machine holds at most one such cluster. Its state is kept outside of any checkout (see [New]), so that a fresh clone can use, replace or
+// A machine holds at most one such cluster. Its state is kept outside of any checkout (see [New]), so that a fresh clone can use, replace
+// or
 // remove what an earlier one left running.
 //
 // All nodes share the machine's file system, CPUs and memory. A host path is therefore visible on every node; dynamic volumes of the class
@@ -29,7 +32,8 @@ const DefaultDir = "/var/lib/terraform-provider-consul-k8s/localcluster"
 // dirVariable overrides [DefaultDir].
 const dirVariable = "LOCALCLUSTER_DIR"
 
-// Addresses and ranges. They are fixed because only one cluster fits on a machine, and because a manifest, a route and a certificate must agree.
+// Addresses and ranges. They are fixed because only one cluster fits on a machine, and because a manifest, a route and a certificate must
+// agree.
 const (
 	nodeCount = 3
 
@@ -48,7 +52,8 @@ const (
 	etcdPeerPort = 12380
 )
 
-// Cluster is the machine's cluster. Its methods may be called from several processes at the same time: those that change it take a lock on the machine.
+// Cluster is the machine's cluster. Its methods may be called from several processes at the same time: those that change it take a lock on
+// the machine.
 type Cluster struct {
 	dir      string
 	progress *progress
@@ -78,7 +83,8 @@ func Nodes() []string {
 // Dir returns the folder that holds the cluster's state and logs.
 func (c *Cluster) Dir() string { return c.dir }
 
-// Kubeconfig returns the path of the administrator's kubeconfig. The file exists while the cluster is up and carries its certificates inline.
+// Kubeconfig returns the path of the administrator's kubeconfig. The file exists while the cluster is up and carries its certificates
+// inline.
 func (c *Cluster) Kubeconfig() string { return c.path("admin.kubeconfig") }
 
 func (c *Cluster) path(elem ...string) string {
@@ -88,11 +94,15 @@ func (c *Cluster) path(elem ...string) string {
 // logPath returns where the process with the given name writes its output.
 func (c *Cluster) logPath(process string) string { return c.path("logs", process+".log") }
 
-// Up makes the cluster run and returns when all nodes, cluster DNS and the default StorageClass are ready. It is cheap to call again: a healthy cluster
-// of the same recipe is left alone. Whatever else it finds, such as the remains of a crash, of a reboot or of another version of this package, it
-// removes first. Nodes that were cut off or stopped (see [Cluster.CutNode], [Cluster.StopNode]) are brought back, unless the process that did it still runs.
+// Up makes the cluster run and returns when all nodes, cluster DNS and the default StorageClass are ready. It is cheap to call again: a
+// healthy cluster
+// of the same recipe is left alone. Whatever else it finds, such as the remains of a crash, of a reboot or of another version of this
+// package, it
+// removes first. Nodes that were cut off or stopped (see [Cluster.CutNode], [Cluster.StopNode]) are brought back, unless the process that
+// did it still runs.
 //
-// A first call builds Kubernetes and Consul, which takes several minutes; the binaries are cached in the user's cache directory. Up needs root.
+// A first call builds Kubernetes and Consul, which takes several minutes; the binaries are cached in the user's cache directory. Up needs
+// root.
 func (c *Cluster) Up(ctx context.Context) error { return c.UpWith(ctx, ConsulVersions()...) }
 
 // UpWith is [Cluster.Up] with some of [ConsulVersions]: it builds and loads only the images of these versions. A cluster that runs is
@@ -146,7 +156,8 @@ func (c *Cluster) UpWith(ctx context.Context, consulVersions ...string) error {
 	})
 }
 
-// start brings up everything on a clean machine. The parts that do not need each other start side by side, because a second saved here is saved in every
+// start brings up everything on a clean machine. The parts that do not need each other start side by side, because a second saved here is
+// saved in every
 // test run.
 func (c *Cluster) start(ctx context.Context, binaries binaries, images []image) error {
 	if err := c.recordMachine(); err != nil {
@@ -233,7 +244,8 @@ func (c *Cluster) healthy(ctx context.Context) (ok bool, reason string) {
 			present = append(present, n)
 		}
 	}
-	// All processes run, so a NotReady node or an API server that does not answer is most likely a matter of load: on a busy machine it is wrong to
+	// All processes run, so a NotReady node or an API server that does not answer is most likely a matter of load: on a busy machine it is
+	// wrong to
 	// throw away a cluster that other tests are using.
 	if err := c.waitNodesReady(ctx, c.allRun, present...); err != nil {
 		return false, err.Error()

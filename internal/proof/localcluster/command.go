@@ -16,7 +16,8 @@ func run(ctx context.Context, name string, args ...string) (string, error) {
 	return runCommand(cmd)
 }
 
-// runCommand executes a prepared command. The kernel kills it when this process dies, so that a killed Up leaves no tool behind that still works on
+// runCommand executes a prepared command. The kernel kills it when this process dies, so that a killed Up leaves no tool behind that still
+// works on
 // the machine; the signal follows the death of the starting thread, which is therefore kept.
 func runCommand(cmd *exec.Cmd) (string, error) {
 	runtime.LockOSThread()

@@ -11,7 +11,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/scripttest"
 )
 
-// fakeMachine puts programs on the PATH that stand for what images are made of, and for containerd's client, which keeps the images of each node in a file.
+// fakeMachine puts programs on the PATH that stand for what images are made of, and for containerd's client, which keeps the images of
+// each node in a file.
 // A build fails. It returns a cluster without a process, and the folder of these files.
 func fakeMachine(t *testing.T) (c *Cluster, nodeImages string) {
 	t.Helper()

@@ -13,8 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Down removes the cluster and leaves the machine as it was before [Cluster.Up]: no process, container, mount, network namespace, link, route, firewall
-// rule or cgroup of the cluster stays, and settings that were changed get their old values. It may be called at any time, also after an Up that was
+// Down removes the cluster and leaves the machine as it was before [Cluster.Up]: no process, container, mount, network namespace, link,
+// route, firewall
+// rule or cgroup of the cluster stays, and settings that were changed get their old values. It may be called at any time, also after an Up
+// that was
 // killed half-way, and when nothing is there. The caches of built programs and images stay. Down needs root.
 func (c *Cluster) Down(ctx context.Context) error {
 	if os.Geteuid() != 0 {
@@ -28,7 +30,8 @@ func (c *Cluster) Down(ctx context.Context) error {
 	return c.progress.step(ctx, "cluster down", c.clean)
 }
 
-// clean does the work of Down. It relies on no record being complete: what can be found by its name or mark is looked for. Errors do not stop it, but they
+// clean does the work of Down. It relies on no record being complete: what can be found by its name or mark is looked for. Errors do not
+// stop it, but they
 // keep the state directory, so that another try has the same knowledge.
 func (c *Cluster) clean(ctx context.Context) error {
 	machine, err := c.readMachine()
@@ -45,7 +48,10 @@ func (c *Cluster) clean(ctx context.Context) error {
 	}
 	errs := []error{c.removeNetwork(ctx)}
 	for _, n := range nodes() {
-		errs = append(errs, waitFor(ctx, "the end of the cgroups of "+n.name, killLimit, func(context.Context) error { return n.removeCgroups() }))
+		errs = append(
+			errs,
+			waitFor(ctx, "the end of the cgroups of "+n.name, killLimit, func(context.Context) error { return n.removeCgroups() }),
+		)
 	}
 	if machine != nil {
 		errs = append(errs, machine.restore())
@@ -78,7 +84,8 @@ func (c *Cluster) killAll(ctx context.Context) error {
 	})
 }
 
-// ownProcesses are those that were recorded and those that carry the cluster's mark. Those of pods are told by their cgroups, whose names do not depend on
+// ownProcesses are those that were recorded and those that carry the cluster's mark. Those of pods are told by their cgroups, whose names
+// do not depend on
 // the state directory.
 func (c *Cluster) ownProcesses() ([]process, error) {
 	found, err := c.processesMarked(func([]byte) bool { return true })
@@ -99,7 +106,8 @@ func (c *Cluster) ownProcesses() ([]process, error) {
 	return found, nil
 }
 
-// unmountAll detaches all mounts below the state directory. It must succeed before the directory is removed: a volume that is still mounted there would
+// unmountAll detaches all mounts below the state directory. It must succeed before the directory is removed: a volume that is still
+// mounted there would
 // lose its content.
 func (c *Cluster) unmountAll() error { return unmountBelow(c.dir) }
 
@@ -123,7 +131,8 @@ func unmountBelow(dir string) error {
 	var errs []error
 	// The youngest first, because it may lie on top of an older one.
 	for _, point := range slices.Backward(points) {
-		if err := unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		if err := unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) &&
+			!errors.Is(err, unix.ENOENT) {
 			errs = append(errs, fmt.Errorf("unmounting %s: %w", point, err))
 		}
 	}
@@ -148,7 +157,8 @@ func (c *Cluster) shimSockets() []string {
 	return sockets
 }
 
-// loopbackResults returns what the CNI library remembers about the loopback links of pods. The names of these files do not tell whose they are, but
+// loopbackResults returns what the CNI library remembers about the loopback links of pods. The names of these files do not tell whose they
+// are, but
 // they hold the names of sandboxes, and containerd has a folder for each sandbox.
 func (c *Cluster) loopbackResults() []string {
 	var results []string
@@ -159,7 +169,8 @@ func (c *Cluster) loopbackResults() []string {
 	return results
 }
 
-// removeShared removes what the cluster's programs left outside of the state directory: the given files, and what is found by its name. Nothing there can
+// removeShared removes what the cluster's programs left outside of the state directory: the given files, and what is found by its name.
+// Nothing there can
 // disturb anyone, so that it stays is no error.
 func (c *Cluster) removeShared(machine *machineState, files []string) {
 	for _, file := range files {

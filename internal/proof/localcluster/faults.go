@@ -50,7 +50,8 @@ func (c *Cluster) recordAbsence(n node, stopped bool) error {
 	return writeFile(c.absencePath(n.name), data, 0o644)
 }
 
-// repairNodes brings back the nodes that a process left cut off or stopped when it ended. Those of a process that still runs are part of its test.
+// repairNodes brings back the nodes that a process left cut off or stopped when it ended. Those of a process that still runs are part of
+// its test.
 func (c *Cluster) repairNodes(ctx context.Context) error {
 	for name, a := range c.nodesAway() {
 		if a.By.alive() {
@@ -72,7 +73,8 @@ func (c *Cluster) repairNodes(ctx context.Context) error {
 	return nil
 }
 
-// CutNode cuts a node off from the API server and from the other nodes, as a failed switch would: its pods keep running and can only reach each other.
+// CutNode cuts a node off from the API server and from the other nodes, as a failed switch would: its pods keep running and can only reach
+// each other.
 // Its end by [Cluster.HealNode] may be in another process.
 func (c *Cluster) CutNode(ctx context.Context, name string) error {
 	return c.changeNode(ctx, name, func(ctx context.Context, n node) error {
@@ -105,7 +107,8 @@ func (c *Cluster) heal(ctx context.Context, n node) error {
 	return c.forgetAbsence(n)
 }
 
-// StopNode ends all processes of a node at once, as a power cut would: kubelet, kube-proxy, containerd and everything in its pods. The node's disk, which
+// StopNode ends all processes of a node at once, as a power cut would: kubelet, kube-proxy, containerd and everything in its pods. The
+// node's disk, which
 // holds its volumes, stays. The API server notices after the usual grace period.
 func (c *Cluster) StopNode(ctx context.Context, name string) error {
 	return c.changeNode(ctx, name, func(ctx context.Context, n node) error {

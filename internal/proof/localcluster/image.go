@@ -92,12 +92,17 @@ func busyboxLayer(ctx context.Context) (layer, error) {
 	for _, d := range []string{"bin", "etc", "root", "usr", "usr/bin", "usr/local", "usr/local/bin", "var", "var/run"} {
 		l.entries = append(l.entries, entry{name: d, dir: true, mode: 0o755})
 	}
-	l.entries = append(l.entries,
+	l.entries = append(
+		l.entries,
 		entry{name: "tmp", dir: true, mode: 0o1777},
 		entry{name: "consul", dir: true, mode: 0o755, uid: consulUID, gid: consulGID},
 		entry{name: "consul/data", dir: true, mode: 0o755, uid: consulUID, gid: consulGID},
 		entry{name: "consul/config", dir: true, mode: 0o755, uid: consulUID, gid: consulGID},
-		entry{name: "etc/passwd", mode: 0o644, content: []byte("root:x:0:0:root:/root:/bin/sh\nconsul:x:100:1000:consul:/consul:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")},
+		entry{
+			name:    "etc/passwd",
+			mode:    0o644,
+			content: []byte("root:x:0:0:root:/root:/bin/sh\nconsul:x:100:1000:consul:/consul:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"),
+		},
 		entry{name: "etc/group", mode: 0o644, content: []byte("root:x:0:\nconsul:x:1000:consul\nnobody:x:65534:\n")},
 		entry{name: "bin/busybox", mode: 0o755, content: program},
 	)
@@ -156,7 +161,8 @@ const (
 	consulGID = 1000
 )
 
-// consulEntrypoint does what the entrypoint of Consul's public image does for those who give only arguments: `agent -dev` means `consul agent -dev`.
+// consulEntrypoint does what the entrypoint of Consul's public image does for those who give only arguments: `agent -dev` means `consul
+// agent -dev`.
 const consulEntrypoint = `#!/bin/sh
 set -e
 if [ "$1" = agent ]; then
@@ -216,8 +222,13 @@ func (c *Cluster) buildImages(ctx context.Context, consulVersions []string) ([]i
 	if err != nil {
 		return nil, err
 	}
-	specs = append(specs,
-		imageSpec{reference: coreDNSImage, layers: []layer{base, programLayer(built["coredns"], "bin/coredns")}, entrypoint: []string{"/bin/coredns"}},
+	specs = append(
+		specs,
+		imageSpec{
+			reference:  coreDNSImage,
+			layers:     []layer{base, programLayer(built["coredns"], "bin/coredns")},
+			entrypoint: []string{"/bin/coredns"},
+		},
 		imageSpec{
 			reference: localPathImage, entrypoint: []string{"/bin/local-path-provisioner"},
 			layers: []layer{base, programLayer(built["local-path-provisioner"], "bin/local-path-provisioner")},
@@ -340,7 +351,8 @@ func (s imageSpec) config(digests []string) map[string]any {
 	}
 }
 
-// writeTo adds the layer to an archive and returns its digest, which is also its name there. The layer passes through a temporary file, because the
+// writeTo adds the layer to an archive and returns its digest, which is also its name there. The layer passes through a temporary file,
+// because the
 // archive needs its name and size before its first byte, and it can be too large for memory.
 func (l layer) writeTo(out *tar.Writer) (digest string, err error) {
 	tmp, err := os.CreateTemp("", "localcluster-layer-*")

@@ -236,7 +236,10 @@ func proveItWorks(t *testing.T, c *Cluster) {
 	}
 	// Pod to pod on other nodes, by the name of each, and through a Service.
 	for i := range 3 {
-		if out := inPod("timeout", "5", "wget", "-qO-", fmt.Sprintf("http://web-%d.web:8080/", i)); !strings.Contains(out, fmt.Sprintf("hello from web-%d", i)) {
+		if out := inPod("timeout", "5", "wget", "-qO-", fmt.Sprintf("http://web-%d.web:8080/", i)); !strings.Contains(
+			out,
+			fmt.Sprintf("hello from web-%d", i),
+		) {
 			t.Errorf("web-%d answers %q", i, out)
 		}
 	}
@@ -245,7 +248,10 @@ func proveItWorks(t *testing.T, c *Cluster) {
 			t.Errorf("the Service answers %q", out)
 		}
 	}
-	if out := inPod("sh", "-c", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max"); strings.TrimSpace(out) != "67108864" {
+	if out := inPod("sh", "-c", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat "+
+		"/sys/fs/cgroup/memory.max"); strings.TrimSpace(
+		out,
+	) != "67108864" {
 		t.Errorf("the memory limit is %s", out)
 	}
 	if out := mustKubectl(t, c, "", "-n", "lifecycle", "get", "pvc", "-o", "jsonpath={.items[*].status.phase}"); out != "Bound Bound Bound" {
@@ -259,7 +265,17 @@ func proveItWorks(t *testing.T, c *Cluster) {
 
 func provePortForward(t *testing.T, c *Cluster) {
 	t.Helper()
-	forward := exec.CommandContext(t.Context(), c.KubectlPath(), "--kubeconfig", c.Kubeconfig(), "-n", "lifecycle", "port-forward", "pod/web-1", "38080:8080")
+	forward := exec.CommandContext(
+		t.Context(),
+		c.KubectlPath(),
+		"--kubeconfig",
+		c.Kubeconfig(),
+		"-n",
+		"lifecycle",
+		"port-forward",
+		"pod/web-1",
+		"38080:8080",
+	)
 	if err := forward.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -448,7 +464,21 @@ func TestLifecycle_nodesFailAndReturn(t *testing.T) {
 	mustUp(t, c)
 	proveItWorks(t, c)
 	reach := func(from, to int) error {
-		_, err := kubectl(t, c, "", "-n", "lifecycle", "exec", fmt.Sprintf("web-%d", from), "--", "timeout", "2", "wget", "-qO-", fmt.Sprintf("http://web-%d.web:8080/", to))
+		_, err := kubectl(
+			t,
+			c,
+			"",
+			"-n",
+			"lifecycle",
+			"exec",
+			fmt.Sprintf("web-%d", from),
+			"--",
+			"timeout",
+			"2",
+			"wget",
+			"-qO-",
+			fmt.Sprintf("http://web-%d.web:8080/", to),
+		)
 		return err
 	}
 	on := func(pod int) string {
@@ -500,7 +530,9 @@ func TestLifecycle_nodesFailAndReturn(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("start took %s", time.Since(begin))
-	if err := waitFor(t.Context(), "the pod on the started node", 2*time.Minute, func(context.Context) error { return reach(0, 2) }); err != nil {
+	if err := waitFor(
+		t.Context(), "the pod on the started node", 2*time.Minute, func(context.Context) error { return reach(0, 2) },
+	); err != nil {
 		t.Error(err)
 	}
 

@@ -19,7 +19,8 @@ func (c *Cluster) lock(ctx context.Context) (unlock func(), err error) {
 	return lockFile(ctx, c.dir+".lock", c.progress)
 }
 
-// lockFile takes an exclusive lock on a file, which it creates. The kernel drops the lock when its holder dies, however it dies. The file goes away with
+// lockFile takes an exclusive lock on a file, which it creates. The kernel drops the lock when its holder dies, however it dies. The file
+// goes away with
 // the lock, so that nothing is left on the machine.
 func lockFile(ctx context.Context, path string, p *progress) (unlock func(), err error) {
 	told := false

@@ -63,7 +63,8 @@ func (c *Cluster) createNetwork(ctx context.Context) error {
 // bridgedRule matches what nodes send to each other.
 func bridgedRule() []string { return []string{"FORWARD", "-i", bridge, "-o", bridge, "-j", "ACCEPT"} }
 
-// allowBridged lets nodes talk to each other on a machine whose firewall drops what it forwards, as with Docker: there it also sees bridged packets. On
+// allowBridged lets nodes talk to each other on a machine whose firewall drops what it forwards, as with Docker: there it also sees
+// bridged packets. On
 // others the firewall is not touched.
 func allowBridged(ctx context.Context) error {
 	rules, err := run(ctx, "iptables-save", "-t", "filter")

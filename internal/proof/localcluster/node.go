@@ -152,7 +152,8 @@ func (c *Cluster) LoadImage(ctx context.Context, path string) error {
 	return group.Wait()
 }
 
-// NameImage gives an image that all nodes have another name too, such as one with a digest, which an image that was built here cannot have: Kubernetes
+// NameImage gives an image that all nodes have another name too, such as one with a digest, which an image that was built here cannot
+// have: Kubernetes
 // then finds it without asking a registry.
 func (c *Cluster) NameImage(ctx context.Context, reference, name string) error {
 	if repository, digest, pinned := strings.Cut(name, "@"); pinned { // the runtime leaves the tag out
@@ -173,7 +174,8 @@ func (c *Cluster) NameImage(ctx context.Context, reference, name string) error {
 	return nil
 }
 
-// AddConsulVersion builds a Consul version, unless the cache has it, and loads its image under its public name (see [ConsulImage]) into all nodes. Only
+// AddConsulVersion builds a Consul version, unless the cache has it, and loads its image under its public name (see [ConsulImage]) into
+// all nodes. Only
 // versions with a folder in modules/ can be built.
 func (c *Cluster) AddConsulVersion(ctx context.Context, version string) error {
 	spec, err := c.consulImageSpec(ctx, version)
@@ -236,8 +238,10 @@ func (c *Cluster) images(ctx context.Context, n node) ([]string, error) {
 	return names, nil
 }
 
-// AddBackupImages builds restic and the servers that it stores to, unless the cache has them, and loads their images under their public names into
-// all nodes. Like the public one, restic's image has the command ssh, and no user with the number that Consul runs as. The image of the REST server has
+// AddBackupImages builds restic and the servers that it stores to, unless the cache has them, and loads their images under their public
+// names into
+// all nodes. Like the public one, restic's image has the command ssh, and no user with the number that Consul runs as. The image of the
+// REST server has
 // socat too, which asks clients for a certificate: the server itself does not.
 func (c *Cluster) AddBackupImages(ctx context.Context) error {
 	if err := ensurePackages(ctx, c.progress); err != nil {
@@ -255,7 +259,14 @@ func (c *Cluster) AddBackupImages(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sftp, err := machineLayer(ctx, map[string]string{"usr/sbin/dropbear": "dropbear", "usr/bin/dropbearkey": "dropbearkey", "usr/lib/sftp-server": "/usr/lib/openssh/sftp-server"})
+	sftp, err := machineLayer(
+		ctx,
+		map[string]string{
+			"usr/sbin/dropbear":   "dropbear",
+			"usr/bin/dropbearkey": "dropbearkey",
+			"usr/lib/sftp-server": "/usr/lib/openssh/sftp-server",
+		},
+	)
 	if err != nil {
 		return err
 	}
@@ -265,10 +276,19 @@ func (c *Cluster) AddBackupImages(ctx context.Context) error {
 	}
 	users := layer{key: "users", entries: []entry{{name: "etc/passwd", mode: 0o644, content: []byte("root:x:0:0:root:/root:/bin/sh\n")}}}
 	for _, spec := range []imageSpec{
-		{reference: ResticImage, layers: []layer{base, users, ssh, programLayer(built["restic"], "usr/bin/restic")}, entrypoint: []string{"/usr/bin/restic"}},
-		{reference: RESTServerImage, layers: []layer{base, tls, programLayer(built["rest-server"], "usr/bin/rest-server")}, entrypoint: []string{"/usr/bin/rest-server"}},
+		{
+			reference: ResticImage, layers: []layer{base, users, ssh, programLayer(built["restic"], "usr/bin/restic")},
+			entrypoint: []string{"/usr/bin/restic"},
+		},
+		{
+			reference: RESTServerImage, layers: []layer{base, tls, programLayer(built["rest-server"], "usr/bin/rest-server")},
+			entrypoint: []string{"/usr/bin/rest-server"},
+		},
 		{reference: SFTPImage, layers: []layer{base, sftp}, entrypoint: []string{"/usr/sbin/dropbear"}},
-		{reference: S3Image, layers: []layer{base, programLayer(built["versitygw"], "usr/local/bin/versitygw")}, entrypoint: []string{"/usr/local/bin/versitygw"}},
+		{
+			reference: S3Image, layers: []layer{base, programLayer(built["versitygw"], "usr/local/bin/versitygw")},
+			entrypoint: []string{"/usr/local/bin/versitygw"},
+		},
 	} {
 		if err := c.addImage(ctx, spec); err != nil {
 			return err

@@ -53,7 +53,8 @@ func newAuthority() (*authority, error) {
 	return &authority{certificate: certificate, key: key}, nil
 }
 
-// issue makes a certificate that is good for both a client and a server. To Kubernetes, the common name is the user and the organizations are the groups.
+// issue makes a certificate that is good for both a client and a server. To Kubernetes, the common name is the user and the organizations
+// are the groups.
 func (a *authority) issue(commonName string, organizations, names []string, addresses ...string) (identity, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -40,10 +40,13 @@ func TestPKI_identitiesAreGood(t *testing.T) {
 			continue
 		}
 		leaf := pair.Leaf
-		if _, err := leaf.Verify(x509.VerifyOptions{Roots: pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}}); err != nil {
+		if _, err := leaf.Verify(
+			x509.VerifyOptions{Roots: pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}},
+		); err != nil {
 			t.Errorf("%s: %v", test.file, err)
 		}
-		if leaf.Subject.CommonName != test.user || test.group != "" && (len(leaf.Subject.Organization) != 1 || leaf.Subject.Organization[0] != test.group) {
+		if leaf.Subject.CommonName != test.user ||
+			test.group != "" && (len(leaf.Subject.Organization) != 1 || leaf.Subject.Organization[0] != test.group) {
 			t.Errorf("%s is for %s", test.file, leaf.Subject)
 		}
 		if test.address != "" {

@@ -18,14 +18,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownerVariable marks every process that the cluster starts with the cluster's directory, so that a process is found even if its starter died before
+// ownerVariable marks every process that the cluster starts with the cluster's directory, so that a process is found even if its starter
+// died before
 // it could record it, and so are the containerd shims, which containerd starts.
 const ownerVariable = "LOCALCLUSTER_OWNER"
 
 // killLimit bounds the wait for killed processes to be gone.
 const killLimit = 30 * time.Second
 
-// process identifies one process for good: a process ID alone may be given to another process later, the time of its start within a boot may not.
+// process identifies one process for good: a process ID alone may be given to another process later, the time of its start within a boot
+// may not.
 type process struct {
 	Name string `json:"name"`
 	PID  int    `json:"pid"`
@@ -61,7 +63,8 @@ func readStat(pid int) (state string, start uint64, err error) {
 	return parseStat(data)
 }
 
-// parseStat reads what proc(5) calls fields 3 and 22. The second field is the program's name in parentheses and may hold spaces and parentheses itself.
+// parseStat reads what proc(5) calls fields 3 and 22. The second field is the program's name in parentheses and may hold spaces and
+// parentheses itself.
 func parseStat(data []byte) (state string, start uint64, err error) {
 	end := bytes.LastIndexByte(data, ')')
 	if end < 0 {
@@ -112,12 +115,14 @@ type spec struct {
 	node *node
 }
 
-// startProcess starts a long-lived process and records it. It is detached (setsid), so that neither the end of this program nor that of its terminal
+// startProcess starts a long-lived process and records it. It is detached (setsid), so that neither the end of this program nor that of
+// its terminal
 // ends it, and it writes to a log file. The returned channel is closed when it ends while this program still runs.
 func (c *Cluster) startProcess(s spec) (ended <-chan struct{}, err error) {
 	argv := s.argv
 	if s.node != nil {
-		// Not `ip netns exec`: that mounts a fresh /sys, in which the kubelet does not find the cgroups. nsenter becomes the program, so the ID stays.
+		// Not `ip netns exec`: that mounts a fresh /sys, in which the kubelet does not find the cgroups. nsenter becomes the program, so the ID
+		// stays.
 		argv = append([]string{"nsenter", "--net=" + s.node.netnsPath(), "--"}, argv...)
 	}
 	log, err := os.OpenFile(c.logPath(s.name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
@@ -151,7 +156,8 @@ func (c *Cluster) startProcess(s spec) (ended <-chan struct{}, err error) {
 	return done, writeFile(c.recordPath(s.name), data, 0o644)
 }
 
-// daemonEnvironment is the caller's environment without what would lead the cluster's programs astray: proxies, and settings of other clusters.
+// daemonEnvironment is the caller's environment without what would lead the cluster's programs astray: proxies, and settings of other
+// clusters.
 func daemonEnvironment(environ []string) []string {
 	var kept []string
 	for _, e := range environ {
@@ -240,7 +246,8 @@ func commandName(pid int) string {
 	return strings.TrimSpace(string(data))
 }
 
-// killUntilGone kills what list returns until it returns nothing. One pass is not enough: a process that is about to be killed may start another one.
+// killUntilGone kills what list returns until it returns nothing. One pass is not enough: a process that is about to be killed may start
+// another one.
 func killUntilGone(ctx context.Context, what string, list func() ([]process, error)) error {
 	return waitFor(ctx, "the end of "+what, killLimit, func(context.Context) error {
 		found, err := list()

@@ -12,7 +12,8 @@ import (
 
 const quickstartDir = "../../../examples/quickstart"
 
-// runQuickstart runs a copy of the quickstart's script beside a configuration, with programs that do nothing in place of the real ones, and returns how it
+// runQuickstart runs a copy of the quickstart's script beside a configuration, with programs that do nothing in place of the real ones,
+// and returns how it
 // called the local cluster.
 func runQuickstart(t *testing.T, command, configuration string, upFails bool) (calls string, err error) {
 	t.Helper()
@@ -63,7 +64,8 @@ func TestQuickstart_buildsTheVersionsThatItDeclares(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const other = "\nresource \"consul_k8s_cluster\" \"other\" {\n  name    = \"other\"\n  version = \"1.21.0\" # older\n}\n\nmodule \"m\" {\n  version = \"3.0.0\"\n}\n"
+	const other = "\nresource \"consul_k8s_cluster\" \"other\" {\n  name    = \"other\"\n  version = \"1.21.0\" # older\n}\n\nmodule \"m\" " +
+		"{\n  version = \"3.0.0\"\n}\n"
 	for name, test := range map[string]struct{ command, configuration, want string }{
 		"as it is":     {"up", string(main), "up -kubeconfig KUBECONFIG -consul=1.22.7\n"},
 		"two clusters": {"up", string(main) + other, "up -kubeconfig KUBECONFIG -consul=1.22.7,1.21.0\n"},

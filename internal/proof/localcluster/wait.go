@@ -10,7 +10,8 @@ import (
 // waitInterval is short, because most waits are for a local process that needs a fraction of a second.
 const waitInterval = 100 * time.Millisecond
 
-// waitFor calls check until it returns nil. The check explains itself by its error: if it is not met within the limit, the last one is returned. An error
+// waitFor calls check until it returns nil. The check explains itself by its error: if it is not met within the limit, the last one is
+// returned. An error
 // wrapped by [giveUp] ends the wait at once.
 func waitFor(ctx context.Context, what string, limit time.Duration, check func(context.Context) error) error {
 	limited, cancel := context.WithTimeout(ctx, limit)

@@ -115,7 +115,11 @@ func execute(ctx context.Context, args []string) error {
 func up(ctx context.Context, cluster *localcluster.Cluster, args []string) error {
 	flags := flag.NewFlagSet("up", flag.ContinueOnError)
 	kubeconfig := flags.String("kubeconfig", "", "also write the administrator's kubeconfig to this `path`")
-	consul := flags.String("consul", strings.Join(localcluster.ConsulVersions(), ","), "build and load only these Consul `versions`, separated by commas")
+	consul := flags.String(
+		"consul",
+		strings.Join(localcluster.ConsulVersions(), ","),
+		"build and load only these Consul `versions`, separated by commas",
+	)
 	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
 		return errUsage
 	}
