@@ -68,7 +68,7 @@ func (m *model) planRollout(ctx context.Context, state model, w *rollout.World, 
 	after, d := m.toSpec(ctx)
 	diags.Append(d...)
 	before.Established = true // the state knows nothing else
-	p := rollout.NewPlan(w, before, after)
+	p := rollout.NewPlan(rollout.Observed{Running: before, Applied: true, World: w}, rollout.Wanted{Spec: after, Recover: m.recoveryFrom(state)})
 	changes := texts(p.Changes)
 	var drift []string
 	diags.Append(state.Drift.ElementsAs(ctx, &drift, false)...)
@@ -79,7 +79,7 @@ func (m *model) planRollout(ctx context.Context, state model, w *rollout.World, 
 		}
 		changes = append(changes, kind+f)
 	}
-	steps := texts(p.Steps)
+	steps := texts(p.Steps())
 	m.Rollout = attr.Object(ctx, rolloutTypes, rolloutModel{Changes: changes, Steps: steps}, diags)
 	if p.Restarts > 0 {
 		diags.AddWarning(restartWarning(before, p, changes, steps))

@@ -20,7 +20,7 @@ func TestSeen_whatAnEarlierVersionSaw(t *testing.T) {
 		t.Fatal("nothing was seen")
 	}
 	spec := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Replicas: 3, Record: server.Record{Established: true}}
-	got := texts(rollout.NewPlan(w, spec, spec).Steps)
+	got := texts(rollout.NewPlan(rollout.Observed{Running: spec, Applied: true, World: w}, rollout.Wanted{Spec: spec}).Steps())
 	if want := []string{"restart consul-server-1", "reload consul-server-2"}; !slices.Equal(got, want) {
 		t.Errorf("the plan is %q, want %q", got, want)
 	}

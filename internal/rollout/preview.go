@@ -6,12 +6,11 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Plan is what a change will do, as far as this is known before it runs.
+// Plan is what an operation will do, as far as this is known before it runs.
 type Plan struct {
 	Changes []server.Change
-	// Steps are the actions of the rollout in their order, or only a snapshot if the servers were not seen. The
-	// servers may change meanwhile: each step is decided again when it is due.
-	Steps []Action
+	// Phases are those of the operation, up to a pause. If the servers were not seen, those that roll them have no steps.
+	Phases []Phase
 	// Restarts is how many servers restart, in the largest of the Rolls.
 	Restarts int
 	// Rolls is the number of rollouts, one after the other (server.Stages).
@@ -20,79 +19,115 @@ type Plan struct {
 	Alone bool
 }
 
-// NewPlan says what a change from one spec to another does to the servers of a world; w is nil if they were not
-// seen. It asks Next, as Run does, and assumes that every action succeeds.
-func NewPlan(w *World, before, after server.Spec) Plan {
-	p := Plan{Changes: server.Changes(before, after)}
-	if w != nil {
-		before.Gossip.Stage, before.TLS.Stage = w.GossipStage, w.TLSStage // which may be half-way
+// Steps are the steps of all phases.
+func (p Plan) Steps() []Action {
+	var steps []Action
+	for i := range p.Phases {
+		steps = append(steps, p.Phases[i].Steps...)
 	}
-	stages := server.Stages(before, after)
-	has := func(e server.Effect) bool {
-		return slices.ContainsFunc(p.Changes, func(c server.Change) bool { return c.Effect == e })
-	}
-	all, reload, rebuild := has(server.Restart), has(server.Reload), has(server.Rebuild)
-	if TakesSnapshot(before, after) {
-		p.Steps = []Action{{Verb: Snapshot}}
-	}
-	if w == nil {
-		if (all || rebuild) && after.Update.Strategy != server.OnDelete {
-			p.Restarts, p.Rolls = int(before.Replicas), 1
-			for i := range stages[1:] {
-				if RestartsBetween(stages[i], stages[i+1]) {
-					p.Rolls++
-				}
-			}
-			if after.Update.PauseAfter > 0 {
-				p.Restarts, p.Rolls = min(p.Restarts, int(after.Update.PauseAfter)), 1
-			}
-			p.Alone = before.Replicas == 1 && after.Replicas == 1
-		}
+	return steps
+}
+
+// NewPlan says what an operation does, and what it does to the servers. It asks Next, as Run does, and assumes that every action
+// succeeds.
+func NewPlan(o Observed, w Wanted) Plan {
+	p := Plan{Changes: server.Changes(o.Running, w.Spec)}
+	if o.World == nil {
+		p.Phases = Phases(o, w)
+		p.guess(o.Running, w.Spec)
 		return p
 	}
-	if w.Takeover != nil {
-		next := *w
-		next.Desired = int(after.Replicas)
-		p.Steps = previewTakeover(next)
-		return p
-	}
-	next := *w
-	next.Servers = slices.Clone(w.Servers)
-	next.Desired = int(after.Replicas)
-	next.ByOthers = after.Update.Strategy == server.OnDelete
-	for i := range next.Servers {
-		if all { // except those that already run it, for example if a change is reverted
-			next.Servers[i].Outdated = next.Servers[i].Template != server.TemplateHash(stages[0])
-			next.Servers[i].Why = server.RestartReasonOf(before, stages[0])
+	o.Running.Gossip.Stage, o.Running.TLS.Stage = o.World.GossipStage, o.World.TLSStage // which may be half-way
+	o.Adopting = o.World.Takeover != nil
+	p.Phases = Phases(o, w)
+	next := *o.World
+	next.Desired = int(w.Spec.Replicas)
+	var rolled *server.Spec // the stage before
+	for i := range p.Phases {
+		phase := &p.Phases[i]
+		switch phase.Kind {
+		case ResumeAdoption:
+			phase.Steps = previewTakeover(next)
+			continue
+		case RollServers:
+		default:
+			continue
 		}
-		next.Servers[i].Stale = next.Servers[i].Stale || reload
-	}
-	planVolumes(&next, after.Storage, has(server.Resize), rebuild)
-	next.PauseAt = PauseAt(next, after.Update)
-	p.Alone = len(w.Servers) == 1 // until servers are added
-	for i := range stages {
-		if i > 0 { // the next stage affects every server
-			restarts := RestartsBetween(stages[i-1], stages[i])
-			for j := range next.Servers {
-				next.Servers[j].Outdated, next.Servers[j].Stale = restarts, !restarts
-				next.Servers[j].Why = server.RestartReasonOf(stages[i-1], stages[i])
-			}
-			next.PauseAt = PauseAt(next, after.Update)
+		if rolled == nil {
+			next = p.firstStage(next, o.Running, phase.Spec, w.Spec.Storage)
+		} else {
+			next = nextStage(next, *rolled, phase.Spec)
 		}
-		var steps []Action
-		steps, next = preview(next)
-		p.Steps = append(p.Steps, steps...)
-		if n := countRestarts(steps); n > 0 {
+		next.PauseAt = PauseAt(next, w.Spec.Update)
+		phase.Steps, next = preview(next)
+		if n := countRestarts(phase.Steps); n > 0 {
 			p.Restarts = max(p.Restarts, n)
 			p.Rolls++
 		}
-		if slices.ContainsFunc(steps, func(a Action) bool { return a.Verb == Pause }) {
+		if slices.ContainsFunc(phase.Steps, func(a Action) bool { return a.Verb == Pause }) {
+			p.Phases = p.Phases[:i+1]
 			break
 		}
+		rolled = &phase.Spec
 	}
-	first := slices.IndexFunc(p.Steps, func(a Action) bool { return a.Verb == Scale && a.Count > 1 || a.Verb == Restart || a.Verb == Rebuild })
-	p.Alone = p.Alone && first >= 0 && p.Steps[first].Verb != Scale
+	p.Alone = len(o.World.Servers) == 1 && restartsBeforeOthers(p.Steps())
 	return p
+}
+
+// guess says what happens to servers that were not seen.
+func (p *Plan) guess(before, after server.Spec) {
+	restarts := func(c server.Change) bool { return c.Effect == server.Restart || c.Effect == server.Rebuild }
+	if !slices.ContainsFunc(p.Changes, restarts) || after.Update.Strategy == server.OnDelete {
+		return
+	}
+	p.Restarts, p.Rolls = int(before.Replicas), 1
+	stages := server.Stages(before, after)
+	for i := range stages[1:] {
+		if RestartsBetween(stages[i], stages[i+1]) {
+			p.Rolls++
+		}
+	}
+	if after.Update.PauseAfter > 0 {
+		p.Restarts, p.Rolls = min(p.Restarts, int(after.Update.PauseAfter)), 1
+	}
+	p.Alone = before.Replicas == 1 && after.Replicas == 1
+}
+
+// firstStage is the world once the first stage of a change was applied.
+func (p *Plan) firstStage(w World, before, stage server.Spec, storage server.Storage) World {
+	has := func(e server.Effect) bool {
+		return slices.ContainsFunc(p.Changes, func(c server.Change) bool { return c.Effect == e })
+	}
+	w.Servers = slices.Clone(w.Servers)
+	w.ByOthers = stage.Update.Strategy == server.OnDelete
+	for i := range w.Servers {
+		if has(server.Restart) { // except those that already run it, for example if a change is reverted
+			w.Servers[i].Outdated = w.Servers[i].Template != server.TemplateHash(stage)
+			w.Servers[i].Why = server.RestartReasonOf(before, stage)
+		}
+		w.Servers[i].Stale = w.Servers[i].Stale || has(server.Reload)
+	}
+	planVolumes(&w, storage, has(server.Resize), has(server.Rebuild))
+	return w
+}
+
+// nextStage is the world once the next stage was applied, which affects every server.
+func nextStage(w World, before, stage server.Spec) World {
+	w.Servers = slices.Clone(w.Servers)
+	restarts := RestartsBetween(before, stage)
+	for i := range w.Servers {
+		w.Servers[i].Outdated, w.Servers[i].Stale = restarts, !restarts
+		w.Servers[i].Why = server.RestartReasonOf(before, stage)
+	}
+	return w
+}
+
+// restartsBeforeOthers reports whether steps restart a server before they add others.
+func restartsBeforeOthers(steps []Action) bool {
+	i := slices.IndexFunc(steps, func(a Action) bool {
+		return a.Verb == Scale && a.Count > 1 || a.Verb == Restart || a.Verb == Rebuild
+	})
+	return i >= 0 && steps[i].Verb != Scale
 }
 
 // RestartsBetween reports whether going from one spec to another restarts servers.

@@ -8,6 +8,11 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
+// planOf is the plan of an update.
+func planOf(w *World, before, after server.Spec) Plan {
+	return NewPlan(Observed{Running: before, Applied: true, World: w}, Wanted{Spec: after})
+}
+
 func TestNewPlan(t *testing.T) {
 	t.Parallel()
 	spec := server.Spec{
@@ -72,6 +77,7 @@ func TestNewPlan(t *testing.T) {
 		"gossip that is encrypted, in three rolls": {
 			&seen, with(func(s *server.Spec) { s.Gossip.Stage = server.StageEncrypted }),
 			[]string{
+				"create the gossip keys",
 				"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1",
 				"restart s-0", "restart s-1", "transfer the leadership to s-1", "restart s-2",
 				"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1",
@@ -80,6 +86,7 @@ func TestNewPlan(t *testing.T) {
 		"TLS, in two rolls with a reload between them": {
 			&seen, with(func(s *server.Spec) { s.TLS.Stage = server.StageEncrypted }),
 			[]string{
+				"create the certificates",
 				"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1",
 				"reload s-0", "reload s-1", "reload s-2",
 				"restart s-0", "restart s-1", "transfer the leadership to s-1", "restart s-2",
@@ -90,17 +97,19 @@ func TestNewPlan(t *testing.T) {
 			[]string{
 				"reload s-0", "reload s-2", "reload s-1",
 				"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1",
+				"delete the certificates",
 			}, 3,
 		},
 		"gossip that is encrypted, with a pause": {
 			&seen, with(func(s *server.Spec) { s.Gossip.Stage, s.Update.PauseAfter = server.StageEncrypted, 1 }),
-			[]string{"restart s-0", "pause before s-1, s-2"}, 1,
+			[]string{"create the gossip keys", "restart s-0", "pause before s-1, s-2"}, 1,
 		},
 		"encryption that was being turned off, and is half-way": {
 			func() *World { w := three("s-1"); w.GossipStage = server.StageSend; return &w }(), spec,
 			[]string{
 				"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1",
 				"restart s-0", "restart s-1", "transfer the leadership to s-1", "restart s-2",
+				"delete the gossip keys",
 			}, 3,
 		},
 		"restarts by others": {&seen, with(func(s *server.Spec) { s.UI, s.Update.Strategy = true, server.OnDelete }), nil, 0},
@@ -174,9 +183,9 @@ func TestNewPlan(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := NewPlan(tt.world, spec, tt.after)
+			p := planOf(tt.world, spec, tt.after)
 			var steps []string
-			for _, a := range p.Steps {
+			for _, a := range p.Steps() {
 				steps = append(steps, withoutReason(a).String())
 			}
 			if !slices.Equal(steps, tt.steps) || p.Restarts != tt.restarts {
@@ -215,7 +224,7 @@ func TestNewPlan_saysWhetherTheOnlyServerRestarts(t *testing.T) {
 			t.Parallel()
 			after := before
 			after.UI, after.Replicas = true, tt.replicas
-			if p := NewPlan(tt.world, before, after); p.Alone != tt.alone {
+			if p := planOf(tt.world, before, after); p.Alone != tt.alone {
 				t.Errorf("got %t", p.Alone)
 			}
 		})
@@ -261,7 +270,7 @@ func TestNewPlan_saysWhyServersRestart(t *testing.T) {
 	} {
 		after := spec
 		tt.change(&after)
-		if steps := NewPlan(&tt.world, spec, after).Steps; len(steps) == 0 || steps[0].String() != tt.want {
+		if steps := planOf(&tt.world, spec, after).Steps(); len(steps) == 0 || steps[0].String() != tt.want {
 			t.Errorf("%s: the plan is %q, want %q first", name, steps, tt.want)
 		}
 	}
@@ -285,7 +294,7 @@ func TestNewPlan_withoutPods(t *testing.T) {
 		after.Replicas = tt.declared
 		w := World{StatefulSet: "consul-server", Replicas: tt.replicas, Observed: true, CanTransfer: true}
 		var steps []string
-		for _, a := range NewPlan(&w, spec, after).Steps {
+		for _, a := range planOf(&w, spec, after).Steps() {
 			steps = append(steps, a.String())
 		}
 		if !slices.Equal(steps, tt.want) {
@@ -297,7 +306,7 @@ func TestNewPlan_withoutPods(t *testing.T) {
 	sick.Servers[0].Sick, sick.Servers[0].Voting = true, true
 	after := spec
 	after.Replicas, after.Storage.OnChange = 1, server.RebuildServers
-	if steps := NewPlan(&sick, spec, after).Steps; len(steps) >= maxSteps {
+	if steps := planOf(&sick, spec, after).Steps(); len(steps) >= maxSteps {
 		t.Errorf("the plan does not end: %q", steps[:10])
 	}
 }

@@ -174,6 +174,12 @@ type Verb string
 const (
 	// Done says that nothing is left to do.
 	Done Verb = "RolloutDone"
+	// CreateGossipKeys and DeleteGossipKeys create and delete the gossip keys, and CreateCertificates and RemoveCertificates the
+	// certificates.
+	CreateGossipKeys   Verb = "GossipKeysCreated"
+	DeleteGossipKeys   Verb = "GossipKeysDeleted"
+	CreateCertificates Verb = "CertificatesCreated"
+	RemoveCertificates Verb = "CertificatesDeleted"
 	// Snapshot takes a snapshot, before anything else.
 	Snapshot Verb = "SnapshotTaken"
 	// Restore replaces all that the servers have by the snapshot On.
@@ -208,7 +214,13 @@ const (
 
 // phrases say what a Verb does to On.
 var phrases = map[Verb]string{
-	Done:     "done",
+	Done: "done",
+
+	CreateGossipKeys:   "create the gossip keys",
+	DeleteGossipKeys:   "delete the gossip keys",
+	CreateCertificates: "create the certificates",
+	RemoveCertificates: "delete the certificates",
+
 	Snapshot: "take a snapshot",
 	Restore:  "restore the snapshot %s",
 	Recover:  "recover the quorum from %s",

@@ -143,9 +143,9 @@ func TestNewPlan_showsTheRestOfATakeover(t *testing.T) {
 	t.Parallel()
 	w := halfway(2, "s-0")
 	w.Unsettled, w.Observed = "server s-1 is not yet a voter", false
-	p := NewPlan(&w, server.Spec{Replicas: 2}, server.Spec{Replicas: 3})
+	p := planOf(&w, server.Spec{Replicas: 2}, server.Spec{Replicas: 3})
 	var got []string
-	for _, a := range p.Steps {
+	for _, a := range p.Steps() {
 		got = append(got, a.String())
 	}
 	want := []string{"add s-2", "switch Service a", "switch Service b", "retire old-2", "retire old-1", "retire old-0"}

@@ -154,9 +154,9 @@ func TestNewPlan_volumes(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := NewPlan(tt.world, spec, tt.after)
+			p := planOf(tt.world, spec, tt.after)
 			var steps []string
-			for _, a := range p.Steps {
+			for _, a := range p.Steps() {
 				steps = append(steps, withoutReason(a).String())
 			}
 			if !slices.Equal(steps, tt.steps) || p.Restarts != tt.restarts {

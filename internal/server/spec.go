@@ -133,6 +133,16 @@ func (r Record) Updated(fromOrigin bool) Record {
 	return r
 }
 
+// Created is the record that a create of the cluster starts with, or is resumed with, from the record of what runs. declared is the record
+// of the declaration, with the snapshot that the cluster starts from.
+func (r Record) Created(declared Record) Record {
+	declared.Creating, declared.Established = true, r.Established
+	if declared.Origin != nil && r.Origin != nil {
+		declared.Origin = r.Origin
+	}
+	return declared
+}
+
 // Retention of volumes, in the words of the StatefulSet.
 const (
 	Retain = "Retain"
@@ -329,6 +339,9 @@ type ACL struct {
 	// DefaultPolicy is "allow" or "deny".
 	DefaultPolicy string
 }
+
+// Denies reports whether servers with these ACLs refuse what no policy allows.
+func (a ACL) Denies() bool { return a.Enabled && a.DefaultPolicy == "deny" }
 
 // ID returns "<namespace>/<name>".
 func (s Spec) ID() string { return s.Namespace + "/" + s.Name }

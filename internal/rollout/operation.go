@@ -1,0 +1,245 @@
+package rollout
+
+import (
+	"context"
+	"slices"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// Observed is what an operation finds, and decides from.
+type Observed struct {
+	// Running is what was applied last, with the number of servers, the encryption, and the record that the servers show. It is the
+	// zero Spec if there are no servers.
+	Running server.Spec
+	// Applied says that there is a StatefulSet. Without one, servers may run all the same.
+	Applied bool
+	// Adopting says that an adoption is not complete.
+	Adopting bool
+	// World is what a rollout sees, nil if the servers were not looked at. Only a preview needs it.
+	World *World
+}
+
+// Wanted is what an operation is to achieve.
+type Wanted struct {
+	Spec server.Spec
+	// Create says that the cluster is to be created, or that its create is to be completed: all servers start at once.
+	Create bool
+	// Recover is the recovery of a lost quorum, FromSurvivor or FromNothing, "" for none.
+	Recover string
+	// Restore says that the snapshot that the cluster starts from can be restored. Without it, a pending restore is canceled.
+	Restore bool
+}
+
+// Phase is a part of an operation. A phase whose work is done does nothing when it is carried out again, so that an operation can be
+// interrupted between any two phases, and within each.
+type Phase struct {
+	Kind Kind
+	// Spec is what the phase applies, or what it brings the servers to. A change of the encryption goes through several specs.
+	Spec server.Spec
+	// Steps are the actions of the phase that a plan shows. The servers may change meanwhile: each is decided again when it is due.
+	Steps []Action
+}
+
+// Kind is what a phase does.
+type Kind string
+
+// Kinds of phases, in their order. Those from Relabel to RecordDone are carried out for every stage of the encryption.
+const (
+	// RecoverQuorum makes a cluster that has lost its quorum elect a leader.
+	RecoverQuorum Kind = "recover the quorum"
+	// CancelRestore ends the restore of a snapshot from which the cluster no longer starts.
+	CancelRestore Kind = "cancel the restore"
+	// AwaitRestore waits until a restore whose provider was killed has ended.
+	AwaitRestore Kind = "await the restore"
+	// ResumeAdoption completes an adoption.
+	ResumeAdoption Kind = "resume the adoption"
+	// CheckChange refuses what must not be done. Nothing was changed until then.
+	CheckChange Kind = "check the change"
+	// PrepareNamespace creates what the check of the configuration requires: the namespace and the ServiceAccount.
+	PrepareNamespace Kind = "prepare the namespace"
+	// CheckConfig lets Consul check the configuration.
+	CheckConfig Kind = "check the configuration"
+	// RenewAgentTokens makes every server accept its agent token before the first one refuses anything.
+	RenewAgentTokens Kind = "renew the agent tokens"
+	// AttachPods creates the StatefulSet of servers that run without one.
+	AttachPods Kind = "attach the pods"
+
+	// Relabel gives the objects that no spec renders the declared labels.
+	Relabel Kind = "relabel"
+	// EnsureKeys creates the gossip keys.
+	EnsureKeys Kind = "ensure the gossip keys"
+	// EnsureCertificates creates the certificates.
+	EnsureCertificates Kind = "ensure the certificates"
+	// LoadCertificates makes the servers load their certificates.
+	LoadCertificates Kind = "load the certificates"
+	// TakeSnapshot takes the snapshot before an upgrade.
+	TakeSnapshot Kind = "take a snapshot"
+	// StartVolumes makes volumes grow, which Kubernetes may refuse: nothing else was changed until then.
+	StartVolumes Kind = "start to change the volumes"
+	// StopServers stops the servers of a cluster that never had a leader. If some read the new number of servers to expect beside
+	// others that read the former one, each of the two could elect a leader.
+	StopServers Kind = "stop the servers"
+	// ApplyObjects applies what the spec renders.
+	ApplyObjects Kind = "apply the objects"
+	// DeclareServers tells the servers how many are declared, before any of them leaves.
+	DeclareServers Kind = "declare the servers"
+	// RollServers reloads, restarts, adds, and removes servers until all run the spec.
+	RollServers Kind = "roll the servers"
+	// SettleServers does what requires rights in Consul: agent tokens, autopilot, gossip keys, and certificates.
+	SettleServers Kind = "settle the servers"
+	// RecordDone records what was done.
+	RecordDone Kind = "record what was done"
+
+	// DeleteKeys deletes the gossip keys, which no server uses any more.
+	DeleteKeys Kind = "delete the gossip keys"
+	// DeleteCertificates deletes the certificates, which no server uses any more.
+	DeleteCertificates Kind = "delete the certificates"
+	// RestoreSnapshot restores the snapshot that the cluster starts from.
+	RestoreSnapshot Kind = "restore the snapshot"
+	// RouteClients routes clients to a cluster that was restored.
+	RouteClients Kind = "route the clients"
+	// RefreshSchedules makes the backup schedules follow the change.
+	RefreshSchedules Kind = "refresh the backup schedules"
+)
+
+// kinds in their order.
+var kinds = []Kind{
+	RecoverQuorum, CancelRestore, AwaitRestore, ResumeAdoption, CheckChange, PrepareNamespace, CheckConfig, RenewAgentTokens, AttachPods,
+	Relabel, EnsureKeys, EnsureCertificates, LoadCertificates, TakeSnapshot, StartVolumes, StopServers, ApplyObjects, DeclareServers,
+	RollServers, SettleServers, RecordDone,
+	DeleteKeys, DeleteCertificates, RestoreSnapshot, RouteClients, RefreshSchedules,
+}
+
+func (k Kind) rank() int { return slices.Index(kinds, k) }
+
+// staged reports whether a phase of the kind is carried out for every stage of the encryption.
+func (k Kind) staged() bool { return k.rank() >= Relabel.rank() && k.rank() <= RecordDone.rank() }
+
+// changesRunning reports whether what follows a phase of the kind has to be decided from another observation.
+func (k Kind) changesRunning() bool {
+	return slices.Contains([]Kind{RecoverQuorum, CancelRestore, AwaitRestore, ResumeAdoption, AttachPods, RecordDone, RestoreSnapshot}, k)
+}
+
+// Phases lists the phases that bring a cluster from what was observed to what is wanted.
+func Phases(o Observed, w Wanted) []Phase {
+	var out []Phase
+	add := func(due bool, k Kind, spec server.Spec, steps ...Action) {
+		if due {
+			out = append(out, Phase{Kind: k, Spec: spec, Steps: steps})
+		}
+	}
+	before, after := o.Running, w.Spec
+	if w.Create {
+		after.Record = before.Created(w.Spec.Record)
+	} else {
+		after.Record = before.Updated(w.Restore)
+	}
+	add(w.Recover != "", RecoverQuorum, after, Action{Verb: Recover, On: w.Recover})
+	add(!w.Create && !w.Restore, CancelRestore, after)
+	add(!w.Create, AwaitRestore, after)
+	if o.Adopting {
+		add(true, ResumeAdoption, w.Spec)
+	} else {
+		add(true, CheckChange, after)
+		add(w.Create, PrepareNamespace, after)
+		add(true, CheckConfig, after)
+		add(before.ACL.Enabled && !before.ACL.Denies() && after.ACL.Denies(), RenewAgentTokens, after)
+		add(!w.Create && !o.Applied, AttachPods, before)
+		for _, stage := range server.Stages(before, after) {
+			out = append(out, stagePhases(before, stage, w, o.Applied)...)
+			before = stage
+		}
+		encrypts := func(s server.Stage) bool { return s != server.StagePlain }
+		add(!w.Create && !encrypts(after.Gossip.Stage), DeleteKeys, after, when(encrypts(o.Running.Gossip.Stage), DeleteGossipKeys)...)
+		add(!w.Create && !encrypts(after.TLS.Stage), DeleteCertificates, after, when(encrypts(o.Running.TLS.Stage), RemoveCertificates)...)
+	}
+	restores := w.Restore && after.Origin.Pending()
+	add(restores, RestoreSnapshot, after)
+	add(restores, RouteClients, after)
+	add(!w.Create, RefreshSchedules, after)
+	return out
+}
+
+// stagePhases are the phases of one stage. applied says that there is a StatefulSet.
+func stagePhases(before, stage server.Spec, w Wanted, applied bool) []Phase {
+	spec := stage
+	if !w.Create && spec.Established {
+		spec = OneByOne(stage, before.Replicas)
+	} else {
+		spec.Declared = spec.Replicas // no leader was elected yet: all may start at once
+	}
+	var out []Phase
+	add := func(due bool, k Kind, steps ...Action) {
+		if due {
+			out = append(out, Phase{Kind: k, Spec: spec, Steps: steps})
+		}
+	}
+	hasKeys, hasCertificates := before.Gossip.Stage != server.StagePlain, before.TLS.Stage != server.StagePlain
+	encryptsGossip, encryptsTLS := spec.Gossip.Stage != server.StagePlain, spec.TLS.Stage != server.StagePlain
+	add(true, Relabel)
+	add(encryptsGossip, EnsureKeys, when(!hasKeys, CreateGossipKeys)...)
+	add(encryptsTLS, EnsureCertificates, when(!hasCertificates, CreateCertificates)...)
+	add(!w.Create && hasCertificates && encryptsTLS, LoadCertificates)
+	add(!w.Create && spec.Established && TakesSnapshot(before, spec), TakeSnapshot, Action{Verb: Snapshot})
+	add(true, StartVolumes)
+	add(applied && RestartsUnelected(before, spec), StopServers)
+	add(true, ApplyObjects)
+	add(!w.Create && before.Replicas > spec.Declared, DeclareServers)
+	add(true, RollServers)
+	add(true, SettleServers)
+	add(true, RecordDone)
+	return out
+}
+
+// when is a step that is only shown under a condition.
+func when(due bool, v Verb) []Action {
+	if due {
+		return []Action{{Verb: v}}
+	}
+	return nil
+}
+
+// Operator observes a cluster, and carries out the phases of an operation on it.
+type Operator interface {
+	Observe(ctx context.Context) (Observed, error)
+	Do(ctx context.Context, p Phase) error
+}
+
+// Operate brings a cluster to what is wanted: it observes, decides, and carries out phases until one changes what the next decision
+// depends on. It keeps no state: stopped anywhere, the next call resumes the operation.
+func Operate(ctx context.Context, op Operator, w Wanted) error {
+	var last *Phase
+	for {
+		o, err := op.Observe(ctx)
+		if err != nil {
+			return err
+		}
+		left := after(last, Phases(o, w))
+		if len(left) == 0 {
+			return nil
+		}
+		for i := range left {
+			if err := op.Do(ctx, left[i]); err != nil {
+				return err
+			}
+			if last = &left[i]; last.Kind.changesRunning() {
+				break
+			}
+		}
+	}
+}
+
+// after leaves out the phases that are done: those up to the last one that was carried out.
+func after(last *Phase, all []Phase) []Phase {
+	return slices.DeleteFunc(all, func(p Phase) bool {
+		switch {
+		case last == nil:
+			return false
+		case last.Kind.staged() && p.Kind.staged() && !server.SameStages(last.Spec, p.Spec):
+			return false // another stage
+		default:
+			return p.Kind.rank() <= last.Kind.rank()
+		}
+	})
+}
