@@ -1,0 +1,53 @@
+package lifecycle
+
+import (
+	"context"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/encryption"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// ensureSecrets makes sure that the servers of a spec find the gossip keys and the certificates. It
+// returns functions that remove the Secrets that it made. running is the spec of the servers that
+// run, or the zero Spec if none run.
+func (d Deployment) ensureSecrets(ctx context.Context, running, spec server.Spec) (made []func(context.Context) error, err error) {
+	if spec.Gossip.Stage != server.StagePlain {
+		token, _, err := consulacl.ManagementToken(ctx, d.Consul)
+		if err != nil {
+			return nil, err
+		}
+		isNew, err := encryption.EnsureKeyring(ctx, d.Consul, token, spec.Gossip, running.Gossip.Stage != server.StagePlain)
+		if isNew {
+			made = append(made, func(ctx context.Context) error { return encryption.DeleteKeyring(ctx, d.Consul) })
+		}
+		if err != nil {
+			return made, err
+		}
+	}
+	if spec.TLS.Stage != server.StagePlain {
+		isNew, err := encryption.EnsureCertificates(ctx, d.Consul, spec, running.TLS.Stage != server.StagePlain)
+		if isNew {
+			made = append(made, func(ctx context.Context) error { return encryption.DeleteCertificates(ctx, d.Consul) })
+		}
+		if err != nil {
+			return made, err
+		}
+	}
+	return made, nil
+}
+
+// loadCertificates makes servers load their certificates before the rollout waits for them to be
+// healthy: they may lack a certificate of the authority of the others, or have one that has
+// expired. The rollout has to fix a server that does not load them, and afterRoll checks again.
+func (d Deployment) loadCertificates(ctx context.Context, running, spec server.Spec) error {
+	if running.TLS.Stage == server.StagePlain || spec.TLS.Stage == server.StagePlain {
+		return nil
+	}
+	token, _, err := consulacl.ManagementToken(ctx, d.Consul)
+	if err != nil {
+		return err
+	}
+	_ = encryption.LoadCertificates(ctx, d.Consul, token, spec)
+	return ctx.Err()
+}
