@@ -14,13 +14,12 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// denyTimeout limits how long a plan waits for Consul, and how long an apply waits
-// for the servers to accept their agent tokens.
+// denyTimeout limits how long a plan waits for Consul.
 const denyTimeout = 30 * time.Second
 
 // defaultPolicy is the path of the attribute that these checks are about.
@@ -40,7 +39,7 @@ func (r *Resource) checkACL(ctx context.Context, state, plan model, diags *diag.
 	switch {
 	case !ok:
 		return
-	case !before.Enabled && after.Enabled && !denies(after):
+	case !before.Enabled && after.Enabled && !after.Denies():
 		diags.AddAttributeWarning(nested("acl", "enabled"), "Unknown tokens will be refused", fmt.Sprintf(
 			"After this change, %s refuses a token that it does not know, even with default_policy = \"allow\". It also refuses a snapshot "+
 				"without a token that allows acl:write. "+
@@ -48,7 +47,7 @@ func (r *Resource) checkACL(ctx context.Context, state, plan model, diags *diag.
 			id,
 		))
 		return
-	case denies(before) || !denies(after):
+	case before.Denies() || !after.Denies():
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, denyTimeout)
@@ -58,7 +57,7 @@ func (r *Resource) checkACL(ctx context.Context, state, plan model, diags *diag.
 	if err == nil {
 		facts, err = consulacl.ReadDenyFacts(ctx, c, before.Enabled)
 	}
-	if err != nil { // prepareDeny decides
+	if err != nil { // the apply decides
 		diags.AddAttributeWarning(
 			defaultPolicy(),
 			"Could not check which clients would be cut off",
@@ -91,9 +90,6 @@ func aclChange(ctx context.Context, state, plan model, diags *diag.Diagnostics) 
 	after = server.ACL{Enabled: wanted.Enabled.ValueBool(), DefaultPolicy: wanted.DefaultPolicy.ValueString()}
 	return before, after, !wanted.Enabled.IsUnknown() && !wanted.DefaultPolicy.IsUnknown()
 }
-
-// denies reports whether a server with these ACLs refuses what no policy allows.
-func denies(a server.ACL) bool { return a.Enabled && a.DefaultPolicy == "deny" }
 
 // finding is one reason not to change to "deny".
 type finding struct{ summary, detail string }
@@ -244,26 +240,16 @@ func list(names []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
-// prepareDeny makes each server accept its agent token again before the first
-// server refuses anything, because a plan cannot be sure that the server has it.
-func prepareDeny(ctx context.Context, c *consul.Cluster, state, plan model) diag.Diagnostics {
-	var diags diag.Diagnostics
-	if before, after, ok := aclChange(ctx, state, plan, &diags); !ok || !before.Enabled || denies(before) || !denies(after) {
-		return diags
-	}
-	ctx, cancel := context.WithTimeout(ctx, denyTimeout)
-	defer cancel()
-	switch err := consulacl.RenewAgentTokens(ctx, c); {
-	case errors.Is(err, consulacl.ErrSecretLost), errors.Is(err, consulacl.ErrACLDisabled):
-		diags.Append(attr.Error(defaultPolicy(), "The servers have no agent tokens", fmt.Sprintf(
+// agentTokensError explains why a change of the default policy to "deny" was refused.
+func agentTokensError(id string, e *lifecycle.AgentTokensError) diag.Diagnostic {
+	if errors.Is(e, consulacl.ErrSecretLost) || errors.Is(e, consulacl.ErrACLDisabled) {
+		return attr.Error(defaultPolicy(), "The servers have no agent tokens", fmt.Sprintf(
 			"Nothing was changed in %s: %s. Keep default_policy = \"allow\", add a consul_k8s_acl_bootstrap for this cluster, and apply. Then "+
 				"set \"deny\".",
-			c.ID(),
-			err,
-		)))
-	case err != nil:
-		diags.Append(attr.Error(defaultPolicy(), "The servers did not accept their agent tokens", fmt.Sprintf(
-			"Nothing was changed in %s: %s. Fix that, or keep default_policy = \"allow\" until the servers answer.", c.ID(), err)))
+			id,
+			e,
+		))
 	}
-	return diags
+	return attr.Error(defaultPolicy(), "The servers did not accept their agent tokens", fmt.Sprintf(
+		"Nothing was changed in %s: %s. Fix that, or keep default_policy = \"allow\" until the servers answer.", id, e))
 }

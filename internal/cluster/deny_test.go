@@ -158,7 +158,7 @@ func TestACLChange(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var diags diag.Diagnostics
 			before, after, known := aclChange(t.Context(), model{ACL: tt.before}, model{ACL: tt.after}, &diags)
-			toDeny := known && denies(after) && !denies(before)
+			toDeny := known && after.Denies() && !before.Denies()
 			if known != tt.known || toDeny != tt.toDeny || diags.HasError() {
 				t.Errorf("known %v, to deny %v, want %v, %v: %v", known, toDeny, tt.known, tt.toDeny, diags)
 			}

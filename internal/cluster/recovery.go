@@ -161,27 +161,18 @@ func lostText(id string, remains rollout.Remains, now time.Time) (title, detail 
 	}
 }
 
-// recoverQuorum carries out the recovery that a plan declares, and reports whether the update may continue.
-func recoverQuorum(ctx context.Context, d lifecycle.Deployment, m, before model, diags *diag.Diagnostics) bool {
-	from := m.recoveryFrom(before)
-	if from == "" {
-		return true
-	}
-	spec, specDiags := m.toSpec(ctx)
-	diags.Append(specDiags...)
-	err := d.Recover(ctx, spec, from)
+// recoveryError explains why the quorum is not recovered, nil if err is about something else.
+func recoveryError(id string, err error) diag.Diagnostic {
 	var refused *lifecycle.RefusedRecoveryError
+	var failed *lifecycle.RecoveryError
 	switch {
 	case errors.As(err, &refused):
-		diags.Append(
-			attr.Error(
-				path.Root("recovery").AtName("from"),
-				"The cluster cannot be recovered this way",
-				fmt.Sprintf("Cluster %s: %s. Nothing was changed.", spec.ID(), refused.Reason),
-			),
-		)
-	case err != nil:
-		diags.AddError("The quorum is not recovered", fmt.Sprintf("Cluster %s: %s\n\nThe next apply resumes the recovery.", spec.ID(), err))
+		return attr.Error(path.Root("recovery").AtName("from"), "The cluster cannot be recovered this way",
+			fmt.Sprintf("Cluster %s: %s. Nothing was changed.", id, refused.Reason))
+	case errors.As(err, &failed):
+		return diag.NewErrorDiagnostic("The quorum is not recovered",
+			fmt.Sprintf("Cluster %s: %s\n\nThe next apply resumes the recovery.", id, failed))
+	default:
+		return nil
 	}
-	return !diags.HasError()
 }

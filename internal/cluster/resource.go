@@ -306,14 +306,12 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	d.Known = &known
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if resp.Diagnostics.Append(prepareDeny(limited, d.Consul, before, m)...); resp.Diagnostics.HasError() {
-		return
-	}
-	if !recoverQuorum(limited, d, m, before, &resp.Diagnostics) {
-		return
-	}
 	d.Unchecked = uncheckedWarning(&resp.Diagnostics)
-	err = d.Update(limited, spec)
+	err = d.Update(limited, rollout.Wanted{Spec: spec, Recover: m.recoveryFrom(before)})
+	if refused := unchangedError(spec, err); refused != nil { // keep the state
+		resp.Diagnostics.Append(refused)
+		return
+	}
 	if err == nil {
 		started := []string{m.Version.ValueString()}
 		if spec.Update.Strategy == server.OnDelete { // only the servers that others restarted run the change
@@ -339,11 +337,6 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	} else {
 		m = model{} // keep the state
 	}
-	var unsaved *lifecycle.SnapshotError
-	var config *lifecycle.ConfigError
-	if errors.As(err, &unsaved) || errors.As(err, &config) {
-		m = model{} // nothing was changed
-	}
 	if !m.Name.IsNull() {
 		m.readSnapshot(ctx, d, &resp.Diagnostics)
 		m.readOrigin(ctx, d, &resp.Diagnostics)
@@ -354,10 +347,6 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 	var paused *rollout.PausedError
 	var rolledBack *lifecycle.RolledBackError
 	switch {
-	case config != nil:
-		resp.Diagnostics.Append(configError(spec, config))
-	case unsaved != nil:
-		resp.Diagnostics.Append(snapshotError(spec, unsaved))
 	case errors.As(err, &paused):
 		resp.Diagnostics.AddWarning("The rollout is paused", fmt.Sprintf(
 			"Cluster %s runs the change on %d of its servers, as update.pause_after declares. Not done yet: %s.\nCheck the result for as long as "+
@@ -380,6 +369,23 @@ func (r *Resource) Update(ctx context.Context, req resource.UpdateRequest, resp 
 				"stopped.")
 	case err != nil:
 		resp.Diagnostics.AddError("Cannot change the cluster", fmt.Sprintf("Changing %s: %s", spec.ID(), err))
+	}
+}
+
+// unchangedError explains an error of an update that has changed nothing that is declared, nil for any other.
+func unchangedError(spec server.Spec, err error) diag.Diagnostic {
+	var unsaved *lifecycle.SnapshotError
+	var config *lifecycle.ConfigError
+	var tokens *lifecycle.AgentTokensError
+	switch {
+	case errors.As(err, &config):
+		return configError(spec, config)
+	case errors.As(err, &unsaved):
+		return snapshotError(spec, unsaved)
+	case errors.As(err, &tokens):
+		return agentTokensError(spec.ID(), tokens)
+	default:
+		return recoveryError(spec.ID(), err)
 	}
 }
 

@@ -414,41 +414,41 @@ func (d Deployment) takeOver(ctx context.Context, spec server.Spec, live server.
 	desired := int(spec.Replicas)
 	// No server may bootstrap a second cluster: there is one.
 	spec.Creating, spec.Established, spec.Replicas, spec.Takeover = true, true, 0, &f.takeover
-	var accepted []server.Object
 	made, err := d.keepSecrets(ctx, spec, f)
 	if err == nil {
-		accepted, err = d.applyTakeover(ctx, spec, live)
+		made.objects, err = d.applyTakeover(ctx, spec, live)
 	}
 	if err != nil {
-		return errors.Join(err, d.undo(ctx, accepted, live, made))
+		return errors.Join(err, made.undo(ctx, d.Kube, live))
 	}
 	return d.begun(ctx, spec, func(ctx context.Context) error { return d.runTakeover(ctx, spec, desired) })
 }
 
 // keepSecrets makes sure that the new servers find the management token and the gossip keys of the
-// former servers, and certificates of their authority. It returns functions that remove the Secrets
-// that it made.
-func (d Deployment) keepSecrets(ctx context.Context, spec server.Spec, f former) (made []func(context.Context) error, err error) {
+// former servers, and certificates of their authority.
+func (d Deployment) keepSecrets(ctx context.Context, spec server.Spec, f former) (m made, err error) {
 	if f.token != "" {
 		isNew, err := consulacl.KeepManagementToken(ctx, d.Consul, f.token)
 		if err != nil {
-			return nil, err
+			return m, err
 		}
 		if isNew {
-			made = append(made, func(ctx context.Context) error { return consulacl.ForgetManagementToken(ctx, d.Consul) })
+			m.secrets = append(m.secrets, func(ctx context.Context) error { return consulacl.ForgetManagementToken(ctx, d.Consul) })
 		}
 	}
 	if spec.Gossip.Stage != server.StagePlain {
 		isNew, err := encryption.KeepKeyring(ctx, d.Consul, f.token, spec.Gossip, d.Consul.Former(spec.Adopt.StatefulSet))
 		if err != nil {
-			return made, err
+			return m, err
 		}
 		if isNew {
-			made = append(made, func(ctx context.Context) error { return encryption.DeleteKeyring(ctx, d.Consul) })
+			m.secrets = append(m.secrets, func(ctx context.Context) error { return encryption.DeleteKeyring(ctx, d.Consul) })
 		}
 	}
-	more, err := d.ensureSecrets(ctx, server.Spec{}, spec)
-	return append(made, more...), err
+	if err := m.secret(d.ensureKeys(ctx, server.Spec{}, spec)); err != nil {
+		return m, err
+	}
+	return m, m.secret(d.ensureCertificates(ctx, server.Spec{}, spec))
 }
 
 // begun calls do for a cluster that exists, while no other apply changes the cluster. If the time
@@ -506,7 +506,10 @@ func (d Deployment) resumeTakeover(ctx context.Context, spec server.Spec) error 
 	if spec.FormerConfig, err = d.formerConfig(ctx, spec, live); err != nil {
 		return err
 	}
-	if _, err := d.ensureSecrets(ctx, before, spec); err != nil {
+	if _, err := d.ensureKeys(ctx, before, spec); err != nil {
+		return err
+	}
+	if _, err := d.ensureCertificates(ctx, before, spec); err != nil {
 		return err
 	}
 	if _, err := d.applyTakeover(ctx, spec, live); err != nil {

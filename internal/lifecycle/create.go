@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -20,131 +21,133 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 	if spec.Adopt != nil && spec.Origin != nil {
 		return &OriginError{errors.New("a cluster that adopts servers has their data: remove adopt or restore_from")}
 	}
-	live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
+	if spec.Adopt != nil {
+		live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
+		if err != nil {
+			return err
+		}
+		if live.StatefulSet == nil || live.IsTakeover() {
+			return d.takeOver(ctx, spec, live)
+		}
+	}
+	op := &operation{Deployment: d, wanted: rollout.Wanted{Spec: spec, Create: true, Restore: d.Origin != nil}}
+	err := rollout.Operate(ctx, op, op.wanted)
+	if err != nil && op.applied == nil && op.live.StatefulSet == nil {
+		err = errors.Join(err, op.made.undo(ctx, d.Kube, op.live))
+	}
+	return err
+}
+
+// observeCreate observes what there is of a cluster that is to be created.
+func (op *operation) observeCreate(ctx context.Context) error {
+	spec := op.wanted.Spec
+	err := checkNamespace(op.live.Namespace, spec)
 	if err != nil {
 		return err
 	}
-	if spec.Adopt != nil && (live.StatefulSet == nil || live.IsTakeover()) {
-		return d.takeOver(ctx, spec, live)
-	}
-	if err := foreign(live, spec.Name); err != nil {
+	if op.runs, err = op.running(ctx, op.live, spec); err != nil {
 		return err
 	}
-	if err := checkNamespace(live.Namespace, spec); err != nil {
-		return err
+	switch {
+	case op.live.StatefulSet != nil:
+		applied, err := server.Parse(op.live, spec)
+		if err != nil {
+			return err
+		}
+		op.before = op.runs.spec(applied, false)
+	case len(op.runs.Pods) > 0:
+		op.before = op.runs.spec(spec, true)
+	default:
+		op.before = server.Spec{}
 	}
-	running, err := d.running(ctx, live, spec)
-	if err != nil {
-		return err
-	}
-	spec.Creating = true
-	var before server.Spec
-	if live.StatefulSet == nil && len(running.Pods) > 0 {
-		before = running.spec(spec, true)
-	}
-	if before.Established && !server.SameStages(before, spec) {
+	return nil
+}
+
+// checkCreate refuses to create a cluster that exists, or with data that it must not start with.
+func (op *operation) checkCreate(ctx context.Context, spec server.Spec) error {
+	orphaned := op.live.StatefulSet == nil
+	if orphaned && op.before.Established && !server.SameStages(op.before, spec) {
 		return fmt.Errorf(
 			"servers of %s run without a StatefulSet, and their encryption is not as declared: create the cluster with the gossip.enabled and "+
 				"tls.enabled of these servers, and change them with the next apply",
 			spec.ID(),
 		)
 	}
-	if live.StatefulSet != nil {
-		if before, err = server.Parse(live, spec); err != nil {
-			return err
-		}
-		spec.Established = before.Established // as recorded: so it was rendered
-		before = running.spec(before, false)
-		if spec.Origin != nil && before.Origin != nil {
-			spec.Origin = before.Origin
-		}
-		// A cluster that has had a leader is only completed as it was declared: any other change is
-		// an update, one server at a time.
-		rendered := server.Objects(spec)
+	if !orphaned && !op.before.Creating {
+		return ErrExists
+	}
+	// A cluster that has had a leader is only completed as it was declared: any other change is an update, one server at a time.
+	if !orphaned && op.before.Established {
+		recorded := spec
+		recorded.Established = op.live.IsEstablished() // so it was rendered
+		rendered := server.Objects(recorded)
 		if spec.Origin != nil { // its client Service changes its destination in the middle of a create
 			rendered.ClientService = nil
 		}
-		if !before.Creating || (before.Established && len(server.Drift(rendered, live)) > 0) {
+		if len(server.Drift(rendered, op.live)) > 0 {
 			return ErrExists
 		}
 	}
-	if err := CheckRetained(spec.Namespace, within(running.Claims, int(spec.Replicas)), spec.Version); err != nil {
+	if err := CheckRetained(spec.Namespace, within(op.runs.Claims, int(spec.Replicas)), spec.Version); err != nil {
 		return err
 	}
-	spec.Established = running.Established
-	if live.StatefulSet == nil && spec.Origin.Pending() {
-		if _, err := d.FindOrigin(ctx, *d.Origin); err != nil {
+	if orphaned && spec.Origin.Pending() {
+		_, err := op.FindOrigin(ctx, *op.Origin)
+		if err == nil { // of a cluster that was deleted by hand: the snapshot was restored into that cluster
+			err = op.Origin.Client.FinishRestore(ctx)
+		}
+		if err != nil {
 			return &OriginError{err}
 		}
-		// Of a cluster that was deleted by hand: the snapshot was restored into that cluster.
-		if err := d.Origin.Client.FinishRestore(ctx); err != nil {
-			return &OriginError{err}
-		}
 	}
-	if spec.FormerConfig, err = d.formerConfig(ctx, spec, live); err != nil {
-		return err
+	return nil
+}
+
+// prepareNamespace applies what the check of the configuration requires.
+func (op *operation) prepareNamespace(ctx context.Context, spec server.Spec) error {
+	all := server.Objects(spec)
+	accepted, err := applyObjects(ctx, op.Kube, server.Set{Namespace: all.Namespace, ServiceAccount: all.ServiceAccount}, op.live)
+	op.made.objects = append(op.made.objects, accepted...)
+	return err
+}
+
+// checkedIn are the live objects among which the configuration is checked.
+func (op *operation) checkedIn(spec server.Spec) server.Set {
+	live := op.live
+	if op.wanted.Create { // prepareNamespace has applied it
+		live.ServiceAccount = server.Objects(spec).ServiceAccount
 	}
-	// What the check of the configuration requires.
-	first := server.Objects(spec)
-	first = server.Set{Namespace: first.Namespace, ServiceAccount: first.ServiceAccount}
-	accepted, err := applyObjects(ctx, d.Kube, first, live)
-	if err == nil {
-		err = d.checkConfig(ctx, before, spec, first)
-	}
-	if err == nil { // volumes that were retained may be smaller
-		spec.Resizing, err = d.startVolumes(ctx, spec, live, int(spec.Replicas))
-	}
-	var made []func(context.Context) error
-	if err == nil {
-		made, err = d.ensureSecrets(ctx, before, spec)
-	}
-	if err == nil { // claims and Secrets that were retained, or left by an interrupted create
-		err = d.relabel(ctx, before.Labels, spec.Labels)
-	}
-	present := live
-	if err == nil && live.StatefulSet != nil && rollout.RestartsUnelected(before, spec) {
-		present, err = d.stopUnelected(ctx, spec)
-	}
-	if err == nil {
-		rest := server.Objects(spec)
-		rest.Namespace, rest.ServiceAccount = nil, nil
-		var more []server.Object
-		more, err = applyObjects(ctx, d.Kube, rest, present)
-		accepted = append(accepted, more...)
-	}
-	if err != nil {
-		if live.StatefulSet == nil {
-			err = errors.Join(err, d.undo(ctx, accepted, live, made))
-		}
-		return err
-	}
-	if err := d.settle(ctx, spec, int(spec.Replicas), 0); err != nil || !spec.Origin.Pending() {
-		return err
-	}
-	err = d.exclusively(ctx, func(ctx context.Context) error {
-		if _, err := d.restoreOrigin(ctx); err != nil {
-			return err
-		}
-		return d.leadClients(ctx) // also if the Lease was lost right before
-	})
-	var unsettled *UnsettledError
-	if err != nil && !errors.As(err, &unsettled) { // the cluster exists, whatever the error is
-		return &UnsettledError{Err: err}
+	return live
+}
+
+// made is what a create has made.
+type made struct {
+	objects []server.Object
+	secrets []remove
+}
+
+// remove removes a Secret that a create has made.
+type remove func(context.Context) error
+
+// secret adds the Secret that r removes, if any, and returns the error.
+func (m *made) secret(r remove, err error) error {
+	if r != nil {
+		m.secrets = append(m.secrets, r)
 	}
 	return err
 }
 
-// undo removes what was accepted and was not there before, and the Secrets that were made.
-func (d Deployment) undo(ctx context.Context, accepted []server.Object, before server.Set, made []func(context.Context) error) error {
+// undo removes what was made and was not there before.
+func (m *made) undo(ctx context.Context, k *kube.Client, before server.Set) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	var errs []error
-	for _, remove := range made {
-		errs = append(errs, remove(ctx))
+	for _, r := range m.secrets {
+		errs = append(errs, r(ctx))
 	}
-	for _, o := range accepted {
+	for _, o := range m.objects {
 		if before.Like(o) == nil {
-			errs = append(errs, deleteObject(ctx, d.Kube, o))
+			errs = append(errs, deleteObject(ctx, k, o))
 		}
 	}
 	return errors.Join(errs...)

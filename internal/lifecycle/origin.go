@@ -85,26 +85,22 @@ func (d Deployment) checkReset(ctx context.Context) error {
 	return err
 }
 
-// restoreOrigin restores the snapshot that a cluster starts from, and reports whether it did: this is done once. The caller
-// routes clients to the cluster. With ACLs, a provisional management token is made before, unless there is one. restoreOrigin
-// resumes from wherever an earlier call ended. A restore that fails is an *UnsettledError.
-func (d Deployment) restoreOrigin(ctx context.Context) (restored bool, err error) {
+// restoreOrigin restores the snapshot that a cluster starts from. This is done once. With ACLs, a provisional management token is made
+// before, unless there is one. restoreOrigin resumes from wherever an earlier call ended. A restore that fails is an *UnsettledError.
+func (d Deployment) restoreOrigin(ctx context.Context) error {
 	running, err := restic.Servers(ctx, d.Kube, d.Consul)
 	if !errors.Is(err, consulacl.ErrNotRestored) {
-		return false, err
+		return err
 	}
-	if d.Origin != nil {
-		err = d.beginWith(ctx, running)
-	}
-	if err == nil {
-		return true, nil
+	if err = d.beginWith(ctx, running); err == nil {
+		return nil
 	}
 	u := &UnsettledError{Err: fmt.Errorf("the backup that the cluster starts from is not restored: %w", err)}
 	var failed *kube.JobError
 	if errors.As(err, &failed) {
 		u.Explanation = failed.Explanation
 	}
-	return false, u
+	return u
 }
 
 // beginWith restores the snapshot into running servers.
@@ -148,9 +144,21 @@ func (d Deployment) beginWith(ctx context.Context, running server.Spec) error {
 	return nil
 }
 
-// leadClients makes the client Service route to a cluster that was restored. Its error is an
+// restoreSnapshot restores the snapshot that the cluster starts from, while no other apply changes the cluster.
+func (op *operation) restoreSnapshot(ctx context.Context) error {
+	if !op.wanted.Create { // an update has the Lease
+		return op.restoreOrigin(ctx)
+	}
+	err := op.exclusively(ctx, op.restoreOrigin)
+	if err != nil && !errors.As(err, new(*UnsettledError)) { // the cluster exists, whatever the error is
+		return &UnsettledError{Err: err}
+	}
+	return err
+}
+
+// routeClients makes the client Service route to a cluster that was restored. Its error is an
 // *UnsettledError.
-func (d Deployment) leadClients(ctx context.Context) error {
+func (d Deployment) routeClients(ctx context.Context) error {
 	live, err := ReadObjects(ctx, d.Kube, d.Consul.Namespace, d.Consul.Name)
 	var running server.Spec
 	if err == nil {
@@ -170,9 +178,9 @@ func (d Deployment) leadClients(ctx context.Context) error {
 	return nil
 }
 
-// giveUpOrigin ends a restore that an earlier call began, because it is no longer declared. It repairs what the
+// cancelRestore ends a restore that an earlier call began, because it is no longer declared. It repairs what the
 // restore may have changed.
-func (d Deployment) giveUpOrigin(ctx context.Context) error {
+func (d Deployment) cancelRestore(ctx context.Context) error {
 	running, err := restic.Servers(ctx, d.Kube, d.Consul)
 	if !errors.Is(err, consulacl.ErrNotRestored) {
 		return nil // the update itself reports what is wrong

@@ -42,23 +42,38 @@ type RefusedRecoveryError struct{ Reason string }
 // Error implements error.
 func (e *RefusedRecoveryError) Error() string { return e.Reason }
 
-// Recover recovers a cluster that has lost its quorum until it has a leader, and leaves one that has a leader alone. It
-// returns a *RefusedRecoveryError for a recovery that Remains.Check refuses. A call resumes what an earlier one began.
-func (d Deployment) Recover(ctx context.Context, spec server.Spec, from string) error {
-	return d.exclusively(ctx, func(ctx context.Context) error {
-		r, err := d.leaderless(ctx, from, leaderlessFor(spec.Performance))
-		if err != nil || (r.Leader && r.Recovering != from) {
-			return err
-		}
-		if reason := r.Check(from); reason != "" && !r.Leader {
-			return &RefusedRecoveryError{reason}
-		}
+// RecoveryError says that the quorum is not recovered. The next apply resumes the recovery.
+type RecoveryError struct{ Err error }
+
+// Error implements error.
+func (e *RecoveryError) Error() string { return e.Err.Error() }
+
+// Unwrap returns why.
+func (e *RecoveryError) Unwrap() error { return e.Err }
+
+// recoverQuorum recovers a cluster that has lost its quorum until it has a leader, and leaves one that has a leader alone. It
+// returns a *RefusedRecoveryError for a recovery that Remains.Check refuses, or a *RecoveryError. A call resumes what an earlier one
+// began.
+func (d Deployment) recoverQuorum(ctx context.Context, spec server.Spec, from string) error {
+	r, err := d.leaderless(ctx, from, leaderlessFor(spec.Performance))
+	switch reason := r.Check(from); {
+	case err != nil:
+	case r.Leader && r.Recovering != from:
+		return nil
+	case reason != "" && !r.Leader:
+		return &RefusedRecoveryError{reason}
+	default:
 		d.report(ctx, rollout.Action{Verb: rollout.Recover, On: from})
 		if from == rollout.FromNothing {
-			return d.beginAnew(ctx, spec, r.Leader)
+			err = d.startEmpty(ctx, spec, r.Leader)
+		} else {
+			err = d.makeOnlyVoter(ctx, r.Data)
 		}
-		return d.makeOnlyVoter(ctx, r.Data)
-	})
+	}
+	if err != nil {
+		return &RecoveryError{err}
+	}
+	return nil
 }
 
 // answerTimeout is how much longer servers in an unknown state are asked before a recovery is refused because of them.
@@ -211,10 +226,10 @@ func (d Deployment) logEnd(ctx context.Context, pod string) (server.LogEnd, erro
 	return consul.ParseLogEnd(out)
 }
 
-// beginAnew puts a cluster in which no server has data into the state before its first leader, waits for a leader,
+// startEmpty puts a cluster in which no server has data into the state before its first leader, waits for a leader,
 // and bootstraps the ACLs with the management token that the cluster had. leader says that an earlier call got so
 // far that there is a leader.
-func (d Deployment) beginAnew(ctx context.Context, spec server.Spec, leader bool) error {
+func (d Deployment) startEmpty(ctx context.Context, spec server.Spec, leader bool) error {
 	if err := patchStatefulSet(
 		ctx, d.Kube, d.Consul, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, server.AnnotationRecovering, rollout.FromNothing),
 	); err != nil {

@@ -22,78 +22,138 @@ func serverTimeout(spec server.Spec) time.Duration {
 	return spec.Update.ServerTimeout
 }
 
-// settle runs the rollout until all servers are healthy voters that run what was applied, gives new
-// servers their agent tokens, and records that the cluster is established.
-func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int, limit time.Duration) error {
+// roll brings the servers of a cluster to a spec that was applied.
+type roll struct {
+	Deployment
+	spec    server.Spec
+	desired int
+	// limit is the longest time without progress, 0 for no limit.
+	limit time.Duration
+	token string
+	live  Live
+}
+
+// newRoll prepares a roll to a desired number of servers. Like the methods of a roll, it returns an *UnsettledError.
+func (d Deployment) newRoll(ctx context.Context, spec server.Spec, desired int, limit time.Duration) (*roll, error) {
 	token, _, err := consulacl.ManagementToken(ctx, d.Consul)
 	if err != nil {
-		return d.unsettled(ctx, err, spec)
+		return nil, d.unsettled(ctx, err, spec)
 	}
-	live := Live{
+	r := &roll{Deployment: d, spec: spec, desired: desired, limit: limit, token: token}
+	r.live = Live{
 		Kube: d.Kube, Consul: d.Consul, Desired: desired, Token: token, ACLs: spec.ACL.Enabled, Began: d.Began,
 		Version: server.ConfigVersion(spec), Storage: &spec.Storage, ByOthers: spec.Update.Strategy == server.OnDelete,
-		Patience: leaderlessFor(spec.Performance),
-	}
-	live.Declare = func(ctx context.Context) error {
-		told := spec
-		told.Declared = int32(desired) //nolint:gosec // at most 7
-		if cmp.Or(spec.Declared, spec.Replicas) == told.Declared {
-			return nil
-		}
-		if _, err := applyObjects(ctx, d.Kube, server.Set{Config: server.Objects(told).Config}, server.Set{}); err != nil {
-			return err
-		}
-		spec = told
-		return nil
+		Patience: leaderlessFor(spec.Performance), Declare: r.declare,
 	}
 	if spec.Established { // the servers of a first start are voters at once
-		live.Established, live.Soak = true, consul.Soak
-		if live.PauseAt, err = d.pauseAt(ctx, live, spec.Update); err != nil {
-			return d.unsettled(ctx, err, spec)
+		r.live.Established, r.live.Soak = true, consul.Soak
+		if r.live.PauseAt, err = d.pauseAt(ctx, r.live, spec.Update); err != nil {
+			return nil, d.unsettled(ctx, err, spec)
 		}
 	}
-	for {
-		err := rollout.Run(ctx, live, loop(limit, func(a rollout.Action) {
-			_ = d.markData(ctx, spec.Established) // the progress of the rollout; only at its end does this have to succeed
-			d.report(ctx, a)
-		}))
-		if paused := (*rollout.PausedError)(nil); errors.As(err, &paused) {
-			return paused
-		}
-		if err == nil {
-			err = d.markData(ctx, true)
-		}
-		if err != nil {
-			return d.unsettled(ctx, err, spec)
-		}
-		if err = d.afterRoll(ctx, spec, token, desired); err == nil {
-			break
-		}
-		// If a server went away meanwhile, wait for it. Any other failure remains.
-		if w, lookErr := live.Look(ctx); lookErr != nil || rollout.Next(w).Verb == rollout.Done {
-			return d.unsettled(ctx, err, spec)
-		}
-	}
-	if spec.Resizing {
-		if err := d.markResized(ctx); err != nil {
-			return d.unsettled(ctx, err, spec)
-		}
-	}
-	if err := live.Declare(ctx); err != nil {
-		return d.unsettled(ctx, err, spec)
-	}
-	if spec.Established && len(spec.FormerConfig) == 0 {
-		return nil
-	}
-	former, err := d.formerConfig(ctx, spec, server.Objects(spec))
+	return r, nil
+}
+
+// settle is all of a roll: it runs the rollout until all servers are healthy voters that run what was applied, gives new servers their
+// agent tokens, and records what was done.
+func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int, limit time.Duration) error {
+	r, err := d.newRoll(ctx, spec, desired, limit)
 	if err != nil {
-		return d.unsettled(ctx, err, spec)
+		return err
 	}
-	spec.Established, spec.FormerConfig = true, former
-	if _, err := applyObjects(ctx, d.Kube, server.Set{Config: server.Objects(spec).Config}, server.Set{}); err != nil {
-		return d.unsettled(ctx, err, spec)
+	if err := r.run(ctx); err != nil {
+		return err
+	}
+	if err := r.settle(ctx); err != nil {
+		return err
+	}
+	return r.record(ctx)
+}
+
+// run reloads, restarts, adds, and removes servers. It also returns a *rollout.PausedError.
+func (r *roll) run(ctx context.Context) error {
+	err := rollout.Run(ctx, r.live, loop(r.limit, func(a rollout.Action) {
+		_ = r.markData(ctx, r.spec.Established) // the progress of the rollout; only at its end does this have to succeed
+		r.report(ctx, a)
+	}))
+	if paused := (*rollout.PausedError)(nil); errors.As(err, &paused) {
+		return paused
+	}
+	if err == nil {
+		err = r.markData(ctx, true)
+	}
+	if err != nil {
+		return r.unsettled(ctx, err, r.spec)
 	}
 	return nil
+}
+
+// settle does what requires rights in Consul. If a server went away meanwhile, it runs the rollout again. Any other failure remains.
+func (r *roll) settle(ctx context.Context) error {
+	for {
+		err := r.afterRoll(ctx, r.spec, r.token, r.desired)
+		if err == nil {
+			return nil
+		}
+		if w, lookErr := r.live.Look(ctx); lookErr != nil || rollout.Next(w).Verb == rollout.Done {
+			return r.unsettled(ctx, err, r.spec)
+		}
+		if err := r.run(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// declare makes servers that stop compare with the desired number of servers.
+func (r *roll) declare(ctx context.Context) error {
+	told := r.spec
+	told.Declared = int32(r.desired) //nolint:gosec // at most 7
+	if cmp.Or(r.spec.Declared, r.spec.Replicas) == told.Declared {
+		return nil
+	}
+	if _, err := applyObjects(ctx, r.Kube, server.Set{Config: server.Objects(told).Config}, server.Set{}); err != nil {
+		return err
+	}
+	r.spec = told
+	return nil
+}
+
+// record records that the volumes are as declared, how many servers there are, that the cluster is established, and which of its
+// servers still run a former configuration.
+func (r *roll) record(ctx context.Context) error {
+	if r.spec.Resizing {
+		if err := r.markResized(ctx); err != nil {
+			return r.unsettled(ctx, err, r.spec)
+		}
+	}
+	if err := r.declare(ctx); err != nil {
+		return r.unsettled(ctx, err, r.spec)
+	}
+	if r.spec.Established && len(r.spec.FormerConfig) == 0 {
+		return nil
+	}
+	former, err := r.formerConfig(ctx, r.spec, server.Objects(r.spec))
+	if err != nil {
+		return r.unsettled(ctx, err, r.spec)
+	}
+	r.spec.Established, r.spec.FormerConfig = true, former
+	if _, err := applyObjects(ctx, r.Kube, server.Set{Config: server.Objects(r.spec).Config}, server.Set{}); err != nil {
+		return r.unsettled(ctx, err, r.spec)
+	}
+	return nil
+}
+
+// rollServers brings the servers to what was applied.
+func (op *operation) rollServers(ctx context.Context) error {
+	limit := op.applied.Update.ServerTimeout
+	if op.wanted.Create { // it has a timeout of its own
+		limit = 0
+	}
+	var err error
+	if op.roll, err = op.newRoll(ctx, *op.applied, int(op.wanted.Spec.Replicas), limit); err == nil {
+		err = op.roll.run(ctx)
+	}
+	return op.rollBackIfStuck(ctx, err)
 }
 
 // formerConfig is the configuration of the servers that do not run a spec yet

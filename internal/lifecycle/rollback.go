@@ -20,6 +20,15 @@ func (e *RolledBackError) Error() string { return e.Err.Error() }
 // Unwrap returns why.
 func (e *RolledBackError) Unwrap() error { return e.Err }
 
+// rollBackIfStuck brings back what ran before the stage if err says that the rollout is stuck, and if this is declared.
+func (op *operation) rollBackIfStuck(ctx context.Context, err error) error {
+	var stuck *rollout.StuckError
+	if op.wanted.Create || !errors.As(err, &stuck) || op.applied.Update.OnFailure != server.RollBack {
+		return err
+	}
+	return op.rollBack(ctx, op.from, *op.applied, stuck, err)
+}
+
 // rollBack brings back what ran before a change that got stuck, unless a newer Consul has been the
 // leader (rollout.KeepsChange).
 func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, stuck *rollout.StuckError, cause error) error {

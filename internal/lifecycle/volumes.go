@@ -234,9 +234,9 @@ func (l Live) grow(ctx context.Context, claims map[string]corev1.PersistentVolum
 
 // startVolumes begins a change of the volumes before anything else is changed: if Kubernetes refuses to let one
 // grow, nothing is changed. It reports whether there is a change of the volumes to complete.
-func (d Deployment) startVolumes(ctx context.Context, spec server.Spec, live server.Set, replicas int) (resizing bool, err error) {
+func (d Deployment) startVolumes(ctx context.Context, spec server.Spec, live server.Set) (resizing bool, err error) {
 	l := Live{Kube: d.Kube, Consul: d.Consul, Storage: &spec.Storage}
-	claims, err := l.claims(ctx, replicas)
+	claims, err := l.claims(ctx, int(spec.Replicas))
 	if err != nil {
 		return false, err
 	}

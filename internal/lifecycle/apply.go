@@ -1,0 +1,61 @@
+package lifecycle
+
+import (
+	"context"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// apply applies what a spec renders.
+func (op *operation) apply(ctx context.Context, spec server.Spec) error {
+	op.from = op.before
+	if spec.Resizing = op.resizing; op.snapshot != nil {
+		spec.UpgradeSnapshot = op.snapshot
+		op.from.UpgradeSnapshot = op.snapshot // in case it is rolled back
+	}
+	var err error
+	if spec.FormerConfig, err = op.formerConfig(ctx, spec, op.live); err != nil {
+		return err
+	}
+	objects := server.Objects(spec)
+	if op.wanted.Create { // prepareNamespace has applied them
+		objects.Namespace, objects.ServiceAccount = nil, nil
+	}
+	accepted, err := applyObjects(ctx, op.Kube, objects, op.live)
+	op.made.objects = append(op.made.objects, accepted...)
+	if err != nil {
+		return err
+	}
+	op.applied, op.Known = &spec, &spec
+	return nil
+}
+
+// tellServers brings the number of declared servers into the pods before any of them stops: a
+// server that only knows the former number would stay a peer (leave.sh).
+func (d Deployment) tellServers(ctx context.Context, declared int32) error {
+	pods, err := d.Consul.Pods(ctx)
+	if err != nil {
+		return err
+	}
+	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:"%d"}}}`, server.AnnotationServers, declared)
+	for i := range pods {
+		_, err := d.Kube.CoreV1().Pods(
+			pods[i].Namespace,
+		).Patch(
+			ctx,
+			pods[i].Name,
+			types.MergePatchType,
+			patch,
+			metav1.PatchOptions{FieldManager: server.ManagedBy},
+		)
+		if _, err := kube.Found(err); err != nil {
+			return fmt.Errorf("passing the number of declared servers to server %s: %w", pods[i].Name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,122 @@
+package lifecycle
+
+import (
+	"context"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/encryption"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// operation is a create or an update of a cluster in Kubernetes. rollout.Operate decides which phases it carries out.
+type operation struct {
+	Deployment
+	wanted rollout.Wanted
+	// live and runs are what Observe has found, and before is what a change starts from. Without servers, before is the zero Spec.
+	live   server.Set
+	runs   Running
+	before server.Spec
+	// recovered says that the quorum is recovered, so that the servers can be asked.
+	recovered bool
+	// made is what a create has made.
+	made made
+	// snapshot is the one that was taken before an upgrade, and resizing says that a change of the volumes is to be completed.
+	snapshot *server.Snapshot
+	resizing bool
+	// applied is what was applied in this stage, nil if nothing was yet, from is what ran before that, and roll brings the servers to it.
+	applied *server.Spec
+	from    server.Spec
+	roll    *roll
+	// completed is the number of stages that are complete.
+	completed int
+}
+
+var _ rollout.Operator = (*operation)(nil)
+
+// Observe implements rollout.Operator.
+func (op *operation) Observe(ctx context.Context) (rollout.Observed, error) {
+	var err error
+	spec := op.wanted.Spec
+	if op.live, err = ReadObjects(ctx, op.Kube, spec.Namespace, spec.Name); err != nil {
+		return rollout.Observed{}, err
+	}
+	o := rollout.Observed{Applied: op.live.StatefulSet != nil}
+	if o.Adopting = op.live.IsTakeover() && !op.wanted.Create; o.Adopting {
+		o.Running, err = server.Parse(op.live, spec)
+		return o, err
+	}
+	if err := foreign(op.live, spec.Name); err != nil {
+		return o, err
+	}
+	if op.wanted.Create {
+		err = op.observeCreate(ctx)
+	} else {
+		err = op.observeUpdate(ctx)
+	}
+	o.Running = op.before
+	o.Running.Established = op.runs.Established
+	return o, err
+}
+
+// Do implements rollout.Operator.
+func (op *operation) Do(ctx context.Context, p rollout.Phase) error {
+	var err error
+	switch p.Kind {
+	case rollout.RecoverQuorum:
+		err = op.recoverQuorum(ctx, p.Spec, op.wanted.Recover)
+		op.recovered = err == nil
+	case rollout.CancelRestore:
+		err = op.cancelRestore(ctx)
+	case rollout.AwaitRestore:
+		err = restic.Client{Kube: op.Kube, Consul: op.Consul}.AwaitOthers(ctx)
+	case rollout.CheckChange:
+		err = op.check(ctx, p.Spec)
+	case rollout.PrepareNamespace:
+		err = op.prepareNamespace(ctx, p.Spec)
+	case rollout.CheckConfig:
+		err = op.checkConfig(ctx, op.before, p.Spec, op.checkedIn(p.Spec))
+	case rollout.RenewAgentTokens:
+		err = renewAgentTokens(ctx, op.Consul)
+	case rollout.ResumeAdoption:
+		err = op.resumeTakeover(ctx, p.Spec)
+	case rollout.AttachPods:
+		_, err = op.adopt(ctx, p.Spec, op.live)
+	case rollout.Relabel:
+		err = op.relabel(ctx, op.before.Labels, p.Spec.Labels)
+	case rollout.EnsureKeys:
+		err = op.made.secret(op.ensureKeys(ctx, op.before, p.Spec))
+	case rollout.EnsureCertificates:
+		err = op.made.secret(op.ensureCertificates(ctx, op.before, p.Spec))
+	case rollout.LoadCertificates:
+		err = op.loadCertificates(ctx, p.Spec)
+	case rollout.TakeSnapshot:
+		op.snapshot, err = op.takeSnapshot(ctx, op.before, p.Spec)
+	case rollout.StartVolumes:
+		op.resizing, err = op.startVolumes(ctx, p.Spec, op.live)
+	case rollout.StopServers:
+		op.live, err = op.stopUnelected(ctx, p.Spec)
+	case rollout.ApplyObjects:
+		err = op.apply(ctx, p.Spec)
+	case rollout.DeclareServers:
+		err = op.tellServers(ctx, p.Spec.Declared)
+	case rollout.RollServers:
+		err = op.rollServers(ctx)
+	case rollout.SettleServers:
+		err = op.rollBackIfStuck(ctx, op.roll.settle(ctx))
+	case rollout.RecordDone:
+		err = op.rollBackIfStuck(ctx, op.roll.record(ctx))
+		op.completed++
+	case rollout.DeleteKeys:
+		err = encryption.DeleteKeyring(ctx, op.Consul)
+	case rollout.DeleteCertificates:
+		err = encryption.DeleteCertificates(ctx, op.Consul)
+	case rollout.RestoreSnapshot:
+		err = op.restoreSnapshot(ctx)
+	case rollout.RouteClients:
+		err = op.routeClients(ctx)
+	case rollout.RefreshSchedules:
+		err = restic.Refresh(ctx, op.Kube, op.Consul)
+	}
+	return err
+}
