@@ -158,7 +158,7 @@ func TestAccACLBootstrap_lifecycle(t *testing.T) {
 						t.Fatal(err)
 					}
 					acctest.Wait(t, "the server to come back", func(ctx context.Context) (string, error) {
-						return c.Missing(ctx, token(t, namespace), 3, 0)
+						return consul.Missing(ctx, c, token(t, namespace), 3, 0)
 					})
 				},
 				Config: hcl(namespace, ""), PlanOnly: true,
@@ -173,7 +173,7 @@ func TestAccACLBootstrap_lifecycle(t *testing.T) {
 						t.Fatal(err)
 					}
 					acctest.Wait(t, "the server to come back, without its token", func(ctx context.Context) (string, error) {
-						if missing, err := c.Missing(ctx, token(t, namespace), 3, 0); missing != "" || err != nil {
+						if missing, err := consul.Missing(ctx, c, token(t, namespace), 3, 0); missing != "" || err != nil {
 							return missing, err
 						}
 						drift, err := consulacl.AgentTokenDrift(ctx, c, token(t, namespace))

@@ -293,7 +293,7 @@ func TestAccACLObjects_stayOnTheWordOfABadCredential(t *testing.T) {
 		},
 		{
 			PreConfig: func() {
-				acctest.Wait(t, "the server to come back", func(ctx context.Context) (string, error) { return f.Missing(ctx, f.token, 1, 0) })
+				acctest.Wait(t, "the server to come back", func(ctx context.Context) (string, error) { return consul.Missing(ctx, f.Cluster, f.token, 1, 0) })
 			},
 			RefreshState: true, Check: all,
 		},

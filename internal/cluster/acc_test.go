@@ -74,7 +74,7 @@ func podUIDs(t *testing.T, namespace string) map[string]types.UID {
 // voters checks that n servers are healthy voters with one leader.
 func voters(t *testing.T, namespace string, n int) resource.TestCheckFunc {
 	return func(*terraform.State) error {
-		h, err := acctest.Consul(t, namespace, "consul").Health(t.Context(), "")
+		h, err := consul.ReadHealth(t.Context(), acctest.Consul(t, namespace, "consul"), "")
 		if err != nil {
 			return err
 		}
@@ -536,7 +536,7 @@ func TestAccCluster_serverWithoutDataRejoinsAsANewPeer(t *testing.T) {
 	loseDisk := func() {
 		ctx := t.Context()
 		cleanup(false)
-		h, err := c.Health(ctx, "")
+		h, err := consul.ReadHealth(ctx, c, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -572,7 +572,7 @@ func TestAccCluster_serverWithoutDataRejoinsAsANewPeer(t *testing.T) {
 		}
 		cleanup(true)
 		acctest.Wait(t, "the server to rejoin", func(ctx context.Context) (string, error) {
-			h, err := c.Health(ctx, "")
+			h, err := consul.ReadHealth(ctx, c, "")
 			if err != nil {
 				return err.Error(), nil
 			}

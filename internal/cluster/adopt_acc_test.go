@@ -61,7 +61,7 @@ func startOld(t *testing.T, namespace, manifest, statefulSet, token string, repl
 		}
 	}
 	old := oldServers{t, namespace, statefulSet, acctest.Consul(t, namespace, "consul").Former(statefulSet)}
-	acctest.Wait(t, "the old servers", func(ctx context.Context) (string, error) { return old.Missing(ctx, token, 3, 0) })
+	acctest.Wait(t, "the old servers", func(ctx context.Context) (string, error) { return consul.Missing(ctx, old.Cluster, token, 3, 0) })
 	return old
 }
 
@@ -240,7 +240,7 @@ func TestAccLong_takesOverFromTheHelmChart(t *testing.T) {
 				},
 				Check: resource.ComposeTestCheckFunc(old.taken(management, 200), func(*terraform.State) error {
 					writer.More(20)
-					h, err := acctest.Consul(t, namespace, "consul").Health(t.Context(), management)
+					h, err := consul.ReadHealth(t.Context(), acctest.Consul(t, namespace, "consul"), management)
 					if err != nil {
 						return err
 					}
@@ -459,7 +459,7 @@ func TestAccLong_destroyGivesATakeoverBack(t *testing.T) {
 	if err := leftAlone(t, namespace, &before)(nil); err != nil {
 		t.Error(err)
 	}
-	if missing, err := old.Missing(t.Context(), "", 3, 0); missing != "" || err != nil {
+	if missing, err := consul.Missing(t.Context(), old.Cluster, "", 3, 0); missing != "" || err != nil {
 		t.Errorf("the old servers are not three voters: %s, %v", missing, err)
 	}
 	is, err := k.CoreV1().Services(namespace).Get(t.Context(), "consul", metav1.GetOptions{})

@@ -57,7 +57,7 @@ func TestAccLong_evictionsOneAfterTheOtherLeaveTwoVoters(t *testing.T) {
 					if left := len(before) - len(restarted(before, podUIDs(t, namespace))); left > 0 {
 						return fmt.Sprintf("%d were not evicted", left), nil
 					}
-					return acctest.Consul(t, namespace, "consul").Missing(ctx, "", 3, 0)
+					return consul.Missing(ctx, acctest.Consul(t, namespace, "consul"), "", 3, 0)
 				})
 				client.More(5)
 				defer client.Stop()
@@ -124,7 +124,7 @@ func leader(t *testing.T, namespace string) string {
 		if err != nil {
 			return "", err
 		}
-		pod, err := c.LeaderPod(ctx, pods)
+		pod, err := consul.LeaderPod(ctx, c, pods)
 		if err != nil {
 			return err.Error(), nil
 		}

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/retry"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 )
 
@@ -333,7 +334,7 @@ func TestAccLong_restartsOnlyServersThatRunWhatOthersAdded(t *testing.T) {
 						if err != nil || pod.UID == old || len(pod.Spec.Containers[0].Env) != 3 {
 							return "not yet", nil //nolint:nilerr // it is being replaced
 						}
-						h, err := acctest.Consul(t, namespace, "consul").Health(ctx, "")
+						h, err := consul.ReadHealth(ctx, acctest.Consul(t, namespace, "consul"), "")
 						if err != nil {
 							return err.Error(), nil
 						}

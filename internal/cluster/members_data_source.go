@@ -121,7 +121,7 @@ func (d *membersDataSource) Read(ctx context.Context, req datasource.ReadRequest
 		resp.Diagnostics.AddError("Cannot read the members", err.Error())
 		return
 	}
-	h, err := cluster.Health(ctx, token)
+	h, err := consul.ReadHealth(ctx, cluster, token)
 	if err != nil {
 		detail := err.Error()
 		switch exists, existsErr := cluster.Exists(ctx); {

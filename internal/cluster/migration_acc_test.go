@@ -187,7 +187,7 @@ func TestAccACL_denyIsRefusedUntilTheServersAreReady(t *testing.T) {
 		t.Errorf("that apply has changed what servers run, %v", err)
 	}
 	scale(t, namespace, 1)
-	acctest.Wait(t, "the server to lead", func(ctx context.Context) (string, error) { return c.Missing(ctx, management, 1, 0) })
+	acctest.Wait(t, "the server to lead", func(ctx context.Context) (string, error) { return consul.Missing(ctx, c, management, 1, 0) })
 	apply(config(stepDeny, again))
 	if err := putKey(t, namespace, "by-nobody", ""); !consul.IsForbidden(err) {
 		t.Errorf("a write without a token was answered with %v and not with 403", err)
@@ -296,7 +296,7 @@ func TestAccLong_inAMixedClusterTheLeaderDecides(t *testing.T) {
 			}
 		}
 	}
-	voters := func(ctx context.Context) (string, error) { return c.Missing(ctx, management, 3, consul.Soak) }
+	voters := func(ctx context.Context) (string, error) { return consul.Missing(ctx, c, management, 3, consul.Soak) }
 	restart := func(name, acl string) {
 		t.Helper()
 		setACL(t, namespace, acl)
@@ -323,7 +323,7 @@ func TestAccLong_inAMixedClusterTheLeaderDecides(t *testing.T) {
 	lead := func(name string) {
 		t.Helper()
 		acctest.Wait(t, name+" to lead", func(ctx context.Context) (string, error) {
-			h, err := c.Health(ctx, management)
+			h, err := consul.ReadHealth(ctx, c, management)
 			if err != nil || h.Leader() == nil {
 				return fmt.Sprintf("no leader, %v", err), nil
 			}

@@ -119,7 +119,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 	}
 	whole := func(want int) {
 		t.Helper()
-		if missing, err := acctest.Consul(t, namespace, "consul").Missing(t.Context(), token(), 3, 0); err != nil || missing != "" {
+		if missing, err := consul.Missing(t.Context(), acctest.Consul(t, namespace, "consul"), token(), 3, 0); err != nil || missing != "" {
 			t.Errorf("the servers are not whole: %s, %v", missing, err)
 		}
 		if n := keys(); n != want {
@@ -201,7 +201,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 		if err != nil || p.Status.ContainerStatuses[0].RestartCount == 0 {
 			return "it was not restarted", err
 		}
-		return acctest.Consul(t, namespace, "consul").Missing(ctx, token(), 3, 0)
+		return consul.Missing(ctx, acctest.Consul(t, namespace, "consul"), token(), 3, 0)
 	})
 	if left := run(alone, "ls "+server.RaftDir); !strings.Contains(left, "peers.json.ignored") {
 		t.Errorf("the file was taken: %s", left)
@@ -312,7 +312,7 @@ func TestAccLong_bringsBackServersThatWereTakenAway(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s", code, out)
 	}
-	if missing, err := c.Missing(t.Context(), "", 1, 0); err != nil || missing != "" {
+	if missing, err := consul.Missing(t.Context(), c, "", 1, 0); err != nil || missing != "" {
 		t.Errorf("the server is not well: %s, %v", missing, err)
 	}
 	if _, err := getKey(t, namespace, "kept"); err != nil {
@@ -329,7 +329,7 @@ func leavingPeers(ctx context.Context, c *consul.Cluster) (early []string) {
 	if err != nil {
 		return nil
 	}
-	h, err := c.Health(ctx, "")
+	h, err := consul.ReadHealth(ctx, c, "")
 	if err != nil {
 		return nil
 	}
@@ -377,7 +377,7 @@ func TestAccLong_comesBackFromTwoSurvivorsOfFive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	leader, err := c.LeaderPod(t.Context(), pods)
+	leader, err := consul.LeaderPod(t.Context(), c, pods)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -404,7 +404,7 @@ func TestAccLong_comesBackFromTwoSurvivorsOfFive(t *testing.T) {
 	}
 	cli.Write("main.tf", config("  recovery = { from = \"survivor\", trigger = \"1\" }\n"))
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
-	if missing, err := c.Missing(t.Context(), "", 5, 0); err != nil || missing != "" {
+	if missing, err := consul.Missing(t.Context(), c, "", 5, 0); err != nil || missing != "" {
 		t.Errorf("the servers are not whole: %s, %v", missing, err)
 	}
 	for i := range 30 {

@@ -25,6 +25,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
@@ -95,7 +96,7 @@ func TestAccCluster_upgradeCanBeTakenBackFromItsSnapshot(t *testing.T) {
 // allRun checks which version three servers say that they run.
 func allRun(t *testing.T, namespace, version string) error {
 	t.Helper()
-	h, err := acctest.Consul(t, namespace, "consul").Health(t.Context(), managementToken(t, namespace))
+	h, err := consul.ReadHealth(t.Context(), acctest.Consul(t, namespace, "consul"), managementToken(t, namespace))
 	if err != nil {
 		return err
 	}
@@ -152,7 +153,7 @@ func restoreByHand(t *testing.T, namespace, file, sha256 string) error {
 		return err
 	}
 	acctest.Wait(t, "the servers", func(ctx context.Context) (string, error) {
-		h, err := c.Health(ctx, token)
+		h, err := consul.ReadHealth(ctx, c, token)
 		if err != nil {
 			return err.Error(), nil
 		}

@@ -17,6 +17,7 @@ import (
 	policyv1 "k8s.io/client-go/applyconfigurations/policy/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -58,7 +59,7 @@ func TestAccCluster_theStateOfAnEarlierCommitPlansNothing(t *testing.T) {
 		configKey.ReplaceAllString(strings.Replace(established, "  established: \"true\"\n", "", 1), "${0}      \"bootstrap_expect\": 1,\n"),
 	)
 	acctest.Wait(t, "the server to vote", func(ctx context.Context) (string, error) {
-		return acctest.Consul(t, namespace, "consul").Missing(ctx, "", 1, 0)
+		return consul.Missing(ctx, acctest.Consul(t, namespace, "consul"), "", 1, 0)
 	})
 	autopilot := server.Autopilot{
 		CleanupDeadServers:      true,
@@ -66,7 +67,7 @@ func TestAccCluster_theStateOfAnEarlierCommitPlansNothing(t *testing.T) {
 		MaxTrailingLogs:         250,
 		ServerStabilizationTime: 2 * time.Second,
 	}
-	if err := acctest.Consul(t, namespace, "consul").SetAutopilot(t.Context(), "", autopilot, 1); err != nil {
+	if err := consul.SetAutopilot(t.Context(), acctest.Consul(t, namespace, "consul"), "", autopilot, 1); err != nil {
 		t.Fatal(err)
 	}
 	applyAs(t, server.ManagedBy, established)

@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -287,7 +288,7 @@ func TestAccCluster_pausesAndLeavesRestartsToOthers(t *testing.T) {
 func whole(t *testing.T, namespace string) {
 	t.Helper()
 	acctest.Wait(t, "all servers to vote", func(ctx context.Context) (string, error) {
-		return acctest.Consul(t, namespace, "consul").Missing(ctx, "", 3, 0)
+		return consul.Missing(ctx, acctest.Consul(t, namespace, "consul"), "", 3, 0)
 	})
 }
 

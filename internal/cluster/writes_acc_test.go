@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -108,13 +109,13 @@ func leadFirst(t *testing.T, namespace string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if leader, err := c.LeaderPod(t.Context(), pods); err != nil {
+	if leader, err := consul.LeaderPod(t.Context(), c, pods); err != nil {
 		t.Fatal(err)
 	} else if leader.Name == first {
 		return
 	}
-	if err := c.TransferLeadership(t.Context(), token, first); err != nil {
+	if err := consul.TransferLeadership(t.Context(), c, token, first); err != nil {
 		t.Fatal(err)
 	}
-	acctest.Wait(t, "all servers to vote", func(ctx context.Context) (string, error) { return c.Missing(ctx, token, 3, 0) })
+	acctest.Wait(t, "all servers to vote", func(ctx context.Context) (string, error) { return consul.Missing(ctx, c, token, 3, 0) })
 }

@@ -94,5 +94,5 @@ func (c *Cluster) Established(ctx context.Context) (bool, error) {
 	if len(running) == 0 {
 		return !found, nil
 	}
-	return c.HasBootstrapped(ctx, running)
+	return HasBootstrapped(ctx, c, running)
 }

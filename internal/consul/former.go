@@ -98,7 +98,7 @@ type AgentFacts struct {
 
 // Facts asks the agent in a pod about itself (GET /v1/agent/self). It needs
 // agent:read.
-func (c *Cluster) Facts(ctx context.Context, token string, pod *corev1.Pod) (AgentFacts, error) {
+func Facts(ctx context.Context, c *Cluster, token string, pod *corev1.Pod) (AgentFacts, error) {
 	client, err := c.Server(pod, token)
 	if err != nil {
 		return AgentFacts{}, err
@@ -159,9 +159,9 @@ const (
 // ServerMembers are the servers that agents list as members of the gossip pool and that have not left, by name, and whether each has
 // failed. A server that any agent does not see as failed has not. Agents learn of a failure one after the other, and autopilot does not
 // report a failed server that is not a Raft peer. It needs node:read.
-func (c *Cluster) ServerMembers(ctx context.Context, token string) (failed map[string]bool, err error) {
+func ServerMembers(ctx context.Context, c *Cluster, token string) (failed map[string]bool, err error) {
 	failed = map[string]bool{}
-	err = c.eachAgent(ctx, token, func(client *api.Client) error {
+	err = eachAgent(ctx, c, token, func(client *api.Client) error {
 		var members []api.AgentMember
 		_, err := client.Raw().Query("/v1/agent/members", &members, (&api.QueryOptions{}).WithContext(ctx))
 		for _, m := range members {
@@ -181,8 +181,8 @@ func (c *Cluster) ServerMembers(ctx context.Context, token string) (failed map[s
 
 // ForceLeave removes a failed server from the members of every agent. It asks each agent: if the message of one agent does not reach
 // another, that one lists the member as failed for three days. An agent that does not know the member is no error. It needs operator:write.
-func (c *Cluster) ForceLeave(ctx context.Context, token, node string) error {
-	err := c.eachAgent(ctx, token, func(client *api.Client) error {
+func ForceLeave(ctx context.Context, c *Cluster, token, node string) error {
+	err := eachAgent(ctx, c, token, func(client *api.Client) error {
 		err := client.Agent().ForceLeaveOptions(node, api.ForceLeaveOpts{Prune: true}, (&api.QueryOptions{}).WithContext(ctx))
 		if err != nil && strings.Contains(err.Error(), "No node found") { // agent/agent.go of Consul
 			return nil
@@ -196,7 +196,7 @@ func (c *Cluster) ForceLeave(ctx context.Context, token, node string) error {
 }
 
 // eachAgent calls do with a client of every server whose pod is running. It returns ErrNoServer if no pod is running.
-func (c *Cluster) eachAgent(ctx context.Context, token string, do func(*api.Client) error) error {
+func eachAgent(ctx context.Context, c *Cluster, token string, do func(*api.Client) error) error {
 	pods, err := c.Pods(ctx)
 	if err != nil {
 		return err

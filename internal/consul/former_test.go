@@ -64,23 +64,23 @@ func TestForceLeave_asksEachAgent(t *testing.T) {
 		}
 	}
 	k := fake.NewClientset(consultest.BootstrappedCluster(3)...)
-	if err := NewConnector(
+	if err := ForceLeave(t.Context(), NewConnector(
 		consultest.Serve(t, k, http.HandlerFunc(heard)),
-	).Cluster("ns", "consul").ForceLeave(t.Context(), "management", "old-1"); err != nil ||
+	).Cluster("ns", "consul"), "management", "old-1"); err != nil ||
 		asked.Load() != 3 {
 		t.Errorf("%d of 3 agents were asked: %v", asked.Load(), err)
 	}
 	refuses := func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "Permission denied", http.StatusForbidden) }
-	if err := NewConnector(
+	if err := ForceLeave(t.Context(), NewConnector(
 		consultest.Serve(t, k, http.HandlerFunc(refuses)),
-	).Cluster("ns", "consul").ForceLeave(t.Context(), "management", "old-1"); !IsForbidden(
+	).Cluster("ns", "consul"), "management", "old-1"); !IsForbidden(
 		err,
 	) {
 		t.Errorf("got %v", err)
 	}
-	if err := NewConnector(
+	if err := ForceLeave(t.Context(), NewConnector(
 		consultest.Serve(t, fake.NewClientset(), http.HandlerFunc(refuses)),
-	).Cluster("ns", "consul").ForceLeave(t.Context(), "management", "old-1"); !errors.Is(
+	).Cluster("ns", "consul"), "management", "old-1"); !errors.Is(
 		err,
 		ErrNoServer,
 	) {
@@ -118,7 +118,7 @@ func TestServerMembers(t *testing.T) {
 		"ns",
 		"consul",
 	)
-	got, err := c.ServerMembers(t.Context(), "management")
+	got, err := ServerMembers(t.Context(), c, "management")
 	if want := map[string]bool{"new-0": false, "old-0": true, "old-1": false, "old-2": true}; err != nil || !maps.Equal(got, want) {
 		t.Errorf("got %v, %v, want %v", got, err, want)
 	}

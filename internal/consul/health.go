@@ -58,9 +58,9 @@ func (h Health) Leader() *ServerHealth {
 	return nil
 }
 
-// Health asks autopilot for the health of the servers, and the leader for the voters: autopilot only checks
+// ReadHealth asks autopilot for the health of the servers, and the leader for the voters: autopilot only checks
 // every two seconds (server_health_interval in agent/config/default.go of Consul). It needs operator:read.
-func (c *Cluster) Health(ctx context.Context, token string) (Health, error) {
+func ReadHealth(ctx context.Context, c *Cluster, token string) (Health, error) {
 	var h Health
 	err := c.Any(ctx, token, func(client *api.Client) error {
 		q := (&api.QueryOptions{}).WithContext(ctx)
@@ -162,7 +162,7 @@ func (h Health) missingAddresses(pods []corev1.Pod) string {
 // nothing does. Without a token that may ask autopilot, as before ACLs are bootstrapped, it asks every server
 // for its leader and its Raft peers, which requires no right. This does not distinguish a voter from a server
 // that has just joined, so each server must have been ready for soak.
-func (c *Cluster) Missing(ctx context.Context, token string, n int, soak time.Duration) (string, error) {
+func Missing(ctx context.Context, c *Cluster, token string, n int, soak time.Duration) (string, error) {
 	pods, err := c.Pods(ctx)
 	if err != nil {
 		return "", err
@@ -170,7 +170,7 @@ func (c *Cluster) Missing(ctx context.Context, token string, n int, soak time.Du
 	if m := missingPods(pods, n); m != "" {
 		return m, nil
 	}
-	h, err := c.Health(ctx, token)
+	h, err := ReadHealth(ctx, c, token)
 	switch {
 	case err == nil:
 		return cmp.Or(h.MissingVoters(n), h.missingAddresses(pods)), nil
@@ -179,7 +179,7 @@ func (c *Cluster) Missing(ctx context.Context, token string, n int, soak time.Du
 	}
 	views := make([]raftView, len(pods))
 	for i := range pods {
-		if views[i], err = c.raftView(ctx, &pods[i]); err != nil {
+		if views[i], err = readRaftView(ctx, c, &pods[i]); err != nil {
 			return err.Error(), nil
 		}
 	}
@@ -191,7 +191,7 @@ func (c *Cluster) Missing(ctx context.Context, token string, n int, soak time.Du
 
 // SetAutopilot stores the declared autopilot configuration for n servers, and keeps the rest. Consul only reads
 // the configuration file for this at the first bootstrap. It needs operator:write.
-func (c *Cluster) SetAutopilot(ctx context.Context, token string, want server.Autopilot, n int) error {
+func SetAutopilot(ctx context.Context, c *Cluster, token string, want server.Autopilot, n int) error {
 	err := c.Any(ctx, token, func(client *api.Client) error {
 		conf, err := client.Operator().AutopilotGetConfiguration((&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
 		if err != nil || len(adjustAutopilot(conf, want, n)) == 0 {
@@ -211,7 +211,7 @@ func (c *Cluster) SetAutopilot(ctx context.Context, token string, want server.Au
 
 // AutopilotDrift lists what in the stored autopilot configuration is not as declared for n servers. It needs
 // operator:read.
-func (c *Cluster) AutopilotDrift(ctx context.Context, token string, want server.Autopilot, n int) (drift []string, err error) {
+func AutopilotDrift(ctx context.Context, c *Cluster, token string, want server.Autopilot, n int) (drift []string, err error) {
 	err = c.Any(ctx, token, func(client *api.Client) error {
 		conf, err := client.Operator().AutopilotGetConfiguration((&api.QueryOptions{}).WithContext(ctx))
 		if err == nil {
@@ -291,7 +291,7 @@ type raftView struct {
 	peers  []string
 }
 
-func (c *Cluster) raftView(ctx context.Context, pod *corev1.Pod) (raftView, error) {
+func readRaftView(ctx context.Context, c *Cluster, pod *corev1.Pod) (raftView, error) {
 	v := raftView{pod: pod.Name, ip: pod.Status.PodIP}
 	client, err := c.Server(pod, "")
 	if err != nil {
@@ -308,9 +308,9 @@ func (c *Cluster) raftView(ctx context.Context, pod *corev1.Pod) (raftView, erro
 }
 
 // LeaderPod finds the leader's pod among the server pods. It requires no right.
-func (c *Cluster) LeaderPod(ctx context.Context, pods []corev1.Pod) (*corev1.Pod, error) {
+func LeaderPod(ctx context.Context, c *Cluster, pods []corev1.Pod) (*corev1.Pod, error) {
 	for i := range pods {
-		v, err := c.raftView(ctx, &pods[i])
+		v, err := readRaftView(ctx, c, &pods[i])
 		if err != nil || v.leader == "" {
 			continue
 		}

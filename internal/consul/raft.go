@@ -18,8 +18,8 @@ import (
 
 // TransferLeadership transfers the leadership to a server, by its name (POST /v1/operator/raft/transfer-leader,
 // Consul 1.15 and later). It needs operator:write.
-func (c *Cluster) TransferLeadership(ctx context.Context, token, name string) error {
-	s, err := c.known(ctx, token, name)
+func TransferLeadership(ctx context.Context, c *Cluster, token, name string) error {
+	s, err := known(ctx, c, token, name)
 	if err != nil {
 		return err
 	}
@@ -34,8 +34,8 @@ func (c *Cluster) TransferLeadership(ctx context.Context, token, name string) er
 
 // RemovePeer removes a server from the Raft peers, by its name (DELETE /v1/operator/raft/peer). It is not an
 // error if the server is not a peer, or if autopilot does not know it. It needs operator:write.
-func (c *Cluster) RemovePeer(ctx context.Context, token, name string) error {
-	h, err := c.Health(ctx, token)
+func RemovePeer(ctx context.Context, c *Cluster, token, name string) error {
+	h, err := ReadHealth(ctx, c, token)
 	if err != nil {
 		return err
 	}
@@ -49,8 +49,8 @@ func (c *Cluster) RemovePeer(ctx context.Context, token, name string) error {
 }
 
 // known is what autopilot reports for one server.
-func (c *Cluster) known(ctx context.Context, token, name string) (ServerHealth, error) {
-	h, err := c.Health(ctx, token)
+func known(ctx context.Context, c *Cluster, token, name string) (ServerHealth, error) {
+	h, err := ReadHealth(ctx, c, token)
 	if err != nil {
 		return ServerHealth{}, err
 	}
@@ -64,10 +64,10 @@ func (c *Cluster) known(ctx context.Context, token, name string) (ServerHealth, 
 // HasBootstrapped reports whether one of the servers in the pods knows a Raft peer. If so, there was a leader,
 // whether there is one now or not. It requires no right. An error means that a server did not answer, and that
 // no other server knows a peer.
-func (c *Cluster) HasBootstrapped(ctx context.Context, pods []corev1.Pod) (bool, error) {
+func HasBootstrapped(ctx context.Context, c *Cluster, pods []corev1.Pod) (bool, error) {
 	var errs []error
 	for i := range pods {
-		v, err := c.raftView(ctx, &pods[i])
+		v, err := readRaftView(ctx, c, &pods[i])
 		if len(v.peers) > 0 || v.leader != "" {
 			return true, nil
 		}
@@ -81,10 +81,10 @@ const AskTimeout = 5 * time.Second
 
 // RaftState asks the server in a pod. The leader and the addresses of the peers require no right. The rest requires
 // agent:read, for which the server asks no other server if the token belongs to its own datacenter.
-func (c *Cluster) RaftState(ctx context.Context, token string, pod *corev1.Pod) (server.RaftState, error) {
+func RaftState(ctx context.Context, c *Cluster, token string, pod *corev1.Pod) (server.RaftState, error) {
 	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
 	defer cancel()
-	v, err := c.raftView(ctx, pod)
+	v, err := readRaftView(ctx, c, pod)
 	if err != nil {
 		return server.RaftState{}, err
 	}

@@ -12,7 +12,7 @@ import (
 
 // ConfigVersion returns the version of the configuration that the agent in a pod reports to have loaded; "" if
 // it knows none. It needs agent:read.
-func (c *Cluster) ConfigVersion(ctx context.Context, token string, pod *corev1.Pod) (string, error) {
+func ConfigVersion(ctx context.Context, c *Cluster, token string, pod *corev1.Pod) (string, error) {
 	client, err := c.Server(pod, token)
 	if err != nil {
 		return "", err
@@ -30,7 +30,7 @@ func (c *Cluster) ConfigVersion(ctx context.Context, token string, pod *corev1.P
 
 // Reload makes the agent in a pod reload its configuration. An agent that refuses the new configuration keeps
 // the one that it has. It needs agent:write.
-func (c *Cluster) Reload(ctx context.Context, token string, pod *corev1.Pod) error {
+func Reload(ctx context.Context, c *Cluster, token string, pod *corev1.Pod) error {
 	client, err := c.Server(pod, token)
 	if err != nil {
 		return err

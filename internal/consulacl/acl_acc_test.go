@@ -834,7 +834,7 @@ func TestAccACL_theDeathOfALeaderIsWaitedOut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		leader, err := c.LeaderPod(t.Context(), pods)
+		leader, err := consul.LeaderPod(t.Context(), c.Cluster, pods)
 		if err != nil {
 			t.Fatal(err)
 		}

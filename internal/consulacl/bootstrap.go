@@ -254,7 +254,7 @@ func finishBootstrap(ctx context.Context, c *consul.Cluster, token string, provi
 		if err != nil {
 			return "", err
 		}
-		if missing, err := c.Missing(ctx, token, n, 0); err != nil || missing != "" {
+		if missing, err := consul.Missing(ctx, c, token, n, 0); err != nil || missing != "" {
 			return missing, err
 		}
 		age := registrationAge
@@ -581,7 +581,7 @@ func resetBootstrap(ctx context.Context, c *consul.Cluster, lost *LostError, kee
 	if err != nil {
 		return "", err
 	}
-	leader, err := c.LeaderPod(ctx, pods)
+	leader, err := consul.LeaderPod(ctx, c, pods)
 	if err != nil {
 		return "", err
 	}

@@ -842,7 +842,7 @@ func (w *work) loadInto(ctx context.Context, token string, pods []corev1.Pod) er
 			if missing == "" && reloaded { // at least once: authorities may have the same name
 				return "", nil
 			}
-			if err := w.c.Reload(ctx, token, &pods[i]); err != nil {
+			if err := consul.Reload(ctx, w.c, token, &pods[i]); err != nil {
 				if consul.IsForbidden(err) {
 					return "", err
 				}

@@ -392,7 +392,7 @@ func settleRing(ctx context.Context, c *consul.Cluster, token string, keys []str
 	return kube.Wait(ctx, "the gossip keys of all agents", consul.Interval, func(ctx context.Context) (string, error) {
 		// The ring counts the agents that answer. A server that is away would keep a key that the others
 		// remove.
-		if missing, err := c.Missing(ctx, token, servers, 0); err != nil || missing != "" {
+		if missing, err := consul.Missing(ctx, c, token, servers, 0); err != nil || missing != "" {
 			return missing, err
 		}
 		r, err := readRing(ctx, c, token)

@@ -45,18 +45,18 @@ type awaited struct {
 // Explain says what keeps pods from being ready: the reason first, then the remedy, and then the state of every
 // pod and the newest events since the operation began. It never fails: it names what cannot be read.
 func (c *Client) Explain(ctx context.Context, a Awaited) string {
-	return c.readAwaited(ctx, a).String()
+	return readAwaited(ctx, c, a).String()
 }
 
 // Blocked is the reason why waiting for pods cannot succeed, with its remedy; "" if it can or may succeed.
 func (c *Client) Blocked(ctx context.Context, a Awaited) string {
-	if o := blocked(c.readAwaited(ctx, a).obstacles, time.Now()); o != nil {
+	if o := blocked(readAwaited(ctx, c, a).obstacles, time.Now()); o != nil {
 		return strings.TrimSpace(o.String() + "\n" + o.Remedy)
 	}
 	return ""
 }
 
-func (c *Client) readAwaited(ctx context.Context, a Awaited) awaited {
+func readAwaited(ctx context.Context, c *Client, a Awaited) awaited {
 	var r awaited
 	opts := metav1.ListOptions{LabelSelector: labels.SelectorFromSet(a.Selector).String()}
 	if pods, err := c.CoreV1().Pods(a.Namespace).List(ctx, opts); err != nil {

@@ -87,7 +87,7 @@ func (c *Client) AwaitJob(ctx context.Context, job *batchv1.Job) (*corev1.Pod, e
 			}
 		}
 		if time.Since(notRunning) > explainAfter { // it hangs: while the pod exists, Kubernetes knows why
-			why := c.readAwaited(ctx, awaitedJob(job))
+			why := readAwaited(ctx, c, awaitedJob(job))
 			failed.Explanation = why.String()
 			if o := blocked(why.obstacles, time.Now()); o != nil {
 				failed.Reason = o.String()

@@ -72,12 +72,12 @@ func (d Deployment) CheckAdopt(ctx context.Context, spec server.Spec) (servers i
 		}
 		return int(replicasOf(sts)), nil
 	}
-	f, err := d.checkAdopt(ctx, spec, live)
+	f, err := adoption{d}.checkAdopt(ctx, spec, live)
 	return int(f.takeover.Replicas), err
 }
 
 // checkAdopt is CheckAdopt for a cluster of which nothing exists.
-func (d Deployment) checkAdopt(ctx context.Context, spec server.Spec, live server.Set) (former, error) {
+func (d adoption) checkAdopt(ctx context.Context, spec server.Spec, live server.Set) (former, error) {
 	adopt := spec.Adopt
 	refused := &RefusedError{From: spec.Namespace + "/" + adopt.StatefulSet}
 	refuse := func(format string, args ...any) {
@@ -107,7 +107,7 @@ func (d Deployment) checkAdopt(ctx context.Context, spec server.Spec, live serve
 			refuse("Service %s: %s", name, reason)
 		}
 	}
-	claims, err := d.claimsOf(ctx, server.ClaimPrefix(spec.Name))
+	claims, err := volumes{d.Deployment}.claimsOf(ctx, server.ClaimPrefix(spec.Name))
 	if err != nil {
 		return former{}, err
 	}
@@ -150,7 +150,7 @@ func (d Deployment) checkAdopt(ctx context.Context, spec server.Spec, live serve
 const wellTimeout = 10 * time.Second
 
 // checkServers asks the former servers themselves, and returns their gossip addresses.
-func (d Deployment) checkServers(
+func (d adoption) checkServers(
 	ctx context.Context,
 	spec server.Spec,
 	sts *appsv1.StatefulSet,
@@ -169,7 +169,7 @@ func (d Deployment) checkServers(
 		if pods[i].Status.Phase != corev1.PodRunning {
 			return []string{fmt.Sprintf("server %s is not running", pods[i].Name)}, nil, nil
 		}
-		f, err := servers.Facts(ctx, token, &pods[i])
+		f, err := consul.Facts(ctx, servers, token, &pods[i])
 		switch {
 		case consul.IsForbidden(err) && token == "":
 			return []string{"ACLs are on: set token_secret to a Secret with a management token"}, nil, nil
@@ -205,7 +205,7 @@ func (d Deployment) checkServers(
 	well, cancel := context.WithTimeout(ctx, wellTimeout)
 	defer cancel()
 	err = kube.Wait(well, "the former servers", interval, func(ctx context.Context) (string, error) {
-		return servers.Missing(ctx, token, int(replicasOf(sts)), 0)
+		return consul.Missing(ctx, servers, token, int(replicasOf(sts)), 0)
 	})
 	var timeout *kube.TimeoutError
 	switch {
@@ -297,7 +297,7 @@ func onOff(on bool) string {
 }
 
 // checkService says why a Service cannot be switched, "" if it can.
-func (d Deployment) checkService(ctx context.Context, spec server.Spec, sts *appsv1.StatefulSet, name string) (reason string, err error) {
+func (d adoption) checkService(ctx context.Context, spec server.Spec, sts *appsv1.StatefulSet, name string) (reason string, err error) {
 	svc, err := d.Kube.CoreV1().Services(spec.Namespace).Get(ctx, name, metav1.GetOptions{})
 	found, err := kube.Found(err)
 	switch {
@@ -328,7 +328,7 @@ func (d Deployment) checkService(ctx context.Context, spec server.Spec, sts *app
 
 // joinAddresses are the addresses at which new servers find the former ones: their IPs, and the DNS
 // name of their governing Service if it is headless.
-func (d Deployment) joinAddresses(ctx context.Context, sts *appsv1.StatefulSet, pods []corev1.Pod, port string) ([]string, error) {
+func (d adoption) joinAddresses(ctx context.Context, sts *appsv1.StatefulSet, pods []corev1.Pod, port string) ([]string, error) {
 	var join []string
 	svc, err := d.Kube.CoreV1().Services(sts.Namespace).Get(ctx, sts.Spec.ServiceName, metav1.GetOptions{})
 	found, err := kube.Found(err)
@@ -354,7 +354,7 @@ func replicasOf(sts *appsv1.StatefulSet) int32 {
 }
 
 // claimsOf lists the volume claims whose names are one of the prefixes followed by an ordinal.
-func (d Deployment) claimsOf(ctx context.Context, prefixes ...string) ([]string, error) {
+func (d volumes) claimsOf(ctx context.Context, prefixes ...string) ([]string, error) {
 	list, err := d.Kube.CoreV1().PersistentVolumeClaims(d.Consul.Namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("listing the volume claims in %s: %w", d.Consul.Namespace, err)
@@ -386,8 +386,8 @@ func isClaimable(live server.Set, spec server.Spec) bool {
 	return svc != nil && spec.Adopt != nil && !server.Owns(spec.Name, svc.Labels) && slices.Contains(spec.Adopt.Services, svc.Name)
 }
 
-// applyTakeover applies the objects of an adoption.
-func (d Deployment) applyTakeover(ctx context.Context, spec server.Spec, live server.Set) (accepted []server.Object, err error) {
+// apply applies the objects of an adoption.
+func (d adoption) apply(ctx context.Context, spec server.Spec, live server.Set) (accepted []server.Object, err error) {
 	set := server.Objects(spec)
 	if isClaimable(live, spec) {
 		set.ClientService = nil
@@ -395,20 +395,20 @@ func (d Deployment) applyTakeover(ctx context.Context, spec server.Spec, live se
 	return applyObjects(ctx, d.Kube, set, live)
 }
 
-// takeOver makes a cluster out of servers that another tool made, or resumes that. Like Create, it
+// start makes a cluster out of servers that another tool made, or resumes that. Like Create, it
 // returns an error other than an *UnsettledError only if there is no cluster.
-func (d Deployment) takeOver(ctx context.Context, spec server.Spec, live server.Set) error {
+func (d adoption) start(ctx context.Context, spec server.Spec, live server.Set) error {
 	if live.IsTakeover() {
 		if live.StatefulSet.Annotations[server.AnnotationCreating] != "true" {
 			return ErrExists
 		}
-		return d.begun(ctx, spec, func(ctx context.Context) error { return d.resumeTakeover(ctx, spec) })
+		return d.begun(ctx, spec, func(ctx context.Context) error { return d.resume(ctx, spec) })
 	}
 	f, err := d.checkAdopt(ctx, spec, live)
 	if err != nil {
 		return err
 	}
-	if err := d.checkConfig(ctx, server.Spec{}, spec, live); err != nil {
+	if err := (configCheck{d.Deployment}).checkConfig(ctx, server.Spec{}, spec, live); err != nil {
 		return err
 	}
 	desired := int(spec.Replicas)
@@ -416,17 +416,17 @@ func (d Deployment) takeOver(ctx context.Context, spec server.Spec, live server.
 	spec.Creating, spec.Established, spec.Replicas, spec.Takeover = true, true, 0, &f.takeover
 	made, err := d.keepSecrets(ctx, spec, f)
 	if err == nil {
-		made.objects, err = d.applyTakeover(ctx, spec, live)
+		made.objects, err = d.apply(ctx, spec, live)
 	}
 	if err != nil {
 		return errors.Join(err, made.undo(ctx, d.Kube, live))
 	}
-	return d.begun(ctx, spec, func(ctx context.Context) error { return d.runTakeover(ctx, spec, desired) })
+	return d.begun(ctx, spec, func(ctx context.Context) error { return d.run(ctx, spec, desired) })
 }
 
 // keepSecrets makes sure that the new servers find the management token and the gossip keys of the
 // former servers, and certificates of their authority.
-func (d Deployment) keepSecrets(ctx context.Context, spec server.Spec, f former) (m made, err error) {
+func (d adoption) keepSecrets(ctx context.Context, spec server.Spec, f former) (m made, err error) {
 	if f.token != "" {
 		isNew, err := consulacl.KeepManagementToken(ctx, d.Consul, f.token)
 		if err != nil {
@@ -445,16 +445,16 @@ func (d Deployment) keepSecrets(ctx context.Context, spec server.Spec, f former)
 			m.secrets = append(m.secrets, func(ctx context.Context) error { return encryption.DeleteKeyring(ctx, d.Consul) })
 		}
 	}
-	if err := m.secret(d.ensureKeys(ctx, server.Spec{}, spec)); err != nil {
+	if err := m.secret(credentials{d.Deployment}.ensureKeys(ctx, server.Spec{}, spec)); err != nil {
 		return m, err
 	}
-	return m, m.secret(d.ensureCertificates(ctx, server.Spec{}, spec))
+	return m, m.secret(credentials{d.Deployment}.ensureCertificates(ctx, server.Spec{}, spec))
 }
 
 // begun calls do for a cluster that exists, while no other apply changes the cluster. If the time
 // ran out, the cluster is unsettled.
-func (d Deployment) begun(ctx context.Context, spec server.Spec, do func(context.Context) error) error {
-	err := d.exclusively(ctx, do)
+func (d adoption) begun(ctx context.Context, spec server.Spec, do func(context.Context) error) error {
+	err := lease{d.Deployment}.exclusively(ctx, do)
 	var unsettled *UnsettledError
 	if err != nil && ctx.Err() != nil && !errors.As(err, &unsettled) {
 		return d.unsettled(ctx, err, spec)
@@ -462,9 +462,9 @@ func (d Deployment) begun(ctx context.Context, spec server.Spec, do func(context
 	return err
 }
 
-// resumeTakeover resumes an adoption from the live objects, with a spec that may have changed since
+// resume resumes an adoption from the live objects, with a spec that may have changed since
 // the adoption began.
-func (d Deployment) resumeTakeover(ctx context.Context, spec server.Spec) error {
+func (d adoption) resume(ctx context.Context, spec server.Spec) error {
 	live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
 	if err != nil {
 		return err
@@ -479,7 +479,7 @@ func (d Deployment) resumeTakeover(ctx context.Context, spec server.Spec) error 
 			spec.ID(),
 		)
 	}
-	if err := d.checkConfig(ctx, before, spec, live); err != nil {
+	if err := (configCheck{d.Deployment}).checkConfig(ctx, before, spec, live); err != nil {
 		return err
 	}
 	if before.Adopt == nil || before.Takeover == nil {
@@ -503,23 +503,23 @@ func (d Deployment) resumeTakeover(ctx context.Context, spec server.Spec) error 
 	if spec.Takeover, err = d.rejoin(ctx, *before.Takeover, spec.Adopt.StatefulSet); err != nil {
 		return err
 	}
-	if spec.FormerConfig, err = d.formerConfig(ctx, spec, live); err != nil {
+	if spec.FormerConfig, err = (objects{d.Deployment}).formerConfig(ctx, spec, live); err != nil {
 		return err
 	}
-	if _, err := d.ensureKeys(ctx, before, spec); err != nil {
+	if _, err := (credentials{d.Deployment}).ensureKeys(ctx, before, spec); err != nil {
 		return err
 	}
-	if _, err := d.ensureCertificates(ctx, before, spec); err != nil {
+	if _, err := (credentials{d.Deployment}).ensureCertificates(ctx, before, spec); err != nil {
 		return err
 	}
-	if _, err := d.applyTakeover(ctx, spec, live); err != nil {
+	if _, err := d.apply(ctx, spec, live); err != nil {
 		return err
 	}
-	return d.runTakeover(ctx, spec, desired)
+	return d.run(ctx, spec, desired)
 }
 
 // rejoin is a Takeover with the current addresses of the former servers.
-func (d Deployment) rejoin(ctx context.Context, before server.Takeover, statefulSet string) (*server.Takeover, error) {
+func (d adoption) rejoin(ctx context.Context, before server.Takeover, statefulSet string) (*server.Takeover, error) {
 	sts, err := kube.ReadStatefulSet(ctx, d.Kube, d.Consul.Namespace, statefulSet)
 	if err != nil || sts == nil || len(before.Join) == 0 {
 		return &before, err
@@ -536,8 +536,8 @@ func (d Deployment) rejoin(ctx context.Context, before server.Takeover, stateful
 	return &server.Takeover{Replicas: before.Replicas, Join: join}, err
 }
 
-// runTakeover carries out and ends an adoption whose objects are applied.
-func (d Deployment) runTakeover(ctx context.Context, spec server.Spec, desired int) error {
+// run carries out and ends an adoption whose objects are applied.
+func (d adoption) run(ctx context.Context, spec server.Spec, desired int) error {
 	token, _, err := consulacl.ManagementToken(ctx, d.Consul)
 	if err != nil {
 		return d.unsettled(ctx, err, spec)
@@ -560,11 +560,11 @@ func (d Deployment) runTakeover(ctx context.Context, spec server.Spec, desired i
 	return d.settle(ctx, spec, desired, serverTimeout(spec))
 }
 
-// goBack reverts an adoption that is not complete: it brings the former servers back to their
+// revert reverts an adoption that is not complete: it brings the former servers back to their
 // number, gives them the leadership and their Services, and removes the servers of the cluster one
 // at a time. It does nothing if there is no adoption, or no former server any more. It returns the
 // objects of the cluster without those that it gave back.
-func (d Deployment) goBack(ctx context.Context, spec server.Spec, live server.Set) (server.Set, error) {
+func (d adoption) revert(ctx context.Context, spec server.Spec, live server.Set) (server.Set, error) {
 	if !live.IsTakeover() {
 		return live, nil
 	}
@@ -608,7 +608,7 @@ func (d Deployment) Leftover(ctx context.Context, spec server.Spec) (Leftover, e
 	for i := range sts.Spec.VolumeClaimTemplates {
 		prefixes = append(prefixes, sts.Spec.VolumeClaimTemplates[i].Name+"-"+sts.Name+"-")
 	}
-	if l.Claims, err = d.claimsOf(ctx, prefixes...); err != nil {
+	if l.Claims, err = (volumes{d}).claimsOf(ctx, prefixes...); err != nil {
 		return Leftover{}, err
 	}
 	for _, name := range spec.Adopt.Services {
@@ -643,7 +643,7 @@ type liveTakeover struct {
 	back bool
 }
 
-func (d Deployment) liveTakeover(spec server.Spec, token string, desired int) liveTakeover {
+func (d adoption) liveTakeover(spec server.Spec, token string, desired int) liveTakeover {
 	t := liveTakeover{
 		Live:   Live{Kube: d.Kube, Consul: d.Consul, Desired: desired, Token: token, ACLs: spec.ACL.Enabled, Began: d.Began},
 		spec:   spec,
@@ -683,7 +683,7 @@ func (t liveTakeover) act(ctx context.Context, w rollout.World, a rollout.Action
 	case rollout.Switch:
 		return t.switchService(ctx, a.On)
 	case rollout.Transfer:
-		return t.both.TransferLeadership(ctx, t.Token, a.On)
+		return consul.TransferLeadership(ctx, t.both, t.Token, a.On)
 	case rollout.Remove:
 		return t.remove(ctx, a.On)
 	default:
@@ -735,11 +735,11 @@ func (t liveTakeover) look(ctx context.Context) (rollout.World, error) {
 			running = append(running, pods[i])
 		}
 	}
-	if w.Unsettled, err = t.both.Missing(ctx, t.Token, w.Replicas+seen.Replicas, 0); err != nil {
+	if w.Unsettled, err = consul.Missing(ctx, t.both, t.Token, w.Replicas+seen.Replicas, 0); err != nil {
 		return rollout.World{}, err
 	}
 	if len(running) > 0 {
-		if leader, err := t.both.LeaderPod(ctx, running); err == nil {
+		if leader, err := consul.LeaderPod(ctx, t.both, running); err == nil {
 			w.Leader = leader.Name
 		}
 		if err := t.addPeers(ctx, &w, pods); err != nil {
@@ -757,7 +757,7 @@ func hasPod(pods []corev1.Pod, name string) bool {
 // addPeers adds which servers are Raft peers, how far the log of each goes, and which peers and
 // members are left of retired servers. If no server answers, it adds nothing: Unsettled then says so.
 func (t liveTakeover) addPeers(ctx context.Context, w *rollout.World, pods []corev1.Pod) error {
-	h, err := t.both.Health(ctx, t.Token)
+	h, err := consul.ReadHealth(ctx, t.both, t.Token)
 	if consul.IsForbidden(err) {
 		return fmt.Errorf("the management token is not valid: %w", err)
 	}
@@ -777,7 +777,7 @@ func (t liveTakeover) addPeers(ctx context.Context, w *rollout.World, pods []cor
 			w.Former = append(w.Former, e.Name)
 		}
 	}
-	members, err := t.both.ServerMembers(ctx, t.Token)
+	members, err := consul.ServerMembers(ctx, t.both, t.Token)
 	if err != nil {
 		w.Unsettled = cmp.Or(w.Unsettled, err.Error())
 		return nil
@@ -848,14 +848,14 @@ func (t liveTakeover) scale(ctx context.Context, pod string, more int32) error {
 
 // remove removes a server from the Raft peers, and, if its pod is gone, from the members of every agent.
 func (t liveTakeover) remove(ctx context.Context, name string) error {
-	if err := t.both.RemovePeer(ctx, t.Token, name); err != nil {
+	if err := consul.RemovePeer(ctx, t.both, t.Token, name); err != nil {
 		return err
 	}
 	pods, err := t.both.Pods(ctx)
 	if err != nil || slices.ContainsFunc(pods, func(p corev1.Pod) bool { return p.Name == name }) {
 		return err // a server with a pod leaves by itself
 	}
-	return t.both.ForceLeave(ctx, t.Token, name)
+	return consul.ForceLeave(ctx, t.both, t.Token, name)
 }
 
 // switchService routes a Service to the side that stays. It returns when new connections arrive there.
@@ -969,8 +969,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// lookTakeover is Look during an adoption.
-func (d Deployment) lookTakeover(ctx context.Context, spec server.Spec, token string) (rollout.World, error) {
+// look is Look during an adoption.
+func (d adoption) look(ctx context.Context, spec server.Spec, token string) (rollout.World, error) {
 	w, err := d.liveTakeover(spec, token, server.MaxReplicas).Look(ctx)
 	if err != nil {
 		return rollout.World{}, err

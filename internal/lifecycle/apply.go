@@ -19,7 +19,7 @@ func (op *operation) apply(ctx context.Context, spec server.Spec) error {
 		op.from.UpgradeSnapshot = op.snapshot // in case it is rolled back
 	}
 	var err error
-	if spec.FormerConfig, err = op.formerConfig(ctx, spec, op.live); err != nil {
+	if spec.FormerConfig, err = (objects{op.Deployment}).formerConfig(ctx, spec, op.live); err != nil {
 		return err
 	}
 	objects := server.Objects(spec)
@@ -37,7 +37,7 @@ func (op *operation) apply(ctx context.Context, spec server.Spec) error {
 
 // tellServers brings the number of declared servers into the pods before any of them stops: a
 // server that only knows the former number would stay a peer (leave.sh).
-func (d Deployment) tellServers(ctx context.Context, declared int32) error {
+func (d objects) tellServers(ctx context.Context, declared int32) error {
 	pods, err := d.Consul.Pods(ctx)
 	if err != nil {
 		return err

@@ -38,7 +38,7 @@ const (
 // checkConfig lets Consul check the configuration of a spec, unless the servers already run it (server.NeedsCheck). It
 // returns a *ConfigError if Consul refuses the configuration. A check that cannot run does not prevent a change: the
 // servers load the configuration one at a time, and the change stops at the first server that does not come back.
-func (d Deployment) checkConfig(ctx context.Context, before, spec server.Spec, live server.Set) error {
+func (d configCheck) checkConfig(ctx context.Context, before, spec server.Spec, live server.Set) error {
 	if !server.NeedsCheck(before, spec) {
 		return nil
 	}
@@ -55,7 +55,7 @@ func (d Deployment) checkConfig(ctx context.Context, before, spec server.Spec, l
 	return nil
 }
 
-func (d Deployment) runCheck(ctx context.Context, spec server.Spec, live server.Set) error {
+func (d configCheck) runCheck(ctx context.Context, spec server.Spec, live server.Set) error {
 	if !server.FitsCheck(spec) {
 		return errors.New("the configuration is too large")
 	}
@@ -93,7 +93,7 @@ func (d Deployment) runCheck(ctx context.Context, spec server.Spec, live server.
 
 // awaitCheck waits until the container of the check ends: at most checkGrace for a pod that does not start, and at most
 // checkTimeout for one that runs.
-func (d Deployment) awaitCheck(ctx context.Context, job *batchv1.Job) (*corev1.ContainerStateTerminated, error) {
+func (d configCheck) awaitCheck(ctx context.Context, job *batchv1.Job) (*corev1.ContainerStateTerminated, error) {
 	var ended *corev1.ContainerStateTerminated
 	since, started := time.Now(), time.Time{}
 	err := kube.Wait(ctx, "the check of the configuration", checkInterval, func(ctx context.Context) (string, error) {

@@ -68,7 +68,7 @@ func TestCheckConfig(t *testing.T) {
 				Kube: &kube.Client{Interface: set}, Consul: &consul.Cluster{Namespace: "prod", Name: "consul"},
 				Unchecked: func(why error) { unchecked = why.Error() },
 			}
-			err := d.checkConfig(context.Background(), server.Spec{}, tt.spec, server.Set{})
+			err := configCheck{d}.checkConfig(context.Background(), server.Spec{}, tt.spec, server.Set{})
 			var refused *ConfigError
 			if errors.As(err, &refused) != (tt.refused != "") || (err != nil && refused == nil) || (refused != nil && refused.Words != tt.refused) {
 				t.Errorf("got the error %v", err)

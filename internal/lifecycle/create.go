@@ -27,7 +27,7 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 			return err
 		}
 		if live.StatefulSet == nil || live.IsTakeover() {
-			return d.takeOver(ctx, spec, live)
+			return adoption{d}.start(ctx, spec, live)
 		}
 	}
 	op := &operation{Deployment: d, wanted: rollout.Wanted{Spec: spec, Create: true, Restore: d.Origin != nil}}
@@ -45,7 +45,7 @@ func (op *operation) observeCreate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if op.runs, err = op.running(ctx, op.live, spec); err != nil {
+	if op.runs, err = (observer{op.Deployment}).running(ctx, op.live, spec); err != nil {
 		return err
 	}
 	switch {

@@ -55,12 +55,12 @@ func (d Deployment) CheckCreate(ctx context.Context, spec server.Spec) (hasNames
 		}
 		return true, err // a create that was interrupted is resumed
 	}
-	return true, d.tryObjects(ctx, spec)
+	return true, objects{d}.tryObjects(ctx, spec)
 }
 
 // tryObjects lets Kubernetes try the objects of a spec in a dry run, and one pod of its StatefulSet: Pod Security and quotas
 // only judge pods.
-func (d Deployment) tryObjects(ctx context.Context, spec server.Spec) error {
+func (d objects) tryObjects(ctx context.Context, spec server.Spec) error {
 	set := server.Objects(spec)
 	pod := &corev1.Pod{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},

@@ -25,16 +25,16 @@ func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string
 		return nil, err
 	}
 	if live.StatefulSet == nil {
-		if orphaned, err := d.isOrphaned(ctx, live, spec.Name); err != nil || !orphaned {
+		if orphaned, err := (observer{d}).isOrphaned(ctx, live, spec.Name); err != nil || !orphaned {
 			return nil, err
 		}
 	}
-	exclusively := d.exclusively
+	exclusively := lease{d}.exclusively
 	if live.Namespace != nil && live.Namespace.DeletionTimestamp != nil { // in which no Lease can be created any more
 		exclusively = func(ctx context.Context, do func(context.Context) error) error { return do(ctx) }
 	}
 	err = exclusively(ctx, func(ctx context.Context) error {
-		live, kept, err = d.deleteServers(ctx, spec)
+		live, kept, err = deletion{d}.deleteServers(ctx, spec)
 		return err
 	})
 	if err != nil || live.StatefulSet == nil {
@@ -54,7 +54,7 @@ func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string
 		}
 		left = slices.DeleteFunc(left, func(o string) bool { return o == "statefulset/"+sts.Name })
 		if len(left) == 0 {
-			return kept, d.deleteNamespace(ctx, namespace)
+			return kept, deletion{d}.deleteNamespace(ctx, namespace)
 		}
 		kept = append(kept, fmt.Sprintf("namespace %s, which still contains %s", spec.Namespace, strings.Join(left, ", ")))
 	}
@@ -64,27 +64,27 @@ func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string
 // deleteServers deletes everything of a cluster except the StatefulSet, which then has no servers
 // any more, and the namespace. It returns the objects as they were, without a StatefulSet if there
 // was none.
-func (d Deployment) deleteServers(ctx context.Context, spec server.Spec) (live server.Set, kept []string, err error) {
+func (d deletion) deleteServers(ctx context.Context, spec server.Spec) (live server.Set, kept []string, err error) {
 	if live, err = ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name); err != nil {
 		return live, nil, err
 	}
-	if live, err = d.goBack(ctx, spec, live); err != nil {
+	if live, err = (adoption{d.Deployment}).revert(ctx, spec, live); err != nil {
 		return live, nil, err
 	}
 	live = withoutForeign(live, spec.Name)
 	if err := foreign(live, spec.Name); err != nil {
 		return live, nil, err
 	}
-	orphaned, err := d.isOrphaned(ctx, live, spec.Name)
+	orphaned, err := observer{d.Deployment}.isOrphaned(ctx, live, spec.Name)
 	if err != nil {
 		return live, nil, err
 	}
 	if orphaned {
-		r, err := d.look(ctx, spec, live)
+		r, err := observer{d.Deployment}.look(ctx, spec, live)
 		if err != nil {
 			return live, nil, err
 		}
-		if live, err = d.adopt(ctx, r.spec(spec, true), live); err != nil {
+		if live, err = (objects{d.Deployment}).attach(ctx, r.spec(spec, true), live); err != nil {
 			return live, nil, err
 		}
 	}
@@ -92,14 +92,14 @@ func (d Deployment) deleteServers(ctx context.Context, spec server.Spec) (live s
 		return live, nil, nil
 	}
 	if spec.Storage.WhenDeleted != server.Delete { // the last moment in which the servers answer
-		if err := d.markData(ctx, live.IsEstablished() || isCreated(live.StatefulSet)); err != nil {
+		if err := (volumes{d.Deployment}).markData(ctx, live.IsEstablished() || isCreated(live.StatefulSet)); err != nil {
 			return live, nil, err
 		}
 	}
-	if err := d.stop(ctx, spec, live); err != nil {
+	if err := (stops{d.Deployment}).stop(ctx, spec, live); err != nil {
 		return live, nil, err
 	}
-	if err := d.deleteSnapshotJob(ctx); err != nil { // it may use a volume
+	if err := (snapshots{d.Deployment}).deleteSnapshotJob(ctx); err != nil { // it may use a volume
 		return live, nil, err
 	}
 	if err := (restic.Client{Kube: d.Kube, Consul: d.Consul}).FinishRestore(ctx); err != nil {
@@ -138,7 +138,7 @@ func (d Deployment) deleteServers(ctx context.Context, spec server.Spec) (live s
 
 // deleteJobs deletes Jobs that interrupted operations left behind. A Job of a schedule belongs to its CronJob. Without the right to list
 // Jobs, Kubernetes deletes them some time after they ended.
-func (d Deployment) deleteJobs(ctx context.Context) error {
+func (d deletion) deleteJobs(ctx context.Context) error {
 	list, err := d.Kube.BatchV1().Jobs(d.Consul.Namespace).List(ctx, owned(d.Consul.Name))
 	if apierrors.IsForbidden(err) {
 		return nil
@@ -160,7 +160,7 @@ func (d Deployment) deleteJobs(ctx context.Context) error {
 }
 
 // deleteNamespace deletes the namespace, with the StatefulSet, and waits until it no longer exists.
-func (d Deployment) deleteNamespace(ctx context.Context, namespace *corev1.Namespace) error {
+func (d deletion) deleteNamespace(ctx context.Context, namespace *corev1.Namespace) error {
 	if err := deleteObject(ctx, d.Kube, namespace); err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func (d Deployment) deleteNamespace(ctx context.Context, namespace *corev1.Names
 
 // deleteData deletes the volumes and Secrets of a cluster and waits until the volume claims no
 // longer exist.
-func (d Deployment) deleteData(ctx context.Context, spec server.Spec) error {
+func (d deletion) deleteData(ctx context.Context, spec server.Spec) error {
 	core := d.Kube.CoreV1()
 	claims, secrets, err := retained(ctx, d.Kube, spec.Namespace, spec.Name)
 	if err != nil {

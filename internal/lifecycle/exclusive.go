@@ -32,7 +32,7 @@ const (
 // meanwhile, and waits for a Lease that another apply holds. If the Lease is lost, for example
 // while the API server is away, do is stopped, and called again as soon as the Lease is back: it
 // resumes from what it finds.
-func (d Deployment) exclusively(ctx context.Context, do func(context.Context) error) error {
+func (d lease) exclusively(ctx context.Context, do func(context.Context) error) error {
 	for {
 		lost, err := d.withLease(ctx, do)
 		if !lost || ctx.Err() != nil {
@@ -42,7 +42,7 @@ func (d Deployment) exclusively(ctx context.Context, do func(context.Context) er
 }
 
 // withLease calls do once, and reports whether the Lease was lost before it returned.
-func (d Deployment) withLease(ctx context.Context, do func(context.Context) error) (lost bool, err error) {
+func (d lease) withLease(ctx context.Context, do func(context.Context) error) (lost bool, err error) {
 	host, _ := os.Hostname()
 	labels, err := d.Consul.Labels(ctx, server.OwnerLabels(d.Consul.Name))
 	if err != nil { // the Lease itself says why

@@ -58,7 +58,7 @@ func TestExclusively_theSecondWaitsUntilTheFirstHasEnded(t *testing.T) {
 	var ended atomic.Bool
 	first := make(chan error, 1)
 	go func() {
-		first <- d.exclusively(ctx, func(ctx context.Context) error {
+		first <- lease{d}.exclusively(ctx, func(ctx context.Context) error {
 			close(working)
 			cancel() // its time is over, and it cleans up
 			from := looks.Load()
@@ -73,7 +73,7 @@ func TestExclusively_theSecondWaitsUntilTheFirstHasEnded(t *testing.T) {
 		})
 	}()
 	<-working
-	err := d.exclusively(t.Context(), func(context.Context) error {
+	err := lease{d}.exclusively(t.Context(), func(context.Context) error {
 		if !ended.Load() {
 			t.Error("both work at once")
 		}
@@ -98,7 +98,7 @@ func TestExclusively_goesOnWhereTheLeaseWasLost(t *testing.T) {
 		return nil
 	})
 	calls := 0
-	err := d.exclusively(t.Context(), func(ctx context.Context) error {
+	err := lease{d}.exclusively(t.Context(), func(ctx context.Context) error {
 		if calls++; calls > 1 {
 			return nil
 		}
@@ -116,7 +116,7 @@ func TestExclusively_goesOnWhereTheLeaseWasLost(t *testing.T) {
 func TestExclusively_aMissingRightIsToldAtOnce(t *testing.T) {
 	t.Parallel()
 	d := leases(func(string) error { return forbidden })
-	err := d.exclusively(t.Context(), func(context.Context) error {
+	err := lease{d}.exclusively(t.Context(), func(context.Context) error {
 		t.Error("it works without the Lease")
 		return nil
 	})
@@ -142,7 +142,7 @@ func TestExclusively_theWorkEndsBeforeTheLeaseIsReleased(t *testing.T) {
 			return nil
 		})
 		calls := 0
-		err := d.exclusively(t.Context(), func(ctx context.Context) error {
+		err := lease{d}.exclusively(t.Context(), func(ctx context.Context) error {
 			if calls++; calls > 1 {
 				return nil
 			}
@@ -181,7 +181,7 @@ func TestExclusively_theLeaseOutlivesTheLongestRenewal(t *testing.T) {
 			return nil
 		})
 		calls := 0
-		err := d.exclusively(t.Context(), func(ctx context.Context) error {
+		err := lease{d}.exclusively(t.Context(), func(ctx context.Context) error {
 			if calls++; calls > 1 {
 				return nil
 			}

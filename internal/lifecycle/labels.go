@@ -17,7 +17,7 @@ import (
 // relabel gives the existing objects of a cluster that server.Objects does not render the labels that are declared for every
 // object. It runs before the StatefulSet is applied, which records the labels: after an interruption, the next update finds the
 // same former labels. The update relabels backup schedules at its end (restic.Refresh).
-func (d Deployment) relabel(ctx context.Context, former, declared map[string]string) error {
+func (d objects) relabel(ctx context.Context, former, declared map[string]string) error {
 	if err := relabelSecrets(ctx, d.Consul, former); err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (d Deployment) relabel(ctx context.Context, former, declared map[string]str
 
 // relabelLease removes former labels from the Lease. It has got the declared labels when it was
 // acquired.
-func (d Deployment) relabelLease(ctx context.Context, former, declared map[string]string) error {
+func (d objects) relabelLease(ctx context.Context, former, declared map[string]string) error {
 	leases := d.Kube.CoordinationV1().Leases(d.Consul.Namespace)
 	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error { // it is renewed meanwhile
 		lease, err := leases.Get(ctx, server.LeaseName(d.Consul.Name), metav1.GetOptions{})

@@ -32,7 +32,7 @@ func TestRelabel(t *testing.T) {
 	)
 	k := &kube.Client{Interface: set}
 	d := Deployment{Kube: k, Consul: consul.NewConnector(k).Cluster("ns", "consul").WithLabels(map[string]string{"new": "3"})}
-	if err := d.relabel(t.Context(), map[string]string{"old": "1"}, map[string]string{"new": "3"}); err != nil {
+	if err := (objects{d}).relabel(t.Context(), map[string]string{"old": "1"}, map[string]string{"new": "3"}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, options := t.Context(), metav1.GetOptions{}
@@ -64,7 +64,7 @@ func TestExclusively_labelsTheLease(t *testing.T) {
 	)
 	k := &kube.Client{Interface: set}
 	d := Deployment{Kube: k, Consul: consul.NewConnector(k).Cluster("ns", "consul")}
-	if _, err := d.withLease(t.Context(), func(context.Context) error { return nil }); err != nil {
+	if _, err := (lease{d}).withLease(t.Context(), func(context.Context) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	lease, err := set.CoordinationV1().Leases("ns").Get(t.Context(), server.LeaseName("consul"), metav1.GetOptions{})

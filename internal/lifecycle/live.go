@@ -129,7 +129,7 @@ func (l Live) look(ctx context.Context) (rollout.World, error) {
 			return rollout.World{}, err
 		}
 	}
-	if w.Unsettled, err = l.Consul.Missing(ctx, l.Token, w.Replicas, l.Soak); err != nil {
+	if w.Unsettled, err = consul.Missing(ctx, l.Consul, l.Token, w.Replicas, l.Soak); err != nil {
 		return rollout.World{}, err
 	}
 	l.addRaft(ctx, &w, ready, running)
@@ -156,14 +156,14 @@ func (l Live) act(ctx context.Context, w rollout.World, a rollout.Action) error 
 	case rollout.Grow:
 		return l.growVolumes(ctx)
 	case rollout.Transfer:
-		return l.Consul.TransferLeadership(ctx, l.Token, a.On)
+		return consul.TransferLeadership(ctx, l.Consul, l.Token, a.On)
 	case rollout.Reload:
 		return l.reload(ctx, a.On)
 	case rollout.Remove:
-		return l.Consul.RemovePeer(ctx, l.Token, a.On)
+		return consul.RemovePeer(ctx, l.Consul, l.Token, a.On)
 	case rollout.Scale:
 		if a.Without != "" {
-			if err := l.Consul.RemovePeer(ctx, l.Token, a.Without); err != nil {
+			if err := consul.RemovePeer(ctx, l.Consul, l.Token, a.Without); err != nil {
 				return fmt.Errorf("removing the Raft peer %s: %w", a.Without, err)
 			}
 		}
@@ -199,7 +199,7 @@ func (l Live) addConfig(ctx context.Context, w *rollout.World, pods []corev1.Pod
 				g.Go(func() error {
 					ctx, cancel := context.WithTimeout(ctx, unwellTimeout)
 					defer cancel()
-					version, err := l.Consul.ConfigVersion(ctx, l.Token, &pods[i])
+					version, err := consul.ConfigVersion(ctx, l.Consul, l.Token, &pods[i])
 					s.Stale = err == nil && version != l.Version
 					return nil
 				})
@@ -207,7 +207,7 @@ func (l Live) addConfig(ctx context.Context, w *rollout.World, pods []corev1.Pod
 			continue
 		}
 		g.Go(func() error {
-			version, err := l.Consul.ConfigVersion(ctx, l.Token, &pods[i])
+			version, err := consul.ConfigVersion(ctx, l.Consul, l.Token, &pods[i])
 			w.Servers[i].Stale = version != l.Version
 			return err
 		})
@@ -221,12 +221,12 @@ func (l Live) addConfig(ctx context.Context, w *rollout.World, pods []corev1.Pod
 // later. Servers that are not ready say whom they follow too. If they follow no leader, a request
 // to the leader would wait for seconds.
 func (l Live) addRaft(ctx context.Context, w *rollout.World, ready, running []corev1.Pod) {
-	leader, err := l.Consul.LeaderPod(ctx, ready)
+	leader, err := consul.LeaderPod(ctx, l.Consul, ready)
 	if err != nil && len(running) > 0 {
 		short, cancel := context.WithTimeout(ctx, unwellTimeout)
 		defer cancel()
-		if leader, err = l.Consul.LeaderPod(short, running); err != nil && len(running) == w.Replicas && len(w.Servers) == w.Replicas {
-			elected, err := l.Consul.HasBootstrapped(short, running)
+		if leader, err = consul.LeaderPod(short, l.Consul, running); err != nil && len(running) == w.Replicas && len(w.Servers) == w.Replicas {
+			elected, err := consul.HasBootstrapped(short, l.Consul, running)
 			w.Unelected = err == nil && !elected
 		}
 	}
@@ -235,7 +235,7 @@ func (l Live) addRaft(ctx context.Context, w *rollout.World, ready, running []co
 	} else if len(ready) == 0 {
 		return
 	}
-	h, err := l.Consul.Health(ctx, l.Token)
+	h, err := consul.ReadHealth(ctx, l.Consul, l.Token)
 	if consul.IsForbidden(err) {
 		w.CanTransfer = false // the token is not good
 	}
@@ -285,7 +285,7 @@ func (l Live) addKept(ctx context.Context, w *rollout.World, pods []corev1.Pod) 
 		if !consul.PodRuns(&pods[i]) {
 			continue
 		}
-		if raft, err := l.Consul.RaftState(ctx, l.Token, &pods[i]); err == nil &&
+		if raft, err := consul.RaftState(ctx, l.Consul, l.Token, &pods[i]); err == nil &&
 			len(raft.Peers) > w.Peers { // a server that does not answer names no peers
 			w.Peers = len(raft.Peers)
 			w.Away, w.Kept = rollout.PeersAway(raft.Peers, l.Consul.Namespace, l.Consul.Name, w.Replicas, volumes)
@@ -393,10 +393,10 @@ func (l Live) reload(ctx context.Context, pod string) error {
 	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
 	defer cancel()
 	return kube.Wait(ctx, "the configuration to reach the agent", interval, func(ctx context.Context) (string, error) {
-		if err := l.Consul.Reload(ctx, l.Token, p); err != nil {
+		if err := consul.Reload(ctx, l.Consul, l.Token, p); err != nil {
 			return "", err
 		}
-		version, err := l.Consul.ConfigVersion(ctx, l.Token, p)
+		version, err := consul.ConfigVersion(ctx, l.Consul, l.Token, p)
 		if err == nil && version != l.Version {
 			return fmt.Sprintf("it has loaded %s instead of %s", version, l.Version), nil
 		}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/encryption"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
@@ -25,7 +26,7 @@ func (d Deployment) Look(ctx context.Context, spec server.Spec) (rollout.World, 
 		return rollout.World{}, err
 	}
 	if spec.Takeover != nil && spec.Adopt != nil {
-		return d.lookTakeover(ctx, spec, token)
+		return adoption{d}.look(ctx, spec, token)
 	}
 	live := Live{Kube: d.Kube, Consul: d.Consul, Token: token, ACLs: spec.ACL.Enabled, Desired: server.MaxReplicas}
 	if spec.Established {
@@ -38,14 +39,14 @@ func (d Deployment) Look(ctx context.Context, spec server.Spec) (rollout.World, 
 	if err != nil {
 		return rollout.World{}, err
 	}
-	if w.GossipStage, w.TLSStage, err = d.lookStages(ctx, spec); err != nil {
+	if w.GossipStage, w.TLSStage, err = (observer{d}).lookStages(ctx, spec); err != nil {
 		return rollout.World{}, err
 	}
 	if spec.TLS.Stage != server.StagePlain {
 		w.Certificates = encryption.CertificateDrift(ctx, d.Consul, spec)
 	}
 	if w.Unsettled == "" && w.CanTransfer {
-		if w.Autopilot, err = d.Consul.AutopilotDrift(ctx, token, spec.Autopilot, int(spec.Replicas)); err != nil {
+		if w.Autopilot, err = consul.AutopilotDrift(ctx, d.Consul, token, spec.Autopilot, int(spec.Replicas)); err != nil {
 			return rollout.World{}, err
 		}
 		if spec.Gossip.Stage != server.StagePlain {

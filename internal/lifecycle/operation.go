@@ -64,10 +64,10 @@ func (op *operation) Do(ctx context.Context, p rollout.Phase) error {
 	var err error
 	switch p.Kind {
 	case rollout.RecoverQuorum:
-		err = op.recoverQuorum(ctx, p.Spec, op.wanted.Recover)
+		err = recovery{op.Deployment}.recoverQuorum(ctx, p.Spec, op.wanted.Recover)
 		op.recovered = err == nil
 	case rollout.CancelRestore:
-		err = op.cancelRestore(ctx)
+		err = restores{op.Deployment}.cancelRestore(ctx)
 	case rollout.AwaitRestore:
 		err = restic.Client{Kube: op.Kube, Consul: op.Consul}.AwaitOthers(ctx)
 	case rollout.CheckChange:
@@ -75,31 +75,31 @@ func (op *operation) Do(ctx context.Context, p rollout.Phase) error {
 	case rollout.PrepareNamespace:
 		err = op.prepareNamespace(ctx, p.Spec)
 	case rollout.CheckConfig:
-		err = op.checkConfig(ctx, op.before, p.Spec, op.checkedIn(p.Spec))
+		err = configCheck{op.Deployment}.checkConfig(ctx, op.before, p.Spec, op.checkedIn(p.Spec))
 	case rollout.RenewAgentTokens:
 		err = renewAgentTokens(ctx, op.Consul)
 	case rollout.ResumeAdoption:
-		err = op.resumeTakeover(ctx, p.Spec)
+		err = adoption{op.Deployment}.resume(ctx, p.Spec)
 	case rollout.AttachPods:
-		_, err = op.adopt(ctx, p.Spec, op.live)
+		_, err = objects{op.Deployment}.attach(ctx, p.Spec, op.live)
 	case rollout.Relabel:
-		err = op.relabel(ctx, op.before.Labels, p.Spec.Labels)
+		err = objects{op.Deployment}.relabel(ctx, op.before.Labels, p.Spec.Labels)
 	case rollout.EnsureKeys:
-		err = op.made.secret(op.ensureKeys(ctx, op.before, p.Spec))
+		err = op.made.secret(credentials{op.Deployment}.ensureKeys(ctx, op.before, p.Spec))
 	case rollout.EnsureCertificates:
-		err = op.made.secret(op.ensureCertificates(ctx, op.before, p.Spec))
+		err = op.made.secret(credentials{op.Deployment}.ensureCertificates(ctx, op.before, p.Spec))
 	case rollout.LoadCertificates:
-		err = op.loadCertificates(ctx, p.Spec)
+		err = credentials{op.Deployment}.loadCertificates(ctx, p.Spec)
 	case rollout.TakeSnapshot:
-		op.snapshot, err = op.takeSnapshot(ctx, op.before, p.Spec)
+		op.snapshot, err = snapshots{op.Deployment}.takeSnapshot(ctx, op.before, p.Spec)
 	case rollout.StartVolumes:
-		op.resizing, err = op.startVolumes(ctx, p.Spec, op.live)
+		op.resizing, err = volumes{op.Deployment}.startVolumes(ctx, p.Spec, op.live)
 	case rollout.StopServers:
-		op.live, err = op.stopUnelected(ctx, p.Spec)
+		op.live, err = stops{op.Deployment}.stopUnelected(ctx, p.Spec)
 	case rollout.ApplyObjects:
 		err = op.apply(ctx, p.Spec)
 	case rollout.DeclareServers:
-		err = op.tellServers(ctx, p.Spec.Declared)
+		err = objects{op.Deployment}.tellServers(ctx, p.Spec.Declared)
 	case rollout.RollServers:
 		err = op.rollServers(ctx)
 	case rollout.SettleServers:
@@ -114,7 +114,7 @@ func (op *operation) Do(ctx context.Context, p rollout.Phase) error {
 	case rollout.RestoreSnapshot:
 		err = op.restoreSnapshot(ctx)
 	case rollout.RouteClients:
-		err = op.routeClients(ctx)
+		err = restores{op.Deployment}.routeClients(ctx)
 	case rollout.RefreshSchedules:
 		err = restic.Refresh(ctx, op.Kube, op.Consul)
 	}

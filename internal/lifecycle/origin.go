@@ -48,7 +48,7 @@ func (d Deployment) ReadOrigin(ctx context.Context) (*server.Origin, error) {
 // FindOrigin looks for the snapshot from which a cluster that does not exist yet is to start. It changes
 // nothing. It returns a *kube.JobError, restic.ErrNoSecret, a *VolumesExistError, and other errors.
 func (d Deployment) FindOrigin(ctx context.Context, o Origin) (restic.Stored, error) {
-	claims, err := d.claimsOf(ctx, server.ClaimPrefix(d.Consul.Name))
+	claims, err := volumes{d}.claimsOf(ctx, server.ClaimPrefix(d.Consul.Name))
 	if err != nil {
 		return restic.Stored{}, err
 	}
@@ -56,7 +56,7 @@ func (d Deployment) FindOrigin(ctx context.Context, o Origin) (restic.Stored, er
 		return restic.Stored{}, &VolumesExistError{claims}
 	}
 	if o.Client.Planned.ACL.Enabled {
-		if err := d.checkReset(ctx); err != nil {
+		if err := (restores{d}).checkReset(ctx); err != nil {
 			return restic.Stored{}, err
 		}
 	}
@@ -69,7 +69,7 @@ func (d Deployment) FindOrigin(ctx context.Context, o Origin) (restic.Stored, er
 
 // checkReset refuses a restore whose consequences could not be fixed: the management token of a new cluster is
 // not in the snapshot, unless the user provided that token.
-func (d Deployment) checkReset(ctx context.Context) error {
+func (d restores) checkReset(ctx context.Context) error {
 	token, _, err := consulacl.ManagementToken(ctx, d.Consul)
 	if err != nil || token != "" {
 		return err
@@ -87,7 +87,7 @@ func (d Deployment) checkReset(ctx context.Context) error {
 
 // restoreOrigin restores the snapshot that a cluster starts from. This is done once. With ACLs, a provisional management token is made
 // before, unless there is one. restoreOrigin resumes from wherever an earlier call ended. A restore that fails is an *UnsettledError.
-func (d Deployment) restoreOrigin(ctx context.Context) error {
+func (d restores) restoreOrigin(ctx context.Context) error {
 	running, err := restic.Servers(ctx, d.Kube, d.Consul)
 	if !errors.Is(err, consulacl.ErrNotRestored) {
 		return err
@@ -104,7 +104,7 @@ func (d Deployment) restoreOrigin(ctx context.Context) error {
 }
 
 // beginWith restores the snapshot into running servers.
-func (d Deployment) beginWith(ctx context.Context, running server.Spec) error {
+func (d restores) beginWith(ctx context.Context, running server.Spec) error {
 	former, err := d.Origin.Client.Restoring(ctx, d.Origin.Restore)
 	if err != nil {
 		return err
@@ -147,9 +147,9 @@ func (d Deployment) beginWith(ctx context.Context, running server.Spec) error {
 // restoreSnapshot restores the snapshot that the cluster starts from, while no other apply changes the cluster.
 func (op *operation) restoreSnapshot(ctx context.Context) error {
 	if !op.wanted.Create { // an update has the Lease
-		return op.restoreOrigin(ctx)
+		return restores{op.Deployment}.restoreOrigin(ctx)
 	}
-	err := op.exclusively(ctx, op.restoreOrigin)
+	err := lease{op.Deployment}.exclusively(ctx, restores{op.Deployment}.restoreOrigin)
 	if err != nil && !errors.As(err, new(*UnsettledError)) { // the cluster exists, whatever the error is
 		return &UnsettledError{Err: err}
 	}
@@ -158,7 +158,7 @@ func (op *operation) restoreSnapshot(ctx context.Context) error {
 
 // routeClients makes the client Service route to a cluster that was restored. Its error is an
 // *UnsettledError.
-func (d Deployment) routeClients(ctx context.Context) error {
+func (d restores) routeClients(ctx context.Context) error {
 	live, err := ReadObjects(ctx, d.Kube, d.Consul.Namespace, d.Consul.Name)
 	var running server.Spec
 	if err == nil {
@@ -180,7 +180,7 @@ func (d Deployment) routeClients(ctx context.Context) error {
 
 // cancelRestore ends a restore that an earlier call began, because it is no longer declared. It repairs what the
 // restore may have changed.
-func (d Deployment) cancelRestore(ctx context.Context) error {
+func (d restores) cancelRestore(ctx context.Context) error {
 	running, err := restic.Servers(ctx, d.Kube, d.Consul)
 	if !errors.Is(err, consulacl.ErrNotRestored) {
 		return nil // the update itself reports what is wrong

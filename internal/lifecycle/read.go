@@ -39,10 +39,10 @@ func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) 
 	if err != nil {
 		return State{}, err
 	}
-	if orphaned, err := d.isOrphaned(ctx, live, known.Name); err != nil {
+	if orphaned, err := (observer{d}).isOrphaned(ctx, live, known.Name); err != nil {
 		return State{}, err
 	} else if orphaned {
-		return d.readOrphaned(ctx, known, live)
+		return observer{d}.readOrphaned(ctx, known, live)
 	}
 	s := State{Elected: live.IsEstablished()}
 	if s.Spec, err = server.Parse(live, known); err != nil {

@@ -54,7 +54,7 @@ func (e *RecoveryError) Unwrap() error { return e.Err }
 // recoverQuorum recovers a cluster that has lost its quorum until it has a leader, and leaves one that has a leader alone. It
 // returns a *RefusedRecoveryError for a recovery that Remains.Check refuses, or a *RecoveryError. A call resumes what an earlier one
 // began.
-func (d Deployment) recoverQuorum(ctx context.Context, spec server.Spec, from string) error {
+func (d recovery) recoverQuorum(ctx context.Context, spec server.Spec, from string) error {
 	r, err := d.leaderless(ctx, from, leaderlessFor(spec.Performance))
 	switch reason := r.Check(from); {
 	case err != nil:
@@ -81,7 +81,7 @@ const answerTimeout = 30 * time.Second
 
 // leaderless looks until there is a leader, or until there has been none for long enough. It looks for some more time before a
 // recovery is refused: a busy server may not have answered.
-func (d Deployment) leaderless(ctx context.Context, from string, enough time.Duration) (r rollout.Remains, err error) {
+func (d recovery) leaderless(ctx context.Context, from string, enough time.Duration) (r rollout.Remains, err error) {
 	began := time.Now()
 	err = kube.Wait(ctx, "the servers", interval, func(ctx context.Context) (string, error) {
 		if r, err = d.Remains(ctx); err != nil {
@@ -99,7 +99,7 @@ func (d Deployment) leaderless(ctx context.Context, from string, enough time.Dur
 // makeOnlyVoter lets the server whose Raft log goes furthest start with a peers.json that names only this server
 // (developer.hashicorp.com/consul/docs/manage/disaster-recovery/outage-recovery). Consul reads the file once, when it
 // starts, and deletes it.
-func (d Deployment) makeOnlyVoter(ctx context.Context, pods []string) error {
+func (d recovery) makeOnlyVoter(ctx context.Context, pods []string) error {
 	ctx, cancel := context.WithTimeout(ctx, leadTimeout)
 	defer cancel()
 	best, furthest := "", server.LogEnd{}
@@ -147,7 +147,7 @@ exit 0`
 
 // restartAlone makes the server in a pod start again as the only voter, in the same pod and with the same address, and waits
 // until it leads.
-func (d Deployment) restartAlone(ctx context.Context, pod *corev1.Pod, peers string) error {
+func (d recovery) restartAlone(ctx context.Context, pod *corev1.Pod, peers string) error {
 	_, err := d.Kube.Exec(
 		ctx,
 		pod.Namespace,
@@ -174,7 +174,7 @@ func (d Deployment) restartAlone(ctx context.Context, pod *corev1.Pod, peers str
 }
 
 // dropPeers removes the file that makes a server the only voter.
-func (d Deployment) dropPeers(ctx context.Context, pod string) error {
+func (d recovery) dropPeers(ctx context.Context, pod string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), execTimeout)
 	defer cancel()
 	_, err := d.Kube.Exec(
@@ -195,7 +195,7 @@ func (d Deployment) dropPeers(ctx context.Context, pod string) error {
 
 // isGone waits until the container of a server was restarted, or is about to be, and returns an error if the agent keeps
 // running.
-func (d Deployment) isGone(ctx context.Context, before *corev1.Pod) error {
+func (d recovery) isGone(ctx context.Context, before *corev1.Pod) error {
 	ctx, cancel := context.WithTimeout(ctx, killTimeout)
 	defer cancel()
 	return kube.Wait(ctx, "Consul to restart", interval, func(ctx context.Context) (string, error) {
@@ -218,7 +218,7 @@ func restarts(p *corev1.Pod) (n int32) {
 }
 
 // logEnd asks the agent in a pod how far its Raft log goes, with the token that the pod has made for itself.
-func (d Deployment) logEnd(ctx context.Context, pod string) (server.LogEnd, error) {
+func (d recovery) logEnd(ctx context.Context, pod string) (server.LogEnd, error) {
 	out, err := d.Kube.Exec(ctx, d.Consul.Namespace, pod, server.ContainerName, nil, "consul", "info", "-token-file=/tmp/token")
 	if err != nil {
 		return server.LogEnd{}, err
@@ -229,13 +229,13 @@ func (d Deployment) logEnd(ctx context.Context, pod string) (server.LogEnd, erro
 // startEmpty puts a cluster in which no server has data into the state before its first leader, waits for a leader,
 // and bootstraps the ACLs with the management token that the cluster had. leader says that an earlier call got so
 // far that there is a leader.
-func (d Deployment) startEmpty(ctx context.Context, spec server.Spec, leader bool) error {
+func (d recovery) startEmpty(ctx context.Context, spec server.Spec, leader bool) error {
 	if err := patchStatefulSet(
 		ctx, d.Kube, d.Consul, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, server.AnnotationRecovering, rollout.FromNothing),
 	); err != nil {
 		return err
 	}
-	if err := d.forgetData(ctx); err != nil {
+	if err := (volumes{d.Deployment}).forgetData(ctx); err != nil {
 		return err
 	}
 	// What was restored is lost. If this fails, Kubernetes removes it in a day.
@@ -270,7 +270,7 @@ func (d Deployment) startEmpty(ctx context.Context, spec server.Spec, leader boo
 }
 
 // startAll applies a spec and restarts all servers.
-func (d Deployment) startAll(ctx context.Context, spec server.Spec, live server.Set) error {
+func (d recovery) startAll(ctx context.Context, spec server.Spec, live server.Set) error {
 	objects := server.Objects(spec)
 	// Otherwise the apply would remove it, because it is not declared.
 	metav1.SetMetaDataAnnotation(&objects.StatefulSet.ObjectMeta, server.AnnotationRecovering, rollout.FromNothing)

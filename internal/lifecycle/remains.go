@@ -28,7 +28,7 @@ func (d Deployment) Remains(ctx context.Context) (rollout.Remains, error) {
 	if err != nil {
 		return rollout.Remains{}, err
 	}
-	claims, err := d.boundClaims(ctx)
+	claims, err := volumes{d}.boundClaims(ctx)
 	if err != nil {
 		return rollout.Remains{}, err
 	}
@@ -41,7 +41,7 @@ func (d Deployment) Remains(ctx context.Context) (rollout.Remains, error) {
 	var g errgroup.Group
 	for i := range pods {
 		g.Go(func() error {
-			seen[i] = d.sight(ctx, token, &pods[i], claims)
+			seen[i] = recovery{d}.sight(ctx, token, &pods[i], claims)
 			leader[i] = seen[i].Raft.Leader != ""
 			return nil
 		})
@@ -64,10 +64,10 @@ func (d Deployment) Remains(ctx context.Context) (rollout.Remains, error) {
 }
 
 // sight looks at one pod.
-func (d Deployment) sight(ctx context.Context, token string, p *corev1.Pod, claims map[string]time.Time) rollout.PodSight {
+func (d recovery) sight(ctx context.Context, token string, p *corev1.Pod, claims map[string]time.Time) rollout.PodSight {
 	s := rollout.PodSight{Name: p.Name, IP: p.Status.PodIP}
 	if consul.PodRuns(p) {
-		raft, err := d.Consul.RaftState(ctx, token, p)
+		raft, err := consul.RaftState(ctx, d.Consul, token, p)
 		if err == nil && (len(raft.Peers) > 0 || raft.Leader != "") {
 			s.Raft = raft
 			if p.DeletionTimestamp == nil { // a server that is being stopped is not a survivor
@@ -90,7 +90,7 @@ func hasNoVolume(p *corev1.Pod, bound map[string]time.Time) bool {
 }
 
 // boundClaims returns when the claims that have a volume were created, nil if they may not be listed.
-func (d Deployment) boundClaims(ctx context.Context) (map[string]time.Time, error) {
+func (d volumes) boundClaims(ctx context.Context) (map[string]time.Time, error) {
 	list, err := d.Kube.CoreV1().PersistentVolumeClaims(d.Consul.Namespace).List(ctx, metav1.ListOptions{})
 	if apierrors.IsForbidden(err) {
 		return nil, nil //nolint:nilnil // as documented
@@ -110,7 +110,7 @@ func (d Deployment) boundClaims(ctx context.Context) (map[string]time.Time, erro
 // waitsWithoutData reports whether the container before the server waits because it has found no data. The container
 // reports this in its termination message, for which it restarts once. If it does not report it, as with the script of an
 // earlier version of this provider, a command in the container finds out, which requires the right to exec.
-func (d Deployment) waitsWithoutData(ctx context.Context, p *corev1.Pod) bool {
+func (d recovery) waitsWithoutData(ctx context.Context, p *corev1.Pod) bool {
 	if p.DeletionTimestamp != nil {
 		return false
 	}

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
@@ -33,39 +34,39 @@ type Restored struct {
 // before the snapshot is restored has changed nothing. After a later failure, the next call that asks for the same snapshot resumes the
 // restore. It returns a *kube.JobError, consulacl.ErrNotRestored, and other errors.
 func (d Deployment) Restore(ctx context.Context, client restic.Client, r restic.Restore) (restored Restored, err error) {
-	err = d.exclusively(ctx, func(ctx context.Context) error {
+	err = lease{d}.exclusively(ctx, func(ctx context.Context) error {
 		running, err := restic.Servers(ctx, d.Kube, d.Consul)
 		if err != nil {
 			return err
 		}
-		if restored, err = d.restore(ctx, client, r, running); err != nil {
+		if restored, err = (restores{d}).restore(ctx, client, r, running); err != nil {
 			return err
 		}
 		if err := restic.Refresh(ctx, d.Kube, d.Consul); err != nil { // their next backups record the restore
 			return fmt.Errorf("the snapshot was restored, but the backup schedules do not record the restore yet: %w", err)
 		}
-		_, token, err := d.healthy(ctx, running)
+		_, token, err := restores{d}.healthy(ctx, running)
 		if err == nil {
 			restored.After, err = client.Inspect(ctx, token)
 		}
 		if err != nil {
 			return fmt.Errorf("the snapshot was restored, but the data of the servers could not be inspected: %w", err)
 		}
-		d.finishRestore(ctx, client)
+		restores{d}.finishRestore(ctx, client)
 		return nil
 	})
 	return restored, err
 }
 
 // finishRestore removes what a complete restore has left behind.
-func (d Deployment) finishRestore(ctx context.Context, client restic.Client) {
+func (d restores) finishRestore(ctx context.Context, client restic.Client) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 	defer cancel()
 	_ = client.FinishRestore(ctx) // if it stays, Kubernetes removes it in a day
 }
 
 // restore carries out or resumes a restore, and repairs what it breaks. The caller finishes it.
-func (d Deployment) restore(
+func (d restores) restore(
 	ctx context.Context,
 	client restic.Client,
 	r restic.Restore,
@@ -111,7 +112,7 @@ func (d Deployment) restore(
 }
 
 // recordRestore notes on the StatefulSet what was restored: the backups that follow say so in their repositories.
-func (d Deployment) recordRestore(ctx context.Context, r restic.Restored) error {
+func (d restores) recordRestore(ctx context.Context, r restic.Restored) error {
 	_, err := d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Patch(ctx, server.StatefulSetName(d.Consul.Name), types.MergePatchType,
 		server.RestoredPatch(r.Stored.ID, r.Time), metav1.PatchOptions{FieldManager: server.RestoredManager})
 	if err != nil {
@@ -121,7 +122,7 @@ func (d Deployment) recordRestore(ctx context.Context, r restic.Restored) error 
 }
 
 // startRestore begins a restore, if the state of the servers allows it.
-func (d Deployment) startRestore(
+func (d restores) startRestore(
 	ctx context.Context,
 	client restic.Client,
 	r restic.Restore,
@@ -152,7 +153,7 @@ func (d Deployment) startRestore(
 }
 
 // finishFormer completes what an earlier restore has left.
-func (d Deployment) finishFormer(ctx context.Context, client restic.Client, running server.Spec, job restic.Restoring) error {
+func (d restores) finishFormer(ctx context.Context, client restic.Client, running server.Spec, job restic.Restoring) error {
 	if !job.Ended {
 		return restic.ErrRestoring
 	}
@@ -166,7 +167,7 @@ func (d Deployment) finishFormer(ctx context.Context, client restic.Client, runn
 
 // heal repairs the tokens of a cluster after a restore, its catalog, and the configuration of autopilot, which is that
 // of the servers from which the snapshot was taken.
-func (d Deployment) heal(ctx context.Context, running server.Spec) error {
+func (d restores) heal(ctx context.Context, running server.Spec) error {
 	if err := consulacl.Heal(ctx, d.Consul, running.ACL.Enabled); err != nil {
 		return err
 	}
@@ -185,7 +186,7 @@ func (d Deployment) heal(ctx context.Context, running server.Spec) error {
 	ctx, cancel := context.WithTimeout(ctx, healthyTimeout)
 	defer cancel()
 	return kube.Wait(ctx, "the servers", interval, func(ctx context.Context) (string, error) {
-		if err := d.Consul.SetAutopilot(ctx, token, running.Autopilot, int(running.Replicas)); err != nil {
+		if err := consul.SetAutopilot(ctx, d.Consul, token, running.Autopilot, int(running.Replicas)); err != nil {
 			return err.Error(), nil
 		}
 		return "", nil
@@ -194,8 +195,8 @@ func (d Deployment) heal(ctx context.Context, running server.Spec) error {
 
 // healthy waits until all servers are healthy voters, and returns the version that the leader runs, and where the
 // management token is.
-func (d Deployment) healthy(ctx context.Context, running server.Spec) (version string, ref consulacl.SecretRef, err error) {
-	leads, ref, err := d.snapshotSource(ctx, running)
+func (d restores) healthy(ctx context.Context, running server.Spec) (version string, ref consulacl.SecretRef, err error) {
+	leads, ref, err := snapshots{d.Deployment}.snapshotSource(ctx, running)
 	if err != nil {
 		return "", ref, err
 	}
@@ -208,6 +209,6 @@ func (d Deployment) healthy(ctx context.Context, running server.Spec) (version s
 	ctx, cancel := context.WithTimeout(ctx, healthyTimeout)
 	defer cancel()
 	return leads.Version, ref, kube.Wait(ctx, "the servers", interval, func(ctx context.Context) (string, error) {
-		return d.Consul.Missing(ctx, token, int(running.Replicas), 0)
+		return consul.Missing(ctx, d.Consul, token, int(running.Replicas), 0)
 	})
 }

@@ -180,7 +180,7 @@ func dataVersion(marked string, pod *corev1.Pod) string {
 // is missing, it leaves the claims as they are: a plan that uses them again then says that no version is
 // recorded. established says that the cluster has had a leader: before that, a server that is not ready has no
 // data.
-func (d Deployment) markData(ctx context.Context, established bool) error {
+func (d volumes) markData(ctx context.Context, established bool) error {
 	pods, err := d.Consul.Pods(ctx)
 	if err != nil {
 		return err
@@ -204,7 +204,7 @@ func (d Deployment) markData(ctx context.Context, established bool) error {
 }
 
 // forgetData removes the record from all claims of the servers: their volumes are empty.
-func (d Deployment) forgetData(ctx context.Context) error {
+func (d volumes) forgetData(ctx context.Context) error {
 	claims, err := d.Retained(ctx)
 	if err != nil {
 		return ignoreForbidden(err)
@@ -221,7 +221,7 @@ func (d Deployment) forgetData(ctx context.Context) error {
 }
 
 // markClaim records a version on a claim, or with "" that there is no data.
-func (d Deployment) markClaim(ctx context.Context, name, version string) error {
+func (d volumes) markClaim(ctx context.Context, name, version string) error {
 	value := "null"
 	if version != "" {
 		value = strconv.Quote(version)

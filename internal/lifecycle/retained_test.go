@@ -195,13 +195,13 @@ func TestMarkData(t *testing.T) {
 		}
 		return out
 	}
-	if err := d.markData(t.Context(), false); err != nil {
+	if err := (volumes{d}).markData(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := marks(), map[string]string{"data-consul-server-1": "1.21.0", "data-consul-server-2": "1.20.6"}; !maps.Equal(got, want) {
 		t.Errorf("servers that are not ready count as data before the first leader: got %v, want %v", got, want)
 	}
-	if err := d.markData(t.Context(), true); err != nil {
+	if err := (volumes{d}).markData(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := marks(), map[string]string{
@@ -212,7 +212,7 @@ func TestMarkData(t *testing.T) {
 	) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	if err := d.forgetData(t.Context()); err != nil {
+	if err := (volumes{d}).forgetData(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := marks(); len(got) > 0 {
@@ -221,7 +221,7 @@ func TestMarkData(t *testing.T) {
 	set.PrependReactor("patch", "persistentvolumeclaims", func(k8stesting.Action) (bool, runtime.Object, error) {
 		return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "persistentvolumeclaims"}, "", nil)
 	})
-	if err := d.markData(t.Context(), true); err != nil {
+	if err := (volumes{d}).markData(t.Context(), true); err != nil {
 		t.Errorf("a right that is missing ends what the servers are well without: %v", err)
 	}
 }

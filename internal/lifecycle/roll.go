@@ -47,7 +47,7 @@ func (d Deployment) newRoll(ctx context.Context, spec server.Spec, desired int, 
 	}
 	if spec.Established { // the servers of a first start are voters at once
 		r.live.Established, r.live.Soak = true, consul.Soak
-		if r.live.PauseAt, err = d.pauseAt(ctx, r.live, spec.Update); err != nil {
+		if r.live.PauseAt, err = r.pauseAt(ctx); err != nil {
 			return nil, d.unsettled(ctx, err, spec)
 		}
 	}
@@ -73,14 +73,14 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int, l
 // run reloads, restarts, adds, and removes servers. It also returns a *rollout.PausedError.
 func (r *roll) run(ctx context.Context) error {
 	err := rollout.Run(ctx, r.live, loop(r.limit, func(a rollout.Action) {
-		_ = r.markData(ctx, r.spec.Established) // the progress of the rollout; only at its end does this have to succeed
+		_ = volumes{r.Deployment}.markData(ctx, r.spec.Established) // the progress of the rollout; only at its end does this have to succeed
 		r.report(ctx, a)
 	}))
 	if paused := (*rollout.PausedError)(nil); errors.As(err, &paused) {
 		return paused
 	}
 	if err == nil {
-		err = r.markData(ctx, true)
+		err = volumes{r.Deployment}.markData(ctx, true)
 	}
 	if err != nil {
 		return r.unsettled(ctx, err, r.spec)
@@ -91,7 +91,7 @@ func (r *roll) run(ctx context.Context) error {
 // settle does what requires rights in Consul. If a server went away meanwhile, it runs the rollout again. Any other failure remains.
 func (r *roll) settle(ctx context.Context) error {
 	for {
-		err := r.afterRoll(ctx, r.spec, r.token, r.desired)
+		err := credentials{r.Deployment}.afterRoll(ctx, r.spec, r.token, r.desired)
 		if err == nil {
 			return nil
 		}
@@ -122,7 +122,7 @@ func (r *roll) declare(ctx context.Context) error {
 // servers still run a former configuration.
 func (r *roll) record(ctx context.Context) error {
 	if r.spec.Resizing {
-		if err := r.markResized(ctx); err != nil {
+		if err := (volumes{r.Deployment}).markResized(ctx); err != nil {
 			return r.unsettled(ctx, err, r.spec)
 		}
 	}
@@ -132,7 +132,7 @@ func (r *roll) record(ctx context.Context) error {
 	if r.spec.Established && len(r.spec.FormerConfig) == 0 {
 		return nil
 	}
-	former, err := r.formerConfig(ctx, r.spec, server.Objects(r.spec))
+	former, err := objects{r.Deployment}.formerConfig(ctx, r.spec, server.Objects(r.spec))
 	if err != nil {
 		return r.unsettled(ctx, err, r.spec)
 	}
@@ -158,7 +158,7 @@ func (op *operation) rollServers(ctx context.Context) error {
 
 // formerConfig is the configuration of the servers that do not run a spec yet
 // (server.FormerConfig).
-func (d Deployment) formerConfig(ctx context.Context, spec server.Spec, live server.Set) (map[string]string, error) {
+func (d objects) formerConfig(ctx context.Context, spec server.Spec, live server.Set) (map[string]string, error) {
 	pods, err := d.Consul.Pods(ctx)
 	if err != nil {
 		return nil, err
@@ -170,7 +170,7 @@ func (d Deployment) formerConfig(ctx context.Context, spec server.Spec, live ser
 // configuration of autopilot, the gossip keys, and the certificates. Before the bootstrap, and if
 // the token is lost, there are no such rights. The bootstrap makes up for the first two, and a plan
 // shows the others.
-func (d Deployment) afterRoll(ctx context.Context, spec server.Spec, token string, desired int) error {
+func (d credentials) afterRoll(ctx context.Context, spec server.Spec, token string, desired int) error {
 	if spec.ACL.Enabled {
 		if _, err := consulacl.VerifyToken(ctx, d.Consul, token); errors.Is(err, consulacl.ErrSecretLost) {
 			return nil
@@ -181,7 +181,7 @@ func (d Deployment) afterRoll(ctx context.Context, spec server.Spec, token strin
 			return err
 		}
 	}
-	if err := d.Consul.SetAutopilot(ctx, token, spec.Autopilot, desired); err != nil {
+	if err := consul.SetAutopilot(ctx, d.Consul, token, spec.Autopilot, desired); err != nil {
 		return err
 	}
 	if spec.Gossip.Stage != server.StagePlain {
@@ -196,7 +196,8 @@ func (d Deployment) afterRoll(ctx context.Context, spec server.Spec, token strin
 }
 
 // pauseAt is World.PauseAt of a rollout that starts now.
-func (d Deployment) pauseAt(ctx context.Context, live Live, u server.Update) (int, error) {
+func (r *roll) pauseAt(ctx context.Context) (int, error) {
+	live, u := r.live, r.spec.Update
 	if u.PauseAfter == 0 {
 		return 0, nil
 	}
@@ -217,7 +218,7 @@ func (d Deployment) unsettled(ctx context.Context, err error, spec server.Spec) 
 	// The context has usually ended; the explanation has its own timeout.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
 	defer cancel()
-	_ = d.markData(ctx, spec.Established) // a server may have written data and be unhealthy
+	_ = volumes{d}.markData(ctx, spec.Established) // a server may have written data and be unhealthy
 	return &UnsettledError{
 		Err:         err,
 		Explanation: d.Kube.Explain(ctx, awaitedServers(d.Consul, d.Began)),

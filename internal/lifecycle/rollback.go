@@ -31,7 +31,7 @@ func (op *operation) rollBackIfStuck(ctx context.Context, err error) error {
 
 // rollBack brings back what ran before a change that got stuck, unless a newer Consul has been the
 // leader (rollout.KeepsChange).
-func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, stuck *rollout.StuckError, cause error) error {
+func (op *operation) rollBack(ctx context.Context, before, changed server.Spec, stuck *rollout.StuckError, cause error) error {
 	changes := server.Changes(before, changed)
 	has := func(e server.Effect) bool {
 		return slices.ContainsFunc(changes, func(c server.Change) bool { return c.Effect == e })
@@ -40,11 +40,11 @@ func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, s
 	if !restarts && !has(server.Reload) && server.SameStages(before, changed) {
 		return cause // an earlier call made the change: what ran before is not known
 	}
-	live, err := ReadObjects(ctx, d.Kube, before.Namespace, before.Name)
+	live, err := ReadObjects(ctx, op.Kube, before.Namespace, before.Name)
 	if err != nil {
 		return errors.Join(cause, err)
 	}
-	w, err := Live{Kube: d.Kube, Consul: d.Consul, Desired: int(before.Replicas)}.Look(ctx)
+	w, err := Live{Kube: op.Kube, Consul: op.Consul, Desired: int(before.Replicas)}.Look(ctx)
 	if err != nil {
 		return errors.Join(cause, fmt.Errorf("not rolled back: %w", err))
 	}
@@ -57,26 +57,26 @@ func (d Deployment) rollBack(ctx context.Context, before, changed server.Spec, s
 	}
 	before.Update.PauseAfter = 0
 	before.Storage, before.Resizing = changed.Storage, changed.Resizing // volumes do not shrink
-	if before.FormerConfig, err = d.formerConfig(ctx, before, live); err != nil {
+	if before.FormerConfig, err = (objects{op.Deployment}).formerConfig(ctx, before, live); err != nil {
 		return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
 	}
 	if !before.Established {
-		if live, err = d.stopUnelected(ctx, before); err != nil {
+		if live, err = (stops{op.Deployment}).stopUnelected(ctx, before); err != nil {
 			return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
 		}
 	}
-	if _, err := applyObjects(ctx, d.Kube, server.Objects(before), live); err != nil {
+	if _, err := applyObjects(ctx, op.Kube, server.Objects(before), live); err != nil {
 		return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
 	}
 	if !before.Established { // what ran before had no leader either: there is nothing to wait for
 		return errors.Join(cause, errors.New("rolled back: the servers run what they ran before, and still have no leader"))
 	}
 	if before.Replicas > desired {
-		if err := d.tellServers(ctx, desired); err != nil {
+		if err := (objects{op.Deployment}).tellServers(ctx, desired); err != nil {
 			return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
 		}
 	}
-	if err := d.settle(ctx, before, int(desired), before.Update.ServerTimeout); err != nil {
+	if err := op.settle(ctx, before, int(desired), before.Update.ServerTimeout); err != nil {
 		return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
 	}
 	return &RolledBackError{Err: cause}

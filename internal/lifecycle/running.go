@@ -31,7 +31,7 @@ type Running struct {
 }
 
 // running reads what the servers run now. applied is what was applied last, if that is known.
-func (d Deployment) running(ctx context.Context, live server.Set, applied server.Spec) (Running, error) {
+func (d observer) running(ctx context.Context, live server.Set, applied server.Spec) (Running, error) {
 	var r Running
 	var err error
 	if r.Pods, err = d.Consul.Pods(ctx); err != nil {
@@ -56,7 +56,7 @@ func (d Deployment) running(ctx context.Context, live server.Set, applied server
 		return r, err
 	}
 	for _, i := range unknown {
-		f, err := d.Consul.Facts(ctx, token, &r.Pods[i])
+		f, err := consul.Facts(ctx, d.Consul, token, &r.Pods[i])
 		if err != nil {
 			r.Unknown = fmt.Errorf("the configuration that server %s started with is missing from the ConfigMap, "+
 				"and the server does not report how it encrypts: %w", r.Pods[i].Name, err)
@@ -84,7 +84,7 @@ func (r *Running) ordinals(declared server.Spec) int {
 }
 
 // look is like running, but does not ask Consul, and uses the record of the first leader.
-func (d Deployment) look(ctx context.Context, applied server.Spec, live server.Set) (Running, error) {
+func (d observer) look(ctx context.Context, applied server.Spec, live server.Set) (Running, error) {
 	pods, err := d.Consul.Pods(ctx)
 	if err != nil {
 		return Running{}, err
@@ -182,7 +182,7 @@ func within(claims []Retained, replicas int) []Retained {
 //   - Volumes with data belong to a cluster that had a leader. The record of data on a volume does not count if
 //     the server that uses the volume knows no Raft peer: that server has no data.
 //   - A create is only recorded as complete once there was a leader.
-func (d Deployment) established(ctx context.Context, live server.Set, claims []Retained) (bool, error) {
+func (d observer) established(ctx context.Context, live server.Set, claims []Retained) (bool, error) {
 	if live.IsEstablished() {
 		return true, nil
 	}
@@ -214,14 +214,14 @@ func isCreated(sts *appsv1.StatefulSet) bool {
 // elected asks the running servers whether the cluster has had a leader. It waits until all of them answer,
 // unless one knows of a leader: what is done if there was none would take a leader away. empty are the pods of
 // the servers that answered, if none knows of a leader.
-func (d Deployment) elected(ctx context.Context) (elected bool, empty []corev1.Pod, err error) {
+func (d observer) elected(ctx context.Context) (elected bool, empty []corev1.Pod, err error) {
 	err = kube.Wait(ctx, "the servers to report whether they had a leader", interval, func(ctx context.Context) (missing string, err error) {
 		pods, err := d.Consul.Pods(ctx)
 		if err != nil {
 			return "", err
 		}
 		empty = thatRun(pods)
-		if elected, err = d.Consul.HasBootstrapped(ctx, empty); err != nil {
+		if elected, err = consul.HasBootstrapped(ctx, d.Consul, empty); err != nil {
 			missing = err.Error()
 		}
 		return missing, nil
@@ -240,7 +240,7 @@ func thatRun(pods []corev1.Pod) []corev1.Pod {
 // isOrphaned reports whether a cluster exists without its StatefulSet: somebody deleted the StatefulSet, or it
 // was about to be replaced. A delete removes the StatefulSet last. What is left of the cluster is its
 // ConfigMap, or servers that run.
-func (d Deployment) isOrphaned(ctx context.Context, live server.Set, cluster string) (bool, error) {
+func (d observer) isOrphaned(ctx context.Context, live server.Set, cluster string) (bool, error) {
 	if live.StatefulSet != nil || cluster == "" {
 		return false, nil
 	}
@@ -253,7 +253,7 @@ func (d Deployment) isOrphaned(ctx context.Context, live server.Set, cluster str
 
 // readOrphaned is Read if only the StatefulSet is missing: it returns what was declared last, except for what
 // the pods run, and the next update creates the StatefulSet for these pods.
-func (d Deployment) readOrphaned(ctx context.Context, known server.Spec, live server.Set) (State, error) {
+func (d observer) readOrphaned(ctx context.Context, known server.Spec, live server.Set) (State, error) {
 	r, err := d.look(ctx, known, live)
 	if err != nil {
 		return State{}, err
@@ -266,9 +266,9 @@ func (d Deployment) readOrphaned(ctx context.Context, known server.Spec, live se
 	return State{Spec: spec, Elected: r.Established, Drift: drift, RunningVersion: running, Started: started}, nil
 }
 
-// adopt creates the StatefulSet of orphaned pods from a spec that says what they run, so that no pod restarts
+// attach creates the StatefulSet of orphaned pods from a spec that says what they run, so that no pod restarts
 // and the StatefulSet owns what belongs to it. It returns the objects after that.
-func (d Deployment) adopt(ctx context.Context, spec server.Spec, live server.Set) (server.Set, error) {
+func (d objects) attach(ctx context.Context, spec server.Spec, live server.Set) (server.Set, error) {
 	var err error
 	if spec.FormerConfig, err = d.formerConfig(ctx, spec, live); err != nil {
 		return live, err
@@ -289,7 +289,7 @@ func (d Deployment) adopt(ctx context.Context, spec server.Spec, live server.Set
 
 // lookStages is RunningStage of gossip and TCP connections for a preview. applied is what the
 // StatefulSet says.
-func (d Deployment) lookStages(ctx context.Context, applied server.Spec) (gossip, tls server.Stage, err error) {
+func (d observer) lookStages(ctx context.Context, applied server.Spec) (gossip, tls server.Stage, err error) {
 	var r Running
 	if r.Pods, err = d.Consul.Pods(ctx); err != nil {
 		return 0, 0, err

@@ -156,7 +156,7 @@ func TestIsOrphaned(t *testing.T) {
 			live := server.Objects(spec)
 			tt.change(&live)
 			d, _ := claimsOnly(tt.pods)
-			if got, err := d.isOrphaned(t.Context(), live, "consul"); got != tt.want || err != nil {
+			if got, err := (observer{d}).isOrphaned(t.Context(), live, "consul"); got != tt.want || err != nil {
 				t.Errorf("got %v, %v", got, err)
 			}
 		})
@@ -196,7 +196,7 @@ func TestEstablished_withoutTheRecord(t *testing.T) {
 			live := server.Objects(spec)
 			tt.change(&live)
 			d, _ := claimsOnly(nil, tt.claims...)
-			if got, err := d.established(t.Context(), live, retainedClaims("consul", tt.claims)); got != tt.want || err != nil {
+			if got, err := (observer{d}).established(t.Context(), live, retainedClaims("consul", tt.claims)); got != tt.want || err != nil {
 				t.Errorf("got %v, %v", got, err)
 			}
 		})
@@ -278,7 +278,7 @@ func TestRunning_ofANewClusterWithVolumesOfFormerServers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d, _ := claimsOnly(nil, claimOf(tt.claim, "1.22.7"))
-			r, err := d.running(t.Context(), server.Set{}, spec)
+			r, err := observer{d}.running(t.Context(), server.Set{}, spec)
 			if err != nil || r.Established != tt.want || len(r.Claims) != 1 {
 				t.Errorf("got %+v, %v", r, err)
 			}

@@ -10,7 +10,7 @@ import (
 
 // ensureKeys makes sure that the servers of a spec find the gossip keys. It returns a function that removes the Secret if it made
 // it. running is the spec of the servers that run, or the zero Spec if none run.
-func (d Deployment) ensureKeys(ctx context.Context, running, spec server.Spec) (remove, error) {
+func (d credentials) ensureKeys(ctx context.Context, running, spec server.Spec) (remove, error) {
 	if spec.Gossip.Stage == server.StagePlain {
 		return nil, nil
 	}
@@ -26,7 +26,7 @@ func (d Deployment) ensureKeys(ctx context.Context, running, spec server.Spec) (
 }
 
 // ensureCertificates is ensureKeys for the certificates.
-func (d Deployment) ensureCertificates(ctx context.Context, running, spec server.Spec) (remove, error) {
+func (d credentials) ensureCertificates(ctx context.Context, running, spec server.Spec) (remove, error) {
 	if spec.TLS.Stage == server.StagePlain {
 		return nil, nil
 	}
@@ -40,7 +40,7 @@ func (d Deployment) ensureCertificates(ctx context.Context, running, spec server
 // loadCertificates makes servers load their certificates before the rollout waits for them to be
 // healthy: they may lack a certificate of the authority of the others, or have one that has
 // expired. The rollout has to fix a server that does not load them, and afterRoll checks again.
-func (d Deployment) loadCertificates(ctx context.Context, spec server.Spec) error {
+func (d credentials) loadCertificates(ctx context.Context, spec server.Spec) error {
 	token, _, err := consulacl.ManagementToken(ctx, d.Consul)
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
@@ -50,7 +51,7 @@ func (e *SnapshotError) Unwrap() error { return e.Err }
 // takeSnapshot takes a snapshot of the servers, which run one spec, before they get the next one, keeps it
 // where the next spec says, and records it on the StatefulSet. It returns a *SnapshotError. An interrupted call
 // leaves at most a Job: the next call takes another snapshot, which includes later writes.
-func (d Deployment) takeSnapshot(ctx context.Context, running, next server.Spec) (*server.Snapshot, error) {
+func (d snapshots) takeSnapshot(ctx context.Context, running, next server.Spec) (*server.Snapshot, error) {
 	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
 	running.Labels = next.Labels // a policy may require them
@@ -72,7 +73,7 @@ func (d Deployment) takeSnapshot(ctx context.Context, running, next server.Spec)
 }
 
 // storeSnapshot takes a snapshot into a backup repository, and records it.
-func (d Deployment) storeSnapshot(
+func (d snapshots) storeSnapshot(
 	ctx context.Context,
 	running server.Spec,
 	version string,
@@ -108,7 +109,7 @@ func (d Deployment) storeSnapshot(
 }
 
 // keepSnapshot takes a snapshot onto the cluster's claim, and records it.
-func (d Deployment) keepSnapshot(ctx context.Context, running server.Spec, secret consulacl.SecretRef) (server.Snapshot, error) {
+func (d snapshots) keepSnapshot(ctx context.Context, running server.Spec, secret consulacl.SecretRef) (server.Snapshot, error) {
 	s, err := d.runSnapshotJob(ctx, running, secret)
 	if err == nil {
 		err = d.recordSnapshot(ctx, s)
@@ -124,7 +125,7 @@ func (d Deployment) keepSnapshot(ctx context.Context, running server.Spec, secre
 
 // snapshotSource finds out what the leader runs, and makes sure that the management token, if one is required,
 // is valid.
-func (d Deployment) snapshotSource(ctx context.Context, running server.Spec) (server.Spec, consulacl.SecretRef, error) {
+func (d snapshots) snapshotSource(ctx context.Context, running server.Spec) (server.Spec, consulacl.SecretRef, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var secret consulacl.SecretRef
@@ -142,7 +143,7 @@ func (d Deployment) snapshotSource(ctx context.Context, running server.Spec) (se
 		if err != nil {
 			return "", err
 		}
-		leader, err := d.Consul.LeaderPod(ctx, pods)
+		leader, err := consul.LeaderPod(ctx, d.Consul, pods)
 		if err != nil {
 			return err.Error(), nil
 		}
@@ -157,7 +158,7 @@ func (d Deployment) snapshotSource(ctx context.Context, running server.Spec) (se
 
 // snapshotToken finds the Secret with the management token, and makes sure that Consul knows the token. Servers
 // that still run without ACLs accept any token.
-func (d Deployment) snapshotToken(ctx context.Context) (consulacl.SecretRef, error) {
+func (d snapshots) snapshotToken(ctx context.Context) (consulacl.SecretRef, error) {
 	token, ref, err := consulacl.ManagementToken(ctx, d.Consul)
 	if err != nil {
 		return consulacl.SecretRef{}, err
@@ -176,7 +177,7 @@ func (d Deployment) snapshotToken(ctx context.Context) (consulacl.SecretRef, err
 }
 
 // runSnapshotJob creates the claim, unless it exists, and runs the Job.
-func (d Deployment) runSnapshotJob(ctx context.Context, running server.Spec, secret consulacl.SecretRef) (server.Snapshot, error) {
+func (d snapshots) runSnapshotJob(ctx context.Context, running server.Spec, secret consulacl.SecretRef) (server.Snapshot, error) {
 	if err := d.deleteSnapshotJob(ctx); err != nil { // of an apply that was interrupted
 		return server.Snapshot{}, err
 	}
@@ -200,7 +201,7 @@ func (d Deployment) runSnapshotJob(ctx context.Context, running server.Spec, sec
 	return s, nil
 }
 
-func (d Deployment) ensureSnapshotClaim(ctx context.Context, running server.Spec) error {
+func (d snapshots) ensureSnapshotClaim(ctx context.Context, running server.Spec) error {
 	claim := server.SnapshotClaim(running)
 	live, err := d.Kube.CoreV1().PersistentVolumeClaims(claim.Namespace).Get(ctx, claim.Name, metav1.GetOptions{})
 	found, err := kube.Found(err)
@@ -221,7 +222,7 @@ func (d Deployment) ensureSnapshotClaim(ctx context.Context, running server.Spec
 
 // growSnapshotClaim grows the volume of the snapshots with those of the servers, if its storage class allows
 // it: a snapshot of more data needs more space.
-func (d Deployment) growSnapshotClaim(ctx context.Context, live *corev1.PersistentVolumeClaim, size resource.Quantity) error {
+func (d snapshots) growSnapshotClaim(ctx context.Context, live *corev1.PersistentVolumeClaim, size resource.Quantity) error {
 	if has := live.Spec.Resources.Requests[corev1.ResourceStorage]; has.Cmp(size) >= 0 {
 		return nil
 	}
@@ -248,7 +249,7 @@ func (d Deployment) growSnapshotClaim(ctx context.Context, live *corev1.Persiste
 
 // recordSnapshot records a snapshot on the StatefulSet before the Job is deleted: from then on, the snapshot is
 // known.
-func (d Deployment) recordSnapshot(ctx context.Context, s server.Snapshot) error {
+func (d snapshots) recordSnapshot(ctx context.Context, s server.Snapshot) error {
 	if err := patchStatefulSet(ctx, d.Kube, d.Consul, server.SnapshotPatch(s)); err != nil {
 		return fmt.Errorf("recording the snapshot %s of %s: %w", cmp.Or(s.ID, s.File), d.Consul.ID(), err)
 	}
@@ -257,7 +258,7 @@ func (d Deployment) recordSnapshot(ctx context.Context, s server.Snapshot) error
 
 // snapshotFailed explains why, and removes what is of no use: the Job, and a claim that never got a volume. The
 // context may have ended.
-func (d Deployment) snapshotFailed(ctx context.Context, err error) error {
+func (d snapshots) snapshotFailed(ctx context.Context, err error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 	defer cancel()
 	namespace, name := d.Consul.Namespace, d.Consul.Name
@@ -287,7 +288,7 @@ func (d Deployment) snapshotFailed(ctx context.Context, err error) error {
 
 // deleteSnapshotJob deletes the Job, if it exists and belongs to the cluster, and waits until its pod, which
 // may use the volume, no longer exists.
-func (d Deployment) deleteSnapshotJob(ctx context.Context) error {
+func (d snapshots) deleteSnapshotJob(ctx context.Context) error {
 	return d.Kube.RemoveJob(ctx, d.Consul.Namespace, server.SnapshotJobName(d.Consul.Name), func(o metav1.Object) bool {
 		return server.Owns(d.Consul.Name, o.GetLabels())
 	})

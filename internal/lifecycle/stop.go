@@ -17,8 +17,8 @@ import (
 // stopUnelected stops all servers of a cluster that never had a leader, before a spec is applied to them. The servers read the
 // number of servers to expect when they start. If some read the new number beside others that read the former one, each of the two
 // could elect a leader. An interrupted change is resumed from zero servers. It returns the objects as they are then.
-func (d Deployment) stopUnelected(ctx context.Context, spec server.Spec) (live server.Set, err error) {
-	elected, _, err := d.elected(ctx)
+func (d stops) stopUnelected(ctx context.Context, spec server.Spec) (live server.Set, err error) {
+	elected, _, err := observer{d.Deployment}.elected(ctx)
 	if err != nil {
 		return live, err
 	}
@@ -41,7 +41,7 @@ func (d Deployment) stopUnelected(ctx context.Context, spec server.Spec) (live s
 
 // deleteNewClaims deletes the claims of servers beyond a number, unless data is known on them, or they were made before a time: then they
 // are those of an earlier cluster.
-func (d Deployment) deleteNewClaims(ctx context.Context, replicas int, since time.Time) error {
+func (d stops) deleteNewClaims(ctx context.Context, replicas int, since time.Time) error {
 	claims, err := d.Retained(ctx)
 	if err != nil {
 		return err
@@ -61,7 +61,7 @@ func (d Deployment) deleteNewClaims(ctx context.Context, replicas int, since tim
 // stop stops all servers and waits until their pods are gone. Their volumes stay. If the volumes outlive the cluster, one server
 // stops at a time, the highest ordinal first: if several leave at once, each may count on the others to stay Raft peers, and a new
 // cluster cannot elect a leader from their volumes.
-func (d Deployment) stop(ctx context.Context, spec server.Spec, live server.Set) error {
+func (d stops) stop(ctx context.Context, spec server.Spec, live server.Set) error {
 	left, terminating := 0, live.Namespace != nil && live.Namespace.DeletionTimestamp != nil
 	if spec.Storage.WhenDeleted != server.Delete && !terminating {
 		left = int(*live.StatefulSet.Spec.Replicas) // first wait for pods that an earlier scale-down has not stopped yet
@@ -80,7 +80,7 @@ func (d Deployment) stop(ctx context.Context, spec server.Spec, live server.Set)
 }
 
 // scaleDown stops the servers beyond a number, and waits until their pods are gone. Their volumes stay.
-func (d Deployment) scaleDown(ctx context.Context, left int) error {
+func (d stops) scaleDown(ctx context.Context, left int) error {
 	patch := fmt.Appendf(nil, `{"spec":{"replicas":%d,"persistentVolumeClaimRetentionPolicy":{"whenScaled":"Retain"}}}`, left)
 	if err := patchStatefulSet(ctx, d.Kube, d.Consul, patch); err != nil {
 		return fmt.Errorf("stopping servers of %s: %w", d.Consul.ID(), err)
@@ -89,7 +89,7 @@ func (d Deployment) scaleDown(ctx context.Context, left int) error {
 }
 
 // awaitStopped waits until only the pods of the first servers are left.
-func (d Deployment) awaitStopped(ctx context.Context, left int) error {
+func (d stops) awaitStopped(ctx context.Context, left int) error {
 	return kube.Wait(ctx, "the servers to stop", interval, func(ctx context.Context) (string, error) {
 		pods, err := d.Consul.Pods(ctx)
 		if err != nil {

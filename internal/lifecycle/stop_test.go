@@ -106,7 +106,7 @@ func TestStop(t *testing.T) {
 				live.Namespace.DeletionTimestamp = &metav1.Time{}
 			}
 			spec := server.Spec{Namespace: "prod", Name: "consul", Storage: server.Storage{WhenDeleted: tt.whenDeleted}}
-			if err := d.stop(t.Context(), spec, live); err != nil {
+			if err := (stops{d}).stop(t.Context(), spec, live); err != nil {
 				t.Fatal(err)
 			}
 			if !slices.Equal(told, tt.want) {
@@ -148,7 +148,7 @@ func TestDeleteJobs(t *testing.T) {
 		}
 		k := &kube.Client{Interface: set}
 		d := Deployment{Kube: k, Consul: consul.NewConnector(k).Cluster("prod", "consul")}
-		if err := d.deleteJobs(t.Context()); err != nil {
+		if err := (deletion{d}).deleteJobs(t.Context()); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		list, err := set.BatchV1().Jobs("prod").List(t.Context(), metav1.ListOptions{})
@@ -197,7 +197,7 @@ func TestStopUnelected(t *testing.T) {
 			Report: func(a rollout.Action) { reported = append(reported, a.String()) },
 		}
 		spec := server.Spec{Namespace: "prod", Name: "consul", Replicas: 1, Storage: server.Storage{WhenScaled: tt.whenScaled}}
-		live, err := d.stopUnelected(t.Context(), spec)
+		live, err := stops{d}.stopUnelected(t.Context(), spec)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,7 +19,7 @@ import (
 func (d Deployment) Update(ctx context.Context, wanted rollout.Wanted) error {
 	d.Consul = d.Consul.WithLabels(wanted.Spec.Labels)
 	wanted.Restore = d.Origin != nil
-	return d.exclusively(ctx, func(ctx context.Context) error {
+	return lease{d}.exclusively(ctx, func(ctx context.Context) error {
 		op := &operation{Deployment: d, wanted: wanted}
 		err := rollout.Operate(ctx, op, wanted)
 		if rolledBack := (*RolledBackError)(nil); op.completed > 0 && errors.As(err, &rolledBack) {
@@ -33,7 +33,7 @@ func (d Deployment) Update(ctx context.Context, wanted rollout.Wanted) error {
 // observeUpdate observes what an update starts from.
 func (op *operation) observeUpdate(ctx context.Context) error {
 	spec := op.wanted.Spec
-	orphaned, err := op.isOrphaned(ctx, op.live, spec.Name)
+	orphaned, err := observer{op.Deployment}.isOrphaned(ctx, op.live, spec.Name)
 	if err != nil {
 		return err
 	}
@@ -47,9 +47,9 @@ func (op *operation) observeUpdate(ctx context.Context) error {
 		}
 	}
 	if op.wanted.Recover != "" && !op.recovered { // there may be no quorum that answers
-		op.runs, err = op.look(ctx, applied, op.live)
+		op.runs, err = observer{op.Deployment}.look(ctx, applied, op.live)
 	} else {
-		op.runs, err = op.running(ctx, op.live, applied)
+		op.runs, err = observer{op.Deployment}.running(ctx, op.live, applied)
 	}
 	if err != nil {
 		return err

@@ -234,7 +234,7 @@ func (l Live) grow(ctx context.Context, claims map[string]corev1.PersistentVolum
 
 // startVolumes begins a change of the volumes before anything else is changed: if Kubernetes refuses to let one
 // grow, nothing is changed. It reports whether there is a change of the volumes to complete.
-func (d Deployment) startVolumes(ctx context.Context, spec server.Spec, live server.Set) (resizing bool, err error) {
+func (d volumes) startVolumes(ctx context.Context, spec server.Spec, live server.Set) (resizing bool, err error) {
 	l := Live{Kube: d.Kube, Consul: d.Consul, Storage: &spec.Storage}
 	claims, err := l.claims(ctx, int(spec.Replicas))
 	if err != nil {
@@ -258,7 +258,7 @@ func (d Deployment) startVolumes(ctx context.Context, spec server.Spec, live ser
 }
 
 // markResized records that a change of the volumes has ended.
-func (d Deployment) markResized(ctx context.Context) error {
+func (d volumes) markResized(ctx context.Context) error {
 	if err := removeAnnotation(ctx, d.Kube, d.Consul, server.AnnotationResizing); err != nil {
 		return fmt.Errorf("marking the volumes of %s as resized: %w", d.Consul.ID(), err)
 	}

@@ -239,7 +239,7 @@ func (r *roll) awaitNoPods(namespace string) {
 // settled waits until there are n servers that are all healthy voters.
 func (r *roll) settled(ctx context.Context, n int32) error {
 	return kube.Wait(ctx, "the servers to vote", 250*time.Millisecond, func(ctx context.Context) (string, error) {
-		missing, err := r.cluster.Missing(ctx, "", int(n), 0)
+		missing, err := consul.Missing(ctx, r.cluster, "", int(n), 0)
 		if err != nil {
 			return err.Error(), nil
 		}

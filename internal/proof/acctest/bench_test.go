@@ -152,7 +152,7 @@ func timeKubectl(b *testing.B, kubectl string) time.Duration {
 		b.Context(),
 		"three voters",
 		250*time.Millisecond,
-		func(ctx context.Context) (string, error) { return c.Missing(ctx, "", 3, 0) },
+		func(ctx context.Context) (string, error) { return consul.Missing(ctx, c, "", 3, 0) },
 	)
 	if err != nil {
 		b.Fatal(err)

@@ -146,7 +146,7 @@ func (l *lentCluster) renew(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("restoring what it held: %w", err)
 	}
-	if missing, err := c.Missing(ctx, l.token, 1, 0); err != nil || missing != "" {
+	if missing, err := consul.Missing(ctx, c, l.token, 1, 0); err != nil || missing != "" {
 		return errors.Join(errors.New("missing: "+missing), err)
 	}
 	contents, err := l.kube.NamespaceContents(ctx, l.namespace)

@@ -7,6 +7,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -33,7 +34,7 @@ func TestAccLoad_seesAnOutage(t *testing.T) {
 		if err != nil || now.UID == pod.UID {
 			return "the pod is not replaced", nil //nolint:nilerr // it is not there, for a moment
 		}
-		return c.Missing(ctx, token, 1, 0)
+		return consul.Missing(ctx, c, token, 1, 0)
 	})
 	load.More(100)
 	watch.HasLeader()
