@@ -24,7 +24,8 @@ var regexpUser = regexp.MustCompile(`^2000:3000 [0-9]+ sh prepared single\n$`)
 func requireLabel(t *testing.T, namespace, label string) {
 	t.Helper()
 	k, ctx := acctest.Kube(t), context.WithoutCancel(t.Context())
-	policies, bindings := k.AdmissionregistrationV1().ValidatingAdmissionPolicies(), k.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings()
+	policies := k.AdmissionregistrationV1().ValidatingAdmissionPolicies()
+	bindings := k.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings()
 	rule := func(group string, resources ...string) admissionv1.NamedRuleWithOperations {
 		return admissionv1.NamedRuleWithOperations{RuleWithOperations: admissionv1.RuleWithOperations{
 			Operations: []admissionv1.OperationType{admissionv1.Create, admissionv1.Update},

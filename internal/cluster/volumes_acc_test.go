@@ -214,7 +214,8 @@ func TestAccVolumes_growthInPlaceRestartsNobody(t *testing.T) {
 						if sts.UID == set {
 							return fmt.Errorf("the StatefulSet was not made anew")
 						}
-						if policy := sts.Spec.PersistentVolumeClaimRetentionPolicy.WhenDeleted; policy != appsv1.DeletePersistentVolumeClaimRetentionPolicyType {
+						const deletes = appsv1.DeletePersistentVolumeClaimRetentionPolicyType
+						if policy := sts.Spec.PersistentVolumeClaimRetentionPolicy.WhenDeleted; policy != deletes {
 							return fmt.Errorf("volumes are now kept or deleted by %s", policy)
 						}
 						return noContainerRestarted(t, namespace)

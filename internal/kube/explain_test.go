@@ -14,7 +14,9 @@ func TestDescribeResize(t *testing.T) {
 	size := func(q string) corev1.ResourceList {
 		return corev1.ResourceList{corev1.ResourceStorage: resource.MustParse(q)}
 	}
-	condition := func(kind corev1.PersistentVolumeClaimConditionType, status corev1.ConditionStatus, message string) corev1.PersistentVolumeClaimCondition {
+	condition := func(
+		kind corev1.PersistentVolumeClaimConditionType, status corev1.ConditionStatus, message string,
+	) corev1.PersistentVolumeClaimCondition {
 		return corev1.PersistentVolumeClaimCondition{Type: kind, Status: status, Message: message}
 	}
 	tests := map[string]struct {

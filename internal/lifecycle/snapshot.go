@@ -86,14 +86,10 @@ func (d snapshots) storeSnapshot(
 	}
 	stored, err := client.BeforeUpgrade(ctx, running, version, secret)
 	s := server.Snapshot{
-		Claim:   to.Claim,
-		URL:     to.URL,
-		ID:      stored.Snapshot,
-		Version: stored.Version,
-		Index:   uint64(stored.Index),
-		Size:    stored.Size,
-		Time:    stored.Time,
-	} //nolint:gosec // it is one
+		Claim: to.Claim, URL: to.URL, ID: stored.Snapshot, Version: stored.Version,
+		Index: uint64(stored.Index), //nolint:gosec // it is one
+		Size:  stored.Size, Time: stored.Time,
+	}
 	if err == nil {
 		err = d.recordSnapshot(ctx, s)
 	}

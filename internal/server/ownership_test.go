@@ -333,20 +333,12 @@ func TestClaim_leavesToOthersWhatIsTheirs(t *testing.T) {
 			got := content(t, applied(t, live, spec))
 			// Who chose the number does not matter to Kubernetes, which keeps it.
 			for _, c := range []map[string]any{got, want} {
-				ports, _, _ := unstructured.NestedSlice(
-					c["Service consul"].(map[string]any),
-					"spec",
-					"ports",
-				) //nolint:forcetypeassert // content made it
+				service := c["Service consul"].(map[string]any) //nolint:forcetypeassert // content made it
+				ports, _, _ := unstructured.NestedSlice(service, "spec", "ports")
 				for _, p := range ports {
 					delete(p.(map[string]any), "nodePort") //nolint:forcetypeassert // a port
 				}
-				_ = unstructured.SetNestedSlice(
-					c["Service consul"].(map[string]any),
-					ports,
-					"spec",
-					"ports",
-				) //nolint:forcetypeassert // content made it
+				_ = unstructured.SetNestedSlice(service, ports, "spec", "ports")
 			}
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("after an apply: %v\nwant %v", got, want)
