@@ -1,9 +1,6 @@
 package restic
 
 import (
-	"os"
-	"os/exec"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -16,7 +13,6 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/scripttest"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -132,29 +128,11 @@ func TestRepositoryScript_options(t *testing.T) {
 		{Repository{Options: map[string]string{"s3.region": "eu", "s3.bucket-lookup": "dns"}}.flags(), "-o s3.bucket-lookup=dns -o " +
 			"s3.region=eu snapshots --json"},
 	} {
-		dir := t.TempDir()
-		bin := filepath.Join(dir, "usr")
-		for _, path := range []string{bin, filepath.Join(dir, "credentials"), filepath.Join(dir, "scratch"), filepath.Join(dir, "tmp")} {
-			if err := os.MkdirAll(path, 0o700); err != nil {
-				t.Fatal(err)
-			}
-		}
-		scripttest.Write(t, filepath.Join(bin, "restic"), "#!/bin/sh\necho \"$@\"\n")
-		script := strings.NewReplacer(
-			"/credentials",
-			dir+"/credentials",
-			"/scratch",
-			dir+"/scratch",
-			"/tmp/",
-			dir+"/tmp/",
-		).Replace(
-			repositoryScript,
-		)
-		cmd := exec.CommandContext(t.Context(), "sh", "-c", script+"restic snapshots --json")
-		cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "DEADLINE=600", "OPTIONS="+tt.options)
-		out, err := cmd.CombinedOutput()
-		if got := strings.TrimSpace(string(out)); err != nil || got != tt.want {
-			t.Errorf("%q: %q, %v", tt.options, got, err)
+		c := container(t, map[string]string{"restic": `echo "$@"`})
+		c.Env = append(c.Env, "OPTIONS="+tt.options)
+		out, code := c.Run(repositoryScript + "restic snapshots --json")
+		if got := strings.TrimSpace(out); code != 0 || got != tt.want {
+			t.Errorf("%q: %q, exit code %d", tt.options, got, code)
 		}
 	}
 }

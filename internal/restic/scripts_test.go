@@ -3,8 +3,6 @@ package restic
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,79 +13,35 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// shell runs scripts with stand-ins for the commands that they call.
-type shell struct{ dir string }
-
-func newShell(t *testing.T, commands map[string]string) shell {
+// container returns one of a Job, with stand-ins for the commands that its script calls, and without pauses.
+func container(t *testing.T, commands map[string]string) *scripttest.Container {
 	t.Helper()
-	s := shell{t.TempDir()}
-	for _, d := range []string{"bin", "scratch/fetched", "scratch/backup", "tmp"} {
-		if err := os.MkdirAll(filepath.Join(s.dir, d), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
+	c := scripttest.Busybox(t, "/scratch", "/credentials", "/tmp")
+	c.Env = []string{"DEADLINE=600"}
+	c.StandIn("sleep", "")
 	for name, text := range commands {
-		scripttest.Write(t, filepath.Join(s.dir, "bin", name), "#!/bin/sh\n"+text)
+		c.StandIn(name, text)
 	}
-	return s
-}
-
-func (s shell) path(elem ...string) string {
-	return filepath.Join(append([]string{s.dir}, elem...)...)
-}
-
-func (s shell) write(t *testing.T, text string, elem ...string) {
-	t.Helper()
-	if err := os.WriteFile(s.path(elem...), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (s shell) read(elem ...string) string {
-	text, _ := os.ReadFile(s.path(elem...)) // "" where it was not written
-	return string(text)
-}
-
-// run runs a script, whose folders are those of the test, without its pauses.
-func (s shell) run(t *testing.T, script string, env []string, args ...string) (string, error) {
-	t.Helper()
-	script = strings.NewReplacer(
-		"/scratch",
-		s.path("scratch"),
-		"/credentials",
-		s.path("credentials"),
-		"/tmp/",
-		s.path("tmp")+"/",
-		"sleep 3",
-		"sleep 0",
-		"sleep 1",
-		"sleep 0",
-	).Replace(
-		script,
-	)
-	cmd := exec.CommandContext(t.Context(), "/bin/sh", append([]string{"-c", script, "sh"}, args...)...)
-	cmd.Env = append(append(os.Environ(), "PATH="+s.path("bin")+":"+os.Getenv("PATH"), "DIR="+s.dir, "DEADLINE=600"), env...)
-	out, err := cmd.CombinedOutput()
-	return string(out), err
+	return c
 }
 
 // keeper stands in for consul: it keeps keys as files, and a restore takes them all away. The answers that restores give are in
 // the file answers, one a line: "ok", "lost" where it restores and does not say so, "refused" where it does neither.
 const keeper = `
-mkdir -p "$DIR/keys"
-[ "$1" != kv ] || [ ! -e "$DIR/unknown" ] || { echo "Unexpected response code: 403 (ACL not found)" >&2; exit 1; }
+mkdir -p "$ROOT/keys"
+[ "$1" != kv ] || [ ! -e "$ROOT/unknown" ] || { echo "Unexpected response code: 403 (ACL not found)" >&2; exit 1; }
 case "$1 $2" in
-  "kv put") for a; do key=$value value=$a; done; [ -z "$DEAF" ] || exit 1; echo "$value" >"$DIR/keys/$(echo "$key" | tr / _)" ;;
+  "kv put") for a; do key=$value value=$a; done; [ -z "$DEAF" ] || exit 1; echo "$value" >"$ROOT/keys/$(echo "$key" | tr / _)" ;;
   "kv get") for a; do key=$a; done
-    for f in "$DIR/keys/$(echo "$key" | tr / _)"*; do [ ! -e "$f" ] || basename "$f" | tr _ /; done ;;
-  "kv delete") for a; do key=$a; done; rm -f "$DIR/keys/$(echo "$key" | tr / _)" ;;
+    for f in "$ROOT/keys/$(echo "$key" | tr / _)"*; do [ ! -e "$f" ] || basename "$f" | tr _ /; done ;;
+  "kv delete") for a; do key=$a; done; rm -f "$ROOT/keys/$(echo "$key" | tr / _)" ;;
   "snapshot restore")
-    echo restore >>"$DIR/calls"
-    answer=$(sed -n "$(wc -l <"$DIR/calls")p" "$DIR/answers")
+    echo restore >>"$ROOT/calls"
+    answer=$(sed -n "$(wc -l <"$ROOT/calls")p" "$ROOT/answers")
     case $answer in
-      ok) rm -f "$DIR"/keys/* ;;
-      lost) rm -f "$DIR"/keys/*; exit 1 ;;
-      replaced) rm -f "$DIR"/keys/*; touch "$DIR/unknown"; exit 1 ;;
+      ok) rm -f "$ROOT"/keys/* ;;
+      lost) rm -f "$ROOT"/keys/*; exit 1 ;;
+      replaced) rm -f "$ROOT"/keys/*; touch "$ROOT/unknown"; exit 1 ;;
       *) exit 1 ;;
     esac ;;
 esac
@@ -112,24 +66,17 @@ func TestRestoreScript(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newShell(t, map[string]string{"consul": keeper})
-			s.write(t, tt.answers+"\n", "answers")
-			out, err := s.run(
-				t,
-				inspectScript+restoreScript,
-				[]string{"DEAF=" + tt.deaf},
-				s.path("scratch"),
-				"http://consul",
-				s.path("result"),
-				"/token/token",
-			)
-			if got := strings.Count(s.read("calls"), "restore"); got != tt.restores || (err == nil) != tt.ok {
-				t.Errorf("%d restores, %v: %s", got, err, out)
+			c := container(t, map[string]string{"consul": keeper})
+			c.Env = append(c.Env, "DEAF="+tt.deaf)
+			c.Write("/answers", tt.answers+"\n")
+			out, code := c.Run(inspectScript+restoreScript, c.Path("/scratch"), "http://consul", c.Path("/result"), "/token/token")
+			if got := strings.Count(c.Read("/calls"), "restore"); got != tt.restores || (code == 0) != tt.ok {
+				t.Errorf("%d restores, exit code %d: %s", got, code, out)
 			}
-			if done := s.read("result") != ""; done != tt.ok {
+			if done := c.Has("/result"); done != tt.ok {
 				t.Errorf("there is a result: %v", done)
 			}
-			if left, _ := filepath.Glob(s.path("keys", "*")); len(left) > 0 {
+			if left, _ := filepath.Glob(c.Path("/keys/*")); len(left) > 0 {
 				t.Errorf("left are the keys %v", left)
 			}
 		})
@@ -141,9 +88,9 @@ const versions = `
 case "$1 $2" in
   "operator raft")
     [ -z "$DENIED" ] || exit 1
-    echo asked >>"$DIR/asked"
-    leader=$(sed -n "$(wc -l <"$DIR/asked")p" "$DIR/leaders")
-    [ -n "$leader" ] || leader=$(tail -n 1 "$DIR/leaders")
+    echo asked >>"$ROOT/asked"
+    leader=$(sed -n "$(wc -l <"$ROOT/asked")p" "$ROOT/leaders")
+    [ -n "$leader" ] || leader=$(tail -n 1 "$ROOT/leaders")
     echo "Node      ID    Address          State     Voter  RaftProtocol  Commit Index  Trails Leader By"
     for n in 0 1 2; do
       state=follower; [ $n != "$leader" ] || state=leader
@@ -171,19 +118,15 @@ func TestSnapshotScript_version(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newShell(t, map[string]string{"consul": versions})
-			s.write(t, tt.leaders+"\n", "leaders")
-			out, err := s.run(
-				t,
-				inspectScript+snapshotScript,
-				[]string{"DENIED=" + tt.denied},
-				s.path("scratch"),
-				"1.22.0",
-				"http://consul",
-				s.path("result"),
-			)
-			if got := strings.TrimSpace(s.read("scratch", "version")); err != nil || got != tt.want {
-				t.Errorf("the version is %q, want %q: %v: %s", got, tt.want, err, out)
+			c := container(t, map[string]string{"consul": versions})
+			c.Env = append(c.Env, "DENIED="+tt.denied)
+			c.Write("/leaders", tt.leaders+"\n")
+			out, code := c.Run(inspectScript+snapshotScript, c.Path("/scratch"), "1.22.0", "http://consul", c.Path("/result"))
+			if got := strings.TrimSpace(c.Read("/scratch/version")); code != 0 || got != tt.want {
+				t.Errorf("the version is %q, want %q: exit code %d: %s", got, tt.want, code, out)
+			}
+			if got := c.Read("/scratch/backup/consul.tar"); got != "data\n" { // what is compressed is stored again each time
+				t.Errorf("left for the next container is %q", got)
 			}
 		})
 	}
@@ -191,11 +134,11 @@ func TestSnapshotScript_version(t *testing.T) {
 
 // store stands in for restic: its list is the file list, and a retention is carried out in the file forgotten.
 const store = `
-echo "$*" >>"$DIR/calls"
+echo "$*" >>"$ROOT/calls"
 case "$*" in
   *" backup "*) echo '{"message_type":"summary","total_bytes_processed":100,"data_added_packed":10,"snapshot_id":"abcdef"}' ;;
-  *" snapshots "*) cat "$DIR/list" ;;
-  *" forget "*) touch "$DIR/forgotten" ;;
+  *" snapshots "*) cat "$ROOT/list" ;;
+  *" forget "*) touch "$ROOT/forgotten" ;;
 esac
 `
 
@@ -231,34 +174,29 @@ func TestStoreScript_retention(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newShell(t, map[string]string{"restic": store})
-			s.write(t, "1.22.7\n", "scratch", "version")
-			s.write(t, "12\n", "scratch", "index")
+			c := container(t, map[string]string{"restic": store})
+			c.Env = append(c.Env, "RESTORED="+tt.restored)
+			c.Write("/scratch/version", "1.22.7\n")
+			c.Write("/scratch/index", "12\n")
 			list, err := json.Marshal(tt.list)
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.write(t, string(list), "list")
-			out, err := s.run(t, repositoryScript+storeScript, []string{"RESTORED=" + tt.restored},
-				s.path("scratch"), "ns.consul", "schedule=hourly", s.path("result"), existing, "--keep-last=3")
-			r, parseErr := ParseResult(s.read("result"))
-			if err != nil || parseErr != nil {
-				t.Fatalf("%v, %v: %s", err, parseErr, out)
+			c.Write("/list", string(list))
+			out, code := c.Run(
+				repositoryScript+storeScript, c.Path("/scratch"), "ns.consul", "schedule=hourly", c.Path("/result"), existing, "--keep-last=3")
+			r, err := ParseResult(c.Read("/result"))
+			if code != 0 || err != nil {
+				t.Fatalf("exit code %d, %v: %s", code, err, out)
 			}
-			if forgot := s.read("forgotten") != "" || fileExists(s.path("forgotten")); forgot != tt.forgets || r.Forgotten != tt.forgets ||
-				r.Anew == tt.forgets {
+			if forgot := c.Has("/forgotten"); forgot != tt.forgets || r.Forgotten != tt.forgets || r.Anew == tt.forgets {
 				t.Errorf("it forgot: %v, and says %+v", forgot, r)
 			}
-			if tagged := strings.Contains(s.read("calls"), "--tag restored="+tt.restored+" "); tagged != (tt.restored != "") {
-				t.Errorf("it calls %s", s.read("calls"))
+			if tagged := strings.Contains(c.Read("/calls"), "--tag restored="+tt.restored+" "); tagged != (tt.restored != "") {
+				t.Errorf("it calls %s", c.Read("/calls"))
 			}
 		})
 	}
-}
-
-func fileExists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }
 
 // "latest" is what a restored cluster has stored since, also where its index is below that of what was stored before.

@@ -1,10 +1,6 @@
 package server
 
 import (
-	"errors"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -80,10 +76,6 @@ func TestCheckWords(t *testing.T) {
 // nothing but Consul and the shell.
 func TestCheckScript(t *testing.T) {
 	t.Parallel()
-	shell, err := exec.LookPath("sh")
-	if err != nil {
-		t.Skip(err)
-	}
 	for name, tt := range map[string]struct {
 		validate, agent string
 		code            int
@@ -97,45 +89,22 @@ func TestCheckScript(t *testing.T) {
 		"killed":                    {"exit 0", "exit 137", 3, ""},
 		"a listener does not start": {"exit 0", "echo 1 >dying; echo 1 >pid; echo bad port; exit 1", 1, "bad port"},
 	} {
-		for _, sleep := range []bool{true, false} {
-			t.Run(name+map[bool]string{true: ", with sleep"}[sleep], func(t *testing.T) {
+		for image, c := range map[string]*scripttest.Container{"busybox": scripttest.Busybox(t, "/work"), "bare": scripttest.Bare(t, nil, "/work")} {
+			t.Run(name+", "+image, func(t *testing.T) {
 				t.Parallel()
-				tmp := t.TempDir()
-				bin, dir := filepath.Join(tmp, "bin"), filepath.Join(tmp, "work")
-				for _, d := range []string{bin, dir} {
-					if err := os.Mkdir(d, 0o755); err != nil {
-						t.Fatal(err)
-					}
-				}
-				fake := "#!" + shell + "\ncase $1 in\nvalidate) [ \"$3 $4\" = \"config.json extra.json\" ] || exit 9; " + tt.validate + " ;;\nagent) " + tt.agent + " ;;\n" +
-					"version) [ ! -e dying ] || until [ -e ended ]; do :; done ;;\nesac\n" // an agent that dies does so meanwhile
-				scripttest.Write(t, filepath.Join(bin, "consul"), fake)
-				if sleep {
-					scripttest.Write(t, filepath.Join(bin, "sleep"), "#!"+shell+"\n")
-				}
-				cmd := exec.CommandContext(t.Context(), shell, "-c", checkScript, "sh", dir)
-				cmd.Env = []string{"PATH=" + bin, `CONFIG={"a":"%s\n"}`, "TRIAL={}", "EXTRA={}"}
-				log, err := os.Create(filepath.Join(tmp, "log")) // a pipe would be waited for, and the agent goes on
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer log.Close()
-				cmd.Stdout = log
-				code, err := 0, cmd.Run()
-				if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-					code = exit.ExitCode()
-				} else if err != nil {
-					t.Fatal(err)
-				}
-				out, err := os.ReadFile(log.Name())
-				if err != nil {
-					t.Fatal(err)
-				}
-				if code != tt.code || !strings.Contains(string(out), tt.says) {
+				c.Env = []string{`CONFIG={"a":"%s\n"}`, "TRIAL={}", "EXTRA={}"}
+				// An agent that dies does so while the version is asked for.
+				c.StandIn("consul", `case $1 in
+validate) [ "$3 $4" = "config.json extra.json" ] || exit 9; `+tt.validate+` ;;
+agent) `+tt.agent+` ;;
+version) [ ! -e dying ] || until [ -e ended ]; do :; done ;;
+esac`)
+				out, code := c.Run(checkScript, c.Path("/work"))
+				if code != tt.code || !strings.Contains(out, tt.says) {
 					t.Errorf("exit code %d: %s", code, out)
 				}
-				if got, err := os.ReadFile(filepath.Join(dir, "config.json")); err != nil || string(got) != `{"a":"%s\n"}` {
-					t.Errorf("the configuration is %s, %v", got, err)
+				if got := c.Read("/work/config.json"); got != `{"a":"%s\n"}` {
+					t.Errorf("the configuration is %s", got)
 				}
 			})
 		}

@@ -1,23 +1,26 @@
 package server
 
 import (
-	"os"
 	"os/exec"
-	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/scripttest"
+)
+
+const (
+	has10001 = `["10.0.0.1:8300","10.0.0.2:8300"]`
+	without  = `["10.0.0.2:8300"]`
 )
 
 // A server that stops leaves the cluster unless fewer peers than a quorum of the declared servers
 // would be left: then it stays the peer that it is, and ends without leaving.
 func TestLeave_staysAPeerWhereAQuorumOfTheDeclaredServersIsNotLeft(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("sh"); err != nil {
-		t.Skip("there is no shell")
-	}
-	const self = "10.0.0.1"
 	alive := "consul-server-0  10.0.0.1:8301  alive  server\n"
 	tests := map[string]struct {
 		declared string
@@ -75,46 +78,161 @@ func TestLeave_staysAPeerWhereAQuorumOfTheDeclaredServersIsNotLeft(t *testing.T)
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir := t.TempDir()
-			write := func(name, text string) { scripttest.Write(t, filepath.Join(dir, name), text) }
+			c := busybox(t)
+			if strings.Contains(tt.peers, "fd00") {
+				c.Env = append(c.Env, "POD_IP=fd00::1")
+			}
 			if tt.declared != "" {
-				write("servers", tt.declared)
+				c.Write("/consul/config/servers", tt.declared)
 			}
 			if tt.adopting {
-				write("former-servers", "old-0")
+				c.Write("/consul/config/former-servers", "old-0")
 			}
-			write("pid", "12345")
-			write("peers", tt.peers)
-			write("members", "Node  Address  Status  Type\n"+tt.members)
-			// Stand-ins: the server is no peer any more as soon as it has left.
-			write("wget", "#!/bin/sh\ncase $4 in */peers) cat "+dir+"/peers ;; */leader) echo '\"10.0.0.2:8300\"' ;; esac\n")
-			write("timeout", "#!/bin/sh\nshift\nexec \"$@\"\n")
-			write("sleep", "#!/bin/sh\n")
-			write(
-				"consul",
-				"#!/bin/sh\ncase $1 in\nleave) echo leave >>"+dir+"/did; echo '[]' >"+dir+"/peers ;;\nmembers) cat "+dir+"/members ;;\nesac\n",
-			)
-			script := strings.NewReplacer("/consul/config/", dir+"/", "/tmp/", dir+"/").Replace(leaveScript)
-			script = "kill() { echo \"kill $1\" >>" + dir + "/did; }\n" + script
-			ip := self
-			if strings.Contains(tt.peers, "fd00") {
-				ip = "fd00::1"
+			c.Write("/tmp/pid", "12345")
+			c.Write("/peers", tt.peers)
+			c.Write("/members", "Node  Address  Status  Type\n"+tt.members)
+			c.StandIn("wget", `case $4 in */peers) cat "$ROOT/peers" ;; */leader) echo '"10.0.0.2:8300"' ;; esac`)
+			c.StandIn("sleep", "")
+			c.StandIn("kill", `echo "kill $1" >>"$ROOT/did"`)
+			// The server is no peer any more as soon as it has left.
+			c.StandIn("consul", `case $1 in leave) echo leave >>"$ROOT/did"; echo '[]' >"$ROOT/peers" ;; members) cat "$ROOT/members" ;; esac`)
+			if out, code := c.Run(leaveScript, "0"); code != 0 {
+				t.Fatalf("exit code %d: %s", code, out)
 			}
-			cmd := exec.CommandContext(t.Context(), "sh", "-c", script, "leave.sh", "0")
-			cmd.Env = []string{"PATH=" + dir + ":" + os.Getenv("PATH"), "POD_IP=" + ip, "POD_NAME=consul-server-0"}
-			if out, err := cmd.CombinedOutput(); err != nil {
-				t.Fatalf("%v: %s", err, out)
-			}
-			did, err := os.ReadFile(filepath.Join(dir, "did"))
-			if err != nil && !os.IsNotExist(err) {
-				t.Fatal(err)
-			}
-			if leaves := strings.Contains(string(did), "leave"); leaves != tt.leaves {
+			did := c.Read("/did")
+			if leaves := strings.Contains(did, "leave"); leaves != tt.leaves {
 				t.Errorf("it did %q, and leaves is %t", did, tt.leaves)
 			}
-			if stays := strings.Contains(string(did), "kill -INT"); stays == tt.leaves {
+			if stays := strings.Contains(did, "kill -INT"); stays == tt.leaves {
 				t.Errorf("it did %q", did)
 			}
+		})
+	}
+}
+
+// A stopping server leaves whichever client its image has.
+func TestLeave_seesThePeersWithWhateverTheImageHas(t *testing.T) {
+	t.Parallel()
+	const once = `[ -e "$ROOT/left" ] || { : >"$ROOT/asked"; echo '` + has10001 + `'; exit; }; echo '` + without + `'`
+	info := strings.NewReplacer(
+		has10001,
+		"latest_configuration = [{Suffrage:Voter ID:a Address:10.0.0.1:8300}]",
+		without,
+		"latest_configuration = [{Suffrage:Voter ID:b Address:10.0.0.2:8300}]",
+	)
+	for client, c := range clients(t, once) {
+		t.Run(client, func(t *testing.T) {
+			t.Parallel()
+			c.StandIn("sleep", "")
+			c.StandIn("consul", `case $1 in leave) : >"$ROOT/left" ;; info) `+info.Replace(once)+` ;; esac`)
+			victim := exec.CommandContext(t.Context(), "/bin/sleep", "60")
+			if err := victim.Start(); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan struct{})
+			go func() { _ = victim.Wait(); close(ended) }()
+			c.Write("/tmp/pid", strconv.Itoa(victim.Process.Pid))
+			if out, code := c.Run(leaveScript, "0"); code != 0 {
+				t.Fatalf("exit code %d: %s", code, out)
+			}
+			select {
+			case <-ended:
+			case <-time.After(5 * time.Second):
+				t.Error("the server was not stopped when it was no peer any more")
+			}
+			if !c.Has("/left") {
+				t.Error("the server did not leave")
+			}
+			if !c.Has("/asked") {
+				t.Error("nobody was asked for the peers")
+			}
+		})
+	}
+}
+
+// clients returns the containers of servers by the client with which their images can ask a server: a stand-in for wget of
+// busybox, one for curl, or only Consul.
+func clients(t *testing.T, standIn string) map[string]*scripttest.Container {
+	t.Helper()
+	all := map[string]*scripttest.Container{"wget": busybox(t)}
+	for _, client := range []string{"curl", "consul"} {
+		all[client] = image(t, "cat", "sed", "timeout", "tr")
+	}
+	for _, client := range []string{"wget", "curl"} {
+		all[client].StandIn(client, standIn)
+	}
+	return all
+}
+
+// Servers that stop at the same moment take turns, and the leader is the last, whichever client its image has.
+func TestLeave_theLeaderIsTheLast(t *testing.T) {
+	t.Parallel()
+	const peers = `[ ! -e "$ROOT/left" ] || exit 1; `
+	for name, tt := range map[string]struct {
+		leader, pod string
+		slept       []string // 3 seconds until it is out of the Services, and then until it is its turn
+	}{
+		"the leader":         {"10.0.0.1", "consul-server-2", []string{"3", "3"}},
+		"the highest":        {"10.0.0.2", "consul-server-2", []string{"3"}},
+		"the next":           {"10.0.0.2", "consul-server-1", []string{"3", "1"}},
+		"the lowest":         {"10.0.0.2", "consul-server-0", []string{"3", "2"}},
+		"no leader is known": {"", "consul-server-0", []string{"3", "2"}},
+	} {
+		http := `case "$*" in */leader) echo '"` + tt.leader + `:8300"' ;; *) ` + peers + `echo '["10.0.0.1:8300","10.0.0.2:8300","10.0.0.3:8300"]' ;; esac`
+		info := peers + "printf '\\tlatest_configuration = [{Suffrage:Voter ID:a Address:10.0.0.1:8300} {Suffrage:Voter ID:b " +
+			"Address:10.0.0.2:8300} " +
+			"{Suffrage:Voter ID:c Address:10.0.0.3:8300}]\\n\\tleader_addr = " + tt.leader + ":8300\\n'"
+		for client, c := range clients(t, http) {
+			t.Run(name+", "+client, func(t *testing.T) {
+				t.Parallel()
+				c.Env = append(c.Env, "POD_NAME="+tt.pod)
+				c.StandIn("sleep", `echo "$1" >>"$ROOT/slept"`)
+				c.StandIn("consul", `case $1 in leave) : >"$ROOT/left" ;; info) `+info+` ;; esac`)
+				c.Write("/consul/config/servers", "3")
+				c.Write("/tmp/pid", "")
+				if out, code := c.Run("kill() { :; }\n"+leaveScript, "0"); code != 0 {
+					t.Fatalf("exit code %d: %s", code, out)
+				}
+				slept := slices.DeleteFunc(strings.Fields(c.Read("/slept")), func(s string) bool { return s == "0.1" }) // until it has left
+				if !slices.Equal(slept, tt.slept) {
+					t.Errorf("it slept %q, want %q", slept, tt.slept)
+				}
+			})
+		}
+	}
+}
+
+// A server that leaves serves for as long as nodes may still send requests to it, unless it was removed from the Raft peers
+// before: then it soon knows no leader.
+func TestLeave_isShorterForAServerThatIsNoPeer(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct{ peers, sleeps string }{
+		"a peer":             {`echo '["10.0.0.1:8300","10.0.0.9:8300"]'; [ -e "$0.asked" ] && exit 1; : >"$0.asked"`, "3"},
+		"removed before":     {`echo '["10.0.0.9:8300","10.0.0.10:8300"]'`, "1"},
+		"it does not answer": {"exit 1", "3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := busybox(t)
+			agent := exec.CommandContext(t.Context(), "/bin/sleep", "60")
+			if err := agent.Start(); err != nil {
+				t.Fatal(err)
+			}
+			c.Write("/tmp/pid", strconv.Itoa(agent.Process.Pid))
+			c.StandIn("wget", tt.peers)
+			c.StandIn("consul", "exit 0")
+			c.StandIn("sleep", `echo "$1" >>"$ROOT/sleeps"`)
+			if out, code := c.Run(leaveScript, "5"); code != 0 {
+				t.Errorf("exit code %d: %s", code, out)
+			}
+			if got := strings.Join(strings.Fields(c.Read("/sleeps")), " "); got != tt.sleeps {
+				t.Errorf("it sleeps %s, want %s", got, tt.sleeps)
+			}
+			if err := agent.Process.Signal(syscall.Signal(0)); err != nil { // the leader may have taken it back as a peer
+				t.Errorf("the agent was killed before it had left: %v", err)
+			}
+			_ = agent.Process.Kill()
+			_ = agent.Wait()
 		})
 	}
 }

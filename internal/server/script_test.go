@@ -1,190 +1,94 @@
 package server
 
 import (
-	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/scripttest"
 )
 
-// runScript runs a script of a pod in a directory that stands for its file system, with programs that stand for those of
-// the image, and returns its output and its exit code.
-func runScript(t *testing.T, root, script string, programs map[string]string, args ...string) (string, int) {
+// busybox returns the container of server 0 with the address 10.0.0.1, whose image has busybox, and with it wget.
+func busybox(t *testing.T) *scripttest.Container {
 	t.Helper()
-	if _, err := exec.LookPath("sh"); err != nil {
-		t.Skip("there is no shell")
-	}
-	bin := filepath.Join(root, "bin")
-	for _, dir := range []string{"bin", "tmp", "dev", "consul/config"} {
-		if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for name, text := range programs {
-		scripttest.Write(t, filepath.Join(bin, name), "#!/bin/sh\n"+text+"\n")
-	}
-	script = strings.NewReplacer(
-		"/consul/",
-		root+"/consul/",
-		"/tmp/",
-		root+"/tmp/",
-		"/dev/termination-log",
-		root+"/dev/termination-log",
-	).Replace(
-		script,
-	)
-	c := exec.CommandContext(t.Context(), "sh", append([]string{"-c", script, "sh"}, args...)...)
-	c.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "POD_NAME=c-server-0", "POD_IP=10.0.0.9")
-	out, err := c.CombinedOutput()
-	if err != nil && c.ProcessState == nil {
-		t.Fatal(err)
-	}
-	return string(out), c.ProcessState.ExitCode()
+	return serverContainer(scripttest.Busybox(t, serverFolders()...))
 }
 
-// A peers.json makes a server the only voter during a recovery, and never afterwards: one that a failed recovery left behind
-// is set aside.
-func TestStart_takesPeersOnlyDuringARecovery(t *testing.T) {
+// image returns the container of such a server whose image has the given commands, and no others.
+func image(t *testing.T, commands ...string) *scripttest.Container {
+	t.Helper()
+	return serverContainer(scripttest.Bare(t, commands, serverFolders()...))
+}
+
+func serverFolders() []string {
+	return []string{"/consul/config", "/consul/data", "/consul/gossip", "/consul/tls", "/tmp"}
+}
+
+func serverContainer(c *scripttest.Container) *scripttest.Container {
+	c.Env = []string{"POD_IP=10.0.0.1", "POD_NAME=consul-server-0"}
+	return c
+}
+
+// A server is ready where the leader answers, also with a refusal.
+func TestReady_aLeaderThatRefusesHasAnswered(t *testing.T) {
 	t.Parallel()
-	in := func(d time.Duration) string { return fmt.Sprint(time.Now().Add(d).Unix()) }
 	for name, tt := range map[string]struct {
-		marker string
-		taken  bool
+		tool, script string
+		code         int
 	}{
-		"a recovery is in progress": {in(time.Minute), true},
-		"it ended long ago":         {in(-time.Minute), false},
-		"there was none":            {"", false},
-		"the marker is damaged":     {"x", false},
+		"wget, an answer":         {"wget", "echo '{}'", 0},
+		"wget, a refusal":         {"wget", "echo '  HTTP/1.1 403 Forbidden' >&2; exit 1", 0},
+		"wget, no leader":         {"wget", "echo '  HTTP/1.1 500 Internal Server Error' >&2; exit 1", 1},
+		"curl, an answer":         {"curl", "echo '{}'", 0},
+		"curl, a refusal":         {"curl", "echo 'curl: (22) The requested URL returned error: 403' >&2; exit 22", 0},
+		"curl, no leader":         {"curl", "echo 'curl: (22) The requested URL returned error: 500' >&2; exit 22", 1},
+		"consul, an answer":       {"consul", "exit 0", 0},
+		"consul, a refusal":       {"consul", "echo 'Unexpected response code: 403 (Permission denied)' >&2; exit 1", 0},
+		"consul, does not listen": {"consul", "echo 'connection refused' >&2; exit 1", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			root := t.TempDir()
-			raft := filepath.Join(root, "consul/data/raft")
-			if err := os.MkdirAll(raft, 0o700); err != nil {
-				t.Fatal(err)
+			c := busybox(t)
+			if tt.tool != "wget" {
+				c = image(t, "timeout")
 			}
-			if err := os.MkdirAll(filepath.Join(root, "tmp"), 0o700); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(filepath.Join(raft, "peers.json"), []byte("[]"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if tt.marker != "" {
-				if err := os.WriteFile(filepath.Join(root, RecoveryFile), []byte(tt.marker+"\n"), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			consul := map[string]string{"consul": "[ -e " + raft + "/peers.json ] && echo alone || echo with the others"}
-			out, code := runScript(t, root, startScript, consul, "agent")
-			if alone := strings.Contains(out, "alone"); alone != tt.taken || code != 0 {
-				t.Errorf("exit code %d: %s", code, out)
-			}
-			if _, err := os.Stat(filepath.Join(root, RecoveryFile)); err == nil {
-				t.Error("the marker is left")
-			}
-			// A later start finds no marker.
-			if err := os.WriteFile(filepath.Join(raft, "peers.json"), []byte("[]"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if out, code := runScript(t, root, startScript, consul, "agent"); strings.Contains(out, "alone") || code != 0 {
-				t.Errorf("the next start: exit code %d: %s", code, out)
+			c.StandIn(tt.tool, tt.script)
+			if out, code := c.Run(readyScript); code != tt.code {
+				t.Errorf("exit code %d, want %d: %s", code, tt.code, out)
 			}
 		})
 	}
 }
 
-// A server without data that has to wait for others says once, in its termination message, that it has none.
-func TestAwaitPeerRemoval_reportsThatThereIsNoData(t *testing.T) {
+// Before a server counts as started without a vote there has been no leader for two minutes.
+func TestVotes_waitsForALeader(t *testing.T) {
 	t.Parallel()
+	const voter, other, noLeader = "leader_addr = 10.0.0.2:8300\nlatest_configuration = [{Suffrage:Voter ID:a Address:10.0.0.1:8300}]",
+		"leader_addr = 10.0.0.2:8300\nlatest_configuration = [{Suffrage:Nonvoter ID:a Address:10.0.0.1:8300}]", "leader_addr = \nlatest_configuration = []"
 	for name, tt := range map[string]struct {
-		data, established, lonely bool
-		code                      int
-		report                    string
+		info        string
+		established bool
+		since       string
+		code        int
 	}{
-		"it has data":                    {data: true, established: true, lonely: true},
-		"the cluster was never elected":  {lonely: true},
-		"others answer, and know it not": {established: true},
-		"it waits for others":            {established: true, lonely: true, code: 1, report: NoDataReport},
+		"has no answer":               {"", true, "", 1},
+		"never had a leader":          {noLeader, false, "", 0},
+		"has its vote":                {voter, true, "", 0},
+		"has no vote":                 {other, true, "0", 1},
+		"no leader for now":           {noLeader, true, "", 1},
+		"no leader since two minutes": {noLeader, true, "0", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			root := t.TempDir()
-			for _, dir := range []string{"tmp", "consul/config"} {
-				if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if tt.data {
-				if err := os.MkdirAll(filepath.Join(root, RaftDir), 0o700); err != nil {
-					t.Fatal(err)
-				}
-			}
+			c := busybox(t)
+			c.StandIn("consul", map[bool]string{true: "exit 1", false: "printf '%s\\n' '" + tt.info + "'"}[tt.info == ""])
 			if tt.established {
-				if err := os.WriteFile(filepath.Join(root, configDir, establishedKey), []byte("true"), 0o600); err != nil {
-					t.Fatal(err)
-				}
+				c.Write("/consul/config/established", "true")
 			}
-			answer := `echo '["10.0.0.1:8300"]'`
-			if tt.lonely {
-				answer = "exit 1"
+			if tt.since != "" {
+				c.Write("/tmp/no-leader", tt.since)
 			}
-			out, code := runScript(
-				t,
-				root,
-				waitScript,
-				map[string]string{"wget": answer, "curl": answer, "consul": answer, "sleep": "exit 0"},
-				"c-server",
-				"ns",
-			)
-			report, _ := os.ReadFile(filepath.Join(root, "dev/termination-log"))
-			if code != tt.code || string(report) != tt.report {
-				t.Errorf("exit code %d, %q: %s", code, report, out)
+			if out, code := c.Run(votesScript); code != tt.code {
+				t.Errorf("exit code %d, want %d: %s", code, tt.code, out)
 			}
-		})
-	}
-}
-
-// A server that leaves serves for as long as nodes may still send requests to it, unless it was removed from the Raft peers
-// before: then it soon knows no leader.
-func TestLeave_isShorterForAServerThatIsNoPeer(t *testing.T) {
-	t.Parallel()
-	for name, tt := range map[string]struct{ peers, sleeps string }{
-		"a peer":             {`echo '["10.0.0.1:8300","10.0.0.9:8300"]'; [ -e "$0.asked" ] && exit 1; touch "$0.asked"`, "3"},
-		"removed before":     {`echo '["10.0.0.1:8300","10.0.0.10:8300"]'`, "1"},
-		"it does not answer": {"exit 1", "3"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			root := t.TempDir()
-			if err := os.MkdirAll(filepath.Join(root, "tmp"), 0o700); err != nil {
-				t.Fatal(err)
-			}
-			agent := exec.CommandContext(t.Context(), "sleep", "60")
-			if err := agent.Start(); err != nil {
-				t.Skip(err)
-			}
-			if err := os.WriteFile(filepath.Join(root, "tmp/pid"), []byte(fmt.Sprint(agent.Process.Pid)), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			programs := map[string]string{"wget": tt.peers, "consul": "exit 0", "sleep": `echo "$1" >>` + root + "/sleeps"}
-			if out, code := runScript(t, root, leaveScript, programs, "5"); code != 0 {
-				t.Errorf("exit code %d: %s", code, out)
-			}
-			sleeps, _ := os.ReadFile(filepath.Join(root, "sleeps"))
-			if got := strings.Join(strings.Fields(string(sleeps)), " "); got != tt.sleeps {
-				t.Errorf("it sleeps %s, want %s", got, tt.sleeps)
-			}
-			if err := agent.Process.Signal(syscall.Signal(0)); err != nil { // the leader may have taken it back as a peer
-				t.Errorf("the agent was killed before it had left: %v", err)
-			}
-			_ = agent.Process.Kill()
-			_ = agent.Wait()
 		})
 	}
 }

@@ -3,8 +3,6 @@ package server
 import (
 	"encoding/json"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -130,53 +128,27 @@ func TestParseSnapshot(t *testing.T) {
 	}
 }
 
-// fakeConsul saves and inspects as Consul does, or fails as it is told.
-const fakeConsul = `#!/bin/sh
-[ "$FAIL" != "$2" ] || { echo "$2 refused" >&2; exit 1; }
+// newSnapshotRun returns a container whose consul saves and inspects as Consul does, or fails as FAIL says.
+func newSnapshotRun(t *testing.T) *scripttest.Container {
+	t.Helper()
+	c := scripttest.Busybox(t, "/snapshots")
+	c.StandIn("sleep", "")
+	c.StandIn("consul", `[ "$FAIL" != "$2" ] || { echo "$2 refused" >&2; exit 1; }
 for file; do :; done
 case $2 in
-  save) echo "$*" >"$CALL"; echo data >"$file" ;;
+  save) echo "$*" >"$ROOT/call"; echo data >"$file" ;;
   inspect) printf '{\n   "Meta": {\n      "ID": "2-42",\n      "Size": 7,\n      "Index": 42,\n      "Term": 2,\n      "Version": 1\n   },\n   "Stats": []\n}\n' ;;
-esac
-`
-
-type snapshotRun struct {
-	dir, result, call string
-	env               []string
+esac`)
+	return c
 }
 
-func newSnapshotRun(t *testing.T) snapshotRun {
-	t.Helper()
-	tmp := t.TempDir()
-	r := snapshotRun{dir: filepath.Join(tmp, "snapshots"), result: filepath.Join(tmp, "result"), call: filepath.Join(tmp, "call")}
-	bin := filepath.Join(tmp, "bin")
-	for _, d := range []string{r.dir, bin} {
-		if err := os.Mkdir(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for name, text := range map[string]string{"consul": fakeConsul, "sleep": "#!/bin/sh\n"} {
-		scripttest.Write(t, filepath.Join(bin, name), text)
-	}
-	r.env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "CALL="+r.call)
-	return r
+func takeSnapshot(c *scripttest.Container, args ...string) (out string, code int) {
+	return c.Run(snapshotScript, append([]string{c.Path("/snapshots"), "1.21.0", "http://consul", c.Path("/result")}, args...)...)
 }
 
-func (r snapshotRun) run(t *testing.T, version, fail string, args ...string) error {
+func snapshotFiles(t *testing.T, c *scripttest.Container) []string {
 	t.Helper()
-	cmd := exec.CommandContext(
-		t.Context(),
-		"/bin/sh",
-		append([]string{"-c", snapshotScript, "sh", r.dir, version, "http://consul", r.result}, args...)...)
-	cmd.Env = append(slices.Clone(r.env), "FAIL="+fail)
-	out, err := cmd.CombinedOutput()
-	t.Log(string(out))
-	return err
-}
-
-func (r snapshotRun) files(t *testing.T) []string {
-	t.Helper()
-	entries, err := os.ReadDir(r.dir)
+	entries, err := os.ReadDir(c.Path("/snapshots"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,25 +161,18 @@ func (r snapshotRun) files(t *testing.T) []string {
 
 func TestSnapshotScript_keepsTheLatestThree(t *testing.T) {
 	t.Parallel()
-	r := newSnapshotRun(t)
+	c := newSnapshotRun(t)
 	for i, name := range []string{"consul-1.22.0-old.snap", "consul-1.9.0-newer.snap", "consul-1.10.0-newest.snap", "mine.snap"} {
-		path := filepath.Join(r.dir, name)
-		if err := os.WriteFile(path, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		c.Write("/snapshots/"+name, "")
 		at := time.Now().Add(time.Duration(i-10) * time.Hour)
-		if err := os.Chtimes(path, at, at); err != nil {
+		if err := os.Chtimes(c.Path("/snapshots/"+name), at, at); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := r.run(t, "1.21.0", "", "/token/token"); err != nil {
-		t.Fatal(err)
+	if out, code := takeSnapshot(c, "/token/token"); code != 0 {
+		t.Fatalf("exit code %d: %s", code, out)
 	}
-	text, err := os.ReadFile(r.result)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := ParseSnapshot("consul", string(text))
+	s, err := ParseSnapshot("consul", c.Read("/result"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,13 +181,11 @@ func TestSnapshotScript_keepsTheLatestThree(t *testing.T) {
 		t.Errorf("the result is %+v", s)
 	}
 	want := []string{"consul-1.10.0-newest.snap", s.File, "consul-1.9.0-newer.snap", "mine.snap"}
-	if got := r.files(t); !slices.Equal(got, want) {
+	if got := snapshotFiles(t, c); !slices.Equal(got, want) {
 		t.Errorf("left are %q, want %q", got, want)
 	}
-	call, err := os.ReadFile(r.call)
-	if err != nil || !strings.Contains(string(call), "-http-addr=http://consul -token-file=/token/token ") ||
-		strings.Contains(string(call), "stale") {
-		t.Errorf("consul was called with %q, %v", call, err)
+	if call := c.Read("/call"); !strings.Contains(call, "-http-addr=http://consul -token-file=/token/token ") || strings.Contains(call, "stale") {
+		t.Errorf("consul was called with %q", call)
 	}
 }
 
@@ -231,20 +194,19 @@ func TestSnapshotScript_keepsTheLatestThree(t *testing.T) {
 func TestSnapshotScript_aFailureLeavesNothing(t *testing.T) {
 	t.Parallel()
 	for _, fail := range []string{"save", "inspect"} {
-		r := newSnapshotRun(t)
+		c := newSnapshotRun(t)
+		c.Env = []string{"FAIL=" + fail}
 		before := []string{"consul-1.1.0-a.snap", "consul-1.2.0-b.snap", "consul-1.3.0-c.snap"}
 		for _, name := range before {
-			if err := os.WriteFile(filepath.Join(r.dir, name), nil, 0o600); err != nil {
-				t.Fatal(err)
-			}
+			c.Write("/snapshots/"+name, "")
 		}
-		if err := r.run(t, "1.21.0", fail); err == nil {
-			t.Errorf("%s failed, and the script did not", fail)
+		if out, code := takeSnapshot(c); code == 0 {
+			t.Errorf("%s failed, and the script did not: %s", fail, out)
 		}
-		if got := r.files(t); !slices.Equal(got, before) {
+		if got := snapshotFiles(t, c); !slices.Equal(got, before) {
 			t.Errorf("after %s failed, left are %q", fail, got)
 		}
-		if _, err := os.Stat(r.result); err == nil {
+		if c.Has("/result") {
 			t.Errorf("after %s failed there is a result", fail)
 		}
 	}
@@ -252,14 +214,12 @@ func TestSnapshotScript_aFailureLeavesNothing(t *testing.T) {
 
 func TestSnapshotScript_cleansUpAfterOneThatWasKilled(t *testing.T) {
 	t.Parallel()
-	r := newSnapshotRun(t)
-	if err := os.MkdirAll(filepath.Join(r.dir, ".taking", "snapshot.tmp1"), 0o700); err != nil {
-		t.Fatal(err)
+	c := newSnapshotRun(t)
+	c.Write("/snapshots/.taking/snapshot.tmp1/data", "")
+	if out, code := takeSnapshot(c); code != 0 {
+		t.Fatalf("exit code %d: %s", code, out)
 	}
-	if err := r.run(t, "1.21.0", ""); err != nil {
-		t.Fatal(err)
-	}
-	if got := r.files(t); len(got) != 1 || !strings.HasPrefix(got[0], "consul-1.21.0-") {
+	if got := snapshotFiles(t, c); len(got) != 1 || !strings.HasPrefix(got[0], "consul-1.21.0-") {
 		t.Errorf("left are %q", got)
 	}
 }

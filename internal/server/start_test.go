@@ -1,61 +1,12 @@
 package server
 
 import (
-	"bytes"
+	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/scripttest"
+	"time"
 )
-
-// startRun runs the start script in a folder that stands for the root of a server's file
-// system, with a consul that only says that it was started.
-type startRun struct{ dir string }
-
-func newStartRun(t *testing.T) startRun {
-	t.Helper()
-	r := startRun{dir: t.TempDir()}
-	if err := os.Mkdir(filepath.Join(r.dir, "bin"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	scripttest.Write(t, filepath.Join(r.dir, "bin", "consul"), "#!/bin/sh\necho started \"$@\"\n")
-	r.write(t, "tmp/token.json", "{}")
-	return r
-}
-
-func (r startRun) write(t *testing.T, name, text string) {
-	t.Helper()
-	path := filepath.Join(r.dir, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// run returns what the script printed, and whether it started Consul.
-func (r startRun) run(t *testing.T, files ...string) (out string, started bool) {
-	t.Helper()
-	script := strings.NewReplacer("/consul/", r.dir+"/consul/", "/tmp/", r.dir+"/tmp/").Replace(startScript)
-	args := []string{"-c", script, "start.sh", "agent"}
-	for _, f := range files {
-		args = append(args, "-config-file="+filepath.Join(r.dir, f))
-	}
-	cmd := exec.CommandContext(t.Context(), "/bin/sh", args...)
-	cmd.Env = []string{"PATH=" + filepath.Join(r.dir, "bin") + ":" + os.Getenv("PATH")}
-	var b bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &b, &b
-	err := cmd.Run()
-	started = strings.HasPrefix(b.String(), "started agent")
-	if started != (err == nil) {
-		t.Errorf("it ended with %v, and printed %q", err, b.String())
-	}
-	return b.String(), started
-}
 
 // A server never starts with an empty log beside its write-ahead log.
 func TestStartScript_refusesAConsulThatWouldNotReadTheLog(t *testing.T) {
@@ -90,29 +41,150 @@ func TestStartScript_refusesAConsulThatWouldNotReadTheLog(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newStartRun(t)
+			c := busybox(t)
+			c.StandIn("consul", `echo started "$@"`)
+			c.Write("/tmp/token.json", "{}")
 			for _, f := range tt.data {
 				if strings.HasSuffix(f, "/") {
-					if err := os.MkdirAll(filepath.Join(r.dir, "consul/data", f), 0o700); err != nil {
+					if err := os.MkdirAll(c.Path("/consul/data/"+f), 0o700); err != nil {
 						t.Fatal(err)
 					}
 					continue
 				}
-				r.write(t, filepath.Join("consul/data", f), "data")
+				c.Write("/consul/data/"+f, "data")
 			}
 			config := Objects(tt.spec).Config.Data
+			args := []string{"agent", "-config-file=" + c.Path("/tmp/token.json")}
 			for _, key := range []string{ConfigKey(tt.spec), PodName(tt.spec.Name, 0) + ".json", extraKey(tt.spec)} {
-				r.write(t, "consul/config/"+key, config[key])
+				c.Write("/consul/config/"+key, config[key])
+				args = append(args, "-config-file="+c.Path("/consul/config/"+key))
 			}
-			out, started := r.run(
-				t,
-				"consul/config/"+ConfigKey(tt.spec),
-				"consul/config/"+PodName(tt.spec.Name, 0)+".json",
-				"tmp/token.json",
-				"consul/config/"+extraKey(tt.spec),
-			)
+			out, code := c.Run(startScript, args...)
+			started := strings.HasPrefix(out, "started agent")
+			if started != (code == 0) {
+				t.Errorf("exit code %d: %s", code, out)
+			}
 			if started != tt.started || (!started && !strings.Contains(out, "the data was written with")) {
 				t.Errorf("started: %v, want %v; it printed %q", started, tt.started, out)
+			}
+		})
+	}
+}
+
+// Consul listens on IPv6 in a pod that has only that.
+func TestStart_flags(t *testing.T) {
+	t.Parallel()
+	for ip, want := range map[string]string{"10.0.0.1": "agent -advertise=x", "fd00::1": "agent -advertise=x -bind=:: -client=::"} {
+		c := busybox(t)
+		c.Env = append(c.Env, "POD_IP="+ip)
+		c.StandIn("consul", `echo "$*"`)
+		out, code := c.Run(startScript, "agent", "-advertise=x")
+		if code != 0 || strings.TrimSpace(out) != want {
+			t.Errorf("%s: exit code %d, started with %q, want %q", ip, code, out, want)
+		}
+	}
+}
+
+// In a process namespace of its own, the shell stays the first process, and hands on what Kubernetes and the stop hook want.
+func TestStart_stopsInAProcessNamespaceOfItsOwn(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		signal string
+		code   int
+	}{
+		"killed by the stop hook":   {"KILL", 137},
+		"told to end by Kubernetes": {"TERM", 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := busybox(t)
+			c.StandIn("consul", `trap 'exit 3' TERM; : >"$ROOT/runs"; while :; do sleep 0.05; done`)
+			target := `$(cat /tmp/pid)`
+			if tt.signal == "TERM" {
+				target = "$shell"
+			}
+			// Where the shell is the first process $$ is 1.
+			script := strings.Replace(startScript, "[ $$ -ne 1 ]", "false", 1)
+			out, code := c.Run(
+				`shell=$$; ( while [ ! -e "$ROOT/runs" ] || [ ! -s /tmp/pid ]; do sleep 0.05; done; kill -`+tt.signal+" "+target+" ) &\n"+script,
+				"agent",
+			)
+			if code != tt.code {
+				t.Errorf("exit code %d, want %d: %s", code, tt.code, out)
+			}
+		})
+	}
+}
+
+// A peers.json makes a server the only voter during a recovery, and never afterwards: one that a failed recovery left behind
+// is set aside.
+func TestStart_takesPeersOnlyDuringARecovery(t *testing.T) {
+	t.Parallel()
+	in := func(d time.Duration) string { return fmt.Sprint(time.Now().Add(d).Unix()) }
+	for name, tt := range map[string]struct {
+		marker string
+		taken  bool
+	}{
+		"a recovery is in progress": {in(time.Minute), true},
+		"it ended long ago":         {in(-time.Minute), false},
+		"there was none":            {"", false},
+		"the marker is damaged":     {"x", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := busybox(t)
+			const peers = RaftDir + "/peers.json"
+			c.Write(peers, "[]")
+			if tt.marker != "" {
+				c.Write(RecoveryFile, tt.marker+"\n")
+			}
+			c.StandIn("consul", `[ -e "$ROOT`+peers+`" ] && echo alone || echo with the others`)
+			out, code := c.Run(startScript, "agent")
+			if alone := strings.Contains(out, "alone"); alone != tt.taken || code != 0 {
+				t.Errorf("exit code %d: %s", code, out)
+			}
+			if c.Has(RecoveryFile) {
+				t.Error("the marker is left")
+			}
+			// A later start finds no marker.
+			c.Write(peers, "[]")
+			if out, code := c.Run(startScript, "agent"); strings.Contains(out, "alone") || code != 0 {
+				t.Errorf("the next start: exit code %d: %s", code, out)
+			}
+		})
+	}
+}
+
+// Consul starts with the gossip keys of the Secret, unless the Secret is as old as at the last start: then those on disk, which
+// a rotation may have changed since, are newer. Without a Secret, no keys are left.
+func TestStart_gossipKeys(t *testing.T) {
+	t.Parallel()
+	const ring = "/consul/data/serf/local.keyring"
+	for name, tt := range map[string]struct {
+		secret             string // "" if there is none
+		disk, lastSecret   string // "" if they are missing
+		want, wantedSecret string
+	}{
+		"a new disk":                     {secret: "new", want: "new", wantedSecret: "new"},
+		"the Secret has changed":         {secret: "new", disk: "old", lastSecret: "old", want: "new", wantedSecret: "new"},
+		"the Secret is that of before":   {secret: "old", disk: "new", lastSecret: "old", want: "new", wantedSecret: "old"},
+		"nobody knows the last Secret":   {secret: "new", disk: "old", want: "new", wantedSecret: "new"},
+		"the keys on disk were lost":     {secret: "same", lastSecret: "same", want: "same", wantedSecret: "same"},
+		"gossip is not encrypted":        {},
+		"gossip is not encrypted, again": {disk: "old", lastSecret: "old"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := busybox(t)
+			c.StandIn("consul", "")
+			for file, text := range map[string]string{"/consul/gossip/keyring": tt.secret, ring: tt.disk, ring + ".secret": tt.lastSecret} {
+				if text != "" {
+					c.Write(file, text)
+				}
+			}
+			out, code := c.Run(startScript, "agent")
+			if got, secret := c.Read(ring), c.Read(ring+".secret"); code != 0 || got != tt.want || secret != tt.wantedSecret {
+				t.Errorf("exit code %d: %s; the keys are %q of the Secret %q", code, out, got, secret)
 			}
 		})
 	}
