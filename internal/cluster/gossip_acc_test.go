@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"context"
+	_ "embed" // stranger.sh
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -109,6 +110,11 @@ func keyIsNowhere(t *testing.T, namespace, key, state string) error {
 	return nil
 }
 
+// strangerScript starts an agent in the pod of a server.
+//
+//go:embed testdata/stranger.sh
+var strangerScript string
+
 // joins tells whether an agent that starts in the pod of a server is taken in by the
 // others: one without a key, or with those of the servers.
 func joins(t *testing.T, namespace string, withKey bool) (bool, error) {
@@ -117,30 +123,11 @@ func joins(t *testing.T, namespace string, withKey bool) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	script := `rm -rf /tmp/stranger; mkdir -p /tmp/stranger/serf
-` + map[bool]string{true: "cp /consul/gossip/keyring /tmp/stranger/serf/local.keyring\n"}[withKey] + `
-consul agent -data-dir=/tmp/stranger -node=stranger -bind="$POD_IP" -serf-lan-port=8401 -http-port=8599 -dns-port=-1 -grpc-port=-1 -retry-join="$1:8301" -retry-interval=1s >/tmp/stranger/log 2>&1 &
-agent=$!
-tries=0
-while [ $tries -lt 10 ] && ! grep -q "Join cluster completed" /tmp/stranger/log; do tries=$((tries + 1)); sleep 1; done
-grep -c "Join cluster completed" /tmp/stranger/log
-kill -INT $agent
-wait $agent
-rm -rf /tmp/stranger`
-	out, err := acctest.Kube(
-		t,
-	).Exec(
-		t.Context(),
-		namespace,
-		pods[0].Name,
-		server.ContainerName,
-		nil,
-		"/bin/sh",
-		"-c",
-		script,
-		"join",
-		pods[len(pods)-1].Status.PodIP,
-	)
+	command := []string{"/bin/sh", "-c", strangerScript, "stranger", pods[len(pods)-1].Status.PodIP}
+	if withKey {
+		command = append(command, "/consul/gossip/keyring")
+	}
+	out, err := acctest.Kube(t).Exec(t.Context(), namespace, pods[0].Name, server.ContainerName, nil, command...)
 	if err != nil {
 		return false, err
 	}

@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"context"
+	_ "embed" // alone.sh
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -132,18 +133,10 @@ func (d recovery) makeOnlyVoter(ctx context.Context, pods []string) error {
 	return err
 }
 
-// aloneScript writes peers.json, says until when that is part of a recovery (start.sh), and kills the agent, which is not
-// asked to leave. Where the agent is the first process of its PID namespace, the kernel ignores a KILL from within, and the
-// Go runtime ends it on QUIT.
-const aloneScript = `cd ` + server.RaftDir + `
-printf %s "$1" >peers.new || { rm -f peers.new; exit 1; }
-echo $(($(date +%s) + $2)) >` + server.RecoveryFile + `
-mv peers.new peers.json
-pid=$(cat /tmp/pid)
-kill -KILL "$pid"
-sleep 1
-kill -0 "$pid" 2>/dev/null && kill -QUIT "$pid"
-exit 0`
+// aloneScript makes a server start again as the only voter.
+//
+//go:embed alone.sh
+var aloneScript string
 
 // restartAlone makes the server in a pod start again as the only voter, in the same pod and with the same address, and waits
 // until it leads.
@@ -155,11 +148,13 @@ func (d recovery) restartAlone(ctx context.Context, pod *corev1.Pod, peers strin
 		server.ContainerName,
 		nil,
 		"/bin/sh",
-		"-euc",
+		"-c",
 		aloneScript,
 		"sh",
 		peers,
 		strconv.Itoa(int(recoveryFor.Seconds())),
+		server.RaftDir,
+		server.RecoveryFile,
 	)
 	if gone := d.isGone(ctx, pod); gone != nil { // the command usually ends with the container, which is not an error
 		return fmt.Errorf("making server %s the only voter: %w", pod.Name, errors.Join(gone, err))

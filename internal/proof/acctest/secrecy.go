@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	_ "embed" // record.sh
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -168,23 +169,24 @@ func whatIsWritten(raw []byte) (text []byte, plan bool) {
 	return text, true
 }
 
+// recordScript runs Terraform or OpenTofu and records the run.
+//
+//go:embed record.sh
+var recordScript []byte
+
 // recordRuns makes tests run Terraform or OpenTofu by a script which keeps, in a
 // folder for each run, what it printed, the state and the plan that it left.
 func recordRuns(dir string) error {
 	const cli = "TF_ACC_TERRAFORM_PATH"
-	script := filepath.Join(dir, "bin", filepath.Base(os.Getenv(cli))) // the name tells which of the two it is
-	if err := os.MkdirAll(filepath.Dir(script), 0o700); err != nil {
+	bin := filepath.Join(dir, "bin")
+	if err := os.MkdirAll(bin, 0o700); err != nil {
 		return err
 	}
-	text := fmt.Sprintf(`#!/bin/sh
-run=$(mktemp -d %[1]q/run-XXXXXXXXXX)
-{ %[2]q "$@"; echo $? >"$run/code"; } | tee "$run/printed"
-for f in terraform.tfstate terraform.tfstate.backup tfplan plan; do
-	if [ -f "$f" ]; then cp "$f" "$run/"; fi
-done
-exit "$(cat "$run/code")"
-`, dir, os.Getenv(cli))
-	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
+	if err := os.WriteFile(filepath.Join(bin, "path"), []byte(os.Getenv(cli)), 0o600); err != nil {
+		return err
+	}
+	script := filepath.Join(bin, filepath.Base(os.Getenv(cli))) // the name tells which of the two it is
+	if err := os.WriteFile(script, recordScript, 0o700); err != nil {
 		return err
 	}
 	return os.Setenv(cli, script)

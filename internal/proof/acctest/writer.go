@@ -2,6 +2,7 @@ package acctest
 
 import (
 	"context"
+	_ "embed" // writer.sh
 	"fmt"
 	"maps"
 	"slices"
@@ -27,40 +28,8 @@ type Writer struct {
 // WriterRules let a token write what a Writer writes, and no more.
 const WriterRules = `key_prefix "written/" { policy = "write" }`
 
-// writerScript reads the token anew for each write. nc gives the connection to
-// a second shell, so that the side that asks stays open while it waits; the
-// token is in no argument.
-const writerScript = `
-if [ -n "${KEY-}" ]; then
-  printf 'PUT /v1/kv/written/%s HTTP/1.1\r\nHost: consul\r\nConnection: close\r\nContent-Length: %s\r\n' "$KEY" "${#KEY}"
-  read -r token 2>/dev/null </token/token
-  [ -z "${token-}" ] || printf 'X-Consul-Token: %s\r\n' "$token"
-  printf '\r\n%s' "$KEY"
-  timeout 20 cat >&2
-  exit
-fi
-n=0
-tokens=0
-trap 'exit 0' TERM
-while :; do
-  if read -r token 2>/dev/null </token/token || [ -n "$token" ]; then
-    if [ "$token" != "${last-}" ]; then
-      last=$token
-      tokens=$((tokens + 1))
-      echo "token $tokens"
-    fi
-  fi
-  n=$((n + 1))
-  read -r started rest </proc/uptime
-  answer=$(KEY=$n nc -w 10 "$ADDRESS" 8500 -e /bin/sh -c "$SCRIPT" 2>&1)
-  read -r ended rest </proc/uptime
-  case $answer in
-    "HTTP/1.1 200 "*true) echo "ok $n $started $ended" ;;
-    *) echo "failed $n, $(date +%T): $answer" | tr '\r\n' '  ' && echo ;;
-  esac
-  sleep 0.1
-done
-`
+//go:embed writer.sh
+var writerScript string
 
 // StartWriter starts a Writer beside the servers.
 func StartWriter(t *testing.T, namespace, secret string) *Writer {

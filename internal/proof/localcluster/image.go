@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	_ "embed" // docker-entrypoint.sh
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -163,16 +164,9 @@ const (
 
 // consulEntrypoint does what the entrypoint of Consul's public image does for those who give only arguments: `agent -dev` means `consul
 // agent -dev`.
-const consulEntrypoint = `#!/bin/sh
-set -e
-if [ "$1" = agent ]; then
-  shift
-  set -- consul agent -data-dir=/consul/data -config-dir=/consul/config "$@"
-elif [ "${1#-}" != "$1" ] || consul --help "$1" 2>&1 | grep -q "consul $1"; then
-  set -- consul "$@"
-fi
-exec "$@"
-`
+//
+//go:embed docker-entrypoint.sh
+var consulEntrypoint string
 
 func programLayer(b binary, name string) layer {
 	return layer{key: b.key, entries: []entry{{name: name, mode: 0o755, source: b.path}}}

@@ -2,6 +2,7 @@
 package scripttest
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Container stands for a container: a file system, and the programs of an image.
@@ -136,7 +138,9 @@ func (c *Container) Has(path string) bool {
 func (c *Container) Run(script string, args ...string) (out string, code int) {
 	c.t.Helper()
 	script = c.functions() + c.mounts.ReplaceAllString(script, "${1}"+c.root+"${2}")
-	cmd := exec.CommandContext(c.t.Context(), c.shell[0], slices.Concat(c.shell[1:], []string{"-c", script, "sh"}, args)...)
+	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, c.shell[0], slices.Concat(c.shell[1:], []string{"-c", script, "sh"}, args)...)
 	cmd.Env = slices.Concat(c.Env, []string{"PATH=" + strings.Join(c.path, ":"), "ROOT=" + c.root})
 	output, err := os.Create(filepath.Join(c.root, "output")) // a pipe would end with the last process that the script leaves behind
 	if err != nil {
@@ -144,8 +148,8 @@ func (c *Container) Run(script string, args ...string) (out string, code int) {
 	}
 	defer output.Close()
 	cmd.Stdout, cmd.Stderr = output, output
-	if err := cmd.Run(); cmd.ProcessState == nil {
-		c.t.Fatal(err)
+	if err := cmd.Run(); cmd.ProcessState == nil || ctx.Err() != nil {
+		c.t.Fatalf("the script does not end: %v: %s", err, c.Read("/output"))
 	}
 	return c.Read("/output"), cmd.ProcessState.ExitCode()
 }
