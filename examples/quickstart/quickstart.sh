@@ -1,7 +1,9 @@
 #!/bin/sh
-# quickstart.sh up|down: applies, or destroys, the configuration beside it on the
-# local cluster, or on the cluster of KUBE_CONFIG_PATH. State and plugins go to
-# .local/quickstart of the repository.
+# Applies or destroys the configuration in this folder, on the local cluster or on the
+# cluster of KUBE_CONFIG_PATH. The state and the plugins are in .local/quickstart of the
+# repository.
+#
+#   quickstart.sh up|down
 set -eu
 cd "$(dirname "$0")/../.."
 root=$PWD
@@ -13,19 +15,19 @@ if [ -z "${KUBE_CONFIG_PATH-}" ]; then
 		echo "nothing to destroy: there is no local cluster of this checkout"
 		exit 0
 	fi
-	# A build of Consul takes minutes, so only the declared versions are built. Destroying takes none.
+	# A build of Consul takes minutes: build only the declared versions, and none to destroy them.
 	consul=-consul=
 	if [ "$1" = up ]; then
 		versions=$(sed -n '/^resource "consul_k8s_cluster"/,/^}/s/^ *version *= *"\([0-9][^"]*\)".*/\1/p' examples/quickstart/*.tf | paste -s -d , -)
-		consul=${versions:+-consul=$versions} # a version that is not written out, such as a variable, may be any
+		consul=${versions:+-consul=$versions} # without a literal version, any may be needed
 	fi
-	KUBE_CONFIG_PATH=$($local up -kubeconfig "$root/.local/kubeconfig" $consul)
+	KUBE_CONFIG_PATH=$($local up -kubeconfig "$root/.local/kubeconfig" ${consul:+"$consul"})
 	export KUBE_CONFIG_PATH
 fi
-cli=$($local cli -minimum 1.2.0) # the first with postconditions
+cli=$($local cli -minimum 1.2.0) # the first version with postconditions
 make --no-print-directory -s build
 
-# A mirror of this one provider, so that init works without a registry.
+# A mirror of this provider, so that init needs no registry.
 plugin=$work/mirror/registry.terraform.io/consul-k8s/consul-k8s/0.0.1/$(go env GOOS)_$(go env GOARCH)
 mkdir -p "$plugin"
 cp bin/terraform-provider-consul-k8s "$plugin/terraform-provider-consul-k8s_v0.0.1"
@@ -40,7 +42,7 @@ provider_installation {
 EOF
 export TF_CLI_CONFIG_FILE="$work/cli.tfrc" TF_IN_AUTOMATION=1
 cd "$work"
-rm -f .terraform.lock.hcl # the build changes under one version
+rm -f .terraform.lock.hcl # every build has the same version
 "$cli" init -input=false >init.log 2>&1 || { cat init.log; exit 1; }
 
 case $1 in

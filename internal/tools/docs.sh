@@ -1,13 +1,13 @@
 #!/bin/sh
-# Generates docs/ from the provider's schema, templates/ and examples/.
+# Generates docs/ from the provider's schema, templates/, and examples/.
 #
 #   docs.sh [--check] CLI
 #
-# CLI is terraform or tofu. With --check nothing is written: the exit status
-# tells whether docs/ is up to date. Everything in docs/ is generated; what is
-# written by hand, such as a guide, belongs in templates/.
+# CLI is terraform or tofu. With --check, the script writes nothing, and fails if
+# docs/ is not up to date. Everything in docs/ is generated. Text that people
+# write, such as a guide, belongs in templates/.
 #
-# No registry is asked: the provider is built here and handed to the CLI as a
+# This needs no registry: the CLI gets the provider, which is built here, as a
 # development override.
 set -eu
 
@@ -57,8 +57,8 @@ EOF
 	CHECKPOINT_DISABLE=1 TF_CLI_CONFIG_FILE="$tmp/cli.tfrc" "$cli" providers schema -json
 ) >"$tmp/schema.json"
 
-# tfplugindocs looks for the schema under the provider's name, and takes that
-# name for the prefix of the resource types, which here is consul_k8s.
+# tfplugindocs looks for the schema under the name of the provider, which it also
+# takes for the prefix of the resource types. Here, the prefix is consul_k8s.
 sed "s|\"$source\"|\"consul_k8s\"|" "$tmp/schema.json" >"$tmp/renamed.json"
 
 docs() {
@@ -71,7 +71,7 @@ docs() {
 	}
 }
 cp -R templates examples "$tmp/site"
-for kind in resources data-sources ephemeral-resources; do # one page for all of them
+for kind in resources data-sources ephemeral-resources; do # all share one template
 	cp templates/page.md.tmpl "$tmp/site/templates/$kind.md.tmpl"
 done
 rm "$tmp/site/templates/page.md.tmpl"

@@ -1,4 +1,5 @@
-# Starts an agent that wants to join the server at an address, with a keyring if there is one, and prints how often it has joined.
+# Starts an agent that tries to join the server at an address, with the keys of a keyring if one is given, and prints how often it
+# has joined.
 address=$1
 keyring=${2-}
 

@@ -1,6 +1,7 @@
-# Writes one key after another, each on a new connection, and prints what becomes of each write. SCRIPT is this script, which nc
-# runs a second time for each connection, with KEY: so the side that sends the request stays open while it waits, and the token,
-# which is read again for each write, is in no argument.
+# Writes one key after another, each on a new connection, and prints the result of each write.
+#
+# SCRIPT contains this script. For each connection, nc runs it again with KEY set: it sends the request, and keeps its side open
+# until the answer arrives. Each write reads the token again, and no argument contains it.
 if [ -n "${KEY-}" ]; then
   printf 'PUT /v1/kv/written/%s HTTP/1.1\r\nHost: consul\r\nConnection: close\r\nContent-Length: %s\r\n' "$KEY" "${#KEY}"
   read -r token 2>/dev/null </token/token
