@@ -74,7 +74,7 @@ func (s *authMethodDataSource) Read(ctx context.Context, req datasource.ReadRequ
 	if a == nil {
 		return
 	}
-	found, err := find(ctx, a, m.Name.ValueString())
+	found, err := readAuthMethod(ctx, a, m.Name.ValueString())
 	if err != nil {
 		resp.Diagnostics.Append(s.notRead(err))
 		return

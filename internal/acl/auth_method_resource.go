@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
-	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -36,38 +35,38 @@ import (
 )
 
 var (
-	_ resource.ResourceWithConfigure      = &AuthMethodResource{}
+	_ objectResource                      = &AuthMethodResource{}
 	_ resource.ResourceWithValidateConfig = &AuthMethodResource{}
-	_ resource.ResourceWithModifyPlan     = &AuthMethodResource{}
-	_ resource.ResourceWithImportState    = &AuthMethodResource{}
-	_ resource.ResourceWithIdentity       = &AuthMethodResource{}
 )
 
 // AuthMethodResource is consul_k8s_auth_method.
-type AuthMethodResource struct{ object }
+type AuthMethodResource struct {
+	envelope[authMethodModel, *authMethodModel]
+}
 
 const authMethodKind = "auth method"
 
 // NewAuthMethodResource returns the resource consul_k8s_auth_method.
 func NewAuthMethodResource() resource.Resource {
-	return &AuthMethodResource{object{kind: authMethodKind, typeName: "consul_k8s_auth_method"}}
+	r := &AuthMethodResource{}
+	r.object, r.own = object{kind: authMethodKind, typeName: "consul_k8s_auth_method"}, r
+	return r
 }
 
 type authMethodModel struct {
-	ID            types.String   `tfsdk:"id"`
-	Cluster       types.String   `tfsdk:"cluster"`
-	Name          types.String   `tfsdk:"name"`
-	Type          types.String   `tfsdk:"type"`
-	DisplayName   types.String   `tfsdk:"display_name"`
-	Description   types.String   `tfsdk:"description"`
-	MaxTokenTTL   types.String   `tfsdk:"max_token_ttl"`
-	TokenLocality types.String   `tfsdk:"token_locality"`
-	Kubernetes    types.Object   `tfsdk:"kubernetes"`
-	ConfigJSON    types.String   `tfsdk:"config_json"`
-	TokenReviewer types.Object   `tfsdk:"token_reviewer"`
-	Drift         types.List     `tfsdk:"drift"`
-	Timeouts      timeouts.Value `tfsdk:"timeouts"`
+	objectModel
+	Name          types.String `tfsdk:"name"`
+	Type          types.String `tfsdk:"type"`
+	DisplayName   types.String `tfsdk:"display_name"`
+	MaxTokenTTL   types.String `tfsdk:"max_token_ttl"`
+	TokenLocality types.String `tfsdk:"token_locality"`
+	Kubernetes    types.Object `tfsdk:"kubernetes"`
+	ConfigJSON    types.String `tfsdk:"config_json"`
+	TokenReviewer types.Object `tfsdk:"token_reviewer"`
+	Drift         types.List   `tfsdk:"drift"`
 }
+
+func (m *authMethodModel) serial() types.String { return m.Name }
 
 type kubernetesAuthModel struct {
 	Host       types.String `tfsdk:"host"`
@@ -104,7 +103,7 @@ func (*AuthMethodResource) Schema(ctx context.Context, _ resource.SchemaRequest,
 			"a ServiceAccount, a Secret with its token, and a ClusterRole with a ClusterRoleBinding, which allow it to review tokens and read " +
 			"ServiceAccounts. This requires [rights](../guides/rights.md) in the whole Kubernetes cluster.\n\n" +
 			"Destroying the auth method deletes its binding rules and every token that a login through it created.",
-		Attributes: objectAttributes(ctx, map[string]schema.Attribute{
+		Attributes: objectAttributes(ctx, authMethodKind, map[string]schema.Attribute{
 			"id": schema.StringAttribute{
 				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
 				MarkdownDescription: "Same as `name`.",
@@ -127,10 +126,6 @@ func (*AuthMethodResource) Schema(ctx context.Context, _ resource.SchemaRequest,
 			"display_name": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(""),
 				MarkdownDescription: "Display name, which a user interface may show instead of `name`.",
-			},
-			"description": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(""),
-				MarkdownDescription: "Description of the auth method.",
 			},
 			"max_token_ttl": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{attr.DurationBetween(minExpiry, maxExpiry)},
@@ -259,45 +254,27 @@ func (*AuthMethodResource) ValidateConfig(ctx context.Context, req resource.Vali
 	}
 }
 
-// ModifyPlan implements resource.ResourceWithModifyPlan.
-func (r *AuthMethodResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
-	var plan, state, config authMethodModel
-	creating := req.State.Raw.IsNull()
-	if !creating {
-		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
-	}
-	if req.Plan.Raw.IsNull() {
-		r.leave(state.Cluster, state.ID)
-		r.warnInUse(ctx, r.forDestroy(ctx, state.Cluster), state, &resp.Diagnostics)
+func (*AuthMethodResource) isReplaced(plan, state authMethodModel) bool {
+	return !plan.Cluster.Equal(state.Cluster) || !plan.Name.Equal(state.Name) || !plan.Type.Equal(state.Type)
+}
+
+func (r *AuthMethodResource) plan(ctx context.Context, p *planning[authMethodModel]) (done bool) {
+	p.replaces = r.claimName(p.plan.Cluster, p.plan.Name, p.state.ID, p.req.Config, p.diags)
+	r.claimType(p.plan)
+	p.plan.ID, p.plan.Drift = p.plan.Name, inSync
+	p.plan.TokenReviewer = r.plannedReviewer(ctx, p.plan, p.config, p.diags)
+	p.set(ctx)
+	return false
+}
+
+// check reports what is in the way of the token reviewer, and an auth method that already has the planned name.
+func (r *AuthMethodResource) check(ctx context.Context, a *consulacl.ACL, p *planning[authMethodModel]) {
+	if p.plan.Name.IsUnknown() {
 		return
 	}
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
-	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	defer r.warnOnce(state.Cluster, state.ID, &resp.Diagnostics)
-	if !creating && (!plan.Cluster.Equal(state.Cluster) || !plan.Name.Equal(state.Name) || !plan.Type.Equal(state.Type)) {
-		r.leave(state.Cluster, state.ID) // it is replaced, and planned again as a new one
-		r.warnInUse(ctx, r.forDestroy(ctx, state.Cluster), state, &resp.Diagnostics)
-		return
-	}
-	replaces := r.claimName(plan.Cluster, plan.Name, state.ID, req.Config, &resp.Diagnostics)
-	r.claimType(plan)
-	plan.ID = plan.Name
-	plan.TokenReviewer = r.plannedReviewer(ctx, plan, config, &resp.Diagnostics)
-	plan.Drift = inSync
-	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
-	if resp.Plan.Raw.Equal(req.State.Raw) {
-		return
-	}
-	a := r.forPlan(ctx, plan.Cluster)
-	if !r.mayWrite(ctx, a, &resp.Diagnostics) || plan.Name.IsUnknown() {
-		return
-	}
-	r.checkReviewer(ctx, a, plan, creating, &resp.Diagnostics)
-	if creating && replaces == "" && !r.leaves(authMethodKind, plan.Cluster, plan.Name.ValueString()) {
-		r.checkName(ctx, a, plan, config, &resp.Diagnostics)
+	r.checkReviewer(ctx, a, p.plan, !p.exists, p.diags)
+	if !p.exists && p.replaces == "" && !r.leaves(authMethodKind, p.plan.Cluster, p.plan.Name.ValueString()) {
+		r.checkName(ctx, a, p.plan, p.config, p.diags)
 	}
 }
 
@@ -390,21 +367,12 @@ func (r *AuthMethodResource) checkName(ctx context.Context, a *consulacl.ACL, pl
 		}
 		same = a.AuthMethodIsFree(ctx, plan.toAPI(ctx, config, credential, diags)) == nil
 	}
-	cluster, name := plan.Cluster.ValueString(), plan.Name.ValueString()
-	if same {
-		diags.AddAttributeWarning(path.Root("name"), "The auth method already exists", fmt.Sprintf(
-			"Cluster %s already has an auth method %q with the same content, for example from an interrupted apply. The apply adopts it.",
-			cluster,
-			name,
-		))
-		return
-	}
-	diags.Append(attr.Error(path.Root("name"), "The auth method already exists", fmt.Sprintf(
-		"cluster %s already has an auth method %q. Choose another name, or import it: %s", cluster, name, r.importCommand(cluster, name))))
+	r.nameTaken(plan.Cluster, plan.Name, same, diags)
 }
 
-// warnInUse warns how many tokens are deleted with the auth method.
-func (*AuthMethodResource) warnInUse(ctx context.Context, a *consulacl.ACL, state authMethodModel, diags *diag.Diagnostics) {
+// planDestroy warns how many tokens are deleted with the auth method.
+func (r *AuthMethodResource) planDestroy(ctx context.Context, state authMethodModel, diags *diag.Diagnostics) {
+	a := r.forDestroy(ctx, state.Cluster)
 	if a == nil {
 		return
 	}
@@ -429,66 +397,86 @@ func (*AuthMethodResource) warnInUse(ctx context.Context, a *consulacl.ACL, stat
 	}
 }
 
-// Create implements resource.Resource.
-func (r *AuthMethodResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
-	var m, config authMethodModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
-	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
-	timeout, diags := m.Timeouts.Create(ctx, objectTimeout)
-	resp.Diagnostics.Append(diags...)
-	if resp.Diagnostics.HasError() {
-		return
+func (r *AuthMethodResource) write(ctx context.Context, c *change[authMethodModel]) error {
+	reviewer := consulacl.NewTokenReviewer(c.acl.Cluster(), c.plan.Name.ValueString())
+	if c.exists {
+		return r.update(ctx, c, reviewer)
 	}
-	release := r.alone(ctx, m.Cluster, m.Name, &resp.Diagnostics)
-	if release == nil {
-		return
-	}
-	defer release()
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
-	if a == nil {
-		return
-	}
-	reviewer := consulacl.NewTokenReviewer(a.Cluster(), m.Name.ValueString())
+	return r.create(ctx, c, reviewer)
+}
+
+func (r *AuthMethodResource) create(ctx context.Context, c *change[authMethodModel], reviewer *consulacl.TokenReviewer) (err error) {
+	c.importAs = c.plan.Name.ValueString()
 	before, credential := consulacl.ReviewerState{}, consulacl.ReviewerCredential{}
-	reviewed := config.isReviewed(ctx, &resp.Diagnostics)
-	var err error
+	reviewed := c.config.isReviewed(ctx, c.diags)
 	if reviewed {
 		if before, err = reviewer.Read(ctx); err != nil {
-			resp.Diagnostics.Append(reviewerFailed("read", err))
-			return
+			c.diags.Append(reviewerFailed("read", err))
+			return errReported
 		}
 	}
 	// Check before anything is changed.
-	failed := func(err error) {
-		resp.Diagnostics.Append(r.failed("create", r.importCommand(m.Cluster.ValueString(), m.Name.ValueString()), err))
-	}
-	if err := a.AuthMethodIsFree(ctx, m.toAPI(ctx, config, before.Credential, &resp.Diagnostics)); err != nil {
-		failed(err)
-		return
+	if err := c.acl.AuthMethodIsFree(ctx, c.plan.toAPI(ctx, c.config, before.Credential, c.diags)); err != nil {
+		return err
 	}
 	if reviewed {
-		credential, err = reviewer.Ensure(ctx)
-		if err != nil {
-			resp.Diagnostics.Append(reviewerFailed("create", err))
-			undo(ctx, reviewer, before, &resp.Diagnostics)
-			return
+		defer func() {
+			if err != nil {
+				undo(ctx, reviewer, before, c.diags)
+			}
+		}()
+		if credential, err = reviewer.Ensure(ctx); err != nil {
+			c.diags.Append(reviewerFailed("create", err))
+			return errReported
 		}
 	}
-	wanted := m.toAPI(ctx, config, credential, &resp.Diagnostics)
-	made, err := a.AuthMethods.Create(ctx, wanted)
+	wanted := c.plan.toAPI(ctx, c.config, credential, c.diags)
+	made, err := c.acl.AuthMethods.Create(ctx, wanted)
 	if err != nil {
-		failed(err)
-		if reviewed {
-			undo(ctx, reviewer, before, &resp.Diagnostics)
-		}
-		return
+		return err
 	}
-	r.keep(m.Cluster, m.Name)
-	r.warnIfNobodyCanLogIn(ctx, a, wanted, &resp.Diagnostics)
-	r.save(ctx, m, *made, consulacl.ReviewerState{Credential: credential}, reviewed, &resp.State, resp.Identity, &resp.Diagnostics)
-	saveJWT(ctx, wanted, reviewed, resp.Private, &resp.Diagnostics)
+	r.written(ctx, c, wanted, *made, credential, reviewed)
+	return nil
+}
+
+func (r *AuthMethodResource) update(ctx context.Context, c *change[authMethodModel], reviewer *consulacl.TokenReviewer) (err error) {
+	credential, reviewed := consulacl.ReviewerCredential{}, c.config.isReviewed(ctx, c.diags)
+	if reviewed {
+		if credential, err = reviewer.Ensure(ctx); err != nil {
+			c.diags.Append(reviewerFailed("create", err))
+			return errReported
+		}
+	}
+	wanted := c.plan.toAPI(ctx, c.config, credential, c.diags)
+	changed, err := c.acl.ChangeAuthMethod(ctx, wanted)
+	if err != nil {
+		return err
+	}
+	if !reviewed && !c.state.TokenReviewer.IsNull() {
+		if err := reviewer.Delete(ctx); err != nil {
+			c.diags.Append(reviewerFailed("delete", err))
+			return errReported
+		}
+	}
+	r.written(ctx, c, wanted, *changed, credential, reviewed)
+	return nil
+}
+
+// written takes over what Consul has after a write.
+func (r *AuthMethodResource) written(
+	ctx context.Context,
+	c *change[authMethodModel],
+	wanted, current api.ACLAuthMethod,
+	credential consulacl.ReviewerCredential,
+	reviewed bool,
+) {
+	r.warnIfNobodyCanLogIn(ctx, c.acl, wanted, c.diags)
+	c.plan.fromAPI(ctx, current, consulacl.ReviewerState{Credential: credential}, reviewed, c.diags)
+	hash := ""
+	if wanted.Type == consulacl.AuthMethodKubernetes && !reviewed {
+		hash = hashOf(wanted)
+	}
+	saveAs(ctx, c.private, jwtKey, hash, c.diags)
 }
 
 // undo deletes the token reviewer that a failed create made.
@@ -536,62 +524,48 @@ func reviewerFailed(doing string, err error) diag.Diagnostic {
 	return diag.NewErrorDiagnostic(summary, err.Error()+".")
 }
 
-// Read implements resource.Resource.
-func (r *AuthMethodResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
-	var m authMethodModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	imported := m.Name.IsNull()
-	a := r.reading(ctx, m.Cluster, m.ID, imported, resp)
-	if a == nil {
-		return
-	}
-	reviewer := consulacl.NewTokenReviewer(a.Cluster(), m.ID.ValueString())
-	current, err := find(ctx, a, m.ID.ValueString())
-	if err != nil {
-		if !r.readFailed(err, imported, &resp.Diagnostics) {
-			return
-		}
+func (*AuthMethodResource) read(ctx context.Context, r *refresh[authMethodModel]) error {
+	m := &r.model
+	reviewer := consulacl.NewTokenReviewer(r.acl.Cluster(), m.ID.ValueString())
+	current, err := readAuthMethod(ctx, r.acl, m.ID.ValueString())
+	if isGone(err) && !r.imported && !m.TokenReviewer.IsNull() {
 		// Objects that are left in Kubernetes must stay in the state.
-		if left, leftErr := reviewer.Read(ctx); m.TokenReviewer.IsNull() || (leftErr == nil && (!left.Exists || len(left.Foreign) > 0)) {
-			resp.State.RemoveResource(ctx)
-			return
-		}
-		m.Drift = driftList(ctx, []string{"auth method: missing"}, &resp.Diagnostics)
-		resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
-		return
-	}
-	if imported {
-		if err := supported(current.Type); err != nil {
-			resp.Diagnostics.AddError("Cannot import the auth method", fmt.Sprintf("The auth method %q: %s.", current.Name, err))
-			return
+		if left, leftErr := reviewer.Read(ctx); leftErr != nil || (left.Exists && len(left.Foreign) == 0) {
+			m.Drift = driftList(ctx, []string{"auth method: missing"}, r.diags)
+			return nil
 		}
 	}
-	a.AuthMethods.Own(current.Name)
+	if err != nil {
+		return err
+	}
+	if err := supported(current.Type); err != nil && r.imported {
+		r.diags.AddError("Cannot import the auth method", fmt.Sprintf("The auth method %q: %s.", current.Name, err))
+		return errReported
+	}
+	r.acl.AuthMethods.Own(current.Name)
 	reviewed, reviews := !m.TokenReviewer.IsNull(), consulacl.ReviewerState{}
-	if current.Type == consulacl.AuthMethodKubernetes && (imported || reviewed) {
-		if reviews, err = reviewer.Read(ctx); err != nil {
-			if imported {
-				resp.Diagnostics.Append(reviewerFailed("read", err))
-			} else {
-				resp.Diagnostics.AddWarning("The token reviewer was not read", "The state of the token reviewer and of the auth method stays "+
-					"as it is: "+err.Error()+".")
-			}
-			return
-		}
-		if imported {
+	if current.Type == consulacl.AuthMethodKubernetes && (r.imported || reviewed) {
+		reviews, err = reviewer.Read(ctx)
+		switch {
+		case err != nil && r.imported:
+			r.diags.Append(reviewerFailed("read", err))
+			return errReported
+		case err != nil:
+			r.diags.AddWarning("The token reviewer was not read", "The state of the token reviewer and of the auth method stays "+
+				"as it is: "+err.Error()+".")
+			return errReported
+		case r.imported:
 			reviewed = reviews.Exists && len(reviews.Foreign) == 0
-			m.Kubernetes = importedKubernetes(ctx, *current, reviews, &resp.Diagnostics)
+			m.Kubernetes = importedKubernetes(ctx, *current, reviews, r.diags)
 		}
 	}
-	if known := savedJWT(ctx, req.Private, &resp.Diagnostics); known != "" && !reviewed && known != hashOf(*current) {
-		k := m.kubernetes(ctx, &resp.Diagnostics)
+	if known := saved[string](ctx, r.private, jwtKey, r.diags); known != "" && !reviewed && known != hashOf(*current) {
+		k := m.kubernetes(ctx, r.diags)
 		k.JWTVersion = types.StringNull() // it is not the one that was written
-		m.Kubernetes = kubernetesObject(ctx, k, &resp.Diagnostics)
+		m.Kubernetes = kubernetesObject(ctx, k, r.diags)
 	}
-	r.save(ctx, m, *current, reviews, reviewed, &resp.State, resp.Identity, &resp.Diagnostics)
+	m.fromAPI(ctx, *current, reviews, reviewed, r.diags)
+	return nil
 }
 
 // importedKubernetes returns the attribute kubernetes of an imported auth method
@@ -615,9 +589,9 @@ func importedKubernetes(
 	return kubernetesObject(ctx, k, diags)
 }
 
-// find reads an auth method. It asks for the shared list first, which fails
+// readAuthMethod reads an auth method. It asks for the shared list first, which fails
 // quickly if Consul does not answer.
-func find(ctx context.Context, a *consulacl.ACL, name string) (*api.ACLAuthMethod, error) {
+func readAuthMethod(ctx context.Context, a *consulacl.ACL, name string) (*api.ACLAuthMethod, error) {
 	if _, err := a.AuthMethods.Get(ctx, name); err != nil {
 		return nil, err
 	}
@@ -626,90 +600,22 @@ func find(ctx context.Context, a *consulacl.ACL, name string) (*api.ACLAuthMetho
 	return a.AuthMethods.Read(ctx, name)
 }
 
-// Update implements resource.Resource.
-func (r *AuthMethodResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
-	var m, state, config authMethodModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
-	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
-	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
-	timeout, diags := m.Timeouts.Update(ctx, objectTimeout)
-	resp.Diagnostics.Append(diags...)
-	if resp.Diagnostics.HasError() {
-		return
+// delete deletes the token reviewer last, because the auth method needs it.
+func (*AuthMethodResource) delete(ctx context.Context, a *consulacl.ACL, m authMethodModel, diags *diag.Diagnostics) error {
+	// The list reports whether the cluster exists.
+	_, err := a.AuthMethods.List(ctx)
+	if !errors.Is(err, consulacl.ErrNoCluster) {
+		err = a.AuthMethods.Delete(ctx, m.Name.ValueString())
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
-	if a == nil {
-		return
+	if err != nil && !errors.Is(err, consulacl.ErrNoCluster) {
+		return err
 	}
-	reviewer, credential := consulacl.NewTokenReviewer(a.Cluster(), m.Name.ValueString()), consulacl.ReviewerCredential{}
-	reviewed := config.isReviewed(ctx, &resp.Diagnostics)
-	var err error
-	if reviewed {
-		if credential, err = reviewer.Ensure(ctx); err != nil {
-			resp.Diagnostics.Append(reviewerFailed("create", err))
-			return
+	if !m.TokenReviewer.IsNull() {
+		if err := consulacl.NewTokenReviewer(a.Cluster(), m.Name.ValueString()).Delete(ctx); err != nil {
+			diags.Append(reviewerFailed("delete", err))
 		}
 	}
-	wanted := m.toAPI(ctx, config, credential, &resp.Diagnostics)
-	changed, err := a.ChangeAuthMethod(ctx, wanted)
-	if err != nil {
-		resp.Diagnostics.Append(r.failed("change", "", err))
-		return
-	}
-	if !reviewed && !state.TokenReviewer.IsNull() {
-		if err := reviewer.Delete(ctx); err != nil {
-			resp.Diagnostics.Append(reviewerFailed("delete", err))
-			return
-		}
-	}
-	r.warnIfNobodyCanLogIn(ctx, a, wanted, &resp.Diagnostics)
-	r.save(ctx, m, *changed, consulacl.ReviewerState{Credential: credential}, reviewed, &resp.State, resp.Identity, &resp.Diagnostics)
-	saveJWT(ctx, wanted, reviewed, resp.Private, &resp.Diagnostics)
-}
-
-// Delete implements resource.Resource. The token reviewer is deleted last,
-// because the auth method needs it.
-func (r *AuthMethodResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
-	var m authMethodModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
-	timeout, diags := m.Timeouts.Delete(ctx, objectTimeout)
-	resp.Diagnostics.Append(diags...)
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	r.remove(ctx, m.Cluster, m.Name, m.Name, timeout, &resp.Diagnostics, func(ctx context.Context, a *consulacl.ACL) error {
-		// The list reports whether the cluster exists.
-		_, err := a.AuthMethods.List(ctx)
-		if !errors.Is(err, consulacl.ErrNoCluster) {
-			err = a.AuthMethods.Delete(ctx, m.Name.ValueString())
-		}
-		if err != nil && !errors.Is(err, consulacl.ErrNoCluster) {
-			return err
-		}
-		if !m.TokenReviewer.IsNull() {
-			if err := consulacl.NewTokenReviewer(a.Cluster(), m.Name.ValueString()).Delete(ctx); err != nil {
-				resp.Diagnostics.Append(reviewerFailed("delete", err))
-			}
-		}
-		return nil
-	})
-}
-
-func (r *AuthMethodResource) save(
-	ctx context.Context,
-	m authMethodModel,
-	current api.ACLAuthMethod,
-	reviews consulacl.ReviewerState,
-	reviewed bool,
-	state, identity store,
-	diags *diag.Diagnostics,
-) {
-	m.fromAPI(ctx, current, reviews, reviewed, diags)
-	diags.Append(state.Set(ctx, &m)...)
-	diags.Append(identity.Set(ctx, objectIdentity{Cluster: m.Cluster, ID: m.ID})...)
-	r.clients.Claims.MarkRead(claimOf(r.kind, m.Cluster.ValueString(), m.ID.ValueString()))
+	return nil
 }
 
 // jwtKey is where the private state keeps the hash of the service account's
@@ -719,27 +625,6 @@ const jwtKey = "service_account_jwt"
 func hashOf(m api.ACLAuthMethod) string {
 	sum := sha256.Sum256([]byte(consulacl.KubernetesAuthOf(m.Config).ServiceAccountJWT))
 	return hex.EncodeToString(sum[:])
-}
-
-func saveJWT(ctx context.Context, written api.ACLAuthMethod, reviewed bool, private privateWriter, diags *diag.Diagnostics) {
-	hash := ""
-	if written.Type == consulacl.AuthMethodKubernetes && !reviewed {
-		hash = hashOf(written)
-	}
-	raw, err := json.Marshal(hash)
-	if err == nil {
-		diags.Append(private.SetKey(ctx, jwtKey, raw)...)
-	}
-}
-
-func savedJWT(ctx context.Context, private privateReader, diags *diag.Diagnostics) string {
-	raw, d := private.GetKey(ctx, jwtKey)
-	diags.Append(d...)
-	var hash string
-	if len(raw) > 0 {
-		_ = json.Unmarshal(raw, &hash) // anything else is no hash
-	}
-	return hash
 }
 
 func (m authMethodModel) kubernetes(ctx context.Context, diags *diag.Diagnostics) (k kubernetesAuthModel) {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/hashicorp/consul/api"
 	"github.com/hashicorp/go-bexpr"
-	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -30,32 +29,32 @@ import (
 )
 
 var (
-	_ resource.ResourceWithConfigure      = &BindingRuleResource{}
+	_ objectResource                      = &BindingRuleResource{}
 	_ resource.ResourceWithValidateConfig = &BindingRuleResource{}
-	_ resource.ResourceWithModifyPlan     = &BindingRuleResource{}
-	_ resource.ResourceWithImportState    = &BindingRuleResource{}
-	_ resource.ResourceWithIdentity       = &BindingRuleResource{}
 )
 
 // BindingRuleResource is consul_k8s_binding_rule.
-type BindingRuleResource struct{ object }
+type BindingRuleResource struct {
+	envelope[bindingRuleModel, *bindingRuleModel]
+}
 
 // NewBindingRuleResource returns the resource consul_k8s_binding_rule.
 func NewBindingRuleResource() resource.Resource {
-	return &BindingRuleResource{object{kind: "binding rule", typeName: "consul_k8s_binding_rule"}}
+	r := &BindingRuleResource{}
+	r.object, r.own = object{kind: "binding rule", typeName: "consul_k8s_binding_rule"}, r
+	return r
 }
 
 type bindingRuleModel struct {
-	ID          types.String   `tfsdk:"id"`
-	Cluster     types.String   `tfsdk:"cluster"`
-	AuthMethod  types.String   `tfsdk:"auth_method"`
-	Description types.String   `tfsdk:"description"`
-	Selector    types.String   `tfsdk:"selector"`
-	BindType    types.String   `tfsdk:"bind_type"`
-	BindName    types.String   `tfsdk:"bind_name"`
-	BindVars    types.Object   `tfsdk:"bind_vars"`
-	Timeouts    timeouts.Value `tfsdk:"timeouts"`
+	objectModel
+	AuthMethod types.String `tfsdk:"auth_method"`
+	Selector   types.String `tfsdk:"selector"`
+	BindType   types.String `tfsdk:"bind_type"`
+	BindName   types.String `tfsdk:"bind_name"`
+	BindVars   types.Object `tfsdk:"bind_vars"`
 }
+
+func (m *bindingRuleModel) serial() types.String { return m.AuthMethod }
 
 type bindVarsModel struct {
 	Name types.String `tfsdk:"name"`
@@ -72,20 +71,12 @@ func (*BindingRuleResource) Schema(ctx context.Context, _ resource.SchemaRequest
 			"`\"$${serviceaccount.name}\"`. " +
 			"With the type `kubernetes`, the references are `serviceaccount.namespace`, `serviceaccount.name`, and `serviceaccount.uid`. With " +
 			"`jwt`, they are the mapped claims, as `value.<name>`.",
-		Attributes: objectAttributes(ctx, map[string]schema.Attribute{
-			"id": schema.StringAttribute{
-				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
-				MarkdownDescription: "ID of the binding rule, a UUID that Consul chooses.",
-			},
+		Attributes: objectAttributes(ctx, "binding rule", map[string]schema.Attribute{
 			"auth_method": schema.StringAttribute{
 				Required: true, Validators: []validator.String{authMethodName},
 				PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
 				MarkdownDescription: "Name of the auth method. Refer to `consul_k8s_auth_method.<name>.name`, so that the auth method is created " +
 					"first. A change replaces the rule.",
-			},
-			"description": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(""),
-				MarkdownDescription: "Description of the binding rule.",
 			},
 			"selector": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(""), Validators: []validator.String{selector{}},
@@ -189,40 +180,30 @@ func checkBindName(bindType, name string) error {
 	return nil
 }
 
-// ModifyPlan implements resource.ResourceWithModifyPlan.
-func (r *BindingRuleResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
-	var plan, state bindingRuleModel
-	creating := req.State.Raw.IsNull()
-	if !creating {
-		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
-	}
-	if req.Plan.Raw.IsNull() {
-		return
-	}
-	defer r.warnOnce(state.Cluster, state.ID, &resp.Diagnostics)
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
-	if resp.Diagnostics.HasError() || (!creating && (!plan.Cluster.Equal(state.Cluster) || !plan.AuthMethod.Equal(state.AuthMethod))) {
-		return // it is replaced, and planned again as a new one
-	}
-	if !creating && r.clients != nil && r.leaves(authMethodKind, plan.Cluster, plan.AuthMethod.ValueString()) {
+// planDestroy warns about nothing: a rule is used only while somebody logs in.
+func (*BindingRuleResource) planDestroy(context.Context, bindingRuleModel, *diag.Diagnostics) {}
+
+func (*BindingRuleResource) isReplaced(plan, state bindingRuleModel) bool {
+	return !plan.Cluster.Equal(state.Cluster) || !plan.AuthMethod.Equal(state.AuthMethod)
+}
+
+func (r *BindingRuleResource) plan(ctx context.Context, p *planning[bindingRuleModel]) (done bool) {
+	if p.exists && r.clients != nil && r.leaves(authMethodKind, p.plan.Cluster, p.plan.AuthMethod.ValueString()) {
 		// Consul deletes the rule with the auth method, which is created again.
-		plan.ID = types.StringUnknown()
-		resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
-		resp.RequiresReplace.Append(path.Root("id"))
-		return
+		p.plan.ID = types.StringUnknown()
+		p.set(ctx)
+		p.resp.RequiresReplace.Append(path.Root("id"))
+		return true
 	}
-	r.claimContent(ctx, plan, state, &resp.Diagnostics)
-	if req.Plan.Raw.Equal(req.State.Raw) {
-		return
-	}
-	a := r.forPlan(ctx, plan.Cluster)
-	if !r.mayWrite(ctx, a, &resp.Diagnostics) {
-		return
-	}
-	r.checkAuthMethod(ctx, a, plan, &resp.Diagnostics)
-	r.checkBound(ctx, a, plan, &resp.Diagnostics)
-	if creating {
-		r.warnTakeOver(ctx, a, plan, &resp.Diagnostics)
+	r.claimContent(ctx, p.plan, p.state, p.diags)
+	return false
+}
+
+func (r *BindingRuleResource) check(ctx context.Context, a *consulacl.ACL, p *planning[bindingRuleModel]) {
+	r.checkAuthMethod(ctx, a, p.plan, p.diags)
+	r.checkBound(ctx, a, p.plan, p.diags)
+	if !p.exists {
+		r.warnTakeOver(ctx, a, p.plan, p.diags)
 	}
 }
 
@@ -377,114 +358,37 @@ func (r *BindingRuleResource) warnTakeOver(ctx context.Context, a *consulacl.ACL
 	}
 }
 
-// Create implements resource.Resource.
-func (r *BindingRuleResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
-	var m bindingRuleModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
-	timeout, diags := m.Timeouts.Create(ctx, objectTimeout)
-	resp.Diagnostics.Append(diags...)
-	wanted := m.toAPI(ctx, &resp.Diagnostics)
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	release := r.alone(ctx, m.Cluster, m.AuthMethod, &resp.Diagnostics)
-	if release == nil {
-		return
-	}
-	defer release()
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
-	if a == nil {
-		return
-	}
-	if _, err := a.AuthMethods.Read(ctx, wanted.AuthMethod); errors.Is(err, consulacl.ErrNotFound) {
-		resp.Diagnostics.Append(
-			attr.Error(
-				path.Root("auth_method"),
-				"Unknown auth method",
-				fmt.Sprintf("cluster %s has no auth method %q. Create it first.", m.Cluster.ValueString(), wanted.AuthMethod),
-			),
-		)
-		return
-	}
-	made, err := a.BindingRules.Create(ctx, wanted)
-	if err != nil {
-		resp.Diagnostics.Append(r.failed("create", "", err))
-		return
-	}
-	r.keep(m.Cluster, types.StringValue(made.ID))
-	r.save(ctx, m, *made, &resp.State, resp.Identity, &resp.Diagnostics)
-}
-
-// Read implements resource.Resource.
-func (r *BindingRuleResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
-	var m bindingRuleModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	imported := m.AuthMethod.IsNull()
-	a := r.reading(ctx, m.Cluster, m.ID, imported, resp)
-	if a == nil {
-		return
-	}
-	rule, err := a.BindingRules.Get(ctx, m.ID.ValueString())
-	if err != nil {
-		if r.readFailed(err, imported, &resp.Diagnostics) {
-			resp.State.RemoveResource(ctx)
+func (*BindingRuleResource) write(ctx context.Context, c *change[bindingRuleModel]) error {
+	wanted := c.plan.toAPI(ctx, c.diags)
+	if !c.exists {
+		if _, err := c.acl.AuthMethods.Read(ctx, wanted.AuthMethod); errors.Is(err, consulacl.ErrNotFound) {
+			c.diags.Append(attr.Error(path.Root("auth_method"), "Unknown auth method", fmt.Sprintf(
+				"cluster %s has no auth method %q. Create it first.", c.plan.Cluster.ValueString(), wanted.AuthMethod)))
 		}
-		return
 	}
-	a.BindingRules.Own(rule.ID)
-	r.save(ctx, m, *rule, &resp.State, resp.Identity, &resp.Diagnostics)
-}
-
-// Update implements resource.Resource.
-func (r *BindingRuleResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
-	var m bindingRuleModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
-	timeout, diags := m.Timeouts.Update(ctx, objectTimeout)
-	resp.Diagnostics.Append(diags...)
-	wanted := m.toAPI(ctx, &resp.Diagnostics)
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
-	if a == nil {
-		return
-	}
-	changed, err := a.BindingRules.Update(ctx, wanted)
+	written, err := put(ctx, c, c.acl.BindingRules, wanted)
 	if err != nil {
-		resp.Diagnostics.Append(r.failed("change", "", err))
-		return
+		return err
 	}
-	r.save(ctx, m, *changed, &resp.State, resp.Identity, &resp.Diagnostics)
+	c.plan.fromAPI(ctx, *written, c.diags)
+	return nil
 }
 
-// Delete implements resource.Resource.
-func (r *BindingRuleResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
-	var m bindingRuleModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
-	timeout, diags := m.Timeouts.Delete(ctx, objectTimeout)
-	resp.Diagnostics.Append(diags...)
-	if resp.Diagnostics.HasError() {
-		return
+func (*BindingRuleResource) read(ctx context.Context, r *refresh[bindingRuleModel]) error {
+	rule, err := r.acl.BindingRules.Get(ctx, r.model.ID.ValueString())
+	if err != nil {
+		return err
 	}
-	r.remove(ctx, m.Cluster, m.AuthMethod, m.ID, timeout, &resp.Diagnostics, func(ctx context.Context, a *consulacl.ACL) error {
-		return a.BindingRules.Delete(ctx, m.ID.ValueString())
-	})
+	r.acl.BindingRules.Own(rule.ID)
+	r.model.fromAPI(ctx, *rule, r.diags)
+	return nil
 }
 
-func (r *BindingRuleResource) save(
-	ctx context.Context,
-	m bindingRuleModel,
-	rule api.ACLBindingRule,
-	state, identity store,
-	diags *diag.Diagnostics,
-) {
+func (*BindingRuleResource) delete(ctx context.Context, a *consulacl.ACL, m bindingRuleModel, _ *diag.Diagnostics) error {
+	return a.BindingRules.Delete(ctx, m.ID.ValueString())
+}
+
+func (m *bindingRuleModel) fromAPI(ctx context.Context, rule api.ACLBindingRule, diags *diag.Diagnostics) {
 	m.ID, m.AuthMethod, m.Description = types.StringValue(rule.ID), types.StringValue(rule.AuthMethod), types.StringValue(rule.Description)
 	m.Selector = types.StringValue(rule.Selector)
 	m.BindType, m.BindName = types.StringValue(string(rule.BindType)), types.StringValue(rule.BindName)
@@ -494,9 +398,6 @@ func (r *BindingRuleResource) save(
 		diags.Append(d...)
 		m.BindVars = o
 	}
-	diags.Append(state.Set(ctx, &m)...)
-	diags.Append(identity.Set(ctx, objectIdentity{Cluster: m.Cluster, ID: m.ID})...)
-	r.clients.Claims.MarkRead(claimOf(r.kind, m.Cluster.ValueString(), m.ID.ValueString()))
 }
 
 func (m bindingRuleModel) toAPI(ctx context.Context, diags *diag.Diagnostics) api.ACLBindingRule {

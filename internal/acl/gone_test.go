@@ -109,7 +109,8 @@ func fakeCluster(t *testing.T) (*TokenResource, *consulacl.ACL, *fake.Clientset,
 	client := &kube.Client{Interface: k, Dial: func(ctx context.Context, _, _ string, _ int) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", s.Listener.Addr().String())
 	}}
-	r := &TokenResource{object{kind: "token", typeName: "consul_k8s_token", clients: session.ClientsOf(client)}}
+	r := &TokenResource{}
+	r.object = object{kind: "token", typeName: "consul_k8s_token", clients: session.ClientsOf(client)}
 	a := r.forPlan(t.Context(), types.StringValue("ns/consul"))
 	return r, a, k, store
 }
@@ -157,7 +158,7 @@ func TestToken_aNamespaceThatIsGone(t *testing.T) {
 		want  string
 	}{
 		"it was declared before": {state, "The namespace of a Secret is gone"},
-		"it is new":              {tokenModel{Cluster: types.StringValue("ns/consul")}, "There is no such namespace"},
+		"it is new":              {tokenModel{objectModel: objectModel{Cluster: types.StringValue("ns/consul")}}, "There is no such namespace"},
 	} {
 		var diags diag.Diagnostics
 		r.checkTargets(t.Context(), a, []consulacl.Target{gone}, tt.state, &diags)
@@ -188,7 +189,8 @@ func TestToken_aSecretThatIsTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	target := consulacl.Target{Namespace: "app", Name: "x", Key: "token"}
-	for want, state := range map[bool]tokenModel{true: {Cluster: types.StringValue("ns/consul")}, false: newTokenModel(t, "app")} {
+	undeclared := tokenModel{objectModel: objectModel{Cluster: types.StringValue("ns/consul")}}
+	for want, state := range map[bool]tokenModel{true: undeclared, false: newTokenModel(t, "app")} {
 		var diags diag.Diagnostics
 		r.checkTargets(t.Context(), a, []consulacl.Target{target}, state, &diags)
 		if len(diags) != 1 || diags.HasError() != want {
@@ -210,7 +212,7 @@ func newTokenModel(t *testing.T, namespace string) tokenModel {
 		return o.AttrTypes
 	}
 	m := tokenModel{
-		Cluster: types.StringValue("ns/consul"), Secret: types.ObjectNull(object("secret")), Rotation: types.ObjectNull(object("rotation")),
+		objectModel: objectModel{Cluster: types.StringValue("ns/consul")}, Secret: types.ObjectNull(object("secret")), Rotation: types.ObjectNull(object("rotation")),
 		Secrets: types.SetNull(types.ObjectType{AttrTypes: object("secret")}),
 	}
 	if namespace != "" {

@@ -2,7 +2,6 @@ package acl
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -395,24 +394,12 @@ func (o *object) checkRoles(
 // The state does not keep them: a refresh removes those that somebody deleted in Consul.
 const linksKey = "declared_links"
 
-func declaredLinks(ctx context.Context, private privateReader, diags *diag.Diagnostics) (refs []string) {
-	raw, d := private.GetKey(ctx, linksKey)
-	diags.Append(d...)
-	if len(raw) > 0 {
-		_ = json.Unmarshal(raw, &refs) // anything else was not written here
-	}
-	return refs
-}
-
-func saveLinks(ctx context.Context, private privateWriter, diags *diag.Diagnostics, sets ...types.Set) {
+func saveLinks(ctx context.Context, private private, diags *diag.Diagnostics, sets ...types.Set) {
 	refs := []string{}
 	for _, set := range sets {
 		refs = append(refs, texts(ctx, set, diags)...)
 	}
-	raw, err := json.Marshal(refs)
-	if err == nil {
-		diags.Append(private.SetKey(ctx, linksKey, raw)...)
-	}
+	saveAs(ctx, private, linksKey, refs, diags)
 }
 
 // refs returns the IDs of all objects of one type, by ID and by name.

@@ -5,8 +5,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource/identityschema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/tfsdk"
@@ -26,9 +27,6 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
-
-// objectTimeout is how long a change of an ACL object may wait for Consul.
-const objectTimeout = 5 * time.Minute
 
 // object is the common part of the resources of single ACL objects. Its methods
 // decide what the errors of internal/consulacl mean for the state.
@@ -227,15 +225,20 @@ func isPermission(err error) bool {
 	return errors.As(err, &p)
 }
 
+// isGone reports that an object does not exist, according to Consul, asked with a valid credential, or to Kubernetes.
+func isGone(err error) bool {
+	return errors.Is(err, consulacl.ErrNotFound) || errors.Is(err, consulacl.ErrNoCluster)
+}
+
 // readFailed decides what a failed read means. It reports whether the object must
-// be removed from the state: only if Consul, asked with a valid credential, or
-// Kubernetes reports that the object does not exist. Otherwise, the state stays as it
+// be removed from the state: only if it is gone. Otherwise, the state stays as it
 // is, so that a plan can fix the cause; for an import, every failure is an error.
 func (o *object) readFailed(err error, imported bool, diags *diag.Diagnostics) (gone bool) {
 	switch {
-	case imported && (errors.Is(err, consulacl.ErrNotFound) || errors.Is(err, consulacl.ErrNoCluster)):
+	case errors.Is(err, errReported):
+	case imported && isGone(err):
 		diags.AddError("Cannot import the "+o.kind, err.Error()+".")
-	case errors.Is(err, consulacl.ErrNotFound), errors.Is(err, consulacl.ErrNoCluster):
+	case isGone(err):
 		return true
 	case !imported && (errors.Is(err, consulacl.ErrUnreachable) || errors.Is(err, consulacl.ErrCredential) ||
 		errors.Is(err, consulacl.ErrACLDisabled) ||
@@ -309,6 +312,42 @@ func (o *object) claimName(cluster, name, owner types.String, config tfsdk.Confi
 	return replaces
 }
 
+// nameTaken reports an object that already has a planned name. It is only a warning if the content is the same, as an interrupted
+// create leaves it, because the apply adopts such an object.
+func (o *object) nameTaken(cluster, name types.String, same bool, diags *diag.Diagnostics) {
+	article, summary := "a", "The "+o.kind+" already exists"
+	if strings.HasPrefix(o.kind, "a") {
+		article = "an"
+	}
+	found := fmt.Sprintf("luster %s already has %s %s %q", cluster.ValueString(), article, o.kind, name.ValueString())
+	if same {
+		diags.AddAttributeWarning(path.Root("name"), summary,
+			"C"+found+" with the same content, for example from an interrupted apply. The apply adopts it.")
+		return
+	}
+	diags.Append(attr.Error(path.Root("name"), summary,
+		"c"+found+". Choose another name, or import it: "+o.importCommand(cluster.ValueString(), name.ValueString())))
+}
+
+// named finds an object in the list by its name, or returns consulacl.ErrNotFound.
+func named[T, L any](
+	ctx context.Context,
+	a *consulacl.ACL,
+	objects *consulacl.Objects[T, L],
+	kind, name string,
+	nameOf func(L) string,
+) (entry L, err error) {
+	list, err := objects.List(ctx)
+	if err != nil {
+		return entry, err
+	}
+	i := slices.IndexFunc(list, func(e L) bool { return nameOf(e) == name })
+	if i < 0 {
+		return entry, fmt.Errorf("%s %s of %s: %w", kind, name, a.Cluster().ID(), consulacl.ErrNotFound)
+	}
+	return list[i], nil
+}
+
 // fingerprint distinguishes configurations without revealing them.
 func fingerprint(config tfsdk.Config) string {
 	return fmt.Sprintf("%x", sha256.Sum256([]byte(config.Raw.String())))
@@ -327,8 +366,11 @@ func (o *object) keep(cluster, id types.String) {
 // alone waits until nothing else in this run creates or deletes an object with the same name (for binding rules: with the same
 // auth method), and makes others wait until release is called. If the address of a resource changes in the configuration,
 // Terraform destroys it under the old address and creates it under the new one at the same time: either the new object is kept,
-// or it is created after the old one is gone. If the apply is interrupted meanwhile, release is nil.
+// or it is created after the old one is gone. If the apply is interrupted meanwhile, release is nil. A null name waits for nothing.
 func (o *object) alone(ctx context.Context, cluster, name types.String, diags *diag.Diagnostics) (release func()) {
+	if name.IsNull() {
+		return func() {}
+	}
 	release, err := o.clients.Objects.Lock(ctx, claimOf(o.kind, cluster.ValueString(), name.ValueString()))
 	if err != nil {
 		diags.Append(attr.Interrupted(fmt.Sprintf("Waiting for another %s %s", o.kind, name.ValueString()), err))
@@ -336,36 +378,22 @@ func (o *object) alone(ctx context.Context, cluster, name types.String, diags *d
 	return release
 }
 
-// remove deletes an object, unless another resource of this run has created it (keep). name is that of alone. If the cluster does not
-// exist, neither does the object.
-func (o *object) remove(ctx context.Context, cluster, name, id types.String, timeout time.Duration, diags *diag.Diagnostics,
-	remove func(ctx context.Context, a *consulacl.ACL) error) {
-	release := o.alone(ctx, cluster, name, diags)
-	if release == nil {
-		return
-	}
-	defer release()
-	if o.isKept(cluster, id) {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	a := o.changing(ctx, cluster, diags)
-	if a == nil {
-		return
-	}
-	if err := remove(ctx, a); err != nil && !errors.Is(err, consulacl.ErrNoCluster) {
-		diags.Append(o.failed("delete", "", err))
-	}
-}
-
 // isKept reports whether an object was kept.
 func (o *object) isKept(cluster, id types.String) bool {
 	return o.clients.Claims.Claimed(claimOf("kept "+o.kind, cluster.ValueString(), id.ValueString()))
 }
 
-// objectAttributes are the attributes that all ACL objects have.
-func objectAttributes(ctx context.Context, attributes map[string]schema.Attribute) map[string]schema.Attribute {
+// objectAttributes are the attributes of an objectModel for a kind of object, and others.
+func objectAttributes(ctx context.Context, kind string, attributes map[string]schema.Attribute) map[string]schema.Attribute {
+	if attributes["id"] == nil {
+		attributes["id"] = schema.StringAttribute{
+			Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
+			MarkdownDescription: "ID of the " + kind + ", a UUID that Consul chooses.",
+		}
+	}
+	attributes["description"] = schema.StringAttribute{
+		Optional: true, Computed: true, Default: stringdefault.StaticString(""), MarkdownDescription: "Description of the " + kind + ".",
+	}
 	attributes["cluster"] = schema.StringAttribute{
 		Required: true, Validators: []validator.String{attr.ClusterID()},
 		PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
@@ -373,11 +401,12 @@ func objectAttributes(ctx context.Context, attributes map[string]schema.Attribut
 			"that ACLs are bootstrapped first. " +
 			"A change replaces the object.",
 	}
+	waits := func(change string) string {
+		return "How long " + change + " waits for a server that is overloaded or has no leader. Defaults to `5m`."
+	}
 	attributes["timeouts"] = timeouts.Attributes(ctx, timeouts.Opts{
 		Create: true, Update: true, Delete: true,
-		CreateDescription: "How long a create waits for a server that is overloaded or has no leader. Defaults to `5m`.",
-		UpdateDescription: "How long an update waits for a server that is overloaded or has no leader. Defaults to `5m`.",
-		DeleteDescription: "How long a delete waits for a server that is overloaded or has no leader. Defaults to `5m`.",
+		CreateDescription: waits("a create"), UpdateDescription: waits("an update"), DeleteDescription: waits("a delete"),
 	})
 	return attributes
 }

@@ -2,22 +2,17 @@ package acl
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/consul/api"
-	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework-validators/setvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
-	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
-	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
-	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
@@ -26,30 +21,28 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 )
 
-var (
-	_ resource.ResourceWithConfigure   = &PolicyResource{}
-	_ resource.ResourceWithModifyPlan  = &PolicyResource{}
-	_ resource.ResourceWithImportState = &PolicyResource{}
-	_ resource.ResourceWithIdentity    = &PolicyResource{}
-)
+var _ objectResource = &PolicyResource{}
 
 // PolicyResource is consul_k8s_policy.
-type PolicyResource struct{ object }
+type PolicyResource struct {
+	envelope[policyModel, *policyModel]
+}
 
 // NewPolicyResource returns the resource consul_k8s_policy.
 func NewPolicyResource() resource.Resource {
-	return &PolicyResource{object{kind: "policy", typeName: "consul_k8s_policy"}}
+	r := &PolicyResource{}
+	r.object, r.own = object{kind: "policy", typeName: "consul_k8s_policy"}, r
+	return r
 }
 
 type policyModel struct {
-	ID          types.String    `tfsdk:"id"`
-	Cluster     types.String    `tfsdk:"cluster"`
+	objectModel
 	Name        types.String    `tfsdk:"name"`
-	Description types.String    `tfsdk:"description"`
 	Rules       attr.RulesValue `tfsdk:"rules"`
 	Datacenters types.Set       `tfsdk:"datacenters"`
-	Timeouts    timeouts.Value  `tfsdk:"timeouts"`
 }
+
+func (m *policyModel) serial() types.String { return m.Name }
 
 // madeAnew describes replacements whose effect a plan cannot show.
 const madeAnew = "A replacement by `-replace` or `replace_triggered_by` also takes these rights away, and then the plan cannot name " +
@@ -64,20 +57,12 @@ func (*PolicyResource) Schema(ctx context.Context, _ resource.SchemaRequest, res
 			"Renaming a policy keeps its ID and what refers to it. Destroying a policy that is in use takes its rights from the tokens and roles " +
 			"that use it. The plan names these tokens and roles.\n\n" +
 			madeAnew,
-		Attributes: objectAttributes(ctx, map[string]schema.Attribute{
-			"id": schema.StringAttribute{
-				Computed: true, PlanModifiers: []planmodifier.String{stringplanmodifier.UseStateForUnknown()},
-				MarkdownDescription: "ID of the policy, a UUID that Consul chooses.",
-			},
+		Attributes: objectAttributes(ctx, "policy", map[string]schema.Attribute{
 			"name": schema.StringAttribute{
 				Required:   true,
 				Validators: []validator.String{policyName},
 				MarkdownDescription: "Name of the policy. Must be unique in the cluster, with up to 128 letters, digits, `-`, `_`, and `/`. Must " +
 					"not begin with `builtin/`.",
-			},
-			"description": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(""),
-				MarkdownDescription: "Description of the policy.",
 			},
 			"rules": schema.StringAttribute{
 				Required: true, CustomType: attr.RulesType{}, PlanModifiers: []planmodifier.String{attr.KeepSameRules()},
@@ -94,69 +79,45 @@ func (*PolicyResource) Schema(ctx context.Context, _ resource.SchemaRequest, res
 	}
 }
 
-// ModifyPlan implements resource.ResourceWithModifyPlan.
-func (r *PolicyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
-	var plan, state policyModel
-	if !req.State.Raw.IsNull() {
-		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
-	}
-	if req.Plan.Raw.IsNull() {
-		r.warnInUse(ctx, r.forDestroy(ctx, state.Cluster), state, &resp.Diagnostics)
-		return
-	}
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	defer r.warnOnce(state.Cluster, state.ID, &resp.Diagnostics)
-	if !req.State.Raw.IsNull() && !plan.Cluster.Equal(state.Cluster) {
-		r.warnInUse(ctx, r.forDestroy(ctx, state.Cluster), state, &resp.Diagnostics)
-		return // it is replaced, and planned again as a new one
-	}
-	replaces := r.claimName(plan.Cluster, plan.Name, state.ID, req.Config, &resp.Diagnostics)
-	if req.Plan.Raw.Equal(req.State.Raw) {
-		return
-	}
-	a := r.forPlan(ctx, plan.Cluster)
-	if !r.mayWrite(ctx, a, &resp.Diagnostics) || plan.Name.IsUnknown() || plan.Name.Equal(state.Name) {
-		return
-	}
-	list, err := a.Policies.List(ctx)
-	if err != nil {
-		return // the apply reports it
-	}
-	i := slices.IndexFunc(list, func(p *api.ACLPolicyListEntry) bool { return p.Name == plan.Name.ValueString() })
-	if i < 0 || list[i].ID == state.ID.ValueString() || list[i].ID == replaces {
-		return
-	}
-	// A policy with the same content, as an interrupted create leaves it, is adopted.
-	if req.State.Raw.IsNull() && !plan.Description.IsUnknown() && !plan.Rules.IsUnknown() && !plan.Datacenters.IsUnknown() {
-		existing, err := a.Policies.Read(ctx, list[i].ID)
-		switch {
-		case err != nil: // it was deleted since, as under its former address in the same apply, or the apply reports the error
-			return
-		case consulacl.SamePolicy(plan.toAPI(ctx, &resp.Diagnostics), *existing):
-			resp.Diagnostics.AddAttributeWarning(path.Root("name"), "The policy already exists", fmt.Sprintf(
-				"Cluster %s already has a policy %q with the same content, for example from an interrupted apply. The apply adopts it.",
-				plan.Cluster.ValueString(),
-				plan.Name.ValueString(),
-			))
-			return
-		}
-	}
-	resp.Diagnostics.Append(attr.Error(path.Root("name"), "The policy already exists", fmt.Sprintf(
-		"cluster %s already has a policy %q. Choose another name, or import it: %s",
-		plan.Cluster.ValueString(),
-		plan.Name.ValueString(),
-		r.importCommand(plan.Cluster.ValueString(), plan.Name.ValueString()),
-	)))
+func (*PolicyResource) isReplaced(plan, state policyModel) bool {
+	return !plan.Cluster.Equal(state.Cluster)
 }
 
-// warnInUse names the tokens and roles that lose the rights of the policy, except
+func (r *PolicyResource) plan(_ context.Context, p *planning[policyModel]) (done bool) {
+	p.replaces = r.claimName(p.plan.Cluster, p.plan.Name, p.state.ID, p.req.Config, p.diags)
+	return false
+}
+
+// check reports a policy that already has the planned name.
+func (r *PolicyResource) check(ctx context.Context, a *consulacl.ACL, p *planning[policyModel]) {
+	plan, same := p.plan, false
+	if plan.Name.IsUnknown() || plan.Name.Equal(p.state.Name) {
+		return
+	}
+	entry, err := policyNamed(ctx, a, plan.Name.ValueString())
+	if err != nil || entry.ID == p.state.ID.ValueString() || entry.ID == p.replaces {
+		return // the name is free, or the apply reports the error
+	}
+	if !p.exists && !plan.Description.IsUnknown() && !plan.Rules.IsUnknown() && !plan.Datacenters.IsUnknown() {
+		existing, err := a.Policies.Read(ctx, entry.ID)
+		if err != nil { // it was deleted since, as under its former address in the same apply, or the apply reports the error
+			return
+		}
+		same = consulacl.SamePolicy(plan.toAPI(ctx, p.diags), *existing)
+	}
+	r.nameTaken(plan.Cluster, plan.Name, same, p.diags)
+}
+
+func policyNamed(ctx context.Context, a *consulacl.ACL, name string) (*api.ACLPolicyListEntry, error) {
+	return named(ctx, a, a.Policies, "policy", name, func(p *api.ACLPolicyListEntry) string { return p.Name })
+}
+
+// planDestroy names the tokens and roles that lose the rights of the policy, except
 // those that are planned to be destroyed too. It cannot warn about a replacement by
 // -replace or replace_triggered_by: the provider learns of it only in a second plan,
 // and Terraform does not show the warnings of that plan.
-func (r *PolicyResource) warnInUse(ctx context.Context, a *consulacl.ACL, state policyModel, diags *diag.Diagnostics) {
+func (r *PolicyResource) planDestroy(ctx context.Context, state policyModel, diags *diag.Diagnostics) {
+	a := r.forDestroy(ctx, state.Cluster)
 	if a == nil {
 		return
 	}
@@ -255,158 +216,53 @@ func atMost(names []string, n int) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:n], ", "), len(names)-n)
 }
 
-// Create implements resource.Resource.
-func (r *PolicyResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
-	var m policyModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
-	timeout, diags := m.Timeouts.Create(ctx, objectTimeout)
-	resp.Diagnostics.Append(diags...)
-	wanted := m.toAPI(ctx, &resp.Diagnostics)
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	release := r.alone(ctx, m.Cluster, m.Name, &resp.Diagnostics)
-	if release == nil {
-		return
-	}
-	defer release()
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
-	if a == nil {
-		return
-	}
-	made, err := a.Policies.Create(ctx, wanted)
+func (*PolicyResource) write(ctx context.Context, c *change[policyModel]) error {
+	c.importAs = c.plan.Name.ValueString()
+	written, err := put(ctx, c, c.acl.Policies, c.plan.toAPI(ctx, c.diags))
 	if err != nil {
-		resp.Diagnostics.Append(r.failed("create", r.importCommand(m.Cluster.ValueString(), m.Name.ValueString()), err))
-		return
+		return err
 	}
-	r.keep(m.Cluster, types.StringValue(made.ID))
-	m.fromAPI(ctx, *made, &resp.Diagnostics)
-	r.save(ctx, m, made.Hash, &resp.State, resp.Identity, resp.Private, &resp.Diagnostics)
+	c.plan.fromAPI(ctx, *written, c.diags)
+	saveAs(ctx, c.private, hashKey, hashText(written.Hash), c.diags)
+	return nil
 }
 
-// Read implements resource.Resource. The list does not contain the rules, but its
-// hash shows whether they are those in the state.
-func (r *PolicyResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
-	var m policyModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	imported := m.Name.IsNull()
-	a := r.reading(ctx, m.Cluster, m.ID, imported, resp)
-	if a == nil {
-		return
-	}
-	entry, err := r.find(ctx, a, m.ID.ValueString(), imported)
-	if err != nil {
-		if r.readFailed(err, imported, &resp.Diagnostics) {
-			resp.State.RemoveResource(ctx)
+// read reads the list, which does not contain the rules, but whose hash shows whether they are those in the state.
+func (*PolicyResource) read(ctx context.Context, r *refresh[policyModel]) error {
+	id := r.model.ID.ValueString()
+	if r.imported {
+		if p, err := policyNamed(ctx, r.acl, id); err == nil {
+			id = p.ID
 		}
-		return
 	}
-	if imported && consulacl.IsBuiltInPolicy(entry.ID, entry.Name) {
-		resp.Diagnostics.AddError(
+	entry, err := r.acl.Policies.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	if r.imported && consulacl.IsBuiltInPolicy(entry.ID, entry.Name) {
+		r.diags.AddError(
 			"Cannot import the policy",
 			fmt.Sprintf("The policy %q is built into Consul, and cannot be changed or deleted. Refer to it by its name.", entry.Name),
 		)
-		return
+		return errReported
 	}
-	known := savedHash(ctx, req.Private, &resp.Diagnostics)
-	current := api.ACLPolicy{
-		ID:          entry.ID,
-		Name:        entry.Name,
-		Description: entry.Description,
-		Datacenters: entry.Datacenters,
-		Rules:       m.Rules.ValueString(),
+	current := &api.ACLPolicy{
+		ID: entry.ID, Name: entry.Name, Description: entry.Description, Datacenters: entry.Datacenters, Rules: r.model.Rules.ValueString(),
+		Hash: entry.Hash,
 	}
-	if imported || known == "" || known != hashText(entry.Hash) {
-		whole, err := a.Policies.Read(ctx, entry.ID)
-		if err != nil {
-			if r.readFailed(err, imported, &resp.Diagnostics) {
-				resp.State.RemoveResource(ctx)
-			}
-			return
-		}
-		current = *whole
-		entry.Hash = whole.Hash
-	}
-	a.Policies.Own(current.ID)
-	m.fromAPI(ctx, current, &resp.Diagnostics)
-	r.save(ctx, m, entry.Hash, &resp.State, resp.Identity, resp.Private, &resp.Diagnostics)
-}
-
-// find finds the policy in the list by its ID, or, for an import, by its ID or name.
-func (*PolicyResource) find(ctx context.Context, a *consulacl.ACL, id string, imported bool) (*api.ACLPolicyListEntry, error) {
-	if imported {
-		list, err := a.Policies.List(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if i := slices.IndexFunc(list, func(p *api.ACLPolicyListEntry) bool { return p.Name == id }); i >= 0 {
-			id = list[i].ID
+	if known := saved[string](ctx, r.private, hashKey, r.diags); r.imported || known == "" || known != hashText(entry.Hash) {
+		if current, err = r.acl.Policies.Read(ctx, entry.ID); err != nil {
+			return err
 		}
 	}
-	entry, err := a.Policies.Get(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	own := *entry // the list is shared
-	return &own, nil
+	r.acl.Policies.Own(current.ID)
+	r.model.fromAPI(ctx, *current, r.diags)
+	saveAs(ctx, r.private, hashKey, hashText(current.Hash), r.diags)
+	return nil
 }
 
-// Update implements resource.Resource.
-func (r *PolicyResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
-	var m policyModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
-	timeout, diags := m.Timeouts.Update(ctx, objectTimeout)
-	resp.Diagnostics.Append(diags...)
-	wanted := m.toAPI(ctx, &resp.Diagnostics)
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
-	if a == nil {
-		return
-	}
-	changed, err := a.Policies.Update(ctx, wanted)
-	if err != nil {
-		resp.Diagnostics.Append(r.failed("change", "", err))
-		return
-	}
-	m.fromAPI(ctx, *changed, &resp.Diagnostics)
-	r.save(ctx, m, changed.Hash, &resp.State, resp.Identity, resp.Private, &resp.Diagnostics)
-}
-
-// Delete implements resource.Resource.
-func (r *PolicyResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
-	var m policyModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
-	timeout, diags := m.Timeouts.Delete(ctx, objectTimeout)
-	resp.Diagnostics.Append(diags...)
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	r.remove(ctx, m.Cluster, m.Name, m.ID, timeout, &resp.Diagnostics, func(ctx context.Context, a *consulacl.ACL) error {
-		return a.Policies.Delete(ctx, m.ID.ValueString())
-	})
-}
-
-// store is the state of a response.
-type store interface {
-	Set(ctx context.Context, val any) diag.Diagnostics
-}
-
-// privateWriter is the private state of a response.
-type privateWriter interface {
-	SetKey(ctx context.Context, key string, value []byte) diag.Diagnostics
-}
-
-type privateReader interface {
-	GetKey(ctx context.Context, key string) ([]byte, diag.Diagnostics)
+func (*PolicyResource) delete(ctx context.Context, a *consulacl.ACL, m policyModel, _ *diag.Diagnostics) error {
+	return a.Policies.Delete(ctx, m.ID.ValueString())
 }
 
 // hashKey is where the private state keeps the content hash of the object in the
@@ -414,33 +270,6 @@ type privateReader interface {
 const hashKey = "hash"
 
 func hashText(hash []byte) string { return fmt.Sprintf("%x", hash) }
-
-func savedHash(ctx context.Context, private privateReader, diags *diag.Diagnostics) string {
-	raw, d := private.GetKey(ctx, hashKey)
-	diags.Append(d...)
-	var hash string
-	if len(raw) > 0 {
-		_ = json.Unmarshal(raw, &hash) // anything else is no hash
-	}
-	return hash
-}
-
-func (r *PolicyResource) save(
-	ctx context.Context,
-	m policyModel,
-	hash []byte,
-	state, identity store,
-	private privateWriter,
-	diags *diag.Diagnostics,
-) {
-	diags.Append(state.Set(ctx, &m)...)
-	diags.Append(identity.Set(ctx, objectIdentity{Cluster: m.Cluster, ID: m.ID})...)
-	r.clients.Claims.MarkRead(claimOf(r.kind, m.Cluster.ValueString(), m.ID.ValueString()))
-	raw, err := json.Marshal(hashText(hash))
-	if err == nil {
-		diags.Append(private.SetKey(ctx, hashKey, raw)...)
-	}
-}
 
 func (m policyModel) toAPI(ctx context.Context, diags *diag.Diagnostics) api.ACLPolicy {
 	p := api.ACLPolicy{

@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/consul/api"
-	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework-validators/objectvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/setvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
@@ -23,7 +22,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/booldefault"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
-	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
@@ -51,10 +49,8 @@ const (
 )
 
 type tokenModel struct {
-	ID              types.String `tfsdk:"id"`
-	Cluster         types.String `tfsdk:"cluster"`
+	objectModel
 	AccessorID      types.String `tfsdk:"accessor_id"`
-	Description     types.String `tfsdk:"description"`
 	Roles           types.Set    `tfsdk:"roles"`
 	Local           types.Bool   `tfsdk:"local"`
 	ExpirationTime  types.String `tfsdk:"expiration_time"`
@@ -67,7 +63,6 @@ type tokenModel struct {
 	Rotation        types.Object `tfsdk:"rotation"`
 	CreateTime      types.String `tfsdk:"create_time"`
 	grantsModel
-	Timeouts timeouts.Value `tfsdk:"timeouts"`
 }
 
 type rotationModel struct {
@@ -118,7 +113,7 @@ func (*TokenResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp
 			"replaced without an outage. " +
 			"A new token is created and delivered, the grace period passes, and only then the old token is revoked. The apply waits until this " +
 			"is done.",
-		Attributes: objectAttributes(ctx, withGrants("token", map[string]schema.Attribute{
+		Attributes: objectAttributes(ctx, "token", withGrants("token", map[string]schema.Attribute{
 			"id": schema.StringAttribute{Computed: true, MarkdownDescription: "Same as `accessor_id`."},
 			"accessor_id": schema.StringAttribute{
 				Optional: true, Computed: true, Validators: []validator.String{uuidValidator{}},
@@ -127,10 +122,6 @@ func (*TokenResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp
 					"in place. " +
 					"Set `00000000-0000-0000-0000-000000000002` to manage the anonymous token, which determines what requests without a token may do. " +
 					"Destroying the resource takes the rights of the anonymous token away.",
-			},
-			"description": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(""),
-				MarkdownDescription: "Description of the token.",
 			},
 			"roles": schema.SetAttribute{
 				Optional: true, ElementType: types.StringType,
@@ -264,7 +255,8 @@ func (m tokenModel) isAnonymous() bool {
 	return m.AccessorID.ValueString() == consulacl.AnonymousAccessorID
 }
 
-func (m tokenModel) gracePeriod() time.Duration {
+// gracePeriod is how long a rotated token stays valid.
+func (m *tokenModel) gracePeriod() time.Duration {
 	var r rotationModel
 	r.from(m.Rotation)
 	if d, err := time.ParseDuration(r.GracePeriod.ValueString()); err == nil {

@@ -3,7 +3,6 @@ package acl
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,19 +23,20 @@ import (
 )
 
 var (
-	_ resource.ResourceWithConfigure      = &TokenResource{}
-	_ resource.ResourceWithModifyPlan     = &TokenResource{}
-	_ resource.ResourceWithImportState    = &TokenResource{}
-	_ resource.ResourceWithIdentity       = &TokenResource{}
+	_ objectResource                      = &TokenResource{}
 	_ resource.ResourceWithValidateConfig = &TokenResource{}
 )
 
 // TokenResource is consul_k8s_token.
-type TokenResource struct{ object }
+type TokenResource struct {
+	envelope[tokenModel, *tokenModel]
+}
 
 // NewTokenResource returns the resource consul_k8s_token.
 func NewTokenResource() resource.Resource {
-	return &TokenResource{object{kind: "token", typeName: "consul_k8s_token"}}
+	r := &TokenResource{}
+	r.object, r.own = object{kind: "token", typeName: "consul_k8s_token"}, r
+	return r
 }
 
 // Metadata implements resource.Resource. A rotation changes the identity.
@@ -45,93 +45,81 @@ func (r *TokenResource) Metadata(ctx context.Context, req resource.MetadataReque
 	resp.ResourceBehavior.MutableIdentity = true
 }
 
-// ModifyPlan implements resource.ResourceWithModifyPlan.
-func (r *TokenResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
-	var plan, state, config tokenModel
-	exists := !req.State.Raw.IsNull()
-	if exists {
-		resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
+// planDestroy warns about nothing: what uses a token does not name it.
+func (*TokenResource) planDestroy(context.Context, tokenModel, *diag.Diagnostics) {}
+
+// isReplaced leaves replacements to plan, because both tokens claim the Secrets.
+func (*TokenResource) isReplaced(_, _ tokenModel) bool { return false }
+
+func (r *TokenResource) plan(ctx context.Context, p *planning[tokenModel]) (done bool) {
+	plan, state := &p.plan, p.state
+	targets, known := plan.targets(ctx, p.diags)
+	claim := func() { p.replaces = r.claimTargets(*plan, targets, state.ID, p.req.Config, p.diags) }
+	if p.exists && (!plan.Cluster.Equal(state.Cluster) || (!plan.AccessorID.IsUnknown() && !plan.AccessorID.Equal(state.AccessorID))) {
+		claim()
+		return true // it is replaced, and planned again as a new one
 	}
-	if req.Plan.Raw.IsNull() {
-		r.leave(state.Cluster, state.ID)
-		return
-	}
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
-	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	defer r.warnOnce(state.Cluster, state.ID, &resp.Diagnostics)
-	targets, known := plan.targets(ctx, &resp.Diagnostics)
-	if exists && (!plan.Cluster.Equal(state.Cluster) || (!plan.AccessorID.IsUnknown() && !plan.AccessorID.Equal(state.AccessorID))) {
-		r.claimTargets(plan, targets, state.ID, req.Config, &resp.Diagnostics)
-		return // it is replaced, and planned again as a new one
-	}
-	plan.ExpirationTime = config.ExpirationTime
+	plan.ExpirationTime = p.config.ExpirationTime
 	now, before := time.Now(), state
-	if exists && state.SecretIDVersion.IsNull() && r.hasChosen(ctx, state, config) {
+	if p.exists && state.SecretIDVersion.IsNull() && r.hasChosen(ctx, state, p.config) {
 		before.SecretIDVersion = plan.SecretIDVersion // the apply only needs to record it
 	}
-	due, reason := rotationDue(plan, before, declaredExpiry(ctx, req.Private, &resp.Diagnostics), now)
+	due, reason := rotationDue(*plan, before, saved[bool](ctx, p.req.Private, expiryKey, p.diags), now)
 	switch {
-	case !exists:
-		plan.ExpirationTime = plannedExpiry(plan)
+	case !p.exists:
+		plan.ExpirationTime = plannedExpiry(*plan)
 	case reason == "":
 		plan.ID, plan.AccessorID, plan.CreateTime, plan.ExpirationTime = state.ID, state.AccessorID, state.CreateTime, state.ExpirationTime
-	case !config.AccessorID.IsNull():
-		resp.RequiresReplace = append(resp.RequiresReplace, path.Root(due)) // two tokens cannot share an accessor ID
-		r.claimTargets(plan, targets, state.ID, req.Config, &resp.Diagnostics)
-		return
+	case !p.config.AccessorID.IsNull():
+		p.resp.RequiresReplace = append(p.resp.RequiresReplace, path.Root(due)) // two tokens cannot share an accessor ID
+		claim()
+		return true
 	default:
 		plan.ID, plan.AccessorID, plan.CreateTime = types.StringUnknown(), types.StringUnknown(), types.StringUnknown()
-		plan.ExpirationTime = plannedExpiry(plan)
-		resp.Diagnostics.AddWarning("The token is rotated", fmt.Sprintf(
+		plan.ExpirationTime = plannedExpiry(*plan)
+		p.diags.AddWarning("The token is rotated", fmt.Sprintf(
 			"The token %s of %s is replaced by a new token because %s. The new token is delivered first, and the old token is revoked %s later.",
 			state.AccessorID.ValueString(), state.Cluster.ValueString(), reason, plan.gracePeriod()))
 	}
-	if exists && reason == "" {
-		warnOfRecordedTrigger(plan, state, &resp.Diagnostics)
+	if p.exists && reason == "" {
+		warnOfRecordedTrigger(*plan, state, p.diags)
 	} else { // a token is created
-		planExpiry(config, now, &resp.Diagnostics)
+		planExpiry(p.config, now, p.diags)
 	}
-	plan.DeliveredTo = plannedDelivery(ctx, state, exists, targets, known, &resp.Diagnostics)
-	resp.Diagnostics.Append(resp.Plan.Set(ctx, &plan)...)
-	if exists {
-		same, unchanged := plan, resp.Plan
-		same.keepTargets(ctx, state, &resp.Diagnostics)
-		same.Policies = r.keepLinks(ctx, plan.Cluster, plan.Policies, state.Policies, policyRefs)
-		same.Roles = r.keepLinks(ctx, plan.Cluster, plan.Roles, state.Roles, roleRefs)
-		resp.Diagnostics.Append(unchanged.Set(ctx, &same)...)
-		if unchanged.Raw.Equal(req.State.Raw) {
-			resp.Plan = unchanged
-		}
+	plan.DeliveredTo = plannedDelivery(ctx, state, p.exists, targets, known, p.diags)
+	p.set(ctx)
+	if p.exists {
+		rewritten := *plan
+		rewritten.keepTargets(ctx, state, p.diags)
+		rewritten.Policies = r.keepLinks(ctx, plan.Cluster, plan.Policies, state.Policies, policyRefs)
+		rewritten.Roles = r.keepLinks(ctx, plan.Cluster, plan.Roles, state.Roles, roleRefs)
+		p.keep(ctx, rewritten)
 	}
-	replaces := r.claimTargets(plan, targets, state.ID, req.Config, &resp.Diagnostics)
-	if resp.Diagnostics.HasError() || (exists && resp.Plan.Raw.Equal(req.State.Raw)) {
-		return
-	}
-	a := r.forPlan(ctx, plan.Cluster)
-	if !r.mayWrite(ctx, a, &resp.Diagnostics) {
-		return
-	}
-	declared := declaredLinks(ctx, req.Private, &resp.Diagnostics)
+	claim()
+	return p.diags.HasError()
+}
+
+func (r *TokenResource) check(ctx context.Context, a *consulacl.ACL, p *planning[tokenModel]) {
+	plan, state := p.plan, p.state
+	declared := saved[[]string](ctx, p.req.Private, linksKey, p.diags)
 	if !plan.Policies.Equal(state.Policies) {
-		r.checkPolicies(ctx, a, plan.Cluster, plan.Policies, declared, &resp.Diagnostics)
+		r.checkPolicies(ctx, a, plan.Cluster, plan.Policies, declared, p.diags)
 	}
 	if !plan.Roles.Equal(state.Roles) {
-		r.checkRoles(ctx, a, plan.Cluster, plan.Roles, declared, &resp.Diagnostics)
+		r.checkRoles(ctx, a, plan.Cluster, plan.Roles, declared, p.diags)
 	}
-	if replaces != "" {
-		state.AccessorID = types.StringValue(replaces) // the replaced token holds its targets
+	if p.replaces != "" {
+		state.AccessorID = types.StringValue(p.replaces) // the replaced token holds its targets
 	}
-	r.checkTargets(ctx, a, targets, state, &resp.Diagnostics)
+	targets, _ := plan.targets(ctx, p.diags)
+	r.checkTargets(ctx, a, targets, state, p.diags)
 	switch existing, err := a.Tokens.Get(ctx, plan.AccessorID.ValueString()); {
-	case exists || plan.AccessorID.IsUnknown() || err != nil || existing.AccessorID == replaces:
+	case p.exists || plan.AccessorID.IsUnknown() || err != nil || existing.AccessorID == p.replaces:
 	case plan.isAnonymous():
-		warnOfLostRights(plan, existing, r.importCommand(plan.Cluster.ValueString(), "anonymous"), &resp.Diagnostics)
+		warnOfLostRights(plan, existing, r.importCommand(plan.Cluster.ValueString(), "anonymous"), p.diags)
 	default:
 		if existing.Description != consulacl.Unfinished && !r.leaves("token", plan.Cluster, existing.AccessorID) {
-			resp.Diagnostics.Append(attr.Error(path.Root("accessor_id"), "The token already exists", fmt.Sprintf(
+			p.diags.Append(attr.Error(path.Root("accessor_id"), "The token already exists", fmt.Sprintf(
 				"import it: %s", r.importCommand(plan.Cluster.ValueString(), plan.AccessorID.ValueString()))))
 		}
 	}
@@ -279,22 +267,6 @@ func livesFor(state tokenModel, ttl types.String) bool {
 // expiryKey is where the private state keeps whether the expiration time in the
 // state was declared. The state of an imported token looks the same.
 const expiryKey = "expiration_time_declared"
-
-func declaredExpiry(ctx context.Context, private privateReader, diags *diag.Diagnostics) (declared bool) {
-	raw, d := private.GetKey(ctx, expiryKey)
-	diags.Append(d...)
-	if len(raw) > 0 {
-		_ = json.Unmarshal(raw, &declared) // anything else was not written here
-	}
-	return declared
-}
-
-func saveExpiryDeclared(ctx context.Context, config tokenModel, private privateWriter, diags *diag.Diagnostics) {
-	raw, err := json.Marshal(!config.ExpirationTime.IsNull())
-	if err == nil {
-		diags.Append(private.SetKey(ctx, expiryKey, raw)...)
-	}
-}
 
 func sameTime(a, b types.String) bool {
 	x, errX := time.Parse(time.RFC3339, a.ValueString())
@@ -452,65 +424,75 @@ func (*TokenResource) taken(ctx context.Context, a *consulacl.ACL, h consulacl.H
 	return !errors.Is(err, consulacl.ErrNotFound) && (err != nil || holder.Description != consulacl.Unfinished)
 }
 
-// Create implements resource.Resource.
-func (r *TokenResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
-	var m, config tokenModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
-	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
-	timeout, diags := m.Timeouts.Create(ctx, objectTimeout)
-	resp.Diagnostics.Append(diags...)
-	targets, _ := m.targets(ctx, &resp.Diagnostics)
-	wanted := m.toAPI(ctx, &resp.Diagnostics)
-	if resp.Diagnostics.HasError() {
-		return
+func (r *TokenResource) write(ctx context.Context, c *change[tokenModel]) error {
+	targets, _ := c.plan.targets(ctx, c.diags)
+	wanted := c.plan.toAPI(ctx, c.diags)
+	if c.diags.HasError() {
+		return errReported
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
-	if a == nil {
-		return
+	if c.exists {
+		return r.update(ctx, c, wanted, targets)
 	}
-	if m.isAnonymous() { // it is always there
-		token, err := a.Tokens.Update(ctx, wanted)
+	return r.create(ctx, c, wanted, targets)
+}
+
+func (r *TokenResource) create(ctx context.Context, c *change[tokenModel], wanted api.ACLToken, targets []consulacl.Target) error {
+	if c.plan.isAnonymous() { // it is always there
+		token, err := c.acl.Tokens.Update(ctx, wanted)
 		if err != nil {
-			resp.Diagnostics.Append(r.failed("change", "", err))
-			return
+			c.diags.Append(r.failed("change", "", err))
+			return errReported
 		}
-		r.save(ctx, m, *token, nil, &resp.State, resp.Identity, &resp.Diagnostics)
-		return
+		c.plan.fromAPI(ctx, *token, c.diags)
+		c.plan.DeliveredTo = targetNames(ctx, nil, c.diags)
+		return nil
 	}
-	if _, problem := checkExpiry(config.ExpirationTime, time.Now()); problem != "" {
-		resp.Diagnostics.Append(attr.Error(path.Root("expiration_time"), "The expiration time is not possible", problem))
-		return
+	if refuseExpiry(c) {
+		return errReported
 	}
-	if err := refuseMissing(ctx, a, targets, nil); err != nil {
-		resp.Diagnostics.Append(r.failed("create", "", err))
-		return
+	if err := refuseMissing(ctx, c.acl, targets, nil); err != nil {
+		return err
 	}
 	var err error
 	switch {
 	case wanted.AccessorID == "" && len(targets) > 0:
-		wanted.AccessorID, err = r.accessorFor(ctx, a, targets[0])
+		wanted.AccessorID, err = r.accessorFor(ctx, c.acl, targets[0])
 	case wanted.AccessorID == "":
 		wanted.AccessorID = uuid.NewString()
 	}
-	wanted.SecretID = secretID(config)
+	wanted.SecretID = secretID(c.config)
 	var token *api.ACLToken
 	if err == nil {
-		token, err = r.create(ctx, a, wanted, targets, !config.SecretID.IsNull())
+		token, err = r.createAndDeliver(ctx, c.acl, wanted, targets, !c.config.SecretID.IsNull())
 	}
-	if errors.Is(err, consulacl.ErrExists) && m.AccessorID.IsUnknown() && config.SecretID.IsNull() {
+	if errors.Is(err, consulacl.ErrExists) && c.plan.AccessorID.IsUnknown() && c.config.SecretID.IsNull() {
 		// Consul keeps an expired token for a while, but reports that it does not exist.
 		wanted.AccessorID = uuid.NewString()
-		token, err = r.create(ctx, a, wanted, targets, false)
+		token, err = r.createAndDeliver(ctx, c.acl, wanted, targets, false)
 	}
 	if err != nil {
-		resp.Diagnostics.Append(r.failed("create", r.importCommand(m.Cluster.ValueString(), wanted.AccessorID), err))
-		return
+		c.importAs = wanted.AccessorID
+		return err
 	}
-	r.save(ctx, m, *token, targets, &resp.State, resp.Identity, &resp.Diagnostics)
-	saveExpiryDeclared(ctx, config, resp.Private, &resp.Diagnostics)
-	saveLinks(ctx, resp.Private, &resp.Diagnostics, m.Policies, m.Roles)
+	written(ctx, c, *token, targets)
+	return nil
+}
+
+// refuseExpiry reports an expiration time that a token which is created now cannot have.
+func refuseExpiry(c *change[tokenModel]) bool {
+	_, problem := checkExpiry(c.config.ExpirationTime, time.Now())
+	if problem != "" {
+		c.diags.Append(attr.Error(path.Root("expiration_time"), "The expiration time is not possible", problem))
+	}
+	return problem != ""
+}
+
+// written takes over what Consul has after a write, and remembers what was declared.
+func written(ctx context.Context, c *change[tokenModel], token api.ACLToken, delivered []consulacl.Target) {
+	saveLinks(ctx, c.private, c.diags, c.plan.Policies, c.plan.Roles)
+	saveAs(ctx, c.private, expiryKey, !c.config.ExpirationTime.IsNull(), c.diags)
+	c.plan.fromAPI(ctx, token, c.diags)
+	c.plan.DeliveredTo = targetNames(ctx, delivered, c.diags)
 }
 
 // accessorFor returns the accessor ID that follows from a target, unless a token
@@ -527,9 +509,9 @@ func (*TokenResource) accessorFor(ctx context.Context, a *consulacl.ACL, t consu
 	return accessorID, err
 }
 
-// create creates a token and delivers it. Until this is done, the description of
+// createAndDeliver creates a token and delivers it. Until this is done, the description of
 // the token says so: after an interruption, the next call resumes with the same token.
-func (r *TokenResource) create(
+func (r *TokenResource) createAndDeliver(
 	ctx context.Context,
 	a *consulacl.ACL,
 	wanted api.ACLToken,
@@ -629,164 +611,121 @@ func (*TokenResource) undo(ctx context.Context, a *consulacl.ACL, targets []cons
 	return errors.Join(append(errs, a.Tokens.Delete(ctx, accessorID))...)
 }
 
-// Read implements resource.Resource.
-func (r *TokenResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
-	var m tokenModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	imported := m.AccessorID.IsNull()
-	a := r.reading(ctx, m.Cluster, m.ID, imported, resp)
-	if a == nil {
-		return
-	}
-	if imported {
+func (*TokenResource) read(ctx context.Context, r *refresh[tokenModel]) error {
+	a, m := r.acl, &r.model
+	if r.imported {
 		if m.ID.ValueString() == "anonymous" {
 			m.ID = types.StringValue(consulacl.AnonymousAccessorID)
 		}
-		if own, err := a.IsOwnToken(ctx, m.ID.ValueString()); err == nil && own {
-			resp.Diagnostics.AddError(
-				"Cannot import the token",
-				fmt.Sprintf(
-					"The token %s is the management token, which the provider itself uses. It belongs to consul_k8s_acl_bootstrap.",
-					m.ID.ValueString(),
-				),
-			)
-			return
-		}
-		if consulacl.IsAgentToken(a.Cluster(), m.ID.ValueString()) {
-			resp.Diagnostics.AddError("Cannot import the token", fmt.Sprintf(
-				"The token %s is the agent token of a server, which needs it to keep its own entries in the catalog up to date. It belongs to "+
-					"consul_k8s_acl_bootstrap.",
-				m.ID.ValueString(),
-			))
-			return
+		if refuseImport(ctx, r) {
+			return errReported
 		}
 	}
 	entry, err := a.Tokens.Get(ctx, m.ID.ValueString())
-	if errors.Is(err, consulacl.ErrNotFound) && !imported {
+	if errors.Is(err, consulacl.ErrNotFound) && !r.imported {
 		// A rotation may have been interrupted after it revoked the old token.
 		if successor, successorErr := a.Tokens.Get(ctx, consulacl.Successor(m.ID.ValueString())); successorErr == nil {
 			entry, err = successor, nil
 		}
 	}
 	if err != nil {
-		if r.readFailed(err, imported, &resp.Diagnostics) {
-			resp.State.RemoveResource(ctx)
-		}
-		return
+		return err
 	}
 	a.Tokens.Own(entry.AccessorID)
-	if imported {
+	if r.imported {
 		found, all, err := a.Deliveries.Find(ctx, entry.AccessorID, entry.SecretID)
 		if err != nil {
-			resp.Diagnostics.AddError("Cannot import the token", err.Error()+".")
-			return
+			r.diags.AddError("Cannot import the token", err.Error()+".")
+			return errReported
 		}
 		if !all {
-			resp.Diagnostics.AddWarning("Not all Secrets were searched", fmt.Sprintf(
+			r.diags.AddWarning("Not all Secrets were searched", fmt.Sprintf(
 				"This credential may not list the Secrets of all namespaces, so the provider searched only the namespace of the cluster for Secrets "+
 					"with the token %s. The next plan shows declared Secrets in other namespaces as a change, and the apply delivers the token to "+
 					"them again.",
 				entry.AccessorID,
 			))
 		}
-		m.fromFound(ctx, found, &resp.Diagnostics)
+		m.fromFound(ctx, found, r.diags)
 	}
-	targets, _ := m.targets(ctx, &resp.Diagnostics)
+	targets, _ := m.targets(ctx, r.diags)
 	targets = slices.DeleteFunc(targets, func(t consulacl.Target) bool {
 		delivered, err := a.Deliveries.Delivered(ctx, t, entry.AccessorID, entry.SecretID)
 		if err != nil {
-			resp.Diagnostics.AddWarning("A Secret was not read", "The state of the Secret stays as it is: "+err.Error()+".")
+			r.diags.AddWarning("A Secret was not read", "The state of the Secret stays as it is: "+err.Error()+".")
 			return false
 		}
 		return !delivered
 	})
-	r.save(ctx, m, api.ACLToken{
-		AccessorID: entry.AccessorID, Description: entry.Description, Local: entry.Local, CreateTime: entry.CreateTime,
-		ExpirationTime: entry.ExpirationTime,
-		Policies:       entry.Policies, Roles: entry.Roles, ServiceIdentities: entry.ServiceIdentities, NodeIdentities: entry.NodeIdentities,
-		TemplatedPolicies: entry.TemplatedPolicies,
-	}, targets, &resp.State, resp.Identity, &resp.Diagnostics)
+	m.fromAPI(ctx, listed(entry), r.diags)
+	m.DeliveredTo = targetNames(ctx, targets, r.diags)
+	return nil
 }
 
-// Update implements resource.Resource. It resumes a rotation that was interrupted:
-// the accessor ID of the new token follows from that of the old one, which stays in
-// the state until the old token is revoked.
-func (r *TokenResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
-	var m, state, config tokenModel
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
-	resp.Diagnostics.Append(req.State.Get(ctx, &state)...)
-	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
-	timeout, diags := m.Timeouts.Update(ctx, objectTimeout)
-	resp.Diagnostics.Append(diags...)
-	targets, _ := m.targets(ctx, &resp.Diagnostics)
-	before, _ := state.targets(ctx, &resp.Diagnostics)
-	grace := m.gracePeriod()
-	rotate := m.AccessorID.IsUnknown()
-	wanted := m.toAPI(ctx, &resp.Diagnostics)
-	if resp.Diagnostics.HasError() {
-		return
+// refuseImport reports a token that belongs to consul_k8s_acl_bootstrap.
+func refuseImport(ctx context.Context, r *refresh[tokenModel]) bool {
+	reason, id := "", r.model.ID.ValueString()
+	switch own, err := r.acl.IsOwnToken(ctx, id); {
+	case err == nil && own:
+		reason = "the management token, which the provider itself uses."
+	case consulacl.IsAgentToken(r.acl.Cluster(), id):
+		reason = "the agent token of a server, which needs it to keep its own entries in the catalog up to date."
+	default:
+		return false
 	}
-	timeout += grace
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
-	if a == nil {
-		return
+	r.diags.AddError("Cannot import the token", fmt.Sprintf("The token %s is %s It belongs to consul_k8s_acl_bootstrap.", id, reason))
+	return true
+}
+
+// update resumes a rotation that was interrupted: the accessor ID of the new token follows from that of the old one, which stays
+// in the state until the old token is revoked.
+func (r *TokenResource) update(ctx context.Context, c *change[tokenModel], wanted api.ACLToken, targets []consulacl.Target) error {
+	before, _ := c.state.targets(ctx, c.diags)
+	if err := refuseMissing(ctx, c.acl, targets, before); err != nil {
+		return err
 	}
-	if err := refuseMissing(ctx, a, targets, before); err != nil {
-		resp.Diagnostics.Append(r.failed("change", "", err))
-		return
-	}
-	old := state.AccessorID.ValueString()
-	if rotate && state.SecretIDVersion.IsNull() && r.hasChosen(ctx, state, config) { // the plan did not know this
-		planned, before := m, state
-		planned.ExpirationTime, before.SecretIDVersion = config.ExpirationTime, m.SecretIDVersion
-		_, reason := rotationDue(planned, before, declaredExpiry(ctx, req.Private, &resp.Diagnostics), time.Now())
+	old, grace, rotate := c.state.AccessorID.ValueString(), c.plan.gracePeriod(), c.plan.AccessorID.IsUnknown()
+	if rotate && c.state.SecretIDVersion.IsNull() && r.hasChosen(ctx, c.state, c.config) { // the plan did not know this
+		planned, before := c.plan, c.state
+		planned.ExpirationTime, before.SecretIDVersion = c.config.ExpirationTime, c.plan.SecretIDVersion
+		_, reason := rotationDue(planned, before, saved[bool](ctx, c.private, expiryKey, c.diags), time.Now())
 		rotate = reason != ""
 	}
-	if rotate {
-		if _, problem := checkExpiry(config.ExpirationTime, time.Now()); problem != "" {
-			resp.Diagnostics.Append(attr.Error(path.Root("expiration_time"), "The expiration time is not possible", problem))
-			return
-		}
+	if rotate && refuseExpiry(c) {
+		return errReported
 	}
 	var token *api.ACLToken
 	var missing []consulacl.Target
 	var err error
 	if rotate {
-		wanted.AccessorID, wanted.SecretID = consulacl.Successor(old), secretID(config)
-		token, missing, err = r.rotate(ctx, a, wanted, targets, old, grace, !config.SecretID.IsNull())
+		wanted.AccessorID, wanted.SecretID = consulacl.Successor(old), secretID(c.config)
+		token, missing, err = r.rotate(ctx, c.acl, wanted, targets, old, grace, !c.config.SecretID.IsNull())
 	} else {
 		wanted.AccessorID = old
-		token, missing, err = r.change(ctx, a, wanted, targets, grace)
+		token, missing, err = r.change(ctx, c.acl, wanted, targets, grace)
 	}
 	if err != nil {
-		resp.Diagnostics.Append(r.failed("change", "", err))
-		return
+		return err
 	}
 	delivered := slices.DeleteFunc(slices.Clone(targets), func(t consulacl.Target) bool { return isAmong(missing, t) })
-	if !m.DeliveredTo.IsUnknown() { // the plan did not know what is missing; the next refresh detects it
+	if !c.plan.DeliveredTo.IsUnknown() { // the plan did not know what is missing; the next refresh detects it
 		delivered = targets
 		for _, t := range missing {
-			warnOfNamespace(t, true, &resp.Diagnostics)
+			warnOfNamespace(t, true, c.diags)
 		}
 	}
 	for _, t := range before {
 		if !isAmong(targets, t) {
-			err = errors.Join(err, withdraw(ctx, a, t, old, token.AccessorID))
+			err = errors.Join(err, withdraw(ctx, c.acl, t, old, token.AccessorID))
 		}
 	}
 	if err != nil {
 		// Secrets that are left must stay in the state, so that the next apply tries again.
-		m.Secret, m.Secrets = state.Secret, state.Secrets
-		resp.Diagnostics.Append(r.failed("change", "", err))
+		c.plan.Secret, c.plan.Secrets = c.state.Secret, c.state.Secrets
+		c.diags.Append(r.failed("change", "", err))
 	}
-	r.save(ctx, m, *token, delivered, &resp.State, resp.Identity, &resp.Diagnostics)
-	saveExpiryDeclared(ctx, config, resp.Private, &resp.Diagnostics)
-	saveLinks(ctx, resp.Private, &resp.Diagnostics, m.Policies, m.Roles)
+	written(ctx, c, *token, delivered)
+	return nil
 }
 
 // withdraw removes a token from a target, whichever of the accessor IDs the target records. It also removes one that was
@@ -863,33 +802,17 @@ func revoke(ctx context.Context, a *consulacl.ACL, accessorID string, grace time
 	return a.Tokens.Delete(ctx, accessorID)
 }
 
-// Delete implements resource.Resource. The anonymous token cannot be deleted, and
-// only loses its rights.
-func (r *TokenResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
-	var m tokenModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
-	timeout, diags := m.Timeouts.Delete(ctx, objectTimeout)
-	resp.Diagnostics.Append(diags...)
-	targets, _ := m.targets(ctx, &resp.Diagnostics)
-	if resp.Diagnostics.HasError() {
-		return
+// delete deletes a token. The anonymous token cannot be deleted, and only loses its rights.
+func (r *TokenResource) delete(ctx context.Context, a *consulacl.ACL, m tokenModel, diags *diag.Diagnostics) error {
+	targets, _ := m.targets(ctx, diags)
+	if diags.HasError() {
+		return errReported
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	a := r.changing(ctx, m.Cluster, &resp.Diagnostics)
-	if a == nil {
-		return
-	}
-	accessor := m.AccessorID.ValueString()
-	var err error
 	if m.isAnonymous() {
-		_, err = a.Tokens.Update(ctx, api.ACLToken{AccessorID: accessor, Description: "Anonymous Token"})
-	} else {
-		err = r.remove(ctx, a, targets, accessor)
+		_, err := a.Tokens.Update(ctx, api.ACLToken{AccessorID: m.AccessorID.ValueString(), Description: "Anonymous Token"})
+		return err
 	}
-	if err != nil && !errors.Is(err, consulacl.ErrNoCluster) {
-		resp.Diagnostics.Append(r.failed("delete", "", err))
-	}
+	return r.remove(ctx, a, targets, m.AccessorID.ValueString())
 }
 
 // remove removes a token from its Secrets and revokes it, in this order: the resource stays in the state as long as the token
@@ -915,17 +838,11 @@ func (*TokenResource) remove(ctx context.Context, a *consulacl.ACL, targets []co
 	return nil
 }
 
-func (r *TokenResource) save(
-	ctx context.Context,
-	m tokenModel,
-	token api.ACLToken,
-	delivered []consulacl.Target,
-	state, identity store,
-	diags *diag.Diagnostics,
-) {
-	m.fromAPI(ctx, token, diags)
-	m.DeliveredTo = targetNames(ctx, delivered, diags)
-	diags.Append(state.Set(ctx, &m)...)
-	diags.Append(identity.Set(ctx, objectIdentity{Cluster: m.Cluster, ID: m.ID})...)
-	r.clients.Claims.MarkRead(claimOf(r.kind, m.Cluster.ValueString(), m.ID.ValueString()))
+// listed returns what the list tells about a token.
+func listed(t *api.ACLTokenListEntry) api.ACLToken {
+	return api.ACLToken{
+		AccessorID: t.AccessorID, Description: t.Description, Local: t.Local, CreateTime: t.CreateTime, ExpirationTime: t.ExpirationTime,
+		Policies: t.Policies, Roles: t.Roles, ServiceIdentities: t.ServiceIdentities, NodeIdentities: t.NodeIdentities,
+		TemplatedPolicies: t.TemplatedPolicies,
+	}
 }

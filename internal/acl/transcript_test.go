@@ -407,7 +407,7 @@ func (s *transcript) apply(typeName string, prior *stored, config values) *store
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.log("apply", resp.Diagnostics, s.show(of, resp.NewState), private(resp.Private), s.identity(resp.NewIdentity))
+	s.log("apply", resp.Diagnostics, s.show(of, resp.NewState), privateState(resp.Private), s.identity(resp.NewIdentity))
 	out := &stored{state: resp.NewState, private: resp.Private, identity: resp.NewIdentity, values: s.value(of, resp.NewState)}
 	if config != nil {
 		s.last = out
@@ -425,7 +425,7 @@ func (s *transcript) read(typeName string, object *stored) *stored {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.log("read", resp.Diagnostics, s.show(of, resp.NewState), private(resp.Private), s.identity(resp.NewIdentity))
+	s.log("read", resp.Diagnostics, s.show(of, resp.NewState), privateState(resp.Private), s.identity(resp.NewIdentity))
 	return &stored{state: resp.NewState, private: resp.Private, identity: resp.NewIdentity, values: s.value(of, resp.NewState)}
 }
 
@@ -502,7 +502,7 @@ func (s *transcript) identity(d *tfprotov6.ResourceIdentityData) string {
 	return "identity " + s.show(of, d.IdentityData)
 }
 
-func private(raw []byte) string {
+func privateState(raw []byte) string {
 	var all map[string][]byte
 	_ = json.Unmarshal(raw, &all)
 	out := "private"
