@@ -7,20 +7,12 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
 	"github.com/hashicorp/terraform-plugin-framework/datasource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 )
-
-var _ datasource.DataSourceWithConfigure = &authMethodDataSource{}
-
-type authMethodDataSource struct{ source }
-
-// NewAuthMethodDataSource returns the data source consul_k8s_auth_method.
-func NewAuthMethodDataSource() datasource.DataSource {
-	return &authMethodDataSource{source{object{kind: authMethodKind, typeName: "consul_k8s_auth_method"}}}
-}
 
 type authMethodSourceModel struct {
 	ID            types.String `tfsdk:"id"`
@@ -34,9 +26,9 @@ type authMethodSourceModel struct {
 	ConfigJSON    types.String `tfsdk:"config_json"`
 }
 
-// Schema implements datasource.DataSource.
-func (*authMethodDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
-	resp.Schema = schema.Schema{
+// NewAuthMethodDataSource returns the data source consul_k8s_auth_method.
+func NewAuthMethodDataSource() datasource.DataSource {
+	return &source[authMethodSourceModel]{object{kind: authMethodKind, typeName: "consul_k8s_auth_method"}, schema.Schema{
 		MarkdownDescription: "Reads an auth method, without its secrets.",
 		Attributes: map[string]schema.Attribute{
 			"cluster": clusterOfSource(),
@@ -60,24 +52,13 @@ func (*authMethodDataSource) Schema(_ context.Context, _ datasource.SchemaReques
 					"the keys `Host` and `CACert`.",
 			},
 		},
-	}
+	}, readAuthMethodSource}
 }
 
-// Read implements datasource.DataSource.
-func (s *authMethodDataSource) Read(ctx context.Context, req datasource.ReadRequest, resp *datasource.ReadResponse) {
-	var m authMethodSourceModel
-	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	a := s.changing(ctx, m.Cluster, &resp.Diagnostics)
-	if a == nil {
-		return
-	}
+func readAuthMethodSource(ctx context.Context, a *consulacl.ACL, m *authMethodSourceModel, _ *diag.Diagnostics) error {
 	found, err := readAuthMethod(ctx, a, m.Name.ValueString())
 	if err != nil {
-		resp.Diagnostics.Append(s.notRead(err))
-		return
+		return err
 	}
 	m.ID, m.Type = types.StringValue(found.Name), types.StringValue(found.Type)
 	m.DisplayName, m.Description = types.StringValue(found.DisplayName), types.StringValue(found.Description)
@@ -87,10 +68,6 @@ func (s *authMethodDataSource) Read(ctx context.Context, req datasource.ReadRequ
 		m.MaxTokenTTL = types.StringValue(found.MaxTokenTTL.String())
 	}
 	text, err := json.Marshal(consulacl.PublicConfig(found.Type, found.Config))
-	if err != nil {
-		resp.Diagnostics.Append(s.notRead(err))
-		return
-	}
 	m.ConfigJSON = types.StringValue(string(text))
-	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+	return err
 }

@@ -2,8 +2,6 @@ package acl
 
 import (
 	"context"
-	"fmt"
-	"slices"
 
 	"github.com/hashicorp/consul/api"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
@@ -19,19 +17,49 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
 
-// source is the common part of the data sources of single ACL objects.
-type source struct{ object }
+// source is the data source of a type of ACL object. M is its model.
+type source[M any] struct {
+	object
+	schema schema.Schema
+	// read finds the object, and fills in the model.
+	read func(ctx context.Context, a *consulacl.ACL, m *M, diags *diag.Diagnostics) error
+}
 
 // Metadata implements datasource.DataSource.
-func (s *source) Metadata(_ context.Context, _ datasource.MetadataRequest, resp *datasource.MetadataResponse) {
+func (s *source[M]) Metadata(_ context.Context, _ datasource.MetadataRequest, resp *datasource.MetadataResponse) {
 	resp.TypeName = s.typeName
 }
 
 // Configure implements datasource.DataSourceWithConfigure.
-func (s *source) Configure(_ context.Context, req datasource.ConfigureRequest, resp *datasource.ConfigureResponse) {
+func (s *source[M]) Configure(_ context.Context, req datasource.ConfigureRequest, resp *datasource.ConfigureResponse) {
 	clients, diags := session.FromProviderData(req.ProviderData)
 	resp.Diagnostics.Append(diags...)
 	s.clients = clients
+}
+
+// Schema implements datasource.DataSource.
+func (s *source[M]) Schema(_ context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
+	resp.Schema = s.schema
+}
+
+// Read implements datasource.DataSource.
+func (s *source[M]) Read(ctx context.Context, req datasource.ReadRequest, resp *datasource.ReadResponse) {
+	var m M
+	var cluster types.String
+	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
+	resp.Diagnostics.Append(req.Config.GetAttribute(ctx, path.Root("cluster"), &cluster)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	a := s.changing(ctx, cluster, &resp.Diagnostics)
+	if a == nil {
+		return
+	}
+	if err := s.read(ctx, a, &m, &resp.Diagnostics); err != nil {
+		resp.Diagnostics.Append(s.failed("read", "", err))
+		return
+	}
+	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
 }
 
 // clusterOfSource is the attribute cluster of a data source.
@@ -85,27 +113,6 @@ func grantsOfSource(attributes map[string]schema.Attribute) map[string]schema.At
 	return attributes
 }
 
-// notRead returns the diagnostic of a data source whose object does not exist or
-// cannot be read.
-func (s *source) notRead(err error) diag.Diagnostic { return s.failed("read", "", err) }
-
-func missing(kind, key, cluster string) error {
-	return fmt.Errorf("%s %s of %s: %w", kind, key, cluster, consulacl.ErrNotFound)
-}
-
-var (
-	_ datasource.DataSourceWithConfigure = &policyDataSource{}
-	_ datasource.DataSourceWithConfigure = &roleDataSource{}
-	_ datasource.DataSourceWithConfigure = &tokenDataSource{}
-)
-
-type policyDataSource struct{ source }
-
-// NewPolicyDataSource returns the data source consul_k8s_policy.
-func NewPolicyDataSource() datasource.DataSource {
-	return &policyDataSource{source{object{kind: "policy", typeName: "consul_k8s_policy"}}}
-}
-
 type policySourceModel struct {
 	ID          types.String `tfsdk:"id"`
 	Cluster     types.String `tfsdk:"cluster"`
@@ -115,9 +122,9 @@ type policySourceModel struct {
 	Datacenters types.Set    `tfsdk:"datacenters"`
 }
 
-// Schema implements datasource.DataSource.
-func (*policyDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
-	resp.Schema = schema.Schema{
+// NewPolicyDataSource returns the data source consul_k8s_policy.
+func NewPolicyDataSource() datasource.DataSource {
+	return &source[policySourceModel]{object{kind: "policy", typeName: "consul_k8s_policy"}, schema.Schema{
 		MarkdownDescription: "Reads an ACL policy, including a built-in one such as `global-management`.",
 		Attributes: nameOrID("policy", map[string]schema.Attribute{
 			"description": schema.StringAttribute{Computed: true, MarkdownDescription: "Description of the policy."},
@@ -128,48 +135,28 @@ func (*policyDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, r
 				MarkdownDescription: "Datacenters in which the policy is valid. Null for all datacenters.",
 			},
 		}),
-	}
+	}, readPolicySource}
 }
 
-// Read implements datasource.DataSource.
-func (s *policyDataSource) Read(ctx context.Context, req datasource.ReadRequest, resp *datasource.ReadResponse) {
-	var m policySourceModel
-	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
-	if resp.Diagnostics.HasError() {
-		return
+func readPolicySource(ctx context.Context, a *consulacl.ACL, m *policySourceModel, diags *diag.Diagnostics) error {
+	id := m.ID.ValueString()
+	if m.ID.IsNull() {
+		entry, err := policyNamed(ctx, a, m.Name.ValueString())
+		if err != nil {
+			return err
+		}
+		id = entry.ID
+	} else if _, err := a.Policies.Get(ctx, id); err != nil {
+		return err
 	}
-	a := s.changing(ctx, m.Cluster, &resp.Diagnostics)
-	if a == nil {
-		return
-	}
-	list, err := a.Policies.List(ctx)
+	p, err := a.Policies.Read(ctx, id)
 	if err != nil {
-		resp.Diagnostics.Append(s.notRead(err))
-		return
-	}
-	i := slices.IndexFunc(list, func(p *api.ACLPolicyListEntry) bool {
-		return p.ID == m.ID.ValueString() || p.Name == m.Name.ValueString()
-	})
-	if i < 0 {
-		resp.Diagnostics.Append(s.notRead(missing("policy", m.ID.ValueString()+m.Name.ValueString(), m.Cluster.ValueString())))
-		return
-	}
-	p, err := a.Policies.Read(ctx, list[i].ID)
-	if err != nil {
-		resp.Diagnostics.Append(s.notRead(err))
-		return
+		return err
 	}
 	m.ID, m.Name = types.StringValue(p.ID), types.StringValue(p.Name)
 	m.Description, m.Rules = types.StringValue(p.Description), types.StringValue(p.Rules)
-	m.Datacenters = setOf(ctx, p.Datacenters, &resp.Diagnostics)
-	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
-}
-
-type roleDataSource struct{ source }
-
-// NewRoleDataSource returns the data source consul_k8s_role.
-func NewRoleDataSource() datasource.DataSource {
-	return &roleDataSource{source{object{kind: "role", typeName: "consul_k8s_role"}}}
+	m.Datacenters = setOf(ctx, p.Datacenters, diags)
+	return nil
 }
 
 type roleSourceModel struct {
@@ -180,57 +167,30 @@ type roleSourceModel struct {
 	grantsModel
 }
 
-// Schema implements datasource.DataSource.
-func (*roleDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
-	resp.Schema = schema.Schema{
+// NewRoleDataSource returns the data source consul_k8s_role.
+func NewRoleDataSource() datasource.DataSource {
+	return &source[roleSourceModel]{object{kind: "role", typeName: "consul_k8s_role"}, schema.Schema{
 		MarkdownDescription: "Reads an ACL role.",
 		Attributes: nameOrID("role", grantsOfSource(map[string]schema.Attribute{
 			"description": schema.StringAttribute{Computed: true, MarkdownDescription: "Description of the role."},
 		})),
-	}
+	}, readRoleSource}
 }
 
-// Read implements datasource.DataSource.
-func (s *roleDataSource) Read(ctx context.Context, req datasource.ReadRequest, resp *datasource.ReadResponse) {
-	var m roleSourceModel
-	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
-	if resp.Diagnostics.HasError() {
-		return
+func readRoleSource(ctx context.Context, a *consulacl.ACL, m *roleSourceModel, diags *diag.Diagnostics) (err error) {
+	var role *api.ACLRole
+	if m.ID.IsNull() {
+		role, err = roleNamed(ctx, a, m.Name.ValueString())
+	} else {
+		role, err = a.Roles.Get(ctx, m.ID.ValueString())
 	}
-	a := s.changing(ctx, m.Cluster, &resp.Diagnostics)
-	if a == nil {
-		return
-	}
-	list, err := a.Roles.List(ctx)
 	if err != nil {
-		resp.Diagnostics.Append(s.notRead(err))
-		return
+		return err
 	}
-	i := slices.IndexFunc(list, func(r *api.ACLRole) bool { return r.ID == m.ID.ValueString() || r.Name == m.Name.ValueString() })
-	if i < 0 {
-		resp.Diagnostics.Append(s.notRead(missing("role", m.ID.ValueString()+m.Name.ValueString(), m.Cluster.ValueString())))
-		return
-	}
-	r := list[i]
-	m.ID, m.Name, m.Description = types.StringValue(r.ID), types.StringValue(r.Name), types.StringValue(r.Description)
-	m.fromAPI(
-		ctx,
-		grants{
-			policies:          r.Policies,
-			serviceIdentities: r.ServiceIdentities,
-			nodeIdentities:    r.NodeIdentities,
-			templatedPolicies: r.TemplatedPolicies,
-		},
-		&resp.Diagnostics,
-	)
-	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
-}
-
-type tokenDataSource struct{ source }
-
-// NewTokenDataSource returns the data source consul_k8s_token.
-func NewTokenDataSource() datasource.DataSource {
-	return &tokenDataSource{source{object{kind: "token", typeName: "consul_k8s_token"}}}
+	var read roleModel
+	read.fromAPI(ctx, *role, diags)
+	m.ID, m.Name, m.Description, m.grantsModel = read.ID, read.Name, read.Description, read.grantsModel
+	return nil
 }
 
 type tokenSourceModel struct {
@@ -246,9 +206,9 @@ type tokenSourceModel struct {
 	grantsModel
 }
 
-// Schema implements datasource.DataSource.
-func (*tokenDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
-	resp.Schema = schema.Schema{
+// NewTokenDataSource returns the data source consul_k8s_token.
+func NewTokenDataSource() datasource.DataSource {
+	return &source[tokenSourceModel]{object{kind: "token", typeName: "consul_k8s_token"}, schema.Schema{
 		MarkdownDescription: "Reads an ACL token without its secret ID. To read the secret ID, use the ephemeral resource `consul_k8s_token`.",
 		Attributes: grantsOfSource(map[string]schema.Attribute{
 			"cluster": clusterOfSource(),
@@ -268,36 +228,17 @@ func (*tokenDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, re
 			},
 			"create_time": schema.StringAttribute{Computed: true, MarkdownDescription: "When the token was created, in RFC 3339 format."},
 		}),
-	}
+	}, readTokenSource}
 }
 
-// Read implements datasource.DataSource.
-func (s *tokenDataSource) Read(ctx context.Context, req datasource.ReadRequest, resp *datasource.ReadResponse) {
-	var m tokenSourceModel
-	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
-	if resp.Diagnostics.HasError() {
-		return
-	}
-	a := s.changing(ctx, m.Cluster, &resp.Diagnostics)
-	if a == nil {
-		return
-	}
+func readTokenSource(ctx context.Context, a *consulacl.ACL, m *tokenSourceModel, diags *diag.Diagnostics) error {
 	t, err := a.Tokens.Get(ctx, m.AccessorID.ValueString())
 	if err != nil {
-		resp.Diagnostics.Append(s.notRead(err))
-		return
+		return err
 	}
 	var read tokenModel
-	read.fromAPI(ctx, api.ACLToken{
-		AccessorID: t.AccessorID, Description: t.Description, Local: t.Local, CreateTime: t.CreateTime, ExpirationTime: t.ExpirationTime,
-		Policies: t.Policies, Roles: t.Roles, ServiceIdentities: t.ServiceIdentities, NodeIdentities: t.NodeIdentities,
-		TemplatedPolicies: t.TemplatedPolicies,
-	}, &resp.Diagnostics)
+	read.fromAPI(ctx, listed(t), diags)
 	m.ID, m.Description, m.Roles, m.Local, m.grantsModel = read.ID, read.Description, read.Roles, read.Local, read.grantsModel
-	m.ExpirationTime, m.CreateTime = read.ExpirationTime, read.CreateTime
-	m.AuthMethod = types.StringNull()
-	if t.AuthMethod != "" {
-		m.AuthMethod = types.StringValue(t.AuthMethod)
-	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, &m)...)
+	m.ExpirationTime, m.CreateTime, m.AuthMethod = read.ExpirationTime, read.CreateTime, attr.OptionalString(t.AuthMethod)
+	return nil
 }
