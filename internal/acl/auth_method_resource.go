@@ -116,7 +116,7 @@ func (*AuthMethodResource) Schema(ctx context.Context, _ resource.SchemaRequest,
 					"digits, `-`, and `_`. A change replaces the auth method.",
 			},
 			"type": schema.StringAttribute{
-				Required: true, Validators: []validator.String{authMethodType{}},
+				Required: true, Validators: []validator.String{authMethodType()},
 				PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
 				MarkdownDescription: "Type of the auth method: `kubernetes` for pods, `jwt` for clients that have a [JSON web " +
 					"token](https://developer.hashicorp.com/consul/docs/reference/acl/auth-method/jwt), " +
@@ -145,18 +145,18 @@ func (*AuthMethodResource) Schema(ctx context.Context, _ resource.SchemaRequest,
 					"servers run in.",
 				Attributes: map[string]schema.Attribute{
 					"host": schema.StringAttribute{
-						Optional: true, Validators: []validator.String{apiServerHost{}},
+						Optional: true, Validators: []validator.String{apiServerHost()},
 						MarkdownDescription: "Address of the Kubernetes API server as the servers reach it, `https://host:port`. " +
 							"Defaults to `" + server.KubernetesHost + "`.",
 					},
 					"ca_cert": schema.StringAttribute{
-						Optional: true, Validators: []validator.String{certificates{}},
+						Optional: true, Validators: []validator.String{certificates()},
 						MarkdownDescription: "Certificate authority of the API server, in PEM format. Defaults to the one that Kubernetes gives to its " +
 							"service accounts.",
 					},
 					"service_account_jwt_wo": schema.StringAttribute{
 						Optional: true, WriteOnly: true, Sensitive: true,
-						Validators: []validator.String{jsonWebToken{}, stringvalidator.AlsoRequires(
+						Validators: []validator.String{jsonWebToken(), stringvalidator.AlsoRequires(
 							path.MatchRelative().AtParent().AtName(
 								"host",
 							),
@@ -757,100 +757,48 @@ func supported(authMethodType string) error {
 }
 
 // authMethodType validates the type of an auth method.
-type authMethodType struct{}
-
-// Description implements validator.String.
-func (authMethodType) Description(context.Context) string { return "kubernetes, jwt, or aws-iam" }
-
-// MarkdownDescription implements validator.String.
-func (v authMethodType) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
-
-// ValidateString implements validator.String.
-func (authMethodType) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
-	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
-		return
-	}
-	if err := supported(req.ConfigValue.ValueString()); err != nil {
-		resp.Diagnostics.Append(attr.Error(req.Path, "Unknown type", err.Error()+"."))
-	}
+func authMethodType() validator.String {
+	return attr.CheckAs("kubernetes, jwt, or aws-iam", "Unknown type", supported)
 }
 
 // apiServerHost validates the address of a Kubernetes API server.
-type apiServerHost struct{}
-
-// Description implements validator.String.
-func (apiServerHost) Description(context.Context) string { return "https://host:port or host:port" }
-
-// MarkdownDescription implements validator.String.
-func (v apiServerHost) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
-
-// ValidateString implements validator.String.
-func (v apiServerHost) ValidateString(ctx context.Context, req validator.StringRequest, resp *validator.StringResponse) {
-	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
-		return
-	}
-	text := req.ConfigValue.ValueString()
-	if !strings.Contains(text, "://") {
-		text = "https://" + text
-	}
-	if u, err := url.Parse(text); err != nil || u.Scheme != "https" || u.Hostname() == "" {
-		resp.Diagnostics.Append(
-			attr.Error(
-				req.Path,
-				"Invalid address",
-				fmt.Sprintf("%q is not an address of the form %s.", req.ConfigValue.ValueString(), v.Description(ctx)),
-			),
-		)
-	}
+func apiServerHost() validator.String {
+	const form = "https://host:port or host:port"
+	return attr.CheckAs(form, "Invalid address", func(text string) error {
+		address := text
+		if !strings.Contains(text, "://") {
+			address = "https://" + text
+		}
+		if u, err := url.Parse(address); err != nil || u.Scheme != "https" || u.Hostname() == "" {
+			return fmt.Errorf("%q is not an address of the form %s", text, form)
+		}
+		return nil
+	})
 }
 
 // certificates validates PEM certificates.
-type certificates struct{}
-
-// Description implements validator.String.
-func (certificates) Description(context.Context) string { return "PEM certificates" }
-
-// MarkdownDescription implements validator.String.
-func (v certificates) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
-
-// ValidateString implements validator.String.
-func (certificates) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
-	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
-		return
-	}
-	if _, err := cert.ParseCertsPEM([]byte(req.ConfigValue.ValueString())); err != nil {
-		resp.Diagnostics.Append(attr.Error(req.Path, "Not a certificate", fmt.Sprintf("it contains no PEM certificate: %s.", err)))
-	}
+func certificates() validator.String {
+	return attr.CheckAs("PEM certificates", "Not a certificate", func(text string) error {
+		if _, err := cert.ParseCertsPEM([]byte(text)); err != nil {
+			return fmt.Errorf("it contains no PEM certificate: %w", err)
+		}
+		return nil
+	})
 }
 
 // jsonWebToken validates the form of a token, and never shows it.
-type jsonWebToken struct{}
-
-// Description implements validator.String.
-func (jsonWebToken) Description(context.Context) string { return "a JSON web token" }
-
-// MarkdownDescription implements validator.String.
-func (v jsonWebToken) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
-
-// ValidateString implements validator.String.
-func (jsonWebToken) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
-	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
-		return
-	}
-	parts := strings.Split(req.ConfigValue.ValueString(), ".")
-	valid := len(parts) == 3
-	for _, p := range parts {
-		_, err := base64.RawURLEncoding.DecodeString(p)
-		valid = valid && p != "" && err == nil
-	}
-	if !valid {
-		resp.Diagnostics.Append(
-			attr.Error(
-				req.Path,
-				"Not a token",
-				"it is not a JSON web token, which has three base64 parts with dots between them. The Secret of a service account contains one in "+
-					"its key token.",
-			),
-		)
-	}
+func jsonWebToken() validator.String {
+	return attr.CheckAs("a JSON web token", "Not a token", func(text string) error {
+		parts := strings.Split(text, ".")
+		valid := len(parts) == 3
+		for _, p := range parts {
+			_, err := base64.RawURLEncoding.DecodeString(p)
+			valid = valid && p != "" && err == nil
+		}
+		if !valid {
+			return errors.New("it is not a JSON web token, which has three base64 parts with dots between them. The Secret of a service " +
+				"account contains one in its key token")
+		}
+		return nil
+	})
 }

@@ -79,7 +79,7 @@ func (*BindingRuleResource) Schema(ctx context.Context, _ resource.SchemaRequest
 					"first. A change replaces the rule.",
 			},
 			"selector": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(""), Validators: []validator.String{selector{}},
+				Optional: true, Computed: true, Default: stringdefault.StaticString(""), Validators: []validator.String{selector()},
 				MarkdownDescription: "Logins that the rule applies to, as a [boolean " +
 					"expression](https://developer.hashicorp.com/consul/api-docs/acl/binding-rules) such as " +
 					"`serviceaccount.namespace == \"shop\" and serviceaccount.name != \"default\"`. The plan checks the expression. Defaults to every " +
@@ -516,20 +516,6 @@ func isNamed(field, name string) bool {
 }
 
 // selector validates the syntax of a selector.
-type selector struct{}
-
-// Description implements validator.String.
-func (selector) Description(context.Context) string { return "a boolean expression" }
-
-// MarkdownDescription implements validator.String.
-func (v selector) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
-
-// ValidateString implements validator.String.
-func (selector) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
-	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
-		return
-	}
-	if err := checkSelector("", req.ConfigValue.ValueString()); err != nil {
-		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid selector", err.Error()+"."))
-	}
+func selector() validator.String {
+	return attr.CheckAs("a boolean expression", "Invalid selector", func(text string) error { return checkSelector("", text) })
 }

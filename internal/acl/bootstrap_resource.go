@@ -107,7 +107,7 @@ func (*BootstrapResource) Schema(ctx context.Context, _ resource.SchemaRequest, 
 						Optional:            true,
 						Computed:            true,
 						Default:             stringdefault.StaticString(defaultKey),
-						Validators:          []validator.String{secretKeyValidator{}},
+						Validators:          []validator.String{secretKey()},
 						MarkdownDescription: "Key of the token in the Secret. Defaults to `token`.",
 					},
 				},
@@ -469,20 +469,14 @@ func (r *BootstrapResource) cluster(ctx context.Context, id string) (*consul.Clu
 	return r.clients.Consul(ctx, namespace, name)
 }
 
-type secretKeyValidator struct{}
-
-func (secretKeyValidator) Description(context.Context) string { return "a key of a Secret" }
-func (v secretKeyValidator) MarkdownDescription(ctx context.Context) string {
-	return v.Description(ctx)
+// secretKey validates the key of a Secret.
+func secretKey() validator.String {
+	return attr.CheckAs("a key of a Secret", "Invalid key", checkSecretKey)
 }
 
-func (secretKeyValidator) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
-	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
-		return
+func checkSecretKey(text string) error {
+	if p := validation.IsConfigMapKey(text); len(p) > 0 {
+		return fmt.Errorf("Kubernetes would refuse %q: %s", text, p[0])
 	}
-	if p := validation.IsConfigMapKey(req.ConfigValue.ValueString()); len(p) > 0 {
-		resp.Diagnostics.Append(
-			attr.Error(req.Path, "Invalid key", fmt.Sprintf("Kubernetes would refuse %q: %s.", req.ConfigValue.ValueString(), p[0])),
-		)
-	}
+	return nil
 }

@@ -17,6 +17,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
 
+var _ datasource.DataSourceWithConfigure = &source[policySourceModel]{}
+
 // source is the data source of a type of ACL object. M is its model.
 type source[M any] struct {
 	object

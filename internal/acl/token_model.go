@@ -91,7 +91,7 @@ func (*TokenResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp
 				"the token again."},
 		"name": schema.StringAttribute{Required: true, Validators: []validator.String{attr.SecretName()},
 			MarkdownDescription: "Name of the Secret. This resource creates the Secret. Other tokens may be delivered to other keys of it."},
-		"key": schema.StringAttribute{Optional: true, Validators: []validator.String{targetKeyValidator{}},
+		"key": schema.StringAttribute{Optional: true, Validators: []validator.String{targetKey()},
 			MarkdownDescription: "Key in the Secret. Defaults to `token`."},
 		"template": schema.StringAttribute{Optional: true, Validators: []validator.String{templateValidator{}},
 			MarkdownDescription: "Value of the key as a [Go template](https://pkg.go.dev/text/template) with `{{.SecretID}}` and " +
@@ -136,7 +136,7 @@ func (*TokenResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp
 			},
 			"expiration_time": schema.StringAttribute{
 				Optional: true, Computed: true,
-				Validators: []validator.String{expiryValidator{}, stringvalidator.ConflictsWith(path.MatchRoot("expiration_ttl"))},
+				Validators: []validator.String{expiry(), stringvalidator.ConflictsWith(path.MatchRoot("expiration_ttl"))},
 				MarkdownDescription: "When the token expires, in RFC 3339 format, such as `2030-01-31T12:00:00Z`. Must be from one minute to ten " +
 					"years after the token is created. After the token has expired, plans warn, and the apply creates it again only if you set a later " +
 					"time. With `expiration_ttl`, the next apply creates it again. " +
@@ -530,29 +530,14 @@ func (uuidValidator) ValidateString(_ context.Context, req validator.StringReque
 	}
 }
 
-// expiryValidator does not check whether the time has passed, which matters only
-// when a token is created (checkExpiry).
-type expiryValidator struct{}
-
-func (expiryValidator) Description(context.Context) string {
-	return "a time in RFC 3339 format"
-}
-
-func (v expiryValidator) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
-
-func (expiryValidator) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
-	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
-		return
-	}
-	if _, err := time.Parse(time.RFC3339, req.ConfigValue.ValueString()); err != nil {
-		resp.Diagnostics.Append(
-			attr.Error(
-				req.Path,
-				"Not a time",
-				fmt.Sprintf("%q is not a time in RFC 3339 format, such as 2030-01-31T12:00:00Z.", req.ConfigValue.ValueString()),
-			),
-		)
-	}
+// expiry validates the form of a time. Whether the time has passed matters only when a token is created (checkExpiry).
+func expiry() validator.String {
+	return attr.CheckAs("a time in RFC 3339 format", "Not a time", func(text string) error {
+		if _, err := time.Parse(time.RFC3339, text); err != nil {
+			return fmt.Errorf("%q is not a time in RFC 3339 format, such as 2030-01-31T12:00:00Z", text)
+		}
+		return nil
+	})
 }
 
 // checkExpiry returns why a token that is created now cannot expire at a time, or ""
@@ -583,20 +568,15 @@ func checkExpiry(expires types.String, now time.Time) (passed bool, problem stri
 	return false, ""
 }
 
-// targetKeyValidator leaves room for the annotation that records the key.
-type targetKeyValidator struct{ secretKeyValidator }
-
-func (v targetKeyValidator) ValidateString(ctx context.Context, req validator.StringRequest, resp *validator.StringResponse) {
-	v.secretKeyValidator.ValidateString(ctx, req, resp)
-	key := req.ConfigValue.ValueString()
-	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() || resp.Diagnostics.HasError() {
-		return
-	}
-	if p := validation.IsQualifiedName(server.ManagedBy + "/accessor-id." + key); len(p) > 0 {
-		resp.Diagnostics.Append(
-			attr.Error(req.Path, "Invalid key", fmt.Sprintf("the key %q must have at most 51 characters and end with a letter or a digit.", key)),
-		)
-	}
+// targetKey is secretKey, and leaves room for the annotation that records the key.
+func targetKey() validator.String {
+	return attr.CheckAs("a key of a Secret", "Invalid key", func(text string) error {
+		err := checkSecretKey(text)
+		if p := validation.IsQualifiedName(server.ManagedBy + "/accessor-id." + text); err == nil && len(p) > 0 {
+			return fmt.Errorf("the key %q must have at most 51 characters and end with a letter or a digit", text)
+		}
+		return err
+	})
 }
 
 type templateValidator struct{}

@@ -7,11 +7,14 @@ import (
 )
 
 // Check returns a validator for a text. what describes a valid text, and f returns an error that says why a text is not valid.
-func Check(what string, f func(string) error) validator.String { return check{what, f} }
+func Check(what string, f func(string) error) validator.String { return CheckAs(what, "Not "+what, f) }
+
+// CheckAs is Check with another title of the error.
+func CheckAs(what, title string, f func(string) error) validator.String { return check{what, title, f} }
 
 type check struct {
-	what string
-	f    func(string) error
+	what, title string
+	f           func(string) error
 }
 
 // Description implements validator.String.
@@ -26,6 +29,6 @@ func (c check) ValidateString(_ context.Context, req validator.StringRequest, re
 		return
 	}
 	if err := c.f(req.ConfigValue.ValueString()); err != nil {
-		resp.Diagnostics.Append(Error(req.Path, "Not "+c.what, err.Error()+"."))
+		resp.Diagnostics.Append(Error(req.Path, c.title, err.Error()+"."))
 	}
 }
