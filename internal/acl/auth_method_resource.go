@@ -222,25 +222,18 @@ func (*AuthMethodResource) ValidateConfig(ctx context.Context, req resource.Vali
 	}
 	if kind == consulacl.AuthMethodKubernetes {
 		if !m.ConfigJSON.IsNull() {
-			resp.Diagnostics.Append(
-				attr.Error(path.Root("config_json"), "Wrong attribute for this type", "the type kubernetes uses the attribute kubernetes instead."),
-			)
+			resp.Diagnostics.Append(attr.Error(path.Root("config_json"), "Wrong attribute for this type",
+				"the type kubernetes uses the attribute kubernetes instead."))
 		}
 		return
 	}
 	if !m.Kubernetes.IsNull() {
-		resp.Diagnostics.Append(
-			attr.Error(path.Root("kubernetes"), "Wrong attribute for this type", fmt.Sprintf("the type %s uses config_json instead.", kind)),
-		)
+		resp.Diagnostics.Append(attr.Errorf(path.Root("kubernetes"), "Wrong attribute for this type",
+			"the type %s uses config_json instead.", kind))
 	}
 	if m.ConfigJSON.IsNull() {
-		resp.Diagnostics.Append(
-			attr.Error(
-				path.Root("config_json"),
-				"Missing configuration",
-				fmt.Sprintf("the type %s needs to know whom to trust. Set config_json = jsonencode({ … }).", kind),
-			),
-		)
+		resp.Diagnostics.Append(attr.Errorf(path.Root("config_json"), "Missing configuration",
+			"the type %s needs to know whom to trust. Set config_json = jsonencode({ … }).", kind))
 	}
 	if m.ConfigJSON.IsNull() || m.ConfigJSON.IsUnknown() {
 		return

@@ -123,9 +123,8 @@ func (*BindingRuleResource) ValidateConfig(ctx context.Context, req resource.Val
 	}
 	templated := m.BindType.ValueString() == string(api.BindingRuleBindTypeTemplatedPolicy)
 	if !templated && !m.BindVars.IsNull() {
-		resp.Diagnostics.Append(
-			attr.Error(path.Root("bind_vars"), "Variables without a template", "only bind_type = \"templated-policy\" has variables."),
-		)
+		resp.Diagnostics.Append(attr.Error(path.Root("bind_vars"), "Variables without a template",
+			"only bind_type = \"templated-policy\" has variables."))
 	}
 	if m.BindName.IsUnknown() {
 		return
@@ -136,13 +135,8 @@ func (*BindingRuleResource) ValidateConfig(ctx context.Context, req resource.Val
 	}
 	m.checkReferences(ctx, "", &resp.Diagnostics)
 	if templated && m.BindVars.IsNull() && needsName(m.BindName.ValueString()) {
-		resp.Diagnostics.Append(
-			attr.Error(
-				path.Root("bind_vars"),
-				"Missing variable",
-				fmt.Sprintf("the template %s needs bind_vars = { name = … }.", m.BindName.ValueString()),
-			),
-		)
+		resp.Diagnostics.Append(attr.Errorf(path.Root("bind_vars"), "Missing variable",
+			"the template %s needs bind_vars = { name = … }.", m.BindName.ValueString()))
 	}
 }
 
@@ -303,36 +297,18 @@ func (r *BindingRuleResource) checkBound(ctx context.Context, a *consulacl.ACL, 
 	if plan.BindName.IsUnknown() || plan.BindType.IsUnknown() || reference.MatchString(plan.BindName.ValueString()) {
 		return
 	}
-	known := map[string]bool{}
-	kind := plan.BindType.ValueString()
+	cluster, kind, name := plan.Cluster.ValueString(), plan.BindType.ValueString(), plan.BindName.ValueString()
+	var err error
 	switch api.BindingRuleBindType(kind) {
 	case api.BindingRuleBindTypeRole:
-		list, err := a.Roles.List(ctx)
-		if err != nil {
-			return // the apply reports it
-		}
-		for _, role := range list {
-			known[role.Name] = true
-		}
+		_, err = roleNamed(ctx, a, name)
 	case api.BindingRuleBindTypePolicy:
-		list, err := a.Policies.List(ctx)
-		if err != nil {
-			return
-		}
-		for _, p := range list {
-			known[p.Name] = true
-		}
-	default:
-		return
+		_, err = policyNamed(ctx, a, name)
 	}
-	if name := plan.BindName.ValueString(); !known[name] && !r.clients.Claims.Claimed(claimOf(kind, plan.Cluster.ValueString(), name)) {
-		diags.Append(attr.Error(path.Root("bind_name"), "Unknown "+kind, fmt.Sprintf(
+	if errors.Is(err, consulacl.ErrNotFound) && !r.clients.Claims.Claimed(claimOf(kind, cluster, name)) { // the apply reports others
+		diags.Append(attr.Errorf(path.Root("bind_name"), "Unknown "+kind,
 			"cluster %s has no %s with the name %q. If a resource creates it, refer to the attribute of that resource instead of writing the "+
-				"name, so that it is created first.",
-			plan.Cluster.ValueString(),
-			kind,
-			name,
-		)))
+				"name, so that it is created first.", cluster, kind, name))
 	}
 }
 
@@ -362,8 +338,8 @@ func (*BindingRuleResource) write(ctx context.Context, c *change[bindingRuleMode
 	wanted := c.plan.toAPI(ctx, c.diags)
 	if !c.exists {
 		if _, err := c.acl.AuthMethods.Read(ctx, wanted.AuthMethod); errors.Is(err, consulacl.ErrNotFound) {
-			c.diags.Append(attr.Error(path.Root("auth_method"), "Unknown auth method", fmt.Sprintf(
-				"cluster %s has no auth method %q. Create it first.", c.plan.Cluster.ValueString(), wanted.AuthMethod)))
+			c.diags.Append(attr.Errorf(path.Root("auth_method"), "Unknown auth method",
+				"cluster %s has no auth method %q. Create it first.", c.plan.Cluster.ValueString(), wanted.AuthMethod))
 		}
 	}
 	written, err := put(ctx, c, c.acl.BindingRules, wanted)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
@@ -190,12 +191,9 @@ func (r *BootstrapResource) ModifyPlan(ctx context.Context, req resource.ModifyP
 			var old secretModel
 			resp.Diagnostics.Append(state.Secret.As(ctx, &old, basetypes.ObjectAsOptions{})...)
 			if (!secret.Name.IsUnknown() && !secret.Name.Equal(old.Name)) || (!secret.Key.IsUnknown() && !secret.Key.Equal(old.Key)) {
-				resp.Diagnostics.Append(attr.Error(path.Root("secret"), "The Secret cannot be moved", fmt.Sprintf(
-					"the management token is in key %q of Secret %s/%s. Keep this Secret and key.",
-					old.Key.ValueString(),
-					old.Namespace.ValueString(),
-					old.Name.ValueString(),
-				)))
+				resp.Diagnostics.Append(attr.Errorf(path.Root("secret"), "The Secret cannot be moved",
+					"the management token is in key %q of Secret %s/%s. Keep this Secret and key.", old.Key.ValueString(),
+					old.Namespace.ValueString(), old.Name.ValueString()))
 			}
 			plan.AccessorID = state.AccessorID
 			if !plan.Reset.Equal(state.Reset) && !plan.Reset.IsNull() {
@@ -476,7 +474,7 @@ func secretKey() validator.String {
 
 func checkSecretKey(text string) error {
 	if p := validation.IsConfigMapKey(text); len(p) > 0 {
-		return fmt.Errorf("Kubernetes would refuse %q: %s", text, p[0])
+		return errors.New("Kubernetes would refuse " + strconv.Quote(text) + ": " + p[0])
 	}
 	return nil
 }

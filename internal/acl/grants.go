@@ -177,16 +177,11 @@ func (templatedPolicy) ValidateObject(ctx context.Context, req validator.ObjectR
 	switch name := m.Name.ValueString(); {
 	case m.Name.IsUnknown():
 	case m.Name.IsNull() && needsName(template):
-		resp.Diagnostics.Append(attr.Error(at, "Missing variable", fmt.Sprintf("the template %s needs the attribute name.", template)))
+		resp.Diagnostics.Append(attr.Errorf(at, "Missing variable", "the template %s needs the attribute name.", template))
 	case (template == api.ACLTemplatedPolicyServiceName || template == api.ACLTemplatedPolicyNodeName) &&
 		name != "" && !identityName.allows(name):
-		resp.Diagnostics.Append(
-			attr.Error(
-				at,
-				"Invalid name",
-				fmt.Sprintf("Consul would refuse the name %q for the template %s. Use %s.", name, template, identityName.Description(ctx)),
-			),
-		)
+		resp.Diagnostics.Append(attr.Errorf(at, "Invalid name",
+			"Consul would refuse the name %q for the template %s. Use %s.", name, template, identityName.Description(ctx)))
 	}
 }
 
@@ -483,13 +478,9 @@ func (o *object) checkLinks(
 				o.kind,
 			))
 		case missing:
-			diags.Append(attr.Error(path.Root(attribute), "Unknown "+kind, fmt.Sprintf(
+			diags.Append(attr.Errorf(path.Root(attribute), "Unknown "+kind,
 				"cluster %s has no %s %q. If a resource creates it, refer to the attribute of that resource instead of writing the name, so that it "+
-					"is created first.",
-				cluster.ValueString(),
-				kind,
-				ref,
-			)))
+					"is created first.", cluster.ValueString(), kind, ref))
 		}
 	}
 }

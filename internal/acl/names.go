@@ -56,18 +56,11 @@ func (v objectName) ValidateString(ctx context.Context, req validator.StringRequ
 	name := req.ConfigValue.ValueString()
 	switch {
 	case v.reserved != "" && strings.HasPrefix(name, v.reserved):
-		resp.Diagnostics.Append(
-			attr.Error(req.Path, "Reserved name", fmt.Sprintf("names that begin with %q are reserved for Consul.", v.reserved)),
-		)
+		resp.Diagnostics.Append(attr.Errorf(req.Path, "Reserved name", "names that begin with %q are reserved for Consul.", v.reserved))
 	case name == "global-management" && v.reserved != "":
-		resp.Diagnostics.Append(
-			attr.Error(
-				req.Path,
-				"Reserved name",
-				"the policy global-management is built into Consul. Refer to it by its name; it needs no resource.",
-			),
-		)
+		resp.Diagnostics.Append(attr.Error(req.Path, "Reserved name",
+			"the policy global-management is built into Consul. Refer to it by its name; it needs no resource."))
 	case !v.allows(name):
-		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid name", fmt.Sprintf("Consul would refuse %q. Use %s.", name, v.Description(ctx))))
+		resp.Diagnostics.Append(attr.Errorf(req.Path, "Invalid name", "Consul would refuse %q. Use %s.", name, v.Description(ctx)))
 	}
 }

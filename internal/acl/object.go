@@ -296,18 +296,9 @@ func (o *object) claimName(cluster, name, owner types.String, config tfsdk.Confi
 		fingerprint(config),
 	)
 	if !ok {
-		diags.Append(
-			attr.Error(
-				path.Root("name"),
-				"Duplicate name",
-				fmt.Sprintf(
-					"another %s declares the name %q in cluster %s too. Remove one of the two.",
-					o.typeName,
-					name.ValueString(),
-					cluster.ValueString(),
-				),
-			),
-		)
+		diags.Append(attr.Errorf(path.Root("name"), "Duplicate name",
+			"another %s declares the name %q in cluster %s too. Remove one of the two.", o.typeName, name.ValueString(),
+			cluster.ValueString()))
 	}
 	return replaces
 }

@@ -129,27 +129,23 @@ func (r *PolicyResource) planDestroy(ctx context.Context, state policyModel, dia
 	if err != nil {
 		return
 	}
-	users := thatStay(ctx, func() []string {
-		var users []string
+	r.warnInUse(ctx, state.Cluster, state.Name, diags, func() (users []string) {
 		for _, role := range roles {
 			if links(role.Policies, state.ID.ValueString()) && !r.leaves("role", state.Cluster, role.ID) {
 				users = append(users, fmt.Sprintf("role %q", role.Name))
 			}
 		}
-		return append(
-			users,
-			r.tokensThatStay(state.Cluster, tokens, func(t *api.ACLTokenListEntry) bool { return links(t.Policies, state.ID.ValueString()) })...)
+		return append(users, r.tokensThatStay(state.Cluster, tokens, func(t *api.ACLTokenListEntry) bool {
+			return links(t.Policies, state.ID.ValueString())
+		})...)
 	})
-	if len(users) > 0 {
-		diags.AddWarning(
-			"The policy is in use",
-			fmt.Sprintf(
-				"Deleting the policy %q of %s takes its rights from: %s.",
-				state.Name.ValueString(),
-				state.Cluster.ValueString(),
-				atMost(users, 20),
-			),
-		)
+}
+
+// warnInUse names what loses the rights of an object that is deleted.
+func (o *object) warnInUse(ctx context.Context, cluster, name types.String, diags *diag.Diagnostics, users func() []string) {
+	if stay := thatStay(ctx, users); len(stay) > 0 {
+		diags.AddWarning("The "+o.kind+" is in use", fmt.Sprintf("Deleting the %s %q of %s takes its rights from: %s.",
+			o.kind, name.ValueString(), cluster.ValueString(), atMost(stay, 20)))
 	}
 }
 

@@ -2,7 +2,6 @@ package acl
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/hashicorp/consul/api"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -97,20 +96,9 @@ func (r *RoleResource) planDestroy(ctx context.Context, state roleModel, diags *
 	if err != nil {
 		return
 	}
-	users := thatStay(ctx, func() []string {
+	r.warnInUse(ctx, state.Cluster, state.Name, diags, func() []string {
 		return r.tokensThatStay(state.Cluster, tokens, func(t *api.ACLTokenListEntry) bool { return links(t.Roles, state.ID.ValueString()) })
 	})
-	if len(users) > 0 {
-		diags.AddWarning(
-			"The role is in use",
-			fmt.Sprintf(
-				"Deleting the role %q of %s takes its rights from: %s.",
-				state.Name.ValueString(),
-				state.Cluster.ValueString(),
-				atMost(users, 20),
-			),
-		)
-	}
 }
 
 func (*RoleResource) write(ctx context.Context, c *change[roleModel]) error {

@@ -117,13 +117,8 @@ func (*tokenEphemeral) ValidateConfig(ctx context.Context, req ephemeral.Validat
 	var m tokenEphemeralModel
 	resp.Diagnostics.Append(req.Config.Get(ctx, &m)...)
 	if m.AccessorID.IsNull() && m.Policies.IsNull() && m.Roles.IsNull() {
-		resp.Diagnostics.Append(
-			attr.Error(
-				path.Root("accessor_id"),
-				"No token declared",
-				"set accessor_id for an existing token, or policies or roles for a short-lived token.",
-			),
-		)
+		resp.Diagnostics.Append(attr.Error(path.Root("accessor_id"), "No token declared",
+			"set accessor_id for an existing token, or policies or roles for a short-lived token."))
 	}
 }
 
@@ -178,12 +173,9 @@ func unknownLinks(ctx context.Context, a *consulacl.ACL, m tokenEphemeralModel, 
 				continue
 			}
 			found = true
-			diags.Append(attr.Error(path.Root(of.attribute), "Unknown "+of.kind, fmt.Sprintf(
+			diags.Append(attr.Errorf(path.Root(of.attribute), "Unknown "+of.kind,
 				"cluster %s has no %s %q. If the same apply creates it, refer to its attribute id, which is known only after it is created.",
-				m.Cluster.ValueString(),
-				of.kind,
-				ref,
-			)))
+				m.Cluster.ValueString(), of.kind, ref))
 		}
 	}
 	return found

@@ -206,47 +206,27 @@ func (*TokenResource) ValidateConfig(ctx context.Context, req resource.ValidateC
 	set := func(v types.String) bool { return !v.IsNull() && !v.IsUnknown() }
 	rotates := set(rotation.Trigger) || set(rotation.After)
 	if rotates && set(m.AccessorID) {
-		resp.Diagnostics.Append(
-			attr.Error(
-				path.Root("rotation"),
-				"A chosen accessor ID cannot be rotated",
-				"leave accessor_id out, because a rotation creates a token with a new accessor ID.",
-			),
-		)
+		resp.Diagnostics.Append(attr.Error(path.Root("rotation"), "A chosen accessor ID cannot be rotated",
+			"leave accessor_id out, because a rotation creates a token with a new accessor ID."))
 	}
 	if rotates && set(m.SecretID) {
-		resp.Diagnostics.Append(
-			attr.Error(
-				path.Root("rotation"),
-				"A chosen secret ID is rotated by its version",
-				"leave trigger and after out. To rotate the token, change secret_id_wo_version together with secret_id_wo.",
-			),
-		)
+		resp.Diagnostics.Append(attr.Error(path.Root("rotation"), "A chosen secret ID is rotated by its version",
+			"leave trigger and after out. To rotate the token, change secret_id_wo_version together with secret_id_wo."))
 	}
 	seen := map[string]bool{}
 	targets, _ := m.targets(ctx, &resp.Diagnostics)
 	for _, t := range targets {
 		if seen[t.String()] {
-			resp.Diagnostics.Append(
-				attr.Error(
-					path.Root("secrets"),
-					"Duplicate key",
-					fmt.Sprintf("the key %s of Secret %s/%s is declared twice.", t.Key, t.Namespace, t.Name),
-				),
-			)
+			resp.Diagnostics.Append(attr.Errorf(path.Root("secrets"), "Duplicate key",
+				"the key %s of Secret %s/%s is declared twice.", t.Key, t.Namespace, t.Name))
 		}
 		seen[t.String()] = true
 	}
 	if m.isAnonymous() {
 		if !m.Secret.IsNull() || !m.Secrets.IsNull() || !m.SecretID.IsNull() || !m.ExpirationTime.IsNull() || !m.ExpirationTTL.IsNull() ||
 			m.Local.ValueBool() {
-			resp.Diagnostics.Append(
-				attr.Error(
-					path.Root("accessor_id"),
-					"The anonymous token has no secret ID",
-					"leave out secret, secrets, secret_id_wo, local, expiration_time, and expiration_ttl.",
-				),
-			)
+			resp.Diagnostics.Append(attr.Error(path.Root("accessor_id"), "The anonymous token has no secret ID",
+				"leave out secret, secrets, secret_id_wo, local, expiration_time, and expiration_ttl."))
 		}
 	}
 }
@@ -520,13 +500,11 @@ func (uuidValidator) ValidateString(_ context.Context, req validator.StringReque
 	v := req.ConfigValue.ValueString()
 	switch {
 	case uuid.Validate(v) != nil || !isUUID(v):
-		resp.Diagnostics.Append(
-			attr.Error(req.Path, "Not a UUID", "it must be a UUID in lower case, such as 8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55."),
-		)
+		resp.Diagnostics.Append(attr.Error(req.Path, "Not a UUID",
+			"it must be a UUID in lower case, such as 8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55."))
 	case strings.HasPrefix(v, "00000000-0000-0000-0000-0000000000") && v != consulacl.AnonymousAccessorID:
-		resp.Diagnostics.Append(
-			attr.Error(req.Path, "Reserved UUID", "UUIDs that begin with 00000000-0000-0000-0000-0000000000 are reserved for Consul."),
-		)
+		resp.Diagnostics.Append(attr.Error(req.Path, "Reserved UUID",
+			"UUIDs that begin with 00000000-0000-0000-0000-0000000000 are reserved for Consul."))
 	}
 }
 
@@ -597,6 +575,7 @@ func (templateValidator) ValidateString(_ context.Context, req validator.StringR
 	case err != nil:
 		resp.Diagnostics.Append(attr.Error(req.Path, "Invalid template", "it is not a Go template: "+err.Error()+"."))
 	case !strings.Contains(string(out), example):
-		resp.Diagnostics.Append(attr.Error(req.Path, "The template has no secret ID", "it must have {{.SecretID}} where the secret ID belongs."))
+		resp.Diagnostics.Append(attr.Error(req.Path, "The template has no secret ID",
+			"it must have {{.SecretID}} where the secret ID belongs."))
 	}
 }

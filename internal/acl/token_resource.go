@@ -119,8 +119,8 @@ func (r *TokenResource) check(ctx context.Context, a *consulacl.ACL, p *planning
 		warnOfLostRights(plan, existing, r.importCommand(plan.Cluster.ValueString(), "anonymous"), p.diags)
 	default:
 		if existing.Description != consulacl.Unfinished && !r.leaves("token", plan.Cluster, existing.AccessorID) {
-			p.diags.Append(attr.Error(path.Root("accessor_id"), "The token already exists", fmt.Sprintf(
-				"import it: %s", r.importCommand(plan.Cluster.ValueString(), plan.AccessorID.ValueString()))))
+			p.diags.Append(attr.Errorf(path.Root("accessor_id"), "The token already exists",
+				"import it: %s", r.importCommand(plan.Cluster.ValueString(), plan.AccessorID.ValueString())))
 		}
 	}
 }
@@ -292,25 +292,16 @@ func (r *TokenResource) claimTargets(
 		if replaces, ok = r.clients.Claims.Claim(
 			claimOf("token", plan.Cluster.ValueString(), accessor.ValueString()), owner.ValueString(), fingerprint(config),
 		); !ok {
-			diags.Append(
-				attr.Error(
-					path.Root("accessor_id"),
-					"Duplicate token",
-					fmt.Sprintf("another %s declares the token %s too. Remove one of the two.", r.typeName, accessor.ValueString()),
-				),
-			)
+			diags.Append(attr.Errorf(path.Root("accessor_id"), "Duplicate token",
+				"another %s declares the token %s too. Remove one of the two.", r.typeName, accessor.ValueString()))
 		}
 	}
 	for _, t := range targets {
 		former, ok := r.clients.Claims.Claim("key "+t.String(), owner.ValueString(), fingerprint(config))
 		if !ok {
-			diags.Append(attr.Error(path.Root("secret"), "Two tokens for one key", fmt.Sprintf(
-				"another %s delivers to the key %s of Secret %s/%s too. Choose another key or another Secret.",
-				r.typeName,
-				t.Key,
-				t.Namespace,
-				t.Name,
-			)))
+			diags.Append(attr.Errorf(path.Root("secret"), "Two tokens for one key",
+				"another %s delivers to the key %s of Secret %s/%s too. Choose another key or another Secret.", r.typeName, t.Key,
+				t.Namespace, t.Name))
 		}
 		replaces = cmp.Or(replaces, former)
 		form := map[string]string{"type": "=" + t.Type}
@@ -321,8 +312,8 @@ func (r *TokenResource) claimTargets(
 			if _, ok := r.clients.Claims.Claim(part+" of Secret "+t.Namespace+"/"+t.Name, value, ""); ok {
 				continue
 			}
-			diags.Append(attr.Error(path.Root("secret"), "One Secret, two forms", fmt.Sprintf(
-				"the Secret %s/%s is also declared with another %s. Use the same one for each of its keys.", t.Namespace, t.Name, part)))
+			diags.Append(attr.Errorf(path.Root("secret"), "One Secret, two forms",
+				"the Secret %s/%s is also declared with another %s. Use the same one for each of its keys.", t.Namespace, t.Name, part))
 		}
 	}
 	return replaces

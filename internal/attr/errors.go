@@ -1,6 +1,7 @@
 package attr
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -12,6 +13,11 @@ import (
 // line where the whole block starts.
 func Error(at path.Path, summary, detail string) diag.Diagnostic {
 	return diag.NewAttributeErrorDiagnostic(at, summary, Text(at)+": "+detail)
+}
+
+// Errorf is Error with a formatted detail.
+func Errorf(at path.Path, summary, format string, args ...any) diag.Diagnostic {
+	return Error(at, summary, fmt.Sprintf(format, args...))
 }
 
 // Text returns a path as a user writes it: "labels[\"a\"]", "placement.tolerations[0].key". An element of a set has no
