@@ -1,7 +1,6 @@
 package acl
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 
@@ -55,18 +54,15 @@ func NewAuthMethodDataSource() datasource.DataSource {
 	}, readAuthMethodSource}
 }
 
-func readAuthMethodSource(ctx context.Context, a *consulacl.ACL, m *authMethodSourceModel, _ *diag.Diagnostics) error {
+func readAuthMethodSource(ctx context.Context, a *consulacl.ACL, m *authMethodSourceModel, diags *diag.Diagnostics) error {
 	found, err := readAuthMethod(ctx, a, m.Name.ValueString())
 	if err != nil {
 		return err
 	}
-	m.ID, m.Type = types.StringValue(found.Name), types.StringValue(found.Type)
-	m.DisplayName, m.Description = types.StringValue(found.DisplayName), types.StringValue(found.Description)
-	m.TokenLocality = types.StringValue(cmp.Or(found.TokenLocality, "local"))
-	m.MaxTokenTTL = types.StringNull()
-	if found.MaxTokenTTL > 0 {
-		m.MaxTokenTTL = types.StringValue(found.MaxTokenTTL.String())
-	}
+	var read authMethodModel
+	read.fromAPI(ctx, *found, consulacl.ReviewerState{}, false, diags)
+	m.ID, m.Type, m.DisplayName, m.Description = read.ID, read.Type, read.DisplayName, read.Description
+	m.MaxTokenTTL, m.TokenLocality = read.MaxTokenTTL, read.TokenLocality
 	text, err := json.Marshal(consulacl.PublicConfig(found.Type, found.Config))
 	m.ConfigJSON = types.StringValue(string(text))
 	return err

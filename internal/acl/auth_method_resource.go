@@ -49,7 +49,7 @@ const authMethodKind = "auth method"
 // NewAuthMethodResource returns the resource consul_k8s_auth_method.
 func NewAuthMethodResource() resource.Resource {
 	r := &AuthMethodResource{}
-	r.object, r.own = object{kind: authMethodKind, typeName: "consul_k8s_auth_method"}, r
+	r.object, r.own = object{kind: authMethodKind, typeName: "consul_k8s_auth_method", importKey: "name"}, r
 	return r
 }
 
@@ -404,8 +404,7 @@ func (r *AuthMethodResource) create(ctx context.Context, c *change[authMethodMod
 	reviewed := c.config.isReviewed(ctx, c.diags)
 	if reviewed {
 		if before, err = reviewer.Read(ctx); err != nil {
-			c.diags.Append(reviewerFailed("read", err))
-			return errReported
+			return c.fail(reviewerFailed("read", err))
 		}
 	}
 	// Check before anything is changed.
@@ -419,8 +418,7 @@ func (r *AuthMethodResource) create(ctx context.Context, c *change[authMethodMod
 			}
 		}()
 		if credential, err = reviewer.Ensure(ctx); err != nil {
-			c.diags.Append(reviewerFailed("create", err))
-			return errReported
+			return c.fail(reviewerFailed("create", err))
 		}
 	}
 	wanted := c.plan.toAPI(ctx, c.config, credential, c.diags)
@@ -436,8 +434,7 @@ func (r *AuthMethodResource) update(ctx context.Context, c *change[authMethodMod
 	credential, reviewed := consulacl.ReviewerCredential{}, c.config.isReviewed(ctx, c.diags)
 	if reviewed {
 		if credential, err = reviewer.Ensure(ctx); err != nil {
-			c.diags.Append(reviewerFailed("create", err))
-			return errReported
+			return c.fail(reviewerFailed("create", err))
 		}
 	}
 	wanted := c.plan.toAPI(ctx, c.config, credential, c.diags)
@@ -447,8 +444,7 @@ func (r *AuthMethodResource) update(ctx context.Context, c *change[authMethodMod
 	}
 	if !reviewed && !c.state.TokenReviewer.IsNull() {
 		if err := reviewer.Delete(ctx); err != nil {
-			c.diags.Append(reviewerFailed("delete", err))
-			return errReported
+			return c.fail(reviewerFailed("delete", err))
 		}
 	}
 	r.written(ctx, c, wanted, *changed, credential, reviewed)

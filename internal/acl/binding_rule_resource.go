@@ -41,7 +41,7 @@ type BindingRuleResource struct {
 // NewBindingRuleResource returns the resource consul_k8s_binding_rule.
 func NewBindingRuleResource() resource.Resource {
 	r := &BindingRuleResource{}
-	r.object, r.own = object{kind: "binding rule", typeName: "consul_k8s_binding_rule"}, r
+	r.object, r.own = object{kind: "binding rule", typeName: "consul_k8s_binding_rule", importKey: "ID"}, r
 	return r
 }
 

@@ -126,6 +126,12 @@ func put[M, T, L any](ctx context.Context, c *change[M], objects *consulacl.Obje
 	return objects.Create(ctx, wanted)
 }
 
+// fail reports what failed.
+func (c *change[M]) fail(d diag.Diagnostic) error {
+	c.diags.Append(d)
+	return errReported
+}
+
 // refresh is the refresh of one object, or the end of its import.
 type refresh[M any] struct {
 	acl *consulacl.ACL
@@ -183,7 +189,7 @@ func (e *envelope[M, P]) Create(ctx context.Context, req resource.CreateRequest,
 		return
 	}
 	defer release()
-	if !e.write(ctx, c, "create", timeout) {
+	if !e.apply(ctx, c, "create", timeout) {
 		return
 	}
 	if !serial.IsNull() {
@@ -203,13 +209,13 @@ func (e *envelope[M, P]) Update(ctx context.Context, req resource.UpdateRequest,
 	if c.diags.HasError() {
 		return
 	}
-	if e.write(ctx, c, "change", timeout+P(&c.plan).gracePeriod()) {
+	if e.apply(ctx, c, "change", timeout+P(&c.plan).gracePeriod()) {
 		e.save(ctx, &c.plan, &resp.State, resp.Identity, c.diags)
 	}
 }
 
-// write connects and writes. It reports whether the object is written.
-func (e *envelope[M, P]) write(ctx context.Context, c *change[M], doing string, timeout time.Duration) bool {
+// apply connects and writes. It reports whether the object is written.
+func (e *envelope[M, P]) apply(ctx context.Context, c *change[M], doing string, timeout time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	cluster := P(&c.plan).common().Cluster

@@ -484,18 +484,3 @@ func (o *object) checkLinks(
 		}
 	}
 }
-
-// leaving is the claim of an object that is planned to be destroyed.
-func leaving(kind, cluster, id string) string { return claimOf("leaving "+kind, cluster, id) }
-
-// leave records, at plan time, that an object is planned to be destroyed.
-func (o *object) leave(cluster, id types.String) {
-	if o.clients != nil {
-		o.clients.Claims.Claim(leaving(o.kind, cluster.ValueString(), id.ValueString()), id.ValueString(), "")
-	}
-}
-
-// leaves reports whether an object of any kind is planned to be destroyed.
-func (o *object) leaves(kind string, cluster types.String, id string) bool {
-	return o.clients.Claims.Claimed(leaving(kind, cluster.ValueString(), id))
-}

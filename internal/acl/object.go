@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/hashicorp/consul/api"
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
@@ -24,6 +26,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
@@ -32,8 +35,9 @@ import (
 // decide what the errors of internal/consulacl mean for the state.
 type object struct {
 	clients *session.Clients
-	// kind is a word for the user, such as "policy"; typeName is the type of the resource.
-	kind, typeName string
+	// kind is a word for the user, such as "policy"; typeName is the type of the resource; importKey is by what a resource is
+	// imported, such as "name".
+	kind, typeName, importKey string
 }
 
 // objectIdentity is the identity of an ACL object.
@@ -79,24 +83,12 @@ func (o *object) ImportState(ctx context.Context, req resource.ImportStateReques
 	if _, _, err := server.ParseID(cluster); err != nil || id == "" {
 		resp.Diagnostics.AddError(
 			"Invalid import ID",
-			fmt.Sprintf("%q is not of the form \"<namespace>/<cluster>/<%s>\".", req.ID, o.importKey()),
+			fmt.Sprintf("%q is not of the form \"<namespace>/<cluster>/<%s>\".", req.ID, o.importKey),
 		)
 		return
 	}
 	resp.Diagnostics.Append(resp.State.SetAttribute(ctx, path.Root("cluster"), cluster)...)
 	resp.Diagnostics.Append(resp.State.SetAttribute(ctx, path.Root("id"), id)...)
-}
-
-func (o *object) importKey() string {
-	switch o.kind {
-	case "token":
-		return "accessor ID"
-	case "auth method":
-		return "name"
-	case "binding rule":
-		return "ID"
-	}
-	return "name or ID"
 }
 
 // importCommand returns the command that imports an existing object.
@@ -372,6 +364,92 @@ func (o *object) alone(ctx context.Context, cluster, name types.String, diags *d
 // isKept reports whether an object was kept.
 func (o *object) isKept(cluster, id types.String) bool {
 	return o.clients.Claims.Claimed(claimOf("kept "+o.kind, cluster.ValueString(), id.ValueString()))
+}
+
+// leaving is the claim of an object that is planned to be destroyed.
+func leaving(kind, cluster, id string) string { return claimOf("leaving "+kind, cluster, id) }
+
+// leave records, at plan time, that an object is planned to be destroyed.
+func (o *object) leave(cluster, id types.String) {
+	if o.clients != nil {
+		o.clients.Claims.Claim(leaving(o.kind, cluster.ValueString(), id.ValueString()), id.ValueString(), "")
+	}
+}
+
+// leaves reports whether an object of any kind is planned to be destroyed.
+func (o *object) leaves(kind string, cluster types.String, id string) bool {
+	return o.clients.Claims.Claimed(leaving(kind, cluster.ValueString(), id))
+}
+
+// warnInUse names what loses the rights of an object that is deleted.
+func (o *object) warnInUse(ctx context.Context, cluster, name types.String, diags *diag.Diagnostics, users func() []string) {
+	if stay := thatStay(ctx, users); len(stay) > 0 {
+		diags.AddWarning("The "+o.kind+" is in use", fmt.Sprintf("Deleting the %s %q of %s takes its rights from: %s.",
+			o.kind, name.ValueString(), cluster.ValueString(), atMost(stay, 20)))
+	}
+}
+
+// leaveTimeout is how long the plan of a destroy waits for the plans of what uses the object. Terraform makes these plans at
+// the same time and in any order if the configuration is gone, or if nothing in it refers from one to the other.
+const leaveTimeout = 1500 * time.Millisecond
+
+// thatStay returns the users of an object that are not planned to be destroyed too. It returns as soon as there are none, or
+// after leaveTimeout, which gives the plans of the others time.
+func thatStay(ctx context.Context, users func() []string) []string {
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	_ = kube.Wait(
+		ctx,
+		"the plans of its users",
+		50*time.Millisecond,
+		func(context.Context) (string, error) { // the users that are left are the answer
+			return strings.Join(users(), ", "), nil
+		},
+	)
+	return users()
+}
+
+// tokensThatStay names the tokens that use an object, except those that are planned
+// to be destroyed too. Login tokens come and go, so it names only their auth method.
+func (o *object) tokensThatStay(
+	cluster types.String,
+	tokens []*api.ACLTokenListEntry,
+	uses func(*api.ACLTokenListEntry) bool,
+) (names []string) {
+	for _, t := range tokens {
+		name := tokenTitle(t)
+		switch {
+		case !uses(t) || o.leaves("token", cluster, t.AccessorID):
+			continue
+		case t.AuthMethod != "" && o.leaves(authMethodKind, cluster, t.AuthMethod):
+			continue
+		case t.AuthMethod != "":
+			name = fmt.Sprintf("login tokens of the auth method %q", t.AuthMethod)
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func links(l []*api.ACLLink, id string) bool {
+	return slices.ContainsFunc(l, func(l *api.ACLLink) bool { return l.ID == id })
+}
+
+func tokenTitle(t *api.ACLTokenListEntry) string {
+	if t.Description == "" {
+		return "token " + t.AccessorID
+	}
+	return fmt.Sprintf("token %s (%s)", t.AccessorID, t.Description)
+}
+
+// atMost joins up to n names, and counts the others.
+func atMost(names []string, n int) string {
+	if len(names) <= n {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:n], ", "), len(names)-n)
 }
 
 // objectAttributes are the attributes of an objectModel for a kind of object, and others.

@@ -3,9 +3,6 @@ package acl
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
-	"time"
 
 	"github.com/hashicorp/consul/api"
 	"github.com/hashicorp/terraform-plugin-framework-validators/setvalidator"
@@ -18,7 +15,6 @@ import (
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 )
 
 var _ objectResource = &PolicyResource{}
@@ -31,7 +27,7 @@ type PolicyResource struct {
 // NewPolicyResource returns the resource consul_k8s_policy.
 func NewPolicyResource() resource.Resource {
 	r := &PolicyResource{}
-	r.object, r.own = object{kind: "policy", typeName: "consul_k8s_policy"}, r
+	r.object, r.own = object{kind: "policy", typeName: "consul_k8s_policy", importKey: "name or ID"}, r
 	return r
 }
 
@@ -139,77 +135,6 @@ func (r *PolicyResource) planDestroy(ctx context.Context, state policyModel, dia
 			return links(t.Policies, state.ID.ValueString())
 		})...)
 	})
-}
-
-// warnInUse names what loses the rights of an object that is deleted.
-func (o *object) warnInUse(ctx context.Context, cluster, name types.String, diags *diag.Diagnostics, users func() []string) {
-	if stay := thatStay(ctx, users); len(stay) > 0 {
-		diags.AddWarning("The "+o.kind+" is in use", fmt.Sprintf("Deleting the %s %q of %s takes its rights from: %s.",
-			o.kind, name.ValueString(), cluster.ValueString(), atMost(stay, 20)))
-	}
-}
-
-// leaveTimeout is how long the plan of a destroy waits for the plans of what uses the object. Terraform makes these plans at
-// the same time and in any order if the configuration is gone, or if nothing in it refers from one to the other.
-const leaveTimeout = 1500 * time.Millisecond
-
-// thatStay returns the users of an object that are not planned to be destroyed too. It returns as soon as there are none, or
-// after leaveTimeout, which gives the plans of the others time.
-func thatStay(ctx context.Context, users func() []string) []string {
-	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
-	defer cancel()
-	_ = kube.Wait(
-		ctx,
-		"the plans of its users",
-		50*time.Millisecond,
-		func(context.Context) (string, error) { // the users that are left are the answer
-			return strings.Join(users(), ", "), nil
-		},
-	)
-	return users()
-}
-
-// tokensThatStay names the tokens that use an object, except those that are planned
-// to be destroyed too. Login tokens come and go, so it names only their auth method.
-func (o *object) tokensThatStay(
-	cluster types.String,
-	tokens []*api.ACLTokenListEntry,
-	uses func(*api.ACLTokenListEntry) bool,
-) (names []string) {
-	for _, t := range tokens {
-		name := tokenTitle(t)
-		switch {
-		case !uses(t) || o.leaves("token", cluster, t.AccessorID):
-			continue
-		case t.AuthMethod != "" && o.leaves(authMethodKind, cluster, t.AuthMethod):
-			continue
-		case t.AuthMethod != "":
-			name = fmt.Sprintf("login tokens of the auth method %q", t.AuthMethod)
-		}
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-func links(l []*api.ACLLink, id string) bool {
-	return slices.ContainsFunc(l, func(l *api.ACLLink) bool { return l.ID == id })
-}
-
-func tokenTitle(t *api.ACLTokenListEntry) string {
-	if t.Description == "" {
-		return "token " + t.AccessorID
-	}
-	return fmt.Sprintf("token %s (%s)", t.AccessorID, t.Description)
-}
-
-// atMost joins up to n names, and counts the others.
-func atMost(names []string, n int) string {
-	if len(names) <= n {
-		return strings.Join(names, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:n], ", "), len(names)-n)
 }
 
 func (*PolicyResource) write(ctx context.Context, c *change[policyModel]) error {

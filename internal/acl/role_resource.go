@@ -23,7 +23,7 @@ type RoleResource struct {
 // NewRoleResource returns the resource consul_k8s_role.
 func NewRoleResource() resource.Resource {
 	r := &RoleResource{}
-	r.object, r.own = object{kind: "role", typeName: "consul_k8s_role"}, r
+	r.object, r.own = object{kind: "role", typeName: "consul_k8s_role", importKey: "name or ID"}, r
 	return r
 }
 

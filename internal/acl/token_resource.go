@@ -35,7 +35,7 @@ type TokenResource struct {
 // NewTokenResource returns the resource consul_k8s_token.
 func NewTokenResource() resource.Resource {
 	r := &TokenResource{}
-	r.object, r.own = object{kind: "token", typeName: "consul_k8s_token"}, r
+	r.object, r.own = object{kind: "token", typeName: "consul_k8s_token", importKey: "accessor ID"}, r
 	return r
 }
 
@@ -431,8 +431,7 @@ func (r *TokenResource) create(ctx context.Context, c *change[tokenModel], wante
 	if c.plan.isAnonymous() { // it is always there
 		token, err := c.acl.Tokens.Update(ctx, wanted)
 		if err != nil {
-			c.diags.Append(r.failed("change", "", err))
-			return errReported
+			return c.fail(r.failed("change", "", err))
 		}
 		c.plan.fromAPI(ctx, *token, c.diags)
 		c.plan.DeliveredTo = targetNames(ctx, nil, c.diags)
