@@ -301,16 +301,12 @@ func (e *envelope[M, P]) save(ctx context.Context, read P, state, identity store
 
 // private is the private state of a resource.
 type private interface {
-	privateReader
+	GetKey(ctx context.Context, key string) ([]byte, diag.Diagnostics)
 	SetKey(ctx context.Context, key string, value []byte) diag.Diagnostics
 }
 
-type privateReader interface {
-	GetKey(ctx context.Context, key string) ([]byte, diag.Diagnostics)
-}
-
 // saved returns the value of a key of the private state, or the zero value if there is none.
-func saved[T any](ctx context.Context, private privateReader, key string, diags *diag.Diagnostics) (value T) {
+func saved[T any](ctx context.Context, private private, key string, diags *diag.Diagnostics) (value T) {
 	raw, d := private.GetKey(ctx, key)
 	diags.Append(d...)
 	if len(raw) > 0 {
