@@ -52,7 +52,7 @@ func (c Change) String() string {
 // Changes lists the settings that differ between two specs of one cluster, in
 // alphabetical order.
 func Changes(before, after Spec) []Change {
-	b, a := settings(before), settings(after)
+	b, a := settingTexts(before), settingTexts(after)
 	// An image that follows the version is not a change of its own.
 	if before.Version != after.Version && strings.ReplaceAll(before.Image, before.Version, after.Version) == after.Image {
 		delete(b, "image")
@@ -83,29 +83,27 @@ func Changes(before, after Spec) []Change {
 	return out
 }
 
-// setting is the value of an attribute as text, and the effect of a change.
-type setting struct {
+// settingText is the value of a setting as text, and the effect of a change.
+type settingText struct {
 	value  string
 	effect Effect
 }
 
-// settings lists every setting of a spec that has a value, by the path of its
-// attribute.
-func settings(s Spec) map[string]setting { //nolint:funlen // a line for each setting
-	m := map[string]setting{}
+// settingTexts lists everything in a spec that has a value, by the path of its attribute.
+func settingTexts(s Spec) map[string]settingText {
+	m := map[string]settingText{}
 	set := func(effect Effect, name string, value any) {
 		if text := fmt.Sprint(value); text != "" {
-			m[name] = setting{text, effect}
+			m[name] = settingText{text, effect}
 		}
 	}
-	set(Restart, "version", s.Version)
-	set(Restart, "image", s.Image)
-	set(Scale, "replicas", s.Replicas)
-	set(Restart, "datacenter", s.Datacenter)
-	set(Restart, "domain", s.Domain)
-	set(Restart, "ui", s.UI)
-	set(Write, "create_namespace", s.CreateNamespace)
-	set(Write, "deletion_protection", s.DeletionProtection)
+	for _, setting := range Settings() {
+		effect := setting.effect
+		if setting.idle != nil && setting.idle(s) {
+			effect = Write
+		}
+		set(effect, setting.Name, setting.Get(s))
+	}
 
 	volumes := Resize
 	if s.Storage.OnChange == RebuildServers {
@@ -116,9 +114,6 @@ func settings(s Spec) map[string]setting { //nolint:funlen // a line for each se
 	if s.Storage.NoClass {
 		set(volumes, "storage.class", `""`)
 	}
-	set(Write, "storage.on_change", s.Storage.OnChange)
-	set(Write, "storage.retention.when_deleted", s.Storage.WhenDeleted)
-	set(Write, "storage.retention.when_scaled", s.Storage.WhenScaled)
 	for k, q := range s.Resources.Requests {
 		set(Restart, "resources.requests."+k, &q)
 	}
@@ -135,37 +130,12 @@ func settings(s Spec) map[string]setting { //nolint:funlen // a line for each se
 	}
 	set(Restart, "share_process_namespace", !s.Pod.Separate)
 	set(Restart, "image_pull_secrets", list(s.Pod.PullSecrets))
-	for k, v := range s.ServiceAccountAnnotations {
-		set(Write, "service_account.annotations."+k, v)
-	}
 	var extraPod map[string]any
 	if json.Unmarshal([]byte(s.Pod.Extra), &extraPod) == nil {
 		leaves("", extraPod, func(path string, value any) { set(Restart, "extra_pod."+path, list(value)) })
 	}
-	set(Restart, "placement.anti_affinity", s.Placement.AntiAffinity)
-	set(Restart, "placement.priority_class", s.Placement.PriorityClass)
 	set(Restart, "placement.topology_spread", list(s.Placement.TopologySpread))
 	set(Restart, "placement.tolerations", list(s.Placement.Tolerations))
-	for k, v := range s.Placement.NodeSelector {
-		set(Restart, "placement.node_selector."+k, v)
-	}
-
-	set(Write, "autopilot.cleanup_dead_servers", s.Autopilot.CleanupDeadServers)
-	set(Write, "autopilot.last_contact_threshold", s.Autopilot.LastContactThreshold)
-	set(Write, "autopilot.max_trailing_logs", s.Autopilot.MaxTrailingLogs)
-	set(Write, "autopilot.server_stabilization_time", s.Autopilot.ServerStabilizationTime)
-	set(Write, "update.strategy", s.Update.Strategy)
-	set(Write, "update.pause_after", s.Update.PauseAfter)
-	set(Write, "update.on_failure", s.Update.OnFailure)
-	set(Write, "update.snapshot_before", s.Update.SnapshotBefore)
-	set(Write, "update.snapshot_to.repository.url", s.Update.SnapshotTo.URL)
-	set(Write, "update.snapshot_to.repository.volume_claim", s.Update.SnapshotTo.Claim)
-	set(Write, "update.snapshot_to.repository.credentials_secret", s.Update.SnapshotTo.Secret)
-	set(Write, "update.snapshot_to.repository.service_account.name", s.Update.SnapshotTo.ServiceAccount)
-	set(Write, "update.snapshot_to.repository.service_account.token_audience", s.Update.SnapshotTo.TokenAudience)
-	set(Write, "update.snapshot_to.repository.options", s.Update.SnapshotTo.Options)
-	set(Write, "update.snapshot_to.image", s.Update.SnapshotTo.Image)
-	set(Write, "update.server_timeout", s.Update.ServerTimeout)
 	if r := s.Jobs.Resources; r != nil {
 		for k, q := range r.Requests {
 			set(Write, "jobs.resources.requests."+k, &q)
@@ -174,26 +144,9 @@ func settings(s Spec) map[string]setting { //nolint:funlen // a line for each se
 			set(Write, "jobs.resources.limits."+k, &q)
 		}
 	}
-	for k, v := range s.Jobs.PodLabels {
-		set(Write, "jobs.pod_labels."+k, v)
-	}
-	for k, v := range s.Jobs.PodAnnotations {
-		set(Write, "jobs.pod_annotations."+k, v)
-	}
-
-	set(Restart, "performance.raft_multiplier", s.Performance.RaftMultiplier)
-	set(Restart, "performance.leave_drain_time", s.Performance.LeaveDrainTime)
-	set(Restart, "performance.rpc_hold_timeout", s.Performance.RPCHoldTimeout)
-	set(Restart, "telemetry.prometheus_retention_time", s.Telemetry.PrometheusRetentionTime)
-	set(Restart, "acl.enabled", s.ACL.Enabled)
-	if s.ACL.Enabled {
-		set(Restart, "acl.default_policy", s.ACL.DefaultPolicy)
-	} else { // it has no effect
-		set(Write, "acl.default_policy", s.ACL.DefaultPolicy)
-	}
 
 	set(Restart, "gossip.enabled", s.Gossip.Stage == StageEncrypted)
-	rotate := Rotate
+	rotate, reissue := Rotate, Rotate
 	if s.Gossip.Stage == StagePlain { // there is no key
 		rotate = Write
 	}
@@ -201,37 +154,18 @@ func settings(s Spec) map[string]setting { //nolint:funlen // a line for each se
 		set(rotate, "gossip.key_secret.name", k.Name)
 		set(rotate, "gossip.key_secret.key", k.Key)
 	}
-	set(rotate, "gossip.rotation.trigger", s.Gossip.Rotation.Trigger)
 	if s.Gossip.Rotation.After > 0 {
 		set(Write, "gossip.rotation.after", s.Gossip.Rotation.After)
 	}
-
 	set(Restart, "tls.enabled", s.TLS.Stage == StageEncrypted)
-	tlsConfig, reissue := Restart, Rotate
-	if s.TLS.Stage == StagePlain { // there is no certificate
-		tlsConfig, reissue = Write, Write
+	if !s.usesTLS() { // there is no certificate
+		reissue = Write
 	}
-	set(tlsConfig, "tls.https_only", s.TLS.HTTPSOnly)
-	set(tlsConfig, "tls.https_port", s.TLS.HTTPSPort)
-	set(tlsConfig, "tls.min_version", s.TLS.MinVersion)
-	set(tlsConfig, "tls.verify_clients", s.TLS.VerifyClients)
-	set(reissue, "tls.certificate_secret", s.TLS.CertificateSecret)
-	set(reissue, "tls.ca_secret", s.TLS.CASecret)
-	set(reissue, "tls.ca_trigger", s.TLS.CATrigger)
 	set(reissue, "tls.dns_names", list(s.TLS.DNSNames))
 	set(reissue, "tls.ip_addresses", list(s.TLS.IPAddresses))
-	set(reissue, "tls.key_algorithm", s.TLS.KeyAlgorithm)
-	set(Write, "tls.ca_validity", s.TLS.CAValidity)
-	set(Write, "tls.validity", s.TLS.Validity)
-	set(Write, "tls.renew_before", s.TLS.RenewBefore)
 
-	set(Write, "service.type", s.Service.Type)
-	set(Write, "service.load_balancer_class", s.Service.LoadBalancerClass)
 	set(Write, "service.load_balancer_source_ranges", list(s.Service.LoadBalancerSourceRanges))
-	set(Write, "service.cluster_ip", s.Service.ClusterIP)
 	set(Write, "service.ip_families", list(s.Service.IPFamilies))
-	set(Write, "service.ip_family_policy", s.Service.IPFamilyPolicy)
-	set(Write, "service.external_traffic_policy", s.Service.ExternalTrafficPolicy)
 	for name, port := range map[string]int32{
 		"http": s.Service.NodePorts.HTTP, "https": s.Service.NodePorts.HTTPS, "dns": s.Service.NodePorts.DNS,
 	} {
@@ -239,26 +173,26 @@ func settings(s Spec) map[string]setting { //nolint:funlen // a line for each se
 			set(Write, "service.node_ports."+name, port)
 		}
 	}
-	for k, v := range s.Service.Annotations {
-		set(Write, "service.annotations."+k, v)
-	}
-	for k, v := range s.Labels {
-		set(Write, "labels."+k, v)
-	}
-	for k, v := range s.Annotations {
-		set(Write, "annotations."+k, v)
-	}
-	for k, v := range s.NamespaceLabels {
-		set(Write, "namespace_labels."+k, v)
-	}
-	for k, v := range s.NamespaceAnnotations {
-		set(Write, "namespace_annotations."+k, v)
-	}
-	for k, v := range s.PodLabels {
-		set(Restart, "pod_labels."+k, v)
-	}
-	for k, v := range s.PodAnnotations {
-		set(Restart, "pod_annotations."+k, v)
+	for _, entries := range []struct {
+		effect Effect
+		name   string
+		values map[string]string
+	}{
+		{Restart, "placement.node_selector", s.Placement.NodeSelector},
+		{Write, "service_account.annotations", s.ServiceAccountAnnotations},
+		{Write, "jobs.pod_labels", s.Jobs.PodLabels},
+		{Write, "jobs.pod_annotations", s.Jobs.PodAnnotations},
+		{Write, "service.annotations", s.Service.Annotations},
+		{Write, "labels", s.Labels},
+		{Write, "annotations", s.Annotations},
+		{Write, "namespace_labels", s.NamespaceLabels},
+		{Write, "namespace_annotations", s.NamespaceAnnotations},
+		{Restart, "pod_labels", s.PodLabels},
+		{Restart, "pod_annotations", s.PodAnnotations},
+	} {
+		for k, v := range entries.values {
+			set(entries.effect, entries.name+"."+k, v)
+		}
 	}
 	var extra map[string]any
 	if json.Unmarshal([]byte(s.ExtraConfig), &extra) == nil {

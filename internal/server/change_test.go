@@ -16,19 +16,9 @@ import (
 func TestChanges_sayWhatHappens(t *testing.T) {
 	t.Parallel()
 	changes := map[string]func(*Spec){
-		"version":                        func(s *Spec) { s.Version, s.Image = "1.21.0", "docker.io/hashicorp/consul:1.21.0" },
-		"image":                          func(s *Spec) { s.Image = "mirror.example/consul:1.22.7" },
-		"replicas":                       func(s *Spec) { s.Replicas = 5 },
-		"domain":                         func(s *Spec) { s.Domain = "corp" },
-		"datacenter":                     func(s *Spec) { s.Datacenter = "dc2" },
-		"ui":                             func(s *Spec) { s.UI = false },
-		"create_namespace":               func(s *Spec) { s.CreateNamespace = true },
-		"deletion_protection":            func(s *Spec) { s.DeletionProtection = false },
-		"storage.size":                   func(s *Spec) { s.Storage.Size = resource.MustParse("20Gi") },
-		"storage.class":                  func(s *Spec) { s.Storage.Class = "fast" },
-		"storage.on_change":              func(s *Spec) { s.Storage.OnChange = RebuildServers },
-		"storage.retention.when_deleted": func(s *Spec) { s.Storage.WhenDeleted = Delete },
-		"storage.retention.when_scaled":  func(s *Spec) { s.Storage.WhenScaled = Delete },
+		"version":       func(s *Spec) { s.Version, s.Image = "1.21.0", "docker.io/hashicorp/consul:1.21.0" },
+		"storage.size":  func(s *Spec) { s.Storage.Size = resource.MustParse("20Gi") },
+		"storage.class": func(s *Spec) { s.Storage.Class = "fast" },
 		"resources.requests.cpu": func(s *Spec) {
 			s.Resources.Requests = map[string]resource.Quantity{"cpu": resource.MustParse("2"), "memory": resource.MustParse("1Gi")}
 		},
@@ -46,52 +36,20 @@ func TestChanges_sayWhatHappens(t *testing.T) {
 			}
 		},
 		"placement.anti_affinity":                 func(s *Spec) { s.Placement.AntiAffinity = AntiAffinityPreferred },
-		"placement.priority_class":                func(s *Spec) { s.Placement.PriorityClass = "high" },
 		"placement.node_selector.pool":            func(s *Spec) { s.Placement.NodeSelector = map[string]string{"pool": "consul"} },
 		"placement.tolerations":                   func(s *Spec) { s.Placement.Tolerations = []corev1.Toleration{{Operator: "Exists"}} },
 		"placement.topology_spread":               func(s *Spec) { s.Placement.TopologySpread = full().Placement.TopologySpread },
-		"performance.raft_multiplier":             func(s *Spec) { s.Performance.RaftMultiplier = 5 },
-		"performance.leave_drain_time":            func(s *Spec) { s.Performance.LeaveDrainTime = time.Second },
-		"performance.rpc_hold_timeout":            func(s *Spec) { s.Performance.RPCHoldTimeout = time.Second },
-		"telemetry.prometheus_retention_time":     func(s *Spec) { s.Telemetry.PrometheusRetentionTime = 0 },
-		"autopilot.cleanup_dead_servers":          func(s *Spec) { s.Autopilot.CleanupDeadServers = false },
-		"autopilot.last_contact_threshold":        func(s *Spec) { s.Autopilot.LastContactThreshold = time.Second },
-		"autopilot.max_trailing_logs":             func(s *Spec) { s.Autopilot.MaxTrailingLogs = 1000 },
-		"autopilot.server_stabilization_time":     func(s *Spec) { s.Autopilot.ServerStabilizationTime = 10 * time.Second },
-		"update.strategy":                         func(s *Spec) { s.Update.Strategy = OnDelete },
-		"update.pause_after":                      func(s *Spec) { s.Update.PauseAfter = 1 },
-		"update.on_failure":                       func(s *Spec) { s.Update.OnFailure = RollBack },
-		"update.snapshot_before":                  func(s *Spec) { s.Update.SnapshotBefore = false },
-		"update.server_timeout":                   func(s *Spec) { s.Update.ServerTimeout = time.Hour },
-		"acl.default_policy":                      func(s *Spec) { s.ACL.DefaultPolicy = "allow" },
-		"acl.enabled":                             func(s *Spec) { s.ACL.Enabled = true },
 		"gossip.enabled":                          func(s *Spec) { s.Gossip.Stage = StageEncrypted },
 		"gossip.key_secret.name":                  func(s *Spec) { s.Gossip.KeySecret = &SecretKey{Name: "a"} },
 		"gossip.key_secret.key":                   func(s *Spec) { s.Gossip.KeySecret = &SecretKey{Key: "b"} },
-		"gossip.rotation.trigger":                 func(s *Spec) { s.Gossip.Rotation.Trigger = "1" },
 		"gossip.rotation.after":                   func(s *Spec) { s.Gossip.Rotation.After = time.Hour },
 		"tls.enabled":                             func(s *Spec) { s.TLS.Stage = StageEncrypted },
-		"tls.https_only":                          func(s *Spec) { s.TLS.HTTPSOnly = true },
-		"tls.https_port":                          func(s *Spec) { s.TLS.HTTPSPort = 9501 },
-		"tls.min_version":                         func(s *Spec) { s.TLS.MinVersion = TLS13 },
-		"tls.verify_clients":                      func(s *Spec) { s.TLS.VerifyClients = true },
-		"tls.certificate_secret":                  func(s *Spec) { s.TLS.CertificateSecret = "issued" },
-		"tls.key_algorithm":                       func(s *Spec) { s.TLS.KeyAlgorithm = "RSA-2048" },
-		"tls.ca_secret":                           func(s *Spec) { s.TLS.CASecret = "ca" },
-		"tls.ca_trigger":                          func(s *Spec) { s.TLS.CATrigger = "1" },
-		"tls.ca_validity":                         func(s *Spec) { s.TLS.CAValidity = time.Hour },
-		"tls.validity":                            func(s *Spec) { s.TLS.Validity = time.Hour },
-		"tls.renew_before":                        func(s *Spec) { s.TLS.RenewBefore = time.Hour },
 		"tls.dns_names":                           func(s *Spec) { s.TLS.DNSNames = []string{"consul.example.com"} },
 		"tls.ip_addresses":                        func(s *Spec) { s.TLS.IPAddresses = []string{"192.0.2.1"} },
-		"service.type":                            func(s *Spec) { s.Service.Type = "NodePort" },
-		"service.load_balancer_class":             func(s *Spec) { s.Service.LoadBalancerClass = "x" },
 		"service.load_balancer_source_ranges":     func(s *Spec) { s.Service.LoadBalancerSourceRanges = []string{"10.0.0.0/8"} },
 		"service.annotations.lb":                  func(s *Spec) { s.Service.Annotations = map[string]string{"lb": "internal"} },
-		"service.cluster_ip":                      func(s *Spec) { s.Service.ClusterIP = "10.96.0.50" },
 		"service.ip_families":                     func(s *Spec) { s.Service.IPFamilies = []string{"IPv6"} },
 		"service.ip_family_policy":                func(s *Spec) { s.Service.IPFamilyPolicy = "PreferDualStack" },
-		"service.external_traffic_policy":         func(s *Spec) { s.Service.ExternalTrafficPolicy = "Local" },
 		"service.node_ports.http":                 func(s *Spec) { s.Service.NodePorts.HTTP = 30500 },
 		"service.node_ports.https":                func(s *Spec) { s.Service.NodePorts.HTTPS = 30501 },
 		"service.node_ports.dns":                  func(s *Spec) { s.Service.NodePorts.DNS = 30053 },
@@ -115,6 +73,11 @@ func TestChanges_sayWhatHappens(t *testing.T) {
 		"pod_annotations.scrape":                        func(s *Spec) { s.PodAnnotations = map[string]string{"scrape": "no"} },
 		"extra_config.log_json":                         func(s *Spec) { s.ExtraConfig = `{"log_json":true}` },
 		"extra_config.limits.http_max_conns_per_client": func(s *Spec) { s.ExtraConfig = `{"limits":{"http_max_conns_per_client":500}}` },
+	}
+	for _, setting := range Settings() { // those for which any other value will do
+		if _, ok := changes[setting.Name]; !ok {
+			changes[setting.Name] = func(s *Spec) { setting.Set(s, another(setting.Get(*s))) }
+		}
 	}
 	touched := map[string]bool{ // no settings
 		"Name": true, "Namespace": true, "Declared": true, "Adopt": true, "Record": true,
@@ -147,7 +110,7 @@ func TestChanges_sayWhatHappens(t *testing.T) {
 			t.Errorf("no change of the field %s is tried", name)
 		}
 	}
-	for name := range settings(full()) {
+	for name := range settingTexts(full()) {
 		if _, ok := changes[name]; !ok &&
 			!slices.Contains(
 				[]string{

@@ -52,10 +52,15 @@ func CheckLabels(cluster string) map[string]string {
 // removed. The name has a digest of everything that the result depends on: a Job that an interrupted apply left behind has
 // the same name.
 func CheckJob(s Spec) *batchv1.Job {
-	config := newAgentConfig(s)
-	config.RetryJoin, config.BindAddr, config.ClientAddr = []string{}, loopback, loopback
-	trial := config // the certificates may not exist yet
-	trial.TLS, trial.Addresses, trial.Ports.HTTPS = nil, nil, 0
+	config, trial := newAgentConfig(s), newAgentConfig(s)
+	for _, c := range []*agentConfig{config, trial} {
+		c.set("retry_join", []string{})
+		c.set("bind_addr", loopback)
+		c.set("client_addr", loopback)
+	}
+	for _, path := range []string{"tls", "addresses", "ports.https"} { // the certificates may not exist yet
+		trial.remove(path)
+	}
 	c := JobContainer(s, CheckContainerName, s.Image)
 	c.Command, c.Args = []string{"/bin/sh", "-c", checkScript}, []string{"sh", "/tmp"}
 	for _, v := range [][2]string{{"CONFIG", marshalConfig(config)}, {"TRIAL", marshalConfig(trial)}, {"EXTRA", s.ExtraConfig}} {

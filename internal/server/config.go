@@ -6,78 +6,71 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	goversion "github.com/hashicorp/go-version"
 )
 
-// agentConfig is the part of Consul's agent configuration that the provider
-// owns (developer.hashicorp.com/consul/docs/reference/agent/configuration-file).
+// agentConfig is agent configuration to render. Its keys keep the order in which they are set
+// (developer.hashicorp.com/consul/docs/reference/agent/configuration-file).
 type agentConfig struct {
-	Server             bool            `json:"server"`
-	Datacenter         string          `json:"datacenter"`
-	Domain             string          `json:"domain"`
-	DataDir            string          `json:"data_dir"`
-	BindAddr           string          `json:"bind_addr"`
-	ClientAddr         string          `json:"client_addr"`
-	RetryJoin          []string        `json:"retry_join"`
-	RetryInterval      string          `json:"retry_interval"`
-	Ports              portsBlock      `json:"ports"`
-	Addresses          *addressesBlock `json:"addresses,omitempty"`
-	LeaveOnTerminate   bool            `json:"leave_on_terminate"`
-	ServerRejoinAgeMax string          `json:"server_rejoin_age_max,omitempty"`
-	DisableUpdateCheck bool            `json:"disable_update_check"`
-	// NodeMeta shows which configuration an agent has loaded (ConfigVersion).
-	NodeMeta     map[string]string  `json:"node_meta,omitempty"`
-	Autopilot    *autopilotConfig   `json:"autopilot,omitempty"`
-	Performance  performanceBlock   `json:"performance"`
-	RaftLogStore *raftLogStoreBlock `json:"raft_logstore,omitempty"`
-	Telemetry    *telemetryBlock    `json:"telemetry,omitempty"`
-	UI           uiBlock            `json:"ui_config"`
-	// Agents have the keys in a file of their own (startScript).
-	EncryptVerifyIncoming *bool      `json:"encrypt_verify_incoming,omitempty"`
-	EncryptVerifyOutgoing *bool      `json:"encrypt_verify_outgoing,omitempty"`
-	TLS                   *tlsConfig `json:"tls,omitempty"`
-	ACL                   aclBlock   `json:"acl"`
+	keys   []string
+	values map[string]any
 }
 
-type portsBlock struct {
-	SerfWAN int `json:"serf_wan"`
-	HTTPS   int `json:"https,omitempty"`
-	GRPCTLS int `json:"grpc_tls,omitempty"`
+// set sets the value at a path, such as "performance.raft_multiplier".
+func (c *agentConfig) set(path string, value any) {
+	key, rest, isNested := strings.Cut(path, ".")
+	if c.values == nil {
+		c.values = map[string]any{}
+	}
+	if _, ok := c.values[key]; !ok {
+		c.keys = append(c.keys, key)
+	}
+	if isNested {
+		block, ok := c.values[key].(*agentConfig)
+		if !ok {
+			block = &agentConfig{}
+		}
+		block.set(rest, value)
+		value = block
+	}
+	c.values[key] = value
 }
 
-type addressesBlock struct {
-	HTTP string `json:"http"`
+// remove removes the value at a path.
+func (c *agentConfig) remove(path string) {
+	key, rest, isNested := strings.Cut(path, ".")
+	if block, ok := c.values[key].(*agentConfig); isNested && ok {
+		block.remove(rest)
+		return
+	}
+	delete(c.values, key)
+	c.keys = slices.DeleteFunc(c.keys, func(k string) bool { return k == key })
 }
 
-type autopilotConfig struct {
-	CleanupDeadServers      bool   `json:"cleanup_dead_servers"`
-	LastContactThreshold    string `json:"last_contact_threshold"`
-	MaxTrailingLogs         uint64 `json:"max_trailing_logs"`
-	MinQuorum               int32  `json:"min_quorum"`
-	ServerStabilizationTime string `json:"server_stabilization_time"`
-	DisableUpgradeMigration bool   `json:"disable_upgrade_migration"`
+// MarshalJSON implements json.Marshaler.
+func (c *agentConfig) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for i, k := range c.keys {
+		value, err := json.Marshal(c.values[k])
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "%q:%s", k, value)
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
 }
 
 // MinQuorum is how many voters of n servers autopilot must keep: a majority.
 func MinQuorum(n int) int { return n/2 + 1 }
-
-type performanceBlock struct {
-	RaftMultiplier int64  `json:"raft_multiplier"`
-	LeaveDrainTime string `json:"leave_drain_time"`
-	RPCHoldTimeout string `json:"rpc_hold_timeout"`
-}
-
-type raftLogStoreBlock struct {
-	Backend      string            `json:"backend"`
-	Verification verificationBlock `json:"verification"`
-}
-
-type verificationBlock struct {
-	Enabled bool `json:"enabled"`
-}
 
 // walVersion is the first version of Consul that keeps the Raft log in a write-ahead log and verifies it by
 // default.
@@ -90,42 +83,22 @@ func WritesAheadLog(version string) bool {
 	return err == nil && !v.Core().LessThan(walVersion)
 }
 
-// newRaftLogStore turns off the verification of the Raft log, which Consul turns on wherever it chooses the
-// backend itself. Consul mistakes a part of a large value that begins with one of two particular bytes for a
-// checkpoint of the verification. The leader then refuses its own log and steps down, each time that the client
-// tries again: a single value of 512 KiB is an outage (github.com/hashicorp/consul/issues/23926). The
-// verification only logs that a disk has changed what was written. extra_config can turn it on again.
+// choosesLogStore reports whether the configuration chooses the backend of the Raft log, to turn off its verification,
+// which Consul turns on wherever it chooses the backend itself. Consul mistakes a part of a large value that begins with
+// one of two particular bytes for a checkpoint of the verification. The leader then refuses its own log and steps down,
+// each time that the client tries again: a single value of 512 KiB is an outage
+// (github.com/hashicorp/consul/issues/23926). The verification only logs that a disk has changed what was written.
+// extra_config can turn it on again.
 //
 // A server with a log in BoltDB keeps it there, whatever the backend is.
-func newRaftLogStore(version string) *raftLogStoreBlock {
-	if !WritesAheadLog(version) {
-		return nil
-	}
-	return &raftLogStoreBlock{Backend: "wal"}
-}
+func choosesLogStore(s Spec) bool { return WritesAheadLog(s.Version) }
 
 // LogStoreFlags are the same settings as flags, for an agent without a configuration file.
 func LogStoreFlags(version string) []string {
-	if newRaftLogStore(version) == nil {
+	if !WritesAheadLog(version) {
 		return nil
 	}
 	return []string{`-hcl=raft_logstore { backend = "wal" verification { enabled = false } }`}
-}
-
-type telemetryBlock struct {
-	PrometheusRetentionTime string `json:"prometheus_retention_time"`
-	DisableHostname         bool   `json:"disable_hostname"`
-}
-
-type uiBlock struct {
-	Enabled bool `json:"enabled"`
-}
-
-type aclBlock struct {
-	Enabled                bool   `json:"enabled"`
-	DefaultPolicy          string `json:"default_policy"`
-	DownPolicy             string `json:"down_policy,omitempty"`
-	EnableTokenPersistence bool   `json:"enable_token_persistence"`
 }
 
 // nodeConfig is the part that differs from server to server.
@@ -151,78 +124,45 @@ func newNodeConfig(s Spec, ordinal int) nodeConfig {
 	return c
 }
 
+// versionKey is the path of the configuration's own version.
+const versionKey = "node_meta." + MetaConfigVersion
+
 // newAgentConfig renders the configuration that all servers share.
-func newAgentConfig(s Spec) agentConfig {
-	c := sharedConfig(s)
-	c.NodeMeta = map[string]string{MetaConfigVersion: ConfigVersion(s)}
+func newAgentConfig(s Spec) *agentConfig { return render(s, func(Setting) bool { return true }) }
+
+// render renders the settings that are included.
+func render(s Spec, included func(Setting) bool) *agentConfig {
+	c := &agentConfig{}
+	for _, setting := range settings() {
+		if setting.key == "" || !included(setting) {
+			continue
+		}
+		if v := setting.rendered(s); v != nil {
+			c.set(setting.key, v)
+		}
+	}
 	return c
 }
 
-// sharedConfig is the configuration without its own version.
-func sharedConfig(s Spec) agentConfig {
-	c := agentConfig{
-		Server:     true,
-		Datacenter: s.Datacenter,
-		Domain:     s.Domain,
-		DataDir:    dataDir,
-		BindAddr:   "0.0.0.0",
-		ClientAddr: clientAddr(s),
-		// DNS of the headless Service, which publishes pods that are not ready:
-		// cloud auto-join lists ready pods only, and no server is ready before
-		// there is a leader.
-		RetryJoin: []string{fmt.Sprintf("%s.%s.svc:%d", StatefulSetName(s.Name), s.Namespace, PortSerfLAN)},
-		// The default of 30s makes a server that starts before DNS answers wait that long.
-		RetryInterval: "1s",
-		// A single datacenter does not need the pool of all datacenters. A server that stops would first leave
-		// it, which takes four seconds.
-		Ports: portsBlock{SerfWAN: -1},
-		// A server that stops leaves the Raft peers: its replacement has another
-		// address and joins as a new peer at once.
-		LeaveOnTerminate: true,
-		// By default, a server that was away for longer than a week refuses to start. Its old data does no
-		// harm: Raft brings the server up to date before it counts.
-		ServerRejoinAgeMax: rejoinAgeMax(s.Version),
-		// Do not contact HashiCorp.
-		DisableUpdateCheck: true,
-		Performance: performanceBlock{
-			RaftMultiplier: s.Performance.RaftMultiplier,
-			LeaveDrainTime: s.Performance.LeaveDrainTime.String(),
-			RPCHoldTimeout: s.Performance.RPCHoldTimeout.String(),
-		},
-		RaftLogStore: newRaftLogStore(s.Version),
-		UI:           uiBlock{Enabled: s.UI},
-		ACL:          aclBlock{Enabled: s.ACL.Enabled, DefaultPolicy: s.ACL.DefaultPolicy},
+// rendered is the value in the agent configuration of a spec, nil if the key is left out.
+func (s Setting) rendered(spec Spec) any {
+	if s.value != nil {
+		return s.value(spec)
 	}
-	if !s.Established {
-		// Consul only reads this at the first bootstrap, and keeps it in Raft.
-		c.Autopilot = &autopilotConfig{
-			CleanupDeadServers:      s.Autopilot.CleanupDeadServers,
-			LastContactThreshold:    s.Autopilot.LastContactThreshold.String(),
-			MaxTrailingLogs:         s.Autopilot.MaxTrailingLogs,
-			MinQuorum:               int32(MinQuorum(int(s.Replicas))), //nolint:gosec // at most 4
-			ServerStabilizationTime: s.Autopilot.ServerStabilizationTime.String(),
-			DisableUpgradeMigration: true,
-		}
+	v := s.Get(spec)
+	if v == s.missing || s.effect == Write && spec.Established {
+		return nil
 	}
-	if s.ACL.Enabled {
-		c.ACL.DownPolicy = "extend-cache"
-		// Agent tokens are set through the API and must survive a restart.
-		c.ACL.EnableTokenPersistence = true
+	if d, ok := v.(time.Duration); ok {
+		return d.String()
 	}
-	c.setGossip(s.Gossip.Stage)
-	c.setTLS(s.TLS)
-	if ports := extraPorts(s); s.TLS.Stage != StagePlain && ports["grpc"] > 0 && ports["grpc_tls"] == 0 {
-		// Agents with certificates refuse to serve gRPC in plain text if the port over TLS is their default
-		// (agent/config/builder.go of Consul).
-		c.Ports.GRPCTLS = portGRPC
-	}
-	if s.Telemetry.PrometheusRetentionTime > 0 {
-		c.Telemetry = &telemetryBlock{
-			PrometheusRetentionTime: s.Telemetry.PrometheusRetentionTime.String(),
-			DisableHostname:         true,
-		}
-	}
-	return c
+	return v
+}
+
+// needsGRPCTLS reports whether agents with certificates have to serve gRPC in plain text.
+func needsGRPCTLS(s Spec) bool {
+	ports := extraPorts(s)
+	return s.usesTLS() && ports["grpc"] > 0 && ports["grpc_tls"] == 0
 }
 
 // clientAddr is where servers listen for clients. If IPv6 is turned off in the kernel, nothing can listen on "::", which
@@ -237,22 +177,29 @@ func clientAddr(s Spec) string {
 // configHash is a digest of every setting whose change requires a restart.
 func configHash(s Spec) string {
 	s.TLS.Stage = restartedTLS(s.TLS.Stage)
-	return digest(s, func(extra map[string]any) { dropReloadable("", extra) })
+	return digest(
+		s,
+		func(setting Setting) bool { return setting.effect != Reload },
+		func(extra map[string]any) { dropReloadable("", extra) },
+	)
 }
 
 // ConfigVersion is a digest of the whole configuration. Every agent has it in its node metadata, so that it
 // reports which configuration it has loaded, at its start or by a later reload.
-func ConfigVersion(s Spec) string { return digest(s, func(map[string]any) {}) }
+func ConfigVersion(s Spec) string {
+	return digest(s, func(Setting) bool { return true }, func(map[string]any) {})
+}
 
-// digest hashes the agent configuration without what Consul only reads at the first bootstrap, or not at all.
-func digest(s Spec, change func(extra map[string]any)) string {
-	c := sharedConfig(s)
-	c.Autopilot = nil
-	if !c.ACL.Enabled {
-		c.ACL.DefaultPolicy = ""
+// digest hashes the agent configuration without its own version, and without what Consul only reads at the first
+// bootstrap, or not at all.
+func digest(s Spec, included func(Setting) bool, change func(extra map[string]any)) string {
+	s.Established = true
+	if !s.ACL.Enabled {
+		s.ACL.DefaultPolicy = ""
 	}
+	c := render(s, func(setting Setting) bool { return setting.key != versionKey && included(setting) })
 	var h bytes.Buffer
-	_ = json.NewEncoder(&h).Encode(c) // a struct of plain fields always encodes
+	_ = json.NewEncoder(&h).Encode(c) // plain values always encode
 	extra := map[string]any{}
 	d := json.NewDecoder(strings.NewReader(s.ExtraConfig))
 	d.UseNumber()

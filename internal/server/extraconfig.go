@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -28,35 +29,42 @@ func attribute(name string) string { return "use the attribute " + name }
 func renamed(key string) string { return "deprecated, use " + key }
 
 // ownedKeys are the paths of agent configuration that extra_config must not set, with the reason. A path
-// includes everything below it. All spellings of a setting are listed: deprecated keys are those of
-// agent/config/deprecated.go of Consul 1.22.7. TestCheckExtraConfig_keysOfConsul compares the table with all
-// keys of Consul.
-var ownedKeys = map[string]string{
-	"server": reserved, "bootstrap": attribute("replicas"), "bootstrap_expect": attribute("replicas"),
-	"datacenter": attribute("datacenter"), "domain": attribute("domain"),
-	"node_id": reserved, "node_name": reserved, "leave_on_terminate": reserved, "disable_update_check": reserved,
-	"protocol": reserved, "raft_protocol": reserved,
+// includes everything below it. TestCheckExtraConfig_keysOfConsul compares them with all keys of Consul.
+var ownedKeys = func() map[string]string {
+	owned := maps.Clone(unsupportedKeys)
+	for _, s := range settings() {
+		reason := s.reason
+		if s.Name != "" {
+			reason = attribute(s.Name)
+		}
+		for _, key := range append([]string{s.key}, s.aliases...) {
+			if key != "" && reason != "" {
+				owned[key] = reason
+			}
+		}
+	}
+	return owned
+}()
+
+// unsupportedKeys are those that the table of settings does not have. All spellings of a setting are listed: deprecated
+// keys are those of agent/config/deprecated.go of Consul 1.22.7.
+var unsupportedKeys = map[string]string{
+	"node_id": reserved, "node_name": reserved, "protocol": reserved, "raft_protocol": reserved,
 	// Servers reload when the provider tells them to, one at a time.
 	"auto_reload_config": reserved,
 	"autopilot":          attribute("autopilot"),
-	"ui":                 attribute("ui"), "ui_config.enabled": attribute("ui"),
-	"ui_dir": renamed("ui_config.dir"), "ui_content_path": renamed("ui_config.content_path"),
-	"performance.raft_multiplier":         attribute("performance.raft_multiplier"),
-	"performance.leave_drain_time":        attribute("performance.leave_drain_time"),
-	"performance.rpc_hold_timeout":        attribute("performance.rpc_hold_timeout"),
-	"telemetry.prometheus_retention_time": attribute("telemetry.prometheus_retention_time"),
+	"ui_dir":             renamed("ui_config.dir"), "ui_content_path": renamed("ui_config.content_path"),
 
-	// Storage. With the BoltDB backend a server opens an empty log next to the one that it has.
-	"data_dir": attribute("storage"), "raft_logstore.backend": reserved, "raft_boltdb": renamed("raft_logstore.boltdb"),
+	// With the BoltDB backend a server opens an empty log next to the one that it has.
+	"raft_boltdb": renamed("raft_logstore.boltdb"),
 
 	// Addresses and ports.
-	"bind_addr": reserved, "client_addr": reserved, "addresses": reserved, "serf_lan": reserved, "serf_wan": reserved,
+	"addresses": reserved, "serf_lan": reserved, "serf_wan": reserved,
 	"advertise_addr": reserved, "advertise_addr_ipv4": reserved, "advertise_addr_ipv6": reserved,
 	"ports.http": reserved, "ports.server": reserved, "ports.serf_lan": reserved, "ports.dns": reserved,
-	"ports.https": attribute("tls.https_port"), "ports.serf_wan": federated,
 
 	// Joining.
-	"retry_join": reserved, "retry_interval": reserved, "retry_max": reserved, "start_join": reserved, "rejoin_after_leave": reserved,
+	"retry_max": reserved, "start_join": reserved, "rejoin_after_leave": reserved,
 	"retry_join_wan": federated, "retry_interval_wan": federated, "retry_max_wan": federated, "start_join_wan": federated,
 	"primary_datacenter": federated, "acl_datacenter": federated, "primary_gateways": federated, "primary_gateways_interval": federated,
 	"advertise_addr_wan": federated, "advertise_addr_wan_ipv4": federated, "advertise_addr_wan_ipv6": federated,
@@ -64,9 +72,7 @@ var ownedKeys = map[string]string{
 	"connect.enable_mesh_gateway_wan_federation": federated,
 
 	// ACLs.
-	"acl.enabled":        attribute("acl.enabled"),
-	"acl.default_policy": attribute("acl.default_policy"), "acl_default_policy": attribute("acl.default_policy"),
-	"acl.enable_token_persistence": reserved, "acl.tokens": bootstrap,
+	"acl.tokens":             bootstrap,
 	"acl_agent_master_token": bootstrap, "acl_agent_token": bootstrap,
 	"acl_master_token": bootstrap, "acl_replication_token": bootstrap,
 	"acl_token":       bootstrap,
@@ -74,16 +80,13 @@ var ownedKeys = map[string]string{
 	"acl_ttl":         renamed("acl.token_ttl"), "acl_enable_key_list_policy": renamed("acl.enable_key_list_policy"),
 
 	// Encryption.
-	"encrypt":                 attribute("gossip.enabled"),
-	"encrypt_verify_incoming": attribute("gossip.enabled"), "encrypt_verify_outgoing": attribute("gossip.enabled"),
+	"encrypt":              attribute("gossip.enabled"),
 	"disable_keyring_file": attribute("gossip.enabled"),
 	"tls":                  attribute("tls.enabled"), "ca_file": attribute("tls.enabled"), "ca_path": attribute("tls.enabled"),
 	"cert_file": attribute("tls.enabled"), "key_file": attribute("tls.enabled"), "server_name": attribute("tls.enabled"),
-	"tls_min_version":   attribute("tls.min_version"),
-	"tls_cipher_suites": attribute("tls.min_version"), "tls_prefer_server_cipher_suites": attribute("tls.min_version"),
 	"verify_incoming": attribute("tls.enabled"), "verify_incoming_rpc": attribute("tls.enabled"), "verify_outgoing": attribute("tls.enabled"),
-	"verify_incoming_https": attribute("tls.verify_clients"), "verify_server_hostname": attribute("tls.enabled"),
-	"connect.ca_config": reserved,
+	"verify_server_hostname": attribute("tls.enabled"),
+	"connect.ca_config":      reserved,
 	// The last element of the URL's path is the key with which metrics are submitted.
 	"telemetry.circonus_submission_url": secret,
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -170,8 +171,12 @@ func TestSharedConfig_grpcBesideTLS(t *testing.T) {
 			t.Parallel()
 			s := minimal()
 			s.ExtraConfig, s.TLS.Stage = tt.extra, tt.stage
-			if got := sharedConfig(s).Ports.GRPCTLS; got != tt.want {
-				t.Errorf("ports.grpc_tls is %d, want %d", got, tt.want)
+			want := any(json.Number(strconv.Itoa(tt.want)))
+			if tt.want == 0 {
+				want = nil
+			}
+			if got := valueAt(rendered(t, s), "ports.grpc_tls"); got != want {
+				t.Errorf("ports.grpc_tls is %v, want %v", got, want)
 			}
 		})
 	}

@@ -56,17 +56,11 @@ func gossipVolume(s Spec) ([]corev1.Volume, []corev1.VolumeMount) {
 }
 
 // gossipStage is how far an agent's configuration encrypts gossip.
-func (c agentConfig) gossipStage() Stage {
-	if c.EncryptVerifyIncoming == nil {
+func gossipStage(config map[string]any) Stage {
+	incoming, ok := valueAt(config, "encrypt_verify_incoming").(bool)
+	if !ok {
 		return StagePlain
 	}
-	return StageOf(*c.EncryptVerifyOutgoing, *c.EncryptVerifyIncoming)
-}
-
-// setGossip is the inverse of gossipStage.
-func (c *agentConfig) setGossip(stage Stage) {
-	if stage == StagePlain {
-		return
-	}
-	c.EncryptVerifyOutgoing, c.EncryptVerifyIncoming = new(stage >= StageSend), new(stage >= StageEncrypted)
+	outgoing, _ := valueAt(config, "encrypt_verify_outgoing").(bool)
+	return StageOf(outgoing, incoming)
 }

@@ -22,21 +22,10 @@ import (
 var update = flag.Bool("update", false, "rewrite the golden files")
 
 func minimal() Spec {
-	return Spec{
-		Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "docker.io/hashicorp/consul:1.22.7",
-		Replicas: 3, Datacenter: "dc1", Domain: "consul", DeletionProtection: true,
-		Storage:     Storage{Size: resource.MustParse("10Gi"), OnChange: GrowVolumes, WhenDeleted: Retain, WhenScaled: Retain},
-		Resources:   Resources{Requests: map[string]resource.Quantity{"cpu": resource.MustParse("500m"), "memory": resource.MustParse("1Gi")}},
-		Placement:   Placement{AntiAffinity: AntiAffinityRequired},
-		Performance: Performance{RaftMultiplier: 1, LeaveDrainTime: 5 * time.Second, RPCHoldTimeout: 7 * time.Second},
-		Telemetry:   Telemetry{PrometheusRetentionTime: time.Minute},
-		Autopilot:   DefaultAutopilot,
-		Update:      DefaultUpdate,
-		Service:     Service{Type: "ClusterIP"},
-		ACL:         ACL{DefaultPolicy: "deny"},
-		TLS:         TLS{TLSSettings: DefaultTLS},
-		UI:          true,
-	}
+	s := Default()
+	s.Name, s.Namespace, s.Version, s.Image = "consul", "prod", "1.22.7", "docker.io/hashicorp/consul:1.22.7"
+	s.Performance.LeaveDrainTime = 5 * time.Second
+	return s
 }
 
 func full() Spec {
@@ -408,4 +397,14 @@ func TestParseID(t *testing.T) {
 			t.Errorf("%q was taken", id)
 		}
 	}
+}
+
+// rendered is the agent configuration of a spec, as it is read back.
+func rendered(t *testing.T, s Spec) map[string]any {
+	t.Helper()
+	config, err := readConfig(marshalConfig(newAgentConfig(s)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -252,31 +254,92 @@ func parseConfig(s *Spec, cm *corev1.ConfigMap, known Spec, hash string) {
 	if cm != nil {
 		s.FormerConfig = formerConfig(cm, hash, func(string) bool { return true })
 	}
-	var c agentConfig
-	if cm == nil || json.Unmarshal([]byte(cm.Data[configKeyOf(hash)]), &c) != nil {
-		s.Domain, s.Performance, s.Telemetry, s.UI, s.ACL = known.Domain, known.Performance, known.Telemetry, known.UI, known.ACL
+	if cm == nil || s.readSettings(cm.Data[configKeyOf(hash)]) != nil {
+		for _, setting := range settings() {
+			if setting.isRead() {
+				setting.Set(s, setting.Get(known))
+			}
+		}
 		s.Gossip.Stage, s.TLS.Stage = known.Gossip.Stage, known.TLS.Stage
 		s.ExtraConfig = known.ExtraConfig
 		// This is not known. To assume that there was a leader is safe.
 		s.Established = true
 		return
 	}
-	s.Domain = c.Domain
-	s.Performance = Performance{
-		RaftMultiplier: c.Performance.RaftMultiplier,
-		LeaveDrainTime: parseDuration(c.Performance.LeaveDrainTime),
-		RPCHoldTimeout: parseDuration(c.Performance.RPCHoldTimeout),
-	}
-	if c.Telemetry != nil {
-		s.Telemetry.PrometheusRetentionTime = parseDuration(c.Telemetry.PrometheusRetentionTime)
-	}
-	s.UI = c.UI.Enabled
-	s.Gossip.Stage, s.TLS.Stage = c.gossipStage(), c.tlsStage()
-	s.ACL = ACL{Enabled: c.ACL.Enabled, DefaultPolicy: c.ACL.DefaultPolicy}
 	if extra := cm.Data[extraKeyOf(hash)]; extra != "{}" || known.ExtraConfig == extra {
 		s.ExtraConfig = extra
 	}
 	s.Established = cm.Data[establishedKey] == "true"
+}
+
+// isRead reports whether the agent configuration, and not an annotation, tells the value.
+func (s Setting) isRead() bool { return s.Name != "" && s.key != "" && s.effect != Write }
+
+// readSettings reads the settings that the text of an agent configuration tells.
+func (s *Spec) readSettings(text string) error {
+	config, err := readConfig(text)
+	if err != nil {
+		return err
+	}
+	for _, setting := range settings() {
+		if !setting.isRead() {
+			continue
+		}
+		v, err := setting.read(valueAt(config, setting.key))
+		if err != nil {
+			return err
+		}
+		setting.Set(s, v)
+	}
+	s.Gossip.Stage, s.TLS.Stage = gossipStage(config), tlsStage(config)
+	return nil
+}
+
+// read is the inverse of rendered. Without a value in the configuration, v is nil.
+func (s Setting) read(v any) (any, error) {
+	if v == nil {
+		return s.missing, nil
+	}
+	switch s.Default().(type) {
+	case int64:
+		if n, ok := v.(json.Number); ok {
+			return n.Int64()
+		}
+	case time.Duration:
+		if text, ok := v.(string); ok {
+			return parseDuration(text), nil
+		}
+	case string:
+		if text, ok := v.(string); ok {
+			return text, nil
+		}
+	case bool:
+		if b, ok := v.(bool); ok {
+			return b, nil
+		}
+	}
+	return nil, fmt.Errorf("%s is %v, which is not of the type %T", s.key, v, s.Default())
+}
+
+// readConfig decodes the text of an agent configuration.
+func readConfig(text string) (map[string]any, error) {
+	var config map[string]any
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber()
+	if err := d.Decode(&config); err != nil {
+		return nil, fmt.Errorf("decoding agent configuration: %w", err)
+	}
+	return unlisted(config), nil
+}
+
+// valueAt is the value at a path of agent configuration, nil if there is none.
+func valueAt(config map[string]any, path string) any {
+	key, rest, isNested := strings.Cut(path, ".")
+	if !isNested {
+		return config[key]
+	}
+	block, _ := config[key].(map[string]any)
+	return valueAt(block, rest)
 }
 
 func quantities(l corev1.ResourceList) map[string]resource.Quantity {

@@ -122,7 +122,7 @@ func TestClientAddr(t *testing.T) {
 		for _, service := range services {
 			s := minimal()
 			s.Service = service
-			if got := sharedConfig(s).ClientAddr; got != want {
+			if got := valueAt(rendered(t, s), "client_addr"); got != want {
 				t.Errorf("%+v: got %s, want %s", service, got, want)
 			}
 		}

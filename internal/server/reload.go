@@ -68,12 +68,12 @@ func dropReloadable(prefix string, config map[string]any) {
 	}
 }
 
-// rejoinAgeMax is practically forever, in the format of Consul; "" if a version does not have the setting
+// rejoinAgeMax is practically forever, in the format of Consul; nil if a version does not have the setting
 // (CHANGELOG of Consul, 1.16.0).
-func rejoinAgeMax(version string) string {
-	v, err := goversion.NewVersion(version)
+func rejoinAgeMax(s Spec) any {
+	v, err := goversion.NewVersion(s.Version)
 	if err != nil || v.Core().LessThan(goversion.Must(goversion.NewVersion("1.16.0"))) {
-		return ""
+		return nil
 	}
 	return "87600h"
 }

@@ -249,11 +249,8 @@ type Autopilot struct {
 	ServerStabilizationTime time.Duration `json:"server_stabilization_time"`
 }
 
-// DefaultAutopilot is Consul's default (agent/config/default.go), except for the stabilization time: autopilot
-// looks for servers to promote every ten seconds, so with Consul's ten more a restart takes ten seconds longer.
-var DefaultAutopilot = Autopilot{
-	CleanupDeadServers: true, LastContactThreshold: 200 * time.Millisecond, MaxTrailingLogs: 250, ServerStabilizationTime: time.Second,
-}
+// DefaultAutopilot has the default settings.
+var DefaultAutopilot = Default().Autopilot
 
 // Strategies of a rollout.
 const (
@@ -302,7 +299,7 @@ type SnapshotTo struct {
 }
 
 // DefaultUpdate is how changes are carried out by default.
-var DefaultUpdate = Update{Strategy: Rolling, OnFailure: Hold, SnapshotBefore: true, ServerTimeout: 10 * time.Minute}
+var DefaultUpdate = Default().Update
 
 // Service exposes the client Service (HTTP and DNS).
 type Service struct {

@@ -1,8 +1,6 @@
 package server
 
 import (
-	"encoding/json"
-
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -113,9 +111,11 @@ func RunningStage(applied Stage, servers []Stage) Stage {
 // configuration that it was started with. If the ConfigMap does not contain that, the pod shows whether it has
 // keys at all. If it has keys, known is false: the agent has to be asked.
 func PodStages(pod *corev1.Pod, cm *corev1.ConfigMap) (gossip, tls Stage, known bool) {
-	var c agentConfig
-	if cm != nil && json.Unmarshal([]byte(cm.Data[configKeyOf(pod.Annotations[AnnotationConfigHash])]), &c) == nil {
-		return c.gossipStage(), c.tlsStage(), true
+	if cm != nil {
+		c, err := readConfig(cm.Data[configKeyOf(pod.Annotations[AnnotationConfigHash])])
+		if err == nil {
+			return gossipStage(c), tlsStage(c), true
+		}
 	}
 	known = true
 	for _, v := range pod.Spec.Volumes {

@@ -71,13 +71,13 @@ func TestConfigStage(t *testing.T) {
 	for stage := StagePlain; stage <= StageEncrypted; stage++ {
 		s := full()
 		s.Gossip.Stage = stage
-		if c := sharedConfig(s); c.gossipStage() != stage {
-			t.Errorf("gossip: %d is read as %d", stage, c.gossipStage())
+		if got := gossipStage(rendered(t, s)); got != stage {
+			t.Errorf("gossip: %d is read as %d", stage, got)
 		}
 		s = full()
 		s.TLS.Stage = stage
-		if c := sharedConfig(s); c.tlsStage() != stage {
-			t.Errorf("TLS: %d is read as %d", stage, c.tlsStage())
+		if got := tlsStage(rendered(t, s)); got != stage {
+			t.Errorf("TLS: %d is read as %d", stage, got)
 		}
 		hashes[configHash(s)] = append(hashes[configHash(s)], stage)
 	}

@@ -47,11 +47,8 @@ type TLSSettings struct {
 	IPAddresses []string `json:"ip_addresses,omitempty"`
 }
 
-// DefaultTLS has the default settings. The port is the one in Consul's documentation.
-var DefaultTLS = TLSSettings{
-	HTTPSPort: 8501, MinVersion: TLS12, KeyAlgorithm: "ECDSA-P256",
-	CAValidity: 10 * 365 * 24 * time.Hour, Validity: 365 * 24 * time.Hour, RenewBefore: 365 * 24 * time.Hour / 4,
-}
+// DefaultTLS has the default settings.
+var DefaultTLS = Default().TLS.TLSSettings
 
 // The versions of TLS, as agents name them. Older ones are broken.
 const (
@@ -119,61 +116,17 @@ func NeededNames(s Spec) []string {
 	return []string{TLSServerName(s), ClientServiceName(s.Name) + "." + s.Namespace + ".svc"}
 }
 
-// tlsConfig is Consul's tls block.
-type tlsConfig struct {
-	Defaults    tlsDefaults    `json:"defaults"`
-	HTTPS       *tlsHTTPS      `json:"https,omitempty"`
-	InternalRPC tlsInternalRPC `json:"internal_rpc"`
-}
-
-type tlsDefaults struct {
-	CAFile        string `json:"ca_file"`
-	CertFile      string `json:"cert_file"`
-	KeyFile       string `json:"key_file"`
-	TLSMinVersion string `json:"tls_min_version"`
-}
-
-type tlsHTTPS struct {
-	VerifyIncoming bool `json:"verify_incoming"`
-}
-
-type tlsInternalRPC struct {
-	VerifyIncoming       bool `json:"verify_incoming"`
-	VerifyOutgoing       bool `json:"verify_outgoing"`
-	VerifyServerHostname bool `json:"verify_server_hostname"`
-}
+// usesTLS reports whether the servers have certificates.
+func (s Spec) usesTLS() bool { return s.TLS.Stage != StagePlain }
 
 // tlsStage is how far an agent's configuration encrypts RPC.
-func (c agentConfig) tlsStage() Stage {
-	if c.TLS == nil {
+func tlsStage(config map[string]any) Stage {
+	if valueAt(config, "tls") == nil {
 		return StagePlain
 	}
-	return StageOf(c.TLS.InternalRPC.VerifyOutgoing, c.TLS.InternalRPC.VerifyIncoming)
-}
-
-// setTLS is the inverse of tlsStage.
-func (c *agentConfig) setTLS(t TLS) {
-	stage := t.Stage
-	if stage == StagePlain {
-		return
-	}
-	if t.onlyHTTPS() {
-		c.Addresses = &addressesBlock{HTTP: "127.0.0.1"}
-	}
-	c.Ports.HTTPS = t.HTTPSPort
-	c.TLS = &tlsConfig{
-		Defaults: tlsDefaults{
-			CAFile: tlsDir + "/" + TLSCAKey, CertFile: tlsDir + "/" + TLSCertKey, KeyFile: tlsDir + "/" + TLSKeyKey, TLSMinVersion: t.MinVersion,
-		},
-		InternalRPC: tlsInternalRPC{
-			VerifyIncoming:       stage >= StageEncrypted,
-			VerifyOutgoing:       stage >= StageSend,
-			VerifyServerHostname: stage >= StageSend,
-		},
-	}
-	if t.VerifyClients {
-		c.TLS.HTTPS = &tlsHTTPS{VerifyIncoming: true}
-	}
+	incoming, _ := valueAt(config, "tls.internal_rpc.verify_incoming").(bool)
+	outgoing, _ := valueAt(config, "tls.internal_rpc.verify_outgoing").(bool)
+	return StageOf(outgoing, incoming)
 }
 
 // restartedTLS is the stage with whose settings a server was started. The step from accepting to sending takes
