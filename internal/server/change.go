@@ -128,7 +128,6 @@ func settingTexts(s Spec) map[string]settingText {
 			set(Restart, "security_context."+name, *id)
 		}
 	}
-	set(Restart, "share_process_namespace", !s.Pod.Separate)
 	set(Restart, "image_pull_secrets", list(s.Pod.PullSecrets))
 	var extraPod map[string]any
 	if json.Unmarshal([]byte(s.Pod.Extra), &extraPod) == nil {
@@ -145,7 +144,6 @@ func settingTexts(s Spec) map[string]settingText {
 		}
 	}
 
-	set(Restart, "gossip.enabled", s.Gossip.Stage == StageEncrypted)
 	rotate, reissue := Rotate, Rotate
 	if s.Gossip.Stage == StagePlain { // there is no key
 		rotate = Write
@@ -157,7 +155,6 @@ func settingTexts(s Spec) map[string]settingText {
 	if s.Gossip.Rotation.After > 0 {
 		set(Write, "gossip.rotation.after", s.Gossip.Rotation.After)
 	}
-	set(Restart, "tls.enabled", s.TLS.Stage == StageEncrypted)
 	if !s.usesTLS() { // there is no certificate
 		reissue = Write
 	}

@@ -62,6 +62,20 @@ func numberField[T int | int32 | int64 | uint64](def T, at func(*Spec) *T) field
 	}
 }
 
+// stageField says whether encryption has reached its last stage. It is off by default.
+func stageField(at func(*Spec) *Stage) field {
+	return field{
+		false,
+		func(s *Spec) any { return *at(s) == StageEncrypted },
+		func(s *Spec, v any) {
+			*at(s) = StagePlain
+			if v == true {
+				*at(s) = StageEncrypted
+			}
+		},
+	}
+}
+
 // decided is a key whose value the provider decides on.
 func decided(key, reason string, value func(Spec) any) Setting {
 	return Setting{key: key, reason: reason, value: value}
@@ -222,6 +236,10 @@ func encryptionSettings() []Setting {
 		decided("encrypt_verify_outgoing", attribute("gossip.enabled"),
 			when(encrypts, func(s Spec) any { return s.Gossip.Stage >= StageSend })),
 		{
+			Name: "gossip.enabled", effect: Restart,
+			field: stageField(func(s *Spec) *Stage { return &s.Gossip.Stage }),
+		},
+		{
 			Name: "gossip.rotation.trigger", effect: Rotate, idle: hasNoKey,
 			field: textField("", func(s *Spec) *string { return &s.Gossip.Rotation.Trigger }),
 		},
@@ -235,6 +253,10 @@ func encryptionSettings() []Setting {
 		decided("tls.internal_rpc.verify_incoming", "", when(Spec.usesTLS, func(s Spec) any { return s.TLS.Stage >= StageEncrypted })),
 		decided("tls.internal_rpc.verify_outgoing", "", when(Spec.usesTLS, func(s Spec) any { return s.TLS.Stage >= StageSend })),
 		decided("tls.internal_rpc.verify_server_hostname", "", when(Spec.usesTLS, func(s Spec) any { return s.TLS.Stage >= StageSend })),
+		{
+			Name: "tls.enabled", effect: Restart,
+			field: stageField(func(s *Spec) *Stage { return &s.TLS.Stage }),
+		},
 		{
 			Name: "tls.https_only", effect: Restart, idle: hasNoCertificate,
 			field: boolField(false, func(s *Spec) *bool { return &s.TLS.HTTPSOnly }),
@@ -329,6 +351,14 @@ func objectSettings() []Setting {
 		text("storage.retention.when_scaled", Write, Retain, func(s *Spec) *string { return &s.Storage.WhenScaled }),
 		text("placement.anti_affinity", Restart, AntiAffinityRequired, func(s *Spec) *string { return &s.Placement.AntiAffinity }),
 		text("placement.priority_class", Restart, "", func(s *Spec) *string { return &s.Placement.PriorityClass }),
+		{
+			Name: "share_process_namespace", effect: Restart,
+			field: field{
+				true,
+				func(s *Spec) any { return !s.Pod.Separate },
+				func(s *Spec, v any) { s.Pod.Separate = v != true },
+			},
+		},
 
 		text("update.strategy", Write, Rolling, func(s *Spec) *string { return &s.Update.Strategy }),
 		{Name: "update.pause_after", effect: Write, field: numberField(0, func(s *Spec) *int64 { return &s.Update.PauseAfter })},

@@ -218,6 +218,9 @@ type TopologySpread struct {
 	WhenUnsatisfiable string
 }
 
+// DefaultTopologySpread has the defaults of a constraint, which has no default key.
+var DefaultTopologySpread = TopologySpread{MaxSkew: 1, WhenUnsatisfiable: string(corev1.DoNotSchedule)}
+
 // Performance is Consul's performance block.
 type Performance struct {
 	// RaftMultiplier scales Raft's heartbeat and election timeouts: 1 (production) to 10.
