@@ -7,11 +7,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
-	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
-	"github.com/hashicorp/terraform-plugin-framework/resource/schema/booldefault"
-	"github.com/hashicorp/terraform-plugin-framework/resource/schema/objectdefault"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
@@ -34,14 +31,8 @@ type rotationModel struct {
 }
 
 var (
-	rotationTypes = map[string]tfattr.Type{"trigger": types.StringType, "after": types.StringType}
-	gossipTypes   = map[string]tfattr.Type{
-		"enabled": types.BoolType, "key_secret": types.ObjectType{AttrTypes: secretKeyTypes},
-		"rotation": types.ObjectType{AttrTypes: rotationTypes},
-	}
-	defaultGossip = types.ObjectValueMust(gossipTypes, map[string]tfattr.Value{
-		"enabled": types.BoolValue(false), "key_secret": types.ObjectNull(secretKeyTypes), "rotation": types.ObjectNull(rotationTypes),
-	})
+	gossipTypes   = attributeTypes(gossipAttribute())
+	rotationTypes = attributeTypes(gossipAttribute().Attributes["rotation"])
 )
 
 // Ages at which a gossip key may be replaced.
@@ -50,19 +41,18 @@ const (
 	maxKeyAge = 10 * 365 * 24 * time.Hour
 )
 
-func gossipAttribute() schema.Attribute {
+func gossipAttribute() schema.SingleNestedAttribute {
 	notEmpty := []validator.String{stringvalidator.LengthAtLeast(1)}
-	return schema.SingleNestedAttribute{
-		Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultGossip),
+	return withDefaults(schema.SingleNestedAttribute{
 		MarkdownDescription: "Encryption of the gossip between agents. See the guide [Encrypt the gossip](../guides/gossip.md).",
 		Attributes: map[string]schema.Attribute{
-			"enabled": schema.BoolAttribute{
-				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-				MarkdownDescription: "Whether agents encrypt their gossip and refuse gossip that is not encrypted. Defaults to `false`. The gossip " +
-					"keys are in the Secret `<name>-gossip`. Client agents need the one in `key`. " +
-					"On a running cluster, a change takes three rollouts across all servers, so that all servers understand each other throughout. " +
+			"enabled": boolAttribute(
+				"gossip.enabled",
+				"Whether agents encrypt their gossip and refuse gossip that is not encrypted. Defaults to {default}. The gossip "+
+					"keys are in the Secret `<name>-gossip`. Client agents need the one in `key`. "+
+					"On a running cluster, a change takes three rollouts across all servers, so that all servers understand each other throughout. "+
 					"Client agents must follow.",
-			},
+			),
 			"key_secret": schema.SingleNestedAttribute{
 				Optional: true,
 				MarkdownDescription: "Secret with a gossip key of your own: base64 of 16, 24, or 32 bytes, as `consul keygen` generates. " +
@@ -97,7 +87,7 @@ func gossipAttribute() schema.Attribute {
 				},
 			},
 		},
-	}
+	})
 }
 
 // gossip returns what is known of the attribute.

@@ -65,10 +65,15 @@ func (r *Resource) checkCreate(ctx context.Context, plan model, diags *diag.Diag
 // knownSpec converts the plan of a create, if everything that is declared is known.
 func (m model) knownSpec(ctx context.Context) (server.Spec, bool) {
 	m.UpgradeSnapshot, m.Origin = noSnapshot, noOrigin
+	for _, p := range m.plain() {
+		isNeeded := p.name != "deletion_protection" && p.name != "share_process_namespace" // no check of a create depends on these
+		if isNeeded && p.get().IsUnknown() {
+			return server.Spec{}, false
+		}
+	}
 	for _, v := range []interface{ IsUnknown() bool }{
-		m.CreateNamespace, m.Version, m.Image, m.Replicas, m.Datacenter, m.Domain, m.UI, m.ExtraConfig, m.Labels, m.Annotations, m.PodLabels,
-		m.PodAnnotations,
-		m.Storage, m.Resources, m.Placement, m.Performance, m.Telemetry, m.Autopilot, m.Service, m.ACL, m.Gossip, m.TLS, m.Update,
+		m.ExtraConfig, m.Labels, m.Annotations, m.PodLabels, m.PodAnnotations, m.Storage, m.Resources, m.Placement, m.Service, m.Gossip, m.TLS,
+		m.Update,
 	} {
 		if v.IsUnknown() {
 			return server.Spec{}, false

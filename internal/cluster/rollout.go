@@ -7,14 +7,17 @@ import (
 	"slices"
 	"strings"
 
-	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
-	"github.com/hashicorp/terraform-plugin-framework/diag"
-	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-log/tflog"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+
+	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -89,6 +92,32 @@ func (m *model) planRollout(ctx context.Context, state model, w *rollout.World, 
 type rolloutModel struct {
 	Changes []string `tfsdk:"changes"`
 	Steps   []string `tfsdk:"steps"`
+}
+
+func rolloutAttribute() schema.Attribute {
+	return schema.SingleNestedAttribute{
+		Computed:            true,
+		MarkdownDescription: "What the pending change does to the servers. The plan shows it before it happens. The next refresh clears it.",
+		Attributes: map[string]schema.Attribute{
+			"changes": schema.ListAttribute{
+				Computed: true, ElementType: types.StringType,
+				MarkdownDescription: "Settings that change, each with its old and new value and the kind of change: `write` touches no server, " +
+					"`reload` makes each running server load the configuration, `rotate` replaces a key or a certificate while the servers run, " +
+					"`resize` grows the volumes, `scale` adds or removes servers, `restart` restarts all servers, and `rebuild` restarts all " +
+					"servers with a new volume for each. " +
+					"The list includes the entries of `drift`: `drift:` marks what another tool or person changed, and `pending:` marks the rest of " +
+					"a change that was interrupted or paused.",
+			},
+			"steps": schema.ListAttribute{
+				Computed: true, ElementType: types.StringType,
+				MarkdownDescription: "What happens to which server, and why, in the order known at the last refresh: followers first, and the " +
+					"leader last, after it has transferred its leadership. " +
+					"A snapshot before an upgrade comes first. " +
+					"The rollout checks the servers again before each step, and follows the leader if the leadership has moved. If the servers could " +
+					"not be asked, only the snapshot is listed.",
+			},
+		},
+	}
 }
 
 func texts[T fmt.Stringer](list []T) []string {

@@ -1,20 +1,130 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
+
+type storageModel struct {
+	Size      types.String `tfsdk:"size"`
+	Class     types.String `tfsdk:"class"`
+	OnChange  types.String `tfsdk:"on_change"`
+	Retention types.Object `tfsdk:"retention"`
+}
+
+type retentionModel struct {
+	WhenDeleted types.String `tfsdk:"when_deleted"`
+	WhenScaled  types.String `tfsdk:"when_scaled"`
+}
+
+var (
+	storageTypes   = attributeTypes(storageAttribute())
+	retentionTypes = attributeTypes(storageAttribute().Attributes["retention"])
+)
+
+func storageAttribute() schema.SingleNestedAttribute {
+	def := server.Default().Storage.Size
+	size := def.String()
+	return withDefaults(schema.SingleNestedAttribute{
+		MarkdownDescription: "Volume of each server.",
+		Attributes: map[string]schema.Attribute{
+			"size": schema.StringAttribute{
+				Optional: true, Computed: true, Default: stringdefault.StaticString(size),
+				Validators:    []validator.String{attr.PositiveQuantity()},
+				PlanModifiers: []planmodifier.String{attr.KeepSameQuantity()},
+				MarkdownDescription: "Size of each volume, as a Kubernetes quantity. Defaults to `" + size + "`. `on_change` sets how a larger size is " +
+					"applied. Volumes never shrink.",
+			},
+			"class": schema.StringAttribute{
+				Optional: true, Validators: []validator.String{attr.Check("the name of a storage class", checkStorageClass)},
+				MarkdownDescription: "Storage class of the volumes. Defaults to the default class of the Kubernetes cluster. `\"\"` means no " +
+					"class: the volume claims bind to PersistentVolumes without a class that you create. Create one for each server, " +
+					"and one for the snapshot before an upgrade unless `update.snapshot_to` is set or `update.snapshot_before` is false. The class " +
+					"can be changed only with `on_change = \"rebuild\"`.",
+			},
+			"on_change": textAttribute(
+				"storage.on_change",
+				"What a change of `size` or `class` does: `grow` or `rebuild`. Defaults to {default}, which grows the volumes "+
+					"in place. This requires a storage class that allows expansion (`allowVolumeExpansion`), and restarts "+
+					"a server only if its file system must be mounted again to grow. `rebuild` restarts the servers one at a time, followers first, "+
+					"each with a new, empty volume that the server fills from the leader. "+
+					"`rebuild` requires at least three servers. The reclaim policy of the old PersistentVolumes determines what happens to the old "+
+					"volumes.",
+				oneOf(server.GrowVolumes, server.RebuildServers),
+			),
+			"retention": withDefaults(schema.SingleNestedAttribute{
+				MarkdownDescription: "What happens to volumes that are no longer used, in the terms of the `persistentVolumeClaimRetentionPolicy` " +
+					"of the StatefulSet.",
+				Attributes: map[string]schema.Attribute{
+					"when_deleted": textAttribute(
+						"storage.retention.when_deleted",
+						"Whether to `Retain` or `Delete` a volume when the cluster is deleted. Defaults to {default}. A new cluster of the same "+
+							"name starts with retained volumes and their data. Its plan names these volumes, and refuses a `version` that is older "+
+							"than the data.",
+						stringvalidator.OneOf(server.Retain, server.Delete),
+					),
+					"when_scaled": textAttribute(
+						"storage.retention.when_scaled",
+						"Whether to `Retain` or `Delete` a volume when a smaller `replicas` removes its server. Defaults to {default}.",
+						stringvalidator.OneOf(server.Retain, server.Delete),
+					),
+				},
+			}),
+		},
+	})
+}
+
+func (m model) toStorage(ctx context.Context, diags *diag.Diagnostics) server.Storage {
+	var storage storageModel
+	var retention retentionModel
+	diags.Append(m.Storage.As(ctx, &storage, basetypes.ObjectAsOptions{})...)
+	diags.Append(storage.Retention.As(ctx, &retention, basetypes.ObjectAsOptions{})...)
+	return server.Storage{
+		Size:  attr.ToQuantity(storage.Size),
+		Class: storage.Class.ValueString(), NoClass: !storage.Class.IsNull() && storage.Class.ValueString() == "",
+		OnChange:    storage.OnChange.ValueString(),
+		WhenDeleted: retention.WhenDeleted.ValueString(), WhenScaled: retention.WhenScaled.ValueString(),
+	}
+}
+
+func (m *model) fromStorage(ctx context.Context, s server.Storage, diags *diag.Diagnostics) {
+	var storage storageModel
+	prior(ctx, m.Storage, &storage, diags)
+	storage.Size = attr.KeepQuantity(storage.Size, s.Size)
+	storage.Class = types.StringPointerValue(s.ClassName())
+	storage.OnChange = types.StringValue(cmp.Or(s.OnChange, server.GrowVolumes))
+	storage.Retention = attr.Object(ctx, retentionTypes, retentionModel{
+		WhenDeleted: types.StringValue(s.WhenDeleted), WhenScaled: types.StringValue(s.WhenScaled),
+	}, diags)
+	m.Storage = attr.Object(ctx, storageTypes, storage, diags)
+}
+
+// checkStorageClass refuses a text that cannot be the name of a storage class. "" means no class.
+func checkStorageClass(text string) error {
+	if p := validation.IsDNS1123Subdomain(text); text != "" && len(p) > 0 {
+		return fmt.Errorf("%q would be refused by Kubernetes: %s", text, p[0])
+	}
+	return nil
+}
 
 // storageTimeout limits how long a plan waits for Kubernetes.
 const storageTimeout = 30 * time.Second

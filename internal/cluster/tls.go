@@ -17,9 +17,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
-	"github.com/hashicorp/terraform-plugin-framework/resource/schema/booldefault"
-	"github.com/hashicorp/terraform-plugin-framework/resource/schema/int64default"
-	"github.com/hashicorp/terraform-plugin-framework/resource/schema/objectdefault"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
@@ -52,30 +49,12 @@ type tlsModel struct {
 }
 
 var (
-	tlsTypes = map[string]tfattr.Type{
-		"enabled": types.BoolType, "https_only": types.BoolType, "https_port": types.Int64Type, "min_version": types.StringType,
-		"verify_clients": types.BoolType, "certificate_secret": types.StringType, "ca_secret": types.StringType, "ca_validity": types.StringType,
-		"ca_trigger":    types.StringType,
-		"key_algorithm": types.StringType, "validity": types.StringType, "renew_before": types.StringType,
-		"dns_names": stringList, "ip_addresses": stringList,
-	}
-	defaultTLS = types.ObjectValueMust(tlsTypes, map[string]tfattr.Value{
-		"enabled":    types.BoolValue(false),
-		"https_only": types.BoolValue(false), "https_port": types.Int64Value(int64(server.DefaultTLS.HTTPSPort)),
-		"min_version":    types.StringValue(server.DefaultTLS.MinVersion),
-		"verify_clients": types.BoolValue(false), "certificate_secret": types.StringNull(),
-		"ca_secret": types.StringNull(), "ca_validity": types.StringValue(attr.ShortDuration(server.DefaultTLS.CAValidity)),
-		"ca_trigger":    types.StringNull(),
-		"key_algorithm": types.StringValue(server.DefaultTLS.KeyAlgorithm),
-		"validity":      types.StringValue(attr.ShortDuration(server.DefaultTLS.Validity)),
-		"renew_before":  types.StringValue(defaultRenewBefore),
-		"dns_names":     types.ListNull(types.StringType), "ip_addresses": types.ListNull(types.StringType),
-	})
+	tlsTypes    = attributeTypes(tlsAttribute())
 	expiryTypes = map[string]tfattr.Type{"ca": types.StringType, "server": types.StringType}
 )
 
 // defaultRenewBefore is a percentage of the validity.
-const defaultRenewBefore = "25%"
+var defaultRenewBefore = fmt.Sprintf("%d%%", server.DefaultRenewBeforePercent)
 
 // How long certificates may be valid, and how long before it expires a certificate may be renewed.
 const (
@@ -86,56 +65,44 @@ const (
 )
 
 func tlsAttribute() schema.Attribute {
-	duration := func(low, high, def time.Duration, text string) schema.Attribute {
-		return schema.StringAttribute{
-			Optional: true, Computed: true, Default: stringdefault.StaticString(attr.ShortDuration(def)),
-			PlanModifiers: []planmodifier.String{attr.KeepSameDuration()}, Validators: []validator.String{attr.DurationBetween(low, high)},
-			MarkdownDescription: text + fmt.Sprintf(
-				" From `%s` to `%s`. Defaults to `%s`.",
-				attr.ShortDuration(low),
-				attr.ShortDuration(high),
-				attr.ShortDuration(def),
-			),
-		}
+	duration := func(name string, low, high time.Duration, text string) schema.Attribute {
+		return durationAttribute(
+			name, low, high, fmt.Sprintf("%s From `%s` to `%s`. Defaults to {default}.", text, attr.ShortDuration(low), attr.ShortDuration(high)),
+		)
 	}
-	return schema.SingleNestedAttribute{
-		Optional: true, Computed: true, Default: objectdefault.StaticValue(defaultTLS),
+	return withDefaults(schema.SingleNestedAttribute{
 		MarkdownDescription: "TLS between agents, and HTTPS for clients. See the guide [Turn TLS on](../guides/tls.md).",
 		Attributes: map[string]schema.Attribute{
-			"enabled": schema.BoolAttribute{
-				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-				MarkdownDescription: "Whether agents use TLS with each other, verify each other, and refuse connections without TLS. Defaults to " +
-					"`false`. " +
-					"Clients find the certificate authority to trust in the key `ca.crt` of the ConfigMap `<name>-ca`. On a running cluster, a change " +
+			"enabled": boolAttribute(
+				"tls.enabled",
+				"Whether agents use TLS with each other, verify each other, and refuse connections without TLS. Defaults to {default}. "+
+					"Clients find the certificate authority to trust in the key `ca.crt` of the ConfigMap `<name>-ca`. On a running cluster, a change "+
 					"takes two rollouts across all servers, so that all servers understand each other throughout. Client agents must follow.",
-			},
-			"https_only": schema.BoolAttribute{
-				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-				MarkdownDescription: "Whether to close HTTP. If `true`, HTTP answers only inside the server pods, and the Services have no port " +
-					"8500. Defaults to `false`. A change restarts the servers. " +
+			),
+			"https_only": boolAttribute(
+				"tls.https_only",
+				"Whether to close HTTP. If `true`, HTTP answers only inside the server pods, and the Services have no port "+
+					"8500. Defaults to {default}. A change restarts the servers. "+
 					"Clients that still use HTTP are cut off when the apply starts.",
-			},
-			"https_port": schema.Int64Attribute{
-				Optional: true, Computed: true, Default: int64default.StaticInt64(int64(server.DefaultTLS.HTTPSPort)),
-				Validators: []validator.Int64{int64validator.Between(1024, 65535)},
-				MarkdownDescription: fmt.Sprintf(
-					"HTTPS port of the servers and the Services. Defaults to `%d`. A change restarts the servers, and clients must use the new port "+
-						"at once.",
-					server.DefaultTLS.HTTPSPort,
-				),
-			},
-			"min_version": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(server.DefaultTLS.MinVersion),
-				Validators: []validator.String{oneOf(server.TLS12, server.TLS13)},
-				MarkdownDescription: "Oldest TLS version that the servers accept: `" + server.TLS12 + "` or `" + server.TLS13 + "`. Defaults to `" +
-					server.DefaultTLS.MinVersion + "`. A change restarts the servers.",
-			},
-			"verify_clients": schema.BoolAttribute{
-				Optional: true, Computed: true, Default: booldefault.StaticBool(false),
-				MarkdownDescription: "Whether HTTPS accepts only clients with a certificate from the certificate authority of the servers. Defaults " +
-					"to `false`. A change restarts the servers. Cannot be combined with `https_only`, because Kubernetes has no certificate for " +
+			),
+			"https_port": numberAttribute(
+				"tls.https_port",
+				"HTTPS port of the servers and the Services. Defaults to {default}. A change restarts the servers, and clients must use the new port "+
+					"at once.",
+				int64validator.Between(1024, 65535),
+			),
+			"min_version": textAttribute(
+				"tls.min_version",
+				"Oldest TLS version that the servers accept: `"+server.TLS12+"` or `"+server.TLS13+"`. Defaults to {default}. "+
+					"A change restarts the servers.",
+				oneOf(server.TLS12, server.TLS13),
+			),
+			"verify_clients": boolAttribute(
+				"tls.verify_clients",
+				"Whether HTTPS accepts only clients with a certificate from the certificate authority of the servers. Defaults "+
+					"to {default}. A change restarts the servers. Cannot be combined with `https_only`, because Kubernetes has no certificate for "+
 					"readiness probes.",
-			},
+			),
 			"certificate_secret": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{attr.SecretName()},
 				MarkdownDescription: "Secret in the cluster's namespace with a certificate for all servers, issued elsewhere. Its keys are " +
@@ -153,9 +120,9 @@ func tlsAttribute() schema.Attribute {
 					"the old authority back. By default, the provider creates an authority and keeps it in the Secret `<name>-ca`.",
 			},
 			"ca_validity": duration(
+				"tls.ca_validity",
 				2*minValidity,
 				maxCAValidity,
-				server.DefaultTLS.CAValidity,
 				"How long a certificate authority that the provider creates is valid. It is replaced if it would expire before a new server "+
 					"certificate.",
 			),
@@ -164,14 +131,14 @@ func tlsAttribute() schema.Attribute {
 				MarkdownDescription: "Any text. Whenever it changes, the certificate authority that the provider created is replaced, without a " +
 					"restart. The first text is only recorded. Clients must trust the new authority when it is replaced: see the guide.",
 			},
-			"key_algorithm": schema.StringAttribute{
-				Optional: true, Computed: true, Default: stringdefault.StaticString(server.DefaultTLS.KeyAlgorithm),
-				Validators: []validator.String{oneOf(pki.Algorithms()...)},
-				MarkdownDescription: "Algorithm of the private keys that the provider creates: `" + strings.Join(pki.Algorithms(), "`, `") +
-					"`. Defaults to `" + server.DefaultTLS.KeyAlgorithm + "`. A change also replaces the certificate authority, if " +
+			"key_algorithm": textAttribute(
+				"tls.key_algorithm",
+				"Algorithm of the private keys that the provider creates: `"+strings.Join(pki.Algorithms(), "`, `")+
+					"`. Defaults to {default}. A change also replaces the certificate authority, if "+
 					"the provider created it.",
-			},
-			"validity": duration(minValidity, maxValidity, server.DefaultTLS.Validity, "How long the certificate of the servers is valid."),
+				oneOf(pki.Algorithms()...),
+			),
+			"validity": duration("tls.validity", minValidity, maxValidity, "How long the certificate of the servers is valid."),
 			"renew_before": schema.StringAttribute{
 				Optional: true, Computed: true, Default: stringdefault.StaticString(defaultRenewBefore),
 				PlanModifiers: []planmodifier.String{attr.KeepSameDuration()}, Validators: []validator.String{renewBeforeValidator{}},
@@ -200,7 +167,7 @@ func tlsAttribute() schema.Attribute {
 					"addresses are included anyway.",
 			},
 		},
-	}
+	})
 }
 
 // tls returns what is known of the attribute.
