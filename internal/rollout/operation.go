@@ -116,9 +116,10 @@ func (k Kind) rank() int { return slices.Index(kinds, k) }
 // staged reports whether a phase of the kind is carried out for every stage of the encryption.
 func (k Kind) staged() bool { return k.rank() >= Relabel.rank() && k.rank() <= RecordDone.rank() }
 
-// changesRunning reports whether what follows a phase of the kind has to be decided from another observation.
+// changesRunning reports whether what follows a phase of the kind has to be decided from another observation. RestoreSnapshot is none of
+// them: once it is recorded, nothing else shows that clients are still to be routed.
 func (k Kind) changesRunning() bool {
-	return slices.Contains([]Kind{RecoverQuorum, CancelRestore, AwaitRestore, ResumeAdoption, AttachPods, RecordDone, RestoreSnapshot}, k)
+	return slices.Contains([]Kind{RecoverQuorum, CancelRestore, AwaitRestore, ResumeAdoption, AttachPods, RecordDone}, k)
 }
 
 // Phases lists the phases that bring a cluster from what was observed to what is wanted.
