@@ -40,12 +40,21 @@ func near(a, b server.Stage) bool              { return a-b <= 1 && b-a <= 1 }
 func sizeOf(s *server.Spec) int64              { return s.Storage.Size.Value() }
 func labelsOf(labels map[string]string) string { return labels["team"] }
 
-// simCluster is a cluster of servers in Kubernetes. A copy of the value is a copy of the cluster: what its pointers and maps refer to
-// does not change.
+// simCluster is a cluster of servers in Kubernetes. A copy of the value is a copy of the cluster: what it refers to does not change.
 type simCluster struct {
+	simState
 	digests *digests
-	now     int
-	ids     int // of pods, keys, and certificates
+	faults  []simFault
+
+	// point is called wherever the provider may be killed, and trace for each action.
+	point func(*simCluster)
+	trace func(string)
+}
+
+// simState is all that changes.
+type simState struct {
+	now int
+	ids int // of pods, keys, and certificates
 
 	sts    simSet
 	config simConfig
@@ -67,7 +76,6 @@ type simCluster struct {
 	restores     int
 	offline      bool // file systems only grow when they are mounted again
 
-	faults     []simFault
 	fired      int
 	actions    int  // of rollouts
 	disturbed  bool // a fault has happened that may cost the quorum
@@ -78,10 +86,6 @@ type simCluster struct {
 	crash      string // the template of which no server starts
 
 	ran string // the latest version that a server has run
-
-	// point is called wherever the provider may be killed, and trace for each action.
-	point func(*simCluster)
-	trace func(string)
 }
 
 // simSet is a StatefulSet.
@@ -99,7 +103,38 @@ type simConfig struct {
 	spec                        *server.Spec
 	servers                     int
 	changed                     int
-	stages                      map[string][2]server.Stage // by the digest of the configuration
+	stages                      simStages
+}
+
+// simStages are the configurations in the ConfigMap: how far each encrypts gossip and TLS, by its digest. There are no more than three,
+// because a stage begins when all servers run the stage before.
+type simStages [4]struct {
+	config      string
+	gossip, tls server.Stage
+}
+
+func (x *simStages) of(config string) (gossip, tls server.Stage, ok bool) {
+	for _, c := range x {
+		if c.config == config {
+			return c.gossip, c.tls, true
+		}
+	}
+	return 0, 0, false
+}
+
+// add adds a configuration, and reports whether it is new.
+func (x *simStages) add(config string, gossip, tls server.Stage) bool {
+	if _, _, ok := x.of(config); ok {
+		return false
+	}
+	i := slices.IndexFunc(x[:], func(c struct {
+		config      string
+		gossip, tls server.Stage
+	}) bool {
+		return c.config == ""
+	})
+	x[i].config, x[i].gossip, x[i].tls = config, gossip, tls
+	return true
 }
 
 // simPod is a pod, and the server in it.
@@ -326,14 +361,14 @@ func (s *simCluster) start(i int) {
 		return
 	}
 	d := s.digests.of(p.spec)
-	stages := [2]server.Stage{p.spec.Gossip.Stage, p.spec.TLS.Stage}
-	if known, ok := s.config.stages[d.config]; ok {
-		stages = known
+	gossip, tls, ok := s.config.stages.of(d.config)
+	if !ok {
+		gossip, tls = p.spec.Gossip.Stage, p.spec.TLS.Stage
 	}
 	switch {
 	case !s.config.exists, s.now < p.made+ticksToStart, s.now < p.down, p.away > s.now, s.crash == d.template:
 		return
-	case stages[0] != server.StagePlain && s.keys == 0, stages[1] != server.StagePlain && s.certs == 0:
+	case gossip != server.StagePlain && s.keys == 0, tls != server.StagePlain && s.certs == 0:
 		return // the Secret that it mounts does not exist
 	}
 	if p.empty = !c.data && s.config.established && !s.mayJoin(i); p.empty {
@@ -341,7 +376,7 @@ func (s *simCluster) start(i int) {
 	}
 	s.checkStart(p)
 	p.running, p.since, p.lonely, p.follows, p.mute = true, s.now, 0, -1, false
-	p.gossip, p.tls = stages[0], stages[1]
+	p.gossip, p.tls = gossip, tls
 	p.keys, p.certs = 0, 0
 	if p.gossip != server.StagePlain {
 		p.keys = s.keys

@@ -120,8 +120,8 @@ func (o *simOperator) Observe(context.Context) (Observed, error) {
 // podStages reads the stages from the configuration that a pod was started with, or asks its agent.
 func (s *simCluster) podStages(i int) (gossip, tls server.Stage) {
 	p := &s.pods[i]
-	if stages, ok := s.config.stages[s.digests.of(p.spec).config]; ok && s.config.exists {
-		return stages[0], stages[1]
+	if gossip, tls, ok := s.config.stages.of(s.digests.of(p.spec).config); ok {
+		return gossip, tls
 	}
 	return p.gossip, p.tls
 }
@@ -208,7 +208,10 @@ func (o *simOperator) phase(ctx context.Context, p Phase) error { //nolint:gocog
 	case RestoreSnapshot:
 		return o.restore()
 	case RouteClients:
-		s.route(true)
+		if s.sts.spec.Origin.Pending() {
+			s.breaks("clients reach a cluster whose snapshot is not restored")
+		}
+		s.routed = true
 	default: // the others change nothing that the model has
 	}
 	return nil
@@ -227,6 +230,9 @@ func (o *simOperator) check(after server.Spec) error {
 	}
 	if len(server.Stages(running, after)) > 1 && after.Update.Strategy == server.OnDelete {
 		return fmt.Errorf("%w: encryption takes several rollouts", errSimRefused)
+	}
+	if s.lostToken && after.ACL.Enabled && running.Established && running.TLS.Stage != after.TLS.Stage {
+		return fmt.Errorf("%w: TLS takes a token", errSimRefused)
 	}
 	var started []string
 	for i := range s.pods {
@@ -302,7 +308,7 @@ func (o *simOperator) apply(spec server.Spec) {
 	}
 	s.applyConfig(spec)
 	s.killable()
-	s.route(!spec.Origin.Pending())
+	s.routed = !spec.Origin.Pending()
 	s.killable()
 	if was := s.sts; was.exists && (sizeOf(was.spec) != sizeOf(&spec) || labelsOf(was.spec.Labels) != labelsOf(spec.Labels)) {
 		s.sts = simSet{}
@@ -318,19 +324,19 @@ func (o *simOperator) apply(spec server.Spec) {
 
 // applyConfig applies the ConfigMap.
 func (s *simCluster) applyConfig(spec server.Spec) {
-	d := s.digests.of(&spec)
-	stages := map[string][2]server.Stage{d.config: {spec.Gossip.Stage, spec.TLS.Stage}}
+	c := simConfig{
+		exists: true, established: spec.Established, spec: &spec, servers: int(cmp.Or(spec.Declared, spec.Replicas)), changed: s.now,
+	}
+	c.stages.add(s.digests.of(&spec).config, spec.Gossip.Stage, spec.TLS.Stage)
 	for i := range s.pods {
 		if p := &s.pods[i]; p.exists {
-			if has, ok := s.config.stages[s.digests.of(p.spec).config]; ok && s.digests.of(p.spec).config != d.config {
-				stages[s.digests.of(p.spec).config] = has
+			former := s.digests.of(p.spec).config
+			if gossip, tls, ok := s.config.stages.of(former); ok && c.stages.add(former, gossip, tls) {
+				c.former = true
 			}
 		}
 	}
-	s.config = simConfig{
-		exists: true, established: spec.Established, former: len(stages) > 1, spec: &spec, stages: stages,
-		servers: int(cmp.Or(spec.Declared, spec.Replicas)), changed: s.now,
-	}
+	s.config = c
 }
 
 // applySet applies the StatefulSet.
@@ -340,14 +346,6 @@ func (s *simCluster) applySet(spec server.Spec) {
 		made, recovering = s.sts.made, s.sts.recovering
 	}
 	s.sts = simSet{exists: true, spec: &spec, replicas: int(spec.Replicas), seen: s.now + ticksToSee, made: made, recovering: recovering}
-}
-
-// route routes clients to the servers, or not.
-func (s *simCluster) route(on bool) {
-	if on && s.sts.exists && s.sts.spec.Origin.Pending() {
-		s.breaks("clients reach a cluster whose snapshot is not restored")
-	}
-	s.routed = on
 }
 
 // roll is RollServers.
@@ -836,7 +834,8 @@ func (r *simRollout) act(w World, a Action) error {
 			return errors.New("it has not loaded the configuration")
 		}
 		p := &s.pods[i]
-		p.loaded, p.tls, p.declared = d.version, s.config.stages[d.config][1], s.config.servers
+		p.loaded, p.declared = d.version, s.config.servers
+		_, p.tls, _ = s.config.stages.of(d.config)
 	case Remove:
 		return s.remove(i)
 	case Scale:
@@ -847,7 +846,7 @@ func (r *simRollout) act(w World, a Action) error {
 			s.killable()
 		}
 		if a.Count >= r.desired && s.config.servers != r.desired { // Live.Declare
-			told := *s.config.spec
+			told := *r.spec
 			told.Declared = int32(r.desired)
 			s.applyConfig(told)
 			s.killable()
