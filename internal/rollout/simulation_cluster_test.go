@@ -81,9 +81,10 @@ type simState struct {
 	disturbed  bool // a fault has happened that may cost the quorum
 	leaderless int  // ticks
 	atLeast    int  // healthy voters that have to stay, 0 if this does not matter now
-	deletes    int  // pods that the provider deleted
+	restarts   int  // by rollouts
 	broken     string
-	crash      string // the template of which no server starts
+	crash      string // the template of which no server starts, and
+	deaf       string // that of which no server reaches another one
 
 	ran string // the latest version that a server has run
 }
@@ -177,8 +178,9 @@ type simFault struct {
 
 // digests remembers what a template and a configuration render to.
 type digests struct {
-	mu sync.Mutex
-	m  map[digestKey]digested
+	mu    sync.Mutex
+	m     map[digestKey]digested
+	nodes [server.MaxReplicas]string // their IDs
 }
 
 type digestKey struct {
@@ -375,7 +377,7 @@ func (s *simCluster) start(i int) {
 		return
 	}
 	s.checkStart(p)
-	p.running, p.since, p.lonely, p.follows, p.mute = true, s.now, 0, -1, false
+	p.running, p.since, p.lonely, p.follows, p.mute = true, s.now, 0, -1, s.deaf == d.template
 	p.gossip, p.tls = gossip, tls
 	p.keys, p.certs = 0, 0
 	if p.gossip != server.StagePlain {

@@ -167,6 +167,12 @@ func lasting() []namedFault {
 				s.pods[i].sick = true
 			}
 		}}},
+		{lasts: true, silent: true, name: "no server reaches another one until it restarts", simFault: simFault{do: func(s *simCluster) {
+			s.deaf = s.digests.of(s.sts.spec).template
+			for i := range s.pods {
+				s.pods[i].mute = true
+			}
+		}}},
 		{lasts: true, silent: true, name: "no server starts with what ran before", simFault: simFault{do: func(s *simCluster) {
 			s.crash = s.digests.of(s.sts.spec).template
 			for i := range s.pods {
@@ -544,7 +550,10 @@ func (x *simulation) simUnelected() (out []simEntry) {
 				s.crash = s.digests.of(&before).template // no server starts, until somebody
 				_ = s.apply(simEntry{after: before}, true)
 				s.crash = ""
-				if s.digests.of(&e.after) == s.digests.of(&before) {
+				if c.name == "an upgrade" { // or they do start, and cannot reach each other
+					s.deaf = s.digests.of(&before).template
+					s.ticks(1)
+				} else if s.digests.of(&e.after) == s.digests.of(&before) {
 					for i := range s.pods { // makes room for some
 						s.pods[i].down = s.now + 6*i
 					}

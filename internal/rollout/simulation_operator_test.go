@@ -19,7 +19,7 @@ var (
 )
 
 // simTimeout is how many ticks a wait takes at most.
-const simTimeout = 900
+const simTimeout = 300
 
 // simOperator carries out the phases of an operation as lifecycle.Deployment does.
 type simOperator struct {
@@ -367,6 +367,18 @@ func (o *simOperator) roll(ctx context.Context, spec *server.Spec, desired int) 
 		limit = 0
 	}
 	waited := 0
+	updated := 0
+	for i := range s.pods {
+		if p := &s.pods[i]; p.exists && s.digests.of(p.spec) == s.digests.of(s.sts.spec) {
+			updated++
+		}
+	}
+	defer func(before int) {
+		after := int(spec.Update.PauseAfter)
+		if n := s.restarts - before; spec.Established && updated < after && n > after && !s.disturbed {
+			s.breaks("%d servers restart, and the rollout is to pause after %d", n, spec.Update.PauseAfter)
+		}
+	}(s.restarts)
 	return Run(ctx, r, Loop{
 		Wait: func(ctx context.Context, check func(context.Context) (string, error)) error {
 			for {
@@ -528,7 +540,7 @@ func (s *simCluster) remains() Remains {
 			sight.Raft.Log = c.log
 			for j := range s.pods {
 				if c.peers.has(j) {
-					sight.Raft.Peers = append(sight.Raft.Peers, server.RaftPeer{ID: server.NodeID("prod", "consul", j), Voter: c.voters.has(j)})
+					sight.Raft.Peers = append(sight.Raft.Peers, server.RaftPeer{ID: s.digests.nodes[j], Voter: c.voters.has(j)})
 				}
 			}
 			leader = leader || p.follows >= 0
@@ -769,7 +781,7 @@ func (r *simRollout) addKept(w *World) {
 			var peers []server.RaftPeer
 			for j := range s.pods {
 				if c.peers.has(j) {
-					peers = append(peers, server.RaftPeer{ID: server.NodeID("prod", "consul", j), Voter: true})
+					peers = append(peers, server.RaftPeer{ID: s.digests.nodes[j], Voter: true})
 				}
 			}
 			w.Peers = len(peers)
@@ -884,6 +896,7 @@ func (s *simCluster) restart(t Server, i int) error {
 	case !s.evictable(t):
 		return errors.New("the disruption budget is used up")
 	case s.pods[i].exists && fmt.Sprint(s.pods[i].uid) == t.UID:
+		s.restarts++
 		s.delete(i)
 	}
 	return nil
