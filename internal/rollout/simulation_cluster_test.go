@@ -77,7 +77,8 @@ type simState struct {
 	offline      bool // file systems only grow when they are mounted again
 
 	fired      int
-	actions    int  // of rollouts
+	actions    int  // of rollouts, and
+	hurried    int  // those in this tick
 	disturbed  bool // a fault has happened that may cost the quorum
 	leaderless int  // ticks
 	atLeast    int  // healthy voters that have to stay, 0 if this does not matter now
@@ -250,6 +251,7 @@ func (s *simCluster) serving(l int) (n ordinals) {
 // tick lets a second pass.
 func (s *simCluster) tick() {
 	s.now++
+	s.hurried = 0
 	if s.now == s.job {
 		s.restores++
 		if s.routed {

@@ -15,6 +15,7 @@ import (
 // Errors of the simulated operations.
 var (
 	errSimRefused = errors.New("refused, and nothing was changed")
+	errSimTokens  = errors.New("an agent token is not renewed, and nothing was changed")
 	errSimTimeout = errors.New("everything was applied, but it did not settle in time")
 )
 
@@ -153,7 +154,9 @@ func (o *simOperator) phase(ctx context.Context, p Phase) error { //nolint:gocog
 	case CheckChange:
 		return o.check(p.Spec)
 	case RenewAgentTokens:
-		return s.setTokens()
+		if err := s.setTokens(); err != nil {
+			return fmt.Errorf("%w: %w", errSimTokens, err)
+		}
 	case AttachPods:
 		s.applyConfig(p.Spec)
 		s.killable()
@@ -685,6 +688,9 @@ func (r *simRollout) Look(context.Context) (World, error) {
 	if !s.sts.exists {
 		return World{}, &FinalError{errors.New("there is no StatefulSet")}
 	}
+	if s.broken != "" {
+		return World{}, &FinalError{errors.New(s.broken)}
+	}
 	template := s.digests.of(s.sts.spec).template
 	w := World{
 		Desired: r.desired, StatefulSet: "consul-server", Replicas: s.sts.replicas, Observed: s.sts.seen <= s.now, CanTransfer: r.mayAsk(),
@@ -810,6 +816,9 @@ func (r *simRollout) Do(_ context.Context, w World, a Action) error {
 	if next := Next(w); next != a {
 		r.breaks("the rollout does %s, and decided %s", a, next)
 	}
+	if r.hurried++; r.hurried > 20 {
+		r.breaks("the rollout does not end")
+	}
 	r.killable()
 	err := r.act(w, a)
 	r.actions++
@@ -842,7 +851,7 @@ func (r *simRollout) act(w World, a Action) error {
 		s.crown(i)
 	case Reload:
 		d := s.digests.of(r.spec)
-		if !s.alive(i) || s.digests.of(s.pods[i].spec).config != d.config {
+		if !s.alive(i) || !s.config.exists || s.digests.of(s.pods[i].spec).config != d.config {
 			return errors.New("it has not loaded the configuration")
 		}
 		p := &s.pods[i]
