@@ -45,6 +45,7 @@ type simCluster struct {
 	simState
 	digests *digests
 	faults  []simFault
+	hurried int // actions in this tick
 
 	// point is called wherever the provider may be killed, and trace for each action.
 	point func(*simCluster)
@@ -77,8 +78,7 @@ type simState struct {
 	offline      bool // file systems only grow when they are mounted again
 
 	fired      int
-	actions    int  // of rollouts, and
-	hurried    int  // those in this tick
+	actions    int  // of rollouts
 	disturbed  bool // a fault has happened that may cost the quorum
 	leaderless int  // ticks
 	atLeast    int  // healthy voters that have to stay, 0 if this does not matter now

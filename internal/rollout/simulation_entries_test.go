@@ -387,8 +387,9 @@ func (x *simulation) simHalfWay() (out []simEntry) {
 			e := entry(fmt.Sprintf("%s at point %d", c.name, at), c.before, c.after)
 			first := entry("", c.before, c.first)
 			e = e.prepared(x.halfWay(first, at))
-			e.own = true                               // how far volumes have grown, and snapshots, stay
-			e.loose = c.name == "an upgrade, reverted" // a complete one is not reverted
+			e.own = true // how far volumes have grown, and snapshots, stay
+			// A complete upgrade is not reverted, and the moment of the kill decides which of two sizes a new volume gets.
+			e.loose = c.name == "an upgrade, reverted" || c.name == "new volumes, reverted"
 			out = append(out, e)
 		}
 	}
