@@ -419,7 +419,7 @@ func (d adoption) start(ctx context.Context, spec server.Spec, live server.Set) 
 		made.objects, err = d.apply(ctx, spec, live)
 	}
 	if err != nil {
-		return errors.Join(err, made.undo(ctx, d.Kube, live))
+		return errors.Join(err, made.undo(ctx, portsOf(d.Deployment).objects, live))
 	}
 	return d.begun(ctx, spec, func(ctx context.Context) error { return d.run(ctx, spec, desired) })
 }
@@ -543,7 +543,7 @@ func (d adoption) run(ctx context.Context, spec server.Spec, desired int) error 
 		return d.unsettled(ctx, err, spec)
 	}
 	t := d.liveTakeover(spec, token, desired)
-	err = rollout.Run(ctx, t, loop(spec.Update.ServerTimeout, func(a rollout.Action) {
+	err = rollout.Run(ctx, t, loop(systemClock{}, spec.Update.ServerTimeout, func(a rollout.Action) {
 		d.report(ctx, a)
 	}))
 	if err != nil {
@@ -557,7 +557,7 @@ func (d adoption) run(ctx context.Context, spec server.Spec, desired int) error 
 	if _, err := applyObjects(ctx, d.Kube, server.Objects(spec), live); err != nil {
 		return d.unsettled(ctx, err, spec)
 	}
-	return d.settle(ctx, spec, desired, serverTimeout(spec))
+	return settle(ctx, portsOf(d.Deployment), spec, desired, serverTimeout(spec))
 }
 
 // revert reverts an adoption that is not complete: it brings the former servers back to their
@@ -586,7 +586,7 @@ func (d adoption) revert(ctx context.Context, spec server.Spec, live server.Set)
 		if err := t.removeBridge(ctx, server.ClientServiceName(spec.Name)); err != nil { // of one that was killed
 			return live, err
 		}
-		if err := rollout.Run(ctx, t, loop(spec.Update.ServerTimeout, d.Report)); err != nil {
+		if err := rollout.Run(ctx, t, loop(systemClock{}, spec.Update.ServerTimeout, d.Report)); err != nil {
 			return live, d.unsettled(ctx, err, spec)
 		}
 		if live, err = ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name); err != nil {

@@ -19,19 +19,19 @@ func (op *operation) apply(ctx context.Context, spec server.Spec) error {
 		op.from.UpgradeSnapshot = op.snapshot // in case it is rolled back
 	}
 	var err error
-	if spec.FormerConfig, err = (objects{op.Deployment}).formerConfig(ctx, spec, op.live); err != nil {
+	if spec.FormerConfig, err = op.objects.formerConfig(ctx, spec, op.live); err != nil {
 		return err
 	}
 	objects := server.Objects(spec)
 	if op.wanted.Create { // prepareNamespace has applied them
 		objects.Namespace, objects.ServiceAccount = nil, nil
 	}
-	accepted, err := applyObjects(ctx, op.Kube, objects, op.live)
+	accepted, err := op.objects.apply(ctx, objects, op.live)
 	op.made.objects = append(op.made.objects, accepted...)
 	if err != nil {
 		return err
 	}
-	op.applied, op.Known = &spec, &spec
+	op.applied, op.known = &spec, &spec
 	return nil
 }
 

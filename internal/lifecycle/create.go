@@ -8,7 +8,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -30,10 +29,10 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 			return adoption{d}.start(ctx, spec, live)
 		}
 	}
-	op := &operation{Deployment: d, wanted: rollout.Wanted{Spec: spec, Create: true, Restore: d.Origin != nil}}
+	op := &operation{ports: portsOf(d), wanted: rollout.Wanted{Spec: spec, Create: true, Restore: d.Origin != nil}}
 	err := rollout.Operate(ctx, op, op.wanted)
 	if err != nil && op.applied == nil && op.live.StatefulSet == nil {
-		err = errors.Join(err, op.made.undo(ctx, d.Kube, op.live))
+		err = errors.Join(err, op.made.undo(ctx, op.objects, op.live))
 	}
 	return err
 }
@@ -45,7 +44,7 @@ func (op *operation) observeCreate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if op.runs, err = (observer{op.Deployment}).running(ctx, op.live, spec); err != nil {
+	if op.runs, err = op.servers.running(ctx, op.live, spec); err != nil {
 		return err
 	}
 	switch {
@@ -92,13 +91,7 @@ func (op *operation) checkCreate(ctx context.Context, spec server.Spec) error {
 		return err
 	}
 	if orphaned && spec.Origin.Pending() {
-		_, err := op.FindOrigin(ctx, *op.Origin)
-		if err == nil { // of a cluster that was deleted by hand: the snapshot was restored into that cluster
-			err = op.Origin.Client.FinishRestore(ctx)
-		}
-		if err != nil {
-			return &OriginError{err}
-		}
+		return op.snapshots.prepareOrigin(ctx)
 	}
 	return nil
 }
@@ -106,7 +99,7 @@ func (op *operation) checkCreate(ctx context.Context, spec server.Spec) error {
 // prepareNamespace applies what the check of the configuration requires.
 func (op *operation) prepareNamespace(ctx context.Context, spec server.Spec) error {
 	all := server.Objects(spec)
-	accepted, err := applyObjects(ctx, op.Kube, server.Set{Namespace: all.Namespace, ServiceAccount: all.ServiceAccount}, op.live)
+	accepted, err := op.objects.apply(ctx, server.Set{Namespace: all.Namespace, ServiceAccount: all.ServiceAccount}, op.live)
 	op.made.objects = append(op.made.objects, accepted...)
 	return err
 }
@@ -138,7 +131,7 @@ func (m *made) secret(r remove, err error) error {
 }
 
 // undo removes what was made and was not there before.
-func (m *made) undo(ctx context.Context, k *kube.Client, before server.Set) error {
+func (m *made) undo(ctx context.Context, objects Objects, before server.Set) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	var errs []error
@@ -147,7 +140,7 @@ func (m *made) undo(ctx context.Context, k *kube.Client, before server.Set) erro
 	}
 	for _, o := range m.objects {
 		if before.Like(o) == nil {
-			errs = append(errs, deleteObject(ctx, k, o))
+			errs = append(errs, objects.delete(ctx, o))
 		}
 	}
 	return errors.Join(errs...)

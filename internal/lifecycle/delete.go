@@ -25,7 +25,7 @@ func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string
 		return nil, err
 	}
 	if live.StatefulSet == nil {
-		if orphaned, err := (observer{d}).isOrphaned(ctx, live, spec.Name); err != nil || !orphaned {
+		if orphaned, err := (objects{d}).isOrphaned(ctx, live, spec.Name); err != nil || !orphaned {
 			return nil, err
 		}
 	}
@@ -75,7 +75,7 @@ func (d deletion) deleteServers(ctx context.Context, spec server.Spec) (live ser
 	if err := foreign(live, spec.Name); err != nil {
 		return live, nil, err
 	}
-	orphaned, err := observer{d.Deployment}.isOrphaned(ctx, live, spec.Name)
+	orphaned, err := objects{d.Deployment}.isOrphaned(ctx, live, spec.Name)
 	if err != nil {
 		return live, nil, err
 	}

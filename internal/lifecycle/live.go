@@ -60,6 +60,12 @@ type Live struct {
 
 var _ rollout.Cluster = Live{}
 
+// rollable is what l describes, in Kubernetes.
+func (d observer) rollable(l Live) rollout.Cluster {
+	l.Kube, l.Consul, l.Began = d.Kube, d.Consul, d.Began
+	return l
+}
+
 // Look implements rollout.Cluster.
 func (l Live) Look(ctx context.Context) (rollout.World, error) {
 	w, err := l.look(ctx)
@@ -80,13 +86,13 @@ func final(err error) error {
 	return err
 }
 
-// loop is how a rollout waits for a cluster in Kubernetes.
-func loop(limit time.Duration, report func(rollout.Action)) rollout.Loop {
+// loop is how a rollout waits for the servers.
+func loop(c Clock, limit time.Duration, report func(rollout.Action)) rollout.Loop {
 	return rollout.Loop{
 		Wait: func(ctx context.Context, check func(context.Context) (string, error)) error {
-			return kube.Wait(ctx, "the servers", interval, check)
+			return c.wait(ctx, "the servers", check)
 		},
-		Now: time.Now, Limit: limit, Report: report,
+		Now: c.now, Limit: limit, Report: report,
 	}
 }
 

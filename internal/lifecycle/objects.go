@@ -144,6 +144,18 @@ func applyObjects(ctx context.Context, k *kube.Client, set, live server.Set) (ac
 	return accepted, nil
 }
 
+func (d objects) read(ctx context.Context) (server.Set, error) {
+	return ReadObjects(ctx, d.Kube, d.Consul.Namespace, d.Consul.Name)
+}
+
+func (d objects) apply(ctx context.Context, set, live server.Set) ([]server.Object, error) {
+	return applyObjects(ctx, d.Kube, set, live)
+}
+
+func (d objects) delete(ctx context.Context, o server.Object) error {
+	return deleteObject(ctx, d.Kube, o)
+}
+
 // claim makes the provider the only owner of the fields that it governs in a live object, if there
 // is one (server.Claim).
 func claim(ctx context.Context, k *kube.Client, live server.Object) error {

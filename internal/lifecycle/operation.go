@@ -3,16 +3,16 @@ package lifecycle
 import (
 	"context"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/encryption"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
 // operation is a create or an update of a cluster in Kubernetes. rollout.Operate decides which phases it carries out.
 type operation struct {
-	Deployment
+	ports
 	wanted rollout.Wanted
+	// known is what was declared before an update, nil if that is not known (Deployment.Known).
+	known *server.Spec
 	// live and runs are what Observe has found, and before is what a change starts from. Without servers, before is the zero Spec.
 	live   server.Set
 	runs   Running
@@ -38,7 +38,7 @@ var _ rollout.Operator = (*operation)(nil)
 func (op *operation) Observe(ctx context.Context) (rollout.Observed, error) {
 	var err error
 	spec := op.wanted.Spec
-	if op.live, err = ReadObjects(ctx, op.Kube, spec.Namespace, spec.Name); err != nil {
+	if op.live, err = op.objects.read(ctx); err != nil {
 		return rollout.Observed{}, err
 	}
 	o := rollout.Observed{Applied: op.live.StatefulSet != nil}
@@ -64,42 +64,42 @@ func (op *operation) Do(ctx context.Context, p rollout.Phase) error {
 	var err error
 	switch p.Kind {
 	case rollout.RecoverQuorum:
-		err = recovery{op.Deployment}.recoverQuorum(ctx, p.Spec, op.wanted.Recover)
+		err = op.servers.recoverQuorum(ctx, p.Spec, op.wanted.Recover)
 		op.recovered = err == nil
 	case rollout.CancelRestore:
-		err = restores{op.Deployment}.cancelRestore(ctx)
+		err = op.snapshots.cancelRestore(ctx)
 	case rollout.AwaitRestore:
-		err = restic.Client{Kube: op.Kube, Consul: op.Consul}.AwaitOthers(ctx)
+		err = op.snapshots.awaitRestore(ctx)
 	case rollout.CheckChange:
 		err = op.check(ctx, p.Spec)
 	case rollout.PrepareNamespace:
 		err = op.prepareNamespace(ctx, p.Spec)
 	case rollout.CheckConfig:
-		err = configCheck{op.Deployment}.checkConfig(ctx, op.before, p.Spec, op.checkedIn(p.Spec))
+		err = op.objects.checkConfig(ctx, op.before, p.Spec, op.checkedIn(p.Spec))
 	case rollout.RenewAgentTokens:
-		err = renewAgentTokens(ctx, op.Consul)
+		err = op.credentials.renewAgentTokens(ctx)
 	case rollout.ResumeAdoption:
-		err = adoption{op.Deployment}.resume(ctx, p.Spec)
+		err = op.servers.resume(ctx, p.Spec)
 	case rollout.AttachPods:
-		_, err = objects{op.Deployment}.attach(ctx, p.Spec, op.live)
+		_, err = op.objects.attach(ctx, p.Spec, op.live)
 	case rollout.Relabel:
-		err = objects{op.Deployment}.relabel(ctx, op.before.Labels, p.Spec.Labels)
+		err = op.objects.relabel(ctx, op.before.Labels, p.Spec.Labels)
 	case rollout.EnsureKeys:
-		err = op.made.secret(credentials{op.Deployment}.ensureKeys(ctx, op.before, p.Spec))
+		err = op.made.secret(op.credentials.ensureKeys(ctx, op.before, p.Spec))
 	case rollout.EnsureCertificates:
-		err = op.made.secret(credentials{op.Deployment}.ensureCertificates(ctx, op.before, p.Spec))
+		err = op.made.secret(op.credentials.ensureCertificates(ctx, op.before, p.Spec))
 	case rollout.LoadCertificates:
-		err = credentials{op.Deployment}.loadCertificates(ctx, p.Spec)
+		err = op.credentials.loadCertificates(ctx, p.Spec)
 	case rollout.TakeSnapshot:
-		op.snapshot, err = snapshots{op.Deployment}.takeSnapshot(ctx, op.before, p.Spec)
+		op.snapshot, err = op.snapshots.takeSnapshot(ctx, op.before, p.Spec)
 	case rollout.StartVolumes:
-		op.resizing, err = volumes{op.Deployment}.startVolumes(ctx, p.Spec, op.live)
+		op.resizing, err = op.objects.startVolumes(ctx, p.Spec, op.live)
 	case rollout.StopServers:
-		op.live, err = stops{op.Deployment}.stopUnelected(ctx, p.Spec)
+		op.live, err = op.servers.stopUnelected(ctx, p.Spec)
 	case rollout.ApplyObjects:
 		err = op.apply(ctx, p.Spec)
 	case rollout.DeclareServers:
-		err = objects{op.Deployment}.tellServers(ctx, p.Spec.Declared)
+		err = op.objects.tellServers(ctx, p.Spec.Declared)
 	case rollout.RollServers:
 		err = op.rollServers(ctx)
 	case rollout.SettleServers:
@@ -108,15 +108,15 @@ func (op *operation) Do(ctx context.Context, p rollout.Phase) error {
 		err = op.rollBackIfStuck(ctx, op.roll.record(ctx))
 		op.completed++
 	case rollout.DeleteKeys:
-		err = encryption.DeleteKeyring(ctx, op.Consul)
+		err = op.credentials.deleteKeys(ctx)
 	case rollout.DeleteCertificates:
-		err = encryption.DeleteCertificates(ctx, op.Consul)
+		err = op.credentials.deleteCertificates(ctx)
 	case rollout.RestoreSnapshot:
 		err = op.restoreSnapshot(ctx)
 	case rollout.RouteClients:
-		err = restores{op.Deployment}.routeClients(ctx)
+		err = op.snapshots.routeClients(ctx)
 	case rollout.RefreshSchedules:
-		err = restic.Refresh(ctx, op.Kube, op.Consul)
+		err = op.snapshots.refreshSchedules(ctx)
 	}
 	return err
 }

@@ -144,12 +144,33 @@ func (d restores) beginWith(ctx context.Context, running server.Spec) error {
 	return nil
 }
 
+// prepareOrigin looks for the snapshot that a new cluster is to start from. If a cluster of the name was deleted by hand, the snapshot
+// may have been restored into that one: what that restore left behind is removed.
+func (d restores) prepareOrigin(ctx context.Context) error {
+	_, err := d.FindOrigin(ctx, *d.Origin)
+	if err == nil {
+		err = d.Origin.Client.FinishRestore(ctx)
+	}
+	if err != nil {
+		return &OriginError{err}
+	}
+	return nil
+}
+
+func (d restores) awaitRestore(ctx context.Context) error {
+	return restic.Client{Kube: d.Kube, Consul: d.Consul}.AwaitOthers(ctx)
+}
+
+func (d restores) refreshSchedules(ctx context.Context) error {
+	return restic.Refresh(ctx, d.Kube, d.Consul)
+}
+
 // restoreSnapshot restores the snapshot that the cluster starts from, while no other apply changes the cluster.
 func (op *operation) restoreSnapshot(ctx context.Context) error {
 	if !op.wanted.Create { // an update has the Lease
-		return restores{op.Deployment}.restoreOrigin(ctx)
+		return op.snapshots.restoreOrigin(ctx)
 	}
-	err := lease{op.Deployment}.exclusively(ctx, restores{op.Deployment}.restoreOrigin)
+	err := op.lease.exclusively(ctx, op.snapshots.restoreOrigin)
 	if err != nil && !errors.As(err, new(*UnsettledError)) { // the cluster exists, whatever the error is
 		return &UnsettledError{Err: err}
 	}

@@ -39,7 +39,7 @@ func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) 
 	if err != nil {
 		return State{}, err
 	}
-	if orphaned, err := (observer{d}).isOrphaned(ctx, live, known.Name); err != nil {
+	if orphaned, err := (objects{d}).isOrphaned(ctx, live, known.Name); err != nil {
 		return State{}, err
 	} else if orphaned {
 		return observer{d}.readOrphaned(ctx, known, live)

@@ -251,7 +251,7 @@ func (d recovery) startEmpty(ctx context.Context, spec server.Spec, leader bool)
 			return err
 		}
 	}
-	if err := d.settle(ctx, running, int(running.Replicas), serverTimeout(running)); err != nil {
+	if err := settle(ctx, portsOf(d.Deployment), running, int(running.Replicas), serverTimeout(running)); err != nil {
 		return err
 	}
 	token, ref, err := consulacl.ManagementToken(ctx, d.Consul)

@@ -9,7 +9,6 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/encryption"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -24,7 +23,7 @@ func serverTimeout(spec server.Spec) time.Duration {
 
 // roll brings the servers of a cluster to a spec that was applied.
 type roll struct {
-	Deployment
+	ports
 	spec    server.Spec
 	desired int
 	// limit is the longest time without progress, 0 for no limit.
@@ -34,21 +33,21 @@ type roll struct {
 }
 
 // newRoll prepares a roll to a desired number of servers. Like the methods of a roll, it returns an *UnsettledError.
-func (d Deployment) newRoll(ctx context.Context, spec server.Spec, desired int, limit time.Duration) (*roll, error) {
-	token, _, err := consulacl.ManagementToken(ctx, d.Consul)
+func newRoll(ctx context.Context, p ports, spec server.Spec, desired int, limit time.Duration) (*roll, error) {
+	token, err := p.credentials.token(ctx)
 	if err != nil {
-		return nil, d.unsettled(ctx, err, spec)
+		return nil, p.servers.unsettled(ctx, err, spec)
 	}
-	r := &roll{Deployment: d, spec: spec, desired: desired, limit: limit, token: token}
+	r := &roll{ports: p, spec: spec, desired: desired, limit: limit, token: token}
 	r.live = Live{
-		Kube: d.Kube, Consul: d.Consul, Desired: desired, Token: token, ACLs: spec.ACL.Enabled, Began: d.Began,
+		Desired: desired, Token: token, ACLs: spec.ACL.Enabled,
 		Version: server.ConfigVersion(spec), Storage: &spec.Storage, ByOthers: spec.Update.Strategy == server.OnDelete,
 		Patience: leaderlessFor(spec.Performance), Declare: r.declare,
 	}
 	if spec.Established { // the servers of a first start are voters at once
 		r.live.Established, r.live.Soak = true, consul.Soak
 		if r.live.PauseAt, err = r.pauseAt(ctx); err != nil {
-			return nil, d.unsettled(ctx, err, spec)
+			return nil, p.servers.unsettled(ctx, err, spec)
 		}
 	}
 	return r, nil
@@ -56,8 +55,8 @@ func (d Deployment) newRoll(ctx context.Context, spec server.Spec, desired int, 
 
 // settle is all of a roll: it runs the rollout until all servers are healthy voters that run what was applied, gives new servers their
 // agent tokens, and records what was done.
-func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int, limit time.Duration) error {
-	r, err := d.newRoll(ctx, spec, desired, limit)
+func settle(ctx context.Context, p ports, spec server.Spec, desired int, limit time.Duration) error {
+	r, err := newRoll(ctx, p, spec, desired, limit)
 	if err != nil {
 		return err
 	}
@@ -72,18 +71,18 @@ func (d Deployment) settle(ctx context.Context, spec server.Spec, desired int, l
 
 // run reloads, restarts, adds, and removes servers. It also returns a *rollout.PausedError.
 func (r *roll) run(ctx context.Context) error {
-	err := rollout.Run(ctx, r.live, loop(r.limit, func(a rollout.Action) {
-		_ = volumes{r.Deployment}.markData(ctx, r.spec.Established) // the progress of the rollout; only at its end does this have to succeed
+	err := rollout.Run(ctx, r.servers.rollable(r.live), loop(r.clock, r.limit, func(a rollout.Action) {
+		_ = r.objects.markData(ctx, r.spec.Established) // the progress of the rollout; only at its end does this have to succeed
 		r.report(ctx, a)
 	}))
 	if paused := (*rollout.PausedError)(nil); errors.As(err, &paused) {
 		return paused
 	}
 	if err == nil {
-		err = volumes{r.Deployment}.markData(ctx, true)
+		err = r.objects.markData(ctx, true)
 	}
 	if err != nil {
-		return r.unsettled(ctx, err, r.spec)
+		return r.servers.unsettled(ctx, err, r.spec)
 	}
 	return nil
 }
@@ -91,12 +90,12 @@ func (r *roll) run(ctx context.Context) error {
 // settle does what requires rights in Consul. If a server went away meanwhile, it runs the rollout again. Any other failure remains.
 func (r *roll) settle(ctx context.Context) error {
 	for {
-		err := credentials{r.Deployment}.afterRoll(ctx, r.spec, r.token, r.desired)
+		err := r.credentials.afterRoll(ctx, r.spec, r.token, r.desired)
 		if err == nil {
 			return nil
 		}
-		if w, lookErr := r.live.Look(ctx); lookErr != nil || rollout.Next(w).Verb == rollout.Done {
-			return r.unsettled(ctx, err, r.spec)
+		if w, lookErr := r.servers.rollable(r.live).Look(ctx); lookErr != nil || rollout.Next(w).Verb == rollout.Done {
+			return r.servers.unsettled(ctx, err, r.spec)
 		}
 		if err := r.run(ctx); err != nil {
 			return err
@@ -111,7 +110,7 @@ func (r *roll) declare(ctx context.Context) error {
 	if cmp.Or(r.spec.Declared, r.spec.Replicas) == told.Declared {
 		return nil
 	}
-	if _, err := applyObjects(ctx, r.Kube, server.Set{Config: server.Objects(told).Config}, server.Set{}); err != nil {
+	if _, err := r.objects.apply(ctx, server.Set{Config: server.Objects(told).Config}, server.Set{}); err != nil {
 		return err
 	}
 	r.spec = told
@@ -122,23 +121,23 @@ func (r *roll) declare(ctx context.Context) error {
 // servers still run a former configuration.
 func (r *roll) record(ctx context.Context) error {
 	if r.spec.Resizing {
-		if err := (volumes{r.Deployment}).markResized(ctx); err != nil {
-			return r.unsettled(ctx, err, r.spec)
+		if err := r.objects.markResized(ctx); err != nil {
+			return r.servers.unsettled(ctx, err, r.spec)
 		}
 	}
 	if err := r.declare(ctx); err != nil {
-		return r.unsettled(ctx, err, r.spec)
+		return r.servers.unsettled(ctx, err, r.spec)
 	}
 	if r.spec.Established && len(r.spec.FormerConfig) == 0 {
 		return nil
 	}
-	former, err := objects{r.Deployment}.formerConfig(ctx, r.spec, server.Objects(r.spec))
+	former, err := r.objects.formerConfig(ctx, r.spec, server.Objects(r.spec))
 	if err != nil {
-		return r.unsettled(ctx, err, r.spec)
+		return r.servers.unsettled(ctx, err, r.spec)
 	}
 	r.spec.Established, r.spec.FormerConfig = true, former
-	if _, err := applyObjects(ctx, r.Kube, server.Set{Config: server.Objects(r.spec).Config}, server.Set{}); err != nil {
-		return r.unsettled(ctx, err, r.spec)
+	if _, err := r.objects.apply(ctx, server.Set{Config: server.Objects(r.spec).Config}, server.Set{}); err != nil {
+		return r.servers.unsettled(ctx, err, r.spec)
 	}
 	return nil
 }
@@ -150,7 +149,7 @@ func (op *operation) rollServers(ctx context.Context) error {
 		limit = 0
 	}
 	var err error
-	if op.roll, err = op.newRoll(ctx, *op.applied, int(op.wanted.Spec.Replicas), limit); err == nil {
+	if op.roll, err = newRoll(ctx, op.ports, *op.applied, int(op.wanted.Spec.Replicas), limit); err == nil {
 		err = op.roll.run(ctx)
 	}
 	return op.rollBackIfStuck(ctx, err)
@@ -203,8 +202,8 @@ func (r *roll) pauseAt(ctx context.Context) (int, error) {
 	}
 	live.Version = "" // there is no need to ask the agents
 	var at int
-	err := kube.Wait(ctx, "the StatefulSet controller to see the change", interval, func(ctx context.Context) (string, error) {
-		w, err := live.Look(ctx)
+	err := r.clock.wait(ctx, "the StatefulSet controller to see the change", func(ctx context.Context) (string, error) {
+		w, err := r.servers.rollable(live).Look(ctx)
 		if err != nil || !w.Observed {
 			return "it has not seen the change yet", err
 		}

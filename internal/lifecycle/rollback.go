@@ -40,11 +40,11 @@ func (op *operation) rollBack(ctx context.Context, before, changed server.Spec, 
 	if !restarts && !has(server.Reload) && server.SameStages(before, changed) {
 		return cause // an earlier call made the change: what ran before is not known
 	}
-	live, err := ReadObjects(ctx, op.Kube, before.Namespace, before.Name)
+	live, err := op.objects.read(ctx)
 	if err != nil {
 		return errors.Join(cause, err)
 	}
-	w, err := Live{Kube: op.Kube, Consul: op.Consul, Desired: int(before.Replicas)}.Look(ctx)
+	w, err := op.servers.rollable(Live{Desired: int(before.Replicas)}).Look(ctx)
 	if err != nil {
 		return errors.Join(cause, fmt.Errorf("not rolled back: %w", err))
 	}
@@ -57,26 +57,26 @@ func (op *operation) rollBack(ctx context.Context, before, changed server.Spec, 
 	}
 	before.Update.PauseAfter = 0
 	before.Storage, before.Resizing = changed.Storage, changed.Resizing // volumes do not shrink
-	if before.FormerConfig, err = (objects{op.Deployment}).formerConfig(ctx, before, live); err != nil {
+	if before.FormerConfig, err = op.objects.formerConfig(ctx, before, live); err != nil {
 		return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
 	}
 	if !before.Established {
-		if live, err = (stops{op.Deployment}).stopUnelected(ctx, before); err != nil {
+		if live, err = op.servers.stopUnelected(ctx, before); err != nil {
 			return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
 		}
 	}
-	if _, err := applyObjects(ctx, op.Kube, server.Objects(before), live); err != nil {
+	if _, err := op.objects.apply(ctx, server.Objects(before), live); err != nil {
 		return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
 	}
 	if !before.Established { // what ran before had no leader either: there is nothing to wait for
 		return errors.Join(cause, errors.New("rolled back: the servers run what they ran before, and still have no leader"))
 	}
 	if before.Replicas > desired {
-		if err := (objects{op.Deployment}).tellServers(ctx, desired); err != nil {
+		if err := op.objects.tellServers(ctx, desired); err != nil {
 			return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
 		}
 	}
-	if err := op.settle(ctx, before, int(desired), before.Update.ServerTimeout); err != nil {
+	if err := settle(ctx, op.ports, before, int(desired), before.Update.ServerTimeout); err != nil {
 		return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
 	}
 	return &RolledBackError{Err: cause}

@@ -240,7 +240,7 @@ func thatRun(pods []corev1.Pod) []corev1.Pod {
 // isOrphaned reports whether a cluster exists without its StatefulSet: somebody deleted the StatefulSet, or it
 // was about to be replaced. A delete removes the StatefulSet last. What is left of the cluster is its
 // ConfigMap, or servers that run.
-func (d observer) isOrphaned(ctx context.Context, live server.Set, cluster string) (bool, error) {
+func (d objects) isOrphaned(ctx context.Context, live server.Set, cluster string) (bool, error) {
 	if live.StatefulSet != nil || cluster == "" {
 		return false, nil
 	}

@@ -156,7 +156,7 @@ func TestIsOrphaned(t *testing.T) {
 			live := server.Objects(spec)
 			tt.change(&live)
 			d, _ := claimsOnly(tt.pods)
-			if got, err := (observer{d}).isOrphaned(t.Context(), live, "consul"); got != tt.want || err != nil {
+			if got, err := (objects{d}).isOrphaned(t.Context(), live, "consul"); got != tt.want || err != nil {
 				t.Errorf("got %v, %v", got, err)
 			}
 		})

@@ -2,6 +2,8 @@ package lifecycle
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/encryption"
@@ -47,4 +49,57 @@ func (d credentials) loadCertificates(ctx context.Context, spec server.Spec) err
 	}
 	_ = encryption.LoadCertificates(ctx, d.Consul, token, spec)
 	return ctx.Err()
+}
+
+func (d credentials) token(ctx context.Context) (string, error) {
+	token, _, err := consulacl.ManagementToken(ctx, d.Consul)
+	return token, err
+}
+
+func (d credentials) deleteKeys(ctx context.Context) error {
+	return encryption.DeleteKeyring(ctx, d.Consul)
+}
+
+func (d credentials) deleteCertificates(ctx context.Context) error {
+	return encryption.DeleteCertificates(ctx, d.Consul)
+}
+
+// checkReloads refuses to turn TLS on or off if the servers could not be told to reload between the
+// rollouts: the second rollout would then cut off its first server.
+func (d credentials) checkReloads(ctx context.Context, before, spec server.Spec) error {
+	if !before.Established || !spec.ACL.Enabled || before.TLS.Stage == spec.TLS.Stage {
+		return nil
+	}
+	token, _, err := consulacl.ManagementToken(ctx, d.Consul)
+	if err == nil {
+		_, err = consulacl.VerifyToken(ctx, d.Consul, token)
+	}
+	if err != nil {
+		return fmt.Errorf("turning TLS on or off on servers with ACLs requires a valid management token, and nothing was changed: %w", err)
+	}
+	return nil
+}
+
+// AgentTokensError says that servers would refuse clients, and that not all of them have accepted their agent tokens. Nothing was
+// changed.
+type AgentTokensError struct{ Err error }
+
+// Error implements error.
+func (e *AgentTokensError) Error() string { return e.Err.Error() }
+
+// Unwrap returns why.
+func (e *AgentTokensError) Unwrap() error { return e.Err }
+
+// agentTokensTimeout is how long the servers may take to accept their agent tokens.
+const agentTokensTimeout = 30 * time.Second
+
+// renewAgentTokens makes each server accept its agent token again before the first server refuses anything, because a plan cannot be
+// sure that the server has it.
+func (d credentials) renewAgentTokens(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, agentTokensTimeout)
+	defer cancel()
+	if err := consulacl.RenewAgentTokens(ctx, d.Consul); err != nil {
+		return &AgentTokensError{err}
+	}
+	return nil
 }

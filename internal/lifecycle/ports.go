@@ -1,0 +1,165 @@
+package lifecycle
+
+import (
+	"context"
+	"time"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+// ports are all that an operation reaches the world through.
+type ports struct {
+	objects     Objects
+	servers     Servers
+	credentials Credentials
+	snapshots   Snapshots
+	lease       Lease
+	clock       Clock
+	// report reports an action to people.
+	report func(context.Context, rollout.Action)
+}
+
+// Objects are the objects of a cluster in Kubernetes.
+type Objects interface {
+	// read reads them as they are. Objects that do not exist are nil.
+	read(ctx context.Context) (server.Set, error)
+	// apply applies the objects of a set, in order, and returns those that were accepted before an error.
+	apply(ctx context.Context, set, live server.Set) (accepted []server.Object, err error)
+	// delete deletes an object. One that no longer exists is not an error.
+	delete(ctx context.Context, o server.Object) error
+	// isOrphaned reports whether the cluster exists without its StatefulSet, and attach creates the StatefulSet around the pods.
+	isOrphaned(ctx context.Context, live server.Set, cluster string) (bool, error)
+	attach(ctx context.Context, spec server.Spec, live server.Set) (server.Set, error)
+	// relabel replaces the former labels of the objects that no spec renders.
+	relabel(ctx context.Context, former, declared map[string]string) error
+	// tellServers brings the number of declared servers into the pods.
+	tellServers(ctx context.Context, declared int32) error
+	// formerConfig is the configuration of the servers that do not run a spec yet.
+	formerConfig(ctx context.Context, spec server.Spec, live server.Set) (map[string]string, error)
+	// checkConfig lets Consul check the configuration of a spec, in a Job. It returns a *ConfigError if Consul refuses it.
+	checkConfig(ctx context.Context, before, spec server.Spec, live server.Set) error
+	// startVolumes makes volumes grow, and reports whether there is a change of the volumes to complete, which markResized ends.
+	startVolumes(ctx context.Context, spec server.Spec, live server.Set) (resizing bool, err error)
+	markResized(ctx context.Context) error
+	// markData records on the claims which version of Consul has data on their volumes.
+	markData(ctx context.Context, established bool) error
+}
+
+// Servers are the servers of a cluster.
+type Servers interface {
+	// running finds out what the servers run, and look does so without asking them.
+	running(ctx context.Context, live server.Set, applied server.Spec) (Running, error)
+	look(ctx context.Context, applied server.Spec, live server.Set) (Running, error)
+	// rollable is what a rollout looks at and acts on.
+	rollable(l Live) rollout.Cluster
+	// stopUnelected stops all servers of a cluster that never had a leader, and returns the objects as they are then.
+	stopUnelected(ctx context.Context, spec server.Spec) (server.Set, error)
+	// recoverQuorum returns a *RefusedRecoveryError or a *RecoveryError.
+	recoverQuorum(ctx context.Context, spec server.Spec, from string) error
+	// resume resumes an adoption.
+	resume(ctx context.Context, spec server.Spec) error
+	// unsettled is the *UnsettledError that explains err.
+	unsettled(ctx context.Context, err error, spec server.Spec) error
+}
+
+// Credentials are what servers and this provider identify themselves with.
+type Credentials interface {
+	// token is the management token, "" if there is none.
+	token(ctx context.Context) (string, error)
+	// ensureKeys and ensureCertificates create what the servers of a spec need. Each returns a function that removes what it made.
+	ensureKeys(ctx context.Context, running, spec server.Spec) (remove, error)
+	ensureCertificates(ctx context.Context, running, spec server.Spec) (remove, error)
+	deleteKeys(ctx context.Context) error
+	deleteCertificates(ctx context.Context) error
+	// loadCertificates makes the servers load their certificates.
+	loadCertificates(ctx context.Context, spec server.Spec) error
+	// checkReloads refuses a change of TLS if the servers could not be told to reload.
+	checkReloads(ctx context.Context, before, spec server.Spec) error
+	// renewAgentTokens returns an *AgentTokensError.
+	renewAgentTokens(ctx context.Context) error
+	// afterRoll sets what requires rights in Consul.
+	afterRoll(ctx context.Context, spec server.Spec, token string, desired int) error
+}
+
+// Snapshots are the backups of a cluster.
+type Snapshots interface {
+	// takeSnapshot takes the snapshot before an upgrade. It returns a *SnapshotError.
+	takeSnapshot(ctx context.Context, running, next server.Spec) (*server.Snapshot, error)
+	// prepareOrigin looks for the snapshot that a new cluster is to start from. It returns an *OriginError.
+	prepareOrigin(ctx context.Context) error
+	// restoreOrigin restores that snapshot, cancelRestore ends a restore that is no longer declared, and awaitRestore waits for one
+	// whose provider was killed.
+	restoreOrigin(ctx context.Context) error
+	cancelRestore(ctx context.Context) error
+	awaitRestore(ctx context.Context) error
+	// routeClients routes clients to a cluster that was restored.
+	routeClients(ctx context.Context) error
+	// refreshSchedules makes the backup schedules follow a change of the cluster.
+	refreshSchedules(ctx context.Context) error
+}
+
+// Lease keeps other applies from changing the cluster.
+type Lease interface {
+	// exclusively calls do while no other apply changes the cluster.
+	exclusively(ctx context.Context, do func(context.Context) error) error
+}
+
+// Clock is how an operation waits.
+type Clock interface {
+	// wait calls check again and again until nothing is missing.
+	wait(ctx context.Context, what string, check func(context.Context) (missing string, err error)) error
+	now() time.Time
+}
+
+// portsOf are the ports of a cluster in Kubernetes.
+func portsOf(d Deployment) ports {
+	return ports{
+		objects:     kubeObjects{objects{d}, volumes{d}, configCheck{d}},
+		servers:     kubeServers{observer{d}, stops{d}, recovery{d}, adoption{d}},
+		credentials: credentials{d},
+		snapshots:   kubeSnapshots{snapshots{d}, restores{d}},
+		lease:       lease{d},
+		clock:       systemClock{},
+		report:      d.report,
+	}
+}
+
+// kubeObjects are Objects.
+type kubeObjects struct {
+	objects
+	volumes
+	configCheck
+}
+
+// kubeServers are Servers.
+type kubeServers struct {
+	observer
+	stops
+	recovery
+	adoption
+}
+
+func (s kubeServers) look(ctx context.Context, applied server.Spec, live server.Set) (Running, error) {
+	return s.observer.look(ctx, applied, live)
+}
+
+func (s kubeServers) unsettled(ctx context.Context, err error, spec server.Spec) error {
+	return s.observer.unsettled(ctx, err, spec)
+}
+
+// kubeSnapshots are Snapshots.
+type kubeSnapshots struct {
+	snapshots
+	restores
+}
+
+// systemClock is a Clock.
+type systemClock struct{}
+
+func (systemClock) wait(ctx context.Context, what string, check func(context.Context) (string, error)) error {
+	return kube.Wait(ctx, what, interval, check)
+}
+
+func (systemClock) now() time.Time { return time.Now() }
