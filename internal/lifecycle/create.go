@@ -30,6 +30,11 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 		}
 	}
 	op := &operation{ports: portsOf(d), wanted: rollout.Wanted{Spec: spec, Create: true, Restore: d.Origin != nil}}
+	return op.create(ctx)
+}
+
+// create carries out a create, and takes it back if it fails before the StatefulSet exists.
+func (op *operation) create(ctx context.Context) error {
 	err := rollout.Operate(ctx, op, op.wanted)
 	if err != nil && op.applied == nil && op.live.StatefulSet == nil {
 		err = errors.Join(err, op.made.undo(ctx, op.objects, op.live))

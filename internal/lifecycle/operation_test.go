@@ -1,0 +1,348 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
+)
+
+var errKilled = errors.New("killed")
+
+// world is what the ports of a test reach. Every call is logged, and the one with the number failAt fails.
+type world struct {
+	live server.Set
+	log  []string
+	// failAt counts from 1; 0 is never.
+	failAt int
+	// stuck ends the next rollout.
+	stuck error
+	// removed are the objects that were deleted.
+	removed []string
+}
+
+func (w *world) call(format string, args ...any) error {
+	w.log = append(w.log, fmt.Sprintf(format, args...))
+	if len(w.log) == w.failAt {
+		return errKilled
+	}
+	return nil
+}
+
+func (w *world) ports() ports {
+	return ports{
+		objects: fakeObjects{w}, servers: fakeServers{w}, credentials: fakeCredentials{w}, snapshots: fakeSnapshots{w},
+		lease: fakeLease{w}, clock: fakeClock{}, report: func(context.Context, rollout.Action) {},
+	}
+}
+
+type fakeObjects struct{ *world }
+
+func (f fakeObjects) read(context.Context) (server.Set, error) { return f.live, nil }
+
+func (f fakeObjects) apply(_ context.Context, set, _ server.Set) (accepted []server.Object, err error) {
+	var kinds []string
+	for _, o := range set.All() {
+		kinds = append(kinds, o.GetObjectKind().GroupVersionKind().Kind)
+	}
+	if err := f.call("apply %s", strings.Join(kinds, " ")); err != nil {
+		return set.All()[:1], err
+	}
+	if set.StatefulSet != nil {
+		namespace := f.live.Namespace
+		f.live = set
+		f.live.Namespace = namespace
+	}
+	return set.All(), nil
+}
+
+func (f fakeObjects) delete(_ context.Context, o server.Object) error {
+	f.removed = append(f.removed, o.GetObjectKind().GroupVersionKind().Kind)
+	return nil
+}
+
+func (f fakeObjects) isOrphaned(context.Context, server.Set, string) (bool, error) { return false, nil }
+
+func (f fakeObjects) attach(_ context.Context, _ server.Spec, live server.Set) (server.Set, error) {
+	return live, f.call("attach")
+}
+
+func (f fakeObjects) relabel(context.Context, map[string]string, map[string]string) error {
+	return f.call("relabel")
+}
+
+func (f fakeObjects) tellServers(_ context.Context, declared int32) error { return f.call("tell %d", declared) }
+
+func (f fakeObjects) formerConfig(context.Context, server.Spec, server.Set) (map[string]string, error) {
+	return nil, nil
+}
+
+func (f fakeObjects) checkConfig(context.Context, server.Spec, server.Spec, server.Set) error {
+	return f.call("check the configuration")
+}
+
+func (f fakeObjects) startVolumes(context.Context, server.Spec, server.Set) (bool, error) {
+	return false, f.call("start volumes")
+}
+
+func (f fakeObjects) markResized(context.Context) error { return f.call("mark resized") }
+
+func (fakeObjects) markData(context.Context, bool) error { return nil } // a failure is ignored during a rollout
+
+type fakeServers struct{ *world }
+
+func (f fakeServers) running(context.Context, server.Set, server.Spec) (Running, error) {
+	return Running{Established: f.live.IsEstablished()}, nil
+}
+
+func (f fakeServers) look(ctx context.Context, applied server.Spec, live server.Set) (Running, error) {
+	return f.running(ctx, live, applied)
+}
+
+func (f fakeServers) rollable(l Live) rollout.Cluster { return fakeCluster{f.world, l.Desired} }
+
+func (f fakeServers) stopUnelected(context.Context, server.Spec) (server.Set, error) {
+	return f.live, f.call("stop")
+}
+
+func (f fakeServers) recoverQuorum(_ context.Context, _ server.Spec, from string) error {
+	return f.call("recover from %s", from)
+}
+
+func (f fakeServers) resume(context.Context, server.Spec) error { return f.call("resume") }
+
+func (f fakeServers) unsettled(_ context.Context, err error, _ server.Spec) error {
+	return &UnsettledError{Err: err}
+}
+
+// fakeCluster has nothing to do, unless the world is stuck.
+type fakeCluster struct {
+	*world
+	desired int
+}
+
+func (f fakeCluster) Look(context.Context) (rollout.World, error) {
+	if err := f.call("look"); err != nil {
+		return rollout.World{}, &rollout.FinalError{Err: err}
+	}
+	if stuck := f.stuck; stuck != nil {
+		f.stuck = nil
+		return rollout.World{}, &rollout.FinalError{Err: stuck}
+	}
+	w := rollout.World{Desired: f.desired, Replicas: f.desired, Observed: true, Leader: "consul-server-0"}
+	for i := range f.desired {
+		w.Servers = append(w.Servers, rollout.Server{Name: server.PodName("consul", i), Peer: true})
+	}
+	return w, nil
+}
+
+func (f fakeCluster) Do(context.Context, rollout.World, rollout.Action) error { return nil }
+
+type fakeCredentials struct{ *world }
+
+func (f fakeCredentials) token(context.Context) (string, error) { return "", nil }
+
+func (f fakeCredentials) ensureKeys(context.Context, server.Spec, server.Spec) (remove, error) {
+	return f.secret("keys")
+}
+
+func (f fakeCredentials) ensureCertificates(context.Context, server.Spec, server.Spec) (remove, error) {
+	return f.secret("certificates")
+}
+
+func (f fakeCredentials) secret(name string) (remove, error) {
+	return func(context.Context) error { f.removed = append(f.removed, name); return nil }, f.call("ensure %s", name)
+}
+
+func (f fakeCredentials) deleteKeys(context.Context) error         { return f.call("delete keys") }
+func (f fakeCredentials) deleteCertificates(context.Context) error { return f.call("delete certificates") }
+
+func (f fakeCredentials) loadCertificates(context.Context, server.Spec) error {
+	return f.call("load certificates")
+}
+
+func (f fakeCredentials) checkReloads(context.Context, server.Spec, server.Spec) error {
+	return f.call("check reloads")
+}
+
+func (f fakeCredentials) renewAgentTokens(context.Context) error { return f.call("renew agent tokens") }
+
+func (f fakeCredentials) afterRoll(context.Context, server.Spec, string, int) error {
+	return f.call("settle")
+}
+
+type fakeSnapshots struct{ *world }
+
+func (f fakeSnapshots) takeSnapshot(context.Context, server.Spec, server.Spec) (*server.Snapshot, error) {
+	return &server.Snapshot{File: "before.snap"}, f.call("snapshot")
+}
+
+func (f fakeSnapshots) prepareOrigin(context.Context) error    { return f.call("find the snapshot") }
+func (f fakeSnapshots) restoreOrigin(context.Context) error    { return f.call("restore") }
+func (f fakeSnapshots) cancelRestore(context.Context) error    { return f.call("cancel the restore") }
+func (f fakeSnapshots) awaitRestore(context.Context) error     { return f.call("await the restore") }
+func (f fakeSnapshots) routeClients(context.Context) error     { return f.call("route clients") }
+func (f fakeSnapshots) refreshSchedules(context.Context) error { return f.call("refresh schedules") }
+
+type fakeLease struct{ *world }
+
+func (f fakeLease) exclusively(ctx context.Context, do func(context.Context) error) error {
+	if err := f.call("lease"); err != nil {
+		return err
+	}
+	return do(ctx)
+}
+
+type fakeClock struct{}
+
+func (fakeClock) now() time.Time { return time.Time{} }
+
+// wait asks a few times, as if time passed.
+func (fakeClock) wait(ctx context.Context, what string, check func(context.Context) (string, error)) error {
+	for range 10 {
+		if missing, err := check(ctx); err != nil || missing == "" {
+			return err
+		}
+	}
+	return errors.New("timed out waiting for " + what)
+}
+
+func operate(w *world, wanted rollout.Wanted) error {
+	return rollout.Operate(context.Background(), &operation{ports: w.ports(), wanted: wanted}, wanted)
+}
+
+// runningWorld is a world in which a cluster runs.
+func runningWorld(spec server.Spec) *world {
+	spec.Established = true
+	return &world{live: server.Objects(spec)}
+}
+
+func operationSpec() server.Spec {
+	s := server.Default()
+	s.Name, s.Namespace, s.Version, s.Image, s.Replicas = "consul", "prod", "1.22.7", "consul:1.22.7", 3
+	return s
+}
+
+// A create is taken back if it ends before its StatefulSet is applied, wherever that is, and never after.
+func TestOperation_createIsTakenBackUntilItsObjectsAreApplied(t *testing.T) {
+	t.Parallel()
+	spec := operationSpec()
+	spec.CreateNamespace = true
+	spec.Gossip.Stage, spec.TLS.Stage = server.StageEncrypted, server.StageEncrypted
+	spec.Origin = &server.Origin{}
+	wanted := rollout.Wanted{Spec: spec, Create: true, Restore: true}
+	whole := &world{}
+	if err := operate(whole, wanted); err != nil {
+		t.Fatal(err)
+	}
+	applied := slices.IndexFunc(whole.log, func(l string) bool { return strings.Contains(l, "StatefulSet") }) + 1
+	want := []string{
+		"find the snapshot", "apply Namespace ServiceAccount", "check the configuration", "relabel", "ensure keys", "ensure certificates",
+		"start volumes",
+	}
+	if applied < 1 || !slices.Equal(whole.log[:applied-1], want) {
+		t.Fatalf("before the objects: %q, want %q", whole.log[:applied-1], want)
+	}
+	for failAt := 1; failAt <= len(whole.log); failAt++ {
+		w := &world{failAt: failAt}
+		op := &operation{ports: w.ports(), wanted: wanted}
+		if err := op.create(t.Context()); err == nil {
+			t.Fatalf("%s fails, and the create does not", whole.log[failAt-1])
+		}
+		takenBack := failAt <= applied
+		for what, made := range map[string]bool{
+			"Namespace": failAt > 1, "ServiceAccount": failAt > 2, "keys": failAt > 4, "certificates": failAt > 5,
+		} {
+			if slices.Contains(w.removed, what) != (made && takenBack) {
+				t.Errorf("%s fails: removed %q, and %s was made: %v", whole.log[failAt-1], w.removed, what, made)
+			}
+		}
+	}
+}
+
+// Whatever an update does when it is killed, the next one ends like an update that was not disturbed.
+func TestOperation_anUpdateThatIsKilledIsResumed(t *testing.T) {
+	t.Parallel()
+	before := operationSpec()
+	for name, change := range map[string]func(*server.Spec){
+		"an upgrade":   func(s *server.Spec) { s.Version, s.Image, s.Update.SnapshotBefore = "1.22.8", "consul:1.22.8", true },
+		"encryption":   func(s *server.Spec) { s.Gossip.Stage, s.TLS.Stage = server.StageEncrypted, server.StageEncrypted },
+		"more servers": func(s *server.Spec) { s.Replicas = 5 },
+		"fewer":        func(s *server.Spec) { s.Replicas = 1 },
+		"labels":       func(s *server.Spec) { s.Labels = map[string]string{"team": "a"} },
+	} {
+		after := before
+		change(&after)
+		wanted := rollout.Wanted{Spec: after}
+		whole := runningWorld(before)
+		if err := operate(whole, wanted); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		want := rendered(t, whole.live)
+		for failAt := 1; failAt <= len(whole.log); failAt++ {
+			w := runningWorld(before)
+			w.failAt = failAt
+			if err := operate(w, wanted); err == nil {
+				t.Fatalf("%s: %s fails, and the update does not", name, whole.log[failAt-1])
+			}
+			w.failAt = 0
+			if err := operate(w, wanted); err != nil {
+				t.Fatalf("%s: killed in %q, and resumed: %v", name, whole.log[failAt-1], err)
+			}
+			if got := rendered(t, w.live); got != want {
+				t.Errorf("%s: killed in %q, the next update ends with\n%s\nwant\n%s", name, whole.log[failAt-1], got, want)
+			}
+		}
+	}
+}
+
+// rendered is what a set of objects declares, without the record of the snapshot before an upgrade.
+func rendered(t *testing.T, live server.Set) string {
+	t.Helper()
+	spec, err := server.Parse(live, server.Spec{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec.UpgradeSnapshot = nil
+	return fmt.Sprintf("%+v", spec)
+}
+
+// A change that gets stuck is taken back only if that is declared, and never in a create.
+func TestOperation_rollsBackWhatIsStuck(t *testing.T) {
+	t.Parallel()
+	before := operationSpec()
+	for name, tt := range map[string]struct {
+		onFailure string
+		create    bool
+		back      bool
+	}{
+		"held":        {server.Hold, false, false},
+		"rolled back": {server.RollBack, false, true},
+		"a create":    {server.RollBack, true, false},
+	} {
+		after := before
+		after.Update.OnFailure = tt.onFailure
+		w := &world{}
+		if !tt.create {
+			w, after.UI = runningWorld(before), !before.UI
+		}
+		w.stuck = &rollout.StuckError{Missing: "server consul-server-2 does not start"}
+		err := operate(w, rollout.Wanted{Spec: after, Create: tt.create})
+		if !errors.As(err, new(*rollout.StuckError)) || errors.As(err, new(*RolledBackError)) != tt.back {
+			t.Errorf("%s: rolled back: %v (%v)", name, !tt.back, err)
+		}
+		spec, err := server.Parse(w.live, server.Spec{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := !tt.create && !tt.back; (spec.UI != before.UI) != want {
+			t.Errorf("%s: the servers have the change: %v", name, !want)
+		}
+	}
+}
