@@ -104,7 +104,7 @@ func TestOpenRepository(t *testing.T) {
 		answers string
 		fails   string // "" if it is opened
 		inits   bool
-		short   bool // there is only a second left
+		short   bool // there are only three seconds left
 	}{
 		"it is there":            {may: existing, answers: "0 config"},
 		"a new one is there":     {may: created, answers: "0 config"},
@@ -121,7 +121,7 @@ func TestOpenRepository(t *testing.T) {
 			t.Parallel()
 			c := container(t, map[string]string{"restic": opener})
 			if tt.short {
-				c.Env = append(c.Env, "DEADLINE=16")
+				c.Env = append(c.Env, "DEADLINE=18")
 			}
 			c.Write("/answers", tt.answers+"\n")
 			out, code := c.Run(repositoryScript + "open_repository " + tt.may)
