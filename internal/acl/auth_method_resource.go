@@ -365,12 +365,8 @@ func (r *AuthMethodResource) checkName(ctx context.Context, a *consulacl.ACL, pl
 
 // planDestroy warns how many tokens are deleted with the auth method.
 func (r *AuthMethodResource) planDestroy(ctx context.Context, state authMethodModel, diags *diag.Diagnostics) {
-	a := r.forDestroy(ctx, state.Cluster)
-	if a == nil {
-		return
-	}
-	tokens, err := a.Tokens.List(ctx)
-	if err != nil {
+	_, tokens, ok := r.forDestroy(ctx, state.Cluster)
+	if !ok {
 		return
 	}
 	n := 0

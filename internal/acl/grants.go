@@ -356,32 +356,37 @@ func texts(ctx context.Context, set types.Set, diags *diag.Diagnostics) []string
 	return out
 }
 
-// checkPolicies reports policies that do not exist and that no resource planned so far creates. If such a policy was declared
-// before, somebody has deleted it since. This must not block the plan of other resources, so it is only a warning.
-func (o *object) checkPolicies(
-	ctx context.Context,
-	a *consulacl.ACL,
-	cluster types.String,
-	set types.Set,
-	declared []string,
-	diags *diag.Diagnostics,
-) {
-	if known, err := policyRefs(ctx, a); err == nil { // otherwise, the apply reports it
-		o.checkLinks(ctx, "policy", "policies", known, cluster, set, declared, diags)
-	}
+// linked are the policies or the roles that an object names in an attribute.
+type linked struct {
+	kind, attribute string
+	// refs returns the IDs of all that exist, by ID and by name.
+	refs        func(context.Context, *consulacl.ACL) (map[string]string, error)
+	plan, state types.Set
 }
 
-// checkRoles does for roles what checkPolicies does for policies.
-func (o *object) checkRoles(
+func policyLinks(plan, state types.Set) linked {
+	return linked{"policy", "policies", policyRefs, plan, state}
+}
+
+func roleLinks(plan, state types.Set) linked { return linked{"role", "roles", roleRefs, plan, state} }
+
+// checkChanged is checkLinks for the attributes that change.
+func (o *object) checkChanged(
 	ctx context.Context,
 	a *consulacl.ACL,
 	cluster types.String,
-	set types.Set,
-	declared []string,
+	private private,
 	diags *diag.Diagnostics,
+	all ...linked,
 ) {
-	if known, err := roleRefs(ctx, a); err == nil {
-		o.checkLinks(ctx, "role", "roles", known, cluster, set, declared, diags)
+	declared := saved[[]string](ctx, private, linksKey, diags)
+	for _, l := range all {
+		if l.plan.Equal(l.state) {
+			continue
+		}
+		if known, err := l.refs(ctx, a); err == nil { // otherwise, the apply reports it
+			o.checkLinks(ctx, l.kind, l.attribute, known, cluster, l.plan, declared, diags)
+		}
 	}
 }
 
@@ -396,9 +401,6 @@ func saveLinks(ctx context.Context, private private, diags *diag.Diagnostics, se
 	}
 	saveAs(ctx, private, linksKey, refs, diags)
 }
-
-// refs returns the IDs of all objects of one type, by ID and by name.
-type refs func(context.Context, *consulacl.ACL) (map[string]string, error)
 
 func policyRefs(ctx context.Context, a *consulacl.ACL) (map[string]string, error) {
 	list, err := a.Policies.List(ctx)
@@ -421,18 +423,18 @@ func roleRefs(ctx context.Context, a *consulacl.ACL) (map[string]string, error) 
 // keepLinks returns the policies or roles of the state if the plan names the same
 // ones in another way, such as by ID instead of by name after an import. Otherwise,
 // it returns those of the plan.
-func (o *object) keepLinks(ctx context.Context, cluster types.String, plan, state types.Set, of refs) types.Set {
-	if plan.Equal(state) || plan.IsNull() || state.IsNull() || !isWhollyKnown(plan) {
-		return plan
+func (o *object) keepLinks(ctx context.Context, cluster types.String, l linked) types.Set {
+	if l.plan.Equal(l.state) || l.plan.IsNull() || l.state.IsNull() || !isWhollyKnown(l.plan) {
+		return l.plan
 	}
 	a := o.forPlan(ctx, cluster)
 	if a == nil {
-		return plan
+		return l.plan
 	}
-	if known, err := of(ctx, a); err == nil && sameLinks(ctx, plan, state, known) {
-		return state
+	if known, err := l.refs(ctx, a); err == nil && sameLinks(ctx, l.plan, l.state, known) {
+		return l.state
 	}
-	return plan
+	return l.plan
 }
 
 func isWhollyKnown(set types.Set) bool {
@@ -457,6 +459,8 @@ func sameLinks(ctx context.Context, a, b types.Set, known map[string]string) boo
 	return okX && okY && slices.Equal(x, y)
 }
 
+// checkLinks reports policies or roles that do not exist and that no resource planned so far creates. If such an object was declared
+// before, somebody has deleted it since. This must not block the plan of other resources, so it is only a warning.
 func (o *object) checkLinks(
 	ctx context.Context,
 	kind, attribute string,

@@ -177,14 +177,14 @@ func answers(ctx context.Context, a *consulacl.ACL) error {
 	return nil
 }
 
-// forDestroy connects to the ACL system for the warnings in the plan of a destroy. It returns nil if Consul cannot be asked.
-// It never adds an error, because a destroy may be the only thing that is left to do.
-func (o *object) forDestroy(ctx context.Context, cluster types.String) *consulacl.ACL {
-	a := o.forPlan(ctx, cluster)
-	if a == nil || answers(ctx, a) != nil {
-		return nil
+// forDestroy connects to the ACL system for the warnings in the plan of a destroy, and lists the tokens. ok is false if Consul cannot
+// be asked. It never adds an error, because a destroy may be the only thing that is left to do.
+func (o *object) forDestroy(ctx context.Context, cluster types.String) (a *consulacl.ACL, tokens []*api.ACLTokenListEntry, ok bool) {
+	if a = o.forPlan(ctx, cluster); a == nil || answers(ctx, a) != nil {
+		return nil, nil, false
 	}
-	return a
+	tokens, err := a.Tokens.List(ctx)
+	return a, tokens, err == nil
 }
 
 // warnOfNoCluster warns, once in each run, that a cluster does not exist. It does

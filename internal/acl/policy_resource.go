@@ -113,12 +113,8 @@ func policyNamed(ctx context.Context, a *consulacl.ACL, name string) (*api.ACLPo
 // -replace or replace_triggered_by: the provider learns of it only in a second plan,
 // and Terraform does not show the warnings of that plan.
 func (r *PolicyResource) planDestroy(ctx context.Context, state policyModel, diags *diag.Diagnostics) {
-	a := r.forDestroy(ctx, state.Cluster)
-	if a == nil {
-		return
-	}
-	tokens, err := a.Tokens.List(ctx)
-	if err != nil {
+	a, tokens, ok := r.forDestroy(ctx, state.Cluster)
+	if !ok {
 		return
 	}
 	roles, err := a.Roles.List(ctx)

@@ -60,7 +60,7 @@ func (r *RoleResource) plan(ctx context.Context, p *planning[roleModel]) (done b
 	p.replaces = r.claimName(p.plan.Cluster, p.plan.Name, p.state.ID, p.req.Config, p.diags)
 	if p.exists {
 		rewritten := p.plan
-		rewritten.Policies = r.keepLinks(ctx, p.plan.Cluster, p.plan.Policies, p.state.Policies, policyRefs)
+		rewritten.Policies = r.keepLinks(ctx, p.plan.Cluster, policyLinks(p.plan.Policies, p.state.Policies))
 		p.keep(ctx, rewritten)
 	}
 	return false
@@ -69,9 +69,7 @@ func (r *RoleResource) plan(ctx context.Context, p *planning[roleModel]) (done b
 // check reports policies that do not exist, and a role that already has the planned name.
 func (r *RoleResource) check(ctx context.Context, a *consulacl.ACL, p *planning[roleModel]) {
 	plan, state := p.plan, p.state
-	if !plan.Policies.Equal(state.Policies) {
-		r.checkPolicies(ctx, a, plan.Cluster, plan.Policies, saved[[]string](ctx, p.req.Private, linksKey, p.diags), p.diags)
-	}
+	r.checkChanged(ctx, a, plan.Cluster, p.req.Private, p.diags, policyLinks(plan.Policies, state.Policies))
 	if plan.Name.IsUnknown() || plan.Name.Equal(state.Name) {
 		return
 	}
@@ -88,12 +86,8 @@ func roleNamed(ctx context.Context, a *consulacl.ACL, name string) (*api.ACLRole
 
 // planDestroy names the tokens that lose the rights of the role.
 func (r *RoleResource) planDestroy(ctx context.Context, state roleModel, diags *diag.Diagnostics) {
-	a := r.forDestroy(ctx, state.Cluster)
-	if a == nil {
-		return
-	}
-	tokens, err := a.Tokens.List(ctx)
-	if err != nil {
+	_, tokens, ok := r.forDestroy(ctx, state.Cluster)
+	if !ok {
 		return
 	}
 	r.warnInUse(ctx, state.Cluster, state.Name, diags, func() []string {

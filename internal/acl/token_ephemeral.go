@@ -162,13 +162,9 @@ func (e *tokenEphemeral) Open(ctx context.Context, req ephemeral.OpenRequest, re
 // unknownLinks names, after a failed create, the policies and roles that do not
 // exist. It reports whether there are any.
 func unknownLinks(ctx context.Context, a *consulacl.ACL, m tokenEphemeralModel, diags *diag.Diagnostics) (found bool) {
-	for _, of := range []struct {
-		kind, attribute string
-		links           types.Set
-		known           refs
-	}{{"policy", "policies", m.Policies, policyRefs}, {"role", "roles", m.Roles, roleRefs}} {
-		known, err := of.known(ctx, a)
-		for _, ref := range texts(ctx, of.links, diags) {
+	for _, of := range []linked{policyLinks(m.Policies, types.Set{}), roleLinks(m.Roles, types.Set{})} {
+		known, err := of.refs(ctx, a)
+		for _, ref := range texts(ctx, of.plan, diags) {
 			if err != nil || known[ref] != "" {
 				continue
 			}

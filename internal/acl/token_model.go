@@ -470,16 +470,10 @@ func (m *tokenModel) fromAPI(ctx context.Context, t api.ACLToken, diags *diag.Di
 		m.ExpirationTime = expires
 	}
 	m.Roles = fromLinks(ctx, m.Roles, t.Roles, diags)
-	m.grantsModel.fromAPI(
-		ctx,
-		grants{
-			policies:          t.Policies,
-			serviceIdentities: t.ServiceIdentities,
-			nodeIdentities:    t.NodeIdentities,
-			templatedPolicies: t.TemplatedPolicies,
-		},
-		diags,
-	)
+	m.grantsModel.fromAPI(ctx, grants{
+		policies: t.Policies, serviceIdentities: t.ServiceIdentities, nodeIdentities: t.NodeIdentities,
+		templatedPolicies: t.TemplatedPolicies,
+	}, diags)
 	m.SecretID = types.StringNull()
 }
 

@@ -91,8 +91,8 @@ func (r *TokenResource) plan(ctx context.Context, p *planning[tokenModel]) (done
 	if p.exists {
 		rewritten := *plan
 		rewritten.keepTargets(ctx, state, p.diags)
-		rewritten.Policies = r.keepLinks(ctx, plan.Cluster, plan.Policies, state.Policies, policyRefs)
-		rewritten.Roles = r.keepLinks(ctx, plan.Cluster, plan.Roles, state.Roles, roleRefs)
+		rewritten.Policies = r.keepLinks(ctx, plan.Cluster, policyLinks(plan.Policies, state.Policies))
+		rewritten.Roles = r.keepLinks(ctx, plan.Cluster, roleLinks(plan.Roles, state.Roles))
 		p.keep(ctx, rewritten)
 	}
 	claim()
@@ -101,13 +101,8 @@ func (r *TokenResource) plan(ctx context.Context, p *planning[tokenModel]) (done
 
 func (r *TokenResource) check(ctx context.Context, a *consulacl.ACL, p *planning[tokenModel]) {
 	plan, state := p.plan, p.state
-	declared := saved[[]string](ctx, p.req.Private, linksKey, p.diags)
-	if !plan.Policies.Equal(state.Policies) {
-		r.checkPolicies(ctx, a, plan.Cluster, plan.Policies, declared, p.diags)
-	}
-	if !plan.Roles.Equal(state.Roles) {
-		r.checkRoles(ctx, a, plan.Cluster, plan.Roles, declared, p.diags)
-	}
+	r.checkChanged(ctx, a, plan.Cluster, p.req.Private, p.diags,
+		policyLinks(plan.Policies, state.Policies), roleLinks(plan.Roles, state.Roles))
 	if p.replaces != "" {
 		state.AccessorID = types.StringValue(p.replaces) // the replaced token holds its targets
 	}
