@@ -174,9 +174,6 @@ func checkBindName(bindType, name string) error {
 	return nil
 }
 
-// planDestroy warns about nothing: a rule is used only while somebody logs in.
-func (*BindingRuleResource) planDestroy(context.Context, bindingRuleModel, *diag.Diagnostics) {}
-
 func (*BindingRuleResource) isReplaced(plan, state bindingRuleModel) bool {
 	return !plan.Cluster.Equal(state.Cluster) || !plan.AuthMethod.Equal(state.AuthMethod)
 }
@@ -200,6 +197,9 @@ func (r *BindingRuleResource) check(ctx context.Context, a *consulacl.ACL, p *pl
 		r.warnTakeOver(ctx, a, p.plan, p.diags)
 	}
 }
+
+// planDestroy warns about nothing: a rule is used only while somebody logs in.
+func (*BindingRuleResource) planDestroy(context.Context, bindingRuleModel, *diag.Diagnostics) {}
 
 // claimContent refuses two resources with the same content. Nothing else
 // distinguishes their rules, so one resource could mistake the rule of the other

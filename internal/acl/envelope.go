@@ -37,8 +37,6 @@ type objectResource interface {
 
 // actions are what a type of ACL object does in its own way. An action that fails with errReported has added the diagnostic.
 type actions[M any] interface {
-	// planDestroy warns about what loses its rights when the object is deleted.
-	planDestroy(ctx context.Context, state M, diags *diag.Diagnostics)
 	// isReplaced reports whether a change replaces the object, which is then planned again as a new one.
 	isReplaced(plan, state M) bool
 	// plan claims what only one resource may declare, and completes the plan. It works without Consul. done says that there is
@@ -46,6 +44,8 @@ type actions[M any] interface {
 	plan(ctx context.Context, p *planning[M]) (done bool)
 	// check reports what would make the apply fail. It only runs if something changes and if Consul answers.
 	check(ctx context.Context, a *consulacl.ACL, p *planning[M])
+	// planDestroy warns about what loses its rights when the object is deleted.
+	planDestroy(ctx context.Context, state M, diags *diag.Diagnostics)
 	// write creates or changes the object, and puts what Consul then has into c.plan.
 	write(ctx context.Context, c *change[M]) error
 	// read puts what Consul has into r.model. It marks the object as one that a resource owns (Objects.Own).

@@ -45,9 +45,6 @@ func (r *TokenResource) Metadata(ctx context.Context, req resource.MetadataReque
 	resp.ResourceBehavior.MutableIdentity = true
 }
 
-// planDestroy warns about nothing: what uses a token does not name it.
-func (*TokenResource) planDestroy(context.Context, tokenModel, *diag.Diagnostics) {}
-
 // isReplaced leaves replacements to plan, because both tokens claim the Secrets.
 func (*TokenResource) isReplaced(_, _ tokenModel) bool { return false }
 
@@ -119,6 +116,9 @@ func (r *TokenResource) check(ctx context.Context, a *consulacl.ACL, p *planning
 		}
 	}
 }
+
+// planDestroy warns about nothing: what uses a token does not name it.
+func (*TokenResource) planDestroy(context.Context, tokenModel, *diag.Diagnostics) {}
 
 // planExpiry refuses an expiration time that no new token can have. A time that has passed is only a warning: the token with
 // this time has expired, which must not block the rest of the plan. The apply does not create the token.
