@@ -212,7 +212,8 @@ func newTokenModel(t *testing.T, namespace string) tokenModel {
 		return o.AttrTypes
 	}
 	m := tokenModel{
-		objectModel: objectModel{Cluster: types.StringValue("ns/consul")}, Secret: types.ObjectNull(object("secret")), Rotation: types.ObjectNull(object("rotation")),
+		objectModel: objectModel{Cluster: types.StringValue("ns/consul")},
+		Secret:      types.ObjectNull(object("secret")), Rotation: types.ObjectNull(object("rotation")),
 		Secrets: types.SetNull(types.ObjectType{AttrTypes: object("secret")}),
 	}
 	if namespace != "" {

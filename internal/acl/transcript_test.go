@@ -347,8 +347,9 @@ func (s *transcript) session(title string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	empty, _ := tfprotov6.NewDynamicValue(schemas.Provider.ValueType(), tftypes.NewValue(schemas.Provider.ValueType(), map[string]tftypes.Value{}))
-	if _, err := server.ConfigureProvider(s.t.Context(), &tfprotov6.ConfigureProviderRequest{Config: &empty}); err != nil {
+	of := schemas.Provider.ValueType()
+	empty := s.dynamic(of, tftypes.NewValue(of, map[string]tftypes.Value{}))
+	if _, err := server.ConfigureProvider(s.t.Context(), &tfprotov6.ConfigureProviderRequest{Config: empty}); err != nil {
 		s.t.Fatal(err)
 	}
 	s.server, s.schema, s.sources = server, schemas.ResourceSchemas, schemas.DataSourceSchemas
