@@ -513,14 +513,11 @@ func (*AuthMethodResource) read(ctx context.Context, r *refresh[authMethodModel]
 	m := &r.model
 	reviewer := consulacl.NewTokenReviewer(r.acl.Cluster(), m.ID.ValueString())
 	current, err := readAuthMethod(ctx, r.acl, m.ID.ValueString())
-	if isGone(err) && !r.imported && !m.TokenReviewer.IsNull() {
-		// Objects that are left in Kubernetes must stay in the state.
-		if left, leftErr := reviewer.Read(ctx); leftErr != nil || (left.Exists && len(left.Foreign) == 0) {
-			m.Drift = driftList(ctx, []string{"auth method: missing"}, r.diags)
-			return nil
-		}
-	}
-	if err != nil {
+	switch {
+	case isGone(err) && !r.imported && !m.TokenReviewer.IsNull() && isLeft(ctx, reviewer):
+		m.Drift = driftList(ctx, []string{"auth method: missing"}, r.diags)
+		return nil
+	case err != nil:
 		return err
 	}
 	if err := supported(current.Type); err != nil && r.imported {
@@ -551,6 +548,12 @@ func (*AuthMethodResource) read(ctx context.Context, r *refresh[authMethodModel]
 	}
 	m.fromAPI(ctx, *current, reviews, reviewed, r.diags)
 	return nil
+}
+
+// isLeft reports whether a token reviewer may still be in Kubernetes, and so must stay in the state.
+func isLeft(ctx context.Context, reviewer *consulacl.TokenReviewer) bool {
+	left, err := reviewer.Read(ctx)
+	return err != nil || (left.Exists && len(left.Foreign) == 0)
 }
 
 // importedKubernetes returns the attribute kubernetes of an imported auth method

@@ -304,6 +304,8 @@ func (r *BindingRuleResource) checkBound(ctx context.Context, a *consulacl.ACL, 
 		_, err = roleNamed(ctx, a, name)
 	case api.BindingRuleBindTypePolicy:
 		_, err = policyNamed(ctx, a, name)
+	default:
+		return
 	}
 	if errors.Is(err, consulacl.ErrNotFound) && !r.clients.Claims.Claimed(claimOf(kind, cluster, name)) { // the apply reports others
 		diags.Append(attr.Errorf(path.Root("bind_name"), "Unknown "+kind,

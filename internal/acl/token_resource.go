@@ -649,7 +649,8 @@ func (*TokenResource) read(ctx context.Context, r *refresh[tokenModel]) error {
 
 // refuseImport reports a token that belongs to consul_k8s_acl_bootstrap.
 func refuseImport(ctx context.Context, r *refresh[tokenModel]) bool {
-	reason, id := "", r.model.ID.ValueString()
+	var reason string
+	id := r.model.ID.ValueString()
 	switch own, err := r.acl.IsOwnToken(ctx, id); {
 	case err == nil && own:
 		reason = "the management token, which the provider itself uses."

@@ -258,8 +258,8 @@ func lifecycle(s *transcript, typeName string, base values, key, value string) {
 
 func with(base values, more ...any) values {
 	out := maps.Clone(base)
-	for i := 0; i < len(more); i += 2 {
-		out[more[i].(string)] = more[i+1] //nolint:forcetypeassert // names and values
+	for pair := range slices.Chunk(more, 2) {
+		out[pair[0].(string)] = pair[1] //nolint:forcetypeassert // names and values
 	}
 	return out
 }
