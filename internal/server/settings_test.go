@@ -16,6 +16,9 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%s is in the table twice", setting.Name)
 		}
 		seen[setting.Name] = true
+		if setting.effect == Reload && !isReloadable(setting.key) {
+			t.Errorf("%s: agents do not reload %s", setting.Name, setting.key)
+		}
 		s := full()
 		want := another(setting.Get(s))
 		if setting.Set(&s, want); setting.Get(s) != want {
