@@ -33,3 +33,9 @@ func aclAttribute() schema.Attribute {
 		},
 	})
 }
+
+// mayHaveACLs reports whether acl.enabled is true, or not known yet.
+func (m model) mayHaveACLs() bool {
+	enabled, ok := m.ACL.Attributes()["enabled"].(types.Bool)
+	return m.ACL.IsUnknown() || (ok && (enabled.IsUnknown() || enabled.ValueBool()))
+}

@@ -1,8 +1,10 @@
 package cluster
 
 import (
+	"context"
 	"fmt"
 
+	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringplanmodifier"
@@ -38,4 +40,26 @@ func httpAddress(namespace, name string) types.String {
 
 func dnsAddress(namespace, name string) types.String {
 	return types.StringValue(fmt.Sprintf("%s.%s.svc:53", server.ClientServiceName(name), namespace))
+}
+
+// setAddresses fills in the addresses at which clients reach the servers.
+func (m *model) setAddresses(ctx context.Context, diags *diag.Diagnostics) {
+	m.HTTPAddress = httpAddress(m.Namespace.ValueString(), m.Name.ValueString())
+	m.DNSAddress = dnsAddress(m.Namespace.ValueString(), m.Name.ValueString())
+	switch t := m.tls(ctx, diags); {
+	case m.TLS.IsUnknown() || t.Enabled.IsUnknown() || t.HTTPSOnly.IsUnknown():
+		m.HTTPAddress = types.StringUnknown()
+	case t.Enabled.ValueBool() && t.HTTPSOnly.ValueBool():
+		m.HTTPAddress = types.StringNull()
+	}
+}
+
+func (m model) httpsAddress(ctx context.Context, diags *diag.Diagnostics) types.String {
+	port := m.tls(ctx, diags).HTTPSPort
+	if m.Namespace.IsUnknown() || m.Name.IsUnknown() || port.IsUnknown() {
+		return types.StringUnknown()
+	}
+	return types.StringValue(
+		fmt.Sprintf("%s.%s.svc:%d", server.ClientServiceName(m.Name.ValueString()), m.Namespace.ValueString(), port.ValueInt64()),
+	)
 }

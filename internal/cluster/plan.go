@@ -122,31 +122,6 @@ func (r *Resource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReques
 	}
 }
 
-// mayHaveACLs reports whether acl.enabled is true, or not known yet.
-func (m model) mayHaveACLs() bool {
-	enabled, ok := m.ACL.Attributes()["enabled"].(types.Bool)
-	return m.ACL.IsUnknown() || (ok && (enabled.IsUnknown() || enabled.ValueBool()))
-}
-
-// planVersion derives version and image from each other.
-func planVersion(config model, plan *model) {
-	if config.Version.IsUnknown() || config.Image.IsUnknown() {
-		plan.Version, plan.Image = config.Version, config.Image
-		if config.Version.IsNull() {
-			plan.Version = types.StringUnknown()
-		}
-		if config.Image.IsNull() {
-			plan.Image = types.StringUnknown()
-		}
-		return
-	}
-	v, image, err := versionAndImage(config.Version.ValueString(), config.Image.ValueString())
-	if err != nil {
-		return // ValidateConfig reports this
-	}
-	plan.Version, plan.Image = types.StringValue(v), types.StringValue(image)
-}
-
 // checkChange refuses changes that are impossible on a running cluster.
 func checkChange(state, plan model, diags *diag.Diagnostics) {
 	replaced := (!plan.Name.IsUnknown() && !plan.Name.Equal(state.Name)) ||

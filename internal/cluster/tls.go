@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,7 +12,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/listvalidator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
-	tfattr "github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
@@ -22,12 +20,11 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-framework/types/basetypes"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/encryption"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/pki"
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -48,10 +45,7 @@ type tlsModel struct {
 	IPAddresses       types.List   `tfsdk:"ip_addresses"`
 }
 
-var (
-	tlsTypes    = attributeTypes(tlsAttribute())
-	expiryTypes = map[string]tfattr.Type{"ca": types.StringType, "server": types.StringType}
-)
+var tlsTypes = attributeTypes(tlsAttribute())
 
 // defaultRenewBefore is a percentage of the validity.
 var defaultRenewBefore = fmt.Sprintf("%d%%", server.DefaultRenewBeforePercent)
@@ -220,30 +214,6 @@ func (m *model) fromTLS(ctx context.Context, s server.TLS, diags *diag.Diagnosti
 	m.TLS = attr.Object(ctx, tlsTypes, t, diags)
 }
 
-// planCertificates plans the computed attributes of the certificates. They change only if
-// certificates are created or replaced.
-func (m *model) planCertificates(ctx context.Context, state *model, w *rollout.World, diags *diag.Diagnostics) {
-	enabled := m.tls(ctx, diags).Enabled
-	if state != nil {
-		isDrift := len(state.Drift.Elements()) > 0 && (w == nil || len(w.Certificates) > 0 || w.TLSStage.HalfWay())
-		if m.TLS.Equal(state.TLS) && !isDrift {
-			return
-		}
-		if !isDrift && fullyKnown(m.TLS) && sameCertificates(state.toTLS(ctx, diags), m.toTLS(ctx, diags)) {
-			m.HTTPSAddress = m.httpsAddress(ctx, diags)
-			return
-		}
-	}
-	switch {
-	case m.TLS.IsUnknown() || enabled.IsUnknown():
-		m.HTTPSAddress, m.CACertificate, m.CertificateExpiry = types.StringUnknown(), types.StringUnknown(), types.ObjectUnknown(expiryTypes)
-	case enabled.ValueBool():
-		m.HTTPSAddress, m.CACertificate, m.CertificateExpiry = m.httpsAddress(ctx, diags), types.StringUnknown(), types.ObjectUnknown(expiryTypes)
-	default:
-		m.HTTPSAddress, m.CACertificate, m.CertificateExpiry = types.StringNull(), types.StringNull(), types.ObjectNull(expiryTypes)
-	}
-}
-
 // fullyKnown reports whether all attributes of an object are known.
 func fullyKnown(o types.Object) bool {
 	if o.IsUnknown() {
@@ -255,27 +225,6 @@ func fullyKnown(o types.Object) bool {
 		}
 	}
 	return true
-}
-
-// sameCertificates reports whether a change leaves the certificates of running servers as
-// they are.
-func sameCertificates(before, after server.TLS) bool {
-	if before.Stage == server.StagePlain {
-		return false
-	}
-	before.HTTPSOnly, before.HTTPSPort = after.HTTPSOnly, after.HTTPSPort
-	before.MinVersion, before.VerifyClients = after.MinVersion, after.VerifyClients
-	return reflect.DeepEqual(before, after)
-}
-
-func (m model) httpsAddress(ctx context.Context, diags *diag.Diagnostics) types.String {
-	port := m.tls(ctx, diags).HTTPSPort
-	if m.Namespace.IsUnknown() || m.Name.IsUnknown() || port.IsUnknown() {
-		return types.StringUnknown()
-	}
-	return types.StringValue(
-		fmt.Sprintf("%s.%s.svc:%d", server.ClientServiceName(m.Name.ValueString()), m.Namespace.ValueString(), port.ValueInt64()),
-	)
 }
 
 // renewBefore converts a duration, or a percentage of the validity. It returns 0 for any other text.
@@ -314,48 +263,6 @@ func (v renewBeforeValidator) ValidateString(ctx context.Context, req validator.
 			attr.Error(req.Path, "Value out of range", fmt.Sprintf("%q must be %s.", req.ConfigValue.ValueString(), v.Description(ctx))),
 		)
 	}
-}
-
-// setAddresses fills in the addresses at which clients reach the servers.
-func (m *model) setAddresses(ctx context.Context, diags *diag.Diagnostics) {
-	m.HTTPAddress = httpAddress(m.Namespace.ValueString(), m.Name.ValueString())
-	m.DNSAddress = dnsAddress(m.Namespace.ValueString(), m.Name.ValueString())
-	switch t := m.tls(ctx, diags); {
-	case m.TLS.IsUnknown() || t.Enabled.IsUnknown() || t.HTTPSOnly.IsUnknown():
-		m.HTTPAddress = types.StringUnknown()
-	case t.Enabled.ValueBool() && t.HTTPSOnly.ValueBool():
-		m.HTTPAddress = types.StringNull()
-	}
-}
-
-// readCertificates fills in the computed attributes of the certificates. Planned values
-// stay, and the next refresh shows what is different.
-func (m *model) readCertificates(ctx context.Context, c *consul.Cluster, diags *diag.Diagnostics) {
-	if !m.HTTPSAddress.IsUnknown() && !m.CACertificate.IsUnknown() && !m.CertificateExpiry.IsUnknown() {
-		return
-	}
-	var read *encryption.Certificates
-	if m.toTLS(ctx, diags).Stage != server.StagePlain {
-		var err error
-		if read, err = encryption.ReadCertificates(ctx, c); err != nil {
-			diags.AddWarning("The certificates cannot be read", err.Error())
-		}
-	}
-	if m.HTTPSAddress = types.StringNull(); m.toTLS(ctx, diags).Stage != server.StagePlain {
-		m.HTTPSAddress = m.httpsAddress(ctx, diags)
-	}
-	m.CACertificate, m.CertificateExpiry = types.StringNull(), types.ObjectNull(expiryTypes)
-	if read != nil {
-		m.CACertificate = types.StringValue(read.CA)
-		m.CertificateExpiry = types.ObjectValueMust(expiryTypes, map[string]tfattr.Value{
-			"ca": types.StringValue(read.CAExpires.UTC().Format(time.RFC3339)), "server": types.StringValue(read.Expires.UTC().Format(time.RFC3339)),
-		})
-	}
-}
-
-// forgetCertificates makes readCertificates fill in all of them.
-func (m *model) forgetCertificates() {
-	m.HTTPSAddress, m.CACertificate, m.CertificateExpiry = types.StringUnknown(), types.StringUnknown(), types.ObjectUnknown(expiryTypes)
 }
 
 // validateTLS refuses durations that contradict each other, ca_trigger for an authority
@@ -445,30 +352,6 @@ func validateTLS(ctx context.Context, m model, diags *diag.Diagnostics) {
 		diags.Append(attr.Error(nested("tls", "ca_validity"), "The certificate authority expires too early",
 			fmt.Sprintf("ca_validity (%s) must be at least twice validity (%s).", attr.ShortDuration(ca), attr.ShortDuration(validity))))
 	}
-}
-
-// warnExpiry warns when something that the user provides expires soon, which no apply can
-// renew: the certificate of the servers, or the authority that signs it.
-func (m model) warnExpiry(ctx context.Context, now time.Time, diags *diag.Diagnostics) {
-	tls := m.toTLS(ctx, diags)
-	expiry := m.CertificateExpiry.Attributes()
-	warn := func(what, key, attribute, secret string) {
-		text, _ := expiry[key].(types.String)
-		end, err := time.Parse(time.RFC3339, text.ValueString())
-		if secret == "" || tls.Stage == server.StagePlain || err != nil || now.Before(end.Add(-tls.RenewBefore)) {
-			return
-		}
-		diags.AddAttributeWarning(nested("tls", attribute), "A certificate of your own expires soon", fmt.Sprintf(
-			"The %s in Secret %s/%s is valid until %s. Before that time, put another one into the Secret, and apply: the servers load it without "+
-				"a restart. After that time, the servers refuse each other.",
-			what,
-			m.Namespace.ValueString(),
-			secret,
-			text.ValueString(),
-		))
-	}
-	warn("certificate of the servers", "server", "certificate_secret", tls.CertificateSecret)
-	warn("certificate authority", "ca", "ca_secret", tls.CASecret)
 }
 
 // checkTLS checks the planned TLS, as checkGossip checks the planned gossip.
@@ -622,5 +505,23 @@ func (r *Resource) checkBrought(ctx context.Context, state *model, plan model, a
 		))
 	case err != nil:
 		diags.Append(attr.Error(at, "No usable certificate", err.Error()+"."))
+	}
+}
+
+// dnsNameValidator accepts a DNS name, including a wildcard.
+type dnsNameValidator struct{}
+
+func (dnsNameValidator) Description(context.Context) string               { return "a DNS name" }
+func (v dnsNameValidator) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
+
+func (dnsNameValidator) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
+		return
+	}
+	name := strings.TrimPrefix(req.ConfigValue.ValueString(), "*.")
+	if p := validation.IsDNS1123Subdomain(name); len(p) > 0 {
+		resp.Diagnostics.Append(
+			attr.Error(req.Path, "Not a DNS name", fmt.Sprintf("%q is not a DNS name: %s.", req.ConfigValue.ValueString(), p[0])),
+		)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
-	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
@@ -33,24 +32,6 @@ func (v oneOfValidator) ValidateString(ctx context.Context, req validator.String
 	resp.Diagnostics.Append(
 		attr.Error(req.Path, "Invalid value", fmt.Sprintf("%q is not possible: use %s.", req.ConfigValue.ValueString(), v.Description(ctx))),
 	)
-}
-
-// dnsNameValidator accepts a DNS name, including a wildcard.
-type dnsNameValidator struct{}
-
-func (dnsNameValidator) Description(context.Context) string               { return "a DNS name" }
-func (v dnsNameValidator) MarkdownDescription(ctx context.Context) string { return v.Description(ctx) }
-
-func (dnsNameValidator) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
-	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
-		return
-	}
-	name := strings.TrimPrefix(req.ConfigValue.ValueString(), "*.")
-	if p := validation.IsDNS1123Subdomain(name); len(p) > 0 {
-		resp.Diagnostics.Append(
-			attr.Error(req.Path, "Not a DNS name", fmt.Sprintf("%q is not a DNS name: %s.", req.ConfigValue.ValueString(), p[0])),
-		)
-	}
 }
 
 // ipValidator accepts an IP address.

@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/go-version"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
@@ -56,4 +57,23 @@ func checkVersion(text string) error {
 		)
 	}
 	return nil
+}
+
+// planVersion derives version and image from each other.
+func planVersion(config model, plan *model) {
+	if config.Version.IsUnknown() || config.Image.IsUnknown() {
+		plan.Version, plan.Image = config.Version, config.Image
+		if config.Version.IsNull() {
+			plan.Version = types.StringUnknown()
+		}
+		if config.Image.IsNull() {
+			plan.Image = types.StringUnknown()
+		}
+		return
+	}
+	v, image, err := versionAndImage(config.Version.ValueString(), config.Image.ValueString())
+	if err != nil {
+		return // ValidateConfig reports this
+	}
+	plan.Version, plan.Image = types.StringValue(v), types.StringValue(image)
 }

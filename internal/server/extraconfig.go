@@ -31,7 +31,7 @@ func renamed(key string) string { return "deprecated, use " + key }
 // ownedKeys are the paths of agent configuration that extra_config must not set, with the reason. A path
 // includes everything below it. TestCheckExtraConfig_keysOfConsul compares them with all keys of Consul.
 var ownedKeys = func() map[string]string {
-	owned := maps.Clone(unsupportedKeys)
+	owned := maps.Clone(otherOwnedKeys)
 	for _, s := range settings() {
 		reason := s.reason
 		if s.Name != "" {
@@ -46,9 +46,9 @@ var ownedKeys = func() map[string]string {
 	return owned
 }()
 
-// unsupportedKeys are those that the table of settings does not have. All spellings of a setting are listed: deprecated
+// otherOwnedKeys are those that the table of settings does not have. All spellings of a setting are listed: deprecated
 // keys are those of agent/config/deprecated.go of Consul 1.22.7.
-var unsupportedKeys = map[string]string{
+var otherOwnedKeys = map[string]string{
 	"node_id": reserved, "node_name": reserved, "protocol": reserved, "raft_protocol": reserved,
 	// Servers reload when the provider tells them to, one at a time.
 	"auto_reload_config": reserved,

@@ -323,6 +323,9 @@ func (s Setting) read(v any) (any, error) {
 
 // readConfig decodes the text of an agent configuration.
 func readConfig(text string) (map[string]any, error) {
+	if !json.Valid([]byte(text)) {
+		return nil, errors.New("the agent configuration is not valid JSON")
+	}
 	var config map[string]any
 	d := json.NewDecoder(strings.NewReader(text))
 	d.UseNumber()

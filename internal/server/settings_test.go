@@ -37,7 +37,8 @@ func TestSettings(t *testing.T) {
 func TestReadSettings(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		``:                                       "EOF",
+		``:                                       "not valid",
+		`{} {}`:                                  "not valid",
 		`[]`:                                     "decoding",
 		`{"domain": 1}`:                          "domain is 1, which is not of the type string",
 		`{"ui_config": {"enabled": "yes"}}`:      "ui_config.enabled is yes, which is not of the type bool",
