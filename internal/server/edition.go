@@ -22,7 +22,7 @@ func CheckImage(image string) error {
 	if !strings.Contains(strings.ToLower(name), "enterprise") && !enterprisePart.MatchString(name) && !enterprisePart.MatchString(tag) {
 		return nil
 	}
-	return enterpriseError(image, "docker.io/hashicorp/consul:"+cmp.Or(numbers.FindString(tag), "1.22.7"))
+	return enterpriseError(image, DefaultRepository+":"+cmp.Or(numbers.FindString(tag), "1.22.7"))
 }
 
 func enterpriseError(text, instead string) error {

@@ -7,6 +7,9 @@ import (
 	"strings"
 )
 
+// DefaultRepository is the official image of Consul, without a tag.
+const DefaultRepository = "docker.io/hashicorp/consul"
+
 // Image is the reference of a container image, in the format of Kubernetes:
 // [registry/]repository[:tag][@digest].
 type Image struct {
