@@ -34,7 +34,7 @@ func TestRefusals(t *testing.T) {
 		facts func(*consul.AgentFacts)
 		want  []string
 	}{
-		"all is well": {spec(nothing), func(*consul.AgentFacts) {}, nil},
+		"nothing to refuse": {spec(nothing), func(*consul.AgentFacts) {}, nil},
 		"gossip encryption": {
 			spec(nothing),
 			func(f *consul.AgentFacts) { f.Encrypted = true },
@@ -47,7 +47,7 @@ func TestRefusals(t *testing.T) {
 		},
 		"TLS":                  {spec(nothing), speaksTLS, []string{"declare tls = { enabled = true }"}},
 		"TLS in one direction": {spec(nothing), func(f *consul.AgentFacts) { f.VerifiesOutgoing = true }, []string{"only one of"}},
-		"TLS of an authority of ours": {
+		"TLS of the former authority": {
 			spec(func(s *server.Spec) { encrypted(s); s.Gossip.Stage, s.TLS.CASecret = server.StagePlain, "" }),
 			speaksTLS,
 			[]string{"name the certificate authority"},
@@ -64,7 +64,7 @@ func TestRefusals(t *testing.T) {
 			[]string{`declare domain = "cluster.local"`},
 		},
 		"a downgrade": {spec(func(s *server.Spec) { s.Version = "1.21.0" }), func(*consul.AgentFacts) {}, []string{"downgrade"}},
-		"a node name of its own": {
+		"a node name other than the pod's": {
 			spec(nothing),
 			func(f *consul.AgentFacts) { f.Node = "node" },
 			[]string{"has the node name node", "has the node name node"},
@@ -75,7 +75,7 @@ func TestRefusals(t *testing.T) {
 			func(f *consul.AgentFacts) { f.ACLs = true },
 			[]string{"declare acl = { enabled = true }"},
 		},
-		"ACLs that are not there": {spec(acls), func(*consul.AgentFacts) {}, []string{"declare acl = { enabled = false }"}},
+		"ACLs that are off": {spec(acls), func(*consul.AgentFacts) {}, []string{"declare acl = { enabled = false }"}},
 		"ACLs without a token": {
 			spec(func(s *server.Spec) { s.ACL.Enabled = true }),
 			func(f *consul.AgentFacts) { f.ACLs = true },

@@ -11,20 +11,20 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// A server that becomes the only voter has its peers.json and the deadline of the recovery before its agent is killed. If the
-// file cannot be written, nothing is left, and the agent runs on.
+// The script writes peers.json and the deadline of the recovery before it kills the agent. If the file cannot be
+// written, nothing is left behind, and the agent keeps running.
 func TestAloneScript(t *testing.T) {
 	t.Parallel()
 	const peers, kill = `[{"id":"a b","address":"10.0.0.1:8300"}]`, `[ ! -e "$ROOT` + server.RaftDir + `/peers.json" ] || echo "$*" >>"$ROOT/kills"`
 	for name, tt := range map[string]struct {
 		standIns map[string]string
 		code     int
-		kills    string // the arguments of kill, while peers.json is there
+		kills    string // the arguments of kill while peers.json exists
 	}{
-		"it is killed":                    {map[string]string{"kill": kill + `; [ "$1" != -0 ]`}, 0, "-KILL 123,-0 123"},
+		"the agent is killed":             {map[string]string{"kill": kill + `; [ "$1" != -0 ]`}, 0, "-KILL 123,-0 123"},
 		"the first process survives KILL": {map[string]string{"kill": kill}, 0, "-KILL 123,-0 123,-QUIT 123"},
 		"the disk is full":                {map[string]string{"kill": kill, "printf": "exit 1"}, 1, ""},
-		"it may not be killed":            {map[string]string{"kill": kill + "; exit 1"}, 1, "-KILL 123"},
+		"the agent may not be killed":     {map[string]string{"kill": kill + "; exit 1"}, 1, "-KILL 123"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -47,13 +47,13 @@ func TestAloneScript(t *testing.T) {
 				t.Errorf("peers.json is %q until %q", got, until)
 			}
 			if c.Has(server.RaftDir + "/peers.new") {
-				t.Error("peers.new is left")
+				t.Error("peers.new is left behind")
 			}
 		})
 	}
 }
 
-// The agent does not get the chance to leave.
+// The agent gets no chance to leave.
 func TestAloneScript_killsTheAgent(t *testing.T) {
 	t.Parallel()
 	c := scripttest.Busybox(t, server.RaftDir, "/tmp")

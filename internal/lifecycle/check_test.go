@@ -18,7 +18,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// A refusal ends a change before anything is written; that nobody could ask Consul is told, and does not.
+// A refused configuration ends a change before anything is written. A check that cannot run is reported, and ends
+// nothing.
 func TestCheckConfig(t *testing.T) {
 	t.Parallel()
 	spec := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "consul:1.22.7", ExtraConfig: `{"log_level":"LOUD"}`}
@@ -27,18 +28,18 @@ func TestCheckConfig(t *testing.T) {
 	}
 	for name, tt := range map[string]struct {
 		state     corev1.ContainerState
-		err       error // of the making of the Job
+		err       error // from the creation of the Job
 		spec      server.Spec
 		refused   string
 		unchecked string
 	}{
 		"accepted": {state: ended(0, ""), spec: spec},
 		"refused":  {state: ended(1, "==> Invalid log level: LOUD\n"), spec: spec, refused: "Invalid log level: LOUD"},
-		"of its surroundings": {state: ended(1, "==> open /logs: no such file or directory\n"),
+		"an error of its environment": {state: ended(1, "==> open /logs: no such file or directory\n"),
 			spec: spec, unchecked: "no such file or directory"},
-		"killed":                   {state: ended(137, ""), spec: spec, unchecked: "exit code 137"},
-		"no right to make Jobs":    {err: errors.New("forbidden"), spec: spec, unchecked: "forbidden"},
-		"nothing is to be checked": {err: errors.New("forbidden"), spec: server.Spec{Name: "consul", Namespace: "prod"}},
+		"killed":                  {state: ended(137, ""), spec: spec, unchecked: "exit code 137"},
+		"no right to create Jobs": {err: errors.New("forbidden"), spec: spec, unchecked: "forbidden"},
+		"nothing to check":        {err: errors.New("forbidden"), spec: server.Spec{Name: "consul", Namespace: "prod"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

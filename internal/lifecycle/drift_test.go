@@ -13,8 +13,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// The list of drift holds what no attribute shows, and nothing that is as it was
-// declared.
+// The list of drift has what no attribute shows, and nothing that is as declared.
 func TestDrift_namesOnlyWhatNoAttributeShows(t *testing.T) {
 	spec := func() server.Spec {
 		return server.Spec{
@@ -50,12 +49,12 @@ func TestDrift_namesOnlyWhatNoAttributeShows(t *testing.T) {
 			false,
 		},
 		"the number of servers": {func(s *server.Set) { s.StatefulSet.Spec.Replicas = new(int32(5)) }, nil, false},
-		"servers that were added one by one by an apply that was killed": {func(s *server.Set) {
+		"servers that an interrupted apply added one by one": {func(s *server.Set) {
 			grown := spec()
 			grown.Replicas, grown.Declared = 5, 5
 			*s = server.Objects(grown)
 		}, nil, false},
-		"an upgrade that was applied by an apply that was killed": {func(s *server.Set) {
+		"an upgrade that an interrupted apply started": {func(s *server.Set) {
 			newer := spec()
 			newer.Version, newer.Image = "1.22.8", "consul:1.22.8"
 			*s = server.Objects(newer)
@@ -92,7 +91,7 @@ func TestDrift_namesOnlyWhatNoAttributeShows(t *testing.T) {
 	}
 }
 
-// What an interrupted change has not reached yet is pending, and no edit of somebody else.
+// The rest of an interrupted change is pending, and is not reported as somebody's edit.
 func TestWhyOutdated(t *testing.T) {
 	t.Parallel()
 	spec := server.Spec{
@@ -167,15 +166,15 @@ func TestWhyOutdated(t *testing.T) {
 	}
 }
 
-// A pod of which somebody changed the image is outdated, though its revision is the current one.
-func TestOutdated_whereTheImageOfAPodWasChanged(t *testing.T) {
+// A pod whose image somebody changed is outdated, although its revision is the current one.
+func TestOutdated_ifTheImageOfAPodWasChanged(t *testing.T) {
 	t.Parallel()
 	sts := server.Objects(server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "consul:1.22.7", Replicas: 3}).StatefulSet
 	sts.Status.UpdateRevision = "consul-server-1"
 	pod := &corev1.Pod{Spec: *sts.Spec.Template.Spec.DeepCopy()}
 	pod.Labels = map[string]string{appsv1.StatefulSetRevisionLabel: "consul-server-1"}
 	if Outdated(sts, pod) {
-		t.Error("a pod that is as it was made is outdated")
+		t.Error("an unchanged pod is outdated")
 	}
 	pod.Spec.Containers[0].Image = "consul:1.21.0"
 	pod.ManagedFields = []metav1.ManagedFieldsEntry{{

@@ -21,8 +21,8 @@ import (
 
 var forbidden = apierrors.NewForbidden(schema.GroupResource{Group: "coordination.k8s.io", Resource: "leases"}, "consul-server-rollout", nil)
 
-// leases is a Deployment of which only the Lease is there. before hears of every
-// request for it, and an error of it is the answer.
+// leases is a Deployment of which only the Lease exists. before is called for every request for the Lease, which
+// fails with its error.
 func leases(before func(verb string) error) Deployment {
 	set := fake.NewClientset()
 	set.PrependReactor("*", "leases", func(a k8stesting.Action) (bool, runtime.Object, error) {
@@ -33,7 +33,7 @@ func leases(before func(verb string) error) Deployment {
 	return Deployment{Kube: k, Consul: consul.NewConnector(k).Cluster("prod", "consul")}
 }
 
-// onUpdate lets something hear of each update of the Lease, and fail it.
+// onUpdate calls do for each update of the Lease, which fails with its error.
 func onUpdate(d Deployment, do func(*coordinationv1.Lease) error) {
 	set := d.Kube.Interface.(*fake.Clientset) //nolint:forcetypeassert // as leases made it
 	set.PrependReactor("update", "leases", func(a k8stesting.Action) (bool, runtime.Object, error) {
@@ -42,8 +42,8 @@ func onUpdate(d Deployment, do func(*coordinationv1.Lease) error) {
 	})
 }
 
-// Two never work at once, also where the first takes longer than its own time.
-func TestExclusively_theSecondWaitsUntilTheFirstHasEnded(t *testing.T) {
+// Two calls never work at once, even if the first one takes longer than its context.
+func TestExclusively_theSecondWaitsForTheFirst(t *testing.T) {
 	t.Parallel()
 	var looks atomic.Int32
 	d := leases(func(verb string) error {
@@ -60,7 +60,7 @@ func TestExclusively_theSecondWaitsUntilTheFirstHasEnded(t *testing.T) {
 	go func() {
 		first <- lease{d}.exclusively(ctx, func(ctx context.Context) error {
 			close(working)
-			cancel() // its time is over, and it cleans up
+			cancel() // its context ends, and it cleans up
 			from := looks.Load()
 			err := kube.Wait(t.Context(), "the second to look", 10*time.Millisecond, func(context.Context) (string, error) {
 				if looks.Load() < from+4 {
@@ -87,8 +87,8 @@ func TestExclusively_theSecondWaitsUntilTheFirstHasEnded(t *testing.T) {
 	}
 }
 
-// While the API server is away the work stops, and goes on when it is back.
-func TestExclusively_goesOnWhereTheLeaseWasLost(t *testing.T) {
+// While the API server is away, the work stops; it resumes when the API server is back.
+func TestExclusively_resumesAfterTheLeaseWasLost(t *testing.T) {
 	t.Parallel()
 	var away atomic.Bool
 	d := leases(func(string) error {
@@ -112,8 +112,8 @@ func TestExclusively_goesOnWhereTheLeaseWasLost(t *testing.T) {
 	}
 }
 
-// Who may not hold the Lease hears so at once, and nothing is done.
-func TestExclusively_aMissingRightIsToldAtOnce(t *testing.T) {
+// A credential that may not hold the Lease fails at once, and nothing is done.
+func TestExclusively_failsAtOnceWithoutTheRight(t *testing.T) {
 	t.Parallel()
 	d := leases(func(string) error { return forbidden })
 	err := lease{d}.exclusively(t.Context(), func(context.Context) error {
@@ -125,8 +125,8 @@ func TestExclusively_aMissingRightIsToldAtOnce(t *testing.T) {
 	}
 }
 
-// There is no moment with two holders: the work has ended before the Lease is released, whatever
-// keeps it from being renewed.
+// There is never a moment with two holders: the work ends before the Lease is released, whatever prevents its
+// renewal.
 func TestExclusively_theWorkEndsBeforeTheLeaseIsReleased(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -159,8 +159,7 @@ func TestExclusively_theWorkEndsBeforeTheLeaseIsReleased(t *testing.T) {
 	})
 }
 
-// The work is canceled before the Lease expires, also where the last renewal was written at once
-// and answered late.
+// The work is canceled before the Lease expires, even if the last renewal was written at once and answered late.
 func TestExclusively_theLeaseOutlivesTheLongestRenewal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

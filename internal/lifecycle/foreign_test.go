@@ -9,7 +9,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// A Service that somebody has made in the place of the cluster's does not keep the cluster from being deleted, and is not
+// A Service that somebody created in place of the cluster's does not prevent the deletion of the cluster, and is not
 // deleted with it.
 func TestWithoutForeign(t *testing.T) {
 	t.Parallel()

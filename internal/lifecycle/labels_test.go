@@ -15,8 +15,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// What exists of a cluster follows a change of its labels: it gets those that are declared, loses those that no longer are, and
-// keeps those of others. What belongs to somebody else is not touched.
+// Existing objects of a cluster follow a change of its labels: they get those that are declared, lose those that no
+// longer are, and keep those of others. Objects of somebody else are left alone.
 func TestRelabel(t *testing.T) {
 	t.Parallel()
 	own := func(name string) metav1.ObjectMeta {
@@ -45,7 +45,7 @@ func TestRelabel(t *testing.T) {
 			t.Errorf("%s has %v", what, labels)
 		}
 	}
-	if _, kept := lease.Labels["old"]; kept || lease.Labels["theirs"] != "2" { // it gets the new ones where it is acquired
+	if _, kept := lease.Labels["old"]; kept || lease.Labels["theirs"] != "2" { // it gets the new ones when it is acquired
 		t.Errorf("the Lease has %v", lease.Labels)
 	}
 	other, _ := set.CoreV1().Secrets("ns").Get(ctx, "foreign", options)
@@ -54,7 +54,7 @@ func TestRelabel(t *testing.T) {
 	}
 }
 
-// The Lease carries the labels of the cluster from its first moment.
+// The Lease is created with the labels of the cluster.
 func TestExclusively_labelsTheLease(t *testing.T) {
 	t.Parallel()
 	labels := server.OwnerLabels("consul")

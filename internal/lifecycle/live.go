@@ -243,7 +243,7 @@ func (l Live) addRaft(ctx context.Context, w *rollout.World, ready, running []co
 	}
 	h, err := consul.ReadHealth(ctx, l.Consul, l.Token)
 	if consul.IsForbidden(err) {
-		w.CanTransfer = false // the token is not good
+		w.CanTransfer = false // the token is not valid
 	}
 	if err != nil {
 		return

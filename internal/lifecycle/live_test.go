@@ -22,8 +22,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// kubernetes is an API server that answers every request in the same way and keeps what it
-// was asked for: the method, the path, and the UID that it is about.
+// kubernetes is an API server that gives every request the same answer, and records the method, the path, and the UID
+// of each.
 func kubernetes(t *testing.T, code int32, reason metav1.StatusReason) (l Live, requests *[]string) {
 	t.Helper()
 	requests = &[]string{}
@@ -67,8 +67,8 @@ func kubernetes(t *testing.T, code int32, reason metav1.StatusReason) (l Live, r
 	return Live{Kube: k, Consul: consul.NewConnector(k).Cluster("prod", "consul")}, requests
 }
 
-// A server that serves is evicted, which Kubernetes refuses while another one is away; one
-// that does not serve is deleted. Both are the pod that was observed, and no later one.
+// A server that serves is evicted, which Kubernetes refuses while another one is away. One that does not serve is
+// deleted. Both affect the observed pod, and no later one.
 func TestRestart_evictsWhatServes(t *testing.T) {
 	t.Parallel()
 	const evicted, deleted = "POST /api/v1/namespaces/prod/pods/s-1/eviction of uid-1", "DELETE /api/v1/namespaces/prod/pods/s-1 of uid-1"
@@ -116,7 +116,7 @@ func TestRestart_evictsWhatServes(t *testing.T) {
 	}
 }
 
-// Servers that stop go by the number that a change leads to from the last server on, and no sooner.
+// Servers that stop compare with the number that a change leads to only from the last added server on.
 func TestScale_declaresTheNumberBeforeTheLastServerIsAdded(t *testing.T) {
 	t.Parallel()
 	failed := errors.New("no")
@@ -124,10 +124,10 @@ func TestScale_declaresTheNumberBeforeTheLastServerIsAdded(t *testing.T) {
 		replicas, declared, requests int
 		err                          error
 	}{
-		"not the last":                   {4, 0, 1, nil},
-		"the last":                       {5, 1, 1, nil},
-		"more, to bring back lost peers": {7, 1, 1, nil},
-		"the number is not accepted":     {5, 1, 0, failed},
+		"not the last":               {4, 0, 1, nil},
+		"the last":                   {5, 1, 1, nil},
+		"more, to bring back peers":  {7, 1, 1, nil},
+		"the number is not accepted": {5, 1, 0, failed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -153,7 +153,7 @@ func TestScale_declaresTheNumberBeforeTheLastServerIsAdded(t *testing.T) {
 func isNil(err error) bool { return err == nil }
 
 // The volume of a server that may not be evicted is not deleted.
-func TestRebuild_keepsTheVolumeOfWhatMayNotGo(t *testing.T) {
+func TestRebuild_keepsTheVolumeIfTheEvictionIsRefused(t *testing.T) {
 	t.Parallel()
 	l, requests := kubernetes(t, http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests)
 	if err := l.rebuild(t.Context(), rollout.Server{Name: "s-1", UID: "uid-1"}); !apierrors.IsTooManyRequests(err) {
@@ -164,7 +164,7 @@ func TestRebuild_keepsTheVolumeOfWhatMayNotGo(t *testing.T) {
 	}
 }
 
-// A pod that is away for a moment does not end a rollout, a StatefulSet that is gone does.
+// A pod that is not found does not end a rollout; a StatefulSet that is gone does.
 func TestFinal(t *testing.T) {
 	t.Parallel()
 	status := func(reason metav1.StatusReason) error {

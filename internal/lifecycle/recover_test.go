@@ -8,7 +8,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// A server has no data if its container says so, however long it has run.
+// A server has no data if its container reports that, however long the container has run.
 func TestSaysNoData(t *testing.T) {
 	t.Parallel()
 	ended := func(code int32, message string) corev1.ContainerState {
@@ -19,10 +19,10 @@ func TestSaysNoData(t *testing.T) {
 		status corev1.ContainerStatus
 		want   bool
 	}{
-		"it runs, and has said nothing": {corev1.ContainerStatus{State: running}, false},
-		"it has just said so":           {corev1.ContainerStatus{State: ended(1, server.NoDataReport)}, true},
-		"it has said so, and waits":     {corev1.ContainerStatus{State: running, LastTerminationState: ended(1, server.NoDataReport)}, true},
-		"it waits no more": {corev1.ContainerStatus{
+		"it runs, and has reported nothing":  {corev1.ContainerStatus{State: running}, false},
+		"it has just reported no data":       {corev1.ContainerStatus{State: ended(1, server.NoDataReport)}, true},
+		"it has reported no data, and waits": {corev1.ContainerStatus{State: running, LastTerminationState: ended(1, server.NoDataReport)}, true},
+		"it no longer waits": {corev1.ContainerStatus{
 			State: ended(0, ""), LastTerminationState: ended(1, server.NoDataReport),
 		}, false},
 		"it ended for another reason": {corev1.ContainerStatus{State: running, LastTerminationState: ended(137, "OOMKilled")}, false},

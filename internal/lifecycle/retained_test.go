@@ -23,8 +23,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// claimOf is the volume claim of the server with an ordinal, with the version that its data is
-// marked with.
+// claimOf is the volume claim of a server, with the version that is recorded for its data.
 func claimOf(name, version string) corev1.PersistentVolumeClaim {
 	c := corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "prod", CreationTimestamp: metav1.NewTime(time.Now().Add(-73 * time.Hour))},
@@ -36,8 +35,7 @@ func claimOf(name, version string) corev1.PersistentVolumeClaim {
 	return c
 }
 
-// Retained volumes are those that a StatefulSet of the cluster's name would take, by
-// ordinal, with what is known of them.
+// Retained volumes are those that a StatefulSet of the cluster would use, by ordinal, with what is known of them.
 func TestRetainedClaims(t *testing.T) {
 	t.Parallel()
 	going := claimOf("data-consul-server-1", "1.22.7")
@@ -73,8 +71,8 @@ func TestCheckRetained(t *testing.T) {
 			`Set version = "1.22.7" or later`,
 			"kubectl -n prod delete pvc data-consul-server-0 data-consul-server-2",
 		}},
-		"an upgrade that was not complete": {[]string{"1.21.0", "1.22.7"}, "1.22.7", nil},
-		"one that would be taken back by a create": {
+		"an incomplete upgrade": {[]string{"1.21.0", "1.22.7"}, "1.22.7", nil},
+		"an incomplete upgrade that a create would revert": {
 			[]string{"1.21.0", "1.22.7"},
 			"1.21.0",
 			[]string{"hold data of Consul 1.21.0 and 1.22.7", `Set version = "1.22.7" or later`},
@@ -106,8 +104,8 @@ func TestCheckRetained(t *testing.T) {
 	}
 }
 
-// A volume's data is that of the newest version that wrote it, until a healthy server says
-// that another one reads it.
+// The data on a volume is that of the newest version that wrote it, until a healthy server shows that another version
+// reads it.
 func TestDataVersion(t *testing.T) {
 	t.Parallel()
 	runs := func(version string, ready corev1.ConditionStatus, state corev1.ContainerState) *corev1.Pod {
@@ -132,8 +130,8 @@ func TestDataVersion(t *testing.T) {
 		"an upgrade":                     {"1.21.0", runs("1.22.7", corev1.ConditionTrue, running), "1.22.7"},
 		"an upgrade without an image":    {"1.21.0", runs("1.22.77", corev1.ConditionFalse, waiting), "1.21.0"},
 		"an upgrade that is not healthy": {"1.21.0", runs("1.22.7", corev1.ConditionFalse, running), "1.22.7"},
-		"an upgrade that was taken back": {"1.22.7", runs("1.21.0", corev1.ConditionTrue, running), "1.21.0"},
-		"one taken back that does not start": {
+		"an upgrade that was reverted":   {"1.22.7", runs("1.21.0", corev1.ConditionTrue, running), "1.21.0"},
+		"a reverted upgrade that does not start": {
 			"1.22.7",
 			runs("1.21.0", corev1.ConditionFalse, corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1}}),
 			"1.22.7",
@@ -147,8 +145,7 @@ func TestDataVersion(t *testing.T) {
 	}
 }
 
-// claimsOnly is a Deployment of which only the volume claims and the pods of one version
-// are there.
+// claimsOnly is a Deployment of which only the volume claims, and the pods of one version, exist.
 func claimsOnly(pods []corev1.Pod, claims ...corev1.PersistentVolumeClaim) (Deployment, *fake.Clientset) {
 	var objects []runtime.Object
 	for i := range claims {
@@ -162,7 +159,7 @@ func claimsOnly(pods []corev1.Pod, claims ...corev1.PersistentVolumeClaim) (Depl
 	return Deployment{Kube: k, Consul: consul.NewConnector(k).Cluster("prod", "consul"), Report: func(rollout.Action) {}}, set
 }
 
-// The claims say what has data on their volumes, and after all of it was lost they do not.
+// The claims record which version has data on their volumes, until all data is lost.
 func TestMarkData(t *testing.T) {
 	t.Parallel()
 	var pods []corev1.Pod
@@ -222,6 +219,6 @@ func TestMarkData(t *testing.T) {
 		return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "persistentvolumeclaims"}, "", nil)
 	})
 	if err := (volumes{d}).markData(t.Context(), true); err != nil {
-		t.Errorf("a right that is missing ends what the servers are well without: %v", err)
+		t.Errorf("a missing right ends what the servers do not need: %v", err)
 	}
 }

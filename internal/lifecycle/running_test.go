@@ -25,7 +25,7 @@ func podsOf(specs ...server.Spec) []corev1.Pod {
 	return pods
 }
 
-// liveConfig is the ConfigMap of the last spec, with what the pods of the others need.
+// liveConfig is the ConfigMap of the last spec, with what the pods of the other specs need.
 func liveConfig(pods []corev1.Pod, specs ...server.Spec) *corev1.ConfigMap {
 	var cm *corev1.ConfigMap
 	for _, s := range specs {
@@ -35,7 +35,7 @@ func liveConfig(pods []corev1.Pod, specs ...server.Spec) *corev1.ConfigMap {
 	return cm
 }
 
-// Without a StatefulSet the pods tell from where a change starts, whatever is declared.
+// Without a StatefulSet, the pods show what a change starts from, whatever is declared.
 func TestRunning_withoutAStatefulSet(t *testing.T) {
 	t.Parallel()
 	spec := func(version string, gossip, tls server.Stage) server.Spec {
@@ -74,7 +74,7 @@ func TestRunning_withoutAStatefulSet(t *testing.T) {
 			t.Parallel()
 			r := Running{Pods: podsOf(tt.pods...), Established: true}
 			if unknown := r.readStages(liveConfig(r.Pods, append(slices.Clone(tt.pods), tt.known)...), tt.known); len(unknown) > 0 {
-				t.Errorf("%v do not tell", unknown)
+				t.Errorf("the stages of %v are not known", unknown)
 			}
 			after := next
 			after.Update = server.DefaultUpdate
@@ -95,7 +95,7 @@ func TestRunning_withoutAStatefulSet(t *testing.T) {
 	}
 }
 
-// What was applied at once to servers that do not run it starts from what they run.
+// A change starts from what the servers run, even if more was applied since.
 func TestRunning_withAStatefulSet(t *testing.T) {
 	t.Parallel()
 	applied := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Replicas: 3}
@@ -109,11 +109,11 @@ func TestRunning_withAStatefulSet(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	if back := server.Stages(got, plain); len(back) != 1 || back[0].Gossip.Stage != server.StagePlain {
-		t.Errorf("taking it back takes %d rolls", len(back))
+		t.Errorf("the revert takes %d rolls", len(back))
 	}
 }
 
-// Where the ConfigMap is lost too, servers with keys have to be asked.
+// If the ConfigMap is lost too, servers with keys have to be asked.
 func TestRunning_withoutAConfigMap(t *testing.T) {
 	t.Parallel()
 	applied := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Replicas: 3}
@@ -127,7 +127,7 @@ func TestRunning_withoutAConfigMap(t *testing.T) {
 	}
 }
 
-// A cluster without its StatefulSet is there as long as its ConfigMap or a server is.
+// A cluster without its StatefulSet exists as long as its ConfigMap or a server does.
 func TestIsOrphaned(t *testing.T) {
 	t.Parallel()
 	spec := server.Spec{Name: "consul", Namespace: "prod", Replicas: 3, Version: "1.22.7"}
@@ -140,15 +140,15 @@ func TestIsOrphaned(t *testing.T) {
 		pods   []corev1.Pod
 		want   bool
 	}{
-		"all of it":             {func(*server.Set) {}, podsOf(spec), false},
-		"no StatefulSet":        {func(s *server.Set) { s.StatefulSet = nil }, nil, true},
-		"only pods":             {func(s *server.Set) { *s = server.Set{} }, podsOf(spec), true},
-		"only pods that go":     {func(s *server.Set) { *s = server.Set{} }, going, false},
-		"only pods of others":   {func(s *server.Set) { *s = server.Set{} }, others, false},
-		"no ConfigMap either":   {func(s *server.Set) { s.StatefulSet, s.Config = nil, nil }, nil, false},
-		"somebody's ConfigMap":  {func(s *server.Set) { s.StatefulSet, s.Config.Labels = nil, nil }, nil, false},
-		"another's ConfigMap":   {func(s *server.Set) { s.StatefulSet, s.Config.Labels = nil, server.OwnerLabels("other") }, nil, false},
-		"nothing of it is left": {func(s *server.Set) { *s = server.Set{} }, nil, false},
+		"all of it":                        {func(*server.Set) {}, podsOf(spec), false},
+		"no StatefulSet":                   {func(s *server.Set) { s.StatefulSet = nil }, nil, true},
+		"only pods":                        {func(s *server.Set) { *s = server.Set{} }, podsOf(spec), true},
+		"only pods that are being deleted": {func(s *server.Set) { *s = server.Set{} }, going, false},
+		"only pods of others":              {func(s *server.Set) { *s = server.Set{} }, others, false},
+		"no ConfigMap either":              {func(s *server.Set) { s.StatefulSet, s.Config = nil, nil }, nil, false},
+		"a ConfigMap without owner":        {func(s *server.Set) { s.StatefulSet, s.Config.Labels = nil, nil }, nil, false},
+		"a ConfigMap of another cluster":   {func(s *server.Set) { s.StatefulSet, s.Config.Labels = nil, server.OwnerLabels("other") }, nil, false},
+		"nothing of it is left":            {func(s *server.Set) { *s = server.Set{} }, nil, false},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -163,7 +163,7 @@ func TestIsOrphaned(t *testing.T) {
 	}
 }
 
-// Whether there was a leader is found out wherever the record of it is missing.
+// If the record of the first leader is missing, other records and the servers show whether there was one.
 func TestEstablished_withoutTheRecord(t *testing.T) {
 	t.Parallel()
 	marked := []corev1.PersistentVolumeClaim{claimOf("data-consul-server-0", "1.22.7")}
@@ -173,11 +173,11 @@ func TestEstablished_withoutTheRecord(t *testing.T) {
 		claims []corev1.PersistentVolumeClaim
 		want   bool
 	}{
-		"a create that has not ended": {func(s *server.Set) { s.StatefulSet.Annotations[server.AnnotationCreating] = "true" }, nil, false},
-		"one with data":               {func(s *server.Set) { s.StatefulSet.Annotations[server.AnnotationCreating] = "true" }, marked, true},
-		"a create that has ended":     {func(*server.Set) {}, nil, true},
-		"and no ConfigMap":            {func(s *server.Set) { s.Config = nil }, nil, true},
-		"a create without a ConfigMap": {
+		"a create that is not complete":         {func(s *server.Set) { s.StatefulSet.Annotations[server.AnnotationCreating] = "true" }, nil, false},
+		"an incomplete create with data":        {func(s *server.Set) { s.StatefulSet.Annotations[server.AnnotationCreating] = "true" }, marked, true},
+		"a complete create":                     {func(*server.Set) {}, nil, true},
+		"a complete create without a ConfigMap": {func(s *server.Set) { s.Config = nil }, nil, true},
+		"an incomplete create without a ConfigMap": {
 			func(s *server.Set) { s.Config, s.StatefulSet.Annotations[server.AnnotationCreating] = nil, "true" },
 			nil,
 			false,
@@ -187,8 +187,8 @@ func TestEstablished_withoutTheRecord(t *testing.T) {
 			marked,
 			false,
 		},
-		"new servers":                    {func(s *server.Set) { *s = server.Set{} }, nil, false},
-		"new servers on volumes of data": {func(s *server.Set) { *s = server.Set{} }, marked, true},
+		"new servers":                      {func(s *server.Set) { *s = server.Set{} }, nil, false},
+		"new servers on volumes with data": {func(s *server.Set) { *s = server.Set{} }, marked, true},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -203,8 +203,8 @@ func TestEstablished_withoutTheRecord(t *testing.T) {
 	}
 }
 
-// A record of data counts for nothing where the server that uses the volume knows no Raft peer.
-func TestHadLeader_whereServersAnswerThatTheyHaveNoPeers(t *testing.T) {
+// A record of data does not count if the server that uses the volume knows no Raft peer.
+func TestHadLeader_ifServersKnowNoPeers(t *testing.T) {
 	t.Parallel()
 	spec := server.Spec{Name: "consul", Namespace: "prod", Replicas: 3, Version: "1.22.7", Record: server.Record{Creating: true}}
 	pods := podsOf(spec, spec, spec)
@@ -221,12 +221,12 @@ func TestHadLeader_whereServersAnswerThatTheyHaveNoPeers(t *testing.T) {
 		empty    []corev1.Pod
 		want     bool
 	}{
-		"all answer":                           {true, marked(0, 1, 2), pods, false},
-		"one does not run":                     {true, marked(0, 1, 2), pods[:2], true},
-		"one without a record does not run":    {true, marked(0, 1), pods[:2], false},
-		"a volume that no server uses":         {true, marked(0, 1, 2, 3), pods, true},
-		"none runs":                            {true, marked(0), nil, true},
-		"all answer, and the create has ended": {false, marked(0, 1, 2), pods, true},
+		"all answer":                             {true, marked(0, 1, 2), pods, false},
+		"one does not run":                       {true, marked(0, 1, 2), pods[:2], true},
+		"one without a record does not run":      {true, marked(0, 1), pods[:2], false},
+		"a volume that no server uses":           {true, marked(0, 1, 2, 3), pods, true},
+		"none runs":                              {true, marked(0), nil, true},
+		"all answer, and the create is complete": {false, marked(0, 1, 2), pods, true},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -240,7 +240,7 @@ func TestHadLeader_whereServersAnswerThatTheyHaveNoPeers(t *testing.T) {
 	}
 }
 
-// A pod that goes and does not run is not asked: it does not answer.
+// A pod that is being deleted and does not run is not asked: it does not answer.
 func TestThatRun(t *testing.T) {
 	t.Parallel()
 	spec := server.Spec{Name: "consul", Namespace: "prod", Replicas: 4, Version: "1.22.7"}
@@ -264,7 +264,7 @@ func TestThatRun(t *testing.T) {
 	}
 }
 
-// Volumes of servers that a new cluster does not start do not make it one that had a leader.
+// Volumes of servers that a new cluster does not start do not count as a former leader.
 func TestRunning_ofANewClusterWithVolumesOfFormerServers(t *testing.T) {
 	t.Parallel()
 	spec := server.Spec{Name: "consul", Namespace: "prod", Replicas: 3, Version: "1.22.7"}
@@ -286,8 +286,7 @@ func TestRunning_ofANewClusterWithVolumesOfFormerServers(t *testing.T) {
 	}
 }
 
-// An update is refused that would start the servers with data of a newer version, also where
-// none of them runs.
+// An update that would start servers with data of a newer version is refused, even if no server runs.
 func TestRunning_checkVersion(t *testing.T) {
 	t.Parallel()
 	r := Running{

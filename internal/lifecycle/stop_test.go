@@ -22,7 +22,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Where volumes are kept, the next server is told to go when the one before is gone.
+// If volumes are kept, each server stops only once the one before is gone.
 func TestStop(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -30,17 +30,17 @@ func TestStop(t *testing.T) {
 		replicas    int
 		pods        []int // ordinals
 		terminating bool  // the namespace
-		lostAt      int   // the number of servers at which somebody deletes the StatefulSet
-		want        []int // the numbers that the StatefulSet is told
+		lostAt      int   // the number of servers at which somebody deletes the StatefulSet, -1 for never
+		want        []int // the numbers of replicas that are set
 	}{
-		"volumes are kept":              {server.Retain, 3, []int{0, 1, 2}, false, -1, []int{3, 2, 1, 0}},
-		"volumes go too":                {server.Delete, 3, []int{0, 1, 2}, false, -1, []int{0}},
-		"one server":                    {server.Retain, 1, []int{0}, false, -1, []int{1, 0}},
-		"it was interrupted":            {server.Retain, 1, []int{0, 1}, false, -1, []int{1, 0}},
-		"a server is missing":           {server.Retain, 3, []int{1, 2}, false, -1, []int{3, 2, 1, 0}},
-		"none is left":                  {server.Retain, 0, nil, false, -1, []int{0}},
-		"the namespace is going":        {server.Retain, 3, []int{0, 1, 2}, true, -1, []int{0}},
-		"somebody deletes it meanwhile": {server.Retain, 3, []int{0, 1, 2}, false, 1, []int{3, 2, 1}},
+		"volumes are kept":               {server.Retain, 3, []int{0, 1, 2}, false, -1, []int{3, 2, 1, 0}},
+		"volumes are deleted too":        {server.Delete, 3, []int{0, 1, 2}, false, -1, []int{0}},
+		"one server":                     {server.Retain, 1, []int{0}, false, -1, []int{1, 0}},
+		"it was interrupted":             {server.Retain, 1, []int{0, 1}, false, -1, []int{1, 0}},
+		"a server is missing":            {server.Retain, 3, []int{1, 2}, false, -1, []int{3, 2, 1, 0}},
+		"none is left":                   {server.Retain, 0, nil, false, -1, []int{0}},
+		"the namespace is being deleted": {server.Retain, 3, []int{0, 1, 2}, true, -1, []int{0}},
+		"somebody deletes it meanwhile":  {server.Retain, 3, []int{0, 1, 2}, false, 1, []int{3, 2, 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -58,7 +58,7 @@ func TestStop(t *testing.T) {
 			set := fake.NewClientset(objects...)
 			var mu sync.Mutex
 			var told []int
-			goes := map[int]int{} // how often a server was seen since it was told to go
+			goes := map[int]int{} // how often a server was seen since it was told to stop
 			set.PrependReactor("patch", "statefulsets", func(a clienttesting.Action) (bool, runtime.Object, error) {
 				var patch struct{ Spec struct{ Replicas int } }
 				if action, ok := a.(clienttesting.PatchAction); !ok || json.Unmarshal(action.GetPatch(), &patch) != nil {
@@ -95,7 +95,7 @@ func TestStop(t *testing.T) {
 					)
 				}
 				if tt.whenDeleted == server.Retain && !tt.terminating && asked != 0 && going > 1 {
-					t.Errorf("%d servers go at once", going)
+					t.Errorf("%d servers stop at once", going)
 				}
 				return true, list, nil
 			})
@@ -110,7 +110,7 @@ func TestStop(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !slices.Equal(told, tt.want) {
-				t.Errorf("the StatefulSet is told %v, want %v", told, tt.want)
+				t.Errorf("the replicas are set to %v, want %v", told, tt.want)
 			}
 		})
 	}
@@ -165,7 +165,8 @@ func TestDeleteJobs(t *testing.T) {
 	}
 }
 
-// Servers without a leader stop together, and the claims of those that go are deleted if that is declared, unless data is known on them.
+// Servers without a leader stop together. The claims of removed servers are deleted if that is declared, unless data
+// is known on them.
 func TestStopUnelected(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -175,7 +176,7 @@ func TestStopUnelected(t *testing.T) {
 		"claims are kept": {server.Retain, []string{
 			"data-consul-server-0", "data-consul-server-1", "data-consul-server-2", "data-consul-server-3",
 		}},
-		// 2 has data, and 3 is of an earlier cluster.
+		// Server 2 has data, and the claim of server 3 belongs to an earlier cluster.
 		"claims are deleted": {server.Delete, []string{"data-consul-server-0", "data-consul-server-2", "data-consul-server-3"}},
 	} {
 		sts := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "prod", Name: "consul-server", Labels: server.OwnerLabels("consul")}}
@@ -202,7 +203,7 @@ func TestStopUnelected(t *testing.T) {
 			t.Fatal(err)
 		}
 		if live.StatefulSet == nil || *live.StatefulSet.Spec.Replicas != 0 {
-			t.Errorf("%s: the objects are those of before", name)
+			t.Errorf("%s: the objects are those from before", name)
 		}
 		if want := []string{"scale to 0 servers (no leader was ever elected, and all servers restart)"}; !slices.Equal(reported, want) {
 			t.Errorf("%s: reported %q", name, reported)

@@ -10,8 +10,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// A version counts once Consul was started with it: one that never came up has
-// written nothing.
+// A version counts once Consul was started with it: one that never started has written nothing.
 func TestVersions(t *testing.T) {
 	t.Parallel()
 	pod := func(version string, status corev1.ContainerStatus) corev1.Pod {
@@ -46,7 +45,7 @@ func TestVersions(t *testing.T) {
 			[]string{"1.22.7"},
 		},
 		"all without an image": {[]corev1.Pod{pod("1.22.77", corev1.ContainerStatus{State: waiting})}, "", nil},
-		"one that never came up": {
+		"one that never started": {
 			[]corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{server.LabelVersion: "1.22.7"}}}},
 			"",
 			nil,
@@ -61,10 +60,10 @@ func TestVersions(t *testing.T) {
 			"1.21.0",
 			[]string{"1.21.0", "1.22.7"},
 		},
-		"one that leaves":        {[]corev1.Pod{runs("1.21.0"), leaving}, "1.20.6", []string{"1.20.6", "1.21.0"}},
-		"another container runs": {[]corev1.Pod{runs("1.22.7"), sidecar}, "1.22.7", []string{"1.22.7"}},
-		"a crash beside one":     {[]corev1.Pod{sidecar}, "", nil},
-		"no version":             {[]corev1.Pod{runs("prod"), runs("")}, "", nil},
+		"one that is being deleted":        {[]corev1.Pod{runs("1.21.0"), leaving}, "1.20.6", []string{"1.20.6", "1.21.0"}},
+		"another container runs":           {[]corev1.Pod{runs("1.22.7"), sidecar}, "1.22.7", []string{"1.22.7"}},
+		"a crash beside another container": {[]corev1.Pod{sidecar}, "", nil},
+		"no version":                       {[]corev1.Pod{runs("prod"), runs("")}, "", nil},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

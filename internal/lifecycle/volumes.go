@@ -73,7 +73,7 @@ func judgeVolumes(
 	now time.Time,
 ) {
 	for pod, c := range claims {
-		if s.OnChange != server.RebuildServers && shallGrow(&c, s.Size) {
+		if s.OnChange != server.RebuildServers && mustGrow(&c, s.Size) {
 			w.Grow = s.Size.String()
 		}
 		i := slices.IndexFunc(w.Servers, func(s rollout.Server) bool { return s.Name == pod })
@@ -124,8 +124,8 @@ func mismatch(c *corev1.PersistentVolumeClaim, s server.Storage) string {
 	return ""
 }
 
-// shallGrow reports whether a claim requests less than a size.
-func shallGrow(c *corev1.PersistentVolumeClaim, size resource.Quantity) bool {
+// mustGrow reports whether a claim requests less than a size.
+func mustGrow(c *corev1.PersistentVolumeClaim, size resource.Quantity) bool {
 	asked := request(c)
 	return c.DeletionTimestamp == nil && asked.Cmp(size) < 0
 }
@@ -195,7 +195,7 @@ func (l Live) growVolumes(ctx context.Context) error {
 func (l Live) grow(ctx context.Context, claims map[string]corev1.PersistentVolumeClaim) (grown bool, err error) {
 	patch := fmt.Appendf(nil, `{"spec":{"resources":{"requests":{"storage":%q}}}}`, l.Storage.Size.String())
 	for _, c := range claims {
-		if !shallGrow(&c, l.Storage.Size) {
+		if !mustGrow(&c, l.Storage.Size) {
 			continue
 		}
 		_, err := l.Kube.CoreV1().PersistentVolumeClaims(

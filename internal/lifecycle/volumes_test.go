@@ -12,7 +12,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// What becomes of a volume follows from its claim, its pod and what is declared.
+// What happens to a volume depends on its claim, its pod, and what is declared.
 func TestJudgeVolumes(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
@@ -37,56 +37,56 @@ func TestJudgeVolumes(t *testing.T) {
 		grow    string
 		want    rollout.Server
 	}{
-		"one that is too small is told to grow": {
+		"a volume that is too small is resized": {
 			grow, func(*corev1.PersistentVolumeClaim, *corev1.Pod) {}, "2Gi", rollout.Server{Growing: "its volume has 1Gi of 2Gi"},
 		},
-		"one that was told to is waited for": {grow, asked, "", rollout.Server{Growing: "its volume has 1Gi of 2Gi"}},
-		"one that has grown is done": {grow, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
+		"a volume that was resized is waited for": {grow, asked, "", rollout.Server{Growing: "its volume has 1Gi of 2Gi"}},
+		"a volume that has grown is done": {grow, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
 			asked(c, p)
 			c.Status.Capacity = c.Spec.Resources.Requests
 		}, "", rollout.Server{}},
-		"one that is larger stays": {grow, func(c *corev1.PersistentVolumeClaim, _ *corev1.Pod) {
+		"a larger volume is kept": {grow, func(c *corev1.PersistentVolumeClaim, _ *corev1.Pod) {
 			c.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("3Gi")}
 			c.Status.Capacity = c.Spec.Resources.Requests
 		}, "", rollout.Server{}},
-		"its class does not matter where it grows": {grow, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
+		"its class does not matter for growth": {grow, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
 			asked(c, p)
 			c.Status.Capacity, c.Spec.StorageClassName = c.Spec.Resources.Requests, new("other")
 		}, "", rollout.Server{}},
-		"a file system that waits takes a restart": {
+		"a file system that does not grow takes a restart": {
 			grow, waits(3 * time.Minute), "", rollout.Server{Volume: "its file system grows when its volume is mounted again"},
 		},
-		"but not at once: the driver may do without": {
+		"but not at once: the driver may not need one": {
 			grow, waits(time.Minute), "", rollout.Server{Growing: "its volume has 1Gi of 2Gi, and waits for its file system to grow"},
 		},
 		"nor twice": {grow, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
 			waits(3*time.Minute)(c, p)
 			p.CreationTimestamp = ago(time.Minute)
 		}, "", rollout.Server{Growing: "its volume has 1Gi of 2Gi, and waits for its file system to grow"}},
-		"a rebuild replaces one that is too small": {
+		"a rebuild replaces a volume that is too small": {
 			rebuild, func(*corev1.PersistentVolumeClaim, *corev1.Pod) {}, "", rollout.Server{Volume: "its volume has 1Gi of 2Gi", Rebuild: true},
 		},
-		"a rebuild replaces one that was told to grow and did not": {
+		"a rebuild replaces a volume that did not grow": {
 			rebuild,
 			asked,
 			"",
 			rollout.Server{Volume: "its volume has 1Gi of 2Gi", Rebuild: true},
 		},
-		"a rebuild replaces one of another class": {rebuild, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
+		"a rebuild replaces a volume of another class": {rebuild, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
 			asked(c, p)
 			c.Status.Capacity, c.Spec.StorageClassName = c.Spec.Resources.Requests, new("other")
 		}, "", rollout.Server{Volume: `its volume is of the storage class "other" and not "fast"`, Rebuild: true}},
-		"a rebuild replaces nothing that it made": {rebuild, func(c *corev1.PersistentVolumeClaim, _ *corev1.Pod) {
+		"a rebuild replaces no volume that it created": {rebuild, func(c *corev1.PersistentVolumeClaim, _ *corev1.Pod) {
 			c.Spec.StorageClassName, c.CreationTimestamp = new("other"), ago(time.Minute)
 		}, "", rollout.Server{}},
-		"one that is being deleted goes with its pod": {
+		"a volume that is being deleted is removed with its pod": {
 			rebuild,
 			deleting,
 			"",
 			rollout.Server{Volume: "its volume is being deleted", Rebuild: true},
 		},
-		"its claim is being deleted by somebody else": {grow, deleting, "", rollout.Server{Volume: "its volume is being deleted", Rebuild: true}},
-		"the pod after it only waits": {rebuild, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
+		"somebody else deletes its claim": {grow, deleting, "", rollout.Server{Volume: "its volume is being deleted", Rebuild: true}},
+		"the next pod only waits": {rebuild, func(c *corev1.PersistentVolumeClaim, p *corev1.Pod) {
 			deleting(c, p)
 			p.Spec.NodeName = ""
 		}, "", rollout.Server{}},

@@ -10,7 +10,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// The order of an operation can be read here.
+// The order of the phases of each operation.
 func TestPhases(t *testing.T) {
 	t.Parallel()
 	running := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Replicas: 3, Record: server.Record{Established: true}}
@@ -40,7 +40,7 @@ func TestPhases(t *testing.T) {
 			Wanted{Spec: with(running, func(s *server.Spec) { s.Replicas = 1 })},
 			prepare + strings.Replace(stage, "objects; ", "objects; declare the servers; ", 1) + finish,
 		},
-		"servers that refuse clients from then on": {
+		"servers that start to refuse clients": {
 			Observed{Running: with(running, acl("allow")), Applied: true}, Wanted{Spec: with(running, acl("deny"))},
 			prepare + "renew the agent tokens; " + stage + finish,
 		},
@@ -125,7 +125,7 @@ func (r *recorder) Do(_ context.Context, p Phase) error {
 	return nil
 }
 
-// An operation stops at the phase that fails, and carries out no phase twice.
+// An operation stops at the phase that fails, and carries out each phase once.
 func TestOperate(t *testing.T) {
 	t.Parallel()
 	spec := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Replicas: 3, Record: server.Record{Established: true}}

@@ -92,7 +92,7 @@ func TestNewPlan(t *testing.T) {
 				"restart s-0", "restart s-1", "transfer the leadership to s-1", "restart s-2",
 			}, 3,
 		},
-		"TLS that was being turned off, and is half-way": {
+		"TLS that is half-way turned off": {
 			func() *World { w := three("s-1"); w.TLSStage = server.StageSend; return &w }(), spec,
 			[]string{
 				"reload s-0", "reload s-2", "reload s-1",
@@ -104,7 +104,7 @@ func TestNewPlan(t *testing.T) {
 			&seen, with(func(s *server.Spec) { s.Gossip.Stage, s.Update.PauseAfter = server.StageEncrypted, 1 }),
 			[]string{"create the gossip keys", "restart s-0", "pause before s-1, s-2"}, 1,
 		},
-		"encryption that was being turned off, and is half-way": {
+		"encryption that is half-way turned off": {
 			func() *World { w := three("s-1"); w.GossipStage = server.StageSend; return &w }(), spec,
 			[]string{
 				"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1",
@@ -117,7 +117,7 @@ func TestNewPlan(t *testing.T) {
 			&seen, with(func(s *server.Spec) { s.ExtraConfig = `{"log_level":"debug"}` }),
 			[]string{"reload s-0", "reload s-2", "reload s-1"}, 0,
 		},
-		"a change that is taken back half-way": {
+		"a change that is reverted half-way": {
 			func() *World {
 				w := three("s-1")
 				w.Servers[0].Stopped, w.Unsettled = true, "not ready: s-0"
@@ -171,11 +171,11 @@ func TestNewPlan(t *testing.T) {
 		},
 		"servers that were not seen": {nil, with(func(s *server.Spec) { s.UI = true }), nil, 3},
 		"one that was left outdated": {&sick, spec, []string{"restart s-2", "wait: not ready: s-2"}, 1},
-		"what has to settle before": {
+		"servers that have to settle first": {
 			&away, with(func(s *server.Spec) { s.Replicas = 5 }),
 			[]string{"wait: server s-0 is not yet a voter", "scale to 4 servers", "scale to 5 servers"}, 0,
 		},
-		"fewer, and the leader among those that go": {
+		"fewer servers, without the leader": {
 			func() *World { w := three("s-2"); return &w }(), with(func(s *server.Spec) { s.Replicas = 1 }),
 			[]string{"transfer the leadership to s-0", "scale to 2 servers", "scale to 1 servers"}, 0,
 		},
@@ -198,7 +198,7 @@ func TestNewPlan(t *testing.T) {
 	}
 }
 
-// A plan says that nobody answers only where that is so.
+// A plan says that no server answers only if that is true.
 func TestNewPlan_saysWhetherTheOnlyServerRestarts(t *testing.T) {
 	t.Parallel()
 	before := server.Spec{
@@ -276,7 +276,7 @@ func TestNewPlan_saysWhyServersRestart(t *testing.T) {
 	}
 }
 
-// A plan ends, whatever was seen: servers without a pod, and servers that Next waits for.
+// A plan ends whatever was observed: servers without a pod, or servers that Next waits for.
 func TestNewPlan_withoutPods(t *testing.T) {
 	t.Parallel()
 	spec := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Replicas: 3, Record: server.Record{Established: true}}

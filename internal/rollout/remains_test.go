@@ -8,7 +8,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Only what no server can undo by coming back is a loss, and an empty cluster may only replace one of which no data is left.
+// A loss is only what no returning server can undo, and an empty cluster may only replace one that has no data left.
 func TestRemains_lossAndRecovery(t *testing.T) {
 	t.Parallel()
 	pods := func(n int) []string { return make([]string, n) }
@@ -28,7 +28,7 @@ func TestRemains_lossAndRecovery(t *testing.T) {
 		"all lost":                            {Remains{Empty: pods(3)}, true, false, true},
 		"three of five":                       {Remains{Data: pods(2), Empty: pods(3)}, true, true, false},
 		"the only one":                        {Remains{Empty: pods(1)}, true, false, true},
-		"no pods: nothing can be told":        {},
+		"no pods: nothing is known":           {},
 		"an empty start that was interrupted": {Remains{Unknown: pods(3), Recovering: FromNothing}, false, false, true},
 		"two lost, in an adoption":            {Remains{Data: pods(1), Empty: pods(2), Adopting: true}, true, false, false},
 		"all lost, in an adoption":            {Remains{Empty: pods(3), Adopting: true, Recovering: FromNothing}, true, false, false},
@@ -52,7 +52,7 @@ func TestRemains_lossAndRecovery(t *testing.T) {
 	}
 }
 
-// What is left is counted in Raft peers, and in pods that are asked for, whichever are more.
+// What is left counts Raft peers or declared pods, whichever are more.
 func TestJudge(t *testing.T) {
 	t.Parallel()
 	const namespace, cluster = "ns", "c"
@@ -184,7 +184,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// No refusal tells anybody to delete what may be the only copy of the data.
+// No refusal advises to delete what may be the only copy of the data.
 func TestRemains_keepsTheOnlyCopy(t *testing.T) {
 	t.Parallel()
 	r := Remains{Empty: []string{"s-0", "s-1"}, Unknown: []string{"s-2"}}
@@ -193,7 +193,7 @@ func TestRemains_keepsTheOnlyCopy(t *testing.T) {
 	}
 }
 
-// Which peers the StatefulSet does not ask for follows from their node IDs, where they are known.
+// Node IDs, if they are known, show which peers are beyond the replicas of the StatefulSet.
 func TestPeersAway(t *testing.T) {
 	t.Parallel()
 	peers := func(ordinals ...int) (out []server.RaftPeer) {

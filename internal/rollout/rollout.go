@@ -124,7 +124,7 @@ func (w World) Drift() []string {
 		out = append(
 			out,
 			fmt.Sprintf(
-				"Servers: %d of %d Raft peers have a pod, which is no quorum; those with volumes will be brought back",
+				"Servers: %d of %d Raft peers have a pod, which is not a quorum; those with volumes will be brought back",
 				w.Peers-w.Away,
 				w.Peers,
 			),
@@ -132,7 +132,7 @@ func (w World) Drift() []string {
 	}
 	for _, s := range w.Servers {
 		if s.Stale && !s.Outdated {
-			out = append(out, "Server "+s.Name+": has not loaded the present configuration, will reload")
+			out = append(out, "Server "+s.Name+": has not loaded the current configuration, will reload")
 		}
 		switch {
 		case s.Rebuild:

@@ -39,7 +39,7 @@ func TestNext(t *testing.T) {
 		want  Action
 	}{
 		"nothing to do": {three("s-0"), Action{Verb: Done}},
-		"waits until the controller has seen the change": {
+		"waits until the StatefulSet controller has seen the change": {
 			with(three("s-0"), func(w *World) { w.Observed = false }),
 			Action{Verb: Wait, On: "the StatefulSet controller to see the change"},
 		},
@@ -49,15 +49,15 @@ func TestNext(t *testing.T) {
 		},
 		"followers first, the one furthest behind first": {three("s-0", "s-0", "s-1", "s-2"), Action{Verb: Restart, On: "s-1"}},
 		"a follower before the leader":                   {three("s-1", "s-1", "s-2"), Action{Verb: Restart, On: "s-2"}},
-		"the leader hands over to the updated server furthest ahead": {
+		"the leadership moves to the updated server furthest ahead": {
 			three("s-0", "s-0"), Action{Verb: Transfer, On: "s-2"},
 		},
-		"the old leader last": {three("s-2", "s-0"), Action{Verb: Restart, On: "s-0"}},
+		"the former leader last": {three("s-2", "s-0"), Action{Verb: Restart, On: "s-0"}},
 		"a single server is restarted": {
 			World{Desired: 1, Replicas: 1, Observed: true, Leader: "s-0", CanTransfer: true, Servers: []Server{{Name: "s-0", Outdated: true}}},
 			Action{Verb: Restart, On: "s-0"},
 		},
-		"without a token the leader's graceful leave hands over": {
+		"without a token, the graceful leave of the leader moves the leadership": {
 			with(three("s-0", "s-0"), func(w *World) { w.CanTransfer = false }), Action{Verb: Restart, On: "s-0"},
 		},
 		"an outdated server in which Consul does not run goes first": {
@@ -67,7 +67,7 @@ func TestNext(t *testing.T) {
 			}),
 			Action{Verb: Restart, On: "s-2"},
 		},
-		"an up-to-date server in which Consul does not run holds the roll": {
+		"a current server in which Consul does not run stops the rollout": {
 			with(three("s-0", "s-0", "s-1"), func(w *World) {
 				w.Servers[2].Stopped = true
 				w.Unsettled = "not ready: s-2"
@@ -79,19 +79,19 @@ func TestNext(t *testing.T) {
 		"scales down by one, and removes the peer before the pod": {
 			with(three("s-0"), func(w *World) { w.Desired = 1 }), Action{Verb: Scale, Count: 2, Without: "s-2"},
 		},
-		"scales down where no pod exists": {
+		"scales down if no pod exists": {
 			World{Desired: 1, Replicas: 3, Observed: true, CanTransfer: true}, Action{Verb: Scale, Count: 2},
 		},
-		"removes no peer where the pod of the server that goes is missing": {
+		"removes no peer if the pod of the surplus server is missing": {
 			with(three("s-0"), func(w *World) { w.Desired, w.Servers = 1, w.Servers[:2] }), Action{Verb: Scale, Count: 2},
 		},
-		"moves no leadership off a server that is not the last": {
+		"the leadership stays unless the last server has it": {
 			with(three("s-1"), func(w *World) { w.Desired, w.Servers = 1, w.Servers[:2] }), Action{Verb: Scale, Count: 2},
 		},
-		"without a token a server that goes leaves by itself": {
+		"without a token, a surplus server leaves by itself": {
 			with(three("s-0"), func(w *World) { w.Desired, w.CanTransfer = 1, false }), Action{Verb: Scale, Count: 2},
 		},
-		"a server too many that is no peer goes at once, as after a removal that was interrupted": {
+		"removes a surplus server that is not a peer at once, as after an interrupted removal": {
 			with(three("s-0"), func(w *World) {
 				w.Desired, w.Servers[2].Peer, w.Unsettled = 1, false, "server s-2 is not yet a voter"
 			}),
@@ -103,7 +103,7 @@ func TestNext(t *testing.T) {
 			}),
 			Action{Verb: Scale, Count: 5},
 		},
-		"brings back a peer that died on its way out, though it is one too many": {
+		"brings back a surplus peer that died while it left": {
 			with(three(""), func(w *World) {
 				w.Desired, w.Replicas, w.Servers, w.Peers, w.Away, w.Kept, w.Unsettled = 1, 1, w.Servers[:1], 2, 1, 2, "not ready: s-0"
 			}),
@@ -115,49 +115,49 @@ func TestNext(t *testing.T) {
 			}),
 			Action{Verb: Scale, Count: 3},
 		},
-		"brings back nobody while the others may be a quorum": {
+		"brings back no server while the others may be a quorum": {
 			with(three(""), func(w *World) {
 				w.Desired, w.Replicas, w.Servers, w.Peers, w.Away, w.Kept, w.Unsettled = 1, 2, w.Servers[:2], 3, 1, 3, "0 leaders"
 			}),
 			Action{Verb: Wait, On: "0 leaders"},
 		},
-		"brings back nobody whose volume is gone": {
+		"brings back no server whose volume is gone": {
 			with(three(""), func(w *World) {
 				w.Desired, w.Replicas, w.Servers, w.Peers, w.Unsettled = 1, 1, w.Servers[:1], 3, "not ready: s-0"
 			}),
 			Action{Verb: Wait, On: "not ready: s-0"},
 		},
-		"brings back nobody while a pod is on its way out": {
+		"brings back no server while a pod is being deleted": {
 			with(three(""), func(w *World) {
 				w.Desired, w.Replicas, w.Servers, w.Peers, w.Away, w.Kept, w.Unsettled = 1, 1, w.Servers[:2], 2, 1, 2, "2 of 1 pods exist"
 			}),
 			Action{Verb: Wait, On: "2 of 1 pods exist"},
 		},
-		"removes a server too many that never ran, though all are not well": {
+		"removes a surplus server that never ran, although the cluster is not settled": {
 			with(three("s-0"), func(w *World) {
 				w.Desired, w.Servers[2].Stopped, w.Servers[2].Peer, w.Unsettled = 1, true, false, "not ready: s-2"
 			}),
 			Action{Verb: Scale, Count: 2},
 		},
-		"does not remove a voter that is down while another is": {
+		"does not remove a voter that is down while another one is down": {
 			with(three("s-0"), func(w *World) {
 				w.Desired, w.Servers[2].Stopped, w.Servers[2].Peer, w.Unsettled = 1, true, true, "not ready: s-2"
 			}),
 			Action{Verb: Wait, On: "not ready: s-2"},
 		},
-		"a sick server that runs goes first, and may be repaired": {
+		"a sick server that runs restarts first, which may repair it": {
 			with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) {
 				w.Servers[2].Sick, w.Unsettled = true, "server s-2 is not yet a voter"
 			}),
 			Action{Verb: Restart, On: "s-2"},
 		},
-		"a sick server does not go while another is away": {
+		"a sick server does not restart while another is away": {
 			with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) {
 				w.Servers[1].Sick, w.Servers[2].Sick, w.Unsettled = true, true, "not ready: s-1, s-2"
 			}),
 			Action{Verb: Wait, On: "not ready: s-1, s-2"},
 		},
-		"a server that is on its way out is not hurried": {
+		"a server whose pod is being deleted is left alone": {
 			with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) {
 				w.Servers[2].Leaving, w.Servers[2].Sick, w.Unsettled = true, true, "not ready: s-2"
 			}),
@@ -167,29 +167,29 @@ func TestNext(t *testing.T) {
 			with(three("s-0", "s-0"), func(w *World) { w.Servers[0].Sick, w.Unsettled = true, "not ready: s-0" }),
 			Action{Verb: Wait, On: "not ready: s-0"},
 		},
-		"without a leader nobody counts as sick": {
+		"without a leader, no server counts as sick": {
 			with(three("", "s-0"), func(w *World) { w.Servers[0].Sick, w.Unsettled = true, "0 leaders" }),
 			Action{Verb: Wait, On: "0 leaders"},
 		},
-		"a sick leader hands over to a server that is well": {
+		"a sick leader transfers the leadership to a healthy server": {
 			with(three("s-0", "s-0"), func(w *World) {
 				w.Servers[0].Sick, w.Servers[0].Voting, w.Unsettled = true, true, "not ready: s-0"
 			}),
 			Action{Verb: Transfer, On: "s-2", Why: "s-0 is not healthy"},
 		},
-		"a sick leader hands over though no other server is updated": {
+		"a sick leader transfers the leadership although no other server is updated": {
 			with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) {
 				w.Servers[0].Sick, w.Servers[0].Voting, w.Unsettled = true, true, "not ready: s-0"
 			}),
 			Action{Verb: Transfer, On: "s-2", Why: "s-0 is not healthy"},
 		},
-		"a sick leader that cannot hand over leaves": {
+		"a sick leader that cannot transfer the leadership leaves": {
 			with(three("s-0", "s-0"), func(w *World) {
 				w.Servers[0].Sick, w.Servers[0].Voting, w.CanTransfer, w.Unsettled = true, true, false, "not ready: s-0"
 			}),
 			Action{Verb: Restart, On: "s-0"},
 		},
-		"no server is ready, but all vote: a follower goes first": {
+		"no server is ready, but all vote: a follower restarts first": {
 			with(unready(three("s-0", "s-0", "s-1", "s-2")), func(w *World) {
 				for i := range w.Servers {
 					w.Servers[i].Voting = true
@@ -197,7 +197,7 @@ func TestNext(t *testing.T) {
 			}),
 			Action{Verb: Restart, On: "s-1"},
 		},
-		"no server is ready, and one does not vote: it goes first": {
+		"no server is ready, and one does not vote: it restarts first": {
 			with(unready(three("s-0", "s-0", "s-1", "s-2")), func(w *World) {
 				w.Servers[0].Voting, w.Servers[1].Voting = true, true
 			}),
@@ -213,7 +213,7 @@ func TestNext(t *testing.T) {
 			},
 			Action{Verb: Restart, On: "s-0", Why: "it is the only server, and not healthy"},
 		},
-		"a single server that is sick restarts though more are declared": {
+		"a single server that is sick restarts although more are declared": {
 			World{
 				Desired:   3,
 				Replicas:  1,
@@ -231,26 +231,26 @@ func TestNext(t *testing.T) {
 			with(unready(three("", "s-0", "s-1", "s-2")), func(w *World) { w.Unelected = true }),
 			Action{Verb: Restart, On: "s-0", Why: "no leader was ever elected"},
 		},
-		"servers that never elected a leader restart up to the last": {
+		"all servers that never elected a leader restart": {
 			with(unready(three("", "s-2")), func(w *World) { w.Unelected = true }),
 			Action{Verb: Restart, On: "s-2", Why: "no leader was ever elected"},
 		},
-		"without a leader for a short time nobody restarts": {
+		"without a leader for a short time, no server restarts": {
 			unready(three("", "s-0", "s-1", "s-2")), Action{Verb: Wait, On: "not ready: s-0, s-1, s-2"},
 		},
-		"without a leader for a long time one restarts": {
+		"without a leader for a long time, one restarts": {
 			with(unready(three("", "s-1", "s-2")), func(w *World) { w.Leaderless = true }),
 			Action{Verb: Restart, On: "s-1", Why: "there is no leader, and every outdated server is unhealthy"},
 		},
-		"without a leader for a long time one that was restarted runs before the next": {
+		"without a leader for a long time, the next one waits until a restarted one runs": {
 			with(unready(three("", "s-1", "s-2")), func(w *World) { w.Leaderless, w.Servers[0].Stopped = true, true }),
 			Action{Verb: Wait, On: "not ready: s-0, s-1, s-2"},
 		},
-		"without a leader for a long time an outdated server that serves is not touched": {
+		"without a leader for a long time, an outdated server that serves is left alone": {
 			with(unready(three("", "s-1", "s-2")), func(w *World) { w.Leaderless, w.Servers[1].Sick = true, false }),
 			Action{Verb: Wait, On: "not ready: s-0, s-1, s-2"},
 		},
-		"without a leader for a long time no current server restarts": {
+		"without a leader for a long time, no current server restarts": {
 			with(unready(three("")), func(w *World) { w.Leaderless = true }), Action{Verb: Wait, On: "not ready: s-0, s-1, s-2"},
 		},
 		"a server that a reload made sick reloads first": {
@@ -296,18 +296,18 @@ func TestNext(t *testing.T) {
 			Action{Verb: Restart, On: "s-1"},
 		},
 		"others restart what is outdated": {with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) { w.ByOthers = true }), Action{Verb: Done}},
-		"pauses before the first server too many": {
+		"pauses after the number of servers that may restart": {
 			with(three("s-0", "s-0", "s-2"), func(w *World) { w.PauseAt = 1 }), Action{Verb: Pause, On: "s-0, s-2"},
 		},
-		"does not pause before": {
+		"does not pause before that number": {
 			with(three("s-0", "s-0", "s-1", "s-2"), func(w *World) { w.PauseAt = 1 }),
 			Action{Verb: Restart, On: "s-1"},
 		},
-		"does not pause where all is done": {with(three("s-0"), func(w *World) { w.PauseAt = 1 }), Action{Verb: Done}},
+		"does not pause if nothing is left to do": {with(three("s-0"), func(w *World) { w.PauseAt = 1 }), Action{Verb: Done}},
 		"reloads followers first": {
 			with(three("s-0"), func(w *World) { w.Servers[0].Stale, w.Servers[2].Stale = true, true }), Action{Verb: Reload, On: "s-2"},
 		},
-		"reloads no server that others shall restart": {
+		"reloads no server that others have to restart": {
 			with(
 				three("s-0", "s-2"),
 				func(w *World) { w.ByOthers, w.Servers[1].Stale, w.Servers[2].Stale = true, true, true },
@@ -326,7 +326,7 @@ func TestNext(t *testing.T) {
 				func(w *World) { w.Former, w.Unsettled = []string{"s-3"}, "autopilot knows 4 of 3 servers" },
 			), Action{Verb: Remove, On: "s-3"},
 		},
-		"leaves a former peer alone while its pod is there": {
+		"leaves a former peer alone while its pod exists": {
 			with(three("s-0"), func(w *World) {
 				w.Replicas, w.Desired, w.Former, w.Unsettled = 2, 1, []string{"s-2"}, "3 of 2 pods exist"
 			}),
@@ -335,14 +335,14 @@ func TestNext(t *testing.T) {
 		"brings back servers that were all taken away": {
 			World{Desired: 3, Observed: true, Unsettled: "no server is running"}, Action{Verb: Scale, Count: 3},
 		},
-		"restarts nobody while the leader is not known": {three("", "s-0", "s-1"), Action{Verb: Wait, On: "a leader"}},
-		"does not remove one that runs while another is not well": {
+		"restarts no server while the leader is not known": {three("", "s-0", "s-1"), Action{Verb: Wait, On: "a leader"}},
+		"does not remove one that runs while another is unhealthy": {
 			with(three("s-0"), func(w *World) {
 				w.Desired, w.Servers[1].Stopped, w.Unsettled = 1, true, "not ready: s-1"
 			}),
 			Action{Verb: Wait, On: "not ready: s-1"},
 		},
-		"moves the leadership off the server that goes": {
+		"transfers the leadership before the leader is removed": {
 			with(three("s-2"), func(w *World) { w.Desired = 1 }), Action{Verb: Transfer, On: "s-0"},
 		},
 	}
@@ -375,7 +375,7 @@ func (s *simulated) Look(context.Context) (World, error) {
 	if s.lookErr != nil {
 		return World{}, s.lookErr
 	}
-	if s.away != "" && s.looks%3 == 0 { // it takes a few looks until a server votes again
+	if s.away != "" && s.looks%3 == 0 { // a server votes again after a few looks
 		s.away, s.world.Unsettled = "", ""
 	}
 	return s.world, nil
@@ -413,7 +413,7 @@ func (s *simulated) Do(_ context.Context, _ World, a Action) error {
 	return nil
 }
 
-// words are how tests name what a simulated cluster did.
+// words are what tests call the actions of a simulated cluster.
 var words = map[Verb]string{
 	Restart: "restart ", Rebuild: "rebuild ", Grow: "grow ", Transfer: "transfer ", Reload: "reload ", Remove: "remove ", Scale: "scale",
 	Add: "add ", Retire: "retire ", Switch: "switch ",
@@ -469,7 +469,7 @@ func loop(limit time.Duration) Loop {
 	}
 }
 
-// runFor runs a rollout, in a time of its own.
+// runFor runs a rollout with its own clock.
 func runFor(t *testing.T, c Cluster, timeout, limit time.Duration) (err error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -504,7 +504,7 @@ func TestRun_touchesNothingThatItCannotSee(t *testing.T) {
 	}
 }
 
-func TestRun_goesOnWhereItPaused(t *testing.T) {
+func TestRun_resumesAfterAPause(t *testing.T) {
 	t.Parallel()
 	s := &simulated{t: t, world: three("s-1", "s-0", "s-1", "s-2")}
 	u := server.Update{PauseAfter: 1}
@@ -525,7 +525,7 @@ func TestRun_goesOnWhereItPaused(t *testing.T) {
 	}
 }
 
-// A configuration that an agent refuses stops at the first server.
+// If an agent refuses a configuration, the rollout stops at the first server.
 func TestRun_aRefusedReloadTouchesNoOther(t *testing.T) {
 	t.Parallel()
 	s := &simulated{t: t, world: three("s-1"), reloadErr: errors.New("invalid configuration")}
@@ -534,20 +534,20 @@ func TestRun_aRefusedReloadTouchesNoOther(t *testing.T) {
 	}
 	var stuck *StuckError
 	if err := runFor(t, s, time.Hour, time.Minute); !errors.As(err, &stuck) || !strings.Contains(stuck.Missing, "invalid configuration") {
-		t.Errorf("got %v, want to hear of the refusal", err)
+		t.Errorf("got %v, want the refusal", err)
 	}
 	if slices.ContainsFunc(s.actions, func(a string) bool { return a != "reload s-0" }) {
 		t.Errorf("did %q", s.actions)
 	}
 }
 
-func TestRun_endsWhereNothingGoesOn(t *testing.T) {
+func TestRun_endsWithoutProgress(t *testing.T) {
 	t.Parallel()
 	s := &simulated{t: t, world: three("s-1", "s-0")}
 	s.world.Unsettled = "server s-2 is not yet a voter"
 	var stuck *StuckError
 	if err := runFor(t, s, time.Hour, time.Minute); !errors.As(err, &stuck) || stuck.Missing != s.world.Unsettled {
-		t.Errorf("got %v, want to hear what was waited for", err)
+		t.Errorf("got %v, want what was waited for", err)
 	}
 	if len(s.actions) > 0 {
 		t.Errorf("did %q", s.actions)
@@ -574,7 +574,7 @@ func TestRun_restartsServersWithoutALeader(t *testing.T) {
 	})
 }
 
-// leaderless is a cluster whose servers elect a leader when the last of them was restarted.
+// leaderless is a cluster whose servers elect a leader once the last of them was restarted.
 type leaderless struct{ simulated }
 
 func (s *leaderless) Do(_ context.Context, _ World, a Action) error {
@@ -607,17 +607,17 @@ func TestRun_knowsWhetherTheChangeHasLed(t *testing.T) {
 			s.world.Unsettled = "server s-2 is not yet a voter"
 			var stuck *StuckError
 			if err := runFor(t, s, time.Hour, time.Minute); !errors.As(err, &stuck) || stuck.Led != tt.led {
-				t.Errorf("got %v, want to hear that it has led: %t", err, tt.led)
+				t.Errorf("got %v, want to know that it has led: %t", err, tt.led)
 			}
 		})
 	}
 }
 
-// Servers that were taken away are drift, also where as many are declared as are left: otherwise no apply brings them back.
+// Servers that were taken away are drift, even if the remaining number is declared: otherwise no apply brings them back.
 func TestWorldDrift_namesServersThatWereTakenAway(t *testing.T) {
 	t.Parallel()
 	w := World{Desired: 1, Replicas: 1, Servers: []Server{{Name: "s-0"}}, Peers: 3, Away: 2, Kept: 3}
-	want := "Servers: 1 of 3 Raft peers have a pod, which is no quorum; those with volumes will be brought back"
+	want := "Servers: 1 of 3 Raft peers have a pod, which is not a quorum; those with volumes will be brought back"
 	if got := w.Drift(); len(got) != 1 || got[0] != want {
 		t.Errorf("got %q", got)
 	}
@@ -643,8 +643,8 @@ func TestRun_looksAgainAfterAnError(t *testing.T) {
 	}
 }
 
-// Something evicts another server between each observation and what is decided from it: the
-// disruption budget refuses, and no server is away beside another one.
+// Another server is evicted between each observation and its decision: the disruption budget refuses, and no two
+// servers are away at once.
 func TestRun_amongEvictions(t *testing.T) {
 	t.Parallel()
 	s := &evicting{simulated: simulated{t: t, world: three("s-1", "s-0", "s-1", "s-2")}}
@@ -673,7 +673,7 @@ func (s *evicting) Do(ctx context.Context, w World, a Action) error {
 		s.away = []string{"s-0", "s-2"}[s.refused]
 		s.world.Unsettled = "server " + s.away + " is not yet a voter"
 		i := slices.IndexFunc(s.world.Servers, func(o Server) bool { return o.Name == s.away })
-		s.world.Servers[i].Outdated = s.world.Servers[i].Outdated && i > 0 // s-0 runs the change by that
+		s.world.Servers[i].Outdated = s.world.Servers[i].Outdated && i > 0 // this makes s-0 run the change
 	}
 	if s.away != "" {
 		s.refused++

@@ -9,7 +9,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// halfway is a take-over from three servers that has come to n new ones.
+// halfway is an adoption of three servers that has added n new ones.
 func halfway(n int, leader string) World {
 	w := World{
 		Desired: 3, Replicas: n, Observed: true, Leader: leader, CanTransfer: true,
@@ -41,11 +41,11 @@ func TestNext_takeover(t *testing.T) {
 		world World
 		want  Action
 	}{
-		"the first server joins":    {halfway(0, "old-1"), Action{Verb: Add, On: "s-0"}},
-		"one server after another":  {halfway(1, "old-1"), Action{Verb: Add, On: "s-1"}},
-		"the leadership moves over": {halfway(3, "old-1"), Action{Verb: Transfer, On: "s-2"}},
-		"then the Services":         {halfway(3, "s-2"), Action{Verb: Switch, On: "a"}},
-		"then the old servers go, the last one first": {
+		"the first server joins":               {halfway(0, "old-1"), Action{Verb: Add, On: "s-0"}},
+		"one server after another":             {halfway(1, "old-1"), Action{Verb: Add, On: "s-1"}},
+		"the leadership moves to a new server": {halfway(3, "old-1"), Action{Verb: Transfer, On: "s-2"}},
+		"then the Services":                    {halfway(3, "s-2"), Action{Verb: Switch, On: "a"}},
+		"then the former servers are retired, the last one first": {
 			with(halfway(3, "s-2"), switched),
 			Action{Verb: Retire, On: "old-2", Without: "old-2"},
 		},
@@ -54,20 +54,20 @@ func TestNext_takeover(t *testing.T) {
 			Action{Verb: Retire, On: "old-0", Without: "old-0"},
 		},
 		"all is done": {with(halfway(3, "s-2"), retired(0)), Action{Verb: Done}},
-		"the leadership that came back moves over again": {with(halfway(3, "old-0"), retired(2)), Action{Verb: Transfer, On: "s-2"}},
-		"no server is added while another is no voter": {
+		"the leadership moves again after it came back": {with(halfway(3, "old-0"), retired(2)), Action{Verb: Transfer, On: "s-2"}},
+		"no server is added while another is not a voter": {
 			with(
 				halfway(2, "old-1"),
 				func(w *World) { w.Unsettled = "server s-1 is not yet a voter" },
 			), Action{Verb: Wait, On: "server s-1 is not yet a voter"},
 		},
-		"no server goes while another is not well": {
+		"no server is retired while another is unhealthy": {
 			with(halfway(3, "s-2"), func(w *World) { switched(w); w.Unsettled = "not ready: s-0" }), Action{Verb: Wait, On: "not ready: s-0"},
 		},
-		"no Service is switched while a server is not well": {
+		"no Service is switched while a server is unhealthy": {
 			with(halfway(3, "s-2"), func(w *World) { w.Unsettled = "not ready: s-0" }), Action{Verb: Wait, On: "not ready: s-0"},
 		},
-		"nothing goes while the leader is not known": {with(halfway(3, ""), switched), Action{Verb: Wait, On: "a leader"}},
+		"no server is retired while the leader is not known": {with(halfway(3, ""), switched), Action{Verb: Wait, On: "a leader"}},
 		"waits until the controllers have seen the change": {
 			with(halfway(3, "s-2"), func(w *World) { w.Observed = false }), Action{Verb: Wait, On: "the StatefulSet controller to see the change"},
 		},
@@ -77,7 +77,7 @@ func TestNext_takeover(t *testing.T) {
 				func(w *World) { retired(2)(w); w.Former, w.Unsettled = []string{"old-2"}, "server old-2 is failed" },
 			), Action{Verb: Remove, On: "old-2"},
 		},
-		"leaves a peer alone while its pod goes": {
+		"leaves a peer alone while its pod is being deleted": {
 			with(halfway(3, "s-2"), func(w *World) {
 				switched(w)
 				w.Takeover.Replicas = 2
@@ -85,7 +85,7 @@ func TestNext_takeover(t *testing.T) {
 			}),
 			Action{Verb: Wait, On: "6 of 5 pods exist"},
 		},
-		"repairs a new server that never ran": {
+		"restarts an outdated new server that never ran": {
 			with(halfway(2, "old-1"), func(w *World) {
 				w.Servers[1] = Server{Name: "s-1", Outdated: true, Stopped: true}
 				w.Unsettled = "not ready: s-1"
@@ -95,19 +95,19 @@ func TestNext_takeover(t *testing.T) {
 		"does not touch an outdated one that votes": {
 			with(halfway(2, "old-1"), func(w *World) { w.Servers[1].Outdated = true }), Action{Verb: Add, On: "s-2"},
 		},
-		"takes a new server back that no node has room for": {
+		"retires a surplus new server that no node has room for": {
 			with(halfway(3, "old-1"), func(w *World) {
 				w.Desired, w.Servers[2].Stopped, w.Servers[2].Peer, w.Unsettled = 1, true, false, "not ready: s-2"
 			}),
 			Action{Verb: Retire, On: "s-2"},
 		},
 
-		"back: old servers return first": {with(halfway(3, "s-2"), back(retired(1))), Action{Verb: Add, On: "old-1"}},
-		"back: then the leadership":      {with(halfway(3, "s-2"), back(switched)), Action{Verb: Transfer, On: "old-0"}},
-		"back: then the Services":        {with(halfway(3, "old-0"), back(func(*World) {})), Action{Verb: Switch, On: "a"}},
-		"back: then new servers go":      {with(halfway(3, "old-0"), back(switched)), Action{Verb: Retire, On: "s-2", Without: "s-2"}},
-		"back: all is as it was":         {with(halfway(0, "old-0"), back(switched)), Action{Verb: Done}},
-		"back: nobody goes while one is not well": {
+		"back: former servers return first":  {with(halfway(3, "s-2"), back(retired(1))), Action{Verb: Add, On: "old-1"}},
+		"back: then the leadership":          {with(halfway(3, "s-2"), back(switched)), Action{Verb: Transfer, On: "old-0"}},
+		"back: then the Services":            {with(halfway(3, "old-0"), back(func(*World) {})), Action{Verb: Switch, On: "a"}},
+		"back: then new servers are retired": {with(halfway(3, "old-0"), back(switched)), Action{Verb: Retire, On: "s-2", Without: "s-2"}},
+		"back: all is as it was":             {with(halfway(0, "old-0"), back(switched)), Action{Verb: Done}},
+		"back: no server is retired while one is unhealthy": {
 			with(halfway(3, "old-0"), back(func(w *World) { w.Unsettled = "x" })),
 			Action{Verb: Wait, On: "x"},
 		},
@@ -138,7 +138,7 @@ func TestTakeoverSteps(t *testing.T) {
 	}
 }
 
-// What is left to do shows in the plan, wherever the take-over was interrupted.
+// A plan shows the remaining steps, wherever the adoption was interrupted.
 func TestNewPlan_showsTheRestOfATakeover(t *testing.T) {
 	t.Parallel()
 	w := halfway(2, "s-0")
@@ -157,8 +157,8 @@ func TestNewPlan_showsTheRestOfATakeover(t *testing.T) {
 	}
 }
 
-// takingOver is a take-over that does what is asked, and fails the test when a server
-// goes that leads or that a Service leads to.
+// takingOver is an adoption that does what is asked, and fails the test if the leader, or a server to which a Service
+// routes, is retired.
 type takingOver struct {
 	simulated
 }
@@ -179,7 +179,7 @@ func (s *takingOver) Do(ctx context.Context, w World, a Action) error {
 		case s.world.Leader == a.On:
 			s.t.Errorf("the leader %s is retired", a.On)
 		case len(s.world.Takeover.Services) > 0:
-			s.t.Errorf("%s is retired while Services lead to it", a.On)
+			s.t.Errorf("%s is retired while Services route to it", a.On)
 		}
 		s.world.Takeover.Replicas--
 		s.world.Takeover.Servers = s.world.Takeover.Servers[:s.world.Takeover.Replicas]
@@ -191,7 +191,7 @@ func (s *takingOver) Do(ctx context.Context, w World, a Action) error {
 	return nil
 }
 
-func TestRun_takesOver(t *testing.T) {
+func TestRun_adopts(t *testing.T) {
 	t.Parallel()
 	s := &takingOver{simulated{t: t, world: halfway(0, "old-2")}}
 	if err := runFor(t, s, time.Hour, 0); err != nil {
@@ -207,8 +207,8 @@ func TestRun_takesOver(t *testing.T) {
 	}
 }
 
-// A former server that agents still list is removed when all of them see it as failed, and waited for until then. Members that are none of
-// the servers of the adoption, and servers with a pod, are left alone.
+// A former server that agents still list is removed once all of them see it as failed, and is waited for until then.
+// Members that are not servers of the adoption, and servers with a pod, are left alone.
 func TestWorld_addMembers(t *testing.T) {
 	t.Parallel()
 	pods := []string{"new-0", "old-0"}

@@ -6,20 +6,20 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// The roll starts from the servers that there are, and a server that stops goes by the smaller number.
+// The roll starts from the present number of servers, and a server that stops compares with the smaller number.
 func TestOneByOne(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		present, desired int32
 		declared         string
 	}{
-		"three grow to five":                                {3, 5, "3"},
-		"that was interrupted at four":                      {4, 5, "4"},
-		"five shrink to three":                              {5, 3, "3"},
-		"a change from one to three that is rolled back":    {3, 1, "1"},
-		"a change from three to one that is rolled back":    {2, 3, "2"},
-		"the number stays":                                  {3, 3, "3"},
-		"all were taken away and come back with each other": {0, 3, "3"},
+		"three grow to five":                             {3, 5, "3"},
+		"that was interrupted at four":                   {4, 5, "4"},
+		"five shrink to three":                           {5, 3, "3"},
+		"a change from one to three that is rolled back": {3, 1, "1"},
+		"a change from three to one that is rolled back": {2, 3, "2"},
+		"the number stays":                               {3, 3, "3"},
+		"all were taken away and come back together":     {0, 3, "3"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -29,13 +29,13 @@ func TestOneByOne(t *testing.T) {
 				t.Errorf("asks for %d servers at once, want %d", n, tt.present)
 			}
 			if n := set.Config.Data["servers"]; n != tt.declared {
-				t.Errorf("servers that stop go by %s, want %s", n, tt.declared)
+				t.Errorf("servers that stop compare with %s, want %s", n, tt.declared)
 			}
 		})
 	}
 }
 
-// A change can be rolled back wherever the former version has nothing to read that it may not know.
+// A change can be rolled back if the former version does not have to read data that it may not know.
 func TestKeepsChange(t *testing.T) {
 	t.Parallel()
 	spec := server.Spec{Version: "1.21.0", Image: "consul:1.21.0"}
@@ -49,15 +49,15 @@ func TestKeepsChange(t *testing.T) {
 		led     bool
 		keeps   bool
 	}{
-		"an upgrade while a server of before leads":           {three("s-0", "s-0", "s-1"), upgrade, false, false},
-		"an upgrade of which a server leads":                  {three("s-2", "s-0", "s-1"), upgrade, false, true},
-		"an upgrade of which a server has led":                {three("", "s-0", "s-1"), upgrade, true, true},
-		"an upgrade of which no server has led":               {three("", "s-0", "s-1"), upgrade, false, false},
-		"an upgrade of a single server that never led":        {single("", false), upgrade, false, false},
-		"an upgrade of a single server that leads":            {single("s-0", false), upgrade, false, true},
-		"a configuration of which a server leads":             {three("s-2", "s-0", "s-1"), spec, true, false},
-		"a configuration of a single server that is sick":     {single("s-0", false), spec, true, false},
-		"a configuration of servers that are all without one": {unready(three("")), spec, false, false},
+		"an upgrade while a former server leads":          {three("s-0", "s-0", "s-1"), upgrade, false, false},
+		"an upgrade while an updated server leads":        {three("s-2", "s-0", "s-1"), upgrade, false, true},
+		"an upgrade after an updated server has led":      {three("", "s-0", "s-1"), upgrade, true, true},
+		"an upgrade before an updated server has led":     {three("", "s-0", "s-1"), upgrade, false, false},
+		"an upgrade of a single server that never led":    {single("", false), upgrade, false, false},
+		"an upgrade of a single server that leads":        {single("s-0", false), upgrade, false, true},
+		"a configuration while an updated server leads":   {three("s-2", "s-0", "s-1"), spec, true, false},
+		"a configuration of a single server that is sick": {single("s-0", false), spec, true, false},
+		"a configuration of servers without a leader":     {unready(three("")), spec, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -68,7 +68,7 @@ func TestKeepsChange(t *testing.T) {
 	}
 }
 
-// Servers without a leader restart for a change of what they wait for, and for nothing else.
+// Servers without a leader restart only for a change of what they wait for.
 func TestRestartsUnelected(t *testing.T) {
 	t.Parallel()
 	before := server.Spec{Replicas: 5}

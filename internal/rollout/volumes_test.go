@@ -31,7 +31,7 @@ func TestNext_volumes(t *testing.T) {
 		"volumes grow before anything else": {
 			with(three("s-0", "s-1"), func(w *World) { w.Grow, w.Unsettled = "2Gi", away }), Action{Verb: Grow, On: "2Gi"},
 		},
-		"nobody is restarted while volumes grow": {
+		"no server is restarted while volumes grow": {
 			with(three("s-0", "s-1"), func(w *World) { w.Servers[2].Growing = "its volume has 1Gi of 2Gi" }),
 			Action{Verb: Wait, On: "s-2: its volume has 1Gi of 2Gi"},
 		},
@@ -39,39 +39,39 @@ func TestNext_volumes(t *testing.T) {
 			with(three("s-0"), func(w *World) { w.Servers[2].Growing = "its volume has 1Gi of 2Gi" }),
 			Action{Verb: Wait, On: "s-2: its volume has 1Gi of 2Gi"},
 		},
-		"a server whose file system waits is restarted": {
+		"a server whose file system has to grow is restarted": {
 			with(three("s-0"), func(w *World) { w.Servers[1].Volume = "its file system waits" }), Action{Verb: Restart, On: "s-1"},
 		},
-		"one that others restart is not waited for": {
+		"a server that others restart is not waited for": {
 			with(three("s-0"), func(w *World) { w.Servers[1].Volume, w.ByOthers = "its file system waits", true }), Action{Verb: Done},
 		},
 		"followers get new volumes first": {rebuild(three("s-0"), "s-0", "s-1", "s-2"), Action{Verb: Rebuild, On: "s-1"}},
-		"the leader hands over before it gets one": {
+		"the leader transfers the leadership before it gets one": {
 			rebuild(three("s-0"), "s-0"), Action{Verb: Transfer, On: "s-2"},
 		},
-		"one that is outdated too goes once": {rebuild(three("s-0", "s-1"), "s-1"), Action{Verb: Rebuild, On: "s-1"}},
-		"nobody loses a volume while another is away": {
+		"an outdated server restarts only once": {rebuild(three("s-0", "s-1"), "s-1"), Action{Verb: Rebuild, On: "s-1"}},
+		"no server loses its volume while another is away": {
 			with(rebuild(three("s-0"), "s-0", "s-1"), func(w *World) { w.Servers[2].Sick, w.Unsettled = true, away }), Action{Verb: Wait, On: away},
 		},
-		"one that does not run gets its volume first": {
+		"a server that does not run gets its volume first": {
 			with(
 				rebuild(three("s-0"), "s-0", "s-1", "s-2"),
 				func(w *World) { w.Servers[2].Stopped, w.Unsettled = true, away },
 			), Action{Verb: Rebuild, On: "s-2"},
 		},
-		"one that does not run keeps its volume while another is away": {
+		"a server that does not run keeps its volume while another is away": {
 			with(rebuild(three("s-0"), "s-2"), func(w *World) {
 				w.Servers[1].Sick, w.Servers[2].Stopped, w.Unsettled = true, true, "not ready: s-1, s-2"
 			}),
 			Action{Verb: Wait, On: "not ready: s-1, s-2"},
 		},
-		"and may be repaired by a restart": {
+		"a restart may repair such a server": {
 			with(rebuild(three("s-0", "s-2"), "s-2"), func(w *World) {
 				w.Servers[1].Sick, w.Servers[2].Stopped, w.Unsettled = true, true, "not ready: s-1, s-2"
 			}),
 			Action{Verb: Restart, On: "s-2"},
 		},
-		"one that is on its way out is not hurried": {
+		"a server whose pod is being deleted is left alone": {
 			with(rebuild(three("s-0", "s-2"), "s-2"), func(w *World) {
 				w.Servers[2].Leaving, w.Servers[2].Sick, w.Unsettled = true, true, away
 			}),
@@ -117,8 +117,7 @@ func TestRun_rebuildsOneServerAtATime(t *testing.T) {
 	}
 }
 
-// The plan says what a change of the volumes does, and after one that was stopped
-// half-way only the rest.
+// The plan shows what a change of the volumes does; for an interrupted change, it shows only the rest.
 func TestNewPlan_volumes(t *testing.T) {
 	t.Parallel()
 	spec := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Image: "consul:1.22.7", Replicas: 3}
@@ -147,7 +146,7 @@ func TestNewPlan_volumes(t *testing.T) {
 			[]string{"restart s-2 with a new volume", "transfer the leadership to s-2", "restart s-1 with a new volume"}, 2,
 		},
 		"growth that is waited for": {&stuck, spec, []string{"wait: s-0: its volume has 1Gi of 2Gi"}, 0},
-		"growth that does not come to its end, and is given up for a rebuild": {
+		"growth that does not end, and is replaced by a rebuild": {
 			&stuck, with(func(s *server.Storage) { s.OnChange = server.RebuildServers }), []string{"restart s-0 with a new volume"}, 1,
 		},
 	}
