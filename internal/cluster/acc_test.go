@@ -57,7 +57,7 @@ func test(t *testing.T, c resource.TestCase) {
 	resource.Test(t, c)
 }
 
-// podUIDs returns the UID of each server pod by name: a restarted server has another.
+// podUIDs returns the UID of each server pod by name. A restarted server has another one.
 func podUIDs(t *testing.T, namespace string) map[string]types.UID {
 	t.Helper()
 	pods, err := acctest.Consul(t, namespace, "consul").Pods(t.Context())
@@ -127,7 +127,7 @@ func TestAccCluster_lifecycle(t *testing.T) {
 			{
 				ResourceName: address, ImportState: true, ImportStateId: namespace + "/consul", ImportStateVerify: true,
 			},
-			{ // drift: what attributes show, and what only the list of fields does
+			{ // drift, both in attributes and in the list of fields
 				PreConfig: func() {
 					before = podUIDs(t, namespace)
 					ctx := t.Context()
@@ -169,7 +169,7 @@ func TestAccCluster_lifecycle(t *testing.T) {
 				}},
 				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), notRestarted(t, namespace, &before)),
 			},
-			{ // what needs no restart restarts nothing
+			{ // a change that needs no restart restarts nothing
 				Config: labelled,
 				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), notRestarted(t, namespace, &before), func(*terraform.State) error {
 					svc, err := k.CoreV1().Services(namespace).Get(t.Context(), "consul", metav1.GetOptions{})
@@ -182,7 +182,7 @@ func TestAccCluster_lifecycle(t *testing.T) {
 					return nil
 				}),
 			},
-			{ // what needs a restart restarts every server, and what was dropped is gone
+			{ // a change that needs a restart restarts every server, and removed settings are gone
 				Config: logged,
 				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), func(*terraform.State) error {
 					after := podUIDs(t, namespace)
@@ -216,7 +216,7 @@ func notRestarted(t *testing.T, namespace string, before *map[string]types.UID) 
 	}
 }
 
-// expectBefore checks what the refreshed state holds for an attribute.
+// expectBefore checks the value of an attribute in the refreshed state.
 type expectBefore struct {
 	attribute string
 	want      any
@@ -297,9 +297,8 @@ func TestAccCluster_scalesOneServerAtATime(t *testing.T) {
 	})
 }
 
-// Five servers on three nodes cannot be; going back to three must not wait for
-// the fourth.
-func TestAccLong_takesBackServersThatNoNodeHasRoomFor(t *testing.T) {
+// Three nodes have no room for five servers. A change back to three must not wait for the fourth.
+func TestAccLong_removesServersThatNoNodeHasRoomFor(t *testing.T) {
 	acctest.PreCheck(t)
 	acctest.LocalCluster(t) // of three nodes
 	namespace := acctest.Namespace(t)
@@ -317,8 +316,7 @@ func TestAccLong_takesBackServersThatNoNodeHasRoomFor(t *testing.T) {
 	})
 }
 
-// ranAsPlanned checks that the servers were restarted, and the leader as the last, as the plan
-// had shown.
+// ranAsPlanned checks that the servers were restarted in the planned order, the leader last.
 type ranAsPlanned struct {
 	t         *testing.T
 	namespace string
@@ -347,7 +345,7 @@ func (c ranAsPlanned) CheckState(ctx context.Context, req statecheck.CheckStateR
 	for i := range pods {
 		done = append(done, pods[i].Name)
 	}
-	// Which follower is furthest behind may be another by then.
+	// Another follower may be furthest behind by then.
 	for _, order := range [][]string{planned, done} {
 		slices.Sort(order[:max(0, len(order)-1)])
 	}
@@ -356,9 +354,8 @@ func (c ranAsPlanned) CheckState(ctx context.Context, req statecheck.CheckStateR
 	}
 }
 
-// A create that cannot finish explains itself, taints nothing, and the next
-// apply goes on.
-func TestAccCluster_timeoutExplainsAndGoesOn(t *testing.T) {
+// A create that cannot finish explains why and taints nothing, and the next apply resumes it.
+func TestAccCluster_timeoutExplainsAndTheNextApplyResumes(t *testing.T) {
 	acctest.PreCheck(t)
 	t.Parallel()
 	namespace := acctest.NamespaceName(t)
@@ -374,7 +371,7 @@ func TestAccCluster_timeoutExplainsAndGoesOn(t *testing.T) {
 	}
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": config("docker.io/hashicorp/consul:no-such-tag", "10m")})
 	out := cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
-	// Waiting for the image ends long before the timeout.
+	// The wait for the image ends long before the timeout.
 	for _, want := range []string{"The cluster is not up yet", "waiting longer does not help", "consul-server-0", "no-such-tag", "ImagePull"} {
 		if !strings.Contains(strings.Join(strings.Fields(out), " "), want) && !strings.Contains(out, want) {
 			t.Errorf("the warning does not say %q:\n%s", want, out)
@@ -382,7 +379,7 @@ func TestAccCluster_timeoutExplainsAndGoesOn(t *testing.T) {
 	}
 	out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode")
 	if code != 2 || !strings.Contains(out, "1 to change, 0 to destroy") {
-		t.Fatalf("the next plan (exit code %d) is not to go on:\n%s", code, out)
+		t.Fatalf("the next plan (exit code %d) does not resume the create:\n%s", code, out)
 	}
 	cli.Write("main.tf", config("docker.io/hashicorp/consul:"+acctest.ConsulVersion, "10m"))
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
@@ -402,22 +399,22 @@ func namespaceGone(t *testing.T, namespace string) {
 	t.Helper()
 	ns, err := acctest.Kube(t).CoreV1().Namespaces().Get(t.Context(), namespace, metav1.GetOptions{})
 	if err == nil {
-		t.Errorf("the namespace that the cluster created is left: %s", ns.Name)
+		t.Errorf("the namespace that the cluster created still exists: %s", ns.Name)
 	}
 }
 
-// Terraform and the provider are killed at several moments of a create; the
-// next apply always gets there, without destroying anything.
+// Terraform and the provider are killed at several moments of a create. The next apply always completes it, without
+// destroying anything.
 func TestAccCluster_resumesAfterKilledCreate(t *testing.T) {
 	acctest.PreCheck(t)
 	t.Parallel()
 	k := acctest.Kube(t)
 	moments := map[string]func(ctx context.Context, namespace string) bool{
-		"objects": func(ctx context.Context, ns string) bool { // some objects are there, the StatefulSet may not be
+		"objects": func(ctx context.Context, ns string) bool { // some objects exist, perhaps without the StatefulSet
 			_, err := k.CoreV1().ConfigMaps(ns).Get(ctx, "consul-server", metav1.GetOptions{})
 			return err == nil
 		},
-		"pods": func(ctx context.Context, ns string) bool { // the servers start
+		"pods": func(ctx context.Context, ns string) bool { // the servers are starting
 			_, err := k.CoreV1().Pods(ns).Get(ctx, "consul-server-0", metav1.GetOptions{})
 			return err == nil
 		},
@@ -455,7 +452,7 @@ func TestAccCluster_resumesAfterKilledCreate(t *testing.T) {
 	}
 }
 
-// A change that is killed half-way shows in the next plan, and that goes on.
+// A change that is killed half-way shows in the next plan, and the next apply resumes it.
 func TestAccLong_resumesAfterKilledUpdate(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.NamespaceName(t)
@@ -486,8 +483,7 @@ func TestAccLong_resumesAfterKilledUpdate(t *testing.T) {
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
 }
 
-// A destroy that is killed half-way is not forgotten: the next one goes on, and
-// nothing is left behind.
+// A destroy that is killed half-way is not forgotten: the next one resumes it, and nothing is left behind.
 func TestAccCluster_resumesAfterKilledDestroy(t *testing.T) {
 	acctest.PreCheck(t)
 	t.Parallel()
@@ -511,16 +507,15 @@ func TestAccCluster_resumesAfterKilledDestroy(t *testing.T) {
 	namespaceGone(t, namespace)
 }
 
-// A server that lost its disk while it is still a Raft peer must not vote with
-// an empty log: it waits until it is removed, and then joins anew. The test cuts
-// the power of a node, so it does not run beside others, and only on the local
-// cluster, whose nodes it can stop.
+// A server that lost its disk while it is still a Raft peer must not vote with an empty log: it waits until it is
+// removed, and then joins as a new peer. The test cuts the power of a node, so it does not run beside others, and
+// only on the local cluster, whose nodes it can stop.
 func TestAccCluster_serverWithoutDataRejoinsAsANewPeer(t *testing.T) {
 	acctest.PreCheck(t)
 	nodes := acctest.LocalCluster(t)
 	namespace := acctest.Namespace(t)
 	k, c := acctest.Kube(t), acctest.Consul(t, namespace, "consul")
-	cleanup := func(dead bool) { // whether autopilot removes failed servers
+	cleanup := func(dead bool) { // dead says whether autopilot removes failed servers
 		err := c.Any(t.Context(), "", func(client *api.Client) error {
 			conf, err := client.Operator().AutopilotGetConfiguration(nil)
 			if err != nil {
@@ -552,7 +547,7 @@ func TestAccCluster_serverWithoutDataRejoinsAsANewPeer(t *testing.T) {
 		if err := nodes.StartNode(ctx, pod.Spec.NodeName); err != nil {
 			t.Fatal(err)
 		}
-		acctest.Wait(t, "the server to say that it waits", func(ctx context.Context) (string, error) {
+		acctest.Wait(t, "the server to report that it waits", func(ctx context.Context) (string, error) {
 			log, err := k.CoreV1().Pods(namespace).GetLogs(victim, &corev1.PodLogOptions{Container: "await-peer-removal"}).DoRaw(ctx)
 			if err != nil {
 				return err.Error(), nil
@@ -586,7 +581,7 @@ func TestAccCluster_serverWithoutDataRejoinsAsANewPeer(t *testing.T) {
 	})
 }
 
-// emptyVolume removes what is on a volume of the local cluster.
+// emptyVolume empties a volume of the local cluster.
 func emptyVolume(t *testing.T, namespace, claim string) {
 	t.Helper()
 	core := acctest.Kube(t).CoreV1()
@@ -646,7 +641,7 @@ func TestAccCluster_touchesNothingThatIsNotItsOwn(t *testing.T) {
 			},
 			Config: config,
 		},
-		{ // a second declaration does not take a finished cluster over
+		{ // a second declaration does not adopt a finished cluster
 			Config:      config + strings.Replace(config, `"test"`, `"other"`, 1),
 			ExpectError: acctest.Says("already exists"),
 		},
@@ -702,7 +697,7 @@ func TestAccCluster_deletionProtection(t *testing.T) {
 				ExpectNonEmptyPlan: true,
 				ExpectError:        acctest.Says("cannot grow in place"),
 			},
-			{Config: strings.Replace(protected, `"1Gi"`, `"1024Mi"`, 1), PlanOnly: true}, // the same amount
+			{Config: strings.Replace(protected, `"1Gi"`, `"1024Mi"`, 1), PlanOnly: true}, // the same size
 			{
 				Config:             strings.Replace(protected, `size = "1Gi"`, `size = "1Gi", class = "other"`, 1),
 				PlanOnly:           true,
@@ -721,7 +716,7 @@ func TestAccMembers(t *testing.T) {
 	const data = "data.consul_k8s_members.test"
 	test(t, resource.TestCase{
 		Steps: []resource.TestStep{{
-			// On a busy machine a follower is late for a moment, and would not be healthy then.
+			// On a busy machine, a follower may be late, and unhealthy, for a moment.
 			Config: hclVersion(
 				namespace,
 				acctest.ConsulVersion,

@@ -31,7 +31,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// oldServers are servers that something else made.
+// oldServers are servers that another tool made.
 type oldServers struct {
 	t           *testing.T
 	namespace   string
@@ -39,8 +39,7 @@ type oldServers struct {
 	*consul.Cluster
 }
 
-// startOld applies a manifest of testdata/adopt, with words replaced, and waits for
-// three voters.
+// startOld applies a manifest of testdata/adopt, with words replaced, and waits for three voters.
 func startOld(t *testing.T, namespace, manifest, statefulSet, token string, replace ...string) oldServers {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("testdata", "adopt", manifest+".yaml"))
@@ -61,7 +60,7 @@ func startOld(t *testing.T, namespace, manifest, statefulSet, token string, repl
 		}
 	}
 	old := oldServers{t, namespace, statefulSet, acctest.Consul(t, namespace, "consul").Former(statefulSet)}
-	acctest.Wait(t, "the old servers", func(ctx context.Context) (string, error) { return consul.Missing(ctx, old.Cluster, token, 3, 0) })
+	acctest.Wait(t, "the former servers", func(ctx context.Context) (string, error) { return consul.Missing(ctx, old.Cluster, token, 3, 0) })
 	return old
 }
 
@@ -81,8 +80,8 @@ func (o oldServers) put(token string, n int) {
 	}
 }
 
-// taken checks that the cluster has the keys, that the old StatefulSet is at 0, and
-// that nobody remembers its servers.
+// taken checks that the cluster has the keys, that the former StatefulSet is scaled to 0, and that no agent lists its
+// servers as members.
 func (o oldServers) taken(token string, n int) resource.TestCheckFunc {
 	return func(*terraform.State) error {
 		sts, err := acctest.Kube(o.t).AppsV1().StatefulSets(o.namespace).Get(o.t.Context(), o.statefulSet, metav1.GetOptions{})
@@ -90,7 +89,7 @@ func (o oldServers) taken(token string, n int) resource.TestCheckFunc {
 			return err
 		}
 		if *sts.Spec.Replicas != 0 {
-			return fmt.Errorf("the old StatefulSet asks for %d servers", *sts.Spec.Replicas)
+			return fmt.Errorf("the former StatefulSet asks for %d servers", *sts.Spec.Replicas)
 		}
 		return acctest.Consul(o.t, o.namespace, "consul").Any(o.t.Context(), token, func(c *api.Client) error {
 			keys, _, err := c.KV().Keys("kept/", "", &api.QueryOptions{RequireConsistent: true})
@@ -103,7 +102,7 @@ func (o oldServers) taken(token string, n int) resource.TestCheckFunc {
 			members, err := c.Agent().Members(false)
 			for _, m := range members {
 				if m.Status == 4 { // failed (serf.StatusFailed)
-					err = fmt.Errorf("the member %s is left as failed", m.Name)
+					err = fmt.Errorf("the member %s is still listed as failed", m.Name)
 				}
 			}
 			return err
@@ -111,14 +110,14 @@ func (o oldServers) taken(token string, n int) resource.TestCheckFunc {
 	}
 }
 
-// leftAlone checks that a namespace holds what it held before, but for pods, and
-// that the old servers' Services and volumes are among it.
+// leftAlone checks that a namespace has the same objects as before, except pods, including the Services and volumes
+// of the former servers.
 func leftAlone(t *testing.T, namespace string, before *[]string, but ...string) func(*terraform.State) error {
 	return func(*terraform.State) error {
 		after := contents(t, namespace)
 		want := slices.DeleteFunc(slices.Clone(*before), func(o string) bool { return slices.Contains(but, o) })
 		if !slices.Equal(after, want) {
-			return fmt.Errorf("the destroy left %q, before the take-over there was %q", after, want)
+			return fmt.Errorf("the destroy left %q, before the adoption there was %q", after, want)
 		}
 		return nil
 	}
@@ -133,10 +132,9 @@ func contents(t *testing.T, namespace string) []string {
 	return slices.DeleteFunc(all, func(o string) bool { return o == "pod/writer" })
 }
 
-// Servers made by hand, as in many tutorials, are taken over from while a client
-// writes through their Service: no write fails but one that arrives while the leadership
-// moves, and every one that was acknowledged is there.
-func TestAccLong_takesOverFromHandMadeServers(t *testing.T) {
+// Handmade servers, as in many tutorials, are adopted while a client writes through their Service. No write fails
+// except one that arrives while the leadership moves, and no acknowledged write is lost.
+func TestAccLong_adoptsHandMadeServers(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
 	old := startOld(t, namespace, "handmade", "consul", "", "VERSION", acctest.ConsulVersion)
@@ -180,9 +178,9 @@ func TestAccLong_takesOverFromHandMadeServers(t *testing.T) {
 	})
 }
 
-// Servers of the Helm chart, with ACLs, are taken over from and upgraded in one go,
-// and consul_k8s_acl_bootstrap goes on with their management token.
-func TestAccLong_takesOverFromTheHelmChart(t *testing.T) {
+// Servers of the Helm chart, with ACLs, are adopted and upgraded in one apply, and consul_k8s_acl_bootstrap continues
+// with their management token.
+func TestAccLong_adoptsServersOfTheHelmChart(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace, k := acctest.Namespace(t), acctest.Kube(t)
 	const management = "6a4b7d3e-1c1e-4f0a-9d0e-5d1b2f3c4a5b"
@@ -260,10 +258,9 @@ func TestAccLong_takesOverFromTheHelmChart(t *testing.T) {
 	})
 }
 
-// Servers that encrypt their gossip and speak TLS to each other are taken over from with
-// their keys and the authority of their certificates: everything stays encrypted at every
-// moment, and one authority of the provider's own can follow.
-func TestAccLong_takesOverFromEncryptedServers(t *testing.T) {
+// Servers that encrypt gossip and use TLS between each other are adopted with their keys and the authority of their
+// certificates: everything stays encrypted at all times, and an authority of the provider can follow.
+func TestAccLong_adoptsEncryptedServers(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace, k := acctest.Namespace(t), acctest.Kube(t)
 	ca := newTestCA(t)
@@ -330,7 +327,7 @@ func TestAccLong_takesOverFromEncryptedServers(t *testing.T) {
 						return errors.New("the gossip key is not that of the old servers")
 					}
 					if plain, err := takesPlainRPC(t, namespace, "consul-server-0"); err != nil || plain {
-						return fmt.Errorf("the new servers take plain RPC: %t, %w", plain, err)
+						return fmt.Errorf("the new servers accept plain RPC: %t, %w", plain, err)
 					}
 					return nil
 				}),
@@ -351,8 +348,7 @@ func TestAccLong_takesOverFromEncryptedServers(t *testing.T) {
 	})
 }
 
-// takeoverCLI is a real CLI with a configuration that takes over from the old servers
-// by hand, in at most so much time.
+// takeoverCLI is a real CLI with a configuration that adopts the handmade servers. within sets its timeout.
 func takeoverCLI(t *testing.T, namespace string) (cli *acctest.CLI, within func(string)) {
 	t.Helper()
 	config := func(more string) string {
@@ -364,7 +360,7 @@ func takeoverCLI(t *testing.T, namespace string) (cli *acctest.CLI, within func(
 	}
 }
 
-// replicas is how many servers a StatefulSet asks for, -1 if it is not there.
+// replicas is how many servers a StatefulSet asks for, -1 if it does not exist.
 func replicas(ctx context.Context, t *testing.T, namespace, name string) int32 {
 	t.Helper()
 	sts, err := acctest.Kube(t).AppsV1().StatefulSets(namespace).Get(ctx, name, metav1.GetOptions{})
@@ -374,9 +370,9 @@ func replicas(ctx context.Context, t *testing.T, namespace, name string) int32 {
 	return *sts.Spec.Replicas
 }
 
-// A take-over that is killed or runs out of time goes on with the next apply,
-// wherever it was, and no acknowledged write is lost.
-func TestAccLong_resumesAfterKilledTakeover(t *testing.T) {
+// The next apply resumes an adoption that was killed or timed out, wherever it was, and no acknowledged write is
+// lost.
+func TestAccLong_resumesAKilledAdoption(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
 	old := startOld(t, namespace, "handmade", "consul", "", "VERSION", acctest.ConsulVersion)
@@ -391,24 +387,24 @@ func TestAccLong_resumesAfterKilledTakeover(t *testing.T) {
 		}
 	}
 	killed("the second server joins", func(ctx context.Context) bool { return replicas(ctx, t, namespace, "consul-server") >= 2 })
-	// The create runs out of time: from here on it is an update.
+	// The create times out: from here on, it is an update.
 	within("1s")
 	if out := cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-lock=false"); !strings.Contains(
 		out,
 		"The cluster is not up yet",
 	) {
-		t.Errorf("the apply does not say that it ran out of time:\n%s", out)
+		t.Errorf("the apply does not say that it timed out:\n%s", out)
 	}
 	out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode", "-lock=false")
 	if code != 2 || !strings.Contains(out, "add consul-server-2") || !strings.Contains(out, "the adoption is not complete") {
 		t.Errorf("the plan does not show what is left (exit code %d):\n%s", code, out)
 	}
-	killed("the Service is led over", func(ctx context.Context) bool {
+	killed("the Service is switched", func(ctx context.Context) bool {
 		svc, err := acctest.Kube(t).CoreV1().Services(namespace).Get(ctx, "consul", metav1.GetOptions{})
 		return err == nil && server.LeadsTo(svc, "consul")
 	})
-	killed("the first old server goes", func(ctx context.Context) bool { return replicas(ctx, t, namespace, "consul") <= 2 })
-	killed("the last old server goes", func(ctx context.Context) bool { return replicas(ctx, t, namespace, "consul") == 0 })
+	killed("the first former server is retired", func(ctx context.Context) bool { return replicas(ctx, t, namespace, "consul") <= 2 })
+	killed("the last former server is retired", func(ctx context.Context) bool { return replicas(ctx, t, namespace, "consul") == 0 })
 	out = cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-lock=false")
 	if !strings.Contains(out, "0 destroyed") || !strings.Contains(out, "kubectl --namespace "+namespace+" delete statefulset consul") {
 		t.Errorf("the last apply destroyed something, or does not say what is left:\n%s", out)
@@ -425,7 +421,7 @@ func TestAccLong_resumesAfterKilledTakeover(t *testing.T) {
 	); !apierrors.IsNotFound(
 		err,
 	) {
-		t.Errorf("the EndpointSlice that led to the new servers is still there: %v", err)
+		t.Errorf("the EndpointSlice that routed to the new servers still exists: %v", err)
 	}
 	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode", "-lock=false"); code != 0 {
 		t.Errorf("the plan after that is not empty:\n%s", out)
@@ -433,9 +429,9 @@ func TestAccLong_resumesAfterKilledTakeover(t *testing.T) {
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color", "-lock=false")
 }
 
-// As long as an old server is there, a destroy gives everything back: the old servers
-// are three again, lead, have their Service and every write.
-func TestAccLong_destroyGivesATakeoverBack(t *testing.T) {
+// As long as a former server exists, a destroy reverts the adoption: there are three former servers again, which
+// lead, and have their Service and every write.
+func TestAccLong_destroyRevertsAnAdoption(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace, k := acctest.Namespace(t), acctest.Kube(t)
 	old := startOld(t, namespace, "handmade", "consul", "", "VERSION", acctest.ConsulVersion)
@@ -460,7 +456,7 @@ func TestAccLong_destroyGivesATakeoverBack(t *testing.T) {
 		t.Error(err)
 	}
 	if missing, err := consul.Missing(t.Context(), old.Cluster, "", 3, 0); missing != "" || err != nil {
-		t.Errorf("the old servers are not three voters: %s, %v", missing, err)
+		t.Errorf("the former servers are not three voters: %s, %v", missing, err)
 	}
 	is, err := k.CoreV1().Services(namespace).Get(t.Context(), "consul", metav1.GetOptions{})
 	if err != nil {

@@ -27,12 +27,12 @@ func TestValidateAdopt(t *testing.T) {
 		change func(*model)
 		says   string
 	}{
-		"a name that is free":          {func(*model) {}, ""},
-		"no take-over":                 {func(m *model) { m.Adopt, m.CreateNamespace = types.ObjectNull(adoptTypes), types.BoolValue(true) }, ""},
-		"not known yet":                {func(m *model) { m.Adopt = types.ObjectUnknown(adoptTypes) }, ""},
-		"a namespace to be made":       {func(m *model) { m.CreateNamespace = types.BoolValue(true) }, "leave create_namespace false"},
-		"the name of the old servers":  {func(m *model) { m.Name = types.StringValue("old") }, `such as "old-main"`},
-		"a name that is not known yet": {func(m *model) { m.Name = types.StringUnknown() }, ""},
+		"a name that is free":            {func(*model) {}, ""},
+		"no take-over":                   {func(m *model) { m.Adopt, m.CreateNamespace = types.ObjectNull(adoptTypes), types.BoolValue(true) }, ""},
+		"not known yet":                  {func(m *model) { m.Adopt = types.ObjectUnknown(adoptTypes) }, ""},
+		"a namespace to be created":      {func(m *model) { m.CreateNamespace = types.BoolValue(true) }, "leave create_namespace false"},
+		"the name of the former servers": {func(m *model) { m.Name = types.StringValue("old") }, `such as "old-main"`},
+		"a name that is not known yet":   {func(m *model) { m.Name = types.StringUnknown() }, ""},
 	}
 	for name, tt := range tests {
 		m := model{Name: types.StringValue("new"), Adopt: adoptOf(t, &server.Adopt{StatefulSet: "old-server"})}
@@ -49,7 +49,7 @@ func TestValidateAdopt(t *testing.T) {
 	}
 }
 
-// What is declared after the cluster was made counts for nothing, and is said so.
+// A change of adopt after the create has no effect, and the plan says so.
 func TestKeepDoneAdopt(t *testing.T) {
 	t.Parallel()
 	a, b := adoptOf(t, &server.Adopt{StatefulSet: "a"}), adoptOf(t, &server.Adopt{StatefulSet: "b", Services: []string{"c"}})
@@ -58,12 +58,12 @@ func TestKeepDoneAdopt(t *testing.T) {
 		state, plan, want types.Object
 		ready, warns      bool
 	}{
-		"the same":                     {a, a, a, true, false},
-		"another one":                  {a, b, a, true, true},
-		"one where there was none":     {none, b, b, true, true}, // a plan cannot take it back
-		"another one that may go on":   {a, b, b, false, false},
-		"none":                         {none, none, none, true, false},
-		"one that is not known by now": {a, types.ObjectUnknown(adoptTypes), types.ObjectUnknown(adoptTypes), true, false},
+		"the same":                 {a, a, a, true, false},
+		"another one":              {a, b, a, true, true},
+		"one where there was none": {none, b, b, true, true}, // a plan cannot change it back
+		"another one before the adoption is complete": {a, b, b, false, false},
+		"none":                      {none, none, none, true, false},
+		"one that is not known yet": {a, types.ObjectUnknown(adoptTypes), types.ObjectUnknown(adoptTypes), true, false},
 	}
 	for name, tt := range tests {
 		plan := model{Adopt: tt.plan}
@@ -75,7 +75,7 @@ func TestKeepDoneAdopt(t *testing.T) {
 	}
 }
 
-// What is written is what comes back.
+// What is written is read back unchanged.
 func TestModel_adoptRoundTrip(t *testing.T) {
 	t.Parallel()
 	for name, a := range map[string]*server.Adopt{
@@ -120,12 +120,12 @@ func TestLeftoverWarning(t *testing.T) {
 		_, detail := leftoverWarning(spec, tt.left)
 		for _, s := range tt.says {
 			if !strings.Contains(detail, s) {
-				t.Errorf("%s: %q is not said:\n%s", name, s, detail)
+				t.Errorf("%s: %q is missing:\n%s", name, s, detail)
 			}
 		}
 		for _, s := range tt.not {
 			if strings.Contains(detail, s) {
-				t.Errorf("%s: %q is said:\n%s", name, s, detail)
+				t.Errorf("%s: %q is in the text:\n%s", name, s, detail)
 			}
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// bootstrapped are the facts of three servers of which everybody has a token.
+// bootstrapped are the facts of three servers. Every client and server has a token.
 func bootstrapped() consulacl.DenyFacts {
 	f := consulacl.DenyFacts{
 		Established: true,
@@ -35,12 +35,12 @@ func TestJudgeDeny(t *testing.T) {
 		refusals []string // part of each
 		warnings []string
 	}{
-		"everybody has a token": {before: allow, change: func(f *consulacl.DenyFacts) { f.Services = nil }},
+		"all have a token":      {before: allow, change: func(f *consulacl.DenyFacts) { f.Services = nil }},
 		"it never had a leader": {before: off, change: func(f *consulacl.DenyFacts) { *f = consulacl.DenyFacts{} }},
-		"it never had a leader, nor a bootstrap": {before: allow, change: func(f *consulacl.DenyFacts) {
+		"it never had a leader or a bootstrap": {before: allow, change: func(f *consulacl.DenyFacts) {
 			*f = consulacl.DenyFacts{Credential: "no Secret contains it"}
 		}},
-		"straight from no ACLs": {
+		"directly from no ACLs": {
 			before: off, change: func(f *consulacl.DenyFacts) { *f = consulacl.DenyFacts{Established: true} },
 			refusals: []string{`Go through "allow"`},
 		},
@@ -78,7 +78,7 @@ func TestJudgeDeny(t *testing.T) {
 			change:   func(f *consulacl.DenyFacts) { f.ServiceTokens = nil },
 			warnings: []string{"these services, which are registered in consul/consul: web.", dns},
 		},
-		"rights of everybody": {
+		"rights of the anonymous token": {
 			before: allow, change: func(f *consulacl.DenyFacts) { f.AnonymousRights = []string{"policy dns", "role reader"} },
 			warnings: []string{"keep these rights in consul/consul: policy dns, role reader."},
 		},
@@ -144,7 +144,7 @@ func TestACLChange(t *testing.T) {
 		"allow to deny":           {acl(true, "allow"), acl(true, "deny"), true, true},
 		"off to deny":             {acl(false, "deny"), acl(true, "deny"), true, true},
 		"off to allow":            {acl(false, "deny"), acl(true, "allow"), true, false},
-		"deny as it was":          {acl(true, "deny"), acl(true, "deny"), true, false},
+		"deny, unchanged":         {acl(true, "deny"), acl(true, "deny"), true, false},
 		"deny to off":             {acl(true, "deny"), acl(false, "deny"), true, false},
 		"deny to allow":           {acl(true, "deny"), acl(true, "allow"), true, false},
 		"deny without effect":     {acl(false, "allow"), acl(false, "deny"), true, false},

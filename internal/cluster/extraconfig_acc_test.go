@@ -11,8 +11,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 )
 
-// A create whose configuration Consul refuses says so in Consul's words before there is a server, and leaves nothing. A
-// volume that somebody has to make by hand is waited for, with that reason.
+// If Consul refuses its configuration, a create fails with Consul's words before there is a server, and leaves
+// nothing. It waits for a volume that somebody has to create by hand, and gives that reason.
 func TestAccCluster_createChecksItsConfiguration(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -28,7 +28,7 @@ func TestAccCluster_createChecksItsConfiguration(t *testing.T) {
 	if code != 1 || !acctest.Says("Invalid log level: LOUD").MatchString(out) || !acctest.Says("nothing was changed").MatchString(out) {
 		t.Errorf("exit code %d:\n%s", code, out)
 	}
-	acctest.Wait(t, "the namespace to go", func(ctx context.Context) (string, error) {
+	acctest.Wait(t, "the namespace to be deleted", func(ctx context.Context) (string, error) {
 		_, err := acctest.Kube(t).CoreV1().Namespaces().Get(ctx, namespace, metav1.GetOptions{})
 		found, err := kube.Found(err)
 		if err != nil || !found {

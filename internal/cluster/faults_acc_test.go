@@ -24,9 +24,9 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 )
 
-// Evictions, as of "kubectl drain" of one node after the other, each as soon as the
-// disruption budget allows it: a server counts as away until it votes again, so two
-// voters are left at any moment, and no write is lost.
+// Evictions follow each other as soon as the disruption budget allows, as when "kubectl drain" drains one node after
+// the other. A server counts as away until it votes again, so two voters are left at any moment, and no write is
+// lost.
 func TestAccLong_evictionsOneAfterTheOtherLeaveTwoVoters(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
@@ -70,8 +70,8 @@ func TestAccLong_evictionsOneAfterTheOtherLeaveTwoVoters(t *testing.T) {
 	})
 }
 
-// duringRoll changes three servers by an apply, and does something as soon as the
-// first of them was restarted. The apply goes on to its end all the same.
+// duringRoll changes three servers with an apply, and acts as soon as the first of them was restarted. The apply
+// completes all the same.
 func duringRoll(t *testing.T, do func(namespace string, before map[string]types.UID)) {
 	t.Helper()
 	namespace, cli, client := changedUnderAClient(t)
@@ -114,7 +114,7 @@ func duringRoll(t *testing.T, do func(namespace string, before map[string]types.
 	namespaceGone(t, namespace)
 }
 
-// leader is the pod that leads, as the servers say.
+// leader is the pod of the leader, according to the servers.
 func leader(t *testing.T, namespace string) string {
 	t.Helper()
 	name := ""
@@ -134,8 +134,8 @@ func leader(t *testing.T, namespace string) string {
 	return name
 }
 
-// The leader dies, without leaving, while another server is away: the roll waits until
-// all are back, and no acknowledged write is lost.
+// The leader dies without leaving while another server is away: the roll waits until all are back, and no
+// acknowledged write is lost.
 func TestAccLong_aLeaderThatDiesInTheMiddleOfARoll(t *testing.T) {
 	acctest.PreCheck(t)
 	duringRoll(t, func(namespace string, _ map[string]types.UID) {
@@ -147,9 +147,9 @@ func TestAccLong_aLeaderThatDiesInTheMiddleOfARoll(t *testing.T) {
 	})
 }
 
-// A node is cut off in the middle of a roll: it holds, no other server is touched, and
-// it goes on when the node is back. Nodes are shared, so this runs for itself.
-func TestAccLong_aNodeThatIsCutOffHoldsTheRoll(t *testing.T) {
+// A node is cut off in the middle of a roll: the roll waits, restarts no other server, and continues when the node is
+// back. Nodes are shared, so this test does not run beside others.
+func TestAccLong_aRollWaitsForANodeThatIsCutOff(t *testing.T) {
 	acctest.PreCheck(t)
 	nodes := acctest.LocalCluster(t)
 	duringRoll(t, func(namespace string, before map[string]types.UID) {
@@ -186,9 +186,8 @@ func TestAccLong_aNodeThatIsCutOffHoldsTheRoll(t *testing.T) {
 	})
 }
 
-// A rollout whose requests to Kubernetes take half a second meets something that evicts any server
-// as soon as it is ready, ten times a second: two voters are left at any moment, the rollout comes to
-// its end, and no acknowledged write is lost.
+// Each request of a rollout to Kubernetes takes half a second, while every server that is ready may be evicted, ten
+// times a second: two voters are left at any moment, the rollout completes, and no acknowledged write is lost.
 func TestAccLong_rollsAmongEvictionsWithTwoVoters(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace, cli, client := changedUnderAClient(t)
@@ -226,8 +225,8 @@ func TestAccLong_rollsAmongEvictionsWithTwoVoters(t *testing.T) {
 	namespaceGone(t, namespace)
 }
 
-// evictServers evicts any server that is ready, every 100 ms, from when the template of the servers
-// has changed until each of them runs it, and returns how many it has evicted.
+// evictServers evicts any server that is ready, every 100 ms, from the change of the pod template until every server
+// runs it, and returns the number of evictions.
 func evictServers(ctx context.Context, t *testing.T, namespace string) (n int) {
 	t.Helper()
 	k, c := acctest.Kube(t), acctest.Consul(t, namespace, "consul")
@@ -252,7 +251,7 @@ func evictServers(ctx context.Context, t *testing.T, namespace string) (n int) {
 		if !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return lifecycle.Outdated(sts, &p) }) {
 			return n
 		}
-		for _, i := range rand.Perm(len(pods)) { // in the order of their names, the first would be evicted again and again
+		for _, i := range rand.Perm(len(pods)) { // in the order of names, it would evict the first one again and again
 			if consul.PodReady(&pods[i]) && k.Evict(ctx, namespace, pods[i].Name, *metav1.NewPreconditionDeleteOptions(string(pods[i].UID))) == nil {
 				n++
 			}

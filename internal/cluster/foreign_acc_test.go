@@ -23,13 +23,13 @@ import (
 
 const somebody = "somebody-else"
 
-// access is how a typed client reads and writes one kind of object.
+// access reads and writes one kind of object with a typed client.
 type access[T any] interface {
 	Get(ctx context.Context, name string, opts metav1.GetOptions) (T, error)
 	Update(ctx context.Context, o T, opts metav1.UpdateOptions) (T, error)
 }
 
-// asSomebodyElse changes an object with a field manager of its own.
+// asSomebodyElse changes an object with another field manager.
 func asSomebodyElse[T any](t *testing.T, a access[T], name string, change func(T)) {
 	t.Helper()
 	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
@@ -46,8 +46,8 @@ func asSomebodyElse[T any](t *testing.T, a access[T], name string, change func(T
 	}
 }
 
-// generations returns the generation of the objects that have one: Kubernetes
-// raises it with every change of a spec.
+// generations returns the generation of the objects that have one: Kubernetes increments it with every change of a
+// spec.
 func generations(t *testing.T, namespace string) map[string]int64 {
 	t.Helper()
 	k := acctest.Kube(t)
@@ -62,7 +62,7 @@ func generations(t *testing.T, namespace string) map[string]int64 {
 	return map[string]int64{"StatefulSet": sts.Generation, "PodDisruptionBudget": pdb.Generation}
 }
 
-// specs returns what the provider decides on, as it is.
+// specs returns the live values of the fields that the provider governs.
 func specs(t *testing.T, namespace string) map[string]string {
 	t.Helper()
 	k, ctx := acctest.Kube(t), t.Context()
@@ -104,17 +104,16 @@ func sameSpecs(t *testing.T, namespace string, before *map[string]string) resour
 		after := specs(t, namespace)
 		for name, want := range *before {
 			if after[name] != want {
-				return fmt.Errorf("%s is\n%s\nbefore somebody changed it it was\n%s", name, after[name], want)
+				return fmt.Errorf("%s is\n%s\nbefore somebody changed it, it was\n%s", name, after[name], want)
 			}
 		}
 		return nil
 	}
 }
 
-// What others add to what the provider decides on shows in the plan, and one
-// apply takes it back. Where the pod template becomes again what the servers run,
-// none is restarted.
-func TestAccCluster_takesBackWhatOthersAdd(t *testing.T) {
+// What others add to fields that the provider governs shows in the plan, and one apply removes it. No server restarts
+// if the pod template then matches what the servers run.
+func TestAccCluster_removesWhatOthersAdd(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
@@ -138,7 +137,7 @@ func TestAccCluster_takesBackWhatOthersAdd(t *testing.T) {
 				pods, before = podUIDs(t, namespace), specs(t, namespace)
 				return nil
 			}},
-			{ // to what an attribute shows
+			{ // to fields that an attribute shows
 				PreConfig: func() {
 					template(func(p *corev1.PodSpec) {
 						limit(p)
@@ -177,7 +176,7 @@ func TestAccCluster_takesBackWhatOthersAdd(t *testing.T) {
 				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 1), notRestarted(t, namespace, &pods), sameSpecs(t, namespace, &before)),
 			},
 			{Config: config, PlanOnly: true},
-			{ // to what no attribute shows
+			{ // to fields that no attribute shows
 				PreConfig: func() {
 					template(func(p *corev1.PodSpec) {
 						p.Containers[0].Env = append(p.Containers[0].Env, corev1.EnvVar{Name: "GOGC", Value: "50"})
@@ -221,7 +220,7 @@ func TestAccCluster_takesBackWhatOthersAdd(t *testing.T) {
 				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 1), notRestarted(t, namespace, &pods), sameSpecs(t, namespace, &before)),
 			},
 			{Config: config, PlanOnly: true},
-			{ // what must go in the same moment in which something else comes back
+			{ // a field that has to be removed together with the restore of another
 				PreConfig: func() {
 					asSomebodyElse(t, statefulSets, "consul-server", func(s *appsv1.StatefulSet) {
 						s.Spec.UpdateStrategy = appsv1.StatefulSetUpdateStrategy{
@@ -239,7 +238,7 @@ func TestAccCluster_takesBackWhatOthersAdd(t *testing.T) {
 				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 1), notRestarted(t, namespace, &pods), sameSpecs(t, namespace, &before)),
 			},
 			{Config: config, PlanOnly: true},
-			{ // a server that already runs what was added is restarted, once
+			{ // a server that already runs what was added restarts once
 				PreConfig: func() {
 					template(func(p *corev1.PodSpec) { // and is never ready
 						limit(p)
@@ -272,7 +271,7 @@ func TestAccCluster_takesBackWhatOthersAdd(t *testing.T) {
 			},
 			{Config: config, PlanOnly: true},
 			{RefreshState: true, Check: notRestarted(t, namespace, &pods)},
-			{ // the image of a pod is changed in the pod alone
+			{ // only a pod gets another image
 				PreConfig: func() {
 					asSomebodyElse(t, k.CoreV1().Pods(namespace), "consul-server-0", func(p *corev1.Pod) {
 						p.Spec.Containers[0].Image = "hashicorp/consul:" + acctest.ConsulVersion
@@ -299,8 +298,7 @@ func TestAccCluster_takesBackWhatOthersAdd(t *testing.T) {
 	})
 }
 
-// Of three servers only the one that runs what somebody added is restarted to take
-// it back, once, whichever way it was added.
+// Of three servers, only the one that runs what somebody added restarts, once, however it was added.
 func TestAccLong_restartsOnlyServersThatRunWhatOthersAdded(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
@@ -364,8 +362,8 @@ func TestAccLong_restartsOnlyServersThatRunWhatOthersAdded(t *testing.T) {
 	})
 }
 
-// Labels, annotations and finalizers that others add are theirs. Only a change of
-// the pod template restarts servers, once, as "kubectl rollout restart" asks for.
+// Labels, annotations, and finalizers that others add are theirs. Only a change of the pod template restarts servers,
+// once, as "kubectl rollout restart" requests.
 func TestAccCluster_leavesTheMetadataOfOthersAlone(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -418,7 +416,7 @@ func TestAccCluster_leavesTheMetadataOfOthersAlone(t *testing.T) {
 				pods = podUIDs(t, namespace)
 				return nil
 			}},
-			{ // of objects: nothing is to be done
+			{ // of objects: nothing to do
 				PreConfig: func() {
 					asSomebodyElse(t, statefulSets, "consul-server", func(s *appsv1.StatefulSet) {
 						s.Labels["theirs"], s.Annotations["tool.example/note"] = "yes", "x"
@@ -429,7 +427,7 @@ func TestAccCluster_leavesTheMetadataOfOthersAlone(t *testing.T) {
 				},
 				Config: config, PlanOnly: true,
 			},
-			{ // of the pod template: the servers restart, and then nothing is to be done
+			{ // of the pod template: the servers restart, and then there is nothing to do
 				PreConfig: func() {
 					asSomebodyElse(t, statefulSets, "consul-server", func(s *appsv1.StatefulSet) {
 						s.Spec.Template.Labels["theirs"] = "yes"
@@ -454,7 +452,7 @@ func TestAccCluster_leavesTheMetadataOfOthersAlone(t *testing.T) {
 			},
 			{Config: config, PlanOnly: true},
 			{RefreshState: true, Check: notRestarted(t, namespace, &pods)},
-			{ // what is declared is taken back all the same
+			{ // declared labels are restored all the same
 				PreConfig: func() {
 					asSomebodyElse(t, statefulSets, "consul-server", func(s *appsv1.StatefulSet) {
 						s.Labels["team"], s.Spec.Template.Labels["mesh"] = "other", "on"
@@ -482,7 +480,7 @@ func TestAccCluster_leavesTheMetadataOfOthersAlone(t *testing.T) {
 				),
 			},
 			{Config: config, PlanOnly: true},
-			{ // what is not declared any more goes, though somebody wrote it last
+			{ // labels that are no longer declared are removed, although somebody wrote them last
 				Config: dropped,
 				Check:  resource.ComposeTestCheckFunc(voters(t, namespace, 1), restarted, theirs(map[string]string{"theirs": "yes", "mesh": ""})),
 			},
@@ -491,9 +489,8 @@ func TestAccCluster_leavesTheMetadataOfOthersAlone(t *testing.T) {
 	})
 }
 
-// A tool that writes an object whole, such as the restore of a backup, owns all of
-// it, with what Kubernetes fills in: that is no drift, and does not keep alive
-// what is not declared any more.
+// A tool that writes an object as a whole, such as the restore of a backup, owns all of it, including what Kubernetes
+// fills in. That is no drift, and keeps nothing alive that is no longer declared.
 func TestAccCluster_objectsThatOthersWroteWholeShowNoDrift(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -531,7 +528,7 @@ func TestAccCluster_objectsThatOthersWroteWholeShowNoDrift(t *testing.T) {
 						t.Fatal(err)
 					}
 					sts.ObjectMeta = metav1.ObjectMeta{Name: sts.Name, Namespace: namespace, Labels: sts.Labels, Annotations: sts.Annotations}
-					acctest.Wait(t, "the StatefulSet to be written anew", func(ctx context.Context) (string, error) {
+					acctest.Wait(t, "the StatefulSet to be created again", func(ctx context.Context) (string, error) {
 						if _, err := k.AppsV1().StatefulSets(namespace).Create(ctx, sts, metav1.CreateOptions{FieldManager: somebody}); err != nil {
 							return err.Error(), nil
 						}
@@ -561,7 +558,7 @@ func TestAccCluster_objectsThatOthersWroteWholeShowNoDrift(t *testing.T) {
 						return err
 					}
 					if len(sts.Spec.Template.Spec.Tolerations) > 0 {
-						return fmt.Errorf("the toleration is left: %v", sts.Spec.Template.Spec.Tolerations)
+						return fmt.Errorf("the toleration is still there: %v", sts.Spec.Template.Spec.Tolerations)
 					}
 					return nil
 				}),

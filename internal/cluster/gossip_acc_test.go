@@ -45,9 +45,8 @@ func gossipKeys(t *testing.T, namespace string) (keys []string, err error) {
 	return keys, nil
 }
 
-// encrypted checks that all agents have the key of the Secret and no other, that n
-// servers vote, and that the key is nowhere but in Secrets and on the servers' disks.
-// key receives the key.
+// encrypted checks that all agents have the key of the Secret and no other, that n servers vote, and that the key is
+// only in Secrets and on the disks of the servers. key receives the key.
 func encrypted(t *testing.T, namespace string, n int, key *string) resource.TestCheckFunc {
 	t.Helper()
 	return resource.ComposeTestCheckFunc(voters(t, namespace, n), func(state *terraform.State) error {
@@ -64,7 +63,7 @@ func encrypted(t *testing.T, namespace string, n int, key *string) resource.Test
 			return err
 		})
 		if len(rings) != 1 || rings[0].NumNodes != n || len(rings[0].Keys) != 1 || rings[0].Keys[*key] != n || rings[0].PrimaryKeys[*key] != n {
-			return fmt.Errorf("the agents' keys are not that of the Secret on %d agents", n)
+			return fmt.Errorf("not all of %d agents have exactly the key of the Secret", n)
 		}
 		return keyIsNowhere(t, namespace, *key, fmt.Sprint(state))
 	})
@@ -115,8 +114,8 @@ func keyIsNowhere(t *testing.T, namespace, key, state string) error {
 //go:embed testdata/stranger.sh
 var strangerScript string
 
-// joins tells whether an agent that starts in the pod of a server is taken in by the
-// others: one without a key, or with those of the servers.
+// joins reports whether the others accept an agent that starts in the pod of a server, without a key or with those of
+// the servers.
 func joins(t *testing.T, namespace string, withKey bool) (bool, error) {
 	t.Helper()
 	pods, err := acctest.Consul(t, namespace, "consul").Pods(t.Context())
@@ -150,8 +149,8 @@ func strangersAreRefused(t *testing.T, namespace string) resource.TestCheckFunc 
 	}
 }
 
-// A cluster that is made with encryption: the key is made, delivered as a file, replaced
-// by a trigger without a restart, and a server that is added meanwhile or later has it.
+// A cluster is created with encryption: the key is created, delivered as a file, and replaced by a trigger without a
+// restart. A server that is added meanwhile or later has it.
 func TestAccCluster_gossipIsEncryptedAndItsKeyRotates(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -218,7 +217,7 @@ func TestAccCluster_gossipIsEncryptedAndItsKeyRotates(t *testing.T) {
 				),
 				PlanOnly: true, ExpectError: acctest.Says("The provider must restart the servers"),
 			},
-			{ // of age; a server that starts again in its pod goes on with the key that it has
+			{ // by age; a server that restarts in its pod uses the key that it has
 				PreConfig: func() {
 					acctest.Crash(t, namespace, "consul-server-0")
 					whole(t, namespace)
@@ -241,7 +240,7 @@ func TestAccCluster_gossipIsEncryptedAndItsKeyRotates(t *testing.T) {
 					},
 				),
 			},
-			{ // what others do to the ring and to the Secret
+			{ // changes of others to the keyring and to the Secret
 				PreConfig: func() {
 					call(t, acctest.Consul(t, namespace, "consul"), "", func(client *api.Client) error {
 						return client.Operator().KeyringInstall(broughtKey, nil)
@@ -314,8 +313,8 @@ func putSecret(t *testing.T, namespace, name, key, value string) {
 	}
 }
 
-// Encryption is turned on and off on a running cluster, in three rolls each, and no
-// write fails; killed in the middle of the second roll, the next apply goes on.
+// Encryption is turned on and off on a running cluster, in three rolls each, and no write fails. After a kill in the
+// middle of the second roll, the next apply resumes it.
 func TestAccLong_gossipOnAndOffRefusesNoWrite(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.NamespaceName(t)
@@ -335,7 +334,7 @@ func TestAccLong_gossipOnAndOffRefusesNoWrite(t *testing.T) {
 	cli.Write("main.tf", config(on))
 	if out := cli.Must(t.Context(), "plan", "-no-color"); !strings.Contains(out, "3 servers restart, 3 times") ||
 		strings.Count(out, "transfer the leadership") < 3 {
-		t.Errorf("the plan does not tell of three rolls:\n%s", out)
+		t.Errorf("the plan does not show three rolls:\n%s", out)
 	}
 	cli.Write("main.tf", config(on+"  update = { pause_after = 1 }\n"))
 	before := podUIDs(t, namespace)
@@ -347,13 +346,13 @@ func TestAccLong_gossipOnAndOffRefusesNoWrite(t *testing.T) {
 	cli.Write("main.tf", config(on))
 	var first map[string]types.UID
 	killed, out := cli.RunAndKill(t.Context(), "apply", func(ctx context.Context) bool {
-		if first == nil && stages(ctx, t, namespace).Gossip.Stage == server.StageSend { // the first roll is over
+		if first == nil && stages(ctx, t, namespace).Gossip.Stage == server.StageSend { // the first roll is complete
 			first = podUIDs(t, namespace)
 		}
 		return first != nil && len(restarted(first, podUIDs(t, namespace))) > 0
 	})
 	if !killed {
-		t.Fatalf("the apply ended before:\n%s", out)
+		t.Fatalf("the apply ended before it could be killed:\n%s", out)
 	}
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 	var key string
@@ -370,7 +369,7 @@ func TestAccLong_gossipOnAndOffRefusesNoWrite(t *testing.T) {
 	cli.Write("main.tf", config(""))
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 	if joined, err := joins(t, namespace, false); err != nil || !joined {
-		t.Errorf("afterwards an agent without a key joined: %v, %v", joined, err)
+		t.Errorf("an agent without a key joined afterwards: %v, %v", joined, err)
 	}
 	if _, err := gossipKeys(t, namespace); !apierrors.IsNotFound(err) {
 		t.Errorf("the Secret: %v", err)
@@ -388,7 +387,7 @@ func TestAccLong_gossipOnAndOffRefusesNoWrite(t *testing.T) {
 	namespaceGone(t, namespace)
 }
 
-// stages is the spec that is being rolled out, as far as it tells what is encrypted.
+// stages is the spec of the current rollout, as far as it shows what is encrypted.
 func stages(ctx context.Context, t *testing.T, namespace string) (spec server.Spec) {
 	t.Helper()
 	k := acctest.Kube(t)

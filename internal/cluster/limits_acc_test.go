@@ -18,7 +18,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 )
 
-// An overload that request limits answer with 429 takes no server out of the Service, although the probe has no token.
+// An overload that request limits answer with 429 removes no server from the Service, although the probe has no
+// token.
 func TestAccCluster_staysReadyUnderEnforcedRequestLimits(t *testing.T) {
 	acctest.PreCheck(t)
 	t.Parallel()
@@ -36,7 +37,8 @@ func TestAccCluster_staysReadyUnderEnforcedRequestLimits(t *testing.T) {
 	})
 }
 
-// overload reads faster than the limits allow, and returns an error where the server is not ready meanwhile, or answers everything.
+// overload reads faster than the limits allow, and returns an error if a server is not ready meanwhile, or refuses
+// too few requests.
 func overload(t *testing.T, namespace string, lasts time.Duration) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), lasts)

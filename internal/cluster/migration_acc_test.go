@@ -32,8 +32,7 @@ func bootstrapHCL(more string) string {
 	return "resource \"consul_k8s_acl_bootstrap\" \"test\" {\n  cluster = consul_k8s_cluster.test.id\n" + more + "}\n"
 }
 
-// clientHCL makes the token of the writer, and delivers it into the Secret that its
-// pod mounts.
+// clientHCL creates the token of the writer, and delivers it to the Secret that the pod of the writer mounts.
 func clientHCL(namespace string) string {
 	return fmt.Sprintf(`
 resource "consul_k8s_policy" "client" {
@@ -50,8 +49,8 @@ resource "consul_k8s_token" "client" {
 `, acctest.WriterRules, namespace)
 }
 
-// A client that writes all the time, without a token until it has one, is never
-// refused, and loses no write, while its cluster goes from no ACLs to "deny".
+// A client that writes all the time, without a token until it has one, is never refused, and loses no write, while
+// its cluster goes from no ACLs to "deny".
 func TestAccACL_migrationRefusesNoWrite(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -73,7 +72,7 @@ func TestAccACL_migrationRefusesNoWrite(t *testing.T) {
 			}},
 			{Config: config(stepAllow), Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), write)},
 			{Config: withClient(stepAllow), Check: func(*terraform.State) error {
-				client.HasToken(1) // the kubelet takes a minute or more to bring it
+				client.HasToken(1) // the kubelet delivers it after a minute or more
 				client.More(20)
 				return nil
 			}},
@@ -89,8 +88,8 @@ func TestAccACL_migrationRefusesNoWrite(t *testing.T) {
 	})
 }
 
-// What is refused on the way to "deny", and who is warned of, with names. The
-// apply then gives a server its agent token back that has lost it.
+// The plan refuses unsafe steps to "deny", and warns, with names, about clients that would be cut off. The apply then
+// restores the agent token of a server that has lost it.
 func TestAccACL_denyIsRefusedUntilTheServersAreReady(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -144,7 +143,7 @@ func TestAccACL_denyIsRefusedUntilTheServersAreReady(t *testing.T) {
 		return err
 	})
 	plan(config(stepDeny, bootstrapHCL("")), refused, "have no valid agent token: consul-server-0.")
-	again := bootstrapHCL("  reset = \"again\"\n") // as the refusal says
+	again := bootstrapHCL("  reset = \"again\"\n") // as the refusal advises
 	apply(config(stepAllow, again))
 	plan(config(stepDeny, again), changed)
 
@@ -156,7 +155,7 @@ func TestAccACL_denyIsRefusedUntilTheServersAreReady(t *testing.T) {
 		if _, _, err := c.Session().CreateNoChecks(&api.SessionEntry{Node: "legacy-vm", TTL: "24h"}, nil); err != nil {
 			return err
 		}
-		// The agent forgets its token, as with a lost disk; Consul still knows it.
+		// The agent loses its token, as with its disk; Consul still knows the token.
 		_, err := c.Agent().UpdateAgentACLToken("", nil)
 		return err
 	})
@@ -180,11 +179,11 @@ func TestAccACL_denyIsRefusedUntilTheServersAreReady(t *testing.T) {
 	plan(config(stepDeny, again), changed, "Could not check which clients would be cut off")
 	if out, code := cli.Run(t.Context(), "apply", "-auto-approve", "-no-color"); code != 1 ||
 		!acctest.Says("Nothing was changed in "+namespace+"/consul").MatchString(out) {
-		t.Errorf("an apply that cannot know either ends with exit code %d:\n%s", code, out)
+		t.Errorf("an apply that cannot check either ends with exit code %d:\n%s", code, out)
 	}
 	if cm, err := acctest.Kube(t).CoreV1().ConfigMaps(namespace).Get(t.Context(), "consul-server", metav1.GetOptions{}); err != nil ||
 		!strings.Contains(cm.Data[sharedConfig(cm)], `"allow"`) {
-		t.Errorf("that apply has changed what servers run, %v", err)
+		t.Errorf("that apply changed the configuration of the servers, %v", err)
 	}
 	scale(t, namespace, 1)
 	acctest.Wait(t, "the server to lead", func(ctx context.Context) (string, error) { return consul.Missing(ctx, c, management, 1, 0) })
@@ -205,7 +204,7 @@ func TestAccACL_denyIsRefusedUntilTheServersAreReady(t *testing.T) {
 	})
 	plan(config(stepDeny, again), 0)
 
-	// What runs with "deny" already is taken in as it is.
+	// A cluster that already runs with "deny" is imported unchanged.
 	cli.Must(t.Context(), "state", "rm", address)
 	imported := fmt.Sprintf("import {\n  to = %s\n  id = \"%s/consul\"\n}\n", address, namespace)
 	plan(config(stepDeny, again)+imported, changed, "1 to import, 0 to add, 0 to change, 0 to destroy")
@@ -221,7 +220,7 @@ func saveSnapshot(client *api.Client) error {
 	return snapshot.Close()
 }
 
-// call does something with a client of one server.
+// call calls a function with a client of one server.
 func call(t *testing.T, c *consul.Cluster, token string, do func(*api.Client) error) {
 	t.Helper()
 	if err := c.Any(t.Context(), token, do); err != nil {
@@ -229,8 +228,7 @@ func call(t *testing.T, c *consul.Cluster, token string, do func(*api.Client) er
 	}
 }
 
-// scale changes the number of servers as somebody would by hand, and waits until
-// no more of them are there.
+// scale changes the number of servers by hand, and waits until the surplus ones are gone.
 func scale(t *testing.T, namespace string, replicas int) {
 	t.Helper()
 	patch := fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas)
@@ -239,7 +237,7 @@ func scale(t *testing.T, namespace string, replicas int) {
 	); err != nil {
 		t.Fatal(err)
 	}
-	acctest.Wait(t, "servers to go", func(ctx context.Context) (string, error) {
+	acctest.Wait(t, "servers to be removed", func(ctx context.Context) (string, error) {
 		pods, err := acctest.Consul(t, namespace, "consul").Pods(ctx)
 		if err == nil && len(pods) > replicas {
 			return fmt.Sprintf("%d are there", len(pods)), nil
@@ -248,14 +246,11 @@ func scale(t *testing.T, namespace string, replicas int) {
 	})
 }
 
-// While a change rolls, servers without ACLs, with "allow" and with "deny" are in
-// one cluster. What a client gets then: writes, and reads in the default mode and
-// in the consistent one, are judged by the leader, whichever server is asked; stale
-// reads, and requests to the agent itself, by the server that is asked. So one
-// without a token is refused nothing on the way to "allow", and one with a token
-// nothing on the way to "deny". A token that Consul does not know does not matter
-// to servers without ACLs, but is refused by all others, with "allow" too: a
-// client must not send one before it is made.
+// During a change, servers without ACLs, with "allow", and with "deny" are in one cluster. The leader decides on
+// writes, and on reads in the default and the consistent mode, whichever server is asked. The asked server decides on
+// stale reads and on requests to its own agent. So a client without a token is refused nothing on the way to "allow",
+// and one with a token nothing on the way to "deny". Servers without ACLs ignore a token that Consul does not know,
+// but all others refuse it, also with "allow": a client must not send a token before it exists.
 func TestAccLong_inAMixedClusterTheLeaderDecides(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
@@ -264,7 +259,7 @@ func TestAccLong_inAMixedClusterTheLeaderDecides(t *testing.T) {
 	runs := map[string]string{"consul-server-0": off, "consul-server-1": off, "consul-server-2": off}
 	management := ""
 	tokens := map[string]string{"no token": "", "an unknown token": "11111111-2222-3333-4444-555555555555"}
-	answers := func(server, token string) bool { // of a server that judges alone
+	answers := func(server, token string) bool { // of a server that decides by itself
 		return server == off || token == "a valid token" || (token == "no token" && server == allow)
 	}
 	compare := func(leader string) {
@@ -341,7 +336,7 @@ func TestAccLong_inAMixedClusterTheLeaderDecides(t *testing.T) {
 	test(t, resource.TestCase{Steps: []resource.TestStep{{
 		Config: hclVersion(namespace, acctest.ConsulVersion, stepOff),
 		Check: func(*terraform.State) error {
-			compare("consul-server-0") // whoever leads
+			compare("consul-server-0") // whichever server leads
 			lead("consul-server-2")
 			restart("consul-server-0", allow)
 			compare("consul-server-2")
@@ -360,12 +355,11 @@ func TestAccLong_inAMixedClusterTheLeaderDecides(t *testing.T) {
 			compare("consul-server-1")
 			return nil
 		},
-		ExpectNonEmptyPlan: true, // of the servers by hand
+		ExpectNonEmptyPlan: true, // the servers were changed by hand
 	}}})
 }
 
-// sharedConfig is the key of the configuration that all servers share, where there
-// is only one.
+// sharedConfig is the key of the configuration that all servers share, if there is only one.
 func sharedConfig(cm *corev1.ConfigMap) string {
 	for k := range cm.Data {
 		if strings.HasPrefix(k, "server-") {
@@ -375,7 +369,7 @@ func sharedConfig(cm *corev1.ConfigMap) string {
 	return ""
 }
 
-// setACL changes what servers run that start from now on.
+// setACL changes the configuration of servers that start from now on.
 func setACL(t *testing.T, namespace, policy string) {
 	t.Helper()
 	maps := acctest.Kube(t).CoreV1().ConfigMaps(namespace)
@@ -407,7 +401,7 @@ func managementToken(t *testing.T, namespace string) string {
 	return token
 }
 
-// clientToken makes a token that allows what the writer does.
+// clientToken creates a token with the rights that the writer needs.
 func clientToken(t *testing.T, namespace string) (secret string) {
 	t.Helper()
 	err := acctest.Consul(t, namespace, "consul").Any(t.Context(), managementToken(t, namespace), func(c *api.Client) error {

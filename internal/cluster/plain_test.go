@@ -56,7 +56,7 @@ func TestSettings_haveAnAttribute(t *testing.T) {
 		switch setting.Name {
 		case "tls.renew_before":
 			want = types.StringValue(defaultRenewBefore)
-		case "update.snapshot_to.image", "update.snapshot_to.repository.options": // texts of another form
+		case "update.snapshot_to.image", "update.snapshot_to.repository.options": // values of another form
 			continue
 		}
 		if got := defaultValue(found); !got.Equal(want) {
@@ -65,7 +65,7 @@ func TestSettings_haveAnAttribute(t *testing.T) {
 	}
 }
 
-// A configuration without anything that is optional is the default Spec, and is read back as it was.
+// A configuration with no optional attribute is the default Spec, and is read back unchanged.
 func TestModel_defaults(t *testing.T) {
 	t.Parallel()
 	s := clusterSchema(t)

@@ -21,15 +21,15 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// loseVolumes takes servers and their volumes away at once, as the loss of their nodes with local
-// disks would, and waits until the new ones say that they have no data.
+// loseVolumes deletes servers and their volumes at once, like the loss of nodes with local disks, and waits until the
+// new servers report that they have no data.
 func loseVolumes(t *testing.T, namespace string, pods ...string) {
 	t.Helper()
 	k := acctest.Kube(t)
 	g, ctx := errgroup.WithContext(t.Context())
 	for _, pod := range pods {
 		g.Go(func() error {
-			// It does not leave before, as it would where Kubernetes stops it.
+			// The agent must not leave, as it would if Kubernetes stopped it.
 			if _, err := k.Exec(ctx, namespace, pod, server.ContainerName, nil, "/bin/sh", "-c", "kill -STOP $(cat /tmp/pid)"); err != nil {
 				return err
 			}
@@ -43,7 +43,7 @@ func loseVolumes(t *testing.T, namespace string, pods ...string) {
 	if err := g.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	// In between they have a volume and have reported nothing yet: then nothing is known of them.
+	// Meanwhile they have a volume and have reported nothing yet: their state is unknown.
 	acctest.Wait(t, "the servers to report that they have no data", func(ctx context.Context) (string, error) {
 		for _, pod := range pods {
 			p, err := k.CoreV1().Pods(namespace).Get(ctx, pod, metav1.GetOptions{})
@@ -61,9 +61,9 @@ func loseVolumes(t *testing.T, namespace string, pods ...string) {
 	})
 }
 
-// A cluster that has lost its quorum says so, and never begins anew by itself: it comes back from the server that is
-// left, with what that has, or from nothing, and only when it is told to.
-func TestAccCluster_comesBackFromTheLossOfItsQuorum(t *testing.T) {
+// A cluster that has lost its quorum reports it, and never starts empty by itself: it recovers from the survivor,
+// with the data of that server, or from nothing, and only if that is declared.
+func TestAccCluster_recoversFromTheLossOfItsQuorum(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
 	namespace := acctest.NamespaceName(t)
@@ -120,12 +120,12 @@ resource "consul_k8s_acl_bootstrap" "test" {
 	whole := func(want int) {
 		t.Helper()
 		if missing, err := consul.Missing(t.Context(), acctest.Consul(t, namespace, "consul"), token(), 3, 0); err != nil || missing != "" {
-			t.Errorf("the servers are not whole: %s, %v", missing, err)
+			t.Errorf("the servers are not all healthy voters: %s, %v", missing, err)
 		}
 		if n := keys(); n != want {
 			t.Errorf("%d of 20 keys are there, want %d", n, want)
 		}
-		cli.Must(t.Context(), "apply", "-auto-approve", "-no-color") // the tokens of the servers, where they are new
+		cli.Must(t.Context(), "apply", "-auto-approve", "-no-color") // the tokens of new servers
 		cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
 	}
 
@@ -134,7 +134,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 		t.Errorf("with a leader: exit code %d\n%s", code, out)
 	}
 	if gone := restarted(before, podUIDs(t, namespace)); len(gone) > 0 {
-		t.Errorf("with a leader %q were restarted", gone)
+		t.Errorf("with a leader, %q were restarted", gone)
 	}
 
 	// Two of three.
@@ -149,7 +149,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 	if out, code := apply(recovery("nothing", "1")); code != 1 || !acctest.Says("there is data left").MatchString(out) {
 		t.Errorf("from nothing, with a survivor: exit code %d\n%s", code, out)
 	}
-	// A kill that has no effect leaves nothing behind.
+	// A KILL without effect leaves nothing behind.
 	survivor := server.PodName("consul", 1)
 	run := func(pod, command string) string {
 		t.Helper()
@@ -174,7 +174,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 	}
 	whole(20)
 
-	// A file that an earlier recovery left behind makes no server a cluster of its own.
+	// A peers.json that an earlier recovery left behind makes no server a cluster of its own.
 	alone := server.PodName("consul", 0)
 	run(
 		alone,
@@ -204,13 +204,13 @@ resource "consul_k8s_acl_bootstrap" "test" {
 		return consul.Missing(ctx, acctest.Consul(t, namespace, "consul"), token(), 3, 0)
 	})
 	if left := run(alone, "ls "+server.RaftDir); !strings.Contains(left, "peers.json.ignored") {
-		t.Errorf("the file was taken: %s", left)
+		t.Errorf("the file was used: %s", left)
 	}
 
 	// All three.
 	loseVolumes(t, namespace, server.PodName("consul", 0), server.PodName("consul", 1), server.PodName("consul", 2))
 	if out, code := apply(recovery("survivor", "2")); code != 1 || !acctest.Says("no running server has its data").MatchString(out) {
-		t.Errorf("from a survivor, with none: exit code %d\n%s", code, out)
+		t.Errorf("from a survivor, without one: exit code %d\n%s", code, out)
 	}
 	before = podUIDs(t, namespace)
 	cli.Write("main.tf", config(recovery("nothing", "2")))
@@ -234,8 +234,8 @@ resource "consul_k8s_acl_bootstrap" "test" {
 	namespaceGone(t, namespace)
 }
 
-// Servers that somebody takes away while they are Raft peers come back with their volumes, and go in good order then: each is
-// removed from the peers before its pod goes.
+// Servers that somebody scales away while they are Raft peers come back with their volumes, and are then removed in
+// order: first the peer, then its pod.
 func TestAccLong_bringsBackServersThatWereTakenAway(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.NamespaceName(t)
@@ -248,7 +248,7 @@ func TestAccLong_bringsBackServersThatWereTakenAway(t *testing.T) {
 	if err := putKey(t, namespace, "kept", "x"); err != nil {
 		t.Fatal(err)
 	}
-	// They do not leave, as where their nodes die.
+	// They do not leave, as if their nodes died.
 	for _, ordinal := range []int{1, 2} {
 		if _, err := k.Exec(
 			t.Context(), namespace, server.PodName("consul", ordinal), server.ContainerName, nil, "/bin/sh", "-c", "kill -STOP $(cat /tmp/pid)",
@@ -307,13 +307,13 @@ func TestAccLong_bringsBackServersThatWereTakenAway(t *testing.T) {
 	out, code := cli.Run(t.Context(), "apply", "-auto-approve", "-no-color")
 	stop()
 	if early := <-watched; len(early) > 0 {
-		t.Errorf("pods went that were Raft peers: %q", early)
+		t.Errorf("pods were deleted while they were Raft peers: %q", early)
 	}
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s", code, out)
 	}
 	if missing, err := consul.Missing(t.Context(), c, "", 1, 0); err != nil || missing != "" {
-		t.Errorf("the server is not well: %s, %v", missing, err)
+		t.Errorf("the server is not healthy: %s, %v", missing, err)
 	}
 	if _, err := getKey(t, namespace, "kept"); err != nil {
 		t.Error(err)
@@ -342,9 +342,9 @@ func leavingPeers(ctx context.Context, c *consul.Cluster) (early []string) {
 	return early
 }
 
-// Of five servers three are lost with their volumes. The two that are left do not have the same: everything comes back that
-// one of them has.
-func TestAccLong_comesBackFromTwoSurvivorsOfFive(t *testing.T) {
+// Three of five servers are lost with their volumes. The data of the two survivors differs: everything that one of
+// them has comes back.
+func TestAccLong_recoversFromTwoSurvivorsOfFive(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.NamespaceName(t)
 	config := func(more string) string {
@@ -389,7 +389,7 @@ func TestAccLong_comesBackFromTwoSurvivorsOfFive(t *testing.T) {
 	}
 	survivors, lost := followers[:2], slices.Concat(followers[2:], []string{leader.Name})
 	put(0, 20)
-	signal(survivors[0], "STOP") // it hears nothing of what comes now
+	signal(survivors[0], "STOP") // it receives none of the next writes
 	put(20, 30)
 	for _, pod := range lost {
 		signal(pod, "STOP")
@@ -405,7 +405,7 @@ func TestAccLong_comesBackFromTwoSurvivorsOfFive(t *testing.T) {
 	cli.Write("main.tf", config("  recovery = { from = \"survivor\", trigger = \"1\" }\n"))
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 	if missing, err := consul.Missing(t.Context(), c, "", 5, 0); err != nil || missing != "" {
-		t.Errorf("the servers are not whole: %s, %v", missing, err)
+		t.Errorf("the servers are not all healthy voters: %s, %v", missing, err)
 	}
 	for i := range 30 {
 		if _, err := getKey(t, namespace, fmt.Sprintf("kept/%d", i)); err != nil {

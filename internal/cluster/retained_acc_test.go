@@ -12,8 +12,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// A new cluster of the name of a former one says at plan which volumes it starts with, and
-// refuses an older version. It uses the namespace again that the former one created.
+// The plan of a new cluster with the name of a former one lists the volumes that it starts with, and refuses an older
+// version. The cluster uses the namespace that the former one created.
 func TestAccCluster_startsWithRetainedDataAndNeverBesideIt(t *testing.T) {
 	acctest.PreCheck(t)
 	t.Parallel()

@@ -24,7 +24,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
 
-// A plan that takes volumes up names them, with their age, and says how to start without.
+// A plan that uses retained volumes names them, with their age, and says how to start without them.
 func TestRetainedWarning(t *testing.T) {
 	t.Parallel()
 	claims := []lifecycle.Retained{
@@ -42,11 +42,11 @@ func TestRetainedWarning(t *testing.T) {
 	}
 	const unknown = "Make sure that it is not newer than 1.22.7"
 	if strings.Contains(text, unknown) {
-		t.Errorf("the version is known, and the plan says %q", text)
+		t.Errorf("the version is known, but the plan says %q", text)
 	}
 	claims[1].Version = ""
 	if text := retainedWarning(versioned("1.22.7", "", false), "1.22.7", claims); !strings.Contains(text, unknown) {
-		t.Errorf("the version is not known, and the plan says %q", text)
+		t.Errorf("the version is not known, but the plan says %q", text)
 	}
 }
 
@@ -67,7 +67,7 @@ func TestCreateError_retainedData(t *testing.T) {
 	}
 }
 
-// A plan names the volumes that a new cluster finds, and none of servers that run.
+// A plan names the volumes that a new cluster finds, but not those of running servers.
 func TestPlanVolumes(t *testing.T) {
 	t.Parallel()
 	var claims []runtime.Object
@@ -85,10 +85,10 @@ func TestPlanVolumes(t *testing.T) {
 		forbidden bool
 		want      []string
 	}{
-		"nothing is there": {nil, false, nil},
-		"volumes are left": {claims, false, []string{"Volumes of more servers exist", "The servers start with existing data"}},
-		"servers run":      {append([]runtime.Object{sts}, claims...), false, nil},
-		"nobody may look":  {claims, true, []string{"Could not check for volumes of an earlier cluster"}},
+		"nothing is there":                 {nil, false, nil},
+		"volumes are left":                 {claims, false, []string{"Volumes of more servers exist", "The servers start with existing data"}},
+		"servers run":                      {append([]runtime.Object{sts}, claims...), false, nil},
+		"without the right to list claims": {claims, true, []string{"Could not check for volumes of an earlier cluster"}},
 	} {
 		set := fake.NewClientset(tt.objects...)
 		if tt.forbidden {

@@ -25,6 +25,6 @@ func TestSeen_whatAnEarlierVersionSaw(t *testing.T) {
 		t.Errorf("the plan is %q, want %q", got, want)
 	}
 	if seen([]byte("null")) != nil || seen(nil) != nil {
-		t.Error("servers that were never seen are planned")
+		t.Error("the plan has servers that were never observed")
 	}
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 )
 
-// A replacement of the gossip key and one of the certificate authority are killed in each
-// of their phases. The next apply goes on; meanwhile no write fails, and no server restarts.
-func TestAccLong_resumesAfterKilledRotation(t *testing.T) {
+// A replacement of the gossip key, and one of the certificate authority, are killed in each of their phases. The next
+// apply resumes each. Meanwhile no write fails, and no server restarts.
+func TestAccLong_resumesAKilledRotation(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.NamespaceName(t)
 	config := func(key, ca string) string {

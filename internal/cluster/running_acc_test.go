@@ -12,9 +12,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 )
 
-// An apply that finds no StatefulSet and turns TLS and gossip encryption on, with another
-// version, goes through every stage and takes the snapshot before: what the servers run is
-// read from their pods.
+// An apply that finds no StatefulSet, and turns on TLS and gossip encryption with another version, goes through every
+// stage and takes a snapshot first: the pods show what the servers run.
 func TestAccLong_tlsOnAndOffWithoutItsStatefulSet(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.NamespaceName(t)
@@ -68,7 +67,7 @@ func deleteStatefulSet(t *testing.T, namespace string) {
 	); err != nil {
 		t.Fatal(err)
 	}
-	acctest.Wait(t, "the StatefulSet to go", func(ctx context.Context) (string, error) {
+	acctest.Wait(t, "the StatefulSet to be deleted", func(ctx context.Context) (string, error) {
 		if _, err := sets.Get(ctx, "consul-server", metav1.GetOptions{}); err == nil {
 			return "it is there", nil
 		}
@@ -76,18 +75,18 @@ func deleteStatefulSet(t *testing.T, namespace string) {
 	})
 }
 
-// A create that was killed before there was a leader may be resumed with another number of
-// servers: those that run wait for as many as there were to be, and restart.
+// A create that was killed before there was a leader may be resumed with another number of servers: the running ones
+// expect the former number, so they restart.
 func TestAccCluster_resumesAKilledCreateWithFewerServers(t *testing.T) {
 	acctest.PreCheck(t)
 	t.Parallel()
 	namespace := acctest.NamespaceName(t)
 	config := func(more string) string {
-		// Another server may run by then on the node that a kept volume is bound to.
+		// Another server may meanwhile run on the node that a kept volume is bound to.
 		return required + strings.Replace(hclVersion(namespace, acctest.ConsulVersion, "  create_namespace = true\n"+more),
 			`when_deleted = "Delete"`, `when_deleted = "Delete", when_scaled = "Delete"`, 1)
 	}
-	// There are fewer nodes than that.
+	// There are fewer than 7 nodes.
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": config("  replicas = 7\n")})
 	killed, out := cli.RunAndKill(t.Context(), "apply", func(ctx context.Context) bool {
 		list, err := acctest.Kube(t).CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
@@ -109,8 +108,7 @@ func TestAccCluster_resumesAKilledCreateWithFewerServers(t *testing.T) {
 	}
 	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode", "-lock=false")
 
-	// The record of the first leader is lost: one more server at a time all the same, which the
-	// events show.
+	// The record of the first leader is lost. Servers are still added one at a time, as the Events show.
 	patch := []byte(`[{"op":"remove","path":"/data/established"}]`)
 	if _, err := acctest.Kube(t).CoreV1().ConfigMaps(namespace).Patch(
 		t.Context(), "consul-server", "application/json-patch+json", patch, metav1.PatchOptions{},
@@ -144,7 +142,7 @@ func TestAccCluster_resumesAKilledCreateWithFewerServers(t *testing.T) {
 		}
 	}
 	if len(steps) != 2 {
-		t.Errorf("%q lead from one server to three, want two steps", steps)
+		t.Errorf("the steps from one server to three are %q, want two", steps)
 	}
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color", "-lock=false")
 	namespaceGone(t, namespace)

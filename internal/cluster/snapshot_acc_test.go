@@ -31,8 +31,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// What an upgrade found can be brought back, by hand, as the guide says.
-func TestAccCluster_upgradeCanBeTakenBackFromItsSnapshot(t *testing.T) {
+// The data from before an upgrade can be restored by hand, as the guide says.
+func TestAccCluster_upgradeCanBeRevertedFromItsSnapshot(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t) // it admits restricted pods only
@@ -85,7 +85,7 @@ func TestAccCluster_upgradeCanBeTakenBackFromItsSnapshot(t *testing.T) {
 				},
 			},
 			{Config: config(acctest.ConsulVersion), PlanOnly: true},
-			{ // what the latest change did is known to the state alone
+			{ // only the state knows what the latest change did
 				ResourceName: address, ImportState: true, ImportStateId: namespace + "/consul", ImportStateVerify: true,
 				ImportStateVerifyIgnore: []string{"rollout"},
 			},
@@ -93,7 +93,7 @@ func TestAccCluster_upgradeCanBeTakenBackFromItsSnapshot(t *testing.T) {
 	})
 }
 
-// allRun checks which version three servers say that they run.
+// allRun checks that three servers report a version.
 func allRun(t *testing.T, namespace, version string) error {
 	t.Helper()
 	h, err := consul.ReadHealth(t.Context(), acctest.Consul(t, namespace, "consul"), managementToken(t, namespace))
@@ -111,8 +111,8 @@ func allRun(t *testing.T, namespace, version string) error {
 	return nil
 }
 
-// restoreByHand deletes a key that the snapshot has, does what the guide says, and
-// checks that the key is back and the servers are well.
+// restoreByHand deletes a key that is in the snapshot, follows the guide, and checks that the key is back and the
+// servers are healthy.
 func restoreByHand(t *testing.T, namespace, file, sha256 string) error {
 	t.Helper()
 	c, token, pods := acctest.Consul(t, namespace, "consul"), managementToken(t, namespace), acctest.Kube(t).CoreV1().Pods(namespace)
@@ -180,13 +180,13 @@ func noJob(t *testing.T, namespace string) error {
 		return err
 	}
 	if len(jobs.Items) > 0 {
-		return fmt.Errorf("the Job %s is left", jobs.Items[0].Name)
+		return fmt.Errorf("the Job %s still exists", jobs.Items[0].Name)
 	}
 	return nil
 }
 
-// Without a snapshot nothing is upgraded, and the error says what to do; one that
-// was interrupted after its snapshot goes on with another.
+// Without a snapshot, nothing is upgraded, and the error says what to do. An upgrade that was interrupted after its
+// snapshot is resumed with another one.
 func TestAccCluster_noUpgradeWithoutItsSnapshot(t *testing.T) {
 	acctest.PreCheck(t)
 	t.Parallel()
@@ -205,7 +205,7 @@ func TestAccCluster_noUpgradeWithoutItsSnapshot(t *testing.T) {
 		cli.Write("main.tf", config(acctest.ConsulVersion, more))
 		out, code := cli.Run(t.Context(), "apply", "-auto-approve", "-no-color")
 		if code == 0 {
-			t.Fatalf("the upgrade went on:\n%s", out)
+			t.Fatalf("the upgrade continued:\n%s", out)
 		}
 		for _, text := range append(texts, "Nothing was changed", "snapshot_before = false") {
 			if !acctest.Says(text).MatchString(strings.ReplaceAll(out, "│", "")) {
@@ -217,7 +217,7 @@ func TestAccCluster_noUpgradeWithoutItsSnapshot(t *testing.T) {
 			t.Fatal(err)
 		}
 		if v := sts.Spec.Template.Labels[server.LabelVersion]; v != acctest.OlderVersion {
-			t.Errorf("the servers shall run %s", v)
+			t.Errorf("the declared version is %s", v)
 		}
 		if err := noJob(t, namespace); err != nil {
 			t.Error(err)
@@ -227,11 +227,11 @@ func TestAccCluster_noUpgradeWithoutItsSnapshot(t *testing.T) {
 		); !apierrors.IsNotFound(
 			err,
 		) {
-			t.Errorf("a claim without a volume is left: %v", err)
+			t.Errorf("a claim without a volume still exists: %v", err)
 		}
 		cli.Write("main.tf", config(acctest.OlderVersion, more))
 		if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode"); code != 0 {
-			t.Errorf("the plan of what was before is not empty:\n%s", out)
+			t.Errorf("the plan of the former configuration is not empty:\n%s", out)
 		}
 	}
 	refused("", "the management token is lost: no Secret contains it", "bootstrap them with consul_k8s_acl_bootstrap")
@@ -265,7 +265,7 @@ func TestAccCluster_noUpgradeWithoutItsSnapshot(t *testing.T) {
 		t.Error(err)
 	}
 	if state := cli.State(); !strings.Contains(state, `"claim": "consul-snapshots"`) {
-		t.Errorf("the state knows no snapshot:\n%s", state)
+		t.Errorf("the state has no snapshot:\n%s", state)
 	}
 	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode"); code != 0 {
 		t.Errorf("the plan after that is not empty:\n%s", out)

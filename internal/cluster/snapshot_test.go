@@ -15,7 +15,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// An apply that is interrupted during the snapshot is told so, and not to do without a snapshot.
+// The error of an interrupted snapshot says that, and does not advise to do without a snapshot.
 func TestSnapshotError_interrupted(t *testing.T) {
 	t.Parallel()
 	interrupted := &kube.TimeoutError{What: "the Job consul/consul-snapshot", Missing: "it has not ended", Err: context.Canceled}

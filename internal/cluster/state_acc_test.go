@@ -24,8 +24,8 @@ import (
 
 var updateState = flag.Bool("update-state", false, "write testdata/state again, after a change that the changelog tells users about")
 
-// A new version of the provider reads the state and the objects that an earlier one wrote, and plans nothing: no object is rendered in
-// another way, and no server restarts.
+// A new version of the provider reads the state and the objects that an earlier one wrote, and plans nothing: no
+// object is rendered differently, and no server restarts.
 func TestAccCluster_theStateOfAnEarlierCommitPlansNothing(t *testing.T) {
 	acctest.PreCheck(t)
 	t.Parallel()
@@ -51,7 +51,7 @@ func TestAccCluster_theStateOfAnEarlierCommitPlansNothing(t *testing.T) {
 		cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
 		return
 	}
-	// As in a create: a server without data waits where the cluster is established, and elects itself where it is to.
+	// As in a create: a server without data elects itself only if the cluster is not established.
 	established := read("objects.yaml")
 	applyAs(
 		t,

@@ -10,7 +10,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// What cannot be done to the volumes is refused at plan, with the way that can.
+// What cannot be done to volumes is refused at plan, with what works instead.
 func TestJudgeStorage(t *testing.T) {
 	t.Parallel()
 	storage := func(size, class, onChange string) storageModel {
@@ -29,14 +29,14 @@ func TestJudgeStorage(t *testing.T) {
 	}{
 		"nothing":                        {before: storage("1Gi", "fast", grow), after: storage("1Gi", "fast", grow), servers: 1},
 		"growth, of a single server too": {before: storage("1Gi", "fast", grow), after: storage("2Gi", "fast", grow), servers: 1},
-		"growth where others restart": {
+		"growth with on_delete": {
 			before:   storage("1Gi", "fast", grow),
 			after:    storage("2Gi", "fast", grow),
 			servers:  3,
 			byOthers: true,
 		},
-		"the same size, written otherwise": {before: storage("1Gi", "fast", grow), after: storage("1024Mi", "fast", grow), servers: 3},
-		"what is not known yet":            {before: storage("1Gi", "fast", grow), after: unknown, servers: 3},
+		"the same size in another unit": {before: storage("1Gi", "fast", grow), after: storage("1024Mi", "fast", grow), servers: 3},
+		"what is not known yet":         {before: storage("1Gi", "fast", grow), after: unknown, servers: 3},
 		"shrinking": {
 			before:  storage("2Gi", "fast", grow),
 			after:   storage("1Gi", "fast", grow),
@@ -67,7 +67,7 @@ func TestJudgeStorage(t *testing.T) {
 			servers: 3,
 			want:    "the default class at creation",
 		},
-		"a class in place of none":   {before: classless, after: storage("1Gi", "fast", grow), servers: 3, want: "(none)"},
+		"a class instead of none":    {before: classless, after: storage("1Gi", "fast", grow), servers: 3, want: "(none)"},
 		"another class by a rebuild": {before: storage("1Gi", "", grow), after: storage("1Gi", "other", rebuild), servers: 3},
 		"growth by a rebuild":        {before: storage("1Gi", "fast", grow), after: storage("2Gi", "fast", rebuild), servers: 3},
 		"a rebuild of a single server": {
@@ -77,7 +77,7 @@ func TestJudgeStorage(t *testing.T) {
 			want:    "Set replicas = 3",
 		},
 		"a rebuild of servers not counted yet": {before: storage("1Gi", "fast", grow), after: storage("2Gi", "fast", rebuild)},
-		"a rebuild where others restart": {
+		"a rebuild with on_delete": {
 			before:   storage("1Gi", "fast", rebuild),
 			after:    storage("2Gi", "fast", rebuild),
 			servers:  3,
@@ -85,7 +85,7 @@ func TestJudgeStorage(t *testing.T) {
 			want:     `Set "rolling"`,
 		},
 		"a single server that may be rebuilt": {before: storage("1Gi", "fast", rebuild), after: storage("1Gi", "fast", rebuild), servers: 1},
-		"giving growth up with a single server": {
+		"a single server that gives up growth": {
 			before:  storage("2Gi", "fast", grow),
 			after:   storage("2Gi", "fast", rebuild),
 			servers: 1,

@@ -7,12 +7,12 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/scripttest"
 )
 
-// A stranger that joins is counted, one that is refused is not, and neither stays.
+// A stranger that joins is counted, a refused one is not, and neither stays.
 func TestStrangerScript(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		keyring bool
-		takenIn string // the keys of agents that are taken in
+		takenIn string // the keys of agents that are accepted
 		want    string
 	}{
 		"without a key":      {takenIn: "", want: "1"},
@@ -26,7 +26,7 @@ func TestStrangerScript(t *testing.T) {
 			c.Env = []string{"POD_IP=10.0.0.1", "TAKEN_IN=" + tt.takenIn}
 			c.Write("/consul/gossip/keyring", "keys")
 			c.StandIn("sleep", "sleep 0.05")
-			c.StandIn("kill", `[ "$1" = -INT ] && kill -TERM "$2"`) // a shell in the background cannot take INT, unlike Consul
+			c.StandIn("kill", `[ "$1" = -INT ] && kill -TERM "$2"`) // a shell in the background ignores INT, unlike Consul
 			c.StandIn("consul", `echo "$*" >"$ROOT/call"
 [ "$(cat "$ROOT/tmp/stranger/serf/local.keyring" 2>/dev/null)" != "$TAKEN_IN" ] || echo "agent: Join cluster completed. Synced with 1"
 while [ -e "$ROOT/bin" ]; do sleep 0.05; done`)
@@ -42,7 +42,7 @@ while [ -e "$ROOT/bin" ]; do sleep 0.05; done`)
 				t.Errorf("consul was called with %s", call)
 			}
 			if c.Has("/tmp/stranger") {
-				t.Error("its data is left")
+				t.Error("its data still exists")
 			}
 		})
 	}

@@ -38,7 +38,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// publishedCA is what clients of a cluster trust.
+// publishedCA is the certificate authority that clients of a cluster trust.
 func publishedCA(t *testing.T, namespace string) ([]*x509.Certificate, error) {
 	t.Helper()
 	cm, err := acctest.Kube(t).CoreV1().ConfigMaps(namespace).Get(t.Context(), "consul-ca", metav1.GetOptions{})
@@ -48,7 +48,7 @@ func publishedCA(t *testing.T, namespace string) ([]*x509.Certificate, error) {
 	return pki.ParseCertificates([]byte(cm.Data["ca.crt"]))
 }
 
-// seen is what clients see of the certificates of a cluster.
+// seen holds the certificates that clients of a cluster have seen.
 type seen struct {
 	ca, server *x509.Certificate
 	all        map[string]bool // every certificate that was ever seen, by its serial number
@@ -73,10 +73,9 @@ func dial(t *testing.T, namespace, pod string, port int) (net.Conn, error) {
 	return conn, err
 }
 
-// speaksTLS checks that n servers answer HTTPS, with one certificate that clients trust
-// under every name by which they reach a server; that RPC is refused in plain text and to
-// who has a stranger's certificate; and that the private keys are in Secrets alone. which
-// of the certificates are new it says in news: "ca", "server", or both.
+// speaksTLS checks that n servers answer HTTPS with one certificate that clients trust under every name of a server;
+// that RPC is refused in plain text and with a stranger's certificate; and that the private keys are only in Secrets.
+// news says which certificates are new: "ca", "server", or both.
 func speaksTLS(t *testing.T, namespace string, n int, s *seen, news string, names ...string) resource.TestCheckFunc {
 	t.Helper()
 	return resource.ComposeTestCheckFunc(voters(t, namespace, n), func(state *terraform.State) error {
@@ -159,13 +158,13 @@ func get(t *testing.T, namespace, pod, name string, trusted []*x509.Certificate)
 	return resp.TLS.PeerCertificates[0], nil
 }
 
-// refusesStrangers tells whether the RPC port of a server refuses plain text, and a
-// client whose certificate has all the right names from another authority.
+// refusesStrangers checks that the RPC port of a server refuses plain text, and a client whose certificate has all
+// the right names but comes from another authority.
 func refusesStrangers(t *testing.T, namespace, pod string, trusted []*x509.Certificate) error {
 	t.Helper()
 	open, err := takesPlainRPC(t, namespace, pod)
 	if err == nil && open {
-		err = errors.New("it takes RPC in plain text")
+		err = errors.New("it accepts RPC in plain text")
 	}
 	if err != nil {
 		return err
@@ -177,8 +176,7 @@ func refusesStrangers(t *testing.T, namespace, pod string, trusted []*x509.Certi
 	return refusesClientsOf(t, namespace, pod, trusted, stranger)
 }
 
-// refusesClientsOf tells whether the RPC port of a server refuses who has a certificate of
-// an authority.
+// refusesClientsOf checks that the RPC port of a server refuses a client with a certificate of an authority.
 func refusesClientsOf(t *testing.T, namespace, pod string, trusted []*x509.Certificate, stranger pki.Pair) error {
 	t.Helper()
 	client, err := pki.NewServer(stranger, "ECDSA-P256", "server", []string{"server.dc1.consul"}, nil, time.Hour, time.Now())
@@ -197,12 +195,12 @@ func refusesClientsOf(t *testing.T, namespace, pod string, trusted []*x509.Certi
 		Certificates: []tls.Certificate{{Certificate: [][]byte{client.Certificate().Raw}, PrivateKey: client.Key}},
 	}).HandshakeContext(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "remote error: tls: ") {
-		return fmt.Errorf("a stranger's certificate is taken: %w", err)
+		return fmt.Errorf("a stranger's certificate is accepted: %w", err)
 	}
 	return nil
 }
 
-// takesPlainRPC tells whether a server goes on with a connection that is not encrypted.
+// takesPlainRPC reports whether a server accepts a connection that is not encrypted.
 func takesPlainRPC(t *testing.T, namespace, pod string) (bool, error) {
 	t.Helper()
 	conn, err := dial(t, namespace, pod, server.PortServer)
@@ -213,7 +211,7 @@ func takesPlainRPC(t *testing.T, namespace, pod string) (bool, error) {
 		return false, err
 	}
 	read := make(chan error, 1)
-	go func() { // a port-forward knows no deadlines
+	go func() { // a port-forward has no deadlines
 		_, err := conn.Read(make([]byte, 1))
 		read <- err
 	}()
@@ -223,12 +221,12 @@ func takesPlainRPC(t *testing.T, namespace, pod string) (bool, error) {
 			return false, nil
 		}
 		return false, err
-	case <-time.After(5 * time.Second): // the end of a connection comes late through a port-forward
+	case <-time.After(5 * time.Second): // a port-forward reports the end of a connection late
 		return true, nil
 	}
 }
 
-// privateKeysAreNowhere looks for the private keys in the Secrets, by their first lines.
+// privateKeysAreNowhere searches for the private keys outside the Secrets, by their first lines.
 func privateKeysAreNowhere(t *testing.T, namespace, state string) error {
 	t.Helper()
 	k := acctest.Kube(t)
@@ -290,7 +288,7 @@ func newTestCA(t *testing.T) pki.Pair {
 	return ca
 }
 
-// forServersOnly is an authority whose certificates are of no use to clients, which servers are too.
+// forServersOnly is an authority whose certificates are not valid for clients. Servers are clients of each other.
 func forServersOnly(t *testing.T) pki.Pair {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
@@ -313,8 +311,9 @@ func forServersOnly(t *testing.T) pki.Pair {
 	return pki.Pair{Chain: []*x509.Certificate{c}, Key: key}
 }
 
-// stopAtRefusedCA brings a cluster into the state in which a replacement of the authority stops whose certificates servers
-// refuse: all trust both, the Secret has a certificate of the new one, and the first server has loaded it.
+// stopAtRefusedCA simulates a replacement of the authority that stopped because servers refuse the new certificates:
+// all servers trust both authorities, the Secret has a certificate of the new one, and the first server has loaded
+// it.
 func stopAtRefusedCA(t *testing.T, namespace string, refused, former pki.Pair) {
 	t.Helper()
 	k := acctest.Kube(t)
@@ -335,7 +334,7 @@ func stopAtRefusedCA(t *testing.T, namespace string, refused, former pki.Pair) {
 	loaded := func(file string, want []byte, servers int) {
 		for i := range servers {
 			pod := server.PodName("consul", i)
-			patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"test":%q}}}`, rand.String(5)) // the kubelet looks at once
+			patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"test":%q}}}`, rand.String(5)) // makes the kubelet look at once
 			if _, err := k.CoreV1().Pods(namespace).Patch(t.Context(), pod, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
 				t.Fatal(err)
 			}
@@ -386,11 +385,11 @@ func stopAtRefusedCA(t *testing.T, namespace string, refused, former pki.Pair) {
 	loaded("tls.crt", serverChain, 1)
 }
 
-// plainGRPC is what an adoption may need, with TLS as without.
+// plainGRPC is a setting that an adoption may need, with or without TLS.
 const plainGRPC = "  extra_config = jsonencode({ ports = { grpc = 8502 } })\n"
 
-// A cluster that is made with TLS: its certificate is renewed, and its authority replaced
-// by a trigger, by one that is brought, and where a Secret is lost, without a restart.
+// A cluster is created with TLS. Without a restart, its certificate is renewed, and its authority is replaced by a
+// trigger, by one from the user, and after a Secret was lost.
 func TestAccCluster_tlsIsServedAndItsCertificatesAreReplaced(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -432,7 +431,7 @@ func TestAccCluster_tlsIsServedAndItsCertificatesAreReplaced(t *testing.T) {
 	}
 	isOurs := func(*terraform.State) error {
 		if !s.ca.Equal(ours.Certificate()) {
-			return errors.New("the authority is not the one that was brought")
+			return errors.New("the authority is not the one of ca_secret")
 		}
 		return nil
 	}
@@ -451,10 +450,10 @@ func TestAccCluster_tlsIsServedAndItsCertificatesAreReplaced(t *testing.T) {
 				}),
 			},
 			{Config: config(3, later+"    ca_trigger = \"1\"\n"), PlanOnly: true},
-			{ // due: the next refresh says so
+			{ // due: the next refresh shows it
 				Config: config(3, soon+"    ca_trigger = \"1\"\n"),
 				Check:  resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "server"), kept),
-				// one second later it is due again
+				// due again one second later
 				ExpectNonEmptyPlan: true,
 			},
 			{
@@ -513,18 +512,18 @@ func TestAccCluster_tlsIsServedAndItsCertificatesAreReplaced(t *testing.T) {
 				Check:     resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "ca server"), isOurs, kept),
 			},
 			{Config: config(3, later+"    ca_secret = \"ours\"\n"), PlanOnly: true},
-			{ // another one in the Secret, and the key of the former is nowhere
+			{ // another authority in the Secret, and servers refuse clients of the former one
 				PreConfig: func() { former, ours = ours, newTestCA(t); putCA(t, namespace, "ours", ours, ours.Certificate()) },
 				Config:    config(3, later+"    ca_secret = \"ours\"\n"),
 				Check: resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, "ca server"), isOurs, kept, func(*terraform.State) error {
 					return refusesClientsOf(t, namespace, "consul-server-1", ours.Chain, former)
 				}),
 			},
-			{ // one with which servers would refuse each other
+			{ // an authority with which servers would refuse each other
 				PreConfig: func() { putCA(t, namespace, "ours", forServersOnly(t), nil) },
 				Config:    config(3, later+"    ca_secret = \"ours\"\n"), ExpectError: acctest.Says("has no clientAuth"),
 			},
-			{ // that was not seen before a server got a certificate of it: the old one is put back
+			{ // the same, but a server has already got such a certificate: the former authority is restored
 				PreConfig: func() {
 					stopAtRefusedCA(t, namespace, forServersOnly(t), ours)
 					putCA(t, namespace, "ours", ours, ours.Certificate())
@@ -554,8 +553,8 @@ func TestAccCluster_tlsIsServedAndItsCertificatesAreReplaced(t *testing.T) {
 	}
 }
 
-// TLS is turned on and off on a running cluster, and no write fails; killed in the middle
-// of the second roll, the next apply goes on.
+// TLS is turned on and off on a running cluster, and no write fails. After a kill in the middle of the second roll,
+// the next apply resumes it.
 func TestAccLong_tlsOnAndOffRefusesNoWrite(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.NamespaceName(t)
@@ -569,23 +568,23 @@ func TestAccLong_tlsOnAndOffRefusesNoWrite(t *testing.T) {
 	client.More(5)
 	watch := acctest.WatchRaft(t, namespace, "consul", "")
 	if open, err := takesPlainRPC(t, namespace, "consul-server-0"); err != nil || !open {
-		t.Fatalf("plain text is taken: %v, %v", open, err)
+		t.Fatalf("plain text is accepted: %v, %v", open, err)
 	}
 
 	cli.Write("main.tf", config(on))
 	if out := cli.Must(t.Context(), "plan", "-no-color"); !strings.Contains(out, "3 servers restart, 2 times") ||
 		strings.Count(out, "reload consul-server") < 3 {
-		t.Errorf("the plan does not tell of two rolls and a reload between them:\n%s", out)
+		t.Errorf("the plan does not show two rolls and a reload between them:\n%s", out)
 	}
 	var first map[string]types.UID
 	killed, out := cli.RunAndKill(t.Context(), "apply", func(ctx context.Context) bool {
-		if first == nil && stages(ctx, t, namespace).TLS.Stage == server.StageEncrypted { // the first roll is over
+		if first == nil && stages(ctx, t, namespace).TLS.Stage == server.StageEncrypted { // the first roll is complete
 			first = podUIDs(t, namespace)
 		}
 		return first != nil && len(restarted(first, podUIDs(t, namespace))) > 0
 	})
 	if !killed {
-		t.Fatalf("the apply ended before:\n%s", out)
+		t.Fatalf("the apply ended before it could be killed:\n%s", out)
 	}
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 	trusted, err := publishedCA(t, namespace)
@@ -609,7 +608,7 @@ func TestAccLong_tlsOnAndOffRefusesNoWrite(t *testing.T) {
 	cli.Write("main.tf", config(""))
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 	if open, err := takesPlainRPC(t, namespace, "consul-server-0"); err != nil || !open {
-		t.Errorf("afterwards plain text is taken: %v, %v", open, err)
+		t.Errorf("plain text is accepted afterwards: %v, %v", open, err)
 	}
 	for _, name := range []string{"consul-tls", "consul-ca"} {
 		if _, err := acctest.Kube(t).CoreV1().Secrets(namespace).Get(t.Context(), name, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
@@ -629,8 +628,8 @@ func TestAccLong_tlsOnAndOffRefusesNoWrite(t *testing.T) {
 	namespaceGone(t, namespace)
 }
 
-// The snapshot before an upgrade is taken by HTTPS (testdata/snapshot.yaml of the package
-// server): its request has the management token.
+// The snapshot before an upgrade is taken over HTTPS (testdata/snapshot.yaml of package server), because its request
+// has the management token.
 func TestAccCluster_tlsProtectsTheSnapshotOfAnUpgrade(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -654,7 +653,7 @@ func TestAccCluster_tlsProtectsTheSnapshotOfAnUpgrade(t *testing.T) {
 	})
 }
 
-// answers tells whether servers answer at their addresses, by HTTP and by HTTPS.
+// answers checks whether servers answer at their addresses, over HTTP and over HTTPS.
 func answers(t *testing.T, namespace string, n int, overHTTP bool) resource.TestCheckFunc {
 	t.Helper()
 	return resource.ComposeTestCheckFunc(voters(t, namespace, n), func(state *terraform.State) error {
@@ -683,8 +682,7 @@ func answers(t *testing.T, namespace string, n int, overHTTP bool) resource.Test
 	})
 }
 
-// Where HTTP is closed a server without data finds the others, and a snapshot is taken,
-// by HTTPS.
+// If HTTP is closed, a server without data finds the others, and a snapshot is taken, over HTTPS.
 func TestAccLong_httpsOnly(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
@@ -725,8 +723,8 @@ func putCertificate(t *testing.T, namespace, name string, ca pki.Pair, dns ...st
 	return tls.Certificate{Certificate: [][]byte{p.Certificate().Raw}, PrivateKey: p.Key}
 }
 
-// A certificate that is issued elsewhere is taken and replaced without a restart; who has
-// none is refused by HTTPS, as who speaks an old TLS is.
+// A certificate that is issued elsewhere is used and replaced without a restart. HTTPS refuses clients without a
+// certificate, and clients with an old version of TLS.
 func TestAccCluster_tlsCertificateIsIssuedElsewhere(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -741,8 +739,7 @@ func TestAccCluster_tlsCertificateIsIssuedElsewhere(t *testing.T) {
 	client := putCertificate(t, namespace, "issued", ca, names...)
 	var before map[string]types.UID
 	kept := notRestarted(t, namespace, &before)
-	// served tells whether the server has the certificate in the Secret, and takes its
-	// clients alone.
+	// served checks that the server has the certificate in the Secret, and accepts only its clients.
 	served := func(state *terraform.State) error {
 		if a := state.RootModule().Resources[address].Primary.Attributes["https_address"]; a != "consul."+namespace+".svc:9501" {
 			return errors.New("https_address is " + a)
@@ -785,7 +782,7 @@ func TestAccCluster_tlsCertificateIsIssuedElsewhere(t *testing.T) {
 			{Config: config(acctest.OlderVersion, strict), Check: served},
 			{Config: config(acctest.OlderVersion, strict), PlanOnly: true},
 			{ResourceName: address, ImportState: true, ImportStateId: namespace + "/consul", ImportStateVerify: true},
-			{ // the snapshot is taken by HTTPS, by a client with a certificate
+			{ // the snapshot is taken over HTTPS, with a client certificate
 				Config: config(acctest.ConsulVersion, strict),
 				Check: resource.ComposeTestCheckFunc(
 					served,
@@ -828,8 +825,7 @@ func TestAccCluster_tlsCertificateIsIssuedElsewhere(t *testing.T) {
 	})
 }
 
-// Without a token the servers cannot be told to reload between the two rolls, so neither
-// of them begins.
+// Without a token, the servers cannot be told to reload between the two rolls, so neither roll starts.
 func TestAccCluster_tlsIsNotTurnedOnWithoutTheToken(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)

@@ -20,8 +20,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/session"
 )
 
-// What clients have to follow at once is said, and only that; what changes no certificate
-// leaves the attributes with them as they are.
+// The plan warns of changes that clients must follow at once, and of nothing else. A change that replaces no
+// certificate leaves the certificate attributes unchanged.
 func TestWarnTLSClients(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -39,12 +39,12 @@ func TestWarnTLSClients(t *testing.T) {
 			"authority", false},
 		"keys": {nil, func(s *server.TLS) { s.KeyAlgorithm = "RSA-2048" }, "Clients must trust another certificate " +
 			"authority", false},
-		"keys, CA brought":   {func(s *server.TLS) { s.CASecret = "ours" }, func(s *server.TLS) { s.CASecret, s.KeyAlgorithm = "ours", "RSA-2048" }, "", false},
-		"HTTP is closed":     {nil, func(s *server.TLS) { s.HTTPSOnly = true }, "HTTP clients are cut off", true},
-		"HTTP is opened":     {func(s *server.TLS) { s.HTTPSOnly = true }, func(*server.TLS) {}, "", true},
-		"another port":       {nil, func(s *server.TLS) { s.HTTPSPort = 9501 }, "HTTPS clients must use another port", true},
-		"newer versions":     {nil, func(s *server.TLS) { s.MinVersion = server.TLS13 }, "", true},
-		"clients are judged": {nil, func(s *server.TLS) { s.VerifyClients = true }, "HTTPS clients need a certificate", true},
+		"keys, CA brought":     {func(s *server.TLS) { s.CASecret = "ours" }, func(s *server.TLS) { s.CASecret, s.KeyAlgorithm = "ours", "RSA-2048" }, "", false},
+		"HTTP is closed":       {nil, func(s *server.TLS) { s.HTTPSOnly = true }, "HTTP clients are cut off", true},
+		"HTTP is opened":       {func(s *server.TLS) { s.HTTPSOnly = true }, func(*server.TLS) {}, "", true},
+		"another port":         {nil, func(s *server.TLS) { s.HTTPSPort = 9501 }, "HTTPS clients must use another port", true},
+		"newer versions":       {nil, func(s *server.TLS) { s.MinVersion = server.TLS13 }, "", true},
+		"clients are verified": {nil, func(s *server.TLS) { s.VerifyClients = true }, "HTTPS clients need a certificate", true},
 	} {
 		before := server.TLS{Stage: server.StageEncrypted, TLSSettings: server.DefaultTLS}
 		after := before
@@ -64,7 +64,7 @@ func TestWarnTLSClients(t *testing.T) {
 	}
 }
 
-// What no apply can renew is warned of before it ends, and nothing else is.
+// The plan warns before the end of certificates that no apply can renew, and of nothing else.
 func TestWarnExpiry(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
@@ -73,7 +73,7 @@ func TestWarnExpiry(t *testing.T) {
 		ca, server time.Duration // from now
 		want       int
 	}{
-		"a made one near its end":      {nil, time.Hour, time.Hour, 0},
+		"a created one near its end":   {nil, time.Hour, time.Hour, 0},
 		"far from it":                  {func(s *server.TLS) { s.CASecret = "ours" }, 100 * time.Hour, time.Hour, 0},
 		"an authority near its end":    {func(s *server.TLS) { s.CASecret = "ours" }, 5 * time.Hour, time.Hour, 1},
 		"a certificate near its end":   {func(s *server.TLS) { s.CertificateSecret = "ours" }, 100 * time.Hour, 5 * time.Hour, 1},
@@ -97,7 +97,8 @@ func TestWarnExpiry(t *testing.T) {
 	}
 }
 
-// A plan refuses a certificate authority that servers cannot use, and goes on where the cluster has it already, or where nobody may look.
+// A plan refuses a certificate authority that servers cannot use, unless the cluster already uses it, or the
+// credential may not read it.
 func TestCheckAllBrought(t *testing.T) {
 	t.Parallel()
 	forbidden := apierrors.NewForbidden(corev1.Resource("secrets"), "ours", nil)

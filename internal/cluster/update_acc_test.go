@@ -24,7 +24,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// debugConfig is what the agent of a server says that it runs with.
+// debugConfig is the part of the running configuration that an agent reports.
 type debugConfig struct {
 	HTTPMaxConnsPerClient int
 	Logging               struct{ LogLevel string }
@@ -53,8 +53,8 @@ func agents(t *testing.T, namespace string) map[string]debugConfig {
 	return out
 }
 
-// What running agents can load they load by a reload, one at a time; a
-// configuration that an agent refuses stops at that one, and the next apply mends it.
+// Agents reload what they can load while they run, one at a time. If an agent refuses a configuration, the change
+// stops there, and the next apply fixes it.
 func TestAccCluster_reloadsWhatAgentsCanLoad(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -94,11 +94,11 @@ func TestAccCluster_reloadsWhatAgentsCanLoad(t *testing.T) {
 				resource.TestCheckResourceAttr(address, "rollout.changes.#", "0"), resource.TestCheckResourceAttr(address, "rollout.steps.#", "0"),
 				resource.TestCheckResourceAttr(address, "drift.#", "0"),
 			)},
-			// What Consul refuses is refused before anything is written: keys and types, and what an agent, or Raft, looks at
-			// only when it starts.
+			// What Consul refuses is refused before anything is written: keys, types, and what an agent or Raft
+			// checks only at the start.
 			{Config: config(`{ no_such_key = true }`), ExpectError: acctest.Says("invalid config key no_such_key")},
 			{Config: config(`{ raft_snapshot_interval = "1ms" }`), ExpectError: acctest.Says("SnapshotInterval is too low")},
-			// What only one agent refuses stops there.
+			// A reload that one agent refuses stops there.
 			{PreConfig: func() {
 				if err := resource.ComposeTestCheckFunc(notRestarted(t, namespace, &before), configIs(t, namespace, "debug"))(nil); err != nil {
 					t.Error(err)
@@ -122,7 +122,7 @@ func TestAccCluster_reloadsWhatAgentsCanLoad(t *testing.T) {
 	})
 }
 
-// breakReload makes all agents refuse to load any configuration, and repairReload takes that back.
+// breakReload makes all agents refuse every configuration, and repairReload reverts that.
 func breakReload(t *testing.T, namespace string) {
 	t.Helper()
 	inServers(t, namespace, "cp /tmp/token.json /tmp/token.keep && echo '{\"no_such_key\": 1}' >/tmp/token.json")
@@ -159,8 +159,8 @@ func configIs(t *testing.T, namespace, text string) resource.TestCheckFunc {
 	}
 }
 
-// Autopilot's stored configuration is declared: what somebody changes is seen and
-// taken back, and how many voters must stay follows the number of servers.
+// The stored configuration of autopilot is declared: somebody's changes show and are reverted, and min_quorum follows
+// the number of servers.
 func TestAccCluster_keepsAutopilotAsDeclared(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -214,7 +214,7 @@ func TestAccCluster_keepsAutopilotAsDeclared(t *testing.T) {
 	})
 }
 
-// restarted names the servers that are not those of before.
+// restarted names the servers whose pods were replaced.
 func restarted(before, after map[string]types.UID) (names []string) {
 	for name, uid := range after {
 		if before[name] != uid {
@@ -225,8 +225,8 @@ func restarted(before, after map[string]types.UID) (names []string) {
 	return names
 }
 
-// A roll that shall pause does so after the first follower, and the next apply goes
-// on to the end. With on_delete nobody is restarted but by hand.
+// A rollout with a pause stops after the first follower, and the next apply completes it. With on_delete, servers
+// restart only by hand.
 func TestAccCluster_pausesAndLeavesRestartsToOthers(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -259,7 +259,7 @@ func TestAccCluster_pausesAndLeavesRestartsToOthers(t *testing.T) {
 	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode"); code != 2 ||
 		!acctest.Says("2 servers restart").MatchString(out) ||
 		!acctest.Says("pending: Pod consul-server-").MatchString(out) {
-		t.Fatalf("the plan does not go on (exit code %d):\n%s", code, out)
+		t.Fatalf("the plan does not resume the rollout (exit code %d):\n%s", code, out)
 	}
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 	if all := restarted(before, podUIDs(t, namespace)); len(all) != 3 {
@@ -270,9 +270,9 @@ func TestAccCluster_pausesAndLeavesRestartsToOthers(t *testing.T) {
 	before = podUIDs(t, namespace)
 	cli.Write("main.tf", config(true, `strategy = "on_delete"`))
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
-	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode") // empty, whoever restarts them when
+	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode") // empty: nothing is left to do
 	if all := restarted(before, podUIDs(t, namespace)); len(all) != 0 {
-		t.Errorf("restarted though it is left to others: %q", all)
+		t.Errorf("restarted with on_delete: %q", all)
 	}
 	cli.Write("main.tf", config(true, ""))
 	says(cli.Must(t.Context(), "plan", "-no-color"), "3 servers restart")
@@ -292,25 +292,25 @@ func whole(t *testing.T, namespace string) {
 	})
 }
 
-// restartInPlace kills Consul in the container of a server that a roll has not reached:
-// it starts again with what it ran, not with the change.
+// restartInPlace kills Consul in the container of a server that a roll has not reached: it starts again with its
+// former configuration, without the change.
 func restartInPlace(t *testing.T, namespace string, servers []string, canary string) {
 	t.Helper()
 	i := slices.IndexFunc(servers, func(s string) bool { return s != canary })
 	pod, before := servers[i], agents(t, namespace)
 	if before[pod].NodeMeta[server.MetaConfigVersion] == before[canary].NodeMeta[server.MetaConfigVersion] {
-		t.Fatalf("%s runs the change already", pod)
+		t.Fatalf("%s already runs the change", pod)
 	}
 	acctest.Crash(t, namespace, pod)
 	whole(t, namespace)
 	if now := agents(t, namespace); now[pod].NodeMeta[server.MetaConfigVersion] != before[pod].NodeMeta[server.MetaConfigVersion] {
-		t.Errorf("%s started again with a configuration that the roll has not brought it", pod)
+		t.Errorf("%s started again with a configuration of a later pod", pod)
 	}
 }
 
-// A change that no server can run holds at the first one: the quorum stays, the
-// error explains, no write is refused, and the next apply with the fix goes on.
-func TestAccCluster_badChangesHoldAtOneServer(t *testing.T) {
+// A change that no server can run stops at the first one: the quorum is kept, the error explains why, no write is
+// refused, and an apply with the fix resumes.
+func TestAccCluster_badChangesStopAtOneServer(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
 	namespace := acctest.NamespaceName(t)
@@ -327,7 +327,7 @@ func TestAccCluster_badChangesHoldAtOneServer(t *testing.T) {
 	client.More(5)
 	for name, bad := range map[string]struct{ change, says string }{
 		"image": {"  image = \"docker.io/hashicorp/consul:no-such-tag\"\n", "no-such-tag"},
-		// The check of the configuration does not judge files: servers may have volumes that it has not.
+		// The check of the configuration ignores files: servers may have volumes that the check does not have.
 		"configuration": {"  extra_config = jsonencode({ log_file = \"/nowhere/consul.log\" })\n", "exit code 1"},
 	} {
 		before := podUIDs(t, namespace)
@@ -356,7 +356,7 @@ func TestAccCluster_badChangesHoldAtOneServer(t *testing.T) {
 	}
 	client.Stop()
 
-	// With roll_back the same ends as it began.
+	// With roll_back, the servers run their former configuration again.
 	before := podUIDs(t, namespace)
 	bad := "  image = \"docker.io/hashicorp/consul:no-such-tag\"\n"
 	roll := func(more string) string {
@@ -375,7 +375,7 @@ func TestAccCluster_badChangesHoldAtOneServer(t *testing.T) {
 	if gone := restarted(before, podUIDs(t, namespace)); len(gone) != 1 {
 		t.Errorf("restarted %q", gone)
 	}
-	// So does a configuration that an agent refuses to load.
+	// The same holds for a configuration that an agent refuses to load.
 	breakReload(t, namespace)
 	cli.Write("main.tf", roll("  extra_config = jsonencode({ log_level = \"debug\" })\n"))
 	out, code = cli.Run(t.Context(), "apply", "-auto-approve", "-no-color")
@@ -389,8 +389,8 @@ func TestAccCluster_badChangesHoldAtOneServer(t *testing.T) {
 	namespaceGone(t, namespace)
 }
 
-// changedUnderAClient makes three servers with a client that writes, and changes their
-// configuration, so that the next apply restarts all of them.
+// changedUnderAClient creates three servers and a client that writes, and changes the configuration of the servers so
+// that the next apply restarts all of them.
 func changedUnderAClient(t *testing.T) (namespace string, cli *acctest.CLI, client *acctest.Writer) {
 	t.Helper()
 	namespace = acctest.NamespaceName(t)
@@ -405,8 +405,8 @@ func changedUnderAClient(t *testing.T) (namespace string, cli *acctest.CLI, clie
 	return namespace, cli, client
 }
 
-// The apply is killed after each step of a roll, again and again: the next one goes
-// on, every server is restarted once, and no write is refused.
+// The apply is killed after each step of a roll. Each time the next one resumes it, every server restarts once, and
+// no write is refused.
 func TestAccLong_killedAfterEveryStepOfARoll(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace, cli, client := changedUnderAClient(t)
@@ -428,11 +428,11 @@ func TestAccLong_killedAfterEveryStepOfARoll(t *testing.T) {
 			break
 		}
 		if kills > 10 {
-			t.Fatalf("it does not come to an end:\n%s", out)
+			t.Fatalf("the rollout does not end:\n%s", out)
 		}
 	}
 	if kills < 4 { // three restarts and a transfer
-		t.Errorf("it could be killed %d times only", kills)
+		t.Errorf("it could be killed only %d times", kills)
 	}
 	for name, uids := range seen {
 		if len(uids) != 2 {
@@ -451,7 +451,7 @@ func TestAccLong_killedAfterEveryStepOfARoll(t *testing.T) {
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
 }
 
-// rolloutEvents counts the steps that the StatefulSet's Events tell of.
+// rolloutEvents counts the steps in the Events of the StatefulSet.
 func rolloutEvents(t *testing.T, namespace string) int {
 	t.Helper()
 	list, err := acctest.Kube(
@@ -468,8 +468,8 @@ func rolloutEvents(t *testing.T, namespace string) int {
 	return len(slices.DeleteFunc(list.Items, func(e corev1.Event) bool { return e.Source.Component != server.ManagedBy }))
 }
 
-// Two applies at once, of two workspaces that do not know of each other, wait for
-// each other: no two servers are away at the same time.
+// Two applies at once, from two workspaces that do not know each other, wait for each other: no two servers are away
+// at the same time.
 func TestAccLong_twoAppliesAtOnceWaitForEachOther(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
@@ -510,8 +510,8 @@ func TestAccLong_twoAppliesAtOnceWaitForEachOther(t *testing.T) {
 	one.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
 }
 
-// A server whose volume was kept when it was removed comes back with what the others
-// have, however long it was away.
+// A server whose volume was kept when it was removed catches up with the others when it returns, however long it was
+// away.
 func TestAccLong_returnsWithAStaleVolume(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
@@ -593,9 +593,9 @@ func runOnVolume(t *testing.T, namespace, claim, command string) {
 	}
 }
 
-// The largest value that Consul takes is two entries of the Raft log, the second of which
-// begins with a byte that must not be mistaken (newRaftLogStore in the package server):
-// otherwise the leader steps down for as long as the client tries.
+// The largest value that Consul accepts is two entries of the Raft log, the second of which begins with a byte that
+// must not be mistaken (newRaftLogStore in package server). Otherwise the leader steps down for as long as the client
+// retries.
 func TestAccCluster_takesTheLargestValue(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)

@@ -17,9 +17,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// What Consul cannot be changed to is refused at plan, with the way to go. A
-// version that never ran because there is no image of it is not held against an
-// older one.
+// The plan refuses a version that Consul cannot change to, and names the upgrade path. A version that never ran
+// because its image does not exist does not prevent an older one.
 func TestAccCluster_refusesIllegalUpgrades(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -66,9 +65,9 @@ func TestAccCluster_refusesIllegalUpgrades(t *testing.T) {
 	})
 }
 
-// An upgrade that was stopped half-way can go back to what the other servers run,
-// and to nothing else; what was written in between is kept.
-func TestAccLong_takesAnUnfinishedUpgradeBack(t *testing.T) {
+// An upgrade that stopped half-way can be reverted to what the other servers run, and to nothing else. Writes from in
+// between are kept.
+func TestAccLong_revertsAnUnfinishedUpgrade(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.NamespaceName(t)
 	config := func(version string) string {
@@ -110,7 +109,7 @@ func TestAccLong_takesAnUnfinishedUpgradeBack(t *testing.T) {
 	cli.Write("main.tf", config("1.21.5"))
 	out, code := cli.Run(t.Context(), "plan", "-no-color", "-lock=false")
 	if code == 0 || !acctest.Says("revert it to 1.21.0, which servers still run").MatchString(unframed(out)) {
-		t.Errorf("another version than those that run is not refused (exit code %d):\n%s", code, out)
+		t.Errorf("a version that no server runs is not refused (exit code %d):\n%s", code, out)
 	}
 	cli.Write("main.tf", config(acctest.OlderVersion))
 	if out, code = cli.Run(t.Context(), "plan", "-no-color", "-lock=false", "-detailed-exitcode"); code != 2 ||

@@ -12,7 +12,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 )
 
-// testUpgradePath calls the function in Terraform, which needs no cluster.
+// testUpgradePath calls the function in Terraform. It needs no cluster.
 func testUpgradePath(t *testing.T, steps ...resource.TestStep) {
 	t.Helper()
 	test(t, resource.TestCase{

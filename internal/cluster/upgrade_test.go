@@ -11,7 +11,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/attr"
 )
 
-// versioned is a cluster of a version, as far as an upgrade is concerned.
+// versioned is a cluster of a version, reduced to what matters for an upgrade.
 func versioned(version, running string, ready bool) model {
 	return model{
 		ID: types.StringValue("consul/consul"), Name: types.StringValue("consul"), Namespace: types.StringValue("consul"),
@@ -55,19 +55,19 @@ func TestCheckUpgrade(t *testing.T) {
 			to:      "1.2100.0",
 			err:     "there is no such version.",
 		},
-		"an upgrade taken back over a change of the Raft log": {
+		"an upgrade reverted over a change of the Raft log": {
 			state: versioned(
 				"1.20.6",
 				"1.19.2",
 				false,
 			), started: `["1.19.2","1.20.6"]`, to: "1.19.2", warn: "every server that got its volume from 1.20.6"},
-		"an upgrade taken back": {
+		"an upgrade reverted": {
 			state:   versioned("1.22.7", "1.21.0", false),
 			started: `["1.21.0","1.22.7"]`,
 			to:      "1.21.0",
 			warn:    "servers that already run 1.22.7 restart with 1.21.0",
 		},
-		"not quite taken back": {
+		"an upgrade reverted to a newer version than before": {
 			state:   versioned("1.22.7", "1.21.0", false),
 			started: `["1.21.0","1.22.7"]`,
 			to:      "1.21.5",
@@ -79,8 +79,8 @@ func TestCheckUpgrade(t *testing.T) {
 			to:      "1.21.0",
 			warn:    "An upgrade is reverted",
 		},
-		"an upgrade goes on": {state: versioned("1.22.7", "1.21.0", false), started: `["1.21.0","1.22.7"]`, to: "1.22.7"},
-		"an upgrade goes further than servers that have not had it can": {
+		"an upgrade is resumed": {state: versioned("1.22.7", "1.21.0", false), started: `["1.21.0","1.22.7"]`, to: "1.22.7"},
+		"an upgrade continues to a version that is too new for some servers": {
 			state: versioned("1.21.0", "1.19.2", false), started: `["1.19.2","1.21.0"]`, to: "1.22.7", err: "1.19.2 -> 1.21.0 -> 1.22.7."},
 		"a version without an image is corrected": {
 			state:   versioned("1.22.77", "1.21.0", false),
@@ -88,16 +88,16 @@ func TestCheckUpgrade(t *testing.T) {
 			to:      "1.22.7",
 		},
 		"a version without an image is corrected, with one server": {state: versioned("1.22.77", "", false), started: `["1.21.0"]`, to: "1.22.7"},
-		"and that is judged by what ran before": {
+		"the correction is compared with what ran before": {
 			state:   versioned("1.22.77", "", false),
 			started: `["1.21.0"]`,
 			to:      "1.20.6",
 			err:     "run 1.21.0: 1.20.6 is older",
 		},
 		"a version without an image at creation is corrected": {state: versioned("1.22.77", "", false), to: "1.22.7"},
-		"nothing was remembered": {
+		"nothing is recorded": {
 			state: versioned("1.22.7", "1.22.7", false), to: "1.21.0", err: "is older than 1.22.7"},
-		"nothing was remembered, and no server runs": {
+		"nothing is recorded, and no server runs": {
 			state: versioned("1.22.7", "", true), to: "1.21.0", err: "is older than 1.22.7"},
 	}
 	for name, tt := range tests {

@@ -10,8 +10,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 )
 
-// Bad input is refused at plan, before anything is asked of a cluster: the
-// provider block here leads nowhere. Each message names what to do.
+// Bad input is refused at plan, before any request to a cluster: the provider block here points to no cluster. Each
+// message says what to do.
 func TestAccCluster_badInput(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)

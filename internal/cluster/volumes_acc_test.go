@@ -39,7 +39,7 @@ func storageHCL(namespace, size, storage, more string) string {
 	)
 }
 
-// volume is what a server has its data on.
+// volume is the volume of a server.
 type volume struct {
 	claim       types.UID
 	name, class string
@@ -67,8 +67,7 @@ func volumes(t *testing.T, namespace string) map[string]volume {
 	return out
 }
 
-// haveGrown checks that n volumes have 2Gi, and that those of servers that are added
-// will.
+// haveGrown checks that n volumes have 2Gi, and that those of added servers will have it.
 func haveGrown(t *testing.T, namespace string, n int) resource.TestCheckFunc {
 	return func(*terraform.State) error {
 		const size = "2Gi"
@@ -95,8 +94,7 @@ func statefulSet(t *testing.T, namespace string) *appsv1.StatefulSet {
 	return sts
 }
 
-// adopted checks that all pods belong to the StatefulSet that is there, and that
-// none was made from another template.
+// adopted checks that all pods belong to the present StatefulSet, and were made from its template.
 func adopted(t *testing.T, namespace string, n int) resource.TestCheckFunc {
 	return func(*terraform.State) error {
 		sts := statefulSet(t, namespace)
@@ -120,8 +118,8 @@ func adopted(t *testing.T, namespace string, n int) resource.TestCheckFunc {
 	}
 }
 
-// steps expects what a plan says will be done. What it says it waits for depends on
-// the moment at which the servers were seen.
+// steps expects the steps of a plan. It ignores those that wait, which depend on the moment at which the servers were
+// observed.
 type steps []string
 
 func (s steps) CheckPlan(_ context.Context, req plancheck.CheckPlanRequest, resp *plancheck.CheckPlanResponse) {
@@ -144,8 +142,7 @@ func (s steps) CheckPlan(_ context.Context, req plancheck.CheckPlanRequest, resp
 	resp.Error = fmt.Errorf("no change of %s is planned", address)
 }
 
-// watchServers counts the servers that are ready, until stop, which returns the
-// fewest that there were.
+// watchServers counts the ready servers until stop, which returns the lowest count.
 func watchServers(t *testing.T, namespace string) (stop func() (fewest int)) {
 	t.Helper()
 	c := acctest.Consul(t, namespace, "consul")
@@ -182,9 +179,8 @@ func watchServers(t *testing.T, namespace string) (stop func() (fewest int)) {
 	}
 }
 
-// Volumes grow while their servers run: no pod is made anew, no container restarts,
-// and no write fails.
-func TestAccVolumes_growthInPlaceRestartsNobody(t *testing.T) {
+// Volumes grow while their servers run: no pod is replaced, no container restarts, and no write fails.
+func TestAccVolumes_growthInPlaceRestartsNoServer(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
 	namespace, class := acctest.Namespace(t), ", class = \""+acctest.ExpandableClass(t)+"\""
@@ -212,7 +208,7 @@ func TestAccVolumes_growthInPlaceRestartsNobody(t *testing.T) {
 						writer.More(20)
 						sts := statefulSet(t, namespace)
 						if sts.UID == set {
-							return fmt.Errorf("the StatefulSet was not made anew")
+							return fmt.Errorf("the StatefulSet was not created again")
 						}
 						const deletes = appsv1.DeletePersistentVolumeClaimRetentionPolicyType
 						if policy := sts.Spec.PersistentVolumeClaimRetentionPolicy.WhenDeleted; policy != deletes {
@@ -229,10 +225,9 @@ func TestAccVolumes_growthInPlaceRestartsNobody(t *testing.T) {
 	})
 }
 
-// What others added to the StatefulSet and to its pod template stays when it is made
-// anew, so that no pod differs from it; and what the provider has set it can still
-// take away.
-func TestAccLong_growthInPlaceKeepsWhatIsTheirs(t *testing.T) {
+// When the StatefulSet is created again, it keeps what others added to it and to its pod template, so that no pod
+// differs from it. The provider can still remove what it has set.
+func TestAccLong_growthInPlaceKeepsWhatOthersAdded(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace, class := acctest.Namespace(t), ", class = \""+acctest.ExpandableClass(t)+"\""
 	acctest.StartResizer(t, namespace)
@@ -255,7 +250,7 @@ func TestAccLong_growthInPlaceKeepsWhatIsTheirs(t *testing.T) {
 		CheckDestroy: acctest.NothingLeft(t, namespace),
 		Steps: []resource.TestStep{
 			{Config: config("1Gi", labels)},
-			{ // the pod is made anew with it
+			{ // the pod is created again with it
 				PreConfig: func() {
 					asSomebodyElse(t, acctest.Kube(t).AppsV1().StatefulSets(namespace), "consul-server", func(s *appsv1.StatefulSet) {
 						metav1.SetMetaDataAnnotation(&s.ObjectMeta, "example.com/theirs", "stays")
@@ -299,9 +294,8 @@ func noContainerRestarted(t *testing.T, namespace string) error {
 	return nil
 }
 
-// A volume of which the file system only grows when it is mounted again takes its
-// server with it, and no other.
-func TestAccLong_aFileSystemThatWaitsRestartsItsServerAlone(t *testing.T) {
+// If the file system of a volume only grows when it is mounted again, its server restarts, and no other.
+func TestAccLong_restartsOnlyTheServerWhoseFileSystemWaits(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace, class := acctest.Namespace(t), ", class = \""+acctest.ExpandableClass(t)+"\""
 	acctest.StartResizer(t, namespace, "consul-server-0", "consul-server-2")
@@ -347,7 +341,7 @@ func TestAccLong_aFileSystemThatWaitsRestartsItsServerAlone(t *testing.T) {
 	})
 }
 
-// What Kubernetes would refuse is refused at plan, with the way that works.
+// What Kubernetes would refuse is refused at plan, with what works instead.
 func TestAccVolumes_aClassThatCannotExpandIsRefusedAtPlan(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -377,8 +371,8 @@ func TestAccVolumes_aClassThatCannotExpandIsRefusedAtPlan(t *testing.T) {
 	})
 }
 
-// Growth that does not come to its end is explained, and the next apply goes on.
-func TestAccVolumes_growthThatHangsIsExplained(t *testing.T) {
+// Growth that does not end is explained, and the next apply resumes it.
+func TestAccVolumes_growthThatDoesNotEndIsExplained(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
 	namespace, class := acctest.Namespace(t), ", class = \""+acctest.ExpandableClass(t)+"\""
@@ -404,8 +398,8 @@ func TestAccVolumes_growthThatHangsIsExplained(t *testing.T) {
 	})
 }
 
-// Every server moves to a new and larger volume of another class, with its ACL
-// token, while a client writes: no write that was acknowledged is lost.
+// Every server moves to a larger volume of another class, with its ACL token, while a client writes: no acknowledged
+// write is lost.
 func TestAccLong_rebuildLosesNoWrite(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace, class := acctest.Namespace(t), acctest.ExpandableClass(t)
@@ -459,9 +453,9 @@ func TestAccLong_rebuildLosesNoWrite(t *testing.T) {
 	})
 }
 
-// A rebuild that is killed, before the first server's volume is gone and again
-// after it, shows in the plan and goes on with the servers that are left.
-func TestAccLong_rebuildThatIsKilledGoesOn(t *testing.T) {
+// A rebuild that is killed before, and again after, the first server lost its volume shows in the plan, and the next
+// apply resumes it with the remaining servers.
+func TestAccLong_resumesAKilledRebuild(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.NamespaceName(t)
 	k := acctest.Kube(t)
@@ -490,7 +484,7 @@ func TestAccLong_rebuildThatIsKilledGoesOn(t *testing.T) {
 		}
 		out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode", "-lock=false")
 		if code != 2 || !strings.Contains(out, "1 to change, 0 to destroy") {
-			t.Fatalf("after a kill when a volume was %s the plan does not go on (exit code %d):\n%s", name, code, out)
+			t.Fatalf("after a kill when a volume was %s, the plan does not resume the rebuild (exit code %d):\n%s", name, code, out)
 		}
 	}
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-lock=false")
@@ -513,10 +507,10 @@ func TestAccLong_rebuildThatIsKilledGoesOn(t *testing.T) {
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
 }
 
-// The provider is killed when it has deleted the StatefulSet and not made it again.
-// The cluster is not forgotten: the plan is an update, which makes the StatefulSet
-// around the pods. And what is left can be destroyed as well.
-func TestAccLong_killedBeforeTheStatefulSetIsMadeAgainGoesOn(t *testing.T) {
+// The provider is killed after it has deleted the StatefulSet and before it has created it again. The cluster is not
+// forgotten: the plan is an update, which creates the StatefulSet for the same pods. What is left can also be
+// destroyed.
+func TestAccLong_resumesAfterAKillWithoutItsStatefulSet(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace, class := acctest.NamespaceName(t), acctest.ExpandableClass(t)
 	k := acctest.Kube(t)
@@ -528,7 +522,7 @@ func TestAccLong_killedBeforeTheStatefulSetIsMadeAgainGoesOn(t *testing.T) {
 	acctest.StartResizer(t, namespace)
 	before := podUIDs(t, namespace)
 
-	// A finalizer keeps the StatefulSet where it is when the provider is killed.
+	// A finalizer keeps the StatefulSet until the provider is killed.
 	const hold = "example.com/hold"
 	statefulSets := k.AppsV1().StatefulSets(namespace)
 	asSomebodyElse(t, statefulSets, "consul-server", func(s *appsv1.StatefulSet) { s.Finalizers = append(s.Finalizers, hold) })
@@ -545,7 +539,7 @@ func TestAccLong_killedBeforeTheStatefulSetIsMadeAgainGoesOn(t *testing.T) {
 		asSomebodyElse(t, statefulSets, "consul-server", func(s *appsv1.StatefulSet) {
 			s.Finalizers = slices.DeleteFunc(s.Finalizers, func(f string) bool { return f == hold })
 		})
-		acctest.Wait(t, "the StatefulSet to go", func(ctx context.Context) (string, error) {
+		acctest.Wait(t, "the StatefulSet to be deleted", func(ctx context.Context) (string, error) {
 			if _, err := statefulSets.Get(ctx, "consul-server", metav1.GetOptions{}); err == nil {
 				return "it is there", nil
 			}
@@ -557,7 +551,7 @@ func TestAccLong_killedBeforeTheStatefulSetIsMadeAgainGoesOn(t *testing.T) {
 	out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode", "-lock=false")
 	if code != 2 || !strings.Contains(out, "0 to add, 1 to change, 0 to destroy") ||
 		!strings.Contains(out, "StatefulSet consul-server: missing") {
-		t.Fatalf("the plan is not to make the StatefulSet again (exit code %d):\n%s", code, out)
+		t.Fatalf("the plan does not create the StatefulSet again (exit code %d):\n%s", code, out)
 	}
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-lock=false")
 	for _, check := range []resource.TestCheckFunc{
@@ -576,7 +570,7 @@ func TestAccLong_killedBeforeTheStatefulSetIsMadeAgainGoesOn(t *testing.T) {
 	); err != nil {
 		t.Fatal(err)
 	}
-	acctest.Wait(t, "the StatefulSet to go", func(ctx context.Context) (string, error) {
+	acctest.Wait(t, "the StatefulSet to be deleted", func(ctx context.Context) (string, error) {
 		if _, err := statefulSets.Get(ctx, "consul-server", metav1.GetOptions{}); err == nil {
 			return "it is there", nil
 		}
@@ -586,8 +580,8 @@ func TestAccLong_killedBeforeTheStatefulSetIsMadeAgainGoesOn(t *testing.T) {
 	namespaceGone(t, namespace)
 }
 
-// A plan asks for storage classes only if volumes are to grow.
-func TestAccVolumes_otherPlansDoNotAskForThem(t *testing.T) {
+// Only a plan that grows volumes reads storage classes.
+func TestAccVolumes_onlyPlansThatGrowThemReadClasses(t *testing.T) {
 	acctest.PreCheck(t)
 	t.Parallel()
 	namespace, class := acctest.NamespaceName(t), acctest.ExpandableClass(t)
@@ -614,7 +608,7 @@ func TestAccVolumes_otherPlansDoNotAskForThem(t *testing.T) {
 	cli.Write("main.tf", config("2Gi"))
 	cli.Must(t.Context(), "plan", "-no-color")
 	if n := asked(); n != 2 {
-		t.Errorf("a plan that lets volumes grow made %d requests for them, want 2", n)
+		t.Errorf("a plan that grows volumes made %d requests for them, want 2", n)
 	}
 	cli.Setenv("KUBE_CONFIG_PATH", administrator)
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")

@@ -10,7 +10,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// What is written for a cluster, for each kind of change of it, and when it is destroyed.
+// The writes for a cluster: for each kind of change, and for its destroy.
 func TestAccLong_writesOfACluster(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
@@ -41,7 +41,7 @@ func TestAccLong_writesOfACluster(t *testing.T) {
 	)
 }
 
-// What is written when encryption and ACLs are turned on, and off again.
+// The writes when encryption and ACLs are turned on, and off again.
 func TestAccLong_writesOfEncryptionTurnedOnAndOff(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
@@ -58,7 +58,7 @@ func TestAccLong_writesOfEncryptionTurnedOnAndOff(t *testing.T) {
 	)
 }
 
-// What is written when servers are adopted.
+// The writes of an adoption.
 func TestAccLong_writesOfAnAdoption(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
@@ -73,7 +73,7 @@ func TestAccLong_writesOfAnAdoption(t *testing.T) {
 	)
 }
 
-// What is written when a cluster comes back from the loss of its quorum, and of all its data.
+// The writes when a cluster recovers from the loss of its quorum, and of all its data.
 func TestAccLong_writesOfARecovery(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
@@ -101,7 +101,7 @@ func TestAccLong_writesOfARecovery(t *testing.T) {
 	)
 }
 
-// leadFirst makes the server that a smaller number of servers keeps the leader.
+// leadFirst makes the server the leader that stays when the cluster shrinks.
 func leadFirst(t *testing.T, namespace string) {
 	t.Helper()
 	c, token, first := acctest.Consul(t, namespace, "consul"), managementToken(t, namespace), server.PodName("consul", 0)
