@@ -49,7 +49,7 @@ func test(t *testing.T, c resource.TestCase) {
 	resource.Test(t, c)
 }
 
-// token reads the management token as a user would.
+// token reads the management token as a user does.
 func token(t *testing.T, namespace string) string {
 	t.Helper()
 	s, err := acctest.Kube(t).CoreV1().Secrets(namespace).Get(t.Context(), "consul-bootstrap-token", metav1.GetOptions{})
@@ -75,8 +75,8 @@ func deniesAnonymousWrites(t *testing.T, namespace string) resource.TestCheckFun
 	}
 }
 
-// hasAgentTokens checks that every server has a token of its own, with the
-// rights of its node and no more, and uses it: it registers itself with it.
+// hasAgentTokens checks that every server has its own token, with exactly the rights of its node, and registers
+// itself with it.
 func hasAgentTokens(t *testing.T, namespace string) resource.TestCheckFunc {
 	return func(*terraform.State) error {
 		c, management := acctest.Consul(t, namespace, "consul"), token(t, namespace)
@@ -163,7 +163,7 @@ func TestAccACLBootstrap_lifecycle(t *testing.T) {
 				},
 				Config: hcl(namespace, ""), PlanOnly: true,
 			},
-			{ // but one whose disk is lost has none, and votes all the same: the refresh sees it, and the apply repairs it
+			{ // a pod whose disk is lost has none, but votes: the refresh sees that, and the apply fixes it
 				PreConfig: func() {
 					c := acctest.Consul(t, namespace, "consul")
 					if _, err := k.Exec(t.Context(), namespace, "consul-server-1", "consul", nil, "rm", "/consul/data/acl-tokens.json"); err != nil {
@@ -198,7 +198,7 @@ func TestAccACLBootstrap_lifecycle(t *testing.T) {
 				}),
 			},
 			{Config: hcl(namespace, ""), PlanOnly: true},
-			{ // the Secret is lost: reported, and nothing else happens
+			{ // the Secret is lost: the plan only reports it
 				PreConfig: func() {
 					lost = token(t, namespace)
 					if err := k.CoreV1().Secrets(namespace).Delete(t.Context(), "consul-bootstrap-token", metav1.DeleteOptions{}); err != nil {
@@ -207,7 +207,7 @@ func TestAccACLBootstrap_lifecycle(t *testing.T) {
 				},
 				Config: hcl(namespace, ""), PlanOnly: true,
 			},
-			{ // and recovered when asked for
+			{ // a reset recovers it
 				Config: hcl(namespace, `  reset = "once"`),
 				Check: resource.ComposeTestCheckFunc(deniesAnonymousWrites(t, namespace), noSecretInState(t, namespace), func(*terraform.State) error {
 					if _, err := consulacl.VerifyToken(t.Context(), acctest.Consul(t, namespace, "consul"), lost); !errors.Is(
@@ -224,9 +224,8 @@ func TestAccACLBootstrap_lifecycle(t *testing.T) {
 	})
 }
 
-// A process that died between any two steps left one of these behind; the next
-// apply goes on from it.
-func TestAccLong_goesOnFromAnyStep(t *testing.T) {
+// Each of these is what a process leaves behind that dies between two steps. The next apply resumes from it.
+func TestAccLong_resumesFromAnyStep(t *testing.T) {
 	acctest.PreCheck(t)
 	tests := map[string]func(t *testing.T, c *consul.Cluster, ref consulacl.SecretRef) error{
 		"the Secret is stored": func(t *testing.T, c *consul.Cluster, ref consulacl.SecretRef) error {

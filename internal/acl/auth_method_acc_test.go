@@ -53,7 +53,7 @@ func (f fixture) reviewer() server.TokenReviewer {
 	return server.TokenReviewer{Namespace: f.Namespace, Cluster: f.Name, AuthMethod: "pods"}
 }
 
-// cleanUp removes what a failed test leaves outside of the namespace.
+// cleanUp removes what a failed test leaves outside its namespace.
 func (f fixture) cleanUp() {
 	k, ctx, role := acctest.Kube(f.t), context.WithoutCancel(f.t.Context()), f.reviewer().RoleName()
 	f.t.Cleanup(func() {
@@ -62,8 +62,8 @@ func (f fixture) cleanUp() {
 	})
 }
 
-// pod starts a pod that runs as a service account, as an application does, and
-// returns how to run a command in it.
+// pod starts a pod that runs as a service account, like an application, and returns a function that runs a command in
+// it.
 func (f fixture) pod(account string) func(command string) (output string, err error) {
 	f.t.Helper()
 	k, ctx := acctest.Kube(f.t), f.t.Context()
@@ -114,8 +114,7 @@ func (f fixture) pod(account string) func(command string) (output string, err er
 
 const login = "consul login -method=pods -bearer-token-file=/var/run/secrets/kubernetes.io/serviceaccount/token -token-sink-file=/tmp/token"
 
-// canWrite checks that a pod logs in, writes the key that its role allows, is
-// refused another, and logs out.
+// canWrite checks that a pod can log in, write the key that its role allows, write no other key, and log out.
 func canWrite(run func(string) (string, error)) resource.TestCheckFunc {
 	return func(*terraform.State) error {
 		const as = "CONSUL_HTTP_TOKEN_FILE=/tmp/token consul "
@@ -130,7 +129,7 @@ func canWrite(run func(string) (string, error)) resource.TestCheckFunc {
 	}
 }
 
-// cannotLogIn checks that a pod is refused.
+// cannotLogIn checks that the login of a pod is refused.
 func cannotLogIn(run func(string) (string, error)) resource.TestCheckFunc {
 	return func(*terraform.State) error {
 		if out, err := run("rm -f /tmp/token; " + login); err == nil || !strings.Contains(out, "403") {
@@ -140,7 +139,7 @@ func cannotLogIn(run func(string) (string, error)) resource.TestCheckFunc {
 	}
 }
 
-// absent fails if a plan, or the state, holds a text.
+// absent fails if a plan or the state contains a text.
 type absent struct {
 	what   string
 	secret func() string
@@ -152,7 +151,7 @@ func (a absent) find(v any) error {
 		return err
 	}
 	if secret := a.secret(); len(secret) < 100 || strings.Contains(string(text), secret) {
-		return fmt.Errorf("%s is there (%d characters)", a.what, len(secret))
+		return fmt.Errorf("%s is in it (%d characters)", a.what, len(secret))
 	}
 	return nil
 }
@@ -184,8 +183,8 @@ func TestAccAuthMethod_podLogsIn(t *testing.T) {
 	jwt := absent{what: "the service account's token", secret: func() string { return f.secret(account, "token") }}
 	withoutJWT := []statecheck.StateCheck{jwt}
 	id := statecheck.CompareValue(compare.ValuesSame())
-	// mends is a step that changes something, sees it in the plan, and finds it mended.
-	mends := func(change func() error, drift ...string) resource.TestStep {
+	// repairs is a step that changes something, expects the drift in the plan, and the repair after the apply.
+	repairs := func(change func() error, drift ...string) resource.TestStep {
 		var want []any
 		for _, d := range drift {
 			want = append(want, d)
@@ -260,17 +259,17 @@ func TestAccAuthMethod_podLogsIn(t *testing.T) {
 			{ResourceName: ruleAddress, ImportState: true, ImportStateVerify: true, ImportStateIdFunc: func(s *terraform.State) (string, error) {
 				return f.ID() + "/" + s.RootModule().Resources[ruleAddress].Primary.ID, nil
 			}},
-			mends(func() error {
+			repairs(func() error {
 				return k.CoreV1().ServiceAccounts(f.Namespace).Delete(t.Context(), account, metav1.DeleteOptions{})
 			}, "ServiceAccount consul-auth-pods: missing"),
-			mends(func() error {
+			repairs(func() error {
 				return k.CoreV1().Secrets(f.Namespace).Delete(t.Context(), account, metav1.DeleteOptions{})
 			}, "Secret consul-auth-pods: missing"),
-			mends(
+			repairs(
 				func() error { return k.RbacV1().ClusterRoles().Delete(t.Context(), role, metav1.DeleteOptions{}) },
 				"ClusterRole "+role+": missing",
 			),
-			mends(func() error {
+			repairs(func() error {
 				_, err := k.RbacV1().ClusterRoleBindings().Patch(
 					t.Context(),
 					role,
@@ -280,7 +279,7 @@ func TestAccAuthMethod_podLogsIn(t *testing.T) {
 				)
 				return err
 			}, "ClusterRoleBinding "+role+": subjects"),
-			mends(func() error { // made anew, with more rights
+			repairs(func() error { // created again, with more rights
 				b, err := k.RbacV1().ClusterRoleBindings().Get(t.Context(), role, metav1.GetOptions{})
 				if err == nil {
 					err = k.RbacV1().ClusterRoleBindings().Delete(t.Context(), role, metav1.DeleteOptions{})
@@ -293,12 +292,12 @@ func TestAccAuthMethod_podLogsIn(t *testing.T) {
 				}
 				return err
 			}, "ClusterRoleBinding "+role+": roleRef"),
-			mends(changed(func(config map[string]any) { config["Host"] = "https://elsewhere" }), "auth method: Config.Host"),
-			mends(
+			repairs(changed(func(config map[string]any) { config["Host"] = "https://elsewhere" }), "auth method: Config.Host"),
+			repairs(
 				changed(func(config map[string]any) { config["ServiceAccountJWT"] = "eyJhbGciOiJub25lIn0.e30.c2ln" }),
 				"auth method: Config.ServiceAccountJWT",
 			),
-			{ // changed in place, by both; the rule stays
+			{ // changed in place by both; the rule is kept
 				Config: strings.Replace(
 					strings.ReplaceAll(hcl, "60m", "2h"),
 					"bind_type   = \"role\"",
@@ -314,7 +313,7 @@ func TestAccAuthMethod_podLogsIn(t *testing.T) {
 				ConfigStateChecks: []statecheck.StateCheck{id.AddStateValue(ruleAddress, tfjsonpath.New("id"))},
 				Check:             canWrite(app),
 			},
-			{ // deleted by somebody else, with its rules, and made again
+			{ // deleted by somebody else, with its rules, and created again
 				PreConfig: f.before(func(acl *api.ACL) error { _, err := acl.AuthMethodDelete("pods", nil); return err }),
 				Config:    hcl, ExpectNonEmptyPlan: false,
 				Check: resource.ComposeTestCheckFunc(canWrite(app), cannotLogIn(other)),
@@ -323,7 +322,7 @@ func TestAccAuthMethod_podLogsIn(t *testing.T) {
 	})
 }
 
-// driftIs checks the attribute drift as a plan read it.
+// driftIs checks the attribute drift that a plan has read.
 type driftIs struct {
 	address string
 	want    []any
@@ -346,7 +345,7 @@ func (d driftIs) CheckPlan(_ context.Context, req plancheck.CheckPlanRequest, re
 	resp.Error = fmt.Errorf("no change of %s is planned", d.address)
 }
 
-// jwtOnceThere is absent, where there is a secret to look for.
+// jwtOnceThere is absent, if there is a secret to search for.
 type jwtOnceThere struct{ absent }
 
 // CheckPlan implements plancheck.PlanCheck.
@@ -369,15 +368,14 @@ func (f fixture) noReviewer() resource.TestCheckFunc {
 			"ServiceAccount": errAccount, "Secret": errSecret, "ClusterRole": errRole, "ClusterRoleBinding": errBinding,
 		} {
 			if !apierrors.IsNotFound(err) {
-				return fmt.Errorf("a %s is left (%w)", what, err)
+				return fmt.Errorf("a %s still exists (%w)", what, err)
 			}
 		}
 		return nil
 	}
 }
 
-// leastRights checks that the token reviewer can do what a login takes and not
-// a thing more.
+// leastRights checks that the token reviewer has exactly the rights that a login needs.
 func (f fixture) leastRights() resource.TestCheckFunc {
 	return func(*terraform.State) error {
 		role, err := acctest.Kube(f.t).RbacV1().ClusterRoles().Get(context.Background(), f.reviewer().RoleName(), metav1.GetOptions{})
@@ -391,9 +389,9 @@ func (f fixture) leastRights() resource.TestCheckFunc {
 	}
 }
 
-// The type jwt, on the oldest version: whoever has a token of a key that Consul
-// was told gets the service identity of its subject. The type can be changed,
-// and then the rules, which go with the auth method, come back.
+// The type jwt, on the oldest version: a client with a token that one of the configured keys signed gets the service
+// identity of its subject. The type can be changed, and then the rules, which Consul deletes with the auth method,
+// come back.
 func TestAccAuthMethod_jwtLogsIn(t *testing.T) {
 	t.Parallel()
 	c, management := acctest.Bootstrapped(t, acctest.OlderVersion)
@@ -448,7 +446,7 @@ func TestAccAuthMethod_jwtLogsIn(t *testing.T) {
 		{Config: hcl, PlanOnly: true},
 		{Config: rewritten, PlanOnly: true},
 		{ResourceName: methodAddress, ImportState: true, ImportStateId: f.ID() + "/pods", ImportStateVerify: true},
-		{ // changed by somebody else, and put back
+		{ // changed by somebody else, and reverted
 			PreConfig: f.before(func(acl *api.ACL) error {
 				m, _, err := acl.AuthMethodRead("pods", nil)
 				if err == nil {
@@ -516,7 +514,7 @@ func TestAccAuthMethod_jwtLogsIn(t *testing.T) {
 	}})
 }
 
-// signingKey makes a key pair; the public part is PEM.
+// signingKey creates a key pair. The public key is PEM.
 func signingKey(t *testing.T) (*ecdsa.PrivateKey, string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -530,7 +528,7 @@ func signingKey(t *testing.T) (*ecdsa.PrivateKey, string) {
 	return key, string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
 }
 
-// sign makes a JSON web token.
+// sign creates a JSON web token.
 func sign(t *testing.T, key *ecdsa.PrivateKey, user string) string {
 	t.Helper()
 	claims, err := json.Marshal(map[string]any{
@@ -548,8 +546,8 @@ func sign(t *testing.T, key *ecdsa.PrivateKey, user string) string {
 	return text + "." + base64.RawURLEncoding.EncodeToString(append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...))
 }
 
-// Another Kubernetes cluster is told by address, certificate and a token that
-// is in no state, private state or plan. Nothing is made in Kubernetes.
+// Another Kubernetes cluster is given by address, certificate, and a token that is in no state, private state, or
+// plan. Nothing is created in Kubernetes.
 func TestAccAuthMethod_tokenOfAnotherKubernetesIsNotStored(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
@@ -617,14 +615,14 @@ provider "consul" {
 	}
 	out := cli.Must(ctx, "apply", "-auto-approve", "-no-color")
 	if strings.Contains(out, "Nobody can log in") {
-		t.Errorf("a warning without reason:\n%s", out)
+		t.Errorf("a warning without a reason:\n%s", out)
 	}
 	must(canWrite(app)(nil))
 	must(f.noReviewer()(nil))
 	notStored()
 	cli.Must(ctx, "plan", "-no-color", "-detailed-exitcode")
 
-	// Another token is written when the version says so, not before.
+	// Another token is written only once its version changes.
 	cli.Setenv("TF_VAR_jwt", second)
 	cli.Must(ctx, "plan", "-no-color", "-detailed-exitcode")
 	isWritten(first)
@@ -633,7 +631,7 @@ provider "consul" {
 	isWritten(second)
 	notStored()
 
-	// One that somebody else wrote is seen, and replaced.
+	// A token that somebody else wrote is noticed, and replaced.
 	f.do(func(acl *api.ACL) error {
 		m, _, err := acl.AuthMethodRead("pods", nil)
 		if err == nil {
@@ -648,14 +646,14 @@ provider "consul" {
 	cli.Must(ctx, "apply", "-auto-approve", "-no-color")
 	isWritten(second)
 
-	// An address that the servers cannot reach is no error, but said at once.
+	// An address that the servers cannot reach is a warning, and no error.
 	cli.Write("main.tf", main("https://127.0.0.1:1", "2"))
 	if out := cli.Must(ctx, "apply", "-auto-approve", "-no-color"); !strings.Contains(out, "Nobody can log in yet") ||
 		!strings.Contains(out, "127.0.0.1:1") {
-		t.Errorf("nothing was said:\n%s", out)
+		t.Errorf("there is no warning:\n%s", out)
 	}
 
-	// From another cluster to the own one, and back.
+	// From another cluster to its own, and back.
 	own := strings.ReplaceAll(main(server.KubernetesHost, "2"), "service_account_jwt_wo", "# service_account_jwt_wo")
 	cli.Write("main.tf", own)
 	cli.Must(ctx, "apply", "-auto-approve", "-no-color")
@@ -668,7 +666,7 @@ provider "consul" {
 	must(f.noReviewer()(nil))
 	notStored()
 
-	// Whoever is logged in loses his token: the plan says so.
+	// The plan says that the tokens of logins are lost.
 	if _, err := app(login); err != nil {
 		t.Fatal(err)
 	}
@@ -681,12 +679,12 @@ provider "consul" {
 	}
 	cli.Must(ctx, "destroy", "-auto-approve", "-no-color")
 	if _, err := k.CoreV1().Secrets(f.Namespace).Get(ctx, "theirs", metav1.GetOptions{}); err != nil {
-		t.Errorf("the destroy touched what is somebody else's: %v", err)
+		t.Errorf("the destroy deleted a Secret of somebody else: %v", err)
 	}
 }
 
-// reviewerByHand makes a token reviewer as an administrator does, and returns
-// its token and the certificate authority.
+// reviewerByHand creates a token reviewer as an administrator does, and returns its token and the certificate
+// authority.
 func (f fixture) reviewerByHand(name string) (jwt, ca string) {
 	f.t.Helper()
 	k, ctx := acctest.Kube(f.t), f.t.Context()
@@ -822,7 +820,7 @@ func TestAccAuthMethod_refusals(t *testing.T) {
 		},
 	})
 	test(t, resource.TestCase{Steps: []resource.TestStep{
-		// The rules of an auth method are deleted with it: a plan that makes them again is not refused.
+		// The rules of an auth method are deleted with it: a plan that creates them again is not refused.
 		{Config: rule("auth_method = \"nobody\"\n bind_type = \"service\"\n bind_name = \"a\""), PlanOnly: true, ExpectNonEmptyPlan: true},
 		{
 			Config:      rule("auth_method = \"nobody\"\n bind_type = \"service\"\n bind_name = \"a\""),
@@ -843,7 +841,7 @@ func TestAccAuthMethod_refusals(t *testing.T) {
 			ImportStateId: "nobody",
 			ExpectError:   acctest.Says(`is not of the form "<namespace>/<cluster>/<name>"`),
 		},
-		{ // objects of somebody else are in the way: refused, and left alone
+		{ // objects of somebody else have the names: refused, and left alone
 			PreConfig: func() {
 				if _, err := k.RbacV1().ClusterRoles().Create(
 					t.Context(), &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: role}}, metav1.CreateOptions{},
@@ -860,9 +858,9 @@ func TestAccAuthMethod_refusals(t *testing.T) {
 	}
 }
 
-// What an apply that was killed left behind is taken over, whatever it is; and
-// two resources of the configuration never take each other's.
-func TestAccAuthMethod_goesOnAfterAnInterruptedCreate(t *testing.T) {
+// The next apply adopts whatever a killed apply left behind. Two resources of one configuration never adopt each
+// other's objects.
+func TestAccAuthMethod_resumesAnInterruptedCreate(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
 	f.cleanUp()
@@ -887,7 +885,7 @@ func TestAccAuthMethod_goesOnAfterAnInterruptedCreate(t *testing.T) {
 	test(t, resource.TestCase{
 		CheckDestroy: f.noReviewer(),
 		Steps: []resource.TestStep{
-			{ // the token reviewer is there, and nothing else
+			{ // only the token reviewer exists
 				PreConfig: func() {
 					if _, err := consulacl.NewTokenReviewer(f.Cluster, "pods").Ensure(t.Context()); err != nil {
 						t.Fatal(err)
@@ -895,7 +893,7 @@ func TestAccAuthMethod_goesOnAfterAnInterruptedCreate(t *testing.T) {
 				},
 				Config: hcl, Check: canWrite(app),
 			},
-			{ // all is there, but for the state
+			{ // everything exists except the state
 				Config: `removed {
   from = consul_k8s_auth_method.pods
   lifecycle { destroy = false }
@@ -923,7 +921,7 @@ removed {
 			{Config: hcl, PlanOnly: true},
 			{Config: renamed, Check: canWrite(app)}, // without a block "moved"
 			{Config: renamed, PlanOnly: true},
-			{ // the new one is made, that is taken over, before the old one is destroyed
+			{ // the new one is created, which adopts the objects, before the old one is destroyed
 				Taint: []string{"consul_k8s_auth_method.renamed", "consul_k8s_binding_rule.renamed"},
 				Config: strings.ReplaceAll(
 					renamed,
@@ -937,9 +935,9 @@ removed {
 	})
 }
 
-// Auth methods that get another address in the configuration, without a block "moved", are destroyed and created at once,
-// in no order: they are there afterwards, each with its token reviewer.
-func TestAccLong_getAnotherAddress(t *testing.T) {
+// Auth methods that move to another address without a block "moved" are destroyed and created at the same time, in no
+// order. Afterwards, each exists with its token reviewer.
+func TestAccLong_moveToAnotherAddress(t *testing.T) {
 	f := bootstrapped(t)
 	f.cleanUp()
 	const n = 8
@@ -970,9 +968,8 @@ func TestAccLong_getAnotherAddress(t *testing.T) {
 	}})
 }
 
-// The provider may be killed anywhere: the next apply goes on, and a destroy
-// leaves nothing.
-func TestAccLong_killedApplyGoesOn(t *testing.T) {
+// The provider may be killed at any time: the next apply resumes, and a destroy leaves nothing.
+func TestAccLong_resumesAKilledApply(t *testing.T) {
 	f := bootstrapped(t)
 	f.cleanUp()
 	k, account := acctest.Kube(t), f.reviewer().AccountName()
@@ -1024,8 +1021,8 @@ terraform {
 	}
 }
 
-// The cluster was deleted by hand, and so the auth method is gone; what was made
-// for it in Kubernetes is not forgotten.
+// The cluster was deleted by hand, and the auth method with it. What was created for it in Kubernetes is not
+// forgotten.
 func TestAccAuthMethod_destroyCleansUpAfterTheCluster(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
@@ -1049,7 +1046,7 @@ func TestAccAuthMethod_destroyCleansUpAfterTheCluster(t *testing.T) {
 					); err != nil {
 						t.Fatal(err)
 					}
-					acctest.Wait(t, "the server to go", func(ctx context.Context) (string, error) {
+					acctest.Wait(t, "the server to be deleted", func(ctx context.Context) (string, error) {
 						pods, err := f.Pods(ctx)
 						if len(pods) > 0 {
 							return "it is there", err
@@ -1063,7 +1060,7 @@ func TestAccAuthMethod_destroyCleansUpAfterTheCluster(t *testing.T) {
 	})
 }
 
-// Import by resource identity takes Terraform or OpenTofu 1.12.
+// Import by resource identity requires Terraform or OpenTofu 1.12.
 func TestAccAuthMethod_importByIdentity(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)

@@ -8,8 +8,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
 )
 
-// The validator of the attribute type says what is wrong with an unknown type;
-// what the type would take is no second error.
+// The validator of the attribute type reports an unknown type. What the type would require is not a second error.
 func TestAuthMethod_ofUnknownTypeIsOneError(t *testing.T) {
 	r := &AuthMethodResource{}
 	var s resource.SchemaResponse

@@ -34,7 +34,7 @@ func TestCheckBindName(t *testing.T) {
 func TestCheckSelector_knowsTheTypeOfTheAuthMethod(t *testing.T) {
 	for _, c := range []struct {
 		methodType, selector string
-		want                 string // "" where it is valid
+		want                 string // "" if it is valid
 	}{
 		{"", "", ""},
 		{"", `serviceaccount.name == "x"`, ""},
@@ -42,9 +42,9 @@ func TestCheckSelector_knowsTheTypeOfTheAuthMethod(t *testing.T) {
 			"serviceaccount.namespace,"},
 		{"", `serviceaccount.name == "x" and value.user == "x"`, "no type of auth method"},
 		{"", `serviceaccount.name = "x"`, `it is not an expression such as serviceaccount.namespace == "shop"`},
-		{"oidc", `any.thing == "x"`, ""}, // made by somebody else
+		{"oidc", `any.thing == "x"`, ""}, // created by another tool
 		{"kubernetes", `serviceaccount.namespace == "shop" and serviceaccount.name != "default"`, ""},
-		{"kubernetes", `serviceaccount.namespace==default and serviceaccount.name!=vault`, ""}, // of Consul's documentation
+		{"kubernetes", `serviceaccount.namespace==default and serviceaccount.name!=vault`, ""}, // from Consul's documentation
 		{"kubernetes", `serviceaccount.name matches "^web-"`, ""},
 		{"kubernetes", `serviceaccount.name matches "["`, "regular expression"},
 		{
@@ -66,7 +66,7 @@ func TestCheckSelector_knowsTheTypeOfTheAuthMethod(t *testing.T) {
 func TestCheckReferences(t *testing.T) {
 	for _, c := range []struct {
 		methodType, name string
-		want             string // "" where it is valid
+		want             string // "" if it is valid
 	}{
 		{"", "web-${value.user}", ""},
 		{"", "${serviceaccount.name}", ""},

@@ -17,12 +17,12 @@ const requiredProviders = `terraform {
 }
 `
 
-// A cluster that nothing makes is most likely a typing error; one that the same
-// apply makes, and that is referred to, is not.
-func TestAccACLObjects_planWarnsOnceOfAClusterThatNothingMakes(t *testing.T) {
+// A cluster that no resource creates is most likely a typo. One that the same apply creates, and that the
+// configuration refers to, is not.
+func TestAccACLObjects_planWarnsOnceOfAClusterThatNothingCreates(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
-	namespace := acctest.NamespaceName(t) // nobody makes it
+	namespace := acctest.NamespaceName(t) // it does not exist
 	policies := func(cluster string) (hcl string) {
 		for i := range 3 {
 			hcl += fmt.Sprintf("resource \"consul_k8s_policy\" \"p%d\" {\n  cluster = %s\n  name = \"p%d\"\n  rules = \"\"\n}\n", i, cluster, i)

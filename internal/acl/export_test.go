@@ -1,4 +1,4 @@
 package acl
 
-// Templates is templates, for the test that compares them with Consul's.
+// Templates exports templates to the test that compares them with Consul's.
 var Templates = templates

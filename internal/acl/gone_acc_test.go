@@ -14,9 +14,10 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 )
 
-// What somebody deletes that a token needs, such as the namespace of its Secret or a policy, is drift of that one token: every
-// other plan, apply, and destroy works. The token is delivered again when its namespace is back.
-func TestAccToken_whatIsGoneBlocksNothingElse(t *testing.T) {
+// Something that a token needs and somebody deletes, such as a policy or the namespace of its Secret, is drift of
+// that token alone: every other plan, apply, and destroy works. The token is delivered again when its namespace is
+// back.
+func TestAccToken_missingObjectsBlockNoOtherResource(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
 	k, app := acctest.Kube(t), f.Namespace+"-app"
@@ -34,7 +35,7 @@ func TestAccToken_whatIsGoneBlocksNothingElse(t *testing.T) {
 		if err := namespaces.Delete(t.Context(), app, metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		acctest.Wait(t, "the namespace to go", func(ctx context.Context) (string, error) {
+		acctest.Wait(t, "the namespace to be deleted", func(ctx context.Context) (string, error) {
 			_, err := namespaces.Get(ctx, app, metav1.GetOptions{})
 			if found, err := kube.Found(err); found || err != nil {
 				return "it is there", err
@@ -60,7 +61,7 @@ func TestAccToken_whatIsGoneBlocksNothingElse(t *testing.T) {
 		t.Helper()
 		out, code := cli.Run(t.Context(), append(args, "-no-color")...)
 		if code != want {
-			t.Fatalf("%v ended with %d:\n%s", args, code, out)
+			t.Fatalf("%v ended with exit code %d:\n%s", args, code, out)
 		}
 		for _, s := range says {
 			if !acctest.Says(s).MatchString(out) {
@@ -98,7 +99,7 @@ func TestAccToken_whatIsGoneBlocksNothingElse(t *testing.T) {
 	}
 	run(0, nil, "plan", "-detailed-exitcode")
 
-	// A policy that somebody deletes is taken out of the token by Consul.
+	// Consul removes a deleted policy from the token.
 	f.do(func(acl *api.ACL) error {
 		p, _, err := acl.PolicyReadByName("by-hand", nil)
 		if err == nil {

@@ -73,7 +73,7 @@ func (s *tokenStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 const accessor, secret = "8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55", "5f6b3f8e-4d0a-4dd1-8e4e-6f3f2b1a9c77"
 
-// fakeCluster is a cluster of one server with one token, and the namespace "app" beside its own.
+// fakeCluster is a cluster of one server with one token, and another namespace "app".
 func fakeCluster(t *testing.T) (*TokenResource, *consulacl.ACL, *fake.Clientset, *tokenStore) {
 	t.Helper()
 	labels := server.OwnerLabels("consul")
@@ -115,8 +115,8 @@ func fakeCluster(t *testing.T) (*TokenResource, *consulacl.ACL, *fake.Clientset,
 	return r, a, k, store
 }
 
-// A destroy that may not change the Secret leaves the token as it is: the state knows it, and the next destroy finishes.
-func TestToken_aFailedDestroyIsFinishedByTheNext(t *testing.T) {
+// A destroy that may not change the Secret keeps the token: it is in the state, and the next destroy completes.
+func TestToken_theNextDestroyCompletesAFailedOne(t *testing.T) {
 	t.Parallel()
 	r, a, k, store := fakeCluster(t)
 	target := consulacl.Target{Namespace: "app", Name: "x", Key: "token"}
@@ -131,7 +131,7 @@ func TestToken_aFailedDestroyIsFinishedByTheNext(t *testing.T) {
 		t.Errorf("%v, and there are %d tokens", err, len(store.tokens))
 	}
 	forbidden = false
-	for range 2 { // once more, when all of it is gone
+	for range 2 { // once more, when everything is gone
 		err := r.remove(t.Context(), a, []consulacl.Target{target}, accessor)
 		_, getErr := k.CoreV1().Secrets("app").Get(t.Context(), "x", metav1.GetOptions{})
 		if err != nil || len(store.tokens) != 0 || !apierrors.IsNotFound(getErr) {
@@ -140,7 +140,8 @@ func TestToken_aFailedDestroyIsFinishedByTheNext(t *testing.T) {
 	}
 }
 
-// A namespace that is gone keeps no other Secret from its token, and is no reason to refuse a plan, unless the token is new.
+// A namespace that is gone does not prevent the delivery to other Secrets, and a plan is refused only if the token is
+// new.
 func TestToken_aNamespaceThatIsGone(t *testing.T) {
 	t.Parallel()
 	r, a, k, _ := fakeCluster(t)
@@ -175,12 +176,12 @@ func TestToken_aNamespaceThatIsGone(t *testing.T) {
 	r.clients.Claims.PlanNamespace("gone") // by a cluster with create_namespace
 	var diags diag.Diagnostics
 	if r.checkTargets(t.Context(), a, []consulacl.Target{gone}, tokenModel{}, &diags); len(diags) > 0 {
-		t.Errorf("planned to be made: %v", diags)
+		t.Errorf("planned to be created: %v", diags)
 	}
 }
 
-// A Secret that somebody else makes in the place of a delivered one is drift of the token; one in the way of a new target is
-// refused.
+// A Secret that somebody else creates in place of a delivered one is drift of the token. One in place of a new target
+// is refused.
 func TestToken_aSecretThatIsTaken(t *testing.T) {
 	t.Parallel()
 	r, a, k, _ := fakeCluster(t)
@@ -225,7 +226,7 @@ func newTokenModel(t *testing.T, namespace string) tokenModel {
 	return m
 }
 
-// What an import finds is what was declared, and a configuration that leaves things to their defaults asks for the same.
+// An import finds what was declared, and a configuration that leaves attributes at their defaults matches it.
 func TestToken_import(t *testing.T) {
 	t.Parallel()
 	declared := newTokenModel(t, "ns")
@@ -266,7 +267,7 @@ func TestToken_import(t *testing.T) {
 	}
 }
 
-// A policy that was declared before and is gone is drift; one that never was is refused.
+// A policy that was declared before and is gone is drift. One that never existed is refused.
 func TestCheckLinks(t *testing.T) {
 	t.Parallel()
 	o := object{kind: "token", clients: session.NewClients()}
@@ -278,7 +279,7 @@ func TestCheckLinks(t *testing.T) {
 	}{
 		"it is there":      {map[string]string{"a": "id"}, nil, 0, 0},
 		"it is gone":       {nil, []string{"a"}, 1, 0},
-		"it is misspelt":   {nil, []string{"b"}, 0, 1},
+		"it is misspelled": {nil, []string{"b"}, 0, 1},
 		"nothing is known": {nil, nil, 0, 1},
 	} {
 		var diags diag.Diagnostics
@@ -289,7 +290,7 @@ func TestCheckLinks(t *testing.T) {
 	}
 }
 
-// Terraform plans a change once more when it applies it, in a run that refreshes nothing. What it warns of was printed.
+// Terraform plans a change again when it applies it, in a run without refresh. Its warnings were already printed.
 func TestWarnOnce(t *testing.T) {
 	t.Parallel()
 	o := object{kind: "token", clients: session.NewClients()}

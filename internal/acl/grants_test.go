@@ -15,13 +15,13 @@ func TestTemplatedPolicy_isCheckedAtPlan(t *testing.T) {
 	text, null, unknown := types.StringValue, types.StringNull(), types.StringUnknown()
 	for _, c := range []struct {
 		template, name types.String
-		want           string // "" where it is accepted
+		want           string // "" if it is accepted
 	}{
 		{text("builtin/dns"), null, ""},
 		{text("builtin/service"), text("web"), ""},
 		{text("builtin/service"), unknown, ""},
 		{unknown, null, ""},
-		{text("builtin/api-gateway"), text("Upper"), ""}, // Consul takes it
+		{text("builtin/api-gateway"), text("Upper"), ""}, // Consul accepts it
 		{text("builtin/dnss"), null, `templated_policies: there is no template "builtin/dnss": use one of builtin/api-gateway, builtin/dns,`},
 		{text(""), null, `there is no template ""`},
 		{text("builtin/workload-identity"), text("a"), "there is no template"}, // Consul 1.21 and 1.22 refuse it
@@ -76,7 +76,7 @@ func TestSameLinks(t *testing.T) {
 	}
 }
 
-// A null in the datacenters of an identity is not set: what Consul then has is no change of what was declared.
+// A null in the datacenters of an identity counts as not set: it is not a difference from what Consul has.
 func TestKeepSet_nullsInNestedSets(t *testing.T) {
 	t.Parallel()
 	identity := func(datacenters ...tfattr.Value) types.Set {
@@ -92,10 +92,10 @@ func TestKeepSet_nullsInNestedSets(t *testing.T) {
 	}
 	null, one, two := types.StringNull(), types.StringValue("dc1"), types.StringValue("dc2")
 	for name, tt := range map[string]struct{ prior, read, want types.Set }{
-		"a null beside one":  {identity(null, one), identity(one), identity(null, one)},
-		"nothing but a null": {identity(null), identity(), identity(null)},
-		"another datacenter": {identity(null, one), identity(two), identity(two)},
-		"no null":            {identity(one), identity(one), identity(one)},
+		"a null beside a value": {identity(null, one), identity(one), identity(null, one)},
+		"nothing but a null":    {identity(null), identity(), identity(null)},
+		"another datacenter":    {identity(null, one), identity(two), identity(two)},
+		"no null":               {identity(one), identity(one), identity(one)},
 	} {
 		if got := keepSet(t.Context(), tt.prior, tt.read); !got.Equal(tt.want) {
 			t.Errorf("%s: got %s, want %s", name, got, tt.want)

@@ -30,8 +30,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 )
 
-// fixture is a cluster of one server with its ACLs bootstrapped, which HCL
-// refers to by its ID.
+// fixture is a cluster of one server with bootstrapped ACLs. HCL refers to it by its ID.
 type fixture struct {
 	*consul.Cluster
 	t     *testing.T
@@ -44,7 +43,7 @@ func bootstrapped(t *testing.T) fixture {
 	return fixture{Cluster: c, t: t, token: token}
 }
 
-// do asks Consul with the management token, not through the code under test.
+// do calls Consul with the management token, not through the code under test.
 func (f fixture) do(do func(*api.ACL) error) {
 	f.t.Helper()
 	if err := f.Any(f.t.Context(), f.token, func(client *api.Client) error { return do(client.ACL()) }); err != nil {
@@ -52,14 +51,14 @@ func (f fixture) do(do func(*api.ACL) error) {
 	}
 }
 
-// check is do for a check of plugin-testing.
+// check wraps do as a check of plugin-testing.
 func (f fixture) check(do func(*api.ACL) error) resource.TestCheckFunc {
 	return func(*terraform.State) error {
 		return f.Any(context.Background(), f.token, func(client *api.Client) error { return do(client.ACL()) })
 	}
 }
 
-// before is do for a step's PreConfig.
+// before wraps do as the PreConfig of a step.
 func (f fixture) before(do func(*api.ACL) error) func() {
 	return func() { f.t.Helper(); f.do(do) }
 }
@@ -133,7 +132,7 @@ func TestAccPolicy_lifecycle(t *testing.T) {
 			{ResourceName: address, ImportState: true, ImportStateVerify: true, ImportStateIdFunc: func(s *terraform.State) (string, error) {
 				return f.ID() + "/" + s.RootModule().Resources[address].Primary.ID, nil
 			}},
-			{ // rules changed by somebody else, and put back
+			{ // rules changed by somebody else, and reverted
 				PreConfig: f.before(func(acl *api.ACL) error {
 					p, _, err := acl.PolicyReadByName("a", nil)
 					if err != nil {
@@ -150,7 +149,7 @@ func TestAccPolicy_lifecycle(t *testing.T) {
 				ConfigStateChecks: []statecheck.StateCheck{sameID()},
 				Check:             rulesAre("a", `key_prefix "vault/" { policy = "write" } node_prefix "" { policy = "read" }`),
 			},
-			{ // the same content written otherwise is no drift
+			{ // the same content in another form is not drift
 				PreConfig: f.before(func(acl *api.ACL) error {
 					p, _, err := acl.PolicyReadByName("a", nil)
 					if err != nil {
@@ -168,7 +167,7 @@ func TestAccPolicy_lifecycle(t *testing.T) {
 				Check:             rulesAre("team/b", `key_prefix "other/" { policy = "read" }`),
 			},
 			{ResourceName: address, ImportState: true, ImportStateId: f.ID() + "/team/b", ImportStateVerify: true},
-			{ // deleted by somebody else, and made again
+			{ // deleted by somebody else, and created again
 				PreConfig: f.before(func(acl *api.ACL) error {
 					p, _, err := acl.PolicyReadByName("team/b", nil)
 					if err == nil {
@@ -183,7 +182,7 @@ func TestAccPolicy_lifecycle(t *testing.T) {
 	})
 }
 
-// What a plan knows of templated policies is what Consul answers.
+// The templated policies that a plan knows are those of Consul.
 func TestAccTemplatedPolicies_areThoseOfConsul(t *testing.T) {
 	t.Parallel()
 	for _, version := range []string{acctest.OlderVersion, acctest.ConsulVersion} {
@@ -278,7 +277,7 @@ func TestAccACLObjects_refusals(t *testing.T) {
 		{f.tokenHCL("a", `accessor_id = "x"`), "it must be a UUID"},
 	})
 	test(t, resource.TestCase{Steps: []resource.TestStep{
-		// What may be otherwise by the time of the apply is a warning, and the apply says what is wrong.
+		// What may change before the apply is a warning, and the apply reports what is wrong.
 		{Config: f.tokenHCL("a", `expiration_time = "2001-01-01T00:00:00Z"`), PlanOnly: true, ExpectNonEmptyPlan: true},
 		{
 			Config:      f.tokenHCL("a", `expiration_time = "2001-01-01T00:00:00Z"`),
@@ -332,8 +331,8 @@ func TestAccACLObjects_refusals(t *testing.T) {
 
 type refusal struct{ hcl, says string }
 
-// expectRefusals plans each configuration with a provider of its own: what one declares is no
-// concern of another.
+// expectRefusals plans each configuration with its own provider process: the configurations must not conflict with
+// each other.
 func expectRefusals(t *testing.T, list []refusal) {
 	t.Helper()
 	var refusals []acctest.Refusal
@@ -341,15 +340,14 @@ func expectRefusals(t *testing.T, list []refusal) {
 		own := fmt.Sprintf(
 			"provider \"consul\" {\n  config_path = %q\n}\n",
 			os.Getenv("KUBE_CONFIG_PATH"),
-		) // an empty block would be that of the root
+		) // an empty block would inherit the root's
 		refusals = append(refusals, acctest.Refusal{Config: own + r.hcl, Says: r.says})
 	}
 	acctest.ExpectRefusals(t, "", refusals)
 }
 
-// What an apply that was killed left behind is taken over: the very same, and
-// nobody else's.
-func TestAccACLObjects_goOnAfterAnInterruptedCreate(t *testing.T) {
+// The next apply adopts what a killed apply left behind: only its own objects.
+func TestAccACLObjects_resumeAnInterruptedCreate(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
 	var policy, role string
@@ -398,7 +396,7 @@ func TestAccACLObjects_goOnAfterAnInterruptedCreate(t *testing.T) {
 			Check: func(*terraform.State) error { return same(f.secret("delivered", "token"), secretID) },
 		},
 		{Config: hcl, PlanOnly: true},
-		{ // the create has ended: another resource cannot have it
+		{ // the create is complete: another resource cannot have the key
 			Config: hcl + f.tokenHCL(
 				"b",
 				`secret = { name = "delivered" }`,
@@ -414,7 +412,7 @@ func same(got, want string) error {
 	return nil
 }
 
-// secret reads a key of a Secret, "" if there is none.
+// secret reads a key of a Secret, "" if it does not exist.
 func (f fixture) secret(name, key string) string {
 	s, err := acctest.Kube(f.t).CoreV1().Secrets(f.Namespace).Get(context.Background(), name, metav1.GetOptions{})
 	if err != nil {
@@ -465,7 +463,7 @@ func TestAccRole_lifecycle(t *testing.T) {
 			ImportStateVerify:       true,
 			ImportStateVerifyIgnore: []string{"policies"},
 		},
-		{ // a right added by somebody else is seen, and taken away
+		{ // a right that somebody else added is noticed, and removed
 			PreConfig: f.before(func(acl *api.ACL) error {
 				r, _, err := acl.RoleReadByName("a", nil)
 				if err != nil {
@@ -488,7 +486,7 @@ func TestAccRole_lifecycle(t *testing.T) {
 				return err
 			}),
 		},
-		{ // a link that Consul dropped with its policy is seen
+		{ // a link that Consul removed with its policy is noticed
 			PreConfig: f.before(func(acl *api.ACL) error {
 				p, _, err := acl.PolicyReadByName("b", nil)
 				if err == nil {
@@ -499,13 +497,13 @@ func TestAccRole_lifecycle(t *testing.T) {
 			Config: hcl,
 		},
 		{Config: hcl, PlanOnly: true},
-		// null in a nested set is not set
+		// a null in a nested set counts as not set
 		{Config: policies + f.role("a", "name = \"a\"\nservice_identities = [{ service_name = \"api\", datacenters = [null, \"dc1\"] }]")},
 		{
 			Config:   policies + f.role("a", "name = \"a\"\nservice_identities = [{ service_name = \"api\", datacenters = [null, \"dc1\"] }]"),
 			PlanOnly: true,
 		},
-		{ // everything taken away
+		{ // all links removed
 			Config: policies + f.role("a", `name = "a"`),
 			Check: f.check(func(acl *api.ACL) error {
 				r, _, err := acl.RoleReadByName("a", nil)
@@ -589,7 +587,7 @@ func TestAccToken_delivery(t *testing.T) {
 				return nil
 			})},
 			{Config: hcl + other, PlanOnly: true},
-			{ // one of the two goes: the other's key stays
+			{ // one of the two is removed: the key of the other is kept
 				Config: hcl,
 				Check: resource.ComposeTestCheckFunc(delivered, func(*terraform.State) error {
 					return same(f.secret("shared", "b"), "")
@@ -663,8 +661,7 @@ func TestAccACLDataSources_showWhatIsThere(t *testing.T) {
 	}})
 }
 
-// A plan that deletes a policy or a role names who loses rights, but for those
-// who go with it.
+// A plan that deletes a policy or a role names who loses rights, except objects that it deletes too.
 func TestAccACLObjects_planNamesWhoLosesRights(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
@@ -682,7 +679,7 @@ func TestAccACLObjects_planNamesWhoLosesRights(t *testing.T) {
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 	warning := regexp.MustCompile(`in use`)
 	if out := cli.Must(t.Context(), "plan", "-destroy", "-no-color"); warning.MatchString(out) {
-		t.Errorf("a plan that destroys everything warns of itself:\n%s", out)
+		t.Errorf("a plan that destroys everything warns of its own objects:\n%s", out)
 	}
 	f.do(func(acl *api.ACL) error {
 		_, _, err := acl.TokenCreate(
@@ -703,12 +700,12 @@ func TestAccACLObjects_planNamesWhoLosesRights(t *testing.T) {
 		}
 	}
 	if acctest.Says("(ours)").MatchString(out) {
-		t.Errorf("the plan warns of a token that goes as well:\n%s", out)
+		t.Errorf("the plan warns of a token that it also deletes:\n%s", out)
 	}
-	cli.Write("main.tf", required) // nothing says in which order they are planned
+	cli.Write("main.tf", required) // they are planned in no order
 	if out := cli.Must(t.Context(), "plan", "-no-color"); acctest.Says("(ours)").MatchString(out) ||
 		!acctest.Says("(of the web team)").MatchString(out) {
-		t.Errorf("a plan without them names a token that goes as well, or not the one that stays:\n%s", out)
+		t.Errorf("a plan without them names a token that it also deletes, or not the one that stays:\n%s", out)
 	}
 	cli.Write("main.tf", required+strings.ReplaceAll(objects, f.ID(), f.Namespace+"/other"))
 	out = cli.Must(t.Context(), "plan", "-no-color")
@@ -723,8 +720,8 @@ func TestAccACLObjects_planNamesWhoLosesRights(t *testing.T) {
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
 }
 
-// A plan that imports what is as it is declared changes nothing, also where the
-// configuration links by ID what Consul lists by name.
+// The plan of an import that matches the configuration changes nothing, even if the configuration links by ID what
+// Consul lists by name.
 func TestAccACLObjects_importFollowedByPlanIsEmpty(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
@@ -775,7 +772,7 @@ func TestAccACLObjects_importFollowedByPlanIsEmpty(t *testing.T) {
 	}})
 }
 
-// Import by resource identity takes Terraform or OpenTofu 1.12.
+// Import by resource identity requires Terraform or OpenTofu 1.12.
 func TestAccACLObjects_importByIdentity(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
@@ -802,9 +799,8 @@ func TestAccACLObjects_importByIdentity(t *testing.T) {
 	})
 }
 
-// A resource that is given another address without a moved block, or is replaced
-// by one that is created before, is made and destroyed in one apply. What it made
-// is there after it.
+// A resource that moves to another address without a moved block, or that is created before it is destroyed, is
+// created and destroyed in one apply. Its object exists afterwards.
 func TestAccACLObjects_surviveTheirFormerAddress(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)

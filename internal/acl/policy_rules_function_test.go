@@ -13,8 +13,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 )
 
-// testFunction runs policy_rules in Terraform, with a provider that knows no
-// Kubernetes.
+// testFunction runs policy_rules in Terraform, with a provider without access to Kubernetes.
 func testFunction(t *testing.T, steps ...resource.TestStep) {
 	t.Helper()
 	acctest.PreCheck(t)
@@ -55,7 +54,7 @@ service "vault" {
 			`{ key_prefix = { "vault/" = "write" }, service = { vault = { policy = "write", intentions = "read" } }, operator = "read" }`,
 			vault,
 		),
-		// The same, written in another way.
+		// The same in another form.
 		returns(
 			`{ operator = "read", service = { vault = { intentions = "read", policy = "write" } }, key_prefix = tomap({ "vault/" = { policy = "write" } }) }`,
 			vault,

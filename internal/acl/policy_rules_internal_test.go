@@ -8,8 +8,8 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 )
 
-// What is wrong is said all at once, and what is not known yet hides none of it.
-func TestRulesReader_findsAllThatIsWrong(t *testing.T) {
+// All errors are reported at once, and unknown values hide none of them.
+func TestRulesReader_reportsAllErrors(t *testing.T) {
 	object := func(values map[string]tfattr.Value) types.Object {
 		of := map[string]tfattr.Type{}
 		for name, v := range values {

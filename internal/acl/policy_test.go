@@ -27,6 +27,6 @@ func TestTokensThatStay_namesLoginTokensByTheirAuthMethod(t *testing.T) {
 		}
 	}
 	check("token 1 (of the web team)", "token 2", `login tokens of the auth method "pods"`, `login tokens of the auth method "ci"`)
-	o.leave(cluster, types.StringValue("pods")) // they go with it
+	o.leave(cluster, types.StringValue("pods")) // its tokens are deleted with it
 	check("token 1 (of the web team)", "token 2", `login tokens of the auth method "ci"`)
 }

@@ -14,9 +14,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 )
 
-// No secret ID, of whatever token, is in the state, in a plan, in what Terraform
-// prints, or in a log of everything that Terraform and the provider do, from the
-// first apply over a rotation to the destroy.
+// The secret ID of no token is in the state, in a plan, in the output of Terraform, or in a log of everything that
+// Terraform and the provider do, from the first apply through a rotation to the destroy.
 func TestAccToken_noSecretIDIsWrittenAnywhere(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
@@ -58,10 +57,9 @@ resource "terraform_data" "until_collected" {
 }
 `
 	}
-	collected := t.TempDir() // a file for each short-lived token, of the name of its accessor ID
+	collected := t.TempDir() // a file for each short-lived token, named by its accessor ID
 	secrets, shortLived := map[string]bool{}, map[string]bool{}
-	// collecting looks at all tokens over and over: short-lived ones are gone when a
-	// command ends.
+	// collecting reads all tokens again and again: short-lived ones are gone when a command ends.
 	collecting := func() (stop func()) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var done sync.WaitGroup
@@ -122,13 +120,13 @@ resource "terraform_data" "until_collected" {
 		run(step.chosen, "plan", "-no-color", "-detailed-exitcode")
 	}
 	run(second, "show", "-json")
-	// One that is refused is not echoed.
+	// A secret ID that is refused is not echoed.
 	const bad = "9F6B3F8E-4D0A-4DD1-8E4E-6F3F2B1A9C03"
 	secrets[bad] = true
 	cli.Setenv("TF_VAR_chosen", bad)
 	out, code := cli.Run(t.Context(), "plan", "-no-color")
 	if code == 0 || !acctest.Says("secret_id_wo: it must be a UUID in lower case").MatchString(out) {
-		t.Errorf("the plan ended with %d: %s", code, out)
+		t.Errorf("the plan ended with exit code %d: %s", code, out)
 	}
 	written.WriteString(out)
 	run(second, "destroy", "-no-color", "-auto-approve")
@@ -139,8 +137,8 @@ resource "terraform_data" "until_collected" {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The short-lived tokens are those of two applies, which wait for it, and those of
-	// plans that were seen in time.
+	// The short-lived tokens are those of two applies, which wait for the collector, and those of plans that it saw
+	// in time.
 	if len(secrets)-len(shortLived) < 7 || len(shortLived) < 2 || !secrets[first] || !secrets[second] || len(trace) < 100_000 {
 		t.Fatalf(
 			"%d secret IDs, %d of them of short-lived tokens, were looked for in a log of %d bytes",

@@ -38,7 +38,7 @@ func (f fixture) knows(secretID string) (bool, error) {
 	return err == nil, err
 }
 
-// userTokens counts the tokens that neither Consul nor the bootstrap made.
+// userTokens counts the tokens that neither Consul nor the bootstrap created.
 func (f fixture) userTokens(want int) resource.TestCheckFunc {
 	return f.check(func(acl *api.ACL) error {
 		list, _, err := acl.TokenList(nil)
@@ -70,7 +70,7 @@ func TestAccToken_rotation(t *testing.T) {
 		}
 		fresh, err := f.knows(after)
 		if err != nil || old || !fresh || after == before {
-			return fmt.Errorf("the old token is known: %t, the one in the Secret: %t, it changed: %t, %w", old, fresh, after != before, err)
+			return fmt.Errorf("the former token is known: %t, the one in the Secret: %t, changed: %t, %w", old, fresh, after != before, err)
 		}
 		before = after
 		return nil
@@ -86,7 +86,7 @@ func TestAccToken_rotation(t *testing.T) {
 				before = f.secret("web", "token")
 				return nil
 			}},
-			{ // a rotation that is only now declared is not one that is due
+			{ // a rotation that was just declared is not due
 				Config: hcl(`rotation = { trigger = "1", after = "720h", grace_period = "1s" }`),
 				ConfigPlanChecks: resource.ConfigPlanChecks{
 					PreApply: []plancheck.PlanCheck{plancheck.ExpectKnownValue(tokenAddress, tfjsonpath.New("accessor_id"), knownvalue.NotNull())},
@@ -154,9 +154,9 @@ func TestAccToken_rotatesByAge(t *testing.T) {
 	}})
 }
 
-// The provider is killed while it waits for the grace period: both tokens live.
-// The next apply goes on with the very same new token.
-func TestAccLong_aKilledRotationGoesOn(t *testing.T) {
+// The provider is killed during the grace period: both tokens stay valid. The next apply resumes with the same new
+// token.
+func TestAccLong_resumesAKilledRotation(t *testing.T) {
 	f := bootstrapped(t)
 	hcl := func(trigger, grace string) string {
 		return `terraform {
@@ -172,11 +172,11 @@ func TestAccLong_aKilledRotationGoesOn(t *testing.T) {
 	cli.Write("main.tf", hcl("2", "1m"))
 	killed, out := cli.RunAndKill(t.Context(), "apply", func(context.Context) bool { return f.secret("web", "token") != old })
 	if !killed {
-		t.Fatalf("the apply ended before it was killed: %s", out)
+		t.Fatalf("the apply ended before it could be killed: %s", out)
 	}
 	delivered := f.secret("web", "token")
 	if known, err := f.knows(old); err != nil || !known {
-		t.Fatalf("the old token was revoked too early: %t, %v", known, err)
+		t.Fatalf("the former token was revoked too early: %t, %v", known, err)
 	}
 	cli.Write("main.tf", hcl("2", "1s"))
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
@@ -184,19 +184,19 @@ func TestAccLong_aKilledRotationGoesOn(t *testing.T) {
 		t.Error("another token was delivered")
 	}
 	if known, err := f.knows(old); err != nil || known {
-		t.Errorf("the old token is still known: %t, %v", known, err)
+		t.Errorf("the former token is still known: %t, %v", known, err)
 	}
 	if err := f.userTokens(1)(nil); err != nil {
 		t.Error(err)
 	}
 	cli.Must(t.Context(), "plan", "-detailed-exitcode", "-no-color")
 
-	// A rotation that was killed and then taken back leaves no token behind.
+	// A rotation that was killed and then reverted leaves no token behind.
 	cli.Write("main.tf", hcl("3", "1m"))
 	if killed, out := cli.RunAndKill(
 		t.Context(), "apply", func(context.Context) bool { return f.secret("web", "token") != delivered },
 	); !killed {
-		t.Fatalf("the apply ended before it was killed: %s", out)
+		t.Fatalf("the apply ended before it could be killed: %s", out)
 	}
 	cli.Write("main.tf", hcl("2", "1m"))
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
@@ -212,9 +212,9 @@ func TestAccLong_aKilledRotationGoesOn(t *testing.T) {
 	}
 }
 
-// No object leaves the state, and no destroy succeeds, on the word of a
-// credential that Consul does not know, or that lacks the right.
-func TestAccACLObjects_stayOnTheWordOfABadCredential(t *testing.T) {
+// No object leaves the state, and no destroy succeeds, because of a credential that Consul does not know or that
+// lacks the right.
+func TestAccACLObjects_stayInTheStateWithABadCredential(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
 	var weak string
@@ -276,7 +276,7 @@ func TestAccACLObjects_stayOnTheWordOfABadCredential(t *testing.T) {
 		},
 		{PreConfig: use(f.token), Config: hcl, PlanOnly: true},
 		{RefreshState: true, Check: all},
-		{ // servers that do not answer: the state stands, too
+		{ // servers that do not answer: the state is kept too
 			PreConfig: func() {
 				err := acctest.Kube(t).CoreV1().Pods(f.Namespace).Delete(t.Context(), "consul-server-0", metav1.DeleteOptions{})
 				if err != nil {
@@ -326,7 +326,7 @@ func TestAccToken_chosenSecretAndExpiry(t *testing.T) {
 				}
 				return same(f.secret("web", "token"), first)
 			}},
-			{Config: hcl(second, "1"), PlanOnly: true}, // the version decides
+			{Config: hcl(second, "1"), PlanOnly: true}, // only the version counts
 			{
 				Config: hcl(second, "2"),
 				Check: func(*terraform.State) error {
@@ -337,7 +337,7 @@ func TestAccToken_chosenSecretAndExpiry(t *testing.T) {
 				},
 			},
 			{Config: short},
-			{ // an expired token is made anew
+			{ // an expired token is created again
 				PreConfig: func() {
 					expired := f.secret("short", "token")
 					acctest.Wait(t, "the token to expire", func(context.Context) (string, error) {
@@ -360,9 +360,8 @@ func TestAccToken_chosenSecretAndExpiry(t *testing.T) {
 	})
 }
 
-// A secret ID that is chosen for a token which has another one rotates it, however
-// the token came to be. One that it has, as after an import, is only recorded,
-// also where the plan does not know it yet.
+// A secret ID that is chosen for a token with another one rotates it, however the token was created. If it is the
+// token's own, as after an import, it is only recorded, even if the plan does not know it yet.
 func TestAccToken_aSecretIDThatIsChosenLater(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
@@ -415,7 +414,7 @@ func TestAccToken_aSecretIDThatIsChosenLater(t *testing.T) {
 				Config: hcl("a", "") + hcl("b", `"`+second+`"`) + importing("b"),
 				Check:  resource.ComposeTestCheckFunc(keeps("b"), func(*terraform.State) error { return same(f.secret("b", "token"), second) }),
 			},
-			{ // the secret ID is known only when it is applied
+			{ // the secret ID is known only during the apply
 				Config: hcl("a", "") + hcl("b", "") + "resource \"terraform_data\" \"last\" {\n  input = \"3\"\n}\n" +
 					hcl("c", `"`+strings.TrimSuffix(third, "3")+`${terraform_data.last.output}"`) + importing("c"),
 				Check: resource.ComposeTestCheckFunc(
@@ -429,8 +428,8 @@ func TestAccToken_aSecretIDThatIsChosenLater(t *testing.T) {
 	})
 }
 
-// A token expires when it is said to, and is left alone until then. Once it has
-// expired, a plan asks for another time. Leaving the time out rotates the token.
+// A token expires at the declared time, and is left alone until then. Once it has expired, a plan asks for another
+// time. Removing the time rotates the token.
 func TestAccToken_expirationTime(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
@@ -481,7 +480,7 @@ func TestAccToken_expirationTime(t *testing.T) {
 			{Config: at(later), PlanOnly: true},
 			{Config: hcl(""), Check: expires(func(t api.ACLToken) bool { return t.ExpirationTime == nil }), ConfigStateChecks: differs()},
 			{Config: hcl(""), PlanOnly: true},
-			{ // more than 24 hours, which Consul's documentation says is the most
+			{ // more than 24 hours, the maximum according to Consul's documentation
 				Config: hcl(`expiration_ttl = "720h"`), ConfigStateChecks: differs(),
 				Check: expires(func(t api.ACLToken) bool {
 					return t.ExpirationTime != nil && time.Until(*t.ExpirationTime) > 719*time.Hour
@@ -521,7 +520,7 @@ func TestAccToken_anonymous(t *testing.T) {
 	})
 }
 
-// Import of a token of which the delivery is new delivers it, and nothing else.
+// Import of a token with a new delivery delivers it, and does nothing else.
 func TestAccToken_importDelivers(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
@@ -566,9 +565,8 @@ func TestAccToken_importDelivers(t *testing.T) {
 	}})
 }
 
-// A running pod that reads its mounted Secret for each request is refused
-// nothing, while its token is rotated with the default grace period, and while
-// its Secret is deleted and mended.
+// A running pod that reads its mounted Secret for each request is never refused, while its token is rotated with the
+// default grace period, and while its Secret is deleted and restored.
 func TestAccToken_rotationReachesARunningPod(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
@@ -610,9 +608,8 @@ func TestAccToken_rotationReachesARunningPod(t *testing.T) {
 	})
 }
 
-// What a review found: a change in place of a token that expires; a token that
-// moved to another Secret, while another one takes its place; a replacement on
-// purpose; a label that was lost; two tokens that leave one Secret at once.
+// Former bugs: a change in place of a token that expires; a token that moved to another Secret while another one
+// replaced it; a replacement on purpose; a lost label; two tokens that leave one Secret at once.
 func TestAccToken_keepsItsOwn(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
@@ -650,7 +647,7 @@ func TestAccToken_keepsItsOwn(t *testing.T) {
 					return same(f.secret("y", "token"), before)
 				}),
 			},
-			{ // a chosen accessor ID is replaced where Consul does not change a token
+			{ // a chosen accessor ID: replaced, as Consul cannot change it
 				Config: a("accessor_id = \"8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55\"\nsecret = { name = \"y\" }"), ConfigPlanChecks: replaced,
 			},
 			{
@@ -673,7 +670,7 @@ func TestAccToken_keepsItsOwn(t *testing.T) {
 	})
 }
 
-// -replace makes an object anew, and nothing stands in its way.
+// -replace creates an object again, and nothing prevents that.
 func TestAccACLObjects_replacedOnPurpose(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
@@ -701,7 +698,7 @@ func TestAccACLObjects_replacedOnPurpose(t *testing.T) {
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
 
-	// What is created before it is destroyed stays, and takes no rights away.
+	// An object that is created before it is destroyed is kept, and nothing loses rights.
 	cli.Write("main.tf", hcl("\nlifecycle { create_before_destroy = true }"))
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-replace=consul_k8s_policy.a", "-replace=consul_k8s_role.a")

@@ -27,9 +27,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 )
 
-// probe is another provider, as a user has one beside this: it is given a secret
-// ID in its provider block. Its data source <name>_token shows what Consul answers
-// to that at /v1/acl/token/self.
+// probe is another provider of a user: it gets a secret ID in its provider block. Its data source <name>_token shows
+// the answer of Consul to that at /v1/acl/token/self.
 type probe struct {
 	name string
 	read func(ctx context.Context, secretID string) (*api.ACLToken, error)
@@ -87,9 +86,9 @@ func (d *probedToken) Read(ctx context.Context, _ datasource.ReadRequest, resp *
 	}
 }
 
-// Another provider can use the secret ID, that of a token which exists and that of
-// a short-lived one, while the run lasts; then the short-lived one is revoked.
-func TestAccTokenEphemeral_givesASecretIDThatConsulTakes(t *testing.T) {
+// Another provider can use the secret IDs of an existing token and of a short-lived one during the run. Then the
+// short-lived one is revoked.
+func TestAccTokenEphemeral_givesAValidSecretID(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
 	var existing *api.ACLToken
@@ -147,7 +146,7 @@ data "short_token" "a" {}
 				mu.Lock()
 				defer mu.Unlock()
 				if len(seen["existing"]) != 1 || !seen["existing"][existing.SecretID] {
-					return fmt.Errorf("%d secret IDs of the token that exists were given", len(seen["existing"]))
+					return fmt.Errorf("%d secret IDs of the existing token were given", len(seen["existing"]))
 				}
 				if len(seen["short"]) == 0 {
 					return errors.New("no short-lived token was given")
@@ -163,7 +162,7 @@ data "short_token" "a" {}
 	})
 }
 
-// A short-lived token that cannot be made says what is missing, and where.
+// The error about a short-lived token that cannot be created says what is missing, and where.
 func TestAccTokenEphemeral_refusals(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)

@@ -24,13 +24,13 @@ func TestRotationDue(t *testing.T) {
 		plan, state func(*tokenModel)
 		want        string
 	}{
-		"nothing":               {nil, nil, ""},
-		"trigger":               {func(m *tokenModel) { m.Rotation = rotation(text("2"), null) }, nil, "rotation"},
-		"trigger is new":        {nil, func(m *tokenModel) { m.Rotation = types.ObjectNull(nil) }, ""},
-		"trigger is taken away": {func(m *tokenModel) { m.Rotation = types.ObjectNull(nil) }, nil, ""},
-		"old enough":            {func(m *tokenModel) { m.Rotation = rotation(text("1"), text("2h")) }, nil, "rotation"},
-		"not old enough":        {func(m *tokenModel) { m.Rotation = rotation(text("1"), text("121m")) }, nil, ""},
-		"local":                 {func(m *tokenModel) { m.Local = types.BoolValue(true) }, nil, "local"},
+		"nothing":            {nil, nil, ""},
+		"trigger":            {func(m *tokenModel) { m.Rotation = rotation(text("2"), null) }, nil, "rotation"},
+		"trigger is new":     {nil, func(m *tokenModel) { m.Rotation = types.ObjectNull(nil) }, ""},
+		"trigger is removed": {func(m *tokenModel) { m.Rotation = types.ObjectNull(nil) }, nil, ""},
+		"old enough":         {func(m *tokenModel) { m.Rotation = rotation(text("1"), text("2h")) }, nil, "rotation"},
+		"not old enough":     {func(m *tokenModel) { m.Rotation = rotation(text("1"), text("121m")) }, nil, ""},
+		"local":              {func(m *tokenModel) { m.Local = types.BoolValue(true) }, nil, "local"},
 		"another life time": {
 			func(m *tokenModel) { m.ExpirationTTL = text("2h") },
 			func(m *tokenModel) { m.ExpirationTTL = text("1h") },
@@ -49,7 +49,7 @@ func TestRotationDue(t *testing.T) {
 			func(m *tokenModel) { m.ExpirationTime = text("2026-06-01T15:00:00+02:00") },
 			func(m *tokenModel) { m.ExpirationTime = text("2026-06-01T13:00:00Z") }, "",
 		},
-		"no expiry any more": {
+		"expiry is removed": {
 			nil,
 			func(m *tokenModel) { m.ExpirationTTL, m.ExpirationTime = text("1h"), text("2026-06-01T13:00:00Z") },
 			"expiration_ttl",
@@ -68,8 +68,8 @@ func TestRotationDue(t *testing.T) {
 			func(m *tokenModel) { m.SecretIDVersion = text("1") },
 			"",
 		},
-		"a first chosen secret ID":     {func(m *tokenModel) { m.SecretIDVersion = text("1") }, nil, "secret_id_wo_version"},
-		"no chosen secret ID any more": {nil, func(m *tokenModel) { m.SecretIDVersion = text("1") }, ""},
+		"a first chosen secret ID":    {func(m *tokenModel) { m.SecretIDVersion = text("1") }, nil, "secret_id_wo_version"},
+		"chosen secret ID is removed": {nil, func(m *tokenModel) { m.SecretIDVersion = text("1") }, ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -87,9 +87,9 @@ func TestRotationDue(t *testing.T) {
 	}
 }
 
-// An expiration time that was declared and is no more rotates the token, as a
-// life time does; one that was imported looks the same and is left alone.
-func TestRotationDue_whereTheExpiryIsNotDeclaredAnyMore(t *testing.T) {
+// An expiration time that is no longer declared rotates the token, as a life time does. An imported one looks the
+// same and is left alone.
+func TestRotationDue_ifTheExpiryIsNoLongerDeclared(t *testing.T) {
 	state := tokenModel{CreateTime: types.StringValue("2026-06-01T10:00:00Z"), ExpirationTime: types.StringValue("2026-06-01T13:00:00Z")}
 	for declared, want := range map[bool]string{true: "expiration_time", false: ""} {
 		if got, reason := rotationDue(tokenModel{}, state, declared, time.Now()); got != want {

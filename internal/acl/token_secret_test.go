@@ -9,7 +9,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 )
 
-// A chosen secret ID that is refused is not shown.
+// The error about a refused secret ID does not show it.
 func TestUUIDValidator_doesNotEchoAValue(t *testing.T) {
 	for value, refused := range map[string]bool{
 		"8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55":  false,

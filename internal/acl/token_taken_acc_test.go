@@ -16,9 +16,9 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 )
 
-// A Secret of somebody else is refused with the ways out; one of them is to label
-// it, and then its other keys stay.
-func TestAccToken_aLabelledSecretOfSomebodyElseTakesAKey(t *testing.T) {
+// A Secret of somebody else is refused, with the possible fixes. One of them is to label it, and then its other keys
+// are kept.
+func TestAccToken_deliversToALabeledSecretOfSomebodyElse(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
 	_, err := acctest.Kube(t).CoreV1().Secrets(f.Namespace).Create(t.Context(), &corev1.Secret{
@@ -56,7 +56,7 @@ func TestAccToken_aLabelledSecretOfSomebodyElseTakesAKey(t *testing.T) {
 				}),
 			},
 			{Config: hcl, PlanOnly: true},
-			{ // a key that it has is never written
+			{ // an existing key is never written
 				Config: hcl + f.tokenHCL(
 					"b",
 					`secret = { name = "theirs", key = "password" }`,
@@ -69,8 +69,8 @@ func TestAccToken_aLabelledSecretOfSomebodyElseTakesAKey(t *testing.T) {
 	}
 }
 
-// The type of a Secret, which Kubernetes does not change, is changed by making it
-// anew with the same token; but not where that would take somebody else's key.
+// Kubernetes cannot change the type of a Secret, so the Secret is created again with the same token, unless it has
+// keys of others.
 func TestAccToken_changesTheTypeOfItsSecret(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
@@ -113,8 +113,8 @@ func TestAccToken_changesTheTypeOfItsSecret(t *testing.T) {
 	}})
 }
 
-// What another resource has, of this configuration or of another one, is refused
-// at plan: its token, its accessor ID, its key of a Secret.
+// What another resource of this or another configuration has is refused at plan: its token, its accessor ID, or its
+// key of a Secret.
 func TestAccToken_takesNothingOfOthers(t *testing.T) {
 	t.Parallel()
 	f := bootstrapped(t)
@@ -144,7 +144,7 @@ func TestAccToken_takesNothingOfOthers(t *testing.T) {
 	} {
 		out, code := acctest.NewCLI(t, map[string]string{"main.tf": requiredProviders + hcl}).Run(t.Context(), "plan", "-no-color")
 		if code == 0 || !acctest.Says(says).MatchString(out) {
-			t.Errorf("the plan ended with %d and does not say %q:\n%s", code, says, out)
+			t.Errorf("the plan ended with exit code %d and does not say %q:\n%s", code, says, out)
 		}
 	}
 	out := acctest.NewCLI(

@@ -37,7 +37,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// What plans, applies, reads, and imports of each object ask Consul, report, and leave in the state stays as it is.
+// The requests to Consul, the diagnostics, and the state of plans, applies, reads, and imports of each object do not
+// change.
 func TestObjects_doWhatTheTranscriptSays(t *testing.T) {
 	t.Parallel()
 	for name, steps := range map[string]func(*transcript){
@@ -191,7 +192,7 @@ func tokenSteps(s *transcript) {
 	s.plan(typeName, nil, values{"policies": []any{"p"}})
 }
 
-// lifecycle is what can happen to any object. key is an attribute that tells objects apart, or just any.
+// lifecycle is what can happen to any object. key is an attribute that identifies an object, or any other.
 func lifecycle(s *transcript, typeName string, base values, key, value string) {
 	s.session("refresh, and nothing to do")
 	object := s.read(typeName, s.last)
@@ -454,7 +455,7 @@ func (s *transcript) validate(typeName string, base values, attribute string, ba
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		slices.SortFunc(resp.Diagnostics, func(a, b *tfprotov6.Diagnostic) int { return cmp.Compare(a.Detail, b.Detail) }) // they have no order
+		slices.SortFunc(resp.Diagnostics, func(a, b *tfprotov6.Diagnostic) int { return cmp.Compare(a.Detail, b.Detail) }) // diagnostics have no order
 		s.log(fmt.Sprintf("validate %s %v", attribute, v), resp.Diagnostics)
 	}
 }
@@ -532,7 +533,7 @@ func (s *transcript) proposed(typeName string, prior *stored, config tftypes.Val
 	return tftypes.NewValue(config.Type(), c)
 }
 
-// value builds a value of a type; what is missing is null.
+// value builds a value of a type. Missing attributes are null.
 func value(of tftypes.Type, v any) tftypes.Value {
 	if v == nil {
 		return tftypes.NewValue(of, nil)
@@ -618,7 +619,7 @@ type consulStore struct {
 	objects  map[string][]values // by the name of their list
 	requests []string
 	made     int
-	fails    string // answer to everything but lists
+	fails    string // the answer to every request except lists
 }
 
 func (s *consulStore) take() []string {
