@@ -1,4 +1,4 @@
-// Package proof_test keeps the rules of the structure that no linter keeps.
+// Package proof_test enforces the rules of the structure that no linter enforces.
 package proof_test
 
 import (
@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// maxMethods is how many methods a type of the lower layer has at most: one with more does several things.
+// maxMethods is the largest number of methods of a type of the lower layer: a type with more does several things.
 const maxMethods = 20
 
 func TestLowerLayer_noTypeHasTooManyMethods(t *testing.T) {

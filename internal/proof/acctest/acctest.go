@@ -1,6 +1,5 @@
-// Package acctest is what acceptance tests share: a real Kubernetes, the
-// provider, and eyes on both that do not go through the provider's own code
-// paths where that matters.
+// Package acctest is what acceptance tests share: a real Kubernetes, the provider, and, where it matters, access to
+// both that does not use the code of the provider.
 package acctest
 
 import (
@@ -27,17 +26,16 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// ConsulVersion is the version that most tests run.
+// ConsulVersion is the version of Consul that most tests run.
 const ConsulVersion = "1.22.7"
 
-// OlderVersion is the oldest version of which an image is there.
+// OlderVersion is the oldest version that has an image.
 const OlderVersion = "1.21.0"
 
-// Main is the TestMain of a package with acceptance tests. With TF_ACC it makes
-// sure of a Kubernetes cluster, the one of KUBE_CONFIG_PATH or else the
-// machine's disposable one, and of a Terraform or OpenTofu. With TF_ACC_SECRECY,
-// a folder, everything is logged there, and a secret ID in a log is a failure. prepare is
-// done to the disposable cluster before.
+// Main is the TestMain of a package with acceptance tests. With TF_ACC, it ensures that there is a Kubernetes
+// cluster, the one of KUBE_CONFIG_PATH or the disposable one of the machine, and a Terraform or OpenTofu. With
+// TF_ACC_SECRECY, a folder, everything is logged there, and a secret ID in a log is a failure. prepare runs first on
+// the disposable cluster.
 func Main(m *testing.M, prepare ...func(context.Context, *localcluster.Cluster) error) {
 	if os.Getenv("TF_ACC") != "" {
 		if err := setUp(context.Background(), prepare); err != nil {
@@ -82,13 +80,13 @@ func setUp(ctx context.Context, prepare []func(context.Context, *localcluster.Cl
 			return err
 		}
 	}
-	// What the CLI says of a configuration file that is not there confuses its callers.
+	// The CLI's warning about a missing configuration file confuses its callers.
 	if _, err := os.Stat(os.Getenv("TF_CLI_CONFIG_FILE")); err != nil {
 		if err := os.Unsetenv("TF_CLI_CONFIG_FILE"); err != nil {
 			return err
 		}
 	}
-	// TF_ACC_TERRAFORM_PATH chooses another CLI than the first one found.
+	// TF_ACC_TERRAFORM_PATH selects another CLI than the first one found.
 	cli := os.Getenv("TF_ACC_TERRAFORM_PATH")
 	openTofu := filepath.Base(cli) == "tofu"
 	if cli == "" {
@@ -98,7 +96,7 @@ func setUp(ctx context.Context, prepare []func(context.Context, *localcluster.Cl
 		}
 	}
 	env := map[string]string{"TF_ACC_TERRAFORM_PATH": cli}
-	if openTofu { // where it looks for a provider without a source
+	if openTofu { // the registry of a provider without a source
 		env["TF_ACC_PROVIDER_HOST"] = "registry.opentofu.org"
 	}
 	for k, v := range env {
@@ -109,15 +107,15 @@ func setUp(ctx context.Context, prepare []func(context.Context, *localcluster.Cl
 	return nil
 }
 
-// Factories run the provider in the test's own process, under the local name
-// that the resource types lead Terraform to.
+// Factories run the provider in the process of the test, under the local name that Terraform derives from the
+// resource types.
 func Factories() map[string]func() (tfprotov6.ProviderServer, error) {
 	return map[string]func() (tfprotov6.ProviderServer, error){
 		"consul": providerserver.NewProtocol6WithError(provider.New("test")()),
 	}
 }
 
-// PreCheck skips the test unless acceptance tests were asked for.
+// PreCheck skips the test unless acceptance tests are enabled.
 func PreCheck(t testing.TB) {
 	t.Helper()
 	if os.Getenv("TF_ACC") == "" {
@@ -125,8 +123,8 @@ func PreCheck(t testing.TB) {
 	}
 }
 
-// LocalCluster returns the local cluster, for a test that stops or cuts nodes. A
-// test that needs it cannot run on a cluster of somebody else.
+// LocalCluster returns the local cluster, for a test that stops or cuts off nodes. Such a test cannot run on another
+// cluster.
 func LocalCluster(t *testing.T) *localcluster.Cluster {
 	t.Helper()
 	c, err := localcluster.New(os.Stderr)
@@ -139,7 +137,7 @@ func LocalCluster(t *testing.T) *localcluster.Cluster {
 	return c
 }
 
-// Kube returns a client of the Kubernetes cluster that tests run on.
+// Kube returns a client of the Kubernetes cluster under test.
 func Kube(t testing.TB) *kube.Client {
 	t.Helper()
 	return KubeAs(t, "acceptance-test")
@@ -165,8 +163,7 @@ func Consul(t testing.TB, namespace, name string) *consul.Cluster {
 	return consul.NewConnector(Kube(t)).Cluster(namespace, name)
 }
 
-// NamespaceName returns a name that no other test uses, for a test whose
-// configuration creates the namespace itself.
+// NamespaceName returns a unique name, for a test whose configuration creates the namespace.
 func NamespaceName(t testing.TB) string {
 	t.Helper()
 	name := strings.ToLower(strings.TrimPrefix(t.Name(), "TestAcc"))
@@ -177,7 +174,7 @@ func NamespaceName(t testing.TB) string {
 		return '-'
 	}, name)
 	name = name[:min(len(name), 40)] + "-" + rand.String(5)
-	k := Kube(t) // now: a test may change the environment
+	k := Kube(t) // read now: a test may change the environment
 	t.Cleanup(func() { deleteNamespace(t, k, name) })
 	return name
 }
@@ -210,7 +207,7 @@ func deleteNamespace(t testing.TB, k *kube.Client, name string) {
 	}
 }
 
-// removeNamespace has a time of its own: it runs when the test has ended.
+// removeNamespace has its own timeout: it runs when the test has ended.
 func removeNamespace(ctx context.Context, k *kube.Client, name string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
@@ -220,15 +217,13 @@ func removeNamespace(ctx context.Context, k *kube.Client, name string) error {
 	return nil
 }
 
-// Small is HCL that makes a test's cluster small, to go into a
-// consul_k8s_cluster block.
+// Small is HCL for a consul_k8s_cluster block that makes the cluster of a test small.
 const Small = `
   resources = { requests = { cpu = "20m", memory = "64Mi" } }
   deletion_protection = false
 `
 
-// NothingLeft checks after a destroy that a namespace holds nothing of the
-// cluster.
+// NothingLeft checks after a destroy that a namespace has no object of the cluster.
 func NothingLeft(t *testing.T, namespace string) func(*terraform.State) error {
 	return func(*terraform.State) error {
 		t.Helper()
@@ -253,8 +248,8 @@ func Wait(t testing.TB, what string, check func(context.Context) (missing string
 	}
 }
 
-// Crash kills Consul in the pod of a server, as a lack of memory would, and waits until
-// it was started again in the same pod.
+// Crash kills Consul in the pod of a server, like a lack of memory, and waits until it was started again in the same
+// pod.
 func Crash(t testing.TB, namespace, pod string) {
 	t.Helper()
 	k := Kube(t)
@@ -270,7 +265,7 @@ func Crash(t testing.TB, namespace, pod string) {
 		t.Fatal(err)
 	}
 	if _, err := k.Exec(t.Context(), namespace, pod, server.ContainerName, nil, "/bin/sh", "-c", "kill -KILL $(cat /tmp/pid)"); err != nil {
-		t.Log(err) // it ends with the container
+		t.Log(err) // the command ends with the container
 	}
 	Wait(t, pod+" to be started again", func(ctx context.Context) (string, error) {
 		now, err := restarts(ctx)
@@ -281,7 +276,7 @@ func Crash(t testing.TB, namespace, pod string) {
 	})
 }
 
-// Says matches a diagnostic, however Terraform has wrapped it.
+// Says matches a diagnostic, however Terraform wraps it.
 func Says(text string) *regexp.Regexp {
 	return regexp.MustCompile(strings.Join(strings.Fields(regexp.QuoteMeta(text)), `\s+`))
 }

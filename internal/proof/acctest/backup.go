@@ -22,8 +22,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 )
 
-// BackupImages gives the nodes of the disposable cluster the images of restic and of an
-// S3 server.
+// BackupImages loads the images of restic and of an S3 server into the nodes of the disposable cluster.
 func BackupImages(ctx context.Context, c *localcluster.Cluster) error {
 	if err := c.AddBackupImages(ctx); err != nil {
 		return err
@@ -31,8 +30,7 @@ func BackupImages(ctx context.Context, c *localcluster.Cluster) error {
 	return c.NameImage(ctx, localcluster.ResticImage, restic.DefaultImage)
 }
 
-// Credentials of the S3 server of StartS3, and of the repositories in it, as restic reads
-// them.
+// Credentials of the S3 server of StartS3, and of the repositories in it, as restic reads them.
 func Credentials() map[string]string {
 	return map[string]string{
 		"AWS_ACCESS_KEY_ID":     "backup",
@@ -41,8 +39,8 @@ func Credentials() map[string]string {
 	}
 }
 
-// StartS3 starts a server that speaks S3, in a namespace, with a bucket "bucket", and returns its URL. What it
-// stores goes with its pod, "s3".
+// StartS3 starts an S3 server with a bucket "bucket" in a namespace, and returns its URL. Its data is lost with its
+// pod, "s3".
 func StartS3(t testing.TB, namespace string) string {
 	t.Helper()
 	return startS3(t, namespace, corev1.EmptyDirVolumeSource{})
@@ -72,9 +70,8 @@ func startS3(t testing.TB, namespace string, disk corev1.EmptyDirVolumeSource) s
 		corev1.Volume{Name: "sidecar", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
 }
 
-// StartREST starts restic's REST server, which serves HTTPS alone, in a namespace, and returns a repository on it and the Secret data that
-// a
-// repository on it takes: the authority that it is to be trusted by, a certificate to show, a user and his password.
+// StartREST starts restic's REST server, which only serves HTTPS, in a namespace. It returns a repository on it and
+// the Secret data that the repository requires: the authority to trust, a client certificate, a user, and a password.
 func StartREST(t testing.TB, namespace string) (repository string, credentials map[string]string) {
 	t.Helper()
 	authority, err := pki.NewCA("ECDSA-P256", "store", time.Hour, time.Now())
@@ -120,8 +117,8 @@ exec socat OPENSSL-LISTEN:8000,reuseaddr,fork,cert=/etc/rest/tls.crt,key=/etc/re
 	}
 }
 
-// StartSFTP starts a server that speaks SFTP, in a namespace, and returns a repository on it and the Secret data that a repository
-// on it takes: a private key that the server lets in, and its public key.
+// StartSFTP starts an SFTP server in a namespace. It returns a repository on it and the Secret data that the
+// repository requires: a private key that the server accepts, and the public key of the server.
 func StartSFTP(t testing.TB, namespace string) (repository string, credentials map[string]string) {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(nil)
@@ -153,7 +150,8 @@ dropbearkey -t ed25519 -f /tmp/host-key >/dev/null; exec dropbear -F -E -s -p 22
 	}
 }
 
-// startStore starts a server of one container, in a pod and behind a Service of the container's name, and returns its host and port.
+// startStore starts a server of one container in a pod, behind a Service with the name of the container, and returns
+// its host and port.
 func startStore(t testing.TB, namespace string, port int32, c corev1.Container, volumes ...corev1.Volume) string {
 	t.Helper()
 	k := Kube(t)
@@ -193,7 +191,7 @@ func InS3(t testing.TB, namespace, script string, args ...string) string {
 	return out
 }
 
-// Damage overwrites a byte in the middle of the files of the S3 server that a pattern matches.
+// Damage overwrites a byte in the middle of the files of the S3 server that match a pattern.
 func Damage(t testing.TB, namespace, pattern string) {
 	t.Helper()
 	if InS3(
@@ -206,8 +204,8 @@ func Damage(t testing.TB, namespace, pattern string) {
 	}
 }
 
-// ClaimForBackups makes a volume claim "backups", and the Secret "restic" with the
-// credentials of a repository in it.
+// ClaimForBackups creates a volume claim "backups", and the Secret "restic" with the credentials of a repository on
+// it.
 func ClaimForBackups(t testing.TB, namespace string) {
 	t.Helper()
 	k := Kube(t)
@@ -227,8 +225,8 @@ func ClaimForBackups(t testing.TB, namespace string) {
 	}
 }
 
-// Restic runs a shell script in a pod that has restic, with the repository and the keys of a
-// Secret in its environment, and returns its output.
+// Restic runs a shell script in a pod that has restic, with the repository and the keys of a Secret in its
+// environment, and returns its output.
 func Restic(t testing.TB, namespace, repository, secret, script string) string {
 	t.Helper()
 	k := Kube(t)
@@ -261,7 +259,7 @@ func Restic(t testing.TB, namespace, repository, secret, script string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// restricted is a pod that passes the Pod Security standard "restricted".
+// restricted is a pod that the Pod Security standard "restricted" admits.
 func restricted(namespace, name string, c corev1.Container, volumes ...corev1.Volume) *corev1.Pod {
 	c.SecurityContext = &corev1.SecurityContext{
 		AllowPrivilegeEscalation: new(false),

@@ -20,27 +20,24 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// farConsul is the latency that is added to each round trip to Consul.
+// farConsul is the extra latency of each round trip to Consul.
 const farConsul = 50 * time.Millisecond
 
-// planTimes are what was measured of one number of objects.
+// planTimes are the measurements for one number of objects.
 type planTimes struct {
-	n     int // of each of policies, roles and tokens
+	n     int // of policies, of roles, and of tokens
 	apply time.Duration
 	// consul and kubernetes are the requests of one plan.
 	consul, kubernetes map[string]int
 	floor, near, far   spent // by a plan; medians
 }
 
-// spent is what a command took: the time that passes, and the time of the CPUs,
-// which depends less on what else the machine does.
+// spent is what a command used: the elapsed time, and the CPU time, which depends less on other work of the machine.
 type spent struct{ wall, cpu time.Duration }
 
-// BenchmarkPlanACL times "terraform plan" where nothing changes, of as many
-// policies as roles and tokens, above the floor that Terraform itself sets: a
-// plan of as many terraform_data that refer to each other alike. It counts what
-// is asked of Consul and of Kubernetes. BENCH_ACL_SIZES says how many, such as
-// "10,100".
+// BenchmarkPlanACL times "terraform plan" without changes, for equal numbers of policies, roles, and tokens, above
+// the floor that Terraform itself sets: a plan of as many terraform_data resources with the same references. It
+// counts the requests to Consul and Kubernetes. BENCH_ACL_SIZES sets the numbers, such as "10,100".
 func BenchmarkPlanACL(b *testing.B) {
 	if os.Getenv("TF_ACC") == "" {
 		b.Skip("benchmarks run on a real cluster: make bench")
@@ -116,7 +113,7 @@ func timePlan(b *testing.B, n int) planTimes {
 	ctx := b.Context()
 	c, token := acctest.Bootstrapped(b, acctest.ConsulVersion, func(s *server.Spec) {
 		s.Replicas = 3
-		s.Telemetry.PrometheusRetentionTime = 24 * time.Hour // no counter is forgotten
+		s.Telemetry.PrometheusRetentionTime = 24 * time.Hour // keeps all counters
 	})
 	counter := newConsulCounter(b, c, token)
 	proxy := acctest.NewKubeProxy(b)
@@ -153,7 +150,7 @@ func timePlan(b *testing.B, n int) planTimes {
 	return t
 }
 
-// median is the median of either time.
+// median is the median of each of the two times.
 func median(all []spent) spent {
 	var wall, cpu []time.Duration
 	for _, s := range all {
@@ -164,8 +161,7 @@ func median(all []spent) spent {
 	return spent{wall[len(wall)/2], cpu[len(cpu)/2]}
 }
 
-// childrenCPU is the time of the CPUs that commands have used that have ended,
-// with what they had started: Terraform and the provider.
+// childrenCPU is the CPU time of all commands that have ended, and of their children: Terraform and the provider.
 func childrenCPU(b *testing.B) time.Duration {
 	b.Helper()
 	var r syscall.Rusage
@@ -261,8 +257,8 @@ resource "terraform_data" "t%[1]d" {
 	return s.String()
 }
 
-// consulCounter reads from all servers how many HTTP requests they have
-// answered: requests go through port-forwards, which hide them from the proxy.
+// consulCounter reads from all servers how many HTTP requests they have answered: requests go through port-forwards,
+// which the proxy cannot count.
 type consulCounter struct {
 	b       *testing.B
 	token   string
@@ -289,11 +285,10 @@ func newConsulCounter(b *testing.B, c *consul.Cluster, token string) consulCount
 
 var httpRequests = regexp.MustCompile(`^consul_api_http_count\{method="([^"]*)",path="([^"]*)"\} (\d+)`)
 
-// notOurs are the requests of kubelets, whose probes never end, and of the
-// counter.
+// notOurs are the requests of the kubelets, whose probes never end, and of the counter itself.
 var notOurs = []string{"GET v1_agent_metrics", "GET v1_status_leader", "GET v1_health_service_"}
 
-// read returns the number of requests so far by method and path.
+// read returns the number of requests so far, by method and path.
 func (c consulCounter) read(ctx context.Context) map[string]int {
 	c.b.Helper()
 	out := map[string]int{}

@@ -16,7 +16,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/localcluster"
 )
 
-// benchCluster applies a cluster without ACLs, and returns the way to change it.
+// benchCluster applies a cluster without ACLs, and returns a function that changes it.
 func benchCluster(b *testing.B, namespace string, replicas int) (*acctest.CLI, func(more string)) {
 	b.Helper()
 	cli := acctest.NewCLI(b, nil)
@@ -38,7 +38,7 @@ resource "consul_k8s_cluster" "bench" {
 	return cli, apply
 }
 
-// BenchmarkRestore times a snapshot and a restore by "terraform apply", by the size of the store.
+// BenchmarkRestore times a snapshot and a restore by "terraform apply", for several sizes of the store.
 func BenchmarkRestore(b *testing.B) {
 	if os.Getenv("TF_ACC") == "" {
 		b.Skip("benchmarks run on a real cluster: make bench")
@@ -87,16 +87,17 @@ func BenchmarkRestore(b *testing.B) {
 	}
 }
 
-// benchBackups is how many backups of a store are stored, as hourly ones in two days, and benchMiB how large it is.
+// benchBackups is the number of backups of a store, as many as hourly ones of two days, and benchMiB is the size of
+// the store.
 const (
 	benchBackups = 48
 	benchMiB     = 100
 	benchValue   = 32 << 10
 )
 
-// BenchmarkBackupStorage compares how many bytes 48 backups take in a repository, of a store of 100 MiB of which one
-// percent changes between two: stored unpacked, as backup schedules do, and as the archive that Consul writes. What
-// changes lies together, or is spread over the store.
+// BenchmarkBackupStorage compares how many bytes 48 backups take in a repository. The store has 100 MiB, of which one
+// percent changes between two backups, in one place or spread over the store. The snapshots are stored unpacked, as
+// backup schedules do, or as the archive that Consul writes.
 func BenchmarkBackupStorage(b *testing.B) {
 	if os.Getenv("TF_ACC") == "" {
 		b.Skip("benchmarks run on a real cluster: make bench")
@@ -176,8 +177,8 @@ func BenchmarkBackupStorage(b *testing.B) {
 	}
 }
 
-// startBackupPod starts a pod with the commands consul and restic, which share a folder, and returns the way to run a script in
-// one of its containers.
+// startBackupPod starts a pod with the commands consul and restic, which share a folder, and returns a function that
+// runs a script in one of its containers.
 func startBackupPod(b *testing.B, namespace string) (exec func(container, script string) string) {
 	b.Helper()
 	k := acctest.Kube(b)
@@ -234,7 +235,7 @@ func startBackupPod(b *testing.B, namespace string) (exec func(container, script
 	return exec
 }
 
-// stored is how many bytes a repository takes.
+// stored is the size of a repository in bytes.
 func stored(b *testing.B, exec func(container, script string) string, what string) int64 {
 	b.Helper()
 	var stats struct {

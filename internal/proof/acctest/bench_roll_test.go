@@ -31,22 +31,21 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// filledMiB is the size of the store that is not empty.
+// filledMiB is the size of a filled store.
 const filledMiB = 250
 
-// rollScenario is what is done to three servers while clients use them.
+// rollScenario is a change of three servers that clients use meanwhile.
 type rollScenario struct {
 	name string
-	// before changes what is created.
+	// before changes the initial spec.
 	before func(*server.Spec)
 	do     func(context.Context, *roll) error
-	// encryption is HCL with which the servers are created; others than the provider
-	// cannot do it.
+	// encryption is HCL with which the servers are created. Only the provider can do that.
 	encryption string
 }
 
 var rollScenarios = []rollScenario{
-	{name: "nothing", do: func(_ context.Context, r *roll) error { // how much of what is measured is noise
+	{name: "nothing", do: func(_ context.Context, r *roll) error { // measures the noise
 		r.load.More(3000)
 		return nil
 	}},
@@ -83,7 +82,7 @@ var rollScenarios = []rollScenario{
 	),
 }
 
-// encrypt changes how the servers encrypt.
+// encrypt changes the encryption of the servers.
 func encrypt(name, before, after string) rollScenario {
 	return rollScenario{name: name, encryption: before, do: func(ctx context.Context, r *roll) error {
 		r.encryption = after
@@ -97,12 +96,12 @@ func runVersion(s *server.Spec, version string) {
 
 // rollWay is a way to run servers and to change them.
 type rollWay interface {
-	// create and change return when all servers run what the spec says, and vote.
+	// create and change return once all servers run the spec and vote.
 	create(ctx context.Context, spec server.Spec) error
 	change(ctx context.Context, spec server.Spec) error
 }
 
-// roll is one scenario in one way.
+// roll is one scenario with one rollWay.
 type roll struct {
 	scenario, wayName, store string
 
@@ -112,10 +111,10 @@ type roll struct {
 	way     rollWay
 	spec    server.Spec
 	load    *acctest.Load
-	// encryption is rollScenario.encryption, as it is now.
+	// encryption is the current rollScenario.encryption.
 	encryption string
 
-	// What came of it.
+	// The results.
 	report load.Report
 	lost   []string
 	raft   acctest.RaftTimeline
@@ -123,11 +122,9 @@ type roll struct {
 	err    error
 }
 
-// BenchmarkRoll restarts, upgrades, drains, scales and encrypts three servers under
-// the load of package load: by the StatefulSet controller, with the settings of the
-// Helm chart hashicorp/consul, and by this provider. It prints a table of all
-// rows that were run; -bench chooses them by name, such as
-// Roll/restart/empty/provider.
+// BenchmarkRoll restarts, upgrades, drains, scales, and encrypts three servers under the load of package load: by the
+// StatefulSet controller with the settings of the Helm chart hashicorp/consul, and by this provider. It prints a
+// table of all rows that ran. -bench selects rows by name, such as Roll/restart/empty/provider.
 func BenchmarkRoll(b *testing.B) {
 	if os.Getenv("TF_ACC") == "" {
 		b.Skip("benchmarks run on a real cluster: make bench")
@@ -170,7 +167,7 @@ func (r *roll) run(scenario rollScenario, mib int) {
 	b.Helper()
 	r.kube = acctest.Kube(b)
 	namespace := ""
-	b.Cleanup(func() { r.awaitNoPods(namespace) }) // after the namespace is deleted: the next row has the machine
+	b.Cleanup(func() { r.awaitNoPods(namespace) }) // once the namespace is deleted: the next row has the machine for itself
 	namespace = acctest.Namespace(b)
 	r.cluster = acctest.Consul(b, namespace, "consul")
 	r.spec = server.Spec{
@@ -208,7 +205,7 @@ func (r *roll) run(scenario rollScenario, mib int) {
 	start := time.Now()
 	r.err = scenario.do(ctx, r)
 	r.took = time.Since(start)
-	r.load.More(500) // what comes late counts too
+	r.load.More(500) // late failures count too
 	r.raft = watch.Stop()
 	r.report = r.load.Stop()
 	lost, err := r.load.Lost("")
@@ -236,7 +233,7 @@ func (r *roll) awaitNoPods(namespace string) {
 	}
 }
 
-// settled waits until there are n servers that are all healthy voters.
+// settled waits until there are n servers, all of them healthy voters.
 func (r *roll) settled(ctx context.Context, n int32) error {
 	return kube.Wait(ctx, "the servers to vote", 250*time.Millisecond, func(ctx context.Context) (string, error) {
 		missing, err := consul.Missing(ctx, r.cluster, "", int(n), 0)
@@ -247,7 +244,7 @@ func (r *roll) settled(ctx context.Context, n int32) error {
 	})
 }
 
-// byProvider is "terraform apply", with the provider's defaults.
+// byProvider is "terraform apply" with the defaults of the provider.
 type byProvider struct {
 	*roll
 	cli *acctest.CLI
@@ -284,8 +281,7 @@ resource "consul_k8s_cluster" "bench" {
 	return w.settled(ctx, spec.Replicas)
 }
 
-// byChart is what the StatefulSet controller does to servers with the settings
-// of the Helm chart.
+// byChart is the StatefulSet controller with the settings of the Helm chart.
 type byChart struct{ *roll }
 
 func (w byChart) create(ctx context.Context, spec server.Spec) error { return w.change(ctx, spec) }
@@ -323,13 +319,12 @@ func (w byChart) change(ctx context.Context, spec server.Spec) error {
 	return w.settled(ctx, spec.Replicas)
 }
 
-// chartObjects renders servers as the Helm chart hashicorp/consul runs them
-// (templates/server-statefulset.yaml and server-config-configmap.yaml of
-// hashicorp/consul-k8s 2.0.3): Consul's defaults but for what follows, a readiness
-// probe that asks for a leader and no other probe, and a restart of all servers
-// whenever the configuration changes, of which the number of servers is a part.
+// chartObjects renders servers as the Helm chart hashicorp/consul runs them (templates/server-statefulset.yaml and
+// server-config-configmap.yaml of hashicorp/consul-k8s 2.0.3): Consul's defaults except for what follows, a readiness
+// probe that asks for a leader and no other probe, and a restart of all servers whenever the configuration changes,
+// which includes the number of servers.
 func chartObjects(spec server.Spec) (server.Set, error) {
-	spec.Established = true // a bootstrap is expected by the configuration that all share
+	spec.Established = true // the shared configuration expects the bootstrap
 	set := server.Objects(spec)
 	config := map[string]any{}
 	if err := json.Unmarshal([]byte(set.Config.Data[server.ConfigKey(spec)]), &config); err != nil {
@@ -354,7 +349,7 @@ func chartObjects(spec server.Spec) (server.Set, error) {
 	template.Spec.TerminationGracePeriodSeconds = new(int64(30))
 	template.Spec.InitContainers = nil
 	container := &template.Spec.Containers[0]
-	// The init container made it.
+	// The init container created it.
 	container.Command = slices.DeleteFunc(container.Command, func(a string) bool { return a == "-config-file=/tmp/token.json" })
 	container.Lifecycle, container.StartupProbe, container.LivenessProbe = nil, nil, nil
 	container.ReadinessProbe = &corev1.Probe{
@@ -387,8 +382,8 @@ func (r *roll) fill(ctx context.Context, mib int) error {
 	return r.settled(ctx, r.spec.Replicas)
 }
 
-// fill writes values of the largest size that Consul takes, until the store of a cluster without ACLs has
-// so many MiB.
+// fill writes values of the largest size that Consul accepts, until the store of a cluster without ACLs has this many
+// MiB.
 func fill(ctx context.Context, cluster *consul.Cluster, mib int) error {
 	const size = 512 << 10 // kv_max_value_size in the limits of the agent's configuration
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -399,7 +394,7 @@ func fill(ctx context.Context, cluster *consul.Cluster, mib int) error {
 	return group.Wait()
 }
 
-// putRandom writes a value of so many random bytes.
+// putRandom writes a random value of a size in bytes.
 func putRandom(ctx context.Context, cluster *consul.Cluster, key string, size int) error {
 	value := make([]byte, size)
 	_, _ = rand.Read(value) // never fails
@@ -408,15 +403,15 @@ func putRandom(ctx context.Context, cluster *consul.Cluster, key string, size in
 			_, err := c.KV().Put(&api.KVPair{Key: key, Value: value}, (&api.WriteOptions{}).WithContext(ctx))
 			return err
 		})
-		if err != nil { // a busy machine's leader may lose its followers
+		if err != nil { // on a busy machine, the leader may lose its followers
 			return err.Error(), nil
 		}
 		return "", nil
 	})
 }
 
-// drainNodes takes the servers off one node after the other as "kubectl drain"
-// and "kubectl uncordon" do, and leaves other pods alone.
+// drainNodes evicts the servers from one node after the other, as "kubectl drain" and "kubectl uncordon" do, and
+// leaves other pods alone.
 func drainNodes(ctx context.Context, r *roll) error {
 	pods, err := r.cluster.Pods(ctx)
 	if err != nil {
@@ -451,8 +446,7 @@ func (r *roll) drain(ctx context.Context, pod corev1.Pod) error {
 	})
 }
 
-// evict evicts a pod as soon as the disruption budget allows it, and waits for it
-// to go.
+// evict evicts a pod as soon as the disruption budget allows, and waits until it is gone.
 func (r *roll) evict(ctx context.Context, pod corev1.Pod) error {
 	eviction := &policyv1.Eviction{
 		ObjectMeta:    metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace},
@@ -471,8 +465,7 @@ func (r *roll) evict(ctx context.Context, pod corev1.Pod) error {
 	return r.awaitPod(ctx, pod, "to go", func(*corev1.Pod) string { return "" })
 }
 
-// awaitPod waits until a pod is gone and missing says nothing of its successor,
-// which is nil where there is none yet.
+// awaitPod waits until a pod is gone and missing returns "" for its successor, which is nil while it does not exist.
 func (r *roll) awaitPod(ctx context.Context, pod corev1.Pod, what string, missing func(*corev1.Pod) string) error {
 	return kube.Wait(ctx, pod.Name+" "+what, 100*time.Millisecond, func(ctx context.Context) (string, error) {
 		now, err := r.kube.CoreV1().Pods(pod.Namespace).Get(ctx, pod.Name, metav1.GetOptions{})
@@ -489,7 +482,7 @@ func (r *roll) awaitPod(ctx context.Context, pod corev1.Pod, what string, missin
 	})
 }
 
-// printRolls prints a row a roll, and what failed in each.
+// printRolls prints one row per roll, and the failures of each.
 func printRolls(rolls []*roll) {
 	fmt.Printf(
 		"\nthree servers under %s\n",

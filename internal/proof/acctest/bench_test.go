@@ -22,13 +22,12 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// benchRounds is how often each way is timed, turn by turn.
+// benchRounds is how often each way is timed, in turns.
 const benchRounds = 3
 
-// BenchmarkCreate times how long it takes from nothing to three voters with
-// ACLs bootstrapped: by "terraform apply", which also plans and sets the agent
-// tokens, and by "kubectl apply" of the very same objects and "consul acl
-// bootstrap". Namespaces exist before; images are on the nodes.
+// BenchmarkCreate times a create from nothing to three voters with bootstrapped ACLs: by "terraform apply", which
+// also plans and sets the agent tokens, and by "kubectl apply" of the same objects and "consul acl bootstrap". The
+// namespaces already exist, and the images are on the nodes.
 func BenchmarkCreate(b *testing.B) {
 	if os.Getenv("TF_ACC") == "" {
 		b.Skip("benchmarks run on a real cluster: make bench")

@@ -13,11 +13,9 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Bootstrapped starts a cluster of one server in a namespace of its own,
-// without Terraform, and bootstraps its ACLs. It returns access to the cluster
-// and the management token. What it runs may be changed. The namespace is
-// deleted when the test ends; the test is skipped unless acceptance tests were
-// asked for.
+// Bootstrapped starts a cluster of one server in its own namespace, without Terraform, and bootstraps its ACLs. It
+// returns access to the cluster and the management token. changes may change the spec. The namespace is deleted when
+// the test ends. The test is skipped unless acceptance tests are enabled.
 func Bootstrapped(t testing.TB, version string, changes ...func(*server.Spec)) (c *consul.Cluster, token string) {
 	t.Helper()
 	PreCheck(t)

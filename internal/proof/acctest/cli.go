@@ -14,9 +14,8 @@ import (
 	"time"
 )
 
-// CLI is a working directory in which a real Terraform or OpenTofu runs the
-// real provider binary, as a user does: for what the in-process provider of
-// plugin-testing cannot show, such as a killed apply.
+// CLI is a working directory in which a real Terraform or OpenTofu runs the real provider binary, as for a user. It
+// shows what the in-process provider of plugin-testing cannot, such as a killed apply.
 type CLI struct {
 	t    testing.TB
 	path string
@@ -46,9 +45,8 @@ func buildProvider(t testing.TB) (dir string, err error) {
 	return build.dir, build.err
 }
 
-// NewCLI builds the provider, once a process, and writes files into a new
-// working directory. The files name the provider with the source
-// registry.terraform.io/consul-k8s/consul-k8s.
+// NewCLI builds the provider, once per process, and writes files into a new working directory. The files refer to the
+// provider by the source registry.terraform.io/consul-k8s/consul-k8s.
 func NewCLI(t testing.TB, files map[string]string) *CLI {
 	t.Helper()
 	binary, err := buildProvider(t)
@@ -90,8 +88,7 @@ func (c *CLI) Write(name, text string) {
 // Setenv adds a variable to the environment of later runs.
 func (c *CLI) Setenv(key, value string) { c.env = append(c.env, key+"="+value) }
 
-// Run runs a command such as "apply" and returns all its output and its exit
-// code.
+// Run runs a command such as "apply", and returns its output and exit code.
 func (c *CLI) Run(ctx context.Context, args ...string) (output string, code int) {
 	c.t.Helper()
 	cmd := c.command(ctx, args...)
@@ -114,7 +111,7 @@ func (c *CLI) Must(ctx context.Context, args ...string) string {
 	return out
 }
 
-// RequiredProviders names the provider, for configurations that a CLI applies.
+// RequiredProviders is the block that names the provider, for configurations that a CLI applies.
 const RequiredProviders = `
 terraform {
   required_providers {
@@ -123,8 +120,8 @@ terraform {
 }
 `
 
-// RunAndKill starts "apply" or "destroy" and kills it, with the provider, by
-// SIGKILL as soon as when says so. It reports whether it was still running.
+// RunAndKill starts "apply" or "destroy", and kills it and the provider by SIGKILL as soon as when returns true. It
+// reports whether the command was still running.
 func (c *CLI) RunAndKill(
 	ctx context.Context,
 	command string,

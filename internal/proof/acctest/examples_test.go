@@ -16,10 +16,9 @@ import (
 
 func TestMain(m *testing.M) { acctest.Main(m, acctest.BackupImages) }
 
-// Every example of the documentation, and the quickstart, is applied as it is
-// printed, plans nothing after that, keeps the management token out of the
-// state, and can be destroyed. Only what would make two of them collide or keep
-// the test from cleaning up is changed.
+// Every example of the documentation, and the quickstart, is applied as printed. The next plan is empty, the state
+// does not contain the management token, and the example can be destroyed. The test only changes what would make two
+// examples collide or prevent the cleanup.
 func TestAccExamples(t *testing.T) {
 	acctest.PreCheck(t)
 	root := filepath.Join(acctest.Root(t), "examples")
@@ -53,7 +52,7 @@ func TestAccExamples(t *testing.T) {
 				files[filepath.Base(p)] = prepare(string(text), namespace)
 			}
 			if !strings.Contains(all, "required_providers") {
-				t.Error("it does not say which provider it needs")
+				t.Error("it does not declare the provider that it needs")
 			}
 			if strings.Contains(all, "https://s3.example.com") {
 				prepareStore(t, namespace, files)
@@ -82,8 +81,7 @@ func TestAccExamples(t *testing.T) {
 	}
 }
 
-// prepare gives an example a namespace of its own, and lets it be destroyed
-// with its data.
+// prepare gives an example its own namespace, and allows its destroy with its data.
 func prepare(text, namespace string) string {
 	text = strings.ReplaceAll(text, "\"consul/consul\"", "\""+namespace+"/consul\"")
 	lines := strings.Split(text, "\n")
@@ -99,8 +97,8 @@ func prepare(text, namespace string) string {
 	return strings.Join(lines, "\n")
 }
 
-// prepareStore makes what an example finds: the namespace, the Secret with the credentials,
-// and the store, which has another address.
+// prepareStore creates what an example expects: the namespace, the Secret with the credentials, and the store, which
+// has another address.
 func prepareStore(t *testing.T, namespace string, files map[string]string) {
 	t.Helper()
 	k := acctest.Kube(t)

@@ -24,13 +24,13 @@ import (
 // lent has the clusters that the tests of this process use one after the other.
 var lent pool
 
-// pool keeps clusters that no test uses at the moment.
+// pool keeps clusters that no test uses now.
 type pool struct {
 	mu   sync.Mutex
 	idle []*lentCluster
 }
 
-// lentCluster is a cluster as Bootstrapped starts it, and what it held when it was new.
+// lentCluster is a cluster as Bootstrapped starts it, and what it contained when it was new.
 type lentCluster struct {
 	kube            *kube.Client
 	namespace, name string
@@ -39,11 +39,9 @@ type lentCluster struct {
 	contents        []string // of its namespace
 }
 
-// Lend gives a test a cluster as Bootstrapped does. No other test uses the cluster until the test ends. Then the cluster is restored to
-// what
-// it was when it was new, and the next test gets it: starting a cluster takes longer than most tests. A cluster is not given to another
-// test
-// if the test failed, or if the cluster cannot be restored.
+// Lend gives a test a cluster as Bootstrapped does. No other test uses the cluster until the test ends. Then the
+// cluster is restored to its initial state, and the next test gets it: starting a cluster takes longer than most
+// tests. The cluster is not reused if the test failed, or if the cluster cannot be restored.
 func Lend(t testing.TB) (c *consul.Cluster, token string) {
 	t.Helper()
 	PreCheck(t)
@@ -54,7 +52,7 @@ func Lend(t testing.TB) (c *consul.Cluster, token string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // the test's own has ended
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // the context of the test has ended
 		defer cancel()
 		err := errors.New("the test failed")
 		if !t.Failed() {
@@ -70,7 +68,7 @@ func Lend(t testing.TB) (c *consul.Cluster, token string) {
 	return l.cluster(), l.token
 }
 
-// take returns an idle cluster, or else a new one.
+// take returns an idle cluster, or a new one.
 func (p *pool) take(ctx context.Context, k *kube.Client) (*lentCluster, error) {
 	p.mu.Lock()
 	if n := len(p.idle); n > 0 {
@@ -93,7 +91,7 @@ func (p *pool) put(l *lentCluster) {
 	p.idle = append(p.idle, l)
 }
 
-// deleteAll ends the pool with its process.
+// deleteAll deletes the pool when its process ends.
 func (p *pool) deleteAll(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -135,16 +133,16 @@ func (l *lentCluster) start(ctx context.Context) (err error) {
 	return err
 }
 
-// renew restores a cluster to what it was when it was new. It returns an error if a test created or deleted other objects than Secrets,
-// or replaced the management token. A test that changes an object of the cluster itself must not lend one.
+// renew restores a cluster to its initial state. It returns an error if a test created or deleted other objects than
+// Secrets, or replaced the management token. A test that changes an object of the cluster itself must not use Lend.
 func (l *lentCluster) renew(ctx context.Context) error {
 	c := l.cluster()
 	if token, _, err := consulacl.ManagementToken(ctx, c); err != nil || token != l.token {
-		return errors.Join(errors.New("it has another management token"), err)
+		return errors.Join(errors.New("the management token was replaced"), err)
 	}
 	err := c.Any(ctx, l.token, func(client *api.Client) error { return client.Snapshot().Restore(nil, bytes.NewReader(l.snapshot)) })
 	if err != nil {
-		return fmt.Errorf("restoring what it held: %w", err)
+		return fmt.Errorf("restoring its contents: %w", err)
 	}
 	if missing, err := consul.Missing(ctx, c, l.token, 1, 0); err != nil || missing != "" {
 		return errors.Join(errors.New("missing: "+missing), err)
@@ -164,7 +162,7 @@ func (l *lentCluster) renew(ctx context.Context) error {
 	}
 	contents = slices.DeleteFunc(contents, func(o string) bool { return strings.HasPrefix(o, "secret/") && !slices.Contains(l.contents, o) })
 	if !slices.Equal(contents, l.contents) {
-		return fmt.Errorf("its namespace has %q and not %q", contents, l.contents)
+		return fmt.Errorf("its namespace has %q instead of %q", contents, l.contents)
 	}
 	return nil
 }

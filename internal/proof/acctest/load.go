@@ -25,9 +25,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Load is a pod that writes and reads keys through the client Service of the
-// cluster "consul" at a steady rate, whatever becomes of the requests before
-// (package load).
+// Load is a pod that writes and reads keys through the client Service of the cluster "consul" at a steady rate,
+// whether earlier requests have ended or not (package load).
 type Load struct {
 	t         testing.TB
 	namespace string
@@ -36,26 +35,25 @@ type Load struct {
 	report    *load.Report // at the end
 }
 
-// LoadOptions say how a Load is.
+// LoadOptions are the options of a Load.
 type LoadOptions struct {
-	// Secret whose key "token" holds the token to use, as soon as it has reached
-	// the pod. "" uses none.
+	// Secret whose key "token" has the token to use, as soon as it has reached the pod. "" uses none.
 	Secret string
-	// Rate is the number of writes a second, and that of reads; 50 if it is 0.
+	// Rate is the number of writes per second, and that of reads. 0 means 50.
 	Rate int
 }
 
 const (
-	// loadProgram is where the program is in its pod.
+	// loadProgram is the path of the program in its pod.
 	loadProgram = "/program/load"
-	// loadScript starts the program once it is there.
+	// loadScript starts the program once it exists.
 	loadScript = `until [ -x ` + loadProgram + ` ]; do sleep 0.1; done; exec ` + loadProgram + ` "$@"`
-	// loadCopy takes n bytes from its standard input for the program.
+	// loadCopy reads the n bytes of the program from standard input.
 	loadCopy = `head -c "$1" >` + loadProgram + `.part && chmod 0755 ` + loadProgram + `.part && mv ` + loadProgram + `.part ` + loadProgram
 )
 
-// StartLoad starts a Load beside the servers, and returns when it sends requests.
-// It ends by itself after half an hour.
+// StartLoad starts a Load beside the servers, and returns when it sends requests. It ends by itself after half an
+// hour.
 func StartLoad(t testing.TB, namespace string, o LoadOptions) *Load {
 	t.Helper()
 	k := Kube(t)
@@ -134,8 +132,8 @@ func StartLoad(t testing.TB, namespace string, o LoadOptions) *Load {
 	return l
 }
 
-// buildLoad builds the program for Linux. It is copied into its pod: so it needs
-// no registry, and any cluster will do.
+// buildLoad builds the program for Linux. The program is copied into its pod, so it needs no registry and runs in any
+// cluster.
 func buildLoad(t testing.TB, architecture string) []byte {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "load")
@@ -165,7 +163,7 @@ func (l *Load) latest(ctx context.Context) (r load.Report, err error) {
 	return r, nil
 }
 
-// until waits for a report of which enough says that nothing is missing.
+// until waits for a report for which enough returns "".
 func (l *Load) until(what string, enough func(load.Report) (missing string)) (r load.Report) {
 	l.t.Helper()
 	Wait(l.t, what, func(ctx context.Context) (missing string, err error) {
@@ -180,7 +178,7 @@ func (l *Load) until(what string, enough func(load.Report) (missing string)) (r 
 	return r
 }
 
-// More waits until n more requests have ended, whether they failed or not.
+// More waits until n more requests have ended, whether they succeeded or failed.
 func (l *Load) More(n int) {
 	l.t.Helper()
 	from := -1
@@ -195,7 +193,7 @@ func (l *Load) More(n int) {
 	})
 }
 
-// HasToken waits until requests use the nth token that was seen.
+// HasToken waits until requests use the nth token.
 func (l *Load) HasToken(n int) {
 	l.t.Helper()
 	l.until(fmt.Sprintf("token %d to be used", n), func(r load.Report) string {
@@ -206,8 +204,7 @@ func (l *Load) HasToken(n int) {
 	})
 }
 
-// Stop sends no more requests, waits for those that are under way, deletes the
-// pod, and returns what became of all of them.
+// Stop sends no more requests, waits for those in progress, deletes the pod, and returns the results of all of them.
 func (l *Load) Stop() load.Report {
 	l.t.Helper()
 	if l.report != nil {
@@ -234,8 +231,7 @@ func (l *Load) Stop() load.Report {
 
 func round(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
 
-// Lost stops the Load and returns the keys whose write was acknowledged, and that
-// do not hold what was written.
+// Lost stops the Load and returns the keys whose write was acknowledged, and that do not have the written value.
 func (l *Load) Lost(token string) (lost []string, err error) {
 	l.t.Helper()
 	r := l.Stop()
@@ -260,8 +256,7 @@ func (l *Load) Lost(token string) (lost []string, err error) {
 	return lost, nil
 }
 
-// Verify stops the Load and returns an error unless every request succeeded, and
-// every key that was written is there.
+// Verify stops the Load and returns an error unless every request succeeded, and every written key exists.
 func (l *Load) Verify(token string) error {
 	l.t.Helper()
 	r := l.Stop()

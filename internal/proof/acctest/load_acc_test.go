@@ -12,8 +12,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// What proves that no request fails must see requests fail: the only server of a
-// cluster is restarted. What it had acknowledged before is there afterwards.
+// A proof that no request fails must be able to see requests fail: the only server of a cluster restarts. Earlier
+// acknowledged writes survive.
 func TestAccLoad_seesAnOutage(t *testing.T) {
 	t.Parallel()
 	c, token := acctest.Bootstrapped(t, acctest.ConsulVersion)
@@ -41,13 +41,13 @@ func TestAccLoad_seesAnOutage(t *testing.T) {
 	raft, report := watch.Stop(), load.Stop()
 	t.Logf("%+v", raft)
 	if raft.FewestVoters != 0 || raft.Below(1) == 0 || raft.LongestWithoutLeader == 0 || raft.LeaderChanges != 1 {
-		t.Errorf("the watch saw %+v of a restart of the only server", raft)
+		t.Errorf("the watch saw %+v during a restart of the only server", raft)
 	}
 	if report.Failed == 0 || report.Failed == report.Requests {
 		t.Errorf("%d of %d requests failed", report.Failed, report.Requests)
 	}
 	if err := load.Verify(token); err == nil || !strings.Contains(err.Error(), "requests failed") {
-		t.Errorf("the verification says %v", err)
+		t.Errorf("the verification returned %v", err)
 	}
 	if lost, err := load.Lost(token); err != nil || len(lost) > 0 {
 		t.Errorf("lost are %q, %v", lost, err)

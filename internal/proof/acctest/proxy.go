@@ -26,10 +26,10 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 )
 
-// KubeProxy stands between the provider and the Kubernetes API server. It
-// counts requests, and makes what goes through port-forwards late, or breaks it.
+// KubeProxy is a proxy between the provider and the Kubernetes API server. It counts requests, and delays or breaks
+// port-forwards.
 type KubeProxy struct {
-	// Kubeconfig is the path of a kubeconfig that leads through the proxy.
+	// Kubeconfig is the path of a kubeconfig that uses the proxy.
 	Kubeconfig string
 
 	latency atomic.Int64 // nanoseconds
@@ -40,8 +40,8 @@ type KubeProxy struct {
 	tunnels  map[*tunnel]bool
 }
 
-// NewKubeProxy starts a proxy in front of the Kubernetes cluster that tests run
-// on. It listens on this machine until the test ends.
+// NewKubeProxy starts a proxy in front of the Kubernetes cluster under test. It listens on this machine until the
+// test ends.
 func NewKubeProxy(t testing.TB) *KubeProxy {
 	t.Helper()
 	config, err := kube.Config{ConfigPaths: []string{os.Getenv("KUBE_CONFIG_PATH")}}.RESTConfig()
@@ -57,13 +57,13 @@ func NewKubeProxy(t testing.TB) *KubeProxy {
 		t.Fatal(err)
 	}
 	upgrading := rest.CopyConfig(config)
-	upgrading.NextProtos = []string{"http/1.1"} // HTTP/2 has no upgrade
+	upgrading.NextProtos = []string{"http/1.1"} // HTTP/2 has no upgrades
 	upgradingTransport, err := rest.TransportFor(upgrading)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &KubeProxy{requests: map[string]int{}, tunnels: map[*tunnel]bool{}}
-	token := rand.String(32) // who may use the proxy, with the rights of the kubeconfig
+	token := rand.String(32) // grants the use of the proxy, with the rights of the kubeconfig
 	pass := func(transport http.RoundTripper) http.Handler {
 		return &httputil.ReverseProxy{
 			Transport:     transport,
@@ -115,7 +115,7 @@ func NewKubeProxy(t testing.TB) *KubeProxy {
 	return p
 }
 
-// Kube returns a client that goes through the proxy.
+// Kube returns a client that uses the proxy.
 func (p *KubeProxy) Kube(t testing.TB) *kube.Client {
 	t.Helper()
 	config, err := kube.Config{ConfigPaths: []string{p.Kubeconfig}}.RESTConfig()
@@ -129,23 +129,22 @@ func (p *KubeProxy) Kube(t testing.TB) *kube.Client {
 	return k
 }
 
-// Requests are the numbers of requests to Kubernetes so far, by method and
-// path. A port-forward is one, whatever goes through it.
+// Requests are the numbers of requests to Kubernetes so far, by method and path. A port-forward counts as one,
+// whatever it transfers.
 func (p *KubeProxy) Requests() map[string]int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return maps.Clone(p.requests)
 }
 
-// SetLatency makes each round trip through a port-forward take that much
-// longer, half of it on either way. The bandwidth stays.
+// SetLatency makes each round trip through a port-forward longer, by half of the duration in each direction. The
+// bandwidth stays the same.
 func (p *KubeProxy) SetLatency(d time.Duration) { p.latency.Store(int64(d)) }
 
-// SetDelay makes each request to Kubernetes, also the one that opens a port-forward, arrive that
-// much later.
+// SetDelay makes each request to Kubernetes arrive later, including those that open a port-forward.
 func (p *KubeProxy) SetDelay(d time.Duration) { p.delay.Store(int64(d)) }
 
-// Cut breaks all port-forwards, with what is under way in them.
+// Cut breaks all port-forwards, with the data that they are transferring.
 func (p *KubeProxy) Cut() {
 	p.mu.Lock()
 	tunnels := slices.Collect(maps.Keys(p.tunnels))
@@ -155,13 +154,13 @@ func (p *KubeProxy) Cut() {
 	}
 }
 
-// tunnelWriter makes a tunnel of the connection that is upgraded.
+// tunnelWriter makes the upgraded connection a tunnel.
 type tunnelWriter struct {
 	http.ResponseWriter
 	proxy *KubeProxy
 }
 
-// Unwrap lets http.ResponseController find what is underneath.
+// Unwrap gives http.ResponseController access to the underlying writer.
 func (w tunnelWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // tunnel is an upgraded connection on which everything arrives late.
@@ -170,16 +169,16 @@ type tunnel struct {
 	proxy  *KubeProxy
 	read   chan parcel
 	write  chan parcel
-	last   parcel // what is left of the one that was read last
+	last   parcel // the unread rest of the last one
 	closed chan struct{}
 	once   sync.Once
 }
 
-// parcel is what was sent at once.
+// parcel is the data of one write.
 type parcel struct {
 	data []byte
 	due  time.Time
-	err  error // that follows
+	err  error // the error that follows
 }
 
 // Hijack implements http.Hijacker.
@@ -188,7 +187,7 @@ func (w tunnelWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	// Far more than is ever on the way at once.
+	// Far more than is ever in transit at once.
 	t := &tunnel{Conn: conn, proxy: w.proxy, read: make(chan parcel, 4096), write: make(chan parcel, 4096), closed: make(chan struct{})}
 	w.proxy.mu.Lock()
 	w.proxy.tunnels[t] = true
@@ -202,8 +201,7 @@ func (t *tunnel) due() time.Time {
 	return time.Now().Add(time.Duration(t.proxy.latency.Load()) / 2)
 }
 
-// wait waits until a parcel is due, and reports false if the tunnel is closed
-// before.
+// wait waits until a parcel is due, and returns false if the tunnel is closed before.
 func (t *tunnel) wait(p parcel) bool {
 	select {
 	case <-t.closed:

@@ -10,8 +10,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 )
 
-// The sample in the README is what a newcomer applies first: it needs nothing but a Kubernetes cluster. The one namespace
-// that it names is the one that it makes.
+// The sample in the README is what a newcomer applies first: it needs nothing but a Kubernetes cluster. The only
+// namespace that it names is the one that it creates.
 func TestREADME_theSampleNeedsNothingElse(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(acctest.Root(t), "README.md"))
 	if err != nil {
@@ -20,13 +20,13 @@ func TestREADME_theSampleNeedsNothingElse(t *testing.T) {
 	_, sample, _ := strings.Cut(string(text), "```hcl\n")
 	sample, _, found := strings.Cut(sample, "```")
 	if !found || !strings.Contains(sample, "create_namespace = true") {
-		t.Fatalf("there is no sample that makes its namespace: %q", sample)
+		t.Fatalf("there is no sample that creates its namespace: %q", sample)
 	}
 	names := map[string]bool{}
 	for _, m := range regexp.MustCompile(`\bnamespace\s*=\s*"([^"]*)"`).FindAllStringSubmatch(sample, -1) {
 		names[m[1]] = true
 	}
 	if len(names) != 1 {
-		t.Errorf("it names the namespaces %v, and makes one", names)
+		t.Errorf("it names the namespaces %v, and creates one", names)
 	}
 }

@@ -9,14 +9,14 @@ import (
 	"testing"
 )
 
-// Refusal is a configuration that a plan refuses, and what the error says, as in [Says].
+// Refusal is a configuration that a plan refuses, and what the error contains, as in [Says].
 type Refusal struct {
 	Config, Says string
 }
 
-// ExpectRefusals plans all configurations together, each as a module of its own, and checks that
-// each is refused with what it says. They share the provider that is configured in root, unless
-// they have the block of another one. None has a block "terraform".
+// ExpectRefusals plans all configurations together, each as its own module, and checks that each is refused with its
+// error. They share the provider that root configures, unless they have their own provider block. None has a block
+// "terraform".
 func ExpectRefusals(t *testing.T, root string, refusals []Refusal) {
 	t.Helper()
 	file := func(i int) string { return fmt.Sprintf("case%d.tf", i) }
@@ -34,7 +34,7 @@ func ExpectRefusals(t *testing.T, root string, refusals []Refusal) {
 		for module, text := range planErrors(out) {
 			i, err := strconv.Atoi(strings.TrimPrefix(module, "case"))
 			if err != nil {
-				t.Fatalf("an error of no case: %s", text)
+				t.Fatalf("an error of none of the configurations: %s", text)
 			}
 			if r := refusals[i]; !Says(r.Says).MatchString(text) {
 				t.Errorf("the plan does not say %q, but:\n%s\nof:\n%s", r.Says, text, r.Config)

@@ -34,8 +34,8 @@ func DefaultClass(t testing.TB) *storagev1.StorageClass {
 	return &classes.Items[i]
 }
 
-// ExpandableClass creates a storage class that is the default one but for its name,
-// and that it lets its volumes grow. It is deleted when the test ends.
+// ExpandableClass creates a storage class like the default one, except for its name, and that it allows volume
+// expansion. It is deleted when the test ends.
 func ExpandableClass(t testing.TB) string {
 	t.Helper()
 	k, like := Kube(t), DefaultClass(t)
@@ -57,14 +57,12 @@ func ExpandableClass(t testing.TB) string {
 	return class.Name
 }
 
-// StartResizer plays the resizer of a storage driver for the claims of a namespace,
-// until the test ends: the local cluster's volumes are folders, whose driver has
-// none. Real are the API server, which refuses to let a claim grow whose class does
-// not allow it, the StatefulSet controller, the garbage collector and the pods.
-// Played is what the driver would write: the capacity of the PersistentVolume, and
-// then that of the claim. Claims of the pods in remount get the condition
-// FileSystemResizePending instead, as if it had been there since the pod started,
-// until that pod was replaced.
+// StartResizer stands in for the resizer of a storage driver for the claims of a namespace, until the test ends: the
+// volumes of the local cluster are folders, whose driver has no resizer. The API server, which refuses to grow a
+// claim whose class does not allow it, the StatefulSet controller, the garbage collector, and the pods are real. The
+// resizer writes what the driver would write: the capacity of the PersistentVolume, and then that of the claim.
+// Claims of the pods in remount get the condition FileSystemResizePending instead, as if they had it since the start
+// of the pod, until the pod was replaced.
 func StartResizer(t *testing.T, namespace string, remount ...string) {
 	t.Helper()
 	r := resizer{k: Kube(t), namespace: namespace, remount: remount, pods: map[string]types.UID{}}
@@ -96,7 +94,7 @@ type resizer struct {
 	k         *kube.Client
 	namespace string
 	remount   []string
-	pods      map[string]types.UID // that have the file system mounted as it was
+	pods      map[string]types.UID // that still have the former file system mounted
 }
 
 // step looks at each claim once.
@@ -139,7 +137,7 @@ func (r resizer) resize(ctx context.Context, c *corev1.PersistentVolumeClaim) er
 				Message:            "Waiting for user to (re-)start a pod to finish file system resize of volume on node.",
 			})
 			_, err := r.k.CoreV1().PersistentVolumeClaims(r.namespace).UpdateStatus(ctx, c, metav1.UpdateOptions{})
-			if err == nil { // a claim that somebody else has changed meanwhile is looked at again
+			if err == nil { // after a conflict, the claim is read again
 				r.pods[name] = pod.UID
 			}
 			return err

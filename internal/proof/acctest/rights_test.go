@@ -19,8 +19,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/localcluster"
 )
 
-// The roles that the documentation prints are enough to apply, to upgrade, to plan
-// and to destroy; and the plan's role cannot apply.
+// The roles in the documentation are enough to apply, upgrade, plan, and destroy. The role for plans cannot apply.
 func TestAccRights_documentedRolesSuffice(t *testing.T) {
 	acctest.PreCheck(t)
 	t.Parallel()
@@ -93,9 +92,9 @@ resource "consul_k8s_restore" "main" {
 	}
 	acctest.ClaimForBackups(t, namespace)
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": main("apply", "")})
-	cli.Setenv("KUBE_CONFIG_PATH", "") // the administrator's
+	cli.Setenv("KUBE_CONFIG_PATH", "") // the kubeconfig of the administrator
 	if out := cli.Must(t.Context(), "apply", "-auto-approve", "-no-color"); !strings.Contains(out, "The management token may be lost") {
-		t.Errorf("nobody warns that a restore may take a right that is missing:\n%s", out)
+		t.Errorf("no warning says that a restore may require a missing right:\n%s", out)
 	}
 	version = acctest.ConsulVersion
 	cli.Write("main.tf", main("apply", ""))
@@ -109,7 +108,7 @@ resource "consul_k8s_restore" "main" {
 		t.Errorf("the plan's role can apply (exit code %d):\n%s", code, out)
 	}
 
-	// What a pull request has reads no Secret, reaches no server, and plans.
+	// The credential of a pull request can read no Secret and reach no server, and can plan.
 	const data = "data \"consul_k8s_members\" \"main\" {\n  cluster = consul_k8s_acl_bootstrap.main.cluster\n}\n"
 	cli.Write("main.tf", strings.Replace(main("pull-request", "  labels = { a = \"b\" }\n"), data, "", 1))
 	if out, code := cli.Run(t.Context(), "plan", "-refresh=false", "-no-color", "-detailed-exitcode"); code != 2 {
@@ -123,7 +122,7 @@ resource "consul_k8s_restore" "main" {
 	}
 }
 
-// holdings lists what is in the namespace beside the test's own credentials.
+// holdings lists what is in the namespace beside the credentials of the test.
 func holdings(t *testing.T, namespace string) []string {
 	t.Helper()
 	all, err := acctest.Kube(t).NamespaceContents(t.Context(), namespace)
@@ -140,7 +139,7 @@ func holdings(t *testing.T, namespace string) []string {
 	return left
 }
 
-// clusterRole gives a service account a ClusterRole of the documentation.
+// clusterRole grants a service account a ClusterRole of the documentation.
 func clusterRole(t *testing.T, namespace, account, role string) {
 	t.Helper()
 	k, ctx := acctest.Kube(t), context.WithoutCancel(t.Context())
@@ -170,8 +169,8 @@ func clusterRole(t *testing.T, namespace, account, role string) {
 	}
 }
 
-// credential makes a service account with a role of the documentation, once, by the commands of the
-// documentation, and returns the arguments of a provider block that use it.
+// credential creates a service account with a role of the documentation, once, by the documented commands, and
+// returns the arguments of a provider block that uses it.
 func credential(t *testing.T, namespace, role string) string {
 	t.Helper()
 	k, ctx := acctest.Kube(t), context.WithoutCancel(t.Context())
@@ -215,8 +214,8 @@ func credential(t *testing.T, namespace, role string) string {
 	)
 }
 
-// kubectlScript runs commands of the documentation beside its manifests, with the local cluster's kubectl or that of the machine,
-// and returns what they print.
+// kubectlScript runs commands of the documentation beside its manifests, with the kubectl of the local cluster or of
+// the machine, and returns their output.
 func kubectlScript(t *testing.T, script string) string {
 	t.Helper()
 	local, err := localcluster.New(os.Stderr)

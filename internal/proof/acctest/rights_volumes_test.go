@@ -7,8 +7,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 )
 
-// The documented roles are enough to let volumes grow and to rebuild servers. A
-// credential that may not read storage classes is told so at plan, and goes on.
+// The documented roles are enough to grow volumes and to rebuild servers. A plan without the right to read storage
+// classes warns and continues.
 func TestAccRights_documentedRolesSufficeForVolumes(t *testing.T) {
 	acctest.PreCheck(t)
 	t.Parallel()
@@ -34,17 +34,17 @@ resource "consul_k8s_cluster" "main" {
 `, credential(t, namespace, role), namespace, acctest.ConsulVersion, size, class, onChange, acctest.Small)
 	}
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": main("apply", "1Gi", "grow")})
-	cli.Setenv("KUBE_CONFIG_PATH", "") // the administrator's
+	cli.Setenv("KUBE_CONFIG_PATH", "") // the kubeconfig of the administrator
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 
 	warned := acctest.Says("Could not check whether the volumes can grow")
 	cli.Write("main.tf", main("plan", "2Gi", "grow"))
 	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode"); code != 2 || !warned.MatchString(out) {
-		t.Errorf("without the right to read classes the plan does not warn and go on (exit code %d):\n%s", code, out)
+		t.Errorf("without the right to read classes, the plan does not warn and continue (exit code %d):\n%s", code, out)
 	}
 	clusterRole(t, namespace, "test-plan", "volumes")
 	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode"); code != 2 || warned.MatchString(out) {
-		t.Errorf("with the documented roles the plan is not to let the volumes grow (exit code %d):\n%s", code, out)
+		t.Errorf("with the documented roles, the plan does not grow the volumes (exit code %d):\n%s", code, out)
 	}
 
 	cli.Write("main.tf", main("apply", "2Gi", "grow"))

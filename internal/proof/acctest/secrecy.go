@@ -26,15 +26,14 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// secretIDs records every UUID, every gossip key and every private key that a Secret of
-// the provider held while tests ran.
+// secretIDs records every UUID, every gossip key, and every private key in the Secrets of the provider while tests
+// run.
 type secretIDs struct {
 	mu   sync.Mutex
-	seen map[string]string // by secret ID or key, the Secret
+	seen map[string]string // the Secret, by secret ID or key
 }
 
-// pemLine is the length of a whole line of PEM. Where line ends are written as \n, an n
-// stands before it.
+// pemLine is the length of a full line of PEM. If line ends are written as \n, an n precedes it.
 const pemLine = 64
 
 var secretValues = regexp.MustCompile(
@@ -49,7 +48,7 @@ func (s *secretIDs) record(object any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for key, value := range secret.Data {
-		if bytes.HasPrefix(value, []byte("-----BEGIN CERTIFICATE")) { // which everybody may know
+		if bytes.HasPrefix(value, []byte("-----BEGIN CERTIFICATE")) { // certificates are public
 			continue
 		}
 		where := secret.Namespace + "/" + secret.Name + ":" + key
@@ -59,7 +58,7 @@ func (s *secretIDs) record(object any) {
 	}
 }
 
-// watchSecretIDs begins to record.
+// watchSecretIDs starts to record.
 func watchSecretIDs(ctx context.Context) (*secretIDs, error) {
 	config, err := kube.Config{ConfigPaths: []string{os.Getenv("KUBE_CONFIG_PATH")}}.RESTConfig()
 	if err != nil {
@@ -84,10 +83,9 @@ func watchSecretIDs(ctx context.Context) (*secretIDs, error) {
 	return s, nil
 }
 
-// leaks returns an error that names the files under a folder which hold a secret
-// ID: logs, and what recordRuns recorded; the secret ID itself is not in it. If
-// Terraform ran, but left no state or no plan, or there was no secret ID, that is
-// an error too.
+// leaks returns an error that names the files below a folder which contain a secret ID: logs, and the records of
+// recordRuns. The error does not contain the secret ID. It is also an error if Terraform ran without leaving a state
+// or a plan, or if there was no secret ID.
 func (s *secretIDs) leaks(dir string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,7 +116,7 @@ func (s *secretIDs) leaks(dir string) error {
 			}
 			if where != "" && !found[where] {
 				found[where] = true
-				errs = append(errs, fmt.Errorf("%s holds the secret ID of %s", path, where))
+				errs = append(errs, fmt.Errorf("%s contains the secret ID of %s", path, where))
 			}
 		}
 		return nil
@@ -133,17 +131,16 @@ func (s *secretIDs) leaks(dir string) error {
 	)
 	runs, globErr := fs.Glob(written, "run-*")
 	if len(runs) > 0 && (states == 0 || plans == 0 || len(s.seen) == 0) {
-		errs = append(errs, errors.New("there was nothing to look for, or nowhere to look"))
+		errs = append(errs, errors.New("there was no secret ID, or no file to search"))
 	}
 	return errors.Join(append(errs, err, globErr)...)
 }
 
-// configured is a secret ID that a test's own configuration chooses.
+// configured is a secret ID in the configuration of a test.
 var configured = regexp.MustCompile(`secret_id_wo = "[^"]*"`)
 
-// whatIsWritten is the text of a file, and whether it is a plan. A plan, as a file
-// and as JSON, and the log of plugin-testing have the configuration in it, in which
-// a test may write a secret ID of its choice: that is left out.
+// whatIsWritten is the text of a file, and whether the file is a plan. A plan, as a file and as JSON, and the log of
+// plugin-testing contain the configuration, which may contain a secret ID of the test: that is left out.
 func whatIsWritten(raw []byte) (text []byte, plan bool) {
 	var shown map[string]json.RawMessage
 	if json.Unmarshal(raw, &shown) == nil && shown["planned_values"] != nil {
@@ -174,8 +171,8 @@ func whatIsWritten(raw []byte) (text []byte, plan bool) {
 //go:embed record.sh
 var recordScript []byte
 
-// recordRuns makes tests run Terraform or OpenTofu by a script which keeps, in a
-// folder for each run, what it printed, the state and the plan that it left.
+// recordRuns makes tests run Terraform or OpenTofu by a script that keeps, in a folder for each run, its output,
+// state, and plan.
 func recordRuns(dir string) error {
 	const cli = "TF_ACC_TERRAFORM_PATH"
 	bin := filepath.Join(dir, "bin")
@@ -185,15 +182,15 @@ func recordRuns(dir string) error {
 	if err := os.WriteFile(filepath.Join(bin, "path"), []byte(os.Getenv(cli)), 0o600); err != nil {
 		return err
 	}
-	script := filepath.Join(bin, filepath.Base(os.Getenv(cli))) // the name tells which of the two it is
+	script := filepath.Join(bin, filepath.Base(os.Getenv(cli))) // the name shows which of the two it is
 	if err := os.WriteFile(script, recordScript, 0o700); err != nil {
 		return err
 	}
 	return os.Setenv(cli, script)
 }
 
-// runLogged runs tests while Terraform and the provider log everything into a
-// folder, with each state and plan, and fails if a secret ID is in there.
+// runLogged runs tests while Terraform and the provider log everything into a folder, with each state and plan, and
+// fails if the folder contains a secret ID.
 func runLogged(parent string, run func() int) (code int, err error) {
 	dir, err := os.MkdirTemp(parent, "package-*")
 	if err != nil {

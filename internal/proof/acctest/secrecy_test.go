@@ -12,8 +12,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/scripttest"
 )
 
-// A secret ID is found in a log, a state, a plan and its JSON, and is not taken
-// for found where a test's own configuration holds it.
+// A secret ID is found in a log, a state, a plan, and its JSON, but not in the configuration of a test.
 func TestSecretIDs_leaks(t *testing.T) {
 	key := strings.Repeat("0123456789abcdef", 4) // a line of a private key
 	const id, other = "8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55", "8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e56"
@@ -64,7 +63,7 @@ func TestSecretIDs_leaks(t *testing.T) {
 			}
 			err := (&secretIDs{seen: map[string]string{id: "ns/name:key", key: "ns/name:key"}}).leaks(dir)
 			if (err != nil) != test.leaks ||
-				(err != nil && (!strings.Contains(err.Error(), test.path+" holds the secret ID of ns/name:key") || strings.Contains(err.Error(), id))) {
+				(err != nil && (!strings.Contains(err.Error(), test.path+" contains the secret ID of ns/name:key") || strings.Contains(err.Error(), id))) {
 				t.Errorf("it is %v", err)
 			}
 		})
@@ -77,11 +76,11 @@ func TestSecretIDs_leaks(t *testing.T) {
 		t.Fatal(err)
 	}
 	if ids.leaks(dir) == nil {
-		t.Error("a run that left no state and no plan is no error")
+		t.Error("a run that left no state and no plan is not an error")
 	}
 }
 
-// A recorded run prints, ends and leaves what the CLI itself would.
+// A recorded run has the output, the exit code, and the files of the CLI.
 func TestRecordRuns(t *testing.T) {
 	dir, work := t.TempDir(), t.TempDir()
 	cli := filepath.Join(t.TempDir(), "tofu")
@@ -95,7 +94,7 @@ func TestRecordRuns(t *testing.T) {
 	cmd.Dir = work
 	out, _ := cmd.Output()
 	if string(out) != "printed with  blanks\n" || cmd.ProcessState.ExitCode() != 3 || filepath.Base(script) != "tofu" {
-		t.Errorf("%s printed %q and ended with %d", script, out, cmd.ProcessState.ExitCode())
+		t.Errorf("%s printed %q and ended with exit code %d", script, out, cmd.ProcessState.ExitCode())
 	}
 	for name, want := range map[string]string{"printed": string(out), "terraform.tfstate": "state\n"} {
 		found, err := filepath.Glob(filepath.Join(dir, "run-*", name))

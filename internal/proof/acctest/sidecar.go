@@ -20,13 +20,13 @@ import (
 	"k8s.io/client-go/util/cert"
 )
 
-// InjectSidecars puts a sidecar that does not end into every pod of a Job that is made in a namespace from now on, as the injector of
-// a service mesh does: a second container, or, where native, an init container that is started again. It returns what ends that. The
-// webhook is served by the test.
+// InjectSidecars adds a sidecar that does not end to every pod of a Job that is created in a namespace from now on,
+// as the injector of a service mesh does: a second container, or, if native, an init container that restarts. It
+// returns a function that stops that. The test serves the webhook.
 func InjectSidecars(t testing.TB, namespace string, native bool) (end func()) {
 	t.Helper()
 	k := Kube(t)
-	// The address at which the API server reaches this process is the one at which it is asked from.
+	// The API server can reach this process at the address from which this process connects to it.
 	api, err := url.Parse(k.CoreV1().RESTClient().Get().URL().String())
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +110,7 @@ func injectSidecar(w http.ResponseWriter, r *http.Request, native bool) {
 		},
 		Resources: pod.Spec.Containers[0].Resources,
 	}
-	at := "/spec/containers/0" // before the Job's own
+	at := "/spec/containers/0" // before the container of the Job
 	if native {
 		sidecar.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
 		at = "/spec/initContainers/0"

@@ -16,17 +16,16 @@ import (
 )
 
 const (
-	// watchInterval is how often each server is asked for its view of Raft.
+	// watchInterval is the time between two questions to a server about its view of Raft.
 	watchInterval = 150 * time.Millisecond
-	// watchSilence is how long a server that lives may not answer: the way to it
-	// leads through the Kubernetes API server of a machine that may be busy. One that
-	// is silent for longer counts as dead from its last answer to its next. No pod is
-	// replaced that fast.
+	// watchSilence is how long a live server may not answer: the path to it includes the Kubernetes API server of a
+	// machine that may be busy. A server that is silent for longer counts as dead from its last answer to its next.
+	// No pod is replaced that fast.
 	watchSilence = 3 * time.Second
 )
 
-// RaftWatch asks every server of a cluster for its view of Raft, several times a
-// second and each through its own port-forward, while something is done to them.
+// RaftWatch asks every server of a cluster for its view of Raft, several times a second, each through its own
+// port-forward, while a test changes the servers.
 type RaftWatch struct {
 	t       testing.TB
 	cluster *consul.Cluster
@@ -38,21 +37,21 @@ type RaftWatch struct {
 	samples []raftSample
 }
 
-// RaftTimeline is how Raft fared. Times are as exact as the samples are frequent.
+// RaftTimeline is what happened in Raft. Times are as exact as the samples are frequent.
 type RaftTimeline struct {
 	// FewestVoters is the smallest number of voters that were alive at once.
 	FewestVoters int
-	// Voters is for how long there were so many.
+	// Voters is how long each number of voters lasted.
 	Voters map[int]time.Duration
-	// LeaderChanges is how often a server other than before became the leader. A
-	// server that comes back with another address is another one.
+	// LeaderChanges is how often another server became the leader. A server that comes back with another address
+	// counts as another one.
 	LeaderChanges int
 	// LongestWithoutLeader is the longest time in which no majority of the voters
 	// knew the same leader.
 	LongestWithoutLeader time.Duration
 }
 
-// Below is for how long there were fewer than n voters.
+// Below is how long there were fewer than n voters.
 func (r RaftTimeline) Below(n int) (d time.Duration) {
 	for voters, t := range r.Voters {
 		if voters < n {
@@ -62,8 +61,8 @@ func (r RaftTimeline) Below(n int) (d time.Duration) {
 	return d
 }
 
-// WatchRaft starts to watch the servers of a cluster, and returns when all voters
-// have answered. The token needs operator:read; it may be "" where ACLs are off.
+// WatchRaft starts to watch the servers of a cluster, and returns when all voters have answered. The token needs
+// operator:read. It may be "" if ACLs are off.
 func WatchRaft(t testing.TB, namespace, name, token string) *RaftWatch {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -84,8 +83,7 @@ func (w *RaftWatch) timeline(end time.Time) RaftTimeline {
 	return newRaftTimeline(w.samples, end)
 }
 
-// HasLeader waits until the watch sees a leader: it may hear from a server that has
-// started later than others do.
+// HasLeader waits until the watch sees a leader, which may be later than others do if a server was asked late.
 func (w *RaftWatch) HasLeader() {
 	w.t.Helper()
 	begun := time.Now()
@@ -108,7 +106,7 @@ func (w *RaftWatch) Stop() RaftTimeline {
 	return w.timeline(end)
 }
 
-// follow asks every server pod that there is for as long as it is there.
+// follow asks every server pod, as long as the pod exists.
 func (w *RaftWatch) follow(ctx context.Context) {
 	asked := map[types.UID]context.CancelFunc{}
 	tick := time.NewTicker(watchInterval)
@@ -142,8 +140,7 @@ func (w *RaftWatch) follow(ctx context.Context) {
 	}
 }
 
-// ask asks one server until the context ends. That it does not answer is not
-// recorded: it shows as silence.
+// ask asks one server until the context ends. A missing answer is not recorded: it shows as silence.
 func (w *RaftWatch) ask(ctx context.Context, pod *corev1.Pod) {
 	client, err := w.cluster.Server(pod, w.token)
 	if err != nil {
@@ -167,20 +164,20 @@ func (w *RaftWatch) ask(ctx context.Context, pod *corev1.Pod) {
 	}
 }
 
-// raftConfiguration asks a server for what it knows itself, leader or not.
+// raftConfiguration asks a server for its own configuration, leader or not.
 func raftConfiguration(ctx context.Context, client *api.Client) (*api.RaftConfiguration, error) {
 	ctx, cancel := context.WithTimeout(ctx, watchSilence)
 	defer cancel()
 	return client.Operator().RaftGetConfiguration((&api.QueryOptions{AllowStale: true}).WithContext(ctx))
 }
 
-// raftSample is the view of one server at one time. Servers are told by their IPs.
+// raftSample is the view of one server at one time. Servers are identified by their IPs.
 type raftSample struct {
 	at     time.Time
 	server string
-	// voters are who votes in the Raft configuration as the server knows it.
+	// voters are the voters in the Raft configuration that the server knows.
 	voters []string
-	// leader whom the server follows, "" if it knows none.
+	// leader that the server follows, "" if it knows none.
 	leader string
 }
 
@@ -201,12 +198,9 @@ func newRaftSample(at time.Time, server string, raft *api.RaftConfiguration) raf
 	return s
 }
 
-// newRaftTimeline makes a timeline of samples up to an end. It begins when every
-// voter has answered.
-//
-// Who votes is what the leader said last: Consul does not tell the index of a
-// configuration, and a server that was removed does not hear of it. Of those, the
-// ones that answer are alive.
+// newRaftTimeline builds a timeline from samples up to an end. It starts when every voter has answered. The voters
+// are those of the leader's last answer, because Consul does not return the index of a configuration, and a removed
+// server does not learn of its removal. Of these voters, those that answer are alive.
 func newRaftTimeline(samples []raftSample, end time.Time) RaftTimeline {
 	slices.SortStableFunc(samples, func(a, b raftSample) int { return a.at.Compare(b.at) })
 	answers := map[string][]time.Time{} // by server
@@ -217,8 +211,7 @@ func newRaftTimeline(samples []raftSample, end time.Time) RaftTimeline {
 	latest := map[string]raftSample{} // by server
 	var voters []string
 	begun, leader, leaderless := false, "", time.Duration(0)
-	// Between two moments nothing changes. A server that falls silent does so at
-	// one of its answers.
+	// Between two moments, nothing changes. A server becomes silent at one of its answers.
 	for i, s := range samples {
 		latest[s.server] = s
 		if s.leader == s.server {
@@ -252,11 +245,11 @@ func newRaftTimeline(samples []raftSample, end time.Time) RaftTimeline {
 	return out
 }
 
-// answersAt reports whether a server is alive at a time, by when it answered.
+// answersAt reports whether a server is alive at a time, judging by its answers.
 func answersAt(answers []time.Time, at, end time.Time) bool {
 	next, found := slices.BinarySearchFunc(answers, at, time.Time.Compare)
 	for found && next < len(answers) && answers[next].Equal(at) {
-		next++ // what matters is what follows
+		next++ // the next answer counts
 	}
 	if next == 0 {
 		return false
@@ -268,8 +261,7 @@ func answersAt(answers []time.Time, at, end time.Time) bool {
 	return following.Sub(answers[next-1]) <= watchSilence
 }
 
-// majorityLeader is the leader whom a majority of n voters follow, "" if there is
-// none.
+// majorityLeader is the leader that a majority of n voters follow, "" if there is none.
 func majorityLeader(alive []string, n int, latest map[string]raftSample) string {
 	followers := map[string]int{}
 	for _, v := range alive {

@@ -8,7 +8,7 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// view is what a server says from one second to another, four times a second.
+// view is the answers of a server from one second to another, four times a second.
 type view struct {
 	server   string
 	from, to float64
@@ -42,8 +42,8 @@ func TestRaftTimeline(t *testing.T) {
 			end:   10,
 			want:  RaftTimeline{FewestVoters: 3, Voters: map[int]time.Duration{3: 8 * time.Second}},
 		},
-		// c leaves at 2, and hears nothing of it while it drains; d, which is what it
-		// comes back as, answers from 5 on and votes from 8 on.
+		// c leaves at 2, and does not learn of it while it drains. It comes back as d, which answers from 5 on and
+		// votes from 8 on.
 		"a follower leaves and comes back": {
 			views: []view{
 				{"a", 0, 2, abc, "a"}, {"b", 0, 2, abc, "a"}, {"c", 0, 4, abc, "a"},
@@ -63,7 +63,7 @@ func TestRaftTimeline(t *testing.T) {
 			end:  10,
 			want: RaftTimeline{FewestVoters: 2, Voters: map[int]time.Duration{3: 3 * time.Second, 2: 7 * time.Second}, LeaderChanges: 1},
 		},
-		// It answers last at 3.75.
+		// Its last answer is at 3.75.
 		"a follower dies": {
 			views: []view{{"a", 0, 10, abc, "a"}, {"b", 0, 10, abc, "a"}, {"c", 0, 4, abc, "a"}},
 			end:   10,
@@ -94,7 +94,7 @@ func TestRaftTimeline(t *testing.T) {
 			end:  10,
 			want: RaftTimeline{FewestVoters: 3, Voters: map[int]time.Duration{3: 10 * time.Second}, LongestWithoutLeader: 2 * time.Second},
 		},
-		// Two of three are dead from their last answer at 3.75 on.
+		// Two of three are dead after their last answer at 3.75.
 		"the quorum is lost": {
 			views: []view{{"a", 0, 10, abc, "a"}, {"b", 0, 4, abc, "a"}, {"c", 0, 4, abc, "a"}},
 			end:   10,
@@ -129,7 +129,7 @@ func TestRaftTimeline_belowCountsAllTimesWithFewer(t *testing.T) {
 	}
 }
 
-func TestRaftSample_tellsServersByTheirIPs(t *testing.T) {
+func TestRaftSample_identifiesServersByTheirIPs(t *testing.T) {
 	s := newRaftSample(time.Time{}, "10.0.0.1", &api.RaftConfiguration{Servers: []*api.RaftServer{
 		{Address: "10.0.0.1:8300", Voter: true},
 		{Address: "10.0.0.2:8300", Voter: true, Leader: true},

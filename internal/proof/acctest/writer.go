@@ -16,16 +16,15 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 )
 
-// Writer is a pod that writes one key after another, below "written/", through
-// the client Service of the cluster "consul", each on a new connection, and says
-// what became of it. It uses the token in the key "token" of a Secret as soon
-// as that has reached it, and notices when it changes.
+// Writer is a pod that writes one key after another, below "written/", through the client Service of the cluster
+// "consul", each on a new connection, and prints the results. It uses the token in the key "token" of a Secret as
+// soon as that has reached the pod, and notices when it changes.
 type Writer struct {
 	t         *testing.T
 	namespace string
 }
 
-// WriterRules let a token write what a Writer writes, and no more.
+// WriterRules grant a token exactly the writes of a Writer.
 const WriterRules = `key_prefix "written/" { policy = "write" }`
 
 //go:embed writer.sh
@@ -41,7 +40,7 @@ func StartWriter(t *testing.T, namespace, secret string) *Writer {
 func StartWriterTo(t *testing.T, namespace, secret, service string) *Writer {
 	t.Helper()
 	yes, no := true, false
-	// Not its name, if there is another way: a lookup that is lost is no request that failed.
+	// Prefer the address to the name: a lost lookup is not a failed request.
 	svc, err := Kube(t).CoreV1().Services(namespace).Get(t.Context(), service, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +109,7 @@ func (w *Writer) More(n int) {
 	})
 }
 
-// HasToken waits until the writer uses the nth token that it has seen.
+// HasToken waits until the writer uses its nth token.
 func (w *Writer) HasToken(n int) {
 	w.t.Helper()
 	line := fmt.Sprintf("token %d", n)
@@ -123,9 +122,8 @@ func (w *Writer) HasToken(n int) {
 	})
 }
 
-// Verify returns an error unless every write was acknowledged, and each that
-// was is there. A few writes may have been refused by a leader while it handed over,
-// and are logged: Consul has no way to hand over without.
+// Verify returns an error unless every write was acknowledged and exists. A leader may refuse a few writes during a
+// leadership transfer, which are logged: Consul cannot transfer the leadership without that.
 func (w *Writer) Verify(token string) error {
 	return w.VerifyWith(Consul(w.t, w.namespace, "consul"), token)
 }
@@ -137,7 +135,7 @@ var whileTheLeaderMoves = map[string]int{
 	"leadership transfer in progress": 5, "leadership lost while committing log": 1, "raft apply failed: node is not the leader": 1,
 }
 
-// VerifyWith is Verify of the keys that other servers hold.
+// VerifyWith is Verify for the keys of other servers.
 func (w *Writer) VerifyWith(servers *consul.Cluster, token string) error {
 	acknowledged, failed, err := w.results()
 	if err != nil {
@@ -160,8 +158,8 @@ func (w *Writer) VerifyWith(servers *consul.Cluster, token string) error {
 	return w.lost(servers, token, acknowledged)
 }
 
-// VerifyNoneLost returns an error unless every acknowledged write is there, however
-// many were refused: after a server died.
+// VerifyNoneLost returns an error unless every acknowledged write exists, however many were refused: for tests in
+// which a server dies.
 func (w *Writer) VerifyNoneLost(token string) error {
 	acknowledged, failed, err := w.results()
 	if err != nil {
@@ -173,8 +171,7 @@ func (w *Writer) VerifyNoneLost(token string) error {
 	return w.lost(Consul(w.t, w.namespace, "consul"), token, acknowledged)
 }
 
-// results are the numbers of the writes that were acknowledged, and what is said of
-// the others.
+// results are the numbers of the acknowledged writes, and the errors of the others.
 func (w *Writer) results() (acknowledged, failed []string, err error) {
 	lines, err := w.log(w.t.Context())
 	if err != nil {
@@ -195,7 +192,7 @@ func (w *Writer) results() (acknowledged, failed []string, err error) {
 	return acknowledged, failed, nil
 }
 
-// lost returns an error that names a write which was acknowledged and is not there.
+// lost returns an error that names an acknowledged write that is missing.
 func (w *Writer) lost(servers *consul.Cluster, token string, acknowledged []string) error {
 	written := map[string]string{}
 	err := servers.Any(w.t.Context(), token, func(c *api.Client) error {
@@ -207,7 +204,7 @@ func (w *Writer) lost(servers *consul.Cluster, token string, acknowledged []stri
 	})
 	for _, n := range acknowledged {
 		if err == nil && written[n] != n {
-			err = fmt.Errorf("the write of %s was acknowledged, and the key holds %q", n, written[n])
+			err = fmt.Errorf("the write of %s was acknowledged, but the key has %q", n, written[n])
 		}
 	}
 	return err

@@ -8,7 +8,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/scripttest"
 )
 
-// The writer numbers its writes, sends the newest token with each, and says what became of it.
+// The writer numbers its writes, sends the newest token with each, and prints its result.
 func TestWriterScript(t *testing.T) {
 	t.Parallel()
 	c := scripttest.Busybox(t, "/answers", "/requests")
@@ -21,7 +21,7 @@ func TestWriterScript(t *testing.T) {
 	c.StandIn("nc", `[ "$1 $2 $3 $4 $5" = "-w 10 10.0.0.1 8500 -e" ] || exit 1
 shift 6
 cat "$ROOT/answers/$KEY" | sh "$@" >"$ROOT/requests/$KEY"`)
-	// Between the writes the Secret arrives, and changes; after the fourth, the pod is deleted.
+	// Between the writes, the Secret arrives and changes. After the fourth write, the pod is deleted.
 	c.StandIn("sleep", `mkdir -p "$ROOT/token"
 if [ -e "$ROOT/requests/4" ]; then kill -TERM $PPID
 elif [ -e "$ROOT/requests/3" ]; then echo second >"$ROOT/token/token"

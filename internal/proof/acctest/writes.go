@@ -39,8 +39,9 @@ type WriteStep struct {
 	Destroy bool
 }
 
-// GoldenWrites applies configurations one after the other, and compares what the provider writes to Kubernetes and to Consul in each, in
-// its order, with a golden file in testdata/writes of the package. With -update-writes it writes the file.
+// GoldenWrites applies configurations one after the other, and compares what the provider writes to Kubernetes and to
+// Consul in each, in order, with a golden file in testdata/writes of the package. With -update-writes, it writes the
+// file.
 func GoldenWrites(t *testing.T, namespace, file string, steps ...WriteStep) {
 	t.Helper()
 	var w writes
@@ -59,14 +60,14 @@ func GoldenWrites(t *testing.T, namespace, file string, steps ...WriteStep) {
 	w.compare(t, namespace, filepath.Join("testdata", "writes", file))
 }
 
-// writes are the successful requests that write, one line each; a line that repeats is listed once. What differs from run to run is left
-// out: Leases, the ordinals of servers, and generated names.
+// writes are the successful writing requests, one per line. Repeated lines are listed once. What differs between runs
+// is left out: Leases, the ordinals of servers, and generated names.
 type writes struct {
 	mu    sync.Mutex
 	lines []string
 }
 
-// step begins a part of the list.
+// step starts a part of the list.
 func (w *writes) step(name string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -163,7 +164,7 @@ func describeObject(r *http.Request, parts []string) string {
 			return "event " + e.Reason
 		}
 	case kind == "persistentvolumeclaims" && bytes.Contains(body(r), []byte(server.AnnotationDataVersion)):
-		return "" // the version is recorded whenever the provider sees the pod
+		return "" // the version is recorded whenever the provider observes the pod
 	case r.Method == http.MethodPost && len(parts) == 1:
 		if o, err := meta.Accessor(object(r)); err == nil {
 			return "create " + kind + "/" + cmp.Or(o.GetName(), o.GetGenerateName()+"*")
@@ -174,7 +175,7 @@ func describeObject(r *http.Request, parts []string) string {
 	return strings.ToLower(r.Method) + " " + name
 }
 
-// firstWords identify a command. The rest of it may be a long script.
+// firstWords identify a command, whose rest may be a long script.
 func firstWords(command []string) string {
 	text, _, _ := strings.Cut(strings.Join(command[:min(3, len(command))], " "), "\n")
 	return text[:min(60, len(text))]

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// A line tells what is written to which object, and nothing that differs from run to run.
+// A line shows what is written to which object, and nothing that differs between runs.
 func TestDescribeWrite(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ method, url, contentType, body, want string }{

@@ -1,11 +1,9 @@
-// Package load is a client of Consul's key/value store that does not wait for
-// answers: it sends requests at a steady rate, whatever becomes of those before
-// (open loop), as many independent clients do. A latency counts from when a
-// request was due, so that an outage shows in every request that it delays, and
-// not only in the one that was under way (coordinated omission).
+// Package load is a client of Consul's key/value store that does not wait for answers: it sends requests at a steady
+// rate, whether earlier ones have ended or not (open loop), as many independent clients do. A latency counts from
+// when a request was due, so that an outage shows in every request that it delays, and not only in the one that was
+// in progress (coordinated omission).
 //
-// It depends on the standard library alone: it is a small program that runs in a
-// pod beside the servers (cmd/load).
+// It depends only on the standard library: the program (cmd/load) runs in a pod beside the servers.
 package load
 
 import (
@@ -23,44 +21,41 @@ import (
 	"time"
 )
 
-// Options say what to send where.
+// Options define the requests.
 type Options struct {
 	// URL of the servers, such as "http://10.96.0.7:8500".
 	URL string
-	// Prefix begins all keys; see Key.
+	// Prefix is the prefix of all keys; see Key.
 	Prefix string
-	// Rate is the number of writes a second. There are as many reads. Half of
-	// either are on a connection of their own.
+	// Rate is the number of writes per second. There are as many reads. Half of each use a new connection.
 	Rate int
 	// Timeout of a request, from when it is due.
 	Timeout time.Duration
-	// TokenFile holds the token to send. It is read anew for each request; until it
-	// is there none is sent. "" sends none.
+	// TokenFile contains the token to send. It is read again for each request. Until it exists, no token is sent. ""
+	// sends none.
 	TokenFile string
 }
 
-// Consul serves at most 200 connections of one client (http_max_conns_per_client
-// in the limits of the agent's configuration), and all may be to one server. A
-// request that finds no connection free waits for one; its time counts.
+// Consul serves at most 200 connections of one client (http_max_conns_per_client in the limits of the agent's
+// configuration), and all may be to one server. A request that finds no free connection waits for one, and this time
+// counts.
 const (
 	maxNew = 96
-	// keptPools spreads the connections that are kept over the servers: which one a
-	// connection leads to is chosen when it is opened.
+	// keptPools spreads the kept connections over the servers: the server of a connection is chosen when the
+	// connection is opened.
 	keptPools   = 12
 	maxKeptEach = 4
 )
 
-// Key is the key of a write. Numbers begin with 1.
+// Key is the key of a write. Numbers start at 1.
 func Key(prefix string, n int) string { return prefix + strconv.Itoa(n) }
 
-// Value is what is written to a key, so that it tells whether it was.
+// Value is the value of a key, which shows whether it was written.
 func Value(key string) string { return "value of " + key }
 
-// Run sends requests until the context ends, and waits for those that are under
-// way. Twice a second it calls progress, from one goroutine.
-//
-// Each write is of another key. A read is of the key that was acknowledged last,
-// in consistent mode; it fails unless it finds what was written.
+// Run sends requests until the context ends, and waits for those in progress. Twice a second, it calls progress, from
+// one goroutine. Each write has another key. A read has the key that was acknowledged last, in consistent mode. It
+// fails unless it finds the written value.
 func Run(ctx context.Context, o Options, progress func(Report)) Report {
 	c := newClient(o)
 	defer c.close()
@@ -112,8 +107,7 @@ func (c *client) close() {
 	}
 }
 
-// send sends the ith request. Writes and reads take turns, and so do connections
-// of their own and kept ones.
+// send sends the ith request. Writes and reads alternate, and so do new and kept connections.
 func (c *client) send(ctx context.Context, i int, due time.Time) {
 	ctx, cancel := context.WithDeadline(ctx, due.Add(c.Timeout))
 	defer cancel()
@@ -135,7 +129,7 @@ func (c *client) send(ctx context.Context, i int, due time.Time) {
 
 type doer func(*http.Request) (*http.Response, error)
 
-// doNew sends a request on a connection of its own.
+// doNew sends a request on a new connection.
 func (c *client) doNew(r *http.Request) (*http.Response, error) {
 	select {
 	case c.free <- struct{}{}:
@@ -161,7 +155,7 @@ func (c *client) write(ctx context.Context, n int, do doer) error {
 
 func (c *client) read(ctx context.Context, do doer) error {
 	n := c.record.readable()
-	key := Key(c.Prefix, n) // that of 0 is never written
+	key := Key(c.Prefix, n) // key 0 is never written
 	status, body, err := c.ask(ctx, http.MethodGet, key, "consistent&raw", "", do)
 	switch {
 	case err != nil:
@@ -202,8 +196,8 @@ func (c *client) ask(ctx context.Context, method, key, query, body string, do do
 	return resp.StatusCode, string(b), nil
 }
 
-// token reads the token. A file that is gone, as while its Secret is made anew,
-// leaves the token that was there.
+// token reads the token. If the file is missing, for example while its Secret is created again, the former token
+// stays.
 func (c *client) token() string {
 	if c.TokenFile == "" {
 		return ""
@@ -212,7 +206,7 @@ func (c *client) token() string {
 	return c.record.use(strings.TrimSpace(string(text)))
 }
 
-// bare takes the method and the URL out of an error: they are known.
+// bare removes the method and the URL from an error: they are known.
 func bare(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
@@ -220,7 +214,7 @@ func bare(err error) error {
 	return err
 }
 
-// answer is the error of an answer that is not as it should be.
+// answer is the error of an unexpected answer.
 func answer(status int, body string) error {
 	body = strings.TrimSpace(body)
 	return fmt.Errorf("%d: %s", status, body[:min(len(body), 200)])

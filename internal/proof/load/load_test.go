@@ -18,11 +18,11 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/load"
 )
 
-// store answers as Consul's key/value store does.
+// store answers like Consul's key/value store.
 type store struct {
 	mu     sync.Mutex
 	values map[string]string
-	// before may answer in the store's place.
+	// before may answer instead of the store.
 	before func(http.ResponseWriter, *http.Request) (answered bool)
 }
 
@@ -48,7 +48,7 @@ func (s *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// run sends requests to a store until enough says so.
+// run sends requests to a store until enough returns true.
 func run(t *testing.T, s *store, o load.Options, enough func(load.Report) bool) load.Report {
 	t.Helper()
 	s.values = map[string]string{}
@@ -102,7 +102,7 @@ func TestRun_writesAndReadsOnBothKindsOfConnections(t *testing.T) {
 	}
 }
 
-// The server answers nobody until a crowd of requests waits.
+// The server does not answer until a crowd of requests waits.
 func TestRun_doesNotWaitForAnswers(t *testing.T) {
 	t.Parallel()
 	const crowd = 60
@@ -120,7 +120,7 @@ func TestRun_doesNotWaitForAnswers(t *testing.T) {
 	}
 }
 
-func TestRun_waitsForWhatIsUnderWay(t *testing.T) {
+func TestRun_waitsForRequestsInProgress(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
 	s := &store{before: func(http.ResponseWriter, *http.Request) bool {
@@ -139,7 +139,7 @@ func TestRun_waitsForWhatIsUnderWay(t *testing.T) {
 	}
 }
 
-func TestRun_saysWhatFailed(t *testing.T) {
+func TestRun_reportsFailures(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		before  func(w http.ResponseWriter, r *http.Request) bool
@@ -159,7 +159,7 @@ func TestRun_saysWhatFailed(t *testing.T) {
 		},
 		"no answer": {
 			before: func(_ http.ResponseWriter, r *http.Request) bool {
-				_, _ = io.Copy(io.Discard, r.Body) // or nobody notices that the client goes
+				_, _ = io.Copy(io.Discard, r.Body) // otherwise the server does not notice that the client is gone
 				<-r.Context().Done()
 				return true
 			},
@@ -210,7 +210,7 @@ func TestRun_saysWhatFailed(t *testing.T) {
 	}
 }
 
-func TestRun_usesTheTokenThatIsOrWasThere(t *testing.T) {
+func TestRun_usesTheLatestToken(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "token")
 	var mu sync.Mutex

@@ -10,17 +10,16 @@ import (
 // maxFailures is how many failures a report describes; it counts all of them.
 const maxFailures = 20
 
-// Report is what became of the requests so far.
+// Report is the result of the requests so far.
 type Report struct {
-	// Done says that no more requests follow. Until then a report has the counts
-	// alone, so that a log of them stays short.
+	// Done says that no more requests follow. Until then, a report only has the counts, so that a log of reports
+	// stays short.
 	Done bool `json:"done"`
-	// Requests that have ended, and those of them that failed.
+	// Stats count all requests that have ended.
 	Stats
-	// Tokens is how many tokens were seen, one after the other.
+	// Tokens is the number of different tokens so far.
 	Tokens int `json:"tokens"`
-	// Kinds of requests: "write new" is a write on a connection of its own, "read
-	// kept" a read over one that is kept open.
+	// Kinds of requests: "write new" is a write on a new connection, "read kept" a read on one that is kept open.
 	Kinds map[string]Stats `json:"kinds,omitempty"`
 	// Failures are the first ones.
 	Failures []Failure `json:"failures,omitempty"`
@@ -28,8 +27,8 @@ type Report struct {
 	Acknowledged []Range `json:"acknowledged,omitempty"`
 }
 
-// Stats count requests. Latencies are those of all of them, also of those that
-// failed, from when a request was due until it had ended.
+// Stats count requests. Latencies are those of all requests, including the failed ones, from when a request was due
+// until it ended.
 type Stats struct {
 	Requests int           `json:"requests"`
 	Failed   int           `json:"failed"`
@@ -53,14 +52,14 @@ type Range struct {
 	Last  int `json:"last"`
 }
 
-// recorder collects what became of requests.
+// recorder collects the results of requests.
 type recorder struct {
 	mu           sync.Mutex
 	took         map[string][]time.Duration // by kind
 	failed       map[string]int             // by kind
 	failures     []Failure
 	acknowledged []bool // by number
-	newest       int    // the last number that was acknowledged, 0 if none was
+	newest       int    // the last acknowledged number, 0 for none
 	token        string
 	tokens       int
 }
@@ -83,7 +82,7 @@ func (r *recorder) ended(kind string, due time.Time, took time.Duration, err err
 	}
 }
 
-// acknowledge records that a write was acknowledged. Numbers begin with 1.
+// acknowledge records that a write was acknowledged. Numbers start at 1.
 func (r *recorder) acknowledge(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -94,15 +93,14 @@ func (r *recorder) acknowledge(n int) {
 	r.newest = max(r.newest, n)
 }
 
-// readable is the newest write that was acknowledged, 0 if none was.
+// readable is the newest acknowledged write, 0 for none.
 func (r *recorder) readable() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.newest
 }
 
-// use returns the token that a request uses: the one that was read or, if that is
-// "", the one before.
+// use returns the token that a request uses: the given one or, if it is "", the former one.
 func (r *recorder) use(token string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -113,7 +111,7 @@ func (r *recorder) use(token string) string {
 	return r.token
 }
 
-// progress is the report while requests are under way.
+// progress is the report while requests are in progress.
 func (r *recorder) progress() Report {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -146,8 +144,8 @@ func newStats(took []time.Duration, failed int) Stats {
 	return Stats{Requests: len(took), Failed: failed, P50: percentile(took, 50), P99: percentile(took, 99), Max: percentile(took, 100)}
 }
 
-// percentile returns the smallest of the sorted values that p percent of them do
-// not exceed (nearest rank), 0 if there are none.
+// percentile returns the smallest of the sorted values that is not exceeded by p percent of them (nearest rank), 0
+// without values.
 func percentile(sorted []time.Duration, p float64) time.Duration {
 	if len(sorted) == 0 {
 		return 0
@@ -156,7 +154,7 @@ func percentile(sorted []time.Duration, p float64) time.Duration {
 	return sorted[max(rank, 1)-1]
 }
 
-// ranges returns the indexes that are set.
+// ranges returns the indexes that are set as ranges.
 func ranges(set []bool) []Range {
 	var out []Range
 	for i, ok := range set {

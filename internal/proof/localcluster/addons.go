@@ -31,7 +31,7 @@ const StorageClass = "local-path"
 // addonsLimit is generous because all images are on the nodes: only a very busy machine needs it.
 const addonsLimit = 3 * time.Minute
 
-// addons returns the manifest of cluster DNS and of the provisioner of volumes.
+// addons returns the manifest of cluster DNS and of the volume provisioner.
 func (c *Cluster) addons() ([]byte, error) {
 	t, err := template.New("addons").Option("missingkey=error").Parse(addonsTemplate)
 	if err != nil {
@@ -93,7 +93,7 @@ func (c *Cluster) applyAddons(ctx context.Context) error {
 	}
 }
 
-// waitAddons waits until cluster DNS answers on every node and volumes can be had.
+// waitAddons waits until cluster DNS answers on every node and volumes can be provisioned.
 func (c *Cluster) waitAddons(ctx context.Context) error {
 	client, err := c.client()
 	if err != nil {
@@ -114,13 +114,13 @@ func (c *Cluster) waitAddons(ctx context.Context) error {
 		if volumes.Status.ReadyReplicas < 1 {
 			return errors.New("local-path-provisioner is not ready")
 		}
-		// Pods cannot be made in the default namespace before.
+		// Until then, pods cannot be created in the default namespace.
 		_, err = client.CoreV1().ServiceAccounts(metav1.NamespaceDefault).Get(ctx, "default", metav1.GetOptions{})
 		return err
 	})
 }
 
-// waitNodesReady waits until the named nodes exist and are Ready. It is no use to wait on when hope returns an error.
+// waitNodesReady waits until the named nodes exist and are Ready. If hope returns an error, waiting longer does not help.
 func (c *Cluster) waitNodesReady(ctx context.Context, hope func() error, names ...string) error {
 	client, err := c.client()
 	if err != nil {
@@ -153,7 +153,7 @@ func (c *Cluster) waitNodesReady(ctx context.Context, hope func() error, names .
 	})
 }
 
-// readiness says "Ready", or why a node is not.
+// readiness returns "Ready", or why a node is not ready.
 func readiness(n corev1.Node) string {
 	for _, condition := range n.Status.Conditions {
 		if condition.Type != corev1.NodeReady {
@@ -167,8 +167,8 @@ func readiness(n corev1.Node) string {
 	return "no condition yet"
 }
 
-// recipe identifies all that a running cluster was made from: versions, flags, configuration and manifests. A cluster with another one is
-// replaced.
+// recipe identifies everything that a running cluster was made from: versions, flags, configuration, and manifests. A
+// cluster with another recipe is replaced.
 func (c *Cluster) recipe() string {
 	h := sha256.New()
 	for _, f := range recipeFamilies() {

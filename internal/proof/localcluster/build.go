@@ -17,7 +17,7 @@ import (
 	"strings"
 )
 
-// Versions of what the cluster is made of.
+// Versions of the parts of the cluster.
 const (
 	KubernetesVersion = "1.34.4"
 	openTofuVersion   = "1.12.6"
@@ -28,13 +28,13 @@ const (
 	restServerVersion = "0.14.0"
 )
 
-// ConsulVersions returns the Consul versions whose images a cluster has after [Cluster.Up]: those that the acceptance tests run.
-// [Cluster.UpWith] starts a cluster with fewer, and [Cluster.AddConsulVersion] adds another one.
+// ConsulVersions returns the versions of Consul that the acceptance tests run. A cluster has their images after
+// [Cluster.Up]. [Cluster.UpWith] starts a cluster with fewer, and [Cluster.AddConsulVersion] adds another one.
 func ConsulVersions() []string { return []string{"1.21.0", "1.22.7"} }
 
-// modules holds a small Go module for each family of tools, so that none of their dependencies reaches this project's go.mod. The files
-// end in .txt
-// because a folder with a go.mod is a module of its own, which cannot be embedded. See modules/README.md.
+// modules has a small Go module for each family of tools, so that their dependencies stay out of the go.mod of this
+// project. The files end in .txt because a folder with a go.mod is a separate module, which cannot be embedded. See
+// modules/README.md.
 //
 //go:embed modules
 var modules embed.FS
@@ -43,16 +43,16 @@ var modules embed.FS
 type family struct {
 	name    string
 	version string
-	// packages are the main packages by the name of their binary.
+	// packages are the main packages by the names of their binaries.
 	packages map[string]string
-	// variables are set at link time; nearly all programs learn their version so.
+	// variables are set at link time, mostly for the version of a program.
 	variables []string
 }
 
 func kubernetesFamily() family {
 	f := family{
 		name: "kubernetes", version: KubernetesVersion, packages: map[string]string{},
-		// Without these the server calls itself v0.0.0-master, which some clients refuse.
+		// Without these, the server reports v0.0.0-master, which some clients refuse.
 		variables: []string{
 			"k8s.io/component-base/version.gitVersion=v" + KubernetesVersion,
 			"k8s.io/component-base/version.gitMajor=1",
@@ -115,8 +115,8 @@ func restServerFamily() family {
 	}
 }
 
-// recipeFamilies returns all families that a cluster is made of. All Consul versions count, also those that the cluster lacks: it stays
-// the same cluster when it gets them.
+// recipeFamilies returns all families of a cluster. All versions of Consul count, including those that the cluster
+// lacks: it stays the same cluster when it gets them.
 func recipeFamilies() []family {
 	all := []family{kubernetesFamily(), coreDNSFamily(), localPathFamily()}
 	for _, version := range ConsulVersions() {
@@ -128,7 +128,7 @@ func recipeFamilies() []family {
 // names returns the names of the family's programs, sorted.
 func (f family) names() []string { return slices.Sorted(maps.Keys(f.packages)) }
 
-// ldflags are the linker's flags: no symbol tables, which makes the images a third smaller, and the version.
+// ldflags are the flags of the linker: no symbol tables, which makes the images a third smaller, and the version.
 func (f family) ldflags() string {
 	flags := []string{"-s", "-w"}
 	for _, v := range f.variables {
@@ -150,7 +150,7 @@ func (f family) moduleFiles() (map[string][]byte, error) {
 	return files, nil
 }
 
-// key identifies what a binary of the family is built from. A cached binary with another key is out of date.
+// key identifies the sources of a binary of the family. A cached binary with another key is out of date.
 func (f family) key(binary string) (string, error) {
 	files, err := f.moduleFiles()
 	if err != nil {
@@ -177,15 +177,15 @@ func cacheDir(elem ...string) (string, error) {
 // binary is a program in the cache.
 type binary struct {
 	path string
-	// key tells this build from others; see [family.key].
+	// key identifies this build; see [family.key].
 	key string
 }
 
 // binaries are programs by name.
 type binaries map[string]binary
 
-// link makes dir hold a name for each program, so that a running cluster keeps its programs when the cache is emptied or filled with newer
-// ones.
+// link creates a link to each program in dir, so that a running cluster keeps its programs when the cache is emptied
+// or gets newer ones.
 func (b binaries) link(dir string) error {
 	for name, program := range b {
 		target := filepath.Join(dir, name)
@@ -204,9 +204,8 @@ func (b binaries) link(dir string) error {
 	return nil
 }
 
-// build returns the family's programs, from the cache where they are up to date. Cached programs are valid by a stamp with their key,
-// which is
-// written last: an interrupted build leaves no stamp.
+// build returns the programs of the family, from the cache if they are up to date. A stamp with their key, which is
+// written last, makes cached programs valid: an interrupted build leaves no stamp.
 func (f family) build(ctx context.Context, p *progress) (binaries, error) {
 	built, stale, err := f.cached()
 	if err != nil {
@@ -240,7 +239,7 @@ func (f family) build(ctx context.Context, p *progress) (binaries, error) {
 	return built, err
 }
 
-// cached returns the programs that the cache holds, and the names of those that must be built.
+// cached returns the programs in the cache, and the names of those that must be built.
 func (f family) cached() (valid binaries, stale []string, err error) {
 	valid = binaries{}
 	for _, name := range f.names() {
@@ -274,7 +273,7 @@ func (f family) compile(ctx context.Context, p *progress, dir string, names []st
 	if err != nil {
 		return err
 	}
-	// On the same file system as the cache, so that a finished program moves there in one step.
+	// On the same file system as the cache, so that a complete program moves there in one step.
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return err
 	}
@@ -336,9 +335,8 @@ func (f family) compile(ctx context.Context, p *progress, dir string, names []st
 	return nil
 }
 
-// buildEnvironment is the caller's environment without what would change the build. Modules of hashicorp are not looked up in the public
-// checksum
-// database, because it lacks some of them; go.sum pins them all the same.
+// buildEnvironment is the environment of the caller without what would change the build. Modules of hashicorp are not
+// looked up in the public checksum database, which lacks some of them. go.sum pins them all the same.
 func buildEnvironment(environ []string) []string {
 	var kept []string
 	for _, e := range environ {
@@ -352,7 +350,8 @@ func buildEnvironment(environ []string) []string {
 	return append(kept, "CGO_ENABLED=0", "GOFLAGS=-mod=readonly", "GOWORK=off", "GONOSUMDB=github.com/hashicorp/*")
 }
 
-// buildAll returns the programs of a cluster. Families are built one after the other: the compiler uses all processors by itself.
+// buildAll returns the programs of a cluster. Families are built one after the other: the compiler itself uses all
+// processors.
 func (c *Cluster) buildAll(ctx context.Context) (binaries, error) {
 	return buildFamilies(ctx, c.progress, kubernetesFamily())
 }

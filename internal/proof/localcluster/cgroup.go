@@ -18,7 +18,7 @@ type mount struct {
 	options []string
 }
 
-// mounts returns the mounts that this process sees, in the order in which they were made.
+// mounts returns the mounts that this process sees, in the order of their creation.
 func mounts() ([]mount, error) {
 	data, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
@@ -52,7 +52,7 @@ func cgroupRoots() ([]mount, error) {
 	return roots, nil
 }
 
-// createCgroups makes the node's cgroup in every hierarchy; the kubelet wants it to exist.
+// createCgroups creates the cgroup of the node in every hierarchy, which the kubelet requires.
 func (n node) createCgroups() error {
 	roots, err := cgroupRoots()
 	if err != nil {
@@ -86,7 +86,7 @@ func (n node) createCgroups() error {
 	return nil
 }
 
-// delegateControllers lets the children of a v2 cgroup use all controllers that it has itself. The kubelet does the same further down.
+// delegateControllers lets the children of a v2 cgroup use all of its controllers. The kubelet does the same below.
 func delegateControllers(dir string) error {
 	data, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
 	if err != nil {
@@ -100,7 +100,7 @@ func delegateControllers(dir string) error {
 	return nil
 }
 
-// eachCgroup calls f for the node's cgroups and all below them, parents first.
+// eachCgroup calls f for the cgroups of the node and all below them, parents first.
 func (n node) eachCgroup(f func(dir string)) error {
 	roots, err := cgroupRoots()
 	if err != nil {
@@ -109,7 +109,7 @@ func (n node) eachCgroup(f func(dir string)) error {
 	for _, root := range roots {
 		err := filepath.WalkDir(filepath.Join(root.point, n.cgroup()), func(path string, d fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) {
-				return nil // it never was there, or went away while we walked
+				return nil // it never existed, or was removed meanwhile
 			}
 			if err == nil && d.IsDir() {
 				f(path)
@@ -123,7 +123,7 @@ func (n node) eachCgroup(f func(dir string)) error {
 	return nil
 }
 
-// podProcesses returns all processes that live in the node's cgroups: those of its pods.
+// podProcesses returns all processes in the cgroups of the node: those of its pods.
 func (n node) podProcesses() ([]process, error) {
 	seen := map[int]bool{}
 	var found []process

@@ -11,13 +11,13 @@ import (
 	"github.com/hashicorp/go-version"
 )
 
-// MinimumCLI is the oldest version of Terraform, and of OpenTofu, that supports everything in this provider. Older versions have no
-// write-only arguments: they generate other docs, and cannot run all tests.
+// MinimumCLI is the oldest version of Terraform, and of OpenTofu, that supports everything in this provider. Older
+// versions have no write-only arguments: they generate other docs, and cannot run all tests.
 const MinimumCLI = "1.11.0"
 
-// CLI returns a program that runs Terraform configurations: terraform or tofu, if one of them is on the PATH in the minimum version or
-// later, else an OpenTofu that it builds from source and caches. A line for each part of longer work goes to w; nil discards them. No
-// cluster is needed.
+// CLI returns a program that runs Terraform configurations: terraform or tofu, if one of them is on the PATH in the
+// minimum version or later, or an OpenTofu that it builds from source and caches. It writes a line for each part of
+// longer work to w; nil discards them. It needs no cluster.
 func CLI(ctx context.Context, w io.Writer, minimum string) (path string, isOpenTofu bool, err error) {
 	oldest, err := version.NewVersion(minimum)
 	if err != nil {
@@ -29,7 +29,7 @@ func CLI(ctx context.Context, w io.Writer, minimum string) (path string, isOpenT
 		if err != nil {
 			continue
 		}
-		// A wrapper that chooses between versions fails if no version is chosen here. Another program may do.
+		// A version manager fails if no version is selected here. Another program may work.
 		found, err := cliVersion(ctx, path)
 		switch {
 		case err != nil:
@@ -50,7 +50,7 @@ func CLI(ctx context.Context, w io.Writer, minimum string) (path string, isOpenT
 // cliVersion asks a terraform or tofu for its version.
 func cliVersion(ctx context.Context, path string) (*version.Version, error) {
 	cmd := exec.CommandContext(ctx, path, "version", "-json")
-	cmd.Env = append(os.Environ(), "CHECKPOINT_DISABLE=1") // otherwise it asks the internet for a newer version
+	cmd.Env = append(os.Environ(), "CHECKPOINT_DISABLE=1") // otherwise it checks for a newer version on the internet
 	out, err := runCommand(cmd)
 	if err != nil {
 		return nil, err
@@ -68,5 +68,5 @@ func cliVersion(ctx context.Context, path string) (*version.Version, error) {
 	return found, nil
 }
 
-// KubectlPath returns the path of the cluster's own kubectl. The file exists while the cluster is up.
+// KubectlPath returns the path of the kubectl of the cluster. The file exists while the cluster is up.
 func (c *Cluster) KubectlPath() string { return c.path("bin", "kubectl") }

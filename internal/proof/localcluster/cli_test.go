@@ -9,7 +9,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/scripttest"
 )
 
-// fillCache puts a text into the cache in place of each program of the families, as if they were built.
+// fillCache writes a text to the cache in place of each program of the families, as if they were built.
 func fillCache(t *testing.T, families ...family) {
 	t.Helper()
 	for _, f := range families {

@@ -1,15 +1,13 @@
-// Package localcluster runs a disposable but real Kubernetes on one Linux machine: etcd, the control plane, and three nodes, each in a
-// network
-// namespace of its own with containerd, kubelet and kube-proxy. Everything is built from Go modules or comes from Debian packages, so no
-// image
-// registry and no release download is needed. The quickstart and every acceptance test of this project run on it.
+// Package localcluster runs a disposable but real Kubernetes on one Linux machine: etcd, the control plane, and three
+// nodes, each in its own network namespace with containerd, kubelet, and kube-proxy. Everything is built from Go
+// modules or comes from Debian packages, so it needs no image registry and no release download. The quickstart and
+// every acceptance test of this project run on it.
 //
-// A machine holds at most one such cluster. Its state is kept outside of any checkout (see [New]), so that a fresh clone can use, replace
-// or
-// remove what an earlier one left running.
+// A machine has at most one such cluster. Its state is outside any checkout (see [New]), so that a fresh clone can
+// use, replace, or remove what an earlier one left running.
 //
-// All nodes share the machine's file system, CPUs and memory. A host path is therefore visible on every node; dynamic volumes of the class
-// "local-path" have a folder a node.
+// All nodes share the file system, the CPUs, and the memory of the machine. A host path is therefore visible on every
+// node. Dynamic volumes of the class "local-path" have one folder per node.
 package localcluster
 
 import (
@@ -32,8 +30,8 @@ const DefaultDir = "/var/lib/terraform-provider-consul-k8s/localcluster"
 // dirVariable overrides [DefaultDir].
 const dirVariable = "LOCALCLUSTER_DIR"
 
-// Addresses and ranges. They are fixed because only one cluster fits on a machine, and because a manifest, a route and a certificate must
-// agree.
+// Addresses and ranges. They are fixed because a machine has only one cluster, and because manifests, routes, and
+// certificates must agree.
 const (
 	nodeCount = 3
 
@@ -46,20 +44,21 @@ const (
 	// DNSAddress is the cluster IP of CoreDNS.
 	DNSAddress = "10.96.0.10"
 
-	// The ports avoid the usual 6443, 2379 and 2380, which another Kubernetes on the machine may hold.
+	// The ports avoid the usual 6443, 2379, and 2380, which another Kubernetes on the machine may use.
 	apiPort      = 16443
 	etcdPort     = 12379
 	etcdPeerPort = 12380
 )
 
-// Cluster is the machine's cluster. Its methods may be called from several processes at the same time: those that change it take a lock on
-// the machine.
+// Cluster is the cluster of the machine. Several processes may call its methods at the same time: those that change
+// it take a lock on the machine.
 type Cluster struct {
 	dir      string
 	progress *progress
 }
 
-// New returns a handle to the machine's cluster, running or not. A line for each part of longer work goes to w; nil discards them.
+// New returns a handle to the cluster of the machine, running or not. It writes a line for each part of longer work
+// to w; nil discards them.
 func New(w io.Writer) (*Cluster, error) {
 	dir := os.Getenv(dirVariable)
 	if dir == "" {
@@ -80,33 +79,31 @@ func Nodes() []string {
 	return names
 }
 
-// Dir returns the folder that holds the cluster's state and logs.
+// Dir returns the folder with the state and the logs of the cluster.
 func (c *Cluster) Dir() string { return c.dir }
 
-// Kubeconfig returns the path of the administrator's kubeconfig. The file exists while the cluster is up and carries its certificates
-// inline.
+// Kubeconfig returns the path of the kubeconfig of the administrator. The file exists while the cluster is up, and
+// contains its certificates.
 func (c *Cluster) Kubeconfig() string { return c.path("admin.kubeconfig") }
 
 func (c *Cluster) path(elem ...string) string {
 	return filepath.Join(append([]string{c.dir}, elem...)...)
 }
 
-// logPath returns where the process with the given name writes its output.
+// logPath returns the path of the output of a process.
 func (c *Cluster) logPath(process string) string { return c.path("logs", process+".log") }
 
-// Up makes the cluster run and returns when all nodes, cluster DNS and the default StorageClass are ready. It is cheap to call again: a
-// healthy cluster
-// of the same recipe is left alone. Whatever else it finds, such as the remains of a crash, of a reboot or of another version of this
-// package, it
-// removes first. Nodes that were cut off or stopped (see [Cluster.CutNode], [Cluster.StopNode]) are brought back, unless the process that
-// did it still runs.
+// Up makes the cluster run, and returns when all nodes, cluster DNS, and the default StorageClass are ready. Another
+// call is cheap: it keeps a healthy cluster of the same recipe. It first removes anything else, such as the remains
+// of a crash, a reboot, or another version of this package. It brings back nodes that were cut off or stopped (see
+// [Cluster.CutNode], [Cluster.StopNode]), unless the process that did that still runs.
 //
-// A first call builds Kubernetes and Consul, which takes several minutes; the binaries are cached in the user's cache directory. Up needs
-// root.
+// A first call builds Kubernetes and Consul, which takes several minutes. The binaries are cached in the cache
+// directory of the user. Up requires root.
 func (c *Cluster) Up(ctx context.Context) error { return c.UpWith(ctx, ConsulVersions()...) }
 
-// UpWith is [Cluster.Up] with some of [ConsulVersions]: it builds and loads only the images of these versions. A cluster that runs is
-// kept, and gets the versions that it lacks.
+// UpWith is [Cluster.Up] with some of [ConsulVersions]: it builds and loads only the images of these versions. It
+// keeps a running cluster, and adds the versions that it lacks.
 func (c *Cluster) UpWith(ctx context.Context, consulVersions ...string) error {
 	// The first build takes minutes, so a version that cannot be built is refused before it.
 	for _, version := range consulVersions {
@@ -156,9 +153,8 @@ func (c *Cluster) UpWith(ctx context.Context, consulVersions ...string) error {
 	})
 }
 
-// start brings up everything on a clean machine. The parts that do not need each other start side by side, because a second saved here is
-// saved in every
-// test run.
+// start starts everything on a clean machine. Independent parts start at the same time, because each second saved
+// here is saved in every test run.
 func (c *Cluster) start(ctx context.Context, binaries binaries, images []image) error {
 	if err := c.recordMachine(); err != nil {
 		return err
@@ -219,11 +215,11 @@ func (c *Cluster) start(ctx context.Context, binaries binaries, images []image) 
 	if err := c.progress.step(ctx, "addons ready", c.waitAddons); err != nil {
 		return err
 	}
-	// The last thing written: without it, the next Up takes what it finds for the remains of a crash.
+	// This is written last: without it, the next Up treats the cluster as the remains of a crash.
 	return writeFile(c.path("recipe"), []byte(c.recipe()), 0o644)
 }
 
-// healthy tells whether the cluster runs, was made by this recipe, and answers. If not, reason says what is wrong.
+// healthy reports whether the cluster runs, has this recipe, and answers. If not, reason says what is wrong.
 func (c *Cluster) healthy(ctx context.Context) (ok bool, reason string) {
 	made, err := os.ReadFile(c.path("recipe"))
 	switch {
@@ -244,9 +240,8 @@ func (c *Cluster) healthy(ctx context.Context) (ok bool, reason string) {
 			present = append(present, n)
 		}
 	}
-	// All processes run, so a NotReady node or an API server that does not answer is most likely a matter of load: on a busy machine it is
-	// wrong to
-	// throw away a cluster that other tests are using.
+	// All processes run, so a NotReady node, or an API server that does not answer, most likely results from load: on
+	// a busy machine, a cluster that other tests use must not be removed for that.
 	if err := c.waitNodesReady(ctx, c.allRun, present...); err != nil {
 		return false, err.Error()
 	}
@@ -267,7 +262,7 @@ func (c *Cluster) allRun() error {
 	return nil
 }
 
-// processNames lists all processes that make up a complete cluster. Those of a node are named <node>.<process>.
+// processNames lists all processes of a complete cluster. Those of a node are named <node>.<process>.
 func (c *Cluster) processNames() []string {
 	names := []string{"etcd", "kube-apiserver", "api-forward", "kube-controller-manager", "kube-scheduler"}
 	for _, n := range nodes() {
@@ -276,7 +271,7 @@ func (c *Cluster) processNames() []string {
 	return names
 }
 
-// node is one of the nodes, with all names and addresses that follow from its number.
+// node is one of the nodes, with the names and addresses that depend on its number.
 type node struct {
 	number int
 	name   string
@@ -302,19 +297,19 @@ func nodeByName(name string) (node, error) {
 // address is the node's address on the bridge.
 func (n node) address() string { return fmt.Sprintf("10.89.0.1%d", n.number) }
 
-// pods is the range that the node's pods get their addresses from.
+// pods is the address range of the pods of the node.
 func (n node) pods() string { return fmt.Sprintf("10.244.%d0.0/24", n.number) }
 
-// netns is the name of the node's network namespace, and also that of its link on the bridge.
+// netns is the name of the network namespace of the node, and of its link on the bridge.
 func (n node) netns() string { return "lk-" + n.name }
 
-// cgroup is the cgroup below which all pods of the node live.
+// cgroup is the cgroup above all pods of the node.
 func (n node) cgroup() string { return "lk-" + n.name }
 
 // process names one of the node's processes.
 func (n node) process(name string) string { return n.name + "." + name }
 
-// writeFile writes a file so that a reader, or a crash, never sees half of it.
+// writeFile writes a file atomically.
 func writeFile(path string, data []byte, mode os.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)

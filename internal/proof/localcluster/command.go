@@ -10,15 +10,15 @@ import (
 	"syscall"
 )
 
-// run executes a short-lived tool and returns its standard output. Its error carries the command and what it wrote to standard error.
+// run executes a short-lived tool and returns its standard output. Its error contains the command and its standard
+// error.
 func run(ctx context.Context, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	return runCommand(cmd)
 }
 
-// runCommand executes a prepared command. The kernel kills it when this process dies, so that a killed Up leaves no tool behind that still
-// works on
-// the machine; the signal follows the death of the starting thread, which is therefore kept.
+// runCommand executes a prepared command. The kernel kills it when this process dies, so that a killed Up leaves no
+// tool behind that still changes the machine. The kernel acts when the starting thread dies, so that thread is kept.
 func runCommand(cmd *exec.Cmd) (string, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -11,9 +11,9 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/scripttest"
 )
 
-// fakeMachine puts programs on the PATH that stand for what images are made of, and for containerd's client, which keeps the images of
-// each node in a file.
-// A build fails. It returns a cluster without a process, and the folder of these files.
+// fakeMachine puts stand-ins on the PATH for the programs in the images, and for the client of containerd, which
+// keeps the images of each node in a file. A build fails. It returns a cluster without processes, and the folder of
+// these files.
 func fakeMachine(t *testing.T) (c *Cluster, nodeImages string) {
 	t.Helper()
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
@@ -79,7 +79,7 @@ func TestAddMissingConsul_loadsWhatANodeLacks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// The files list each load, so what is loaded twice is there twice.
+	// The files list each load: an image that was loaded twice is listed twice.
 	expect := func(node string, versions ...string) {
 		t.Helper()
 		data, _ := os.ReadFile(file(node))
@@ -111,7 +111,7 @@ func TestAddMissingConsul_loadsWhatANodeLacks(t *testing.T) {
 	add("1.21.0")
 	expect("node-2", "1.21.0")
 
-	// A stopped node cannot be asked, and another test may need it so.
+	// A stopped node cannot be asked, and another test may have stopped it.
 	n, err := nodeByName("node-3")
 	if err != nil {
 		t.Fatal(err)
@@ -129,7 +129,7 @@ func TestAddMissingConsul_loadsWhatANodeLacks(t *testing.T) {
 func TestUpWith_refusesAVersionWithoutARecipeBeforeItBuilds(t *testing.T) {
 	c, _ := fakeMachine(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel() // so that nothing happens on this machine if the version is not refused
+	cancel() // nothing must happen on this machine if the version is not refused
 	if err := c.UpWith(ctx, "1.22.7", "0.0.1"); err == nil || !strings.Contains(err.Error(), "no recipe to build consul 0.0.1") {
 		t.Errorf("the error is %v", err)
 	}

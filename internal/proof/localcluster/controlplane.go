@@ -13,7 +13,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// controlPlaneSpecs returns how each process of the control plane runs, in the order of their start. All of it lives on the host.
+// controlPlaneSpecs returns how to run each process of the control plane, in start order. All of them run on the
+// host.
 func (c *Cluster) controlPlaneSpecs() []spec {
 	etcdURL := fmt.Sprintf("http://127.0.0.1:%d", etcdPort)
 	peerURL := fmt.Sprintf("http://127.0.0.1:%d", etcdPeerPort)
@@ -23,12 +24,12 @@ func (c *Cluster) controlPlaneSpecs() []spec {
 			"etcd", "--name=localcluster", "--data-dir=" + c.path("etcd"),
 			"--listen-client-urls=" + etcdURL, "--advertise-client-urls=" + etcdURL,
 			"--listen-peer-urls=" + peerURL, "--initial-advertise-peer-urls=" + peerURL, "--initial-cluster=localcluster=" + peerURL,
-			// What a power cut would lose, nobody misses.
+			// Data that a power cut would lose does not matter.
 			"--unsafe-no-fsync=true",
 		}},
 		{name: "kube-apiserver", argv: []string{
 			c.path("bin", "kube-apiserver"), "--etcd-servers=" + etcdURL, "--service-cluster-ip-range=" + serviceRange,
-			// The bridge is the one address that nodes, pods and the host share.
+			// The bridge is the only address that nodes, pods, and the host share.
 			"--bind-address=" + bridgeAddress, "--advertise-address=" + bridgeAddress, fmt.Sprintf("--secure-port=%d", apiPort),
 			"--client-ca-file=" + pki("ca.crt"), "--tls-cert-file=" + pki("apiserver.crt"), "--tls-private-key-file=" + pki("apiserver.key"),
 			"--service-account-issuer=https://kubernetes.default.svc",
@@ -36,10 +37,10 @@ func (c *Cluster) controlPlaneSpecs() []spec {
 			"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--allow-privileged=true",
 			"--kubelet-client-certificate=" + pki("apiserver-kubelet-client.crt"), "--kubelet-client-key=" + pki("apiserver-kubelet-client.key"),
 			"--kubelet-certificate-authority=" + pki("ca.crt"), "--kubelet-preferred-address-types=InternalIP",
-			// The host translates no Service addresses, so webhooks are called at the address of a pod.
+			// The host does not translate Service addresses, so webhooks are called at the address of a pod.
 			"--enable-aggregator-routing=true",
 		}},
-		// Clients on the machine use the loopback address: clients never send that through an HTTP proxy.
+		// Clients on the machine use the loopback address, for which they never use an HTTP proxy.
 		{name: "api-forward", argv: []string{
 			"socat", fmt.Sprintf("TCP-LISTEN:%d,bind=127.0.0.1,reuseaddr,fork,backlog=128,nodelay", apiPort),
 			fmt.Sprintf("TCP:%s:%d,nodelay", bridgeAddress, apiPort),
@@ -49,9 +50,9 @@ func (c *Cluster) controlPlaneSpecs() []spec {
 			"--secure-port=0", "--leader-elect=false", "--use-service-account-credentials=true",
 			"--root-ca-file=" + pki("ca.crt"), "--service-account-private-key-file=" + pki("sa.key"),
 			"--cluster-signing-cert-file=" + pki("ca.crt"), "--cluster-signing-key-file=" + pki("ca.key"),
-			// The pod ranges are written in the nodes' CNI configuration.
+			// The pod ranges are in the CNI configuration of the nodes.
 			"--allocate-node-cidrs=false", "--cluster-cidr=" + podRange, "--service-cluster-ip-range=" + serviceRange,
-			// Tests make and delete many namespaces.
+			// Tests create and delete many namespaces.
 			"--concurrent-namespace-syncs=20", "--kube-api-qps=100", "--kube-api-burst=200",
 		}},
 		{name: "kube-scheduler", argv: []string{
@@ -72,7 +73,7 @@ func (c *Cluster) startControlPlane(ctx context.Context) error {
 				return answersOK(ctx, fmt.Sprintf("http://127.0.0.1:%d/health", etcdPort))
 			}
 		case "kube-apiserver":
-			// The API server has the machine's processors almost for itself, but it may be a slow machine.
+			// The API server has nearly all processors, but the machine may be slow.
 			limit = 2 * time.Minute
 			ready = c.apiReadyOnBridge
 		case "api-forward":
@@ -102,7 +103,7 @@ func (c *Cluster) apiReadyOnBridge(ctx context.Context) error {
 	return client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
 }
 
-// restConfig returns how to reach the API server as the administrator.
+// restConfig is the configuration of a client of the API server with the rights of the administrator.
 func (c *Cluster) restConfig() (*rest.Config, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig())
 	if err != nil {
@@ -126,7 +127,7 @@ func answersOK(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	// A transport of its own: the default one keeps connections, and one to a process that is about to be killed is of no use.
+	// Not the default transport, which would keep connections to a process that is about to be killed.
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 2 * time.Second}
 	response, err := client.Do(request)
 	if err != nil {

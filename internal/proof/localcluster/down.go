@@ -13,11 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Down removes the cluster and leaves the machine as it was before [Cluster.Up]: no process, container, mount, network namespace, link,
-// route, firewall
-// rule or cgroup of the cluster stays, and settings that were changed get their old values. It may be called at any time, also after an Up
-// that was
-// killed half-way, and when nothing is there. The caches of built programs and images stay. Down needs root.
+// Down removes the cluster and restores the machine to its state before [Cluster.Up]: it leaves no process,
+// container, mount, network namespace, link, route, firewall rule, or cgroup of the cluster, and restores changed
+// settings. It may be called at any time, also after an Up that was killed half-way, or without a cluster. It keeps
+// the caches of built programs and images. Down requires root.
 func (c *Cluster) Down(ctx context.Context) error {
 	if os.Geteuid() != 0 {
 		return errors.New("removing the local cluster needs root")
@@ -30,15 +29,14 @@ func (c *Cluster) Down(ctx context.Context) error {
 	return c.progress.step(ctx, "cluster down", c.clean)
 }
 
-// clean does the work of Down. It relies on no record being complete: what can be found by its name or mark is looked for. Errors do not
-// stop it, but they
-// keep the state directory, so that another try has the same knowledge.
+// clean does the work of Down. It does not rely on complete records: it also searches by names and marks. Errors do
+// not stop it, but they keep the state directory, so that the next attempt has the same information.
 func (c *Cluster) clean(ctx context.Context) error {
 	machine, err := c.readMachine()
 	if err != nil {
 		return err
 	}
-	// Nothing can be unmounted or removed for good while something may still make more of it.
+	// First what could still create mounts and files has to end.
 	if err := c.killAll(ctx); err != nil {
 		return err
 	}
@@ -84,9 +82,8 @@ func (c *Cluster) killAll(ctx context.Context) error {
 	})
 }
 
-// ownProcesses are those that were recorded and those that carry the cluster's mark. Those of pods are told by their cgroups, whose names
-// do not depend on
-// the state directory.
+// ownProcesses are those that were recorded, and those with the mark of the cluster. The processes of pods are
+// identified by their cgroups, whose names do not depend on the state directory.
 func (c *Cluster) ownProcesses() ([]process, error) {
 	found, err := c.processesMarked(func([]byte) bool { return true })
 	if err != nil {
@@ -97,7 +94,7 @@ func (c *Cluster) ownProcesses() ([]process, error) {
 		return nil, err
 	}
 	for _, record := range records {
-		// A record that cannot be read is one that was never finished; its process carries the mark.
+		// A record that cannot be read was never complete; its process has the mark.
 		p, err := c.readProcess(strings.TrimSuffix(filepath.Base(record), ".json"))
 		if err == nil && p.alive() {
 			found = append(found, p)
@@ -106,9 +103,8 @@ func (c *Cluster) ownProcesses() ([]process, error) {
 	return found, nil
 }
 
-// unmountAll detaches all mounts below the state directory. It must succeed before the directory is removed: a volume that is still
-// mounted there would
-// lose its content.
+// unmountAll detaches all mounts below the state directory. It must succeed before the directory is removed:
+// otherwise a volume that is still mounted there would lose its content.
 func (c *Cluster) unmountAll() error { return unmountBelow(c.dir) }
 
 func unmountBelow(dir string) error {
@@ -116,7 +112,7 @@ func unmountBelow(dir string) error {
 		all, err := mounts()
 		var points []string
 		for _, m := range all {
-			// The kernel marks mounts of files that were removed meanwhile.
+			// The kernel marks mounts of removed files.
 			point := strings.TrimSuffix(m.point, "//deleted")
 			if strings.HasPrefix(point, dir+"/") {
 				points = append(points, point)
@@ -129,7 +125,7 @@ func unmountBelow(dir string) error {
 		return err
 	}
 	var errs []error
-	// The youngest first, because it may lie on top of an older one.
+	// The newest first, because it may be on top of an older one.
 	for _, point := range slices.Backward(points) {
 		if err := unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) &&
 			!errors.Is(err, unix.ENOENT) {
@@ -144,7 +140,7 @@ func unmountBelow(dir string) error {
 	return errors.Join(errs...)
 }
 
-// shimSockets returns the sockets of the containers' shims, which lie outside of the state directory.
+// shimSockets returns the sockets of the containers' shims, which are outside the state directory.
 func (c *Cluster) shimSockets() []string {
 	var sockets []string
 	files, _ := filepath.Glob(c.path("node-*", "containerd", "state", "io.containerd.runtime.v2.task", "*", "*", "address"))
@@ -157,9 +153,8 @@ func (c *Cluster) shimSockets() []string {
 	return sockets
 }
 
-// loopbackResults returns what the CNI library remembers about the loopback links of pods. The names of these files do not tell whose they
-// are, but
-// they hold the names of sandboxes, and containerd has a folder for each sandbox.
+// loopbackResults returns what the CNI library records about the loopback links of pods. The names of these files do
+// not show their owner, but the files contain the names of sandboxes, and containerd has a folder for each sandbox.
 func (c *Cluster) loopbackResults() []string {
 	var results []string
 	sandboxes, _ := filepath.Glob(c.path("node-*", "containerd", "root", "io.containerd.grpc.v1.cri", "sandboxes", "*"))
@@ -169,14 +164,13 @@ func (c *Cluster) loopbackResults() []string {
 	return results
 }
 
-// removeShared removes what the cluster's programs left outside of the state directory: the given files, and what is found by its name.
-// Nothing there can
-// disturb anyone, so that it stays is no error.
+// removeShared removes what the programs of the cluster left outside the state directory: the given files, and what
+// it finds by name. These files cause no harm, so a failure to remove them is not an error.
 func (c *Cluster) removeShared(machine *machineState, files []string) {
 	for _, file := range files {
 		os.Remove(file)
 	}
-	// The kubelet links each container's log to its file, which lies in the state directory.
+	// The kubelet links the log of each container to its file in the state directory.
 	links, _ := filepath.Glob("/var/log/containers/*.log")
 	for _, link := range links {
 		if target, err := os.Readlink(link); err == nil && strings.HasPrefix(target, c.dir+"/") {
@@ -198,10 +192,10 @@ func (c *Cluster) removeShared(machine *machineState, files []string) {
 	for _, path := range machine.Absent {
 		switch path {
 		case "/var/lib/kubelet":
-			// No other kubelet was here before, and ours are gone: its socket and its checkpoint are theirs.
+			// There was no other kubelet before, so these are the socket and the checkpoint of ours, which are gone.
 			removeFiles(filepath.Join(path, "device-plugins"))
 		case "/run/containerd":
-			// Sockets of shims whose containers were removed half-way are no longer listed anywhere; nothing listens on them.
+			// Sockets of shims whose containers were removed half-way are no longer listed, and nothing listens on them.
 			removeFiles(filepath.Join(path, "s"))
 		case "/run/xtables.lock":
 			os.Remove(path)
@@ -210,7 +204,7 @@ func (c *Cluster) removeShared(machine *machineState, files []string) {
 	}
 }
 
-// removeFiles removes the files of a directory, but no directories.
+// removeFiles removes the files of a directory, but not its directories.
 func removeFiles(dir string) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {

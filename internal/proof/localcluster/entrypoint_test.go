@@ -7,7 +7,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/scripttest"
 )
 
-// An image of Consul runs the commands and flags of Consul, and any other program.
+// The entrypoint of a Consul image runs commands and flags of Consul, and any other program.
 func TestConsulEntrypoint(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{

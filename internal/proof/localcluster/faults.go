@@ -13,10 +13,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// absence records that a node was cut off or stopped on purpose, and by whom.
+// absence records that a process cut off or stopped a node on purpose.
 type absence struct {
 	By process `json:"by"`
-	// Stopped tells a stopped node from one that is only cut off.
+	// Stopped is false for a node that is only cut off.
 	Stopped bool `json:"stopped"`
 }
 
@@ -31,7 +31,7 @@ func (c *Cluster) nodesAway() map[string]absence {
 			continue
 		}
 		var a absence
-		// A record that cannot be read counts as one by a process that is gone: the node will be brought back.
+		// A record that cannot be read counts as that of a process that is gone: the node is brought back.
 		_ = json.Unmarshal(data, &a)
 		away[name] = a
 	}
@@ -50,8 +50,8 @@ func (c *Cluster) recordAbsence(n node, stopped bool) error {
 	return writeFile(c.absencePath(n.name), data, 0o644)
 }
 
-// repairNodes brings back the nodes that a process left cut off or stopped when it ended. Those of a process that still runs are part of
-// its test.
+// repairNodes brings back the nodes that a process left cut off or stopped when it ended. Those of a running process
+// are part of its test.
 func (c *Cluster) repairNodes(ctx context.Context) error {
 	for name, a := range c.nodesAway() {
 		if a.By.alive() {
@@ -73,9 +73,8 @@ func (c *Cluster) repairNodes(ctx context.Context) error {
 	return nil
 }
 
-// CutNode cuts a node off from the API server and from the other nodes, as a failed switch would: its pods keep running and can only reach
-// each other.
-// Its end by [Cluster.HealNode] may be in another process.
+// CutNode cuts a node off from the API server and from the other nodes, like a failed switch: its pods keep running
+// and can only reach each other. Another process may end that by [Cluster.HealNode].
 func (c *Cluster) CutNode(ctx context.Context, name string) error {
 	return c.changeNode(ctx, name, func(ctx context.Context, n node) error {
 		if c.nodesAway()[name].Stopped {
@@ -89,7 +88,8 @@ func (c *Cluster) CutNode(ctx context.Context, name string) error {
 	})
 }
 
-// HealNode ends what [Cluster.CutNode] began and waits until the node is Ready. It does nothing to a node that is not cut off.
+// HealNode ends the effect of [Cluster.CutNode] and waits until the node is Ready. It does nothing to a node that is
+// not cut off.
 func (c *Cluster) HealNode(ctx context.Context, name string) error {
 	return c.changeNode(ctx, name, c.heal)
 }
@@ -107,15 +107,16 @@ func (c *Cluster) heal(ctx context.Context, n node) error {
 	return c.forgetAbsence(n)
 }
 
-// StopNode ends all processes of a node at once, as a power cut would: kubelet, kube-proxy, containerd and everything in its pods. The
-// node's disk, which
-// holds its volumes, stays. The API server notices after the usual grace period.
+// StopNode ends all processes of a node at once, like a power cut: kubelet, kube-proxy, containerd, and everything in
+// its pods. The disk of the node, which has its volumes, is kept. The API server notices after the usual grace
+// period.
 func (c *Cluster) StopNode(ctx context.Context, name string) error {
 	return c.changeNode(ctx, name, func(ctx context.Context, n node) error {
 		if err := c.recordAbsence(n, true); err != nil {
 			return err
 		}
-		// With its power, a node loses its network at once; processes die one after the other, and none shall tell the others.
+		// With its power, a node loses its network at once. Processes die one after the other here, and none may
+		// notify another node.
 		if _, err := run(ctx, "ip", "link", "set", n.netns(), "down"); err != nil {
 			return err
 		}
@@ -139,7 +140,7 @@ func (c *Cluster) killNode(ctx context.Context, n node) error {
 			return nil, err
 		}
 		for _, p := range marked {
-			// Daemons and shims all stay in the namespace that they were started in.
+			// Daemons and shims stay in the namespace in which they were started.
 			if own, err := os.Stat(filepath.Join("/proc", fmt.Sprint(p.PID), "ns/net")); err == nil && os.SameFile(own, namespace) {
 				found = append(found, p)
 			}
@@ -157,11 +158,11 @@ func (c *Cluster) startNode(ctx context.Context, n node) error {
 	if !c.nodesAway()[n.name].Stopped {
 		return nil
 	}
-	// A start that failed half-way may be tried again.
+	// A start that failed half-way may be repeated.
 	if err := c.killNode(ctx, n); err != nil {
 		return err
 	}
-	// A boot finds no mounts and no containers' sandboxes, but all files.
+	// After a boot, there are no mounts and no sandboxes, but all files.
 	if err := unmountBelow(c.path(n.name)); err != nil {
 		return err
 	}
@@ -184,7 +185,7 @@ func (c *Cluster) startNode(ctx context.Context, n node) error {
 	if err := c.startKubelet(ctx, n); err != nil {
 		return err
 	}
-	// Within the grace period the node still counts as Ready, so only a new sign of life says that it is back.
+	// Within the grace period, the node still counts as Ready, so only a new heartbeat shows that it is back.
 	if err := waitFor(ctx, n.name+" to report", addonsLimit, func(ctx context.Context) error {
 		now, err := c.heartbeat(ctx, n)
 		if err == nil && now == before {
@@ -200,7 +201,7 @@ func (c *Cluster) startNode(ctx context.Context, n node) error {
 	return c.forgetAbsence(n)
 }
 
-// heartbeat returns when the node's kubelet started its current life as far as the API server knows, and when it last reported.
+// heartbeat returns when the API server last saw the kubelet of a node start, and when it last reported.
 func (c *Cluster) heartbeat(ctx context.Context, n node) (string, error) {
 	client, err := c.client()
 	if err != nil {
@@ -225,7 +226,7 @@ func (c *Cluster) forgetAbsence(n node) error {
 	return nil
 }
 
-// changeNode runs f on the named node of a running cluster, alone on the machine.
+// changeNode calls f for the named node of a running cluster, while no other process changes the cluster.
 func (c *Cluster) changeNode(ctx context.Context, name string, f func(context.Context, node) error) error {
 	n, err := nodeByName(name)
 	if err != nil {

@@ -20,14 +20,14 @@ import (
 	"strings"
 )
 
-// imageLayout is part of the key of cached images. Raise it when the way they are written changes.
+// imageLayout is part of the key of cached images. Increment it when the format changes.
 const imageLayout = "4"
 
-// The images that every node has from the start, besides Consul's (see [ConsulImage]), and those that can be had.
+// The images of every node besides Consul's (see [ConsulImage]), and those that can be added.
 const (
 	// BusyboxImage is a shell with the usual Unix tools.
 	BusyboxImage = "docker.io/library/busybox:1.35"
-	// ResticImage is the backup program, and the others are servers that it stores to: see [Cluster.AddBackupImages].
+	// ResticImage is the backup program, and the others are its storage servers: see [Cluster.AddBackupImages].
 	ResticImage     = "docker.io/restic/restic:" + resticVersion
 	S3Image         = "docker.io/versity/versitygw:v" + versitygwVersion
 	RESTServerImage = "docker.io/restic/rest-server:" + restServerVersion
@@ -38,7 +38,7 @@ const (
 	localPathImage = "docker.io/rancher/local-path-provisioner:v" + localPathVersion
 )
 
-// ConsulImage is the name of the image of a Consul version, the same as its public one.
+// ConsulImage is the name of the image of a Consul version, the same as that of the public one.
 func ConsulImage(version string) string { return "docker.io/hashicorp/consul:" + version }
 
 // image is an image in the cache, as the tar file that `docker save` would write.
@@ -47,10 +47,10 @@ type image struct {
 	path      string
 }
 
-// imageSpec says what an image holds.
+// imageSpec is the content of an image.
 type imageSpec struct {
 	reference string
-	// layers are written in order. Equal layers of different images are stored once by a node.
+	// layers are written in order. A node stores equal layers of different images once.
 	layers     []layer
 	entrypoint []string
 	command    []string
@@ -75,7 +75,8 @@ type entry struct {
 	source   string
 }
 
-// busyboxLayer is a small Unix: all of busybox's tools, the users root and consul, and the folders that Consul's public image has.
+// busyboxLayer is a small Unix: all tools of busybox, the users root and consul, and the folders of Consul's public
+// image.
 func busyboxLayer(ctx context.Context) (layer, error) {
 	path, err := exec.LookPath("busybox")
 	if err != nil {
@@ -115,8 +116,8 @@ func busyboxLayer(ctx context.Context) (layer, error) {
 	return l, nil
 }
 
-// machineLayer is programs of this machine with their libraries. They are given by where they are in the image, and what
-// they are called here.
+// machineLayer has programs of this machine with their libraries, by their path in the image, with their name on this
+// machine.
 func machineLayer(ctx context.Context, programs map[string]string) (layer, error) {
 	l := layer{key: "machine"}
 	there := map[string]bool{}
@@ -156,14 +157,14 @@ func machineLayer(ctx context.Context, programs map[string]string) (layer, error
 	return l, nil
 }
 
-// The user and group that Consul's public image runs as.
+// The user and group of Consul's public image.
 const (
 	consulUID = 100
 	consulGID = 1000
 )
 
-// consulEntrypoint does what the entrypoint of Consul's public image does for those who give only arguments: `agent -dev` means `consul
-// agent -dev`.
+// consulEntrypoint does what the entrypoint of Consul's public image does with arguments only: `agent -dev` means
+// `consul agent -dev`.
 //
 //go:embed docker-entrypoint.sh
 var consulEntrypoint string
@@ -172,7 +173,7 @@ func programLayer(b binary, name string) layer {
 	return layer{key: b.key, entries: []entry{{name: name, mode: 0o755, source: b.path}}}
 }
 
-// consulImageSpec says what the image of a Consul version holds. It builds that version, unless the cache has it.
+// consulImageSpec is the content of the image of a Consul version. It builds that version, unless the cache has it.
 func (c *Cluster) consulImageSpec(ctx context.Context, version string) (imageSpec, error) {
 	built, err := consulFamily(version).build(ctx, c.progress)
 	if err != nil {
@@ -194,14 +195,15 @@ func (c *Cluster) consulImageSpec(ctx context.Context, version string) (imageSpe
 	}, nil
 }
 
-// buildImages returns the tar files of all images of a cluster with the given Consul versions, from the cache where they are up to date.
+// buildImages returns the tar files of all images of a cluster with these Consul versions, from the cache if they are
+// up to date.
 func (c *Cluster) buildImages(ctx context.Context, consulVersions []string) ([]image, error) {
 	base, err := busyboxLayer(ctx)
 	if err != nil {
 		return nil, err
 	}
 	specs := []imageSpec{
-		// A sandbox's image must have an entrypoint, or containerd refuses it. All it has to do is to live.
+		// containerd refuses the image of a sandbox without an entrypoint, which only has to keep running.
 		{reference: pauseImage, layers: []layer{base}, entrypoint: []string{"/bin/sleep", "2147483647"}},
 		{reference: BusyboxImage, layers: []layer{base}, command: []string{"sh"}},
 	}
@@ -252,7 +254,7 @@ func (s imageSpec) key() string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// cached returns the image's tar file, which it writes if the cache lacks it.
+// cached returns the tar file of the image, and writes it if the cache lacks it.
 func (s imageSpec) cached(ctx context.Context, p *progress) (image, error) {
 	name := strings.NewReplacer("/", "_", ":", "_").Replace(s.reference)
 	path, err := cacheDir("images", name+"-"+s.key()[:16]+".tar")
@@ -281,7 +283,7 @@ func (s imageSpec) cached(ctx context.Context, p *progress) (image, error) {
 		if err := os.Rename(tmp.Name(), path); err != nil {
 			return err
 		}
-		// Images of the same name with another key will not be needed again.
+		// Images of the same name with another key are no longer needed.
 		old, _ := filepath.Glob(filepath.Join(filepath.Dir(path), name+"-*.tar"))
 		for _, o := range old {
 			if o != path {
@@ -293,7 +295,7 @@ func (s imageSpec) cached(ctx context.Context, p *progress) (image, error) {
 	return image{reference: s.reference, path: path}, err
 }
 
-// write writes the image as a docker archive: a manifest, the image's configuration and a tar file a layer.
+// write writes the image as a docker archive: a manifest, the configuration of the image, and one tar file per layer.
 func (s imageSpec) write(w io.Writer) error {
 	out := tar.NewWriter(w)
 	var digests, names []string
@@ -345,9 +347,9 @@ func (s imageSpec) config(digests []string) map[string]any {
 	}
 }
 
-// writeTo adds the layer to an archive and returns its digest, which is also its name there. The layer passes through a temporary file,
-// because the
-// archive needs its name and size before its first byte, and it can be too large for memory.
+// writeTo adds the layer to an archive and returns its digest, which is also its name there. The layer is first
+// written to a temporary file, because the archive needs its name and size before its first byte, and it can be too
+// large for memory.
 func (l layer) writeTo(out *tar.Writer) (digest string, err error) {
 	tmp, err := os.CreateTemp("", "localcluster-layer-*")
 	if err != nil {

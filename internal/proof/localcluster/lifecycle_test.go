@@ -19,10 +19,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// These tests replace and remove the machine's cluster, so they run only when asked to.
+// These tests replace and remove the cluster of the machine, so they only run on request.
 const lifecycleVariable = "LOCALCLUSTER_TEST"
 
-// crashVariable makes the test binary run Up and nothing else, in order to be killed.
+// crashVariable makes the test binary only run Up, in order to be killed.
 const crashVariable = "LOCALCLUSTER_TEST_UP"
 
 func TestMain(m *testing.M) {
@@ -74,7 +74,7 @@ func mustDown(t *testing.T, c *Cluster) {
 	}
 }
 
-// machineSnapshot is all that a cluster changes on a machine, by what it is.
+// machineSnapshot is everything that a cluster changes on a machine, by kind.
 func machineSnapshot(t *testing.T, c *Cluster) map[string]string {
 	t.Helper()
 	snapshot := map[string]string{}
@@ -84,7 +84,7 @@ func machineSnapshot(t *testing.T, c *Cluster) map[string]string {
 	} {
 		args := strings.Fields(command)
 		out, _ := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput()
-		// Comments hold the time, and counters and life times just pass.
+		// Without comments, which contain the time, counters, and life times, which always change.
 		text := regexp.MustCompile(`(?m)^#.*\n|\[\d+:\d+\]|(valid_lft|preferred_lft) \S+| expires \S+`).ReplaceAllString(string(out), "")
 		snapshot[command] = text
 	}
@@ -150,7 +150,8 @@ func mustKubectl(t *testing.T, c *Cluster, stdin string, args ...string) string 
 	return out
 }
 
-// workload is a headless Service with a web server on each node, every one with a volume of its own, restricted as Consul's pods are.
+// workload is a headless Service with a web server on each node, each with its own volume, and restricted like the
+// pods of Consul.
 const workload = `
 apiVersion: v1
 kind: Namespace
@@ -216,7 +217,7 @@ spec:
       resources: {requests: {storage: 1Mi}}
 `
 
-// proveItWorks uses the cluster the way the provider and its tests do.
+// proveItWorks uses the cluster like the provider and its tests.
 func proveItWorks(t *testing.T, c *Cluster) {
 	t.Helper()
 	mustKubectl(t, c, workload, "apply", "-f", "-")
@@ -441,7 +442,7 @@ func TestLifecycle_downCleansAfterACrashedUp(t *testing.T) {
 	}
 }
 
-func TestLifecycle_upStartsAnewAfterACrashedUp(t *testing.T) {
+func TestLifecycle_upStartsAgainAfterACrashedUp(t *testing.T) {
 	c := lifecycleCluster(t)
 	mustDown(t, c)
 	crash := exec.CommandContext(t.Context(), os.Args[0])
@@ -536,7 +537,7 @@ func TestLifecycle_nodesFailAndReturn(t *testing.T) {
 		t.Error(err)
 	}
 
-	// A process that cut a node off and ended: the next up repairs.
+	// The process that cut off a node has ended: the next up repairs the node.
 	if err := c.CutNode(t.Context(), victim); err != nil {
 		t.Fatal(err)
 	}

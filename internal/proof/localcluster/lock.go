@@ -11,17 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockLimit bounds the wait for another process that works on the cluster. It may be building everything from nothing.
+// lockLimit bounds the wait for another process that works on the cluster. That process may be building everything.
 const lockLimit = 45 * time.Minute
 
-// lock makes the caller the only one on this machine to change the cluster.
+// lock keeps all other processes on this machine from changing the cluster.
 func (c *Cluster) lock(ctx context.Context) (unlock func(), err error) {
 	return lockFile(ctx, c.dir+".lock", c.progress)
 }
 
-// lockFile takes an exclusive lock on a file, which it creates. The kernel drops the lock when its holder dies, however it dies. The file
-// goes away with
-// the lock, so that nothing is left on the machine.
+// lockFile takes an exclusive lock on a file, which it creates. The kernel releases the lock when its holder dies in
+// any way. The file is removed with the lock, so that nothing is left on the machine.
 func lockFile(ctx context.Context, path string, p *progress) (unlock func(), err error) {
 	told := false
 	var held *os.File
@@ -44,7 +43,8 @@ func lockFile(ctx context.Context, path string, p *progress) (unlock func(), err
 			}
 			return errors.New("another process holds it")
 		}
-		// Its last holder may have removed the file between our open and our lock. Then others lock a new file, and this lock is worth nothing.
+		// The last holder may have removed the file between our open and our lock. Then others lock a new file, and
+		// this lock has no effect.
 		ours, err := f.Stat()
 		current, statErr := os.Stat(path)
 		if err != nil || statErr != nil || !os.SameFile(ours, current) {
@@ -60,7 +60,7 @@ func lockFile(ctx context.Context, path string, p *progress) (unlock func(), err
 	return func() {
 		os.Remove(path)
 		held.Close()
-		// Only goes away when empty, and then it is ours or of no use to anyone.
+		// Only an empty folder is removed, which nothing uses.
 		os.Remove(filepath.Dir(path))
 	}, nil
 }

@@ -11,13 +11,13 @@ import (
 	"strings"
 )
 
-// machineState is what the machine was like before the cluster: what must be set back, and what must not be removed.
+// machineState is the machine before the cluster: what must be restored, and what must not be removed.
 type machineState struct {
 	// Sysctls are values by their path below /proc/sys.
 	Sysctls map[string]string `json:"sysctls"`
 	// Absent are those of sharedPaths that did not exist.
 	Absent []string `json:"absent"`
-	// NetnsMounted tells whether netnsDir was a mount of its own, which the first use of `ip netns` makes it.
+	// NetnsMounted says that netnsDir was a mount, which the first use of `ip netns` makes it.
 	NetnsMounted bool `json:"netnsMounted"`
 }
 
@@ -30,7 +30,8 @@ func kubeletSysctls() []string {
 	}
 }
 
-// sharedPaths returns the places outside of the state directory that the cluster's programs use without a way to tell them otherwise.
+// sharedPaths returns the paths outside the state directory that the programs of the cluster use, and that cannot be
+// configured.
 func sharedPaths() []string {
 	return []string{
 		netnsDir, "/run/containerd", "/run/xtables.lock", "/var/lib/kubelet", "/var/lib/cni", "/var/log/containers", "/var/log/pods",
@@ -40,7 +41,7 @@ func sharedPaths() []string {
 
 func (c *Cluster) machinePath() string { return c.path("machine.json") }
 
-// recordMachine writes down the machine's state before the first change to it.
+// recordMachine records the state of the machine before the first change to it.
 func (c *Cluster) recordMachine() error {
 	state := machineState{Sysctls: map[string]string{}}
 	for _, name := range kubeletSysctls() {
@@ -70,7 +71,7 @@ func (c *Cluster) recordMachine() error {
 	return writeFile(c.machinePath(), data, 0o644)
 }
 
-// readMachine returns the recorded state, or nil if Up did not come as far as that; then it changed nothing either.
+// readMachine returns the recorded state, or nil if Up did not record it. Then it changed nothing either.
 func (c *Cluster) readMachine() (*machineState, error) {
 	data, err := os.ReadFile(c.machinePath())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -86,7 +87,7 @@ func (c *Cluster) readMachine() (*machineState, error) {
 	return state, nil
 }
 
-// restore sets the machine's settings back.
+// restore restores the settings of the machine.
 func (s *machineState) restore() error {
 	var errs []error
 	for name, value := range s.Sysctls {
@@ -102,7 +103,7 @@ func (s *machineState) restore() error {
 	return errors.Join(errs...)
 }
 
-// removeEmpty removes a directory and all below it, as far as they hold no files.
+// removeEmpty removes a directory and all directories below it that have no files.
 func removeEmpty(path string) {
 	entries, err := os.ReadDir(path)
 	if err != nil {
@@ -113,5 +114,5 @@ func removeEmpty(path string) {
 			removeEmpty(filepath.Join(path, e.Name()))
 		}
 	}
-	os.Remove(path) // fails if anything is left, as it should
+	os.Remove(path) // fails if anything is left, as intended
 }

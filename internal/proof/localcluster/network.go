@@ -17,7 +17,8 @@ const netnsDir = "/run/netns"
 
 func (n node) netnsPath() string { return netnsDir + "/" + n.netns() }
 
-// createNetwork makes the bridge and the nodes' namespaces, and the routes by which the API server, which lives on the host, reaches pods.
+// createNetwork creates the bridge and the namespaces of the nodes, and the routes from the API server, which runs on
+// the host, to pods.
 func (c *Cluster) createNetwork(ctx context.Context) error {
 	if _, err := os.Stat("/proc/sys/net/bridge"); errors.Is(err, os.ErrNotExist) {
 		// Without it, a reply between two pods of the same node bypasses the translation of Service addresses.
@@ -29,7 +30,7 @@ func (c *Cluster) createNetwork(ctx context.Context) error {
 		{"ip", "link", "add", bridge, "type", "bridge"},
 		{"ip", "address", "add", fmt.Sprintf("%s/%d", bridgeAddress, bridgePrefix), "dev", bridge},
 		{"ip", "link", "set", bridge, "up"},
-		// Nothing on the host translates Service addresses; without this route, stray packets to them would leave the machine.
+		// The host does not translate Service addresses. Without this route, packets to them would leave the machine.
 		{"ip", "route", "replace", "blackhole", serviceRange},
 	}
 	for _, n := range nodes() {
@@ -60,12 +61,11 @@ func (c *Cluster) createNetwork(ctx context.Context) error {
 	return allowBridged(ctx)
 }
 
-// bridgedRule matches what nodes send to each other.
+// bridgedRule matches traffic between nodes.
 func bridgedRule() []string { return []string{"FORWARD", "-i", bridge, "-o", bridge, "-j", "ACCEPT"} }
 
-// allowBridged lets nodes talk to each other on a machine whose firewall drops what it forwards, as with Docker: there it also sees
-// bridged packets. On
-// others the firewall is not touched.
+// allowBridged allows traffic between nodes on a machine whose firewall drops forwarded packets, as with Docker,
+// which also makes the firewall see bridged packets. On other machines, the firewall is not changed.
 func allowBridged(ctx context.Context) error {
 	rules, err := run(ctx, "iptables-save", "-t", "filter")
 	if err != nil || !strings.Contains(rules, ":FORWARD DROP") {
@@ -75,7 +75,7 @@ func allowBridged(ctx context.Context) error {
 	return err
 }
 
-// removeNetwork removes all that createNetwork may have made, of which any part may be missing.
+// removeNetwork removes everything that createNetwork may have created, of which any part may be missing.
 func (c *Cluster) removeNetwork(ctx context.Context) error {
 	var errs []error
 	links, err := run(ctx, "ip", "-o", "link")

@@ -25,10 +25,11 @@ var (
 	cniTemplate string
 )
 
-// cniNetwork begins the names of the nodes' CNI networks, and thereby those of the files that the CNI library leaves in /var/lib/cni.
+// cniNetwork is the prefix of the names of the nodes' CNI networks, and so of the files that the CNI library leaves
+// in /var/lib/cni.
 const cniNetwork = "lk-pods-"
 
-// nodeConfig is what the templates may use.
+// nodeConfig is the data of the templates.
 type nodeConfig struct {
 	Node, Dir, ClusterDir, Address, Pods, Cgroup, CNIDir, CNINetwork, PauseImage, DNSAddress, Socket string
 }
@@ -42,7 +43,7 @@ func (c *Cluster) nodeConfig(n node) nodeConfig {
 
 func (c *Cluster) runtimeSocket(n node) string { return c.path(n.name, "containerd.sock") }
 
-// nodeFiles returns the node's configuration files by their path below the state directory.
+// nodeFiles returns the configuration files of the node by their path below the state directory.
 func (c *Cluster) nodeFiles(n node) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	for path, text := range map[string]string{
@@ -63,7 +64,7 @@ func (c *Cluster) nodeFiles(n node) (map[string][]byte, error) {
 	return files, nil
 }
 
-// nodeSpecs returns how each process of a node runs, in the order of their start.
+// nodeSpecs returns how to run each process of a node, in start order.
 func (c *Cluster) nodeSpecs(n node) []spec {
 	return []spec{
 		{name: n.process("containerd"), node: &n, argv: []string{"containerd", "--config=" + c.path(n.name, "containerd.toml")}},
@@ -71,20 +72,20 @@ func (c *Cluster) nodeSpecs(n node) []spec {
 			c.path("bin", "kubelet"), "--config=" + c.path(n.name, "kubelet.yaml"), "--kubeconfig=" + c.path(n.name, "kubelet.kubeconfig"),
 			"--root-dir=" + c.path(n.name, "kubelet"), "--cert-dir=" + c.path(n.name, "kubelet-pki"),
 			"--hostname-override=" + n.name, "--node-ip=" + n.address(),
-			// Every node is a zone of its own, so that rules about zones can be tried.
+			// Every node is its own zone, so that rules about zones can be tested.
 			fmt.Sprintf("--node-labels=topology.kubernetes.io/region=local,topology.kubernetes.io/zone=zone-%d", n.number),
 		}},
 		{name: n.process("kube-proxy"), node: &n, argv: []string{
 			c.path("bin", "kube-proxy"), "--kubeconfig=" + c.path("kube-proxy.kubeconfig"), "--hostname-override=" + n.name,
 			"--proxy-mode=iptables", "--cluster-cidr=" + podRange, "--iptables-localhost-nodeports=false",
-			// These are limits of the whole machine.
+			// These limits apply to the whole machine.
 			"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
 			"--metrics-bind-address=127.0.0.1:10249", "--healthz-bind-address=127.0.0.1:10256",
 		}},
 	}
 }
 
-// createNode writes the node's configuration and makes its folders and cgroups.
+// createNode writes the configuration of the node and creates its folders and cgroups.
 func (c *Cluster) createNode(_ context.Context, n node) error {
 	files, err := c.nodeFiles(n)
 	if err != nil {
@@ -111,7 +112,7 @@ func (c *Cluster) startRuntime(ctx context.Context, n node) error {
 	})
 }
 
-// startKubelet starts what makes the node join the cluster.
+// startKubelet starts the processes that make the node join the cluster.
 func (c *Cluster) startKubelet(ctx context.Context, n node) error {
 	for _, s := range c.nodeSpecs(n)[1:] {
 		if err := c.startAndWait(ctx, s, 10*time.Second, func(context.Context) error { return nil }); err != nil {
@@ -121,7 +122,7 @@ func (c *Cluster) startKubelet(ctx context.Context, n node) error {
 	return nil
 }
 
-// ctr runs containerd's client against a node, in the namespace where Kubernetes keeps its images and containers.
+// ctr runs the client of containerd for a node, in the namespace in which Kubernetes keeps its images and containers.
 func (c *Cluster) ctr(ctx context.Context, n node, args ...string) (string, error) {
 	return run(ctx, "ctr", append([]string{"--address", c.runtimeSocket(n), "--namespace", "k8s.io"}, args...)...)
 }
@@ -136,7 +137,7 @@ func (c *Cluster) importImages(ctx context.Context, n node, images []image) erro
 	return nil
 }
 
-// LoadImage loads a tar file, as `docker save` writes it or in OCI layout, into all nodes that run.
+// LoadImage loads a tar file, as `docker save` writes it or in OCI layout, into all running nodes.
 func (c *Cluster) LoadImage(ctx context.Context, path string) error {
 	if _, err := os.Stat(path); err != nil {
 		return fmt.Errorf("loading an image: %w", err)
@@ -152,11 +153,10 @@ func (c *Cluster) LoadImage(ctx context.Context, path string) error {
 	return group.Wait()
 }
 
-// NameImage gives an image that all nodes have another name too, such as one with a digest, which an image that was built here cannot
-// have: Kubernetes
-// then finds it without asking a registry.
+// NameImage gives an image that all nodes have another name, such as one with a digest, which an image that was built
+// here cannot have: Kubernetes then finds it without a registry.
 func (c *Cluster) NameImage(ctx context.Context, reference, name string) error {
-	if repository, digest, pinned := strings.Cut(name, "@"); pinned { // the runtime leaves the tag out
+	if repository, digest, pinned := strings.Cut(name, "@"); pinned { // the runtime omits the tag
 		if at := strings.LastIndex(repository, ":"); at > strings.LastIndex(repository, "/") {
 			repository = repository[:at]
 		}
@@ -174,9 +174,8 @@ func (c *Cluster) NameImage(ctx context.Context, reference, name string) error {
 	return nil
 }
 
-// AddConsulVersion builds a Consul version, unless the cache has it, and loads its image under its public name (see [ConsulImage]) into
-// all nodes. Only
-// versions with a folder in modules/ can be built.
+// AddConsulVersion builds a Consul version, unless the cache has it, and loads its image under its public name (see
+// [ConsulImage]) into all nodes. Only versions with a folder in modules/ can be built.
 func (c *Cluster) AddConsulVersion(ctx context.Context, version string) error {
 	spec, err := c.consulImageSpec(ctx, version)
 	if err != nil {
@@ -185,8 +184,8 @@ func (c *Cluster) AddConsulVersion(ctx context.Context, version string) error {
 	return c.addImage(ctx, spec)
 }
 
-// addMissingConsul adds the given Consul versions that a node lacks. The nodes themselves are asked, so that an interrupted load is
-// repeated.
+// addMissingConsul adds the given Consul versions that a node lacks. It asks the nodes, so that it repeats an
+// interrupted load.
 func (c *Cluster) addMissingConsul(ctx context.Context, versions []string) error {
 	for _, version := range versions {
 		missing, err := c.anyNodeLacks(ctx, ConsulImage(version))
@@ -203,7 +202,7 @@ func (c *Cluster) addMissingConsul(ctx context.Context, versions []string) error
 	return nil
 }
 
-// anyNodeLacks tells whether a node that runs does not hold an image.
+// anyNodeLacks reports whether a running node does not have an image.
 func (c *Cluster) anyNodeLacks(ctx context.Context, reference string) (bool, error) {
 	away := c.nodesAway()
 	for _, n := range nodes() {
@@ -221,7 +220,7 @@ func (c *Cluster) anyNodeLacks(ctx context.Context, reference string) (bool, err
 	return false, nil
 }
 
-// images returns the names of the images that a node holds, sorted.
+// images returns the names of the images of a node, sorted.
 func (c *Cluster) images(ctx context.Context, n node) ([]string, error) {
 	out, err := c.ctr(ctx, n, "images", "list", "--quiet")
 	if err != nil {
@@ -238,11 +237,10 @@ func (c *Cluster) images(ctx context.Context, n node) ([]string, error) {
 	return names, nil
 }
 
-// AddBackupImages builds restic and the servers that it stores to, unless the cache has them, and loads their images under their public
-// names into
-// all nodes. Like the public one, restic's image has the command ssh, and no user with the number that Consul runs as. The image of the
-// REST server has
-// socat too, which asks clients for a certificate: the server itself does not.
+// AddBackupImages builds restic and its storage servers, unless the cache has them, and loads their images under
+// their public names into all nodes. Like the public one, restic's image has the command ssh, and no user with the
+// number that Consul runs as. The image of the REST server also has socat, which asks clients for a certificate: the
+// server itself does not.
 func (c *Cluster) AddBackupImages(ctx context.Context) error {
 	if err := ensurePackages(ctx, c.progress); err != nil {
 		return err

@@ -12,7 +12,7 @@ import (
 // cniDir is where Debian puts the CNI plugins.
 const cniDir = "/usr/lib/cni"
 
-// debianPackages maps a file or a command that the cluster needs to the Debian package it comes in.
+// debianPackages maps a file or a command that the cluster requires to its Debian package.
 func debianPackages() map[string]string {
 	return map[string]string{
 		"etcd":                    "etcd-server",
@@ -42,7 +42,7 @@ func debianPackages() map[string]string {
 func missingPackages() []string {
 	missing := map[string]bool{}
 	for file, pkg := range debianPackages() {
-		// LookPath takes an absolute path as it is.
+		// LookPath does not search for an absolute path.
 		if _, err := exec.LookPath(file); err != nil {
 			missing[pkg] = true
 		}
@@ -69,7 +69,7 @@ func ensurePackages(ctx context.Context, p *progress) error {
 	return p.step(ctx, "install "+strings.Join(missing, " "), func(ctx context.Context) error {
 		for _, args := range [][]string{{"update"}, install} {
 			cmd := exec.CommandContext(ctx, "apt-get", args...)
-			// RUNLEVEL=1 makes invoke-rc.d start nothing: the packages' own etcd and containerd are of no use here and would take their usual ports.
+			// RUNLEVEL=1 makes invoke-rc.d start nothing: the services etcd and containerd of the packages would use their usual ports.
 			cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1")
 			if _, err := runCommand(cmd); err != nil {
 				return fmt.Errorf("installing Debian packages (try: apt-get %s): %w", strings.Join(install, " "), err)

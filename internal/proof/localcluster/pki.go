@@ -18,10 +18,11 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// certificateLife is longer than anyone keeps a disposable cluster.
+// certificateLife is longer than the life of any disposable cluster.
 const certificateLife = 10 * 365 * 24 * time.Hour
 
-// authority is the certificate authority of one cluster. Its keys are elliptic: they are as good here as RSA keys, and made in no time.
+// authority is the certificate authority of one cluster. Its keys are elliptic: they are as safe here as RSA keys,
+// and faster to create.
 type authority struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
@@ -53,8 +54,8 @@ func newAuthority() (*authority, error) {
 	return &authority{certificate: certificate, key: key}, nil
 }
 
-// issue makes a certificate that is good for both a client and a server. To Kubernetes, the common name is the user and the organizations
-// are the groups.
+// issue creates a certificate for both clients and servers. To Kubernetes, the common name is the user, and the
+// organizations are the groups.
 func (a *authority) issue(commonName string, organizations, names []string, addresses ...string) (identity, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -94,7 +95,7 @@ func (a *authority) pem() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.certificate.Raw})
 }
 
-// kubeconfig returns a kubeconfig for a user with all data inline.
+// kubeconfig returns a kubeconfig for a user that contains all data.
 func (a *authority) kubeconfig(server string, id identity) ([]byte, error) {
 	const name = "localcluster"
 	config := clientcmdapi.NewConfig()
@@ -105,7 +106,8 @@ func (a *authority) kubeconfig(server string, id identity) ([]byte, error) {
 	return clientcmd.Write(*config)
 }
 
-// writePKI makes the cluster's authority, all certificates, and a kubeconfig for everyone who talks to the API server.
+// writePKI creates the authority of the cluster, all certificates, and a kubeconfig for every client of the API
+// server.
 func (c *Cluster) writePKI() error {
 	ca, err := newAuthority()
 	if err != nil {
@@ -173,7 +175,8 @@ func (c *Cluster) writePKI() error {
 	return nil
 }
 
-// WriteKubeconfig writes a copy of the administrator's kubeconfig, with its certificates inline, to path. A reader never sees half of it.
+// WriteKubeconfig writes a copy of the kubeconfig of the administrator, which contains its certificates, to path,
+// atomically.
 func (c *Cluster) WriteKubeconfig(path string) error {
 	data, err := os.ReadFile(c.Kubeconfig())
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-func TestPKI_identitiesAreGood(t *testing.T) {
+func TestPKI_identitiesAreValid(t *testing.T) {
 	t.Setenv(dirVariable, t.TempDir())
 	c, err := New(nil)
 	if err != nil {

@@ -18,16 +18,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownerVariable marks every process that the cluster starts with the cluster's directory, so that a process is found even if its starter
-// died before
-// it could record it, and so are the containerd shims, which containerd starts.
+// ownerVariable marks every process that the cluster starts with the directory of the cluster. So a process is found
+// even if its starter died before it could record it, and so are the shims that containerd starts.
 const ownerVariable = "LOCALCLUSTER_OWNER"
 
-// killLimit bounds the wait for killed processes to be gone.
+// killLimit bounds the wait for the end of killed processes.
 const killLimit = 30 * time.Second
 
-// process identifies one process for good: a process ID alone may be given to another process later, the time of its start within a boot
-// may not.
+// process identifies one process: another process may get the same process ID later, but not with the same start time
+// within a boot.
 type process struct {
 	Name string `json:"name"`
 	PID  int    `json:"pid"`
@@ -63,8 +62,8 @@ func readStat(pid int) (state string, start uint64, err error) {
 	return parseStat(data)
 }
 
-// parseStat reads what proc(5) calls fields 3 and 22. The second field is the program's name in parentheses and may hold spaces and
-// parentheses itself.
+// parseStat reads fields 3 and 22 of proc(5). The second field is the program's name in parentheses, and may contain spaces and
+// parentheses.
 func parseStat(data []byte) (state string, start uint64, err error) {
 	end := bytes.LastIndexByte(data, ')')
 	if end < 0 {
@@ -78,7 +77,7 @@ func parseStat(data []byte) (state string, start uint64, err error) {
 	return fields[0], start, err
 }
 
-// alive tells whether this very process still runs. A zombie does not.
+// alive reports whether this process still runs. A zombie does not.
 func (p process) alive() bool {
 	state, start, err := readStat(p.PID)
 	if err != nil || start != p.Start || state == "Z" || state == "X" {
@@ -88,7 +87,8 @@ func (p process) alive() bool {
 	return err == nil && boot == p.Boot
 }
 
-// kill sends SIGKILL to this very process. The descriptor taken first keeps the identity check valid until the signal is sent.
+// kill sends SIGKILL to this process. The descriptor, which is opened first, keeps the identity check valid until the
+// signal is sent.
 func (p process) kill() error {
 	fd, err := unix.PidfdOpen(p.PID, 0)
 	if errors.Is(err, unix.ESRCH) {
@@ -107,22 +107,22 @@ func (p process) kill() error {
 	return nil
 }
 
-// spec says how to run a long-lived process.
+// spec defines a long-lived process.
 type spec struct {
 	name string
 	argv []string
-	// node, if set, is the one whose network namespace the process lives in.
+	// node, if set, is the node in whose network namespace the process runs.
 	node *node
 }
 
-// startProcess starts a long-lived process and records it. It is detached (setsid), so that neither the end of this program nor that of
-// its terminal
-// ends it, and it writes to a log file. The returned channel is closed when it ends while this program still runs.
+// startProcess starts a long-lived process and records it. The process is detached (setsid), so that it survives the
+// end of this program and of its terminal, and it writes to a log file. The returned channel is closed if the process
+// ends while this program runs.
 func (c *Cluster) startProcess(s spec) (ended <-chan struct{}, err error) {
 	argv := s.argv
 	if s.node != nil {
-		// Not `ip netns exec`: that mounts a fresh /sys, in which the kubelet does not find the cgroups. nsenter becomes the program, so the ID
-		// stays.
+		// Not `ip netns exec`: that mounts another /sys, in which the kubelet does not find the cgroups. nsenter
+		// becomes the program, so the ID stays the same.
 		argv = append([]string{"nsenter", "--net=" + s.node.netnsPath(), "--"}, argv...)
 	}
 	log, err := os.OpenFile(c.logPath(s.name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
@@ -132,7 +132,7 @@ func (c *Cluster) startProcess(s spec) (ended <-chan struct{}, err error) {
 	defer log.Close()
 	cmd := exec.Command(argv[0], argv[1:]...) //nolint:noctx // the daemon outlives the command that starts it
 	cmd.Dir = c.dir
-	// Collecting garbage less often costs memory, of which there is more than of CPU time.
+	// Fewer garbage collections use more memory and less CPU time, which is scarcer.
 	cmd.Env = append(daemonEnvironment(os.Environ()), ownerVariable+"="+c.dir, "GOGC="+cmp.Or(os.Getenv("GOGC"), "400"))
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -142,7 +142,7 @@ func (c *Cluster) startProcess(s spec) (ended <-chan struct{}, err error) {
 	done := make(chan struct{})
 	p, err := identify(s.name, cmd.Process.Pid)
 	go func() {
-		// Without the wait, a process that ends early would stay a zombie of this program.
+		// Without the wait, a process that ends early would remain a zombie of this program.
 		_ = cmd.Wait()
 		close(done)
 	}()
@@ -156,8 +156,8 @@ func (c *Cluster) startProcess(s spec) (ended <-chan struct{}, err error) {
 	return done, writeFile(c.recordPath(s.name), data, 0o644)
 }
 
-// daemonEnvironment is the caller's environment without what would lead the cluster's programs astray: proxies, and settings of other
-// clusters.
+// daemonEnvironment is the environment of the caller without what would misconfigure the programs of the cluster:
+// proxies, and settings of other clusters.
 func daemonEnvironment(environ []string) []string {
 	var kept []string
 	for _, e := range environ {
@@ -172,7 +172,7 @@ func daemonEnvironment(environ []string) []string {
 
 func (c *Cluster) recordPath(name string) string { return c.path("run", name+".json") }
 
-// readProcess returns the recorded process of that name.
+// readProcess returns the recorded process with a name.
 func (c *Cluster) readProcess(name string) (process, error) {
 	data, err := os.ReadFile(c.recordPath(name))
 	if err != nil {
@@ -185,7 +185,7 @@ func (c *Cluster) readProcess(name string) (process, error) {
 	return p, nil
 }
 
-// logTail returns the end of a process's log, to be appended to an error.
+// logTail returns the end of the log of a process, for an error.
 func (c *Cluster) logTail(name string) string {
 	data, err := os.ReadFile(c.logPath(name))
 	if err != nil || len(data) == 0 {
@@ -216,7 +216,8 @@ func (c *Cluster) startAndWait(ctx context.Context, s spec, limit time.Duration,
 	})
 }
 
-// processesMarked returns all processes whose environment marks them as started by this cluster, and for which keep returns true.
+// processesMarked returns all processes with the mark of this cluster in their environment for which keep returns
+// true.
 func (c *Cluster) processesMarked(keep func(environ []byte) bool) ([]process, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -229,7 +230,7 @@ func (c *Cluster) processesMarked(keep func(environ []byte) bool) ([]process, er
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		// Processes come and go while we look, so one that cannot be read is not an error.
+		// Processes start and end meanwhile, so one that cannot be read is not an error.
 		environ, err := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
 		if err != nil || !bytes.Contains(append([]byte{0}, environ...), append([]byte{0}, mark...)) || !keep(environ) {
 			continue
@@ -246,8 +247,8 @@ func commandName(pid int) string {
 	return strings.TrimSpace(string(data))
 }
 
-// killUntilGone kills what list returns until it returns nothing. One pass is not enough: a process that is about to be killed may start
-// another one.
+// killUntilGone kills what list returns until it returns nothing. One pass is not enough: a process may start another
+// one before it is killed.
 func killUntilGone(ctx context.Context, what string, list func() ([]process, error)) error {
 	return waitFor(ctx, "the end of "+what, killLimit, func(context.Context) error {
 		found, err := list()

@@ -22,7 +22,7 @@ func TestParseStat_namesWithParenthesesAndBlanks(t *testing.T) {
 	}
 }
 
-// startSleep starts a process that lives until the test ends.
+// startSleep starts a process that runs until the test ends.
 func startSleep(t *testing.T) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "sleep", "600")
@@ -59,7 +59,7 @@ func TestProcess_killSparesARecycledID(t *testing.T) {
 	if err := ours.kill(); err != nil {
 		t.Fatal(err)
 	}
-	// Nobody has waited for it yet, so it stays as a zombie; that does not count as alive.
+	// It remains a zombie until something waits for it, which does not count as alive.
 	if err := waitFor(t.Context(), "the end of the process", 10*time.Second, func(context.Context) error {
 		if ours.alive() {
 			return io.ErrNoProgress
@@ -90,7 +90,7 @@ func TestStartProcess_isFoundWithoutItsRecord(t *testing.T) {
 	if err != nil || !p.alive() {
 		t.Fatalf("recorded %+v, %v", p, err)
 	}
-	// As if the starter had died before it could write the record.
+	// As if the starter died before it could write the record.
 	if err := os.RemoveAll(filepath.Dir(c.recordPath("sleeper"))); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestStartProcess_isFoundWithoutItsRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Not killAll: the pods of a cluster that runs shall live.
+	// Not killAll: the pods of a running cluster must not be killed.
 	if err := killUntilGone(t.Context(), "the sleeper", c.ownProcesses); err != nil {
 		t.Fatal(err)
 	}

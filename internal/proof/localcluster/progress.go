@@ -8,10 +8,11 @@ import (
 	"time"
 )
 
-// heartbeat is how often a long step says that it is still at work.
+// heartbeat is how often a long step reports that it is still running.
 const heartbeat = 20 * time.Second
 
-// progress writes one line a finished step, and for a long one a line now and then, so that nobody takes a build of minutes for a hang.
+// progress writes one line per completed step, and a line from time to time for a long one, so that a build of
+// minutes does not look like a hang.
 type progress struct {
 	mu sync.Mutex
 	w  io.Writer
@@ -24,7 +25,7 @@ func newProgress(w io.Writer) *progress {
 	return &progress{w: w}
 }
 
-// line writes one line. A writer that fails is no reason to fail the work, so its error is dropped.
+// line writes one line. A failure to write must not fail the work, so its error is ignored.
 func (p *progress) line(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -12,9 +12,8 @@ import (
 
 const quickstartDir = "../../../examples/quickstart"
 
-// runQuickstart runs a copy of the quickstart's script beside a configuration, with programs that do nothing in place of the real ones,
-// and returns how it
-// called the local cluster.
+// runQuickstart runs a copy of the quickstart's script beside a configuration, with stand-ins that do nothing, and
+// returns the calls of the local cluster.
 func runQuickstart(t *testing.T, command, configuration string, upFails bool) (calls string, err error) {
 	t.Helper()
 	root, bin := t.TempDir(), t.TempDir()

@@ -11,11 +11,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Status is what runs of the cluster.
+// Status is the state of the cluster.
 type Status struct {
-	// Complete tells whether an Up with this recipe came to its end.
+	// Complete reports whether an Up with this recipe succeeded.
 	Complete bool
-	// Kubeconfig is the path of the administrator's kubeconfig, whether or not it exists.
+	// Kubeconfig is the path of the kubeconfig of the administrator, which may not exist.
 	Kubeconfig string
 	Processes  []ProcessStatus
 	Nodes      []NodeStatus
@@ -32,15 +32,16 @@ type ProcessStatus struct {
 // NodeStatus is one node.
 type NodeStatus struct {
 	Name string
-	// State is "Ready" or the reason why it is not, as the API server knows it.
+	// State is "Ready" or the reason why the node is not ready, according to the API server.
 	State string
 	// Away is "stopped" or "cut off" if that was done on purpose.
 	Away string
-	// Images are the names of the images that the node holds.
+	// Images are the names of the images of the node.
 	Images []string
 }
 
-// Status looks at what runs. It changes nothing and takes no lock, so during an Up or a Down it may see any state in between.
+// Status reads the state. It changes nothing and takes no lock, so during an Up or a Down it may return any
+// intermediate state.
 func (c *Cluster) Status(ctx context.Context) (Status, error) {
 	status := Status{Kubeconfig: c.Kubeconfig()}
 	made, err := os.ReadFile(c.path("recipe"))
@@ -82,13 +83,13 @@ func (c *Cluster) Status(ctx context.Context) (Status, error) {
 				s.Away = "stopped"
 			}
 		}
-		s.Images, _ = c.images(ctx, n) // a node that is down holds none that could be used
+		s.Images, _ = c.images(ctx, n) // a node that is down has no usable images
 		status.Nodes = append(status.Nodes, s)
 	}
 	return status, nil
 }
 
-// Write writes the status for people to read.
+// Write writes the status as text.
 func (s Status) Write(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	state := "not up, or of another version"

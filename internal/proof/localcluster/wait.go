@@ -7,19 +7,18 @@ import (
 	"time"
 )
 
-// waitInterval is short, because most waits are for a local process that needs a fraction of a second.
+// waitInterval is short, because most waits are for a local process that takes a fraction of a second.
 const waitInterval = 100 * time.Millisecond
 
-// waitFor calls check until it returns nil. The check explains itself by its error: if it is not met within the limit, the last one is
-// returned. An error
-// wrapped by [giveUp] ends the wait at once.
+// waitFor calls check until it returns nil. If that takes longer than the limit, waitFor returns the last error of
+// check, which says what is missing. An error wrapped by [giveUp] ends the wait at once.
 func waitFor(ctx context.Context, what string, limit time.Duration, check func(context.Context) error) error {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	tick := time.NewTicker(waitInterval)
 	defer tick.Stop()
 	for {
-		// Not the limited context: a request that it ends would hide the reason that the one before it gave.
+		// Not the limited context: a request that ends with it would hide the last real error.
 		err := check(ctx)
 		if err == nil {
 			return nil
@@ -35,7 +34,7 @@ func waitFor(ctx context.Context, what string, limit time.Duration, check func(c
 	}
 }
 
-// hopeless marks an error that waiting cannot mend.
+// hopeless marks an error that waiting cannot fix.
 type hopeless struct{ error }
 
 func giveUp(err error) error { return hopeless{err} }

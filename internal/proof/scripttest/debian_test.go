@@ -8,7 +8,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/scripttest"
 )
 
-// Only what is missing is installed. Where that is not possible, the output says how to do it.
+// Only missing packages are installed. If that is not possible, the output says how to install them.
 func TestDebian(t *testing.T) {
 	t.Parallel()
 	script, err := os.ReadFile("../../tools/debian.sh")

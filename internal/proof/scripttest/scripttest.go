@@ -42,7 +42,7 @@ func Busybox(t testing.TB, folders ...string) *Container {
 		t.Fatal(err)
 	}
 	c.applets = strings.Fields(string(list))
-	if _, code := c.Run("command -v cat"); code == 0 { // its shell runs all commands itself, as that of Debian does
+	if _, code := c.Run("command -v cat"); code == 0 { // this shell runs all commands itself, as on Debian
 		return c
 	}
 	links := filepath.Join(c.root, "busybox")
@@ -54,7 +54,7 @@ func Busybox(t testing.TB, folders ...string) *Container {
 	return c
 }
 
-// Bare returns a container of an image that has a POSIX shell, the given commands, and no others. They are those of this
+// Bare returns a container of an image that has only a POSIX shell and the given commands, which are those of this
 // machine.
 func Bare(t testing.TB, commands []string, folders ...string) *Container {
 	t.Helper()
@@ -98,14 +98,14 @@ func (c *Container) link(to, path string) {
 	}
 }
 
-// StandIn adds a program that a script runs in place of the real one. A stand-in of a command of busybox replaces it, unless
-// the script runs it by exec.
+// StandIn adds a program that a script runs instead of the real one. It also replaces a command of busybox, unless
+// the script runs that by exec.
 func (c *Container) StandIn(name, script string) {
 	c.t.Helper()
 	Write(c.t, filepath.Join(c.path[0], name), "#!"+strings.Join(c.shell, " ")+"\n"+script+"\n")
 }
 
-// Path returns where a path of the container is on this machine.
+// Path returns the path on this machine of a path of the container.
 func (c *Container) Path(path string) string { return filepath.Join(c.root, path) }
 
 // Write writes a file of the container.
@@ -117,7 +117,7 @@ func (c *Container) Write(path, text string) {
 	}
 }
 
-// Read returns the text of a file of the container, which is "" if there is no such file.
+// Read returns the text of a file of the container, "" if the file does not exist.
 func (c *Container) Read(path string) string {
 	c.t.Helper()
 	text, err := os.ReadFile(c.Path(path))
@@ -154,8 +154,8 @@ func (c *Container) Run(script string, args ...string) (out string, code int) {
 	return c.Read("/output"), cmd.ProcessState.ExitCode()
 }
 
-// functions makes the shell, and its timeout, run stand-ins in place of its own commands: the busybox of Debian runs the
-// latter first, whatever the PATH.
+// functions makes the shell, and its timeout, run stand-ins instead of its own commands: the busybox of Debian
+// prefers its own, whatever the PATH.
 func (c *Container) functions() string {
 	names := slices.DeleteFunc(slices.Clone(c.applets), func(applet string) bool { return !c.Has("/bin/" + applet) })
 	var b strings.Builder
@@ -169,7 +169,7 @@ func (c *Container) functions() string {
 	return b.String()
 }
 
-// Write writes a program that can be run at once. While it is written, this process starts no other: that one would hold
+// Write writes a program that can be run at once. Meanwhile this process starts no other program: that one would hold
 // the file open for writing, and the kernel refuses to run such a file (go.dev/issue/22315).
 func Write(t testing.TB, path, text string) {
 	t.Helper()

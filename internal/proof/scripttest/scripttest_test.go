@@ -7,7 +7,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/scripttest"
 )
 
-// A stand-in replaces a command of busybox wherever a script runs it, and what has no stand-in is that of busybox.
+// A stand-in replaces a command of busybox wherever a script runs it. A command without a stand-in is that of
+// busybox.
 func TestBusybox_standIns(t *testing.T) {
 	t.Parallel()
 	c := scripttest.Busybox(t)
@@ -29,7 +30,8 @@ func TestBusybox_standIns(t *testing.T) {
 	}
 }
 
-// The image of a bare container has what the test names, and the folders of a container are not those of this machine.
+// The image of a bare container has only the named commands, and the folders of a container are not those of this
+// machine.
 func TestContainer_isNotThisMachine(t *testing.T) {
 	t.Parallel()
 	bare := scripttest.Bare(t, []string{"cat"})

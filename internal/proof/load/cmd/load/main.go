@@ -1,6 +1,6 @@
-// Command load runs in a pod beside the servers and sends them requests at a
-// steady rate (see package load). It prints a report a line, as JSON: twice a
-// second how far it is, and at the end, which SIGTERM brings forward, everything.
+// Command load runs in a pod beside the servers and sends them requests at a steady rate (see package load). It
+// prints reports as lines of JSON: the progress twice a second, and everything at the end, which SIGTERM triggers
+// early.
 package main
 
 import (
