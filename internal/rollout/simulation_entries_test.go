@@ -623,3 +623,63 @@ func simOthers() (out []simEntry) {
 		}}),
 	)
 }
+
+// unsolved is an entry that does not end as it should.
+type unsolved struct {
+	simEntry
+	why string
+}
+
+// simUnsolved are the faults that an operation does not overcome today. No acknowledged write is lost in any of them.
+func simUnsolved() (out []unsolved) {
+	add := func(e simEntry, why string, faults ...simFault) {
+		for _, f := range faults {
+			e = e.with(f)
+		}
+		out = append(out, unsolved{e, why})
+	}
+	cutOff := func(servers ...int) simFault {
+		return simFault{do: func(s *simCluster) {
+			for _, i := range servers {
+				s.pods[i].mute, s.leads[i] = true, false
+			}
+			s.ticks(5)
+		}}
+	}
+	add(entry("two of five servers are cut off until they restart", simSpec(5), setUI),
+		"Next restarts an unhealthy server only if all others are well", cutOff(1, 2))
+	add(entry("no server of five reaches another one until it restarts", simSpec(5), setUI),
+		"three restart because there is no leader; when there is one, the other two are in the state above", lasting()[5].simFault)
+	add(entry("no server runs, and an upgrade is declared", simSpec(3), upgrade),
+		"TakeSnapshot waits for a leader, and only RollServers brings the servers back",
+		simFault{do: func(s *simCluster) { s.byHand(0) }})
+	add(entry("a server does not run, and deny is declared", simSpec(3), deny),
+		"RenewAgentTokens waits for every server, and only RollServers restarts it",
+		simFault{do: func(s *simCluster) { s.crashes(s.follower(), forever) }})
+	// A server that leaves counts a peer that has failed as one that stays (leave.sh).
+	lost := entry("a volume is lost while another server leaves", simSpec(3))
+	lost.recover = FromSurvivor
+	add(lost, "no server can be elected, and Remains.Lost counts a server that is no peer as one that may vote",
+		simFault{do: func(s *simCluster) {
+			s.delete((s.leader() + 1) % 3)
+			other := (s.leader() + 2) % 3
+			s.lose(other)
+			s.claims[other] = simClaim{}
+			s.ticks(30)
+		}})
+	declared := entry("all pods are deleted while only the leader knows that one server is declared", simSpec(3))
+	declared.recover = FromSurvivor
+	add(declared, "the leader leaves last, and nobody has the entry that says so; Remains.Lost as above", simFault{do: func(s *simCluster) {
+		s.pods[s.leader()].declared = 1
+		for i := range s.pods {
+			s.delete(i)
+		}
+		s.ticks(30)
+	}})
+	record := simFault{after: 2, do: func(s *simCluster) { s.config.established = false }}
+	add(entry("the record of the first leader is lost during an operation", simSpec(3), scale(5)),
+		"RecordDone writes it only if it was missing at the beginning; the next apply does", record)
+	add(entry("the StatefulSet is deleted during an upgrade", simSpec(3), upgrade),
+		"the state does not have the reference to the snapshot yet", simFault{after: 2, do: orphan})
+	return out
+}

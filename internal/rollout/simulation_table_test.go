@@ -293,3 +293,27 @@ func TestOperate_killedAnywhere(t *testing.T) {
 	})
 	t.Logf("%d entries, %d runs", len(entries), x.runs.Load())
 }
+
+// What is known not to work is known to be as it was: an entry that begins to work belongs in the table.
+func TestOperate_unsolved(t *testing.T) {
+	t.Parallel()
+	x := newSimulation()
+	for _, e := range simUnsolved() {
+		want, err := x.ends(e.simEntry)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := x.begin(e.simEntry)
+		if err != nil {
+			t.Fatal(err)
+		}
+		problem := x.finish(s, e.simEntry, want)
+		if problem == "" {
+			t.Errorf("%s: works, although %s", e.name, e.why)
+		}
+		if s.broken != "" {
+			t.Errorf("%s: %s", e.name, problem)
+		}
+		t.Logf("%s: %.160s", e.name, problem)
+	}
+}
