@@ -75,6 +75,7 @@ type simState struct {
 	lostToken    bool // there is no valid management token
 	job          int  // the tick at which a restore ends, 0 if there is no Job
 	restores     int
+	harsh        bool // servers end without leaving
 	offline      bool // file systems only grow when they are mounted again
 
 	fired      int
@@ -312,7 +313,7 @@ func (s *simCluster) stopPods() {
 func (s *simCluster) leave(i int) {
 	p := &s.pods[i]
 	l := p.follows
-	if !p.running || l < 0 || !s.leads[l] || !s.reaches(l, i) || !s.claims[l].peers.has(i) {
+	if s.harsh || !p.running || l < 0 || !s.leads[l] || !s.reaches(l, i) || !s.claims[l].peers.has(i) {
 		s.leads[i] = false
 		return
 	}
@@ -599,7 +600,7 @@ func (s *simCluster) check() {
 		return
 	}
 	if l < 0 {
-		if s.leaderless > 10 {
+		if s.leaderless > 5 {
 			s.breaks("there is no leader for %d ticks", s.leaderless)
 		}
 		return

@@ -599,6 +599,17 @@ func simOthers() (out []simEntry) {
 	offline := func(e simEntry) simEntry {
 		return e.prepared(func(s *simCluster) { s.offline = true })
 	}
+	harsh := func(e simEntry) {
+		e.name, e.atLeast = "servers end without leaving, "+e.name, 1
+		e.prepare = func(s *simCluster) { s.harsh = true }
+		out = append(out, e)
+	}
+	for _, c := range slices.Concat(restarting(), quiet()) {
+		harsh(entry(c.name, simSpec(3), c.change))
+	}
+	harsh(entry("five to one", simSpec(5), scale(1)))
+	harsh(entry("five to three", simSpec(5), scale(3)))
+	harsh(entry("seven to three", simSpec(7), scale(3)))
 	deny3 := entry("an agent lacks its token when servers are to deny", simSpec(3), deny)
 	return append(out,
 		offline(entry("file systems grow only when they are mounted again", simSpec(3), grow)),
