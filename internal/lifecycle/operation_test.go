@@ -77,7 +77,9 @@ func (f fakeObjects) relabel(context.Context, map[string]string, map[string]stri
 	return f.call("relabel")
 }
 
-func (f fakeObjects) tellServers(_ context.Context, declared int32) error { return f.call("tell %d", declared) }
+func (f fakeObjects) tellServers(_ context.Context, declared int32) error {
+	return f.call("tell %d", declared)
+}
 
 func (f fakeObjects) formerConfig(context.Context, server.Spec, server.Set) (map[string]string, error) {
 	return nil, nil
@@ -160,8 +162,10 @@ func (f fakeCredentials) secret(name string) (remove, error) {
 	return func(context.Context) error { f.removed = append(f.removed, name); return nil }, f.call("ensure %s", name)
 }
 
-func (f fakeCredentials) deleteKeys(context.Context) error         { return f.call("delete keys") }
-func (f fakeCredentials) deleteCertificates(context.Context) error { return f.call("delete certificates") }
+func (f fakeCredentials) deleteKeys(context.Context) error { return f.call("delete keys") }
+func (f fakeCredentials) deleteCertificates(context.Context) error {
+	return f.call("delete certificates")
+}
 
 func (f fakeCredentials) loadCertificates(context.Context, server.Spec) error {
 	return f.call("load certificates")
