@@ -12,7 +12,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/booldefault"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/defaults"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/int64default"
-	"github.com/hashicorp/terraform-plugin-framework/resource/schema/objectdefault"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/planmodifier"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
@@ -68,13 +67,22 @@ func describe(description string, def any) string {
 
 // withDefaults completes an attribute with nested attributes: by default, each of these has its own default.
 func withDefaults(a schema.SingleNestedAttribute) schema.SingleNestedAttribute {
-	values := map[string]tfattr.Value{}
-	for name, nested := range a.Attributes {
-		values[name] = defaultValue(nested)
-	}
-	a.Optional, a.Computed = true, true
-	a.Default = objectdefault.StaticValue(types.ObjectValueMust(attributeTypes(a), values))
+	a.Optional, a.Computed, a.Default = true, true, nestedDefaults{a}
 	return a
+}
+
+// nestedDefaults is the default of a block.
+type nestedDefaults struct{ block schema.SingleNestedAttribute }
+
+func (nestedDefaults) Description(context.Context) string               { return "the defaults of its attributes" }
+func (d nestedDefaults) MarkdownDescription(ctx context.Context) string { return d.Description(ctx) }
+
+func (d nestedDefaults) DefaultObject(ctx context.Context, _ defaults.ObjectRequest, resp *defaults.ObjectResponse) {
+	values := map[string]tfattr.Value{}
+	for name, nested := range d.block.Attributes {
+		values[name] = defaultValue(ctx, nested)
+	}
+	resp.PlanValue = types.ObjectValueMust(attributeTypes(d.block), values)
 }
 
 // attributeTypes are the types of the nested attributes.
@@ -84,8 +92,7 @@ func attributeTypes(a schema.Attribute) map[string]tfattr.Type {
 }
 
 // defaultValue is the default of an attribute, null if it has none.
-func defaultValue(a schema.Attribute) tfattr.Value {
-	ctx := context.Background()
+func defaultValue(ctx context.Context, a schema.Attribute) tfattr.Value {
 	switch a := a.(type) {
 	case schema.StringAttribute:
 		if a.Default != nil {

@@ -59,7 +59,7 @@ func TestSettings_haveAnAttribute(t *testing.T) {
 		case "update.snapshot_to.image", "update.snapshot_to.repository.options": // values of another form
 			continue
 		}
-		if got := defaultValue(found); !got.Equal(want) {
+		if got := defaultValue(t.Context(), found); !got.Equal(want) {
 			t.Errorf("%s has the default %v, want %v", setting.Name, got, want)
 		}
 	}
@@ -74,7 +74,7 @@ func TestModel_defaults(t *testing.T) {
 	for name, a := range s.Attributes {
 		v, err := a.GetType().ValueFromTerraform(ctx, tftypes.NewValue(a.GetType().TerraformType(ctx), nil))
 		if name != "timeouts" {
-			v = defaultValue(a)
+			v = defaultValue(ctx, a)
 		}
 		if err != nil {
 			t.Fatal(err)
