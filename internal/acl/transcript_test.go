@@ -455,7 +455,8 @@ func (s *transcript) validate(typeName string, base values, attribute string, ba
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		slices.SortFunc(resp.Diagnostics, func(a, b *tfprotov6.Diagnostic) int { return cmp.Compare(a.Detail, b.Detail) }) // diagnostics have no order
+		// Diagnostics have no order.
+		slices.SortFunc(resp.Diagnostics, func(a, b *tfprotov6.Diagnostic) int { return cmp.Compare(a.Detail, b.Detail) })
 		s.log(fmt.Sprintf("validate %s %v", attribute, v), resp.Diagnostics)
 	}
 }

@@ -71,7 +71,8 @@ func (m *model) planRollout(ctx context.Context, state model, w *rollout.World, 
 	after, d := m.toSpec(ctx)
 	diags.Append(d...)
 	before.Established = true // the state knows nothing else
-	p := rollout.NewPlan(rollout.Observed{Running: before, Applied: true, World: w}, rollout.Wanted{Spec: after, Recover: m.recoveryFrom(state)})
+	seen := rollout.Observed{Running: before, Applied: true, World: w}
+	p := rollout.NewPlan(seen, rollout.Wanted{Spec: after, Recover: m.recoveryFrom(state)})
 	changes := texts(p.Changes)
 	var drift []string
 	diags.Append(state.Drift.ElementsAs(ctx, &drift, false)...)
@@ -112,9 +113,9 @@ func rolloutAttribute() schema.Attribute {
 				Computed: true, ElementType: types.StringType,
 				MarkdownDescription: "What happens to which server, and why, in the order known at the last refresh: followers first, and the " +
 					"leader last, after it has transferred its leadership. " +
-					"A snapshot before an upgrade comes first. " +
+					"Before that come a snapshot before an upgrade, the recovery of a quorum, and new gossip keys and certificates. " +
 					"The rollout checks the servers again before each step, and follows the leader if the leadership has moved. If the servers could " +
-					"not be asked, only the snapshot is listed.",
+					"not be asked, the list lacks what happens to them.",
 			},
 		},
 	}

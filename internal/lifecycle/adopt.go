@@ -107,7 +107,7 @@ func (d adoption) checkAdopt(ctx context.Context, spec server.Spec, live server.
 			refuse("Service %s: %s", name, reason)
 		}
 	}
-	claims, err := volumes{d.Deployment}.claimsOf(ctx, server.ClaimPrefix(spec.Name))
+	claims, err := volumes(d).claimsOf(ctx, server.ClaimPrefix(spec.Name))
 	if err != nil {
 		return former{}, err
 	}
@@ -408,7 +408,7 @@ func (d adoption) start(ctx context.Context, spec server.Spec, live server.Set) 
 	if err != nil {
 		return err
 	}
-	if err := (configCheck{d.Deployment}).checkConfig(ctx, server.Spec{}, spec, live); err != nil {
+	if err := configCheck(d).checkConfig(ctx, server.Spec{}, spec, live); err != nil {
 		return err
 	}
 	desired := int(spec.Replicas)
@@ -445,16 +445,16 @@ func (d adoption) keepSecrets(ctx context.Context, spec server.Spec, f former) (
 			m.secrets = append(m.secrets, func(ctx context.Context) error { return encryption.DeleteKeyring(ctx, d.Consul) })
 		}
 	}
-	if err := m.secret(credentials{d.Deployment}.ensureKeys(ctx, server.Spec{}, spec)); err != nil {
+	if err := m.secret(credentials(d).ensureKeys(ctx, server.Spec{}, spec)); err != nil {
 		return m, err
 	}
-	return m, m.secret(credentials{d.Deployment}.ensureCertificates(ctx, server.Spec{}, spec))
+	return m, m.secret(credentials(d).ensureCertificates(ctx, server.Spec{}, spec))
 }
 
 // begun calls do for a cluster that exists, while no other apply changes the cluster. If the time
 // ran out, the cluster is unsettled.
 func (d adoption) begun(ctx context.Context, spec server.Spec, do func(context.Context) error) error {
-	err := lease{d.Deployment}.exclusively(ctx, do)
+	err := lease(d).exclusively(ctx, do)
 	var unsettled *UnsettledError
 	if err != nil && ctx.Err() != nil && !errors.As(err, &unsettled) {
 		return d.unsettled(ctx, err, spec)
@@ -479,7 +479,7 @@ func (d adoption) resume(ctx context.Context, spec server.Spec) error {
 			spec.ID(),
 		)
 	}
-	if err := (configCheck{d.Deployment}).checkConfig(ctx, before, spec, live); err != nil {
+	if err := configCheck(d).checkConfig(ctx, before, spec, live); err != nil {
 		return err
 	}
 	if before.Adopt == nil || before.Takeover == nil {
@@ -503,13 +503,13 @@ func (d adoption) resume(ctx context.Context, spec server.Spec) error {
 	if spec.Takeover, err = d.rejoin(ctx, *before.Takeover, spec.Adopt.StatefulSet); err != nil {
 		return err
 	}
-	if spec.FormerConfig, err = (objects{d.Deployment}).formerConfig(ctx, spec, live); err != nil {
+	if spec.FormerConfig, err = objects(d).formerConfig(ctx, spec, live); err != nil {
 		return err
 	}
-	if _, err := (credentials{d.Deployment}).ensureKeys(ctx, before, spec); err != nil {
+	if _, err := credentials(d).ensureKeys(ctx, before, spec); err != nil {
 		return err
 	}
-	if _, err := (credentials{d.Deployment}).ensureCertificates(ctx, before, spec); err != nil {
+	if _, err := credentials(d).ensureCertificates(ctx, before, spec); err != nil {
 		return err
 	}
 	if _, err := d.apply(ctx, spec, live); err != nil {

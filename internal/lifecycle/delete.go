@@ -68,23 +68,23 @@ func (d deletion) deleteServers(ctx context.Context, spec server.Spec) (live ser
 	if live, err = ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name); err != nil {
 		return live, nil, err
 	}
-	if live, err = (adoption{d.Deployment}).revert(ctx, spec, live); err != nil {
+	if live, err = adoption(d).revert(ctx, spec, live); err != nil {
 		return live, nil, err
 	}
 	live = withoutForeign(live, spec.Name)
 	if err := foreign(live, spec.Name); err != nil {
 		return live, nil, err
 	}
-	orphaned, err := objects{d.Deployment}.isOrphaned(ctx, live, spec.Name)
+	orphaned, err := objects(d).isOrphaned(ctx, live, spec.Name)
 	if err != nil {
 		return live, nil, err
 	}
 	if orphaned {
-		r, err := observer{d.Deployment}.look(ctx, spec, live)
+		r, err := observer(d).look(ctx, spec, live)
 		if err != nil {
 			return live, nil, err
 		}
-		if live, err = (objects{d.Deployment}).attach(ctx, r.spec(spec, true), live); err != nil {
+		if live, err = objects(d).attach(ctx, r.spec(spec, true), live); err != nil {
 			return live, nil, err
 		}
 	}
@@ -92,14 +92,14 @@ func (d deletion) deleteServers(ctx context.Context, spec server.Spec) (live ser
 		return live, nil, nil
 	}
 	if spec.Storage.WhenDeleted != server.Delete { // the last moment in which the servers answer
-		if err := (volumes{d.Deployment}).markData(ctx, live.IsEstablished() || isCreated(live.StatefulSet)); err != nil {
+		if err := volumes(d).markData(ctx, live.IsEstablished() || isCreated(live.StatefulSet)); err != nil {
 			return live, nil, err
 		}
 	}
-	if err := (stops{d.Deployment}).stop(ctx, spec, live); err != nil {
+	if err := stops(d).stop(ctx, spec, live); err != nil {
 		return live, nil, err
 	}
-	if err := (snapshots{d.Deployment}).deleteSnapshotJob(ctx); err != nil { // it may use a volume
+	if err := snapshots(d).deleteSnapshotJob(ctx); err != nil { // it may use a volume
 		return live, nil, err
 	}
 	if err := (restic.Client{Kube: d.Kube, Consul: d.Consul}).FinishRestore(ctx); err != nil {

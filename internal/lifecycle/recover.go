@@ -230,7 +230,7 @@ func (d recovery) startEmpty(ctx context.Context, spec server.Spec, leader bool)
 	); err != nil {
 		return err
 	}
-	if err := (volumes{d.Deployment}).forgetData(ctx); err != nil {
+	if err := volumes(d).forgetData(ctx); err != nil {
 		return err
 	}
 	// What was restored is lost. If this fails, Kubernetes removes it in a day.

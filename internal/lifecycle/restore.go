@@ -196,7 +196,7 @@ func (d restores) heal(ctx context.Context, running server.Spec) error {
 // healthy waits until all servers are healthy voters, and returns the version that the leader runs, and where the
 // management token is.
 func (d restores) healthy(ctx context.Context, running server.Spec) (version string, ref consulacl.SecretRef, err error) {
-	leads, ref, err := snapshots{d.Deployment}.snapshotSource(ctx, running)
+	leads, ref, err := snapshots(d).snapshotSource(ctx, running)
 	if err != nil {
 		return "", ref, err
 	}

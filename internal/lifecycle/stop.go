@@ -18,7 +18,7 @@ import (
 // number of servers to expect when they start. If some read the new number beside others that read the former one, each of the two
 // could elect a leader. An interrupted change is resumed from zero servers. It returns the objects as they are then.
 func (d stops) stopUnelected(ctx context.Context, spec server.Spec) (live server.Set, err error) {
-	elected, _, err := observer{d.Deployment}.elected(ctx)
+	elected, _, err := observer(d).elected(ctx)
 	if err != nil {
 		return live, err
 	}

@@ -116,8 +116,8 @@ func (k Kind) rank() int { return slices.Index(kinds, k) }
 // staged reports whether a phase of the kind is carried out for every stage of the encryption.
 func (k Kind) staged() bool { return k.rank() >= Relabel.rank() && k.rank() <= RecordDone.rank() }
 
-// changesRunning reports whether what follows a phase of the kind has to be decided from another observation. RestoreSnapshot is none of
-// them: once it is recorded, nothing else shows that clients are still to be routed.
+// changesRunning reports whether what follows a phase of the kind has to be decided from another observation. RestoreSnapshot is not one
+// of them: once it is recorded, nothing else shows that clients are still to be routed.
 func (k Kind) changesRunning() bool {
 	return slices.Contains([]Kind{RecoverQuorum, CancelRestore, AwaitRestore, ResumeAdoption, AttachPods, RecordDone}, k)
 }
@@ -203,7 +203,9 @@ func when(due bool, v Verb) []Action {
 
 // Operator observes a cluster, and carries out the phases of an operation on it.
 type Operator interface {
+	// Observe reads what the next decision depends on.
 	Observe(ctx context.Context) (Observed, error)
+	// Do carries out a phase, from what was observed last.
 	Do(ctx context.Context, p Phase) error
 }
 

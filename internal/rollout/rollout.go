@@ -174,13 +174,15 @@ type Verb string
 const (
 	// Done says that nothing is left to do.
 	Done Verb = "RolloutDone"
-	// CreateGossipKeys and DeleteGossipKeys create and delete the gossip keys, and CreateCertificates and RemoveCertificates the
-	// certificates.
-	CreateGossipKeys   Verb = "GossipKeysCreated"
-	DeleteGossipKeys   Verb = "GossipKeysDeleted"
+	// CreateGossipKeys creates the gossip keys. Plans show it, as the next three.
+	CreateGossipKeys Verb = "GossipKeysCreated"
+	// DeleteGossipKeys deletes the gossip keys.
+	DeleteGossipKeys Verb = "GossipKeysDeleted"
+	// CreateCertificates creates the certificates.
 	CreateCertificates Verb = "CertificatesCreated"
+	// RemoveCertificates deletes the certificates.
 	RemoveCertificates Verb = "CertificatesDeleted"
-	// Snapshot takes a snapshot, before anything else.
+	// Snapshot takes a snapshot before an upgrade.
 	Snapshot Verb = "SnapshotTaken"
 	// Restore replaces all that the servers have by the snapshot On.
 	Restore Verb = "SnapshotRestored"
