@@ -95,6 +95,7 @@ type simState struct {
 type simSet struct {
 	exists     bool
 	spec       *server.Spec // as Parse reads it, without Established
+	current    *server.Spec // what its controller has seen
 	replicas   int
 	seen, made int // ticks
 	recovering string
@@ -153,7 +154,6 @@ type simPod struct {
 	gossip, tls                   server.Stage
 	expect, declared              int
 	keys, certs                   int
-	token                         bool
 	follows, lonely, readySince   int
 	removed                       int
 }
@@ -161,6 +161,7 @@ type simPod struct {
 // simClaim is a volume, and the Raft data in it.
 type simClaim struct {
 	exists, deleting, marked, data bool
+	token                          bool // agents keep their tokens there
 	made, grown                    int
 	size, asked                    int64
 	labels                         string
@@ -340,6 +341,7 @@ func (s *simCluster) control() {
 	if !s.sts.exists || s.sts.seen > s.now {
 		return
 	}
+	s.sts.current = s.sts.spec
 	for i := range s.pods {
 		switch p, c := &s.pods[i], &s.claims[i]; {
 		case i >= s.sts.replicas:
@@ -415,7 +417,7 @@ func (s *simCluster) checkStart(p *simPod) {
 	s.ran = max(s.ran, p.spec.Version)
 	for j := range s.pods {
 		other := &s.pods[j]
-		if p.spec.ACL.Denies() && other.running && !other.spec.ACL.Denies() && !other.token && s.config.established {
+		if p.spec.ACL.Denies() && other.running && !other.spec.ACL.Denies() && !s.claims[j].token && s.config.established {
 			s.breaks("a server denies what server %d asks without a token", j)
 		}
 	}
@@ -482,7 +484,7 @@ func (s *simCluster) raft() {
 				s.bootstrap(group)
 			}
 		}
-		if p.follows >= 0 && !(s.leads[p.follows] && s.reaches(p.follows, i)) {
+		if p.follows >= 0 && (!s.leads[p.follows] || !s.reaches(p.follows, i)) {
 			p.follows, p.lonely = -1, 0
 		}
 	}
@@ -637,7 +639,7 @@ func (s *simCluster) state(want *server.Spec) string {
 		if p, c := &s.pods[i], &s.claims[i]; p.exists {
 			fmt.Fprintf(&b, "server %d: outdated %v loaded %v ready %v gossip %d tls %d keys %v certificates %v token %v size %d labels %s\n", i,
 				s.digests.of(p.spec).template != d.template, p.loaded == d.version, p.ready, p.gossip, p.tls, p.keys != 0 && p.keys == s.keys,
-				p.certs != 0 && p.certs == s.certs, p.token, c.size, c.labels)
+				p.certs != 0 && p.certs == s.certs, c.token, c.size, c.labels)
 		}
 	}
 	return b.String()

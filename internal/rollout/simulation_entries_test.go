@@ -145,7 +145,7 @@ func passing() []namedFault {
 		}}},
 		{name: "a server has another configuration", simFault: simFault{keeps: true, do: func(s *simCluster) { s.pods[s.follower()].loaded = "former" }}},
 		{name: "autopilot has another configuration", simFault: simFault{keeps: true, do: func(s *simCluster) { s.autopilot, s.prune = 1, false }}},
-		{name: "an agent lacks its token", simFault: simFault{keeps: true, do: func(s *simCluster) { s.pods[s.follower()].token = false }}},
+		{name: "an agent lacks its token", simFault: simFault{keeps: true, do: func(s *simCluster) { s.claims[s.follower()].token = false }}},
 		{name: "somebody scales to one fewer", simFault: simFault{do: func(s *simCluster) { s.byHand(s.sts.replicas - 1) }}},
 		{silent: true, name: "somebody scales to none", simFault: simFault{do: func(s *simCluster) { s.byHand(0) }}},
 		{name: "somebody scales to five", simFault: simFault{keeps: true, do: func(s *simCluster) { s.byHand(5) }}},
@@ -187,8 +187,8 @@ func lasting() []namedFault {
 // simEntries is the table.
 func (x *simulation) simEntries() []simEntry {
 	return slices.Concat(
-		simChanges(), simFaulty(), simInterrupted(), simEncrypted(), x.simHalfWay(), x.simCreates(), simTakenAway(), simRecoveries(), x.simUnelected(),
-		simWithoutToken(), simRefused(), simOthers(),
+		simChanges(), simFaulty(), simInterrupted(), simEncrypted(), x.simHalfWay(), x.simCreates(), simTakenAway(), simRecoveries(),
+		x.simUnelected(), simWithoutToken(), simRefused(), simOthers(),
 	)
 }
 
@@ -410,13 +410,6 @@ func (x *simulation) simCreates() (out []simEntry) {
 		out = append(out, simEntry{name: fmt.Sprintf("create %d servers with the volumes of an earlier cluster", n), after: simSpec(n), own: true,
 			prepare: x.deleted(simSpec(n))})
 	}
-	for _, f := range passing()[:4] {
-		for _, after := range []int{0} {
-			f := f.simFault
-			f.after = after
-			out = append(out, simEntry{name: "create", after: simSpec(3)}.with(f))
-		}
-	}
 	for _, c := range []struct {
 		name         string
 		first, after server.Spec
@@ -548,18 +541,20 @@ func (x *simulation) simUnelected() (out []simEntry) {
 			e.own = true
 			out = append(out, e.prepared(func(s *simCluster) {
 				*s = *x.empty()
-				s.crash = s.digests.of(&before).template // no server starts, until somebody
+				s.crash = s.digests.of(&before).template // no server starts
 				_ = s.apply(simEntry{after: before}, true)
 				s.crash = ""
-				if c.name == "an upgrade" { // or they do start, and cannot reach each other
-					s.deaf = s.digests.of(&before).template
+				template := s.digests.of(&before).template
+				switch {
+				case c.name == "an upgrade": // they do start, and cannot reach each other
+					s.deaf = template
 					s.ticks(1)
-				} else if s.digests.of(&e.after) == s.digests.of(&before) {
-					for i := range s.pods { // makes room for some
+				case s.digests.of(&e.after) == s.digests.of(&before): // somebody makes room for some
+					for i := range s.pods {
 						s.pods[i].down = s.now + 6*i
 					}
-				} else {
-					s.crash = s.digests.of(&before).template // changes the setting
+				default:
+					s.crash = template
 				}
 			}))
 		}
@@ -610,12 +605,19 @@ func simOthers() (out []simEntry) {
 	harsh(entry("five to one", simSpec(5), scale(1)))
 	harsh(entry("five to three", simSpec(5), scale(3)))
 	harsh(entry("seven to three", simSpec(7), scale(3)))
+	retained := entry("volumes of former servers are smaller than what is declared now", simSpec(3), grow, scale(5))
+	retained.prepare = func(s *simCluster) {
+		for i := 3; i < 5; i++ {
+			s.claims[i] = simClaim{exists: true, size: 1 << 30, asked: 1 << 30}
+		}
+	}
+	out = append(out, retained)
 	deny3 := entry("an agent lacks its token when servers are to deny", simSpec(3), deny)
 	return append(out,
 		offline(entry("file systems grow only when they are mounted again", simSpec(3), grow)),
 		offline(entry("file systems grow only when they are mounted again, and a server restarts anyway", simSpec(3), grow, setUI)),
 		offline(entry("one file system grows only when it is mounted again", simSpec(1), grow)),
-		deny3.with(simFault{keeps: true, do: func(s *simCluster) { s.pods[2].token = false }}),
+		deny3.with(simFault{keeps: true, do: func(s *simCluster) { s.claims[2].token = false }}),
 		entry("two faults: a server is not ready, and a peer is left over", simSpec(3), setUI).
 			with(lasting()[0].simFault).with(passing()[10].simFault),
 		entry("two faults: a volume is lost, and the StatefulSet", simSpec(3), setUI).

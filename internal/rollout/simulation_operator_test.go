@@ -64,7 +64,8 @@ func (s *simCluster) fire() {
 // applied is what server.Parse reads.
 func (s *simCluster) applied() server.Spec {
 	spec := *s.sts.spec
-	spec.Replicas, spec.Declared, spec.Established = int32(s.sts.replicas), int32(s.config.servers), s.config.exists && s.config.established
+	spec.Replicas, spec.Declared = int32(s.sts.replicas), int32(s.config.servers) //nolint:gosec // at most 7
+	spec.Established = s.config.exists && s.config.established
 	spec.FormerConfig = nil
 	if s.config.former {
 		spec.FormerConfig = map[string]string{"former": ""}
@@ -137,7 +138,7 @@ func (o *simOperator) Do(ctx context.Context, p Phase) error {
 	return nil
 }
 
-func (o *simOperator) phase(ctx context.Context, p Phase) error { //nolint:gocognit,funlen // a case for each phase
+func (o *simOperator) phase(ctx context.Context, p Phase) error {
 	s, desired := o.simCluster, int(o.wanted.Spec.Replicas)
 	switch p.Kind {
 	case RecoverQuorum:
@@ -344,11 +345,10 @@ func (s *simCluster) applyConfig(spec server.Spec) {
 
 // applySet applies the StatefulSet.
 func (s *simCluster) applySet(spec server.Spec) {
-	made, recovering := s.now, ""
-	if s.sts.exists {
-		made, recovering = s.sts.made, s.sts.recovering
+	if !s.sts.exists {
+		s.sts = simSet{exists: true, made: s.now}
 	}
-	s.sts = simSet{exists: true, spec: &spec, replicas: int(spec.Replicas), seen: s.now + ticksToSee, made: made, recovering: recovering}
+	s.sts.spec, s.sts.replicas, s.sts.seen = &spec, int(spec.Replicas), s.now+ticksToSee
 }
 
 // roll is RollServers.
@@ -482,7 +482,7 @@ func (s *simCluster) setTokens() error {
 			return fmt.Errorf("server %d does not answer", i)
 		}
 		s.killable()
-		s.pods[i].token = true
+		s.claims[i].token = true
 	}
 	return nil
 }
@@ -494,7 +494,7 @@ func (o *simOperator) record(spec server.Spec, desired int) {
 		s.patch(func(spec *server.Spec) { spec.Resizing = false })
 		s.killable()
 	}
-	spec.Declared = int32(desired)
+	spec.Declared = int32(desired) //nolint:gosec // at most 7
 	if spec.Established && !s.config.former && s.config.servers == desired {
 		return
 	}
@@ -691,7 +691,7 @@ func (r *simRollout) Look(context.Context) (World, error) {
 	if s.broken != "" {
 		return World{}, &FinalError{errors.New(s.broken)}
 	}
-	template := s.digests.of(s.sts.spec).template
+	template := s.digests.of(cmp.Or(s.sts.current, s.sts.spec)).template
 	w := World{
 		Desired: r.desired, StatefulSet: "consul-server", Replicas: s.sts.replicas, Observed: s.sts.seen <= s.now, CanTransfer: r.mayAsk(),
 		ByOthers: r.spec.Update.Strategy == server.OnDelete, PauseAt: r.pauseAt, Patience: 20 * time.Second,
@@ -868,7 +868,7 @@ func (r *simRollout) act(w World, a Action) error {
 		}
 		if a.Count >= r.desired && s.config.servers != r.desired { // Live.Declare
 			told := *r.spec
-			told.Declared = int32(r.desired)
+			told.Declared = int32(r.desired) //nolint:gosec // at most 7
 			s.applyConfig(told)
 			s.killable()
 		}

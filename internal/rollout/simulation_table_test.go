@@ -133,7 +133,6 @@ func (s *simCluster) apply(e simEntry, create bool) error {
 		w := Wanted{Spec: e.after, Create: create, Recover: e.recover, Restore: e.restore}
 		err := Operate(context.Background(), &simOperator{simCluster: s, wanted: w, known: known}, w)
 		for pauses := 0; errors.As(err, new(*PausedError)) && pauses < 10; pauses++ {
-			create = false
 			s.refresh()
 			w.Create = false
 			err = Operate(context.Background(), &simOperator{simCluster: s, wanted: w, known: known}, w)

@@ -34,7 +34,7 @@ type simWalk struct {
 // prints.
 func TestOperate_randomWalk(t *testing.T) {
 	t.Parallel()
-	seed := rand.Uint64()
+	seed := rand.Uint64() //nolint:gosec // nothing secret
 	if set := os.Getenv("SIMULATION_SEED"); set != "" {
 		var err error
 		if seed, err = strconv.ParseUint(set, 10, 64); err != nil {
@@ -148,15 +148,15 @@ func (w *simWalk) step() string {
 	if err != nil {
 		return err.Error()
 	}
-	if got, want := comparable(s, &w.spec), comparable(want, &w.spec); got != want {
+	if got, want := comparableState(s, &w.spec), comparableState(want, &w.spec); got != want {
 		return "ends as\n" + got + "\nwant\n" + want + "\n" + s.dump()
 	}
 	w.known, w.halfWay, w.log = w.spec, false, nil
 	return ""
 }
 
-// comparable is the state of a cluster without what earlier changes leave: the reference to a snapshot, and larger volumes.
-func comparable(s *simCluster, spec *server.Spec) string {
+// comparableState is the state of a cluster without what earlier changes leave: the reference to a snapshot, and larger volumes.
+func comparableState(s *simCluster, spec *server.Spec) string {
 	lines := strings.Split(s.state(spec), "\n")
 	lines = slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, "record: ") })
 	return strings.Join(lines, "\n")
