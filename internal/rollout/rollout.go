@@ -262,6 +262,8 @@ func (a Action) String() string {
 //   - An outdated server that runs and is not healthy is restarted first as well, if every other server is a
 //     healthy voter, ready or not: it may be what the change repairs, and while two servers are away, a third
 //     one must not be restarted. If it is the leader, the leadership is transferred before.
+//   - So is one of several outdated servers that run and do not vote, if the others are a quorum without them: each may be what the
+//     change repairs, and none of them counts.
 //   - An outdated server that is not healthy and the only one is restarted: no other server answers.
 //   - If no leader was ever elected, there is no quorum to keep: an outdated server that is not healthy is
 //     restarted.
@@ -319,6 +321,8 @@ func Next(w World) Action {
 		case (s.Stopped || s.Sick) && w.Leader != "" && w.Leader != s.Name && othersWell(w, s):
 			return s.restart()
 		case s.Stopped && (s.Outdated || !s.Rebuild): // its volume is kept for now
+			return Action{Verb: Restart, On: s.Name, Why: s.why()}
+		case s.Sick && !s.Voting && w.Leader != "" && w.Leader != s.Name && quorumWell(w, s):
 			return Action{Verb: Restart, On: s.Name, Why: s.why()}
 		case s.Sick && w.Replicas == 1 && len(w.Servers) == 1:
 			return Action{Verb: Restart, On: s.Name, Why: "it is the only server, and not healthy"}
@@ -453,6 +457,21 @@ func growing(w World) string {
 func othersWell(w World, but Server) bool {
 	return len(w.Servers) == w.Replicas &&
 		!slices.ContainsFunc(w.Servers, func(s Server) bool { return s.Name != but.Name && !s.well() })
+}
+
+// quorumWell reports whether a majority of all servers are well without a server. None may be missing, stopped, or leaving: it may come
+// back, or has just been restarted.
+func quorumWell(w World, but Server) bool {
+	well := 0
+	for _, s := range w.Servers {
+		switch {
+		case s.Leaving || s.Stopped:
+			return false
+		case s.Name != but.Name && s.well():
+			well++
+		}
+	}
+	return len(w.Servers) == w.Replicas && well >= w.Replicas/2+1
 }
 
 // well reports whether a server does its part in Raft.

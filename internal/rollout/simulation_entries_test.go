@@ -605,6 +605,18 @@ func simOthers() (out []simEntry) {
 	harsh(entry("five to one", simSpec(5), scale(1)))
 	harsh(entry("five to three", simSpec(5), scale(3)))
 	harsh(entry("seven to three", simSpec(7), scale(3)))
+	cutOff := func(servers ...int) simFault {
+		return simFault{do: func(s *simCluster) {
+			for _, i := range servers {
+				s.pods[i].mute, s.leads[i] = true, false
+			}
+			s.ticks(5)
+		}}
+	}
+	out = append(out,
+		entry("two of five servers are cut off until they restart", simSpec(5), setUI).with(cutOff(1, 2)),
+		entry("no server of five reaches another one until it restarts", simSpec(5), setUI).with(lasting()[5].simFault),
+	)
 	retained := entry("volumes of former servers are smaller than what is declared now", simSpec(3), grow, scale(5))
 	retained.prepare = func(s *simCluster) {
 		for i := 3; i < 5; i++ {
@@ -651,18 +663,6 @@ func simUnsolved() (out []unsolved) {
 		}
 		out = append(out, unsolved{e, why})
 	}
-	cutOff := func(servers ...int) simFault {
-		return simFault{do: func(s *simCluster) {
-			for _, i := range servers {
-				s.pods[i].mute, s.leads[i] = true, false
-			}
-			s.ticks(5)
-		}}
-	}
-	add(entry("two of five servers are cut off until they restart", simSpec(5), setUI),
-		"Next restarts an unhealthy server only if all others are well", cutOff(1, 2))
-	add(entry("no server of five reaches another one until it restarts", simSpec(5), setUI),
-		"three restart because there is no leader; when there is one, the other two are in the state above", lasting()[5].simFault)
 	add(entry("no server runs, and an upgrade is declared", simSpec(3), upgrade),
 		"TakeSnapshot waits for a leader, and only RollServers brings the servers back",
 		simFault{do: func(s *simCluster) { s.byHand(0) }})
