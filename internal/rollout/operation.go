@@ -147,7 +147,11 @@ func Phases(o Observed, w Wanted) []Phase {
 		add(true, CheckConfig, after)
 		add(before.ACL.Enabled && !before.ACL.Denies() && after.ACL.Denies(), RenewAgentTokens, after)
 		add(!w.Create && !o.Applied, AttachPods, before)
-		for _, stage := range server.Stages(before, after) {
+		stages := server.Stages(before, after)
+		if w.Create { // the servers start with what is declared, also those that find the volumes of an earlier cluster
+			stages = []server.Spec{after}
+		}
+		for _, stage := range stages {
 			out = append(out, stagePhases(before, stage, w, o.Applied)...)
 			before = stage
 		}

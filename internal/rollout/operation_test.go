@@ -88,6 +88,11 @@ func TestPhases(t *testing.T) {
 				strings.Replace(stage, "relabel; ", "relabel; ensure the gossip keys; ensure the certificates; ", 1) +
 				"restore the snapshot; route the clients",
 		},
+		"a create with the volumes of an earlier cluster, encrypted": {
+			Observed{Running: server.Spec{Record: server.Record{Established: true}}}, Wanted{Spec: keys, Create: true},
+			"check the change; prepare the namespace; check the configuration; " +
+				strings.TrimSuffix(strings.Replace(stage, "relabel; ", "relabel; ensure the gossip keys; ", 1), "; "),
+		},
 		"a create that is resumed with another number": {
 			Observed{Running: unelected, Applied: true},
 			Wanted{Spec: with(running, func(s *server.Spec) { s.Replicas = 1 }), Create: true},
