@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { acctest.Main(m) }
 
 var versions = []string{acctest.ConsulVersion, acctest.OlderVersion}
 
-// aclCluster is a cluster as a test of its ACL system sees it.
+// aclCluster is a cluster for tests of its ACL system.
 type aclCluster struct {
 	*consul.Cluster
 	management string
@@ -38,8 +38,7 @@ func newACLCluster(t *testing.T, version string, changes ...func(*server.Spec)) 
 	return &aclCluster{Cluster: c, management: token}
 }
 
-// do calls Consul as the owner of the management token, and without the code
-// under test.
+// do calls Consul with the management token, without the code under test.
 func (c *aclCluster) do(t *testing.T, do func(*api.Client) error) {
 	t.Helper()
 	if err := c.Any(t.Context(), c.management, do); err != nil {
@@ -47,7 +46,7 @@ func (c *aclCluster) do(t *testing.T, do func(*api.Client) error) {
 	}
 }
 
-// token makes a token with rules and returns it.
+// token creates a token with rules and returns it.
 func (c *aclCluster) token(t *testing.T, rules string, expires time.Duration) *api.ACLToken {
 	t.Helper()
 	token := &api.ACLToken{ExpirationTTL: expires}
@@ -73,13 +72,13 @@ func (c *aclCluster) deleteToken(t *testing.T, accessor string) {
 	})
 }
 
-// name returns a name that nothing else has.
+// name returns a unique name.
 func (c *aclCluster) name(of string) string {
 	c.n++
 	return fmt.Sprintf("%s-%d", of, c.n)
 }
 
-// store puts a token into the Secret of the management token.
+// store writes a token into the Secret of the management token.
 func (c *aclCluster) store(t *testing.T, secret string) {
 	t.Helper()
 	k := acctest.Kube(t)
@@ -97,20 +96,20 @@ func (c *aclCluster) store(t *testing.T, secret string) {
 	}
 }
 
-// acl is the ACL system as a new run of the provider sees it.
+// acl is the ACL system as in a new run of the provider.
 func (c *aclCluster) acl(t *testing.T) *consulacl.ACL {
 	t.Helper()
 	return consulacl.Of(consul.NewConnector(acctest.Kube(t)).Cluster(c.Namespace, c.Name))
 }
 
-// aclObjects is one type of object in the ACL system, without its Go types.
+// aclObjects is one type of object of the ACL system, without its Go types.
 type aclObjects struct {
 	kind string
-	// path of an object and of the list, for what Consul answers by itself.
+	// path of an object and of the list, for direct requests to Consul.
 	path, listPath string
-	// make makes an object without the code under test, and returns its ID.
+	// make creates an object without the code under test, and returns its ID.
 	make    func(*api.Client, string) (string, error)
-	change  func(*api.Client, string) error // likewise
+	change  func(*api.Client, string) error // also without the code under test
 	missing string
 
 	create func(ctx context.Context, a *consulacl.ACL, name, description string) (id string, err error)
@@ -182,20 +181,19 @@ func authMethod(name, description string) api.ACLAuthMethod {
 	}
 }
 
-// testKey is the public half of a key that nobody has.
+// testKey is a public key whose private key nobody has.
 const testKey = `-----BEGIN PUBLIC KEY-----
 MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEpfZWhIhP+ZO02VSv/RZFB0akQ3NQ
 WWcElxYKURidOfAohQxVTzPHLSNqioLqFhJ0joJ0AUSeaERIEJRf35MxPQ==
 -----END PUBLIC KEY-----`
 
-// tokenID makes an ID of a token of a name, the same for the same name, as who
-// resumes a create has it.
+// tokenID derives the ID of a token from its name, as a resumed create does.
 func tokenID(what, name string) string {
 	return uuid.NewSHA1(uuid.NameSpaceURL, []byte(what+" "+name)).String()
 }
 
-// allObjects are the five types of the ACL system. Roles and tokens link the
-// policy "linked", and binding rules belong to an auth method (aclCluster.links).
+// allObjects are the five types of the ACL system. Roles and tokens link the policy "linked", and binding rules
+// belong to an auth method (aclCluster.links).
 func allObjects() []aclObjects {
 	return []aclObjects{
 		objectsOf("policy", "/v1/acl/policy/", "/v1/acl/policies",
@@ -307,10 +305,10 @@ func allObjects() []aclObjects {
 	}
 }
 
-// otherContent is the description of an object that differs from what was made.
+// otherContent is the description of an object that differs from the created one.
 const otherContent = "other"
 
-// links makes what the objects of a test link.
+// links creates what the objects of a test link.
 func (c *aclCluster) links(t *testing.T) {
 	t.Helper()
 	c.do(t, func(client *api.Client) error {
@@ -332,7 +330,7 @@ func (c *aclCluster) mustMake(t *testing.T, o aclObjects) (id string) {
 	return id
 }
 
-// raw is the status and the body that Consul answers.
+// raw is the status and the body of Consul's answer.
 func (c *aclCluster) raw(t *testing.T, secret string, do func(*api.Client) error) string {
 	t.Helper()
 	err := c.Any(t.Context(), secret, do)
@@ -349,11 +347,11 @@ func (c *aclCluster) raw(t *testing.T, secret string, do func(*api.Client) error
 // credential is a token in the Secret of the management token.
 type credential struct {
 	name, accessor, secret string
-	// dead says that Consul does not know it, reads and writes that it has the right.
+	// dead says that Consul does not know the token, reads and writes that the token has the right.
 	dead, reads, writes bool
 }
 
-// outcome is what a caller can tell of an error.
+// outcome is what a caller can distinguish about an error.
 func outcome(err error) string {
 	var p *consul.PermissionError
 	switch {
@@ -371,9 +369,8 @@ func outcome(err error) string {
 	return err.Error()
 }
 
-// What Consul answers to a request, and what is made of it, by who asks: the
-// table of the answers that are not to be believed. The answers are the same in
-// both versions.
+// The answers of Consul to each request, and what the code makes of them, by credential: some of these answers must
+// not be believed. They are the same in both versions.
 func TestAccACL_noAnswerToADeadCredentialIsBelieved(t *testing.T) {
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
@@ -432,7 +429,7 @@ func checkRights(t *testing.T, a *consulacl.ACL, who credential) {
 		}
 		var lacks *consul.PermissionError
 		if errors.As(err, &lacks) && lacks.AccessorID != who.accessor {
-			t.Errorf("it is said of %s, not of %s", lacks.AccessorID, who.accessor)
+			t.Errorf("the error is about %s, not about %s", lacks.AccessorID, who.accessor)
 		}
 	}
 	own, err := a.IsOwnToken(t.Context(), who.accessor)
@@ -441,8 +438,7 @@ func checkRights(t *testing.T, a *consulacl.ACL, who credential) {
 	}
 }
 
-// checkAnswers makes every request for one type of object as one credential,
-// without the code under test and with it.
+// checkAnswers makes every request for one type of object with one credential, without and with the code under test.
 func (c *aclCluster) checkAnswers(t *testing.T, a *consulacl.ACL, o aclObjects, who credential) {
 	t.Helper()
 	ctx := t.Context()
@@ -487,19 +483,19 @@ func (c *aclCluster) checkAnswers(t *testing.T, a *consulacl.ACL, o aclObjects, 
 			}
 		}
 		if call.name == "update missing" && o.kind == "auth method" && who.writes {
-			c.do(t, o.del(o.missing)) // Consul has made it
+			c.do(t, o.del(o.missing)) // Consul has created it
 		}
 		if got := outcome(call.call()); got != call.want {
 			t.Errorf("%s: %s, want %s", call.name, got, call.want)
 		}
 	}
 	if exists() == who.writes {
-		t.Errorf("after the delete the %s is there: %v", o.kind, !who.writes)
+		t.Errorf("after the delete, the %s exists: %v", o.kind, !who.writes)
 	}
 }
 
-// answer is what Consul answers to a credential that needs a right, "read" or
-// "write", if then has the answer to who has it. Only a delete is different.
+// answer is Consul's answer to a credential that needs a right, "read" or "write". then is the answer if the
+// credential has it. Only a delete differs.
 func (c credential) answer(right, then string) string {
 	switch {
 	case c.dead:
@@ -510,8 +506,8 @@ func (c credential) answer(right, then string) string {
 	return then
 }
 
-// deleteAnswer is what Consul answers to a delete, unless it is carried out:
-// whether the object exists or not, a dead credential hears that it does not.
+// deleteAnswer is Consul's answer to a delete that is not carried out. To a dead credential, it is that the object
+// does not exist, whether it does or not.
 func (c credential) deleteAnswer(kind string) string {
 	if c.dead {
 		return "404 Cannot find " + kind + " to delete"
@@ -519,7 +515,7 @@ func (c credential) deleteAnswer(kind string) string {
 	return c.answer("write", "404 Cannot find "+kind+" to delete")
 }
 
-// outcome is what the code under test makes of it.
+// outcome is what the code under test makes of the answer.
 func (c credential) outcome(right, then string) string {
 	switch {
 	case c.dead:
@@ -538,7 +534,7 @@ func (o aclObjects) updateOutcome(c credential, then string) string {
 	return c.outcome("write", then)
 }
 
-// missingAnswer is what a good credential hears of an object that does not exist.
+// missingAnswer is the answer to a good credential about an object that does not exist.
 func (o aclObjects) missingAnswer() string {
 	if o.kind == "token" {
 		return "403 token does not exist: ACL not found"
@@ -546,13 +542,13 @@ func (o aclObjects) missingAnswer() string {
 	return "404 Requested " + o.kind + " does not exist: ACL not found"
 }
 
-// updateMissingAnswer is likewise for an update.
+// updateMissingAnswer is the same for an update.
 func (o aclObjects) updateMissingAnswer() string {
 	switch o.kind {
 	case "token":
 		return fmt.Sprintf("500 Cannot find token %q", o.missing)
 	case "auth method":
-		return "200" // an update makes it
+		return "200" // an update creates it
 	}
 	return "500 cannot find " + o.kind + " " + o.missing
 }
@@ -584,7 +580,7 @@ func (o aclObjects) del(id string) func(*api.Client) error {
 	}
 }
 
-// A token in the Secret may be replaced while Terraform runs, such as by a reset.
+// The token in the Secret may be replaced while Terraform runs, for example by a reset.
 func TestAccACL_aReplacedCredentialIsPickedUp(t *testing.T) {
 	t.Parallel()
 	c := newACLCluster(t, acctest.ConsulVersion)
@@ -609,7 +605,7 @@ func TestAccACL_aReplacedCredentialIsPickedUp(t *testing.T) {
 					t.Fatal(err)
 				}
 				c.deleteToken(t, first.AccessorID)
-				if name != "list" { // its failure would be remembered
+				if name != "list" { // its failure would be cached
 					if err := call(a, id); !errors.Is(err, consulacl.ErrCredential) {
 						t.Errorf("with the deleted token: %v, want ErrCredential", err)
 					}
@@ -644,9 +640,8 @@ func TestAccACL_aReaderNeverSeesASecretID(t *testing.T) {
 	}
 }
 
-// What a create has made whose answer nobody heard is found again, whether the
-// same process tries again or the next one; what somebody else has made is not
-// taken.
+// If the answer to a create was lost, the same process or the next one finds the created object again. An object of
+// somebody else is not adopted.
 func TestAccACL_aCreateFindsAgainWhatItMade(t *testing.T) {
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
@@ -676,7 +671,7 @@ func (c *aclCluster) mustMakeNamed(t *testing.T, o aclObjects, name string) (id 
 	return id
 }
 
-// checkFoundAgain creates what is there.
+// checkFoundAgain creates an object that exists.
 func (c *aclCluster) checkFoundAgain(t *testing.T, o aclObjects, name, id string) {
 	t.Helper()
 	ctx := t.Context()
@@ -698,7 +693,7 @@ func (c *aclCluster) checkFoundAgain(t *testing.T, o aclObjects, name, id string
 		description string
 	}{"other content": {c.acl(t), otherContent}, "somebody else's": {owning, "as it was"}} {
 		made, err := o.create(ctx, try.a, name, try.description)
-		// Nothing but its content tells one binding rule from another.
+		// Binding rules only differ in their content.
 		if want := map[bool]string{true: "done", false: "ErrExists"}[o.kind == "binding rule"]; outcome(err) != want || made == id {
 			t.Errorf("%s: %s, %v; want %s", reason, made, err, want)
 		}
@@ -713,13 +708,12 @@ func (c *aclCluster) checkFoundAgain(t *testing.T, o aclObjects, name, id string
 	}
 }
 
-// checkLostAnswer breaks the connection once Consul has carried out a create
-// and before its answer arrives.
+// checkLostAnswer breaks the connection after Consul has carried out a create, and before its answer arrives.
 func (c *aclCluster) checkLostAnswer(t *testing.T, o aclObjects, proxy *acctest.KubeProxy) {
 	t.Helper()
 	ctx := t.Context()
 	through := consulacl.Of(consul.NewConnector(proxy.Kube(t)).Cluster(c.Namespace, c.Name))
-	if _, err := o.list(ctx, through); err != nil { // it is connected
+	if _, err := o.list(ctx, through); err != nil { // opens the connection
 		t.Fatal(err)
 	}
 	count := func() int {
@@ -749,20 +743,19 @@ func (c *aclCluster) checkLostAnswer(t *testing.T, o aclObjects, proxy *acctest.
 	}
 }
 
-// A server with request limits answers 429 to reads, and 503 to writes, until
-// there is room.
+// With request limits, a server answers 429 to reads, and 503 to writes, until it has capacity again.
 func TestAccACL_requestLimitsOnlyMakeItSlow(t *testing.T) {
 	t.Parallel()
 	c := newACLCluster(t, acctest.ConsulVersion, func(s *server.Spec) {
-		// Ten times as many are let through at once, and all of them for a moment now
-		// and then (agent/consul/rate and multilimiter of Consul).
+		// Bursts of ten times the limit are admitted, and everything for a moment from time to time
+		// (agent/consul/rate and multilimiter of Consul).
 		s.ExtraConfig = `{"limits": {"request_limits": {"mode": "enforcing", "read_rate": 8, "write_rate": 4}}}`
 	})
 	c.writeThrough(t, func() {
 		refused := map[int]int{}
 		var mu sync.Mutex
 		acctest.Wait(t, "the limits to hold", func(ctx context.Context) (string, error) {
-			// One connector call for all: requests to Kubernetes are slower than the limits.
+			// One connection for all calls: requests to Kubernetes are slower than the limits.
 			err := c.Any(ctx, c.management, func(client *api.Client) error {
 				each(60, func(i int) {
 					var err error
@@ -789,7 +782,7 @@ func TestAccACL_requestLimitsOnlyMakeItSlow(t *testing.T) {
 	})
 }
 
-// each calls do for 0 to n-1, at once.
+// each calls do for 0 to n-1 at the same time.
 func each(n int, do func(int)) {
 	var wg sync.WaitGroup
 	for i := range n {
@@ -798,7 +791,7 @@ func each(n int, do func(int)) {
 	wg.Wait()
 }
 
-// Whoever writes while the only server restarts waits for it.
+// Writes during a restart of the only server wait for it.
 func TestAccACL_aRestartIsWaitedOut(t *testing.T) {
 	t.Parallel()
 	c := newACLCluster(t, acctest.ConsulVersion)
@@ -825,7 +818,7 @@ func TestAccACL_aRestartIsWaitedOut(t *testing.T) {
 	})
 }
 
-// Nor does anything fail, or happen twice, while the leader of three dies.
+// Nothing fails, or happens twice, while the leader of three servers dies.
 func TestAccACL_theDeathOfALeaderIsWaitedOut(t *testing.T) {
 	t.Parallel()
 	c := newACLCluster(t, acctest.ConsulVersion, func(s *server.Spec) { s.Replicas = 3 })
@@ -842,8 +835,7 @@ func TestAccACL_theDeathOfALeaderIsWaitedOut(t *testing.T) {
 	})
 }
 
-// writeThrough makes, changes, reads and deletes policies and tokens while
-// something happens, and after it.
+// writeThrough creates, changes, reads, and deletes policies and tokens during and after an event.
 func (c *aclCluster) writeThrough(t *testing.T, happens func()) {
 	t.Helper()
 	a := c.acl(t)
@@ -903,7 +895,7 @@ func (c *aclCluster) writeThrough(t *testing.T, happens func()) {
 	}
 	for _, p := range list {
 		if strings.HasPrefix(p.Name, "worker-") {
-			t.Errorf("%s was left behind", p.Name)
+			t.Errorf("%s still exists", p.Name)
 		}
 	}
 }
@@ -924,7 +916,7 @@ func writeRound(ctx context.Context, a *consulacl.ACL, name string) error {
 		return err
 	}
 	if p.Description != "changed" {
-		return fmt.Errorf("the change of %s is not there", name)
+		return fmt.Errorf("the change of %s is missing", name)
 	}
 	if err := a.Tokens.Delete(ctx, token.AccessorID); err != nil {
 		return err
@@ -932,7 +924,7 @@ func writeRound(ctx context.Context, a *consulacl.ACL, name string) error {
 	return a.Policies.Delete(ctx, p.ID)
 }
 
-// Where the cluster is gone, its objects are: even if the Secret is left.
+// If the cluster is gone, so are its objects, even if the Secret still exists.
 func TestAccACL_noCluster(t *testing.T) {
 	t.Parallel()
 	c := newACLCluster(t, acctest.ConsulVersion)

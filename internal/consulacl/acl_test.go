@@ -24,18 +24,18 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// thing is an object of a made-up type, its own entry in the list.
+// thing is an object of an invented type, and its own entry in the list.
 type thing struct{ ID, Name, Content string }
 
-// fakeConsul keeps things, and answers as Consul does.
+// fakeConsul stores things and answers like Consul.
 type fakeConsul struct {
 	things *Objects[thing, thing]
 	kube   *fake.Clientset
-	// listing, if set, is called in each list after the things were looked at.
+	// listing, if set, is called by each list after it has read the things.
 	listing func(n int)
-	// failing, if set, is what a call answers instead of being carried out.
+	// failing, if set, returns the answer of a call that is not carried out.
 	failing func(call string) error
-	// lost, if set, makes the answer of a call be lost that was carried out.
+	// lost, if set, returns the error of a call that was carried out, and whose answer is lost.
 	lost func(call string) error
 
 	mu     sync.Mutex
@@ -52,7 +52,7 @@ var (
 	errThingMissing = answer(404, "Requested thing does not exist: ACL not found")
 )
 
-// newFakeConsul is a cluster of one running server, that exists.
+// newFakeConsul is a cluster with one running server.
 func newFakeConsul(t *testing.T) *fakeConsul {
 	t.Helper()
 	secretLabels := server.OwnerLabels("consul")
@@ -151,7 +151,7 @@ func newFakeConsul(t *testing.T) *fakeConsul {
 	return f
 }
 
-// call carries a call out, or does not.
+// call carries out a call, unless it is to fail.
 func (f *fakeConsul) call(name string, do func() error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -170,7 +170,7 @@ func (f *fakeConsul) call(name string, do func() error) error {
 	return err
 }
 
-// named returns the thing of a name; the caller holds the lock.
+// named returns the thing with a name. The caller holds the lock.
 func (f *fakeConsul) named(name string) *thing {
 	for _, o := range f.stored {
 		if o.Name == name {
@@ -186,7 +186,7 @@ func (f *fakeConsul) count(call string) int {
 	return f.calls[call]
 }
 
-// put stores things without going through Objects, as somebody else does.
+// put stores things without Objects, like somebody else.
 func (f *fakeConsul) put(things ...thing) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -216,7 +216,7 @@ func (f *fakeConsul) mustList(t *testing.T) []thing {
 	return list
 }
 
-// once answers err to the first call of a name.
+// once returns err as the answer to the first call of a name.
 func once(call string, err error) func(string) error {
 	done := false
 	return func(name string) error {
@@ -228,7 +228,7 @@ func once(call string, err error) func(string) error {
 	}
 }
 
-// always answers err to every call of these names.
+// always returns err as the answer to every call of these names.
 func always(err error, calls ...string) func(string) error {
 	return func(name string) error {
 		if slices.Contains(calls, name) {
@@ -270,8 +270,8 @@ func TestObjects_concurrentReadersShareOneList(t *testing.T) {
 	})
 }
 
-// A reader may look just before a list ends, and ask just after.
-func TestObjects_readersOfAListThatJustEndedDoNotAskAgain(t *testing.T) {
+// A reader may check the cache just before a list ends, and ask just after.
+func TestObjects_readersUseAListThatJustEnded(t *testing.T) {
 	for range 500 {
 		f := newFakeConsul(t)
 		var wg sync.WaitGroup
@@ -285,7 +285,7 @@ func TestObjects_readersOfAListThatJustEndedDoNotAskAgain(t *testing.T) {
 	}
 }
 
-func TestObjects_aListOutlivesTheReaderThatBeganIt(t *testing.T) {
+func TestObjects_aListOutlivesTheReaderThatStartedIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeConsul(t)
 		f.put(thing{ID: "1", Name: "a"})
@@ -312,7 +312,7 @@ func TestObjects_aListOutlivesTheReaderThatBeganIt(t *testing.T) {
 	})
 }
 
-func TestObjects_aListThatBeganBeforeAWriteIsOutdated(t *testing.T) {
+func TestObjects_aListFromBeforeAWriteIsOutdated(t *testing.T) {
 	writes := map[string]struct {
 		write func(context.Context, *fakeConsul) error
 		want  []string // what readers see after the write
@@ -347,7 +347,7 @@ func TestObjects_aListThatBeganBeforeAWriteIsOutdated(t *testing.T) {
 					var early, late []thing
 					var wg sync.WaitGroup
 					wg.Go(func() { early = f.mustList(t) })
-					synctest.Wait() // it has seen what was there, and hangs
+					synctest.Wait() // the list has read the things, and hangs
 					if err := tt.write(t.Context(), f); err != nil {
 						t.Fatal(err)
 					}
@@ -364,13 +364,13 @@ func TestObjects_aListThatBeganBeforeAWriteIsOutdated(t *testing.T) {
 					}
 					wg.Wait()
 					if got := names(early); !slices.Equal(got, []string{"a"}) {
-						t.Errorf("who asked before the write got %v", got)
+						t.Errorf("a reader from before the write got %v", got)
 					}
 					if got := names(late); !slices.Equal(got, tt.want) {
-						t.Errorf("who asked after the write got %v, want %v", got, tt.want)
+						t.Errorf("a reader from after the write got %v, want %v", got, tt.want)
 					}
 					if got := names(f.mustList(t)); !slices.Equal(got, tt.want) {
-						t.Errorf("the list that was kept is %v, want %v", got, tt.want)
+						t.Errorf("the cached list is %v, want %v", got, tt.want)
 					}
 					if n := f.count("list"); n != 2 {
 						t.Errorf("%d lists, want 2", n)
@@ -410,14 +410,14 @@ func TestObjects_writesShowInTheListWithoutAskingAgain(t *testing.T) {
 	}
 	see("c", "d", "renamed")
 	if got, err := f.things.Get(ctx, made.ID); err != nil || got.Name != "d" {
-		t.Errorf("Get of what was made: %v, %v", got, err)
+		t.Errorf("Get of the created thing: %v, %v", got, err)
 	}
 	if _, err := f.things.Get(ctx, "1"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("Get of what was deleted: %v, want ErrNotFound", err)
+		t.Errorf("Get of the deleted thing: %v, want ErrNotFound", err)
 	}
 	for _, h := range before {
 		if !slices.Equal(h.list, h.copied) {
-			t.Errorf("the list %v that a reader holds became %v", h.copied, h.list)
+			t.Errorf("the list %v of a reader became %v", h.copied, h.list)
 		}
 	}
 	if n := f.count("list"); n != 1 {
@@ -425,7 +425,7 @@ func TestObjects_writesShowInTheListWithoutAskingAgain(t *testing.T) {
 	}
 }
 
-func TestObjects_listsOfWhatLinksAreForgotten(t *testing.T) {
+func TestObjects_listsOfLinkingObjectsAreDropped(t *testing.T) {
 	tests := map[string]struct {
 		write   func(context.Context, *Objects[thing, thing]) error
 		forgets bool
@@ -463,9 +463,8 @@ func TestObjects_listsOfWhatLinksAreForgotten(t *testing.T) {
 	}
 }
 
-// What links what follows from Consul: links show names, a deleted policy or
-// role is stripped from what links it, and tokens and binding rules go with
-// their auth method.
+// Links follow Consul: they show names, Consul removes a deleted policy or role from what links it, and deletes
+// tokens and binding rules with their auth method.
 func TestACL_whatLinksWhat(t *testing.T) {
 	a := Of(consul.NewConnector(nil).Cluster("ns", "consul"))
 	for name, tt := range map[string]struct{ got, want []interface{ forget() } }{
@@ -484,13 +483,13 @@ func TestACL_whatLinksWhat(t *testing.T) {
 func TestObjects_aFailedListIsNotTriedAgainForAMoment(t *testing.T) {
 	for name, tt := range map[string]struct {
 		failure, want error
-		waits         time.Duration // of the reader who comes first
+		waits         time.Duration // of the first reader
 	}{
-		"no leader":     {errNoLeader, ErrUnreachable, listTimeout},
-		"no connection": {errors.New("connection refused"), ErrUnreachable, listTimeout},
-		"unknown token": {errUnknownToken, ErrCredential, 0},
-		"a right lacks": {answer(403, "Permission denied: token with AccessorID 'x' lacks permission 'acl:read'"), nil, 0},
-		"no ACLs":       {answer(401, "ACL support disabled"), ErrACLDisabled, 0},
+		"no leader":       {errNoLeader, ErrUnreachable, listTimeout},
+		"no connection":   {errors.New("connection refused"), ErrUnreachable, listTimeout},
+		"unknown token":   {errUnknownToken, ErrCredential, 0},
+		"a missing right": {answer(403, "Permission denied: token with AccessorID 'x' lacks permission 'acl:read'"), nil, 0},
+		"no ACLs":         {answer(401, "ACL support disabled"), ErrACLDisabled, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -513,7 +512,7 @@ func TestObjects_aFailedListIsNotTriedAgainForAMoment(t *testing.T) {
 					list(0)
 				}
 				if n := f.count("list"); n != asked {
-					t.Errorf("Consul was asked %d times more", n-asked)
+					t.Errorf("Consul was asked %d more times", n-asked)
 				}
 				<-time.After(patience)
 				f.failing = nil
@@ -547,8 +546,7 @@ func TestObjects_aFailureIsForgotten(t *testing.T) {
 	}
 }
 
-// A bootstrap makes everything be asked anew: what a list says that began
-// before it does not count.
+// A bootstrap invalidates all lists: the result of a list that started before it does not count.
 func TestObjects_aFailureFromBeforeForgetIsNotRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeConsul(t)
@@ -569,8 +567,8 @@ func TestObjects_aFailureFromBeforeForgetIsNotRemembered(t *testing.T) {
 	})
 }
 
-// A write that failed without a word may have been carried out all the same.
-func TestObjects_aDoubtfulWriteMakesTheListBeAskedAgain(t *testing.T) {
+// A write that failed without an answer may have been carried out.
+func TestObjects_aWriteWithoutAnAnswerInvalidatesTheList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeConsul(t)
 		f.put(thing{ID: "1", Name: "a"})
@@ -587,7 +585,7 @@ func TestObjects_aDoubtfulWriteMakesTheListBeAskedAgain(t *testing.T) {
 	})
 }
 
-func TestObjects_noClusterIsSaidEvenWhereTheSecretIsLeft(t *testing.T) {
+func TestObjects_reportNoClusterEvenIfTheSecretExists(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeConsul(t)
 		for _, err := range []error{
@@ -607,19 +605,19 @@ func TestObjects_noClusterIsSaidEvenWhereTheSecretIsLeft(t *testing.T) {
 func TestObjects_createFindsAgainWhatItMade(t *testing.T) {
 	existing := thing{ID: "1", Name: "a", Content: "x"}
 	for name, tt := range map[string]struct {
-		lost   error // the answer to the first create is lost this way
+		lost   error // how the answer to the first create is lost
 		before *thing
 		owned  bool
 		wanted thing
 		want   string // ID; "" for ErrExists
 	}{
-		"nothing is there":                      {wanted: existing, want: "id-1"},
+		"nothing exists":                        {wanted: existing, want: "id-1"},
 		"the connection broke after the create": {lost: errors.New("EOF"), wanted: existing, want: "id-1"},
 		"the leader was lost during the create": {lost: answer(500, "Failed to apply thing upsert request: leadership lost while "+
 			"committing log"), wanted: existing, want: "id-1"},
-		"the same is there from an earlier run":  {before: &existing, wanted: thing{Name: "a", Content: "x"}, want: "1"},
-		"other content is there":                 {before: &existing, wanted: thing{Name: "a", Content: "y"}},
-		"the same is there, but somebody else's": {before: &existing, owned: true, wanted: thing{Name: "a", Content: "x"}},
+		"the same exists from an earlier run": {before: &existing, wanted: thing{Name: "a", Content: "x"}, want: "1"},
+		"another content exists":              {before: &existing, wanted: thing{Name: "a", Content: "y"}},
+		"the same exists, of somebody else":   {before: &existing, owned: true, wanted: thing{Name: "a", Content: "x"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -640,7 +638,7 @@ func TestObjects_createFindsAgainWhatItMade(t *testing.T) {
 					t.Errorf("got %v, %v; want ID %s", made, err, tt.want)
 				}
 				if len(f.stored) != 1 {
-					t.Errorf("%d things are there, want 1", len(f.stored))
+					t.Errorf("there are %d things, want 1", len(f.stored))
 				}
 			})
 		})
@@ -659,7 +657,7 @@ func TestObjects_oneOfTwoCreatesOfTheSameNameWins(t *testing.T) {
 				find := f.things.find
 				f.things.find = func(ctx context.Context, client *api.Client, wanted thing) (*thing, error) {
 					found, err := find(ctx, client, wanted)
-					<-time.After(time.Millisecond) // for the other one to look, too
+					<-time.After(time.Millisecond) // lets the other one look too
 					return found, err
 				}
 				errs := make([]error, 2)
@@ -676,8 +674,7 @@ func TestObjects_oneOfTwoCreatesOfTheSameNameWins(t *testing.T) {
 	}
 }
 
-// upserts makes it create as Consul creates auth methods: a create overwrites
-// what is there.
+// upserts makes create overwrite existing things, as Consul does for auth methods.
 func (f *fakeConsul) upserts() *fakeConsul {
 	f.things.findFirst = true
 	f.things.create = func(_ context.Context, _ *api.Client, o *thing) (*thing, error) {
@@ -687,8 +684,7 @@ func (f *fakeConsul) upserts() *fakeConsul {
 	return f
 }
 
-// repeats makes it create as Consul creates binding rules: a repeated create
-// makes another one.
+// repeats makes a repeated create store another thing, as Consul does for binding rules.
 func (f *fakeConsul) repeats() *fakeConsul {
 	f.things.findFirst = true
 	f.things.create = func(_ context.Context, _ *api.Client, o *thing) (*thing, error) {
@@ -728,14 +724,14 @@ func TestObjects_findFirstNeverOverwritesNorRepeats(t *testing.T) {
 					t.Fatal(err)
 				}
 				if _, err := f.things.Create(t.Context(), wanted); err != nil {
-					t.Errorf("creating it anew after a delete: %v", err)
+					t.Errorf("creating it again after a delete: %v", err)
 				}
 			})
 		})
 	}
 }
 
-func TestObjects_aDeleteBelievesAReadOnly(t *testing.T) {
+func TestObjects_aDeleteTrustsOnlyARead(t *testing.T) {
 	gone := answer(404, "Cannot find thing to delete")
 	for name, tt := range map[string]struct {
 		failing func(string) error
@@ -743,17 +739,17 @@ func TestObjects_aDeleteBelievesAReadOnly(t *testing.T) {
 		want    error
 		deletes int
 	}{
-		"it is there": {there: true, deletes: 1},
-		"it is gone":  {deletes: 1},
+		"it exists":  {there: true, deletes: 1},
+		"it is gone": {deletes: 1},
 		"the token is unknown": {failing: func(call string) error {
 			return map[string]error{
 				"remove": gone, "read": errUnknownToken,
 			}[call]
 		}, there: true, want: ErrCredential, deletes: 1},
 		"a new leader does not know it yet": {failing: once("remove", gone), there: true, deletes: 2},
-		"a token may not delete, and it is": {failing: always(answer(403, "Permission denied: token with AccessorID 'x' lacks permission "+
+		"a forbidden delete, and it exists": {failing: always(answer(403, "Permission denied: token with AccessorID 'x' lacks permission "+
 			"'acl:write'"), "remove"), there: true, want: &consul.PermissionError{AccessorID: "x", Permission: "acl:write"}, deletes: 1},
-		"a token may not delete, and it isn't": {failing: always(answer(403, "Permission denied: token with AccessorID 'x' lacks permission "+
+		"a forbidden delete, and it does not": {failing: always(answer(403, "Permission denied: token with AccessorID 'x' lacks permission "+
 			"'acl:write'"), "remove"), want: &consul.PermissionError{AccessorID: "x", Permission: "acl:write"}, deletes: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -776,9 +772,9 @@ func TestObjects_aDeleteBelievesAReadOnly(t *testing.T) {
 	}
 }
 
-// A new leader that has not applied its log yet does not find what a write names. What
-// a second look does not find either is missing.
-func TestObjects_aWriteIsRefusedByALeaderThatHasCaughtUp(t *testing.T) {
+// A new leader that has not applied its log yet does not find what a write refers to. What a second attempt does not
+// find either is missing.
+func TestObjects_aWriteIsRetriedForALeaderThatCatchesUp(t *testing.T) {
 	noPolicy := answer(500, `rpc error making call: No such ACL policy with ID "1"`)
 	gone := answer(500, "cannot find thing 1")
 	for name, tt := range map[string]struct {
@@ -787,11 +783,11 @@ func TestObjects_aWriteIsRefusedByALeaderThatHasCaughtUp(t *testing.T) {
 		want     error
 		calls    map[string]int
 	}{
-		"a create, by a new leader":  {failing: once("create", noPolicy), calls: map[string]int{"create": 2, "find": 1}},
-		"a create that links amiss":  {failing: always(noPolicy, "create"), want: noPolicy, calls: map[string]int{"create": 2, "find": 1}},
-		"an update, by a new leader": {failing: once("update", gone), isUpdate: true, calls: map[string]int{"update": 2, "read": 2}},
-		"an update that links amiss": {failing: always(noPolicy, "update"), isUpdate: true, want: noPolicy, calls: map[string]int{"update": 2, "read": 1}},
-		"an update of what is gone":  {failing: always(gone, "update"), isUpdate: true, want: ErrNotFound, calls: map[string]int{"update": 2, "read": 1}},
+		"a create, by a new leader":   {failing: once("create", noPolicy), calls: map[string]int{"create": 2, "find": 1}},
+		"a create with a wrong link":  {failing: always(noPolicy, "create"), want: noPolicy, calls: map[string]int{"create": 2, "find": 1}},
+		"an update, by a new leader":  {failing: once("update", gone), isUpdate: true, calls: map[string]int{"update": 2, "read": 2}},
+		"an update with a wrong link": {failing: always(noPolicy, "update"), isUpdate: true, want: noPolicy, calls: map[string]int{"update": 2, "read": 1}},
+		"an update of what is gone":   {failing: always(gone, "update"), isUpdate: true, want: ErrNotFound, calls: map[string]int{"update": 2, "read": 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -817,7 +813,7 @@ func TestObjects_aWriteIsRefusedByALeaderThatHasCaughtUp(t *testing.T) {
 	}
 }
 
-// sameError compares what a caller can decide on.
+// sameError compares what callers base decisions on.
 func sameError(t *testing.T, got, want error) {
 	t.Helper()
 	var wanted, lacks *consul.PermissionError
@@ -912,7 +908,7 @@ func TestACL_Do(t *testing.T) {
 					t.Errorf("%v: %v", answers, err)
 				}
 				if took := time.Since(start); took > time.Minute+10*time.Second {
-					t.Errorf("%v: it noticed after %s only", answers, took-time.Minute)
+					t.Errorf("%v: it noticed only after %s", answers, took-time.Minute)
 				}
 				if n := f.count("read"); n > 30 {
 					t.Errorf("%v: %d reads in a minute", answers, n)
@@ -959,7 +955,7 @@ func TestACL_Do(t *testing.T) {
 	})
 }
 
-func TestACL_podsAreListedAgainOnlyWhereTheyMayHaveChanged(t *testing.T) {
+func TestACL_podsAreListedAgainOnlyIfTheyMayHaveChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeConsul(t)
 		f.put(thing{ID: "1"})
@@ -986,7 +982,7 @@ func TestACL_podsAreListedAgainOnlyWhereTheyMayHaveChanged(t *testing.T) {
 		f.failing = once("read", errors.New("connection refused"))
 		read()
 		if n := lists(); n != 2 {
-			t.Errorf("%d lists, want another one after a server was not reached", n)
+			t.Errorf("%d lists, want another one after a server could not be reached", n)
 		}
 		<-time.After(podsAge)
 		read()
@@ -1010,11 +1006,11 @@ func TestACL_rightsAreThoseOfTheCredential(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(a.rights) != 0 {
-		t.Errorf("the rights of the first token stand: %v", a.rights)
+		t.Errorf("the rights are still those of the first token: %v", a.rights)
 	}
 }
 
-// Consul fills in IDs and names, sorts datacenters and drops what is there twice.
+// Consul fills in IDs and names, sorts datacenters, and removes duplicates.
 func TestSameRole(t *testing.T) {
 	role := func(change func(*api.ACLRole)) api.ACLRole {
 		r := api.ACLRole{
@@ -1029,7 +1025,7 @@ func TestSameRole(t *testing.T) {
 		change func(*api.ACLRole)
 		want   bool
 	}{
-		"the very same":               {func(*api.ACLRole) {}, true},
+		"the same":                    {func(*api.ACLRole) {}, true},
 		"not created yet":             {func(r *api.ACLRole) { r.ID = "" }, true},
 		"linked by name":              {func(r *api.ACLRole) { r.Policies = []*api.ACLLink{{Name: "two"}, {Name: "one"}} }, true},
 		"linked by ID":                {func(r *api.ACLRole) { r.Policies = []*api.ACLLink{{ID: "p2"}, {ID: "p1"}} }, true},
@@ -1039,11 +1035,11 @@ func TestSameRole(t *testing.T) {
 		"no variables":                {func(r *api.ACLRole) { r.TemplatedPolicies[0].TemplateVariables = &api.ACLTemplatedPolicyVariables{} }, true},
 		"another name":                {func(r *api.ACLRole) { r.Name = "b" }, false},
 		"another description":         {func(r *api.ACLRole) { r.Description = "b" }, false},
-		"a policy less":               {func(r *api.ACLRole) { r.Policies = r.Policies[1:] }, false},
-		"a policy more":               {func(r *api.ACLRole) { r.Policies = append(r.Policies, &api.ACLLink{Name: "three"}) }, false},
+		"one policy less":             {func(r *api.ACLRole) { r.Policies = r.Policies[1:] }, false},
+		"one policy more":             {func(r *api.ACLRole) { r.Policies = append(r.Policies, &api.ACLLink{Name: "three"}) }, false},
 		"another datacenter":          {func(r *api.ACLRole) { r.ServiceIdentities[0].Datacenters = []string{"dc1"} }, false},
 		"another service":             {func(r *api.ACLRole) { r.ServiceIdentities[1].ServiceName = "db" }, false},
-		"a node more": {func(r *api.ACLRole) {
+		"one node more": {func(r *api.ACLRole) {
 			r.NodeIdentities = []*api.ACLNodeIdentity{
 				{NodeName: "n", Datacenter: "dc1"},
 			}
@@ -1112,7 +1108,7 @@ func TestErrors_ofTheACLSystem(t *testing.T) {
 	}
 	for _, err := range []error{consul.DuplicateError("thing"), consul.UpdateOfMissingError("thing"), consul.UnknownCredentialError()} {
 		if isTransient(err) {
-			t.Errorf("%v is taken for transient", err)
+			t.Errorf("%v counts as transient", err)
 		}
 	}
 }

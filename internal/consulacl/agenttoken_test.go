@@ -25,8 +25,8 @@ func TestCluster_IsAgentToken(t *testing.T) {
 	}
 }
 
-// A server that lost its disk votes and is alive, and its agent token exists. That its agent does not use it shows in its
-// entry in the catalog, which the leader has made and the agent has not filled in.
+// A server that lost its disk votes and is alive, and its agent token exists. Its entry in the catalog, which the
+// leader created and the agent has not completed, shows that its agent does not use the token.
 func TestAgentTokenDrift(t *testing.T) {
 	t.Parallel()
 	token := func(ordinal int) string {
@@ -51,10 +51,10 @@ func TestAgentTokenDrift(t *testing.T) {
 	}.With(node("10.0.0.2"))
 	for name, tt := range map[string]struct {
 		consul consultest.Answers
-		ready  time.Duration // for how long
+		ready  time.Duration // how long the pod has been ready
 		want   []string
 	}{
-		"all is well": {well, time.Hour, nil},
+		"no drift": {well, time.Hour, nil},
 		"the agent has not registered": {well.With(node("")), time.Hour, []string{"server consul-server-1: its agent does not use its " +
 			"agent token"}},
 		"the entry is that of another pod": {well.With(node("10.0.0.9")), time.Hour, []string{"server consul-server-1: its agent does not use " +

@@ -50,7 +50,7 @@ func TestCheckAuthConfig(t *testing.T) {
 	}
 }
 
-// What is not known to be public stays behind.
+// Settings that are not known to be public are left out.
 func TestPublicConfig_hasNoSecret(t *testing.T) {
 	config := map[string]any{"Host": "h", "CACert": "c", "ServiceAccountJWT": "secret", "JWKSURL": "u", "OIDCClientSecret": "secret"}
 	for kind, want := range map[string]map[string]any{

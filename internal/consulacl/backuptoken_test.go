@@ -11,9 +11,10 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 )
 
-// A schedule is destroyed whatever of its token is gone already: the token, the policy, the management token of a cluster
-// without ACLs, the whole cluster. The Secret is deleted then, and stays where the token could not be revoked.
-func TestDeleteBackupToken_finishesWhereItIsGone(t *testing.T) {
+// A schedule can be destroyed whatever is already gone of its token: the token, the policy, the management token of a
+// cluster without ACLs, or the whole cluster. Then its Secret is deleted. The Secret is kept if the token could not
+// be revoked.
+func TestDeleteBackupToken_finishesIfPartsAreGone(t *testing.T) {
 	t.Parallel()
 	const policyPath, list = "GET /v1/acl/policy/name/terraform-backup", "GET /v1/acl/tokens"
 	accessor := BackupTokenAccessor((&consul.Cluster{Namespace: "ns", Name: "consul"}), "hourly")
@@ -28,8 +29,8 @@ func TestDeleteBackupToken_finishesWhereItIsGone(t *testing.T) {
 	disabled := consultest.Answers{"GET /v1/acl/token/self": {401, "ACL support disabled"}}
 	for name, tt := range map[string]struct {
 		consul  consultest.Answers
-		gone    []string // from Kubernetes
-		secret  bool     // is left
+		gone    []string // missing in Kubernetes
+		secret  bool     // is kept
 		refused bool
 	}{
 		"nothing":               {consul: deleted},
@@ -69,7 +70,7 @@ func TestDeleteBackupToken_finishesWhereItIsGone(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			for range 2 { // once more, when all of it is gone
+			for range 2 { // once more, when everything is gone
 				if err := DeleteBackupToken(t.Context(), c, "hourly", target); (err != nil) != tt.refused {
 					t.Errorf("the error is %v", err)
 				}

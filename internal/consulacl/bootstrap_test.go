@@ -14,7 +14,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// A Secret that was made by somebody else is taken, or refused at once, and the refusal says what makes it good.
+// A Secret of somebody else is used or refused at once, and the refusal says how to fix it.
 func TestCheckSecret(t *testing.T) {
 	t.Parallel()
 	const token = "5f6b3f8e-4d0a-4dd1-8e4e-6f3f2b1a9c77"
@@ -27,18 +27,18 @@ func TestCheckSecret(t *testing.T) {
 		return func(s *corev1.Secret) { s.Data = map[string][]byte{"token": []byte(value)} }
 	}
 	for name, tt := range map[string]struct {
-		make []func(*corev1.Secret) // nil: there is none
+		make []func(*corev1.Secret) // nil: the Secret does not exist
 		ref  SecretRef
 		want string // in the refusal
 	}{
-		"there is none":       {nil, SecretRef{"mine", "token"}, ""},
-		"it says whose it is": {[]func(*corev1.Secret){marked, holds(token)}, SecretRef{"mine", "token"}, ""},
-		"it says so, empty":   {[]func(*corev1.Secret){marked}, SecretRef{"mine", "token"}, ""},
-		"it does not say so": {[]func(*corev1.Secret){holds(token)}, SecretRef{"mine", "token"}, "kubectl label secret --namespace ns " +
+		"no Secret":             {nil, SecretRef{"mine", "token"}, ""},
+		"a label and a token":   {[]func(*corev1.Secret){marked, holds(token)}, SecretRef{"mine", "token"}, ""},
+		"a label, but no token": {[]func(*corev1.Secret){marked}, SecretRef{"mine", "token"}, ""},
+		"no label": {[]func(*corev1.Secret){holds(token)}, SecretRef{"mine", "token"}, "kubectl label secret --namespace ns " +
 			"mine app.kubernetes.io/component=acl-bootstrap"},
-		"the token is in it":     {[]func(*corev1.Secret){marked, holds(token)}, SecretRef{"other", "token"}, `is in key "token" of Secret mine`},
-		"the key is another":     {[]func(*corev1.Secret){marked, holds(token)}, SecretRef{"mine", "key"}, `not in key "key" of Secret mine`},
-		"what it holds is wrong": {[]func(*corev1.Secret){marked, holds("hunter2")}, SecretRef{"mine", "token"}, "does not hold a UUID"},
+		"in another Secret": {[]func(*corev1.Secret){marked, holds(token)}, SecretRef{"other", "token"}, `is in key "token" of Secret mine`},
+		"in another key":    {[]func(*corev1.Secret){marked, holds(token)}, SecretRef{"mine", "key"}, `not in key "key" of Secret mine`},
+		"not a token":       {[]func(*corev1.Secret){marked, holds("hunter2")}, SecretRef{"mine", "token"}, "does not hold a UUID"},
 	} {
 		k := fake.NewClientset()
 		if tt.make != nil {
@@ -59,7 +59,7 @@ func TestCheckSecret(t *testing.T) {
 		if err == nil || strings.Contains(tt.want, "UUID") {
 			continue
 		}
-		// The apply that finds the same does not wait for what waiting does not change.
+		// An apply does not wait if waiting cannot change the result.
 		if _, err := PrepareSecret(t.Context(), c, tt.ref, false); !errors.As(err, &refused) || isTransient(err) {
 			t.Errorf("%s: the apply: %v", name, err)
 		}

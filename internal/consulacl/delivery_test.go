@@ -31,7 +31,7 @@ func TestTarget_Render(t *testing.T) {
 	}
 }
 
-// An error of a template may quote the value that it was given, or a part of it.
+// An error of a template may quote its value, or a part of it.
 func TestTarget_Render_anErrorHasNothingOfTheSecretID(t *testing.T) {
 	const secretID = "5f6b3f8e-4d0a-4dd1-8e4e-6f3f2b1a9c77"
 	for _, template := range []string{
@@ -53,8 +53,8 @@ func TestTarget_Render_anErrorHasNothingOfTheSecretID(t *testing.T) {
 	}
 }
 
-// A namespace that is gone takes Secrets with it, and the Roles by which they could be read. Nothing is delivered to it, and
-// nothing is left to withdraw from it.
+// A namespace that is gone has taken its Secrets with it, and the Roles that grant access to them. Nothing is
+// delivered to it, and nothing has to be withdrawn from it.
 func TestDeliveries_inANamespaceThatIsGone(t *testing.T) {
 	t.Parallel()
 	forbidden := func(verb, resource string) func(*fake.Clientset) {
@@ -65,7 +65,7 @@ func TestDeliveries_inANamespaceThatIsGone(t *testing.T) {
 		}
 	}
 	for name, tt := range map[string]struct {
-		namespace *corev1.Namespace // nil: it does not exist
+		namespace *corev1.Namespace // nil: the namespace does not exist
 		answers   []func(*fake.Clientset)
 		missing   bool
 	}{
@@ -76,8 +76,8 @@ func TestDeliveries_inANamespaceThatIsGone(t *testing.T) {
 		"it is being deleted": {&corev1.Namespace{
 			ObjectMeta: metav1.ObjectMeta{Name: "app", DeletionTimestamp: new(metav1.Now()), Finalizers: []string{"kubernetes"}},
 		}, []func(*fake.Clientset){forbidden("patch", "secrets")}, true},
-		"it is there": {&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "app"}}, nil, false},
-		"it is there, and may not be written": {&corev1.Namespace{
+		"it exists": {&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "app"}}, nil, false},
+		"it exists, and may not be written": {&corev1.Namespace{
 			ObjectMeta: metav1.ObjectMeta{Name: "app"},
 		}, []func(*fake.Clientset){forbidden("patch", "secrets")}, false},
 	} {
@@ -117,7 +117,7 @@ func TestDeliveries_inANamespaceThatIsGone(t *testing.T) {
 	}
 }
 
-// An import finds the Secrets that a token is in, with what was declared of them.
+// An import finds the Secrets of a token, with what was declared of them.
 func TestDeliveries_Find(t *testing.T) {
 	t.Parallel()
 	const accessorID, secretID = "8f8b1e3a-5d1c-4f0e-9c64-3f1d2a7b9e55", "5f6b3f8e-4d0a-4dd1-8e4e-6f3f2b1a9c77"
@@ -142,7 +142,7 @@ func TestDeliveries_Find(t *testing.T) {
 	if err := d.Deliver(t.Context(), Target{Namespace: "ns", Name: "other", Key: "token"}, "another", secretID, ""); err != nil {
 		t.Fatal(err)
 	}
-	// The fake does not say who manages a field as the API server does.
+	// Unlike the API server, the fake does not record field managers.
 	s, err := k.CoreV1().Secrets("app").Get(t.Context(), "file", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -163,7 +163,7 @@ func TestDeliveries_Find(t *testing.T) {
 	}
 	for i, f := range found {
 		if !f.Same(all[i]) || f.Declared != all[i].Declared {
-			t.Errorf("%+v is not %+v", f, all[i])
+			t.Errorf("got %+v, want %+v", f, all[i])
 		}
 		value, err := f.Render(accessorID, secretID)
 		want, _ := all[i].Render(accessorID, secretID)

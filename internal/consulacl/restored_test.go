@@ -15,8 +15,8 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 )
 
-// A catalog that was restored has the server of another cluster, of the same name. While it is there, Consul takes no
-// agent of this name in: it goes before the agent is awaited.
+// A restored catalog has the server of another cluster with the same name. While it exists, Consul accepts no agent
+// with this name, so it is removed before the wait for the agent.
 func TestHeal_makesRoomForTheAgents(t *testing.T) {
 	t.Parallel()
 	for name, ready := range map[string]time.Duration{
@@ -93,7 +93,7 @@ func healMakesRoom(t *testing.T, ready time.Duration) {
 	if err := Heal(ctx, c, true); err != nil {
 		t.Fatal(err)
 	}
-	// Given by the bootstrap; then taken away and given again, for the agent to look at once.
+	// Set by the bootstrap; then removed and set again, so that the agent checks at once.
 	if want := []string{"give", "deregister", "give", "give"}; !slices.Equal(done, want) {
 		t.Errorf("it did %q, want %q", done, want)
 	}
