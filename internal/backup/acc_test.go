@@ -54,7 +54,7 @@ resource "consul_k8s_cluster" "test" {
 `, namespace, version, acctest.Small, more)
 }
 
-// scheduleHCL is a schedule that never comes by itself.
+// scheduleHCL is a schedule that never starts a task by itself.
 func scheduleHCL(cluster, repository, more string) string {
 	if !strings.Contains(more, "schedule ") {
 		more += "\n  schedule = \"0 0 31 2 *\""
@@ -89,7 +89,7 @@ func putSecret(t *testing.T, namespace string, data map[string]string) {
 	}
 }
 
-// snapshots are those of a repository, oldest first.
+// snapshots are the snapshots in a repository, oldest first.
 func snapshots(t *testing.T, namespace, repository string) (all []struct {
 	ID       string
 	Hostname string
@@ -105,7 +105,7 @@ func snapshots(t *testing.T, namespace, repository string) (all []struct {
 	return all
 }
 
-// runNow lets a CronJob of the schedule run at once, as "kubectl create job --from" does.
+// runNow starts a task of a CronJob of the schedule at once, as "kubectl create job --from" does.
 func runNow(t *testing.T, namespace, task string) {
 	t.Helper()
 	if reason := tryNow(t, namespace, task); reason != "" {
@@ -113,13 +113,13 @@ func runNow(t *testing.T, namespace, task string) {
 	}
 }
 
-// tryNow is runNow that returns the last words of the pod, if it fails.
+// tryNow is runNow that returns the last words of the pod if the task fails.
 func tryNow(t *testing.T, namespace, task string) string {
 	t.Helper()
 	return awaitNow(t, startNow(t, namespace, task, 0))
 }
 
-// startNow starts a task, which is tried again so many times.
+// startNow starts a task with a number of retries.
 func startNow(t *testing.T, namespace, task string, again int32) *batchv1.Job {
 	t.Helper()
 	k := acctest.Kube(t)
@@ -142,7 +142,7 @@ func startNow(t *testing.T, namespace, task string, again int32) *batchv1.Job {
 	return job
 }
 
-// awaitNow waits for the end of a Job, and returns the last words of its pod, if it fails.
+// awaitNow waits for the end of a Job, and returns the last words of its pod if the Job fails.
 func awaitNow(t *testing.T, job *batchv1.Job) (reason string) {
 	t.Helper()
 	k := acctest.Kube(t)
@@ -171,9 +171,9 @@ func awaitNow(t *testing.T, job *batchv1.Job) (reason string) {
 	return reason
 }
 
-// Snapshots of a cluster with ACLs and TLS are verified, stored and forgotten as declared; the
-// schedule follows the servers through an upgrade; what cannot work never gets into its place;
-// and nothing but the repository is left.
+// Snapshots of a cluster with ACLs and TLS are verified, stored, and forgotten as declared. The schedule follows the
+// servers through an upgrade. A change that cannot work is refused, and the schedule is kept. A destroy leaves only
+// the repository.
 func TestAccBackupSchedule_storesVerifiedSnapshots(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -198,7 +198,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 		return func(s *terraform.State) error {
 			a := s.RootModule().Resources[address].Primary.Attributes
 			if *id = a["last_backup.snapshot"]; *id == "" || a["last_backup.size"] == "0" || a["last_backup.stored"] == "0" {
-				return fmt.Errorf("the last backup is not told: %v", a)
+				return fmt.Errorf("the last backup is not shown: %v", a)
 			}
 			return nil
 		}
@@ -231,7 +231,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 					!strings.Contains(fmt.Sprint(all[0].Tags), "schedule=backup version="+old) {
 					return fmt.Errorf("the repository has %v, and the last backup is %s", all, first)
 				}
-				// What is stored is Consul's archive, and its sums are right.
+				// The stored files are Consul's archive, with the right checksums.
 				out := acctest.Restic(
 					t,
 					namespace,
@@ -240,7 +240,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 					`cd /tmp; restic -q dump latest /scratch/backup/consul.tar | tar x; sha256sum -c SHA256SUMS; restic -q dump latest /scratch/backup/info.json`,
 				)
 				if !strings.Contains(out, "state.bin: OK") || !strings.Contains(out, `"ACLToken"`) {
-					return fmt.Errorf("what is stored is no snapshot: %s", out)
+					return fmt.Errorf("the stored files are not a snapshot: %s", out)
 				}
 				return nil
 			})},
@@ -263,7 +263,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 					return nil
 				}),
 			},
-			{ // somebody else's change
+			{ // a change by somebody else
 				PreConfig: func() {
 					_, err := k.BatchV1().CronJobs(
 						namespace,
@@ -284,7 +284,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 				}},
 				ConfigStateChecks: []statecheck.StateCheck{statecheck.ExpectKnownValue(address, tfjsonpath.New("drift"), knownvalue.ListSizeExact(0))},
 			},
-			{ // somebody takes the right away
+			{ // somebody removes the right
 				PreConfig: func() {
 					if err := consulacl.Of(acctest.Consul(t, namespace, "consul")).Do(t.Context(), func(client *api.Client) error {
 						policy, _, err := client.ACL().PolicyReadByName("terraform-backup", nil)
@@ -315,7 +315,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 			},
 			{Config: config(recent, ""), Check: image(recent)},
 			{Config: config(recent, ""), PlanOnly: true},
-			{ // when, and not how: no backup is taken
+			{ // another time, with the same settings: no backup is taken
 				Config: config(recent, "schedule = \"0 0 30 2 *\"\n  suspend = true\n  time_zone = \"Europe/Paris\""),
 				Check: func(s *terraform.State) error {
 					if got := s.RootModule().Resources[address].Primary.Attributes["last_backup.version"]; got != old {
@@ -342,12 +342,12 @@ resource "consul_k8s_acl_bootstrap" "test" {
 		},
 	})
 	if n := len(snapshots(t, namespace, repository)); n == 0 {
-		t.Error("the destroy took the backups along")
+		t.Error("the destroy deleted the backups")
 	}
 }
 
-// A volume is a repository too, of a cluster without ACLs and TLS. A store that is away is
-// told, and leaves nothing behind.
+// A volume is a repository too, for a cluster without ACLs and TLS. A missing store is reported, and leaves nothing
+// behind.
 func TestAccLong_storesInAVolume(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace, k := acctest.Namespace(t), acctest.Kube(t)
@@ -368,7 +368,7 @@ func TestAccLong_storesInAVolume(t *testing.T) {
 			}(),
 		} {
 			if !apierrors.IsNotFound(err) {
-				return fmt.Errorf("the %s is there: %w", name, err)
+				return fmt.Errorf("the %s exists: %w", name, err)
 			}
 		}
 		return nil
@@ -386,7 +386,7 @@ func TestAccLong_storesInAVolume(t *testing.T) {
 			},
 			{Config: config(`volume_claim = "backups"`), PlanOnly: true},
 			{Config: cluster, Check: absent},
-			// The repository is taken up again.
+			// The repository is used again.
 			{
 				Config: config(`volume_claim = "backups"`),
 				Check:  resource.TestCheckResourceAttr(address, "last_backup.version", acctest.ConsulVersion),
@@ -395,8 +395,8 @@ func TestAccLong_storesInAVolume(t *testing.T) {
 	})
 }
 
-// A REST server behind an authority of its own that wants to see a certificate, and an SFTP server, are stores too; one that
-// is not the one that is known is not talked to.
+// A REST server with its own authority that requires a client certificate, and an SFTP server, are stores too. A
+// server with another identity than the known one is refused.
 func TestAccSnapshot_storesOnRESTAndSFTPServers(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -442,7 +442,7 @@ data "consul_k8s_backups" "%[1]s" {
 	test(t, resource.TestCase{Steps: []resource.TestStep{
 		{Config: config + snapshot("rest", rest, "untrusted"), ExpectError: acctest.Says("certificate signed by unknown authority")},
 		{Config: config + snapshot("rest", rest, "anonymous"), ExpectError: acctest.Says("certificate required")},
-		// restic may end before it prints what ssh says.
+		// restic may end before it prints the output of ssh.
 		{
 			Config:      config + snapshot("sftp", sftp, "stranger"),
 			ExpectError: regexp.MustCompile(`Host\s+key\s+verification\s+failed|unable\s+to\s+start\s+the\s+sftp\s+session`),
@@ -457,9 +457,9 @@ data "consul_k8s_backups" "%[1]s" {
 	}})
 }
 
-// The apply that turns ACLs on gives the schedule its token, and one that makes a lost configuration of the servers again is
-// not stopped by the schedule.
-func TestAccBackupSchedule_goesOnWithACLs(t *testing.T) {
+// The apply that turns on ACLs gives the schedule its token. The schedule does not prevent an apply that restores a
+// lost configuration of the servers.
+func TestAccBackupSchedule_continuesWithACLs(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
@@ -495,8 +495,8 @@ func TestAccBackupSchedule_goesOnWithACLs(t *testing.T) {
 	}})
 }
 
-// The repository is pruned and checked, the latest backup is restored into a server that is thrown away, and a
-// backup that is damaged is told by the check and by the drill.
+// The repository is pruned and checked, the latest backup is restored into a temporary server, and the check and the
+// drill report a damaged backup.
 func TestAccBackupSchedule_provesItsBackups(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -532,7 +532,7 @@ func TestAccBackupSchedule_provesItsBackups(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// register makes a node with an agent, as far as the catalog tells, and services: the server of a drill does not see it.
+	// register adds a node with services to the catalog as if it had an agent, which the server of a drill cannot reach.
 	register := func() {
 		t.Helper()
 		err := acctest.Consul(t, namespace, "consul").Any(t.Context(), "", func(client *api.Client) error {
@@ -592,7 +592,7 @@ func TestAccBackupSchedule_provesItsBackups(t *testing.T) {
 					resource.TestCheckResourceAttr(address, "last_check.parts", "1"),
 				),
 			},
-			{ // a pack of the repository is damaged: data that only a reading finds
+			{ // a pack of the repository is damaged, which shows only when it is read
 				PreConfig: func() {
 					acctest.Damage(t, namespace, "/data/bucket/consul/data/*/*")
 					for task, says := range map[string]string{restic.TaskCheck: "The repository is damaged.", restic.TaskDrill: "cannot be read back"} {
@@ -615,7 +615,7 @@ func TestAccBackupSchedule_provesItsBackups(t *testing.T) {
 	})
 }
 
-// podsAreAsDeclared looks for the resources and the placement of provesItsBackups in the Jobs that were run.
+// podsAreAsDeclared checks the resources and the placement of provesItsBackups in the Jobs that have run.
 func podsAreAsDeclared(t *testing.T, namespace string) resource.TestCheckFunc {
 	t.Helper()
 	return func(*terraform.State) error {
@@ -627,7 +627,7 @@ func podsAreAsDeclared(t *testing.T, namespace string) resource.TestCheckFunc {
 		spec := latest.Spec
 		if spec.NodeSelector["kubernetes.io/os"] != "linux" || spec.PriorityClassName != "system-cluster-critical" ||
 			!slices.ContainsFunc(spec.Tolerations, func(t corev1.Toleration) bool { return t.Key == "backups" }) {
-			return fmt.Errorf("the pod %s is placed otherwise: %+v", latest.Name, spec)
+			return fmt.Errorf("the pod %s is not placed as declared: %+v", latest.Name, spec)
 		}
 		for _, c := range spec.InitContainers { // the last container of a drill is a server
 			if c.Resources.Requests.Cpu().String() != "50m" || c.Resources.Limits.Memory().String() != "512Mi" {
@@ -638,7 +638,7 @@ func podsAreAsDeclared(t *testing.T, namespace string) resource.TestCheckFunc {
 	}
 }
 
-// A backup waits for a store that is away, and one whose pod is killed meanwhile is taken again.
+// A backup waits for a store that is away, and is repeated if its pod is killed meanwhile.
 func TestAccLong_survivesAStoreThatIsAwayAndAKill(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace, k := acctest.Namespace(t), acctest.Kube(t)
@@ -659,7 +659,7 @@ func TestAccLong_survivesAStoreThatIsAwayAndAKill(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// storing waits for the pod of a Job in which restic runs, other than one.
+	// storing waits for another pod of a Job in which restic runs.
 	storing := func(job *batchv1.Job, other types.UID) (found corev1.Pod) {
 		t.Helper()
 		acctest.Wait(t, "restic to run", func(ctx context.Context) (string, error) {
@@ -710,8 +710,8 @@ func TestAccLong_survivesAStoreThatIsAwayAndAKill(t *testing.T) {
 	}}})
 }
 
-// forgetsNothingOfAFormerCluster makes a repository, with two backups of which two are kept, look as if the cluster had begun
-// anew: nothing is forgotten until something was restored.
+// forgetsNothingOfAFormerCluster makes a repository with two backups, of which two are kept, look as if the cluster
+// had started empty: nothing is forgotten until something was restored.
 func forgetsNothingOfAFormerCluster(t *testing.T, namespace, repository string) error {
 	t.Helper()
 	add := func(tag string, index int) {
@@ -727,7 +727,7 @@ func forgetsNothingOfAFormerCluster(t *testing.T, namespace, repository string) 
 		tag         string
 		index, want int
 	}{
-		{"schedule=backup", 999999999, 4}, // two, that one, and one more
+		{"schedule=backup", 999999999, 4}, // two, this one, and one more
 		{"before-restore=abcdef", 5, 4},   // the last two, and these
 	} {
 		add(step.tag, step.index)
@@ -739,8 +739,8 @@ func forgetsNothingOfAFormerCluster(t *testing.T, namespace, repository string) 
 	return nil
 }
 
-// A cluster with a name of 45 characters has TLS, gossip encryption, ACLs, and a schedule with every task, whose Jobs run as a
-// ServiceAccount of their own with a token.
+// A cluster with a name of 45 characters has TLS, gossip encryption, ACLs, and a schedule with every task, whose Jobs
+// run as their own ServiceAccount with a token.
 func TestAccBackupSchedule_ofALongName(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -808,7 +808,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 			},
 			{Config: cluster, Check: func(*terraform.State) error {
 				if _, err := k.CoreV1().ServiceAccounts(namespace).Get(t.Context(), account, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
-					return fmt.Errorf("the ServiceAccount is there: %w", err)
+					return fmt.Errorf("the ServiceAccount exists: %w", err)
 				}
 				return nil
 			}},
@@ -816,7 +816,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 	})
 }
 
-// Bad input is refused at plan, before there is a cluster.
+// Bad input is refused at plan, before the cluster exists.
 func TestAccBackupSchedule_badInput(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)

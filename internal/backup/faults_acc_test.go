@@ -19,8 +19,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 )
 
-// A store whose disk is full fails the backup, and keeps what it had; a damaged index is found, and repaired as the guide
-// says.
+// If the disk of a store is full, the backup fails, and earlier ones are kept. A damaged index is found, and is
+// repaired as the guide says.
 func TestAccLong_aFullDiskAndADamagedIndex(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
@@ -70,7 +70,7 @@ func TestAccLong_aFullDiskAndADamagedIndex(t *testing.T) {
 	}})
 }
 
-// killIn deletes the pod of the Job that restores when so many of its containers have ended, and reports whether it did.
+// killIn deletes the pod of the restoring Job once a number of its containers have ended, and reports whether it did.
 func killIn(ctx context.Context, t *testing.T, namespace string, ended int) bool {
 	t.Helper()
 	pods := acctest.Kube(t).CoreV1().Pods(namespace)
@@ -98,7 +98,7 @@ func killIn(ctx context.Context, t *testing.T, namespace string, ended int) bool
 	return false
 }
 
-// A restore whose pod is killed at any of its steps has changed nothing, or is finished by the next apply.
+// A restore whose pod is killed at any step has changed nothing, or the next apply completes it.
 func TestAccLong_survivesAKillAtEachStep(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace, k := acctest.Namespace(t), acctest.Kube(t)
@@ -145,7 +145,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 				t.Errorf("%s: something was changed: %v\n%s", step, err, out)
 			}
 		default:
-			t.Logf("%s: it is not known what was changed", step) // the pod is gone
+			t.Logf("%s: it is not known what was changed", step) // the pod no longer exists
 		}
 		cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 		for _, check := range []resource.TestCheckFunc{
@@ -157,7 +157,7 @@ resource "consul_k8s_acl_bootstrap" "test" {
 		}
 		jobs, err := k.BatchV1().Jobs(namespace).List(t.Context(), metav1.ListOptions{})
 		if err != nil || len(jobs.Items) > 0 && jobs.Items[0].Name == restic.RestoreJobName("consul") {
-			t.Errorf("%s: the Job is left: %v", step, err)
+			t.Errorf("%s: the Job still exists: %v", step, err)
 		}
 	}
 	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")

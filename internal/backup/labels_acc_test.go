@@ -17,10 +17,10 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 )
 
-// regexpUser is what a server says that runs as declared, in a process namespace of its own.
+// regexpUser matches the output of a server that runs as declared, in its own process namespace.
 var regexpUser = regexp.MustCompile(`^2000:3000 [0-9]+ sh prepared single\n$`)
 
-// requireLabel lets a policy refuse every object without a label in a namespace, no matter what creates it.
+// requireLabel creates a policy that refuses every object without a label in a namespace, whoever creates the object.
 func requireLabel(t *testing.T, namespace, label string) {
 	t.Helper()
 	k, ctx := acctest.Kube(t), context.WithoutCancel(t.Context())
@@ -82,8 +82,8 @@ func requireLabel(t *testing.T, namespace, label string) {
 	})
 }
 
-// In a namespace whose policy requires a label, a cluster with everything that is made for it works with another user, without a
-// shared process namespace, and with containers of its own, and its labels can be changed without a restart.
+// In a namespace whose policy requires a label, a cluster with all of its objects works with another user, without a
+// shared process namespace, and with extra containers. Its labels can be changed without a restart.
 func TestAccLabels_reachEveryObject(t *testing.T) {
 	acctest.PreCheck(t)
 	t.Parallel()
@@ -167,7 +167,7 @@ func podUID(t *testing.T, namespace string) string {
 	return string(p.UID)
 }
 
-// checkStrict looks at the labels of what exists, and at the pod of the server.
+// checkStrict checks the labels of the objects, and the pod of the server.
 func checkStrict(t *testing.T, namespace, team string, tier bool) error {
 	t.Helper()
 	k, ctx := acctest.Kube(t), t.Context()

@@ -47,7 +47,7 @@ func manage(t *testing.T, namespace string, do func(*api.Client) error) {
 	}
 }
 
-// putKeys writes keys "<prefix>/0" to n-1, many in a transaction.
+// putKeys writes the keys "<prefix>/0" to n-1, many in each transaction.
 func putKeys(t *testing.T, namespace, prefix string, n int) {
 	t.Helper()
 	manage(t, namespace, func(client *api.Client) error {
@@ -64,7 +64,7 @@ func putKeys(t *testing.T, namespace, prefix string, n int) {
 	})
 }
 
-// hasKeys checks how many keys there are below prefixes.
+// hasKeys checks the number of keys below prefixes.
 func hasKeys(t *testing.T, namespace string, want map[string]int) resource.TestCheckFunc {
 	return func(*terraform.State) error {
 		got := map[string]int{}
@@ -85,8 +85,8 @@ func hasKeys(t *testing.T, namespace string, want map[string]int) resource.TestC
 	}
 }
 
-// agentTokensWork checks that each server is in the catalog as itself, and that what it registers there
-// is let in: its token has the right.
+// agentTokensWork checks that each server is in the catalog as itself, and that its registrations are accepted: its
+// token has the right.
 func agentTokensWork(t *testing.T, namespace string) resource.TestCheckFunc {
 	return func(*terraform.State) error {
 		c := acctest.Consul(t, namespace, "consul")
@@ -103,7 +103,7 @@ func agentTokensWork(t *testing.T, namespace string) resource.TestCheckFunc {
 			if err != nil {
 				return err
 			}
-			// The agent brings it into the catalog with its own token.
+			// The agent registers it in the catalog with its own token.
 			acctest.Wait(t, "server "+pods[i].Name+" to be in the catalog", func(context.Context) (string, error) {
 				self, err := client.Agent().Self()
 				if err != nil {
@@ -127,9 +127,9 @@ func agentTokensWork(t *testing.T, namespace string) resource.TestCheckFunc {
 	}
 }
 
-// A restore brings back what was there, and nothing of what came after it; tokens of all kinds work again, what the
-// cluster had before is kept, and that can be restored too.
-func TestAccRestore_bringsBackWhatWasThere(t *testing.T) {
+// A restore restores the data of the snapshot, and removes what was written later. Tokens of all kinds work again,
+// the former data is stored, and that can be restored too.
+func TestAccRestore_bringsBackTheData(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
@@ -180,7 +180,7 @@ resource "consul_k8s_token" "test" {
 			PreConfig: func() {
 				putKeys(t, namespace, "kept", 500)
 				runNow(t, namespace, restic.TaskBackup)
-				// All that a snapshot cannot know of: keys, another management token, a token that is gone.
+				// What is not in the snapshot: keys, another management token, a deleted token.
 				putKeys(t, namespace, "later", 100)
 				manage(t, namespace, func(client *api.Client) error {
 					_, err := client.KV().DeleteTree("kept/1", nil)
@@ -188,7 +188,7 @@ resource "consul_k8s_token" "test" {
 				})
 				loseToken(t, namespace)
 			},
-			Config: base(2), // the management token of the snapshot is none any more
+			Config: base(2), // the management token of the snapshot is no longer valid
 		},
 		{
 			Config: restore(`"latest"`, ""),
@@ -210,7 +210,7 @@ resource "consul_k8s_token" "test" {
 			),
 		},
 		{Config: restore(`"latest"`, ""), PlanOnly: true},
-		{ // the way back, which the first restore has stored
+		{ // the data from before the first restore, which that restore stored
 			Config: restore("reverse([for b in data.consul_k8s_backups.test.backups : b.id if b.before_restore != null])[0]", "") + fmt.Sprintf(`
 data "consul_k8s_backups" "test" {
   cluster    = consul_k8s_acl_bootstrap.test.cluster
@@ -221,7 +221,7 @@ data "consul_k8s_backups" "test" {
 				func(s *terraform.State) error {
 					a := s.RootModule().Resources[restoreAddress].Primary.Attributes
 					if a["snapshot_id"] != before || a["before_snapshot_id"] == before || first == before {
-						return fmt.Errorf("restored %s, and before the first restore there was %s", a["snapshot_id"], before)
+						return fmt.Errorf("restored %s, but the first restore stored %s", a["snapshot_id"], before)
 					}
 					return nil
 				},
@@ -231,7 +231,7 @@ data "consul_k8s_backups" "test" {
 	}})
 }
 
-// What cannot be restored is refused when it is planned, or before anything was changed.
+// What cannot be restored is refused at plan, or before anything was changed.
 func TestAccRestore_refuses(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -309,7 +309,7 @@ resource "consul_k8s_snapshot" "test" {
 		{Config: recent + restore("yesterday", ""), PlanOnly: true, ExpectError: acctest.Says(`"yesterday" is not a snapshot ID`)},
 		{Config: recent + other, ExpectError: acctest.Says("There is no cluster " + namespace + "/other")},
 		{Config: recent + snapshot("2"), Check: resource.TestCheckResourceAttr(address, "version", acctest.ConsulVersion)},
-		{ // damaged where the list does not show it
+		{ // damaged in a way that the list does not show
 			PreConfig:   func() { acctest.Damage(t, namespace, "/data/bucket/consul/data/*/*") },
 			Config:      recent + snapshot("2") + restore("latest", ""),
 			ExpectError: acctest.Says("cannot be read back from the repository"),
@@ -321,7 +321,7 @@ resource "consul_k8s_snapshot" "test" {
 			}
 			for _, j := range jobs.Items {
 				if j.Name != restic.RestoreJobName("consul") && j.Name != "consul-snapshot" {
-					return fmt.Errorf("the Job %s is left", j.Name)
+					return fmt.Errorf("the Job %s still exists", j.Name)
 				}
 			}
 			return nil
@@ -329,9 +329,9 @@ resource "consul_k8s_snapshot" "test" {
 	}})
 }
 
-// A snapshot is restored into another cluster, which has servers of the same names; one whose provider is
-// killed when it was restored is finished by the next apply, and not restored again. A destroy deletes the
-// Job that the provider was waiting for then.
+// A snapshot is restored into another cluster, whose servers have the same names. If the provider is killed after the
+// restore, the next apply completes it without another restore. A destroy deletes the Job that the provider was
+// waiting for.
 func TestAccRestore_intoAnotherClusterAndInterrupted(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -373,7 +373,7 @@ resource "consul_k8s_snapshot" "test" {
 	if !killed {
 		t.Fatalf("the apply ended before it could be killed:\n%s", out)
 	}
-	// What is written now is lost if it is restored again.
+	// A second restore would lose the writes from now on.
 	acctest.Wait(t, "a client to write", func(ctx context.Context) (string, error) {
 		err := acctest.Consul(t, elsewhere, "consul").Any(ctx, oldToken(t, namespace), func(client *api.Client) error {
 			_, err := client.KV().Put(&api.KVPair{Key: "later/0", Value: []byte("x")}, nil)
@@ -406,7 +406,7 @@ resource "consul_k8s_snapshot" "test" {
 	}
 }
 
-// loseToken puts another token in the place of the management token.
+// loseToken replaces the management token by another one.
 func loseToken(t *testing.T, namespace string) {
 	t.Helper()
 	_, ref, err := consulacl.ManagementToken(t.Context(), acctest.Consul(t, namespace, "consul"))

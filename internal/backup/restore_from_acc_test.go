@@ -26,7 +26,7 @@ func beginning(repository, snapshot, from string) string {
 	)
 }
 
-// endpoints is the number of servers that the client Service leads to.
+// endpoints is the number of servers to which the client Service routes.
 func endpoints(ctx context.Context, t *testing.T, namespace string) (n int) {
 	t.Helper()
 	list, err := acctest.Kube(
@@ -58,18 +58,18 @@ resource "consul_k8s_snapshot" "test" {
 `, cluster, repository)
 }
 
-// says runs a command that fails, and checks that it says something.
+// says runs a command that fails, and checks its output.
 func says(t *testing.T, cli *acctest.CLI, what string, args ...string) {
 	t.Helper()
 	out, code := cli.Run(t.Context(), append(args, "-no-color")...)
 	if words := strings.Join(strings.Fields(strings.ReplaceAll(out, "│", "")), " "); code == 0 || !strings.Contains(words, what) {
-		t.Errorf("%v ended with %d and does not say %q:\n%s", args, code, what, out)
+		t.Errorf("%v ended with exit code %d and does not say %q:\n%s", args, code, what, out)
 	}
 }
 
-// A new cluster of another name has what a backup has before a client or another resource meets it, also where the
-// provider is killed in between; its management token is where the bootstrap wants it.
-func TestAccCluster_beginsWithABackup(t *testing.T) {
+// A new cluster with another name has the data of a backup before a client or another resource uses it, even if the
+// provider is killed meanwhile. Its management token is where the bootstrap declares it.
+func TestAccCluster_startsFromABackup(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
 	namespace, elsewhere, k := acctest.Namespace(t), acctest.Namespace(t), acctest.Kube(t)
@@ -111,7 +111,7 @@ resource "consul_k8s_policy" "test" {
 		), "replicas  = 1", "replicas  = 3\n  service = { type = \"NodePort\", annotations = { team = \"platform\" } }", 1)
 	}
 	fresh := acctest.NewCLI(t, map[string]string{"main.tf": begin("latest", from)})
-	// Without the Secret nothing is made, and a plan says what the repository lacks.
+	// Without the Secret, nothing is created, and a plan says what the repository lacks.
 	says(t, fresh, "the Secret does not exist", "apply", "-auto-approve")
 	if left, err := k.NamespaceContents(t.Context(), elsewhere); err != nil || len(left) > 0 {
 		t.Errorf("an apply without credentials left %q: %v", left, err)
@@ -130,7 +130,7 @@ resource "consul_k8s_policy" "test" {
 	fresh.Write("main.tf", begin("latest", from))
 	out := fresh.Must(t.Context(), "plan", "-no-color")
 	if !strings.Contains(out, "The cluster starts with a backup") {
-		t.Errorf("the plan does not say with what the cluster begins:\n%s", out)
+		t.Errorf("the plan does not say what the cluster starts from:\n%s", out)
 	}
 	met := 0
 	for _, when := range []struct {
@@ -153,7 +153,7 @@ resource "consul_k8s_policy" "test" {
 		}
 	}
 	if met > 0 {
-		t.Errorf("clients were led to %d servers that were not restored", met)
+		t.Errorf("clients were routed to %d servers that were not restored", met)
 	}
 	fresh.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 	for _, check := range []resource.TestCheckFunc{hasKeys(t, elsewhere, map[string]int{"kept": 300}), agentTokensWork(t, elsewhere)} {
@@ -162,7 +162,7 @@ resource "consul_k8s_policy" "test" {
 		}
 	}
 	if n := endpoints(t.Context(), t, elsewhere); n != 3 {
-		t.Errorf("clients are led to %d servers", n)
+		t.Errorf("clients are routed to %d servers", n)
 	}
 	if _, ref, err := consulacl.ManagementToken(t.Context(), acctest.Consul(t, elsewhere, "consul")); err != nil ||
 		ref != (consulacl.SecretRef{Name: "management", Key: "token"}) {
@@ -171,10 +171,10 @@ resource "consul_k8s_policy" "test" {
 	left, err := k.NamespaceContents(t.Context(), elsewhere)
 	if err != nil || strings.Contains(fmt.Sprint(left), "secret/consul-bootstrap-token") ||
 		strings.Contains(fmt.Sprint(left), "job/consul-restore") {
-		t.Errorf("a Secret or a Job of the restore is left: %q %v", left, err)
+		t.Errorf("a Secret or a Job of the restore still exists: %q %v", left, err)
 	}
 	fresh.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
-	// It counts once, and may go.
+	// It only counts for the create, and may be removed.
 	manage(t, elsewhere, func(client *api.Client) error {
 		_, err := client.KV().Put(&api.KVPair{Key: "later/0", Value: []byte("x")}, nil)
 		return err
@@ -192,8 +192,8 @@ resource "consul_k8s_policy" "test" {
 	}
 }
 
-// A backup that cannot be restored keeps all away that depends on the cluster, which is neither lost nor tainted: the
-// restore goes on when its repository is mended, or is given up.
+// If a backup cannot be restored, everything that depends on the cluster waits, and the cluster is neither lost nor
+// tainted. The restore resumes when its repository is fixed, or is given up.
 func TestAccLong_waitsForItsBackup(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)
@@ -221,13 +221,13 @@ func TestAccLong_waitsForItsBackup(t *testing.T) {
 
 	for _, tt := range []struct {
 		name string
-		mend func()
+		fix  func()
 		says string
 		keys int
 		keep bool
 	}{
 		{"the restore is given up", func() {}, "The cluster starts without its backup", 0, false},
-		{"the repository is mended", func() {
+		{"the repository is fixed", func() {
 			acctest.InS3(t, namespace, "rm -r /data/bucket/consul; mv /data/whole /data/bucket/consul")
 		}, "Apply complete", 10, true},
 	} {
@@ -249,14 +249,14 @@ func TestAccLong_waitsForItsBackup(t *testing.T) {
 			fresh := acctest.NewCLI(t, map[string]string{"main.tf": config(begin)})
 			says(t, fresh, "The cluster is not restored yet", "apply", "-auto-approve")
 			if n := endpoints(t.Context(), t, elsewhere); n != 0 {
-				t.Errorf("clients are led to %d servers that are not restored", n)
+				t.Errorf("clients are routed to %d servers that are not restored", n)
 			}
 			out := fresh.Must(t.Context(), "plan", "-no-color")
 			if !strings.Contains(out, "not restored yet, will be") || strings.Contains(out, "must be replaced") {
-				t.Errorf("the plan does not go on with the restore:\n%s", out)
+				t.Errorf("the plan does not resume the restore:\n%s", out)
 			}
 			says(t, fresh, "cannot be read back from the repository", "apply", "-auto-approve")
-			tt.mend()
+			tt.fix()
 			if !tt.keep {
 				fresh.Write("main.tf", config(""))
 			}
@@ -264,7 +264,7 @@ func TestAccLong_waitsForItsBackup(t *testing.T) {
 				t.Errorf("the apply does not say %q:\n%s", tt.says, out)
 			}
 			if n := endpoints(t.Context(), t, elsewhere); n != 1 {
-				t.Errorf("clients are led to %d servers", n)
+				t.Errorf("clients are routed to %d servers", n)
 			}
 			if err := hasKeys(t, elsewhere, map[string]int{"kept": tt.keys})(nil); err != nil {
 				t.Error(err)

@@ -9,7 +9,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 )
 
-// Less of what clients and operators make is told, and what Consul makes itself is not.
+// The text names the kinds of records of clients and operators of which there are fewer, but none that Consul creates
+// itself.
 func TestFewer(t *testing.T) {
 	t.Parallel()
 	before := map[string]int64{"KVS": 10, "ACLToken": 3, "Register": 9, "Index": 20}

@@ -15,7 +15,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// A plan warns of backups that fail and of those that do not come, and of nothing else.
+// A plan warns of failed and of missing backups, and of nothing else.
 func TestWarn(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
@@ -27,10 +27,10 @@ func TestWarn(t *testing.T) {
 		drill    string
 		suspend  bool
 		state    restic.State
-		kept     *restic.Result // what an earlier refresh has seen
+		kept     *restic.Result // what an earlier refresh has read
 		want     string
 	}{
-		"all is well": {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(2 * time.Hour)}}},
+		"no problem": {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(2 * time.Hour)}}},
 		"failed since": {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(time.Hour), Reason: "no way"}},
 			want: "failed"},
 		"old": {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(4 * time.Hour)}},
@@ -42,12 +42,12 @@ func TestWarn(t *testing.T) {
 		"suspended": {schedule: "0 * * * *", suspend: true, state: restic.State{
 			Backup: restic.Outcome[restic.Result]{Last: stored(40 * time.Hour)},
 		}},
-		"never by itself": {schedule: "0 0 31 2 *", state: restic.State{
+		"never due": {schedule: "0 0 31 2 *", state: restic.State{
 			Backup: restic.Outcome[restic.Result]{Last: stored(40 * time.Hour)},
 		}},
 		"locked": {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: &restic.Result{Snapshot: "abc", Time: now}}},
 			want: "forgotten"},
-		"begun anew": {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: &restic.Result{Snapshot: "abc", Anew: true, Time: now}}},
+		"started empty": {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: &restic.Result{Snapshot: "abc", Anew: true, Time: now}}},
 			want: "backups"},
 		"nothing is known": {schedule: "0 * * * *"},
 		"a drill failed": {schedule: "0 * * * *", drill: "0 5 * * *", state: restic.State{Tasks: map[string]restic.Outcome[restic.Done]{restic.TaskDrill: {Reason: "no way"}}},
@@ -55,7 +55,7 @@ func TestWarn(t *testing.T) {
 		"an old drill": {schedule: "0 * * * *", drill: "0 5 * * *", state: restic.State{
 			Tasks: map[string]restic.Outcome[restic.Done]{restic.TaskDrill: {Last: &restic.Done{Time: now.Add(-90 * time.Hour)}}},
 		}, want: "old"},
-		"one of former times": {schedule: "0 * * * *", state: restic.State{
+		"an outcome from before the change": {schedule: "0 * * * *", state: restic.State{
 			Tasks: map[string]restic.Outcome[restic.Done]{restic.TaskDrill: {Reason: "no way"}},
 		}},
 		"old, and failed since": {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: stored(9 * time.Hour), Reason: "no way"}},
@@ -87,7 +87,7 @@ func TestWarn(t *testing.T) {
 	}
 }
 
-// What Spec says comes back as it was declared.
+// The Spec is read back as it was declared.
 func TestFromSpec(t *testing.T) {
 	t.Parallel()
 	for name, s := range map[string]restic.Spec{

@@ -17,8 +17,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 )
 
-// Jobs work in a namespace that asks for more resources than they would, and beside sidecars that are injected and do not end;
-// where Kubernetes refuses their pods, it is said within seconds. Nothing that selects servers selects them.
+// Jobs work in a namespace that requires more resources than their default, and beside injected sidecars that do not
+// end. If Kubernetes refuses their pods, that is reported within seconds. No selector of servers selects them.
 func TestAccJobs_inAStricterNamespace(t *testing.T) {
 	t.Parallel()
 	acctest.PreCheck(t)
@@ -83,15 +83,15 @@ func TestAccJobs_inAStricterNamespace(t *testing.T) {
 			),
 			Check: hasKeys(t, namespace, map[string]int{"kept": 10, "later": 0}),
 		},
-		{ // what others made does not keep the destroy
+		{ // objects of others do not prevent the destroy
 			PreConfig: func() { end() },
 			Config:    cluster(enough),
 		},
 	}})
 }
 
-// hasSidecar checks the pod of the Job that proves the schedule: the sidecar runs in it, its metadata is as declared, and
-// it is no server.
+// hasSidecar checks the pod of the Job that proves the schedule: the sidecar runs in it, its metadata is as declared,
+// and it does not count as a server.
 func hasSidecar(t *testing.T, namespace string) error {
 	t.Helper()
 	k := acctest.Kube(t)

@@ -15,8 +15,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 )
 
-// The snapshot before an upgrade is stored in the repository of a schedule, whose retention leaves it there, and brings back
-// what was there before; an upgrade that cannot store it does not begin.
+// The snapshot before an upgrade is stored in the repository of a schedule, whose retention keeps it, and restores
+// the former data. An upgrade that cannot store it does not start.
 func TestAccLong_storesTheSnapshotBeforeAnUpgrade(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace, k := acctest.Namespace(t), acctest.Kube(t)
@@ -124,7 +124,7 @@ data "consul_k8s_backups" "test" {
 				agentTokensWork(t, namespace),
 			),
 		},
-		{Config: upgraded}, // the restore is taken out
+		{Config: upgraded}, // the restore is removed
 		{Config: upgraded, PlanOnly: true},
 	}})
 }

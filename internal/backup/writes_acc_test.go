@@ -7,7 +7,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/proof/acctest"
 )
 
-// What is written for a schedule, a snapshot, and a restore, and when they are destroyed.
+// The writes for a schedule, a snapshot, and a restore, and for their destroy.
 func TestAccLong_writesOfBackups(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace := acctest.Namespace(t)

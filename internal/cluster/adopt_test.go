@@ -28,7 +28,7 @@ func TestValidateAdopt(t *testing.T) {
 		says   string
 	}{
 		"a name that is free":            {func(*model) {}, ""},
-		"no take-over":                   {func(m *model) { m.Adopt, m.CreateNamespace = types.ObjectNull(adoptTypes), types.BoolValue(true) }, ""},
+		"no adoption":                    {func(m *model) { m.Adopt, m.CreateNamespace = types.ObjectNull(adoptTypes), types.BoolValue(true) }, ""},
 		"not known yet":                  {func(m *model) { m.Adopt = types.ObjectUnknown(adoptTypes) }, ""},
 		"a namespace to be created":      {func(m *model) { m.CreateNamespace = types.BoolValue(true) }, "leave create_namespace false"},
 		"the name of the former servers": {func(m *model) { m.Name = types.StringValue("old") }, `such as "old-main"`},

@@ -14,8 +14,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// A schedule can be destroyed when the configuration of the servers is gone, or the cluster. As long as its token may be
-// left, its CronJob is there, by which the next apply knows of it.
+// A schedule can be destroyed when the configuration of the servers, or the cluster, is gone. As long as its token
+// may exist, its CronJob is kept, which shows the schedule to the next apply.
 func TestSchedule_Delete(t *testing.T) {
 	t.Parallel()
 	cronJob := func(name string) *batchv1.CronJob {
@@ -37,16 +37,16 @@ func TestSchedule_Delete(t *testing.T) {
 		}
 		return names
 	}
-	// There is no ConfigMap that says whether there are ACLs, and no server to ask.
+	// No ConfigMap says whether ACLs are on, and there is no server to ask.
 	if err := s.Delete(t.Context()); err == nil || !slices.Equal(left(), []string{backup}) {
-		t.Errorf("while nobody knows whether the token is left: %v, left are %q", err, left())
+		t.Errorf("while it is not known whether the token exists: %v, left: %q", err, left())
 	}
 	if err := k.AppsV1().StatefulSets("ns").Delete(t.Context(), server.StatefulSetName("consul"), metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
 		if err := s.Delete(t.Context()); err != nil || len(left()) > 0 {
-			t.Errorf("without a cluster: %v, left are %q", err, left())
+			t.Errorf("without a cluster: %v, left: %q", err, left())
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Every key of the Secret that can be the name of a variable is one, and only the provider names the repository.
+// Every key of the Secret that is a valid name of a variable becomes one, and only the provider names the repository.
 func TestRepositoryScript_credentials(t *testing.T) {
 	t.Parallel()
 	c := container(t, nil)
@@ -33,7 +33,7 @@ func TestRepositoryScript_credentials(t *testing.T) {
 		}
 	}
 	if strings.Contains(out, "=x") {
-		t.Errorf("a file that names no variable is one: %s", out)
+		t.Errorf("a file whose name is not that of a variable became one: %s", out)
 	}
 	if got := c.Read("/tmp/client.pem"); got != "certificate\nkey" {
 		t.Errorf("the client's certificate is %q", got)
@@ -43,7 +43,8 @@ func TestRepositoryScript_credentials(t *testing.T) {
 	}
 }
 
-// restic reaches an SFTP server with the key and the known hosts of the Secret, and with nothing that the image configures.
+// restic reaches an SFTP server with the key and the known hosts of the Secret, and ignores the configuration of the
+// image.
 func TestRepositoryScript_ssh(t *testing.T) {
 	t.Parallel()
 	c := container(t, map[string]string{"ssh": `echo "$@"`})
@@ -59,16 +60,16 @@ func TestRepositoryScript_ssh(t *testing.T) {
 		}
 	}
 	info, err := os.Stat(c.Path("/tmp/ssh-privatekey"))
-	if err != nil || info.Mode().Perm() != 0o600 || c.Read("/tmp/ssh-privatekey") != "key\n" { // ssh needs the line break
+	if err != nil || info.Mode().Perm() != 0o600 || c.Read("/tmp/ssh-privatekey") != "key\n" { // ssh requires the line break
 		t.Errorf("the key is %q with the mode %v, %v", c.Read("/tmp/ssh-privatekey"), info.Mode(), err)
 	}
 }
 
-// restic ends 15 seconds before Kubernetes ends the Job, so that the container can say what was wrong.
+// restic ends 15 seconds before Kubernetes ends the Job, so that the container can report the reason.
 func TestRepositoryScript_endsBeforeTheDeadline(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		age  int // of the pod, in seconds
+		age  int // the age of the pod in seconds
 		want string
 	}{
 		"soon":     {0, "585"},
@@ -86,8 +87,8 @@ func TestRepositoryScript_endsBeforeTheDeadline(t *testing.T) {
 	}
 }
 
-// opener stands in for restic. Its answers about the repository are in the file answers, one a line: the exit code, and what it
-// prints. The last one is repeated.
+// opener stands in for restic. Its answers about the repository are in the file answers, one per line: the exit code
+// and the output. The last one is repeated.
 const opener = `echo "$*" >>"$ROOT/calls"
 case "$*" in *"cat config"*) ;; *) exit 0 ;; esac
 line=$(sed -n "$(grep -c 'cat config' "$ROOT/calls")p" "$ROOT/answers")
@@ -96,26 +97,26 @@ line=$(sed -n "$(grep -c 'cat config' "$ROOT/calls")p" "$ROOT/answers")
 echo "${line#* }" >&2
 exit "${line%% *}"`
 
-// Why a repository cannot be opened is told apart, and one that does not answer now may answer later.
+// The reasons why a repository cannot be opened are distinguished. One that does not answer now may answer later.
 func TestOpenRepository(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		may     string // be made, if it is "new"
+		may     string // whether it may be created
 		answers string
-		fails   string // "" if it is opened
+		fails   string // the output, "" if it is opened
 		inits   bool
-		short   bool // there are only three seconds left
+		short   bool // only three seconds are left
 	}{
-		"it is there":            {may: existing, answers: "0 config"},
-		"a new one is there":     {may: created, answers: "0 config"},
-		"it is not there":        {may: existing, answers: "10 no repository", fails: "There is no repository there."},
-		"a new one is not there": {may: created, answers: "10 no repository", inits: true},
-		"another password":       {may: created, answers: "12 wrong password", fails: "The password is not that of the repository."},
-		"no right":               {may: created, answers: "1 Access Denied", fails: "Access Denied\nThe repository cannot be opened."},
-		"another host key":       {may: existing, answers: "1 Host key verification failed, EOF", fails: "The repository cannot be opened."},
-		"refused for a while":    {may: existing, answers: "1 connection refused\n1 connection reset by peer\n0 config"},
-		"refused for ever":       {may: existing, answers: "1 connection refused", fails: "The repository does not answer.", short: true},
-		"silent":                 {may: created, answers: "hang", fails: "The repository does not answer.", short: true},
+		"it exists":                {may: existing, answers: "0 config"},
+		"a new one exists":         {may: created, answers: "0 config"},
+		"it does not exist":        {may: existing, answers: "10 no repository", fails: "There is no repository there."},
+		"a new one does not exist": {may: created, answers: "10 no repository", inits: true},
+		"another password":         {may: created, answers: "12 wrong password", fails: "The password is not that of the repository."},
+		"no right":                 {may: created, answers: "1 Access Denied", fails: "Access Denied\nThe repository cannot be opened."},
+		"another host key":         {may: existing, answers: "1 Host key verification failed, EOF", fails: "The repository cannot be opened."},
+		"refused for a while":      {may: existing, answers: "1 connection refused\n1 connection reset by peer\n0 config"},
+		"refused for ever":         {may: existing, answers: "1 connection refused", fails: "The repository does not answer.", short: true},
+		"silent":                   {may: created, answers: "hang", fails: "The repository does not answer.", short: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -132,14 +133,14 @@ func TestOpenRepository(t *testing.T) {
 			if inits := strings.Contains(calls, "init"); inits != tt.inits {
 				t.Errorf("it calls %s", calls)
 			}
-			if !strings.HasPrefix(calls, "--no-cache --no-lock cat config\n") { // a lock that was left behind keeps nobody out
+			if !strings.HasPrefix(calls, "--no-cache --no-lock cat config\n") { // a lock that was left behind does not matter
 				t.Errorf("it calls %s", calls)
 			}
 		})
 	}
 }
 
-// What restic prints is what a container gives, and what restic ends with is what its Pod says.
+// A container prints what restic prints, and its pod reports the reason when restic fails.
 func TestListAndFetchScripts(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -191,7 +192,7 @@ echo content`})
 	}
 }
 
-// A task that fails has no result, and a lock of a Job that was killed does not stop the next one.
+// A task that fails has no result, and the lock of a killed Job does not stop the next one.
 func TestPruneAndCheckScripts(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -223,7 +224,8 @@ case "$*" in *" $FAILS"*) echo damaged >&2; exit 1 ;; esac`})
 	}
 }
 
-// As many checks as there are parts read all data, also where a check runs only every seventh time, such as on Mondays.
+// As many checks as there are parts read all data, even if a check runs only every seventh time, for example on
+// Mondays.
 func TestCheckScript_readsEveryPart(t *testing.T) {
 	t.Parallel()
 	for _, every := range []int{1, 7} {
@@ -244,7 +246,7 @@ func TestCheckScript_readsEveryPart(t *testing.T) {
 	}
 }
 
-// inspection is what Consul prints about a snapshot, with the numbers of records by their kind.
+// inspection is what Consul prints about a snapshot, with the number of records of each kind.
 func inspection(index int, counts map[string]int) string {
 	text := fmt.Sprintf("{\n  \"Meta\": {\n    \"Index\": %d,\n    \"Term\": 2\n  },\n  \"Stats\": [\n", index)
 	for _, kind := range slices.Sorted(maps.Keys(counts)) {
@@ -253,7 +255,7 @@ func inspection(index int, counts map[string]int) string {
 	return text + "  ]\n}\n"
 }
 
-// What comes back from the repository is what was stored, and a snapshot that Consul can read.
+// The repository returns what was stored, which is a snapshot that Consul can read.
 func TestVerifyScript(t *testing.T) {
 	t.Parallel()
 	const inspects = `case "$1 $2" in "snapshot inspect") gunzip -c "$4" | grep -q '^data' && cat "$ROOT/info" ;; esac`
@@ -282,7 +284,7 @@ func TestVerifyScript(t *testing.T) {
 	}
 }
 
-// drilled stands in for consul in a drill. FAIL is what does not work.
+// drilled stands in for consul in a drill. FAIL is what fails.
 const drilled = `case "$1 $2" in
   "agent "*)
     echo "$*" >"$ROOT/agent"
@@ -295,7 +297,7 @@ const drilled = `case "$1 $2" in
   "snapshot inspect") cat "$ROOT/after" ;;
 esac`
 
-// A drill succeeds if the server has what the snapshot had.
+// A drill succeeds if the server has the data of the snapshot.
 func TestDrillScript(t *testing.T) {
 	t.Parallel()
 	had := map[string]int{"KVS": 5, "Register": 3, "ACLToken": 2, "Tombstone": 9}
@@ -307,16 +309,16 @@ func TestDrillScript(t *testing.T) {
 	for name, tt := range map[string]struct {
 		had, has       map[string]int
 		sentinel, fail string
-		late           bool // the server leads for so long that it forgets nodes
+		late           bool // the server leads for long enough to forget nodes
 		fails          string
 	}{
-		"all is there":        {had: had, has: map[string]int{"KVS": 6, "Register": 3, "ACLToken": 2}, sentinel: "sentinel"},
-		"a token is missing":  {had: had, has: with(had, map[string]int{"ACLToken": 1}), fails: "of ACLToken there are 1 after the restore, and 2"},
-		"no token is there":   {had: had, has: map[string]int{"KVS": 5, "Register": 3}, fails: "of ACLToken there are 0 after the restore, and 2"},
-		"a node is missing":   {had: had, has: with(had, map[string]int{"Register": 2}), fails: "of Register there are 2"},
-		"a node is forgotten": {had: had, has: with(had, map[string]int{"Register": 2}), late: true},
-		"a key is missing":    {had: had, has: with(had, map[string]int{"KVS": 4}), fails: "of KVS there are 4"},
-		"keys of sessions":    {had: with(had, map[string]int{"Session": 1}), has: with(had, map[string]int{"KVS": 1})},
+		"nothing is missing":     {had: had, has: map[string]int{"KVS": 6, "Register": 3, "ACLToken": 2}, sentinel: "sentinel"},
+		"a token is missing":     {had: had, has: with(had, map[string]int{"ACLToken": 1}), fails: "of ACLToken there are 1 after the restore, and 2"},
+		"all tokens are missing": {had: had, has: map[string]int{"KVS": 5, "Register": 3}, fails: "of ACLToken there are 0 after the restore, and 2"},
+		"a node is missing":      {had: had, has: with(had, map[string]int{"Register": 2}), fails: "of Register there are 2"},
+		"a node is forgotten":    {had: had, has: with(had, map[string]int{"Register": 2}), late: true},
+		"a key is missing":       {had: had, has: with(had, map[string]int{"KVS": 4}), fails: "of KVS there are 4"},
+		"keys of sessions":       {had: with(had, map[string]int{"Session": 1}), has: with(had, map[string]int{"KVS": 1})},
 		"all keys, of sessions": {
 			had: with(had, map[string]int{"Session": 1}), has: with(had, map[string]int{"KVS": 0}), fails: "of KVS there are 0",
 		},
@@ -328,7 +330,7 @@ func TestDrillScript(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := container(t, map[string]string{"consul": drilled})
-			if tt.late { // the clock of the second minute, once the server leads
+			if tt.late { // the clock one minute later, once the server leads
 				c.StandIn("date", `case $1 in +*) n=$(cat "$ROOT/clock"); echo $((n + 60)) | tee "$ROOT/clock" ;; *) echo 2026-11-26T12:00:00Z ;; esac`)
 				c.Write("/clock", "1000")
 			}
@@ -349,7 +351,7 @@ func TestDrillScript(t *testing.T) {
 	}
 }
 
-// A snapshot may meet an election, and a leader may change while it is taken, but not for ever.
+// A snapshot may have to wait for an election, and a leader may change while it is taken, but not forever.
 func TestSnapshotScript_triesAgain(t *testing.T) {
 	t.Parallel()
 	const takes = `case "$1 $2" in
@@ -383,13 +385,13 @@ esac`
 	}
 }
 
-// A snapshot that is not stored is a failure, and one after which nothing can be forgotten is none.
+// A snapshot that is not stored is a failure. One after which nothing can be forgotten is not.
 func TestStoreScript_failures(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ fails, summary, says string }{
 		"it is stored":           {"nothing", `{"total_bytes_processed":100,"data_added_packed":10,"snapshot_id":"abcdef"}`, ""},
-		"it is not":              {" backup ", "", "The snapshot was taken, and not stored."},
-		"nobody knows":           {"nothing", "{}", "restic does not say what it has stored."},
+		"it is not stored":       {" backup ", "", "The snapshot was taken, and not stored."},
+		"it is not known":        {"nothing", "{}", "restic does not say what it has stored."},
 		"nothing can be listed":  {" snapshots ", `{"total_bytes_processed":100,"data_added_packed":10,"snapshot_id":"abcdef"}`, ""},
 		"nothing can be removed": {" forget ", `{"total_bytes_processed":100,"data_added_packed":10,"snapshot_id":"abcdef"}`, ""},
 	} {

@@ -36,11 +36,11 @@ func TestLabels_everyObjectHasThoseOfTheCluster(t *testing.T) {
 	if j := (Client{Consul: consul.NewConnector(nil).Cluster("ns", "consul")}).job(
 		pod{servers: servers}, "list", corev1.Container{Name: "restic"},
 	); j.Labels["team"] != "platform" {
-		t.Errorf("a Job that looks into the repository has %v", j.Labels)
+		t.Errorf("a Job that reads the repository has %v", j.Labels)
 	}
 }
 
-// ssh wants to know the user that it runs as, whichever that is.
+// ssh requires a name for the user that it runs as, whatever its number.
 func TestPasswd(t *testing.T) {
 	t.Parallel()
 	for want, p := range map[string]server.Pod{

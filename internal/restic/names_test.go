@@ -14,7 +14,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Names that fit are joined as they are; others are shortened, and stay different.
+// Names that fit are joined unchanged. Others are shortened, and stay different.
 func TestNames(t *testing.T) {
 	t.Parallel()
 	c, long, s := strings.Repeat("c", 45), strings.Repeat("c", 40), strings.Repeat("s", 30)
@@ -38,7 +38,7 @@ func TestNames(t *testing.T) {
 		for _, task := range []string{TaskBackup, TaskPrune, TaskCheck, TaskDrill} {
 			for _, name := range []string{TaskName(c, schedule, task), NowName(c, schedule, task)} {
 				if seen[name] {
-					t.Errorf("%s has two meanings", name)
+					t.Errorf("%s is used twice", name)
 				}
 				seen[name] = true
 			}
@@ -46,7 +46,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// A cluster with any legal name can have everything: whatever is derived from it is a name, and a label, that Kubernetes takes.
+// A cluster with any legal name can use every feature: each derived name and label is valid in Kubernetes.
 func TestNames_fitKubernetes(t *testing.T) {
 	t.Parallel()
 	for _, cluster := range []string{

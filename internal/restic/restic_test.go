@@ -131,8 +131,7 @@ func TestOverdue(t *testing.T) {
 	}
 }
 
-// What a backup is, and why one failed, is read from the pods; a later success makes an
-// earlier failure nothing.
+// The pods show the last backup, and why one failed. A later success cancels an earlier failure.
 func TestSummarize(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
@@ -186,7 +185,7 @@ func TestSummarize(t *testing.T) {
 			t.Errorf("%s: got %+v", name, got)
 		}
 		if drill := state.Tasks[TaskDrill]; drill.Last != nil || drill.Reason != "" {
-			t.Errorf("%s: a backup was taken for a drill: %+v", name, drill)
+			t.Errorf("%s: a backup counts as a drill: %+v", name, drill)
 		}
 	}
 	drill := job(1, batchv1.JobComplete)
@@ -197,7 +196,7 @@ func TestSummarize(t *testing.T) {
 	}
 }
 
-// No secret is in what describes the pods, and the Spec comes back as it was.
+// The description of the pods has no secret, and the Spec is read back unchanged.
 func TestCronJobs(t *testing.T) {
 	t.Parallel()
 	servers := server.Spec{Name: "consul", Namespace: "ns", Version: "1.22.7", Image: "consul:1.22.7", ACL: server.ACL{Enabled: true}}
@@ -230,7 +229,7 @@ func TestCronJobs(t *testing.T) {
 	}
 }
 
-// A repository may hold what others have stored; what is ours comes back with all that its tags say.
+// A repository may have snapshots of others. Ours are read back with all that their tags say.
 func TestParseList(t *testing.T) {
 	t.Parallel()
 	got, err := ParseList([]byte(`[
@@ -253,7 +252,7 @@ func TestParseList(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	if _, err := ParseList([]byte("Fatal: no")); err == nil {
-		t.Error("what is no list was read")
+		t.Error("an invalid list was read")
 	}
 }
 
@@ -273,14 +272,14 @@ func TestFind(t *testing.T) {
 		}, {ID: "ee55", Cluster: "ns/emptied", Index: 20}, {ID: "ff66", Cluster: "ns/emptied", Index: 900},
 	}
 	for name, tt := range map[string]struct{ id, cluster, want, says string }{
-		"latest":                 {Latest, "ns/consul", "aa11", ""}, // not what a restore has stored
-		"latest of another":      {Latest, "ns/other", "cc44", ""},
-		"latest of none":         {Latest, "ns/third", "", "no snapshot of the cluster ns/third"},
-		"latest of one emptied":  {Latest, "ns/emptied", "", "started empty after the snapshot ff66"},
-		"a beginning":            {"bb", "ns/consul", "bb22", ""},
-		"a whole ID":             {"aa33", "ns/consul", "aa33", ""},
-		"a beginning of several": {"aa", "ns/consul", "", "the beginning of the IDs of 2 snapshots"},
-		"unknown":                {"dd", "ns/consul", "", "no snapshot \"dd\""},
+		"latest":                {Latest, "ns/consul", "aa11", ""}, // not the one that a restore has stored
+		"latest of another":     {Latest, "ns/other", "cc44", ""},
+		"latest of none":        {Latest, "ns/third", "", "no snapshot of the cluster ns/third"},
+		"latest of one emptied": {Latest, "ns/emptied", "", "started empty after the snapshot ff66"},
+		"a beginning":           {"bb", "ns/consul", "bb22", ""},
+		"a whole ID":            {"aa33", "ns/consul", "aa33", ""},
+		"a prefix of several":   {"aa", "ns/consul", "", "the beginning of the IDs of 2 snapshots"},
+		"unknown":               {"dd", "ns/consul", "", "no snapshot \"dd\""},
 	} {
 		got, err := Find(all, tt.id, tt.cluster)
 		if got.ID != tt.want || (tt.says == "") != (err == nil) || (err != nil && !strings.Contains(err.Error(), tt.says)) {
@@ -307,7 +306,7 @@ func TestCheckVersion(t *testing.T) {
 	}
 }
 
-// What a change has to be proved by.
+// The tasks that prove a change.
 func TestToProve(t *testing.T) {
 	t.Parallel()
 	s := Spec{Name: "hourly", Schedule: "40 * * * *", Image: DefaultImage, Deadline: time.Hour, Retention: Retention{Hourly: 24}}
@@ -336,8 +335,8 @@ func TestToProve(t *testing.T) {
 	}
 }
 
-// Each pod mounts what its containers use, and no more: no credentials of the store where only the
-// servers are asked, and no token where only the repository is.
+// Each pod mounts only what its containers use: no credentials of the store if it only asks the servers, and no token
+// if it only uses the repository.
 func TestPod(t *testing.T) {
 	t.Parallel()
 	servers := server.Spec{Name: "consul", Namespace: "ns", Version: "1.22.7", Image: "consul:1.22.7", ACL: server.ACL{Enabled: true}}
@@ -375,14 +374,14 @@ func TestPod(t *testing.T) {
 			}
 		}
 	}
-	// A backup that is stored is not stored again because a sidecar was ended.
+	// A stored backup is not stored again because a sidecar was killed.
 	if rules := all[0].Spec.JobTemplate.Spec.PodFailurePolicy.Rules; len(rules) != 3 || *rules[0].OnExitCodes.ContainerName != "snapshot" ||
 		*rules[1].OnExitCodes.ContainerName != "store" || rules[1].Action != batchv1.PodFailurePolicyActionCount || rules[2].Action != batchv1.PodFailurePolicyActionFailJob {
-		t.Errorf("it is tried again by the rules %+v", rules)
+		t.Errorf("it is repeated by the rules %+v", rules)
 	}
 	p := pod{servers: servers, repository: s.Repository, token: token{"secret", "token"}}
 	if got := volumes(p.job(time.Hour, 0, p.asking("snapshot", snapshotScript)).Template.Spec); got != "work tmp token" {
-		t.Errorf("who asks the servers has the volumes %s", got)
+		t.Errorf("the container that asks the servers has the volumes %s", got)
 	}
 	if got := strings.Join(all[2].Spec.JobTemplate.Spec.Template.Spec.Containers[0].Args, " "); got != "sh /dev/termination-log 7 86400" {
 		t.Errorf("the arguments of the check are %s", got)
@@ -394,7 +393,8 @@ func TestPod(t *testing.T) {
 	}
 }
 
-// The index of a cluster's snapshots falls when it starts empty, until a restore; not because two schedules run at once.
+// The index of a cluster's snapshots falls when the cluster starts empty, until a restore, but not because two
+// schedules run at once.
 func TestLatest(t *testing.T) {
 	t.Parallel()
 	at := func(minute int) time.Time { return time.Date(2026, 11, 26, 12, minute, 0, 0, time.UTC) }
@@ -416,7 +416,7 @@ func TestLatest(t *testing.T) {
 		"emptied, further by now":       {[]Stored{s("a", 0, 1000), s("b", 20, 20), s("c", 50, 2000)}, "", "started empty after the snapshot a"},
 		"emptied, and restored":         {[]Stored{s("a", 0, 1000), s("b", 20, 20), restored(30, 25), s("c", 40, 1003)}, "c", ""},
 		"restored what is not the last": {[]Stored{s("a", 0, 1000), restored(30, 25), s("c", 40, 903)}, "c", ""},
-		"emptied once more": {[]Stored{
+		"emptied again": {[]Stored{
 			s("a", 0, 1000), restored(30, 25), s("c", 40, 1003), s("d", 55, 30),
 		}, "", "started empty after the snapshot c"},
 	} {

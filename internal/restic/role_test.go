@@ -37,7 +37,8 @@ func TestCheckOption(t *testing.T) {
 	}
 }
 
-// Jobs run as the ServiceAccount of the repository, with its token where one is wanted; without one they are as they were.
+// Jobs run as the ServiceAccount of the repository, with its token if one is declared. Without one, they do not
+// change.
 func TestSpec_serviceAccount(t *testing.T) {
 	t.Parallel()
 	annotations := map[string]string{"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/r"}
@@ -97,7 +98,7 @@ func TestSpec_serviceAccount(t *testing.T) {
 	}
 }
 
-// A schedule deletes the ServiceAccount that it has made, and nobody else's.
+// A schedule deletes the ServiceAccount that it has created, and no other.
 func TestSchedule_deleteAccount(t *testing.T) {
 	t.Parallel()
 	for name, labels := range map[string]map[string]string{
@@ -108,7 +109,7 @@ func TestSchedule_deleteAccount(t *testing.T) {
 		)
 		client := &kube.Client{Interface: k}
 		s := Schedule{Kube: client, Consul: consul.NewConnector(client).Cluster("ns", "consul"), Name: "daily"}
-		for range 2 { // once more, where it is gone
+		for range 2 { // once more, when it is gone
 			if err := s.deleteAccount(t.Context()); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -120,7 +121,7 @@ func TestSchedule_deleteAccount(t *testing.T) {
 	}
 }
 
-// Options go with every command of restic, and nothing else changes.
+// Options are passed to every command of restic, and change nothing else.
 func TestRepositoryScript_options(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ options, want string }{

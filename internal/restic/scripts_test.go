@@ -13,7 +13,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// container returns one of a Job, with stand-ins for the commands that its script calls, and without pauses.
+// container returns a container of a Job, with stand-ins for the commands that its script calls, and without pauses.
 func container(t *testing.T, commands map[string]string) *scripttest.Container {
 	t.Helper()
 	c := scripttest.Busybox(t, "/scratch", "/credentials", "/tmp")
@@ -25,8 +25,9 @@ func container(t *testing.T, commands map[string]string) *scripttest.Container {
 	return c
 }
 
-// keeper stands in for consul: it keeps keys as files, and a restore takes them all away. The answers that restores give are in
-// the file answers, one a line: "ok", "lost" where it restores and does not say so, "refused" where it does neither.
+// keeper stands in for consul: it stores keys as files, and a restore deletes all of them. The results of restores
+// are in the file answers, one per line: "ok", "lost" if it restores and does not report it, "refused" if it does
+// neither.
 const keeper = `
 mkdir -p "$ROOT/keys"
 [ "$1" != kv ] || [ ! -e "$ROOT/unknown" ] || { echo "Unexpected response code: 403 (ACL not found)" >&2; exit 1; }
@@ -47,7 +48,7 @@ case "$1 $2" in
 esac
 `
 
-// A restore whose answer was lost is not done once more: it would take along what was written since.
+// A restore whose answer was lost is not repeated: that would lose later writes.
 func TestRestoreScript(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -56,13 +57,13 @@ func TestRestoreScript(t *testing.T) {
 		restores int
 		ok       bool
 	}{
-		"it works":                           {answers: "ok", restores: 1, ok: true},
-		"its answer is lost":                 {answers: "lost\nok", restores: 1, ok: true},
-		"its answer is lost, with the token": {answers: "replaced\nok", restores: 1, ok: true},
-		"it is refused once":                 {answers: "refused\nok", restores: 2, ok: true},
-		"it is refused, and then the answer": {answers: "refused\nlost\nok", restores: 2, ok: true},
-		"it is refused":                      {answers: "refused\nrefused\nrefused\nok", restores: 3},
-		"the servers take no key":            {answers: "ok", deaf: "1"},
+		"it works":                                   {answers: "ok", restores: 1, ok: true},
+		"its answer is lost":                         {answers: "lost\nok", restores: 1, ok: true},
+		"its answer is lost, with the token":         {answers: "replaced\nok", restores: 1, ok: true},
+		"it is refused once":                         {answers: "refused\nok", restores: 2, ok: true},
+		"it is refused, and then its answer is lost": {answers: "refused\nlost\nok", restores: 2, ok: true},
+		"it is refused":                              {answers: "refused\nrefused\nrefused\nok", restores: 3},
+		"the servers accept no key":                  {answers: "ok", deaf: "1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -83,7 +84,7 @@ func TestRestoreScript(t *testing.T) {
 	}
 }
 
-// versions stands in for consul where servers run different versions. The file leaders has which server leads at each question.
+// versions stands in for consul if servers run different versions. The file leaders has the leader at each question.
 const versions = `
 case "$1 $2" in
   "operator raft")
@@ -107,14 +108,15 @@ case "$1 $2" in
 esac
 `
 
-// A backup has the version of the server that it was taken from, whatever is declared: during an upgrade another one may lead.
+// A backup records the version of the server that it was taken from, whatever is declared: during an upgrade, another
+// one may be the leader.
 func TestSnapshotScript_version(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ leaders, denied, want string }{
-		"an outdated leader":       {leaders: "0", want: "1.21.5"},
-		"an upgraded leader":       {leaders: "1", want: "1.22.7"},
-		"another leader meanwhile": {leaders: "0\n1\n1\n1", want: "1.22.7"},
-		"nobody may ask":           {leaders: "0", denied: "1", want: "1.22.0"},
+		"an outdated leader":          {leaders: "0", want: "1.21.5"},
+		"an upgraded leader":          {leaders: "1", want: "1.22.7"},
+		"another leader meanwhile":    {leaders: "0\n1\n1\n1", want: "1.22.7"},
+		"the right to ask is missing": {leaders: "0", denied: "1", want: "1.22.0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -125,14 +127,14 @@ func TestSnapshotScript_version(t *testing.T) {
 			if got := strings.TrimSpace(c.Read("/scratch/version")); code != 0 || got != tt.want {
 				t.Errorf("the version is %q, want %q: exit code %d: %s", got, tt.want, code, out)
 			}
-			if got := c.Read("/scratch/backup/consul.tar"); got != "data\n" { // what is compressed is stored again each time
+			if got := c.Read("/scratch/backup/consul.tar"); got != "data\n" { // compressed data would be stored again each time
 				t.Errorf("left for the next container is %q", got)
 			}
 		})
 	}
 }
 
-// store stands in for restic: its list is the file list, and a retention is carried out in the file forgotten.
+// store stands in for restic: its list is the file list, and it records a retention in the file forgotten.
 const store = `
 echo "$*" >>"$ROOT/calls"
 case "$*" in
@@ -150,7 +152,8 @@ func listed(index int, tags ...string) map[string]any {
 	}
 }
 
-// The retention is carried out unless the cluster has started empty: one that was restored, also from another repository, has not.
+// The retention is applied unless the cluster has started empty. A cluster that was restored, even from another
+// repository, has not.
 func TestStoreScript_retention(t *testing.T) {
 	t.Parallel()
 	before := map[string]any{"id": "y", "hostname": "ns.consul", "tags": []string{"before-restore=aa", "version=1.22.7", "index=25"}}
@@ -199,7 +202,7 @@ func TestStoreScript_retention(t *testing.T) {
 	}
 }
 
-// "latest" is what a restored cluster has stored since, also where its index is below that of what was stored before.
+// "latest" is what a restored cluster has stored since, even if its index is lower than that of earlier snapshots.
 func TestLatest_restored(t *testing.T) {
 	t.Parallel()
 	const text = `[
@@ -223,7 +226,7 @@ func TestLatest_restored(t *testing.T) {
 	}
 }
 
-// What brings schedules in line with the servers does not let one run that somebody has suspended, nor at another time.
+// The update of schedules to the servers does not start a suspended one, nor change its times.
 func TestAsScheduled(t *testing.T) {
 	t.Parallel()
 	servers := server.Spec{Name: "consul", Namespace: "ns", Version: "1.22.7", Image: "consul:1.22.7"}
