@@ -47,8 +47,8 @@ func testAuthority(t *testing.T, validity time.Duration, now time.Time) authorit
 	return a
 }
 
-// At no moment does a server that has loaded what the Secrets say distrust one that still
-// has what they said before, or one that starts.
+// A server that has loaded the present Secrets, one that still has their former content, and one that starts trust
+// each other at all times.
 func TestAuthorities_replacement(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
@@ -65,7 +65,7 @@ func TestAuthorities_replacement(t *testing.T) {
 		}
 		all = append(all, next)
 		if len(all) > 10 {
-			t.Fatal("it does not end")
+			t.Fatal("the replacement does not end")
 		}
 	}
 	for i := 1; i < len(all); i++ {
@@ -77,7 +77,7 @@ func TestAuthorities_replacement(t *testing.T) {
 	}
 	last := all[len(all)-1]
 	if len(all) != 4 || last.current.same(old) || len(last.trusted()) != 1 || last.trigger != "2" {
-		t.Errorf("%d steps end with %d that are trusted", len(all)-1, len(last.trusted()))
+		t.Errorf("%d steps end with %d trusted authorities", len(all)-1, len(last.trusted()))
 	}
 }
 
@@ -102,18 +102,18 @@ func TestAuthorities_due(t *testing.T) {
 		"nothing":           {authorities{current: made, trigger: "1"}, unchanged, nil, ""},
 		"the first trigger": {authorities{current: made}, func(s *server.TLSSettings) { s.CATrigger = "1" }, nil, ""},
 		"another trigger":   {authorities{current: made, trigger: "1"}, func(s *server.TLSSettings) { s.CATrigger = "2" }, nil, "the trigger changed"},
-		"one is on its way": {authorities{current: made, next: &other, trigger: "1"},
+		"one is being replaced": {authorities{current: made, next: &other, trigger: "1"},
 			func(s *server.TLSSettings) { s.CATrigger = "2" }, nil, ""},
 		"another algorithm":            {authorities{current: made}, func(s *server.TLSSettings) { s.KeyAlgorithm = "RSA-2048" }, nil, "the declared key algorithm is RSA-2048"},
 		"it ends too soon":             {authorities{current: old}, unchanged, nil, "the certificate authority expires on " + day(old.Certificate().NotAfter)},
 		"its key is lost":              {authorities{current: lost}, unchanged, nil, "the key of the certificate authority is lost"},
-		"brought, and it is there":     {authorities{current: brought}, func(s *server.TLSSettings) { s.CASecret = "ours" }, &brought, ""},
+		"brought, and in use":          {authorities{current: brought}, func(s *server.TLSSettings) { s.CASecret = "ours" }, &brought, ""},
 		"brought, another":             {authorities{current: brought}, func(s *server.TLSSettings) { s.CASecret = "ours" }, &newer, "Secret ours has another certificate authority"},
 		"brought, and more is trusted": {authorities{current: brought}, func(s *server.TLSSettings) { s.CASecret = "ours" }, &bundle, "Secret ours has another certificate authority"},
 		"brought, and less is trusted": {authorities{current: bundle}, func(s *server.TLSSettings) { s.CASecret = "ours" }, &brought, "Secret ours has another certificate authority"},
 		"brought, and its end is near": {authorities{current: old}, func(s *server.TLSSettings) { s.CASecret = "ours" }, &old, ""},
-		"brought on its way, another":  {authorities{current: made, next: &brought}, func(s *server.TLSSettings) { s.CASecret = "ours" }, &newer, "Secret ours has another certificate authority"},
-		"brought no more":              {authorities{current: brought}, unchanged, nil, "the provider makes the certificate authority"},
+		"brought another meanwhile":    {authorities{current: made, next: &brought}, func(s *server.TLSSettings) { s.CASecret = "ours" }, &newer, "Secret ours has another certificate authority"},
+		"no longer brought":            {authorities{current: brought}, unchanged, nil, "the provider makes the certificate authority"},
 	} {
 		if got := tt.a.due(tlsSpec(tt.settings).TLS.TLSSettings, tt.brought, now); got != tt.want {
 			t.Errorf("%s: %q, want %q", name, got, tt.want)
@@ -156,8 +156,8 @@ func TestCertificateDue(t *testing.T) {
 		"another algorithm": {good, ca, tlsSpec(func(s *server.TLSSettings) { s.KeyAlgorithm = "RSA-2048" }),
 			0, "the declared key algorithm of the servers is RSA-2048"},
 		"no later than its CA": {nearEnd, short, tlsSpec(unchanged), time.Hour, ""},
-		"nobody can sign":      {good, lost, tlsSpec(unchanged), 400 * 24 * time.Hour, ""},
-		"the end is nearer by much": {good, ca, tlsSpec(func(s *server.TLSSettings) { s.RenewBefore = 364 * 24 * time.Hour }),
+		"no key to sign with":  {good, lost, tlsSpec(unchanged), 400 * 24 * time.Hour, ""},
+		"the end is much nearer": {good, ca, tlsSpec(func(s *server.TLSSettings) { s.RenewBefore = 364 * 24 * time.Hour }),
 			48 * time.Hour, "expires on"},
 	} {
 		got := certificateDue(tt.c, tt.a, tt.spec, nil, now.Add(tt.after))
@@ -167,7 +167,7 @@ func TestCertificateDue(t *testing.T) {
 	}
 }
 
-// A certificate that the user brings is taken when all trust its authority, and not before.
+// A certificate of the user is used once all servers trust its authority, and not before.
 func TestCertificateDue_brought(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
@@ -188,12 +188,12 @@ func TestCertificateDue_brought(t *testing.T) {
 		brought *pki.Pair
 		want    string
 	}{
-		"it is there":             {first, authorities{current: known}, first, ""},
-		"another":                 {first, authorities{current: known}, second, "Secret issued has another certificate"},
-		"its authority is next":   {other, authorities{current: made, next: &known}, first, ""},
-		"its authority has come":  {other, authorities{current: known, former: made.roots}, first, "Secret issued has another certificate"},
-		"of another one's":        {first, authorities{current: known}, other, ""},
-		"the provider issues one": {first, authorities{current: made}, nil, "another certificate authority has signed it"},
+		"it is used":               {first, authorities{current: known}, first, ""},
+		"another":                  {first, authorities{current: known}, second, "Secret issued has another certificate"},
+		"its authority is next":    {other, authorities{current: made, next: &known}, first, ""},
+		"its authority is current": {other, authorities{current: known, former: made.roots}, first, "Secret issued has another certificate"},
+		"of another authority":     {first, authorities{current: known}, other, ""},
+		"the provider issues one":  {first, authorities{current: made}, nil, "another certificate authority has signed it"},
 	} {
 		got := certificateDue(certificate{Pair: *tt.c}, tt.a, spec, tt.brought, now)
 		if (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
@@ -249,7 +249,7 @@ func TestParseBroughtCertificate(t *testing.T) {
 	}
 }
 
-// What others made is neither read nor changed, and what cannot be read is said.
+// Objects of others are neither read nor changed, and what cannot be read is reported.
 func TestEnsureCertificates_leavesOthersAlone(t *testing.T) {
 	t.Parallel()
 	foreign := metav1.ObjectMeta{Namespace: "ns"}
@@ -304,7 +304,7 @@ func TestEnsureCertificates_leavesOthersAlone(t *testing.T) {
 	}
 }
 
-// Somebody else's authority among those that the servers trust is seen.
+// A foreign authority among those that the servers trust is noticed.
 func TestCertificateDrift_ofWhatIsTrusted(t *testing.T) {
 	t.Parallel()
 	k := fake.NewClientset()
@@ -329,8 +329,8 @@ func TestCertificateDrift_ofWhatIsTrusted(t *testing.T) {
 	}
 }
 
-// Servers that start load what the Secret says: only those that run are told.
-func TestEnsureCertificates_tellsThoseThatRun(t *testing.T) {
+// Starting servers load the Secret: only running ones have to be told.
+func TestEnsureCertificates_tellsRunningServers(t *testing.T) {
 	t.Parallel()
 	for _, running := range []bool{false, true} {
 		k := fake.NewClientset()
@@ -358,8 +358,8 @@ func TestAuthorities_trustedOnce(t *testing.T) {
 	}
 }
 
-// A replacement that a server refuses is reverted by another apply, at whatever point it stopped: no server has to load what
-// was refused, and at no moment do servers distrust each other.
+// Another apply reverts a replacement that a server refuses, at whatever point it stopped: no server has to load what
+// was refused, and the servers trust each other at all times.
 func TestSettleCertificates_revertsWhatIsRefused(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
@@ -371,10 +371,10 @@ func TestSettleCertificates_revertsWhatIsRefused(t *testing.T) {
 	old, refused, third := broughtAuthority(), broughtAuthority(), broughtAuthority()
 	root := broughtAuthority()
 	for name, tt := range map[string]struct {
-		// before and after are what the Secret of the user has, nil if the provider makes the authority.
+		// before and after are the contents of the user's Secret, nil if the provider creates the authority.
 		before, after *authority
-		trustOnly     bool // the servers refuse to trust the authority already
-		forgetKept    bool // the Secret was written without what is kept
+		trustOnly     bool // the servers already refuse to trust the authority
+		forgetKept    bool // the Secret was written without the kept certificate
 		want          func(before *x509.Certificate, a authorities) bool
 	}{
 		"back to the old one":                          {before: old, after: old, want: isCurrent(old)},
@@ -412,14 +412,14 @@ func TestSettleCertificates_revertsWhatIsRefused(t *testing.T) {
 			return tlsSpec(func(s *server.TLSSettings) { s.CASecret = "ours" })
 		}
 		read := func(name string) *corev1.Secret {
-			o, err := k.Tracker().Get(corev1.SchemeGroupVersion.WithResource("secrets"), "ns", name) // as a reactor may
+			o, err := k.Tracker().Get(corev1.SchemeGroupVersion.WithResource("secrets"), "ns", name) // a reactor must not use the client
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
 			return o.(*corev1.Secret).DeepCopy() //nolint:forcetypeassert // a Secret
 		}
 		var last *certificate
-		published := func() *certificate { // and checked against what was published before
+		published := func() *certificate { // and compares it with what was published before
 			p, err := parseCertificate(read("consul-tls"))
 			if err != nil {
 				t.Fatal(err)
@@ -466,7 +466,7 @@ func TestSettleCertificates_revertsWhatIsRefused(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		if p := published(); pki.CheckChain(p.Pair, refused.roots, now) == nil {
-			t.Errorf("%s: servers are to load the certificate that was refused", name)
+			t.Errorf("%s: servers have to load the refused certificate", name)
 		}
 		if err := SettleCertificates(t.Context(), c, "", spec); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -477,7 +477,7 @@ func TestSettleCertificates_revertsWhatIsRefused(t *testing.T) {
 		}
 		for key := range read("consul-ca").Data {
 			if strings.HasPrefix(key, keptPrefix) || key == formerKey {
-				t.Errorf("%s: %s is kept for ever", name, key)
+				t.Errorf("%s: %s is kept forever", name, key)
 			}
 		}
 		if p := published(); len(p.trusted) != 1 || p.unloaded || pki.CheckChain(p.Pair, a.current.roots, now) != nil {
@@ -493,7 +493,7 @@ func isCurrent(want *authority) func(*x509.Certificate, authorities) bool {
 	return func(_ *x509.Certificate, a authorities) bool { return a.current.same(*want) }
 }
 
-// The authority of the servers' own certificate is trusted until they have another one.
+// The authority of the servers' certificate stays trusted until they have another certificate.
 func TestSettleCertificates_dropsNoAuthorityInUse(t *testing.T) {
 	t.Parallel()
 	k := fake.NewClientset()
@@ -505,7 +505,7 @@ func TestSettleCertificates_dropsNoAuthorityInUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Step 2 was recorded, and the new authority, which was brought, is no longer declared before it has signed anything.
+	// Step 2 was recorded, and the new authority of the user is no longer declared before it has signed anything.
 	other := pki.EncodeCertificates(testAuthority(t, 24*time.Hour, time.Now()).Chain)
 	ca.Annotations = map[string]string{annotationBrought: "true"}
 	ca.Data = map[string][]byte{"tls.crt": other, "ca.crt": other, "former-ca.crt": ca.Data["ca.crt"]}

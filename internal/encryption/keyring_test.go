@@ -16,30 +16,30 @@ func TestNextRingStep(t *testing.T) {
 		ring ring
 		want ringStep
 	}{
-		"all is well": {[]string{"a"}, ring{nodes: 3, keys: m{"a": 3}, primary: m{"a": 3}}, ringStep{}},
+		"nothing to do": {[]string{"a"}, ring{nodes: 3, keys: m{"a": 3}, primary: m{"a": 3}}, ringStep{}},
 		"a server is missing": {
 			[]string{"a"},
 			ring{nodes: 2, keys: m{"a": 2}, primary: m{"a": 2}},
 			ringStep{wait: "2 of 3 servers answer"},
 		},
-		"an agent does not tell": {
+		"an agent does not answer": {
 			[]string{"a"},
 			ring{nodes: 3, keys: m{"a": 3}, primary: m{"a": 3}, problems: []string{"x"}},
 			ringStep{wait: "x"},
 		},
-		"a key that nobody has": {[]string{"a", "b"}, ring{nodes: 3, keys: m{"a": 3}, primary: m{"a": 3}}, ringStep{install: "b"}},
+		"a key that no agent has": {[]string{"a", "b"}, ring{nodes: 3, keys: m{"a": 3}, primary: m{"a": 3}}, ringStep{install: "b"}},
 		"a key that some have": {
 			[]string{"b", "a"},
 			ring{nodes: 3, keys: m{"a": 3, "b": 2}, primary: m{"a": 3}},
 			ringStep{install: "b"},
 		},
-		"all have it, nobody uses it": {[]string{"b", "a"}, ring{nodes: 3, keys: m{"a": 3, "b": 3}, primary: m{"a": 3}}, ringStep{use: "b"}},
+		"all have it, none uses it": {[]string{"b", "a"}, ring{nodes: 3, keys: m{"a": 3, "b": 3}, primary: m{"a": 3}}, ringStep{use: "b"}},
 		"some do not use it": {
 			[]string{"b"},
 			ring{nodes: 3, keys: m{"a": 3, "b": 3}, primary: m{"a": 1, "b": 2}},
 			ringStep{use: "b"},
 		},
-		"a key too many":                 {[]string{"b"}, ring{nodes: 3, keys: m{"a": 1, "b": 3}, primary: m{"b": 3}}, ringStep{remove: "a"}},
+		"a surplus key":                  {[]string{"b"}, ring{nodes: 3, keys: m{"a": 1, "b": 3}, primary: m{"b": 3}}, ringStep{remove: "a"}},
 		"client agents count":            {[]string{"a"}, ring{nodes: 5, keys: m{"a": 4}, primary: m{"a": 4}}, ringStep{install: "a"}},
 		"two keys while one is replaced": {[]string{"a", "b"}, ring{nodes: 3, keys: m{"a": 3, "b": 3}, primary: m{"a": 3}}, ringStep{}},
 	}
@@ -53,8 +53,8 @@ func TestNextRingStep(t *testing.T) {
 	}
 }
 
-// TestKeyring_rotation: at no moment does an agent that starts with what the Secret says
-// lack a key that another one encrypts with, or encrypt with one that another one lacks.
+// TestKeyring_rotation: at all times, an agent that starts with the Secret has every key that another one encrypts
+// with, and encrypts with one that all have.
 func TestKeyring_rotation(t *testing.T) {
 	t.Parallel()
 	now := time.Now()

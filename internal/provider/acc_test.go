@@ -100,7 +100,7 @@ func TestAccProvider_expectedClusterAndHostWithCertificates(t *testing.T) {
 	if len(user.ClientCertificateData) == 0 || len(server.CertificateAuthorityData) == 0 {
 		t.Skip("the kubeconfig does not hold a client certificate and a certificate authority")
 	}
-	t.Setenv("KUBE_CONFIG_PATH", kubeconfig) // for the test's own client
+	t.Setenv("KUBE_CONFIG_PATH", kubeconfig) // for the client of the test
 	namespace := acctest.Namespace(t)
 	uid, err := acctest.Kube(t).ClusterUID(t.Context())
 	if err != nil {
@@ -118,7 +118,7 @@ func TestAccProvider_expectedClusterAndHostWithCertificates(t *testing.T) {
 `, server.Server, server.CertificateAuthorityData, user.ClientCertificateData, user.ClientKeyData, uid), namespace)})
 }
 
-// A credential plugin hands out the client certificate of the kubeconfig.
+// A credential plugin provides the client certificate of the kubeconfig.
 func TestAccProvider_exec(t *testing.T) {
 	kubeconfig := withoutEnvironment(t)
 	file, err := clientcmd.LoadFromFile(kubeconfig)
@@ -140,7 +140,7 @@ func TestAccProvider_exec(t *testing.T) {
 		t.Fatal(err)
 	}
 	test(t, resource.TestStep{
-		// The read of a namespace that does not exist shows that the credential is good.
+		// The read of a namespace that does not exist shows that the credential is valid.
 		Config: config(fmt.Sprintf(`
   host                   = %q
   cluster_ca_certificate = %q
@@ -155,8 +155,7 @@ func TestAccProvider_exec(t *testing.T) {
 	})
 }
 
-// The Kubernetes cluster may be made in the same apply: what leads to it is not
-// known at plan.
+// The Kubernetes cluster may be created in the same apply: its address is not known at plan.
 func TestAccProvider_unknownAtPlan(t *testing.T) {
 	kubeconfig := withoutEnvironment(t)
 	t.Setenv("KUBE_CONFIG_PATH", kubeconfig)
@@ -170,7 +169,7 @@ func TestAccProvider_unknownAtPlan(t *testing.T) {
 	}
 	test(t,
 		resource.TestStep{Config: unknown(1)},
-		// Unknown again, with a cluster in the state: it is neither dropped nor replaced.
+		// Unknown again, with a cluster in the state, which is neither removed nor replaced.
 		resource.TestStep{Config: unknown(2)},
 		resource.TestStep{Config: unknown(2), PlanOnly: true},
 	)

@@ -11,7 +11,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/provider"
 )
 
-// What is wrong with an element of a set is told with the path that a user writes, and not with the whole element.
+// A diagnostic about an element of a set names it by the path that a user writes, without the whole element.
 func TestDiagnostics_nameElementsOfSetsAsAUserDoes(t *testing.T) {
 	t.Parallel()
 	s, err := providerserver.NewProtocol6WithError(provider.New("test")())()

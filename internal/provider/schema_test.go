@@ -14,8 +14,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/provider"
 )
 
-// samples are legal values of attributes that are required, by the path of the attribute without indexes, or by
-// its name where that is enough.
+// samples are legal values of required attributes, by the path of the attribute without indexes, or by its name if
+// that is enough.
 var samples = map[string]any{
 	"cluster": "prod/consul", "namespace": "prod", "name": "consul", "rules": `key_prefix "" { policy = "read" }`,
 	"schedule": "0 * * * *", "credentials_secret": "restic", "consul_k8s_auth_method.type": "kubernetes",
@@ -25,7 +25,7 @@ var samples = map[string]any{
 	"last": 3, "consul_k8s_cluster.version": "1.22.7", "volume_claim": "backups", "restore_from.snapshot": "0a1b2c3d",
 }
 
-// also are attributes that a resource needs although its schema does not say so.
+// also are attributes that a resource requires although its schema does not say so.
 var also = map[string][]string{
 	"consul_k8s_cluster":         {"version"},
 	"consul_k8s_backup_schedule": {"repository.volume_claim", "retention.last"},
@@ -33,13 +33,13 @@ var also = map[string][]string{
 	"consul_k8s_restore":         {"repository.volume_claim"},
 }
 
-// attribute is one attribute of a resource, with the way to it.
+// attribute is one attribute of a resource, with its path.
 type attribute struct {
 	path   []string
 	schema *tfprotov6.SchemaAttribute
 }
 
-// walk lists all attributes, nested ones after what they are in.
+// walk lists all attributes, each before its nested ones.
 func walk(attributes []*tfprotov6.SchemaAttribute, at []string) []attribute {
 	var all []attribute
 	for _, a := range attributes {
@@ -52,13 +52,13 @@ func walk(attributes []*tfprotov6.SchemaAttribute, at []string) []attribute {
 	return all
 }
 
-// builder makes configurations of one resource.
+// builder builds configurations of one resource.
 type builder struct {
 	t        *testing.T
 	resource string
 }
 
-// object makes an object of attributes: what is required, and what is on the way to the attribute that is set.
+// object builds an object of attributes: the required ones, and those on the path to the attribute that is set.
 func (b builder) object(attributes []*tfprotov6.SchemaAttribute, at, set []string, value any) tftypes.Value {
 	types, values := map[string]tftypes.Type{}, map[string]tftypes.Value{}
 	for _, a := range attributes {
@@ -77,7 +77,7 @@ func (b builder) attribute(a *tfprotov6.SchemaAttribute, at []string, onWay bool
 	if onWay && len(rest) == 0 {
 		v, ok := value.(tftypes.Value)
 		if !ok {
-			b.t.Fatalf("%v is no value", value)
+			b.t.Fatalf("%v is not a value", value)
 		}
 		return v
 	}
@@ -107,7 +107,7 @@ func (b builder) attribute(a *tfprotov6.SchemaAttribute, at []string, onWay bool
 	return tftypes.Value{}
 }
 
-// variations are values to try of a type, with what they are.
+// variations are values of a type to try, with a description of each.
 func variations(t tftypes.Type) map[string]tftypes.Value {
 	all := map[string]tftypes.Value{"null": tftypes.NewValue(t, nil), "unknown": tftypes.NewValue(t, tftypes.UnknownValue)}
 	add := func(name string, v any) { all[name] = tftypes.NewValue(t, v) }
@@ -155,8 +155,9 @@ func elementOf(t tftypes.Type) tftypes.Type {
 	return nil
 }
 
-// Whatever is written into an attribute, the plan accepts it or refuses it in the provider's own words, names the attribute, and
-// plans no other value than what is written. Numbers are whole: what the framework says to a fraction is its own.
+// Whatever the value of an attribute is, the plan accepts it, or refuses it in the words of the provider and names
+// the attribute. It plans no other value than the written one. Numbers are whole: the framework itself refuses
+// fractions.
 func TestSchemas_everyAttributeTakesOrRefusesEveryValue(t *testing.T) {
 	t.Parallel()
 	_, schemas, _ := unknownProvider(t)
@@ -172,7 +173,7 @@ func TestSchemas_everyAttributeTakesOrRefusesEveryValue(t *testing.T) {
 						t.Errorf("%s: panic: %v", what, r)
 					}
 				}()
-				configure() // it has planned nothing yet
+				configure() // a provider that has planned nothing yet
 				check(t, s, name, schema.ValueType(), what, root, config, legal)
 			}
 			try("what is required", "", b.object(schema.Block.Attributes, nil, nil, nil), true)
@@ -189,7 +190,7 @@ func TestSchemas_everyAttributeTakesOrRefusesEveryValue(t *testing.T) {
 	}
 }
 
-// unknownProvider is the provider whose block depends on values that are not known yet: it connects to nothing.
+// unknownProvider is the provider with a block of unknown values: it connects to nothing.
 func unknownProvider(t *testing.T) (s tfprotov6.ProviderServer, schemas *tfprotov6.GetProviderSchemaResponse, configure func()) {
 	t.Helper()
 	s, err := providerserver.NewProtocol6WithError(provider.New("test")())()
@@ -259,7 +260,7 @@ func check(t *testing.T, s tfprotov6.ProviderServer, name string, typ tftypes.Ty
 	if err != nil {
 		t.Errorf("%s: %v", what, err)
 	}
-	var defaults []string // what is not set may be computed, with all that is in it
+	var defaults []string // what is not set may be computed, with everything in it
 	for _, d := range diffs {
 		steps := d.Path.Steps()
 		if len(steps) == 0 || d.Value1 == nil || !d.Value1.IsNull() {
@@ -275,7 +276,7 @@ func check(t *testing.T, s tfprotov6.ProviderServer, name string, typ tftypes.Ty
 		}
 		if v := d.Value1; v != nil {
 			scalar := v.Type().Is(tftypes.String) || v.Type().Is(tftypes.Number) || v.Type().Is(tftypes.Bool)
-			if !v.IsKnown() || (!scalar && !v.IsNull()) { // a container differs where something in it does
+			if !v.IsKnown() || (!scalar && !v.IsNull()) { // a container differs if something in it does
 				continue
 			}
 		}
@@ -289,11 +290,11 @@ var frameworkErrors = []string{
 	"bug in the provider", "Value({", "tftypes",
 }
 
-// requiredMissing is the framework's own refusal of a configuration that lacks an attribute, which names the attribute.
+// requiredMissing is the framework's error about a missing attribute, which names the attribute.
 const requiredMissing = "Missing Configuration for Required Attribute"
 
-// refused reports whether there is an error, and fails where an error does not name the attribute, or is not in the provider's own
-// words.
+// refused reports whether there is an error, and fails if an error does not name the attribute, or is not in the
+// words of the provider.
 func refused(t *testing.T, what, root string, diags []*tfprotov6.Diagnostic, legal bool) bool {
 	t.Helper()
 	found := false

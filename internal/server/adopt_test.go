@@ -22,8 +22,8 @@ func takingOver() Spec {
 	return s
 }
 
-// The end of a take-over must not restart or reload servers: they have just come.
-func TestTakeover_isNoSettingOfTheServers(t *testing.T) {
+// The end of an adoption must not restart or reload servers: they have just started.
+func TestTakeover_isNotASettingOfTheServers(t *testing.T) {
 	t.Parallel()
 	during, after := takingOver(), takingOver()
 	after.Takeover = nil
@@ -70,7 +70,7 @@ func TestCheckAdoptVersion(t *testing.T) {
 	}
 }
 
-// formerPod has its ports named as the Helm chart names them.
+// formerPod is a pod whose ports have the names of the Helm chart.
 var formerPod = corev1.PodSpec{Containers: []corev1.Container{
 	{Name: "exporter", Ports: []corev1.ContainerPort{{Name: "metrics", ContainerPort: 9107}}},
 	{Name: "consul", Ports: []corev1.ContainerPort{
@@ -94,7 +94,7 @@ func formerClientService() *corev1.Service {
 	}
 }
 
-// patched applies a JSON merge patch, with which lists are replaced as a whole.
+// patched applies a JSON merge patch, which replaces lists as a whole.
 func patched(t *testing.T, svc *corev1.Service, patch []byte) *corev1.Service {
 	t.Helper()
 	var before, change map[string]any
@@ -135,12 +135,12 @@ func patched(t *testing.T, svc *corev1.Service, patch []byte) *corev1.Service {
 	return after
 }
 
-func TestSwitchService_leadsToTheClusterAndBack(t *testing.T) {
+func TestSwitchService_routesToTheClusterAndBack(t *testing.T) {
 	t.Parallel()
 	before := formerClientService()
 	svc := patched(t, before, RecordFormer(before))
 	if LeadsTo(svc, "main") || !IsSwitched(svc) {
-		t.Error("a record is none, or leads elsewhere")
+		t.Error("the record is missing, or the Service routes elsewhere")
 	}
 	svc = patched(t, svc, SwitchService(svc, formerPod, "main"))
 	if !LeadsTo(svc, "main") {
@@ -153,7 +153,7 @@ func TestSwitchService_leadsToTheClusterAndBack(t *testing.T) {
 	if !slices.Equal(ports, []int32{8500, 8500, 8502, 8600}) || svc.Spec.Ports[0].NodePort != 30000 {
 		t.Errorf("the ports are %+v", svc.Spec.Ports)
 	}
-	// Taken as the client Service of the cluster, it has labels too.
+	// As the client Service of the cluster, it has labels too.
 	for k, v := range OwnerLabels("main") {
 		svc.Labels[k] = v
 	}
@@ -176,7 +176,7 @@ func TestUnserved(t *testing.T) {
 	}
 	s.ExtraConfig = `{"ports":{"grpc":8502}}`
 	if got := Unserved(s, formerClientService(), formerPod); len(got) > 0 {
-		t.Errorf("got %q, though extra_config serves it", got)
+		t.Errorf("got %q, although extra_config serves it", got)
 	}
 }
 
@@ -202,7 +202,7 @@ func TestCheckClientService(t *testing.T) {
 }
 
 // An EndpointSlice has the ports of the Service by their new names, as the pods serve them.
-func TestBridge_leadsToThePodsByTheNewNames(t *testing.T) {
+func TestBridge_routesToThePodsByTheNewNames(t *testing.T) {
 	t.Parallel()
 	spec := full()
 	pod := corev1.Pod{Spec: Objects(spec).StatefulSet.Spec.Template.Spec, Status: corev1.PodStatus{PodIP: "fd00::1"}}
@@ -215,6 +215,6 @@ func TestBridge_leadsToThePodsByTheNewNames(t *testing.T) {
 		t.Errorf("the ports are %v, want %v", got, want)
 	}
 	if slice.AddressType != "IPv6" || slice.Endpoints[0].Addresses[0] != "fd00::1" || slice.Labels["kubernetes.io/service-name"] != "consul" {
-		t.Errorf("it leads to %+v", slice)
+		t.Errorf("it routes to %+v", slice)
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// The init container names what an image lacks, and does not wait for ever where it cannot ask anybody.
-func TestAwaitPeerRemoval_saysWhatTheImageLacks(t *testing.T) {
+// The init container names the commands that an image lacks, and does not wait forever if it cannot ask any server.
+func TestAwaitPeerRemoval_namesWhatTheImageLacks(t *testing.T) {
 	t.Parallel()
 	tools := []string{"cat", "cp", "date", "grep", "ls", "mkdir", "mv", "rm", "sed", "sleep", "sort", "timeout", "touch", "tr"}
 	for name, tt := range map[string]struct {
@@ -49,7 +49,7 @@ func TestAwaitPeerRemoval_saysWhatTheImageLacks(t *testing.T) {
 	}
 }
 
-// A server without data that has to wait for others says once, in its termination message, that it has none.
+// A server without data that has to wait for others reports once, in its termination message, that it has no data.
 func TestAwaitPeerRemoval_reportsThatThereIsNoData(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -57,10 +57,10 @@ func TestAwaitPeerRemoval_reportsThatThereIsNoData(t *testing.T) {
 		code                      int
 		report                    string
 	}{
-		"it has data":                    {data: true, established: true, lonely: true},
-		"the cluster was never elected":  {lonely: true},
-		"others answer, and know it not": {established: true},
-		"it waits for others":            {established: true, lonely: true, code: 1, report: NoDataReport},
+		"it has data":                       {data: true, established: true, lonely: true},
+		"the cluster was never elected":     {lonely: true},
+		"others answer, and do not know it": {established: true},
+		"it waits for others":               {established: true, lonely: true, code: 1, report: NoDataReport},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -82,13 +82,13 @@ func TestAwaitPeerRemoval_reportsThatThereIsNoData(t *testing.T) {
 	}
 }
 
-// A server without data starts when every Raft peer that the others name answers, so that none of them is its former self. It
-// asks by HTTPS if they do not answer by HTTP.
+// A server without data starts once every Raft peer that the others name answers, so that none of them is its former
+// self. It asks over HTTPS if they do not answer over HTTP.
 func TestAwaitPeerRemoval_waitsUntilEveryPeerAnswers(t *testing.T) {
 	t.Parallel()
 	const other, gone = "consul-server-2.consul-server.ns.svc", "not answer: 10.0.0.9:8300."
 	for name, tt := range map[string]struct {
-		answers map[string]string // of servers, by the host that is asked
+		answers map[string]string // the answers of servers, by host
 		former  string            // the servers that are adopted
 		https   bool
 		waits   string // the output if it waits
@@ -96,7 +96,7 @@ func TestAwaitPeerRemoval_waitsUntilEveryPeerAnswers(t *testing.T) {
 		"all answer":             {answers: map[string]string{other: `["10.0.0.2:8300","10.0.0.3:8300"]`, "10.0.0.2": "", "10.0.0.3": ""}},
 		"all answer, on IPv6":    {answers: map[string]string{other: `["[fd00::2]:8300"]`, "[fd00::2]": ""}},
 		"all answer, by HTTPS":   {answers: map[string]string{other: `["10.0.0.2:8300"]`, "10.0.0.2": ""}, https: true},
-		"nobody is a peer":       {answers: map[string]string{other: `[]`}},
+		"there are no peers":     {answers: map[string]string{other: `[]`}},
 		"one does not":           {answers: map[string]string{other: `["10.0.0.2:8300","10.0.0.9:8300"]`, "10.0.0.2": ""}, waits: gone},
 		"one does not, by HTTPS": {answers: map[string]string{other: `["10.0.0.9:8300"]`}, https: true, waits: gone},
 		"it is a peer itself":    {answers: map[string]string{other: `["10.0.0.1:8300"]`, "10.0.0.1": ""}, waits: "not answer: 10.0.0.1:8300."},
@@ -123,7 +123,7 @@ func TestAwaitPeerRemoval_waitsUntilEveryPeerAnswers(t *testing.T) {
 			} else {
 				c.StandIn("wget", `host=${4#http://}; exec cat "$ROOT/answers/${host%:8500/*}"`)
 			}
-			c.StandIn("sleep", "kill -TERM $PPID") // in place of a second round
+			c.StandIn("sleep", "kill -TERM $PPID") // instead of a second round
 			out, code := c.Run(waitScript, args...)
 			if code == 0 != (tt.waits == "") || !strings.Contains(out, tt.waits) {
 				t.Errorf("exit code %d: %s", code, out)
@@ -132,8 +132,8 @@ func TestAwaitPeerRemoval_waitsUntilEveryPeerAnswers(t *testing.T) {
 	}
 }
 
-// The token that the init container makes is in the configuration of the agent, and each pod has another one.
-func TestAwaitPeerRemoval_makesATokenForThePodAlone(t *testing.T) {
+// The token that the init container creates is in the configuration of the agent, and each pod has another one.
+func TestAwaitPeerRemoval_createsATokenForEachPod(t *testing.T) {
 	t.Parallel()
 	var tokens []string
 	for range 2 {

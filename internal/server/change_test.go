@@ -11,8 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// What is said of a change is what comes of it: the pods are made anew if and
-// only if their template differs, and no field of a Spec is forgotten.
+// A change says what it does: the pods are replaced if and only if their template differs, and every field of a Spec
+// is covered.
 func TestChanges_sayWhatHappens(t *testing.T) {
 	t.Parallel()
 	changes := map[string]func(*Spec){
@@ -74,12 +74,12 @@ func TestChanges_sayWhatHappens(t *testing.T) {
 		"extra_config.log_json":                         func(s *Spec) { s.ExtraConfig = `{"log_json":true}` },
 		"extra_config.limits.http_max_conns_per_client": func(s *Spec) { s.ExtraConfig = `{"limits":{"http_max_conns_per_client":500}}` },
 	}
-	for _, setting := range Settings() { // those for which any other value will do
+	for _, setting := range Settings() { // those that accept any other value
 		if _, ok := changes[setting.Name]; !ok {
 			changes[setting.Name] = func(s *Spec) { setting.Set(s, another(setting.Get(*s))) }
 		}
 	}
-	touched := map[string]bool{ // no settings
+	touched := map[string]bool{ // fields that are not settings
 		"Name": true, "Namespace": true, "Declared": true, "Adopt": true, "Record": true,
 	}
 	for name, change := range changes {
@@ -92,11 +92,11 @@ func TestChanges_sayWhatHappens(t *testing.T) {
 		says := slices.ContainsFunc(got, func(c Change) bool { return c.Effect == Restart })
 		happens := !reflect.DeepEqual(Objects(minimal()).StatefulSet.Spec.Template, Objects(after).StatefulSet.Spec.Template)
 		if says != happens {
-			t.Errorf("%s: says that pods are made anew: %v, and they are: %v (%q)", name, says, happens, got)
+			t.Errorf("%s: says that pods are replaced: %v, and they are: %v (%q)", name, says, happens, got)
 		}
 		says = says || slices.ContainsFunc(got, func(c Change) bool { return c.Effect == Reload })
 		if happens = ConfigVersion(minimal()) != ConfigVersion(after); happens && !says {
-			t.Errorf("%s: agents have another configuration to load, and nobody tells them: %q", name, got)
+			t.Errorf("%s: agents have another configuration to load, but are not told: %q", name, got)
 		}
 		b, a := reflect.ValueOf(minimal()), reflect.ValueOf(after)
 		for i := range a.NumField() {
@@ -107,7 +107,7 @@ func TestChanges_sayWhatHappens(t *testing.T) {
 	}
 	for i := range reflect.TypeFor[Spec]().NumField() {
 		if name := reflect.TypeFor[Spec]().Field(i).Name; !touched[name] {
-			t.Errorf("no change of the field %s is tried", name)
+			t.Errorf("no change of the field %s is tested", name)
 		}
 	}
 	for name := range settingTexts(full()) {
@@ -123,7 +123,7 @@ func TestChanges_sayWhatHappens(t *testing.T) {
 				},
 				name,
 			) {
-			t.Errorf("no change of the setting %s is tried", name)
+			t.Errorf("no change of the setting %s is tested", name)
 		}
 	}
 	if got := Changes(full(), full()); len(got) > 0 {
@@ -152,8 +152,8 @@ func TestChange_String(t *testing.T) {
 	}
 }
 
-// Growing restarts nobody, and a rebuild says that it does.
-func TestChanges_ofVolumesSayWhatTheyTake(t *testing.T) {
+// Growth restarts no server, and a rebuild says that it does.
+func TestChanges_ofVolumesSayWhatTheyDo(t *testing.T) {
 	t.Parallel()
 	with := func(change func(*Storage)) Spec { s := minimal(); change(&s.Storage); return s }
 	before := with(func(s *Storage) { s.Class = "fast" })
@@ -173,7 +173,7 @@ func TestChanges_ofVolumesSayWhatTheyTake(t *testing.T) {
 			with(func(s *Storage) { s.Class, s.OnChange = "large", RebuildServers }),
 			[]string{"storage.class: fast -> large (rebuild)", "storage.on_change: grow -> rebuild (write)"},
 		},
-		"to whatever is the default class": {
+		"to the default class": {
 			with(func(s *Storage) { s.OnChange = RebuildServers }),
 			[]string{"storage.class: fast -> (none) (write)", "storage.on_change: grow -> rebuild (write)"},
 		},

@@ -13,7 +13,7 @@ func TestCheckJob_golden(t *testing.T) {
 	golden(t, "check", CheckJob(s))
 }
 
-// Only what users write themselves, and no server runs yet, is checked.
+// Only configuration that users write themselves is checked, and only if no server runs it yet.
 func TestNeedsCheck(t *testing.T) {
 	t.Parallel()
 	with := func(change func(*Spec)) Spec {
@@ -32,7 +32,7 @@ func TestNeedsCheck(t *testing.T) {
 		"a create that is resumed":    {same, same, false},
 		"what takes a reload":         {same, with(func(s *Spec) { s.ExtraConfig = `{"log_level":"info"}` }), true},
 		"what takes a restart":        {same, with(func(s *Spec) { s.ExtraConfig = `{"log_json":true}` }), true},
-		"extra_config is dropped":     {same, minimal(), false},
+		"extra_config is removed":     {same, minimal(), false},
 		"an attribute beside it":      {same, with(func(s *Spec) { s.TLS.Stage = StageEncrypted }), true},
 		"another version":             {same, with(func(s *Spec) { s.Version, s.Image = "1.22.8", "docker.io/hashicorp/consul:1.22.8" }), true},
 		"another number of servers":   {same, with(func(s *Spec) { s.Replicas = 5 }), false},
@@ -47,7 +47,8 @@ func TestNeedsCheck(t *testing.T) {
 	}
 }
 
-// What Consul says is found in what it logs, in every form, and where it was checked is not taken for what was checked.
+// Consul's words are found in its log, in every form, and an error of the environment does not count as one of the
+// configuration.
 func TestCheckWords(t *testing.T) {
 	t.Parallel()
 	const started = "==> Starting Consul agent...\n           Version: '1.22.7'\n==> \n==> Log data will now stream in as it occurs:\n\n" +
@@ -72,8 +73,8 @@ func TestCheckWords(t *testing.T) {
 	}
 }
 
-// The script ends with 0 once an agent has started, with 1 where Consul refuses, and with 3 where nobody knows. It needs
-// nothing but Consul and the shell.
+// The script ends with 0 once an agent has started, with 1 if Consul refuses, and with 3 if the result is not known.
+// It requires only Consul and the shell.
 func TestCheckScript(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -93,7 +94,7 @@ func TestCheckScript(t *testing.T) {
 			t.Run(name+", "+image, func(t *testing.T) {
 				t.Parallel()
 				c.Env = []string{`CONFIG={"a":"%s\n"}`, "TRIAL={}", "EXTRA={}"}
-				// An agent that dies does so while the version is asked for.
+				// An agent that dies does so during the question for its version.
 				c.StandIn("consul", `case $1 in
 validate) [ "$3 $4" = "config.json extra.json" ] || exit 9; `+tt.validate+` ;;
 agent) `+tt.agent+` ;;

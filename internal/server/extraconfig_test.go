@@ -27,8 +27,8 @@ func nestedIn(path string, value any) any {
 	return map[string]any{first: v}
 }
 
-// Of every key of Consul it is known whether extra_config may set it, an attribute sets it, or
-// why it is refused: under each of its spellings, in any case, and in a block that is a list.
+// For every key of Consul, it is known whether extra_config may set it, an attribute sets it, or why it is refused,
+// in each spelling, in any case, and in a block that is a list.
 func TestCheckExtraConfig_keysOfConsul(t *testing.T) {
 	sample := map[string]any{"string": "x", "any": "x", "bool": true, "int": 1}
 	text, err := os.ReadFile(keysFile)
@@ -69,7 +69,7 @@ func TestCheckExtraConfig_keysOfConsul(t *testing.T) {
 	}
 }
 
-// verdict is "allowed", or the reason for which a configuration is refused.
+// verdict is "allowed", or why a configuration is refused.
 func verdict(t *testing.T, config any) string {
 	t.Helper()
 	b, err := json.Marshal(config)
@@ -83,9 +83,9 @@ func verdict(t *testing.T, config any) string {
 	return strings.TrimSuffix(reason, ")")
 }
 
-// What the provider sets, extra_config does not: it is merged last.
+// extra_config cannot set what the provider sets: it is merged last.
 func TestCheckExtraConfig_whatIsRendered(t *testing.T) {
-	free := []string{ // what may be set to something else
+	free := []string{ // what may be changed
 		"acl.down_policy", "node_meta", "raft_logstore.verification.enabled", "server_rejoin_age_max", "telemetry.disable_hostname",
 	}
 	for _, config := range []any{newAgentConfig(full()), newNodeConfig(full(), 0)} {
@@ -105,7 +105,7 @@ func TestCheckExtraConfig_whatIsRendered(t *testing.T) {
 	}
 }
 
-// A secret is refused wherever it is, by its name and by its look; what only speaks of one is not.
+// A secret is refused wherever it is, by its name and by its form. A mere mention of one is not.
 func TestCheckExtraConfig_secrets(t *testing.T) {
 	tests := map[string]string{ // configuration → the path that is refused, "" for none
 		`{"service":{"name":"a","token":"t"}}`:                                                   "service.token",
@@ -149,8 +149,8 @@ func TestCheckExtraConfig_secrets(t *testing.T) {
 	}
 }
 
-// gRPC in plain text, as an adoption may need it, works with TLS: agents then want to be told the
-// port over TLS. Where nothing needs it the configuration stays as it was.
+// Plaintext gRPC, as an adoption may need it, works with TLS: agents then have to be told the port over TLS.
+// Otherwise, the configuration does not change.
 func TestSharedConfig_grpcBesideTLS(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

@@ -12,8 +12,7 @@ func podWith(s Spec) corev1.Pod {
 	return corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: podTemplate(s).Annotations}}
 }
 
-// A server keeps the configuration that it was started with until it is restarted,
-// and no longer.
+// A server keeps the configuration that it was started with until it restarts.
 func TestFormerConfig_isThatOfServersThatWereNotRestarted(t *testing.T) {
 	t.Parallel()
 	before, after := minimal(), minimal()
@@ -31,14 +30,14 @@ func TestFormerConfig_isThatOfServersThatWereNotRestarted(t *testing.T) {
 		t.Errorf("the change has no configuration of its own: %q", data[ConfigKey(after)])
 	}
 	if got := FormerConfig(after, Objects(after).Config, []corev1.Pod{podWith(after)}); len(got) > 0 {
-		t.Errorf("kept for nobody: %v", got)
+		t.Errorf("kept without a user: %v", got)
 	}
 	if got := FormerConfig(before, live.Config, []corev1.Pod{podWith(before)}); len(got) > 0 {
 		t.Errorf("without a change: %v", got)
 	}
 }
 
-// What takes a reload changes the configuration that running servers have.
+// A change that takes a reload changes the configuration of running servers.
 func TestConfigKey_staysForAReload(t *testing.T) {
 	t.Parallel()
 	reload := minimal()
@@ -51,8 +50,8 @@ func TestConfigKey_staysForAReload(t *testing.T) {
 	}
 }
 
-// An apply that was killed after the ConfigMap and before the StatefulSet has changed
-// nothing yet: what is read is what the servers run.
+// An apply that was killed after it wrote the ConfigMap and before the StatefulSet has changed nothing yet: what the
+// servers run is read.
 func TestParse_readsTheConfigurationThatTheTemplateNames(t *testing.T) {
 	t.Parallel()
 	before, after := minimal(), minimal()

@@ -8,7 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// An image that somebody changes in a pod is drift; one that a webhook writes into each pod is not.
+// An image that somebody changes in a pod is drift. One that a webhook writes into each pod is not.
 func TestChangedImages(t *testing.T) {
 	t.Parallel()
 	entry := func(manager, fields string) metav1.ManagedFieldsEntry {
@@ -32,10 +32,10 @@ func TestChangedImages(t *testing.T) {
 			[]metav1.ManagedFieldsEntry{rest, entry("kubectl-set", `"f:image":{}`)},
 			"consul has the image consul:1.21.0 instead of consul:1.22.7 (changed by kubectl-set)",
 		},
-		"written by a webhook":      {"mirror/consul:1.22.7", []metav1.ManagedFieldsEntry{all}, ""},
-		"of a status":               {"mirror/consul:1.22.7", []metav1.ManagedFieldsEntry{all, kubelet}, ""},
-		"without a record":          {"mirror/consul:1.22.7", nil, ""},
-		"changed, and changed back": {"consul:1.22.7", []metav1.ManagedFieldsEntry{rest, entry("kubectl-set", `"f:image":{}`)}, ""},
+		"written by a webhook":  {"mirror/consul:1.22.7", []metav1.ManagedFieldsEntry{all}, ""},
+		"of a status":           {"mirror/consul:1.22.7", []metav1.ManagedFieldsEntry{all, kubelet}, ""},
+		"without a record":      {"mirror/consul:1.22.7", nil, ""},
+		"changed, and reverted": {"consul:1.22.7", []metav1.ManagedFieldsEntry{rest, entry("kubectl-set", `"f:image":{}`)}, ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

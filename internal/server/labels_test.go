@@ -55,7 +55,7 @@ func TestRelabelPatch(t *testing.T) {
 	}
 }
 
-// Kubernetes does not let the labels of claims that a StatefulSet makes be changed: it has to be made again.
+// Kubernetes cannot change the labels of the claims of a StatefulSet, which has to be created again.
 func TestSameClaims(t *testing.T) {
 	t.Parallel()
 	with := func(labels map[string]string) Spec {

@@ -17,9 +17,9 @@ const (
 	without  = `["10.0.0.2:8300"]`
 )
 
-// A server that stops leaves the cluster unless fewer peers than a quorum of the declared servers
-// would be left: then it stays the peer that it is, and ends without leaving.
-func TestLeave_staysAPeerWhereAQuorumOfTheDeclaredServersIsNotLeft(t *testing.T) {
+// A server that stops leaves the cluster unless fewer peers than a quorum of the declared servers would be left. Then
+// it stays a peer, and ends without leaving.
+func TestLeave_staysAPeerIfItsQuorumWouldBeLost(t *testing.T) {
 	t.Parallel()
 	alive := "consul-server-0  10.0.0.1:8301  alive  server\n"
 	tests := map[string]struct {
@@ -61,8 +61,8 @@ func TestLeave_staysAPeerWhereAQuorumOfTheDeclaredServersIsNotLeft(t *testing.T)
 		},
 		"one of three that are left of five": {"5", `["10.0.0.1:8300","10.0.0.2:8300","10.0.0.3:8300"]`, alive, false, false},
 		"one of two, and one is declared":    {"1", `["10.0.0.1:8300","10.0.0.2:8300"]`, alive, false, true},
-		"one of two, and nobody says":        {"", `["10.0.0.1:8300","10.0.0.2:8300"]`, alive, false, true},
-		"no peer any more":                   {"3", `["10.0.0.2:8300","10.0.0.3:8300"]`, alive, false, true},
+		"one of two, and no number is known": {"", `["10.0.0.1:8300","10.0.0.2:8300"]`, alive, false, true},
+		"no longer a peer":                   {"3", `["10.0.0.2:8300","10.0.0.3:8300"]`, alive, false, true},
 		"before the first leader":            {"3", `[]`, alive, false, true},
 		"while servers are adopted":          {"3", `["10.0.0.1:8300","10.0.0.2:8300"]`, alive, true, true},
 		"IPv6, one of three":                 {"3", `["[fd00::1]:8300","[fd00::2]:8300","[fd00::3]:8300"]`, alive, false, true},
@@ -94,7 +94,7 @@ func TestLeave_staysAPeerWhereAQuorumOfTheDeclaredServersIsNotLeft(t *testing.T)
 			c.StandIn("wget", `case $4 in */peers) cat "$ROOT/peers" ;; */leader) echo '"10.0.0.2:8300"' ;; esac`)
 			c.StandIn("sleep", "")
 			c.StandIn("kill", `echo "kill $1" >>"$ROOT/did"`)
-			// The server is no peer any more as soon as it has left.
+			// The server is no longer a peer once it has left.
 			c.StandIn("consul", `case $1 in leave) echo leave >>"$ROOT/did"; echo '[]' >"$ROOT/peers" ;; members) cat "$ROOT/members" ;; esac`)
 			if out, code := c.Run(leaveScript, "0"); code != 0 {
 				t.Fatalf("exit code %d: %s", code, out)
@@ -110,8 +110,8 @@ func TestLeave_staysAPeerWhereAQuorumOfTheDeclaredServersIsNotLeft(t *testing.T)
 	}
 }
 
-// A stopping server leaves whichever client its image has.
-func TestLeave_seesThePeersWithWhateverTheImageHas(t *testing.T) {
+// A stopping server leaves with any client that its image has.
+func TestLeave_readsThePeersWithAnyClient(t *testing.T) {
 	t.Parallel()
 	const once = `[ -e "$ROOT/left" ] || { : >"$ROOT/asked"; echo '` + has10001 + `'; exit; }; echo '` + without + `'`
 	info := strings.NewReplacer(
@@ -138,20 +138,20 @@ func TestLeave_seesThePeersWithWhateverTheImageHas(t *testing.T) {
 			select {
 			case <-ended:
 			case <-time.After(5 * time.Second):
-				t.Error("the server was not stopped when it was no peer any more")
+				t.Error("the server was not stopped when it was no longer a peer")
 			}
 			if !c.Has("/left") {
 				t.Error("the server did not leave")
 			}
 			if !c.Has("/asked") {
-				t.Error("nobody was asked for the peers")
+				t.Error("no server was asked for the peers")
 			}
 		})
 	}
 }
 
-// clients returns the containers of servers by the client with which their images can ask a server: a stand-in for wget of
-// busybox, one for curl, or only Consul.
+// clients returns the containers of servers by the client that their images have: a stand-in for wget of busybox, one
+// for curl, or only Consul.
 func clients(t *testing.T, standIn string) map[string]*scripttest.Container {
 	t.Helper()
 	all := map[string]*scripttest.Container{"wget": busybox(t)}
@@ -164,13 +164,13 @@ func clients(t *testing.T, standIn string) map[string]*scripttest.Container {
 	return all
 }
 
-// Servers that stop at the same moment take turns, and the leader is the last, whichever client its image has.
+// Servers that stop at the same time take turns, and the leader is the last, whichever client its image has.
 func TestLeave_theLeaderIsTheLast(t *testing.T) {
 	t.Parallel()
 	const peers = `[ ! -e "$ROOT/left" ] || exit 1; `
 	for name, tt := range map[string]struct {
 		leader, pod string
-		slept       []string // 3 seconds until it is out of the Services, and then until it is its turn
+		slept       []string // 3 seconds until the Services no longer route to it, and then until its turn
 	}{
 		"the leader":         {"10.0.0.1", "consul-server-2", []string{"3", "3"}},
 		"the highest":        {"10.0.0.2", "consul-server-2", []string{"3"}},
@@ -202,9 +202,9 @@ func TestLeave_theLeaderIsTheLast(t *testing.T) {
 	}
 }
 
-// A server that leaves serves for as long as nodes may still send requests to it, unless it was removed from the Raft peers
+// A leaving server serves as long as nodes may still send requests to it, unless it was removed from the Raft peers
 // before: then it soon knows no leader.
-func TestLeave_isShorterForAServerThatIsNoPeer(t *testing.T) {
+func TestLeave_isShorterForAServerThatIsNotAPeer(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ peers, sleeps string }{
 		"a peer":             {`echo '["10.0.0.1:8300","10.0.0.9:8300"]'; [ -e "$0.asked" ] && exit 1; : >"$0.asked"`, "3"},
@@ -228,7 +228,7 @@ func TestLeave_isShorterForAServerThatIsNoPeer(t *testing.T) {
 			if got := strings.Join(strings.Fields(c.Read("/sleeps")), " "); got != tt.sleeps {
 				t.Errorf("it sleeps %s, want %s", got, tt.sleeps)
 			}
-			if err := agent.Process.Signal(syscall.Signal(0)); err != nil { // the leader may have taken it back as a peer
+			if err := agent.Process.Signal(syscall.Signal(0)); err != nil { // the leader may have added it as a peer again
 				t.Errorf("the agent was killed before it had left: %v", err)
 			}
 			_ = agent.Process.Kill()

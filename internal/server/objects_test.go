@@ -110,17 +110,17 @@ func full() Spec {
 	return s
 }
 
-// Clients are not led to a cluster that is to be restored, what restores it reaches the servers, and that it is to be
-// restored is read back.
-func TestObjects_leadNobodyToWhatIsNotRestored(t *testing.T) {
+// The client Service does not route to a cluster that has to be restored, the restore can reach the servers, and the
+// pending restore is read back.
+func TestObjects_routeNoClientBeforeARestore(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		origin  *Origin
 		pending bool
 	}{
-		"it began empty": {nil, false},
-		"to be restored": {&Origin{}, true},
-		"restored":       {full().Origin, false},
+		"it started empty": {nil, false},
+		"to be restored":   {&Origin{}, true},
+		"restored":         {full().Origin, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -132,7 +132,7 @@ func TestObjects_leadNobodyToWhatIsNotRestored(t *testing.T) {
 				leads = leads && set.StatefulSet.Spec.Template.Labels[k] == v
 			}
 			if leads == tt.pending {
-				t.Errorf("clients are led to the servers: %v", leads)
+				t.Errorf("clients are routed to the servers: %v", leads)
 			}
 			if a := NewAccess(s, "", "").Address; (a == "http://consul.prod.svc:8500") == tt.pending {
 				t.Errorf("the servers are reached at %s", a)
@@ -177,12 +177,12 @@ func golden(t *testing.T, name string, objects ...Object) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(want, b.Bytes()) {
-		t.Errorf("the objects differ from %s; if that is meant: go test ./internal/server -update\n%s", file, b.String())
+		t.Errorf("the objects differ from %s; if that is intended: go test ./internal/server -update\n%s", file, b.String())
 	}
 }
 
-// Import, refresh and drift rest on this: what was rendered is read back whole,
-// with and without the record of who set what.
+// Import, refresh, and drift depend on this: what was rendered is read back completely, with and without managed
+// fields.
 func TestParse_isTheInverseOfObjects(t *testing.T) {
 	interrupted := minimal()
 	interrupted.Creating, interrupted.Resizing, interrupted.DeletionProtection = true, true, false
@@ -211,7 +211,7 @@ func TestParse_isTheInverseOfObjects(t *testing.T) {
 	}
 }
 
-// normalize makes no map and an empty map the same.
+// normalize replaces empty maps by nil.
 func normalize(s *Spec) {
 	for _, m := range []*map[string]string{
 		&s.Labels, &s.Annotations, &s.PodLabels, &s.PodAnnotations, &s.Service.Annotations, &s.Placement.NodeSelector, &s.NamespaceLabels,
@@ -223,8 +223,8 @@ func normalize(s *Spec) {
 	}
 }
 
-// Losing the ConfigMap, or breaking it, must not look like another cluster.
-func TestParse_keepsWhatIsKnownWhereTheConfigurationCannotBeRead(t *testing.T) {
+// A lost or damaged ConfigMap must not look like another cluster.
+func TestParse_keepsKnownValuesWithoutAConfiguration(t *testing.T) {
 	want := full()
 	for name, change := range map[string]func(*Set){
 		"missing": func(s *Set) { s.Config = nil },
@@ -259,7 +259,7 @@ func TestParse_refusesForeignStatefulSet(t *testing.T) {
 	set := Objects(minimal())
 	delete(set.StatefulSet.Labels, LabelManagedBy)
 	if _, err := Parse(set, Spec{}); err == nil {
-		t.Error("a StatefulSet without the owner's label was taken for the provider's")
+		t.Error("a StatefulSet without the owner's label counts as the provider's")
 	}
 }
 
@@ -281,7 +281,7 @@ func TestDrift_namesWhatOthersChanged(t *testing.T) {
 	}
 }
 
-// What needs no restart must not change the pod template, and the other way round.
+// A change that needs no restart must not change the pod template, and vice versa.
 func TestObjects_whatRestarts(t *testing.T) {
 	template := func(s Spec) string {
 		y, err := yaml.Marshal(Objects(s).StatefulSet.Spec.Template)
@@ -329,8 +329,7 @@ func TestObjects_whatRestarts(t *testing.T) {
 	}
 }
 
-// A server that joins a cluster which has had a leader must not be able to start
-// one of its own.
+// A server that joins a cluster which has had a leader must not be able to start its own.
 func TestObjects_onlyTheFirstStartExpectsABootstrap(t *testing.T) {
 	for _, established := range []bool{false, true} {
 		s := minimal()
@@ -372,7 +371,7 @@ func TestCheckExtraConfig(t *testing.T) {
 }
 
 func TestNodeID_isStableAndDistinct(t *testing.T) {
-	// Changing a node ID of an existing cluster would make its servers strangers.
+	// With another node ID, a server of an existing cluster would be a stranger.
 	if got, want := NodeID("consul", "consul", 0), "82fffbcb-4cab-5785-92a1-fbaf17f816d1"; got != want {
 		t.Errorf("NodeID = %s, want %s", got, want)
 	}
@@ -394,7 +393,7 @@ func TestParseID(t *testing.T) {
 	}
 	for _, id := range []string{"", "a", "/", "a/", "/b", "a/b/c"} {
 		if _, _, err := ParseID(id); err == nil {
-			t.Errorf("%q was taken", id)
+			t.Errorf("%q was accepted", id)
 		}
 	}
 }

@@ -19,12 +19,12 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 )
 
-// noDefaults stands for the defaulting of Kubernetes, which owns nothing.
+// noDefaults stands in for the defaulting of Kubernetes, which owns nothing.
 type noDefaults struct{}
 
 func (noDefaults) Default(runtime.Object) {}
 
-// fieldManager is the code by which the API server tracks who set which field.
+// fieldManager is the code by which the API server tracks the owners of fields.
 func fieldManager(t *testing.T, o Object) *managedfields.FieldManager {
 	t.Helper()
 	kind := o.GetObjectKind().GroupVersionKind()
@@ -36,8 +36,7 @@ func fieldManager(t *testing.T, o Object) *managedfields.FieldManager {
 	return m
 }
 
-// applied is what the live objects become when the provider claims and applies
-// what a spec renders.
+// applied is the live objects after the provider claims and applies what a spec renders.
 func applied(t *testing.T, live Set, s Spec) Set {
 	t.Helper()
 	var out Set
@@ -75,7 +74,7 @@ func applied(t *testing.T, live Set, s Spec) Set {
 	return out
 }
 
-// changed is what the live objects become when another manager updates them.
+// changed is the live objects after an update by another manager.
 func changed(t *testing.T, live Set, manager string, change func(*Set)) Set {
 	t.Helper()
 	var after, out Set
@@ -113,11 +112,11 @@ func put(t *testing.T, set *Set, o runtime.Object) {
 	case *appsv1.StatefulSet:
 		set.StatefulSet = o
 	default:
-		t.Fatalf("no place for a %T", o)
+		t.Fatalf("a set has no %T", o)
 	}
 }
 
-// content is a set without the record of who set what.
+// content is a set without managed fields.
 func content(t *testing.T, s Set) map[string]any {
 	t.Helper()
 	out := map[string]any{}
@@ -136,9 +135,8 @@ const template = "StatefulSet consul-server: spec.template.spec."
 
 func podOf(s *Set) *corev1.PodSpec { return &s.StatefulSet.Spec.Template.Spec }
 
-// Whatever somebody adds to what the provider decides on is named, and one apply
-// takes it back.
-func TestClaim_oneApplyTakesBackWhatOthersAdded(t *testing.T) {
+// Whatever somebody adds to fields that the provider governs is named, and one apply removes it.
+func TestClaim_oneApplyRemovesWhatOthersAdded(t *testing.T) {
 	const by = " (added by somebody-else)"
 	tests := map[string]struct {
 		change func(*Set)
@@ -256,7 +254,7 @@ func TestClaim_oneApplyTakesBackWhatOthersAdded(t *testing.T) {
 	}
 }
 
-// What an attribute declares and somebody adds to is read back with the addition.
+// What somebody adds to the fields of an attribute is read back with the addition.
 func TestParse_showsWhatOthersAddedToAnAttribute(t *testing.T) {
 	live := changed(t, applied(t, Set{}, full()), "somebody-else", func(s *Set) {
 		podOf(s).Containers[0].Resources.Limits["cpu"] = resource.MustParse("1")
@@ -291,8 +289,8 @@ func TestParse_showsWhatOthersAddedToAnAttribute(t *testing.T) {
 	}
 }
 
-// Metadata that others add is theirs, in the pod template too, and so is what a
-// load balancer's controllers write into a Service: it shows nowhere and stays.
+// Metadata that others add is theirs, in the pod template too, and so is what the controllers of a load balancer
+// write into a Service: it is not drift, and is kept.
 func TestClaim_leavesToOthersWhatIsTheirs(t *testing.T) {
 	lb := full()
 	lb.Service.LoadBalancerClass, lb.Service.ExternalTrafficPolicy, lb.Service.NodePorts = "", "", NodePorts{}
@@ -331,7 +329,7 @@ func TestClaim_leavesToOthersWhatIsTheirs(t *testing.T) {
 			}
 			want := content(t, live)
 			got := content(t, applied(t, live, spec))
-			// Who chose the number does not matter to Kubernetes, which keeps it.
+			// Kubernetes keeps the number, whoever chose it.
 			for _, c := range []map[string]any{got, want} {
 				service := c["Service consul"].(map[string]any) //nolint:forcetypeassert // content made it
 				ports, _, _ := unstructured.NestedSlice(service, "spec", "ports")
@@ -347,8 +345,8 @@ func TestClaim_leavesToOthersWhatIsTheirs(t *testing.T) {
 	}
 }
 
-// What is not declared any more goes, though somebody has written the object whole
-// and so owns all of it, such as a restore from a backup.
+// What is no longer declared is removed, even if a tool such as the restore of a backup has written the whole object,
+// and so owns it.
 func TestClaim_ownsWhatOthersRestored(t *testing.T) {
 	live := applied(t, Set{}, full())
 	for _, o := range live.All() {
@@ -384,12 +382,11 @@ func TestClaim_ownsWhatOthersRestored(t *testing.T) {
 	healed := applied(t, restored, less)
 	if drift := Drift(Objects(less), healed); len(drift) > 0 || len(podOf(&healed).Containers[0].Resources.Limits) > 0 ||
 		podOf(&healed).Tolerations != nil {
-		t.Errorf("what is not declared any more is left: %q, %+v", drift, podOf(&healed))
+		t.Errorf("what is no longer declared still exists: %q, %+v", drift, podOf(&healed))
 	}
 }
 
-// The provider's own patches own fields apart from its applies; they must not
-// keep alive what is not declared any more.
+// The patches of the provider own fields apart from its applies. They must not keep what is no longer declared.
 func TestClaim_mergesItsOwnUpdates(t *testing.T) {
 	live := changed(t, applied(t, Set{}, minimal()), ManagedBy, func(s *Set) {
 		s.StatefulSet.Spec.Replicas = new(int32(5))

@@ -41,7 +41,8 @@ func TestCheckExtraPod(t *testing.T) {
 	}
 }
 
-// Names that the provider uses in any state are refused for what is added: nobody adds a volume that a later change collides with.
+// Names that the provider uses in any state are refused for additions: no added volume can collide with a later
+// change.
 func TestOwnVolumes_areAllThatAreRendered(t *testing.T) {
 	t.Parallel()
 	s := full()
@@ -69,7 +70,7 @@ func TestOwnVolumes_areAllThatAreRendered(t *testing.T) {
 	}
 }
 
-// Jobs run as what servers run as, and pull their images with the same credentials.
+// Jobs run as the same user as servers, and pull their images with the same credentials.
 func TestJobPod_hasWhatPodsHaveInCommon(t *testing.T) {
 	t.Parallel()
 	servers, job := Objects(full()).StatefulSet.Spec.Template.Spec, JobPod(full(), nil).Spec
@@ -93,7 +94,8 @@ func TestJobPod_hasWhatPodsHaveInCommon(t *testing.T) {
 	}
 }
 
-// An overload must not take all servers out of the Service: what request limits apply to is not asked where they are enforced.
+// An overload must not remove all servers from the Service: if request limits are enforced, the probe asks nothing
+// that they apply to.
 func TestReadinessProbe_isNotSubjectToRequestLimits(t *testing.T) {
 	t.Parallel()
 	for config, script := range map[string]bool{
@@ -112,7 +114,7 @@ func TestReadinessProbe_isNotSubjectToRequestLimits(t *testing.T) {
 	}
 }
 
-// Where clients may use IPv6, servers listen on it.
+// If clients may use IPv6, servers listen on it.
 func TestClientAddr(t *testing.T) {
 	t.Parallel()
 	for want, services := range map[string][]Service{

@@ -28,7 +28,7 @@ func record(t *testing.T) Record {
 	return r
 }
 
-// What has happened to a cluster is read back from its objects: nothing is forgotten between two applies.
+// What has happened to a cluster is read back from its objects: nothing is lost between two applies.
 func TestRecord_isReadBack(t *testing.T) {
 	t.Parallel()
 	declared := minimal()
@@ -49,7 +49,7 @@ func TestRecord_isReadBack(t *testing.T) {
 	}
 }
 
-// An update ends the create of a cluster that has had a leader, and keeps everything else that has happened.
+// An update completes the create of a cluster that has had a leader, and keeps the rest of the record.
 func TestRecord_Updated(t *testing.T) {
 	t.Parallel()
 	before := record(t)
@@ -67,6 +67,6 @@ func TestRecord_Updated(t *testing.T) {
 		t.Error("the snapshot that the update restores is forgotten")
 	}
 	if got := before.Updated(false); got.Origin != nil {
-		t.Error("a snapshot that nobody declares any more is restored")
+		t.Error("a snapshot that is no longer declared is restored")
 	}
 }

@@ -27,7 +27,7 @@ func serverContainer(c *scripttest.Container) *scripttest.Container {
 	return c
 }
 
-// A server is ready where the leader answers, also with a refusal.
+// A server is ready if the leader answers, even with a refusal.
 func TestReady_aLeaderThatRefusesHasAnswered(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -58,7 +58,7 @@ func TestReady_aLeaderThatRefusesHasAnswered(t *testing.T) {
 	}
 }
 
-// Before a server counts as started without a vote there has been no leader for two minutes.
+// A server counts as started without a vote only after two minutes without a leader.
 func TestVotes_waitsForALeader(t *testing.T) {
 	t.Parallel()
 	const voter, other, noLeader = "leader_addr = 10.0.0.2:8300\nlatest_configuration = [{Suffrage:Voter ID:a Address:10.0.0.1:8300}]",
@@ -69,12 +69,12 @@ func TestVotes_waitsForALeader(t *testing.T) {
 		since       string
 		code        int
 	}{
-		"has no answer":               {"", true, "", 1},
-		"never had a leader":          {noLeader, false, "", 0},
-		"has its vote":                {voter, true, "", 0},
-		"has no vote":                 {other, true, "0", 1},
-		"no leader for now":           {noLeader, true, "", 1},
-		"no leader since two minutes": {noLeader, true, "0", 0},
+		"has no answer":             {"", true, "", 1},
+		"never had a leader":        {noLeader, false, "", 0},
+		"has its vote":              {voter, true, "", 0},
+		"has no vote":               {other, true, "0", 1},
+		"no leader for now":         {noLeader, true, "", 1},
+		"no leader for two minutes": {noLeader, true, "0", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

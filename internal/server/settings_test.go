@@ -33,7 +33,7 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// What a configuration does not have, or has in the wrong type, is not guessed.
+// Values that a configuration lacks, or that have the wrong type, are not guessed.
 func TestReadSettings(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
@@ -54,7 +54,7 @@ func TestReadSettings(t *testing.T) {
 	}
 }
 
-// another is a value that differs.
+// another is a different value.
 func another(v any) any {
 	switch v := v.(type) {
 	case bool:

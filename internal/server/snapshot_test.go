@@ -19,9 +19,9 @@ func TestSnapshotJob_golden(t *testing.T) {
 	golden(t, "snapshot-without-acls", SnapshotClaim(minimal()), SnapshotJob(minimal(), "", ""))
 }
 
-// What the pod carries must not make it a server: it would get requests of
-// clients, and count for the disruption budget.
-func TestSnapshotJob_isNoServer(t *testing.T) {
+// The pod must not have what makes it a server: it would get requests of clients, and count for the disruption
+// budget.
+func TestSnapshotJob_isNotAServer(t *testing.T) {
 	labels := SnapshotJob(full(), "", "").Spec.Template.Labels
 	selected := true
 	for k, v := range SelectorLabels("consul") {
@@ -32,8 +32,8 @@ func TestSnapshotJob_isNoServer(t *testing.T) {
 	}
 }
 
-// A Job asks for what is declared of Jobs, and without it for what a server asks for: a LimitRange or a quota that lets the
-// servers in lets it in too.
+// A Job has the declared resources of Jobs, or those of a server: a LimitRange or a quota that admits the servers
+// admits the Job too.
 func TestJobContainer_resources(t *testing.T) {
 	t.Parallel()
 	memory := func(text string) *Resources {
@@ -57,8 +57,8 @@ func TestJobContainer_resources(t *testing.T) {
 	}
 }
 
-// The pods of Jobs have the labels of all objects and their own, none of the server pods', and are kept out of service meshes
-// unless somebody says otherwise.
+// The pods of Jobs have the labels of all objects and their own, none of the server pods, and are excluded from
+// service meshes unless declared otherwise.
 func TestJobPod_metadata(t *testing.T) {
 	t.Parallel()
 	s := Spec{
@@ -124,11 +124,11 @@ func TestParseSnapshot(t *testing.T) {
 		})
 	}
 	if _, err := ParseSnapshot("consul", ""); err == nil {
-		t.Error("no message at all was taken")
+		t.Error("an empty message was accepted")
 	}
 }
 
-// newSnapshotRun returns a container whose consul saves and inspects as Consul does, or fails as FAIL says.
+// newSnapshotRun returns a container whose consul saves and inspects like Consul, or fails as FAIL says.
 func newSnapshotRun(t *testing.T) *scripttest.Container {
 	t.Helper()
 	c := scripttest.Busybox(t, "/snapshots")
@@ -189,8 +189,7 @@ func TestSnapshotScript_keepsTheLatestThree(t *testing.T) {
 	}
 }
 
-// A snapshot that cannot be taken, or not be read back, leaves nothing, and
-// costs no other.
+// A snapshot that cannot be taken or read back leaves nothing, and deletes no other.
 func TestSnapshotScript_aFailureLeavesNothing(t *testing.T) {
 	t.Parallel()
 	for _, fail := range []string{"save", "inspect"} {
@@ -212,7 +211,7 @@ func TestSnapshotScript_aFailureLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestSnapshotScript_cleansUpAfterOneThatWasKilled(t *testing.T) {
+func TestSnapshotScript_cleansUpAfterAKilledRun(t *testing.T) {
 	t.Parallel()
 	c := newSnapshotRun(t)
 	c.Write("/snapshots/.taking/snapshot.tmp1/data", "")

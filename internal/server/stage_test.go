@@ -8,8 +8,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// TestStages: a server meets only neighbours in the order of the stages, and what may
-// not be complete is completed before it is left.
+// TestStages: servers only meet neighbors in the order of the stages, and a stage that may not be complete is
+// completed before it is left.
 func TestStages(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -54,7 +54,7 @@ func TestStages_ofBoth(t *testing.T) {
 	var got [][2]Stage
 	for _, s := range Stages(before, after) {
 		if (s.TLS.CASecret == "ours") != (s.TLS.Stage != StagePlain) {
-			t.Errorf("on the way off, in stage %d, the authority is that of %q", s.TLS.Stage, s.TLS.CASecret)
+			t.Errorf("while TLS is turned off, in stage %d, the authority is that of %q", s.TLS.Stage, s.TLS.CASecret)
 		}
 		got = append(got, [2]Stage{s.Gossip.Stage, s.TLS.Stage})
 	}
@@ -63,8 +63,8 @@ func TestStages_ofBoth(t *testing.T) {
 	}
 }
 
-// TestConfigStage: what an agent is configured with tells its stage again. Between
-// accepting and sending TLS no server restarts.
+// TestConfigStage: the configuration of an agent shows its stage. No server restarts between accepting and sending
+// TLS.
 func TestConfigStage(t *testing.T) {
 	t.Parallel()
 	hashes := map[string][]Stage{}
@@ -104,7 +104,7 @@ func TestCertificateNames(t *testing.T) {
 	}
 }
 
-// A change starts from a stage whose neighbours are all that any server meets.
+// A change starts from a stage whose neighbors are the only stages that any server meets.
 func TestRunningStage(t *testing.T) {
 	t.Parallel()
 	const p, a, s, e = StagePlain, StageAccept, StageSend, StageEncrypted
@@ -115,11 +115,11 @@ func TestRunningStage(t *testing.T) {
 	}{
 		{e, nil, e},
 		{p, []Stage{p, p, p}, p},
-		{a, []Stage{p, p, a}, a}, // interrupted on the way on
+		{a, []Stage{p, p, a}, a}, // interrupted while it was turned on
 		{e, []Stage{s, s, e}, e},
-		{p, []Stage{a, p, a}, p}, // and on the way off
+		{p, []Stage{a, p, a}, p}, // and while it was turned off
 		{e, []Stage{p, p, p}, p}, // applied at once by somebody else
-		{e, []Stage{e, p, p}, p}, // one was cut off by that
+		{e, []Stage{e, p, p}, p}, // which cut off one server
 		{e, []Stage{p, e, e}, e},
 		{p, []Stage{e, e, p}, e},
 		{e, []Stage{a, s, p}, a},
@@ -130,8 +130,7 @@ func TestRunningStage(t *testing.T) {
 	}
 }
 
-// A pod tells its stage by the configuration that it was started with, whatever the
-// StatefulSet says by now.
+// A pod shows its stage by the configuration that it was started with, whatever the StatefulSet says now.
 func TestPodStages(t *testing.T) {
 	t.Parallel()
 	for stage := StagePlain; stage <= StageEncrypted; stage++ {

@@ -27,16 +27,16 @@ func TestStartScript_refusesAConsulThatWouldNotReadTheLog(t *testing.T) {
 		"an upgrade of BoltDB":           {spec("1.22.7", ""), []string{bolt}, true},
 		"a write-ahead log":              {spec("1.22.7", ""), []string{wal}, true},
 		"a write-ahead log, before 1.20": {spec("1.18.2", ""), []string{wal}, false},
-		"one that is said to be read": {
+		"a backend that is configured": {
 			spec("1.18.2", `{"raft_logstore":{"verification":{"enabled":true},"Backend":"WAL"}}`),
 			[]string{wal},
 			true,
 		},
-		"one that is said not to be read": {spec("1.22.7", `{"raft_logstore":{"backend":"boltdb"}}`), []string{wal}, false},
-		"the default":                     {spec("1.22.7", `{"raft_logstore":{"backend":"default"}}`), []string{wal}, true},
-		"another setting of it":           {spec("1.22.7", `{"raft_logstore":{"verification":{"enabled":true}}}`), []string{wal}, true},
-		"both":                            {spec("1.18.2", ""), []string{wal, bolt}, true}, // what BoltDB has counts, as it did before
-		"an empty folder":                 {spec("1.18.2", ""), []string{"raft/wal/"}, true},
+		"another backend that is configured": {spec("1.22.7", `{"raft_logstore":{"backend":"boltdb"}}`), []string{wal}, false},
+		"the default":                        {spec("1.22.7", `{"raft_logstore":{"backend":"default"}}`), []string{wal}, true},
+		"another setting of it":              {spec("1.22.7", `{"raft_logstore":{"verification":{"enabled":true}}}`), []string{wal}, true},
+		"both":                               {spec("1.18.2", ""), []string{wal, bolt}, true}, // the data in BoltDB counts, as before
+		"an empty folder":                    {spec("1.18.2", ""), []string{"raft/wal/"}, true},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -71,7 +71,7 @@ func TestStartScript_refusesAConsulThatWouldNotReadTheLog(t *testing.T) {
 	}
 }
 
-// Consul listens on IPv6 in a pod that has only that.
+// Consul listens on IPv6 in a pod that has only IPv6.
 func TestStart_flags(t *testing.T) {
 	t.Parallel()
 	for ip, want := range map[string]string{"10.0.0.1": "agent -advertise=x", "fd00::1": "agent -advertise=x -bind=:: -client=::"} {
@@ -85,8 +85,9 @@ func TestStart_flags(t *testing.T) {
 	}
 }
 
-// In a process namespace of its own, the shell stays the first process, and hands on what Kubernetes and the stop hook want.
-func TestStart_stopsInAProcessNamespaceOfItsOwn(t *testing.T) {
+// In its own process namespace, the shell stays the first process, and passes on the signals of Kubernetes and the
+// stop hook.
+func TestStart_stopsInItsOwnProcessNamespace(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		signal string
@@ -103,7 +104,7 @@ func TestStart_stopsInAProcessNamespaceOfItsOwn(t *testing.T) {
 			if tt.signal == "TERM" {
 				target = "$shell"
 			}
-			// Where the shell is the first process $$ is 1.
+			// If the shell is the first process, $$ is 1.
 			script := strings.Replace(startScript, "[ $$ -ne 1 ]", "false", 1)
 			out, code := c.Run(
 				`shell=$$; ( while [ ! -e "$ROOT/runs" ] || [ ! -s /tmp/pid ]; do sleep 0.05; done; kill -`+tt.signal+" "+target+" ) &\n"+script,
@@ -116,9 +117,9 @@ func TestStart_stopsInAProcessNamespaceOfItsOwn(t *testing.T) {
 	}
 }
 
-// A peers.json makes a server the only voter during a recovery, and never afterwards: one that a failed recovery left behind
-// is set aside.
-func TestStart_takesPeersOnlyDuringARecovery(t *testing.T) {
+// A peers.json makes a server the only voter during a recovery, and never afterwards: one that a failed recovery left
+// behind is moved away.
+func TestStart_usesPeersOnlyDuringARecovery(t *testing.T) {
 	t.Parallel()
 	in := func(d time.Duration) string { return fmt.Sprint(time.Now().Add(d).Unix()) }
 	for name, tt := range map[string]struct {
@@ -127,7 +128,7 @@ func TestStart_takesPeersOnlyDuringARecovery(t *testing.T) {
 	}{
 		"a recovery is in progress": {in(time.Minute), true},
 		"it ended long ago":         {in(-time.Minute), false},
-		"there was none":            {"", false},
+		"there was no recovery":     {"", false},
 		"the marker is damaged":     {"x", false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -144,7 +145,7 @@ func TestStart_takesPeersOnlyDuringARecovery(t *testing.T) {
 				t.Errorf("exit code %d: %s", code, out)
 			}
 			if c.Has(RecoveryFile) {
-				t.Error("the marker is left")
+				t.Error("the marker still exists")
 			}
 			// A later start finds no marker.
 			c.Write(peers, "[]")
@@ -155,20 +156,20 @@ func TestStart_takesPeersOnlyDuringARecovery(t *testing.T) {
 	}
 }
 
-// Consul starts with the gossip keys of the Secret, unless the Secret is as old as at the last start: then those on disk, which
-// a rotation may have changed since, are newer. Without a Secret, no keys are left.
+// Consul starts with the gossip keys of the Secret, unless the Secret is the same as at the last start: then the keys
+// on disk, which a rotation may have changed since, are newer. Without a Secret, no keys are kept.
 func TestStart_gossipKeys(t *testing.T) {
 	t.Parallel()
 	const ring = "/consul/data/serf/local.keyring"
 	for name, tt := range map[string]struct {
-		secret             string // "" if there is none
+		secret             string // "" without a Secret
 		disk, lastSecret   string // "" if they are missing
 		want, wantedSecret string
 	}{
 		"a new disk":                     {secret: "new", want: "new", wantedSecret: "new"},
 		"the Secret has changed":         {secret: "new", disk: "old", lastSecret: "old", want: "new", wantedSecret: "new"},
-		"the Secret is that of before":   {secret: "old", disk: "new", lastSecret: "old", want: "new", wantedSecret: "old"},
-		"nobody knows the last Secret":   {secret: "new", disk: "old", want: "new", wantedSecret: "new"},
+		"the Secret has not changed":     {secret: "old", disk: "new", lastSecret: "old", want: "new", wantedSecret: "old"},
+		"the last Secret is not known":   {secret: "new", disk: "old", want: "new", wantedSecret: "new"},
 		"the keys on disk were lost":     {secret: "same", lastSecret: "same", want: "same", wantedSecret: "same"},
 		"gossip is not encrypted":        {},
 		"gossip is not encrypted, again": {disk: "old", lastSecret: "old"},

@@ -6,7 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// No class is another thing than the default class: it is rendered, read back, and a change.
+// No class differs from the default class: it is rendered, read back, and is a change.
 func TestStorage_noClass(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

@@ -13,8 +13,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Kubernetes takes the names, whatever Consul takes as the name of an auth
-// method, and two auth methods never share one.
+// The names are valid in Kubernetes for every name of an auth method that Consul accepts, and two auth methods never
+// share one.
 func TestTokenReviewer_namesAreValidAndDiffer(t *testing.T) {
 	long := strings.Repeat("x", 128)
 	seen := map[string]string{}
@@ -40,7 +40,7 @@ func TestTokenReviewer_namesAreValidAndDiffer(t *testing.T) {
 	}
 }
 
-func TestTokenReviewer_driftIsSeen(t *testing.T) {
+func TestTokenReviewer_driftIsNoticed(t *testing.T) {
 	r := server.TokenReviewer{Namespace: "n", Cluster: "consul", AuthMethod: "pods"}
 	complete := func() server.TokenReviewerObjects {
 		o := r.Objects()
@@ -71,7 +71,7 @@ func TestTokenReviewer_driftIsSeen(t *testing.T) {
 		"binding of another": {func(o *server.TokenReviewerObjects) { o.Binding.RoleRef.Name = "cluster-admin" }, []string{
 			"ClusterRoleBinding " + role + ": roleRef",
 		}},
-		"one more has rights": {func(o *server.TokenReviewerObjects) {
+		"another account has rights": {func(o *server.TokenReviewerObjects) {
 			o.Binding.Subjects = append(o.Binding.Subjects, rbacv1.Subject{Kind: "User", Name: "u"})
 		}, []string{"ClusterRoleBinding " + role + ": subjects"}},
 		"annotated by somebody": {func(o *server.TokenReviewerObjects) { o.Role.Annotations["a"] = "b" }, nil},
@@ -84,7 +84,7 @@ func TestTokenReviewer_driftIsSeen(t *testing.T) {
 	}
 }
 
-// What has the names but not the marks is somebody else's.
+// Objects with the names but without the marks belong to somebody else.
 func TestTokenReviewer_ownsOnlyItsOwn(t *testing.T) {
 	r := server.TokenReviewer{Namespace: "n", Cluster: "consul", AuthMethod: "pods"}
 	if got := r.Foreign(r.Objects()); got != nil {
