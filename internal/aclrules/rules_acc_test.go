@@ -30,7 +30,7 @@ const (
 	sloppy    = "Consul's parser takes it by accident"
 )
 
-// rulesCorpus is texts of rules, by what Consul says of them.
+// rulesCorpus is texts of rules, by Consul's verdict.
 var rulesCorpus = struct {
 	// accepted by both, refused by both.
 	accepted, refused []string
@@ -163,9 +163,8 @@ var rulesCorpus = struct {
 	},
 }
 
-// Every text of the corpus gets the same verdict from ParseRules as from
-// Consul, or a stricter one for a reason that is named; and where it is
-// accepted, a token with the rules may do what the meaning says.
+// ParseRules has the same verdict as Consul on every text of the corpus, or a stricter one for a named reason. A
+// token with accepted rules may do what the rules say.
 func TestAccRules_agreeWithConsul(t *testing.T) {
 	for _, version := range []string{acctest.ConsulVersion, acctest.OlderVersion} {
 		t.Run(version, func(t *testing.T) {
@@ -202,8 +201,8 @@ func TestAccRules_agreeWithConsul(t *testing.T) {
 	}
 }
 
-// What the errors of ParseRules say of Consul.
-func TestAccRules_errorsTellTheTruth(t *testing.T) {
+// What the errors of ParseRules say about Consul is true.
+func TestAccRules_errorsAreTrue(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t, acctest.ConsulVersion)
 	tests := []struct {
@@ -259,7 +258,7 @@ func TestAccRules_errorsTellTheTruth(t *testing.T) {
 	}
 }
 
-// authority is a cluster that judges rules.
+// authority is a cluster that evaluates rules.
 type authority struct {
 	t       *testing.T
 	cluster *consul.Cluster
@@ -279,7 +278,7 @@ func newAuthority(t *testing.T, version string) *authority {
 	return &authority{t: t, cluster: c, secret: token, http: &http.Client{Transport: transport}}
 }
 
-// put makes a policy of a text and returns its ID, or why Consul refuses it.
+// put creates a policy from a text and returns its ID, or why Consul refuses it.
 func (a *authority) put(text string) (id string, refusal error) {
 	a.t.Helper()
 	a.n++
@@ -297,7 +296,7 @@ func (a *authority) put(text string) (id string, refusal error) {
 	return id, err
 }
 
-// token makes a token with policies and returns its secret.
+// token creates a token with policies and returns its secret ID.
 func (a *authority) token(policies ...string) (secret string) {
 	a.t.Helper()
 	token := &api.ACLToken{}
@@ -317,11 +316,10 @@ func (a *authority) token(policies ...string) (secret string) {
 	return secret
 }
 
-// question is one of /v1/internal/acl/authorize, which takes a POST: the API
-// library has none.
+// question is a question to /v1/internal/acl/authorize, which needs a POST: the API library has no function for it.
 type question struct{ Resource, Segment, Access string }
 
-// may asks what a token may do.
+// may returns what a token may do.
 func (a *authority) may(secret string, questions []question) []bool {
 	a.t.Helper()
 	body, err := json.Marshal(questions)
@@ -349,8 +347,7 @@ func (a *authority) may(secret string, questions []question) []bool {
 	return allowed
 }
 
-// allows checks that a token with a policy may do what its rules say, and no
-// more than that.
+// allows checks that a token with a policy may do what its rules say, and nothing else.
 func (a *authority) allows(text, policy string, rules []aclrules.Rule) {
 	a.t.Helper()
 	var questions []question

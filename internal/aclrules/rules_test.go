@@ -85,7 +85,7 @@ func TestParseRules_accepts(t *testing.T) {
 func TestParseRules_refuses(t *testing.T) {
 	tests := map[string]struct {
 		text string
-		want string // the error begins with it
+		want string // the start of the error
 	}{
 		"a block that is not closed": {
 			"acl = \"read\"\nkey \"a\" {\n  policy = \"read\"\n",
@@ -249,7 +249,7 @@ func TestParseRules_refuses(t *testing.T) {
 	}
 }
 
-func TestParseRules_tellsAllThatIsWrong(t *testing.T) {
+func TestParseRules_reportsAllErrors(t *testing.T) {
 	_, err := ParseRules("acl = \"raed\"\nkeys \"a\" {}\nkey \"b\" {\n  polcy = \"read\"\n  policy = \"read\"\n}\n")
 	if err == nil {
 		t.Fatal("it is accepted")
@@ -341,7 +341,7 @@ service "b" {
 	}
 }
 
-// generateRules makes up rules, with segments that are hard to write.
+// generateRules generates rules with segments that are hard to write.
 func generateRules(rnd *rand.Rand) []Rule {
 	var names []string
 	for n := range resources {
@@ -415,7 +415,7 @@ func TestRules_HCLMeansTheSame(t *testing.T) {
 			t.Fatalf("seed %d: %v:\n%s", seed, err, text)
 		}
 		if !again.Equal(r) || again.HCL() != text {
-			t.Fatalf("seed %d: %q has become %q by\n%s", seed, r.List(), again.List(), text)
+			t.Fatalf("seed %d: %q became %q by\n%s", seed, r.List(), again.List(), text)
 		}
 	}
 }
@@ -442,7 +442,7 @@ func TestNewRules_refuses(t *testing.T) {
 	}
 }
 
-// Rules as they are found in the field, with "}," between blocks, and the
+// Rules from real use, with "}," between blocks, and the
 // examples of the documentation.
 func TestParseRules_files(t *testing.T) {
 	originals, _ := filepath.Glob("testdata/rules/*.hcl")
@@ -465,7 +465,7 @@ func TestParseRules_files(t *testing.T) {
 	}
 }
 
-// decodedRules is what Consul has the HCL library decode rules into.
+// decodedRules is the type into which Consul decodes rules with the HCL library.
 type decodedRules struct {
 	ACL           string         `hcl:"acl"`
 	Keyring       string         `hcl:"keyring"`
@@ -494,7 +494,7 @@ type decodedRule struct {
 	Intentions string
 }
 
-// decode reads rules in Consul's way.
+// decode reads rules as Consul does.
 func decode(text string) (rules []Rule, err error) {
 	var d decodedRules
 	if err := hcl.DecodeErrorOnDuplicates(&d, text); err != nil {
@@ -517,7 +517,7 @@ func decode(text string) (rules []Rule, err error) {
 	return rules, nil
 }
 
-// What ParseRules accepts, Consul's decoder accepts, and it means the same.
+// What ParseRules accepts, the decoder of Consul accepts too, with the same meaning.
 func FuzzParseRules(f *testing.F) {
 	for seed := range uint64(200) {
 		if r, err := NewRules(generateRules(rand.New(rand.NewPCG(seed, 1)))); err == nil { //nolint:gosec // reproducible on purpose
@@ -535,9 +535,8 @@ func FuzzParseRules(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) { agreesWithDecoder(t, text) })
 }
 
-// agreesWithDecoder checks that a text which ParseRules accepts is one that
-// Consul accepts, and that it means the same to both. It reports whether
-// ParseRules accepts it.
+// agreesWithDecoder checks that Consul accepts a text that ParseRules accepts, with the same meaning. It reports
+// whether ParseRules accepts the text.
 func agreesWithDecoder(t *testing.T, text string) bool {
 	t.Helper()
 	r, err := ParseRules(text)
@@ -553,15 +552,15 @@ func agreesWithDecoder(t *testing.T, text string) bool {
 		t.Fatalf("Consul refuses %q: %v", text, err)
 	}
 	if !meant.Equal(r) {
-		t.Fatalf("%q means %v, was taken for %v", text, meant.List(), r.List())
+		t.Fatalf("%q means %v, but was read as %v", text, meant.List(), r.List())
 	}
 	if again, err := ParseRules(r.HCL()); err != nil || !again.Equal(r) {
-		t.Fatalf("%q has become %q: %v", text, r.HCL(), err)
+		t.Fatalf("%q became %q: %v", text, r.HCL(), err)
 	}
 	return true
 }
 
-// Texts that are almost right: pieces of rules left out, doubled, and swapped.
+// Texts that are almost right: rules with parts omitted, doubled, and swapped.
 func TestParseRules_meansWhatConsulDecodes(t *testing.T) {
 	seeds := []string{
 		`key_prefix "a/" { policy = "list" } , service "b" { policy = "write" , intentions = "read" } operator = "read"`,

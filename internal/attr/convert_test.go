@@ -10,7 +10,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 )
 
-// An element that is null is not set, and what was written with one is read back as it was.
+// A null element counts as not set, and is kept when the value is read back.
 func TestConvert_nullIsNotSet(t *testing.T) {
 	t.Parallel()
 	m := types.MapValueMust(

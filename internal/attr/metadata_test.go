@@ -12,7 +12,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// Labels and annotations are judged as Kubernetes judges them, and what the provider sets itself is refused.
+// Labels and annotations are validated as in Kubernetes, and those that the provider sets are refused.
 func TestMetadata(t *testing.T) {
 	t.Parallel()
 	secret := LabelsBeside(map[string]string{server.LabelManagedBy: ""})
@@ -37,7 +37,7 @@ func TestMetadata(t *testing.T) {
 		"the provider's of a Secret":      {secret, server.LabelManagedBy, types.StringUnknown(), "The provider sets"},
 		"an annotation":                   {Annotations(), "a.example/b", types.StringValue("any text: ä\n"), ""},
 		"an annotation in upper case":     {Annotations(), "A.Example/B", types.StringValue("c"), ""},
-		"a key that is none":              {Annotations(), "a b", types.StringValue("c"), "Kubernetes would refuse the key"},
+		"an invalid key":                  {Annotations(), "a b", types.StringValue("c"), "Kubernetes would refuse the key"},
 		"an annotation of the provider":   {Annotations(), server.ManagedBy + "/spec", types.StringValue("c"), "The provider sets"},
 		"an annotation as labels can be":  {Annotations(), server.LabelManagedBy, types.StringValue("c"), ""},
 		"an annotation that is very long": {Annotations(), "a", types.StringValue(strings.Repeat("a", 256*1024)), "larger than limit"},

@@ -12,7 +12,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 )
 
-// What is declared of a repository is what Jobs work with, and is read back as it was.
+// The declared repository is what Jobs use, and is read back unchanged.
 func TestRepository_isReadBack(t *testing.T) {
 	t.Parallel()
 	for _, want := range []restic.Repository{
@@ -33,7 +33,7 @@ func TestRepository_isReadBack(t *testing.T) {
 	}
 }
 
-// An annotation or an option that is null is not set: it is read back as it was written, and is no change.
+// A null annotation or option counts as not set: it is read back as it was written, and is not a change.
 func TestRepository_nullIsNotSet(t *testing.T) {
 	t.Parallel()
 	null := map[string]tfattr.Value{"a": types.StringNull()}
@@ -80,14 +80,14 @@ func TestRepository_Validate(t *testing.T) {
 		r                  Repository
 		ofSchedule, others string
 	}{
-		"plain":            {Repository{URL: s3}, "", ""},
-		"two":              {Repository{URL: s3, Claim: s3}, "Set either url or volume_claim", "Set either url or volume_claim"},
-		"an account":       {Repository{URL: s3, Account: account("a", "", nil)}, "", ""},
-		"one that is made": {Repository{URL: s3, Account: annotated}, "", "Only a consul_k8s_backup_schedule creates one"},
-		"both":             {Repository{URL: s3, Account: account("a", "", map[string]string{"a": "b"})}, "Set either name", "Set either name"},
-		"neither":          {Repository{URL: s3, Account: account("", "x", nil)}, "Set either name", "Set either name"},
-		"not known yet":    {Repository{URL: s3, Account: unknown}, "", ""},
-		"an option":        {Repository{URL: s3, Options: option("s3.bucket-lookup", "dns")}, "", ""},
+		"plain":               {Repository{URL: s3}, "", ""},
+		"two":                 {Repository{URL: s3, Claim: s3}, "Set either url or volume_claim", "Set either url or volume_claim"},
+		"an account":          {Repository{URL: s3, Account: account("a", "", nil)}, "", ""},
+		"one that is created": {Repository{URL: s3, Account: annotated}, "", "Only a consul_k8s_backup_schedule creates one"},
+		"both":                {Repository{URL: s3, Account: account("a", "", map[string]string{"a": "b"})}, "Set either name", "Set either name"},
+		"neither":             {Repository{URL: s3, Account: account("", "x", nil)}, "Set either name", "Set either name"},
+		"not known yet":       {Repository{URL: s3, Account: unknown}, "", ""},
+		"an option":           {Repository{URL: s3, Options: option("s3.bucket-lookup", "dns")}, "", ""},
 		"of another store": {Repository{URL: s3, Options: option("gs.region", "eu")},
 			`its options begin with "s3."`, `its options begin with "s3."`},
 		"of any store": {Repository{URL: types.StringUnknown(), Options: option("gs.region", "eu")}, "", ""},

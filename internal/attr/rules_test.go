@@ -22,7 +22,7 @@ const (
 func TestRulesValue_ValidateAttribute(t *testing.T) {
 	tests := map[string]struct {
 		value RulesValue
-		want  string // of the detail; "" for no error
+		want  string // the detail, "" for no error
 	}{
 		"good":    {NewRulesValue(someRules), ""},
 		"empty":   {NewRulesValue(""), ""},
@@ -86,10 +86,10 @@ func TestRulesType(t *testing.T) {
 		}
 	}
 	if _, err := (RulesType{}).ValueFromTerraform(t.Context(), tftypes.NewValue(tftypes.Bool, true)); err == nil {
-		t.Error("a bool was taken for rules")
+		t.Error("a bool was accepted as rules")
 	}
 	if (RulesType{}).Equal(types.StringType) {
-		t.Error("the type is that of any string")
+		t.Error("the type equals that of any string")
 	}
 }
 
@@ -102,7 +102,7 @@ func TestKeepSameRules(t *testing.T) {
 		"bad in the state": {types.StringValue(badRules), types.StringValue(someRules), types.StringValue(someRules)},
 		"a create":         {types.StringNull(), types.StringValue(sameText), types.StringValue(sameText)},
 		"not known yet":    {types.StringValue(someRules), types.StringUnknown(), types.StringUnknown()},
-		"nothing any more": {types.StringValue(""), types.StringNull(), types.StringNull()},
+		"no longer set":    {types.StringValue(""), types.StringNull(), types.StringNull()},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -9,7 +9,8 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 )
 
-// An upgrade of the provider changes no image that it has set by default, and a configuration changes any.
+// An upgrade of the provider does not change a default image that was set before; the configuration can change any
+// image.
 func TestKeepFormerResticImage(t *testing.T) {
 	t.Parallel()
 	now, former := types.StringValue(restic.DefaultImage), types.StringValue(restic.FormerDefaultImage)

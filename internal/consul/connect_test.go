@@ -6,7 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Consul is the container of its name: what runs beside it says nothing of it.
+// Consul is the container with its name: other containers do not count.
 func TestPodRuns(t *testing.T) {
 	t.Parallel()
 	status := func(name string, runs bool) corev1.ContainerStatus {

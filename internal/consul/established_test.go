@@ -13,14 +13,14 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// answering is a cluster whose servers answer what a handler says of their ordinal. One
-// without a handler does not run.
+// answering is a cluster whose servers answer with the handler of their ordinal. A server without a handler does not
+// run.
 func answering(t *testing.T, handlers []http.HandlerFunc, objects ...runtime.Object) *Cluster {
 	t.Helper()
 	return NewConnector(consultest.Servers(t, handlers, objects...)).Cluster("prod", "consul")
 }
 
-// Where the record of the first leader is missing, the servers tell.
+// If the record of the first leader is missing, the servers know.
 func TestEstablished(t *testing.T) {
 	t.Parallel()
 	says := func(peers string) http.HandlerFunc {
@@ -44,14 +44,14 @@ func TestEstablished(t *testing.T) {
 		want    bool
 		fails   bool
 	}{
-		"recorded":                    {config(true), []http.HandlerFunc{nil}, true, false},
-		"not recorded, but elected":   {config(false), []http.HandlerFunc{alone, elected}, true, false},
-		"one tells, another does not": {config(false), []http.HandlerFunc{fails, elected}, true, false},
-		"never elected":               {config(false), []http.HandlerFunc{alone, alone}, false, false},
-		"one does not tell":           {config(false), []http.HandlerFunc{alone, fails}, false, true},
-		"none runs":                   {config(false), []http.HandlerFunc{nil, nil}, false, false},
-		"the record is lost":          {nil, []http.HandlerFunc{nil}, true, false},
-		"lost, and never elected":     {nil, []http.HandlerFunc{alone}, false, false},
+		"recorded":                      {config(true), []http.HandlerFunc{nil}, true, false},
+		"not recorded, but elected":     {config(false), []http.HandlerFunc{alone, elected}, true, false},
+		"one answers, another does not": {config(false), []http.HandlerFunc{fails, elected}, true, false},
+		"never elected":                 {config(false), []http.HandlerFunc{alone, alone}, false, false},
+		"one does not answer":           {config(false), []http.HandlerFunc{alone, fails}, false, true},
+		"none runs":                     {config(false), []http.HandlerFunc{nil, nil}, false, false},
+		"the record is lost":            {nil, []http.HandlerFunc{nil}, true, false},
+		"lost, and never elected":       {nil, []http.HandlerFunc{alone}, false, false},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -68,8 +68,8 @@ func TestEstablished(t *testing.T) {
 	}
 }
 
-// A cluster whose StatefulSet somebody deleted is there as long as a server or its ConfigMap
-// is, and gone for good only without a volume.
+// A cluster whose StatefulSet somebody deleted exists as long as a server or its ConfigMap does, and is lost only
+// without a volume.
 func TestExists_withoutItsStatefulSet(t *testing.T) {
 	t.Parallel()
 	config := server.Objects(server.Spec{Name: "consul", Namespace: "prod"}).Config

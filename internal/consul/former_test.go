@@ -13,7 +13,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 )
 
-// What /v1/agent/self says of itself is read as it is written.
+// The answer of /v1/agent/self is read as written.
 func TestAgentSelf_facts(t *testing.T) {
 	t.Parallel()
 	plain := AgentFacts{
@@ -31,7 +31,7 @@ func TestAgentSelf_facts(t *testing.T) {
 		"TLS that is required": {
 			`"TLS":{"InternalRPC":{"VerifyIncoming":true,"VerifyOutgoing":false}}`, "false", with(func(f *AgentFacts) { f.VerifiesIncoming = true }),
 		},
-		"TLS that is spoken": {
+		"TLS that is offered": {
 			`"TLS":{"InternalRPC":{"VerifyIncoming":false,"VerifyOutgoing":true}}`, "false", with(func(f *AgentFacts) { f.VerifiesOutgoing = true }),
 		},
 		"ACLs": {`"ACLsEnabled":true`, "false", with(func(f *AgentFacts) { f.ACLs = true })},
@@ -50,8 +50,8 @@ func TestAgentSelf_facts(t *testing.T) {
 	}
 }
 
-// A failed member is removed at each agent: a message between agents may be lost. An agent that has heard of it already is no error, and
-// one that refuses is.
+// A failed member is removed at each agent: a message between agents may be lost. An agent that already knows is not
+// an error, and one that refuses is.
 func TestForceLeave_asksEachAgent(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int32

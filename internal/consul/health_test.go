@@ -36,7 +36,7 @@ func TestHealth_MissingVoters(t *testing.T) {
 		"a server has failed":         {func(h *Health) { h.Servers[1].SerfStatus = "failed" }, "s-1 is failed"},
 		"nobody leads":                {func(h *Health) { h.Servers[0].Leader = false }, "0 leaders"},
 		"two lead":                    {func(h *Health) { h.Servers[1].Leader = true }, "2 leaders"},
-		"the tolerance is not whole":  {func(h *Health) { h.FailureTolerance = 0 }, "failure tolerance is 0 of 1"},
+		"the tolerance is too low":    {func(h *Health) { h.FailureTolerance = 0 }, "failure tolerance is 0 of 1"},
 		"one server more than wanted": {func(h *Health) { *h = healthy(4) }, "autopilot knows 4 of 3 servers"},
 	}
 	for name, tt := range tests {
@@ -51,8 +51,8 @@ func TestHealth_MissingVoters(t *testing.T) {
 	}
 }
 
-// Autopilot looks every two seconds: who votes and leads is taken from the Raft
-// configuration of now, and the tolerance follows from both.
+// Autopilot only looks every two seconds: voters and the leader are those of the current Raft configuration, and the
+// tolerance is computed from both.
 func TestNewHealth(t *testing.T) {
 	t.Parallel()
 	reply := &api.OperatorHealthReply{Healthy: true, FailureTolerance: 1}
@@ -93,7 +93,7 @@ func TestNewHealth(t *testing.T) {
 	}
 	raft.Servers = raft.Servers[:2]
 	if h := newHealth(reply, raft); h.Servers[2].Voter || h.FailureTolerance != 0 {
-		t.Errorf("a server that is no peer: %+v", h)
+		t.Errorf("a server that is not a peer: %+v", h)
 	}
 }
 
@@ -133,8 +133,8 @@ func TestMissingPeers(t *testing.T) {
 	}{
 		"no leader":            {func(v []raftView) { v[1].leader = "" }, "s-1 knows no leader"},
 		"another leader":       {func(v []raftView) { v[2].leader = "10.0.0.3:8300" }, "s-2 follows another leader"},
-		"a peer too many":      {func(v []raftView) { v[0].peers = append(v[0].peers[:3:3], "10.0.0.9:8300") }, "s-0 knows 4 of 3"},
-		"a peer of old":        {func(v []raftView) { v[2].ip = "10.0.0.4" }, "does not have s-2 as a Raft peer"},
+		"a surplus peer":       {func(v []raftView) { v[0].peers = append(v[0].peers[:3:3], "10.0.0.9:8300") }, "s-0 knows 4 of 3"},
+		"a former address":     {func(v []raftView) { v[2].ip = "10.0.0.4" }, "does not have s-2 as a Raft peer"},
 		"an address as prefix": {func(v []raftView) { v[0].ip = "10.0.0.10" }, "does not have s-0"},
 	}
 	for name, tt := range tests {
@@ -159,14 +159,14 @@ func TestMissingSoak(t *testing.T) {
 		t.Errorf("ready for a minute, but %q", got)
 	}
 	if got := missingSoak([]corev1.Pod{pod(time.Minute), pod(time.Second)}, Soak, now); got == "" {
-		t.Error("a server that has been ready for a second is taken for a voter")
+		t.Error("a server that has been ready for a second counts as a voter")
 	}
 	if got := missingSoak([]corev1.Pod{pod(time.Second)}, 0, now); got != "" {
-		t.Errorf("no soak is asked for, but %q", got)
+		t.Errorf("no soak is required, but %q", got)
 	}
 }
 
-// The answers are those that Consul 1.22 gave.
+// The answers are those of Consul 1.22.
 func TestErrors(t *testing.T) {
 	status := func(code int, body string) error {
 		return fmt.Errorf("wrapped: %w", api.StatusError{Code: code, Body: body})
@@ -210,6 +210,6 @@ func TestErrors(t *testing.T) {
 		t.Errorf("reset index %d, %v", index, ok)
 	}
 	if _, ok := Bootstrapped(status(403, "ACL not found")); ok {
-		t.Error("a refusal was taken for a bootstrap before")
+		t.Error("a refusal counts as an earlier bootstrap")
 	}
 }

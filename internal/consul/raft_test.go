@@ -7,7 +7,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// A log that ends in a later term goes further than a longer one of an earlier term, which was never agreed on.
+// A log that ends in a later term goes further than a longer one of an earlier term, whose end was never committed.
 func TestLogEnd(t *testing.T) {
 	t.Parallel()
 	end, err := ParseLogEnd("agent:\n\tcheck_monitors = 0\nraft:\n\tlast_log_index = 812\n\tlast_log_term = 7\n\tlast_snapshot_index = 0\n")

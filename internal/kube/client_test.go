@@ -23,13 +23,13 @@ func TestClient_UpdateManagedFields(t *testing.T) {
 		},
 	}
 	tests := map[string]struct {
-		name    string // of the object
+		name    string // the name of the object
 		decided []metav1.ManagedFieldsEntry
-		patches int // as many as are sent; the first one meets a conflict
+		patches int // the number of patches; the first one has a conflict
 	}{
-		"decides again after a conflict":   {"a", []metav1.ManagedFieldsEntry{{Manager: "mine"}}, 2},
-		"changes nothing without need":     {"a", nil, 0},
-		"takes an object as gone in peace": {"b", []metav1.ManagedFieldsEntry{{Manager: "mine"}}, 0},
+		"decides again after a conflict": {"a", []metav1.ManagedFieldsEntry{{Manager: "mine"}}, 2},
+		"changes nothing without need":   {"a", nil, 0},
+		"ignores an object that is gone": {"b", []metav1.ManagedFieldsEntry{{Manager: "mine"}}, 0},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -48,7 +48,7 @@ func TestConfig_neverFallsBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := (Config{ConfigPaths: []string{empty}}).RESTConfig(); err == nil {
-		t.Errorf("an empty kubeconfig led to %s", got.Host)
+		t.Errorf("an empty kubeconfig resulted in %s", got.Host)
 	}
 }
 
@@ -70,7 +70,7 @@ func TestConfig_RESTConfig(t *testing.T) {
 			host:   "https://a.example:6443",
 			token:  "other",
 		},
-		"a context too few": {config: Config{ConfigPaths: []string{path}, Context: "c"}, fail: "c"},
+		"a missing context": {config: Config{ConfigPaths: []string{path}, Context: "c"}, fail: "c"},
 		"attributes win": {
 			config: Config{ConfigPaths: []string{path}, Host: "https://c.example", Token: "mine"},
 			host:   "https://c.example",

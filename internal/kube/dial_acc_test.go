@@ -23,13 +23,11 @@ import (
 func TestMain(m *testing.M) { acctest.Main(m) }
 
 const (
-	// port is where the server of a test listens.
+	// port is the port of the server of a test.
 	port = 8080
-	// prompt is longer than anything takes that does not hang: the hang that
-	// these tests look for is one of 30 s.
+	// prompt is longer than anything takes that does not hang: a hang in these tests lasts 30 s.
 	prompt = 15 * time.Second
-	// crowd is how many connections there are at once: enough to meet every
-	// worker of a port-forward several times.
+	// crowd is the number of simultaneous connections: enough to reach every worker of a port-forward several times.
 	crowd = 20
 )
 
@@ -39,7 +37,7 @@ func TestAccPodDialer_refusedConnectionHarmsNoOther(t *testing.T) {
 	for round := range 3 {
 		for i, err := range together(func() error { return get(t.Context(), dialer) }) {
 			if err == nil || !strings.Contains(err.Error(), "connection refused") {
-				t.Errorf("round %d, request %d: nobody listens yet, and the error is: %v", round, i, err)
+				t.Errorf("round %d, request %d: the server does not listen yet, and the error is: %v", round, i, err)
 			}
 		}
 	}
@@ -71,7 +69,7 @@ func TestAccPodDialer_unreadResponseHarmsNoOther(t *testing.T) {
 	}
 	for i, err := range together(func() error { return get(t.Context(), dialer) }) {
 		if err != nil {
-			t.Errorf("request %d beside responses that nobody reads: %v", i, err)
+			t.Errorf("request %d beside unread responses: %v", i, err)
 		}
 	}
 }
@@ -82,7 +80,7 @@ func TestAccPodDialer_connectionEndsWithThePod(t *testing.T) {
 	acctest.Wait(t, "the server to listen", answers(dialer))
 	conns := make(chan net.Conn, crowd)
 	for i, err := range together(func() error {
-		c, err := request(t, dialer, "GET /listen HTTP/1.1\r\n") // half of one: there is no answer
+		c, err := request(t, dialer, "GET /listen HTTP/1.1\r\n") // an incomplete request, which gets no answer
 		conns <- c
 		return err
 	}) {
@@ -112,8 +110,7 @@ func TestAccPodDialer_connectionEndsWithThePod(t *testing.T) {
 	}
 }
 
-// request opens a connection, writes to it, and reads nothing. It is closed when
-// the test ends.
+// request opens a connection, writes to it, and reads nothing. The connection is closed when the test ends.
 func request(t *testing.T, dialer *kube.PodDialer, text string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), prompt)
 	defer cancel()
@@ -126,7 +123,7 @@ func request(t *testing.T, dialer *kube.PodDialer, text string) (net.Conn, error
 	return c, err
 }
 
-// answers is a condition to wait for; a request that hangs ends the wait.
+// answers is a condition to wait for. A request that hangs ends the wait.
 func answers(dialer *kube.PodDialer) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
 		err := get(ctx, dialer)
@@ -137,7 +134,7 @@ func answers(dialer *kube.PodDialer) func(context.Context) (string, error) {
 	}
 }
 
-// get sends a request on a connection of its own.
+// get sends a request on a new connection.
 func get(ctx context.Context, dialer *kube.PodDialer) error {
 	ctx, cancel := context.WithTimeout(ctx, prompt)
 	defer cancel()
@@ -156,7 +153,7 @@ func get(ctx context.Context, dialer *kube.PodDialer) error {
 	return errors.Join(err, resp.Body.Close())
 }
 
-// together does something many times at once and returns the errors.
+// together calls a function many times at once and returns the errors.
 func together(do func() error) []error {
 	errs := make([]error, crowd)
 	var wg sync.WaitGroup
@@ -167,7 +164,7 @@ func together(do func() error) []error {
 	return errs
 }
 
-// startPod starts a pod, in a namespace of its own, that runs a shell script.
+// startPod starts a pod that runs a shell script, in its own namespace.
 func startPod(t *testing.T, script string) (*kube.Client, *corev1.Pod) {
 	t.Helper()
 	acctest.PreCheck(t)

@@ -14,9 +14,9 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 )
 
-// A handshake that hangs, as one through a broken proxy does, holds up neither
-// its caller beyond the context nor anybody else.
-func TestPodDialer_hangingHandshakeHoldsUpNobody(t *testing.T) {
+// A handshake that hangs, as through a broken proxy, delays its caller only until the context ends, and no other
+// caller.
+func TestPodDialer_hangingHandshakeDelaysNoOther(t *testing.T) {
 	release := make(chan struct{})
 	var requests atomic.Int32
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -36,7 +36,7 @@ func TestPodDialer_hangingHandshakeHoldsUpNobody(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if _, err := dialer.Dial(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("the first Dial returned %v, not its context's error", err)
+		t.Errorf("the first Dial returned %v, not the error of its context", err)
 	}
 	ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()

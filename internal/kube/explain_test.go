@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// A volume that does not grow is explained with what its controllers say.
+// The explanation of a volume that does not grow quotes its controllers.
 func TestDescribeResize(t *testing.T) {
 	t.Parallel()
 	size := func(q string) corev1.ResourceList {
@@ -55,7 +55,7 @@ func TestDescribeResize(t *testing.T) {
 	}
 }
 
-// Why a container ended is told in its own words, without the progress that it reported before.
+// The reason why a container ended is quoted, without the progress that it reported before.
 func TestDescribePod_quotesTheLastWords(t *testing.T) {
 	t.Parallel()
 	ended := func(message string) *corev1.ContainerStateTerminated {

@@ -14,7 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 )
 
-// theJob has the containers fetch and verify before restore, and one try.
+// theJob has the containers fetch and verify before restore, and no retries.
 func theJob(conditions ...batchv1.JobConditionType) *batchv1.Job {
 	j := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "consul-restore", UID: "job"}}
 	j.Spec.BackoffLimit = new(int32(0))
@@ -32,8 +32,8 @@ func theJob(conditions ...batchv1.JobConditionType) *batchv1.Job {
 
 var jobTime = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 
-// jobPod is a pod of the Job. Its containers are written "<name> <state>", where a state is waits, runs, or an exit code; those
-// after "|" are no init containers. What is after ":" is the termination message.
+// jobPod is a pod of the Job. Its containers are written "<name> <state>", where a state is waits, runs, or an exit
+// code. Those after "|" are not init containers. After ":" is the termination message.
 func jobPod(phase corev1.PodPhase, containers ...string) corev1.Pod {
 	p := corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
@@ -75,7 +75,7 @@ func jobPod(phase corev1.PodPhase, containers ...string) corev1.Pod {
 	return p
 }
 
-// The containers that a Job declares decide when it has ended, whatever has been injected beside them.
+// The containers that a Job declares decide whether it has ended, whatever was injected beside them.
 func TestJobOutcome(t *testing.T) {
 	t.Parallel()
 	const (
@@ -125,12 +125,12 @@ func TestJobOutcome(t *testing.T) {
 	again := theJob()
 	again.Spec.BackoffLimit = new(int32(2))
 	if at, _ := JobOutcome(again, []corev1.Pod{jobPod(corev1.PodFailed, "fetch 1", "verify waits", "|", "restore waits")}); !at.IsZero() {
-		t.Error("a Job that is tried again has ended")
+		t.Error("a Job with retries left has ended")
 	}
 }
 
-// A restore has begun when the containers before the last one have ended well, or the last one was started: a sidecar tells
-// nothing of that.
+// A restore has started when the containers before the last one have succeeded, or the last one was started. Sidecars
+// do not matter.
 func TestReachedLast(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -154,7 +154,7 @@ func TestReachedLast(t *testing.T) {
 	}
 }
 
-// What a Job says, and why it failed, comes from the containers that it declares.
+// The message of a Job, and why it failed, comes from the containers that it declares.
 func TestJobMessage(t *testing.T) {
 	t.Parallel()
 	pods := []corev1.Pod{jobPod(corev1.PodRunning, "fetch 0", "verify 0:words", "|", "proxy 0:of the proxy", "restore 0:done")}
@@ -180,7 +180,7 @@ func TestJobMessage(t *testing.T) {
 	}
 }
 
-// What Kubernetes answers for good ends the wait within seconds, and what may change is waited out for a while.
+// A final refusal of Kubernetes ends the wait within seconds. One that may change is waited out for a while.
 func TestRefusal(t *testing.T) {
 	t.Parallel()
 	const limit = `Error creating: pods "consul-list-x" is forbidden: minimum memory usage per Container is 256Mi, but request is 128Mi`
@@ -221,7 +221,7 @@ func TestRefusal(t *testing.T) {
 	}
 }
 
-// AwaitJob ends where no pod can be created, and where the Job's own containers have ended.
+// AwaitJob ends if no pod can be created, and once the Job's own containers have ended.
 func TestAwaitJob(t *testing.T) {
 	t.Parallel()
 	await := func(ctx context.Context, objects ...runtime.Object) (*corev1.Pod, error) {

@@ -15,7 +15,7 @@ const owner = "consul-server"
 
 var began = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
 
-// at is a point in time, by seconds after the operation began.
+// at is a time in seconds after the start of the operation.
 func at(seconds int) metav1.Time {
 	return metav1.NewTime(began.Add(time.Duration(seconds) * time.Second))
 }
@@ -71,7 +71,7 @@ func pending() corev1.PersistentVolumeClaim {
 	}
 }
 
-// What waiting does not change is told from what it may, in the words of Kubernetes or of the program.
+// What waiting cannot change is distinguished from what it can, in the words of Kubernetes or of the program.
 func TestFindObstacles(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -79,14 +79,14 @@ func TestFindObstacles(t *testing.T) {
 		claims []corev1.PersistentVolumeClaim
 		events []corev1.Event
 		want   string
-		// ends says that the wait for it ends once the grace period is over.
+		// ends says that the wait ends once the grace period is over.
 		ends bool
 	}{
 		"nothing is wrong": {pods: []corev1.Pod{pod(func(*corev1.Pod) {})}},
 		"no node fits": {
 			pods: []corev1.Pod{unschedulable()}, want: "Pod consul-server-0: not scheduled: 0/3 nodes are available", ends: true,
 		},
-		"a node is on its way": {
+		"a node is being added": {
 			pods:   []corev1.Pod{unschedulable()},
 			events: []corev1.Event{event("Pod", owner+"-0", "pod-0", "TriggeredScaleUp", "pod triggered scale-up", 5)},
 			want:   "Pod consul-server-0: not scheduled: 0/3 nodes are available",
@@ -150,7 +150,7 @@ func TestFindObstacles(t *testing.T) {
 			want: "Pod consul-server-0: container consul cannot get the image docker.io/hashicorp/consul:1.22.7: ErrImagePull: rpc error: " +
 				"connection reset",
 		},
-		"ready, and killed for want of memory before": {
+		"ready, and killed for lack of memory before": {
 			pods: []corev1.Pod{pod(func(p *corev1.Pod) {
 				s := corev1.ContainerStatus{Name: "consul", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}
 				crashed(9, "OOMKilled", "")(&s)
@@ -163,7 +163,7 @@ func TestFindObstacles(t *testing.T) {
 			events: []corev1.Event{event("Pod", owner+"-0", "pod-0", "FailedAttachVolume", "volume is in use", 3)},
 			want:   "Pod consul-server-0: volume is in use",
 		},
-		"a pod that goes": {
+		"a pod that is being deleted": {
 			pods: []corev1.Pod{func() corev1.Pod { p := unschedulable(); p.DeletionTimestamp = new(at(3)); return p }()},
 		},
 	}
@@ -188,7 +188,7 @@ func TestFindObstacles(t *testing.T) {
 	}
 }
 
-// The reason comes first, the remedy second, and what happened before the operation, or to an earlier pod of the same
+// The reason comes first, the remedy second. What happened before the operation, or to an earlier pod with the same
 // name, is left out.
 func TestExplain(t *testing.T) {
 	t.Parallel()

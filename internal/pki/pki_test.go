@@ -33,7 +33,7 @@ func newCA(t *testing.T, algorithm string) Pair {
 	return ca
 }
 
-// intermediate is an authority that another one vouches for.
+// intermediate is an authority that another one has signed.
 func intermediate(t *testing.T, root Pair) Pair {
 	t.Helper()
 	p, err := sign("ECDSA-P256", &x509.Certificate{
@@ -58,8 +58,8 @@ func rootOfOthers(t *testing.T) Pair {
 	return p
 }
 
-// A server's certificate is trusted by who trusts its authority, as server and client,
-// under its names and no other, until it or the authority ends.
+// The certificate of a server is trusted by everything that trusts its authority, as server and client, under its
+// names and no others, until it or the authority expires.
 func TestNewServer(t *testing.T) {
 	root := rootOfOthers(t)
 	for name, tt := range map[string]struct {
@@ -108,12 +108,12 @@ func TestNewServer(t *testing.T) {
 			}
 			if verify("server.dc2.consul", now, x509.ExtKeyUsageServerAuth) == nil ||
 				verify("", now.Add(3*time.Hour), x509.ExtKeyUsageServerAuth) == nil {
-				t.Error("another name, or another time, is good too")
+				t.Error("another name, or another time, is valid too")
 			}
 		})
 	}
 	if _, err := NewServer(root, "ECDSA-P256", "server", nil, []string{"x"}, time.Hour, now); err == nil {
-		t.Error("x is taken for an IP address")
+		t.Error("x counts as an IP address")
 	}
 	if _, err := NewCA("DSA", "x", time.Hour, now); err == nil {
 		t.Error("DSA is made")
@@ -124,7 +124,7 @@ func TestNewServer(t *testing.T) {
 	}
 }
 
-// A certificate ends with the first of the authorities that lead to one that is trusted.
+// A certificate expires with the first of the authorities between it and a trusted one.
 func TestPair_Ends(t *testing.T) {
 	root := rootOfOthers(t)
 	ca := intermediate(t, root)
@@ -168,7 +168,7 @@ func TestCheckCA(t *testing.T) {
 	}
 }
 
-// An authority is refused where servers with its certificates would refuse each other, and the reason is given.
+// An authority is refused, with the reason, if servers with its certificates would refuse each other.
 func TestCheckCA_tries(t *testing.T) {
 	authority := func(change func(*x509.Certificate), by *Pair) Pair {
 		t.Helper()
@@ -227,7 +227,7 @@ func TestCheckCA_tries(t *testing.T) {
 	}
 }
 
-// A certificate is tried in a handshake: what verifies may still be refused.
+// A certificate is tested in a handshake: one that verifies may still be refused.
 func TestCheckPeers(t *testing.T) {
 	ca := newCA(t, "ECDSA-P256")
 	good, err := NewServer(ca, "RSA-2048", "server", dns, ips, time.Hour, now)
@@ -256,10 +256,10 @@ func TestCheckPeers(t *testing.T) {
 		host string
 		want string
 	}{
-		"good":              {good, dns[0], ""},
-		"another name":      {good, "server.dc2.consul", "not server.dc2.consul"},
-		"a curve of no use": {refused, dns[0], "tls: "},
-		"of no authority":   {newCA(t, "RSA-2048"), dns[0], "certificate signed by unknown authority"},
+		"good":                 {good, dns[0], ""},
+		"another name":         {good, "server.dc2.consul", "not server.dc2.consul"},
+		"an unsupported curve": {refused, dns[0], "tls: "},
+		"of no authority":      {newCA(t, "RSA-2048"), dns[0], "certificate signed by unknown authority"},
 	} {
 		err := CheckPeers(tt.p, ca.Chain, tt.host, now)
 		if !wanted.Error(err, tt.want) {
@@ -283,7 +283,7 @@ func TestCheckServer(t *testing.T) {
 		"in any order":    {ca, []string{dns[1], dns[0]}, []string{"::1", "127.0.0.1"}, ""},
 		"in other words":  {ca, dns, []string{"127.0.0.1", "0:0::1"}, ""},
 		"another name":    {ca, append([]string{"a"}, dns...), ips, "other names"},
-		"a name less":     {ca, dns[1:], ips, "other names"},
+		"one name less":   {ca, dns[1:], ips, "other names"},
 		"another address": {ca, dns, []string{"127.0.0.1"}, "other names"},
 		"another CA":      {newCA(t, "ECDSA-P256"), dns, ips, "another certificate authority"},
 	} {
@@ -294,7 +294,7 @@ func TestCheckServer(t *testing.T) {
 	}
 }
 
-// Keys come in several encodings, and what is wrong is said without quoting it.
+// Keys have several encodings, and errors do not quote them.
 func TestParsePair(t *testing.T) {
 	ca := newCA(t, "RSA-2048")
 	chain, key, err := ca.PEM()
@@ -334,11 +334,11 @@ func TestParsePair(t *testing.T) {
 	}
 	for _, name := range Algorithms() {
 		p := ca
-		if name != "RSA-4096" { // which takes seconds to make
+		if name != "RSA-4096" { // which takes seconds to create
 			p = newCA(t, name)
 		}
 		if got := p.Algorithm(); got != name && name != "RSA-4096" {
-			t.Errorf("%s is seen as %s", name, got)
+			t.Errorf("%s is read as %s", name, got)
 		}
 	}
 	if big.NewInt(0).Cmp(ca.Certificate().SerialNumber) >= 0 {

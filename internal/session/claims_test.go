@@ -28,14 +28,14 @@ func TestClaims_aThingHasOneOwner(t *testing.T) {
 		}
 	}
 	if !c.Claimed("policy b") || c.Claimed("policy c") {
-		t.Error("Claimed does not know what was claimed")
+		t.Error("Claimed does not return what was claimed")
 	}
 }
 
 func TestClaims_knowPlannedClusters(t *testing.T) {
 	var c session.Claims
 	if _, planned := c.PlannedCluster("a/b"); planned {
-		t.Error("a cluster that nobody planned is planned")
+		t.Error("a cluster without a plan is planned")
 	}
 	all := map[string]session.PlannedCluster{"a/b": {ACLs: true, Version: "1.22.7"}, "a/c": {}}
 	for id, cluster := range all {
