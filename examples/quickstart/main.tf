@@ -1,5 +1,5 @@
-# Three Consul servers with ACLs on, everything denied that no policy allows, gossip
-# and connections encrypted, and the management token in a Kubernetes Secret.
+# Three Consul servers with ACLs that deny by default, encrypted gossip and
+# connections, and the management token in a Kubernetes Secret.
 
 terraform {
   required_providers {
@@ -9,8 +9,8 @@ terraform {
   }
 }
 
-# The cluster is named by KUBE_CONFIG_PATH; see the provider's documentation
-# for the other ways.
+# KUBE_CONFIG_PATH names the Kubernetes cluster; see the provider's
+# documentation for the alternatives.
 provider "consul" {}
 
 resource "consul_k8s_cluster" "main" {
@@ -24,7 +24,7 @@ resource "consul_k8s_cluster" "main" {
   gossip = { enabled = true }
   tls    = { enabled = true }
 
-  # Small enough for a laptop. In production leave these three out: the defaults
+  # Small enough for a laptop. In production, omit these three: the defaults
   # are 10Gi, half a core and 1Gi, volumes that outlive the cluster, and a
   # cluster that refuses to be destroyed.
   storage             = { size = "1Gi", retention = { when_deleted = "Delete" } }

@@ -14,7 +14,7 @@ resource "consul_k8s_cluster" "main" {
 
   acl = { enabled = true }
 
-  # Small, and easy to remove. In production leave these three out.
+  # Small, and easy to remove. In production, omit these three.
   storage             = { size = "1Gi", retention = { when_deleted = "Delete" } }
   resources           = { requests = { cpu = "100m", memory = "256Mi" } }
   deletion_protection = false

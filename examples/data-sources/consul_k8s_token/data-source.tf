@@ -14,7 +14,7 @@ resource "consul_k8s_cluster" "main" {
 
   acl = { enabled = true }
 
-  # Small, and easy to remove. In production leave these four out.
+  # Small, and easy to remove. In production, omit these four.
   replicas            = 1
   storage             = { size = "1Gi", retention = { when_deleted = "Delete" } }
   resources           = { requests = { cpu = "100m", memory = "256Mi" } }
@@ -25,7 +25,7 @@ resource "consul_k8s_acl_bootstrap" "main" {
   cluster = consul_k8s_cluster.main.id
 }
 
-# The management token, as far as it is no secret.
+# The management token, without its secret ID.
 data "consul_k8s_token" "management" {
   cluster     = consul_k8s_acl_bootstrap.main.cluster
   accessor_id = consul_k8s_acl_bootstrap.main.accessor_id

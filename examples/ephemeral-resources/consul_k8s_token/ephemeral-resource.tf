@@ -14,7 +14,7 @@ resource "consul_k8s_cluster" "main" {
 
   acl = { enabled = true }
 
-  # Small, and easy to remove. In production leave these four out.
+  # Small, and easy to remove. In production, omit these four.
   replicas            = 1
   storage             = { size = "1Gi", retention = { when_deleted = "Delete" } }
   resources           = { requests = { cpu = "100m", memory = "256Mi" } }
@@ -31,8 +31,8 @@ resource "consul_k8s_policy" "reader" {
   rules   = "key_prefix \"\" { policy = \"read\" }"
 }
 
-# Made when a run begins, and revoked when it ends. It may go into the provider
-# block of another provider:
+# Created when a run starts, and revoked when it ends. It may be used in the
+# provider block of another provider:
 #
 #   provider "consul" { token = ephemeral.consul_k8s_token.reader.secret_id }
 ephemeral "consul_k8s_token" "reader" {

@@ -10,7 +10,7 @@ terraform {
   }
 }
 
-# The Kubernetes cluster is the one of the environment variable KUBE_CONFIG_PATH.
+# The environment variable KUBE_CONFIG_PATH names the Kubernetes cluster.
 provider "consul-k8s" {}
 
 resource "consul_k8s_cluster" "main" {
@@ -21,7 +21,7 @@ resource "consul_k8s_cluster" "main" {
   create_namespace = true
   version          = "1.22.7"
 
-  # Small, and easy to remove. In production leave these four out.
+  # Small, and easy to remove. In production, omit these four.
   replicas            = 1
   storage             = { size = "1Gi", retention = { when_deleted = "Delete" } }
   resources           = { requests = { cpu = "100m", memory = "256Mi" } }

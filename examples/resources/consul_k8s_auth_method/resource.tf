@@ -14,7 +14,7 @@ resource "consul_k8s_cluster" "main" {
 
   acl = { enabled = true }
 
-  # Small, and easy to remove. In production leave these four out.
+  # Small, and easy to remove. In production, omit these four.
   replicas            = 1
   storage             = { size = "1Gi", retention = { when_deleted = "Delete" } }
   resources           = { requests = { cpu = "100m", memory = "256Mi" } }
@@ -53,7 +53,7 @@ resource "consul_k8s_auth_method" "pods" {
 #   }
 # }
 
-# Whoever has a token that was signed with this key, such as a job in CI.
+# Clients with a token that was signed with this key, such as a job in CI.
 resource "consul_k8s_auth_method" "ci" {
   cluster = consul_k8s_acl_bootstrap.main.cluster
   name    = "ci"

@@ -14,7 +14,7 @@ resource "consul_k8s_cluster" "main" {
 
   acl = { enabled = true }
 
-  # Small, and easy to remove. In production leave these four out.
+  # Small, and easy to remove. In production, omit these four.
   replicas            = 1
   storage             = { size = "1Gi", retention = { when_deleted = "Delete" } }
   resources           = { requests = { cpu = "100m", memory = "256Mi" } }
@@ -55,7 +55,7 @@ resource "consul_k8s_binding_rule" "traefik" {
 }
 
 # Every pod of the namespace shop may register the service that is named after
-# its service account. The dollar sign is doubled: Consul fills the name in.
+# its service account. The dollar sign is doubled: Consul fills in the name.
 resource "consul_k8s_binding_rule" "shop" {
   cluster     = consul_k8s_acl_bootstrap.main.cluster
   auth_method = consul_k8s_auth_method.pods.name
@@ -64,7 +64,7 @@ resource "consul_k8s_binding_rule" "shop" {
   bind_name   = "shop-$${serviceaccount.name}"
 }
 
-# Every pod that logs in may look services up.
+# Every pod that logs in may look up services.
 resource "consul_k8s_binding_rule" "dns" {
   cluster     = consul_k8s_acl_bootstrap.main.cluster
   auth_method = consul_k8s_auth_method.pods.name

@@ -20,12 +20,12 @@ resource "consul_k8s_cluster" "main" {
     default_policy = "deny"
   }
 
-  # Agents encrypt what they tell each other.
+  # Agents encrypt the gossip between them.
   gossip = {
     enabled = true
   }
 
-  # They speak TLS to each other, and clients get HTTPS.
+  # Agents use TLS between each other, and clients use HTTPS.
   tls = {
     enabled = true
   }
@@ -48,7 +48,7 @@ resource "consul_k8s_cluster" "main" {
   }
 
   placement = {
-    # One server a node, and the servers in different zones where there are any.
+    # One server per node, and the servers in different zones if there are zones.
     anti_affinity = "required"
     topology_spread = [{
       topology_key       = "topology.kubernetes.io/zone"
@@ -60,7 +60,7 @@ resource "consul_k8s_cluster" "main" {
 
   lifecycle {
     # A create that times out is not an error, because an error would make the
-    # next apply destroy the servers. This makes the apply fail all the same.
+    # next apply destroy the servers. This makes the apply fail anyway.
     postcondition {
       condition     = self.ready
       error_message = "Not every server is a healthy voter yet; the warning says why. To continue, apply again."

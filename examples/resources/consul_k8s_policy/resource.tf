@@ -14,7 +14,7 @@ resource "consul_k8s_cluster" "main" {
 
   acl = { enabled = true }
 
-  # Small, and easy to remove. In production leave these four out.
+  # Small, and easy to remove. In production, omit these four.
   replicas            = 1
   storage             = { size = "1Gi", retention = { when_deleted = "Delete" } }
   resources           = { requests = { cpu = "100m", memory = "256Mi" } }
@@ -25,7 +25,7 @@ resource "consul_k8s_acl_bootstrap" "main" {
   cluster = consul_k8s_cluster.main.id
 }
 
-# What Vault needs of its storage backend.
+# What Vault needs for its storage backend.
 resource "consul_k8s_policy" "vault" {
   cluster     = consul_k8s_acl_bootstrap.main.cluster
   name        = "vault"
@@ -47,7 +47,7 @@ resource "consul_k8s_policy" "vault" {
   HCL
 }
 
-# Rules may be JSON as well.
+# Rules may also be JSON.
 resource "consul_k8s_policy" "traefik" {
   cluster = consul_k8s_acl_bootstrap.main.cluster
   name    = "traefik"

@@ -13,7 +13,7 @@ resource "consul_k8s_cluster" "main" {
 
   acl = { enabled = true }
 
-  # Small, and easy to remove. In production leave these four out.
+  # Small, and easy to remove. In production, omit these four.
   replicas            = 1
   storage             = { size = "1Gi", retention = { when_deleted = "Delete" } }
   resources           = { requests = { cpu = "100m", memory = "256Mi" } }
@@ -36,9 +36,9 @@ resource "consul_k8s_restore" "main" {
   cluster    = consul_k8s_acl_bootstrap.main.cluster
   confirm    = "consul/consul"
   repository = local.repository
-  snapshot   = "latest" # or an ID, as a text
+  snapshot   = "latest" # or an ID
 
-  # Only so that this example finds a backup. Where there are some, the schedule comes after the
+  # Only so that this example finds a backup. If there are backups, the schedule comes after the
   # restore: cluster = consul_k8s_restore.main.cluster
   depends_on = [consul_k8s_backup_schedule.hourly]
 }

@@ -14,7 +14,7 @@ resource "consul_k8s_cluster" "main" {
 
   acl = { enabled = true }
 
-  # Small, and easy to remove. In production leave these four out.
+  # Small, and easy to remove. In production, omit these four.
   replicas            = 1
   storage             = { size = "1Gi", retention = { when_deleted = "Delete" } }
   resources           = { requests = { cpu = "100m", memory = "256Mi" } }
@@ -63,8 +63,8 @@ resource "consul_k8s_token" "vault" {
     EOT
   }
 
-  # A new token after 90 days, by the first apply that comes then, or when the
-  # trigger changes. The old one stays valid for the grace period.
+  # A new token by the first apply after 90 days, or when the trigger changes.
+  # The former one stays valid for the grace period.
   rotation = {
     after        = "2160h"
     trigger      = "2026-01-01"
@@ -72,7 +72,7 @@ resource "consul_k8s_token" "vault" {
   }
 }
 
-# What requests without a token may do: look services up by DNS.
+# What requests without a token may do: look up services by DNS.
 resource "consul_k8s_token" "anonymous" {
   cluster            = consul_k8s_acl_bootstrap.main.cluster
   accessor_id        = "00000000-0000-0000-0000-000000000002"
