@@ -553,7 +553,7 @@ func (m *scheduleModel) warn(s restic.State, now time.Time, diags *diag.Diagnost
 	old("backup", m.Schedule.ValueString(), timeOf(m.Last))
 	switch last := s.Backup.Last; {
 	case last == nil || last.Forgotten:
-	case last.Anew:
+	case last.StartedEmpty:
 		diags.AddWarning(
 			"The cluster has started empty since older backups",
 			fmt.Sprintf(

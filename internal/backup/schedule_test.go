@@ -47,7 +47,7 @@ func TestWarn(t *testing.T) {
 		}},
 		"locked": {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: &restic.Result{Snapshot: "abc", Time: now}}},
 			want: "forgotten"},
-		"started empty": {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: &restic.Result{Snapshot: "abc", Anew: true, Time: now}}},
+		"started empty": {schedule: "0 * * * *", state: restic.State{Backup: restic.Outcome[restic.Result]{Last: &restic.Result{Snapshot: "abc", StartedEmpty: true, Time: now}}},
 			want: "backups"},
 		"nothing is known": {schedule: "0 * * * *"},
 		"a drill failed": {schedule: "0 * * * *", drill: "0 5 * * *", state: restic.State{Tasks: map[string]restic.Outcome[restic.Done]{restic.TaskDrill: {Reason: "no way"}}},

@@ -209,11 +209,11 @@ type Result struct {
 	// Size is the unpacked size in bytes; Stored is how much of it was new to the repository, packed.
 	Size   int64 `json:"size"`
 	Stored int64 `json:"stored"`
-	// Forgotten reports that the retention was applied; Anew reports that it was not, because older snapshots have a
+	// Forgotten reports that the retention was applied; StartedEmpty reports that it was not, because older snapshots have a
 	// higher index: the cluster has started empty since then.
-	Forgotten bool      `json:"forgotten"`
-	Anew      bool      `json:"anew"`
-	Time      time.Time `json:"time"`
+	Forgotten    bool      `json:"forgotten"`
+	StartedEmpty bool      `json:"anew"`
+	Time         time.Time `json:"time"`
 }
 
 // ParseResult reads the termination message of a Job's pod.

@@ -192,7 +192,7 @@ func TestStoreScript_retention(t *testing.T) {
 			if code != 0 || err != nil {
 				t.Fatalf("exit code %d, %v: %s", code, err, out)
 			}
-			if forgot := c.Has("/forgotten"); forgot != tt.forgets || r.Forgotten != tt.forgets || r.Anew == tt.forgets {
+			if forgot := c.Has("/forgotten"); forgot != tt.forgets || r.Forgotten != tt.forgets || r.StartedEmpty == tt.forgets {
 				t.Errorf("it forgot: %v, and says %+v", forgot, r)
 			}
 			if tagged := strings.Contains(c.Read("/calls"), "--tag restored="+tt.restored+" "); tagged != (tt.restored != "") {
