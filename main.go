@@ -38,7 +38,7 @@ func main() {
 	}
 }
 
-// quiet keeps the SDK from writing what nobody reads: without TF_LOG it traces
+// quiet keeps the SDK from writing logs that nobody reads: without TF_LOG it traces
 // every step of every resource to standard error, where Terraform parses it and
 // throws it away.
 func quiet() error {

@@ -447,7 +447,7 @@ func (r *AuthMethodResource) update(ctx context.Context, c *change[authMethodMod
 	return nil
 }
 
-// written takes over what Consul has after a write.
+// written copies what Consul has after a write to the state.
 func (r *AuthMethodResource) written(
 	ctx context.Context,
 	c *change[authMethodModel],

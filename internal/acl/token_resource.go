@@ -472,7 +472,7 @@ func refuseExpiry(c *change[tokenModel]) bool {
 	return problem != ""
 }
 
-// written takes over what Consul has after a write, and remembers what was declared.
+// written copies what Consul has after a write to the state, and records what was declared.
 func written(ctx context.Context, c *change[tokenModel], token api.ACLToken, delivered []consulacl.Target) {
 	saveLinks(ctx, c.private, c.diags, c.plan.Policies, c.plan.Roles)
 	saveAs(ctx, c.private, expiryKey, !c.config.ExpirationTime.IsNull(), c.diags)
@@ -824,7 +824,7 @@ func (*TokenResource) remove(ctx context.Context, a *consulacl.ACL, targets []co
 	return nil
 }
 
-// listed returns what the list tells about a token.
+// listed returns what the list contains about a token.
 func listed(t *api.ACLTokenListEntry) api.ACLToken {
 	return api.ACLToken{
 		AccessorID: t.AccessorID, Description: t.Description, Local: t.Local, CreateTime: t.CreateTime, ExpirationTime: t.ExpirationTime,

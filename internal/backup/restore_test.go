@@ -9,8 +9,7 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 )
 
-// The text names the kinds of records of clients and operators of which there are fewer, but none that Consul creates
-// itself.
+// The text names the kinds of records that became fewer, but only those that clients and operators create.
 func TestFewer(t *testing.T) {
 	t.Parallel()
 	before := map[string]int64{"KVS": 10, "ACLToken": 3, "Register": 9, "Index": 20}

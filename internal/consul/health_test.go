@@ -34,7 +34,7 @@ func TestHealth_MissingVoters(t *testing.T) {
 		"a server does not vote yet":  {func(h *Health) { h.Servers[2].Voter = false }, "s-2 is not yet a voter"},
 		"a server is unhealthy":       {func(h *Health) { h.Servers[1].Healthy = false }, "s-1 is not healthy"},
 		"a server has failed":         {func(h *Health) { h.Servers[1].SerfStatus = "failed" }, "s-1 is failed"},
-		"nobody leads":                {func(h *Health) { h.Servers[0].Leader = false }, "0 leaders"},
+		"there is no leader":          {func(h *Health) { h.Servers[0].Leader = false }, "0 leaders"},
 		"two lead":                    {func(h *Health) { h.Servers[1].Leader = true }, "2 leaders"},
 		"the tolerance is too low":    {func(h *Health) { h.FailureTolerance = 0 }, "failure tolerance is 0 of 1"},
 		"one server more than wanted": {func(h *Health) { *h = healthy(4) }, "autopilot knows 4 of 3 servers"},

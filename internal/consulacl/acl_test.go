@@ -933,7 +933,7 @@ func TestACL_Do(t *testing.T) {
 			}
 		})
 	})
-	t.Run("without a deadline it does not wait for ever", func(t *testing.T) {
+	t.Run("without a deadline, it does not wait forever", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFakeConsul(t)
 			f.failing = func(string) error { return errNoLeader }

@@ -26,7 +26,7 @@ func TestDescribeResize(t *testing.T) {
 	}{
 		"grown":  {has: "2Gi"},
 		"larger": {has: "3Gi"},
-		"nobody cares": {
+		"no event explains it": {
 			has: "1Gi", want: "it has 1Gi, and 2Gi is requested, no controller has reported on this: is the resizer of the storage driver running?",
 		},
 		"its file system waits": {

@@ -37,7 +37,7 @@ func (e *RefusedError) Error() string {
 	return "cannot adopt the servers of the StatefulSet " + e.From + ": " + strings.Join(e.Reasons, "; ")
 }
 
-// Leftover is what an adoption leaves behind. Nothing uses it any more.
+// Leftover is what an adoption leaves behind. Nothing uses it anymore.
 type Leftover struct {
 	// StatefulSet of the former servers, scaled to 0.
 	StatefulSet string
@@ -909,7 +909,7 @@ func (t liveTakeover) switchService(ctx context.Context, name string) (err error
 	return pause(ctx, drain(svc))
 }
 
-// bridge routes a Service, as it is desired, to servers before its ports are renamed. A credential
+// bridge routes a Service, as desired, to servers before its ports are renamed. A credential
 // that may not write EndpointSlices does without it.
 func (t liveTakeover) bridge(ctx context.Context, svc *corev1.Service, servers *consul.Cluster) error {
 	pods, err := servers.Pods(ctx)

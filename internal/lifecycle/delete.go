@@ -30,7 +30,7 @@ func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string
 		}
 	}
 	exclusively := lease{d}.exclusively
-	if live.Namespace != nil && live.Namespace.DeletionTimestamp != nil { // in which no Lease can be created any more
+	if live.Namespace != nil && live.Namespace.DeletionTimestamp != nil { // no Lease can be created in it
 		exclusively = func(ctx context.Context, do func(context.Context) error) error { return do(ctx) }
 	}
 	err = exclusively(ctx, func(ctx context.Context) error {

@@ -145,7 +145,7 @@ func (r *roll) record(ctx context.Context) error {
 // rollServers brings the servers to what was applied.
 func (op *operation) rollServers(ctx context.Context) error {
 	limit := op.applied.Update.ServerTimeout
-	if op.wanted.Create { // it has a timeout of its own
+	if op.wanted.Create { // it has its own timeout
 		limit = 0
 	}
 	var err error

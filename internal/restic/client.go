@@ -139,7 +139,7 @@ func ParseList(text []byte) ([]Stored, error) {
 	return all, nil
 }
 
-// Find returns the snapshot with an ID, or with an ID that begins so. Latest stands for the latest snapshot of
+// Find returns the snapshot with an ID, or with a prefix of its ID. Latest stands for the latest snapshot of
 // a cluster, except those that were taken before a restore. all comes from ParseList.
 func Find(all []Stored, id, cluster string) (Stored, error) {
 	if id == Latest {

@@ -115,7 +115,7 @@ func TestOpenRepository(t *testing.T) {
 		"no right":                 {may: created, answers: "1 Access Denied", fails: "Access Denied\nThe repository cannot be opened."},
 		"another host key":         {may: existing, answers: "1 Host key verification failed, EOF", fails: "The repository cannot be opened."},
 		"refused for a while":      {may: existing, answers: "1 connection refused\n1 connection reset by peer\n0 config"},
-		"refused for ever":         {may: existing, answers: "1 connection refused", fails: "The repository does not answer.", short: true},
+		"refused forever":          {may: existing, answers: "1 connection refused", fails: "The repository does not answer.", short: true},
 		"silent":                   {may: created, answers: "hang", fails: "The repository does not answer.", short: true},
 	} {
 		t.Run(name, func(t *testing.T) {

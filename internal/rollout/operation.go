@@ -91,9 +91,9 @@ const (
 	// RecordDone records what was done.
 	RecordDone Kind = "record what was done"
 
-	// DeleteKeys deletes the gossip keys, which no server uses any more.
+	// DeleteKeys deletes the gossip keys, which no server uses anymore.
 	DeleteKeys Kind = "delete the gossip keys"
-	// DeleteCertificates deletes the certificates, which no server uses any more.
+	// DeleteCertificates deletes the certificates, which no server uses anymore.
 	DeleteCertificates Kind = "delete the certificates"
 	// RestoreSnapshot restores the snapshot that the cluster starts from.
 	RestoreSnapshot Kind = "restore the snapshot"

@@ -40,7 +40,7 @@ type World struct {
 	// Unsettled says what keeps the cluster from being Replicas healthy voters
 	// with one leader, "" if nothing does.
 	Unsettled string
-	// Former are Raft peers that failed, and that no pod belongs to any more.
+	// Former are Raft peers that failed, and that no longer have a pod.
 	Former []string
 	// Peers is the number of Raft peers in the configuration of a server while there is no leader, Away the number of them beyond
 	// the replicas of the StatefulSet, and Kept the number of servers up to the last peer with a volume. All are 0 unless a

@@ -23,7 +23,7 @@ const (
 	// CheckRefused is the exit code of that container if Consul refuses the configuration.
 	CheckRefused = 1
 
-	// CheckDeadline ends a Job that no apply waits for any more. It leaves time to pull the image.
+	// CheckDeadline ends a Job that no apply waits for anymore. It leaves time to pull the image.
 	CheckDeadline = 5 * time.Minute
 	checkTTL      = time.Minute
 

@@ -189,7 +189,7 @@ func TestParse_isTheInverseOfObjects(t *testing.T) {
 	platform := minimal()
 	platform.Pod = Pod{RunAs: &RunAs{}, Separate: true}
 	for name, spec := range map[string]Spec{
-		"minimal": minimal(), "full": full(), "interrupted": interrupted, "left to the platform": platform, "in a take-over": takingOver(),
+		"minimal": minimal(), "full": full(), "interrupted": interrupted, "left to the platform": platform, "in an adoption": takingOver(),
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, live := range []Set{Objects(spec), applied(t, Set{}, spec)} {

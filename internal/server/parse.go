@@ -272,10 +272,10 @@ func parseConfig(s *Spec, cm *corev1.ConfigMap, known Spec, hash string) {
 	s.Established = cm.Data[establishedKey] == "true"
 }
 
-// isRead reports whether the agent configuration, and not an annotation, tells the value.
+// isRead reports whether the agent configuration, and not an annotation, has the value.
 func (s Setting) isRead() bool { return s.Name != "" && s.key != "" && s.effect != Write }
 
-// readSettings reads the settings that the text of an agent configuration tells.
+// readSettings reads the settings in the text of an agent configuration.
 func (s *Spec) readSettings(text string) error {
 	config, err := readConfig(text)
 	if err != nil {

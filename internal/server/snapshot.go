@@ -43,7 +43,7 @@ const (
 	snapshotTokens = "token"
 	snapshotCA     = "ca"
 
-	// snapshotDeadline ends a Job that no apply waits for any more, and snapshotTTL removes it.
+	// snapshotDeadline ends a Job that no apply waits for anymore, and snapshotTTL removes it.
 	snapshotDeadline = 15 * time.Minute
 	snapshotTTL      = time.Hour
 )

@@ -48,7 +48,7 @@ func Stages(before, after Spec) []Spec {
 	return all
 }
 
-// SameStages reports whether two specs encrypt alike.
+// SameStages reports whether two specs have the same stages.
 func SameStages(a, b Spec) bool {
 	return a.Gossip.Stage == b.Gossip.Stage && a.TLS.Stage == b.TLS.Stage
 }

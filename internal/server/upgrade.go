@@ -84,7 +84,7 @@ func release(v *version.Version) *version.Version {
 	return core
 }
 
-// compareVersions is negative where a is the older release of Consul, and 0 where
+// compareVersions is negative if a is the older release of Consul, and 0 if
 // both are the same.
 func compareVersions(a, b *version.Version) int { return release(a).Compare(release(b)) }
 

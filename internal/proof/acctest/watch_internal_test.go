@@ -103,7 +103,7 @@ func TestRaftTimeline(t *testing.T) {
 				LongestWithoutLeader: 6250 * time.Millisecond,
 			},
 		},
-		"nobody answers": {end: 10, want: RaftTimeline{Voters: map[int]time.Duration{}}},
+		"no server answers": {end: 10, want: RaftTimeline{Voters: map[int]time.Duration{}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)

@@ -17,7 +17,7 @@ func TestError(t *testing.T) {
 		"no error, and one is wanted":  {nil, "missing", false},
 		"the error that is wanted":     {err, "is missing", true},
 		"another error":                {err, "is full", false},
-		"an error that nobody wants":   {err, "", false},
+		"an unwanted error":            {err, "", false},
 	} {
 		if got := Error(tt.err, tt.text); got != tt.want {
 			t.Errorf("%s: %v", name, got)
