@@ -25,7 +25,7 @@ func TestStrangerScript(t *testing.T) {
 			c := scripttest.Busybox(t, "/tmp", "/consul/gossip")
 			c.Env = []string{"POD_IP=10.0.0.1", "TAKEN_IN=" + tt.takenIn}
 			c.Write("/consul/gossip/keyring", "keys")
-			c.StandIn("sleep", "sleep 0.05")
+			c.StandIn("sleep", "sleep 0.3")
 			c.StandIn("kill", `[ "$1" = -INT ] && kill -TERM "$2"`) // a shell in the background ignores INT, unlike Consul
 			c.StandIn("consul", `echo "$*" >"$ROOT/call"
 [ "$(cat "$ROOT/tmp/stranger/serf/local.keyring" 2>/dev/null)" != "$TAKEN_IN" ] || echo "agent: Join cluster completed. Synced with 1"

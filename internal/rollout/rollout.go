@@ -316,18 +316,8 @@ func Next(w World) Action {
 		}
 	}
 	for _, s := range outdated {
-		switch {
-		case s.Leaving:
-		case (s.Stopped || s.Sick) && w.Leader != "" && w.Leader != s.Name && othersWell(w, s):
-			return s.restart()
-		case s.Stopped && (s.Outdated || !s.Rebuild): // its volume is kept for now
-			return Action{Verb: Restart, On: s.Name, Why: s.why()}
-		case s.Sick && !s.Voting && w.Leader != "" && w.Leader != s.Name && quorumWell(w, s):
-			return Action{Verb: Restart, On: s.Name, Why: s.why()}
-		case s.Sick && w.Replicas == 1 && len(w.Servers) == 1:
-			return Action{Verb: Restart, On: s.Name, Why: "it is the only server, and not healthy"}
-		case s.Sick && s.Outdated && w.Unelected:
-			return Action{Verb: Restart, On: s.Name, Why: "no leader was ever elected"}
+		if a, now := restartNow(w, s); now {
+			return a
 		}
 	}
 	if s := w.Named(w.Leader); s.Sick && s.Voting && s.due() && !w.ByOthers && othersWell(w, s) {
@@ -402,6 +392,25 @@ func Next(w World) Action {
 		return Action{Verb: Wait, On: "a third server: with fewer, no other server would have the data of one that is rebuilt"}
 	}
 	return Action{Verb: Done}
+}
+
+// restartNow decides whether an outdated server is restarted before every server is a healthy voter.
+func restartNow(w World, s Server) (a Action, now bool) {
+	switch {
+	case s.Leaving:
+		return Action{}, false
+	case (s.Stopped || s.Sick) && w.Leader != "" && w.Leader != s.Name && othersWell(w, s):
+		return s.restart(), true
+	case s.Stopped && (s.Outdated || !s.Rebuild), // its volume is kept for now
+		s.Sick && !s.Voting && w.Leader != "" && w.Leader != s.Name && quorumWell(w, s):
+		return Action{Verb: Restart, On: s.Name, Why: s.why()}, true
+	case s.Sick && w.Replicas == 1 && len(w.Servers) == 1:
+		return Action{Verb: Restart, On: s.Name, Why: "it is the only server, and not healthy"}, true
+	case s.Sick && s.Outdated && w.Unelected:
+		return Action{Verb: Restart, On: s.Name, Why: "no leader was ever elected"}, true
+	default:
+		return Action{}, false
+	}
 }
 
 // takenAway is the number of servers to ask for so that servers come back that were taken away while they were Raft peers, if

@@ -5,6 +5,7 @@ keyring=${2-}
 
 rm -rf /tmp/stranger
 mkdir -p /tmp/stranger/serf
+: >/tmp/stranger/log
 [ -z "$keyring" ] || cp "$keyring" /tmp/stranger/serf/local.keyring
 consul agent -data-dir=/tmp/stranger -node=stranger -bind="$POD_IP" -serf-lan-port=8401 -http-port=8599 -dns-port=-1 -grpc-port=-1 \
   -retry-join="$address:8301" -retry-interval=1s >/tmp/stranger/log 2>&1 &
