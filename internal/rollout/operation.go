@@ -52,8 +52,6 @@ const (
 	CancelRestore Kind = "cancel the restore"
 	// AwaitRestore waits until a restore whose provider was killed has ended.
 	AwaitRestore Kind = "await the restore"
-	// ResumeAdoption completes an adoption.
-	ResumeAdoption Kind = "resume the adoption"
 	// CheckChange refuses what must not be done. Nothing was changed until then.
 	CheckChange Kind = "check the change"
 	// PrepareNamespace creates what the check of the configuration requires: the namespace and the ServiceAccount.
@@ -62,6 +60,8 @@ const (
 	CheckConfig Kind = "check the configuration"
 	// RenewAgentTokens makes every server accept its agent token before the first one refuses anything.
 	RenewAgentTokens Kind = "renew the agent tokens"
+	// ResumeAdoption completes an adoption.
+	ResumeAdoption Kind = "resume the adoption"
 	// AttachPods creates the StatefulSet of servers that run without one.
 	AttachPods Kind = "attach the pods"
 
@@ -105,7 +105,7 @@ const (
 
 // kinds in their order.
 var kinds = []Kind{
-	RecoverQuorum, CancelRestore, AwaitRestore, ResumeAdoption, CheckChange, PrepareNamespace, CheckConfig, RenewAgentTokens, AttachPods,
+	RecoverQuorum, CancelRestore, AwaitRestore, CheckChange, PrepareNamespace, CheckConfig, RenewAgentTokens, ResumeAdoption, AttachPods,
 	Relabel, EnsureKeys, EnsureCertificates, LoadCertificates, TakeSnapshot, StartVolumes, StopServers, ApplyObjects, DeclareServers,
 	RollServers, SettleServers, RecordDone,
 	DeleteKeys, DeleteCertificates, RestoreSnapshot, RouteClients, RefreshSchedules,
@@ -139,13 +139,13 @@ func Phases(o Observed, w Wanted) []Phase {
 	add(w.Recover != "", RecoverQuorum, after, Action{Verb: Recover, On: w.Recover})
 	add(!w.Create && !w.Restore, CancelRestore, after)
 	add(!w.Create, AwaitRestore, after)
+	add(!o.Adopting, CheckChange, after)
+	add(w.Create, PrepareNamespace, after)
+	add(!o.Adopting, CheckConfig, after)
+	add(before.ACL.Enabled && !before.ACL.Denies() && after.ACL.Denies(), RenewAgentTokens, after)
 	if o.Adopting {
 		add(true, ResumeAdoption, w.Spec)
 	} else {
-		add(true, CheckChange, after)
-		add(w.Create, PrepareNamespace, after)
-		add(true, CheckConfig, after)
-		add(before.ACL.Enabled && !before.ACL.Denies() && after.ACL.Denies(), RenewAgentTokens, after)
 		add(!w.Create && !o.Applied, AttachPods, before)
 		stages := server.Stages(before, after)
 		if w.Create { // the servers start with what is declared, also those that find the volumes of an earlier cluster

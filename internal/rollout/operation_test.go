@@ -75,6 +75,10 @@ func TestPhases(t *testing.T) {
 			Observed{Running: running, Applied: true, Adopting: true}, Wanted{Spec: running},
 			"cancel the restore; await the restore; resume the adoption; refresh the backup schedules",
 		},
+		"an adoption that is not complete, by servers that refuse clients from then on": {
+			Observed{Running: with(running, acl("allow")), Applied: true, Adopting: true}, Wanted{Spec: with(running, acl("deny"))},
+			"cancel the restore; await the restore; renew the agent tokens; resume the adoption; refresh the backup schedules",
+		},
 		"a create": {
 			Observed{}, Wanted{Spec: running, Create: true},
 			"check the change; prepare the namespace; check the configuration; " + strings.TrimSuffix(stage, "; "),
