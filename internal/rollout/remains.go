@@ -31,11 +31,10 @@ type Remains struct {
 	electable bool
 }
 
-// Lost reports whether a quorum is impossible, whatever happens to the servers in an unknown state. If there are none of those, this is
-// so as soon as none of the servers with data can be elected.
+// Lost reports whether a quorum is impossible, whatever happens to the servers in an unknown state.
 func (r Remains) Lost() bool {
 	n := len(r.Data) + len(r.Empty) + len(r.Unknown)
-	return !r.Leader && !r.electable && n > 0 && (len(r.Unknown) == 0 || len(r.Data)+len(r.Unknown) < n/2+1)
+	return !r.Leader && !r.electable && n > 0 && len(r.Data)+len(r.Unknown) < n/2+1
 }
 
 // String says what is left.
@@ -119,8 +118,8 @@ const (
 //   - A server without a pod has lost its data only if it is known that it has no volume.
 //   - A Raft peer counts, whether the StatefulSet asks for it or not.
 //   - If no server names its peers, each volume counts as one.
-//   - A server with data can become the leader if it is a voter in its own configuration, and a majority of those voters may vote
-//     for it: those in an unknown state, and those whose log does not go further.
+//   - A server with data can become the leader if a majority of the voters in its own configuration may vote for it: those
+//     in an unknown state, and those whose log does not go further.
 func Judge(namespace, cluster string, asked int, pods []PodSight, volumes map[string]bool) Remains {
 	members := map[string]PodState{}
 	var kept []string
@@ -190,14 +189,13 @@ func Judge(namespace, cluster string, asked int, pods []PodSight, volumes map[st
 		slices.Sort(list)
 	}
 	for _, p := range hasData {
-		votes, voters, stands := 0, 0, !named(p.Raft.Peers)
+		votes, voters := 0, 0
 		for _, peer := range p.Raft.Peers {
 			name, ours := ordinals[peer.ID]
 			if !peer.Voter {
 				continue
 			}
 			voters++
-			stands = stands || name == p.Name
 			if !ours || members[name] == StateUnknown || (members[name] == StateData && !p.Raft.Log.Less(logs[name])) {
 				votes++
 			}
@@ -205,7 +203,7 @@ func Judge(namespace, cluster string, asked int, pods []PodSight, volumes map[st
 		if !named(p.Raft.Peers) {
 			votes = min(voters, len(r.Data)+len(r.Unknown))
 		}
-		r.electable = r.electable || (stands && votes >= voters/2+1)
+		r.electable = r.electable || votes >= voters/2+1
 	}
 	return r
 }

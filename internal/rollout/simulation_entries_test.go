@@ -518,23 +518,6 @@ func simRecoveries() (out []simEntry) {
 			s.crashes(i, 10)
 		}
 	}})
-	// A server that leaves counts a peer that has failed as one that stays (leave.sh).
-	recovery(entry("a volume is lost while another server leaves", simSpec(3)), FromSurvivor, simFault{do: func(s *simCluster) {
-		s.delete((s.leader() + 1) % 3)
-		other := (s.leader() + 2) % 3
-		s.lose(other)
-		s.claims[other] = simClaim{}
-		s.ticks(30)
-	}})
-	// The leader leaves last, and nobody else has the entry that says so.
-	recovery(entry("all pods are deleted while only the leader knows that one server is declared", simSpec(3)), FromSurvivor,
-		simFault{do: func(s *simCluster) {
-			s.pods[s.leader()].declared = 1
-			for i := range s.pods {
-				s.delete(i)
-			}
-			s.ticks(30)
-		}})
 	refuse := func(name, from string, f simFault) {
 		recovery(entry(name, simSpec(3)), from, f)
 		out[len(out)-1].refused = true
@@ -686,6 +669,26 @@ func simUnsolved() (out []unsolved) {
 	add(entry("a server does not run, and deny is declared", simSpec(3), deny),
 		"RenewAgentTokens waits for every server, and only RollServers restarts it",
 		simFault{do: func(s *simCluster) { s.crashes(s.follower(), forever) }})
+	// A server that leaves counts a peer that has failed as one that stays (leave.sh).
+	lost := entry("a volume is lost while another server leaves", simSpec(3))
+	lost.recover = FromSurvivor
+	add(lost, "no server can be elected, and Remains.Lost counts a server that is no peer as one that may vote",
+		simFault{do: func(s *simCluster) {
+			s.delete((s.leader() + 1) % 3)
+			other := (s.leader() + 2) % 3
+			s.lose(other)
+			s.claims[other] = simClaim{}
+			s.ticks(30)
+		}})
+	declared := entry("all pods are deleted while only the leader knows that one server is declared", simSpec(3))
+	declared.recover = FromSurvivor
+	add(declared, "the leader leaves last, and nobody has the entry that says so; Remains.Lost as above", simFault{do: func(s *simCluster) {
+		s.pods[s.leader()].declared = 1
+		for i := range s.pods {
+			s.delete(i)
+		}
+		s.ticks(30)
+	}})
 	record := simFault{after: 2, do: func(s *simCluster) { s.config.established = false }}
 	add(entry("the record of the first leader is lost during an operation", simSpec(3), scale(5)),
 		"RecordDone writes it only if it was missing at the beginning; the next apply does", record)
