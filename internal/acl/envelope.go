@@ -305,7 +305,7 @@ type private interface {
 	SetKey(ctx context.Context, key string, value []byte) diag.Diagnostics
 }
 
-// saved returns the value of a key of the private state, or the zero value if there is none.
+// saved returns the value of a key of the private state, or the zero value if it has no value.
 func saved[T any](ctx context.Context, private private, key string, diags *diag.Diagnostics) (value T) {
 	raw, d := private.GetKey(ctx, key)
 	diags.Append(d...)

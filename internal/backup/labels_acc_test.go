@@ -20,7 +20,7 @@ import (
 // regexpUser matches the output of a server that runs as declared, in its own process namespace.
 var regexpUser = regexp.MustCompile(`^2000:3000 [0-9]+ sh prepared single\n$`)
 
-// requireLabel creates a policy that refuses every object without a label in a namespace, whoever creates the object.
+// requireLabel creates a policy that refuses every object without a label in a namespace.
 func requireLabel(t *testing.T, namespace, label string) {
 	t.Helper()
 	k, ctx := acctest.Kube(t), context.WithoutCancel(t.Context())

@@ -66,7 +66,7 @@ type Servers interface {
 
 // Credentials are what servers and this provider identify themselves with.
 type Credentials interface {
-	// token is the management token, "" if there is none.
+	// token is the management token, "" before the bootstrap of ACLs.
 	token(ctx context.Context) (string, error)
 	// ensureKeys and ensureCertificates create what the servers of a spec need. Each returns a function that removes what it made.
 	ensureKeys(ctx context.Context, running, spec server.Spec) (remove, error)

@@ -76,7 +76,7 @@ func DataVersions(claims []Retained) []string {
 }
 
 // Retained lists the volume claims of the cluster's servers by ordinal: a StatefulSet uses any claim of that
-// name, whoever created it.
+// name, no matter which client created it.
 func (d Deployment) Retained(ctx context.Context) ([]Retained, error) {
 	list, err := d.Kube.CoreV1().PersistentVolumeClaims(d.Consul.Namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {

@@ -237,7 +237,7 @@ func (s *simCluster) reaches(i, j int) bool {
 		(a.certs == b.certs || a.tls < server.StageSend && b.tls < server.StageSend)
 }
 
-// leader is the server that leads, -1 if there is none.
+// leader is the server that leads, -1 without one.
 func (s *simCluster) leader() int { return slices.Index(s.leads[:], true) }
 
 // serving are the voters that run and reach the leader.

@@ -574,7 +574,7 @@ func (o *simOperator) recover(ctx context.Context, from string) error {
 		return fmt.Errorf("%w: %s", errSimRefused, reason)
 	}
 	if from == FromNothing {
-		return o.beginAnew(ctx, r.Leader)
+		return o.startEmpty(ctx, r.Leader)
 	}
 	best := slices.MaxFunc(r.Data, func(a, b string) int {
 		x, y := s.claims[ordinalOf(a)].log, s.claims[ordinalOf(b)].log
@@ -588,8 +588,8 @@ func (o *simOperator) recover(ctx context.Context, from string) error {
 	return s.await(180, func() bool { return s.leader() >= 0 })
 }
 
-// beginAnew starts servers without data as an empty cluster.
-func (o *simOperator) beginAnew(ctx context.Context, leader bool) error {
+// startEmpty starts servers without data as an empty cluster.
+func (o *simOperator) startEmpty(ctx context.Context, leader bool) error {
 	s := o.simCluster
 	s.sts.recovering = FromNothing
 	s.killable()

@@ -90,7 +90,7 @@ func TestCheckScript(t *testing.T) {
 		"killed":                    {"exit 0", "exit 137", 3, ""},
 		"a listener does not start": {"exit 0", "echo 1 >dying; echo 1 >pid; echo bad port; exit 1", 1, "bad port"},
 	} {
-		for image, c := range map[string]*scripttest.Container{"busybox": scripttest.Busybox(t, "/work"), "bare": scripttest.Bare(t, nil, "/work")} {
+		for image, c := range map[string]*scripttest.Container{"busybox": scripttest.Busybox(t, "/trial"), "bare": scripttest.Bare(t, nil, "/trial")} {
 			t.Run(name+", "+image, func(t *testing.T) {
 				t.Parallel()
 				c.Env = []string{`CONFIG={"a":"%s\n"}`, "TRIAL={}", "EXTRA={}"}
@@ -100,11 +100,11 @@ validate) [ "$3 $4" = "config.json extra.json" ] || exit 9; `+tt.validate+` ;;
 agent) `+tt.agent+` ;;
 version) [ ! -e dying ] || until [ -e ended ]; do :; done ;;
 esac`)
-				out, code := c.Run(checkScript, c.Path("/work"))
+				out, code := c.Run(checkScript, c.Path("/trial"))
 				if code != tt.code || !strings.Contains(out, tt.says) {
 					t.Errorf("exit code %d: %s", code, out)
 				}
-				if got := c.Read("/work/config.json"); got != `{"a":"%s\n"}` {
+				if got := c.Read("/trial/config.json"); got != `{"a":"%s\n"}` {
 					t.Errorf("the configuration is %s", got)
 				}
 			})

@@ -17,7 +17,7 @@ import (
 // none either. Server-side apply removes a field only if the applier is its only owner
 // (kubernetes.io/docs/reference/using-api/server-side-apply).
 
-// governed reports whether the provider decides on a field, whoever set it. It does not decide on metadata,
+// governed reports whether the provider decides on a field, no matter which client set it. It does not decide on metadata,
 // including that of the pod template: labels and annotations that others add are theirs. It also does not
 // decide on the rest of a Service, where controllers of load balancers write, or on a ServiceAccount, to which
 // controllers add Secrets.

@@ -329,7 +329,7 @@ func TestClaim_leavesToOthersWhatIsTheirs(t *testing.T) {
 			}
 			want := content(t, live)
 			got := content(t, applied(t, live, spec))
-			// Kubernetes keeps the number, whoever chose it.
+			// Kubernetes keeps the number, no matter which client chose it.
 			for _, c := range []map[string]any{got, want} {
 				service := c["Service consul"].(map[string]any) //nolint:forcetypeassert // content made it
 				ports, _, _ := unstructured.NestedSlice(service, "spec", "ports")

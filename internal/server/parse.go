@@ -335,7 +335,7 @@ func readConfig(text string) (map[string]any, error) {
 	return unlisted(config), nil
 }
 
-// valueAt is the value at a path of agent configuration, nil if there is none.
+// valueAt is the value at a path of agent configuration, nil if the path does not exist.
 func valueAt(config map[string]any, path string) any {
 	key, rest, isNested := strings.Cut(path, ".")
 	if !isNested {

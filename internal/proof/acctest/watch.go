@@ -261,7 +261,7 @@ func answersAt(answers []time.Time, at, end time.Time) bool {
 	return following.Sub(answers[next-1]) <= watchSilence
 }
 
-// majorityLeader is the leader that a majority of n voters follow, "" if there is none.
+// majorityLeader is the leader that a majority of n voters follow, "" without one.
 func majorityLeader(alive []string, n int, latest map[string]raftSample) string {
 	followers := map[string]int{}
 	for _, v := range alive {
