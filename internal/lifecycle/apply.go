@@ -14,6 +14,9 @@ import (
 // apply applies what a spec renders.
 func (op *operation) apply(ctx context.Context, spec server.Spec) error {
 	op.from = op.before
+	if spec.Takeover != nil {
+		spec.Takeover = &op.former.takeover
+	}
 	if spec.Resizing = op.resizing; op.snapshot != nil {
 		spec.UpgradeSnapshot = op.snapshot
 		op.from.UpgradeSnapshot = op.snapshot // in case it is rolled back
@@ -23,8 +26,11 @@ func (op *operation) apply(ctx context.Context, spec server.Spec) error {
 		return err
 	}
 	objects := server.Objects(spec)
-	if op.wanted.Create { // prepareNamespace has applied them
+	if op.prepared {
 		objects.Namespace, objects.ServiceAccount = nil, nil
+	}
+	if spec.Takeover != nil && isClaimable(op.live, spec) { // AdoptServers routes it to the new servers
+		objects.ClientService = nil
 	}
 	accepted, err := op.objects.apply(ctx, objects, op.live)
 	op.made.objects = append(op.made.objects, accepted...)

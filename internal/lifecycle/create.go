@@ -20,15 +20,6 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 	if spec.Adopt != nil && spec.Origin != nil {
 		return &OriginError{errors.New("a cluster that adopts servers has their data: remove adopt or restore_from")}
 	}
-	if spec.Adopt != nil {
-		live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
-		if err != nil {
-			return err
-		}
-		if live.StatefulSet == nil || live.IsTakeover() {
-			return adoption{d}.start(ctx, spec, live)
-		}
-	}
 	op := &operation{ports: portsOf(d), wanted: rollout.Wanted{Spec: spec, Create: true, Restore: d.Origin != nil}}
 	return op.create(ctx)
 }
@@ -36,8 +27,15 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 // create carries out a create, and takes it back if it fails before the StatefulSet exists.
 func (op *operation) create(ctx context.Context) error {
 	err := rollout.Operate(ctx, op, op.wanted)
-	if err != nil && op.applied == nil && op.live.StatefulSet == nil {
-		err = errors.Join(err, op.made.undo(ctx, op.objects, op.live))
+	switch {
+	case err == nil, errors.As(err, new(*UnsettledError)):
+		return err
+	case op.applied != nil:
+		return op.servers.unsettled(ctx, err, *op.applied)
+	case op.before.Takeover != nil && ctx.Err() != nil: // of an adoption that is to be resumed
+		return op.servers.unsettled(ctx, err, op.before)
+	case op.live.StatefulSet == nil:
+		return errors.Join(err, op.made.undo(ctx, op.objects, op.live))
 	}
 	return err
 }
@@ -106,13 +104,14 @@ func (op *operation) prepareNamespace(ctx context.Context, spec server.Spec) err
 	all := server.Objects(spec)
 	accepted, err := op.objects.apply(ctx, server.Set{Namespace: all.Namespace, ServiceAccount: all.ServiceAccount}, op.live)
 	op.made.objects = append(op.made.objects, accepted...)
+	op.prepared = err == nil
 	return err
 }
 
 // checkedIn are the live objects among which the configuration is checked.
 func (op *operation) checkedIn(spec server.Spec) server.Set {
 	live := op.live
-	if op.wanted.Create { // prepareNamespace has applied it
+	if op.prepared {
 		live.ServiceAccount = server.Objects(spec).ServiceAccount
 	}
 	return live

@@ -19,8 +19,11 @@ type operation struct {
 	before server.Spec
 	// recovered says that the quorum is recovered, so that the servers can be asked.
 	recovered bool
-	// made is what a create has made.
-	made made
+	// made is what a create has made, and prepared says that it has applied the namespace and the ServiceAccount.
+	made     made
+	prepared bool
+	// former is what is known of the servers that are adopted.
+	former former
 	// snapshot is the one that was taken before an upgrade, and resizing says that a change of the volumes is to be completed.
 	snapshot *server.Snapshot
 	resizing bool
@@ -42,8 +45,10 @@ func (op *operation) Observe(ctx context.Context) (rollout.Observed, error) {
 		return rollout.Observed{}, err
 	}
 	o := rollout.Observed{Applied: op.live.StatefulSet != nil}
-	if o.Adopting = op.live.IsTakeover() && !op.wanted.Create; o.Adopting {
-		o.Running, err = server.Parse(op.live, spec)
+	o.Adopting = op.live.IsTakeover() && (!op.wanted.Create || spec.Adopt != nil)
+	if o.Adopting || op.wanted.BeginsAdoption(o) {
+		err = op.observeAdoption()
+		o.Running = op.before
 		return o, err
 	}
 	if err := foreign(op.live, spec.Name); err != nil {
@@ -59,6 +64,11 @@ func (op *operation) Observe(ctx context.Context) (rollout.Observed, error) {
 	return o, err
 }
 
+// Exclusively implements rollout.Operator, for a create: all of an update has the Lease.
+func (op *operation) Exclusively(ctx context.Context, do func(context.Context) error) error {
+	return op.lease.exclusively(ctx, do)
+}
+
 // Do implements rollout.Operator.
 func (op *operation) Do(ctx context.Context, p rollout.Phase) error {
 	var err error
@@ -72,14 +82,16 @@ func (op *operation) Do(ctx context.Context, p rollout.Phase) error {
 		err = op.snapshots.awaitRestore(ctx)
 	case rollout.CheckChange:
 		err = op.check(ctx, p.Spec)
+	case rollout.CheckAdoption:
+		err = op.checkAdoption(ctx, p.Spec)
 	case rollout.PrepareNamespace:
 		err = op.prepareNamespace(ctx, p.Spec)
 	case rollout.CheckConfig:
 		err = op.objects.checkConfig(ctx, op.before, p.Spec, op.checkedIn(p.Spec))
 	case rollout.RenewAgentTokens:
 		err = op.credentials.renewAgentTokens(ctx)
-	case rollout.ResumeAdoption:
-		err = op.servers.resume(ctx, p.Spec)
+	case rollout.KeepSecrets:
+		err = op.keepSecrets(ctx, p.Spec)
 	case rollout.AttachPods:
 		_, err = op.objects.attach(ctx, p.Spec, op.live)
 	case rollout.Relabel:
@@ -98,6 +110,8 @@ func (op *operation) Do(ctx context.Context, p rollout.Phase) error {
 		op.live, err = op.servers.stopUnelected(ctx, p.Spec)
 	case rollout.ApplyObjects:
 		err = op.apply(ctx, p.Spec)
+	case rollout.AdoptServers:
+		err = op.adoptServers(ctx)
 	case rollout.DeclareServers:
 		err = op.objects.tellServers(ctx, p.Spec.Declared)
 	case rollout.RollServers:

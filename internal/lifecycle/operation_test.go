@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,11 @@ type world struct {
 	stuck error
 	// removed are the objects that were deleted.
 	removed []string
+	// held says that the Lease is held.
+	held bool
+	// former is the number of servers that an adoption has not retired yet, and refused says why it cannot begin.
+	former  int
+	refused error
 }
 
 func (w *world) call(format string, args ...any) error {
@@ -55,9 +61,9 @@ func (f fakeObjects) apply(_ context.Context, set, _ server.Set) (accepted []ser
 		return set.All()[:1], err
 	}
 	if set.StatefulSet != nil {
-		namespace := f.live.Namespace
+		was := f.live
 		f.live = set
-		f.live.Namespace = namespace
+		f.live.Namespace, f.live.ClientService = was.Namespace, cmp.Or(set.ClientService, was.ClientService)
 	}
 	return set.All(), nil
 }
@@ -117,7 +123,20 @@ func (f fakeServers) recoverQuorum(_ context.Context, _ server.Spec, from string
 	return f.call("recover from %s", from)
 }
 
-func (f fakeServers) resume(context.Context, server.Spec) error { return f.call("resume") }
+func (f fakeServers) checkFormer(context.Context, server.Spec, server.Set) (former, error) {
+	if f.refused != nil {
+		return former{}, f.refused
+	}
+	return former{server.Takeover{Replicas: 3, Join: []string{"old:8301"}}, "token"}, f.call("check the former servers")
+}
+
+func (f fakeServers) rejoin(_ context.Context, before server.Takeover, _ string) (server.Takeover, error) {
+	return before, f.call("find the former servers")
+}
+
+func (f fakeServers) adoptable(spec server.Spec, _ string, desired int) rollout.Cluster {
+	return fakeAdoption{f.world, spec, desired}
+}
 
 func (f fakeServers) unsettled(_ context.Context, err error, _ server.Spec) error {
 	return &UnsettledError{Err: err}
@@ -146,9 +165,64 @@ func (f fakeCluster) Look(context.Context) (rollout.World, error) {
 
 func (f fakeCluster) Do(context.Context, rollout.World, rollout.Action) error { return nil }
 
+// fakeAdoption replaces the former servers of the world. The last new server leads as soon as it is there.
+type fakeAdoption struct {
+	*world
+	spec    server.Spec
+	desired int
+}
+
+func (f fakeAdoption) Look(context.Context) (rollout.World, error) {
+	if err := f.call("look at both sides"); err != nil {
+		return rollout.World{}, &rollout.FinalError{Err: err}
+	}
+	if len(f.spec.Takeover.Join) == 0 || !f.held {
+		return rollout.World{}, &rollout.FinalError{Err: errors.New("new servers do not find the former ones, or the Lease is not held")}
+	}
+	w := rollout.World{Desired: f.desired, Replicas: int(replicasOf(f.live.StatefulSet)), Observed: true, CanTransfer: true}
+	w.Takeover = &rollout.Takeover{From: "old", To: "consul-server", Total: 3, Replicas: f.former}
+	for i := range w.Replicas {
+		w.Leader = server.PodName("consul", i)
+		w.Servers = append(w.Servers, rollout.Server{Name: w.Leader, Peer: true})
+	}
+	for i := range f.former {
+		w.Takeover.Servers = append(w.Takeover.Servers, rollout.Server{Name: fmt.Sprintf("old-%d", i), Peer: true})
+	}
+	if !server.Owns("consul", f.live.ClientService.Labels) {
+		w.Takeover.Services = f.spec.Adopt.Services
+	}
+	return w, nil
+}
+
+func (f fakeAdoption) Do(_ context.Context, _ rollout.World, a rollout.Action) error {
+	if err := f.call("%s", a); err != nil {
+		return &rollout.FinalError{Err: err}
+	}
+	switch a.Verb {
+	case rollout.Add:
+		sts := f.live.StatefulSet.DeepCopy()
+		*sts.Spec.Replicas++
+		f.live.StatefulSet = sts
+	case rollout.Switch:
+		f.live.ClientService = server.Objects(f.spec).ClientService
+	case rollout.Retire:
+		f.former--
+	default:
+	}
+	return nil
+}
+
 type fakeCredentials struct{ *world }
 
 func (f fakeCredentials) token(context.Context) (string, error) { return "", nil }
+
+func (f fakeCredentials) keepToken(_ context.Context, token string) (remove, error) {
+	return func(context.Context) error { f.removed = append(f.removed, token); return nil }, f.call("keep the %s", token)
+}
+
+func (f fakeCredentials) keepKeys(context.Context, server.Spec, string) (remove, error) {
+	return nil, f.call("keep the keys")
+}
 
 func (f fakeCredentials) ensureKeys(context.Context, server.Spec, server.Spec) (remove, error) {
 	return f.secret("keys")
@@ -200,6 +274,8 @@ func (f fakeLease) exclusively(ctx context.Context, do func(context.Context) err
 	if err := f.call("lease"); err != nil {
 		return err
 	}
+	f.held = true
+	defer func() { f.held = false }()
 	return do(ctx)
 }
 
@@ -302,6 +378,129 @@ func TestOperation_anUpdateThatIsKilledIsResumed(t *testing.T) {
 			if got := rendered(t, w.live); got != want {
 				t.Errorf("%s: killed in %q, the next update ends with\n%s\nwant\n%s", name, whole.log[failAt-1], got, want)
 			}
+		}
+	}
+}
+
+// adopting is a world with three servers that another tool made, and the create that adopts them.
+func adopting() (*world, rollout.Wanted) {
+	spec := operationSpec()
+	spec.Gossip.Stage = server.StageEncrypted
+	spec.Adopt = &server.Adopt{StatefulSet: "old", Services: []string{server.ClientServiceName("consul")}}
+	w := &world{former: 3}
+	w.live.ClientService = server.Objects(spec).ClientService
+	w.live.ClientService.Labels = map[string]string{"made-by": "another tool"}
+	return w, rollout.Wanted{Spec: spec, Create: true}
+}
+
+// The steps of an adoption, in their order. The Lease is held from when another apply can resume the adoption.
+func TestOperation_adoption(t *testing.T) {
+	t.Parallel()
+	w, wanted := adopting()
+	if err := (&operation{ports: w.ports(), wanted: wanted}).create(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	looks := func(l string) bool { return strings.HasPrefix(l, "look") }
+	want := []string{
+		"check the former servers", "check the configuration", "keep the token", "keep the keys", "ensure keys",
+		"apply ServiceAccount ConfigMap Service PodDisruptionBudget StatefulSet", "lease",
+		"add consul-server-0", "add consul-server-1", "add consul-server-2", "switch Service consul",
+		"retire old-2", "retire old-1", "retire old-0",
+		"relabel", "ensure keys", "start volumes", "apply ServiceAccount ConfigMap Service Service PodDisruptionBudget StatefulSet", "settle",
+	}
+	if got := slices.DeleteFunc(w.log, looks); !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// An adoption that is killed anywhere leaves nothing if it has not begun, and otherwise, the next create or update ends it like one that
+// was not disturbed.
+func TestOperation_anAdoptionThatIsKilledIsResumed(t *testing.T) {
+	t.Parallel()
+	create := func(w *world, wanted rollout.Wanted) error {
+		return (&operation{ports: w.ports(), wanted: wanted}).create(t.Context())
+	}
+	update := func(w *world, wanted rollout.Wanted) error {
+		return fakeLease{w}.exclusively(t.Context(), func(context.Context) error {
+			wanted.Create = false
+			return operate(w, wanted)
+		})
+	}
+	whole, wanted := adopting()
+	if err := create(whole, wanted); err != nil {
+		t.Fatal(err)
+	}
+	end := func(w *world) string {
+		live := w.live
+		live.StatefulSet = live.StatefulSet.DeepCopy()
+		adopt := live.StatefulSet.Annotations[server.AnnotationAdopt]
+		delete(live.StatefulSet.Annotations, server.AnnotationAdopt)
+		delete(live.StatefulSet.Annotations, server.AnnotationCreating) // only an update records that the create has ended
+		return fmt.Sprint(rendered(t, live), adopt, w.former, live.ClientService.Labels)
+	}
+	want := end(whole)
+	for name, resume := range map[string]func(*world, rollout.Wanted) error{"create": create, "update": update} {
+		for failAt := 1; failAt <= len(whole.log); failAt++ {
+			killed := whole.log[failAt-1]
+			w, _ := adopting()
+			w.failAt = failAt
+			err := create(w, wanted)
+			begun := w.live.StatefulSet != nil
+			switch unsettled := errors.As(err, new(*UnsettledError)); {
+			case err == nil:
+				t.Fatalf("%s fails, and the create does not", killed)
+			case unsettled != begun:
+				t.Errorf("killed in %q: the cluster exists: %v, but %v", killed, begun, err)
+			case begun != (len(w.removed) == 0) && failAt > 3:
+				t.Errorf("killed in %q: the cluster exists: %v, and removed: %q", killed, begun, w.removed)
+			case !begun && slices.Contains(w.log, "lease"):
+				t.Errorf("killed in %q: a Lease is left", killed)
+			}
+			if w.failAt = 0; !begun && name == "update" {
+				continue // there is nothing to update
+			}
+			if err := resume(w, wanted); err != nil {
+				t.Fatalf("killed in %q, and resumed by the %s: %v", killed, name, err)
+			}
+			if got := end(w); got != want {
+				t.Errorf("killed in %q, the next %s ends with\n%s\nwant\n%s", killed, name, got, want)
+			}
+		}
+	}
+}
+
+// A refused adoption leaves nothing, and no Lease. Nor does one that another create has ended.
+func TestOperation_aRefusedAdoptionLeavesNothing(t *testing.T) {
+	t.Parallel()
+	w, wanted := adopting()
+	w.refused = &RefusedError{From: "old"}
+	if err := (&operation{ports: w.ports(), wanted: wanted}).create(t.Context()); !errors.Is(err, w.refused) || len(w.log) > 0 {
+		t.Errorf("%v, after %q", err, w.log)
+	}
+	w, wanted = adopting()
+	begun := wanted.Spec
+	begun.Takeover = &server.Takeover{Replicas: 3}
+	w.live = server.Objects(begun)
+	if err := (&operation{ports: w.ports(), wanted: wanted}).create(t.Context()); !errors.Is(err, ErrExists) || len(w.log) > 0 {
+		t.Errorf("%v, after %q", err, w.log)
+	}
+}
+
+// An adoption that is not complete refuses what it cannot be resumed with.
+func TestOperation_resumesAnAdoptionAsItBegan(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*server.Spec){
+		"other servers":      func(s *server.Spec) { s.Adopt = &server.Adopt{StatefulSet: "others"} },
+		"without encryption": func(s *server.Spec) { s.Gossip.Stage = server.StagePlain },
+	} {
+		w, wanted := adopting()
+		begun := wanted.Spec
+		begun.Replicas, begun.Established, begun.Takeover = 1, true, &server.Takeover{Replicas: 3, Join: []string{"old:8301"}}
+		w.live = server.Objects(begun)
+		wanted.Create = false
+		change(&wanted.Spec)
+		if err := operate(w, wanted); err == nil || slices.ContainsFunc(w.log, func(l string) bool { return strings.HasPrefix(l, "apply") }) {
+			t.Errorf("%s: %v, after %q", name, err, w.log)
 		}
 	}
 }

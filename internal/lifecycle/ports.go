@@ -58,8 +58,12 @@ type Servers interface {
 	stopUnelected(ctx context.Context, spec server.Spec) (server.Set, error)
 	// recoverQuorum returns a *RefusedRecoveryError or a *RecoveryError.
 	recoverQuorum(ctx context.Context, spec server.Spec, from string) error
-	// resume resumes an adoption.
-	resume(ctx context.Context, spec server.Spec) error
+	// checkFormer checks whether a new cluster can adopt the servers of spec.Adopt, and returns a *RefusedError if it cannot. rejoin is
+	// how far an adoption is, with the current addresses of the former servers.
+	checkFormer(ctx context.Context, spec server.Spec, live server.Set) (former, error)
+	rejoin(ctx context.Context, before server.Takeover, statefulSet string) (server.Takeover, error)
+	// adoptable is what an adoption looks at and acts on.
+	adoptable(spec server.Spec, token string, desired int) rollout.Cluster
 	// unsettled is the *UnsettledError that explains err.
 	unsettled(ctx context.Context, err error, spec server.Spec) error
 }
@@ -68,7 +72,10 @@ type Servers interface {
 type Credentials interface {
 	// token is the management token, "" before the bootstrap of ACLs.
 	token(ctx context.Context) (string, error)
-	// ensureKeys and ensureCertificates create what the servers of a spec need. Each returns a function that removes what it made.
+	// keepToken and keepKeys copy what former servers use, and ensureKeys and ensureCertificates create what the servers of a spec need.
+	// Each returns a function that removes what it made.
+	keepToken(ctx context.Context, token string) (remove, error)
+	keepKeys(ctx context.Context, spec server.Spec, token string) (remove, error)
 	ensureKeys(ctx context.Context, running, spec server.Spec) (remove, error)
 	ensureCertificates(ctx context.Context, running, spec server.Spec) (remove, error)
 	deleteKeys(ctx context.Context) error

@@ -10,6 +10,31 @@ import (
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
+// keepToken stores the management token of former servers, "" if ACLs are off, where those of the cluster find it. It returns a function
+// that removes the Secret if it made it.
+func (d credentials) keepToken(ctx context.Context, token string) (remove, error) {
+	if token == "" {
+		return nil, nil
+	}
+	isNew, err := consulacl.KeepManagementToken(ctx, d.Consul, token)
+	if !isNew {
+		return nil, err
+	}
+	return func(ctx context.Context) error { return consulacl.ForgetManagementToken(ctx, d.Consul) }, err
+}
+
+// keepKeys is keepToken for the gossip keys. The token may read them.
+func (d credentials) keepKeys(ctx context.Context, spec server.Spec, token string) (remove, error) {
+	if spec.Gossip.Stage == server.StagePlain {
+		return nil, nil
+	}
+	isNew, err := encryption.KeepKeyring(ctx, d.Consul, token, spec.Gossip, d.Consul.Former(spec.Adopt.StatefulSet))
+	if !isNew {
+		return nil, err
+	}
+	return func(ctx context.Context) error { return encryption.DeleteKeyring(ctx, d.Consul) }, err
+}
+
 // ensureKeys makes sure that the servers of a spec find the gossip keys. It returns a function that removes the Secret if it made
 // it. running is the spec of the servers that run, or the zero Spec if none run.
 func (d credentials) ensureKeys(ctx context.Context, running, spec server.Spec) (remove, error) {

@@ -2,7 +2,7 @@ package lifecycle
 
 // The types below are a Deployment as one concern sees it. Each has the methods of that concern, in the file that it is named in.
 type (
-	// adoption makes a cluster of servers that another tool made (adopt.go).
+	// adoption makes a cluster of servers that another tool made (adopt.go, adopt_check.go, takeover.go).
 	adoption struct{ Deployment }
 	// configCheck lets Consul check a configuration (check.go).
 	configCheck struct{ Deployment }

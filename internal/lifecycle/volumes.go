@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -255,6 +256,25 @@ func (d volumes) startVolumes(ctx context.Context, spec server.Spec, live server
 		d.report(ctx, rollout.Action{Verb: rollout.Grow, On: spec.Storage.Size.String()})
 	}
 	return resizing, err
+}
+
+// claimsOf lists the volume claims whose names are one of the prefixes followed by an ordinal.
+func (d volumes) claimsOf(ctx context.Context, prefixes ...string) ([]string, error) {
+	list, err := d.Kube.CoreV1().PersistentVolumeClaims(d.Consul.Namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("listing the volume claims in %s: %w", d.Consul.Namespace, err)
+	}
+	var claims []string
+	for i := range list.Items {
+		for _, p := range prefixes {
+			ordinal, ok := strings.CutPrefix(list.Items[i].Name, p)
+			if _, err := strconv.Atoi(ordinal); ok && err == nil {
+				claims = append(claims, list.Items[i].Name)
+			}
+		}
+	}
+	slices.Sort(claims)
+	return claims, nil
 }
 
 // markResized records that a change of the volumes has ended.

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -14,7 +15,7 @@ type Observed struct {
 	Running server.Spec
 	// Applied says that there is a StatefulSet. Without one, servers may run all the same.
 	Applied bool
-	// Adopting says that an adoption is not complete.
+	// Adopting says that an adoption has begun, and is not complete.
 	Adopting bool
 	// World is what a rollout sees, nil if the servers were not looked at. Only a preview needs it.
 	World *World
@@ -39,12 +40,15 @@ type Phase struct {
 	Spec server.Spec
 	// Steps are the actions of the phase that a plan shows. The servers may change meanwhile: each is decided again when it is due.
 	Steps []Action
+	// Exclusive says that the operation excludes others from this phase on, if it does not do so from its beginning.
+	Exclusive bool
 }
 
 // Kind is what a phase does.
 type Kind string
 
-// Kinds of phases, in their order. Those from Relabel to RecordDone are carried out for every stage of the encryption.
+// Kinds of phases, in their order. Those from Relabel to RecordDone are carried out for every stage of a change: an adoption is a stage
+// before the others, and a change of the encryption has several.
 const (
 	// RecoverQuorum makes a cluster that has lost its quorum elect a leader.
 	RecoverQuorum Kind = "recover the quorum"
@@ -54,14 +58,16 @@ const (
 	AwaitRestore Kind = "await the restore"
 	// CheckChange refuses what must not be done. Nothing was changed until then.
 	CheckChange Kind = "check the change"
+	// CheckAdoption is CheckChange for an adoption, and finds out what the new servers have to know of the former ones.
+	CheckAdoption Kind = "check the adoption"
 	// PrepareNamespace creates what the check of the configuration requires: the namespace and the ServiceAccount.
 	PrepareNamespace Kind = "prepare the namespace"
 	// CheckConfig lets Consul check the configuration.
 	CheckConfig Kind = "check the configuration"
 	// RenewAgentTokens makes every server accept its agent token before the first one refuses anything.
 	RenewAgentTokens Kind = "renew the agent tokens"
-	// ResumeAdoption completes an adoption.
-	ResumeAdoption Kind = "resume the adoption"
+	// KeepSecrets copies the management token and the gossip keys of the former servers of an adoption.
+	KeepSecrets Kind = "keep the secrets"
 	// AttachPods creates the StatefulSet of servers that run without one.
 	AttachPods Kind = "attach the pods"
 
@@ -82,6 +88,8 @@ const (
 	StopServers Kind = "stop the servers"
 	// ApplyObjects applies what the spec renders.
 	ApplyObjects Kind = "apply the objects"
+	// AdoptServers adds the new servers of an adoption, routes clients to them, and retires the former ones.
+	AdoptServers Kind = "adopt the servers"
 	// DeclareServers tells the servers how many are declared, before any of them leaves.
 	DeclareServers Kind = "declare the servers"
 	// RollServers reloads, restarts, adds, and removes servers until all run the spec.
@@ -105,21 +113,22 @@ const (
 
 // kinds in their order.
 var kinds = []Kind{
-	RecoverQuorum, CancelRestore, AwaitRestore, CheckChange, PrepareNamespace, CheckConfig, RenewAgentTokens, ResumeAdoption, AttachPods,
-	Relabel, EnsureKeys, EnsureCertificates, LoadCertificates, TakeSnapshot, StartVolumes, StopServers, ApplyObjects, DeclareServers,
-	RollServers, SettleServers, RecordDone,
+	RecoverQuorum, CancelRestore, AwaitRestore, CheckChange, CheckAdoption, PrepareNamespace, CheckConfig, RenewAgentTokens, KeepSecrets,
+	AttachPods,
+	Relabel, EnsureKeys, EnsureCertificates, LoadCertificates, TakeSnapshot, StartVolumes, StopServers, ApplyObjects, AdoptServers,
+	DeclareServers, RollServers, SettleServers, RecordDone,
 	DeleteKeys, DeleteCertificates, RestoreSnapshot, RouteClients, RefreshSchedules,
 }
 
 func (k Kind) rank() int { return slices.Index(kinds, k) }
 
-// staged reports whether a phase of the kind is carried out for every stage of the encryption.
+// staged reports whether a phase of the kind is carried out for every stage.
 func (k Kind) staged() bool { return k.rank() >= Relabel.rank() && k.rank() <= RecordDone.rank() }
 
 // changesRunning reports whether what follows a phase of the kind has to be decided from another observation. RestoreSnapshot is not one
 // of them: once it is recorded, nothing else shows that clients are still to be routed.
 func (k Kind) changesRunning() bool {
-	return slices.Contains([]Kind{RecoverQuorum, CancelRestore, AwaitRestore, ResumeAdoption, AttachPods, RecordDone}, k)
+	return slices.Contains([]Kind{RecoverQuorum, CancelRestore, AwaitRestore, AttachPods, AdoptServers, RecordDone}, k)
 }
 
 // Phases lists the phases that bring a cluster from what was observed to what is wanted.
@@ -136,40 +145,64 @@ func Phases(o Observed, w Wanted) []Phase {
 	} else {
 		after.Record = before.Updated(w.Restore)
 	}
+	begins := w.BeginsAdoption(o)
+	adopts := begins || o.Adopting
+	after.Takeover, after.Established = nil, after.Established || adopts // no server may bootstrap a second cluster
 	add(w.Recover != "", RecoverQuorum, after, Action{Verb: Recover, On: w.Recover})
 	add(!w.Create && !w.Restore, CancelRestore, after)
 	add(!w.Create, AwaitRestore, after)
-	add(!o.Adopting, CheckChange, after)
-	add(w.Create, PrepareNamespace, after)
-	add(!o.Adopting, CheckConfig, after)
+	add(!adopts, CheckChange, after)
+	add(adopts, CheckAdoption, after)
+	add(w.Create && !adopts, PrepareNamespace, after)
+	add(true, CheckConfig, after)
 	add(before.ACL.Enabled && !before.ACL.Denies() && after.ACL.Denies(), RenewAgentTokens, after)
-	if o.Adopting {
-		add(true, ResumeAdoption, w.Spec)
-	} else {
-		add(!w.Create && !o.Applied, AttachPods, before)
-		stages := server.Stages(before, after)
-		if w.Create { // the servers start with what is declared, also those that find the volumes of an earlier cluster
-			stages = []server.Spec{after}
-		}
-		for _, stage := range stages {
-			out = append(out, stagePhases(before, stage, w, o.Applied)...)
-			before = stage
-		}
-		encrypts := func(s server.Stage) bool { return s != server.StagePlain }
-		add(!w.Create && !encrypts(after.Gossip.Stage), DeleteKeys, after, when(encrypts(o.Running.Gossip.Stage), DeleteGossipKeys)...)
-		add(!w.Create && !encrypts(after.TLS.Stage), DeleteCertificates, after, when(encrypts(o.Running.TLS.Stage), RemoveCertificates)...)
+	add(begins, KeepSecrets, after)
+	add(!w.Create && !o.Applied, AttachPods, before)
+	if adopts {
+		before = adopting(before, after)
+		add(before.Gossip.Stage != server.StagePlain, EnsureKeys, before)
+		add(before.TLS.Stage != server.StagePlain, EnsureCertificates, before)
+		add(true, ApplyObjects, before)
+		add(true, AdoptServers, before)
 	}
+	stages := server.Stages(before, after)
+	if w.Create { // the servers start with what is declared, also those that find the volumes of an earlier cluster
+		stages = []server.Spec{after}
+	}
+	allAtOnce := w.Create && !adopts
+	for _, stage := range stages {
+		out = append(out, stagePhases(before, stage, allAtOnce, o.Applied)...)
+		before = stage
+	}
+	encrypts := func(s server.Stage) bool { return s != server.StagePlain }
+	add(!w.Create && !encrypts(after.Gossip.Stage), DeleteKeys, after, when(encrypts(o.Running.Gossip.Stage), DeleteGossipKeys)...)
+	add(!w.Create && !encrypts(after.TLS.Stage), DeleteCertificates, after, when(encrypts(o.Running.TLS.Stage), RemoveCertificates)...)
 	restores := w.Restore && after.Origin.Pending()
 	add(restores, RestoreSnapshot, after)
 	add(restores, RouteClients, after)
 	add(!w.Create, RefreshSchedules, after)
+	for i := range out { // once its objects are applied, another apply can resume an adoption
+		out[i].Exclusive = w.Create && (o.Adopting || begins && out[i].Kind == AdoptServers)
+	}
 	return out
 }
 
-// stagePhases are the phases of one stage. applied says that there is a StatefulSet.
-func stagePhases(before, stage server.Spec, w Wanted, applied bool) []Phase {
+// BeginsAdoption reports whether a create begins an adoption.
+func (w Wanted) BeginsAdoption(o Observed) bool { return w.Create && !o.Applied && w.Spec.Adopt != nil }
+
+// adopting is the spec of the new servers of an adoption while former ones remain. The rollout adds them one by one.
+func adopting(before, after server.Spec) server.Spec {
+	spec := after
+	spec.Adopt = cmp.Or(after.Adopt, before.Adopt)
+	spec.Takeover = cmp.Or(before.Takeover, &server.Takeover{}) // CheckAdoption finds out the addresses
+	spec.Replicas, spec.Creating = before.Replicas, after.Creating || before.Creating
+	return spec
+}
+
+// stagePhases are the phases of one stage. allAtOnce says that no server runs that has to be kept, and applied that there is a StatefulSet.
+func stagePhases(before, stage server.Spec, allAtOnce, applied bool) []Phase {
 	spec := stage
-	if !w.Create && spec.Established {
+	if !allAtOnce && spec.Established {
 		spec = OneByOne(stage, before.Replicas)
 	} else {
 		spec.Declared = spec.Replicas // no leader was elected yet: all may start at once
@@ -185,12 +218,12 @@ func stagePhases(before, stage server.Spec, w Wanted, applied bool) []Phase {
 	add(true, Relabel)
 	add(encryptsGossip, EnsureKeys, when(!hasKeys, CreateGossipKeys)...)
 	add(encryptsTLS, EnsureCertificates, when(!hasCertificates, CreateCertificates)...)
-	add(!w.Create && hasCertificates && encryptsTLS, LoadCertificates)
-	add(!w.Create && spec.Established && TakesSnapshot(before, spec), TakeSnapshot, Action{Verb: Snapshot})
+	add(!allAtOnce && hasCertificates && encryptsTLS, LoadCertificates)
+	add(!allAtOnce && spec.Established && TakesSnapshot(before, spec), TakeSnapshot, Action{Verb: Snapshot})
 	add(true, StartVolumes)
 	add(applied && RestartsUnelected(before, spec), StopServers)
 	add(true, ApplyObjects)
-	add(!w.Create && before.Replicas > spec.Declared, DeclareServers)
+	add(!allAtOnce && before.Replicas > spec.Declared, DeclareServers)
 	add(true, RollServers)
 	add(true, SettleServers)
 	add(true, RecordDone)
@@ -211,12 +244,18 @@ type Operator interface {
 	Observe(ctx context.Context) (Observed, error)
 	// Do carries out a phase, from what was observed last.
 	Do(ctx context.Context, p Phase) error
+	// Exclusively calls do while no other operation changes the cluster. If it cannot be sure of that anymore, it calls do again.
+	Exclusively(ctx context.Context, do func(context.Context) error) error
 }
 
 // Operate brings a cluster to what is wanted: it observes, decides, and carries out phases until one changes what the next decision
 // depends on. It keeps no state: stopped anywhere, the next call resumes the operation.
 func Operate(ctx context.Context, op Operator, w Wanted) error {
-	var last *Phase
+	return operate(ctx, op, w, nil, false)
+}
+
+// operate is Operate after the last phase that was carried out, nil if none was. alone says that other operations are excluded.
+func operate(ctx context.Context, op Operator, w Wanted, last *Phase, alone bool) error {
 	for {
 		o, err := op.Observe(ctx)
 		if err != nil {
@@ -227,6 +266,13 @@ func Operate(ctx context.Context, op Operator, w Wanted) error {
 			return nil
 		}
 		for i := range left {
+			if left[i].Exclusive && !alone {
+				return op.Exclusively(ctx, func(ctx context.Context) error {
+					from := last
+					last = nil // if it is called again, another operation may have changed everything
+					return operate(ctx, op, w, from, true)
+				})
+			}
 			if err := op.Do(ctx, left[i]); err != nil {
 				return err
 			}
@@ -243,10 +289,15 @@ func after(last *Phase, all []Phase) []Phase {
 		switch {
 		case last == nil:
 			return false
-		case last.Kind.staged() && p.Kind.staged() && !server.SameStages(last.Spec, p.Spec):
+		case last.Kind.staged() && p.Kind.staged() && !sameStage(last.Spec, p.Spec):
 			return false // another stage
 		default:
 			return p.Kind.rank() <= last.Kind.rank()
 		}
 	})
+}
+
+// sameStage reports whether two specs belong to the same stage of an operation.
+func sameStage(a, b server.Spec) bool {
+	return server.SameStages(a, b) && (a.Takeover == nil) == (b.Takeover == nil)
 }

@@ -21,6 +21,7 @@ func TestPhases(t *testing.T) {
 	unelected := with(running, func(s *server.Spec) { s.Established, s.Creating = false, true })
 	pending := with(running, func(s *server.Spec) { s.Origin = &server.Origin{} })
 	keys := with(running, func(s *server.Spec) { s.Gossip.Stage = server.StageEncrypted })
+	adopts := func(s *server.Spec) { s.Adopt = &server.Adopt{StatefulSet: "old"} }
 	const stage = "relabel; start to change the volumes; apply the objects; roll the servers; settle the servers; record what was done; "
 	const prepare, finish = "cancel the restore; await the restore; check the change; check the configuration; ",
 		"delete the gossip keys; delete the certificates; refresh the backup schedules"
@@ -73,11 +74,37 @@ func TestPhases(t *testing.T) {
 		},
 		"an adoption that is not complete": {
 			Observed{Running: running, Applied: true, Adopting: true}, Wanted{Spec: running},
-			"cancel the restore; await the restore; resume the adoption; refresh the backup schedules",
+			"cancel the restore; await the restore; check the adoption; check the configuration; apply the objects; adopt the servers; " +
+				stage + finish,
 		},
 		"an adoption that is not complete, by servers that refuse clients from then on": {
 			Observed{Running: with(running, acl("allow")), Applied: true, Adopting: true}, Wanted{Spec: with(running, acl("deny"))},
-			"cancel the restore; await the restore; renew the agent tokens; resume the adoption; refresh the backup schedules",
+			"cancel the restore; await the restore; check the adoption; check the configuration; renew the agent tokens; apply the objects; " +
+				"adopt the servers; " + stage + finish,
+		},
+		"a create that begins an adoption": {
+			Observed{}, Wanted{Spec: with(running, adopts), Create: true},
+			"check the adoption; check the configuration; keep the secrets; apply the objects; adopt the servers; " +
+				strings.TrimSuffix(stage, "; "),
+		},
+		"a create that begins an adoption of encrypted servers": {
+			Observed{}, Wanted{Spec: with(with(running, adopts), func(s *server.Spec) {
+				s.Gossip.Stage, s.TLS.Stage = server.StageEncrypted, server.StageEncrypted
+			}), Create: true},
+			"check the adoption; check the configuration; keep the secrets; ensure the gossip keys; ensure the certificates; apply the objects; " +
+				"adopt the servers; " + strings.TrimSuffix(strings.Replace(
+				stage, "relabel; ", "relabel; ensure the gossip keys; ensure the certificates; load the certificates; ", 1,
+			), "; "),
+		},
+		"a create that resumes an adoption, with fewer servers than were added": {
+			Observed{Running: with(running, adopts), Applied: true, Adopting: true},
+			Wanted{Spec: with(running, func(s *server.Spec) { adopts(s); s.Replicas = 1 }), Create: true},
+			"check the adoption; check the configuration; apply the objects; adopt the servers; " +
+				strings.TrimSuffix(strings.Replace(stage, "objects; ", "objects; declare the servers; ", 1), "; "),
+		},
+		"a create with an adoption that is complete": {
+			Observed{Running: with(running, adopts), Applied: true}, Wanted{Spec: with(running, adopts), Create: true},
+			"check the change; prepare the namespace; check the configuration; " + strings.TrimSuffix(stage, "; "),
 		},
 		"a create": {
 			Observed{}, Wanted{Spec: running, Create: true},
@@ -115,11 +142,60 @@ func TestPhases(t *testing.T) {
 	}
 }
 
+// An adoption is the work of one apply at a time once its objects exist, and the new servers know of the former ones until it ends.
+func TestPhases_adoption(t *testing.T) {
+	t.Parallel()
+	adopt := &server.Adopt{StatefulSet: "old"}
+	declared := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Replicas: 3, Adopt: adopt}
+	begun := declared
+	begun.Replicas, begun.Record = 2, server.Record{Established: true, Creating: true, Takeover: &server.Takeover{Replicas: 3}}
+	removed := declared
+	removed.Adopt = nil // the record names the servers
+	for name, tt := range map[string]struct {
+		o         Observed
+		w         Wanted
+		exclusive Kind // the first one, "" if the caller excludes other applies
+		replicas  int32
+	}{
+		"a create that begins it":   {Observed{}, Wanted{Spec: declared, Create: true}, AdoptServers, 0},
+		"a create that resumes it":  {Observed{Running: begun, Applied: true, Adopting: true}, Wanted{Spec: declared, Create: true}, CheckAdoption, 2},
+		"an update that resumes it": {Observed{Running: begun, Applied: true, Adopting: true}, Wanted{Spec: removed}, "", 2},
+	} {
+		var exclusive Kind
+		adopted := false
+		phases := Phases(tt.o, tt.w)
+		for i := range phases {
+			p := &phases[i]
+			if p.Exclusive && exclusive == "" {
+				exclusive = p.Kind
+			}
+			adopted = adopted || p.Kind == AdoptServers
+			switch s := &p.Spec; {
+			case p.Kind != ApplyObjects && p.Kind != AdoptServers:
+			case !s.Established:
+				t.Errorf("%s: servers may bootstrap a cluster (%s)", name, p.Kind)
+			case adopted && p.Kind == ApplyObjects:
+				if s.Takeover != nil {
+					t.Errorf("%s: the adoption does not end", name)
+				}
+			case s.Takeover == nil || s.Adopt != adopt || s.Replicas != tt.replicas || !s.Creating:
+				t.Errorf("%s: %s: %+v", name, p.Kind, s)
+			}
+		}
+		if exclusive != tt.exclusive || !adopted {
+			t.Errorf("%s: other applies are excluded from %q on, want %q", name, exclusive, tt.exclusive)
+		}
+	}
+}
+
 // recorder is an Operator that fails at a phase.
 type recorder struct {
 	observed Observed
 	failAt   Kind
 	did      []Kind
+	// lost says that other operations interfere when they are excluded for the first time.
+	lost      bool
+	exclusive int
 }
 
 func (r *recorder) Observe(context.Context) (Observed, error) { return r.observed, nil }
@@ -128,10 +204,24 @@ func (r *recorder) Do(_ context.Context, p Phase) error {
 	if r.did = append(r.did, p.Kind); p.Kind == r.failAt {
 		return errors.New("it failed")
 	}
-	if p.Kind == RecordDone {
+	switch p.Kind {
+	case ApplyObjects:
+		r.observed.Running, r.observed.Applied, r.observed.Adopting = p.Spec, true, p.Spec.Takeover != nil
+	case RecordDone:
 		r.observed.Running = p.Spec
+	default:
 	}
 	return nil
+}
+
+func (r *recorder) Exclusively(ctx context.Context, do func(context.Context) error) error {
+	r.exclusive++
+	err := do(ctx)
+	if err != nil && r.lost {
+		r.failAt = ""
+		err = do(ctx)
+	}
+	return err
 }
 
 // An operation stops at the phase that fails, and carries out each phase once.
@@ -156,5 +246,32 @@ func TestOperate(t *testing.T) {
 	}
 	if !slices.Equal(r.did, want) {
 		t.Errorf("got %q, want %q", r.did, want)
+	}
+}
+
+// An adoption that a create begins excludes other operations once, after its objects are applied. If that is lost, it starts again from
+// what it finds.
+func TestOperate_excludesOthersFromAnAdoption(t *testing.T) {
+	t.Parallel()
+	spec := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Replicas: 3, Adopt: &server.Adopt{StatefulSet: "old"}}
+	wanted := Wanted{Spec: spec, Create: true}
+	begin := []Kind{CheckAdoption, CheckConfig, KeepSecrets, ApplyObjects}
+	rest := []Kind{AdoptServers, Relabel, StartVolumes, ApplyObjects, RollServers, SettleServers, RecordDone}
+	for name, tt := range map[string]struct {
+		r    *recorder
+		want []Kind
+	}{
+		"undisturbed": {&recorder{}, slices.Concat(begin, rest)},
+		"lost while servers are adopted": {
+			&recorder{lost: true, failAt: AdoptServers},
+			slices.Concat(begin, []Kind{AdoptServers, CheckAdoption, CheckConfig, ApplyObjects}, rest),
+		},
+	} {
+		if err := Operate(t.Context(), tt.r, wanted); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(tt.r.did, tt.want) || tt.r.exclusive != 1 {
+			t.Errorf("%s: got %q, want %q; others were excluded %d times", name, tt.r.did, tt.want, tt.r.exclusive)
+		}
 	}
 }

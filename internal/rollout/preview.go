@@ -45,12 +45,10 @@ func NewPlan(o Observed, w Wanted) Plan {
 	var rolled *server.Spec // the stage before
 	for i := range p.Phases {
 		phase := &p.Phases[i]
-		switch phase.Kind {
-		case ResumeAdoption:
+		if phase.Kind == AdoptServers {
 			phase.Steps = previewTakeover(next)
-			continue
-		case RollServers:
-		default:
+		}
+		if phase.Kind != RollServers || o.Adopting { // what follows an adoption depends on the servers that it adds
 			continue
 		}
 		if rolled == nil {

@@ -128,6 +128,9 @@ func (s *simCluster) podStages(i int) (gossip, tls server.Stage) {
 	return p.gossip, p.tls
 }
 
+// Exclusively implements Operator. There is no other operation.
+func (o *simOperator) Exclusively(ctx context.Context, do func(context.Context) error) error { return do(ctx) }
+
 // Do implements Operator.
 func (o *simOperator) Do(ctx context.Context, p Phase) error {
 	o.killable()
