@@ -58,6 +58,7 @@ type simState struct {
 	ids int // of pods, keys, and certificates
 
 	sts    simSet
+	former simFormer
 	config simConfig
 	pods   [server.MaxReplicas]simPod
 	claims [server.MaxReplicas]simClaim
@@ -304,7 +305,7 @@ func (s *simCluster) stopPods() {
 		}
 		s.leave(i)
 		s.pods[i] = simPod{}
-		if s.claims[i].deleting || (s.sts.exists && i >= s.sts.replicas && s.sts.spec.Storage.WhenScaled == server.Delete) {
+		if s.isRetired(i) || s.claims[i].deleting || (s.sts.exists && i >= s.sts.replicas && s.sts.spec.Storage.WhenScaled == server.Delete) {
 			s.claims[i] = simClaim{}
 		}
 	}
@@ -338,12 +339,14 @@ func (s *simCluster) removePeer(l, i int) {
 
 // control is the StatefulSet controller.
 func (s *simCluster) control() {
+	s.controlFormer()
 	if !s.sts.exists || s.sts.seen > s.now {
 		return
 	}
 	s.sts.current = s.sts.spec
 	for i := range s.pods {
 		switch p, c := &s.pods[i], &s.claims[i]; {
+		case s.isFormer(i):
 		case i >= s.sts.replicas:
 			s.delete(i)
 		case !p.exists:
@@ -365,6 +368,10 @@ func (s *simCluster) control() {
 func (s *simCluster) start(i int) {
 	p, c := &s.pods[i], &s.claims[i]
 	if !p.exists || p.running || p.leaving {
+		return
+	}
+	if s.isFormer(i) {
+		s.startFormer(i)
 		return
 	}
 	d := s.digests.of(p.spec)
@@ -581,7 +588,7 @@ func (s *simCluster) lead(l int) {
 // probe is the kubelet: readiness, and the volume of the ConfigMap.
 func (s *simCluster) probe(i int) {
 	p := &s.pods[i]
-	if s.now-s.config.changed > ticksToProject {
+	if s.now-s.config.changed > ticksToProject && !s.isFormer(i) {
 		p.declared = s.config.servers
 	}
 	ready := p.exists && !p.leaving && s.alive(i) && !p.sick && p.follows >= 0 &&
@@ -594,6 +601,7 @@ func (s *simCluster) probe(i int) {
 
 // check is what holds in every second.
 func (s *simCluster) check() {
+	s.checkRoutes()
 	l := s.leader()
 	if s.leaderless++; l >= 0 {
 		s.leaderless = 0

@@ -188,7 +188,7 @@ func lasting() []namedFault {
 func (x *simulation) simEntries() []simEntry {
 	return slices.Concat(
 		simChanges(), simFaulty(), simInterrupted(), simEncrypted(), x.simHalfWay(), x.simCreates(), simTakenAway(), simRecoveries(),
-		x.simUnelected(), simWithoutToken(), simRefused(), simOthers(),
+		x.simUnelected(), simWithoutToken(), simRefused(), simOthers(), x.simAdoptions(),
 	)
 }
 
@@ -692,6 +692,9 @@ func simUnsolved() (out []unsolved) {
 	record := simFault{after: 2, do: func(s *simCluster) { s.config.established = false }}
 	add(entry("the record of the first leader is lost during an operation", simSpec(3), scale(5)),
 		"RecordDone writes it only if it was missing at the beginning; the next apply does", record)
+	add(adoption("three servers, and the StatefulSet is deleted", 3, simSpec(3)),
+		"only its annotations say which servers are adopted; this is also the moment in which other labels or volumes create it again",
+		simFault{after: 2, do: orphan})
 	add(entry("the StatefulSet is deleted during an upgrade", simSpec(3), upgrade),
 		"the state does not have the reference to the snapshot yet", simFault{after: 2, do: orphan})
 	return out

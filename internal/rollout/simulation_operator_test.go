@@ -76,9 +76,16 @@ func (s *simCluster) applied() server.Spec {
 // Observe implements Operator.
 func (o *simOperator) Observe(context.Context) (Observed, error) {
 	s := o.simCluster
-	seen := Observed{Applied: s.sts.exists}
+	seen := Observed{Applied: s.sts.exists, Adopting: s.sts.exists && s.sts.spec.Takeover != nil}
 	pods := s.podCount()
 	switch {
+	case o.wanted.BeginsAdoption(seen):
+		return seen, nil
+	case seen.Adopting && o.wanted.Create && !s.sts.spec.Creating:
+		return seen, fmt.Errorf("%w: the cluster exists", errSimRefused)
+	case seen.Adopting:
+		seen.Running = s.applied()
+		return seen, nil
 	case s.sts.exists:
 		seen.Running = s.applied()
 	case pods > 0 || (s.config.exists && !o.wanted.Create):
@@ -93,7 +100,7 @@ func (o *simOperator) Observe(context.Context) (Observed, error) {
 	var gossip, tls []server.Stage
 	newest := -1
 	for i := range s.pods {
-		if p := &s.pods[i]; p.exists {
+		if p := &s.pods[i]; p.exists && !s.isFormer(i) {
 			g, t := s.podStages(i)
 			gossip, tls = append(gossip, g), append(tls, t)
 			if newest < 0 || p.uid > s.pods[newest].uid {
@@ -104,7 +111,7 @@ func (o *simOperator) Observe(context.Context) (Observed, error) {
 	if !s.sts.exists {
 		spec.Creating, spec.Replicas, spec.Storage = !spec.Established, 0, o.wanted.Spec.Storage
 		for i := range s.pods {
-			if s.pods[i].exists {
+			if s.pods[i].exists && !s.isFormer(i) {
 				spec.Replicas = int32(i + 1)
 			}
 		}
@@ -129,7 +136,9 @@ func (s *simCluster) podStages(i int) (gossip, tls server.Stage) {
 }
 
 // Exclusively implements Operator. There is no other operation.
-func (o *simOperator) Exclusively(ctx context.Context, do func(context.Context) error) error { return do(ctx) }
+func (o *simOperator) Exclusively(ctx context.Context, do func(context.Context) error) error {
+	return do(ctx)
+}
 
 // Do implements Operator.
 func (o *simOperator) Do(ctx context.Context, p Phase) error {
@@ -157,6 +166,12 @@ func (o *simOperator) phase(ctx context.Context, p Phase) error {
 		return err
 	case CheckChange:
 		return o.check(p.Spec)
+	case CheckAdoption:
+		return o.checkAdoption(p.Spec)
+	case KeepSecrets:
+		if p.Spec.Gossip.Stage != server.StagePlain {
+			s.keys = s.former.keys
+		}
 	case RenewAgentTokens:
 		if err := s.setTokens(); err != nil {
 			return fmt.Errorf("%w: %w", errSimTokens, err)
@@ -179,8 +194,8 @@ func (o *simOperator) phase(ctx context.Context, p Phase) error {
 			s.keys = s.orOfPods(func(p *simPod) int { return p.keys })
 		}
 	case EnsureCertificates:
-		if s.certs == 0 {
-			s.certs = s.orOfPods(func(p *simPod) int { return p.certs })
+		if s.certs == 0 { // the authority of former servers is declared
+			s.certs = cmp.Or(s.former.certs, s.orOfPods(func(p *simPod) int { return p.certs }))
 		}
 	case LoadCertificates:
 		s.loadCertificates()
@@ -197,6 +212,8 @@ func (o *simOperator) phase(ctx context.Context, p Phase) error {
 		return o.stop(&p.Spec)
 	case ApplyObjects:
 		o.apply(p.Spec)
+	case AdoptServers:
+		return o.adopt(ctx, &p.Spec, desired)
 	case DeclareServers:
 		for i := range s.pods {
 			s.killable()
@@ -258,7 +275,7 @@ func (d digested) ptr() *digested { return &d }
 // orOfPods is what the servers have loaded, or something new.
 func (s *simCluster) orOfPods(loaded func(*simPod) int) int {
 	for i := range s.pods {
-		if s.pods[i].exists && loaded(&s.pods[i]) != 0 {
+		if s.pods[i].exists && !s.isFormer(i) && loaded(&s.pods[i]) != 0 {
 			return loaded(&s.pods[i])
 		}
 	}
@@ -315,7 +332,9 @@ func (o *simOperator) apply(spec server.Spec) {
 	}
 	s.applyConfig(spec)
 	s.killable()
-	s.routed = !spec.Origin.Pending()
+	if spec.Takeover == nil {
+		s.routed = !spec.Origin.Pending()
+	}
 	s.killable()
 	if was := s.sts; was.exists && (sizeOf(was.spec) != sizeOf(&spec) || labelsOf(was.spec.Labels) != labelsOf(spec.Labels)) {
 		s.sts = simSet{}
@@ -336,7 +355,7 @@ func (s *simCluster) applyConfig(spec server.Spec) {
 	}
 	c.stages.add(s.digests.of(&spec).config, spec.Gossip.Stage, spec.TLS.Stage)
 	for i := range s.pods {
-		if p := &s.pods[i]; p.exists {
+		if p := &s.pods[i]; p.exists && !s.isFormer(i) {
 			former := s.digests.of(p.spec).config
 			if gossip, tls, ok := s.config.stages.of(former); ok && c.stages.add(former, gossip, tls) {
 				c.former = true
@@ -372,7 +391,6 @@ func (o *simOperator) roll(ctx context.Context, spec *server.Spec, desired int) 
 	if spec.Creating {
 		limit = 0
 	}
-	waited := 0
 	updated := 0
 	for i := range s.pods {
 		if p := &s.pods[i]; p.exists && s.digests.of(p.spec) == s.digests.of(s.sts.spec) {
@@ -385,7 +403,13 @@ func (o *simOperator) roll(ctx context.Context, spec *server.Spec, desired int) 
 			s.breaks("%d servers restart, and the rollout is to pause after %d", n, spec.Update.PauseAfter)
 		}
 	}(s.restarts)
-	return Run(ctx, r, Loop{
+	return Run(ctx, r, s.loop(limit))
+}
+
+// loop is how a rollout waits.
+func (s *simCluster) loop(limit time.Duration) Loop {
+	waited := 0
+	return Loop{
 		Wait: func(ctx context.Context, check func(context.Context) (string, error)) error {
 			for {
 				missing, err := check(ctx)
@@ -411,7 +435,7 @@ func (o *simOperator) roll(ctx context.Context, spec *server.Spec, desired int) 
 				s.trace(a.String())
 			}
 		},
-	})
+	}
 }
 
 // settle is SettleServers.
@@ -478,7 +502,7 @@ func (s *simCluster) loadCertificates() {
 
 func (s *simCluster) setTokens() error {
 	for i := range s.pods {
-		if !s.pods[i].exists {
+		if !s.pods[i].exists || s.isFormer(i) {
 			continue
 		}
 		if !s.alive(i) {
@@ -509,7 +533,7 @@ func (o *simOperator) record(spec server.Spec, desired int) {
 func (o *simOperator) restore() error {
 	s := o.simCluster
 	r := &simRollout{simCluster: s, spec: s.sts.spec, desired: s.sts.replicas}
-	if err := s.await(120, func() bool { return r.missing(s.leader()) == "" }); err != nil {
+	if err := s.await(120, func() bool { return r.missing(s.leader(), s.sts.replicas) == "" }); err != nil {
 		return err
 	}
 	if s.job == 0 {
@@ -635,9 +659,9 @@ type simRollout struct {
 // mayAsk reports whether there is a token that may ask autopilot.
 func (r *simRollout) mayAsk() bool { return !r.spec.ACL.Enabled || !r.lostToken }
 
-// missing is consul.Cluster.Missing.
-func (r *simRollout) missing(l int) string {
-	s, n := r.simCluster, r.sts.replicas
+// missing is consul.Cluster.Missing for n servers.
+func (r *simRollout) missing(l, n int) string {
+	s := r.simCluster
 	if pods := s.podCount(); pods != n {
 		return fmt.Sprintf("%d of %d pods exist", pods, n)
 	}
@@ -700,7 +724,7 @@ func (r *simRollout) Look(context.Context) (World, error) {
 		ByOthers: r.spec.Update.Strategy == server.OnDelete, PauseAt: r.pauseAt, Patience: 20 * time.Second,
 	}
 	l := s.sees()
-	w.Unsettled = r.missing(l)
+	w.Unsettled = r.missing(l, s.sts.replicas)
 	data, running := false, 0
 	for i := range s.pods {
 		p := &s.pods[i]
@@ -813,6 +837,11 @@ func (r *simRollout) addConfig(w *World) {
 
 // Do implements Cluster.
 func (r *simRollout) Do(_ context.Context, w World, a Action) error {
+	return r.do(w, a, r.act)
+}
+
+// do carries out an action that Next has decided.
+func (r *simRollout) do(w World, a Action, act func(World, Action) error) error {
 	if a.Verb == Wait {
 		return nil
 	}
@@ -823,7 +852,7 @@ func (r *simRollout) Do(_ context.Context, w World, a Action) error {
 		r.breaks("the rollout does not end")
 	}
 	r.killable()
-	err := r.act(w, a)
+	err := act(w, a)
 	r.actions++
 	r.fire()
 	r.killable()

@@ -20,6 +20,8 @@ type simEntry struct {
 	// before is what was created, nil if nothing was, and after is what is declared.
 	before *server.Spec
 	after  server.Spec
+	// former is the number of servers that another tool made, and that the create adopts.
+	former int
 	// prepare changes the cluster before the operation, other than a fault does.
 	prepare func(*simCluster)
 	faults  []simFault
@@ -160,6 +162,9 @@ func (x *simulation) begin(e simEntry) (*simCluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("preparing: %w", err)
 	}
+	if e.former > 0 {
+		s.makeFormer(e.former, e.after)
+	}
 	if e.prepare != nil {
 		e.prepare(s)
 	}
@@ -172,7 +177,10 @@ func (x *simulation) begin(e simEntry) (*simCluster, error) {
 // finish applies an entry, and returns why it does not end as it should.
 func (x *simulation) finish(s *simCluster, e simEntry, want string) string {
 	x.runs.Add(1)
-	err := s.apply(e, e.before == nil)
+	if e.former > 0 && s.sts.exists { // a create that was killed has left a state, or it has not
+		s.former.updated = s.former.updated || s.now%2 == 0
+	}
+	err := s.apply(e, e.before == nil && !s.former.updated)
 	switch {
 	case s.broken != "":
 		return "broken promise: " + s.broken + "\n" + s.dump()
@@ -184,6 +192,9 @@ func (x *simulation) finish(s *simCluster, e simEntry, want string) string {
 		return ""
 	case err != nil:
 		return fmt.Sprintf("error: %v\n%s", err, s.dump())
+	}
+	if f := s.former; f.replicas > 0 || e.former > 0 && (s.sts.spec.Takeover != nil || f.switched != [2]bool{true, true}) {
+		return fmt.Sprintf("the adoption is not complete: %+v", f)
 	}
 	s.ticks(ticksToSoak)
 	if got := s.state(&e.after); want != "" && got != want {

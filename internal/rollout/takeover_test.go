@@ -143,7 +143,7 @@ func TestNewPlan_showsTheRestOfATakeover(t *testing.T) {
 	t.Parallel()
 	w := halfway(2, "s-0")
 	w.Unsettled, w.Observed = "server s-1 is not yet a voter", false
-	p := planOf(&w, server.Spec{Replicas: 2}, server.Spec{Replicas: 3})
+	p := planOf(&w, server.Spec{Replicas: 2}, server.Spec{Replicas: 3, UI: true}) // which servers restart depends on when they are added
 	var got []string
 	for _, a := range p.Steps() {
 		got = append(got, a.String())
@@ -230,24 +230,5 @@ func TestWorld_addMembers(t *testing.T) {
 		if !slices.Equal(w.Former, tt.former) || w.Unsettled != tt.unsettled {
 			t.Errorf("%s: remove %q, wait for %q; want %q, %q", name, w.Former, w.Unsettled, tt.former, tt.unsettled)
 		}
-	}
-}
-
-// A plan shows what is left of an adoption, and not what follows from servers that do not run yet.
-func TestNewPlan_adoption(t *testing.T) {
-	t.Parallel()
-	w := halfway(2, "old-1")
-	spec := server.Spec{Name: "s", Namespace: "prod", Version: "1.22.7", Replicas: 3, Record: server.Record{Established: true}}
-	after := spec
-	after.UI = true
-	var got []string
-	for _, a := range NewPlan(Observed{Running: spec, Applied: true, World: &w}, Wanted{Spec: after}).Steps() {
-		got = append(got, a.String())
-	}
-	want := []string{
-		"add s-2", "transfer the leadership to s-1", "switch Service a", "switch Service b", "retire old-2", "retire old-1", "retire old-0",
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
 	}
 }
