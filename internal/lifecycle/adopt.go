@@ -105,38 +105,29 @@ func isClaimable(live server.Set, spec server.Spec) bool {
 
 // revert reverts an adoption that is not complete: it brings the former servers back to their
 // number, gives them the leadership and their Services, and removes the servers of the cluster one
-// at a time. It does nothing if there is no adoption, or no former server any more. It returns the
-// objects of the cluster without those that it gave back.
-func (d adoption) revert(ctx context.Context, spec server.Spec, live server.Set) (server.Set, error) {
-	if !live.IsTakeover() {
-		return live, nil
-	}
+// at a time. It does nothing if there is no adoption, or no former server any more.
+func (d adoption) revert(ctx context.Context, spec server.Spec, live server.Set) error {
 	before, err := server.Parse(live, spec)
 	if err != nil || before.Adopt == nil || before.Takeover == nil {
-		return live, err
+		return err
 	}
 	sts, err := kube.ReadStatefulSet(ctx, d.Kube, d.Consul.Namespace, before.Adopt.StatefulSet)
+	if err != nil || sts == nil || replicasOf(sts) == 0 {
+		return err
+	}
+	token, _, err := consulacl.ManagementToken(ctx, d.Consul)
 	if err != nil {
-		return live, err
+		return err
 	}
-	if sts != nil && replicasOf(sts) > 0 {
-		token, _, err := consulacl.ManagementToken(ctx, d.Consul)
-		if err != nil {
-			return live, err
-		}
-		t := d.liveTakeover(before, token, 0)
-		t.back = true
-		if err := t.removeBridge(ctx, server.ClientServiceName(spec.Name)); err != nil { // of one that was killed
-			return live, err
-		}
-		if err := rollout.Run(ctx, t, loop(systemClock{}, spec.Update.ServerTimeout, d.Report)); err != nil {
-			return live, d.unsettled(ctx, err, spec)
-		}
-		if live, err = ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name); err != nil {
-			return live, err
-		}
+	t := d.liveTakeover(before, token, 0)
+	t.back = true
+	if err := t.removeBridge(ctx, server.ClientServiceName(spec.Name)); err != nil { // of one that was killed
+		return err
 	}
-	return withoutClaimable(live, before), nil
+	if err := rollout.Run(ctx, t, loop(systemClock{}, spec.Update.ServerTimeout, d.Report)); err != nil {
+		return d.unsettled(ctx, err, spec)
+	}
+	return nil
 }
 
 // Leftover is what an adoption leaves behind. Nothing uses it anymore.

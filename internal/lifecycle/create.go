@@ -26,7 +26,7 @@ func (d Deployment) Create(ctx context.Context, spec server.Spec) error {
 
 // create carries out a create, and takes it back if it fails before the StatefulSet exists.
 func (op *operation) create(ctx context.Context) error {
-	err := rollout.Operate(ctx, op, op.wanted)
+	err := rollout.Operate(ctx, op, op.wanted.Phases)
 	switch {
 	case err == nil, errors.As(err, new(*UnsettledError)):
 		return err

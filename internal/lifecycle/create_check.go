@@ -107,6 +107,6 @@ func (d Deployment) Loss(ctx context.Context) (Loss, error) {
 	case err != nil && !apierrors.IsForbidden(err):
 		return Loss{}, fmt.Errorf("reading namespace %s: %w", d.Consul.Namespace, err)
 	}
-	claims, _, err := retained(ctx, d.Kube, d.Consul.Namespace, d.Consul.Name)
+	claims, _, err := objects{d}.retained(ctx)
 	return Loss{Claims: claims}, err
 }

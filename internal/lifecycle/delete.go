@@ -10,9 +10,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/encryption"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -20,125 +20,149 @@ import (
 // that are useless without them, follow the retention policy. kept names what is kept, for the
 // user.
 func (d Deployment) Delete(ctx context.Context, spec server.Spec) (kept []string, err error) {
-	live, err := ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name)
-	if err != nil {
+	op := &deleteOperation{ports: portsOf(d), spec: spec}
+	if err := op.delete(ctx); err != nil {
 		return nil, err
 	}
-	if live.StatefulSet == nil {
-		if orphaned, err := (objects{d}).isOrphaned(ctx, live, spec.Name); err != nil || !orphaned {
-			return nil, err
-		}
-	}
-	exclusively := lease{d}.exclusively
-	if live.Namespace != nil && live.Namespace.DeletionTimestamp != nil { // no Lease can be created in it
-		exclusively = func(ctx context.Context, do func(context.Context) error) error { return do(ctx) }
-	}
-	err = exclusively(ctx, func(ctx context.Context) error {
-		live, kept, err = deletion{d}.deleteServers(ctx, spec)
-		return err
-	})
-	if err != nil || live.StatefulSet == nil {
-		return nil, err
-	}
-	lease := d.Kube.CoordinationV1().Leases(spec.Namespace)
-	if err := lease.Delete(ctx, server.LeaseName(spec.Name), metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
-		return nil, fmt.Errorf("deleting the Lease of %s: %w", spec.ID(), err)
-	}
-	// The StatefulSet is deleted last: while it exists, an interrupted delete is not forgotten, and
-	// the next one resumes it.
-	namespace, sts := live.Namespace, live.StatefulSet
-	if namespace != nil && namespace.Annotations[server.AnnotationNamespaceOf] == spec.Name {
-		left, err := d.Kube.NamespaceContents(ctx, spec.Namespace)
-		if err != nil {
-			return nil, err
-		}
-		left = slices.DeleteFunc(left, func(o string) bool { return o == "statefulset/"+sts.Name })
-		if len(left) == 0 {
-			return kept, deletion{d}.deleteNamespace(ctx, namespace)
-		}
-		kept = append(kept, fmt.Sprintf("namespace %s, which still contains %s", spec.Namespace, strings.Join(left, ", ")))
-	}
-	return kept, deleteObject(ctx, d.Kube, sts)
+	return op.kept, nil
 }
 
-// deleteServers deletes everything of a cluster except the StatefulSet, which then has no servers
-// any more, and the namespace. It returns the objects as they were, without a StatefulSet if there
-// was none.
-func (d deletion) deleteServers(ctx context.Context, spec server.Spec) (live server.Set, kept []string, err error) {
-	if live, err = ReadObjects(ctx, d.Kube, spec.Namespace, spec.Name); err != nil {
-		return live, nil, err
+// deleteOperation is a delete of a cluster in Kubernetes.
+type deleteOperation struct {
+	ports
+	spec server.Spec
+	// live is what Observe has found, without what another tool or person made in the place of deleted objects.
+	live server.Set
+	// kept is what is kept, for the user.
+	kept []string
+}
+
+var _ rollout.Operator[rollout.Doomed] = (*deleteOperation)(nil)
+
+// delete carries out a delete.
+func (op *deleteOperation) delete(ctx context.Context) error {
+	o, err := op.Observe(ctx)
+	if err != nil || len(rollout.DeletePhases(o)) == 0 {
+		return err
 	}
-	if live, err = adoption(d).revert(ctx, spec, live); err != nil {
-		return live, nil, err
+	exclusively := op.lease.exclusively
+	if isTerminating(op.live.Namespace) { // no Lease can be created in it
+		exclusively = func(ctx context.Context, do func(context.Context) error) error { return do(ctx) }
 	}
-	live = withoutForeign(live, spec.Name)
-	if err := foreign(live, spec.Name); err != nil {
-		return live, nil, err
-	}
-	orphaned, err := objects(d).isOrphaned(ctx, live, spec.Name)
+	err = exclusively(ctx, func(ctx context.Context) error { return rollout.Operate(ctx, op, rollout.DeletePhases) })
 	if err != nil {
-		return live, nil, err
+		return err
 	}
-	if orphaned {
-		r, err := observer(d).look(ctx, spec, live)
-		if err != nil {
-			return live, nil, err
+	return rollout.Operate(ctx, op, rollout.FinalPhases)
+}
+
+// Observe implements rollout.Operator.
+func (op *deleteOperation) Observe(ctx context.Context) (o rollout.Doomed, err error) {
+	if op.live, err = op.objects.read(ctx); err != nil {
+		return o, err
+	}
+	op.live = withoutForeign(op.live, op.spec.Name)
+	if err := foreign(op.live, op.spec.Name); err != nil {
+		return o, err
+	}
+	namespace := op.live.Namespace
+	o.Applied, o.Adopting = op.live.StatefulSet != nil, op.live.IsTakeover()
+	o.KeepsData = op.spec.Storage.WhenDeleted != server.Delete
+	o.OwnsNamespace = namespace != nil && namespace.Annotations[server.AnnotationNamespaceOf] == op.spec.Name
+	if o.Orphaned, err = op.objects.isOrphaned(ctx, op.live, op.spec.Name); err != nil || !o.Orphaned {
+		return o, err
+	}
+	r, err := op.servers.look(ctx, op.spec, op.live)
+	o.Running = r.spec(op.spec, true)
+	return o, err
+}
+
+// Do implements rollout.Operator.
+func (op *deleteOperation) Do(ctx context.Context, p rollout.Phase) error {
+	var err error
+	switch p.Kind {
+	case rollout.RevertAdoption:
+		err = op.servers.revert(ctx, op.spec, op.live)
+	case rollout.AttachPods:
+		_, err = op.objects.attach(ctx, p.Spec, op.live)
+	case rollout.MarkData:
+		err = op.objects.markData(ctx, op.live.IsEstablished() || isCreated(op.live.StatefulSet))
+	case rollout.StopServers:
+		err = op.servers.stop(ctx, op.spec, op.live)
+	case rollout.DeleteJobs:
+		err = op.objects.deleteJobs(ctx)
+	case rollout.DeleteData:
+		err = op.objects.deleteData(ctx)
+	case rollout.DeleteObjects:
+		err = op.deleteObjects(ctx)
+	case rollout.DeletePublishedCA:
+		err = op.credentials.deletePublishedCA(ctx)
+	case rollout.ListKept:
+		err = op.listKept(ctx)
+	case rollout.DeleteLease:
+		err = op.lease.delete(ctx)
+	case rollout.DeleteNamespace:
+		err = op.deleteNamespace(ctx)
+	case rollout.DeleteStatefulSet:
+		err = op.objects.delete(ctx, op.live.StatefulSet)
+	default:
+		err = unknownPhase(p)
+	}
+	return err
+}
+
+// deleteObjects deletes everything that a spec renders, except the StatefulSet, which then has no servers anymore, and the namespace.
+func (op *deleteOperation) deleteObjects(ctx context.Context) error {
+	rest := op.live
+	rest.Namespace, rest.StatefulSet = nil, nil
+	for _, o := range rest.All() {
+		if err := op.objects.delete(ctx, o); err != nil {
+			return err
 		}
-		if live, err = objects(d).attach(ctx, r.spec(spec, true), live); err != nil {
-			return live, nil, err
-		}
 	}
-	if live.StatefulSet == nil {
-		return live, nil, nil
-	}
-	if spec.Storage.WhenDeleted != server.Delete { // the last moment in which the servers answer
-		if err := volumes(d).markData(ctx, live.IsEstablished() || isCreated(live.StatefulSet)); err != nil {
-			return live, nil, err
-		}
-	}
-	if err := stops(d).stop(ctx, spec, live); err != nil {
-		return live, nil, err
-	}
-	if err := snapshots(d).deleteSnapshotJob(ctx); err != nil { // it may use a volume
-		return live, nil, err
-	}
-	if err := (restic.Client{Kube: d.Kube, Consul: d.Consul}).FinishRestore(ctx); err != nil {
-		return live, nil, err
-	}
-	if err := d.deleteJobs(ctx); err != nil {
-		return live, nil, err
-	}
-	if spec.Storage.WhenDeleted == server.Delete {
-		if err := d.deleteData(ctx, spec); err != nil {
-			return live, nil, err
-		}
-	}
-	objects := live
-	objects.Namespace, objects.StatefulSet = nil, nil
-	for _, o := range objects.All() {
-		if err := deleteObject(ctx, d.Kube, o); err != nil {
-			return live, nil, err
-		}
-	}
-	if err := encryption.DeletePublishedCA(ctx, d.Consul); err != nil {
-		return live, nil, err
-	}
-	claims, secrets, err := retained(ctx, d.Kube, spec.Namespace, spec.Name)
-	if err != nil {
-		return live, nil, err
-	}
+	return nil
+}
+
+// listKept names the data that is kept.
+func (op *deleteOperation) listKept(ctx context.Context) error {
+	claims, secrets, err := op.objects.retained(ctx)
+	op.kept = nil
 	if len(claims) > 0 {
-		kept = append(kept, "volume claims "+strings.Join(claims, ", "))
+		op.kept = append(op.kept, "volume claims "+strings.Join(claims, ", "))
 	}
 	if len(secrets) > 0 {
-		kept = append(kept, "Secrets "+strings.Join(secrets, ", "))
+		op.kept = append(op.kept, "Secrets "+strings.Join(secrets, ", "))
 	}
-	return live, kept, nil
+	return err
+}
+
+// deleteNamespace deletes the namespace if only the StatefulSet is left in it.
+func (op *deleteOperation) deleteNamespace(ctx context.Context) error {
+	left, err := op.objects.contents(ctx)
+	if err != nil {
+		return err
+	}
+	left = slices.DeleteFunc(left, func(o string) bool { return o == "statefulset/"+op.live.StatefulSet.Name })
+	if len(left) > 0 {
+		op.kept = append(op.kept, fmt.Sprintf("namespace %s, which still contains %s", op.spec.Namespace, strings.Join(left, ", ")))
+		return nil
+	}
+	return op.objects.deleteNamespace(ctx, op.live.Namespace)
+}
+
+func isTerminating(namespace *corev1.Namespace) bool {
+	return namespace != nil && namespace.DeletionTimestamp != nil
 }
 
 // deleteJobs deletes Jobs that interrupted operations left behind. A Job of a schedule belongs to its CronJob. Without the right to list
-// Jobs, Kubernetes deletes them some time after they ended.
+// Jobs, Kubernetes deletes the others some time after they ended.
 func (d deletion) deleteJobs(ctx context.Context) error {
+	if err := snapshots(d).deleteSnapshotJob(ctx); err != nil {
+		return err
+	}
+	if err := (restic.Client{Kube: d.Kube, Consul: d.Consul}).FinishRestore(ctx); err != nil {
+		return err
+	}
 	list, err := d.Kube.BatchV1().Jobs(d.Consul.Namespace).List(ctx, owned(d.Consul.Name))
 	if apierrors.IsForbidden(err) {
 		return nil
@@ -159,6 +183,11 @@ func (d deletion) deleteJobs(ctx context.Context) error {
 	return nil
 }
 
+// contents names what was put into the namespace.
+func (d deletion) contents(ctx context.Context) ([]string, error) {
+	return d.Kube.NamespaceContents(ctx, d.Consul.Namespace)
+}
+
 // deleteNamespace deletes the namespace, with the StatefulSet, and waits until it no longer exists.
 func (d deletion) deleteNamespace(ctx context.Context, namespace *corev1.Namespace) error {
 	if err := deleteObject(ctx, d.Kube, namespace); err != nil {
@@ -176,24 +205,24 @@ func (d deletion) deleteNamespace(ctx context.Context, namespace *corev1.Namespa
 
 // deleteData deletes the volumes and Secrets of a cluster and waits until the volume claims no
 // longer exist.
-func (d deletion) deleteData(ctx context.Context, spec server.Spec) error {
-	core := d.Kube.CoreV1()
-	claims, secrets, err := retained(ctx, d.Kube, spec.Namespace, spec.Name)
+func (d deletion) deleteData(ctx context.Context) error {
+	core, namespace := d.Kube.CoreV1(), d.Consul.Namespace
+	claims, secrets, err := objects(d).retained(ctx)
 	if err != nil {
 		return err
 	}
 	for _, s := range secrets {
-		if err := core.Secrets(spec.Namespace).Delete(ctx, s, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
-			return fmt.Errorf("deleting Secret %s/%s: %w", spec.Namespace, s, err)
+		if err := core.Secrets(namespace).Delete(ctx, s, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("deleting Secret %s/%s: %w", namespace, s, err)
 		}
 	}
 	for _, c := range claims {
-		if err := core.PersistentVolumeClaims(spec.Namespace).Delete(ctx, c, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
-			return fmt.Errorf("deleting volume claim %s/%s: %w", spec.Namespace, c, err)
+		if err := core.PersistentVolumeClaims(namespace).Delete(ctx, c, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("deleting volume claim %s/%s: %w", namespace, c, err)
 		}
 	}
 	return kube.Wait(ctx, "the volumes to be deleted", interval, func(ctx context.Context) (string, error) {
-		claims, _, err := retained(ctx, d.Kube, spec.Namespace, spec.Name)
+		claims, _, err := objects(d).retained(ctx)
 		if err != nil || len(claims) == 0 {
 			return "", err
 		}

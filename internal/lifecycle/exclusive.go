@@ -41,6 +41,15 @@ func (d lease) exclusively(ctx context.Context, do func(context.Context) error) 
 	}
 }
 
+// delete deletes the Lease, which nobody may hold.
+func (d lease) delete(ctx context.Context) error {
+	leases := d.Kube.CoordinationV1().Leases(d.Consul.Namespace)
+	if _, err := kube.Found(leases.Delete(ctx, server.LeaseName(d.Consul.Name), metav1.DeleteOptions{})); err != nil {
+		return fmt.Errorf("deleting the Lease of %s: %w", d.Consul.ID(), err)
+	}
+	return nil
+}
+
 // withLease calls do once, and reports whether the Lease was lost before it returned.
 func (d lease) withLease(ctx context.Context, do func(context.Context) error) (lost bool, err error) {
 	host, _ := os.Hostname()

@@ -208,17 +208,17 @@ func owned(name string) metav1.ListOptions {
 }
 
 // retained lists the volumes and Secrets of a cluster.
-func retained(ctx context.Context, k *kube.Client, namespace, name string) (claims, secrets []string, err error) {
-	c, err := k.CoreV1().PersistentVolumeClaims(namespace).List(ctx, owned(name))
+func (d objects) retained(ctx context.Context) (claims, secrets []string, err error) {
+	c, err := d.Kube.CoreV1().PersistentVolumeClaims(d.Consul.Namespace).List(ctx, owned(d.Consul.Name))
 	if err != nil {
-		return nil, nil, fmt.Errorf("listing the volume claims of %s/%s: %w", namespace, name, err)
+		return nil, nil, fmt.Errorf("listing the volume claims of %s: %w", d.Consul.ID(), err)
 	}
 	for i := range c.Items {
 		claims = append(claims, c.Items[i].Name)
 	}
-	s, err := k.CoreV1().Secrets(namespace).List(ctx, owned(name))
+	s, err := d.Kube.CoreV1().Secrets(d.Consul.Namespace).List(ctx, owned(d.Consul.Name))
 	if err != nil {
-		return nil, nil, fmt.Errorf("listing the Secrets of %s/%s: %w", namespace, name, err)
+		return nil, nil, fmt.Errorf("listing the Secrets of %s: %w", d.Consul.ID(), err)
 	}
 	for i := range s.Items {
 		secrets = append(secrets, s.Items[i].Name)

@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
@@ -35,7 +36,7 @@ type operation struct {
 	completed int
 }
 
-var _ rollout.Operator = (*operation)(nil)
+var _ rollout.Operator[rollout.Observed] = (*operation)(nil)
 
 // Observe implements rollout.Operator.
 func (op *operation) Observe(ctx context.Context) (rollout.Observed, error) {
@@ -62,11 +63,6 @@ func (op *operation) Observe(ctx context.Context) (rollout.Observed, error) {
 	o.Running = op.before
 	o.Running.Established = op.runs.Established
 	return o, err
-}
-
-// Exclusively implements rollout.Operator, for a create: all of an update has the Lease.
-func (op *operation) Exclusively(ctx context.Context, do func(context.Context) error) error {
-	return op.lease.exclusively(ctx, do)
 }
 
 // Do implements rollout.Operator.
@@ -131,6 +127,10 @@ func (op *operation) Do(ctx context.Context, p rollout.Phase) error {
 		err = op.snapshots.routeClients(ctx)
 	case rollout.RefreshSchedules:
 		err = op.snapshots.refreshSchedules(ctx)
+	default:
+		err = unknownPhase(p)
 	}
 	return err
 }
+
+func unknownPhase(p rollout.Phase) error { return fmt.Errorf("no rule to %s", p.Kind) }

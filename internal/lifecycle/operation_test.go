@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -31,6 +33,11 @@ type world struct {
 	// former is the number of servers that an adoption has not retired yet, and refused says why it cannot begin.
 	former  int
 	refused error
+	// deleting says that the operation is a delete.
+	deleting bool
+	// data are the volume claims and Secrets, and leased says that there is a Lease.
+	data   []string
+	leased bool
 }
 
 func (w *world) call(format string, args ...any) error {
@@ -69,14 +76,42 @@ func (f fakeObjects) apply(_ context.Context, set, _ server.Set) (accepted []ser
 }
 
 func (f fakeObjects) delete(_ context.Context, o server.Object) error {
-	f.removed = append(f.removed, o.GetObjectKind().GroupVersionKind().Kind)
+	kind := o.GetObjectKind().GroupVersionKind().Kind
+	if err := f.call("delete %s", kind); err != nil {
+		return err
+	}
+	f.removed = append(f.removed, kind)
+	f.live = without(f.live, kind)
 	return nil
 }
 
-func (f fakeObjects) isOrphaned(context.Context, server.Set, string) (bool, error) { return false, nil }
+// without is a set without the object of a kind, or both Services.
+func without(set server.Set, kind string) server.Set {
+	switch kind {
+	case "ServiceAccount":
+		set.ServiceAccount = nil
+	case "ConfigMap":
+		set.Config = nil
+	case "Service":
+		set.PeerService, set.ClientService = nil, nil
+	case "PodDisruptionBudget":
+		set.DisruptionBudget = nil
+	case "StatefulSet":
+		set.StatefulSet = nil
+	}
+	return set
+}
 
-func (f fakeObjects) attach(_ context.Context, _ server.Spec, live server.Set) (server.Set, error) {
-	return live, f.call("attach")
+func (f fakeObjects) isOrphaned(_ context.Context, live server.Set, _ string) (bool, error) {
+	return live.StatefulSet == nil && live.Config != nil, nil
+}
+
+func (f fakeObjects) attach(_ context.Context, spec server.Spec, live server.Set) (server.Set, error) {
+	if err := f.call("attach"); err != nil {
+		return live, err
+	}
+	f.live.StatefulSet = server.Objects(spec).StatefulSet
+	return f.live, nil
 }
 
 func (f fakeObjects) relabel(context.Context, map[string]string, map[string]string) error {
@@ -101,7 +136,47 @@ func (f fakeObjects) startVolumes(context.Context, server.Spec, server.Set) (boo
 
 func (f fakeObjects) markResized(context.Context) error { return f.call("mark resized") }
 
-func (fakeObjects) markData(context.Context, bool) error { return nil } // a failure is ignored during a rollout
+func (f fakeObjects) markData(context.Context, bool) error {
+	if !f.deleting { // a failure is ignored during a rollout
+		return nil
+	}
+	return f.call("mark the data")
+}
+
+func (f fakeObjects) retained(context.Context) (claims, secrets []string, err error) {
+	return f.data, nil, f.call("list the data")
+}
+
+func (f fakeObjects) deleteData(context.Context) error {
+	if err := f.call("delete the data"); err != nil {
+		return err
+	}
+	f.data = nil
+	return nil
+}
+
+func (f fakeObjects) deleteJobs(context.Context) error { return f.call("delete the Jobs") }
+
+func (f fakeObjects) contents(context.Context) ([]string, error) {
+	left := slices.Clone(f.data)
+	if f.leased {
+		left = append(left, "lease/consul-server-rollout")
+	}
+	for _, o := range f.live.All() {
+		if kind := o.GetObjectKind().GroupVersionKind().Kind; kind != "Namespace" {
+			left = append(left, strings.ToLower(kind)+"/"+o.GetName())
+		}
+	}
+	return left, f.call("list the contents")
+}
+
+func (f fakeObjects) deleteNamespace(context.Context, *corev1.Namespace) error {
+	if err := f.call("delete the namespace"); err != nil {
+		return err
+	}
+	f.live = server.Set{}
+	return nil
+}
 
 type fakeServers struct{ *world }
 
@@ -118,6 +193,10 @@ func (f fakeServers) rollable(l Live) rollout.Cluster { return fakeCluster{f.wor
 func (f fakeServers) stopUnelected(context.Context, server.Spec) (server.Set, error) {
 	return f.live, f.call("stop")
 }
+
+func (f fakeServers) stop(context.Context, server.Spec, server.Set) error { return f.call("stop all") }
+
+func (f fakeServers) revert(context.Context, server.Spec, server.Set) error { return f.call("revert") }
 
 func (f fakeServers) recoverQuorum(_ context.Context, _ server.Spec, from string) error {
 	return f.call("recover from %s", from)
@@ -241,6 +320,8 @@ func (f fakeCredentials) deleteCertificates(context.Context) error {
 	return f.call("delete certificates")
 }
 
+func (f fakeCredentials) deletePublishedCA(context.Context) error { return f.call("delete the CA") }
+
 func (f fakeCredentials) loadCertificates(context.Context, server.Spec) error {
 	return f.call("load certificates")
 }
@@ -274,9 +355,17 @@ func (f fakeLease) exclusively(ctx context.Context, do func(context.Context) err
 	if err := f.call("lease"); err != nil {
 		return err
 	}
-	f.held = true
+	f.held, f.leased = true, true
 	defer func() { f.held = false }()
 	return do(ctx)
+}
+
+func (f fakeLease) delete(context.Context) error {
+	if err := f.call("delete the Lease"); err != nil {
+		return err
+	}
+	f.leased = false
+	return nil
 }
 
 type fakeClock struct{}
@@ -294,7 +383,7 @@ func (fakeClock) wait(ctx context.Context, what string, check func(context.Conte
 }
 
 func operate(w *world, wanted rollout.Wanted) error {
-	return rollout.Operate(context.Background(), &operation{ports: w.ports(), wanted: wanted}, wanted)
+	return rollout.Operate(context.Background(), &operation{ports: w.ports(), wanted: wanted}, wanted.Phases)
 }
 
 // runningWorld is a world in which a cluster runs.

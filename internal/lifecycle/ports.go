@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
@@ -19,6 +21,11 @@ type ports struct {
 	clock       Clock
 	// report reports an action to people.
 	report func(context.Context, rollout.Action)
+}
+
+// Exclusively implements rollout.Operator for every operation.
+func (p ports) Exclusively(ctx context.Context, do func(context.Context) error) error {
+	return p.lease.exclusively(ctx, do)
 }
 
 // Objects are the objects of a cluster in Kubernetes.
@@ -45,6 +52,14 @@ type Objects interface {
 	markResized(ctx context.Context) error
 	// markData records on the claims which version of Consul has data on their volumes.
 	markData(ctx context.Context, established bool) error
+	// retained lists the volume claims and the Secrets, and deleteData deletes them.
+	retained(ctx context.Context) (claims, secrets []string, err error)
+	deleteData(ctx context.Context) error
+	// deleteJobs deletes the Jobs that interrupted operations left.
+	deleteJobs(ctx context.Context) error
+	// contents names what was put into the namespace, and deleteNamespace deletes the namespace with all of it.
+	contents(ctx context.Context) ([]string, error)
+	deleteNamespace(ctx context.Context, namespace *corev1.Namespace) error
 }
 
 // Servers are the servers of a cluster.
@@ -56,6 +71,8 @@ type Servers interface {
 	rollable(l Live) rollout.Cluster
 	// stopUnelected stops all servers of a cluster that never had a leader, and returns the objects as they are then.
 	stopUnelected(ctx context.Context, spec server.Spec) (server.Set, error)
+	// stop stops all servers before they are deleted.
+	stop(ctx context.Context, spec server.Spec, live server.Set) error
 	// recoverQuorum returns a *RefusedRecoveryError or a *RecoveryError.
 	recoverQuorum(ctx context.Context, spec server.Spec, from string) error
 	// checkFormer checks whether a new cluster can adopt the servers of spec.Adopt, and returns a *RefusedError if it cannot. rejoin is
@@ -64,6 +81,8 @@ type Servers interface {
 	rejoin(ctx context.Context, before server.Takeover, statefulSet string) (server.Takeover, error)
 	// adoptable is what an adoption looks at and acts on.
 	adoptable(spec server.Spec, token string, desired int) rollout.Cluster
+	// revert gives the former servers back what an adoption took from them.
+	revert(ctx context.Context, spec server.Spec, live server.Set) error
 	// unsettled is the *UnsettledError that explains err.
 	unsettled(ctx context.Context, err error, spec server.Spec) error
 }
@@ -80,6 +99,7 @@ type Credentials interface {
 	ensureCertificates(ctx context.Context, running, spec server.Spec) (remove, error)
 	deleteKeys(ctx context.Context) error
 	deleteCertificates(ctx context.Context) error
+	deletePublishedCA(ctx context.Context) error
 	// loadCertificates makes the servers load their certificates.
 	loadCertificates(ctx context.Context, spec server.Spec) error
 	// checkReloads refuses a change of TLS if the servers could not be told to reload.
@@ -111,6 +131,8 @@ type Snapshots interface {
 type Lease interface {
 	// exclusively calls do while no other apply changes the cluster.
 	exclusively(ctx context.Context, do func(context.Context) error) error
+	// delete deletes the Lease, which nobody may hold.
+	delete(ctx context.Context) error
 }
 
 // Clock is how an operation waits.
@@ -123,7 +145,7 @@ type Clock interface {
 // portsOf are the ports of a cluster in Kubernetes.
 func portsOf(d Deployment) ports {
 	return ports{
-		objects:     kubeObjects{objects{d}, volumes{d}, configCheck{d}},
+		objects:     kubeObjects{objects{d}, volumes{d}, configCheck{d}, deletion{d}},
 		servers:     kubeServers{observer{d}, stops{d}, recovery{d}, adoption{d}},
 		credentials: credentials{d},
 		snapshots:   kubeSnapshots{snapshots{d}, restores{d}},
@@ -138,6 +160,7 @@ type kubeObjects struct {
 	objects
 	volumes
 	configCheck
+	deletion
 }
 
 // kubeServers are Servers.

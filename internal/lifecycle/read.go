@@ -48,7 +48,7 @@ func (d Deployment) Read(ctx context.Context, known server.Spec) (State, error) 
 	if s.Spec, err = server.Parse(live, known); err != nil {
 		return State{}, err
 	}
-	s.Terminating = live.Namespace != nil && live.Namespace.DeletionTimestamp != nil
+	s.Terminating = isTerminating(live.Namespace)
 	var template bool
 	s.Drift, template = drift(s.Spec, known, live)
 	pending := func(text string) { s.Drift, s.Pending = append(s.Drift, text), append(s.Pending, text) }

@@ -89,6 +89,10 @@ func (d credentials) deleteCertificates(ctx context.Context) error {
 	return encryption.DeleteCertificates(ctx, d.Consul)
 }
 
+func (d credentials) deletePublishedCA(ctx context.Context) error {
+	return encryption.DeletePublishedCA(ctx, d.Consul)
+}
+
 // checkReloads refuses to turn TLS on or off if the servers could not be told to reload between the
 // rollouts: the second rollout would then cut off its first server.
 func (d credentials) checkReloads(ctx context.Context, before, spec server.Spec) error {

@@ -62,8 +62,8 @@ func (d stops) deleteNewClaims(ctx context.Context, replicas int, since time.Tim
 // stops at a time, the highest ordinal first: if several leave at once, each may count on the others to stay Raft peers, and a new
 // cluster cannot elect a leader from their volumes.
 func (d stops) stop(ctx context.Context, spec server.Spec, live server.Set) error {
-	left, terminating := 0, live.Namespace != nil && live.Namespace.DeletionTimestamp != nil
-	if spec.Storage.WhenDeleted != server.Delete && !terminating {
+	left := 0
+	if spec.Storage.WhenDeleted != server.Delete && !isTerminating(live.Namespace) && live.StatefulSet != nil {
 		left = int(*live.StatefulSet.Spec.Replicas) // first wait for pods that an earlier scale-down has not stopped yet
 	}
 	for ; left >= 0; left-- {

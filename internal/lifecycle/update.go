@@ -19,7 +19,7 @@ func (d Deployment) Update(ctx context.Context, wanted rollout.Wanted) error {
 	p := portsOf(d)
 	return p.lease.exclusively(ctx, func(ctx context.Context) error {
 		op := &operation{ports: p, wanted: wanted, known: d.Known}
-		err := rollout.Operate(ctx, op, wanted)
+		err := rollout.Operate(ctx, op, wanted.Phases)
 		if rolledBack := (*RolledBackError)(nil); op.completed > 0 && errors.As(err, &rolledBack) {
 			rolledBack.Err = fmt.Errorf("%w\nThe change of the encryption is half-way, as it was before this rollout. "+
 				"The next apply resumes it from there", rolledBack.Err)

@@ -9,7 +9,7 @@ type (
 	// credentials are what servers and this provider identify themselves with: certificates, gossip keys, and agent tokens
 	// (secrets.go).
 	credentials struct{ Deployment }
-	// deletion deletes a cluster (delete.go).
+	// deletion deletes what is left of a cluster (delete.go).
 	deletion struct{ Deployment }
 	// lease keeps other applies from changing the cluster meanwhile (exclusive.go).
 	lease struct{ Deployment }

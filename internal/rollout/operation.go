@@ -83,8 +83,8 @@ const (
 	TakeSnapshot Kind = "take a snapshot"
 	// StartVolumes makes volumes grow, which Kubernetes may refuse: nothing else was changed until then.
 	StartVolumes Kind = "start to change the volumes"
-	// StopServers stops the servers of a cluster that never had a leader. If some read the new number of servers to expect beside
-	// others that read the former one, each of the two could elect a leader.
+	// StopServers stops all servers: those of a cluster that is deleted, and those of one that never had a leader. If some of the latter
+	// read the new number of servers to expect beside others that read the former one, each of the two could elect a leader.
 	StopServers Kind = "stop the servers"
 	// ApplyObjects applies what the spec renders.
 	ApplyObjects Kind = "apply the objects"
@@ -111,13 +111,16 @@ const (
 	RefreshSchedules Kind = "refresh the backup schedules"
 )
 
-// kinds in their order.
+// kinds in their order, those of a delete (delete.go) too.
 var kinds = []Kind{
+	RevertAdoption,
 	RecoverQuorum, CancelRestore, AwaitRestore, CheckChange, CheckAdoption, PrepareNamespace, CheckConfig, RenewAgentTokens, KeepSecrets,
-	AttachPods,
+	AttachPods, MarkData,
 	Relabel, EnsureKeys, EnsureCertificates, LoadCertificates, TakeSnapshot, StartVolumes, StopServers, ApplyObjects, AdoptServers,
 	DeclareServers, RollServers, SettleServers, RecordDone,
 	DeleteKeys, DeleteCertificates, RestoreSnapshot, RouteClients, RefreshSchedules,
+	DeleteJobs, DeleteData, DeleteObjects, DeletePublishedCA, ListKept, DeleteLease, DeleteNamespace,
+	DeleteStatefulSet,
 }
 
 func (k Kind) rank() int { return slices.Index(kinds, k) }
@@ -128,11 +131,13 @@ func (k Kind) staged() bool { return k.rank() >= Relabel.rank() && k.rank() <= R
 // changesRunning reports whether what follows a phase of the kind has to be decided from another observation. RestoreSnapshot is not one
 // of them: once it is recorded, nothing else shows that clients are still to be routed.
 func (k Kind) changesRunning() bool {
-	return slices.Contains([]Kind{RecoverQuorum, CancelRestore, AwaitRestore, AttachPods, AdoptServers, RecordDone}, k)
+	return slices.Contains([]Kind{
+		RecoverQuorum, CancelRestore, AwaitRestore, AttachPods, AdoptServers, RecordDone, RevertAdoption, DeleteNamespace,
+	}, k)
 }
 
 // Phases lists the phases that bring a cluster from what was observed to what is wanted.
-func Phases(o Observed, w Wanted) []Phase {
+func (w Wanted) Phases(o Observed) []Phase {
 	var out []Phase
 	add := func(due bool, k Kind, spec server.Spec, steps ...Action) {
 		if due {
@@ -239,29 +244,29 @@ func when(due bool, v Verb) []Action {
 }
 
 // Operator observes a cluster, and carries out the phases of an operation on it.
-type Operator interface {
+type Operator[O any] interface {
 	// Observe reads what the next decision depends on.
-	Observe(ctx context.Context) (Observed, error)
+	Observe(ctx context.Context) (O, error)
 	// Do carries out a phase, from what was observed last.
 	Do(ctx context.Context, p Phase) error
 	// Exclusively calls do while no other operation changes the cluster. If it cannot be sure of that anymore, it calls do again.
 	Exclusively(ctx context.Context, do func(context.Context) error) error
 }
 
-// Operate brings a cluster to what is wanted: it observes, decides, and carries out phases until one changes what the next decision
+// Operate carries out an operation: it observes, lists the phases, and carries them out until one changes what the next decision
 // depends on. It keeps no state: stopped anywhere, the next call resumes the operation.
-func Operate(ctx context.Context, op Operator, w Wanted) error {
-	return operate(ctx, op, w, nil, false)
+func Operate[O any](ctx context.Context, op Operator[O], phases func(O) []Phase) error {
+	return operate(ctx, op, phases, nil, false)
 }
 
 // operate is Operate after the last phase that was carried out, nil if none was. alone says that other operations are excluded.
-func operate(ctx context.Context, op Operator, w Wanted, last *Phase, alone bool) error {
+func operate[O any](ctx context.Context, op Operator[O], phases func(O) []Phase, last *Phase, alone bool) error {
 	for {
 		o, err := op.Observe(ctx)
 		if err != nil {
 			return err
 		}
-		left := after(last, Phases(o, w))
+		left := after(last, phases(o))
 		if len(left) == 0 {
 			return nil
 		}
@@ -270,7 +275,7 @@ func operate(ctx context.Context, op Operator, w Wanted, last *Phase, alone bool
 				return op.Exclusively(ctx, func(ctx context.Context) error {
 					from := last
 					last = nil // if it is called again, another operation may have changed everything
-					return operate(ctx, op, w, from, true)
+					return operate(ctx, op, phases, from, true)
 				})
 			}
 			if err := op.Do(ctx, left[i]); err != nil {

@@ -131,7 +131,7 @@ func TestPhases(t *testing.T) {
 				strings.TrimSuffix(strings.Replace(stage, "volumes; ", "volumes; stop the servers; ", 1), "; "),
 		},
 	} {
-		phases := Phases(tt.o, tt.w)
+		phases := tt.w.Phases(tt.o)
 		var got []string
 		for i := range phases {
 			got = append(got, string(phases[i].Kind))
@@ -163,7 +163,7 @@ func TestPhases_adoption(t *testing.T) {
 	} {
 		var exclusive Kind
 		adopted := false
-		phases := Phases(tt.o, tt.w)
+		phases := tt.w.Phases(tt.o)
 		for i := range phases {
 			p := &phases[i]
 			if p.Exclusive && exclusive == "" {
@@ -232,16 +232,16 @@ func TestOperate(t *testing.T) {
 	wanted.Spec.Gossip.Stage = server.StageEncrypted
 	for _, k := range []Kind{CheckChange, ApplyObjects, RefreshSchedules} {
 		r := &recorder{observed: Observed{Running: spec, Applied: true}, failAt: k}
-		if err := Operate(t.Context(), r, wanted); err == nil || r.did[len(r.did)-1] != k {
+		if err := Operate(t.Context(), r, wanted.Phases); err == nil || r.did[len(r.did)-1] != k {
 			t.Errorf("it fails at %q, but the last phase is %q", k, r.did[len(r.did)-1])
 		}
 	}
 	r := &recorder{observed: Observed{Running: spec, Applied: true}}
-	if err := Operate(t.Context(), r, wanted); err != nil {
+	if err := Operate(t.Context(), r, wanted.Phases); err != nil {
 		t.Fatal(err)
 	}
 	var want []Kind
-	for _, p := range Phases(Observed{Running: spec, Applied: true}, wanted) {
+	for _, p := range wanted.Phases(Observed{Running: spec, Applied: true}) {
 		want = append(want, p.Kind)
 	}
 	if !slices.Equal(r.did, want) {
@@ -267,7 +267,7 @@ func TestOperate_excludesOthersFromAnAdoption(t *testing.T) {
 			slices.Concat(begin, []Kind{AdoptServers, CheckAdoption, CheckConfig, ApplyObjects}, rest),
 		},
 	} {
-		if err := Operate(t.Context(), tt.r, wanted); err != nil {
+		if err := Operate(t.Context(), tt.r, wanted.Phases); err != nil {
 			t.Fatal(err)
 		}
 		if !slices.Equal(tt.r.did, tt.want) || tt.r.exclusive != 1 {

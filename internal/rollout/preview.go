@@ -33,13 +33,13 @@ func (p Plan) Steps() []Action {
 func NewPlan(o Observed, w Wanted) Plan {
 	p := Plan{Changes: server.Changes(o.Running, w.Spec)}
 	if o.World == nil {
-		p.Phases = Phases(o, w)
+		p.Phases = w.Phases(o)
 		p.guess(o.Running, w.Spec)
 		return p
 	}
 	o.Running.Gossip.Stage, o.Running.TLS.Stage = o.World.GossipStage, o.World.TLSStage // which may be half-way
 	o.Adopting = o.World.Takeover != nil
-	p.Phases = Phases(o, w)
+	p.Phases = w.Phases(o)
 	next := *o.World
 	next.Desired = int(w.Spec.Replicas)
 	var rolled *server.Spec // the stage before

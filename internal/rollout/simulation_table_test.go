@@ -133,11 +133,11 @@ func (s *simCluster) apply(e simEntry, create bool) error {
 	}
 	for applies := 1; ; applies++ {
 		w := Wanted{Spec: e.after, Create: create, Recover: e.recover, Restore: e.restore}
-		err := Operate(context.Background(), &simOperator{simCluster: s, wanted: w, known: known}, w)
+		err := Operate(context.Background(), &simOperator{simCluster: s, wanted: w, known: known}, w.Phases)
 		for pauses := 0; errors.As(err, new(*PausedError)) && pauses < 10; pauses++ {
 			s.refresh()
 			w.Create = false
-			err = Operate(context.Background(), &simOperator{simCluster: s, wanted: w, known: known}, w)
+			err = Operate(context.Background(), &simOperator{simCluster: s, wanted: w, known: known}, w.Phases)
 		}
 		if err == nil || errors.Is(err, errSimRefused) || applies >= max(e.applies, 1) || e.loose {
 			s.refresh()
