@@ -92,7 +92,8 @@ func (d restores) restoreOrigin(ctx context.Context) error {
 	if !errors.Is(err, consulacl.ErrNotRestored) {
 		return err
 	}
-	if err = d.beginWith(ctx, running); err == nil {
+	_, err = restore(ctx, portsOf(d.Deployment), restoreJobs{d, d.Origin.Client, d.Origin.Restore}, running)
+	if err == nil {
 		return nil
 	}
 	u := &UnsettledError{Err: fmt.Errorf("the backup that the cluster starts from is not restored: %w", err)}
@@ -103,44 +104,29 @@ func (d restores) restoreOrigin(ctx context.Context) error {
 	return u
 }
 
-// beginWith restores the snapshot into running servers.
-func (d restores) beginWith(ctx context.Context, running server.Spec) error {
-	former, err := d.Origin.Client.Restoring(ctx, d.Origin.Restore)
+// bootstrap makes a provisional management token. No other token exists yet: whatever an earlier call left may be replaced.
+func (d restoreJobs) bootstrap(ctx context.Context) error {
+	_, ref, err := consulacl.ManagementToken(ctx, d.Consul)
 	if err != nil {
 		return err
 	}
-	// If an earlier call got so far that the token may be gone, the restore makes it valid again.
-	if running.ACL.Enabled && (former == nil || (!former.Same && !former.Changed)) {
-		_, ref, err := consulacl.ManagementToken(ctx, d.Consul)
-		if err != nil {
-			return err
-		}
-		if ref.Name == "" {
-			ref = consulacl.DefaultSecretRef(d.Consul.Name)
-		}
-		// No other token exists yet: whatever an earlier call left may be replaced.
-		if _, err := consulacl.EnsureBootstrap(
-			ctx, d.Consul, ref, consulacl.BootstrapOptions{Provisional: true, Reset: true, Keep: true},
-		); err != nil {
-			return fmt.Errorf("bootstrapping ACLs for the restore: %w", err)
-		}
+	if ref.Name == "" {
+		ref = consulacl.DefaultSecretRef(d.Consul.Name)
 	}
-	restored, err := d.restore(ctx, d.Origin.Client, d.Origin.Restore, running)
-	if err != nil {
-		return err
+	if _, err := consulacl.EnsureBootstrap(
+		ctx, d.Consul, ref, consulacl.BootstrapOptions{Provisional: true, Reset: true, Keep: true},
+	); err != nil {
+		return fmt.Errorf("bootstrapping ACLs for the restore: %w", err)
 	}
-	done := server.Origin{
-		Snapshot: restored.Stored.ID,
-		Version:  restored.Stored.Version,
-		Taken:    restored.Stored.Time.UTC(),
-		Restored: restored.Time,
-	}
-	// This is recorded before a client can write: from then on, the snapshot is never restored again. A Service that still
-	// selects no server is drift, which the next apply fixes.
+	return nil
+}
+
+// recordOrigin records what the cluster has started from. A Service that still selects no server is drift, which the next apply fixes.
+func (d restoreJobs) recordOrigin(ctx context.Context, r restic.Restored) error {
+	done := server.Origin{Snapshot: r.Stored.ID, Version: r.Stored.Version, Taken: r.Stored.Time.UTC(), Restored: r.Time}
 	if err := patchStatefulSet(ctx, d.Kube, d.Consul, server.OriginPatch(done)); err != nil {
-		return fmt.Errorf("the snapshot was restored, but the restore could not be recorded: %w", err)
+		return fmt.Errorf("the restore could not be recorded: %w", err)
 	}
-	d.finishRestore(ctx, d.Origin.Client)
 	return nil
 }
 

@@ -6,7 +6,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/restic"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/rollout"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -125,6 +127,27 @@ type Snapshots interface {
 	routeClients(ctx context.Context) error
 	// refreshSchedules makes the backup schedules follow a change of the cluster.
 	refreshSchedules(ctx context.Context) error
+}
+
+// RestoreJobs carry out one restore that was asked for.
+type RestoreJobs interface {
+	// begun returns the restore whose last steps are not done, nil if there is no such restore, and finish removes its Job.
+	begun(ctx context.Context) (*restic.Restoring, error)
+	finish(ctx context.Context) error
+	// bootstrap makes a provisional management token.
+	bootstrap(ctx context.Context) error
+	// checkServers waits for healthy servers of the declared version, and returns where the management token is.
+	checkServers(ctx context.Context, running server.Spec) (consulacl.SecretRef, error)
+	// start starts a restore, and follow waits until it has ended. follow returns a *kube.JobError or a *restic.UncertainError.
+	start(ctx context.Context, running server.Spec, token consulacl.SecretRef) (*restic.Restoring, error)
+	follow(ctx context.Context, job *restic.Restoring) (restic.Restored, error)
+	// record and recordOrigin record on the StatefulSet what was restored, and that the cluster has started from it.
+	record(ctx context.Context, r restic.Restored) error
+	recordOrigin(ctx context.Context, r restic.Restored) error
+	// heal repairs what a restore breaks.
+	heal(ctx context.Context, running server.Spec) error
+	// inspect counts what the servers have.
+	inspect(ctx context.Context, running server.Spec) (restic.Inspection, error)
 }
 
 // Lease keeps other applies from changing the cluster.

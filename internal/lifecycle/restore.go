@@ -39,80 +39,138 @@ func (d Deployment) Restore(ctx context.Context, client restic.Client, r restic.
 		if err != nil {
 			return err
 		}
-		if restored, err = (restores{d}).restore(ctx, client, r, running); err != nil {
-			return err
-		}
-		if err := restic.Refresh(ctx, d.Kube, d.Consul); err != nil { // their next backups record the restore
-			return fmt.Errorf("the snapshot was restored, but the backup schedules do not record the restore yet: %w", err)
-		}
-		_, token, err := restores{d}.healthy(ctx, running)
-		if err == nil {
-			restored.After, err = client.Inspect(ctx, token)
-		}
-		if err != nil {
-			return fmt.Errorf("the snapshot was restored, but the data of the servers could not be inspected: %w", err)
-		}
-		restores{d}.finishRestore(ctx, client)
-		return nil
+		restored, err = restore(ctx, portsOf(d), restoreJobs{restores{d}, client, r}, running)
+		return err
 	})
 	return restored, err
 }
 
-// finishRestore removes what a complete restore has left behind.
-func (d restores) finishRestore(ctx context.Context, client restic.Client) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
-	defer cancel()
-	_ = client.FinishRestore(ctx) // if it stays, Kubernetes removes it in a day
+// restoreOperation is a restore of a snapshot into running servers.
+type restoreOperation struct {
+	ports
+	jobs RestoreJobs
+	// running is what the servers run.
+	running server.Spec
+	// job is the restore that was found, or started, and token is where the management token is that it uses.
+	job   *restic.Restoring
+	token consulacl.SecretRef
+	// done says that the snapshot is restored.
+	done     bool
+	restored Restored
 }
 
-// restore carries out or resumes a restore, and repairs what it breaks. The caller finishes it.
-func (d restores) restore(
-	ctx context.Context,
-	client restic.Client,
-	r restic.Restore,
-	running server.Spec,
-) (restored Restored, err error) {
-	job, err := client.Restoring(ctx, r)
-	if err != nil {
-		return restored, err
+var _ rollout.Operator[rollout.Restorable] = (*restoreOperation)(nil)
+
+// restore carries out or resumes a restore, and repairs what it breaks.
+func restore(ctx context.Context, p ports, jobs RestoreJobs, running server.Spec) (Restored, error) {
+	op := &restoreOperation{ports: p, jobs: jobs, running: running}
+	err := rollout.Operate(ctx, op, rollout.RestorePhases)
+	return op.restored, err
+}
+
+// Observe implements rollout.Operator.
+func (op *restoreOperation) Observe(ctx context.Context) (o rollout.Restorable, err error) {
+	o.Origin, o.ACLs = op.running.Origin.Pending(), op.running.ACL.Enabled
+	if op.job, err = op.jobs.begun(ctx); err != nil || op.job == nil {
+		return o, err
 	}
-	if job != nil && !job.Same {
-		if err := d.finishFormer(ctx, client, running, *job); err != nil {
-			return restored, err
+	o.Begun, o.Former, o.FormerChanged = op.job.Same, !op.job.Same, !op.job.Same && op.job.Changed
+	op.restored.Resumed = o.Begun
+	return o, nil
+}
+
+// Do implements rollout.Operator.
+func (op *restoreOperation) Do(ctx context.Context, p rollout.Phase) error {
+	var err error
+	switch p.Kind {
+	case rollout.BootstrapACLs:
+		err = op.jobs.bootstrap(ctx)
+	case rollout.FinishFormer:
+		err = op.finishFormer(ctx)
+	case rollout.CheckServers:
+		op.token, err = op.jobs.checkServers(ctx, op.running)
+	case rollout.StartRestore:
+		op.job, err = op.jobs.start(ctx, op.running, op.token)
+	case rollout.FollowRestore:
+		return op.follow(ctx)
+	case rollout.RecordRestore:
+		err = op.jobs.record(ctx, op.restored.Restored)
+	case rollout.HealServers:
+		err = op.jobs.heal(ctx, op.running)
+	case rollout.RecordOrigin:
+		err = op.jobs.recordOrigin(ctx, op.restored.Restored)
+	case rollout.RefreshSchedules:
+		if err = op.snapshots.refreshSchedules(ctx); err != nil { // their next backups record the restore
+			err = fmt.Errorf("the backup schedules do not record the restore yet: %w", err)
 		}
-		job = nil
+	case rollout.InspectServers:
+		if op.restored.After, err = op.jobs.inspect(ctx, op.running); err != nil {
+			err = fmt.Errorf("the data of the servers could not be inspected: %w", err)
+		}
+	case rollout.FinishRestore:
+		op.finish(ctx)
+	default:
+		err = unknownPhase(p)
 	}
-	if restored.Resumed = job != nil; job == nil {
-		if job, err = d.startRestore(ctx, client, r, running); err != nil {
-			return restored, err
+	if err != nil && op.done {
+		err = fmt.Errorf("the snapshot was restored, but %w", err)
+	}
+	return err
+}
+
+// finishFormer completes what an earlier restore has left.
+func (op *restoreOperation) finishFormer(ctx context.Context) error {
+	if !op.job.Ended {
+		return restic.ErrRestoring
+	}
+	if op.job.Changed {
+		if err := op.jobs.heal(ctx, op.running); err != nil {
+			return fmt.Errorf("finishing an earlier restore of snapshot %.8s: %w", op.job.Stored.ID, err)
 		}
 	}
-	restored.Restored, err = client.AwaitRestore(ctx, job)
+	return op.jobs.finish(ctx)
+}
+
+// follow waits until the snapshot is restored.
+func (op *restoreOperation) follow(ctx context.Context) (err error) {
+	op.restored.Restored, err = op.jobs.follow(ctx, op.job)
 	var uncertain *restic.UncertainError
 	switch {
 	case errors.As(err, &uncertain) && ctx.Err() == nil:
-		return restored, errors.Join(
+		return errors.Join(
 			fmt.Errorf("the last step of the restore failed, and may have replaced the data of the cluster: %w", err),
-			d.heal(ctx, running),
+			op.jobs.heal(ctx, op.running),
 		)
 	case uncertain != nil:
-		return restored, fmt.Errorf("the restore was interrupted in its last step; apply again: %w", err)
+		return fmt.Errorf("the restore was interrupted in its last step; apply again: %w", err)
 	case err != nil:
-		return restored, fmt.Errorf("nothing in the cluster was changed: %w", err)
+		return fmt.Errorf("nothing in the cluster was changed: %w", err)
 	}
-	d.report(ctx, rollout.Action{Verb: rollout.Restore, On: job.Stored.ID})
-	err = d.recordRestore(ctx, restored.Restored)
-	if err == nil {
-		err = d.heal(ctx, running)
-	}
-	if err != nil {
-		return restored, fmt.Errorf("the snapshot was restored, but %w", err)
-	}
-	return restored, nil
+	op.done = true
+	op.report(ctx, rollout.Action{Verb: rollout.Restore, On: op.job.Stored.ID})
+	return nil
 }
 
-// recordRestore notes on the StatefulSet what was restored: the backups that follow say so in their repositories.
-func (d restores) recordRestore(ctx context.Context, r restic.Restored) error {
+// finish removes what a complete restore has left behind.
+func (op *restoreOperation) finish(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
+	defer cancel()
+	_ = op.jobs.finish(ctx) // if it stays, Kubernetes removes it in a day
+}
+
+// restoreJobs are RestoreJobs of one restore that was asked for.
+type restoreJobs struct {
+	restores
+	client restic.Client
+	asked  restic.Restore
+}
+
+func (d restoreJobs) begun(ctx context.Context) (*restic.Restoring, error) {
+	return d.client.Restoring(ctx, d.asked)
+}
+
+// record notes on the StatefulSet what was restored: the backups that follow say so in their repositories.
+func (d restoreJobs) record(ctx context.Context, r restic.Restored) error {
 	_, err := d.Kube.AppsV1().StatefulSets(d.Consul.Namespace).Patch(ctx, server.StatefulSetName(d.Consul.Name), types.MergePatchType,
 		server.RestoredPatch(r.Stored.ID, r.Time), metav1.PatchOptions{FieldManager: server.RestoredManager})
 	if err != nil {
@@ -121,49 +179,50 @@ func (d restores) recordRestore(ctx context.Context, r restic.Restored) error {
 	return nil
 }
 
-// startRestore begins a restore, if the state of the servers allows it.
-func (d restores) startRestore(
-	ctx context.Context,
-	client restic.Client,
-	r restic.Restore,
-	running server.Spec,
-) (*restic.Restoring, error) {
+// checkServers waits until all servers are healthy voters, and makes sure that they run what is declared.
+func (d restoreJobs) checkServers(ctx context.Context, running server.Spec) (consulacl.SecretRef, error) {
 	leads, token, err := d.healthy(ctx, running)
 	if err != nil {
-		return nil, err
+		return token, err
 	}
 	pods, err := d.Consul.Pods(ctx)
 	if err != nil {
-		return nil, err
+		return token, err
 	}
 	for i := range pods {
 		if v := pods[i].Labels[server.LabelVersion]; v != running.Version || leads != running.Version {
-			return nil, fmt.Errorf("server %s runs Consul %s, and %s is declared: complete the upgrade first", pods[i].Name, v, running.Version)
+			return token, fmt.Errorf("server %s runs Consul %s, and %s is declared: complete the upgrade first", pods[i].Name, v, running.Version)
 		}
 	}
-	all, err := client.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	snapshot, err := restic.Choose(all, r.Snapshot, r.Cluster, running.Version)
-	if err != nil {
-		return nil, err
-	}
-	return client.StartRestore(ctx, r, snapshot, token)
+	return token, nil
 }
 
-// finishFormer completes what an earlier restore has left.
-func (d restores) finishFormer(ctx context.Context, client restic.Client, running server.Spec, job restic.Restoring) error {
-	if !job.Ended {
-		return restic.ErrRestoring
+// start finds the snapshot, and starts the Job that restores it.
+func (d restoreJobs) start(ctx context.Context, running server.Spec, token consulacl.SecretRef) (*restic.Restoring, error) {
+	all, err := d.client.List(ctx)
+	if err != nil {
+		return nil, err
 	}
-	if job.Changed {
-		if err := d.heal(ctx, running); err != nil {
-			return fmt.Errorf("finishing an earlier restore of snapshot %.8s: %w", job.Stored.ID, err)
-		}
+	snapshot, err := restic.Choose(all, d.asked.Snapshot, d.asked.Cluster, running.Version)
+	if err != nil {
+		return nil, err
 	}
-	return client.FinishRestore(ctx)
+	return d.client.StartRestore(ctx, d.asked, snapshot, token)
 }
+
+func (d restoreJobs) follow(ctx context.Context, job *restic.Restoring) (restic.Restored, error) {
+	return d.client.AwaitRestore(ctx, job)
+}
+
+func (d restoreJobs) inspect(ctx context.Context, running server.Spec) (restic.Inspection, error) {
+	_, token, err := d.healthy(ctx, running)
+	if err != nil {
+		return restic.Inspection{}, err
+	}
+	return d.client.Inspect(ctx, token)
+}
+
+func (d restoreJobs) finish(ctx context.Context) error { return d.client.FinishRestore(ctx) }
 
 // heal repairs the tokens of a cluster after a restore, its catalog, and the configuration of autopilot, which is that
 // of the servers from which the snapshot was taken.

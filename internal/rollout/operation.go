@@ -111,15 +111,16 @@ const (
 	RefreshSchedules Kind = "refresh the backup schedules"
 )
 
-// kinds in their order, those of a delete (delete.go) too.
+// kinds in their order, those of a delete (delete.go) and of a restore into running servers (restore.go) too.
 var kinds = []Kind{
 	RevertAdoption,
+	BootstrapACLs, FinishFormer, CheckServers, StartRestore, FollowRestore, RecordRestore, HealServers, RecordOrigin,
 	RecoverQuorum, CancelRestore, AwaitRestore, CheckChange, CheckAdoption, PrepareNamespace, CheckConfig, RenewAgentTokens, KeepSecrets,
 	AttachPods, MarkData,
 	Relabel, EnsureKeys, EnsureCertificates, LoadCertificates, TakeSnapshot, StartVolumes, StopServers, ApplyObjects, AdoptServers,
 	DeclareServers, RollServers, SettleServers, RecordDone,
 	DeleteKeys, DeleteCertificates, RestoreSnapshot, RouteClients, RefreshSchedules,
-	DeleteJobs, DeleteData, DeleteObjects, DeletePublishedCA, ListKept, DeleteLease, DeleteNamespace,
+	InspectServers, FinishRestore, DeleteJobs, DeleteData, DeleteObjects, DeletePublishedCA, ListKept, DeleteLease, DeleteNamespace,
 	DeleteStatefulSet,
 }
 
@@ -132,7 +133,7 @@ func (k Kind) staged() bool { return k.rank() >= Relabel.rank() && k.rank() <= R
 // of them: once it is recorded, nothing else shows that clients are still to be routed.
 func (k Kind) changesRunning() bool {
 	return slices.Contains([]Kind{
-		RecoverQuorum, CancelRestore, AwaitRestore, AttachPods, AdoptServers, RecordDone, RevertAdoption, DeleteNamespace,
+		RecoverQuorum, CancelRestore, AwaitRestore, AttachPods, AdoptServers, RecordDone, RevertAdoption, FinishFormer, DeleteNamespace,
 	}, k)
 }
 
@@ -284,6 +285,9 @@ func operate[O any](ctx context.Context, op Operator[O], phases func(O) []Phase,
 			if last = &left[i]; last.Kind.changesRunning() {
 				break
 			}
+		}
+		if !last.Kind.changesRunning() {
+			return nil
 		}
 	}
 }
