@@ -73,8 +73,9 @@ type Servers interface {
 	rollable(l Live) rollout.Cluster
 	// stopUnelected stops all servers of a cluster that never had a leader, and returns the objects as they are then.
 	stopUnelected(ctx context.Context, spec server.Spec) (server.Set, error)
-	// stop stops all servers before they are deleted.
+	// stop stops all servers before they are deleted, and revert gives the former servers back what an adoption took from them.
 	stop(ctx context.Context, spec server.Spec, live server.Set) error
+	revert(ctx context.Context, spec server.Spec, live server.Set) error
 	// recoverQuorum returns a *RefusedRecoveryError or a *RecoveryError.
 	recoverQuorum(ctx context.Context, spec server.Spec, from string) error
 	// checkFormer checks whether a new cluster can adopt the servers of spec.Adopt, and returns a *RefusedError if it cannot. rejoin is
@@ -83,8 +84,6 @@ type Servers interface {
 	rejoin(ctx context.Context, before server.Takeover, statefulSet string) (server.Takeover, error)
 	// adoptable is what an adoption looks at and acts on.
 	adoptable(spec server.Spec, token string, desired int) rollout.Cluster
-	// revert gives the former servers back what an adoption took from them.
-	revert(ctx context.Context, spec server.Spec, live server.Set) error
 	// unsettled is the *UnsettledError that explains err.
 	unsettled(ctx context.Context, err error, spec server.Spec) error
 }

@@ -449,10 +449,7 @@ func (x *simulation) deleted(spec server.Spec) func(*simCluster) {
 	return func(s *simCluster) {
 		was, _ := x.created(&spec)
 		*s = *was
-		for s.sts.replicas > 0 {
-			s.byHand(s.sts.replicas - 1)
-		}
-		s.sts, s.config, s.routed = simSet{}, simConfig{}, false
+		_ = s.destroy(spec)
 	}
 }
 
