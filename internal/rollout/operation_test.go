@@ -139,6 +139,38 @@ func TestPhases(t *testing.T) {
 		if text := strings.Join(got, "; "); text != tt.want {
 			t.Errorf("%s:\n got %s\nwant %s", name, text, tt.want)
 		}
+		if !inOrder(phases) {
+			t.Errorf("%s: the order is not that of the kinds", name)
+		}
+	}
+}
+
+// inOrder reports whether phases are in the order of their kinds, except that a stage follows another.
+func inOrder(phases []Phase) bool {
+	last := 0
+	for i := range phases {
+		k := phases[i].Kind
+		if another := k.staged() && kinds[last].staged(); k.rank() < last && !another {
+			return false
+		}
+		last = max(k.rank(), 0)
+	}
+	return true
+}
+
+// What follows a phase is recognized by the order of the kinds.
+func TestPhases_inTheOrderOfTheirKinds(t *testing.T) {
+	t.Parallel()
+	for name, phases := range map[string][]Phase{
+		"a delete that keeps data":         DeletePhases(Doomed{Applied: true, Adopting: true, KeepsData: true}),
+		"a delete of pods":                 DeletePhases(Doomed{Orphaned: true}),
+		"the end of a delete":              FinalPhases(Doomed{Applied: true, OwnsNamespace: true}),
+		"a restore":                        RestorePhases(Restorable{Former: true}),
+		"the restore that a cluster needs": RestorePhases(Restorable{Origin: true, ACLs: true, Former: true}),
+	} {
+		if len(phases) == 0 || !inOrder(phases) {
+			t.Errorf("%s: %v", name, phases)
+		}
 	}
 }
 
