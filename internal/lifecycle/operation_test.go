@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -24,8 +25,9 @@ type world struct {
 	log  []string
 	// failAt counts from 1; 0 is never.
 	failAt int
-	// stuck ends the next rollout.
+	// stuck ends the next rollout, and loses takes objects away while it runs.
 	stuck error
+	loses func(*server.Set)
 	// removed are the objects that were deleted.
 	removed []string
 	// held says that the Lease is held.
@@ -71,6 +73,8 @@ func (f fakeObjects) apply(_ context.Context, set, _ server.Set) (accepted []ser
 		was := f.live
 		f.live = set
 		f.live.Namespace, f.live.ClientService = was.Namespace, cmp.Or(set.ClientService, was.ClientService)
+	} else if set.Config != nil {
+		f.live.Config = set.Config
 	}
 	return set.All(), nil
 }
@@ -234,6 +238,10 @@ func (f fakeCluster) Look(context.Context) (rollout.World, error) {
 	if stuck := f.stuck; stuck != nil {
 		f.stuck = nil
 		return rollout.World{}, &rollout.FinalError{Err: stuck}
+	}
+	if loses := f.loses; loses != nil {
+		f.loses = nil
+		loses(&f.live)
 	}
 	w := rollout.World{Desired: f.desired, Replicas: f.desired, Observed: true, Leader: "consul-server-0"}
 	for i := range f.desired {
@@ -590,6 +598,25 @@ func TestOperation_resumesAnAdoptionAsItBegan(t *testing.T) {
 		change(&wanted.Spec)
 		if err := operate(w, wanted); err == nil || slices.ContainsFunc(w.log, func(l string) bool { return strings.HasPrefix(l, "apply") }) {
 			t.Errorf("%s: %v, after %q", name, err, w.log)
+		}
+	}
+}
+
+// A record that is lost during an update is written by that update.
+func TestOperation_writesTheRecordThatWasLostMeanwhile(t *testing.T) {
+	t.Parallel()
+	for name, loses := range map[string]func(*server.Set){
+		"the record":    func(s *server.Set) { s.Config.Data = nil },
+		"the ConfigMap": func(s *server.Set) { s.Config = nil },
+	} {
+		w := runningWorld(operationSpec())
+		want := w.live.Config.Data
+		w.loses = loses
+		if err := operate(w, rollout.Wanted{Spec: operationSpec()}); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if w.live.Config == nil || !maps.Equal(w.live.Config.Data, want) {
+			t.Errorf("%s is not written again: %v", name, w.live.Config)
 		}
 	}
 }

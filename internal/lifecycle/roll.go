@@ -118,7 +118,7 @@ func (r *roll) declare(ctx context.Context) error {
 }
 
 // record records that the volumes are as declared, how many servers there are, that the cluster is established, and which of its
-// servers still run a former configuration.
+// servers still run a former configuration. The record of the first leader may have been lost since the beginning.
 func (r *roll) record(ctx context.Context) error {
 	if r.spec.Resizing {
 		if err := r.objects.markResized(ctx); err != nil {
@@ -128,7 +128,11 @@ func (r *roll) record(ctx context.Context) error {
 	if err := r.declare(ctx); err != nil {
 		return r.servers.unsettled(ctx, err, r.spec)
 	}
-	if r.spec.Established && len(r.spec.FormerConfig) == 0 {
+	live, err := r.objects.read(ctx)
+	if err != nil {
+		return r.servers.unsettled(ctx, err, r.spec)
+	}
+	if live.IsEstablished() && len(r.spec.FormerConfig) == 0 {
 		return nil
 	}
 	former, err := r.objects.formerConfig(ctx, r.spec, server.Objects(r.spec))

@@ -150,7 +150,7 @@ func passing() []namedFault {
 		{silent: true, name: "somebody scales to none", simFault: simFault{do: func(s *simCluster) { s.byHand(0) }}},
 		{name: "somebody scales to five", simFault: simFault{keeps: true, do: func(s *simCluster) { s.byHand(5) }}},
 		{name: "the StatefulSet is deleted without its pods", simFault: simFault{keeps: true, do: orphan}},
-		{name: recordLost, simFault: simFault{keeps: true, do: func(s *simCluster) { s.config.established = false }}},
+		{name: "the record of the first leader is lost", simFault: simFault{keeps: true, do: func(s *simCluster) { s.config.established = false }}},
 		{name: "the ConfigMap is deleted", simFault: simFault{keeps: true, do: func(s *simCluster) { s.config = simConfig{} }}},
 	}
 }
@@ -271,16 +271,12 @@ func simFaulty() (out []simEntry) {
 const (
 	allDeleted = "all pods are deleted"
 	volumeLost = "a volume is lost"
-	recordLost = "the record of the first leader is lost"
 )
 
 // simInterrupted are changes with a fault after their first or second action. After it, the reference to the snapshot before an upgrade is
-// lost with the StatefulSet, and the next apply writes the record of the first leader.
+// lost with the StatefulSet.
 func simInterrupted() (out []simEntry) {
 	for _, f := range passing() {
-		if f.name == recordLost {
-			continue
-		}
 		for _, c := range []namedChange{
 			{"another setting", setUI}, {"an upgrade without a snapshot", all(upgrade, unsaved)}, {"gossip on", gossip}, {"to five", scale(5)},
 			{"to one", scale(1)}, {"new volumes", rebuilds},
@@ -686,9 +682,6 @@ func simUnsolved() (out []unsolved) {
 		}
 		s.ticks(30)
 	}})
-	record := simFault{after: 2, do: func(s *simCluster) { s.config.established = false }}
-	add(entry("the record of the first leader is lost during an operation", simSpec(3), scale(5)),
-		"RecordDone writes it only if it was missing at the beginning; the next apply does", record)
 	add(adoption("three servers, and the StatefulSet is deleted", 3, simSpec(3)),
 		"only its annotations say which servers are adopted; this is also the moment in which other labels or volumes create it again",
 		simFault{after: 2, do: orphan})

@@ -522,7 +522,7 @@ func (o *simOperator) record(spec server.Spec, desired int) {
 		s.killable()
 	}
 	spec.Declared = int32(desired) //nolint:gosec // at most 7
-	if spec.Established && !s.config.former && s.config.servers == desired {
+	if s.config.established && !s.config.former && s.config.servers == desired {
 		return
 	}
 	spec.Established = true
