@@ -3,10 +3,13 @@ package lifecycle
 import (
 	"context"
 	"fmt"
+	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
@@ -41,12 +44,24 @@ func (op *operation) apply(ctx context.Context, spec server.Spec) error {
 	return nil
 }
 
-// tellServers brings the number of declared servers into the pods before any of them stops: a
-// server that only knows the former number would stay a peer (leave.sh).
-func (d objects) tellServers(ctx context.Context, declared int32) error {
+// tellServers brings the number of declared servers into the pods before any of them stops: a server that only knows another number
+// would stay a peer, or leave too few (leave.sh). The leader never knows the smaller number alone: servers that stop with it would stay
+// peers, and it would leave with the only log that says so.
+func (d objects) tellServers(ctx context.Context, former, declared int32) error {
 	pods, err := d.Consul.Pods(ctx)
 	if err != nil {
 		return err
+	}
+	short, cancel := context.WithTimeout(ctx, unwellTimeout)
+	defer cancel()
+	if found, err := consul.LeaderPod(short, d.Consul, pods); err == nil { // without a leader, no server can leave
+		leader := *found
+		pods = slices.DeleteFunc(pods, func(p corev1.Pod) bool { return p.Name == leader.Name })
+		if declared > former {
+			pods = slices.Insert(pods, 0, leader)
+		} else {
+			pods = append(pods, leader)
+		}
 	}
 	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:"%d"}}}`, server.AnnotationServers, declared)
 	for i := range pods {

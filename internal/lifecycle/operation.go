@@ -109,7 +109,7 @@ func (op *operation) Do(ctx context.Context, p rollout.Phase) error {
 	case rollout.AdoptServers:
 		err = op.adoptServers(ctx)
 	case rollout.DeclareServers:
-		err = op.objects.tellServers(ctx, p.Spec.Declared)
+		err = op.objects.tellServers(ctx, op.before.Replicas, p.Spec.Declared)
 	case rollout.RollServers:
 		err = op.rollServers(ctx)
 	case rollout.SettleServers:

@@ -122,8 +122,8 @@ func (f fakeObjects) relabel(context.Context, map[string]string, map[string]stri
 	return f.call("relabel")
 }
 
-func (f fakeObjects) tellServers(_ context.Context, declared int32) error {
-	return f.call("tell %d", declared)
+func (f fakeObjects) tellServers(_ context.Context, former, declared int32) error {
+	return f.call("tell %d instead of %d", declared, former)
 }
 
 func (f fakeObjects) formerConfig(context.Context, server.Spec, server.Set) (map[string]string, error) {
@@ -617,6 +617,26 @@ func TestOperation_writesTheRecordThatWasLostMeanwhile(t *testing.T) {
 		}
 		if w.live.Config == nil || !maps.Equal(w.live.Config.Data, want) {
 			t.Errorf("%s is not written again: %v", name, w.live.Config)
+		}
+	}
+}
+
+// The servers that run are told how many are declared: before the first one leaves.
+func TestOperation_tellsTheServersHowManyThereAre(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		before, after int32
+		want          string
+	}{{3, 1, "tell 1 instead of 3"}, {3, 3, ""}} {
+		before, after := operationSpec(), operationSpec()
+		before.Replicas, after.Replicas = tt.before, tt.after
+		w := runningWorld(before)
+		if err := operate(w, rollout.Wanted{Spec: after}); err != nil {
+			t.Fatal(err)
+		}
+		told := slices.DeleteFunc(w.log, func(l string) bool { return !strings.HasPrefix(l, "tell") })
+		if got := strings.Join(told, ", "); got != tt.want {
+			t.Errorf("%d servers become %d: %q, want %q", tt.before, tt.after, got, tt.want)
 		}
 	}
 }

@@ -43,8 +43,8 @@ type Objects interface {
 	attach(ctx context.Context, spec server.Spec, live server.Set) (server.Set, error)
 	// relabel replaces the former labels of the objects that no spec renders.
 	relabel(ctx context.Context, former, declared map[string]string) error
-	// tellServers brings the number of declared servers into the pods.
-	tellServers(ctx context.Context, declared int32) error
+	// tellServers brings the number of declared servers into the pods, which know a former one.
+	tellServers(ctx context.Context, former, declared int32) error
 	// formerConfig is the configuration of the servers that do not run a spec yet.
 	formerConfig(ctx context.Context, spec server.Spec, live server.Set) (map[string]string, error)
 	// checkConfig lets Consul check the configuration of a spec, in a Job. It returns a *ConfigError if Consul refuses it.

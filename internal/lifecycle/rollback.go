@@ -72,7 +72,7 @@ func (op *operation) rollBack(ctx context.Context, before, changed server.Spec, 
 		return errors.Join(cause, errors.New("rolled back: the servers run what they ran before, and still have no leader"))
 	}
 	if before.Replicas > desired {
-		if err := op.objects.tellServers(ctx, desired); err != nil {
+		if err := op.objects.tellServers(ctx, before.Replicas, desired); err != nil {
 			return errors.Join(cause, fmt.Errorf("rolling back: %w", err))
 		}
 	}

@@ -84,6 +84,13 @@ func (s *simCluster) lose(i int) {
 	s.leads[i] = false
 }
 
+// deleteAll deletes all pods.
+func (s *simCluster) deleteAll() {
+	for i := range s.pods {
+		s.delete(i)
+	}
+}
+
 // crashes stops a server, which stays a peer, for some ticks.
 func (s *simCluster) crashes(i, ticks int) {
 	s.pods[i].running, s.pods[i].ready, s.pods[i].down = false, false, s.now+ticks
@@ -125,11 +132,7 @@ func passing() []namedFault {
 			s.claims[i] = simClaim{}
 		}}},
 		{name: "a volume is being deleted", simFault: simFault{keeps: true, do: func(s *simCluster) { s.claims[s.follower()].deleting = true }}},
-		{name: allDeleted, simFault: simFault{do: func(s *simCluster) {
-			for i := range s.pods {
-				s.delete(i)
-			}
-		}}},
+		{name: allDeleted, simFault: simFault{do: (*simCluster).deleteAll}},
 		{name: "all servers crash", simFault: simFault{do: func(s *simCluster) {
 			for i := range s.pods {
 				if s.pods[i].exists {
@@ -255,7 +258,7 @@ func simFaulty() (out []simEntry) {
 		}
 		for _, c := range changes {
 			e := entry(f.name+", then "+c.name, simSpec(3), c.change).with(f.simFault)
-			e.loose = f.silent && (c.name == "deny" || strings.HasPrefix(c.name, "an upgrade")) || f.name == allDeleted && e.after.Replicas == 1
+			e.loose = f.silent && (c.name == "deny" || strings.HasPrefix(c.name, "an upgrade"))
 			out = append(out, e)
 		}
 	}
@@ -263,11 +266,8 @@ func simFaulty() (out []simEntry) {
 }
 
 // Faults that cost the quorum for good if they meet a server that leaves. No acknowledged write is lost, and a recovery brings the
-// cluster back:
-//   - A volume is lost while another of three servers leaves: it leaves the lost one and one more as peers (leave.sh counts a peer that
-//     has failed, or is about to). So does a server whose pod is deleted with that of a server that gets a new volume.
-//   - All pods are deleted while DeclareServers tells them that one server is declared: the leader knows, leaves, and is the only one
-//     that has the entry in its log. The followers that do not know yet stopped before as peers.
+// cluster back: a volume is lost while another of three servers leaves, which leaves the lost one and one more as peers (leave.sh counts a
+// peer that has failed, or is about to). So does a server whose pod is deleted with that of a server that gets a new volume.
 const (
 	allDeleted = "all pods are deleted"
 	volumeLost = "a volume is lost"
@@ -281,7 +281,11 @@ func simInterrupted() (out []simEntry) {
 			{"another setting", setUI}, {"an upgrade without a snapshot", all(upgrade, unsaved)}, {"gossip on", gossip}, {"to five", scale(5)},
 			{"to one", scale(1)}, {"new volumes", rebuilds},
 		} {
-			for after := 1; after <= 2; after++ {
+			last := 2
+			if c.name == "to one" { // all three servers are told
+				last = 5
+			}
+			for after := 1; after <= last; after++ {
 				fault := f.simFault
 				fault.after, fault.keeps = after, false
 				e := entry(fmt.Sprintf("%s after action %d of %s", f.name, after, c.name), simSpec(3), c.change).with(fault)
@@ -673,15 +677,6 @@ func simUnsolved() (out []unsolved) {
 			s.claims[other] = simClaim{}
 			s.ticks(30)
 		}})
-	declared := entry("all pods are deleted while only the leader knows that one server is declared", simSpec(3))
-	declared.recover = FromSurvivor
-	add(declared, "the leader leaves last, and nobody has the entry that says so; Remains.Lost as above", simFault{do: func(s *simCluster) {
-		s.pods[s.leader()].declared = 1
-		for i := range s.pods {
-			s.delete(i)
-		}
-		s.ticks(30)
-	}})
 	add(adoption("three servers, and the StatefulSet is deleted", 3, simSpec(3)),
 		"only its annotations say which servers are adopted; this is also the moment in which other labels or volumes create it again",
 		simFault{after: 2, do: orphan})

@@ -215,10 +215,7 @@ func (o *simOperator) phase(ctx context.Context, p Phase) error {
 	case AdoptServers:
 		return o.adopt(ctx, &p.Spec, desired)
 	case DeclareServers:
-		for i := range s.pods {
-			s.killable()
-			s.pods[i].declared = int(p.Spec.Declared)
-		}
+		s.tell(server.MaxReplicas, int(p.Spec.Declared))
 	case RollServers:
 		return o.roll(ctx, &p.Spec, desired)
 	case SettleServers:
@@ -373,9 +370,33 @@ func (s *simCluster) applySet(spec server.Spec) {
 	s.sts.spec, s.sts.replicas, s.sts.seen = &spec, int(spec.Replicas), s.now+ticksToSee
 }
 
+// tell is objects.tellServers. Each server that is told counts as an action, after which there may be a fault.
+func (s *simCluster) tell(former, declared int) {
+	order := []int{0, 1, 2, 3, 4, 5, 6}
+	if l := s.leader(); l >= 0 {
+		order = slices.Delete(order, l, l+1)
+		if declared > former {
+			order = slices.Insert(order, 0, l)
+		} else {
+			order = append(order, l)
+		}
+	}
+	for _, i := range order {
+		s.killable()
+		if s.pods[i].exists {
+			s.pods[i].declared = declared
+			s.actions++
+			s.fire()
+		}
+	}
+}
+
 // roll is RollServers.
 func (o *simOperator) roll(ctx context.Context, spec *server.Spec, desired int) error {
 	s := o.simCluster
+	if !s.sts.exists {
+		return errors.New("there is no StatefulSet")
+	}
 	r := &simRollout{simCluster: s, spec: spec, desired: desired}
 	if spec.Established && spec.Update.PauseAfter > 0 {
 		if err := s.await(simTimeout, func() bool { return s.sts.seen <= s.now }); err != nil {

@@ -96,7 +96,7 @@ func (w *simWalk) fault() []simFault {
 		return nil
 	case min(w.known.Replicas, w.spec.Replicas) < 3 && f.name != "an agent lacks its token": // one fault of one server costs the quorum
 		return nil
-	case f.name == volumeLost || f.name == allDeleted || f.silent && upgrades:
+	case f.name == volumeLost || f.silent && upgrades:
 		f.after = 0
 	}
 	if f.silent && upgrades {
