@@ -621,13 +621,13 @@ func TestOperation_writesTheRecordThatWasLostMeanwhile(t *testing.T) {
 	}
 }
 
-// The servers that run are told how many are declared: before the first one leaves.
+// The servers that run are told how many are declared: before the first one leaves, and before the last one is added.
 func TestOperation_tellsTheServersHowManyThereAre(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		before, after int32
 		want          string
-	}{{3, 1, "tell 1 instead of 3"}, {3, 3, ""}} {
+	}{{1, 3, "tell 3 instead of 1"}, {3, 5, "tell 5 instead of 3"}, {3, 1, "tell 1 instead of 3"}, {3, 3, ""}} {
 		before, after := operationSpec(), operationSpec()
 		before.Replicas, after.Replicas = tt.before, tt.after
 		w := runningWorld(before)

@@ -107,10 +107,14 @@ func (r *roll) settle(ctx context.Context) error {
 func (r *roll) declare(ctx context.Context) error {
 	told := r.spec
 	told.Declared = int32(r.desired) //nolint:gosec // at most 7
-	if cmp.Or(r.spec.Declared, r.spec.Replicas) == told.Declared {
+	former := cmp.Or(r.spec.Declared, r.spec.Replicas)
+	if former == told.Declared {
 		return nil
 	}
 	if _, err := r.objects.apply(ctx, server.Set{Config: server.Objects(told).Config}, server.Set{}); err != nil {
+		return err
+	}
+	if err := r.objects.tellServers(ctx, former, told.Declared); err != nil {
 		return err
 	}
 	r.spec = told

@@ -621,6 +621,18 @@ func simOthers() (out []simEntry) {
 		}
 	}
 	out = append(out, retained)
+	for after := 1; after <= 5; after++ {
+		out = append(out, entry(fmt.Sprintf("%s after action %d of one to three", allDeleted, after), simSpec(1), scale(3)).
+			with(simFault{after: after, do: (*simCluster).deleteAll}))
+	}
+	grown := entry("servers that know how many there are now stay peers", simSpec(1), scale(3))
+	out = append(out, grown.with(simFault{after: 4, do: func(s *simCluster) { // two are told, and the third starts
+		s.deleteAll()
+		s.ticks(ticksToStop)
+		if peers := s.claims[0].peers & s.claims[1].peers; peers != first(2) {
+			s.breaks("all pods are deleted, and the peers are %s", peers)
+		}
+	}}))
 	deny3 := entry("an agent lacks its token when servers are to deny", simSpec(3), deny)
 	return append(out,
 		offline(entry("file systems grow only when they are mounted again", simSpec(3), grow)),

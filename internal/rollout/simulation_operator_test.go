@@ -922,8 +922,9 @@ func (r *simRollout) act(w World, a Action) error {
 		if a.Count >= r.desired && s.config.servers != r.desired { // Live.Declare
 			told := *r.spec
 			told.Declared = int32(r.desired) //nolint:gosec // at most 7
+			former := s.config.servers
 			s.applyConfig(told)
-			s.killable()
+			s.tell(former, r.desired)
 		}
 		s.sts.replicas, s.sts.seen = a.Count, s.now+ticksToSee
 	default:
