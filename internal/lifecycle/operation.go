@@ -62,6 +62,9 @@ func (op *operation) Observe(ctx context.Context) (rollout.Observed, error) {
 	}
 	o.Running = op.before
 	o.Running.Established = op.runs.Established
+	if o.Applied {
+		o.Running.Declared = op.live.Declared()
+	}
 	return o, err
 }
 
@@ -84,6 +87,8 @@ func (op *operation) Do(ctx context.Context, p rollout.Phase) error {
 		err = op.prepareNamespace(ctx, p.Spec)
 	case rollout.CheckConfig:
 		err = op.objects.checkConfig(ctx, op.before, p.Spec, op.checkedIn(p.Spec))
+	case rollout.StartServers:
+		err = op.startServers(ctx, p.Spec)
 	case rollout.RenewAgentTokens:
 		err = op.credentials.renewAgentTokens(ctx)
 	case rollout.KeepSecrets:

@@ -225,7 +225,7 @@ func (f fakeServers) unsettled(_ context.Context, err error, _ server.Spec) erro
 	return &UnsettledError{Err: err}
 }
 
-// fakeCluster has nothing to do, unless the world is stuck.
+// fakeCluster has nothing to do, unless the world is stuck, or all servers were taken away.
 type fakeCluster struct {
 	*world
 	desired int
@@ -243,6 +243,9 @@ func (f fakeCluster) Look(context.Context) (rollout.World, error) {
 		f.loses = nil
 		loses(&f.live)
 	}
+	if sts := f.live.StatefulSet; sts != nil && *sts.Spec.Replicas == 0 {
+		return rollout.World{Desired: f.desired, Observed: true}, nil
+	}
 	w := rollout.World{Desired: f.desired, Replicas: f.desired, Observed: true, Leader: "consul-server-0"}
 	for i := range f.desired {
 		w.Servers = append(w.Servers, rollout.Server{Name: server.PodName("consul", i), Peer: true})
@@ -250,7 +253,13 @@ func (f fakeCluster) Look(context.Context) (rollout.World, error) {
 	return w, nil
 }
 
-func (f fakeCluster) Do(context.Context, rollout.World, rollout.Action) error { return nil }
+func (f fakeCluster) Do(_ context.Context, _ rollout.World, a rollout.Action) error {
+	if a.Verb != rollout.Scale {
+		return nil
+	}
+	f.live.StatefulSet.Spec.Replicas = new(int32(a.Count)) //nolint:gosec // at most 7
+	return f.call("%s", a)
+}
 
 // fakeAdoption replaces the former servers of the world. The last new server leads as soon as it is there.
 type fakeAdoption struct {
@@ -638,6 +647,42 @@ func TestOperation_tellsTheServersHowManyThereAre(t *testing.T) {
 		if got := strings.Join(told, ", "); got != tt.want {
 			t.Errorf("%d servers become %d: %q, want %q", tt.before, tt.after, got, tt.want)
 		}
+	}
+}
+
+// Servers that were all taken away come back with what they ran before, and then the upgrade begins. If they do not come back, nothing was
+// changed.
+func TestOperation_startsTheServersBeforeTheSnapshot(t *testing.T) {
+	t.Parallel()
+	before, after := operationSpec(), operationSpec()
+	after.Version, after.Image = "1.22.8", "consul:1.22.8"
+	taken := func() *world {
+		w := runningWorld(before)
+		w.live.StatefulSet.Spec.Replicas = new(int32(0))
+		return w
+	}
+	w := taken()
+	if err := operate(w, rollout.Wanted{Spec: after}); err != nil {
+		t.Fatal(err)
+	}
+	snapshot := slices.Index(w.log, "snapshot")
+	if scaled := slices.Index(w.log, "scale to 3 servers"); scaled < 0 || scaled > snapshot {
+		t.Errorf("the servers do not come back before the snapshot: %q", w.log)
+	}
+	if applied := slices.IndexFunc(w.log, func(l string) bool { return strings.HasPrefix(l, "apply") }); applied < snapshot {
+		t.Errorf("the change is applied before the snapshot: %q", w.log)
+	}
+	w = taken()
+	w.stuck = &rollout.StuckError{Missing: "server consul-server-2 does not start"}
+	if err := operate(w, rollout.Wanted{Spec: after}); !errors.As(err, new(*SnapshotError)) {
+		t.Errorf("the servers do not come back: %v, want a *SnapshotError", err)
+	}
+	before.ACL, after = server.ACL{Enabled: true, DefaultPolicy: "allow"}, before
+	after.ACL = server.ACL{Enabled: true, DefaultPolicy: "deny"}
+	w = taken()
+	w.stuck = &rollout.StuckError{Missing: "server consul-server-2 does not start"}
+	if err := operate(w, rollout.Wanted{Spec: after}); !errors.As(err, new(*AgentTokensError)) {
+		t.Errorf("the servers do not come back: %v, want an *AgentTokensError", err)
 	}
 }
 

@@ -150,6 +150,22 @@ func (r *roll) record(ctx context.Context) error {
 	return nil
 }
 
+// startServers brings back the servers with what was applied last. What else there is to do is part of the change. The errors are those of
+// what is to follow: nothing was changed.
+func (op *operation) startServers(ctx context.Context, spec server.Spec) error {
+	r, err := newRoll(ctx, op.ports, spec, int(spec.Replicas), spec.Update.ServerTimeout)
+	if err == nil {
+		r.live.Version, r.live.Storage = "", nil
+		err = r.run(ctx)
+	}
+	if unsettled := (*UnsettledError)(nil); rollout.TakesSnapshot(spec, op.wanted.Spec) && errors.As(err, &unsettled) {
+		return &SnapshotError{Err: unsettled.Err, Explanation: unsettled.Explanation}
+	} else if err != nil {
+		return &AgentTokensError{err}
+	}
+	return nil
+}
+
 // rollServers brings the servers to what was applied.
 func (op *operation) rollServers(ctx context.Context) error {
 	limit := op.applied.Update.ServerTimeout

@@ -10,8 +10,8 @@ import (
 
 // Observed is what an operation finds, and decides from.
 type Observed struct {
-	// Running is what was applied last, with the number of servers, the encryption, and the record that the servers show. It is the
-	// zero Spec if there are no servers.
+	// Running is what was applied last, with the number of servers, the encryption, and the record that the servers show. Declared is
+	// the number that the servers are told, 0 if it is not known. It is the zero Spec if there are no servers.
 	Running server.Spec
 	// Applied says that there is a StatefulSet. Without one, servers may run all the same.
 	Applied bool
@@ -64,6 +64,9 @@ const (
 	PrepareNamespace Kind = "prepare the namespace"
 	// CheckConfig lets Consul check the configuration.
 	CheckConfig Kind = "check the configuration"
+	// StartServers brings back servers that were all taken away, with what they ran before, if what follows has to ask them before any
+	// of them runs the change.
+	StartServers Kind = "start the servers"
 	// RenewAgentTokens makes every server accept its agent token before the first one refuses anything.
 	RenewAgentTokens Kind = "renew the agent tokens"
 	// KeepSecrets copies the management token and the gossip keys of the former servers of an adoption.
@@ -115,8 +118,8 @@ const (
 var kinds = []Kind{
 	RevertAdoption,
 	BootstrapACLs, FinishFormer, CheckServers, StartRestore, FollowRestore, RecordRestore, HealServers, RecordOrigin,
-	RecoverQuorum, CancelRestore, AwaitRestore, CheckChange, CheckAdoption, PrepareNamespace, CheckConfig, RenewAgentTokens, KeepSecrets,
-	AttachPods, MarkData,
+	RecoverQuorum, CancelRestore, AwaitRestore, CheckChange, CheckAdoption, PrepareNamespace, CheckConfig, StartServers, RenewAgentTokens,
+	KeepSecrets, AttachPods, MarkData,
 	Relabel, EnsureKeys, EnsureCertificates, LoadCertificates, TakeSnapshot, StartVolumes, StopServers, ApplyObjects, AdoptServers,
 	DeclareServers, RollServers, SettleServers, RecordDone,
 	DeleteKeys, DeleteCertificates, RestoreSnapshot, RouteClients, RefreshSchedules,
@@ -133,7 +136,8 @@ func (k Kind) staged() bool { return k.rank() >= Relabel.rank() && k.rank() <= R
 // of them: once it is recorded, nothing else shows that clients are still to be routed.
 func (k Kind) changesRunning() bool {
 	return slices.Contains([]Kind{
-		RecoverQuorum, CancelRestore, AwaitRestore, AttachPods, AdoptServers, RecordDone, RevertAdoption, FinishFormer, DeleteNamespace,
+		RecoverQuorum, CancelRestore, AwaitRestore, StartServers, AttachPods, AdoptServers, RecordDone, RevertAdoption, FinishFormer,
+		DeleteNamespace,
 	}, k)
 }
 
@@ -161,7 +165,13 @@ func (w Wanted) Phases(o Observed) []Phase {
 	add(adopts, CheckAdoption, after)
 	add(w.Create && !adopts, PrepareNamespace, after)
 	add(true, CheckConfig, after)
-	add(before.ACL.Enabled && !before.ACL.Denies() && after.ACL.Denies(), RenewAgentTokens, after)
+	refuses := before.ACL.Enabled && !before.ACL.Denies() && after.ACL.Denies()
+	if o.Applied && !adopts && !w.Create && before.Established && before.Replicas == 0 && (refuses || TakesSnapshot(before, after)) {
+		start := before
+		start.Replicas = cmp.Or(before.Declared, after.Replicas)
+		add(true, StartServers, start, Action{Verb: Scale, Count: int(start.Replicas)})
+	}
+	add(refuses, RenewAgentTokens, after)
 	add(begins, KeepSecrets, after)
 	add(!w.Create && !o.Applied, AttachPods, before)
 	if adopts {

@@ -20,6 +20,7 @@ func TestPhases(t *testing.T) {
 	}
 	unelected := with(running, func(s *server.Spec) { s.Established, s.Creating = false, true })
 	pending := with(running, func(s *server.Spec) { s.Origin = &server.Origin{} })
+	none := with(running, func(s *server.Spec) { s.Replicas = 0 })
 	keys := with(running, func(s *server.Spec) { s.Gossip.Stage = server.StageEncrypted })
 	adopts := func(s *server.Spec) { s.Adopt = &server.Adopt{StatefulSet: "old"} }
 	const stage = "relabel; start to change the volumes; apply the objects; roll the servers; settle the servers; record what was done; "
@@ -44,6 +45,19 @@ func TestPhases(t *testing.T) {
 		"servers that start to refuse clients": {
 			Observed{Running: with(running, acl("allow")), Applied: true}, Wanted{Spec: with(running, acl("deny"))},
 			prepare + "renew the agent tokens; " + stage + finish,
+		},
+		"an upgrade of servers that were all taken away": {
+			Observed{Running: none, Applied: true},
+			Wanted{Spec: with(running, func(s *server.Spec) { s.Version, s.Update.SnapshotBefore = "1.22.8", true })},
+			prepare + "start the servers; " + strings.Replace(stage, "relabel; ", "relabel; take a snapshot; ", 1) + finish,
+		},
+		"an upgrade without a snapshot of servers that were all taken away": {
+			Observed{Running: none, Applied: true}, Wanted{Spec: with(running, func(s *server.Spec) { s.Version = "1.22.8" })},
+			prepare + stage + finish,
+		},
+		"servers that were all taken away start to refuse clients": {
+			Observed{Running: with(none, acl("allow")), Applied: true}, Wanted{Spec: with(running, acl("deny"))},
+			prepare + "start the servers; renew the agent tokens; " + stage + finish,
 		},
 		"gossip that is encrypted, in three stages": {
 			Observed{Running: running, Applied: true}, Wanted{Spec: keys},

@@ -45,10 +45,14 @@ func NewPlan(o Observed, w Wanted) Plan {
 	var rolled *server.Spec // the stage before
 	for i := range p.Phases {
 		phase := &p.Phases[i]
-		if phase.Kind == AdoptServers {
+		switch {
+		case phase.Kind == StartServers:
+			next = next.after(phase.Steps[0]).after(Action{Verb: Wait})
+			continue
+		case phase.Kind == AdoptServers:
 			phase.Steps = previewTakeover(next)
-		}
-		if phase.Kind != RollServers || o.Adopting { // what follows an adoption depends on the servers that it adds
+			continue
+		case phase.Kind != RollServers, o.Adopting: // what follows an adoption depends on the servers that it adds
 			continue
 		}
 		if rolled == nil {

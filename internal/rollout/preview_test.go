@@ -301,6 +301,19 @@ func TestNewPlan_withoutPods(t *testing.T) {
 			t.Errorf("%s: the plan is %q, want %q", name, steps, tt.want)
 		}
 	}
+	none, upgraded := spec, spec
+	none.Replicas, none.Declared, upgraded.Version, upgraded.Update.SnapshotBefore, upgraded.Replicas = 0, 3, "1.22.8", true, 1
+	var steps []string
+	for _, a := range planOf(&World{StatefulSet: "s", Observed: true, CanTransfer: true, Unsettled: "no pods"}, none, upgraded).Steps() {
+		a.Why = ""
+		steps = append(steps, a.String())
+	}
+	if want := []string{
+		"scale to 3 servers", "take a snapshot", "restart s-1", "restart s-2", "transfer the leadership to s-1", "restart s-0",
+		"scale to 2 servers", "transfer the leadership to s-0", "scale to 1 servers",
+	}; !slices.Equal(steps, want) {
+		t.Errorf("servers that were taken away, and an upgrade: the plan is %q, want %q", steps, want)
+	}
 	sick := rebuild(three("s-0"), "s-0")
 	sick.Servers, sick.Replicas, sick.Unsettled = sick.Servers[:2], 2, "not ready: s-0"
 	sick.Servers[0].Sick, sick.Servers[0].Voting = true, true

@@ -150,7 +150,7 @@ func passing() []namedFault {
 		{name: "autopilot has another configuration", simFault: simFault{keeps: true, do: func(s *simCluster) { s.autopilot, s.prune = 1, false }}},
 		{name: "an agent lacks its token", simFault: simFault{keeps: true, do: func(s *simCluster) { s.claims[s.follower()].token = false }}},
 		{name: "somebody scales to one fewer", simFault: simFault{do: func(s *simCluster) { s.byHand(s.sts.replicas - 1) }}},
-		{silent: true, name: "somebody scales to none", simFault: simFault{do: func(s *simCluster) { s.byHand(0) }}},
+		{name: "somebody scales to none", simFault: simFault{do: func(s *simCluster) { s.byHand(0) }}},
 		{name: "somebody scales to five", simFault: simFault{keeps: true, do: func(s *simCluster) { s.byHand(5) }}},
 		{name: "the StatefulSet is deleted without its pods", simFault: simFault{keeps: true, do: orphan}},
 		{name: "the record of the first leader is lost", simFault: simFault{keeps: true, do: func(s *simCluster) { s.config.established = false }}},
@@ -467,7 +467,8 @@ func simTakenAway() (out []simEntry) {
 		{3, 1, []namedChange{{"no change", unchanged}, {"to one", scale(1)}, {"another setting", setUI}, {"to five", scale(5)}}},
 		{3, 2, []namedChange{{"to one", scale(1)}, {"to five", scale(5)}, {"gossip on", gossip}}},
 		{3, 4, []namedChange{{"no change", unchanged}, {"to one", scale(1)}, {"another setting", setUI}}},
-		{1, 0, []namedChange{{"no change", unchanged}, {"to three", scale(3)}, {"another setting", setUI}}},
+		{3, 0, []namedChange{{"an upgrade to one", all(upgrade, scale(1))}, {"deny to seven", all(deny, scale(7))}, {"deny and an upgrade", all(deny, upgrade)}}},
+		{1, 0, []namedChange{{"no change", unchanged}, {"to three", scale(3)}, {"another setting", setUI}, {"an upgrade", upgrade}}},
 		{1, 3, []namedChange{{"no change", unchanged}, {"another setting", setUI}}},
 	} {
 		for _, change := range c.changes {
@@ -672,11 +673,8 @@ func simUnsolved() (out []unsolved) {
 		}
 		out = append(out, unsolved{e, why})
 	}
-	add(entry("no server runs, and an upgrade is declared", simSpec(3), upgrade),
-		"TakeSnapshot waits for a leader, and only RollServers brings the servers back",
-		simFault{do: func(s *simCluster) { s.byHand(0) }})
 	add(entry("a server does not run, and deny is declared", simSpec(3), deny),
-		"RenewAgentTokens waits for every server, and only RollServers restarts it",
+		"RenewAgentTokens refuses it with the name of the server, and only a deleted pod or another change restarts that one",
 		simFault{do: func(s *simCluster) { s.crashes(s.follower(), forever) }})
 	// A server that leaves counts a peer that has failed as one that stays (leave.sh).
 	lost := entry("a volume is lost while another server leaves", simSpec(3))

@@ -172,7 +172,12 @@ func (o *simOperator) phase(ctx context.Context, p Phase) error {
 		if p.Spec.Gossip.Stage != server.StagePlain {
 			s.keys = s.former.keys
 		}
+	case StartServers:
+		return o.roll(ctx, &p.Spec, int(p.Spec.Replicas))
 	case RenewAgentTokens:
+		if s.leader() < 0 {
+			return fmt.Errorf("%w: no leader", errSimTokens)
+		}
 		if err := s.setTokens(); err != nil {
 			return fmt.Errorf("%w: %w", errSimTokens, err)
 		}

@@ -75,6 +75,15 @@ type Set struct {
 	StatefulSet      *appsv1.StatefulSet
 }
 
+// Declared is the number of declared servers that the servers are told (Spec.Declared), 0 if it is not known.
+func (o Set) Declared() int32 {
+	if o.Config == nil {
+		return 0
+	}
+	n, _ := strconv.ParseInt(o.Config.Data[serversKey], 10, 32)
+	return int32(n)
+}
+
 // IsEstablished reports whether the configuration says that the cluster has had
 // a leader (Spec.Established).
 func (o Set) IsEstablished() bool { return o.Config != nil && o.Config.Data[establishedKey] == "true" }
