@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -26,13 +27,15 @@ type Running struct {
 	Established bool
 	// Gossip and TLS are how far each server encrypts.
 	Gossip, TLS []server.Stage
+	// Snapshot is the one before the latest upgrade, if the StatefulSet does not say so; nil if that is not known.
+	Snapshot *server.Snapshot
 	// Unknown says why the stages of some servers are only those that were applied last, nil if all are known.
 	Unknown error
 }
 
 // running reads what the servers run now. applied is what was applied last, if that is known.
 func (d observer) running(ctx context.Context, live server.Set, applied server.Spec) (Running, error) {
-	var r Running
+	r := Running{Snapshot: live.SnapshotCopy()}
 	var err error
 	if r.Pods, err = d.Consul.Pods(ctx); err != nil {
 		return r, err
@@ -89,7 +92,7 @@ func (d observer) look(ctx context.Context, applied server.Spec, live server.Set
 	if err != nil {
 		return Running{}, err
 	}
-	r := Running{Pods: pods, Established: live.IsEstablished()}
+	r := Running{Pods: pods, Established: live.IsEstablished(), Snapshot: live.SnapshotCopy()}
 	r.readStages(live.Config, applied)
 	return r, nil
 }
@@ -132,7 +135,7 @@ func (r *Running) spec(applied server.Spec, orphaned bool) server.Spec {
 	s := applied
 	s.Established = r.Established
 	if orphaned {
-		s.Creating, s.Replicas = !r.Established, 0
+		s.Creating, s.Replicas, s.UpgradeSnapshot = !r.Established, 0, cmp.Or(r.Snapshot, s.UpgradeSnapshot)
 		for i := range r.Pods {
 			last, _ := server.Ordinal(s.Name, r.Pods[i].Name)
 			s.Replicas = max(s.Replicas, int32(last)+1) //nolint:gosec // at most 7

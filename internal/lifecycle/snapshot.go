@@ -244,9 +244,15 @@ func (d snapshots) growSnapshotClaim(ctx context.Context, live *corev1.Persisten
 }
 
 // recordSnapshot records a snapshot on the StatefulSet before the Job is deleted: from then on, the snapshot is
-// known.
+// known. A copy on the ConfigMap, if there is one, outlasts the StatefulSet.
 func (d snapshots) recordSnapshot(ctx context.Context, s server.Snapshot) error {
-	if err := patchStatefulSet(ctx, d.Kube, d.Consul, server.SnapshotPatch(s)); err != nil {
+	err := patchStatefulSet(ctx, d.Kube, d.Consul, server.SnapshotPatch(s))
+	if err == nil {
+		_, err = d.Kube.CoreV1().ConfigMaps(d.Consul.Namespace).Patch(ctx, server.StatefulSetName(d.Consul.Name), types.MergePatchType,
+			server.SnapshotPatch(s), metav1.PatchOptions{FieldManager: server.SnapshotManager})
+		_, err = kube.Found(err)
+	}
+	if err != nil {
 		return fmt.Errorf("recording the snapshot %s of %s: %w", cmp.Or(s.ID, s.File), d.Consul.ID(), err)
 	}
 	return nil

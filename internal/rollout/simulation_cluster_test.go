@@ -108,6 +108,7 @@ type simConfig struct {
 	spec                        *server.Spec
 	servers                     int
 	changed                     int
+	snapshot                    *server.Snapshot
 	stages                      simStages
 }
 

@@ -273,12 +273,11 @@ const (
 	volumeLost = "a volume is lost"
 )
 
-// simInterrupted are changes with a fault after their first or second action. After it, the reference to the snapshot before an upgrade is
-// lost with the StatefulSet.
+// simInterrupted are changes with a fault after their first or second action.
 func simInterrupted() (out []simEntry) {
 	for _, f := range passing() {
 		for _, c := range []namedChange{
-			{"another setting", setUI}, {"an upgrade without a snapshot", all(upgrade, unsaved)}, {"gossip on", gossip}, {"to five", scale(5)},
+			{"another setting", setUI}, {"an upgrade", upgrade}, {"gossip on", gossip}, {"to five", scale(5)},
 			{"to one", scale(1)}, {"new volumes", rebuilds},
 		} {
 			last := 2
@@ -690,7 +689,5 @@ func simUnsolved() (out []unsolved) {
 	add(adoption("three servers, and the StatefulSet is deleted", 3, simSpec(3)),
 		"only its annotations say which servers are adopted; this is also the moment in which other labels or volumes create it again",
 		simFault{after: 2, do: orphan})
-	add(entry("the StatefulSet is deleted during an upgrade", simSpec(3), upgrade),
-		"the state does not have the reference to the snapshot yet", simFault{after: 2, do: orphan})
 	return out
 }

@@ -110,6 +110,7 @@ func (o *simOperator) Observe(context.Context) (Observed, error) {
 	}
 	if !s.sts.exists {
 		spec.Creating, spec.Replicas, spec.Storage = !spec.Established, 0, o.wanted.Spec.Storage
+		spec.UpgradeSnapshot = cmp.Or(s.config.snapshot, spec.UpgradeSnapshot)
 		for i := range s.pods {
 			if s.pods[i].exists && !s.isFormer(i) {
 				spec.Replicas = int32(i + 1)
@@ -210,7 +211,12 @@ func (o *simOperator) phase(ctx context.Context, p Phase) error {
 			return err
 		}
 		s.killable()
-		s.patch(func(spec *server.Spec) { spec.UpgradeSnapshot = &server.Snapshot{Version: s.pods[l].spec.Version} })
+		snapshot := &server.Snapshot{Version: s.pods[l].spec.Version}
+		s.patch(func(spec *server.Spec) { spec.UpgradeSnapshot = snapshot })
+		s.killable()
+		if s.config.exists {
+			s.config.snapshot = snapshot
+		}
 	case StartVolumes:
 		s.growVolumes(&p.Spec)
 	case StopServers:
@@ -354,6 +360,7 @@ func (o *simOperator) apply(spec server.Spec) {
 func (s *simCluster) applyConfig(spec server.Spec) {
 	c := simConfig{
 		exists: true, established: spec.Established, spec: &spec, servers: int(cmp.Or(spec.Declared, spec.Replicas)), changed: s.now,
+		snapshot: s.config.snapshot,
 	}
 	c.stages.add(s.digests.of(&spec).config, spec.Gossip.Stage, spec.TLS.Stage)
 	for i := range s.pods {

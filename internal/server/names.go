@@ -65,7 +65,8 @@ const (
 	AnnotationOrigin = ManagedBy + "/origin"
 	// AnnotationRestored on the StatefulSet has Spec.Restored.
 	AnnotationRestored = ManagedBy + "/restored"
-	// AnnotationUpgradeSnapshot on the StatefulSet holds Spec.UpgradeSnapshot as JSON.
+	// AnnotationUpgradeSnapshot on the StatefulSet holds Spec.UpgradeSnapshot as JSON. The ConfigMap has a copy, in case somebody deletes
+	// the StatefulSet.
 	AnnotationUpgradeSnapshot = ManagedBy + "/upgrade-snapshot"
 	// AnnotationResizing on the StatefulSet says that a change of the volumes is not known to have ended: the
 	// claims have to be checked.

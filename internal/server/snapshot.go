@@ -267,7 +267,18 @@ func ParseSnapshot(cluster, message string) (Snapshot, error) {
 	return s, nil
 }
 
-// SnapshotPatch is a merge patch of the StatefulSet that records a snapshot.
+// SnapshotManager is the field manager that records a snapshot on the ConfigMap: the provider's applies do not change what it has written.
+const SnapshotManager = ManagedBy + "-snapshot"
+
+// SnapshotPatch is a merge patch of the StatefulSet, and of the ConfigMap, that records a snapshot.
 func SnapshotPatch(s Snapshot) []byte {
 	return fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, AnnotationUpgradeSnapshot, compactJSON(s))
+}
+
+// SnapshotCopy reads Spec.UpgradeSnapshot from the ConfigMap, nil if that does not have it.
+func (o Set) SnapshotCopy() *Snapshot {
+	if o.Config == nil {
+		return nil
+	}
+	return annotated[*Snapshot](o.Config.Annotations[AnnotationUpgradeSnapshot], nil)
 }
