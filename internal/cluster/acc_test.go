@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 	tfjson "github.com/hashicorp/terraform-json"
@@ -57,8 +58,22 @@ func test(t *testing.T, c resource.TestCase) {
 	resource.Test(t, c)
 }
 
-// podUIDs returns the UID of each server pod by name. A restarted server has another one.
+// podUIDs returns the UID of each server pod by name.
 func podUIDs(t *testing.T, namespace string) map[string]types.UID {
+	t.Helper()
+	return byPod(t, namespace, func(p corev1.Pod) types.UID { return p.UID })
+}
+
+// runs identifies the run of each server: it has another one after a restart with a new pod, and from when it was asked to restart in
+// place.
+func runs(t *testing.T, namespace string) map[string]types.UID {
+	t.Helper()
+	return byPod(t, namespace, func(p corev1.Pod) types.UID {
+		return types.UID(string(p.UID) + p.Annotations[server.AnnotationTemplateHash] + p.Annotations[server.AnnotationRestart])
+	})
+}
+
+func byPod(t *testing.T, namespace string, of func(corev1.Pod) types.UID) map[string]types.UID {
 	t.Helper()
 	pods, err := acctest.Consul(t, namespace, "consul").Pods(t.Context())
 	if err != nil {
@@ -66,7 +81,7 @@ func podUIDs(t *testing.T, namespace string) map[string]types.UID {
 	}
 	out := map[string]types.UID{}
 	for i := range pods {
-		out[pods[i].Name] = pods[i].UID
+		out[pods[i].Name] = of(pods[i])
 	}
 	return out
 }
@@ -129,7 +144,7 @@ func TestAccCluster_lifecycle(t *testing.T) {
 			},
 			{ // drift, both in attributes and in the list of fields
 				PreConfig: func() {
-					before = podUIDs(t, namespace)
+					before = runs(t, namespace)
 					ctx := t.Context()
 					if err := k.PolicyV1().PodDisruptionBudgets(namespace).Delete(ctx, "consul-server", metav1.DeleteOptions{}); err != nil {
 						t.Fatal(err)
@@ -185,7 +200,7 @@ func TestAccCluster_lifecycle(t *testing.T) {
 			{ // a change that needs a restart restarts every server, and removed settings are gone
 				Config: logged,
 				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), func(*terraform.State) error {
-					after := podUIDs(t, namespace)
+					after := runs(t, namespace)
 					for name, uid := range before {
 						if after[name] == uid {
 							return fmt.Errorf("%s was not restarted", name)
@@ -209,7 +224,7 @@ func TestAccCluster_lifecycle(t *testing.T) {
 
 func notRestarted(t *testing.T, namespace string, before *map[string]types.UID) resource.TestCheckFunc {
 	return func(*terraform.State) error {
-		if after := podUIDs(t, namespace); !maps.Equal(*before, after) {
+		if after := runs(t, namespace); !maps.Equal(*before, after) {
 			return fmt.Errorf("servers were restarted: %v, before %v", after, *before)
 		}
 		return nil
@@ -260,7 +275,7 @@ func TestAccCluster_scalesOneServerAtATime(t *testing.T) {
 		CheckDestroy: acctest.NothingLeft(t, namespace),
 		Steps: []resource.TestStep{
 			{Config: size(1), Check: resource.ComposeTestCheckFunc(voters(t, namespace, 1), func(*terraform.State) error {
-				before = podUIDs(t, namespace)
+				before = runs(t, namespace)
 				return nil
 			})},
 			{ // servers are added before the only one restarts
@@ -270,7 +285,7 @@ func TestAccCluster_scalesOneServerAtATime(t *testing.T) {
 						knownvalue.StringExact("scale to 2 servers (the others answer while consul-server-0 restarts)"),
 						knownvalue.StringExact("scale to 3 servers (the others answer while consul-server-0 restarts)"),
 						knownvalue.StringExact("transfer the leadership to consul-server-1"),
-						knownvalue.StringExact("restart consul-server-0 (configuration)"),
+						knownvalue.StringExact("restart consul-server-0 in place (configuration)"),
 					})),
 				}},
 				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), func(*terraform.State) error {
@@ -278,16 +293,16 @@ func TestAccCluster_scalesOneServerAtATime(t *testing.T) {
 					if err != nil {
 						return err
 					}
-					if pods[0].UID == before["consul-server-0"] || pods[0].CreationTimestamp.Before(&pods[2].CreationTimestamp) {
+					if len(restarted(before, runs(t, namespace))) != 3 || lastChanged(pods[0]).Before(pods[2].CreationTimestamp.Time) {
 						return fmt.Errorf("the first server did not restart after the others were added")
 					}
-					before = podUIDs(t, namespace)
+					before = runs(t, namespace)
 					return nil
 				}),
 			},
 			{Config: changed(3), PlanOnly: true},
 			{Config: changed(1), Check: resource.ComposeTestCheckFunc(voters(t, namespace, 1), func(*terraform.State) error {
-				if after := podUIDs(t, namespace); after["consul-server-0"] != before["consul-server-0"] {
+				if after := runs(t, namespace); after["consul-server-0"] != before["consul-server-0"] {
 					return fmt.Errorf("the first server was restarted by scaling")
 				}
 				return nil
@@ -332,7 +347,7 @@ func (c ranAsPlanned) CheckState(ctx context.Context, req statecheck.CheckStateR
 	steps, _ := value.([]any)
 	var planned, done []string
 	for _, s := range steps {
-		if step := strings.Fields(fmt.Sprint(s)); step[0] == "restart" { // "restart <pod> (<why>)"
+		if step := strings.Fields(fmt.Sprint(s)); step[0] == "restart" { // "restart <pod> in place (<why>)"
 			planned = append(planned, step[1])
 		}
 	}
@@ -341,7 +356,7 @@ func (c ranAsPlanned) CheckState(ctx context.Context, req statecheck.CheckStateR
 		resp.Error = err
 		return
 	}
-	slices.SortFunc(pods, func(a, b corev1.Pod) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
+	slices.SortFunc(pods, func(a, b corev1.Pod) int { return lastChanged(a).Compare(lastChanged(b)) })
 	for i := range pods {
 		done = append(done, pods[i].Name)
 	}
@@ -352,6 +367,17 @@ func (c ranAsPlanned) CheckState(ctx context.Context, req statecheck.CheckStateR
 	if !slices.Equal(planned, done) {
 		resp.Error = fmt.Errorf("planned %q, and restarted %q", planned, done)
 	}
+}
+
+// lastChanged is when the provider changed a pod for the last time, or when it was created.
+func lastChanged(p corev1.Pod) time.Time {
+	last := p.CreationTimestamp.Time
+	for _, e := range p.ManagedFields {
+		if e.Manager == server.ManagedBy && e.Time != nil && e.Time.After(last) {
+			last = e.Time.Time
+		}
+	}
+	return last
 }
 
 // A create that cannot finish explains why and taints nothing, and the next apply resumes it.
@@ -461,9 +487,9 @@ func TestAccLong_resumesAfterKilledUpdate(t *testing.T) {
 	}
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": config(true)})
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
-	before := podUIDs(t, namespace)
+	before := runs(t, namespace)
 	cli.Write("main.tf", config(false))
-	killed, out := cli.RunAndKill(t.Context(), "apply", func(context.Context) bool { return !maps.Equal(before, podUIDs(t, namespace)) })
+	killed, out := cli.RunAndKill(t.Context(), "apply", func(context.Context) bool { return !maps.Equal(before, runs(t, namespace)) })
 	if !killed {
 		t.Fatalf("the apply ended before it could be killed:\n%s", out)
 	}
@@ -472,7 +498,7 @@ func TestAccLong_resumesAfterKilledUpdate(t *testing.T) {
 		t.Fatalf("the unfinished roll does not show in the plan (exit code %d):\n%s", code, out)
 	}
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-lock=false")
-	for name, uid := range podUIDs(t, namespace) {
+	for name, uid := range runs(t, namespace) {
 		if before[name] == uid {
 			t.Errorf("%s was not restarted", name)
 		}

@@ -15,7 +15,7 @@ var aclTypes = attributeTypes(aclAttribute())
 func aclAttribute() schema.Attribute {
 	return withDefaults(schema.SingleNestedAttribute{
 		MarkdownDescription: "ACL system of the cluster. Bootstrap it with `consul_k8s_acl_bootstrap`. A change restarts the servers one at " +
-			"a time. " +
+			"a time, in place if there is a management token. " +
 			"A running cluster goes from no ACLs to `deny` in steps, through `allow`. See the guide [Turn ACLs on](../guides/acl.md).",
 		Attributes: map[string]schema.Attribute{
 			"enabled": boolAttribute(

@@ -32,7 +32,7 @@ func autopilotAttribute() schema.Attribute {
 				"autopilot.server_stabilization_time", 0, 10*time.Minute,
 				"How long a server that joins must be healthy before it gets a vote. Defaults to {default}, while Consul itself "+
 					"defaults to `10s`. Autopilot checks only every ten seconds anyway, "+
-					"and a longer time makes each restart that much longer.",
+					"and a longer time makes each restart with a new pod that much longer.",
 			),
 		},
 	})

@@ -19,7 +19,7 @@ func extraConfigAttribute() schema.Attribute {
 			"The plan refuses keys that the provider sets, even under their deprecated names. It also refuses secrets, because the text is " +
 			"stored in the state and in a ConfigMap. " +
 			"Consul checks a changed configuration before any server gets it, and the apply quotes what Consul refuses. A change restarts the " +
-			"servers, unless all changed keys can be reloaded. See [Changes without an outage](../guides/changes.md).",
+			"servers in place, unless all changed keys can be reloaded. See [Changes without an outage](../guides/changes.md).",
 	}
 }
 

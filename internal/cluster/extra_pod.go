@@ -21,6 +21,6 @@ func extraPodAttribute() schema.Attribute {
 			"The plan refuses unknown fields and names that the provider uses. Containers run under `security_context`. In a namespace with the " +
 			"Pod Security standard `restricted`, they also need a `securityContext` of their own. " +
 			"The object is stored in the state and in an annotation, so do not put secrets in it. Refer to secrets with `valueFrom`. A change " +
-			"restarts the servers.",
+			"gives each server a new pod.",
 	}
 }

@@ -36,7 +36,7 @@ func TestAccLong_evictionsOneAfterTheOtherLeaveTwoVoters(t *testing.T) {
 		Steps: []resource.TestStep{{
 			Config: hclVersion(namespace, acctest.ConsulVersion, ""),
 			Check: func(*terraform.State) error {
-				before := podUIDs(t, namespace)
+				before := runs(t, namespace)
 				client := acctest.StartWriter(t, namespace, "no-token")
 				client.More(5)
 				watch := acctest.WatchRaft(t, namespace, "consul", "")
@@ -54,7 +54,7 @@ func TestAccLong_evictionsOneAfterTheOtherLeaveTwoVoters(t *testing.T) {
 					})
 				}
 				acctest.Wait(t, "all servers to vote again", func(ctx context.Context) (string, error) {
-					if left := len(before) - len(restarted(before, podUIDs(t, namespace))); left > 0 {
+					if left := len(before) - len(restarted(before, runs(t, namespace))); left > 0 {
 						return fmt.Sprintf("%d were not evicted", left), nil
 					}
 					return consul.Missing(ctx, acctest.Consul(t, namespace, "consul"), "", 3, 0)
@@ -75,7 +75,7 @@ func TestAccLong_evictionsOneAfterTheOtherLeaveTwoVoters(t *testing.T) {
 func duringRoll(t *testing.T, do func(namespace string, before map[string]types.UID)) {
 	t.Helper()
 	namespace, cli, client := changedUnderAClient(t)
-	before := podUIDs(t, namespace)
+	before := runs(t, namespace)
 	type result struct {
 		out  string
 		code int
@@ -89,7 +89,7 @@ func duringRoll(t *testing.T, do func(namespace string, before map[string]types.
 		if len(done) > 0 {
 			return "", fmt.Errorf("the apply has ended: %s", (<-done).out)
 		}
-		if len(restarted(before, podUIDs(t, namespace))) == 0 {
+		if len(restarted(before, runs(t, namespace))) == 0 {
 			return "none is", nil
 		}
 		return "", nil
@@ -98,7 +98,7 @@ func duringRoll(t *testing.T, do func(namespace string, before map[string]types.
 	if r := <-done; r.code != 0 {
 		t.Fatalf("exit code %d:\n%s", r.code, r.out)
 	}
-	if all := restarted(before, podUIDs(t, namespace)); len(all) != 3 {
+	if all := restarted(before, runs(t, namespace)); len(all) != 3 {
 		t.Errorf("restarted in the end: %q", all)
 	}
 	if err := voters(t, namespace, 3)(nil); err != nil {
@@ -154,7 +154,7 @@ func TestAccLong_aRollWaitsForANodeThatIsCutOff(t *testing.T) {
 	nodes := acctest.LocalCluster(t)
 	duringRoll(t, func(namespace string, before map[string]types.UID) {
 		whole(t, namespace) // the first server votes again
-		done := restarted(before, podUIDs(t, namespace))
+		done := restarted(before, runs(t, namespace))
 		pods, err := acctest.Consul(t, namespace, "consul").Pods(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -168,7 +168,7 @@ func TestAccLong_aRollWaitsForANodeThatIsCutOff(t *testing.T) {
 		if err := nodes.CutNode(t.Context(), node); err != nil {
 			t.Fatal(err)
 		}
-		touched := podUIDs(t, namespace)
+		touched := runs(t, namespace)
 		seen := time.Now().Add(30 * time.Second)
 		acctest.Wait(t, "what does not happen", func(context.Context) (string, error) {
 			if time.Now().Before(seen) {
@@ -176,7 +176,7 @@ func TestAccLong_aRollWaitsForANodeThatIsCutOff(t *testing.T) {
 			}
 			return "", nil
 		})
-		now := restarted(touched, podUIDs(t, namespace))
+		now := restarted(touched, runs(t, namespace))
 		if err := nodes.HealNode(context.WithoutCancel(t.Context()), node); err != nil {
 			t.Fatal(err)
 		}
@@ -191,7 +191,7 @@ func TestAccLong_aRollWaitsForANodeThatIsCutOff(t *testing.T) {
 func TestAccLong_rollsAmongEvictionsWithTwoVoters(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace, cli, client := changedUnderAClient(t)
-	before := podUIDs(t, namespace)
+	before := runs(t, namespace)
 	watch := acctest.WatchRaft(t, namespace, "consul", "")
 	proxy := acctest.NewKubeProxy(t)
 	proxy.SetDelay(500 * time.Millisecond)
@@ -208,7 +208,7 @@ func TestAccLong_rollsAmongEvictionsWithTwoVoters(t *testing.T) {
 	} else {
 		t.Logf("%d servers were evicted by others", n)
 	}
-	if all := restarted(before, podUIDs(t, namespace)); len(all) != 3 {
+	if all := restarted(before, runs(t, namespace)); len(all) != 3 {
 		t.Errorf("restarted in the end: %q", all)
 	}
 	if raft := watch.Stop(); raft.FewestVoters < 2 {

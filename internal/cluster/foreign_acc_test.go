@@ -134,7 +134,7 @@ func TestAccCluster_removesWhatOthersAdd(t *testing.T) {
 		CheckDestroy: acctest.NothingLeft(t, namespace),
 		Steps: []resource.TestStep{
 			{Config: config, Check: func(*terraform.State) error {
-				pods, before = podUIDs(t, namespace), specs(t, namespace)
+				pods, before = runs(t, namespace), specs(t, namespace)
 				return nil
 			}},
 			{ // to fields that an attribute shows
@@ -252,7 +252,7 @@ func TestAccCluster_removesWhatOthersAdd(t *testing.T) {
 						if err != nil || pod.UID == pods["consul-server-0"] || len(pod.Spec.Containers[0].Resources.Limits) == 0 {
 							return "not yet", nil //nolint:nilerr // it is being replaced
 						}
-						pods = podUIDs(t, namespace)
+						pods = runs(t, namespace)
 						return "", nil
 					})
 				},
@@ -265,7 +265,7 @@ func TestAccCluster_removesWhatOthersAdd(t *testing.T) {
 					if pod.UID == pods["consul-server-0"] || len(pod.Spec.Containers[0].Resources.Limits) > 0 {
 						return fmt.Errorf("the server still has the limit %v", pod.Spec.Containers[0].Resources.Limits)
 					}
-					pods = podUIDs(t, namespace)
+					pods = runs(t, namespace)
 					return nil
 				}),
 			},
@@ -287,7 +287,7 @@ func TestAccCluster_removesWhatOthersAdd(t *testing.T) {
 					)}},
 				}},
 				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 1), func(*terraform.State) error {
-					if gone := restarted(pods, podUIDs(t, namespace)); len(gone) != 1 {
+					if gone := restarted(pods, runs(t, namespace)); len(gone) != 1 {
 						return fmt.Errorf("restarted %q", gone)
 					}
 					return nil
@@ -323,7 +323,7 @@ func TestAccLong_restartsOnlyServersThatRunWhatOthersAdded(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					old := podUIDs(t, namespace)[victim]
+					old := runs(t, namespace)[victim]
 					if err := k.CoreV1().Pods(namespace).Delete(ctx, victim, metav1.DeleteOptions{}); err != nil {
 						t.Fatal(err)
 					}
@@ -338,11 +338,11 @@ func TestAccLong_restartsOnlyServersThatRunWhatOthersAdded(t *testing.T) {
 						}
 						return h.MissingVoters(3), nil
 					})
-					pods = podUIDs(t, namespace)
+					pods = runs(t, namespace)
 				},
 				Config: config,
 				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 3), func(*terraform.State) error {
-					for name, uid := range podUIDs(t, namespace) {
+					for name, uid := range runs(t, namespace) {
 						if restarted := uid != pods[name]; restarted != (name == victim) {
 							return fmt.Errorf("%s was restarted: %v", name, restarted)
 						}
@@ -380,7 +380,7 @@ func TestAccCluster_leavesTheMetadataOfOthersAlone(t *testing.T) {
 	var pods map[string]types.UID
 	var generation map[string]int64
 	restarted := func(*terraform.State) error {
-		after := podUIDs(t, namespace)
+		after := runs(t, namespace)
 		if after["consul-server-0"] == pods["consul-server-0"] {
 			return fmt.Errorf("the server was not restarted")
 		}
@@ -413,7 +413,7 @@ func TestAccCluster_leavesTheMetadataOfOthersAlone(t *testing.T) {
 		CheckDestroy: acctest.NothingLeft(t, namespace),
 		Steps: []resource.TestStep{
 			{Config: config, Check: func(*terraform.State) error {
-				pods = podUIDs(t, namespace)
+				pods = runs(t, namespace)
 				return nil
 			}},
 			{ // of objects: nothing to do
@@ -507,7 +507,7 @@ func TestAccCluster_objectsThatOthersWroteWholeShowNoDrift(t *testing.T) {
 		CheckDestroy: acctest.NothingLeft(t, namespace),
 		Steps: []resource.TestStep{
 			{Config: tolerant, Check: func(*terraform.State) error {
-				pods = podUIDs(t, namespace)
+				pods = runs(t, namespace)
 				return nil
 			}},
 			{
@@ -550,7 +550,7 @@ func TestAccCluster_objectsThatOthersWroteWholeShowNoDrift(t *testing.T) {
 			{
 				Config: config,
 				Check: resource.ComposeTestCheckFunc(voters(t, namespace, 1), func(*terraform.State) error {
-					if after := podUIDs(t, namespace); after["consul-server-0"] == pods["consul-server-0"] {
+					if after := runs(t, namespace); after["consul-server-0"] == pods["consul-server-0"] {
 						return fmt.Errorf("the server was not restarted")
 					}
 					sts, err := k.AppsV1().StatefulSets(namespace).Get(t.Context(), "consul-server", metav1.GetOptions{})

@@ -91,7 +91,7 @@ func keyIsNowhere(t *testing.T, namespace, key, state string) error {
 			nil,
 			"/bin/sh",
 			"-c",
-			"cat /proc/[0-9]*/cmdline /proc/$(cat /tmp/pid)/environ",
+			"cat /proc/[0-9]*/cmdline 2>/dev/null; cat /proc/$(cat /tmp/pid)/environ", // a process may end meanwhile
 		)
 		if err != nil {
 			return fmt.Errorf("reading the arguments in %s: %w", pods[i].Name, err)
@@ -181,7 +181,7 @@ func TestAccCluster_gossipIsEncryptedAndItsKeyRotates(t *testing.T) {
 			{
 				Config: config(3, trigger("1")),
 				Check: resource.ComposeTestCheckFunc(encrypted(t, namespace, 3, &second), func(*terraform.State) error {
-					if before = podUIDs(t, namespace); first != second {
+					if before = runs(t, namespace); first != second {
 						return errors.New("scaling replaced the key")
 					}
 					return nil
@@ -337,9 +337,9 @@ func TestAccLong_gossipOnAndOffRefusesNoWrite(t *testing.T) {
 		t.Errorf("the plan does not show three rolls:\n%s", out)
 	}
 	cli.Write("main.tf", config(on+"  update = { pause_after = 1 }\n"))
-	before := podUIDs(t, namespace)
+	before := runs(t, namespace)
 	if out := cli.Must(t.Context(), "apply", "-auto-approve", "-no-color"); !strings.Contains(out, "The rollout is paused") ||
-		len(restarted(before, podUIDs(t, namespace))) != 1 {
+		len(restarted(before, runs(t, namespace))) != 1 {
 		t.Errorf("not paused after one server:\n%s", out)
 	}
 
@@ -347,9 +347,9 @@ func TestAccLong_gossipOnAndOffRefusesNoWrite(t *testing.T) {
 	var first map[string]types.UID
 	killed, out := cli.RunAndKill(t.Context(), "apply", func(ctx context.Context) bool {
 		if first == nil && stages(ctx, t, namespace).Gossip.Stage == server.StageSend { // the first roll is complete
-			first = podUIDs(t, namespace)
+			first = runs(t, namespace)
 		}
-		return first != nil && len(restarted(first, podUIDs(t, namespace))) > 0
+		return first != nil && len(restarted(first, runs(t, namespace))) > 0
 	})
 	if !killed {
 		t.Fatalf("the apply ended before it could be killed:\n%s", out)

@@ -18,8 +18,8 @@ func imageAttribute() schema.Attribute {
 		Optional: true, Computed: true, Validators: []validator.String{stringvalidator.LengthAtLeast(1)},
 		MarkdownDescription: "Image of the servers, by tag, by digest (`docker.io/hashicorp/consul:1.22.7@sha256:…`), or by both. If it has " +
 			"both, the digest decides. If the tag is not a Consul version, `version` is required, and no plan can check that the two agree, so " +
-			"prefer tag and digest together. Defaults to `" + server.DefaultRepository + ":<version>`. A change restarts the servers one at a " +
-			"time. " +
+			"prefer tag and digest together. Defaults to `" + server.DefaultRepository + ":<version>`. A change restarts the servers in place, " +
+			"one at a time. " +
 			"In addition to `consul`, the image needs a shell (`sh`) with `cat`, `cp`, `date`, `grep`, `ls`, `mkdir`, `mv`, `rm`, `sed`, " +
 			"`sleep`, `sort`, `timeout`, `touch`, and `tr`, and either `wget` or `curl`. With `tls.enabled`, it needs `curl`. " +
 			"When a server starts, the container `await-peer-removal` logs what is missing. Snapshots before upgrades and backups also use " +

@@ -14,6 +14,6 @@ func imagePullSecretsAttribute() schema.Attribute {
 		Optional: true, ElementType: types.StringType,
 		Validators: []validator.List{listvalidator.ValueStringsAre(attr.SecretName()), listvalidator.UniqueValues()},
 		MarkdownDescription: "Names of Secrets in the cluster's namespace with the credentials for private registries, for the servers and " +
-			"for all Jobs of the cluster. A change restarts the servers.",
+			"for all Jobs of the cluster. A change gives each server a new pod.",
 	}
 }

@@ -26,11 +26,11 @@ func annotationsAttribute() schema.Attribute {
 }
 
 func podLabelsAttribute() schema.Attribute {
-	return metadataAttribute("Labels of the server pods. A change restarts the servers.", attr.Labels())
+	return metadataAttribute("Labels of the server pods. A change gives each server a new pod.", attr.Labels())
 }
 
 func podAnnotationsAttribute() schema.Attribute {
-	return metadataAttribute("Annotations of the server pods. A change restarts the servers.", attr.Annotations())
+	return metadataAttribute("Annotations of the server pods. A change gives each server a new pod.", attr.Annotations())
 }
 
 func metadataAttribute(description string, v validator.Map) schema.Attribute {

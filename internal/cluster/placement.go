@@ -43,7 +43,7 @@ var (
 func placementAttribute() schema.Attribute {
 	spread := server.DefaultTopologySpread
 	return withDefaults(schema.SingleNestedAttribute{
-		MarkdownDescription: "Placement of the servers on nodes. A change restarts the servers.",
+		MarkdownDescription: "Placement of the servers on nodes. A change gives each server a new pod.",
 		Attributes: attr.PlacementAttributes(map[string]schema.Attribute{
 			"anti_affinity": textAttribute(
 				"placement.anti_affinity",

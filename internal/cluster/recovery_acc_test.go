@@ -129,11 +129,11 @@ resource "consul_k8s_acl_bootstrap" "test" {
 		cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
 	}
 
-	before := podUIDs(t, namespace)
+	before := runs(t, namespace)
 	if out, code := apply(recovery("survivor", "0")); code != 0 || !acctest.Says("There is nothing to recover").MatchString(out) {
 		t.Errorf("with a leader: exit code %d\n%s", code, out)
 	}
-	if gone := restarted(before, podUIDs(t, namespace)); len(gone) > 0 {
+	if gone := restarted(before, runs(t, namespace)); len(gone) > 0 {
 		t.Errorf("with a leader, %q were restarted", gone)
 	}
 
@@ -212,12 +212,12 @@ resource "consul_k8s_acl_bootstrap" "test" {
 	if out, code := apply(recovery("survivor", "2")); code != 1 || !acctest.Says("no running server has its data").MatchString(out) {
 		t.Errorf("from a survivor, without one: exit code %d\n%s", code, out)
 	}
-	before = podUIDs(t, namespace)
+	before = runs(t, namespace)
 	cli.Write("main.tf", config(recovery("nothing", "2")))
 	killed, out := cli.RunAndKill(
 		t.Context(),
 		"apply",
-		func(context.Context) bool { return len(restarted(before, podUIDs(t, namespace))) > 0 },
+		func(context.Context) bool { return len(restarted(before, runs(t, namespace))) > 0 },
 		only[0],
 	)
 	if !killed {

@@ -21,7 +21,7 @@ func defaultRequests() types.Map { return attr.Resources{}.From(server.Default()
 func resourcesAttribute() schema.Attribute {
 	requests := defaultRequests()
 	return withDefaults(schema.SingleNestedAttribute{
-		MarkdownDescription: "Compute resources of each server, as quantities by resource name. A change restarts the servers.",
+		MarkdownDescription: "Compute resources of each server, as quantities by resource name. A change gives each server a new pod.",
 		Attributes: map[string]schema.Attribute{
 			"requests": schema.MapAttribute{
 				Optional: true, Computed: true, ElementType: types.StringType, Validators: attr.Quantities(),

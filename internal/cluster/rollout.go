@@ -104,8 +104,8 @@ func rolloutAttribute() schema.Attribute {
 				Computed: true, ElementType: types.StringType,
 				MarkdownDescription: "Settings that change, each with its old and new value and the kind of change: `write` touches no server, " +
 					"`reload` makes each running server load the configuration, `rotate` replaces a key or a certificate while the servers run, " +
-					"`resize` grows the volumes, `scale` adds or removes servers, `restart` restarts all servers, and `rebuild` restarts all " +
-					"servers with a new volume for each. " +
+					"`resize` grows the volumes, `scale` adds or removes servers, `restart in place` restarts Consul in the pods of all servers, " +
+					"`new pods` gives each server a new pod, and `rebuild` gives each a new pod and a new volume. " +
 					"The list includes the entries of `drift`: `drift:` marks what another tool or person changed, and `pending:` marks the rest of " +
 					"a change that was interrupted or paused.",
 			},

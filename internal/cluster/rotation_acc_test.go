@@ -26,7 +26,7 @@ func TestAccLong_resumesAKilledRotation(t *testing.T) {
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 	client := acctest.StartWriter(t, namespace, "no-token")
 	client.More(5)
-	before := podUIDs(t, namespace)
+	before := runs(t, namespace)
 	keys, err := gossipKeys(t, namespace)
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +73,7 @@ func TestAccLong_resumesAKilledRotation(t *testing.T) {
 	}
 	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode", "-lock=false")
 
-	if n := len(restarted(before, podUIDs(t, namespace))); n > 0 {
+	if n := len(restarted(before, runs(t, namespace))); n > 0 {
 		t.Errorf("%d servers restarted", n)
 	}
 	client.More(5)

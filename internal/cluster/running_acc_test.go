@@ -25,7 +25,7 @@ func TestAccLong_tlsOnAndOffWithoutItsStatefulSet(t *testing.T) {
 	client := acctest.StartWriter(t, namespace, "no-token")
 	client.More(5)
 	watch := acctest.WatchRaft(t, namespace, "consul", "")
-	before := podUIDs(t, namespace)
+	before := runs(t, namespace)
 	deleteStatefulSet(t, namespace)
 
 	cli.Write("main.tf", config(acctest.ConsulVersion, "  tls = { enabled = true }\n  gossip = { enabled = true }\n"))
@@ -34,7 +34,7 @@ func TestAccLong_tlsOnAndOffWithoutItsStatefulSet(t *testing.T) {
 		t.Errorf("the plan does not say that every stage takes a roll:\n%s", out)
 	}
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
-	if left := len(before) - len(restarted(before, podUIDs(t, namespace))); left > 0 {
+	if left := len(before) - len(restarted(before, runs(t, namespace))); left > 0 {
 		t.Errorf("%d servers were not restarted", left)
 	}
 	if state := cli.State(); !strings.Contains(state, "consul-"+acctest.OlderVersion+"-") {
@@ -115,13 +115,13 @@ func TestAccCluster_resumesAKilledCreateWithFewerServers(t *testing.T) {
 	); err != nil {
 		t.Fatal(err)
 	}
-	before := podUIDs(t, namespace)
+	before := runs(t, namespace)
 	cli.Write("main.tf", config("  replicas = 3\n"))
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color", "-lock=false")
 	if err := voters(t, namespace, 3)(nil); err != nil {
 		t.Error(err)
 	}
-	if podUIDs(t, namespace)["consul-server-0"] != before["consul-server-0"] {
+	if runs(t, namespace)["consul-server-0"] != before["consul-server-0"] {
 		t.Error("the server that had elected a leader was restarted")
 	}
 	list, err := acctest.Kube(

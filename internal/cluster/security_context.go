@@ -54,7 +54,7 @@ func securityContextAttribute() schema.Attribute {
 				"volumes of group %d, as in the official image. "+
 				"If you leave an attribute out of the object, the platform sets it. Use `security_context = {}` on platforms that assign IDs to "+
 				"each namespace, such as OpenShift. "+
-				"On other platforms, an image that runs as root needs `run_as_user`. A change restarts the servers.",
+				"On other platforms, an image that runs as root needs `run_as_user`. A change gives each server a new pod.",
 			*def.User, *def.Group, *def.FSGroup,
 		),
 		Attributes: map[string]schema.Attribute{

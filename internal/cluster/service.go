@@ -78,7 +78,7 @@ func serviceAttribute() schema.SingleNestedAttribute {
 					listvalidator.SizeBetween(1, 2),
 				},
 				MarkdownDescription: "IP families of the Service: `IPv4`, `IPv6`, or both, with the primary family first. Defaults to the family " +
-					"of the Kubernetes cluster. With `IPv6`, the servers also listen on IPv6, so adding or removing `IPv6` restarts them. " +
+					"of the Kubernetes cluster. With `IPv6`, the servers also listen on IPv6, so adding or removing `IPv6` restarts them in place. " +
 					"Kubernetes does not allow the primary family of an existing Service to change.",
 			},
 			"ip_family_policy": schema.StringAttribute{

@@ -8,7 +8,7 @@ func shareProcessNamespaceAttribute() schema.Attribute {
 	return boolAttribute(
 		"share_process_namespace",
 		"Whether the containers of a server pod share a process namespace. Defaults to {default}. Set it to `false` if a "+
-			"policy refuses a shared process namespace. A shell is then the parent process of Consul, "+
-			"and containers of `extra_pod` and debug containers cannot see the processes of Consul. A change restarts the servers.",
+			"policy refuses a shared process namespace. Containers of `extra_pod` and debug containers then cannot see the processes of Consul. "+
+			"A change gives each server a new pod.",
 	)
 }

@@ -62,7 +62,7 @@ func TestAccCluster_upgradeCanBeRevertedFromItsSnapshot(t *testing.T) {
 						knownvalue.StringExact("take a snapshot"),
 					),
 					plancheck.ExpectKnownValue(address, tfjsonpath.New("rollout").AtMapKey("changes"), knownvalue.ListExact([]knownvalue.Check{
-						knownvalue.StringExact(fmt.Sprintf("version: %s -> %s (restart)", acctest.OlderVersion, acctest.ConsulVersion)),
+						knownvalue.StringExact(fmt.Sprintf("version: %s -> %s (restart in place)", acctest.OlderVersion, acctest.ConsulVersion)),
 					})),
 				}},
 				ConfigStateChecks: []statecheck.StateCheck{

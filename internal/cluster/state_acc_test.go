@@ -29,30 +29,66 @@ var updateState = flag.Bool("update-state", false, "write testdata/state again, 
 func TestAccCluster_theStateOfAnEarlierCommitPlansNothing(t *testing.T) {
 	acctest.PreCheck(t)
 	t.Parallel()
-	const namespace = "an-earlier-commit" // node IDs depend on it
-	golden := func(name string) string { return filepath.Join("testdata", "state", name) }
-	read := func(name string) string {
-		t.Helper()
-		b, err := os.ReadFile(golden(name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(b)
-	}
-	cli := acctest.NewCLI(t, map[string]string{"main.tf": read("main.tf")})
+	const namespace = "an-earlier-state" // node IDs depend on it
+	state := filepath.Join("testdata", "state", "current")
 	if *updateState {
+		cli := acctest.NewCLI(t, map[string]string{"main.tf": readFile(t, state, "main.tf")})
 		cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 		cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
 		for name, text := range map[string]string{"objects.yaml": appliedObjects(t, namespace), "state.json": cli.State()} {
-			if err := os.WriteFile(golden(name), []byte(text), 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(state, name), []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
 		cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
 		return
 	}
+	cli := replay(t, state, namespace)
+	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode"); code != 0 {
+		t.Errorf("the plan is not empty (exit code %d):\n%s", code, out)
+	}
+	before := runs(t, namespace)
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	if gone := restarted(before, runs(t, namespace)); len(gone) > 0 {
+		t.Errorf("restarted %q", gone)
+	}
+	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
+	namespaceGone(t, namespace)
+}
+
+// A server that a version of the provider made which did not restart servers in place gets a new pod once.
+func TestAccCluster_replacesThePodsOfAnEarlierVersionOnce(t *testing.T) {
+	acctest.PreCheck(t)
+	t.Parallel()
+	const namespace = "an-earlier-commit" // node IDs depend on it
+	cli := replay(t, filepath.Join("testdata", "state", "without-restarts-in-place"), namespace)
+	if out := cli.Must(t.Context(), "plan", "-no-color"); !acctest.Says("restart consul-server-0 with a new pod").MatchString(out) {
+		t.Errorf("the plan does not say that the server gets a new pod:\n%s", out)
+	}
+	before := runs(t, namespace)
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	if gone := restarted(before, runs(t, namespace)); len(gone) != 1 {
+		t.Errorf("restarted %q", gone)
+	}
+	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
+	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
+	namespaceGone(t, namespace)
+}
+
+func readFile(t *testing.T, path ...string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(path...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// replay creates a cluster from the objects in a folder, with the state and the configuration there.
+func replay(t *testing.T, folder, namespace string) *acctest.CLI {
+	t.Helper()
+	established := readFile(t, folder, "objects.yaml")
 	// As in a create: a server without data elects itself only if the cluster is not established.
-	established := read("objects.yaml")
 	applyAs(
 		t,
 		server.ManagedBy,
@@ -71,17 +107,9 @@ func TestAccCluster_theStateOfAnEarlierCommitPlansNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	applyAs(t, server.ManagedBy, established)
-	cli.Write("terraform.tfstate", read("state.json"))
-	if out, code := cli.Run(t.Context(), "plan", "-no-color", "-detailed-exitcode"); code != 0 {
-		t.Errorf("the plan is not empty (exit code %d):\n%s", code, out)
-	}
-	before := podUIDs(t, namespace)
-	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
-	if gone := restarted(before, podUIDs(t, namespace)); len(gone) > 0 {
-		t.Errorf("restarted %q", gone)
-	}
-	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
-	namespaceGone(t, namespace)
+	cli := acctest.NewCLI(t, map[string]string{"main.tf": readFile(t, folder, "main.tf")})
+	cli.Write("terraform.tfstate", readFile(t, folder, "state.json"))
+	return cli
 }
 
 // configKey is the line with the key of the configuration that all servers share, and the line after it.

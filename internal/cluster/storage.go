@@ -64,9 +64,9 @@ func storageAttribute() schema.SingleNestedAttribute {
 			"on_change": textAttribute(
 				"storage.on_change",
 				"What a change of `size` or `class` does: `grow` or `rebuild`. Defaults to {default}, which grows the volumes "+
-					"in place. This requires a storage class that allows expansion (`allowVolumeExpansion`), and restarts "+
-					"a server only if its file system must be mounted again to grow. `rebuild` restarts the servers one at a time, followers first, "+
-					"each with a new, empty volume that the server fills from the leader. "+
+					"in place. This requires a storage class that allows expansion (`allowVolumeExpansion`), and gives "+
+					"a server a new pod only if its file system must be mounted again to grow. `rebuild` restarts the servers one at a time, "+
+					"followers first, each with a new, empty volume that the server fills from the leader. "+
 					"`rebuild` requires at least three servers. The reclaim policy of the old PersistentVolumes determines what happens to the old "+
 					"volumes.",
 				oneOf(server.GrowVolumes, server.RebuildServers),

@@ -13,7 +13,7 @@ func telemetryAttribute() schema.Attribute {
 			"prometheus_retention_time": durationAttribute(
 				"telemetry.prometheus_retention_time", 0, 7*24*time.Hour,
 				"How long `/v1/agent/metrics?format=prometheus` keeps metrics. Defaults to {default}. Set at least twice the "+
-					"scrape interval. `0s` disables Prometheus metrics. A change restarts the servers.",
+					"scrape interval. `0s` disables Prometheus metrics. A change restarts the servers in place.",
 			),
 		},
 	})

@@ -76,26 +76,26 @@ func tlsAttribute() schema.Attribute {
 			"https_only": boolAttribute(
 				"tls.https_only",
 				"Whether to close HTTP. If `true`, HTTP answers only inside the server pods, and the Services have no port "+
-					"8500. Defaults to {default}. A change restarts the servers. "+
+					"8500. Defaults to {default}. A change gives each server a new pod. "+
 					"Clients that still use HTTP are cut off when the apply starts.",
 			),
 			"https_port": numberAttribute(
 				"tls.https_port",
-				"HTTPS port of the servers and the Services. Defaults to {default}. A change restarts the servers, and clients must use the new port "+
-					"at once.",
+				"HTTPS port of the servers and the Services. Defaults to {default}. A change gives each server a new pod, and clients must use the "+
+					"new port at once.",
 				int64validator.Between(1024, 65535),
 			),
 			"min_version": textAttribute(
 				"tls.min_version",
 				"Oldest TLS version that the servers accept: `"+server.TLS12+"` or `"+server.TLS13+"`. Defaults to {default}. "+
-					"A change restarts the servers.",
+					"A change restarts the servers in place.",
 				oneOf(server.TLS12, server.TLS13),
 			),
 			"verify_clients": boolAttribute(
 				"tls.verify_clients",
 				"Whether HTTPS accepts only clients with a certificate from the certificate authority of the servers. Defaults "+
-					"to {default}. A change restarts the servers. Cannot be combined with `https_only`, because Kubernetes has no certificate for "+
-					"readiness probes.",
+					"to {default}. A change restarts the servers in place. Cannot be combined with `https_only`, because Kubernetes has no "+
+					"certificate for readiness probes.",
 			),
 			"certificate_secret": schema.StringAttribute{
 				Optional: true, Validators: []validator.String{attr.SecretName()},

@@ -445,7 +445,7 @@ func TestAccCluster_tlsIsServedAndItsCertificatesAreReplaced(t *testing.T) {
 			{
 				Config: config(3, later+"    ca_trigger = \"1\"\n"),
 				Check: resource.ComposeTestCheckFunc(speaksTLS(t, namespace, 3, &s, ""), func(*terraform.State) error {
-					before = podUIDs(t, namespace)
+					before = runs(t, namespace)
 					return nil
 				}),
 			},
@@ -579,9 +579,9 @@ func TestAccLong_tlsOnAndOffRefusesNoWrite(t *testing.T) {
 	var first map[string]types.UID
 	killed, out := cli.RunAndKill(t.Context(), "apply", func(ctx context.Context) bool {
 		if first == nil && stages(ctx, t, namespace).TLS.Stage == server.StageEncrypted { // the first roll is complete
-			first = podUIDs(t, namespace)
+			first = runs(t, namespace)
 		}
-		return first != nil && len(restarted(first, podUIDs(t, namespace))) > 0
+		return first != nil && len(restarted(first, runs(t, namespace))) > 0
 	})
 	if !killed {
 		t.Fatalf("the apply ended before it could be killed:\n%s", out)
@@ -788,7 +788,7 @@ func TestAccCluster_tlsCertificateIsIssuedElsewhere(t *testing.T) {
 					served,
 					resource.TestCheckResourceAttrSet(address, "upgrade_snapshot.file"),
 					func(*terraform.State) error {
-						before = podUIDs(t, namespace)
+						before = runs(t, namespace)
 						return nil
 					},
 				),
@@ -839,7 +839,7 @@ func TestAccCluster_tlsIsNotTurnedOnWithoutTheToken(t *testing.T) {
 			{Config: config(""), Check: voters(t, namespace, 1)},
 			{Config: config(acls + on), ExpectError: acctest.Says("ACLs and TLS cannot be turned on together")},
 			{Config: config(acls), Check: func(*terraform.State) error {
-				before = podUIDs(t, namespace)
+				before = runs(t, namespace)
 				return nil
 			}},
 			{Config: config(acls + on), ExpectError: acctest.Says("requires a valid management token, and nothing was changed")},

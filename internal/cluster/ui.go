@@ -8,6 +8,6 @@ func uiAttribute() schema.Attribute {
 	return boolAttribute(
 		"ui",
 		"Whether the servers serve the web interface, at `/ui` of the HTTP port. Defaults to {default}. A change restarts "+
-			"the servers.",
+			"the servers in place.",
 	)
 }

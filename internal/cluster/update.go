@@ -31,10 +31,12 @@ func updateAttribute() schema.Attribute {
 		Attributes: map[string]schema.Attribute{
 			"strategy": textAttribute(
 				"update.strategy",
-				"How servers restart: `rolling` or `on_delete`. Defaults to {default}, which restarts servers one at a time. "+
+				"How servers restart: `rolling`, `new_pods`, or `on_delete`. Defaults to {default}, which restarts servers one at a time: in "+
+					"place where the change allows it, so that a server keeps its address and its sessions, and otherwise with a new pod. "+
+					"`new_pods` also restarts servers one at a time, and always gives each server a new pod. "+
 					"`on_delete` restarts no server: each server takes up the change when you delete its pod, for example in a maintenance window. "+
-					"Even with `on_delete`, running servers reload what they can reload.",
-				oneOf(server.Rolling, server.OnDelete),
+					"With each strategy, running servers reload what they can reload.",
+				oneOf(server.Rolling, server.NewPods, server.OnDelete),
 			),
 			"pause_after": numberAttribute(
 				"update.pause_after",

@@ -26,9 +26,11 @@ import (
 
 // debugConfig is the part of the running configuration that an agent reports.
 type debugConfig struct {
-	HTTPMaxConnsPerClient int
-	Logging               struct{ LogLevel string }
-	NodeMeta              map[string]string
+	Version                   string
+	HTTPMaxConnsPerClient     int
+	ConsulRaftElectionTimeout string
+	Logging                   struct{ LogLevel string }
+	NodeMeta                  map[string]string
 }
 
 func agents(t *testing.T, namespace string) map[string]debugConfig {
@@ -68,7 +70,7 @@ func TestAccCluster_reloadsWhatAgentsCanLoad(t *testing.T) {
 		CheckDestroy: acctest.NothingLeft(t, namespace),
 		Steps: []resource.TestStep{
 			{Config: config(`{}`), Check: func(*terraform.State) error {
-				before = podUIDs(t, namespace)
+				before = runs(t, namespace)
 				return nil
 			}},
 			{
@@ -135,7 +137,7 @@ func repairReload(t *testing.T, namespace string) {
 
 func inServers(t *testing.T, namespace, script string) {
 	t.Helper()
-	for name := range podUIDs(t, namespace) {
+	for name := range runs(t, namespace) {
 		if _, err := acctest.Kube(t).Exec(t.Context(), namespace, name, server.ContainerName, nil, "/bin/sh", "-ec", script); err != nil {
 			t.Fatal(err)
 		}
@@ -240,7 +242,7 @@ func TestAccCluster_pausesAndLeavesRestartsToOthers(t *testing.T) {
 	}
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": config(true, "pause_after = 1")})
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
-	before := podUIDs(t, namespace)
+	before := runs(t, namespace)
 	says := func(out, text string) {
 		t.Helper()
 		if !acctest.Says(text).MatchString(out) {
@@ -251,7 +253,7 @@ func TestAccCluster_pausesAndLeavesRestartsToOthers(t *testing.T) {
 	cli.Write("main.tf", config(false, "pause_after = 1"))
 	says(cli.Must(t.Context(), "plan", "-no-color"), "1 server restarts")
 	says(cli.Must(t.Context(), "apply", "-auto-approve", "-no-color"), "The rollout is paused")
-	canary := restarted(before, podUIDs(t, namespace))
+	canary := restarted(before, runs(t, namespace))
 	if len(canary) != 1 {
 		t.Fatalf("restarted before the pause: %q", canary)
 	}
@@ -262,22 +264,22 @@ func TestAccCluster_pausesAndLeavesRestartsToOthers(t *testing.T) {
 		t.Fatalf("the plan does not resume the rollout (exit code %d):\n%s", code, out)
 	}
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
-	if all := restarted(before, podUIDs(t, namespace)); len(all) != 3 {
+	if all := restarted(before, runs(t, namespace)); len(all) != 3 {
 		t.Errorf("restarted in the end: %q", all)
 	}
 	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
 
-	before = podUIDs(t, namespace)
+	before = runs(t, namespace)
 	cli.Write("main.tf", config(true, `strategy = "on_delete"`))
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 	cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode") // empty: nothing is left to do
-	if all := restarted(before, podUIDs(t, namespace)); len(all) != 0 {
+	if all := restarted(before, runs(t, namespace)); len(all) != 0 {
 		t.Errorf("restarted with on_delete: %q", all)
 	}
 	cli.Write("main.tf", config(true, ""))
 	says(cli.Must(t.Context(), "plan", "-no-color"), "3 servers restart")
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
-	if all := restarted(before, podUIDs(t, namespace)); len(all) != 3 {
+	if all := restarted(before, runs(t, namespace)); len(all) != 3 {
 		t.Errorf("restarted in the end: %q", all)
 	}
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
@@ -330,10 +332,10 @@ func TestAccCluster_badChangesStopAtOneServer(t *testing.T) {
 		// The check of the configuration ignores files: servers may have volumes that the check does not have.
 		"configuration": {"  extra_config = jsonencode({ log_file = \"/nowhere/consul.log\" })\n", "exit code 1"},
 	} {
-		before := podUIDs(t, namespace)
+		before := runs(t, namespace)
 		cli.Write("main.tf", config(bad.change))
 		out, code := cli.Run(t.Context(), "apply", "-auto-approve", "-no-color")
-		gone := restarted(before, podUIDs(t, namespace))
+		gone := restarted(before, runs(t, namespace))
 		if code != 1 || len(gone) != 1 || !acctest.Says(bad.says).MatchString(out) || !strings.Contains(out, gone[0]) {
 			t.Fatalf("%s: exit code %d, restarted %q:\n%s", name, code, gone, out)
 		}
@@ -345,7 +347,7 @@ func TestAccCluster_badChangesStopAtOneServer(t *testing.T) {
 		if err := voters(t, namespace, 3)(nil); err != nil {
 			t.Fatal(err)
 		}
-		if now := restarted(before, podUIDs(t, namespace)); !slices.Equal(now, gone) {
+		if now := restarted(before, runs(t, namespace)); !slices.Equal(now, gone) {
 			t.Errorf("%s: the fix restarted %q, and the change %q", name, now, gone)
 		}
 		cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
@@ -357,7 +359,7 @@ func TestAccCluster_badChangesStopAtOneServer(t *testing.T) {
 	client.Stop()
 
 	// With roll_back, the servers run their former configuration again.
-	before := podUIDs(t, namespace)
+	before := runs(t, namespace)
 	bad := "  image = \"docker.io/hashicorp/consul:no-such-tag\"\n"
 	roll := func(more string) string {
 		return strings.Replace(config(more), "update = {", "update = { on_failure = \"roll_back\", ", 1)
@@ -372,7 +374,7 @@ func TestAccCluster_badChangesStopAtOneServer(t *testing.T) {
 	if err := voters(t, namespace, 3)(nil); err != nil {
 		t.Error(err)
 	}
-	if gone := restarted(before, podUIDs(t, namespace)); len(gone) != 1 {
+	if gone := restarted(before, runs(t, namespace)); len(gone) != 1 {
 		t.Errorf("restarted %q", gone)
 	}
 	// The same holds for a configuration that an agent refuses to load.
@@ -411,14 +413,14 @@ func TestAccLong_killedAfterEveryStepOfARoll(t *testing.T) {
 	acctest.PreCheck(t)
 	namespace, cli, client := changedUnderAClient(t)
 	seen := map[string]map[types.UID]bool{}
-	for name, uid := range podUIDs(t, namespace) {
+	for name, uid := range runs(t, namespace) {
 		seen[name] = map[types.UID]bool{uid: true}
 	}
 	kills := 0
 	for ; ; kills++ {
 		steps := rolloutEvents(t, namespace)
 		killed, out := cli.RunAndKill(t.Context(), "apply", func(context.Context) bool { return rolloutEvents(t, namespace) > steps })
-		for name, uid := range podUIDs(t, namespace) {
+		for name, uid := range runs(t, namespace) {
 			seen[name][uid] = true
 		}
 		if !killed {

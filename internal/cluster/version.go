@@ -21,7 +21,7 @@ func versionAttribute() schema.Attribute {
 	return schema.StringAttribute{
 		Optional: true, Computed: true, Validators: []validator.String{versionValidator{}},
 		MarkdownDescription: "Consul version, such as `1.22.7`. Must be 1.15 or later. Required unless it is the tag of `image`. A change " +
-			"restarts the servers one at a time. " +
+			"restarts the servers in place, one at a time. " +
 			"An upgrade can advance at most two release lines, and a downgrade is refused. If an upgrade would advance more, the plan refuses " +
 			"it and names the versions to apply one after the other, as the function `upgrade_path` does.",
 	}

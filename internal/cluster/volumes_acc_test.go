@@ -192,7 +192,7 @@ func TestAccVolumes_growthInPlaceRestartsNoServer(t *testing.T) {
 		CheckDestroy: acctest.NothingLeft(t, namespace),
 		Steps: []resource.TestStep{
 			{Config: storageHCL(namespace, "1Gi", class, ""), Check: func(*terraform.State) error {
-				before, set = podUIDs(t, namespace), statefulSet(t, namespace).UID
+				before, set = runs(t, namespace), statefulSet(t, namespace).UID
 				writer = acctest.StartWriter(t, namespace, "no-token")
 				writer.More(20)
 				return nil
@@ -259,7 +259,7 @@ func TestAccLong_growthInPlaceKeepsWhatOthersAdded(t *testing.T) {
 				},
 				Config: config("1Gi", labels),
 				Check: resource.ComposeTestCheckFunc(theirs("platform"), adopted(t, namespace, 1), func(*terraform.State) error {
-					before = podUIDs(t, namespace)
+					before = runs(t, namespace)
 					return nil
 				}),
 			},
@@ -306,7 +306,7 @@ func TestAccLong_restartsOnlyTheServerWhoseFileSystemWaits(t *testing.T) {
 		CheckDestroy: acctest.NothingLeft(t, namespace),
 		Steps: []resource.TestStep{
 			{Config: storageHCL(namespace, "1Gi", class, ""), Check: func(*terraform.State) error {
-				before = podUIDs(t, namespace)
+				before = runs(t, namespace)
 				writer = acctest.StartWriter(t, namespace, "no-token")
 				writer.More(20)
 				stop = watchServers(t, namespace)
@@ -321,7 +321,7 @@ func TestAccLong_restartsOnlyTheServerWhoseFileSystemWaits(t *testing.T) {
 							return fmt.Errorf("there were only %d servers at a time", fewest)
 						}
 						var restarted []string
-						for name, uid := range podUIDs(t, namespace) {
+						for name, uid := range runs(t, namespace) {
 							if before[name] != uid {
 								restarted = append(restarted, name)
 							}
@@ -384,7 +384,7 @@ func TestAccVolumes_growthThatDoesNotEndIsExplained(t *testing.T) {
 		CheckDestroy: acctest.NothingLeft(t, namespace),
 		Steps: []resource.TestStep{
 			{Config: config("1Gi", "60m"), Check: func(*terraform.State) error {
-				before = podUIDs(t, namespace)
+				before = runs(t, namespace)
 				return nil
 			}},
 			{Config: config("2Gi", "15s"), ExpectError: acctest.Says("Volume claim data-consul-server-0: it has 1Gi, and 2Gi is requested")},
@@ -520,7 +520,7 @@ func TestAccLong_resumesAfterAKillWithoutItsStatefulSet(t *testing.T) {
 	cli := acctest.NewCLI(t, map[string]string{"main.tf": config("1Gi")})
 	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
 	acctest.StartResizer(t, namespace)
-	before := podUIDs(t, namespace)
+	before := runs(t, namespace)
 
 	// A finalizer keeps the StatefulSet until the provider is killed.
 	const hold = "example.com/hold"

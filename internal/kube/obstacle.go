@@ -116,6 +116,16 @@ func claimObstacles(c *corev1.PersistentVolumeClaim, events []corev1.Event, bega
 	}}
 }
 
+// imageOf is the image of a container as the pod declares it: the status of a container has the one that it ran last.
+func imageOf(p *corev1.Pod, container string) string {
+	for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
+		if c.Name == container {
+			return c.Image
+		}
+	}
+	return ""
+}
+
 func podObstacles(p *corev1.Pod, events []corev1.Event, began time.Time) []Obstacle {
 	object := "Pod " + p.Name
 	about := func(reasons ...string) func(corev1.Event) bool {
@@ -147,7 +157,8 @@ func podObstacles(p *corev1.Pod, events []corev1.Event, began time.Time) []Obsta
 			if e := latest(events, about("Failed")); e != nil && !strings.Contains(message, "rpc error") {
 				message = e.Message
 			}
-			o.Reason = fmt.Sprintf("container %s cannot get the image %s: %s: %s", s.Name, s.Image, w.Reason, strings.TrimSpace(message))
+			image := cmp.Or(imageOf(p, s.Name), s.Image)
+			o.Reason = fmt.Sprintf("container %s cannot get the image %s: %s: %s", s.Name, image, w.Reason, strings.TrimSpace(message))
 			o.Remedy, o.Final = remedyImage, failed != nil
 		case w != nil && (w.Reason == "CreateContainerConfigError" || w.Reason == "CreateContainerError"):
 			o.Reason = fmt.Sprintf("container %s cannot be created: %s", s.Name, strings.TrimSpace(w.Message))

@@ -35,6 +35,11 @@ func (op *operation) apply(ctx context.Context, spec server.Spec) error {
 	if spec.Takeover != nil && isClaimable(op.live, spec) { // AdoptServers routes it to the new servers
 		objects.ClientService = nil
 	}
+	if !op.wanted.Create {
+		if err := op.objects.keepRouted(ctx, op.live); err != nil {
+			return err
+		}
+	}
 	accepted, err := op.objects.apply(ctx, objects, op.live)
 	op.made.objects = append(op.made.objects, accepted...)
 	if err != nil {
@@ -42,6 +47,31 @@ func (op *operation) apply(ctx context.Context, spec server.Spec) error {
 	}
 	op.applied, op.known = &spec, &spec
 	return nil
+}
+
+// keepRouted gives the pods the label by which the client Service selects them, before it does. An earlier version of the provider made
+// pods without it.
+func (d objects) keepRouted(ctx context.Context, live server.Set) error {
+	svc := live.ClientService
+	if svc == nil || svc.Spec.Selector[server.LabelServing] != "" {
+		return nil
+	}
+	pods, err := d.Consul.Pods(ctx)
+	if err != nil {
+		return err
+	}
+	pods = slices.DeleteFunc(pods, func(p corev1.Pod) bool { return server.IsServing(&p) })
+	if len(pods) == 0 {
+		return nil
+	}
+	for i := range pods {
+		_, err := d.Kube.CoreV1().Pods(pods[i].Namespace).Patch(ctx, pods[i].Name, types.MergePatchType,
+			server.RoutePatch(&pods[i]), metav1.PatchOptions{FieldManager: server.ManagedBy})
+		if _, err := kube.Found(err); err != nil {
+			return fmt.Errorf("labeling server %s for the client Service: %w", pods[i].Name, err)
+		}
+	}
+	return pause(ctx, bridgeLag) // until the controller of endpoints has seen the labels
 }
 
 // tellServers brings the number of declared servers into the pods before any of them stops: a server that only knows another number

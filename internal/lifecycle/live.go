@@ -45,6 +45,8 @@ type Live struct {
 	// ByOthers and PauseAt are those of the World.
 	ByOthers bool
 	PauseAt  int
+	// NewPods says that servers restart with new pods only.
+	NewPods bool
 	// Began is when the operation began.
 	Began time.Time
 	// Soak is how long a server must have been ready if there is no token to ask whether it votes
@@ -121,7 +123,10 @@ func (l Live) look(ctx context.Context) (rollout.World, error) {
 		w.Servers = append(w.Servers, rollout.Server{
 			Name: pods[i].Name, UID: string(pods[i].UID), Outdated: reason != "", Why: reason, Leaving: pods[i].DeletionTimestamp != nil,
 			Template: pods[i].Annotations[server.AnnotationTemplateHash],
+			Pod:      server.PodHashOf(&pods[i]),
+			InPlace:  reason != "" && !l.NewPods && server.ChangesInPlace(sts.Spec.Template, &pods[i]),
 			Stopped:  stopped(&pods[i]), Sick: !isReady, Peer: true,
+			Unrouted: isReady && server.IsUnrouted(&pods[i]), Restarting: server.IsRestarting(sts.Spec.Template, &pods[i]),
 		})
 		if isReady {
 			ready = append(ready, pods[i])
@@ -144,10 +149,28 @@ func (l Live) look(ctx context.Context) (rollout.World, error) {
 			return rollout.World{}, err
 		}
 	}
-	if l.Version != "" && w.CanTransfer {
+	if !w.CanTransfer { // then no agent says whether it has restarted: servers get new pods
+		for i := range w.Servers {
+			w.Servers[i].InPlace, w.Servers[i].Restarting = false, false
+		}
+		return w, nil
+	}
+	l.addRestarted(ctx, &w, pods)
+	if l.Version != "" {
 		err = l.addConfig(ctx, &w, pods)
 	}
 	return w, err
+}
+
+// addRestarted adds which servers that restart in place are back. One that does not answer is not.
+func (l Live) addRestarted(ctx context.Context, w *rollout.World, pods []corev1.Pod) {
+	ctx, cancel := context.WithTimeout(ctx, unwellTimeout)
+	defer cancel()
+	for i := range w.Servers {
+		if s := &w.Servers[i]; s.Restarting && !s.Leaving && consul.PodReady(&pods[i]) && server.HasAskedContainer(&pods[i]) {
+			s.Restarted = consul.Restarted(ctx, l.Consul, l.Token, &pods[i])
+		}
+	}
 }
 
 // act is Do without the marks.
@@ -157,6 +180,10 @@ func (l Live) act(ctx context.Context, w rollout.World, a rollout.Action) error 
 		return l.blocked(ctx)
 	case rollout.Restart:
 		return l.restart(ctx, w.Named(a.On))
+	case rollout.RestartInPlace:
+		return inPlace{l}.restart(ctx, w.Named(a.On))
+	case rollout.Route:
+		return inPlace{l}.route(ctx, w.Named(a.On))
 	case rollout.Rebuild:
 		return l.rebuild(ctx, w.Named(a.On))
 	case rollout.Grow:
@@ -301,10 +328,11 @@ func (l Live) addKept(ctx context.Context, w *rollout.World, pods []corev1.Pod) 
 }
 
 // Outdated reports whether a pod was made from another template than the current one of the
-// StatefulSet, or whether somebody changed the image of its containers since. With OnDelete, the
-// revision to compare with is status.updateRevision.
+// StatefulSet, whether its restart in place has not ended, or whether somebody changed the image of its containers since. With OnDelete,
+// the revision to compare with is status.updateRevision.
 func Outdated(sts *appsv1.StatefulSet, pod *corev1.Pod) bool {
-	return pod.Labels[appsv1.StatefulSetRevisionLabel] != sts.Status.UpdateRevision || len(server.ChangedImages(sts.Spec.Template, pod)) > 0
+	return pod.Labels[appsv1.StatefulSetRevisionLabel] != sts.Status.UpdateRevision || server.IsAsked(pod) ||
+		len(server.ChangedImages(sts.Spec.Template, pod)) > 0
 }
 
 // why says in a few words why a pod is outdated, "" if it is not.
@@ -314,6 +342,8 @@ func why(sts *appsv1.StatefulSet, pod *corev1.Pod) string {
 		return ""
 	case len(server.ChangedImages(sts.Spec.Template, pod)) > 0:
 		return "image changed by hand"
+	case server.IsAsked(pod):
+		return "its restart has not ended"
 	default:
 		return server.RestartReason(pod.ObjectMeta, sts.Spec.Template.ObjectMeta)
 	}
@@ -326,6 +356,8 @@ func whyOutdated(sts *appsv1.StatefulSet, pod *corev1.Pod, edited bool) (why str
 	switch reason := server.RestartReason(pod.ObjectMeta, sts.Spec.Template.ObjectMeta); {
 	case len(images) > 0:
 		return strings.Join(images, ", ") + ", will restart", false
+	case server.IsAsked(pod):
+		return "its restart in place has not ended, will restart", true
 	case edited:
 		return "made from another template than the StatefulSet's, will restart unless it runs what is declared", false
 	case reason == server.ReasonTemplate:
@@ -345,9 +377,9 @@ func stopped(pod *corev1.Pod) bool {
 	return pod.DeletionTimestamp == nil && !consul.PodRuns(pod)
 }
 
-// hasStarted reports whether Consul runs in a pod, or has run in it.
+// hasStarted reports whether Consul of the version of a pod runs in it, or has run in it.
 func hasStarted(pod *corev1.Pod) bool {
-	return slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
+	return server.HasAskedContainer(pod) && slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
 		return s.Name == server.ContainerName && (s.State.Running != nil || s.State.Terminated != nil || s.LastTerminationState.Terminated != nil)
 	})
 }

@@ -28,7 +28,10 @@ func (d Deployment) Look(ctx context.Context, spec server.Spec) (rollout.World, 
 	if spec.Takeover != nil && spec.Adopt != nil {
 		return adoption{d}.look(ctx, spec, token)
 	}
-	live := Live{Kube: d.Kube, Consul: d.Consul, Token: token, ACLs: spec.ACL.Enabled, Desired: server.MaxReplicas}
+	live := Live{
+		Kube: d.Kube, Consul: d.Consul, Token: token, ACLs: spec.ACL.Enabled, Desired: server.MaxReplicas,
+		NewPods: spec.Update.Strategy == server.NewPods,
+	}
 	if spec.Established {
 		live.Established, live.Version = true, server.ConfigVersion(spec)
 	}

@@ -122,6 +122,8 @@ func (f fakeObjects) relabel(context.Context, map[string]string, map[string]stri
 	return f.call("relabel")
 }
 
+func (f fakeObjects) keepRouted(context.Context, server.Set) error { return f.call("keepRouted") }
+
 func (f fakeObjects) tellServers(_ context.Context, former, declared int32) error {
 	return f.call("tell %d instead of %d", declared, former)
 }

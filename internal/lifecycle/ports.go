@@ -43,6 +43,8 @@ type Objects interface {
 	attach(ctx context.Context, spec server.Spec, live server.Set) (server.Set, error)
 	// relabel replaces the former labels of the objects that no spec renders.
 	relabel(ctx context.Context, former, declared map[string]string) error
+	// keepRouted lets the client Service select pods by another label without an interruption.
+	keepRouted(ctx context.Context, live server.Set) error
 	// tellServers brings the number of declared servers into the pods, which know a former one.
 	tellServers(ctx context.Context, former, declared int32) error
 	// formerConfig is the configuration of the servers that do not run a spec yet.

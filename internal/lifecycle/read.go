@@ -93,7 +93,7 @@ func versions(pods []corev1.Pod) (running string, started []string) {
 	var all []string
 	for i := range pods {
 		v := pods[i].Labels[server.LabelVersion]
-		if !stopped(&pods[i]) {
+		if !stopped(&pods[i]) && server.HasAskedContainer(&pods[i]) {
 			all = append(all, v)
 		}
 		if hasStarted(&pods[i]) {

@@ -166,7 +166,7 @@ func CheckRetained(namespace string, claims []Retained, version string) error {
 func dataVersion(marked string, pod *corev1.Pod) string {
 	runs := pod.Labels[server.LabelVersion]
 	switch versions := server.SortVersions([]string{marked, runs}); {
-	case len(server.SortVersions([]string{runs})) == 0:
+	case len(server.SortVersions([]string{runs})) == 0, !server.HasAskedContainer(pod):
 		return marked
 	case consul.PodReady(pod):
 		return runs

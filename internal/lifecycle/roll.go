@@ -42,6 +42,7 @@ func newRoll(ctx context.Context, p ports, spec server.Spec, desired int, limit 
 	r.live = Live{
 		Desired: desired, Token: token, ACLs: spec.ACL.Enabled,
 		Version: server.ConfigVersion(spec), Storage: &spec.Storage, ByOthers: spec.Update.Strategy == server.OnDelete,
+		NewPods:  spec.Update.Strategy == server.NewPods,
 		Patience: leaderlessFor(spec.Performance), Declare: r.declare,
 	}
 	if spec.Established { // the servers of a first start are voters at once

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
@@ -35,6 +36,7 @@ func NewPlan(o Observed, w Wanted) Plan {
 	if o.World == nil {
 		p.Phases = w.Phases(o)
 		p.guess(o.Running, w.Spec)
+		p.sayHow(server.PodHash(o.Running) == server.PodHash(w.Spec) && w.Spec.Update.Strategy == server.Rolling)
 		return p
 	}
 	o.Running.Gossip.Stage, o.Running.TLS.Stage = o.World.GossipStage, o.World.TLSStage // which may be half-way
@@ -73,7 +75,22 @@ func NewPlan(o Observed, w Wanted) Plan {
 		rolled = &phase.Spec
 	}
 	p.Alone = len(o.World.Servers) == 1 && restartsBeforeOthers(p.Steps())
+	has := func(v Verb) bool { return slices.ContainsFunc(p.Steps(), func(a Action) bool { return a.Verb == v }) }
+	p.sayHow(has(RestartInPlace) && !has(Restart) && !has(Rebuild))
 	return p
+}
+
+// sayHow says of the settings that restart the servers whether that is done in place.
+func (p *Plan) sayHow(inPlace bool) {
+	how := server.ReplacePods
+	if inPlace {
+		how = server.RestartInPlace
+	}
+	for i := range p.Changes {
+		if p.Changes[i].Effect == server.Restart {
+			p.Changes[i].Effect = how
+		}
+	}
 }
 
 // guess says what happens to servers that were not seen.
@@ -102,12 +119,16 @@ func (p *Plan) firstStage(w World, before, stage server.Spec, storage server.Sto
 	}
 	w.Servers = slices.Clone(w.Servers)
 	w.ByOthers = stage.Update.Strategy == server.OnDelete
+	if stage.ACL.Enabled && !before.ACL.Enabled { // there is no management token yet
+		w.CanTransfer = false
+	}
 	for i := range w.Servers {
-		if has(server.Restart) { // except those that already run it, for example if a change is reverted
-			w.Servers[i].Outdated = w.Servers[i].Template != server.TemplateHash(stage)
-			w.Servers[i].Why = server.RestartReasonOf(before, stage)
+		s := &w.Servers[i]
+		// Another version of the provider may have made a pod from another template, although no setting has changed.
+		if has(server.Restart) || s.Template != "" && s.Template != server.TemplateHash(stage) {
+			s.outdate(before, stage, w.CanTransfer)
 		}
-		w.Servers[i].Stale = w.Servers[i].Stale || has(server.Reload)
+		s.Stale = s.Stale || has(server.Reload)
 	}
 	planVolumes(&w, storage, has(server.Resize), has(server.Rebuild))
 	return w
@@ -118,16 +139,42 @@ func nextStage(w World, before, stage server.Spec) World {
 	w.Servers = slices.Clone(w.Servers)
 	restarts := RestartsBetween(before, stage)
 	for i := range w.Servers {
-		w.Servers[i].Outdated, w.Servers[i].Stale = restarts, !restarts
-		w.Servers[i].Why = server.RestartReasonOf(before, stage)
+		s := &w.Servers[i]
+		if s.Template = server.TemplateHash(before); s.Pod != "" {
+			s.Pod = server.PodHash(before)
+		}
+		s.outdate(before, stage, w.CanTransfer)
+		s.Stale = !restarts
 	}
 	return w
+}
+
+// outdate makes a server run another template than that of a spec, unless it already runs it. Only servers that can be asked restart in
+// place. Nobody knows which template a server runs that is asked to restart meanwhile.
+func (s *Server) outdate(before, after server.Spec, asks bool) {
+	changes := RestartsBetween(before, after)
+	s.Outdated = s.Template != server.TemplateHash(after) || s.Restarting
+	s.Restarting = s.Restarting && !changes
+	s.InPlace = s.Outdated && asks && s.Pod == server.PodHash(after) && after.Update.Strategy != server.NewPods
+	switch {
+	case !s.Outdated:
+		s.Why = ""
+	case changes:
+		s.Why = server.RestartReasonOf(before, after)
+	default:
+		s.Why = cmp.Or(s.Why, server.ReasonPod)
+	}
+}
+
+// restarts reports whether an action restarts a server.
+func (a Action) restarts() bool {
+	return a.Verb == Restart || a.Verb == RestartInPlace || a.Verb == Rebuild
 }
 
 // restartsBeforeOthers reports whether steps restart a server before they add others.
 func restartsBeforeOthers(steps []Action) bool {
 	i := slices.IndexFunc(steps, func(a Action) bool {
-		return a.Verb == Scale && a.Count > 1 || a.Verb == Restart || a.Verb == Rebuild
+		return a.Verb == Scale && a.Count > 1 || a.restarts()
 	})
 	return i >= 0 && steps[i].Verb != Scale
 }
@@ -140,7 +187,7 @@ func RestartsBetween(before, after server.Spec) bool {
 // countRestarts is how many servers restart.
 func countRestarts(steps []Action) (n int) {
 	for _, a := range steps {
-		if a.Verb == Restart || a.Verb == Rebuild {
+		if a.restarts() {
 			n++
 		}
 	}
@@ -155,7 +202,8 @@ func preview(w World) ([]Action, World) {
 		switch {
 		case a.Verb == Pause:
 			return append(steps, a), w
-		case a.Verb == Done, a.Verb == Wait && w.Unsettled == "" && w.Observed && growing(w) == "":
+		case a.Verb == Done, a.Verb == Wait && w.Unsettled == "" && w.Observed && growing(w) == "" &&
+			!slices.ContainsFunc(w.Servers, Server.away):
 			return steps, w
 		case a.Verb == Wait && w.Observed && w.Unsettled != "" && w.Leader == "" && !w.Leaderless:
 			w.Leaderless = true // as it will be, unless the servers elect a leader
@@ -183,10 +231,14 @@ func (w World) after(a Action) World {
 			w.Leader = w.Servers[0].Name
 		}
 		for i := range w.Servers {
-			w.Servers[i].Growing, w.Servers[i].Sick = "", false
+			s := &w.Servers[i]
+			s.Growing, s.Sick, s.Restarted = "", false, s.Restarting
 		}
-	case Restart, Rebuild:
-		w.Servers[on] = Server{Name: a.On, Peer: true, LastIndex: w.Servers[on].LastIndex}
+	case Route:
+		s := &w.Servers[on]
+		s.Unrouted, s.Restarting, s.Restarted, s.Outdated = false, false, false, s.Outdated && !s.Restarted
+	case Restart, RestartInPlace, Rebuild:
+		w.Servers[on] = Server{Name: a.On, Peer: true, LastIndex: w.Servers[on].LastIndex, Pod: w.Servers[on].Pod}
 	case Grow:
 		w.Grow = ""
 	case Reload:
@@ -221,7 +273,7 @@ func (w World) after(a Action) World {
 func PauseAt(w World, u server.Update) int {
 	current := 0
 	for _, s := range w.Servers {
-		if !s.due() {
+		if !s.due() && !s.Restarting {
 			current++
 		}
 	}

@@ -25,6 +25,9 @@ func TestNewPlan(t *testing.T) {
 	}
 	with := func(change func(*server.Spec)) server.Spec { s := spec; change(&s); return s }
 	seen := three("s-1")
+	for i := range seen.Servers {
+		seen.Servers[i].Pod = "another"
+	}
 	sick := three("s-1", "s-2")
 	sick.Servers[2].Stopped, sick.Unsettled = true, "not ready: s-2"
 	away := three("s-1")
@@ -48,15 +51,15 @@ func TestNewPlan(t *testing.T) {
 		"nothing": {&seen, spec, nil, 0},
 		"an upgrade": {
 			&seen, with(func(s *server.Spec) { s.Version, s.Update.SnapshotBefore = "1.22.8", true }),
-			[]string{"take a snapshot", "restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1"}, 3,
+			[]string{"take a snapshot", "restart s-0 with a new pod", "restart s-2 with a new pod", "transfer the leadership to s-2", "restart s-1 with a new pod"}, 3,
 		},
 		"an upgrade without a snapshot": {
 			&seen, with(func(s *server.Spec) { s.Version = "1.22.8" }),
-			[]string{"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1"}, 3,
+			[]string{"restart s-0 with a new pod", "restart s-2 with a new pod", "transfer the leadership to s-2", "restart s-1 with a new pod"}, 3,
 		},
 		"an image of the same version": {
 			&seen, with(func(s *server.Spec) { s.Image, s.Update.SnapshotBefore = "mirror/consul:1.22.7", true }),
-			[]string{"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1"}, 3,
+			[]string{"restart s-0 with a new pod", "restart s-2 with a new pod", "transfer the leadership to s-2", "restart s-1 with a new pod"}, 3,
 		},
 		"an upgrade of servers that were not seen": {
 			nil, with(func(s *server.Spec) { s.Version, s.Update.SnapshotBefore = "1.22.8", true }), []string{"take a snapshot"}, 3,
@@ -66,49 +69,52 @@ func TestNewPlan(t *testing.T) {
 		},
 		"a restart, the leader last": {
 			&seen, with(func(s *server.Spec) { s.UI = true }),
-			[]string{"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1"}, 3,
+			[]string{"restart s-0 with a new pod", "restart s-2 with a new pod", "transfer the leadership to s-2", "restart s-1 with a new pod"}, 3,
 		},
 		"a pause among servers that were not seen": {
 			nil, with(func(s *server.Spec) { s.UI, s.Update.PauseAfter = true, 1 }), nil, 1,
 		},
 		"a pause after the first": {
-			&seen, with(func(s *server.Spec) { s.UI, s.Update.PauseAfter = true, 1 }), []string{"restart s-0", "pause before s-1, s-2"}, 1,
+			&seen, with(func(s *server.Spec) { s.UI, s.Update.PauseAfter = true, 1 }), []string{"restart s-0 with a new pod", "pause before s-1, s-2"}, 1,
 		},
 		"gossip that is encrypted, in three rolls": {
 			&seen, with(func(s *server.Spec) { s.Gossip.Stage = server.StageEncrypted }),
 			[]string{
 				"create the gossip keys",
-				"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1",
-				"restart s-0", "restart s-1", "transfer the leadership to s-1", "restart s-2",
-				"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1",
+				"restart s-0 with a new pod", "restart s-2 with a new pod", "transfer the leadership to s-2", "restart s-1 with a new pod",
+				"restart s-0 in place", "restart s-1 in place", "transfer the leadership to s-1",
+				"restart s-2 in place",
+				"restart s-0 in place", "restart s-2 in place", "transfer the leadership to s-2",
+				"restart s-1 in place",
 			}, 3,
 		},
 		"TLS, in two rolls with a reload between them": {
 			&seen, with(func(s *server.Spec) { s.TLS.Stage = server.StageEncrypted }),
 			[]string{
 				"create the certificates",
-				"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1",
+				"restart s-0 with a new pod", "restart s-2 with a new pod", "transfer the leadership to s-2", "restart s-1 with a new pod",
 				"reload s-0", "reload s-1", "reload s-2",
-				"restart s-0", "restart s-1", "transfer the leadership to s-1", "restart s-2",
+				"restart s-0 in place", "restart s-1 in place", "transfer the leadership to s-1",
+				"restart s-2 in place",
 			}, 3,
 		},
 		"TLS that is half-way turned off": {
 			func() *World { w := three("s-1"); w.TLSStage = server.StageSend; return &w }(), spec,
 			[]string{
 				"reload s-0", "reload s-2", "reload s-1",
-				"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1",
+				"restart s-0 with a new pod", "restart s-2 with a new pod", "transfer the leadership to s-2", "restart s-1 with a new pod",
 				"delete the certificates",
 			}, 3,
 		},
 		"gossip that is encrypted, with a pause": {
 			&seen, with(func(s *server.Spec) { s.Gossip.Stage, s.Update.PauseAfter = server.StageEncrypted, 1 }),
-			[]string{"create the gossip keys", "restart s-0", "pause before s-1, s-2"}, 1,
+			[]string{"create the gossip keys", "restart s-0 with a new pod", "pause before s-1, s-2"}, 1,
 		},
 		"encryption that is half-way turned off": {
 			func() *World { w := three("s-1"); w.GossipStage = server.StageSend; return &w }(), spec,
 			[]string{
-				"restart s-0", "restart s-2", "transfer the leadership to s-2", "restart s-1",
-				"restart s-0", "restart s-1", "transfer the leadership to s-1", "restart s-2",
+				"restart s-0 with a new pod", "restart s-2 with a new pod", "transfer the leadership to s-2", "restart s-1 with a new pod",
+				"restart s-0 with a new pod", "restart s-1 with a new pod", "transfer the leadership to s-1", "restart s-2 with a new pod",
 				"delete the gossip keys",
 			}, 3,
 		},
@@ -123,7 +129,7 @@ func TestNewPlan(t *testing.T) {
 				w.Servers[0].Stopped, w.Unsettled = true, "not ready: s-0"
 				w.Servers[1].Template, w.Servers[2].Template = server.TemplateHash(with(ui)), server.TemplateHash(with(ui))
 				return &w
-			}(), with(ui), []string{"restart s-0", "wait: not ready: s-0"}, 1,
+			}(), with(ui), []string{"restart s-0 with a new pod", "wait: not ready: s-0"}, 1,
 		},
 		"servers that somebody takes away": {
 			func() *World { w := three("s-1"); w.Replicas, w.Unsettled = 1, "3 of 1 pods exist"; return &w }(), spec,
@@ -134,7 +140,7 @@ func TestNewPlan(t *testing.T) {
 			[]string{
 				"scale to 2 servers (the others answer while consul-server-0 restarts)",
 				"scale to 3 servers (the others answer while consul-server-0 restarts)",
-				"transfer the leadership to consul-server-1", "restart consul-server-0",
+				"transfer the leadership to consul-server-1", "restart consul-server-0 with a new pod",
 			}, 1,
 		},
 		"a single server that is sick, and two more": {
@@ -146,7 +152,7 @@ func TestNewPlan(t *testing.T) {
 			}(),
 			with(func(s *server.Spec) { s.Version, s.Replicas = "1.22.8", 3 }),
 			[]string{
-				"restart consul-server-0 (it is the only server, and not healthy)",
+				"restart consul-server-0 with a new pod (it is the only server, and not healthy)",
 				"wait: not ready",
 				"scale to 2 servers",
 				"scale to 3 servers",
@@ -155,7 +161,7 @@ func TestNewPlan(t *testing.T) {
 		"servers that never elected a leader": {
 			func() *World { w := unready(three("")); w.Unelected = true; return &w }(), with(ui),
 			[]string{
-				"restart s-0 (no leader was ever elected)", "restart s-1 (no leader was ever elected)", "restart s-2 (no leader was ever elected)",
+				"restart s-0 with a new pod (no leader was ever elected)", "restart s-1 with a new pod (no leader was ever elected)", "restart s-2 with a new pod (no leader was ever elected)",
 				"wait: not ready: s-0, s-1, s-2",
 			}, 3,
 		},
@@ -163,14 +169,14 @@ func TestNewPlan(t *testing.T) {
 			func() *World { w := unready(three("")); return &w }(), with(ui),
 			[]string{
 				"wait: not ready: s-0, s-1, s-2",
-				"restart s-0 (there is no leader, and every outdated server is unhealthy)",
-				"restart s-1 (there is no leader, and every outdated server is unhealthy)",
-				"restart s-2 (there is no leader, and every outdated server is unhealthy)",
+				"restart s-0 with a new pod (there is no leader, and every outdated server is unhealthy)",
+				"restart s-1 with a new pod (there is no leader, and every outdated server is unhealthy)",
+				"restart s-2 with a new pod (there is no leader, and every outdated server is unhealthy)",
 				"wait: not ready: s-0, s-1, s-2",
 			}, 3,
 		},
 		"servers that were not seen": {nil, with(func(s *server.Spec) { s.UI = true }), nil, 3},
-		"one that was left outdated": {&sick, spec, []string{"restart s-2", "wait: not ready: s-2"}, 1},
+		"one that was left outdated": {&sick, spec, []string{"restart s-2 with a new pod", "wait: not ready: s-2"}, 1},
 		"servers that have to settle first": {
 			&away, with(func(s *server.Spec) { s.Replicas = 5 }),
 			[]string{"wait: server s-0 is not yet a voter", "scale to 4 servers", "scale to 5 servers"}, 0,
@@ -239,7 +245,7 @@ func withoutReason(a Action) Action {
 			return a
 		}
 	}
-	if a.Verb == Restart || a.Verb == Rebuild {
+	if a.restarts() {
 		a.Why = ""
 	}
 	return a
@@ -251,7 +257,7 @@ func TestNewPlan_saysWhyServersRestart(t *testing.T) {
 	spec := server.Spec{Name: "consul", Namespace: "prod", Version: "1.22.7", Replicas: 3, Record: server.Record{Established: true}}
 	seen := three("s-1")
 	for i := range seen.Servers {
-		seen.Servers[i].Template = server.TemplateHash(spec)
+		seen.Servers[i].Template, seen.Servers[i].Pod = server.TemplateHash(spec), server.PodHash(spec)
 	}
 	pending := three("s-1", "s-2")
 	pending.Servers[2].Why = "version 1.21.0 -> 1.22.7"
@@ -261,11 +267,11 @@ func TestNewPlan_saysWhyServersRestart(t *testing.T) {
 		change func(*server.Spec)
 		want   string
 	}{
-		"another version":       {seen, func(s *server.Spec) { s.Version = "1.22.8" }, "restart s-0 (version 1.22.7 -> 1.22.8)"},
-		"another configuration": {seen, func(s *server.Spec) { s.UI = true }, "restart s-0 (configuration)"},
-		"both":                  {seen, func(s *server.Spec) { s.UI, s.Version = true, "1.22.8" }, "restart s-0 (version 1.22.7 -> 1.22.8)"},
-		"another pod":           {seen, func(s *server.Spec) { s.PodLabels = map[string]string{"a": "b"} }, "restart s-0 (settings of the pod)"},
-		"the rest of a change":  {pending, func(*server.Spec) {}, "restart s-2 (version 1.21.0 -> 1.22.7)"},
+		"another version":       {seen, func(s *server.Spec) { s.Version = "1.22.8" }, "restart s-0 in place (version 1.22.7 -> 1.22.8)"},
+		"another configuration": {seen, func(s *server.Spec) { s.UI = true }, "restart s-0 in place (configuration)"},
+		"both":                  {seen, func(s *server.Spec) { s.UI, s.Version = true, "1.22.8" }, "restart s-0 in place (version 1.22.7 -> 1.22.8)"},
+		"another pod":           {seen, func(s *server.Spec) { s.PodLabels = map[string]string{"a": "b"} }, "restart s-0 with a new pod (settings of the pod)"},
+		"the rest of a change":  {pending, func(*server.Spec) {}, "restart s-2 with a new pod (version 1.21.0 -> 1.22.7)"},
 		"its volume":            {volume, func(*server.Spec) {}, "restart s-2 with a new volume (its volume has 1Gi of 2Gi)"},
 	} {
 		after := spec
@@ -309,7 +315,7 @@ func TestNewPlan_withoutPods(t *testing.T) {
 		steps = append(steps, a.String())
 	}
 	if want := []string{
-		"scale to 3 servers", "take a snapshot", "restart s-1", "restart s-2", "transfer the leadership to s-1", "restart s-0",
+		"scale to 3 servers", "take a snapshot", "restart s-1 with a new pod", "restart s-2 with a new pod", "transfer the leadership to s-1", "restart s-0 with a new pod",
 		"scale to 2 servers", "transfer the leadership to s-0", "scale to 1 servers",
 	}; !slices.Equal(steps, want) {
 		t.Errorf("servers that were taken away, and an upgrade: the plan is %q, want %q", steps, want)

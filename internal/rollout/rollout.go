@@ -72,8 +72,14 @@ type Server struct {
 	Name string
 	// UID is that of the pod: an action on the server affects this pod and no later one.
 	UID string `json:"-"`
-	// Outdated says that the pod does not run the StatefulSet's current template.
+	// Outdated says that the pod does not run the StatefulSet's current template, and InPlace that it can, without a new pod.
 	Outdated bool
+	InPlace  bool `json:",omitempty"`
+	// Restarting says that it was asked to restart in place to the current template, and Restarted that it has, and serves.
+	Restarting bool `json:",omitempty"`
+	Restarted  bool `json:",omitempty"`
+	// Unrouted says that it is ready, and that clients are not routed to it.
+	Unrouted bool `json:",omitempty"`
 	// Why says in a few words why it is outdated, "" if it is not.
 	Why string `json:",omitempty"`
 	// Stopped says that Consul does not run in the pod: it is pending, cannot
@@ -81,8 +87,10 @@ type Server struct {
 	Stopped bool
 	// Peer says that it is, or may be, a Raft peer.
 	Peer bool
-	// Template is the digest of the template that it was made from (server.TemplateHash).
+	// Template is the digest of the template that it was made from (server.TemplateHash), and Pod that of what cannot change without a
+	// new pod (server.PodHash), "" if nothing can.
 	Template string
+	Pod      string `json:",omitempty"`
 	// Leaving says that its pod is being deleted: it neither counts nor is deleted again.
 	Leaving bool
 	// Sick says that it is not ready, or not a healthy voter.
@@ -115,7 +123,10 @@ func (w World) Named(name string) Server {
 }
 
 // due reports whether a server has to be restarted.
-func (s Server) due() bool { return s.Outdated || s.Volume != "" }
+func (s Server) due() bool { return s.Outdated && !s.Restarting || s.Volume != "" }
+
+// runsChange reports whether a server runs, or may run, the current template of the StatefulSet.
+func (s Server) runsChange() bool { return !s.Outdated || s.Restarting }
 
 // Drift lists what in Consul is not as declared, and what will happen to it.
 func (w World) Drift() []string {
@@ -131,6 +142,9 @@ func (w World) Drift() []string {
 		)
 	}
 	for _, s := range w.Servers {
+		if s.Unrouted {
+			out = append(out, "Server "+s.Name+": is out of the client Service, clients will be routed to it again")
+		}
 		if s.Stale && !s.Outdated {
 			out = append(out, "Server "+s.Name+": has not loaded the current configuration, will reload")
 		}
@@ -188,9 +202,13 @@ const (
 	Restore Verb = "SnapshotRestored"
 	// Recover recovers the quorum from On.
 	Recover Verb = "QuorumRecovering"
-	// Restart restarts the server On.
+	// Restart restarts the server On with a new pod.
 	Restart Verb = "ServerRestarting"
-	// Rebuild restarts the server On with a new, empty volume.
+	// RestartInPlace restarts the server On in its pod.
+	RestartInPlace Verb = "ServerRestartingInPlace"
+	// Route routes clients to the server On again. If it has restarted in place, this ends the restart.
+	Route Verb = "ServerRouted"
+	// Rebuild restarts the server On with a new pod and a new, empty volume.
 	Rebuild Verb = "ServerRebuilding"
 	// Grow lets the volumes grow to the size On.
 	Grow Verb = "VolumesGrowing"
@@ -223,21 +241,23 @@ var phrases = map[Verb]string{
 	CreateCertificates: "create the certificates",
 	RemoveCertificates: "delete the certificates",
 
-	Snapshot: "take a snapshot",
-	Restore:  "restore the snapshot %s",
-	Recover:  "recover the quorum from %s",
-	Restart:  "restart %s",
-	Rebuild:  "restart %s with a new volume",
-	Grow:     "grow the volumes to %s",
-	Transfer: "transfer the leadership to %s",
-	Reload:   "reload %s",
-	Remove:   "remove the Raft peer %s",
-	Scale:    "scale to %s servers",
-	Add:      "add %s",
-	Retire:   "retire %s",
-	Switch:   "switch Service %s",
-	Pause:    "pause before %s",
-	Wait:     "wait: %s",
+	Snapshot:       "take a snapshot",
+	Restore:        "restore the snapshot %s",
+	Recover:        "recover the quorum from %s",
+	Restart:        "restart %s with a new pod",
+	RestartInPlace: "restart %s in place",
+	Route:          "route clients to %s",
+	Rebuild:        "restart %s with a new volume",
+	Grow:           "grow the volumes to %s",
+	Transfer:       "transfer the leadership to %s",
+	Reload:         "reload %s",
+	Remove:         "remove the Raft peer %s",
+	Scale:          "scale to %s servers",
+	Add:            "add %s",
+	Retire:         "retire %s",
+	Switch:         "switch Service %s",
+	Pause:          "pause before %s",
+	Wait:           "wait: %s",
 }
 
 // String says what an action does, and why.
@@ -257,8 +277,10 @@ func (a Action) String() string {
 //
 //   - Volumes grow before anything else: that restarts no server, and a full volume may be what the change
 //     repairs.
+//   - A server that was restarted in place is routed to as soon as it serves, and so is one that a killed provider left unrouted.
 //   - An outdated server in which Consul does not run is restarted at once: that does not affect the quorum,
 //     and may be what repairs it.
+//   - A server restarts in place if the change allows it and the server is healthy, and otherwise with a new pod.
 //   - An outdated server that runs and is not healthy is restarted first as well, if every other server is a
 //     healthy voter, ready or not: it may be what the change repairs, and while two servers are away, a third
 //     one must not be restarted. If it is the leader, the leadership is transferred before.
@@ -315,6 +337,11 @@ func Next(w World) Action {
 			outdated = append(outdated, s)
 		}
 	}
+	for _, s := range w.Servers {
+		if s.Restarted || s.Unrouted && !s.Restarting {
+			return Action{Verb: Route, On: s.Name}
+		}
+	}
 	for _, s := range outdated {
 		if a, now := restartNow(w, s); now {
 			return a
@@ -349,6 +376,9 @@ func Next(w World) Action {
 	if w.Unsettled != "" {
 		return Action{Verb: Wait, On: w.Unsettled}
 	}
+	if i := slices.IndexFunc(w.Servers, func(s Server) bool { return s.Restarting }); i >= 0 {
+		return Action{Verb: Wait, On: w.Servers[i].Name + " to restart in place"}
+	}
 	if m := growing(w); m != "" {
 		return Action{Verb: Wait, On: m}
 	}
@@ -369,7 +399,7 @@ func Next(w World) Action {
 		if to := nextLeader(w); to != "" {
 			return Action{Verb: Transfer, On: to}
 		}
-		// A single server, or the leadership cannot be transferred: the graceful leave does that.
+		// A single server, or the leadership cannot be transferred: a leader that gets a new pod does that as it leaves.
 		return outdated[0].restart()
 	}
 	if s := stale(w); s != "" {
@@ -437,8 +467,11 @@ const minRebuild = 3
 // restart is how a server is restarted, and why.
 func (s Server) restart() Action {
 	a := Action{Verb: Restart, On: s.Name, Why: s.why()}
-	if s.Rebuild {
+	switch {
+	case s.Rebuild:
 		a.Verb = Rebuild
+	case s.InPlace && s.Settled() && s.Volume == "":
+		a.Verb = RestartInPlace
 	}
 	return a
 }
@@ -474,7 +507,7 @@ func quorumWell(w World, but Server) bool {
 	well := 0
 	for _, s := range w.Servers {
 		switch {
-		case s.Leaving || s.Stopped:
+		case s.Leaving || s.Stopped || s.away():
 			return false
 		case s.Name != but.Name && s.well():
 			well++
@@ -484,7 +517,10 @@ func quorumWell(w World, but Server) bool {
 }
 
 // well reports whether a server does its part in Raft.
-func (s Server) well() bool { return !s.Stopped && !s.Leaving && (!s.Sick || s.Voting) }
+func (s Server) well() bool { return !s.Stopped && !s.Leaving && !s.away() && (!s.Sick || s.Voting) }
+
+// away reports whether a server restarts in place, and is not known to be back. For some seconds, its pod and autopilot say nothing of that.
+func (s Server) away() bool { return s.Restarting && !s.Restarted }
 
 // stranded is the outdated server to restart if there has been no leader for a long time, "" if no server is to restart:
 // every server must run, so that the server that was restarted before has had its chance, and no outdated
@@ -493,7 +529,7 @@ func stranded(w World, outdated []Server) string {
 	if !w.Leaderless || w.Leader != "" || len(w.Servers) != w.Replicas {
 		return ""
 	}
-	if slices.ContainsFunc(w.Servers, func(s Server) bool { return s.Stopped || s.Leaving || (s.due() && !s.Sick) }) {
+	if slices.ContainsFunc(w.Servers, func(s Server) bool { return s.Stopped || s.Leaving || s.away() || (s.due() && !s.Sick) }) {
 		return ""
 	}
 	if i := slices.IndexFunc(outdated, func(s Server) bool { return s.Outdated }); i >= 0 {

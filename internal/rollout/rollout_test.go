@@ -74,6 +74,54 @@ func TestNext(t *testing.T) {
 			}),
 			Action{Verb: Wait, On: "not ready: s-2"},
 		},
+		"restarts in place what can change in place": {
+			with(three("s-0", "s-1", "s-2"), func(w *World) { w.Servers[1].InPlace = true }), Action{Verb: RestartInPlace, On: "s-1"},
+		},
+		"a server that is not healthy gets a new pod": {
+			with(three("s-0", "s-1"), func(w *World) {
+				w.Servers[1].InPlace, w.Servers[1].Sick = true, true
+				w.Unsettled = "not ready: s-1"
+			}),
+			Action{Verb: Restart, On: "s-1"},
+		},
+		"so does one whose volume requires a restart": {
+			with(three("s-0", "s-1"), func(w *World) { w.Servers[1].InPlace, w.Servers[1].Volume = true, "its file system grows" }),
+			Action{Verb: Restart, On: "s-1", Why: "its file system grows"},
+		},
+		"waits for a server that restarts in place, whatever autopilot says of it": {
+			with(three("s-0", "s-1", "s-2"), func(w *World) { w.Servers[1].InPlace, w.Servers[1].Restarting = true, true }),
+			Action{Verb: Wait, On: "s-1 to restart in place"},
+		},
+		"restarts no second server while one restarts in place, not even one that is not healthy": {
+			with(three("s-0", "s-1", "s-2"), func(w *World) {
+				w.Servers[1].InPlace, w.Servers[1].Restarting = true, true
+				w.Servers[2].Sick, w.Servers[2].Voting = true, true
+				w.Unsettled = "not ready: s-2"
+			}),
+			Action{Verb: Wait, On: "not ready: s-2"},
+		},
+		"waits for one whose container does not run yet": {
+			with(three("s-0", "s-1", "s-2"), func(w *World) {
+				w.Servers[1].InPlace, w.Servers[1].Restarting, w.Servers[1].Stopped = true, true, true
+				w.Unsettled = "not ready: s-1"
+			}),
+			Action{Verb: Wait, On: "not ready: s-1"},
+		},
+		"routes clients to a server that is back, before all are healthy voters": {
+			with(three("s-0", "s-1", "s-2"), func(w *World) {
+				w.Servers[1].Restarting, w.Servers[1].Restarted = true, true
+				w.Unsettled = "server s-1 is not yet a voter"
+			}),
+			Action{Verb: Route, On: "s-1"},
+		},
+		"routes clients to a server that a killed provider left unrouted": {
+			with(three("s-0", "s-1", "s-2"), func(w *World) { w.Servers[1].InPlace, w.Servers[1].Unrouted = true, true }),
+			Action{Verb: Route, On: "s-1"},
+		},
+		"does not route clients to a server that is about to restart": {
+			with(three("s-0", "s-1"), func(w *World) { w.Servers[1].Restarting, w.Servers[1].Unrouted = true, true }),
+			Action{Verb: Wait, On: "s-1 to restart in place"},
+		},
 		"restarts come before scaling": {with(three("s-0", "s-1"), func(w *World) { w.Desired = 5 }), Action{Verb: Restart, On: "s-1"}},
 		"scales up by one":             {with(three("s-0"), func(w *World) { w.Desired = 5 }), Action{Verb: Scale, Count: 4}},
 		"scales down by one, and removes the peer before the pod": {

@@ -100,7 +100,7 @@ func (r *run) step(ctx context.Context) (missing string, again bool, err error) 
 	switch {
 	case w.Leader != "":
 		r.leaderless = time.Time{}
-		r.led = r.led || (w.Observed && !w.Named(w.Leader).Outdated)
+		r.led = r.led || (w.Observed && w.Named(w.Leader).runsChange())
 	case r.leaderless.IsZero():
 		r.leaderless = r.Now()
 	default:

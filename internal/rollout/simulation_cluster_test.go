@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"fmt"
 	"math/bits"
 	"slices"
@@ -24,6 +25,8 @@ const (
 	ticksOfGrace   = 120 // until a server is restarted for its file system (fileSystemGrace)
 	ticksToSoak    = 25  // until a ready server counts as a voter if nobody may ask (consul.Soak)
 	ticksToRestore = 4   // that the Job of a restore takes
+	ticksToUnroute = 3   // until no client is routed to a pod
+	ticksToNotice  = 3   // until autopilot and the kubelet notice that a server is gone
 )
 
 // ordinals is a set of servers.
@@ -158,7 +161,12 @@ type simPod struct {
 	keys, certs                   int
 	follows, lonely, readySince   int
 	removed                       int
+	unrouted                      bool         // clients are not routed to it
+	asked, runs                   *server.Spec // to what it is to restart in place, and what its server was started with
 }
+
+// next is what the server of a pod runs after its next start.
+func (p *simPod) next() *server.Spec { return cmp.Or(p.asked, p.spec) }
 
 // simClaim is a volume, and the Raft data in it.
 type simClaim struct {
@@ -194,7 +202,7 @@ type digestKey struct {
 	gossip, tls                        server.Stage
 }
 
-type digested struct{ template, config, version string }
+type digested struct{ template, pod, config, version string }
 
 func (d *digests) of(s *server.Spec) digested {
 	k := digestKey{
@@ -205,7 +213,10 @@ func (d *digests) of(s *server.Spec) digested {
 	r, ok := d.m[k]
 	if !ok {
 		annotations := server.Objects(*s).StatefulSet.Spec.Template.Annotations
-		r = digested{annotations[server.AnnotationTemplateHash], annotations[server.AnnotationConfigHash], server.ConfigVersion(*s)}
+		r = digested{
+			annotations[server.AnnotationTemplateHash], annotations[server.AnnotationPodHash], annotations[server.AnnotationConfigHash],
+			server.ConfigVersion(*s),
+		}
 		d.m[k] = r
 	}
 	return r
@@ -263,6 +274,7 @@ func (s *simCluster) tick() {
 		}
 	}
 	s.stopPods()
+	s.restartInPlace()
 	s.control()
 	for i := range s.pods {
 		s.start(i)
@@ -310,6 +322,26 @@ func (s *simCluster) stopPods() {
 			s.claims[i] = simClaim{}
 		}
 	}
+}
+
+// restartInPlace ends the servers that were asked to restart in place. They stay peers.
+func (s *simCluster) restartInPlace() {
+	for i := range s.pods {
+		p := &s.pods[i]
+		if p.asked == nil || !p.running || p.leaving || p.runs == p.asked {
+			continue
+		}
+		if !p.unrouted && s.sts.replicas > 1 {
+			s.breaks("server %d restarts in place, and clients are routed to it", i)
+		}
+		p.running, p.made, p.follows, s.leads[i] = false, s.now, -1, false
+	}
+}
+
+// isSilent reports whether a server was ended to restart in place so recently that neither its pod nor autopilot shows it.
+func (s *simCluster) isSilent(i int) bool {
+	p := &s.pods[i]
+	return p.exists && !p.leaving && !p.running && p.asked != nil && p.runs != p.asked && s.now < p.made+ticksToNotice
 }
 
 // leave takes a server out of the peers, unless this would leave fewer peers than a quorum of the declared servers.
@@ -375,10 +407,11 @@ func (s *simCluster) start(i int) {
 		s.startFormer(i)
 		return
 	}
-	d := s.digests.of(p.spec)
+	p.runs = p.next()
+	d := s.digests.of(p.runs)
 	gossip, tls, ok := s.config.stages.of(d.config)
 	if !ok {
-		gossip, tls = p.spec.Gossip.Stage, p.spec.TLS.Stage
+		gossip, tls = p.runs.Gossip.Stage, p.runs.TLS.Stage
 	}
 	switch {
 	case !s.config.exists, s.now < p.made+ticksToStart, s.now < p.down, p.away > s.now, s.crash == d.template:
@@ -418,14 +451,14 @@ func (s *simCluster) start(i int) {
 // checkStart is what must have happened before a server starts.
 func (s *simCluster) checkStart(p *simPod) {
 	u := s.sts.spec
-	if s.ran != "" && p.spec.Version > s.ran && s.sts.exists && s.config.established && u.Update.SnapshotBefore &&
+	if s.ran != "" && p.runs.Version > s.ran && s.sts.exists && s.config.established && u.Update.SnapshotBefore &&
 		(u.UpgradeSnapshot == nil || u.UpgradeSnapshot.Version != s.ran) {
-		s.breaks("a server runs %s, and there is no snapshot of %s", p.spec.Version, s.ran)
+		s.breaks("a server runs %s, and there is no snapshot of %s", p.runs.Version, s.ran)
 	}
-	s.ran = max(s.ran, p.spec.Version)
+	s.ran = max(s.ran, p.runs.Version)
 	for j := range s.pods {
 		other := &s.pods[j]
-		if p.spec.ACL.Denies() && other.running && !other.spec.ACL.Denies() && !s.claims[j].token && s.config.established {
+		if p.runs.ACL.Denies() && other.running && !cmp.Or(other.runs, other.spec).ACL.Denies() && !s.claims[j].token && s.config.established {
 			s.breaks("a server denies what server %d asks without a token", j)
 		}
 	}
@@ -594,6 +627,7 @@ func (s *simCluster) probe(i int) {
 	}
 	ready := p.exists && !p.leaving && s.alive(i) && !p.sick && p.follows >= 0 &&
 		(!s.config.established || s.claims[p.follows].voters.has(i))
+	ready = ready || p.ready && s.isSilent(i)
 	if ready && !p.ready {
 		p.readySince = s.now
 	}
@@ -646,8 +680,9 @@ func (s *simCluster) state(want *server.Spec) string {
 		s.restores)
 	for i := range s.pods {
 		if p, c := &s.pods[i], &s.claims[i]; p.exists {
-			fmt.Fprintf(&b, "server %d: outdated %v loaded %v ready %v gossip %d tls %d keys %v certificates %v token %v size %d labels %s\n", i,
-				s.digests.of(p.spec).template != d.template, p.loaded == d.version, p.ready, p.gossip, p.tls, p.keys != 0 && p.keys == s.keys,
+			fmt.Fprintf(&b, "server %d: outdated %v restarting %v unrouted %v loaded %v ready %v gossip %d tls %d keys %v certificates %v token %v size %d labels %s\n", i,
+				s.digests.of(p.spec).template != d.template, p.asked != nil, p.unrouted, p.loaded == d.version, p.ready,
+				p.gossip, p.tls, p.keys != 0 && p.keys == s.keys,
 				p.certs != 0 && p.certs == s.certs, c.token, c.size, c.labels)
 		}
 	}

@@ -118,7 +118,7 @@ func (o *simOperator) Observe(context.Context) (Observed, error) {
 		}
 		if newest >= 0 {
 			p := &s.pods[newest]
-			spec.Version, spec.Image = p.spec.Version, p.spec.Image
+			spec.Version, spec.Image = p.next().Version, p.next().Image
 			spec.Gossip.Stage, spec.TLS.Stage = s.podStages(newest)
 		}
 	}
@@ -130,7 +130,7 @@ func (o *simOperator) Observe(context.Context) (Observed, error) {
 // podStages reads the stages from the configuration that a pod was started with, or asks its agent.
 func (s *simCluster) podStages(i int) (gossip, tls server.Stage) {
 	p := &s.pods[i]
-	if gossip, tls, ok := s.config.stages.of(s.digests.of(p.spec).config); ok {
+	if gossip, tls, ok := s.config.stages.of(s.digests.of(p.next()).config); ok {
 		return gossip, tls
 	}
 	return p.gossip, p.tls
@@ -269,7 +269,7 @@ func (o *simOperator) check(after server.Spec) error {
 	var started []string
 	for i := range s.pods {
 		if p := &s.pods[i]; p.exists {
-			started = append(started, p.spec.Version)
+			started = append(started, p.next().Version)
 		}
 	}
 	if _, err := server.CheckUpgrade(server.SortVersions(started), after.Version); err != nil {
@@ -365,7 +365,7 @@ func (s *simCluster) applyConfig(spec server.Spec) {
 	c.stages.add(s.digests.of(&spec).config, spec.Gossip.Stage, spec.TLS.Stage)
 	for i := range s.pods {
 		if p := &s.pods[i]; p.exists && !s.isFormer(i) {
-			former := s.digests.of(p.spec).config
+			former := s.digests.of(p.next()).config
 			if gossip, tls, ok := s.config.stages.of(former); ok && c.stages.add(former, gossip, tls) {
 				c.former = true
 			}
@@ -719,10 +719,10 @@ func (r *simRollout) missing(l, n int) string {
 	c := &s.claims[l]
 	known := c.peers
 	for i := range s.pods {
-		if c.peers.has(i) && !s.reaches(l, i) {
+		if c.peers.has(i) && !s.reaches(l, i) && !s.isSilent(i) {
 			return fmt.Sprintf("server %d is failed", i)
 		}
-		if s.reaches(l, i) {
+		if s.reaches(l, i) || s.isSilent(i) {
 			known = known.with(i)
 		}
 	}
@@ -751,7 +751,7 @@ func (r *simRollout) Look(context.Context) (World, error) {
 	if s.broken != "" {
 		return World{}, &FinalError{errors.New(s.broken)}
 	}
-	template := s.digests.of(cmp.Or(s.sts.current, s.sts.spec)).template
+	template := s.digests.of(cmp.Or(s.sts.current, s.sts.spec))
 	w := World{
 		Desired: r.desired, StatefulSet: "consul-server", Replicas: s.sts.replicas, Observed: s.sts.seen <= s.now, CanTransfer: r.mayAsk(),
 		ByOthers: r.spec.Update.Strategy == server.OnDelete, PauseAt: r.pauseAt, Patience: 20 * time.Second,
@@ -765,18 +765,23 @@ func (r *simRollout) Look(context.Context) (World, error) {
 			continue
 		}
 		t := Server{
-			Name: podName(i), UID: fmt.Sprint(p.uid), Leaving: p.leaving, Stopped: !p.leaving && !p.running, Sick: !p.ready, Peer: true,
-			Template: s.digests.of(p.spec).template,
+			Name: podName(i), UID: fmt.Sprint(p.uid), Leaving: p.leaving, Stopped: !p.leaving && !p.running && !s.isSilent(i), Sick: !p.ready, Peer: true,
+			Template: s.digests.of(p.spec).template, Pod: s.digests.of(p.spec).pod, Unrouted: p.ready && p.unrouted,
 		}
-		if t.Outdated = t.Template != template; t.Outdated {
+		if t.Outdated = t.Template != template.template || p.asked != nil; t.Outdated {
 			t.Why = "template"
+			t.InPlace = t.Pod == template.pod && w.CanTransfer && r.spec.Update.Strategy != server.NewPods
+		}
+		if t.Restarting = p.asked != nil && s.digests.of(p.asked) == template; t.Restarting && w.CanTransfer {
+			t.Restarted = p.running && p.ready && p.runs == p.asked
 		}
 		r.addVolume(&w, &t, i)
 		if l >= 0 && w.CanTransfer {
 			c := &s.claims[l]
 			t.Peer = c.peers.has(i)
-			t.Voting = c.voters.has(i) && s.reaches(l, i) && !p.leaving
-			t.Sick = t.Sick || !c.voters.has(i) || !s.reaches(l, i)
+			reached := s.reaches(l, i) || s.isSilent(i)
+			t.Voting = c.voters.has(i) && reached && !p.leaving
+			t.Sick = t.Sick || !c.voters.has(i) || !reached
 			t.LastIndex = s.claims[i].log.Index
 		}
 		if p.running && !p.leaving {
@@ -899,6 +904,14 @@ func (r *simRollout) act(w World, a Action) error {
 	switch a.Verb {
 	case Restart:
 		return s.restart(w.Named(a.On), i)
+	case RestartInPlace:
+		return s.askToRestart(w.Named(a.On), i)
+	case Route:
+		p := &s.pods[i]
+		if w.Named(a.On).Restarted {
+			p.spec, p.asked = p.asked, nil
+		}
+		p.unrouted = false
 	case Rebuild:
 		if !s.evictable(w.Named(a.On)) {
 			return errors.New("the disruption budget is used up")
@@ -916,7 +929,7 @@ func (r *simRollout) act(w World, a Action) error {
 		s.crown(i)
 	case Reload:
 		d := s.digests.of(r.spec)
-		if !s.alive(i) || !s.config.exists || s.digests.of(s.pods[i].spec).config != d.config {
+		if !s.alive(i) || !s.config.exists || s.digests.of(s.pods[i].runs).config != d.config {
 			return errors.New("it has not loaded the configuration")
 		}
 		p := &s.pods[i]
@@ -964,6 +977,23 @@ func (s *simCluster) evictable(t Server) bool {
 		}
 	}
 	return !t.Settled() || ready >= s.sts.replicas
+}
+
+// askToRestart is Live.restartInPlace.
+func (s *simCluster) askToRestart(t Server, i int) error {
+	if !s.evictable(t) {
+		return errors.New("the disruption budget is used up")
+	}
+	p := &s.pods[i]
+	p.unrouted = s.sts.replicas > 1
+	s.killable()
+	s.ticks(ticksToUnroute)
+	s.killable()
+	if p.exists && fmt.Sprint(p.uid) == t.UID {
+		s.restarts++
+		p.asked = s.sts.spec
+	}
+	return nil
 }
 
 func (s *simCluster) restart(t Server, i int) error {

@@ -21,11 +21,10 @@ func OneByOne(spec server.Spec, present int32) server.Spec {
 // able to read what a newer one wrote as the leader. Before it was the leader, it wrote nothing
 // that matters, and another configuration of the same version can read what it wrote.
 func KeepsChange(w World, before, changed server.Spec, led bool) string {
-	leader := w.Named(w.Leader)
 	switch {
 	case before.Version == changed.Version && before.Image == changed.Image:
 		return ""
-	case led || (w.Leader != "" && !leader.Outdated):
+	case led || (w.Leader != "" && w.Named(w.Leader).runsChange()):
 		return fmt.Sprintf(
 			"a server with Consul %s is or was the leader, and %s may not be able to read what it wrote",
 			changed.Version,

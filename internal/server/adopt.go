@@ -116,7 +116,7 @@ type formerService struct {
 
 // LeadsTo reports whether a Service routes to the servers of a cluster.
 func LeadsTo(svc *corev1.Service, cluster string) bool {
-	return maps.Equal(svc.Spec.Selector, SelectorLabels(cluster))
+	return maps.Equal(svc.Spec.Selector, ServingLabels(cluster))
 }
 
 // IsSwitched reports whether a Service belongs to the former servers and routes to the cluster, so that it can
@@ -138,7 +138,7 @@ func SwitchService(svc *corev1.Service, former corev1.PodSpec, cluster string) [
 		ports[i].TargetPort = intstr.FromInt32(targetPort(ports[i], former))
 	}
 	return []byte(compactJSON(map[string]any{"spec": map[string]any{
-		"selector": replacement(svc.Spec.Selector, SelectorLabels(cluster)), "ports": ports,
+		"selector": replacement(svc.Spec.Selector, ServingLabels(cluster)), "ports": ports,
 	}}))
 }
 

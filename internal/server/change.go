@@ -23,8 +23,10 @@ const (
 	Resize Effect = "resize"
 	// Rebuild gives each server a new volume, one at a time.
 	Rebuild Effect = "rebuild"
-	// Restart creates every pod again, one at a time.
-	Restart Effect = "restart"
+	// Restart restarts the servers, one at a time. A plan says whether in place or with new pods.
+	Restart        Effect = "restart"
+	RestartInPlace Effect = "restart in place"
+	ReplacePods    Effect = "new pods"
 	// Rotate replaces a key or a certificate while the servers run.
 	Rotate Effect = "rotate"
 )

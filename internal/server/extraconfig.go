@@ -143,7 +143,7 @@ func checkKeys(v any, key, path string, refuse func(path, reason string)) {
 			switch reason, owned := ownedKeys[key]; {
 			case owned:
 				refuse(path, reason)
-			case key == "node_meta."+MetaConfigVersion:
+			case key == versionKey || key == "node_meta."+MetaRestart:
 				refuse(path, reserved)
 			case k == hidden, isSecretName(k) && holdsText(e):
 				refuse(path, secret)

@@ -32,7 +32,7 @@ func ChangedImages(t corev1.PodTemplateSpec, pod *corev1.Pod) []string {
 }
 
 // imageChangedBy is the field manager that set the image of a container after the pod was created, "" if the
-// creator of the container set it.
+// creator of the container set it, or the provider in a restart in place.
 func imageChangedBy(entries []metav1.ManagedFieldsEntry, field, container string) string {
 	of := func(name string) fieldpath.Path {
 		return fieldpath.MakePathOrDie("spec", field, fieldpath.KeyByFields("name", container), name)
@@ -46,6 +46,9 @@ func imageChangedBy(entries []metav1.ManagedFieldsEntry, field, container string
 		default:
 			by = e.Manager
 		}
+	}
+	if by == ManagedBy {
+		return ""
 	}
 	return by
 }

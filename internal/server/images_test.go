@@ -32,6 +32,7 @@ func TestChangedImages(t *testing.T) {
 			[]metav1.ManagedFieldsEntry{rest, entry("kubectl-set", `"f:image":{}`)},
 			"consul has the image consul:1.21.0 instead of consul:1.22.7 (changed by kubectl-set)",
 		},
+		"of a restart in place": {"consul:1.21.0", []metav1.ManagedFieldsEntry{rest, entry(ManagedBy, `"f:image":{}`)}, ""},
 		"written by a webhook":  {"mirror/consul:1.22.7", []metav1.ManagedFieldsEntry{all}, ""},
 		"of a status":           {"mirror/consul:1.22.7", []metav1.ManagedFieldsEntry{all, kubelet}, ""},
 		"without a record":      {"mirror/consul:1.22.7", nil, ""},

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -100,11 +101,69 @@ func TestLeave_staysAPeerIfItsQuorumWouldBeLost(t *testing.T) {
 				t.Fatalf("exit code %d: %s", code, out)
 			}
 			did := c.Read("/did")
+			if isPeer := strings.Contains(tt.peers, "10.0.0.1:") || strings.Contains(tt.peers, "[fd00::1]:"); isPeer {
+				did = killed(t, c)
+			}
 			if leaves := strings.Contains(did, "leave"); leaves != tt.leaves {
 				t.Errorf("it did %q, and leaves is %t", did, tt.leaves)
 			}
 			if stays := strings.Contains(did, "kill -INT"); stays == tt.leaves {
 				t.Errorf("it did %q", did)
+			}
+		})
+	}
+}
+
+// killed is what a server did until it was killed, which is the last thing, and goes on in the background.
+func killed(t *testing.T, c *scripttest.Container) (did string) {
+	t.Helper()
+	c.Run(`n=0; until grep -q kill "$ROOT/did" || [ $n -ge 600 ]; do n=$((n + 1)); /bin/sleep 0.05; done`)
+	if did = c.Read("/did"); !strings.Contains(did, "kill") {
+		t.Errorf("it was not killed: it did %q", did)
+	}
+	return did
+}
+
+// A server whose container is replaced by one with another image does not leave, and neither does it drain: the provider has taken it out
+// of the Service. Every other stop of it is a leave.
+func TestLeave_staysAPeerWhenItsImageChanges(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		asked, started string
+		before         time.Duration
+		leaves         bool
+	}{
+		"another image":                        {"image-2.x", "", time.Second, false},
+		"another image, after an earlier":      {"image-2.x", "image-1.x", time.Second, false},
+		"another image, after a restart":       {"image-2.x", "process-1", time.Second, false},
+		"a drain":                              {"", "", time.Second, true},
+		"a drain after a restart":              {"process-1", "process-1", time.Second, true},
+		"a drain after another image":          {"image-2.x", "image-2.x", time.Second, true},
+		"a drain before the server is back":    {"process-2", "process-1", time.Second, true},
+		"a drain after a request without more": {"image-2.x", "image-1.x", time.Hour, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := busybox(t)
+			c.Write("/consul/pod/restart", tt.asked)
+			at := time.Now().Add(-tt.before)
+			if err := os.Chtimes(c.Path("/consul/pod/restart"), at, at); err != nil {
+				t.Fatal(err)
+			}
+			c.Write("/tmp/restart", tt.started+"\n")
+			c.Write("/tmp/pid", "12345")
+			c.Write("/consul/config/servers", "3")
+			c.Write("/peers", `["10.0.0.1:8300","10.0.0.2:8300","10.0.0.3:8300"]`)
+			c.StandIn("wget", `case $4 in */peers) cat "$ROOT/peers" ;; */leader) echo '"10.0.0.2:8300"' ;; esac`)
+			c.StandIn("sleep", "")
+			c.StandIn("kill", `echo "kill $1" >>"$ROOT/did"`)
+			c.StandIn("consul", `case $1 in leave) echo leave >>"$ROOT/did"; echo '[]' >"$ROOT/peers" ;; esac`)
+			out, code := c.Run(leaveScript, "0")
+			if code != 0 {
+				t.Fatalf("exit code %d: %s", code, out)
+			}
+			if did := killed(t, c); strings.Contains(did, "leave") != tt.leaves {
+				t.Errorf("it did %q, want leave: %t", did, tt.leaves)
 			}
 		})
 	}
@@ -181,7 +240,7 @@ func TestLeave_theLeaderIsTheLast(t *testing.T) {
 		http := `case "$*" in */leader) echo '"` + tt.leader + `:8300"' ;; *) ` + peers + `echo '["10.0.0.1:8300","10.0.0.2:8300","10.0.0.3:8300"]' ;; esac`
 		info := peers + "printf '\\tlatest_configuration = [{Suffrage:Voter ID:a Address:10.0.0.1:8300} {Suffrage:Voter ID:b " +
 			"Address:10.0.0.2:8300} " +
-			"{Suffrage:Voter ID:c Address:10.0.0.3:8300}]\\n\\tleader_addr = " + tt.leader + ":8300\\n'"
+			"{Suffrage:Voter ID:c Address:10.0.0.3:8300}]\n\\tleader_addr = " + tt.leader + ":8300\\n'"
 		for client, c := range clients(t, http) {
 			t.Run(name+", "+client, func(t *testing.T) {
 				t.Parallel()

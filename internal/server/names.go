@@ -22,6 +22,9 @@ const (
 	// LabelVersion is the Consul version of a pod.
 	LabelVersion = "app.kubernetes.io/version"
 
+	// LabelServing is on the pods to which clients are routed. A server that restarts in place is without it meanwhile.
+	LabelServing = ManagedBy + "/serving"
+
 	// labelRestored is in the selector of the client Service of a cluster that is not restored yet.
 	labelRestored = ManagedBy + "/restored"
 
@@ -29,11 +32,21 @@ const (
 	// manager of every server-side apply.
 	ManagedBy = "terraform-provider-consul-k8s"
 
-	// AnnotationConfigHash on the pod template changes with every setting that requires a restart.
+	// AnnotationConfigHash on the pod template changes with every setting that requires a restart. On a pod, it names the
+	// configuration that the next start uses.
 	AnnotationConfigHash = ManagedBy + "/config-hash"
 	// AnnotationTemplateHash on the pod template is a digest of the rest of it: it shows whether a pod is what
 	// a change would make of it.
 	AnnotationTemplateHash = ManagedBy + "/template-hash"
+	// AnnotationPodHash on the pod template is a digest of what cannot change in a running pod.
+	AnnotationPodHash = ManagedBy + "/pod-hash"
+	// AnnotationImage on the pod template is the image of Consul. A pod whose container has another one got it from an admission webhook or
+	// from somebody.
+	AnnotationImage = ManagedBy + "/image"
+	// AnnotationRestart on a pod asks for a restart in place (supervise.sh). The provider removes it when the server is back.
+	AnnotationRestart = ManagedBy + "/restart"
+	// AnnotationFormerContainer on a pod that restarts in place with another image is the container that is replaced.
+	AnnotationFormerContainer = ManagedBy + "/former-container"
 	// AnnotationConfigVersion on a pod is the ConfigVersion that its agent was last
 	// told to load.
 	AnnotationConfigVersion = ManagedBy + "/config-version"
@@ -163,6 +176,11 @@ func SelectorLabels(cluster string) map[string]string {
 		LabelInstance:  cluster,
 		LabelComponent: "server",
 	}
+}
+
+// ServingLabels select the pods to which clients are routed.
+func ServingLabels(cluster string) map[string]string {
+	return merged(SelectorLabels(cluster), map[string]string{LabelServing: "true"})
 }
 
 // OwnerLabels are on every object that belongs to a cluster.

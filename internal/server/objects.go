@@ -21,15 +21,18 @@ const (
 	configVolume = "config"
 	dataDir      = "/consul/data"
 	configDir    = "/consul/config"
+	podVolume    = "pod"
+	podDir       = "/consul/pod"
 
-	waitScriptKey  = "await-peer-removal.sh"
-	startScriptKey = "start.sh"
-	votesScriptKey = "votes.sh"
-	leaveScriptKey = "leave.sh"
-	readyScriptKey = "ready.sh"
-	establishedKey = "established"
-	serversKey     = "servers"
-	formerKey      = "former-servers"
+	waitScriptKey      = "await-peer-removal.sh"
+	startScriptKey     = "start.sh"
+	superviseScriptKey = "supervise.sh"
+	votesScriptKey     = "votes.sh"
+	leaveScriptKey     = "leave.sh"
+	readyScriptKey     = "ready.sh"
+	establishedKey     = "established"
+	serversKey         = "servers"
+	formerKey          = "former-servers"
 
 	// The user and group of the official image (hashicorp/docker-consul): DefaultRunAs.
 	consulUser  = 100
@@ -180,14 +183,15 @@ func configMap(s Spec) *corev1.ConfigMap {
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
 		ObjectMeta: meta(s, StatefulSetName(s.Name)),
 		Data: merged(s.FormerConfig, map[string]string{
-			ConfigKey(s):   marshalConfig(newAgentConfig(s)),
-			extraKey(s):    "{}",
-			waitScriptKey:  waitScript,
-			startScriptKey: startScript,
-			votesScriptKey: votesScript,
-			leaveScriptKey: leaveScript,
-			serversKey:     strconv.Itoa(int(cmp.Or(s.Declared, s.Replicas))),
-			readyScriptKey: readyScript,
+			ConfigKey(s):       marshalConfig(newAgentConfig(s)),
+			extraKey(s):        "{}",
+			waitScriptKey:      waitScript,
+			startScriptKey:     startScript,
+			superviseScriptKey: superviseScript,
+			votesScriptKey:     votesScript,
+			leaveScriptKey:     leaveScript,
+			serversKey:         strconv.Itoa(int(cmp.Or(s.Declared, s.Replicas))),
+			readyScriptKey:     readyScript,
 		}),
 	}
 	if s.ExtraConfig != "" {
@@ -357,7 +361,7 @@ func statefulSet(s Spec) *appsv1.StatefulSet {
 			Selector:    &metav1.LabelSelector{MatchLabels: SelectorLabels(s.Name)},
 			// No server waits for another one to be ready: no server is ready before there is a leader.
 			PodManagementPolicy: appsv1.ParallelPodManagement,
-			// The rollout restarts pods, because it knows the leader and the quorum.
+			// The rollout restarts servers, because it knows the leader and the quorum.
 			UpdateStrategy: appsv1.StatefulSetUpdateStrategy{Type: appsv1.OnDeleteStatefulSetStrategyType},
 			PersistentVolumeClaimRetentionPolicy: &appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{
 				WhenDeleted: appsv1.PersistentVolumeClaimRetentionPolicyType(s.Storage.WhenDeleted),
@@ -372,11 +376,12 @@ func statefulSet(s Spec) *appsv1.StatefulSet {
 func podTemplate(s Spec) corev1.PodTemplateSpec {
 	t := corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{
-			Labels:      merged(s.PodLabels, OwnerLabels(s.Name), map[string]string{LabelVersion: s.Version}),
-			Annotations: merged(s.PodAnnotations, map[string]string{AnnotationConfigHash: configHash(s)}),
+			Labels:      merged(s.PodLabels, OwnerLabels(s.Name), map[string]string{LabelVersion: s.Version, LabelServing: "true"}),
+			Annotations: merged(s.PodAnnotations, map[string]string{AnnotationConfigHash: configHash(s), AnnotationImage: s.Image}),
 		},
 		Spec: podSpec(s),
 	}
+	t.Annotations[AnnotationPodHash] = podHash(t)
 	t.Annotations[AnnotationTemplateHash] = shortHash([]byte(compactJSON(t)))
 	return t
 }
@@ -401,6 +406,7 @@ func podSpec(s Spec) corev1.PodSpec {
 		{Name: configVolume, MountPath: configDir, ReadOnly: true},
 		{Name: "tmp", MountPath: "/tmp"}, // Consul spools snapshots there
 	}
+	podMounts := []corev1.VolumeMount{{Name: podVolume, MountPath: podDir, ReadOnly: true}}
 	keyring, keyringMounts := gossipVolume(s)
 	certificates, certificateMounts := tlsVolumes(s)
 	spec := corev1.PodSpec{
@@ -432,14 +438,7 @@ func podSpec(s Spec) corev1.PodSpec {
 			Image:           s.Image,
 			ImagePullPolicy: corev1.PullIfNotPresent,
 			// The image's entry point is not used: it wants to change file owners.
-			Command: []string{
-				"/bin/sh", configDir + "/" + startScriptKey, "agent",
-				"-advertise=$(POD_IP)",
-				"-config-file=" + configDir + "/" + ConfigKey(s),
-				"-config-file=" + configDir + "/$(POD_NAME).json",
-				"-config-file=/tmp/token.json",
-				"-config-file=" + configDir + "/" + extraKey(s), // last: it wins
-			},
+			Command: []string{"/bin/sh", configDir + "/" + superviseScriptKey, "agent", "-advertise=$(POD_IP)"},
 			Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{
 				Command: []string{
 					"/bin/sh",
@@ -450,7 +449,7 @@ func podSpec(s Spec) corev1.PodSpec {
 			Env:             env,
 			Resources:       resources,
 			SecurityContext: restricted,
-			VolumeMounts:    slices.Concat(mounts, keyringMounts, certificateMounts),
+			VolumeMounts:    slices.Concat(mounts, podMounts, keyringMounts, certificateMounts),
 
 			TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 			Ports: []corev1.ContainerPort{
@@ -475,10 +474,15 @@ func podSpec(s Spec) corev1.PodSpec {
 				LocalObjectReference: corev1.LocalObjectReference{Name: StatefulSetName(s.Name)},
 			}}},
 			{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+			{Name: podVolume, VolumeSource: corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{
+				Items: []corev1.DownwardAPIVolumeFile{
+					annotationFile("config-hash", AnnotationConfigHash), annotationFile("restart", AnnotationRestart),
+				},
+			}}},
 		}, keyring, certificates),
 	}
 	if !s.Pod.Separate {
-		spec.ShareProcessNamespace = new(true) // the stop hook kills Consul, which must not be the first process then
+		spec.ShareProcessNamespace = new(true) // containers of extra_pod and debug containers then see Consul
 	}
 	s.Pod.apply(&spec)
 	if s.TLS.Stage != StagePlain {
@@ -486,6 +490,13 @@ func podSpec(s Spec) corev1.PodSpec {
 		c.Ports = append(c.Ports, corev1.ContainerPort{Name: "https", ContainerPort: s.TLS.httpsPort(), Protocol: corev1.ProtocolTCP})
 	}
 	return spec
+}
+
+// annotationFile is a file with the value of an annotation, which is empty without that annotation.
+func annotationFile(name, annotation string) corev1.DownwardAPIVolumeFile {
+	return corev1.DownwardAPIVolumeFile{
+		Path: name, FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.annotations['" + annotation + "']"},
+	}
 }
 
 // waitArgs are the arguments of the script that waits for the removal of peers.

@@ -58,7 +58,7 @@ func OriginPatch(o Origin) []byte {
 // clientSelector selects the servers to which the client Service routes.
 func clientSelector(s Spec) map[string]string {
 	if !s.Origin.Pending() {
-		return SelectorLabels(s.Name)
+		return ServingLabels(s.Name)
 	}
 	return merged(SelectorLabels(s.Name), map[string]string{labelRestored: "true"}) // no server has it
 }

@@ -189,9 +189,11 @@ func parseTemplate(s *Spec, sts *appsv1.StatefulSet, known Spec) {
 	}
 	s.Version = t.Labels[LabelVersion]
 	delete(s.PodLabels, LabelVersion)
+	delete(s.PodLabels, LabelServing)
 	s.PodAnnotations = ownedEntries(sts.ManagedFields, t.Annotations, known.PodAnnotations, "spec", "template", "metadata", "annotations")
-	delete(s.PodAnnotations, AnnotationConfigHash)
-	delete(s.PodAnnotations, AnnotationTemplateHash)
+	for _, own := range []string{AnnotationConfigHash, AnnotationImage, AnnotationPodHash, AnnotationTemplateHash} {
+		delete(s.PodAnnotations, own)
+	}
 
 	for _, c := range t.Spec.Containers {
 		if c.Name != ContainerName {

@@ -212,10 +212,10 @@ func CheckExtraPod(text string) error {
 
 // ownVolumes are the names of the volumes that servers have, or may have later.
 func ownVolumes() []string {
-	return []string{dataVolume, configVolume, "tmp", keyringVolume, tlsVolume}
+	return []string{dataVolume, configVolume, podVolume, "tmp", keyringVolume, tlsVolume}
 }
 
 // ownPaths are the paths where they are mounted.
 func ownPaths() []string {
-	return []string{"", "/consul", dataDir, configDir, "/tmp", keyringDir, tlsDir}
+	return []string{"", "/consul", dataDir, configDir, podDir, "/tmp", keyringDir, tlsDir}
 }

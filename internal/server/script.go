@@ -12,6 +12,11 @@ var waitScript string
 //go:embed leave.sh
 var leaveScript string
 
+// superviseScript runs startScript, and again when the provider asks for a restart.
+//
+//go:embed supervise.sh
+var superviseScript string
+
 // startScript starts Consul.
 //
 //go:embed start.sh

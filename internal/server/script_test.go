@@ -19,7 +19,7 @@ func image(t *testing.T, commands ...string) *scripttest.Container {
 }
 
 func serverFolders() []string {
-	return []string{"/consul/config", "/consul/data", "/consul/gossip", "/consul/tls", "/tmp"}
+	return []string{"/consul/config", "/consul/data", "/consul/gossip", "/consul/tls", "/consul/pod", "/tmp"}
 }
 
 func serverContainer(c *scripttest.Container) *scripttest.Container {

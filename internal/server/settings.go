@@ -26,7 +26,8 @@ type Setting struct {
 	missing any
 	// effect is what a change does. Reload leaves the key out of the digest whose change restarts the servers. Write,
 	// for a setting with a key, says that Consul only reads it at the first bootstrap: the key is left out from then
-	// on, and the value is read from an annotation of the StatefulSet.
+	// on, and the value is read from an annotation of the StatefulSet. Restart does not say how: servers restart in place
+	// unless the change also changes podHash.
 	effect Effect
 	// idle reports whether nothing uses the setting, nil for never. A change then only writes objects.
 	idle func(Spec) bool
@@ -168,7 +169,8 @@ func agentSettings() []Setting {
 		// (agent/config/builder.go of Consul).
 		decided("ports.grpc_tls", "", when(needsGRPCTLS, fixed(portGRPC))),
 		decided("addresses.http", "", when(func(s Spec) bool { return s.TLS.onlyHTTPS() }, fixed(loopback))),
-		// A server that stops leaves the Raft peers: its replacement has another address and joins as a new peer at once.
+		// A server whose pod is deleted leaves the Raft peers: its replacement has another address and joins as a new peer at
+		// once. One that restarts in place is killed, and stays a peer.
 		decided("leave_on_terminate", reserved, fixed(true)),
 		// By default, a server that was away for longer than a week refuses to start. Its old data does no harm: Raft
 		// brings the server up to date before it counts.
@@ -177,7 +179,7 @@ func agentSettings() []Setting {
 		decided("disable_update_check", reserved, fixed(true)),
 		decided(versionKey, "", func(s Spec) any { return ConfigVersion(s) }),
 		// Consul's defaults (agent/config/default.go), except for the stabilization time: autopilot looks for servers to
-		// promote every ten seconds, so with Consul's ten more a restart takes ten seconds longer.
+		// promote every ten seconds, so with Consul's ten more a restart with a new pod takes ten seconds longer.
 		{
 			Name: "autopilot.cleanup_dead_servers", key: "autopilot.cleanup_dead_servers", effect: Write,
 			field: boolField(true, func(s *Spec) *bool { return &s.Autopilot.CleanupDeadServers }),

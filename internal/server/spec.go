@@ -259,6 +259,8 @@ var DefaultAutopilot = Default().Autopilot
 const (
 	// Rolling restarts the servers one at a time.
 	Rolling = "rolling"
+	// NewPods gives each server a new pod, also for what can be changed in place.
+	NewPods = "new_pods"
 	// OnDelete restarts no server: a server loads a change when somebody deletes its pod.
 	OnDelete = "on_delete"
 )
@@ -273,7 +275,7 @@ const (
 
 // Update says how changes are carried out.
 type Update struct {
-	// Strategy is Rolling or OnDelete.
+	// Strategy is Rolling, NewPods, or OnDelete.
 	Strategy string `json:"strategy"`
 	// PauseAfter is the number of servers after which a rollout waits for the next apply; 0 is never.
 	PauseAfter int64 `json:"pause_after"`

@@ -55,13 +55,13 @@ case ${POD_IP:-} in
   *:*) set -- "$@" -bind=:: -client=:: ;;
 esac
 
-# The stop hook ends it (leave.sh): not being the first process of its PID namespace, it
-# can be killed from within.
+# The stop hook ends it (leave.sh): not being the first process of its PID namespace, it can be killed from within.
 if [ $$ -ne 1 ]; then
   echo $$ >/tmp/pid
   exec consul "$@"
 fi
-# In a process namespace of its own, this shell is the first process, and stays.
+# In a pod that a version of the provider without supervise.sh made, with a process namespace of its own, this shell is the
+# first process, and stays.
 consul "$@" &
 pid=$!
 echo "$pid" >/tmp/pid
