@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -129,6 +130,70 @@ func TestAccLong_revertsAnUnfinishedUpgrade(t *testing.T) {
 	}
 	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color", "-lock=false")
 	namespaceGone(t, namespace)
+}
+
+// An upgrade that also changes the configuration, and a change of the configuration alone, restart servers in their
+// pods. A client that holds a lock through the Service, as Vault does, keeps it: the servers remain voters, and their
+// sessions exist. Only writes during the transfer of the leadership may fail, and a request that is in progress on a kept
+// connection when its server is killed.
+func TestAccCluster_restartsInPlaceKeepALock(t *testing.T) {
+	t.Parallel()
+	acctest.PreCheck(t)
+	namespace := acctest.NamespaceName(t)
+	config := func(version, more string) string {
+		return required + hclVersion(namespace, version, "  create_namespace = true\n"+more)
+	}
+	cli := acctest.NewCLI(t, map[string]string{"main.tf": config(acctest.OlderVersion, "")})
+	cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+	before := podUIDs(t, namespace)
+	samePods := func() (err error) {
+		if after := podUIDs(t, namespace); !maps.Equal(before, after) {
+			err = fmt.Errorf("there are new pods: %v instead of %v", after, before)
+		}
+		return err
+	}
+	for _, change := range []struct{ what, to string }{
+		{"the upgrade", config(acctest.ConsulVersion, "  performance = { raft_multiplier = 2 }\n")},
+		{"the change of the configuration", config(acctest.ConsulVersion, "  performance = { raft_multiplier = 3 }\n")},
+	} {
+		client := acctest.StartLoad(t, namespace, acctest.LoadOptions{Lock: true})
+		client.HoldsLock()
+		watch := acctest.WatchRaft(t, namespace, "consul", "")
+		client.More(200)
+		cli.Write("main.tf", change.to)
+		cli.Must(t.Context(), "apply", "-auto-approve", "-no-color")
+		client.More(500) // late failures count too
+		raft := watch.Stop()
+		if err := client.Verify("", 5); err != nil {
+			t.Errorf("during %s: %v", change.what, err)
+		}
+		if raft.FewestConfigured < 3 || raft.FewestVoters < 2 {
+			t.Errorf("during %s, there were too few voters: %+v", change.what, raft)
+		}
+		if err := errors.Join(voters(t, namespace, 3)(nil), samePods(), allServe(t, namespace)); err != nil {
+			t.Errorf("after %s: %v", change.what, err)
+		}
+		cli.Must(t.Context(), "plan", "-no-color", "-detailed-exitcode")
+	}
+	for name, a := range agents(t, namespace) {
+		if a.Version != acctest.ConsulVersion || a.ConsulRaftElectionTimeout != "3s" { // one second for each
+			t.Errorf("%s runs with %+v", name, a)
+		}
+	}
+	cli.Must(t.Context(), "destroy", "-auto-approve", "-no-color")
+	namespaceGone(t, namespace)
+}
+
+// allServe checks that clients are routed to every server.
+func allServe(t *testing.T, namespace string) error {
+	t.Helper()
+	pods, err := acctest.Consul(t, namespace, "consul").Pods(t.Context())
+	for i := range pods {
+		if !server.IsServing(&pods[i]) {
+			err = errors.Join(err, fmt.Errorf("%s is without the label %s", pods[i].Name, server.LabelServing))
+		}
+	}
+	return err
 }
 
 // unframed removes the bar that Terraform draws beside a diagnostic.

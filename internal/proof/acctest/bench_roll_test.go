@@ -40,6 +40,8 @@ type rollScenario struct {
 	// before changes the initial spec.
 	before func(*server.Spec)
 	do     func(context.Context, *roll) error
+	// inPlace says that servers can take up the change in their pods. It is also made with new pods, for comparison.
+	inPlace bool
 	// encryption is HCL with which the servers are created. Only the provider can do that.
 	encryption string
 }
@@ -49,14 +51,18 @@ var rollScenarios = []rollScenario{
 		r.load.More(3000)
 		return nil
 	}},
-	{name: "restart", do: func(ctx context.Context, r *roll) error {
-		r.spec.PodAnnotations = map[string]string{"restarted": "once"}
+	{name: "restart", inPlace: true, do: func(ctx context.Context, r *roll) error {
+		r.spec.UI = false
 		return r.way.change(ctx, r.spec)
 	}},
-	{name: "upgrade", before: func(s *server.Spec) { runVersion(s, acctest.OlderVersion) }, do: func(ctx context.Context, r *roll) error {
-		runVersion(&r.spec, acctest.ConsulVersion)
-		return r.way.change(ctx, r.spec)
-	}},
+	{
+		name: "upgrade", inPlace: true,
+		before: func(s *server.Spec) { runVersion(s, acctest.OlderVersion) },
+		do: func(ctx context.Context, r *roll) error {
+			runVersion(&r.spec, acctest.ConsulVersion)
+			return r.way.change(ctx, r.spec)
+		},
+	},
 	{name: "drain", do: drainNodes},
 	{
 		name:   "scale",
@@ -122,6 +128,26 @@ type roll struct {
 	err    error
 }
 
+// The names of the ways.
+const (
+	wayChart    = "chart"
+	wayProvider = "provider"
+	wayNewPods  = "provider, new pods"
+)
+
+// ways are those that can make the change of a scenario, and differ in it.
+func (s rollScenario) ways() []string {
+	var out []string
+	if s.encryption == "" {
+		out = append(out, wayChart)
+	}
+	out = append(out, wayProvider)
+	if s.inPlace {
+		out = append(out, wayNewPods)
+	}
+	return out
+}
+
 // BenchmarkRoll restarts, upgrades, drains, scales, and encrypts three servers under the load of package load: by the
 // StatefulSet controller with the settings of the Helm chart hashicorp/consul, and by this provider. It prints a
 // table of all rows that ran. -bench selects rows by name, such as Roll/restart/empty/provider.
@@ -141,10 +167,7 @@ func BenchmarkRoll(b *testing.B) {
 					store = fmt.Sprintf("%dMiB", mib)
 				}
 				b.Run(store, func(b *testing.B) {
-					for _, way := range []string{"chart", "provider"} {
-						if scenario.encryption != "" && way == "chart" {
-							continue
-						}
+					for _, way := range scenario.ways() {
 						b.Run(way, func(b *testing.B) {
 							r := &roll{scenario: scenario.name, wayName: way, store: store, b: b}
 							rolls = append(rolls, r)
@@ -172,7 +195,7 @@ func (r *roll) run(scenario rollScenario, mib int) {
 	r.cluster = acctest.Consul(b, namespace, "consul")
 	r.spec = server.Spec{
 		Name: "consul", Namespace: namespace, Replicas: 3,
-		Datacenter: "dc1", Domain: "consul",
+		Datacenter: "dc1", Domain: "consul", UI: true,
 		Storage: server.Storage{Size: resource.MustParse("1Gi"), WhenDeleted: server.Delete, WhenScaled: server.Delete},
 		Resources: server.Resources{
 			Requests: map[string]resource.Quantity{"cpu": resource.MustParse("20m"), "memory": resource.MustParse("64Mi")},
@@ -187,8 +210,14 @@ func (r *roll) run(scenario rollScenario, mib int) {
 	if scenario.before != nil {
 		scenario.before(&r.spec)
 	}
-	r.way, r.encryption = byChart{r}, scenario.encryption
-	if r.wayName == "provider" {
+	r.encryption = scenario.encryption
+	switch r.wayName {
+	case wayChart:
+		r.way = byChart{r}
+	case wayProvider:
+		r.way = byProvider{r, acctest.NewCLI(b, nil)}
+	case wayNewPods:
+		r.spec.Update.Strategy = server.NewPods
 		r.way = byProvider{r, acctest.NewCLI(b, nil)}
 	}
 	ctx, cancel := context.WithTimeout(b.Context(), 20*time.Minute)
@@ -199,13 +228,17 @@ func (r *roll) run(scenario rollScenario, mib int) {
 	if err := r.fill(ctx, mib); err != nil {
 		b.Fatal(err)
 	}
-	r.load = acctest.StartLoad(b, namespace, acctest.LoadOptions{})
+	r.load = acctest.StartLoad(b, namespace, acctest.LoadOptions{Lock: true})
 	watch := acctest.WatchRaft(b, namespace, "consul", "")
+	r.load.HoldsLock()
 	r.load.More(500)
 	start := time.Now()
 	r.err = scenario.do(ctx, r)
 	r.took = time.Since(start)
 	r.load.More(500) // late failures count too
+	if r.err == nil {
+		r.load.HoldsLock() // so does all of the time without a holder
+	}
 	r.raft = watch.Stop()
 	r.report = r.load.Stop()
 	lost, err := r.load.Lost("")
@@ -216,6 +249,7 @@ func (r *roll) run(scenario rollScenario, mib int) {
 	b.ReportMetric(float64(r.report.Failed), "failed")
 	b.ReportMetric(float64(r.report.Max.Milliseconds()), "max-ms")
 	b.ReportMetric(float64(r.raft.FewestVoters), "voters")
+	b.ReportMetric(float64(r.report.Lock.Lost), "locks-lost")
 }
 
 func (r *roll) awaitNoPods(namespace string) {
@@ -244,7 +278,7 @@ func (r *roll) settled(ctx context.Context, n int32) error {
 	})
 }
 
-// byProvider is "terraform apply" with the defaults of the provider.
+// byProvider is "terraform apply" with the defaults of the provider, or with another strategy.
 type byProvider struct {
 	*roll
 	cli *acctest.CLI
@@ -253,10 +287,6 @@ type byProvider struct {
 func (w byProvider) create(ctx context.Context, spec server.Spec) error { return w.change(ctx, spec) }
 
 func (w byProvider) change(ctx context.Context, spec server.Spec) error {
-	restarted := ""
-	for k, v := range spec.PodAnnotations {
-		restarted = fmt.Sprintf("pod_annotations = { %s = %q }", k, v)
-	}
 	w.cli.Write("main.tf", fmt.Sprintf(`
 terraform {
   required_providers {
@@ -270,11 +300,13 @@ resource "consul_k8s_cluster" "bench" {
   replicas  = %d
   storage   = { size = "1Gi", retention = { when_deleted = "Delete", when_scaled = "Delete" } }
   placement = { anti_affinity = %q }
-  %s
+  update    = { strategy = %q }
+  ui        = %t
   %s
   %s
 }
-`, spec.Name, spec.Namespace, spec.Version, spec.Replicas, spec.Placement.AntiAffinity, restarted, w.encryption, acctest.Small))
+`, spec.Name, spec.Namespace, spec.Version, spec.Replicas, spec.Placement.AntiAffinity, spec.Update.Strategy, spec.UI,
+		w.encryption, acctest.Small))
 	if out, code := w.cli.Run(ctx, "apply", "-auto-approve", "-no-color"); code != 0 {
 		return fmt.Errorf("terraform apply: exit code %d\n%s", code, out)
 	}
@@ -326,21 +358,21 @@ func (w byChart) change(ctx context.Context, spec server.Spec) error {
 func chartObjects(spec server.Spec) (server.Set, error) {
 	spec.Established = true // the shared configuration expects the bootstrap
 	set := server.Objects(spec)
-	config := map[string]any{}
-	if err := json.Unmarshal([]byte(set.Config.Data[server.ConfigKey(spec)]), &config); err != nil {
+	settings := map[string]any{}
+	if err := json.Unmarshal([]byte(set.Config.Data[server.ConfigKey(spec)]), &settings); err != nil {
 		return server.Set{}, err
 	}
 	for _, ours := range []string{"performance", "ports", "retry_interval"} {
-		delete(config, ours)
+		delete(settings, ours)
 	}
-	config["leave_on_terminate"] = true
-	config["bootstrap_expect"] = spec.Replicas
-	config["autopilot"] = map[string]any{"min_quorum": spec.Replicas/2 + 1, "disable_upgrade_migration": true}
-	text, err := json.MarshalIndent(config, "", "  ")
+	settings["leave_on_terminate"] = true
+	settings["bootstrap_expect"] = spec.Replicas
+	settings["autopilot"] = map[string]any{"min_quorum": spec.Replicas/2 + 1, "disable_upgrade_migration": true}
+	text, err := json.MarshalIndent(settings, "", "  ")
 	if err != nil {
 		return server.Set{}, err
 	}
-	set.Config.Data[server.ConfigKey(spec)] = string(text)
+	set.Config.Data["server.json"] = string(text)
 
 	set.StatefulSet.Spec.PodManagementPolicy = appsv1.ParallelPodManagement
 	set.StatefulSet.Spec.UpdateStrategy = appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType}
@@ -349,8 +381,11 @@ func chartObjects(spec server.Spec) (server.Set, error) {
 	template.Spec.TerminationGracePeriodSeconds = new(int64(30))
 	template.Spec.InitContainers = nil
 	container := &template.Spec.Containers[0]
-	// The init container created it.
-	container.Command = slices.DeleteFunc(container.Command, func(a string) bool { return a == "-config-file=/tmp/token.json" })
+	// Not by the supervisor, which looks for the configuration of another checksum, and for what init containers write.
+	const config = "-config-file=/consul/config/"
+	container.Command = []string{
+		"/bin/sh", "/consul/config/start.sh", "agent", "-advertise=$(POD_IP)", config + "server.json", config + "$(POD_NAME).json",
+	}
 	container.Lifecycle, container.StartupProbe, container.LivenessProbe = nil, nil, nil
 	container.ReadinessProbe = &corev1.Probe{
 		ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{
@@ -371,6 +406,20 @@ func TestChartObjects_restartAllServersWhenTheirNumberChanges(t *testing.T) {
 	}
 	if three, five := hash(3), hash(5); three == five || three != hash(3) {
 		t.Errorf("the checksum is %s for three servers, then %s, and %s for five", three, hash(3), five)
+	}
+}
+
+func TestChartObjects_startConsulWithWhatThePodHas(t *testing.T) {
+	set, err := chartObjects(server.Spec{Name: "consul", Namespace: "ns", Replicas: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, arg := range set.StatefulSet.Spec.Template.Spec.Containers[0].Command {
+		_, file, isConfig := strings.Cut(arg, "-config-file=")
+		key := strings.Replace(strings.TrimPrefix(file, "/consul/config/"), "$(POD_NAME)", server.PodName("consul", 0), 1)
+		if isConfig && set.Config.Data[key] == "" {
+			t.Errorf("%s is not in the ConfigMap", file)
+		}
 	}
 }
 
@@ -486,28 +535,31 @@ func (r *roll) awaitPod(ctx context.Context, pod corev1.Pod, what string, missin
 func printRolls(rolls []*roll) {
 	fmt.Printf(
 		"\nthree servers under %s\n",
-		"50 writes and 50 consistent reads a second, half of them on a new connection; latencies in ms, times in s",
+		"50 writes and 50 consistent reads a second, half of them on a new connection, and a lock; latencies in ms, times in s",
 	)
-	fmt.Printf("%-8s %-7s %-9s %13s %5s %7s %7s %7s %7s %8s %8s %8s %7s\n",
-		"", "store", "way", "failed of", "lost", "p50", "p99", "max", "voters", "below 3", "leaders", "without", "total")
+	fmt.Printf("%-8s %-7s %-18s %13s %5s %7s %7s %7s %7s %8s %8s %8s %10s %24s %7s\n",
+		"", "store", "way", "failed of", "lost", "p50", "p99", "max", "voters", "below 3", "leaders", "without",
+		"locks lost", "longest without a holder", "total")
 	for _, r := range rolls {
 		if r.report.Requests == 0 {
-			fmt.Printf("%-8s %-7s %-9s %13s\n", r.scenario, r.store, r.wayName, "not measured")
+			fmt.Printf("%-8s %-7s %-18s %13s\n", r.scenario, r.store, r.wayName, "not measured")
 			continue
 		}
-		fmt.Printf("%-8s %-7s %-9s %13s %5d %7.1f %7.1f %7.1f %7d %8.1f %8d %8.2f %7.1f\n",
+		fmt.Printf("%-8s %-7s %-18s %13s %5d %7.1f %7.1f %7.1f %7d %8.1f %8d %8.2f %10d %24.1f %7.1f\n",
 			r.scenario, r.store, r.wayName, fmt.Sprintf("%d of %d", r.report.Failed, r.report.Requests), len(r.lost),
 			milliseconds(r.report.P50), milliseconds(r.report.P99), milliseconds(r.report.Max),
-			r.raft.FewestVoters, r.raft.Below(3).Seconds(), r.raft.LeaderChanges, r.raft.LongestWithoutLeader.Seconds(), r.took.Seconds())
+			r.raft.FewestVoters, r.raft.Below(3).Seconds(), r.raft.LeaderChanges, r.raft.LongestWithoutLeader.Seconds(),
+			r.report.Lock.Lost, r.report.Lock.LongestWithout.Seconds(), r.took.Seconds())
 	}
 	fmt.Println(
-		"goals of the provider: none failed, none lost, never fewer than 2 voters, 1 change of leader, the slowest request below 250 ms, a " +
-			"restart with an empty store in at most 45 s",
+		"goals of the provider: none failed, none lost, no lock lost, never fewer than 2 voters, 1 change of leader, the slowest request below " +
+			"250 ms, a restart with an empty store in at most 45 s",
 	)
 	fmt.Println(
 		"lost: acknowledged writes that cannot be read afterwards; voters: the fewest alive at once; below 3: how long there were fewer " +
 			"than three; " +
-			"leaders: changes of leader; without: the longest time in which no majority knew a leader",
+			"leaders: changes of leader; without: the longest time in which no majority knew a leader; locks lost and longest without a " +
+			"holder: of a lock that an active client and a standby hold as Vault does",
 	)
 	for _, r := range rolls {
 		if r.err != nil {

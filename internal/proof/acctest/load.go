@@ -26,7 +26,7 @@ import (
 )
 
 // Load is a pod that writes and reads keys through the client Service of the cluster "consul" at a steady rate,
-// whether earlier requests have ended or not (package load).
+// whether earlier requests have ended or not, and can hold a lock (package load).
 type Load struct {
 	t         testing.TB
 	namespace string
@@ -41,6 +41,8 @@ type LoadOptions struct {
 	Secret string
 	// Rate is the number of writes per second, and that of reads. 0 means 50.
 	Rate int
+	// Lock says that it also holds a lock, as Vault does; see HoldsLock.
+	Lock bool
 }
 
 const (
@@ -89,6 +91,9 @@ func StartLoad(t testing.TB, namespace string, o LoadOptions) *Load {
 		},
 	}
 	container := &pod.Spec.Containers[0]
+	if o.Lock {
+		args = append(args, "-lock=lock/"+l.pod)
+	}
 	if o.Secret != "" {
 		args = append(args, "-token-file=/token/token")
 		container.VolumeMounts = append(container.VolumeMounts, corev1.VolumeMount{Name: "token", MountPath: "/token", ReadOnly: true})
@@ -204,6 +209,20 @@ func (l *Load) HasToken(n int) {
 	})
 }
 
+// HoldsLock waits until the lock is held.
+func (l *Load) HoldsLock() {
+	l.t.Helper()
+	l.until("the lock to be held", func(r load.Report) string {
+		switch {
+		case r.Lock == nil:
+			return "the load has no lock"
+		case !r.Lock.Held():
+			return fmt.Sprintf("acquired %d times, lost %d times; latest error: %q", r.Lock.Acquired, r.Lock.Lost, r.Lock.Error)
+		}
+		return ""
+	})
+}
+
 // Stop sends no more requests, waits for those in progress, deletes the pod, and returns the results of all of them.
 func (l *Load) Stop() load.Report {
 	l.t.Helper()
@@ -226,6 +245,9 @@ func (l *Load) Stop() load.Report {
 	}
 	l.t.Logf("%d of %d requests failed; half of all took less than %s, 99 of 100 less than %s, the slowest %s",
 		r.Failed, r.Requests, round(r.P50), round(r.P99), round(r.Max))
+	if r.Lock != nil {
+		l.t.Logf("the lock was lost %d times; the longest time without a holder was %s", r.Lock.Lost, round(r.Lock.LongestWithout))
+	}
 	return r
 }
 
@@ -256,16 +278,21 @@ func (l *Load) Lost(token string) (lost []string, err error) {
 	return lost, nil
 }
 
-// Verify stops the Load and returns an error unless every request succeeded, and every written key exists.
-func (l *Load) Verify(token string) error {
+// Verify stops the Load and returns an error if more than some requests failed, a written key does not exist, or the
+// lock was lost.
+func (l *Load) Verify(token string, mayFail int) error {
 	l.t.Helper()
 	r := l.Stop()
-	if r.Failed > 0 || len(r.Acknowledged) == 0 {
+	if r.Failed > mayFail || len(r.Acknowledged) == 0 {
 		var texts []string
 		for _, f := range r.Failures {
 			texts = append(texts, fmt.Sprintf("%s %s, after %s: %s", f.Due.Format("15:04:05.000"), f.Kind, round(f.Took), f.Error))
 		}
 		return fmt.Errorf("%d of %d requests failed:\n%s", r.Failed, r.Requests, strings.Join(texts, "\n"))
+	}
+	if r.Lock != nil && (r.Lock.Lost > 0 || !r.Lock.Held()) {
+		return fmt.Errorf("the lock was acquired %d times and lost %d times, and was without a holder for up to %s; latest error: %q",
+			r.Lock.Acquired, r.Lock.Lost, round(r.Lock.LongestWithout), r.Lock.Error)
 	}
 	lost, err := l.Lost(token)
 	if err == nil && len(lost) > 0 {

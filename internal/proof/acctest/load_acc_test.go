@@ -46,7 +46,7 @@ func TestAccLoad_seesAnOutage(t *testing.T) {
 	if report.Failed == 0 || report.Failed == report.Requests {
 		t.Errorf("%d of %d requests failed", report.Failed, report.Requests)
 	}
-	if err := load.Verify(token); err == nil || !strings.Contains(err.Error(), "requests failed") {
+	if err := load.Verify(token, 0); err == nil || !strings.Contains(err.Error(), "requests failed") {
 		t.Errorf("the verification returned %v", err)
 	}
 	if lost, err := load.Lost(token); err != nil || len(lost) > 0 {

@@ -41,6 +41,8 @@ type RaftWatch struct {
 type RaftTimeline struct {
 	// FewestVoters is the smallest number of voters that were alive at once.
 	FewestVoters int
+	// FewestConfigured is the smallest number of voters in the Raft configuration, alive or not.
+	FewestConfigured int
 	// Voters is how long each number of voters lasted.
 	Voters map[int]time.Duration
 	// LeaderChanges is how often another server became the leader. A server that comes back with another address
@@ -226,9 +228,11 @@ func newRaftTimeline(samples []raftSample, end time.Time) RaftTimeline {
 			continue
 		}
 		lasted := until.Sub(s.at)
-		if len(out.Voters) == 0 || len(alive) < out.FewestVoters {
-			out.FewestVoters = len(alive)
+		if len(out.Voters) == 0 {
+			out.FewestVoters, out.FewestConfigured = len(alive), len(voters)
 		}
+		out.FewestVoters = min(out.FewestVoters, len(alive))
+		out.FewestConfigured = min(out.FewestConfigured, len(voters))
 		out.Voters[len(alive)] += lasted
 		now := majorityLeader(alive, len(voters), latest)
 		if now == "" {

@@ -1,7 +1,7 @@
 package acctest
 
 import (
-	"maps"
+	"reflect"
 	"testing"
 	"time"
 
@@ -35,12 +35,12 @@ func TestRaftTimeline(t *testing.T) {
 		"nothing happens": {
 			views: []view{{"a", 0, 10, abc, "a"}, {"b", 0, 10, abc, "a"}, {"c", 0, 10, abc, "a"}},
 			end:   10,
-			want:  RaftTimeline{FewestVoters: 3, Voters: map[int]time.Duration{3: 10 * time.Second}},
+			want:  RaftTimeline{FewestVoters: 3, FewestConfigured: 3, Voters: map[int]time.Duration{3: 10 * time.Second}},
 		},
 		"it begins when all voters were seen": {
 			views: []view{{"a", 0, 10, abc, "a"}, {"b", 0.5, 10, abc, "a"}, {"c", 2, 10, abc, "a"}},
 			end:   10,
-			want:  RaftTimeline{FewestVoters: 3, Voters: map[int]time.Duration{3: 8 * time.Second}},
+			want:  RaftTimeline{FewestVoters: 3, FewestConfigured: 3, Voters: map[int]time.Duration{3: 8 * time.Second}},
 		},
 		// c leaves at 2, and does not learn of it while it drains. It comes back as d, which answers from 5 on and
 		// votes from 8 on.
@@ -52,7 +52,7 @@ func TestRaftTimeline(t *testing.T) {
 				{"a", 8, 10, abd, "a"}, {"b", 8, 10, abd, "a"}, {"d", 8, 10, abd, "a"},
 			},
 			end:  10,
-			want: RaftTimeline{FewestVoters: 2, Voters: map[int]time.Duration{3: 4 * time.Second, 2: 6 * time.Second}},
+			want: RaftTimeline{FewestVoters: 2, FewestConfigured: 2, Voters: map[int]time.Duration{3: 4 * time.Second, 2: 6 * time.Second}},
 		},
 		"the leader leaves": {
 			views: []view{
@@ -60,14 +60,18 @@ func TestRaftTimeline(t *testing.T) {
 				{"a", 2, 3, abc, "b"}, {"b", 2, 3, abc, "b"}, {"c", 2, 3, abc, "b"},
 				{"a", 3, 5, abc, ""}, {"b", 3, 10, bc, "b"}, {"c", 3, 10, bc, "b"},
 			},
-			end:  10,
-			want: RaftTimeline{FewestVoters: 2, Voters: map[int]time.Duration{3: 3 * time.Second, 2: 7 * time.Second}, LeaderChanges: 1},
+			end: 10,
+			want: RaftTimeline{
+				FewestVoters: 2, FewestConfigured: 2, Voters: map[int]time.Duration{3: 3 * time.Second, 2: 7 * time.Second}, LeaderChanges: 1,
+			},
 		},
 		// Its last answer is at 3.75.
 		"a follower dies": {
 			views: []view{{"a", 0, 10, abc, "a"}, {"b", 0, 10, abc, "a"}, {"c", 0, 4, abc, "a"}},
 			end:   10,
-			want:  RaftTimeline{FewestVoters: 2, Voters: map[int]time.Duration{3: 3750 * time.Millisecond, 2: 6250 * time.Millisecond}},
+			want: RaftTimeline{
+				FewestVoters: 2, FewestConfigured: 3, Voters: map[int]time.Duration{3: 3750 * time.Millisecond, 2: 6250 * time.Millisecond},
+			},
 		},
 		"a server that is late with an answer lives": {
 			views: []view{
@@ -75,7 +79,7 @@ func TestRaftTimeline(t *testing.T) {
 				{"c", 0, 4, abc, "a"}, {"c", 4.5, 10, abc, "a"},
 			},
 			end:  10,
-			want: RaftTimeline{FewestVoters: 3, Voters: map[int]time.Duration{3: 10 * time.Second}},
+			want: RaftTimeline{FewestVoters: 3, FewestConfigured: 3, Voters: map[int]time.Duration{3: 10 * time.Second}},
 		},
 		"the leadership moves": {
 			views: []view{
@@ -83,7 +87,7 @@ func TestRaftTimeline(t *testing.T) {
 				{"a", 4, 10, abc, "b"}, {"b", 4, 10, abc, "b"}, {"c", 4, 10, abc, "b"},
 			},
 			end:  10,
-			want: RaftTimeline{FewestVoters: 3, Voters: map[int]time.Duration{3: 10 * time.Second}, LeaderChanges: 1},
+			want: RaftTimeline{FewestVoters: 3, FewestConfigured: 3, Voters: map[int]time.Duration{3: 10 * time.Second}, LeaderChanges: 1},
 		},
 		"an election takes two seconds and ends as it was": {
 			views: []view{
@@ -91,15 +95,17 @@ func TestRaftTimeline(t *testing.T) {
 				{"a", 4, 6, abc, ""}, {"b", 4, 6, abc, ""}, {"c", 4, 6, abc, "c"},
 				{"a", 6, 10, abc, "a"}, {"b", 6, 10, abc, "a"}, {"c", 6, 10, abc, "c"},
 			},
-			end:  10,
-			want: RaftTimeline{FewestVoters: 3, Voters: map[int]time.Duration{3: 10 * time.Second}, LongestWithoutLeader: 2 * time.Second},
+			end: 10,
+			want: RaftTimeline{
+				FewestVoters: 3, FewestConfigured: 3, Voters: map[int]time.Duration{3: 10 * time.Second}, LongestWithoutLeader: 2 * time.Second,
+			},
 		},
 		// Two of three are dead after their last answer at 3.75.
 		"the quorum is lost": {
 			views: []view{{"a", 0, 10, abc, "a"}, {"b", 0, 4, abc, "a"}, {"c", 0, 4, abc, "a"}},
 			end:   10,
 			want: RaftTimeline{
-				FewestVoters: 1, Voters: map[int]time.Duration{3: 3750 * time.Millisecond, 1: 6250 * time.Millisecond},
+				FewestVoters: 1, FewestConfigured: 3, Voters: map[int]time.Duration{3: 3750 * time.Millisecond, 1: 6250 * time.Millisecond},
 				LongestWithoutLeader: 6250 * time.Millisecond,
 			},
 		},
@@ -112,8 +118,7 @@ func TestRaftTimeline(t *testing.T) {
 				samples = append(samples, v.samples(start)...)
 			}
 			got := newRaftTimeline(samples, start.Add(time.Duration(test.end*float64(time.Second))))
-			if got.FewestVoters != test.want.FewestVoters || !maps.Equal(got.Voters, test.want.Voters) ||
-				got.LeaderChanges != test.want.LeaderChanges || got.LongestWithoutLeader != test.want.LongestWithoutLeader {
+			if !reflect.DeepEqual(got, test.want) {
 				t.Errorf("got %+v, want %+v", got, test.want)
 			}
 		})

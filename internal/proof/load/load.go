@@ -1,9 +1,9 @@
 // Package load is a client of Consul's key/value store that does not wait for answers: it sends requests at a steady
 // rate, whether earlier ones have ended or not (open loop), as many independent clients do. A latency counts from
 // when a request was due, so that an outage shows in every request that it delays, and not only in the one that was
-// in progress (coordinated omission).
+// in progress (coordinated omission). It can also hold a lock, as Vault does, and measure whether it loses it.
 //
-// It depends only on the standard library: the program (cmd/load) runs in a pod beside the servers.
+// The program (cmd/load) runs in a pod beside the servers.
 package load
 
 import (
@@ -34,6 +34,8 @@ type Options struct {
 	// TokenFile contains the token to send. It is read again for each request. Until it exists, no token is sent. ""
 	// sends none.
 	TokenFile string
+	// Lock is the key of a lock to hold, if it is not "".
+	Lock string
 }
 
 // Consul serves at most 200 connections of one client (http_max_conns_per_client in the limits of the agent's
@@ -53,13 +55,19 @@ func Key(prefix string, n int) string { return prefix + strconv.Itoa(n) }
 // Value is the value of a key, which shows whether it was written.
 func Value(key string) string { return "value of " + key }
 
-// Run sends requests until the context ends, and waits for those in progress. Twice a second, it calls progress, from
-// one goroutine. Each write has another key. A read has the key that was acknowledged last, in consistent mode. It
+// Run sends requests until the context ends, waits for those in progress, and releases the lock. Twice a second, it
+// calls progress, from one goroutine. Each write has another key. A read has the key that was acknowledged last, in consistent mode. It
 // fails unless it finds the written value.
 func Run(ctx context.Context, o Options, progress func(Report)) Report {
 	c := newClient(o)
 	defer c.close()
 	var wg sync.WaitGroup
+	if o.Lock != "" {
+		c.record.lock = &lockRecorder{}
+		for range 2 {
+			wg.Go(func() { compete(ctx, o, c.token, c.record.lock) })
+		}
+	}
 	interval := time.Second / time.Duration(2*o.Rate)
 	start := time.Now()
 	timer := time.NewTimer(0)

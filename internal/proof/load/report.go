@@ -19,6 +19,8 @@ type Report struct {
 	Stats
 	// Tokens is the number of different tokens so far.
 	Tokens int `json:"tokens"`
+	// Lock is what happened to the lock, nil without one.
+	Lock *LockStats `json:"lock,omitempty"`
 	// Kinds of requests: "write new" is a write on a new connection, "read kept" a read on one that is kept open.
 	Kinds map[string]Stats `json:"kinds,omitempty"`
 	// Failures are the first ones.
@@ -62,6 +64,7 @@ type recorder struct {
 	newest       int    // the last acknowledged number, 0 for none
 	token        string
 	tokens       int
+	lock         *lockRecorder // nil without a lock
 }
 
 func newRecorder() *recorder {
@@ -119,6 +122,9 @@ func (r *recorder) progress() Report {
 	for kind, took := range r.took {
 		p.Requests += len(took)
 		p.Failed += r.failed[kind]
+	}
+	if r.lock != nil {
+		p.Lock = r.lock.report(time.Now())
 	}
 	return p
 }

@@ -52,3 +52,63 @@ func TestRanges_areAsFewAsCanBe(t *testing.T) {
 		}
 	}
 }
+
+func TestLockRecorder_measuresTheTimeWithoutAHolder(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	type event struct {
+		at    int
+		event func(*lockRecorder, time.Time)
+	}
+	acquired, lost := (*lockRecorder).acquire, (*lockRecorder).lose
+	stats := func(acquired, lost, without, longest int) LockStats { // times in seconds
+		return LockStats{
+			Acquired: acquired, Lost: lost,
+			Without: time.Duration(without) * time.Second, LongestWithout: time.Duration(longest) * time.Second,
+		}
+	}
+	for name, test := range map[string]struct {
+		events []event
+		now    int
+		want   LockStats
+	}{
+		"nobody was ever a holder": {now: 5},
+		"it is held":               {events: []event{{2, acquired}}, now: 9, want: stats(1, 0, 0, 0)},
+		"it was lost": {
+			events: []event{{2, acquired}, {4, lost}},
+			now:    9,
+			want:   stats(1, 1, 5, 5),
+		},
+		"the longest time is not the last one": {
+			events: []event{{2, acquired}, {4, lost}, {19, acquired}, {30, lost}, {32, acquired}},
+			now:    40,
+			want:   stats(3, 2, 17, 15),
+		},
+		"it is lost for longer than before": {
+			events: []event{{2, acquired}, {4, lost}, {5, acquired}, {30, lost}},
+			now:    40,
+			want:   stats(2, 2, 11, 10),
+		},
+		"the next holder is there before the former one notices": {
+			events: []event{{2, acquired}, {4, acquired}, {6, lost}},
+			now:    9,
+			want:   stats(2, 1, 0, 0),
+		},
+		"and then the next one loses it too": {
+			events: []event{{2, acquired}, {4, acquired}, {6, lost}, {8, lost}},
+			now:    9,
+			want:   stats(2, 2, 1, 1),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
+			var r lockRecorder
+			for _, e := range test.events {
+				e.event(&r, at(e.at))
+				r.report(at(e.at)) // must not change anything
+			}
+			if got := *r.report(at(test.now)); got != test.want {
+				t.Errorf("got %+v, want %+v", got, test.want)
+			}
+		})
+	}
+}

@@ -1,6 +1,6 @@
-// Command load runs in a pod beside the servers and sends them requests at a steady rate (see package load). It
-// prints reports as lines of JSON: the progress twice a second, and everything at the end, which SIGTERM triggers
-// early.
+// Command load runs in a pod beside the servers, sends them requests at a steady rate, and can hold a lock (see package
+// load). It prints reports as lines of JSON: the progress twice a second, and everything at the end, which SIGTERM
+// triggers early.
 package main
 
 import (
@@ -23,6 +23,7 @@ func main() {
 	flag.IntVar(&o.Rate, "rate", 50, "writes a second, and as many reads")
 	flag.DurationVar(&o.Timeout, "timeout", 10*time.Second, "of a request")
 	flag.StringVar(&o.TokenFile, "token-file", "", "with the token, if there is one")
+	flag.StringVar(&o.Lock, "lock", "", "key of a lock to hold, as Vault does")
 	last := flag.Duration("for", 30*time.Minute, "how long to send requests at most")
 	flag.Parse()
 	if o.Rate < 1 || flag.NArg() > 0 {
