@@ -104,7 +104,9 @@ func (op *deleteOperation) Do(ctx context.Context, p rollout.Phase) error {
 	case rollout.DeleteNamespace:
 		err = op.deleteNamespace(ctx)
 	case rollout.DeleteStatefulSet:
-		err = op.objects.delete(ctx, op.live.StatefulSet)
+		if op.live.StatefulSet != nil {
+			err = op.objects.delete(ctx, op.live.StatefulSet)
+		}
 	default:
 		err = unknownPhase(p)
 	}
@@ -136,7 +138,8 @@ func (op *deleteOperation) listKept(ctx context.Context) error {
 	return err
 }
 
-// deleteNamespace deletes the namespace if only the StatefulSet is left in it.
+// deleteNamespace deletes the namespace if only the StatefulSet is left in it. The namespace is not read after that: with it, a RoleBinding
+// that allowed to read may be gone.
 func (op *deleteOperation) deleteNamespace(ctx context.Context) error {
 	left, err := op.objects.contents(ctx)
 	if err != nil {
@@ -147,7 +150,11 @@ func (op *deleteOperation) deleteNamespace(ctx context.Context) error {
 		op.kept = append(op.kept, fmt.Sprintf("namespace %s, which still contains %s", op.spec.Namespace, strings.Join(left, ", ")))
 		return nil
 	}
-	return op.objects.deleteNamespace(ctx, op.live.Namespace)
+	if err := op.objects.deleteNamespace(ctx, op.live.Namespace); err != nil {
+		return err
+	}
+	op.live.StatefulSet = nil
+	return nil
 }
 
 func isTerminating(namespace *corev1.Namespace) bool {

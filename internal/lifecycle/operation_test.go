@@ -40,6 +40,8 @@ type world struct {
 	// data are the volume claims and Secrets, and leased says that there is a Lease.
 	data   []string
 	leased bool
+	// forbidden says that the credential may not read the namespace anymore.
+	forbidden bool
 }
 
 func (w *world) call(format string, args ...any) error {
@@ -59,7 +61,12 @@ func (w *world) ports() ports {
 
 type fakeObjects struct{ *world }
 
-func (f fakeObjects) read(context.Context) (server.Set, error) { return f.live, nil }
+func (f fakeObjects) read(context.Context) (server.Set, error) {
+	if f.forbidden {
+		return server.Set{}, errors.New("forbidden")
+	}
+	return f.live, nil
+}
 
 func (f fakeObjects) apply(_ context.Context, set, _ server.Set) (accepted []server.Object, err error) {
 	var kinds []string
@@ -180,7 +187,7 @@ func (f fakeObjects) deleteNamespace(context.Context, *corev1.Namespace) error {
 	if err := f.call("delete the namespace"); err != nil {
 		return err
 	}
-	f.live = server.Set{}
+	f.live, f.forbidden = server.Set{}, true // the RoleBinding is gone too
 	return nil
 }
 

@@ -137,7 +137,6 @@ func (k Kind) staged() bool { return k.rank() >= Relabel.rank() && k.rank() <= R
 func (k Kind) changesRunning() bool {
 	return slices.Contains([]Kind{
 		RecoverQuorum, CancelRestore, AwaitRestore, StartServers, AttachPods, AdoptServers, RecordDone, RevertAdoption, FinishFormer,
-		DeleteNamespace,
 	}, k)
 }
 
