@@ -74,9 +74,11 @@ func (d objects) keepRouted(ctx context.Context, live server.Set) error {
 	return pause(ctx, bridgeLag) // until the controller of endpoints has seen the labels
 }
 
-// tellServers brings the number of declared servers into the pods before any of them stops: a server that only knows another number
-// would stay a peer, or leave too few (leave.sh). The leader never knows the smaller number alone: servers that stop with it would stay
-// peers, and it would leave with the only log that says so.
+// tellServers brings the number of declared servers into the pods before any of them stops: a server that compares with a larger number
+// stays a peer, and one that compares with a smaller number leaves although the others need it for a quorum (leave.sh). The leader is the
+// first that is told a larger number, and the last that is told a smaller one. If it alone knew the smaller number, servers that stop with
+// it would stay peers, and it would leave with the only log that says so. This is unlikely, but can happen: the kubelet also brings the
+// number into the pods by itself, in any order.
 func (d objects) tellServers(ctx context.Context, former, declared int32) error {
 	pods, err := d.Consul.Pods(ctx)
 	if err != nil {
@@ -84,7 +86,7 @@ func (d objects) tellServers(ctx context.Context, former, declared int32) error 
 	}
 	short, cancel := context.WithTimeout(ctx, unwellTimeout)
 	defer cancel()
-	if found, err := consul.LeaderPod(short, d.Consul, pods); err == nil { // without a leader, no server can leave
+	if found, err := consul.LeaderPod(short, d.Consul, answering(pods)); err == nil { // without a leader, no server can leave
 		leader := *found
 		pods = slices.DeleteFunc(pods, func(p corev1.Pod) bool { return p.Name == leader.Name })
 		if declared > former {
@@ -109,4 +111,18 @@ func (d objects) tellServers(ctx context.Context, former, declared int32) error 
 		}
 	}
 	return nil
+}
+
+// answering are the pods whose servers can be asked, ready ones first.
+func answering(pods []corev1.Pod) []corev1.Pod {
+	var ready, others []corev1.Pod
+	for i := range pods {
+		switch p := &pods[i]; {
+		case consul.PodReady(p):
+			ready = append(ready, *p)
+		case p.DeletionTimestamp == nil && consul.PodRuns(p):
+			others = append(others, *p)
+		}
+	}
+	return append(ready, others...)
 }

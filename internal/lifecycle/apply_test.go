@@ -2,18 +2,23 @@ package lifecycle
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"slices"
+	"sync"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul/consultest"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
-// The leader never knows the smaller number of servers alone.
+// The leader is the first that is told a larger number of servers, and the last that is told a smaller one.
 func TestTellServers_theLeaderKnowsTheLargerNumber(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -27,7 +32,8 @@ func TestTellServers_theLeaderKnowsTheLargerNumber(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			set := fake.NewClientset(consultest.BootstrappedCluster(3)...)
+			pods := runningPods(3)
+			set := fake.NewClientset(pods[0], pods[1], pods[2])
 			k := consultest.Serve(t, set, consultest.Answers{
 				"GET /v1/status/leader": {http.StatusOK, tt.leader}, "GET /v1/status/peers": {http.StatusOK, "[]"},
 			})
@@ -46,4 +52,44 @@ func TestTellServers_theLeaderKnowsTheLargerNumber(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Only servers that run are asked for the leader, ready ones first.
+func TestTellServers_asksServersThatAnswer(t *testing.T) {
+	t.Parallel()
+	pods := runningPods(4)
+	pods[0].DeletionTimestamp = new(metav1.Now())
+	pods[1].Status.ContainerStatuses = nil
+	pods[3].Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+	k := consultest.Serve(t, fake.NewClientset(pods[0], pods[1], pods[2], pods[3]), consultest.Answers{
+		"GET /v1/status/leader": {http.StatusOK, `""`}, "GET /v1/status/peers": {http.StatusOK, "[]"},
+	})
+	var mutex sync.Mutex
+	var asked []string
+	dial := k.Dial
+	k.Dial = func(ctx context.Context, namespace, pod string, port int) (net.Conn, error) {
+		mutex.Lock()
+		defer mutex.Unlock()
+		asked = append(asked, pod)
+		return dial(ctx, namespace, pod, port)
+	}
+	d := Deployment{Kube: k, Consul: consul.NewConnector(k).Cluster("ns", "consul")}
+	if err := (objects{d}).tellServers(t.Context(), 3, 1); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"consul-server-3", "consul-server-2"}; !slices.Equal(slices.Compact(asked), want) {
+		t.Errorf("asked %q, want %q", asked, want)
+	}
+}
+
+// runningPods are the pods of n servers that run, and are not ready.
+func runningPods(n int) (pods []*corev1.Pod) {
+	for i := range n {
+		p := consultest.ServerPod(i)
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{
+			Name: server.ContainerName, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}},
+		}}
+		pods = append(pods, p)
+	}
+	return pods
 }

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -114,7 +115,7 @@ func (op *operation) Do(ctx context.Context, p rollout.Phase) error {
 	case rollout.AdoptServers:
 		err = op.adoptServers(ctx)
 	case rollout.DeclareServers:
-		err = op.objects.tellServers(ctx, op.before.Replicas, p.Spec.Declared)
+		err = op.objects.tellServers(ctx, cmp.Or(op.live.Declared(), op.before.Replicas), p.Spec.Declared)
 	case rollout.RollServers:
 		err = op.rollServers(ctx)
 	case rollout.SettleServers:

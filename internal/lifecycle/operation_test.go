@@ -643,18 +643,22 @@ func TestOperation_writesTheRecordThatWasLostMeanwhile(t *testing.T) {
 func TestOperation_tellsTheServersHowManyThereAre(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		before, after int32
-		want          string
-	}{{1, 3, "tell 3 instead of 1"}, {3, 5, "tell 5 instead of 3"}, {3, 1, "tell 1 instead of 3"}, {3, 3, ""}} {
+		told, before, after int32
+		want                string
+	}{
+		{1, 1, 3, "tell 3 instead of 1"}, {3, 3, 5, "tell 5 instead of 3"}, {3, 3, 1, "tell 1 instead of 3"}, {3, 3, 3, ""},
+		// an update to five was killed
+		{1, 3, 5, "tell 3 instead of 1, tell 5 instead of 3"}, {1, 3, 2, "tell 2 instead of 1"}, {1, 3, 1, "tell 1 instead of 1"},
+	} {
 		before, after := operationSpec(), operationSpec()
-		before.Replicas, after.Replicas = tt.before, tt.after
+		before.Declared, before.Replicas, after.Replicas = tt.told, tt.before, tt.after
 		w := runningWorld(before)
 		if err := operate(w, rollout.Wanted{Spec: after}); err != nil {
 			t.Fatal(err)
 		}
 		told := slices.DeleteFunc(w.log, func(l string) bool { return !strings.HasPrefix(l, "tell") })
 		if got := strings.Join(told, ", "); got != tt.want {
-			t.Errorf("%d servers become %d: %q, want %q", tt.before, tt.after, got, tt.want)
+			t.Errorf("%d servers, told of %d, become %d: %q, want %q", tt.before, tt.told, tt.after, got, tt.want)
 		}
 	}
 }

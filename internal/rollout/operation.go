@@ -93,7 +93,7 @@ const (
 	ApplyObjects Kind = "apply the objects"
 	// AdoptServers adds the new servers of an adoption, routes clients to them, and retires the former ones.
 	AdoptServers Kind = "adopt the servers"
-	// DeclareServers tells the servers how many are declared, before any of them leaves.
+	// DeclareServers tells the servers how many are declared, before any of them leaves, or another one is added.
 	DeclareServers Kind = "declare the servers"
 	// RollServers reloads, restarts, adds, and removes servers until all run the spec.
 	RollServers Kind = "roll the servers"
@@ -238,7 +238,8 @@ func stagePhases(before, stage server.Spec, allAtOnce, applied bool) []Phase {
 	add(true, StartVolumes)
 	add(applied && RestartsUnelected(before, spec), StopServers)
 	add(true, ApplyObjects)
-	add(!allAtOnce && before.Replicas > spec.Declared, DeclareServers)
+	toldOther := before.Declared != 0 && before.Declared != spec.Declared // as an interrupted change leaves it
+	add(!allAtOnce && (before.Replicas > spec.Declared || toldOther), DeclareServers)
 	add(true, RollServers)
 	add(true, SettleServers)
 	add(true, RecordDone)

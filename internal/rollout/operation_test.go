@@ -42,6 +42,15 @@ func TestPhases(t *testing.T) {
 			Wanted{Spec: with(running, func(s *server.Spec) { s.Replicas = 1 })},
 			prepare + strings.Replace(stage, "objects; ", "objects; declare the servers; ", 1) + finish,
 		},
+		"more servers, after an update that was killed when it had added two": {
+			Observed{Running: with(running, func(s *server.Spec) { s.Declared = 1 }), Applied: true},
+			Wanted{Spec: with(running, func(s *server.Spec) { s.Replicas = 5 })},
+			prepare + strings.Replace(stage, "objects; ", "objects; declare the servers; ", 1) + finish,
+		},
+		"more servers": {
+			Observed{Running: with(running, func(s *server.Spec) { s.Declared = 3 }), Applied: true},
+			Wanted{Spec: with(running, func(s *server.Spec) { s.Replicas = 5 })}, prepare + stage + finish,
+		},
 		"servers that start to refuse clients": {
 			Observed{Running: with(running, acl("allow")), Applied: true}, Wanted{Spec: with(running, acl("deny"))},
 			prepare + "renew the agent tokens; " + stage + finish,

@@ -28,6 +28,8 @@ type simOperator struct {
 	wanted Wanted
 	// known is what was declared before, as the state has it.
 	known *server.Spec
+	// told is how many servers were declared to those that run when they were observed.
+	told int
 }
 
 func (s *simCluster) killable() {
@@ -76,6 +78,7 @@ func (s *simCluster) applied() server.Spec {
 // Observe implements Operator.
 func (o *simOperator) Observe(context.Context) (Observed, error) {
 	s := o.simCluster
+	o.told = cmp.Or(s.config.servers, s.sts.replicas)
 	seen := Observed{Applied: s.sts.exists, Adopting: s.sts.exists && s.sts.spec.Takeover != nil}
 	pods := s.podCount()
 	switch {
@@ -226,7 +229,7 @@ func (o *simOperator) phase(ctx context.Context, p Phase) error {
 	case AdoptServers:
 		return o.adopt(ctx, &p.Spec, desired)
 	case DeclareServers:
-		s.tell(server.MaxReplicas, int(p.Spec.Declared))
+		s.tell(o.told, int(p.Spec.Declared))
 	case RollServers:
 		return o.roll(ctx, &p.Spec, desired)
 	case SettleServers:
