@@ -250,6 +250,14 @@ func agentTokensError(id string, e *lifecycle.AgentTokensError) diag.Diagnostic 
 			e,
 		))
 	}
-	return attr.Error(defaultPolicy(), "The servers did not accept their agent tokens", fmt.Sprintf(
-		"Nothing was changed in %s: %s. Fix that, or keep default_policy = \"allow\" until the servers answer.", id, e))
+	if errors.Is(e, context.Canceled) {
+		return attr.Interrupted(
+			"The apply stopped waiting for the agent tokens of "+id+" before the change to \"deny\", and the servers run what they ran before", e)
+	}
+	detail := fmt.Sprintf("Nothing was changed in %s: %s.", id, e)
+	if e.Explanation != "" {
+		detail += "\n\n" + e.Explanation
+	}
+	return attr.Error(defaultPolicy(), "The servers did not accept their agent tokens",
+		detail+"\nFix that, or keep default_policy = \"allow\" until the servers answer.")
 }

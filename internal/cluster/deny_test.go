@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -10,6 +12,8 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consulacl"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/kube"
+	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/lifecycle"
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/server"
 )
 
@@ -126,6 +130,24 @@ func compareFindings(t *testing.T, kind string, got []finding, want []string) {
 	for i := range got {
 		if !strings.Contains(got[i].detail, want[i]) {
 			t.Errorf("the %s is %q, want %q in it", kind, got[i].detail, want[i])
+		}
+	}
+}
+
+// The error of a change to "deny" says why the servers have no agent tokens, and that nothing failed if the apply was interrupted.
+func TestAgentTokensError(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		err           error
+		summary, want string
+	}{
+		"interrupted":         {&kube.TimeoutError{What: "the servers", Err: context.Canceled}, "The operation was interrupted", "apply again"},
+		"a lost secret":       {consulacl.ErrSecretLost, "The servers have no agent tokens", "add a consul_k8s_acl_bootstrap"},
+		"a server that hangs": {errors.New("no answer"), "The servers did not accept their agent tokens", "no answer.\n\nPod: Failed\nFix that"},
+	} {
+		d := agentTokensError("consul/consul", &lifecycle.AgentTokensError{Err: fmt.Errorf("a server: %w", tt.err), Explanation: "Pod: Failed"})
+		if d.Summary() != tt.summary || !strings.Contains(d.Detail(), tt.want) {
+			t.Errorf("%s: %s: %s", name, d.Summary(), d.Detail())
 		}
 	}
 }

@@ -179,8 +179,9 @@ func createError(spec server.Spec, err error) diag.Diagnostic {
 		return refusedError(spec, refused)
 	case errors.Is(err, lifecycle.ErrExists):
 		return diag.NewErrorDiagnostic("The cluster already exists", fmt.Sprintf(
-			"Cluster %s exists, and was created by an apply that finished. The provider does not adopt it silently. Import it into this "+
-				"state:\n\n  terraform import consul_k8s_cluster.<name> %s\n\nOr choose another name.",
+			"Cluster %s exists. The apply that created it finished, or was interrupted and left something other than what is declared now, such as "+
+				"another number of servers. The provider does not adopt it silently. Import it into this state:\n\n"+
+				"  terraform import consul_k8s_cluster.<name> %s\n\nOr choose another name.",
 			spec.ID(),
 			spec.ID(),
 		))

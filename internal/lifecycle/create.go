@@ -65,7 +65,8 @@ func (op *operation) observeCreate(ctx context.Context) error {
 	return nil
 }
 
-// checkCreate refuses to create a cluster that exists, or with data that it must not start with.
+// checkCreate refuses to create a cluster that exists, or with data that it must not start with. An adoption that is resumed with fewer
+// servers, and killed while it removes some, exists too: the number of its servers is not the declared one.
 func (op *operation) checkCreate(ctx context.Context, spec server.Spec) error {
 	orphaned := op.live.StatefulSet == nil
 	if orphaned && op.before.Established && !server.SameStages(op.before, spec) {

@@ -33,7 +33,7 @@ type Deployment struct {
 
 // Errors that a create returns before anything was touched.
 var (
-	// ErrExists says that a finished cluster of the name exists.
+	// ErrExists says that a cluster of the name exists, and is not what an interrupted create of the same spec leaves.
 	ErrExists = errors.New("the cluster already exists")
 	// ErrNamespaceExists says that a namespace that was to be created exists.
 	ErrNamespaceExists = errors.New("the namespace already exists")

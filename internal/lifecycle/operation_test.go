@@ -694,7 +694,10 @@ func TestOperation_startsTheServersBeforeTheSnapshot(t *testing.T) {
 	after.ACL = server.ACL{Enabled: true, DefaultPolicy: "deny"}
 	w = taken()
 	w.stuck = &rollout.StuckError{Missing: "server consul-server-2 does not start"}
-	if err := operate(w, rollout.Wanted{Spec: after}); !errors.As(err, new(*AgentTokensError)) {
+	var tokens *AgentTokensError
+	const why = "the servers, which were all taken away, do not come back: "
+	err := operate(w, rollout.Wanted{Spec: after})
+	if !errors.As(err, &tokens) || !strings.HasPrefix(err.Error(), why) || errors.As(err, new(*UnsettledError)) {
 		t.Errorf("the servers do not come back: %v, want an *AgentTokensError", err)
 	}
 }

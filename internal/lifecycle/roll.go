@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/consul-k8s/terraform-provider-consul-k8s/internal/consul"
@@ -152,19 +153,25 @@ func (r *roll) record(ctx context.Context) error {
 }
 
 // startServers brings back the servers with what was applied last. What else there is to do is part of the change. The errors are those of
-// what is to follow: nothing was changed.
+// what is to follow: nothing that is declared was changed.
 func (op *operation) startServers(ctx context.Context, spec server.Spec) error {
 	r, err := newRoll(ctx, op.ports, spec, int(spec.Replicas), spec.Update.ServerTimeout)
 	if err == nil {
 		r.live.Version, r.live.Storage = "", nil
 		err = r.run(ctx)
 	}
-	if unsettled := (*UnsettledError)(nil); rollout.TakesSnapshot(spec, op.wanted.Spec) && errors.As(err, &unsettled) {
-		return &SnapshotError{Err: unsettled.Err, Explanation: unsettled.Explanation}
-	} else if err != nil {
-		return &AgentTokensError{err}
+	if err == nil {
+		return nil
 	}
-	return nil
+	explanation := ""
+	if unsettled := (*UnsettledError)(nil); errors.As(err, &unsettled) {
+		err, explanation = unsettled.Err, unsettled.Explanation
+	}
+	err = fmt.Errorf("the servers, which were all taken away, do not come back: %w", err)
+	if rollout.TakesSnapshot(spec, op.wanted.Spec) {
+		return &SnapshotError{Err: err, Explanation: explanation}
+	}
+	return &AgentTokensError{Err: err, Explanation: explanation}
 }
 
 // rollServers brings the servers to what was applied.

@@ -27,7 +27,7 @@ type Running struct {
 	Established bool
 	// Gossip and TLS are how far each server encrypts.
 	Gossip, TLS []server.Stage
-	// Snapshot is the one before the latest upgrade, if the StatefulSet does not say so; nil if that is not known.
+	// Snapshot is the copy of Spec.UpgradeSnapshot in the ConfigMap, nil if that has no copy. It counts if the StatefulSet is missing.
 	Snapshot *server.Snapshot
 	// Unknown says why the stages of some servers are only those that were applied last, nil if all are known.
 	Unknown error

@@ -109,9 +109,13 @@ func (d credentials) checkReloads(ctx context.Context, before, spec server.Spec)
 	return nil
 }
 
-// AgentTokensError says that servers would refuse clients, and that not all of them have accepted their agent tokens. Nothing was
-// changed.
-type AgentTokensError struct{ Err error }
+// AgentTokensError says that not all servers have accepted their agent tokens, or that servers that were all taken away do not come back
+// to do so. No server refuses clients yet: they run what they ran before.
+type AgentTokensError struct {
+	Err error
+	// Explanation is what Kubernetes reports for servers that do not come back (kube.Client.Explain), "" for others.
+	Explanation string
+}
 
 // Error implements error.
 func (e *AgentTokensError) Error() string { return e.Err.Error() }
@@ -128,7 +132,7 @@ func (d credentials) renewAgentTokens(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, agentTokensTimeout)
 	defer cancel()
 	if err := consulacl.RenewAgentTokens(ctx, d.Consul); err != nil {
-		return &AgentTokensError{err}
+		return &AgentTokensError{Err: err}
 	}
 	return nil
 }
