@@ -519,7 +519,7 @@ func quorumWell(w World, but Server) bool {
 // well reports whether a server does its part in Raft.
 func (s Server) well() bool { return !s.Stopped && !s.Leaving && !s.away() && (!s.Sick || s.Voting) }
 
-// away reports whether a server restarts in place, and is not known to be back. For some seconds, its pod and autopilot say nothing of that.
+// away reports whether a server restarts in place, and is not known to be back. For some seconds, neither its pod nor autopilot shows that.
 func (s Server) away() bool { return s.Restarting && !s.Restarted }
 
 // stranded is the outdated server to restart if there has been no leader for a long time, "" if no server is to restart:

@@ -768,7 +768,8 @@ func (r *simRollout) Look(context.Context) (World, error) {
 			continue
 		}
 		t := Server{
-			Name: podName(i), UID: fmt.Sprint(p.uid), Leaving: p.leaving, Stopped: !p.leaving && !p.running && !s.isSilent(i), Sick: !p.ready, Peer: true,
+			Name: podName(i), UID: fmt.Sprint(p.uid), Peer: true,
+			Leaving: p.leaving, Stopped: !p.leaving && !p.running && !s.isSilent(i), Sick: !p.ready,
 			Template: s.digests.of(p.spec).template, Pod: s.digests.of(p.spec).pod, Unrouted: p.ready && p.unrouted,
 		}
 		if t.Outdated = t.Template != template.template || p.asked != nil; t.Outdated {
