@@ -148,10 +148,31 @@ func (c *Container) Run(script string, args ...string) (out string, code int) {
 	}
 	defer output.Close()
 	cmd.Stdout, cmd.Stderr = output, output
+	defer c.endWith(cmd)()
 	if err := cmd.Run(); cmd.ProcessState == nil || ctx.Err() != nil {
 		c.t.Fatalf("the script does not end: %v: %s", err, c.Read("/output"))
 	}
 	return c.Read("/output"), cmd.ProcessState.ExitCode()
+}
+
+// endWith lets the programs that a script leaves behind end with the container, before its file system is removed. The function that it
+// returns is to be called when the script has ended.
+func (c *Container) endWith(cmd *exec.Cmd) func() {
+	left, inherited, err := os.Pipe()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	cmd.SysProcAttr, cmd.ExtraFiles = &syscall.SysProcAttr{Setpgid: true}, []*os.File{inherited}
+	return func() {
+		inherited.Close()
+		c.t.Cleanup(func() {
+			defer left.Close()
+			if cmd.Process != nil {
+				_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // nothing may be left
+			}
+			_, _ = left.Read(make([]byte, 1)) // until the last one has ended
+		})
+	}
 }
 
 // functions makes the shell, and its timeout, run stand-ins instead of its own commands: the busybox of Debian
