@@ -377,10 +377,12 @@ func stopped(pod *corev1.Pod) bool {
 	return pod.DeletionTimestamp == nil && !consul.PodRuns(pod)
 }
 
-// hasStarted reports whether Consul of the version of a pod runs in it, or has run in it.
+// hasStarted reports whether Consul of the version of a pod runs in it, has run in it, or starts at this moment, when its container is
+// replaced.
 func hasStarted(pod *corev1.Pod) bool {
-	return server.HasAskedContainer(pod) && slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
-		return s.Name == server.ContainerName && (s.State.Running != nil || s.State.Terminated != nil || s.LastTerminationState.Terminated != nil)
+	return slices.ContainsFunc(pod.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool {
+		ended := s.State.Terminated != nil || s.LastTerminationState.Terminated != nil
+		return s.Name == server.ContainerName && (s.State.Running != nil || ended && server.HasAskedContainer(pod))
 	})
 }
 
