@@ -114,7 +114,7 @@ func TestLeave_staysAPeerIfItsQuorumWouldBeLost(t *testing.T) {
 	}
 }
 
-// killed is what a server did until it was killed, which is the last thing, and goes on in the background.
+// killed waits until the stop hook has killed the server, which it does in the background, and returns what it did.
 func killed(t *testing.T, c *scripttest.Container) (did string) {
 	t.Helper()
 	c.Run(`n=0; until grep -q kill "$ROOT/did" || [ $n -ge 600 ]; do n=$((n + 1)); /bin/sleep 0.05; done`)
@@ -124,8 +124,8 @@ func killed(t *testing.T, c *scripttest.Container) (did string) {
 	return did
 }
 
-// A server whose container is replaced by one with another image does not leave, and neither does it drain: the provider has taken it out
-// of the Service. Every other stop of it is a leave.
+// A server whose container is replaced by one with another image does not leave, and does not wait: the provider has taken it out of the
+// Service. In every other case, a server that stops leaves.
 func TestLeave_staysAPeerWhenItsImageChanges(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
